@@ -1,0 +1,465 @@
+//! NIP-01 events: what somebody claims ([`UnverifiedEvent`]) and what is known ([`VerifiedEvent`]).
+//!
+//! A verified event is kept as the JSON that this crate wrote from its seven signed fields, with the few
+//! values beside it that everybody asks for. That JSON is written once, stored, and sent to every reader
+//! as it is; unsigned extras of the received event are gone. Its layout is fixed, so
+//! [`VerifiedEvent::from_canonical`] reads it back without a JSON parser.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::ids::{ClaimedId, EventId, PublicKey, Signature};
+
+/// One of the seven signed fields of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// `id`
+    Id,
+    /// `pubkey`
+    PublicKey,
+    /// `created_at`
+    CreatedAt,
+    /// `kind`
+    Kind,
+    /// `tags`
+    Tags,
+    /// `content`
+    Content,
+    /// `sig`
+    Signature,
+}
+
+impl Field {
+    /// The field's name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::PublicKey => "pubkey",
+            Self::CreatedAt => "created_at",
+            Self::Kind => "kind",
+            Self::Tags => "tags",
+            Self::Content => "content",
+            Self::Signature => "sig",
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a text is no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The text is not JSON.
+    #[error("not valid JSON")]
+    NotJson,
+    /// The JSON is not an object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// A field's value is not of the type that NIP-01 gives it.
+    #[error("the value of `{0}` is not what NIP-01 asks for")]
+    Malformed(Field),
+    /// A field does not occur.
+    #[error("`{0}` is missing")]
+    Missing(Field),
+    /// A field occurs twice.
+    #[error("`{0}` occurs more than once")]
+    Repeated(Field),
+}
+
+/// A string that borrows from the text where it has no escapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Str<'a>(Cow<'a, str>);
+
+impl std::ops::Deref for Str<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Str<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StrVisitor;
+        impl<'de> Visitor<'de> for StrVisitor {
+            type Value = Str<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(StrVisitor)
+    }
+}
+
+/// A tag: a list of strings, mostly a name and values.
+pub type Tag<'a> = Vec<Str<'a>>;
+
+/// An event as somebody wrote it: well-formed, and otherwise only claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnverifiedEvent<'a> {
+    /// The claimed id.
+    pub id: ClaimedId,
+    /// The claimed author.
+    pub pubkey: PublicKey,
+    /// Unix time in seconds.
+    pub created_at: u64,
+    /// The kind, 0 to 65,535.
+    pub kind: u16,
+    /// The tags.
+    pub tags: Vec<Tag<'a>>,
+    /// The content.
+    pub content: Str<'a>,
+    /// The claimed signature of the id.
+    pub sig: Signature,
+}
+
+impl<'a> UnverifiedEvent<'a> {
+    /// Parses an event object. Members that NIP-01 does not sign are passed over.
+    ///
+    /// # Errors
+    /// When the text is not JSON, not an object, or a signed field is missing, repeated or of a wrong
+    /// type. Hex must be lower-case and of the right length.
+    pub fn parse(json: &'a [u8]) -> Result<Self, ParseError> {
+        let mut fault = ParseError::NotAnObject;
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let event = EventSeed { fault: &mut fault }.deserialize(&mut deserializer);
+        let event = event.and_then(|event| deserializer.end().map(|()| event));
+        event.map_err(|error| if error.is_data() { fault } else { ParseError::NotJson })
+    }
+
+    /// The value of the first tag of this name, if there is one.
+    pub fn tag_value(&self, name: &str) -> Option<&str> {
+        let tag = self.tags.iter().find(|tag| tag.first().is_some_and(|first| &**first == name))?;
+        tag.get(1).map(|value| &**value)
+    }
+}
+
+/// Parses an event and leaves in `fault` what is wrong, since serde's own errors are only text.
+struct EventSeed<'f> {
+    fault: &'f mut ParseError,
+}
+
+impl<'de> DeserializeSeed<'de> for EventSeed<'_> {
+    type Value = UnverifiedEvent<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EventSeed<'_> {
+    type Value = UnverifiedEvent<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let fault = self.fault;
+        let (mut id, mut pubkey, mut created_at, mut kind) = (None, None, None, None);
+        let (mut tags, mut content, mut sig) = (None, None, None);
+        while let Some(key) = map.next_key::<Str<'de>>()? {
+            match &*key {
+                "id" => member(&mut map, Field::Id, &mut id, fault)?,
+                "pubkey" => member(&mut map, Field::PublicKey, &mut pubkey, fault)?,
+                "created_at" => member(&mut map, Field::CreatedAt, &mut created_at, fault)?,
+                "kind" => member(&mut map, Field::Kind, &mut kind, fault)?,
+                "tags" => member(&mut map, Field::Tags, &mut tags, fault)?,
+                "content" => member(&mut map, Field::Content, &mut content, fault)?,
+                "sig" => member(&mut map, Field::Signature, &mut sig, fault)?,
+                _ => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(UnverifiedEvent {
+            id: required(id, Field::Id, fault)?,
+            pubkey: required(pubkey, Field::PublicKey, fault)?,
+            created_at: required(created_at, Field::CreatedAt, fault)?,
+            kind: required(kind, Field::Kind, fault)?,
+            tags: required(tags, Field::Tags, fault)?,
+            content: required(content, Field::Content, fault)?,
+            sig: required(sig, Field::Signature, fault)?,
+        })
+    }
+}
+
+fn member<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
+    map: &mut A,
+    field: Field,
+    slot: &mut Option<T>,
+    fault: &mut ParseError,
+) -> Result<(), A::Error> {
+    if slot.is_some() {
+        *fault = ParseError::Repeated(field);
+        return Err(de::Error::duplicate_field(field.name()));
+    }
+    *fault = ParseError::Malformed(field);
+    *slot = Some(map.next_value()?);
+    Ok(())
+}
+
+fn required<T, E: de::Error>(value: Option<T>, field: Field, fault: &mut ParseError) -> Result<T, E> {
+    value.ok_or_else(|| {
+        *fault = ParseError::Missing(field);
+        E::missing_field(field.name())
+    })
+}
+
+/// An event whose id was recomputed from its fields and whose signature holds.
+///
+/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) make one, or this crate reads back
+/// what it wrote.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifiedEvent {
+    id: EventId,
+    pubkey: PublicKey,
+    created_at: u64,
+    kind: u16,
+    json: Bytes,
+}
+
+impl VerifiedEvent {
+    /// The event's id.
+    pub const fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// The author.
+    pub const fn pubkey(&self) -> &PublicKey {
+        &self.pubkey
+    }
+
+    /// Unix time in seconds, as the author states it.
+    pub const fn created_at(&self) -> u64 {
+        self.created_at
+    }
+
+    /// The kind.
+    pub const fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    /// The seven signed fields as JSON. It is valid UTF-8.
+    pub const fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// The tags, parsed anew at each call.
+    pub fn tags(&self) -> Vec<Tag<'_>> {
+        // It was written from parsed fields, so it parses.
+        UnverifiedEvent::parse(&self.json).map(|event| event.tags).unwrap_or_default()
+    }
+
+    /// Reads back what [`json`](Self::json) gave, without verifying it again.
+    ///
+    /// This is for text that has been kept where nobody else writes. `None` means that it is not the
+    /// text that this crate writes.
+    pub fn from_canonical(json: Bytes) -> Option<Self> {
+        let (id, rest) = json.strip_prefix(br#"{"id":""#)?.split_at_checked(64)?;
+        let (pubkey, rest) = rest.strip_prefix(br#"","pubkey":""#)?.split_at_checked(64)?;
+        let (created_at, rest) = leading_number(rest.strip_prefix(br#"","created_at":"#)?)?;
+        let (kind, rest) = leading_number(rest.strip_prefix(br#","kind":"#)?)?;
+        rest.strip_prefix(br#","tags":["#)?.strip_suffix(br#""}"#)?;
+        Some(Self {
+            id: EventId::new(*ClaimedId::from_hex(id).ok()?.as_bytes()),
+            pubkey: PublicKey::from_hex(pubkey).ok()?,
+            created_at,
+            kind: kind.try_into().ok()?,
+            json,
+        })
+    }
+}
+
+fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = text.split_at_checked(digits)?;
+    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+}
+
+impl fmt::Debug for VerifiedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.json))
+    }
+}
+
+/// NIP-01's serialisation of an event, the text whose SHA-256 is the id; the event's own JSON is made of
+/// the same pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Serialisation {
+    text: Vec<u8>,
+    tags_at: usize,
+    content_at: usize,
+}
+
+impl Serialisation {
+    /// Writes the text for these fields. NIP-01's escapes are the short ones of JSON; the control
+    /// characters that have none are written as `\u00xx`, as JSON demands and as clients do.
+    pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
+        &mut self,
+        pubkey: &PublicKey,
+        created_at: u64,
+        kind: u16,
+        tags: &[T],
+        content: &str,
+    ) {
+        let text = &mut self.text;
+        text.clear();
+        text.extend_from_slice(b"[0,\"");
+        pubkey.write_hex(text);
+        text.extend_from_slice(b"\",");
+        write_number(text, created_at);
+        text.push(b',');
+        write_number(text, kind.into());
+        text.push(b',');
+        self.tags_at = text.len();
+        write_list(text, tags, |text, tag| {
+            write_list(text, tag.as_ref(), |text, value| write_string(text, value));
+        });
+        text.push(b',');
+        self.content_at = text.len();
+        write_string(text, content);
+        text.push(b']');
+    }
+
+    /// The text.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The event that these fields and a right signature make.
+    pub fn into_verified(
+        &self,
+        id: EventId,
+        pubkey: PublicKey,
+        created_at: u64,
+        kind: u16,
+        sig: &Signature,
+    ) -> VerifiedEvent {
+        const FRAME: usize = 350; // What stands around tags and content, at most.
+        let (head, content) = self.text.split_at(self.content_at);
+        let tags = head.get(self.tags_at..).unwrap_or_default();
+        let mut json = Vec::with_capacity(tags.len() + content.len() + FRAME);
+        json.extend_from_slice(br#"{"id":""#);
+        id.write_hex(&mut json);
+        json.extend_from_slice(br#"","pubkey":""#);
+        pubkey.write_hex(&mut json);
+        json.extend_from_slice(br#"","created_at":"#);
+        write_number(&mut json, created_at);
+        json.extend_from_slice(br#","kind":"#);
+        write_number(&mut json, kind.into());
+        json.extend_from_slice(br#","tags":"#);
+        json.extend_from_slice(tags);
+        json.extend_from_slice(br#""content":"#);
+        json.extend_from_slice(content.strip_suffix(b"]").unwrap_or(content));
+        json.extend_from_slice(br#","sig":""#);
+        sig.write_hex(&mut json);
+        json.extend_from_slice(br#""}"#);
+        VerifiedEvent { id, pubkey, created_at, kind, json: json.into() }
+    }
+}
+
+fn write_list<T>(text: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+    text.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        write(text, item);
+    }
+    text.push(b']');
+}
+
+fn write_number(text: &mut Vec<u8>, number: u64) {
+    to_json(text, &number);
+}
+
+fn write_string(text: &mut Vec<u8>, value: &str) {
+    to_json(text, value);
+}
+
+fn to_json<T: serde::Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+    let written = serde_json::to_writer(&mut *text, value);
+    debug_assert!(written.is_ok(), "numbers and strings go into memory without error");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Signer;
+
+    fn parse_error(json: &str) -> ParseError {
+        UnverifiedEvent::parse(json.as_bytes()).expect_err(json)
+    }
+
+    fn event_json(replace: &[(&str, &str)]) -> String {
+        let signed = Signer::from_seed(1).sign(7, 1, &[vec!["t".to_owned()]], "hi");
+        let mut json = String::from_utf8(signed.json().to_vec()).expect("UTF-8");
+        for (from, to) in replace {
+            assert!(json.contains(from), "{from} does not occur");
+            json = json.replace(from, to);
+        }
+        json
+    }
+
+    #[test]
+    fn every_fault_has_its_name() {
+        use ParseError::*;
+        assert_eq!(parse_error("{"), NotJson);
+        assert_eq!(parse_error("[]"), NotAnObject);
+        assert_eq!(parse_error("{}"), Missing(Field::Id));
+        assert_eq!(parse_error(&"[".repeat(50_000)), NotAnObject);
+        assert_eq!(parse_error(&format!("{} x", event_json(&[]))), NotJson);
+        assert_eq!(
+            parse_error(&event_json(&[("\"kind\":1", "\"kind\":1,\"kind\":1")])),
+            Repeated(Field::Kind)
+        );
+        for (from, to, field) in [
+            ("\"created_at\":7", "\"created_at\":-7", Field::CreatedAt),
+            ("\"created_at\":7", "\"created_at\":7.0", Field::CreatedAt),
+            ("\"created_at\":7", "\"created_at\":\"7\"", Field::CreatedAt),
+            ("\"kind\":1", "\"kind\":65536", Field::Kind),
+            ("[\"t\"]", "[7]", Field::Tags),
+            ("[\"t\"]", "\"t\"", Field::Tags),
+            ("\"hi\"", "null", Field::Content),
+            ("\"pubkey\":\"", "\"pubkey\":\"0", Field::PublicKey),
+            ("\"sig\":\"", "\"sig\":\"g", Field::Signature),
+            ("\"id\":\"", "\"id\":\"0", Field::Id),
+        ] {
+            assert_eq!(parse_error(&event_json(&[(from, to)])), Malformed(field), "{to}");
+        }
+    }
+
+    #[test]
+    fn extras_and_nesting_are_passed_over() {
+        let deep = format!("\"x\":{}{},\"kind\":1", "[".repeat(100), "]".repeat(100));
+        let json = event_json(&[("\"kind\":1", &deep)]);
+        assert!(UnverifiedEvent::parse(json.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_was_written_reads_back_and_nothing_else_does() {
+        let event = Signer::from_seed(1).sign(7, 1, &[vec!["e".to_owned(), "\u{1}\"".to_owned()]], "hi\n");
+        assert_eq!(VerifiedEvent::from_canonical(event.json().clone()), Some(event.clone()));
+        assert_eq!(event.tags()[0][1].to_string(), "\u{1}\"");
+        for wrong in ["", "{}", &event_json(&[("\"kind\":1", "\"kind\":65536")]), &event_json(&[("{", " {")])]
+        {
+            assert_eq!(VerifiedEvent::from_canonical(Bytes::copy_from_slice(wrong.as_bytes())), None);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The frame scan: an `EVENT` frame's subscription and claimed id, found without parsing or allocating.
+//!
+//! Most frames are copies of events that were seen before, so this is the only look that most frames
+//! get. The scan walks the members of the event object, skipping values, until it meets `id`. It relies
+//! on nothing but JSON's grammar, so key order, white space and nested extras do not matter; whatever it
+//! is not sure of it leaves to the parser. For every frame that parses, a scanned id is the parsed one.
+
+use memchr::memchr2;
+
+use crate::ids::ClaimedId;
+
+/// What a frame is, as far as a scan can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan<'a> {
+    /// An `EVENT` frame.
+    Event {
+        /// The subscription id, as it stands in the frame (it has no escapes).
+        subscription: &'a [u8],
+        /// The id that the event claims to have.
+        claimed: ClaimedId,
+        /// The event object's text. It is not known to be valid.
+        event: &'a [u8],
+    },
+    /// Something else, or something unusual: parse it to know.
+    Parse,
+}
+
+/// Scans one frame of a relay.
+pub fn scan(frame: &[u8]) -> Scan<'_> {
+    Walk { text: frame, at: 0 }.event_frame().unwrap_or(Scan::Parse)
+}
+
+/// A position in the text. Every method gives `None` for "not sure".
+struct Walk<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn event_frame(&mut self) -> Option<Scan<'a>> {
+        self.expect(b'[')?;
+        if self.plain_string()? != b"EVENT" {
+            return None;
+        }
+        self.expect(b',')?;
+        let subscription = self.plain_string()?;
+        self.expect(b',')?;
+        self.skip_space();
+        let event = self.text.get(self.at..)?.trim_ascii_end().strip_suffix(b"]")?;
+        self.expect(b'{')?;
+        loop {
+            let key = self.plain_string()?;
+            self.expect(b':')?;
+            if key == b"id" {
+                let claimed = ClaimedId::from_hex(self.plain_string()?).ok()?;
+                return Some(Scan::Event { subscription, claimed, event });
+            }
+            self.skip_value()?;
+            self.expect(b',')?;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.skip_space();
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    /// A string without escapes.
+    fn plain_string(&mut self) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
+        let rest = self.text.get(self.at..)?;
+        let end = memchr2(b'"', b'\\', rest)?;
+        self.at += end + 1;
+        (rest.get(end) == Some(&b'"')).then(|| rest.get(..end))?
+    }
+
+    /// The rest of a string whose opening quote has been read.
+    fn skip_string(&mut self) -> Option<()> {
+        loop {
+            let rest = self.text.get(self.at..)?;
+            let end = memchr2(b'"', b'\\', rest)?;
+            self.at += end + 1;
+            if rest.get(end) == Some(&b'"') {
+                return Some(());
+            }
+            self.at += 1; // What a backslash escapes ends nothing.
+        }
+    }
+
+    /// One value of any type. Brackets are counted, not matched by kind: if they do not match, the parser
+    /// refuses the frame.
+    fn skip_value(&mut self) -> Option<()> {
+        self.skip_space();
+        let mut depth = 0_usize;
+        loop {
+            let byte = self.peek()?;
+            match byte {
+                // The end of the surrounding object, or its next member: a scalar ends here.
+                b',' | b'}' | b']' if depth == 0 => return Some(()),
+                b'"' => {
+                    self.at += 1;
+                    self.skip_string()?;
+                }
+                b'[' | b'{' => {
+                    self.at += 1;
+                    depth += 1;
+                }
+                b']' | b'}' => {
+                    self.at += 1;
+                    depth -= 1;
+                }
+                _ => self.at += 1,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4376c65d2f232afbe9b882a35baa4f6fe8667c4e684749af565f981833ed6a65";
+    const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    fn claimed(frame: &str) -> Option<String> {
+        match scan(frame.as_bytes()) {
+            Scan::Event { claimed, .. } => Some(claimed.to_string()),
+            Scan::Parse => None,
+        }
+    }
+
+    #[test]
+    fn finds_the_id_wherever_json_allows_it() {
+        for frame in [
+            format!(r#"["EVENT","s",{{"id":"{ID}","kind":1}}]"#),
+            format!(r#"["EVENT","s",{{"kind":1,"id":"{ID}"}}]"#),
+            format!("\n[ \"EVENT\" ,\t\"s\" , {{ \"kind\" : 1 , \"id\" : \"{ID}\" }} ]\r\n"),
+            format!(r#"["EVENT","s",{{"content":"a\"id\":\"{OTHER}\"\\","id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s",{{"content":"\"id\":\"{OTHER}","id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s",{{"extra":{{"id":"{OTHER}"}},"id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s",{{"extra":[1,{{"id":"{OTHER}"}},"]"],"id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s",{{"tags":[["id","{OTHER}"],[]],"id":"{ID}"}}]"#),
+        ] {
+            assert_eq!(claimed(&frame).as_deref(), Some(ID), "{frame}");
+        }
+    }
+
+    #[test]
+    fn leaves_what_is_unusual_to_the_parser() {
+        for frame in [
+            r#"["EOSE","s"]"#.to_owned(),
+            r#"["NOTICE","[\"EVENT\""]"#.to_owned(),
+            format!(r#"["EVENT","s",{{"\u0069d":"{ID}"}}]"#),
+            format!(r#"["\u0045VENT","s",{{"id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s\"",{{"id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s",{{"id":"{}"}}]"#, ID.to_uppercase()),
+            format!(r#"["EVENT","s",{{"id":"{ID}"}}"#),
+            format!(r#"["EVENT","s",{{"a\"id":"{ID}"}}]"#),
+            r#"["EVENT","s",{}]"#.to_owned(),
+            "[".repeat(50_000),
+            String::new(),
+        ] {
+            assert_eq!(claimed(&frame), None, "{frame}");
+        }
+    }
+
+    #[test]
+    fn gives_the_event_without_the_frame_around_it() {
+        let frame = format!(r#"["EVENT","sub", {{"id":"{ID}","tags":[]}} ] "#);
+        let Scan::Event { subscription, event, .. } = scan(frame.as_bytes()) else {
+            panic!("not scanned");
+        };
+        assert_eq!(subscription, b"sub");
+        assert_eq!(event.trim_ascii_end(), format!(r#"{{"id":"{ID}","tags":[]}}"#).as_bytes());
+    }
+}

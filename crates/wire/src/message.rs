@@ -1,0 +1,261 @@
+//! The messages of NIP-01 and NIP-42 in both directions, read and written.
+//!
+//! Reading checks the form only. The event inside an `EVENT` message stays text, because what it holds
+//! is for [`UnverifiedEvent`](crate::UnverifiedEvent) to say.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::filter::Filter;
+
+/// Why a text is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The text is not a JSON array.
+    #[error("not a JSON array")]
+    NotAnArray,
+    /// The array does not begin with a known message type.
+    #[error("unknown message type")]
+    UnknownType,
+    /// The parts are too few, too many, or of the wrong type.
+    #[error("wrong parts for this message type")]
+    WrongParts,
+}
+
+/// What a relay says.
+#[derive(Debug, Clone)]
+pub enum RelayMessage<'a> {
+    /// An event of a subscription.
+    Event {
+        /// The subscription's id.
+        subscription: Cow<'a, str>,
+        /// The event object's text.
+        event: &'a str,
+    },
+    /// All stored events of a subscription have been sent.
+    Eose {
+        /// The subscription's id.
+        subscription: Cow<'a, str>,
+    },
+    /// The relay ended a subscription.
+    Closed {
+        /// The subscription's id.
+        subscription: Cow<'a, str>,
+        /// `prefix: text`.
+        reason: Cow<'a, str>,
+    },
+    /// A text for people.
+    Notice(Cow<'a, str>),
+    /// The answer to an event that the client sent.
+    Ok {
+        /// The event's id.
+        id: Cow<'a, str>,
+        /// Whether it was taken.
+        accepted: bool,
+        /// `prefix: text`, or empty.
+        reason: Cow<'a, str>,
+    },
+    /// A NIP-42 challenge.
+    Auth {
+        /// What to sign.
+        challenge: Cow<'a, str>,
+    },
+}
+
+impl<'a> RelayMessage<'a> {
+    /// Reads a frame of a relay.
+    ///
+    /// # Errors
+    /// When the frame is not one of these messages.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, MessageError> {
+        let parts = parts(frame)?;
+        let (kind, rest) = parts.split_first().ok_or(MessageError::UnknownType)?;
+        match (&*text(kind).map_err(|_| MessageError::UnknownType)?, rest) {
+            ("EVENT", [subscription, event]) => {
+                Ok(Self::Event { subscription: text(subscription)?, event: event.get() })
+            }
+            ("EOSE", [subscription, ..]) => Ok(Self::Eose { subscription: text(subscription)? }),
+            ("CLOSED", [subscription]) => {
+                Ok(Self::Closed { subscription: text(subscription)?, reason: Cow::Borrowed("") })
+            }
+            ("CLOSED", [subscription, reason, ..]) => {
+                Ok(Self::Closed { subscription: text(subscription)?, reason: text(reason)? })
+            }
+            ("NOTICE", [notice, ..]) => Ok(Self::Notice(text(notice)?)),
+            ("OK", [id, accepted]) => {
+                Ok(Self::Ok { id: text(id)?, accepted: flag(accepted)?, reason: Cow::Borrowed("") })
+            }
+            ("OK", [id, accepted, reason, ..]) => {
+                Ok(Self::Ok { id: text(id)?, accepted: flag(accepted)?, reason: text(reason)? })
+            }
+            ("AUTH", [challenge, ..]) => Ok(Self::Auth { challenge: text(challenge)? }),
+            ("EVENT" | "EOSE" | "CLOSED" | "NOTICE" | "OK" | "AUTH", _) => Err(MessageError::WrongParts),
+            _ => Err(MessageError::UnknownType),
+        }
+    }
+
+    /// Writes the message.
+    pub fn to_json(&self) -> String {
+        match self {
+            Self::Event { subscription, event } => format!(r#"["EVENT",{},{event}]"#, quoted(subscription)),
+            Self::Eose { subscription } => format!(r#"["EOSE",{}]"#, quoted(subscription)),
+            Self::Closed { subscription, reason } => {
+                format!(r#"["CLOSED",{},{}]"#, quoted(subscription), quoted(reason))
+            }
+            Self::Notice(notice) => format!(r#"["NOTICE",{}]"#, quoted(notice)),
+            Self::Ok { id, accepted, reason } => {
+                format!(r#"["OK",{},{accepted},{}]"#, quoted(id), quoted(reason))
+            }
+            Self::Auth { challenge } => format!(r#"["AUTH",{}]"#, quoted(challenge)),
+        }
+    }
+}
+
+/// What a client says.
+#[derive(Debug, Clone)]
+pub enum ClientMessage<'a> {
+    /// Asks for stored and future events.
+    Req {
+        /// The subscription's id, 1 to 64 characters.
+        subscription: Cow<'a, str>,
+        /// An event passes if any of them matches.
+        filters: Vec<Filter>,
+    },
+    /// Ends a subscription.
+    Close {
+        /// The subscription's id.
+        subscription: Cow<'a, str>,
+    },
+    /// Publishes an event.
+    Event {
+        /// The event object's text.
+        event: &'a str,
+    },
+    /// Answers a NIP-42 challenge.
+    Auth {
+        /// The signed event of kind 22242, as text.
+        event: &'a str,
+    },
+}
+
+impl<'a> ClientMessage<'a> {
+    /// Reads a frame of a client.
+    ///
+    /// # Errors
+    /// When the frame is not one of these messages, or a filter is wrong.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, MessageError> {
+        let parts = parts(frame)?;
+        let (kind, rest) = parts.split_first().ok_or(MessageError::UnknownType)?;
+        match (&*text(kind).map_err(|_| MessageError::UnknownType)?, rest) {
+            ("REQ", [subscription, filters @ ..]) if !filters.is_empty() => {
+                let filters = filters.iter().map(|filter| Filter::parse(filter.get()));
+                let filters: Result<_, _> = filters.collect();
+                Ok(Self::Req {
+                    subscription: text(subscription)?,
+                    filters: filters.map_err(|_| MessageError::WrongParts)?,
+                })
+            }
+            ("CLOSE", [subscription]) => Ok(Self::Close { subscription: text(subscription)? }),
+            ("EVENT", [event]) => Ok(Self::Event { event: event.get() }),
+            ("AUTH", [event]) => Ok(Self::Auth { event: event.get() }),
+            ("REQ" | "CLOSE" | "EVENT" | "AUTH", _) => Err(MessageError::WrongParts),
+            _ => Err(MessageError::UnknownType),
+        }
+    }
+
+    /// Writes the message.
+    pub fn to_json(&self) -> String {
+        match self {
+            Self::Req { subscription, filters } => {
+                let mut message = format!(r#"["REQ",{}"#, quoted(subscription));
+                for filter in filters {
+                    message.push(',');
+                    message.push_str(&serde_json::to_string(filter).unwrap_or_default());
+                }
+                message.push(']');
+                message
+            }
+            Self::Close { subscription } => format!(r#"["CLOSE",{}]"#, quoted(subscription)),
+            Self::Event { event } => format!(r#"["EVENT",{event}]"#),
+            Self::Auth { event } => format!(r#"["AUTH",{event}]"#),
+        }
+    }
+}
+
+fn parts(frame: &[u8]) -> Result<Vec<&RawValue>, MessageError> {
+    serde_json::from_slice(frame).map_err(|_| MessageError::NotAnArray)
+}
+
+fn text<'a>(part: &'a RawValue) -> Result<Cow<'a, str>, MessageError> {
+    /// Borrows where the string has no escapes.
+    #[derive(serde::Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let text: Text<'a> = serde_json::from_str(part.get()).map_err(|_| MessageError::WrongParts)?;
+    Ok(text.0)
+}
+
+fn flag(part: &RawValue) -> Result<bool, MessageError> {
+    part.get().parse().map_err(|_| MessageError::WrongParts)
+}
+
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(frame: &str) -> Result<String, MessageError> {
+        RelayMessage::parse(frame.as_bytes()).map(|message| message.to_json())
+    }
+
+    fn client(frame: &str) -> Result<String, MessageError> {
+        ClientMessage::parse(frame.as_bytes()).map(|message| message.to_json())
+    }
+
+    #[test]
+    fn messages_read_and_write_alike() {
+        for frame in [
+            r#"["EVENT","s",{"id":"x"}]"#,
+            r#"["EOSE","a\"b"]"#,
+            r#"["CLOSED","s","error: x"]"#,
+            r#"["NOTICE","ü"]"#,
+            r#"["OK","00",true,""]"#,
+            r#"["AUTH","c"]"#,
+        ] {
+            assert_eq!(relay(frame).as_deref(), Ok(frame));
+        }
+        for frame in [
+            r#"["REQ","s",{"kinds":[1,2],"since":3},{}]"#,
+            r#"["CLOSE","s"]"#,
+            r#"["EVENT",{"id":"x"}]"#,
+            r#"["AUTH",{}]"#,
+        ] {
+            assert_eq!(client(frame).as_deref(), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_named() {
+        use MessageError::*;
+        for (frame, error) in [
+            ("{}", NotAnArray),
+            ("[", NotAnArray),
+            ("[]", UnknownType),
+            ("[7]", UnknownType),
+            (r#"["HELLO"]"#, UnknownType),
+            (r#"["EVENT","s"]"#, WrongParts),
+            (r#"["EVENT","s",{},1]"#, WrongParts),
+            (r#"["EOSE",7]"#, WrongParts),
+            (r#"["OK","x","true"]"#, WrongParts),
+        ] {
+            assert_eq!(relay(frame).err(), Some(error), "{frame}");
+        }
+        assert_eq!(relay(&"[".repeat(50_000)).err(), Some(NotAnArray));
+        for frame in [r#"["REQ","s"]"#, r#"["REQ","s",{"kind":1}]"#, r#"["CLOSE"]"#] {
+            assert_eq!(client(frame).err(), Some(WrongParts), "{frame}");
+        }
+    }
+}

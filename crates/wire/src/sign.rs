@@ -1,0 +1,64 @@
+//! Signing: for the simulator's authors, and for what the gateway says in its own name (NIP-42, NIP-98).
+
+use secp256k1::{Keypair, Secp256k1, SignOnly};
+use sha2::{Digest, Sha256};
+
+use crate::event::{Serialisation, VerifiedEvent};
+use crate::ids::{PublicKey, Signature};
+use crate::verify::hash;
+
+/// A secret key that signs events.
+pub struct Signer {
+    secp: Secp256k1<SignOnly>,
+    keypair: Keypair,
+    pubkey: PublicKey,
+}
+
+impl Signer {
+    /// A signer for a secret key; `None` if the bytes are no valid secret key (zero, or not below the
+    /// order of the curve).
+    pub fn from_secret(secret: &[u8; 32]) -> Option<Self> {
+        let secp = Secp256k1::signing_only();
+        let keypair = Keypair::from_seckey_slice(&secp, secret).ok()?;
+        let pubkey = PublicKey::from_bytes(keypair.x_only_public_key().0.serialize());
+        Some(Self { secp, keypair, pubkey })
+    }
+
+    /// A signer whose key follows from a number that everybody can guess: for simulated authors only.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut secret: [u8; 32] = Sha256::digest(seed.to_le_bytes()).into();
+        loop {
+            if let Some(signer) = Self::from_secret(&secret) {
+                return signer;
+            }
+            secret = Sha256::digest(secret).into();
+        }
+    }
+
+    /// The public key that verifies what this signs.
+    pub const fn pubkey(&self) -> &PublicKey {
+        &self.pubkey
+    }
+
+    /// Makes and signs an event. The same fields give the same signature.
+    pub fn sign<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
+        &self,
+        created_at: u64,
+        kind: u16,
+        tags: &[T],
+        content: &str,
+    ) -> VerifiedEvent {
+        let mut serialisation = Serialisation::default();
+        serialisation.write(&self.pubkey, created_at, kind, tags, content);
+        let id = hash(&serialisation);
+        let sig = self.secp.sign_schnorr_no_aux_rand(id.as_bytes(), &self.keypair);
+        let sig = Signature::from_bytes(sig.to_byte_array());
+        serialisation.into_verified(id, self.pubkey, created_at, kind, &sig)
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signer({})", self.pubkey)
+    }
+}

@@ -1,0 +1,122 @@
+//! What the log holds, and the numbers that name it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use wire::VerifiedEvent;
+
+/// The number of an event in the log, from 1. It is never given to another event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// The number as it stands in envelopes and keys.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The last sequence that a consumer has handled; 0 before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Cursor(u64);
+
+impl Cursor {
+    /// Before the first event.
+    pub const START: Self = Self(0);
+
+    /// A cursor from outside: any number is one, though the log may not know it.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The cursor of a consumer that has handled `seq`.
+    pub const fn after(seq: Seq) -> Self {
+        Self(seq.0)
+    }
+
+    /// The number as it stands in URLs.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The first sequence that has not been handled.
+    pub const fn next(self) -> Seq {
+        Seq(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A verified event on its way into the log.
+#[derive(Debug)]
+pub struct Verified {
+    /// The event.
+    pub event: VerifiedEvent,
+    /// The relay that delivered it first.
+    pub relay: Arc<str>,
+    /// When its frame was read, Unix time in milliseconds.
+    pub received_at_ms: u64,
+    /// The same moment, for measuring.
+    pub received: Instant,
+    /// Its share of the bytes that may be between sockets and commit, given back when this is dropped.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// An event in the log.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number.
+    pub seq: Seq,
+    /// When its first copy was received, Unix time in milliseconds.
+    pub received_at_ms: u64,
+    /// The URL of the relay that delivered it first.
+    pub relay: Arc<str>,
+    /// The event.
+    pub event: VerifiedEvent,
+    /// When its frame was read, if that was in this process and not long ago.
+    pub received: Option<Instant>,
+    envelope: OnceLock<Bytes>,
+}
+
+impl Entry {
+    pub(super) const fn new(seq: Seq, received_at_ms: u64, relay: Arc<str>, event: VerifiedEvent) -> Self {
+        Self { seq, received_at_ms, relay, event, received: None, envelope: OnceLock::new() }
+    }
+
+    /// `{"seq":N,"received_at":<unix ms>,"relay":"wss://…","event":{…}}`, written once for all consumers.
+    /// It is valid UTF-8.
+    pub fn envelope(&self) -> &Bytes {
+        self.envelope.get_or_init(|| {
+            let relay = serde_json::Value::from(&*self.relay);
+            let head = format!(
+                r#"{{"seq":{},"received_at":{},"relay":{relay},"event":"#,
+                self.seq, self.received_at_ms
+            );
+            [head.as_bytes(), self.event.json(), b"}"].concat().into()
+        })
+    }
+
+    /// About what the entry occupies in memory.
+    pub(super) fn footprint(&self) -> usize {
+        // Once for the event's JSON, once for the envelope that is likely to be made.
+        size_of::<Self>() + 2 * self.event.json().len() + 100
+    }
+}

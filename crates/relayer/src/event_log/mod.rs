@@ -1,0 +1,109 @@
+//! The durable ordered log of verified events: who writes it, how it lies on disk, and who reads it.
+//!
+//! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
+//! layout is in [`keys`]; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
+//! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. A
+//! [full disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
+//! must never be read as "absent".
+
+mod entry;
+pub mod free_space;
+pub mod keys;
+pub mod query;
+pub mod reader;
+pub mod retention;
+pub mod sequencer;
+pub mod store;
+pub mod tail;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use wire::ClaimedId;
+
+pub use entry::{Cursor, Entry, Seq, Verified};
+pub use store::{OpenError, StorageError, StoreOptions};
+
+use store::Store;
+use tail::Tail;
+
+/// The log, shared by the one writer and all readers.
+#[derive(Debug)]
+pub struct EventLog {
+    store: Store,
+    tail: Tail,
+    /// The last committed sequence; readers wait on it. Closed when the log is.
+    head: watch::Sender<Cursor>,
+    /// The oldest kept sequence, or the next one if nothing is kept.
+    floor: AtomicU64,
+}
+
+impl EventLog {
+    /// Opens the log at `path`, or makes it.
+    ///
+    /// # Errors
+    /// When the path cannot be used, another process holds it, it is damaged, or it has a format that
+    /// this version does not know.
+    pub fn open(path: &Path, options: StoreOptions, tail_bytes_max: usize) -> Result<Arc<Self>, OpenError> {
+        let store = Store::open(path, options)?;
+        let (head, floor) = store.bounds()?;
+        Ok(Arc::new(Self {
+            tail: Tail::new(head, tail_bytes_max),
+            head: watch::Sender::new(head),
+            floor: AtomicU64::new(floor.get()),
+            store,
+        }))
+    }
+
+    /// The last committed sequence; 0 for an empty log.
+    pub fn head(&self) -> Cursor {
+        *self.head.borrow()
+    }
+
+    /// The oldest sequence that is kept. It is one more than the head if nothing is.
+    pub fn floor(&self) -> Seq {
+        Seq::new(self.floor.load(Ordering::Acquire))
+    }
+
+    /// Whether an event of this id was ever put into the log (as far back as ids are kept).
+    ///
+    /// # Errors
+    /// When RocksDB cannot tell. That is not "no".
+    pub fn contains(&self, id: &ClaimedId) -> Result<bool, StorageError> {
+        self.store.contains(id)
+    }
+
+    /// Calls `each` with every id in the log.
+    ///
+    /// # Errors
+    /// When RocksDB fails; ids may have been passed to `each` before.
+    pub fn for_each_id(&self, each: impl FnMut(&ClaimedId) -> bool) -> Result<(), StorageError> {
+        self.store.for_each_id(each)
+    }
+
+    /// The store, for figures.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A reader that goes on after `cursor`.
+    pub fn reader(self: &Arc<Self>, cursor: Cursor) -> reader::Reader {
+        reader::Reader::new(Arc::clone(self), cursor)
+    }
+
+    /// Makes a committed batch visible to readers.
+    fn publish(&self, entries: Arc<[Entry]>) {
+        if let Some(last) = entries.last().map(|entry| Cursor::after(entry.seq)) {
+            self.tail.push(entries);
+            self.head.send_replace(last);
+        }
+    }
+
+    /// Wakes all readers for the last time; they end when they have read everything.
+    pub fn close(&self) {
+        self.tail.close();
+        self.head.send_modify(|_| {});
+    }
+}

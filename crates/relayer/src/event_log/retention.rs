@@ -1,0 +1,93 @@
+//! Retention: trims the log from its old end, by age and by size.
+//!
+//! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids stay
+//! until compaction finds that an event of their age would be refused anyway.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use super::entry::{Cursor, Seq};
+use super::keys::Record;
+use super::{EventLog, StorageError};
+
+/// What is kept. 0 means no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// Events received longer ago than this many milliseconds are trimmed.
+    pub age_ms_max: u64,
+    /// Bytes of records (uncompressed, without ids) that are kept at most.
+    pub bytes_max: u64,
+    /// Events created longer ago than this many seconds are not admitted, so their ids may be forgotten.
+    pub admitted_age_secs_max: u64,
+}
+
+impl EventLog {
+    /// Trims what is over the bounds, and gives the number of events that went. Reads and writes the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn trim(&self, retention: Retention, now_ms: u64) -> Result<u64, StorageError> {
+        if retention.admitted_age_secs_max > 0 {
+            let oldest_admitted = (now_ms / 1000).saturating_sub(retention.admitted_age_secs_max);
+            self.store.forget_ids_created_before(oldest_admitted.saturating_sub(CLOCK_STEP_SECS));
+        }
+        let floor = self.floor();
+        let mut kept_from = floor;
+        if retention.age_ms_max > 0 {
+            let oldest_ms = now_ms.saturating_sub(retention.age_ms_max);
+            kept_from = self.first_where(kept_from, |record| record.received_at_ms >= oldest_ms)?;
+        }
+        if retention.bytes_max > 0 {
+            let surplus = self.store.bytes_written()?.saturating_sub(retention.bytes_max);
+            kept_from = self.first_where(kept_from, |record| record.bytes_before >= surplus)?;
+        }
+        self.trim_below(kept_from)?;
+        Ok(kept_from.get() - floor.get())
+    }
+
+    /// Moves the floor up to `kept_from`.
+    fn trim_below(&self, kept_from: Seq) -> Result<(), StorageError> {
+        if kept_from <= self.floor() {
+            return Ok(());
+        }
+        self.floor.store(kept_from.get(), Ordering::Release);
+        self.tail.trim(kept_from);
+        self.store.trim(kept_from)
+    }
+
+    /// The first sequence from `from` on whose record meets a condition that, once met, all later ones
+    /// meet; the one after the head if none does. Takes a logarithmic number of look-ups.
+    fn first_where(&self, from: Seq, met: impl Fn(&Record<'_>) -> bool) -> Result<Seq, StorageError> {
+        let (mut low, mut high) = (from.get(), self.head().next().get().max(from.get()));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.probe(Seq::new(middle), &met)? {
+                // Sequences may be missing, so the record found may lie beyond the middle.
+                ControlFlow::Continue(found) => low = found.get() + 1,
+                ControlFlow::Break(()) => high = middle,
+            }
+        }
+        Ok(Seq::new(low))
+    }
+
+    /// Whether the first record from `seq` on meets the condition, or else where it is. Beyond the last
+    /// record every condition counts as met.
+    fn probe(
+        &self,
+        seq: Seq,
+        met: &impl Fn(&Record<'_>) -> bool,
+    ) -> Result<ControlFlow<(), Seq>, StorageError> {
+        let head = self.head();
+        let mut answer = ControlFlow::Break(());
+        self.store.for_each_record(seq, |found, record| {
+            if Cursor::after(found) <= head && !met(&record) {
+                answer = ControlFlow::Continue(found);
+            }
+            Some(false)
+        })?;
+        Ok(answer)
+    }
+}
+
+/// How far a clock may be set back without an id being missed that was forgotten for its age.
+const CLOCK_STEP_SECS: u64 = 3_600;

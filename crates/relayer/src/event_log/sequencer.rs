@@ -1,0 +1,187 @@
+//! The one writer: orders what was verified, gives it numbers, commits it, and only then shows it.
+//!
+//! It never waits to fill a batch. While one batch is being committed the next gathers in the inbox, so
+//! batches grow with the load by themselves and stay small when there is little to do. A batch is one
+//! RocksDB write: records, ids and the head are on disk together or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+
+use super::entry::{Cursor, Entry, Verified};
+use super::free_space::FreeSpace;
+use super::keys::{self, IdRow, Record};
+use super::{EventLog, StorageError};
+use crate::limits::DISK_RETRY;
+use crate::telemetry::crash_point;
+
+/// Without fsync, sequences are promised to the disk this many at a time, so that a power loss cannot make
+/// one be given twice. An unclean stop then skips up to as many.
+const RESERVATION: u64 = 100_000;
+
+/// How the sequencer works.
+#[derive(Debug, Clone)]
+pub struct SequencerOptions {
+    /// Events in one commit, at most.
+    pub batch_size: usize,
+    /// The disk's free bytes below which nothing is written.
+    pub free_bytes_min: u64,
+    /// Who knows them.
+    pub free_space: FreeSpace,
+}
+
+/// Whether the writer waits for room on the disk, for `/ready` and the log.
+#[derive(Debug, Default)]
+pub struct DiskFull(AtomicBool);
+
+impl DiskFull {
+    /// Whether ingest is paused for lack of room right now.
+    pub fn is_paused(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The writer of one log. There must be only one.
+#[derive(Debug)]
+pub struct Sequencer {
+    log: Arc<EventLog>,
+    options: SequencerOptions,
+    disk_full: Arc<DiskFull>,
+    /// The last sequence that was given.
+    last: Cursor,
+    /// Without fsync: sequences up to here are promised.
+    reserved: Cursor,
+    bytes_written: u64,
+    record: Vec<u8>,
+}
+
+impl Sequencer {
+    /// A writer that goes on where the log ends.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn new(
+        log: Arc<EventLog>,
+        options: SequencerOptions,
+        disk_full: Arc<DiskFull>,
+    ) -> Result<Self, StorageError> {
+        let last = log.head();
+        let bytes_written = log.store.bytes_written()?;
+        Ok(Self { log, options, disk_full, last, reserved: last, bytes_written, record: Vec::new() })
+    }
+
+    /// Writes what comes out of the inbox until all its senders are gone, and calls `committed` for each
+    /// batch between its commit and its publication.
+    ///
+    /// # Errors
+    /// When RocksDB fails. What was not committed is lost to this process, but not to its relays.
+    pub fn run(
+        mut self,
+        inbox: &Receiver<Vec<Verified>>,
+        mut committed: impl FnMut(&[Entry]),
+    ) -> Result<(), StorageError> {
+        let mut waiting: Vec<Verified> = Vec::new();
+        loop {
+            if waiting.is_empty() {
+                let Ok(burst) = inbox.recv() else { break };
+                waiting.extend(burst);
+            }
+            while waiting.len() < self.options.batch_size
+                && let Ok(burst) = inbox.try_recv()
+            {
+                waiting.extend(burst);
+            }
+            let size = waiting.len().min(self.options.batch_size);
+            self.append(waiting.drain(..size).collect(), &mut committed)?;
+        }
+        self.release_reservation()
+    }
+
+    fn append(
+        &mut self,
+        mut batch: Vec<Verified>,
+        committed: &mut impl FnMut(&[Entry]),
+    ) -> Result<(), StorageError> {
+        batch.sort_unstable_by_key(|verified| (verified.event.created_at(), verified.event.id()));
+        self.wait_for_room();
+        self.reserve(batch.len() as u64)?;
+        let entries = self.commit(batch)?;
+        crash_point::reached("after_commit");
+        committed(&entries);
+        self.log.publish(entries);
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Vec<Verified>) -> Result<Arc<[Entry]>, StorageError> {
+        let log = Arc::clone(&self.log);
+        let mut changes = log.store.batch();
+        let mut budgets = Vec::with_capacity(batch.len());
+        let mut entries = Vec::with_capacity(batch.len());
+        for Verified { event, relay, received_at_ms, received, budget } in batch {
+            let seq = self.last.next();
+            self.record.clear();
+            let record =
+                Record { received_at_ms, bytes_before: self.bytes_written, relay: &relay, json: event.json() };
+            record.write(&mut self.record);
+            let row = IdRow { seq, created_at: event.created_at() };
+            changes.put_event(seq, &self.record, &event.id().into(), row)?;
+            self.bytes_written += self.record.len() as u64;
+            self.last = Cursor::after(seq);
+            let mut entry = Entry::new(seq, received_at_ms, relay, event);
+            entry.received = Some(received);
+            entries.push(entry);
+            budgets.push(budget);
+        }
+        changes.set_number(keys::META_HEAD, self.last.get());
+        crash_point::reached("before_commit");
+        changes.commit()?;
+        Ok(entries.into())
+    }
+
+    /// Waits until the disk has room. Meanwhile the inboxes fill and the sockets stop being read.
+    fn wait_for_room(&self) {
+        let mut waited = false;
+        while let Some(free) = self.lacking_room() {
+            if !waited {
+                waited = true;
+                self.disk_full.0.store(true, Ordering::Relaxed);
+                tracing::error!(
+                    free_bytes = free,
+                    needed_bytes = self.options.free_bytes_min,
+                    "disk full: ingest is paused until there is room ([storage] min_free_bytes)"
+                );
+            }
+            std::thread::sleep(DISK_RETRY);
+        }
+        if waited {
+            self.disk_full.0.store(false, Ordering::Relaxed);
+            tracing::info!("the disk has room again: ingest goes on");
+        }
+    }
+
+    /// The free bytes, if they are too few. A file system that does not say is left to RocksDB.
+    fn lacking_room(&self) -> Option<u64> {
+        self.options.free_space.bytes().ok().filter(|free| *free < self.options.free_bytes_min)
+    }
+
+    /// Without fsync, promises the next sequences to the disk before they are given.
+    fn reserve(&mut self, count: u64) -> Result<(), StorageError> {
+        if self.log.store.fsync() || self.last.get() + count <= self.reserved.get() {
+            return Ok(());
+        }
+        self.set_reserved(self.last.get() + count + RESERVATION)
+    }
+
+    /// After a clean stop nothing needs to be skipped.
+    fn release_reservation(&mut self) -> Result<(), StorageError> {
+        if self.reserved > self.last { self.set_reserved(self.last.get()) } else { Ok(()) }
+    }
+
+    fn set_reserved(&mut self, up_to: u64) -> Result<(), StorageError> {
+        let mut changes = self.log.store.batch();
+        changes.set_number(keys::META_RESERVED, up_to);
+        changes.commit_durably()?;
+        self.reserved = Cursor::from_number(up_to);
+        Ok(())
+    }
+}

@@ -1,0 +1,410 @@
+//! RocksDB as the log uses it: opened with checks, written in batches, read by sequence and by id.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB, DBCompressionType,
+    DBPinnableSlice, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+use wire::ClaimedId;
+
+use super::entry::{Cursor, Entry, Seq};
+use super::keys::{self, IdRow, Record};
+
+/// Memory for blocks of both column families.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// Memory for events and for ids that are committed but not yet in a sorted file; the write-ahead log has them.
+const EVENTS_BUFFER_BYTES: usize = 64 << 20;
+const IDS_BUFFER_BYTES: usize = 32 << 20;
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{path} is in use by another process; stop that one, or set another [deduplication] rocksdb_path")]
+    Locked {
+        /// The log's directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be made or written.
+    #[error("{path} cannot be used: {reason}; make it writable, or set another [deduplication] rocksdb_path")]
+    Unusable {
+        /// The log's directory.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// RocksDB finds it damaged.
+    #[error("the log at {path} is damaged: {reason}; restore it from a backup, or move it away to start anew")]
+    Damaged {
+        /// The log's directory.
+        path: PathBuf,
+        /// What RocksDB says.
+        reason: String,
+    },
+    /// It was written by a version with another layout.
+    #[error(
+        "the log at {path} has format {found}, this version knows {known}; use the version that wrote it",
+        known = keys::FORMAT_VERSION
+    )]
+    OtherFormat {
+        /// The log's directory.
+        path: PathBuf,
+        /// The format it has.
+        found: u64,
+    },
+    /// It opened, but cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// RocksDB failed, or holds what cannot be there. The process must not go on as if nothing was found.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the event log failed to {operation}: {reason}")]
+pub struct StorageError {
+    operation: &'static str,
+    reason: String,
+}
+
+impl StorageError {
+    pub(super) fn new(operation: &'static str, reason: impl ToString) -> Self {
+        Self { operation, reason: reason.to_string() }
+    }
+
+    fn damaged(operation: &'static str, what: &str, key: &[u8]) -> Self {
+        Self::new(operation, format_args!("{what} {key:02x?} is damaged"))
+    }
+}
+
+/// How the store is opened.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Whether a commit waits until the disk has it.
+    pub fsync: bool,
+}
+
+/// Which ids may be forgotten: those of trimmed events that are too old to be admitted again. Shared
+/// with RocksDB's compaction, which does the forgetting.
+#[derive(Debug, Default)]
+struct Forgettable {
+    /// Events below this sequence are trimmed.
+    floor: AtomicU64,
+    /// Events created before this Unix time (seconds) are not admitted; 0 if all ages are.
+    created_before: AtomicU64,
+}
+
+impl Forgettable {
+    fn contains(&self, row: &[u8]) -> bool {
+        IdRow::from_bytes(row).is_some_and(|row| {
+            row.seq.get() < self.floor.load(Ordering::Acquire)
+                && row.created_at < self.created_before.load(Ordering::Acquire)
+        })
+    }
+}
+
+/// An open log on disk.
+#[derive(Debug)]
+pub struct Store {
+    db: DB,
+    fsync: bool,
+    forgettable: Arc<Forgettable>,
+}
+
+impl Store {
+    pub(super) fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let unusable = |reason: &dyn ToString| OpenError::Unusable {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        };
+        std::fs::create_dir_all(path).map_err(|error| unusable(&error))?;
+        let forgettable = Arc::new(Forgettable::default());
+        let families = column_families(&forgettable);
+        let db = DB::open_cf_descriptors(&database_options(options.fsync), path, families)
+            .map_err(|error| open_error(path, &error))?;
+        let store = Self { db, fsync: options.fsync, forgettable };
+        store.check_format(path)?;
+        Ok(store)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), OpenError> {
+        match self.number(keys::META_FORMAT)? {
+            Some(keys::FORMAT_VERSION) => Ok(()),
+            Some(found) => Err(OpenError::OtherFormat { path: path.to_owned(), found }),
+            None => {
+                let mut batch = self.batch();
+                batch.set_number(keys::META_FORMAT, keys::FORMAT_VERSION);
+                Ok(batch.commit_durably()?)
+            }
+        }
+    }
+
+    /// The last sequence that may have been given, and the oldest that is kept.
+    pub(super) fn bounds(&self) -> Result<(Cursor, Seq), StorageError> {
+        let head = self.number(keys::META_HEAD)?.unwrap_or(0);
+        let reserved = self.number(keys::META_RESERVED)?.unwrap_or(0);
+        let floor = Seq::new(self.number(keys::META_FLOOR)?.unwrap_or(1));
+        self.forgettable.floor.store(floor.get(), Ordering::Release);
+        Ok((Cursor::from_number(head.max(reserved)), floor))
+    }
+
+    /// Whether commits wait for the disk.
+    pub(super) const fn fsync(&self) -> bool {
+        self.fsync
+    }
+
+    /// A batch of changes that are made together or not at all.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch { store: self, changes: WriteBatch::default() }
+    }
+
+    pub(super) fn contains(&self, id: &ClaimedId) -> Result<bool, StorageError> {
+        self.get(keys::IDS, id.as_bytes(), "look an id up").map(|row| row.is_some())
+    }
+
+    /// The row of an id.
+    pub(super) fn id_row(&self, id: &ClaimedId) -> Result<Option<IdRow>, StorageError> {
+        const OPERATION: &str = "look an id up";
+        let Some(row) = self.get(keys::IDS, id.as_bytes(), OPERATION)? else {
+            return Ok(None);
+        };
+        let row = IdRow::from_bytes(&row);
+        row.map(Some).ok_or_else(|| StorageError::damaged(OPERATION, "id", id.as_bytes()))
+    }
+
+    pub(super) fn for_each_id(&self, mut each: impl FnMut(&ClaimedId) -> bool) -> Result<(), StorageError> {
+        const OPERATION: &str = "read the ids";
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(4 << 20);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::IDS, OPERATION)?, options);
+        rows.seek_to_first();
+        while let Some(key) = rows.key() {
+            let id = key.try_into().map_err(|_| StorageError::damaged(OPERATION, "id", key))?;
+            if !each(&ClaimedId::from_bytes(id)) {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| StorageError::new(OPERATION, error))
+    }
+
+    /// Calls `each` for the records from `first` on, until it says stop.
+    pub(super) fn for_each_record(
+        &self,
+        first: Seq,
+        mut each: impl FnMut(Seq, Record<'_>) -> Option<bool>,
+    ) -> Result<(), StorageError> {
+        const OPERATION: &str = "read events";
+        let family = self.family(keys::EVENTS, OPERATION)?;
+        let start = keys::event_key(first);
+        for row in self.db.iterator_cf(family, IteratorMode::From(&start, Direction::Forward)) {
+            let (key, value) = row.map_err(|error| StorageError::new(OPERATION, error))?;
+            let seq = keys::read_event_key(&key);
+            let more = seq.zip(Record::read(&value)).and_then(|(seq, record)| each(seq, record));
+            if !more.ok_or_else(|| StorageError::damaged(OPERATION, "event", &key))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries from `first` to `last`, at most so many events and about so many bytes.
+    pub(super) fn read(
+        &self,
+        first: Seq,
+        last: Cursor,
+        events_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        self.for_each_record(first, |seq, record| {
+            if Cursor::after(seq) > last {
+                return Some(false);
+            }
+            bytes += record.json.len();
+            entries.push(record.into_entry(seq)?);
+            Some(entries.len() < events_max && bytes < bytes_max)
+        })?;
+        Ok(entries)
+    }
+
+    /// How many bytes of records were written up to and including the newest.
+    pub(super) fn bytes_written(&self) -> Result<u64, StorageError> {
+        const OPERATION: &str = "read the newest event";
+        let mut rows = self.db.raw_iterator_cf(self.family(keys::EVENTS, OPERATION)?);
+        rows.seek_to_last();
+        let bytes = match (rows.key(), rows.value()) {
+            (Some(key), Some(value)) => {
+                let record = Record::read(value);
+                let record = record.ok_or_else(|| StorageError::damaged(OPERATION, "event", key))?;
+                record.bytes_before + value.len() as u64
+            }
+            _ => 0,
+        };
+        rows.status().map_err(|error| StorageError::new(OPERATION, error))?;
+        Ok(bytes)
+    }
+
+    /// Forgets the events below `floor`, and lets go of the space that they occupy.
+    pub(super) fn trim(&self, floor: Seq) -> Result<(), StorageError> {
+        const OPERATION: &str = "trim old events";
+        let family = self.family(keys::EVENTS, OPERATION)?;
+        let (from, to) = (keys::event_key(Seq::new(0)), keys::event_key(floor));
+        let mut batch = self.batch();
+        batch.changes.delete_range_cf(family, from, to);
+        batch.set_number(keys::META_FLOOR, floor.get());
+        batch.commit()?;
+        self.forgettable.floor.store(floor.get(), Ordering::Release);
+        self.db.delete_file_in_range_cf(family, from, to).map_err(|error| StorageError::new(OPERATION, error))
+    }
+
+    /// From now on compaction forgets ids of trimmed events that were created before this Unix time.
+    pub(super) fn forget_ids_created_before(&self, seconds: u64) {
+        self.forgettable.created_before.store(seconds, Ordering::Release);
+    }
+
+    /// One of RocksDB's own figures, summed over the column families; 0 if it does not know it.
+    pub fn figure(&self, property: &str) -> u64 {
+        let families = [keys::EVENTS, keys::IDS, keys::META].into_iter().filter_map(|name| self.db.cf_handle(name));
+        families.filter_map(|family| self.db.property_int_value_cf(family, property).ok().flatten()).sum()
+    }
+
+    /// About how many ids there are.
+    pub fn ids_estimate(&self) -> u64 {
+        let family = self.db.cf_handle(keys::IDS);
+        let estimate =
+            family.map(|family| self.db.property_int_value_cf(family, rocksdb::properties::ESTIMATE_NUM_KEYS));
+        estimate.and_then(Result::ok).flatten().unwrap_or(0)
+    }
+
+    fn number(&self, key: &[u8]) -> Result<Option<u64>, StorageError> {
+        const OPERATION: &str = "read its own state";
+        let Some(value) = self.get(keys::META, key, OPERATION)? else {
+            return Ok(None);
+        };
+        keys::read_number(&value).map(Some).ok_or_else(|| StorageError::damaged(OPERATION, "number", key))
+    }
+
+    fn get(
+        &self,
+        family: &str,
+        key: &[u8],
+        operation: &'static str,
+    ) -> Result<Option<DBPinnableSlice<'_>>, StorageError> {
+        let family = self.family(family, operation)?;
+        self.db.get_pinned_cf(family, key).map_err(|error| StorageError::new(operation, error))
+    }
+
+    fn family(&self, name: &str, operation: &'static str) -> Result<&ColumnFamily, StorageError> {
+        self.db.cf_handle(name).ok_or_else(|| StorageError::new(operation, format_args!("no column family {name}")))
+    }
+}
+
+/// Changes that are made together or not at all.
+pub(super) struct Batch<'s> {
+    store: &'s Store,
+    changes: WriteBatch,
+}
+
+impl Batch<'_> {
+    /// Adds an event and its id.
+    pub fn put_event(&mut self, seq: Seq, record: &[u8], id: &ClaimedId, row: IdRow) -> Result<(), StorageError> {
+        const OPERATION: &str = "write events";
+        self.changes.put_cf(self.store.family(keys::EVENTS, OPERATION)?, keys::event_key(seq), record);
+        self.changes.put_cf(self.store.family(keys::IDS, OPERATION)?, id.as_bytes(), row.to_bytes());
+        Ok(())
+    }
+
+    /// Sets a number of `meta`.
+    pub fn set_number(&mut self, key: &[u8], number: u64) {
+        // Without the column family the store would not have opened.
+        if let Some(family) = self.store.db.cf_handle(keys::META) {
+            self.changes.put_cf(family, key, number.to_be_bytes());
+        }
+    }
+
+    /// Makes the changes, and waits for the disk if the store is configured so.
+    pub fn commit(self) -> Result<(), StorageError> {
+        let durably = self.store.fsync;
+        self.write(durably)
+    }
+
+    /// Makes the changes and waits for the disk.
+    pub fn commit_durably(self) -> Result<(), StorageError> {
+        self.write(true)
+    }
+
+    fn write(self, durably: bool) -> Result<(), StorageError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(durably);
+        let written = self.store.db.write_opt(self.changes, &options);
+        written.map_err(|error| StorageError::new("commit", error))
+    }
+}
+
+fn database_options(fsync: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(512);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_max_total_wal_size(256 << 20);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(4 << 20);
+    options.set_log_level(LogLevel::Warn);
+    // With fsync only the last record of the write-ahead log can be torn, and what it held was never
+    // confirmed; anything else missing is damage. Without fsync a power loss may leave holes.
+    options.set_wal_recovery_mode(if fsync {
+        DBRecoveryMode::TolerateCorruptedTailRecords
+    } else {
+        DBRecoveryMode::PointInTime
+    });
+    options
+}
+
+fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(&cache);
+    blocks.set_format_version(6);
+
+    let mut events = Options::default();
+    events.set_block_based_table_factory(&blocks);
+    events.set_compression_type(DBCompressionType::Lz4);
+    events.set_write_buffer_size(EVENTS_BUFFER_BYTES);
+
+    // Ids are random: compression gains nothing, and nearly every look-up is for one that is not there.
+    blocks.set_bloom_filter(10.0, false);
+    let mut ids = Options::default();
+    ids.set_block_based_table_factory(&blocks);
+    ids.set_compression_type(DBCompressionType::None);
+    ids.set_write_buffer_size(IDS_BUFFER_BYTES);
+    ids.set_memtable_whole_key_filtering(true);
+    ids.set_memtable_prefix_bloom_ratio(0.05);
+    let forgettable = Arc::clone(forgettable);
+    ids.set_compaction_filter(c"forget-ids", move |_, _, row| {
+        if forgettable.contains(row) { CompactionDecision::Remove } else { CompactionDecision::Keep }
+    });
+
+    vec![
+        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default()),
+        ColumnFamilyDescriptor::new(keys::EVENTS, events),
+        ColumnFamilyDescriptor::new(keys::IDS, ids),
+        ColumnFamilyDescriptor::new(keys::META, Options::default()),
+    ]
+}
+
+/// RocksDB says by text alone which kind of input or output error it met.
+fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
+    let (path, reason) = (path.to_owned(), error.to_string());
+    let is_lock = reason.contains("lock hold by current process") || reason.contains("While lock file");
+    match error.kind() {
+        rocksdb::ErrorKind::IOError if is_lock && !reason.contains("ermission") => OpenError::Locked { path },
+        rocksdb::ErrorKind::IOError if !reason.contains("No such file") => OpenError::Unusable { path, reason },
+        _ => OpenError::Damaged { path, reason },
+    }
+}

@@ -1,0 +1,116 @@
+//! The in-memory end of the log, bounded in bytes: the last batches, shared by all readers that are close
+//! to the head.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::entry::{Cursor, Entry, Seq};
+use super::keys;
+
+/// The last committed batches.
+#[derive(Debug)]
+pub(super) struct Tail {
+    bytes_max: usize,
+    state: RwLock<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    batches: VecDeque<Batch>,
+    bytes: usize,
+    /// Everything after this and up to the head is here.
+    covered_after: Cursor,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Batch {
+    first: Seq,
+    last: Seq,
+    bytes: usize,
+    entries: Arc<[Entry]>,
+}
+
+/// What the tail has for a cursor.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// The batch that holds the next entry.
+    Here(Arc<[Entry]>),
+    /// Nothing after the cursor has been committed.
+    AtHead,
+    /// As before, and nothing ever will be.
+    Closed,
+    /// The cursor is behind the tail: RocksDB has it.
+    Behind,
+}
+
+impl Tail {
+    pub fn new(head: Cursor, bytes_max: usize) -> Self {
+        let state = State { batches: VecDeque::new(), bytes: 0, covered_after: head, closed: false };
+        Self { bytes_max, state: RwLock::new(state) }
+    }
+
+    /// Adds a batch that follows the last one. Old batches leave when the bytes are used up, but never
+    /// the newest.
+    pub fn push(&self, entries: Arc<[Entry]>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        let (first, last) = (first.seq, last.seq);
+        let bytes = entries.iter().map(Entry::footprint).sum();
+        let mut leaving = Vec::new();
+        let mut state = self.state.write();
+        state.bytes += bytes;
+        state.batches.push_back(Batch { first, last, bytes, entries });
+        while state.bytes > self.bytes_max && state.batches.len() > 1 {
+            leaving.extend(state.drop_oldest());
+        }
+        drop(state); // What leaves is freed after the lock.
+    }
+
+    /// Says to readers at the head that nothing more will come.
+    pub fn close(&self) {
+        self.state.write().closed = true;
+    }
+
+    /// Forgets what lies below the floor of the log.
+    pub fn trim(&self, floor: Seq) {
+        let mut state = self.state.write();
+        while state.batches.front().is_some_and(|batch| batch.last < floor) {
+            state.drop_oldest();
+        }
+    }
+
+    pub fn look(&self, cursor: Cursor) -> Look {
+        let state = self.state.read();
+        if cursor < state.covered_after {
+            return Look::Behind;
+        }
+        let index = state.batches.partition_point(|batch| Cursor::after(batch.last) <= cursor);
+        match state.batches.get(index) {
+            Some(batch) => Look::Here(Arc::clone(&batch.entries)),
+            None if state.closed => Look::Closed,
+            None => Look::AtHead,
+        }
+    }
+
+    /// Bytes and events that it holds.
+    pub fn figures(&self) -> (usize, usize) {
+        let state = self.state.read();
+        (state.bytes, state.batches.iter().map(|batch| batch.entries.len()).sum())
+    }
+}
+
+impl State {
+    fn drop_oldest(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop_front()?;
+        self.bytes -= batch.bytes;
+        self.covered_after = match self.batches.front() {
+            Some(next) => keys::before(next.first),
+            None => Cursor::after(batch.last),
+        };
+        Some(batch)
+    }
+}

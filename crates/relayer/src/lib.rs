@@ -1,0 +1,7 @@
+//! The gateway, as a library: modules in the order of the data's way.
+
+pub mod limits;
+
+pub mod event_log;
+
+pub mod telemetry;

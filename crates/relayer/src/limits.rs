@@ -1,0 +1,70 @@
+//! Every limit that is not configured, in one place, each with its reason.
+//!
+//! What holds memory or waits is bounded by something here or in the configuration; what happens at the
+//! bound is said beside it.
+
+use std::time::Duration;
+
+/// Bytes of candidate frames between the sockets and the commit. When they are used up, connections stop
+/// reading, so that back-pressure reaches the relays. 32 MiB are about 50,000 ordinary events.
+pub const INGEST_BYTES_MAX: usize = 32 << 20;
+
+/// Candidates that may wait in one shard's inbox. The byte limit is met first unless frames are tiny.
+pub const INBOX_CANDIDATES_MAX: usize = 8_192;
+
+/// Bursts of verified events that may wait for the sequencer; a shard that finds it full waits.
+pub const SEQUENCER_BURSTS_MAX: usize = 64;
+
+/// Frames that a connection handles before it lets other tasks run.
+pub const FRAMES_PER_TURN_MAX: usize = 256;
+
+/// What a frame may be longer than the largest admitted event: escapes and white space can double it.
+pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
+    2 * event_bytes_max + 4_096
+}
+
+/// Events that a reader takes from RocksDB at once, and their bytes: what one lagging consumer holds.
+pub const READ_EVENTS_MAX: usize = 512;
+/// See [`READ_EVENTS_MAX`].
+pub const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Threads that read RocksDB for lagging consumers and queries. More would only wait for the same disk.
+pub const BLOCKING_THREADS_MAX: usize = 8;
+
+/// Events that one page of `/api/events` returns at most.
+pub const PAGE_EVENTS_MAX: usize = 1_000;
+
+/// Events that one page of `/api/events` looks at to find those that match.
+pub const PAGE_SCAN_MAX: usize = 20_000;
+
+/// Longest URL of a relay that is stored beside an event.
+pub const RELAY_URL_BYTES_MAX: usize = 2_048;
+
+/// DNS, TCP, TLS and WebSocket handshake of one relay, each.
+pub const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Handshakes under way at once, so that a start with thousands of relays does not time out on itself.
+pub const DIALS_AT_ONCE_MAX: usize = 128;
+
+/// The shortest and longest base of the back-off between two connections to one relay.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// See [`BACKOFF_MIN`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// Events this long before the last contact are asked for again, because relays pass on late ones.
+pub const OVERLAP: Duration = Duration::from_secs(120);
+
+/// How long all of draining may take before the process exits anyway.
+pub const DRAIN_MAX: Duration = Duration::from_secs(9);
+
+/// How often a pause for lack of disk space looks again.
+pub const DISK_RETRY: Duration = Duration::from_millis(500);
+
+/// How often retention looks for what to trim.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Largest message that a `/ws` client may send: it has nothing to say yet.
+pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that are handed to a `/ws` client's socket before it is flushed.
+pub const CLIENT_FLUSH_BYTES: usize = 64 << 10;

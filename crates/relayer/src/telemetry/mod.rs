@@ -1,0 +1,3 @@
+//! What the program says of itself.
+
+pub mod crash_point;

@@ -1,8 +1,8 @@
 //! The configuration: one struct a section, checked once at the start, valid from then on.
 //!
-//! [`settings`] declares every key with its help, default and rule; everything else follows from that
-//! table. [`raw`] is a value before its check, [`rule`] the checks, [`types`] what passed them; [`load`]
-//! puts defaults, file and environment together, [`error`] says what is wrong and where, [`print`]
+//! `settings` declares every key with its help, default and rule; everything else follows from that
+//! table. `raw` is a value before its check, `rule` the checks, `types` what passed them; `load`
+//! puts defaults, file and environment together, `error` says what is wrong and where, `print`
 //! writes the template and `check-config`'s answer. It reads no environment but what it is given.
 
 mod settings;

@@ -1,5 +1,7 @@
 //! The gateway, as a library: modules in the order of the data's way.
 
+pub mod cli;
+pub mod config;
 pub mod limits;
 
 pub mod event_log;

@@ -1,0 +1,83 @@
+# Relayer: the one list of commands. `make` alone prints it.
+
+CARGO ?= cargo
+IMAGE ?= moltrade-relayer
+TAG   ?= latest
+# Arguments for the program: make run ARGS="--config my.toml"
+ARGS  ?=
+
+# Where rustup puts cargo, for shells that have not been restarted since; before an older one of the system.
+export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
+
+.DEFAULT_GOAL := help
+.PHONY: help build dev run debug test bench demo ci fmt lint smoke release clean setup-env \
+        config-template requirements docker-build docker-run docker-push
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: requirements ## Build the release version
+	$(CARGO) build --release
+
+dev: requirements ## Build the debug version
+	$(CARGO) build
+
+run: requirements ## Run the release version (ARGS="--config my.toml")
+	$(CARGO) run --release -- $(ARGS)
+
+debug: requirements ## Run the debug version
+	$(CARGO) run -- $(ARGS)
+
+test: requirements ## Run all tests, with cargo-nextest if it is installed
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
+	else \
+		echo "$(CARGO) test --workspace (cargo-nextest is not installed)"; $(CARGO) test --workspace; \
+	fi
+
+bench: requirements ## Measure, each figure beside its limit
+	$(CARGO) bench -p moltrade-relayer -p relayer-wire
+
+demo: requirements ## Watch simulated relays, the gateway and a client at work; needs no network
+	$(CARGO) run --release -p moltrade-relayer --example demo
+
+ci: ## What the CI does: test, lint, smoke
+	.ci/run
+
+fmt: requirements ## Format the code
+	$(CARGO) fmt --all
+
+lint: requirements ## Check format and clippy; a warning is an error
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+smoke: dev ## Start the debug version, ask it how it is, stop it
+	scripts/smoke
+
+release: build ## Build the release version and print where it is
+	@echo "$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/moltrade-relayer"
+
+clean: ## Remove what was built
+	$(CARGO) clean
+
+setup-env: requirements ## Install what is needed, and make config.toml from the template
+	@if [ -e config.toml ]; then echo "config.toml exists: left as it is"; \
+	else cp config.template.toml config.toml && echo "config.toml made from config.template.toml"; fi
+
+config-template: requirements ## Write config.template.toml anew from the defaults in the code
+	$(CARGO) run --quiet -- config-template > config.template.toml.new
+	mv config.template.toml.new config.template.toml
+
+requirements: ## Check for Rust, a C++ compiler, clang and libclang; install them where that is possible
+	@scripts/requirements
+
+docker-build: ## Build the Docker image
+	docker build --tag $(IMAGE):$(TAG) .
+
+docker-run: ## Run the image in the background; its data stays in the volume moltrade-relayer-data
+	docker run --detach --rm --name moltrade-relayer --env RELAY_URLS \
+		--publish 127.0.0.1:8080:8080 --publish 127.0.0.1:9090:9090 \
+		--volume moltrade-relayer-data:/data $(IMAGE):$(TAG)
+
+docker-push: ## Push the image (IMAGE=registry/name TAG=...)
+	docker push $(IMAGE):$(TAG)

@@ -1,0 +1,59 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Exit status for a wrong configuration: sysexits' EX_CONFIG. A supervisor need not restart on it
+/// (systemd: `RestartPreventExitStatus=78`).
+pub const EXIT_CONFIG: u8 = 78;
+
+const AFTER_HELP: &str = "\
+Examples:
+  moltrade-relayer                              run, with config.toml if it is here, else with defaults
+  moltrade-relayer --config /etc/relayer.toml   run with this file
+  moltrade-relayer check-config                 what is in effect, and where each value came from
+  RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
+
+Environment (it goes before the file):
+  RELAYER_<SECTION>__<KEY>   any key of the file, e.g. RELAYER_OUTPUT__WEBSOCKET_PORT=9000;
+                             a list is a TOML array or its items with commas between
+  RELAY_URLS                 short for RELAYER_RELAY__BOOTSTRAP_RELAYS
+  RUST_LOG                   what is logged, e.g. moltrade_relayer=debug; goes before monitoring.log_level
+
+Exit status:
+  0   stopped in order (SIGINT, SIGTERM), or the command succeeded
+  1   could not start or go on: port in use, database locked or damaged, …
+  2   wrong command line
+  78  wrong configuration: every problem is named with file, line and key";
+
+/// Nostr event gateway: receives from many relays, verifies, lets every event through once, keeps an
+/// ordered log, and serves it on /ws.
+#[derive(Debug, Parser)]
+#[command(name = "moltrade-relayer", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Configuration file [default: config.toml in the working directory, if it exists]
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the gateway; this is what happens without a command
+    Run,
+    /// Check the configuration and print what is in effect, with secrets masked
+    CheckConfig,
+    /// Print a configuration file with every key, its help and its default
+    ConfigTemplate,
+}
+
+impl Cli {
+    /// The command that was given, or [`Command::Run`].
+    pub fn command(&self) -> Command {
+        self.command.unwrap_or(Command::Run)
+    }
+}

@@ -1,0 +1,109 @@
+//! What can be wrong with a configuration, each problem with its place and all of them at once.
+
+use std::fmt;
+use std::path::Path;
+
+/// Where a value, or a problem, stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the program: nobody set it.
+    Default,
+    /// In the configuration file; line and column count from 1, columns in characters. Line 0 means the
+    /// file as a whole.
+    File {
+        /// The file, as it was named.
+        path: Box<Path>,
+        /// The line.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// In this environment variable.
+    Environment(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line: 0, .. } => write!(f, "{}", path.display()),
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that is wrong: `<place>: <key>: <what was found; what is allowed>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// The dotted key, if the problem is about one.
+    pub key: Option<String>,
+    /// What is wrong and what is allowed.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Everything that is wrong with a configuration, one problem a line, in the file's order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.lines())]
+pub struct ConfigErrors {
+    problems: Vec<Problem>,
+}
+
+impl ConfigErrors {
+    /// `Err` with the problems, sorted by place, unless there are none.
+    pub(super) fn unless_empty(mut problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        // What the sort does not order keeps the order in which it was found.
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::File { line, column, .. } => (0, *line, *column),
+            Place::Environment(_) | Place::Default => (1, 0, 0),
+        });
+        Err(Self { problems })
+    }
+
+    /// The problems; never empty.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    fn lines(&self) -> String {
+        self.problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Text from outside as it may stand in a message: on one line, without control characters, and short.
+pub(super) fn printable(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let mut shown: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The one of `known` that `wrong` was probably meant to be.
+pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // A long name is not worth the quadratic comparison, and resembles nothing.
+    if wrong.len() > 80 {
+        return None;
+    }
+    known
+        .map(|name| (strsim::jaro_winkler(&wrong.to_ascii_lowercase(), &name.to_ascii_lowercase()), name))
+        .filter(|(likeness, _)| *likeness > 0.85)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}

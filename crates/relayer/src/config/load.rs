@@ -1,0 +1,358 @@
+//! From file and environment to a checked [`Config`]: defaults under the file under the environment.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigErrors, Place, Problem, nearest, printable};
+use super::raw::Raw;
+use super::settings::{Config, SETTINGS, Setting};
+
+/// The file that is read if none is named and it exists.
+pub const DEFAULT_FILE: &str = "config.toml";
+
+/// The largest file that is read: room for 100,000 relays. It keeps a wrong path (a device, a database)
+/// from filling the memory.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The prefix of the variables that are ours: an unknown one is an error.
+const PREFIX: &str = "RELAYER_";
+
+/// The short name of the variable for `relay.bootstrap_relays`.
+const RELAY_URLS: &str = "RELAY_URLS";
+
+/// A configuration and where it came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The checked values.
+    pub config: Config,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// What is allowed but probably not meant, a sentence each.
+    pub warnings: Vec<String>,
+    /// Where each key of [`SETTINGS`] was set, in their order.
+    pub(super) places: Vec<Place>,
+}
+
+impl Config {
+    /// Reads the configuration: defaults, over them the file (`file`, or `config.toml` in the working
+    /// directory if it exists), over them the variables among `environment`.
+    ///
+    /// # Errors
+    ///
+    /// All problems that were found, each with its place; a file with broken syntax is not looked into
+    /// any further.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigErrors> {
+        let (named, path) = match file {
+            Some(path) => (true, path),
+            None => (false, Path::new(DEFAULT_FILE)),
+        };
+        match read_file(path, named) {
+            Ok(Some(text)) => Self::parse(Some((path, &text)), environment),
+            Ok(None) => Self::parse(None, environment),
+            Err(problem) => {
+                ConfigErrors::unless_empty(vec![problem]).and_then(|()| Self::parse(None, std::iter::empty()))
+            }
+        }
+    }
+
+    /// As [`Config::load`], with the file's name and text at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn parse(
+        file: Option<(&Path, &str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigErrors> {
+        let mut loading = Loading {
+            config: Config::default(),
+            places: vec![Place::Default; SETTINGS.len()],
+            problems: Vec::new(),
+        };
+        if let Some((path, text)) = file {
+            loading.file(&Source { path, text });
+        }
+        loading.environment(environment);
+        if loading.problems.is_empty() {
+            loading.combinations();
+        }
+        let Loading { config, places, problems } = loading;
+        ConfigErrors::unless_empty(problems)?;
+        let warnings = config.warnings();
+        Ok(Loaded { config, file: file.map(|(path, _)| path.to_owned()), warnings, places })
+    }
+
+    /// What is allowed but probably not meant, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (relays, room) = (self.relay.bootstrap_relays.len(), self.relay.max_connections.get());
+        if relays == 0 {
+            warnings.push("relay.bootstrap_relays is empty: no events will arrive".to_owned());
+        }
+        if relays > room {
+            warnings.push(format!(
+                "relay.bootstrap_relays names {relays} relays, relay.max_connections allows {room}: \
+                 the rest is not connected to"
+            ));
+        }
+        if self.postgres.dsn.is_some() {
+            warnings
+                .push("postgres.dsn is set, but this version has no fan-out yet: it is not used".to_owned());
+        }
+        warnings
+    }
+}
+
+/// The variables of this process; what is not Unicode is made so, and then fails its check.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// The text of the file; `None` if it does not exist and nobody asked for it.
+fn read_file(path: &Path, named: bool) -> Result<Option<String>, Problem> {
+    let problem = |what: String| Problem { place: Source { path, text: "" }.whole(), key: None, what };
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Err(fault) if fault.kind() == ErrorKind::NotFound && !named => return Ok(None),
+        Err(fault) => return Err(problem(format!("the configuration file cannot be read: {fault}"))),
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => {
+            return Err(problem(format!(
+                "larger than {FILE_BYTES_MAX} bytes: this is no configuration file"
+            )));
+        }
+        Ok(_) => {}
+    }
+    String::from_utf8(bytes).map(Some).map_err(|fault| {
+        let valid = fault.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(fault.as_bytes());
+        // Up to the first bad byte the lossy text is the same, byte for byte.
+        let place = Source { path, text: &text }.place(valid);
+        Problem { place, key: None, what: "found a byte that is not UTF-8; allowed: UTF-8 text".to_owned() }
+    })
+}
+
+/// A file's name and text.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        Place::File { path: self.path.into(), line, column }
+    }
+
+    fn whole(&self) -> Place {
+        Place::File { path: self.path.into(), line: 0, column: 0 }
+    }
+}
+
+/// A configuration on its way.
+struct Loading {
+    config: Config,
+    places: Vec<Place>,
+    problems: Vec<Problem>,
+}
+
+impl Loading {
+    fn file(&mut self, source: &Source<'_>) {
+        let (table, faults) = DeTable::parse_recoverable(source.text);
+        if faults.is_empty() {
+            for (name, value) in table.get_ref() {
+                self.section(source, name, value);
+            }
+        }
+        for fault in faults {
+            // The message names the syntax only. The library's own display quotes the line, which may
+            // hold a secret.
+            let place = fault.span().map_or_else(|| source.whole(), |span| source.place(span.start));
+            self.problems.push(Problem { place, key: None, what: fault.message().to_owned() });
+        }
+    }
+
+    fn section(
+        &mut self,
+        source: &Source<'_>,
+        name: &Spanned<impl AsRef<str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
+        let section = name.get_ref().as_ref();
+        let Some(known) = sections().find(|known| *known == section) else {
+            return self.problem(
+                source.place(name.span().start),
+                printable(section),
+                unknown_section(section),
+            );
+        };
+        let DeValue::Table(keys) = value.get_ref() else {
+            let what = format!("found {}; allowed: a section [{known}]", Raw::from_toml(value).describe());
+            return self.problem(source.place(value.span().start), known.to_owned(), what);
+        };
+        for (name, value) in keys {
+            let key = name.get_ref();
+            let place = source.place(name.span().start);
+            let setting = SETTINGS.iter().enumerate().find(|(_, s)| s.section == section && s.key == key);
+            match setting {
+                Some((index, setting)) => {
+                    self.set(index, setting, &Raw::from_toml(value), place, |offset| source.place(offset));
+                }
+                None => self.problem(place, format!("{known}.{}", printable(key)), unknown_key(known, key)),
+            }
+        }
+    }
+
+    fn environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
+        let mut ours: Vec<_> = environment
+            .into_iter()
+            .filter(|(name, value)| {
+                name == RELAY_URLS || (name.starts_with(PREFIX) && !is_service_link(name, value))
+            })
+            .collect();
+        ours.sort();
+        for (name, value) in ours {
+            let place = Place::Environment(name.clone());
+            let Some((index, setting)) = SETTINGS.iter().enumerate().find(|(_, s)| s.is_named(&name)) else {
+                let what = unknown_variable(&name);
+                self.problems.push(Problem { place: Place::Environment(printable(&name)), key: None, what });
+                continue;
+            };
+            if let Some(Place::Environment(other)) = self.places.get(index) {
+                let what = format!("{other} sets it too; allowed: one of the two");
+                self.problem(place, setting.path(), what);
+                continue;
+            }
+            let raw = Raw::from_environment(&value, (setting.shape)());
+            self.set(index, setting, &raw, place.clone(), |_| place.clone());
+        }
+    }
+
+    /// Puts a value in, or reports what is wrong with it.
+    fn set(
+        &mut self,
+        index: usize,
+        setting: &Setting,
+        raw: &Raw,
+        place: Place,
+        place_of: impl Fn(usize) -> Place,
+    ) {
+        if let Some(known) = self.places.get_mut(index) {
+            *known = place;
+        }
+        for fault in (setting.set)(&mut self.config, raw).err().unwrap_or_default() {
+            self.problem(place_of(fault.offset), setting.path(), fault.what);
+        }
+    }
+
+    /// What is wrong with values that are right by themselves.
+    fn combinations(&mut self) {
+        let (output, monitoring) = (&self.config.output, &self.config.monitoring);
+        if monitoring.prometheus_port.is_some_and(|port| port.get() == output.websocket_port) {
+            let what = format!(
+                "found {} for both; allowed: two different ports, or 0 for monitoring.prometheus_port",
+                output.websocket_port
+            );
+            let keys = ["output.websocket_port", "monitoring.prometheus_port"];
+            // Blame the one that somebody set.
+            let set = keys.into_iter().rev().find(|key| self.place_of(key) != Place::Default);
+            let place = self.place_of(set.unwrap_or("output.websocket_port"));
+            self.problem(place, keys.join(" and "), what);
+        }
+        let sinks = [
+            ("output.downstream_tcp", self.config.output.downstream_tcp.is_empty()),
+            ("output.downstream_rest", self.config.output.downstream_rest.is_empty()),
+        ];
+        for (key, empty) in sinks {
+            if !empty {
+                let what = "not supported by this version yet; allowed: an empty list".to_owned();
+                self.problem(self.place_of(key), key.to_owned(), what);
+            }
+        }
+    }
+
+    fn place_of(&self, path: &str) -> Place {
+        let index = SETTINGS.iter().position(|setting| setting.path() == path);
+        index.and_then(|index| self.places.get(index)).cloned().unwrap_or(Place::Default)
+    }
+
+    fn problem(&mut self, place: Place, key: String, what: String) {
+        self.problems.push(Problem { place, key: Some(key), what });
+    }
+}
+
+impl Setting {
+    /// The dotted key.
+    pub(super) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
+    /// The environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("{PREFIX}{}__{}", self.section.to_ascii_uppercase(), self.key.to_ascii_uppercase())
+    }
+
+    fn is_named(&self, variable: &str) -> bool {
+        self.variable() == variable || (variable == RELAY_URLS && self.path() == "relay.bootstrap_relays")
+    }
+}
+
+/// The names of the sections, in their order.
+pub(super) fn sections() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    SETTINGS
+        .iter()
+        .map(|setting| setting.section)
+        .filter(move |name| std::mem::replace(&mut last, *name) != *name)
+}
+
+/// Kubernetes sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` … in every pod beside a service that
+/// is called "relayer". They mean nothing to us, and are no mistake of the operator.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let name = name.strip_prefix(PREFIX).unwrap_or(name);
+    name.starts_with("SERVICE_")
+        || (name == "PORT" && value.contains("://"))
+        || name.strip_prefix("PORT_").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn unknown_section(name: &str) -> String {
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.key == name) {
+        return format!("unknown section; as a key it belongs into [{}]", setting.section);
+    }
+    match nearest(name, sections()) {
+        Some(near) => format!("unknown section; did you mean [{near}]?"),
+        None => format!("unknown section; allowed: {}", sections().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn unknown_key(section: &str, name: &str) -> String {
+    let siblings = || SETTINGS.iter().filter(|s| s.section == section).map(|setting| setting.key);
+    if let Some(near) = nearest(name, siblings()) {
+        return format!("unknown key; did you mean {near}?");
+    }
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.key == name) {
+        return format!("unknown key here; it belongs into [{}]", setting.section);
+    }
+    format!("unknown key; allowed: {}", siblings().collect::<Vec<_>>().join(", "))
+}
+
+fn unknown_variable(name: &str) -> String {
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("unknown variable; did you mean {near}?"),
+        None => {
+            format!("unknown variable; allowed: {PREFIX}<SECTION>__<KEY>, as in {PREFIX}OUTPUT__BATCH_SIZE")
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Every key, once: its help, its type, its default and what is allowed.
+//!
+//! The one declaration below makes the structs, their defaults, and the [`SETTINGS`] table by which
+//! files are read, checked, printed and `config.template.toml` is written. A field has its key's name;
+//! where the type carries the unit, the field goes without it (`max_latency_ms` is a `Duration`).
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::raw::{Raw, Shape};
+use super::rule::{self, Mismatch, Rule};
+use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, Secret};
+
+/// One key of the file.
+pub(super) struct Setting {
+    pub(super) section: &'static str,
+    pub(super) section_doc: &'static [&'static str],
+    pub(super) key: &'static str,
+    pub(super) doc: &'static [&'static str],
+    pub(super) allowed: fn() -> String,
+    pub(super) shape: fn() -> Shape,
+    /// Checks a value and puts it in.
+    pub(super) set: fn(&mut Config, &Raw) -> Result<(), Vec<Mismatch>>,
+    /// The value in TOML, secrets masked; `None` if it is not set.
+    pub(super) show: fn(&Config) -> Option<String>,
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        [$section:ident] $Section:ident {
+            $( $(#[doc = $doc:literal])* $field:ident $(($key:literal))?: $type:ty = $default:expr, $rule:expr; )*
+        }
+    )*) => {
+        /// The whole configuration, one struct a section. Values that came from outside have been checked.
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct Config {
+            $( $(#[doc = $section_doc])* pub $section: $Section, )*
+        }
+
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $Section {
+                $( $(#[doc = $doc])* pub $field: $type, )*
+            }
+
+            impl $Section {
+                const DOC: &[&str] = &[$($section_doc),*];
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $field: $default, )* }
+                }
+            }
+        )*
+
+        /// Every key, in the order of the template.
+        pub(super) const SETTINGS: &[Setting] = &[
+            $($( Setting {
+                section: stringify!($section),
+                section_doc: $Section::DOC,
+                key: settings!(@key $field $($key)?),
+                doc: &[$($doc),*],
+                allowed: || of_type::<$type>($rule).allowed(),
+                shape: || of_type::<$type>($rule).shape(),
+                set: |config, raw| Ok(config.$section.$field = of_type::<$type>($rule).read(raw)?),
+                show: |config| of_type::<$type>($rule).show(&config.$section.$field),
+            }, )*)*
+        ];
+    };
+    (@key $field:ident) => { stringify!($field) };
+    (@key $field:ident $key:literal) => { $key };
+}
+
+settings! {
+    /// The relays that events come from.
+    [relay] Relay {
+        /// The relays to connect to. One that is written in two ways is still connected to once.
+        bootstrap_relays: Vec<RelayUrl> = example_relays(), rule::list(rule::relay_url(), 100_000);
+        /// The most relays that are connected to at the same time.
+        max_connections: NonZeroUsize = nonzero(10_000), rule::count(1..=100_000);
+        /// Seconds between two health checks of a connection.
+        health_check_interval: Duration = Duration::from_secs(30), rule::seconds(1..=86_400);
+        /// How many hours back a relay is asked for events when nothing is known of it yet. 0: only
+        /// what happens from now on; 1000000: everything that it has.
+        backfill("backfill_hours"): Option<Duration> = Some(hours(1)), rule::hours_or_none(1_000_000);
+    }
+
+    /// How copies of an event are recognised. More memory saves disk look-ups; the outcome is the same.
+    [deduplication] Deduplication {
+        /// The folder of the database. It holds the event log and every id that was ever accepted.
+        rocksdb_path: PathBuf = PathBuf::from("./data/rocksdb"), rule::folder();
+        /// How many of the newest ids are kept in memory, exactly.
+        hotset_size: NonZeroUsize = nonzero(10_000), rule::count(1..=100_000_000);
+        /// How many ids the Bloom filter is laid out for (about 1.2 bytes each); it grows beyond.
+        bloom_capacity: NonZeroUsize = nonzero(1_000_000), rule::count(1..=1_000_000_000);
+        /// How many ids that were looked up on disk are remembered.
+        lru_size: NonZeroUsize = nonzero(50_000), rule::count(1..=100_000_000);
+    }
+
+    /// Which events are let in.
+    [filters] Filters {
+        /// The event kinds to let in. Empty: all of them.
+        allowed_kinds: BTreeSet<u16> = BTreeSet::new(), rule::list(rule::kind(), 65_536);
+        /// The largest event, in bytes of its JSON. Larger ones are refused.
+        max_event_bytes: usize = 256 * 1024, rule::bytes(1024..=16 * 1024 * 1024);
+        /// How many seconds an event's created_at may lie ahead of the clock.
+        max_future("max_future_secs"): Duration = Duration::from_secs(900), rule::seconds(0..=315_360_000);
+        /// How many hours old an event may be. Older ones are refused. 0: any age.
+        max_age("max_age_hours"): Option<Duration> = None, rule::hours_or_none(1_000_000);
+    }
+
+    /// How the event log is kept.
+    [storage] Storage {
+        /// Whether a batch is on the disk before anyone sees it. false saves time on slow disks, but then
+        /// a power failure, unlike a crash of the program, may lose events that were already delivered.
+        fsync: bool = true, rule::Flag;
+        /// How many hours an event is kept in the log. 0: for ever.
+        retention("retention_hours"): Option<Duration> = None, rule::hours_or_none(1_000_000);
+        /// The size from which on the log is trimmed at its old end, in bytes on disk. 0: no limit.
+        max_bytes: Option<NonZeroU64> = None, rule::disk_bytes_or_none(1024 * 1024..=1 << 60);
+        /// Bytes of free disk below which no more events are taken in, until there is room again. 0: never mind.
+        min_free_bytes: u64 = 256 * 1024 * 1024, rule::disk_bytes(0..=1 << 60);
+        /// How many bytes of the newest events are kept in memory for the consumers.
+        tail_bytes: usize = 64 * 1024 * 1024, rule::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);
+    }
+
+    /// Where events go.
+    [output] Output {
+        /// Whether events are served on /ws.
+        websocket_enabled: bool = true, rule::Flag;
+        /// The port of /ws and of the HTTP API. 0: a free one that the system picks; the log names it.
+        websocket_port: u16 = 8080, rule::port();
+        /// The address to listen on. "0.0.0.0" is reachable from other machines: put a proxy before it.
+        bind_address: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), rule::ip_address();
+        /// The most events that are committed to the log at once.
+        batch_size: NonZeroUsize = nonzero(100), rule::count(1..=100_000);
+        /// The longest that an event waits for its batch to fill, in milliseconds. It is a cap: while the
+        /// disk is idle nothing waits.
+        max_latency("max_latency_ms"): Duration = Duration::from_millis(100), rule::milliseconds(0..=60_000);
+        /// Receivers by TCP. Not supported by this version yet: must be empty.
+        downstream_tcp: Vec<HostPort> = Vec::new(), rule::list(rule::host_port(), 1000);
+        /// Receivers by HTTP. Not supported by this version yet: must be empty.
+        downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::http_url(), 1000);
+    }
+
+    /// The registry of the encrypted fan-out. This version has no fan-out yet and does not connect.
+    [postgres] Postgres {
+        /// The database to use, with its password. It is never shown.
+        dsn: Option<Secret> = None, rule::postgres_dsn();
+        /// The most connections to it.
+        max_connections: NonZeroUsize = nonzero(5), rule::count(1..=1000);
+    }
+
+    /// What an operator sees.
+    [monitoring] Monitoring {
+        /// How much is logged. RUST_LOG, if set, goes before it: RUST_LOG=moltrade_relayer=debug.
+        log_level: LogLevel = LogLevel::Info, rule::log_level();
+        /// The port that serves nothing but /metrics. 0: none; the API's port has it in any case.
+        prometheus_port: Option<NonZeroU16> = NonZeroU16::new(9090), rule::port_or_none();
+    }
+}
+
+/// Names the type that a rule makes, where the rule alone leaves it open.
+fn of_type<T>(rule: impl Rule<Value = T>) -> impl Rule<Value = T> {
+    rule
+}
+
+/// A few open relays, so that the first start shows something.
+fn example_relays() -> Vec<RelayUrl> {
+    ["wss://relay.damus.io", "wss://nos.lol"].into_iter().filter_map(|url| url.parse().ok()).collect()
+}
+
+const fn nonzero(n: usize) -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(n.saturating_sub(1))
+}
+
+const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 3600)
+}

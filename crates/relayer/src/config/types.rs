@@ -1,0 +1,258 @@
+//! The types of checked values: what has one of these types needs no second check.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use url::Url;
+
+/// Longest URL that is accepted, in bytes: far above any relay's, and it bounds what logs, metrics and
+/// the relay list can be made to hold.
+pub const URL_BYTES_MAX: usize = 1024;
+
+/// Why a text is not a URL of the wanted sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidUrl(&'static str);
+
+/// The address of a Nostr relay, in its one normal form.
+///
+/// Scheme and host are lower case, a default port and the path `/` are left out, so that
+/// `wss://A.example`, `wss://a.example:443` and `wss://a.example/` are the same relay and are dialled
+/// once. A clone is a reference count.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelayUrl(Arc<str>);
+
+impl RelayUrl {
+    /// The normal form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RelayUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let url = parse_url(text, &["ws", "wss"], "its scheme is not ws:// or wss://")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
+        }
+        let bare = url.path() == "/" && url.query().is_none();
+        let text = url.as_str();
+        Ok(Self(Arc::from(if bare { text.strip_suffix('/').unwrap_or(text) } else { text })))
+    }
+}
+
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RelayUrl({})", self.0)
+    }
+}
+
+impl AsRef<str> for RelayUrl {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An `http://` or `https://` address that events are posted to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HttpUrl(Arc<str>);
+
+impl HttpUrl {
+    /// The normalised address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
+        Ok(Self(Arc::from(url.as_str())))
+    }
+}
+
+/// A `host:port` pair that a TCP connection is made to; an IPv6 address stands in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort(Arc<str>);
+
+impl HostPort {
+    /// The text `host:port`, host in lower case, as name resolution takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidUrl("it has no port"))?;
+        if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+            return Err(InvalidUrl("its port is not a number from 1 to 65535"));
+        }
+        let host = url::Host::parse(host).map_err(|_| InvalidUrl("its host is not a name or an address"))?;
+        Ok(Self(Arc::from(format!("{host}:{port}"))))
+    }
+}
+
+/// A value that is used but never shown: `Debug` and `Display` print `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps `value`.
+    pub fn new(value: impl Into<Box<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one call that needs it; it must not reach a log, an error or an answer.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// How much is logged, unless `RUST_LOG` says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything, down to single frames.
+    Trace,
+    /// Single decisions.
+    Debug,
+    /// State changes and a summary a minute.
+    Info,
+    /// What an operator should look at.
+    Warn,
+    /// What failed.
+    Error,
+}
+
+impl LogLevel {
+    /// The level's name in configuration files and `RUST_LOG`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+
+    /// The level of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error]
+            .into_iter()
+            .find(|level| level.as_str() == name)
+    }
+}
+
+/// What every URL must be, whatever its scheme: short, absolute, with a host, without a fragment.
+fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Url, InvalidUrl> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(InvalidUrl("it is longer than 1024 bytes"));
+    }
+    let url = Url::parse(text).map_err(|fault| match fault {
+        url::ParseError::EmptyHost => InvalidUrl("it has no host"),
+        url::ParseError::InvalidPort => InvalidUrl("its port is not a number from 1 to 65535"),
+        url::ParseError::RelativeUrlWithoutBase => InvalidUrl("it has no scheme"),
+        _ => InvalidUrl("its host is not a name or an address"),
+    })?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(InvalidUrl(otherwise));
+    }
+    // Escaping made it longer: the bound holds for what is kept, so that it parses again.
+    if url.as_str().len() > URL_BYTES_MAX {
+        return Err(InvalidUrl("it is longer than 1024 bytes"));
+    }
+    if url.port() == Some(0) {
+        return Err(InvalidUrl("its port is not a number from 1 to 65535"));
+    }
+    if url.fragment().is_some() {
+        return Err(InvalidUrl("it has a fragment (#…), which is never sent"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(input: &str, expect: &str) {
+        let got = input.parse::<RelayUrl>().map_or_else(|fault| fault.to_string(), |url| url.to_string());
+        assert_eq!(got, expect, "{input}");
+    }
+
+    #[test]
+    fn a_relay_has_one_spelling() {
+        for same in [
+            "wss://A.example",
+            "wss://a.example:443/",
+            "WSS://a.EXAMPLE/",
+            " wss://a.example ",
+            "wss:a.example",
+        ] {
+            check(same, "wss://a.example");
+        }
+        check("ws://a.example:80", "ws://a.example");
+        check("ws://a.example:443", "ws://a.example:443");
+        check("wss://a.example/r/0", "wss://a.example/r/0");
+        check("wss://a.example/?x=1", "wss://a.example/?x=1");
+        check("ws://[::1]:7777/", "ws://[::1]:7777");
+        check("wss://münchen.example", "wss://xn--mnchen-3ya.example");
+    }
+
+    #[test]
+    fn what_is_no_relay_says_why() {
+        check("https://a.example", "its scheme is not ws:// or wss://");
+        check("a.example", "it has no scheme");
+        check("", "it has no scheme");
+        check("wss://", "it has no host");
+        check("wss://a.example:0", "its port is not a number from 1 to 65535");
+        check("wss://a.example:99999", "its port is not a number from 1 to 65535");
+        check("wss://me:pass@a.example", "it carries a user or a password, which would end up in logs");
+        check("wss://a.example/#x", "it has a fragment (#…), which is never sent");
+        check("wss://a b", "its host is not a name or an address");
+        check(&format!("wss://a.example/{}", "x".repeat(1024)), "it is longer than 1024 bytes");
+        check(&format!("wss://a.example/{}", "é".repeat(400)), "it is longer than 1024 bytes");
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret} {secret:?}"), "*** Secret(***)");
+    }
+
+    #[test]
+    fn host_and_port() {
+        for good in ["a.example:1", "127.0.0.1:9", "[::1]:65535"] {
+            assert_eq!(good.parse::<HostPort>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a.example", "a.example:0", "a.example:x", ":1", "::1:9x", "a b:1"] {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The configuration: what is read, what is refused and how that is said, and what is printed.
+
+// Helpers outside of #[test] functions are tests, too.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod any_input;
+mod environment;
+mod printed;
+mod refused;
+
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::Path;
+use std::time::Duration;
+
+use moltrade_relayer::config::{Config, ConfigErrors, Filters, Loaded, LogLevel, Output, Storage};
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    Config::parse(Some((Path::new("config.toml"), text)), environment)
+}
+
+fn accepted(text: &str, environment: &[(&str, &str)]) -> Config {
+    parse(text, environment).unwrap_or_else(|errors| panic!("refused:\n{errors}")).config
+}
+
+/// The file is refused, with exactly these lines.
+#[track_caller]
+fn refused(text: &str, lines: &[&str]) {
+    let errors = parse(text, &[]).expect_err("accepted").to_string();
+    assert_eq!(errors, lines.join("\n"), "for the file:\n{text}");
+}
+
+/// The variable is refused, with exactly this line.
+#[track_caller]
+fn refused_variable(name: &str, value: &str, line: &str) {
+    let errors = parse("", &[(name, value)]).expect_err("accepted").to_string();
+    assert_eq!(errors, line, "for {name}={value}");
+}
+
+#[test]
+fn nothing_set_is_the_defaults() {
+    let loaded = Config::parse(None, []).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.sources(), "defaults (config.toml does not exist)");
+    assert_eq!(loaded.config.relay.bootstrap_relays.len(), 2);
+    assert_eq!(loaded.config.output.batch_size.get(), 100);
+}
+
+#[test]
+fn values_become_types() {
+    let config = accepted(
+        "
+        [relay]
+        bootstrap_relays = ['wss://A.example:443/', 'wss://a.example', \"ws://b.example:7777/r/0\"]
+        backfill_hours = 0
+        [filters]
+        allowed_kinds = [30931, 1, 1]
+        max_age_hours = 24
+        [storage]
+        fsync = false
+        [output]
+        max_latency_ms = 5
+        batch_size = 0x10
+        [monitoring]
+        log_level = 'debug'
+        prometheus_port = 0
+        [postgres]
+        dsn = 'postgres://me:hunter2@localhost/db'
+        ",
+        &[],
+    );
+    let relays: Vec<_> = config.relay.bootstrap_relays.iter().map(|relay| relay.as_str()).collect();
+    assert_eq!(relays, ["wss://a.example", "ws://b.example:7777/r/0"]);
+    assert_eq!(config.relay.backfill, None);
+    assert_eq!(
+        config.filters,
+        Filters {
+            allowed_kinds: [1, 30931].into(),
+            max_age: Some(Duration::from_secs(24 * 3600)),
+            ..Filters::default()
+        }
+    );
+    assert_eq!(config.storage, Storage { fsync: false, ..Storage::default() });
+    assert_eq!(
+        config.output,
+        Output {
+            max_latency: Duration::from_millis(5),
+            batch_size: NonZeroUsize::new(16).unwrap(),
+            ..Output::default()
+        }
+    );
+    assert_eq!(config.monitoring.log_level, LogLevel::Debug);
+    assert_eq!(config.monitoring.prometheus_port, None);
+    assert_eq!(config.postgres.dsn.unwrap().reveal(), "postgres://me:hunter2@localhost/db");
+}
+
+#[test]
+fn tables_may_be_written_in_every_way_of_toml() {
+    for text in [
+        "[output]\nbatch_size = 7",
+        "output.batch_size = 7",
+        "output = { batch_size = 7 }",
+        "\u{feff}[output]\r\nbatch_size = 7\r\n",
+    ] {
+        assert_eq!(accepted(text, &[]).output.batch_size.get(), 7, "{text}");
+    }
+}
+
+#[test]
+fn a_test_can_name_what_it_changes() {
+    let config = Config {
+        storage: Storage { fsync: false, ..Storage::default() },
+        output: Output { websocket_port: 0, ..Output::default() },
+        ..Config::default()
+    };
+    assert_eq!(config.monitoring.prometheus_port, NonZeroU16::new(9090));
+}

@@ -1,0 +1,243 @@
+//! What is refused, and exactly how that is said.
+
+use moltrade_relayer::config::Config;
+
+use super::{accepted, parse, refused, refused_variable};
+
+#[test]
+fn unknown_names_are_refused_with_the_likely_ones() {
+    refused(
+        "[output]\n  batchsize = 5\n",
+        &["config.toml:2:3: output.batchsize: unknown key; did you mean batch_size?"],
+    );
+    refused("[ouput]\nbatch_size = 5", &["config.toml:1:2: ouput: unknown section; did you mean [output]?"]);
+    refused(
+        "batch_size = 5",
+        &["config.toml:1:1: batch_size: unknown section; as a key it belongs into [output]"],
+    );
+    refused(
+        "[output]\nlog_level = 'info'",
+        &["config.toml:2:1: output.log_level: unknown key here; it belongs into [monitoring]"],
+    );
+    refused(
+        "[storage]\nxyz = 1",
+        &[
+            "config.toml:2:1: storage.xyz: unknown key; allowed: fsync, retention_hours, max_bytes, min_free_bytes, tail_bytes",
+        ],
+    );
+    refused(
+        "[xyz]",
+        &[
+            "config.toml:1:2: xyz: unknown section; allowed: relay, deduplication, filters, storage, output, postgres, monitoring",
+        ],
+    );
+    refused(
+        "[[output.tcp]]\naddress = 'a:1'",
+        &[
+            "config.toml:1:10: output.tcp: unknown key; allowed: websocket_enabled, websocket_port, bind_address, batch_size, \
+         max_latency_ms, downstream_tcp, downstream_rest",
+        ],
+    );
+    refused("output = 5", &["config.toml:1:10: output: found 5; allowed: a section [output]"]);
+}
+
+#[test]
+fn impossible_numbers_are_refused() {
+    let batch_size = |value: &str, found: &str| {
+        let line = format!(
+            "config.toml:2:14: output.batch_size: found {found}; allowed: a whole number from 1 to 100000"
+        );
+        refused(&format!("[output]\nbatch_size = {value}"), &[&line]);
+    };
+    for same in ["0", "-1", "100001", "0xfffff"] {
+        batch_size(same, same);
+    }
+    let huge = "9".repeat(40);
+    batch_size(&huge, &huge);
+    batch_size(&"9".repeat(400), &format!("{}…", "9".repeat(60)));
+    batch_size("1.5", "a number with a fraction");
+    batch_size("'many'", "\"many\"");
+    batch_size("true", "true");
+    batch_size("[5]", "a list");
+    batch_size("{}", "a table");
+    batch_size("2026-01-01", "a date");
+    refused(
+        "[filters]\nmax_event_bytes = 1023",
+        &[
+            "config.toml:2:19: filters.max_event_bytes: found 1023; allowed: a whole number of bytes from 1024 to 16777216",
+        ],
+    );
+    refused(
+        "[storage]\nmax_bytes = 5",
+        &[
+            "config.toml:2:13: storage.max_bytes: found 5; allowed: 0, or a whole number of bytes from 1048576 to 1152921504606846976",
+        ],
+    );
+    refused(
+        "[output]\nwebsocket_port = 70000",
+        &["config.toml:2:18: output.websocket_port: found 70000; allowed: a whole number from 0 to 65535"],
+    );
+}
+
+#[test]
+fn wrong_types_and_texts_are_refused() {
+    refused(
+        "[storage]\nfsync = 'yes'",
+        &["config.toml:2:9: storage.fsync: found \"yes\"; allowed: true or false"],
+    );
+    refused(
+        "[monitoring]\nlog_level = 'loud'",
+        &[
+            "config.toml:2:13: monitoring.log_level: found \"loud\"; allowed: \"trace\", \"debug\", \"info\", \"warn\" or \"error\"",
+        ],
+    );
+    refused(
+        "[output]\nbind_address = 'localhost'",
+        &[
+            "config.toml:2:16: output.bind_address: found \"localhost\"; allowed: an IP address such as \"127.0.0.1\", \"0.0.0.0\" or \"::1\"",
+        ],
+    );
+    refused(
+        "[deduplication]\nrocksdb_path = ''",
+        &[
+            "config.toml:2:16: deduplication.rocksdb_path: found \"\"; allowed: the path of a folder, which is created if it is missing",
+        ],
+    );
+    refused(
+        "[relay]\nbootstrap_relays = 'wss://a.example'",
+        &[
+            "config.toml:2:20: relay.bootstrap_relays: found \"wss://a.example\"; allowed: a list of at most 100000 items, \
+         each a relay URL (ws:// or wss://, and a host)",
+        ],
+    );
+}
+
+#[test]
+fn every_bad_item_of_a_list_is_named_at_its_place() {
+    let allowed = "allowed: a relay URL (ws:// or wss://, and a host)";
+    refused(
+        "[relay]\nbootstrap_relays = [\n  'https://a.example',\n  'wss://b.example', 7,\n  'wss://',\n]",
+        &[
+            &format!(
+                "config.toml:3:3: relay.bootstrap_relays: found \"https://a.example\" (its scheme is not ws:// or wss://); {allowed}"
+            ),
+            &format!("config.toml:4:22: relay.bootstrap_relays: found 7; {allowed}"),
+            &format!("config.toml:5:3: relay.bootstrap_relays: found \"wss://\" (it has no host); {allowed}"),
+        ],
+    );
+    refused(
+        "[filters]\nallowed_kinds = [1, 65536]",
+        &["config.toml:2:21: filters.allowed_kinds: found 65536; allowed: a whole number from 0 to 65535"],
+    );
+}
+
+#[test]
+fn a_port_is_not_used_twice() {
+    let both = "output.websocket_port and monitoring.prometheus_port: found";
+    let allowed = "for both; allowed: two different ports, or 0 for monitoring.prometheus_port";
+    refused("[output]\nwebsocket_port = 9090", &[&format!("config.toml:2:1: {both} 9090 {allowed}")]);
+    refused("[monitoring]\n prometheus_port = 8080", &[&format!("config.toml:2:2: {both} 8080 {allowed}")]);
+    refused_variable(
+        "RELAYER_OUTPUT__WEBSOCKET_PORT",
+        "9090",
+        &format!("RELAYER_OUTPUT__WEBSOCKET_PORT: {both} 9090 {allowed}"),
+    );
+    let free = accepted("output.websocket_port = 0\nmonitoring.prometheus_port = 0", &[]);
+    assert_eq!((free.output.websocket_port, free.monitoring.prometheus_port), (0, None));
+}
+
+#[test]
+fn what_is_not_supported_yet_is_not_ignored() {
+    let what = "not supported by this version yet; allowed: an empty list";
+    refused(
+        "[output]\ndownstream_tcp = ['a.example:9000']\ndownstream_rest = ['http://b.example']",
+        &[
+            &format!("config.toml:2:1: output.downstream_tcp: {what}"),
+            &format!("config.toml:3:1: output.downstream_rest: {what}"),
+        ],
+    );
+    refused(
+        "[output]\ndownstream_tcp = ['a.example']",
+        &[
+            "config.toml:2:19: output.downstream_tcp: found \"a.example\" (it has no port); allowed: \"host:port\"",
+        ],
+    );
+    let dsn = parse("postgres.dsn = 'postgres://localhost/db'", &[]).unwrap();
+    assert_eq!(dsn.warnings, ["postgres.dsn is set, but this version has no fan-out yet: it is not used"]);
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_files_order() {
+    refused(
+        "[output]\nbatch_size = 0\nwebsocket_port = -1\n[filters]\nkinds = []\n[relay]\nmax_connections = 0\n",
+        &[
+            "config.toml:2:14: output.batch_size: found 0; allowed: a whole number from 1 to 100000",
+            "config.toml:3:18: output.websocket_port: found -1; allowed: a whole number from 0 to 65535",
+            "config.toml:5:1: filters.kinds: unknown key; allowed: allowed_kinds, max_event_bytes, max_future_secs, max_age_hours",
+            "config.toml:7:19: relay.max_connections: found 0; allowed: a whole number from 1 to 100000",
+        ],
+    );
+    let errors = parse("output.batch_size = 0", &[("RELAYER_OUTPUT__BATCH_SIZE", "-1")]).unwrap_err();
+    assert_eq!(errors.problems().len(), 2);
+}
+
+#[test]
+fn broken_syntax_has_its_place() {
+    refused(
+        "[output]\nbatch_size = \n",
+        &["config.toml:2:14: string values must be quoted, expected literal string"],
+    );
+    for (text, place) in [
+        ("[output\nbatch_size = 5", "config.toml:1:8: "),
+        ("[output]\nbatch_size = 5\nbatch_size = 6", "config.toml:3:1: "),
+        ("[output]\n\u{e9}\u{e9} = 5\n# \u{e9}\nbind_address = \"\u{e9}\u{e9}\\q\"", "config.toml:2:1: "),
+        ("[relay]\nx = ]", "config.toml:2:5: "),
+    ] {
+        let errors = parse(text, &[]).unwrap_err().to_string();
+        assert!(errors.starts_with(place), "{text}\n{errors}");
+    }
+}
+
+#[test]
+fn nesting_and_length_are_bounded() {
+    let nested = format!("[relay]\nbootstrap_relays = {}", "[".repeat(50_000));
+    assert!(parse(&nested, &[]).is_err());
+    assert!(parse("", &[("RELAY_URLS", &"[".repeat(50_000))]).is_err());
+    let long = format!("{} = 1", "x".repeat(100_000));
+    assert!(parse(&long, &[]).unwrap_err().to_string().len() < 300);
+    let kinds = format!("filters.allowed_kinds = [{}]", "1,".repeat(65_537));
+    refused(
+        &kinds,
+        &[
+            "config.toml:1:25: filters.allowed_kinds: found 65537 items; allowed: a list of at most 65536 items, \
+         each a whole number from 0 to 65535",
+        ],
+    );
+}
+
+#[test]
+fn messages_stay_on_one_line() {
+    let errors =
+        parse("[output]\nbind_address = \"a\\n\\u001b[31m\"\n\"b\\nc\" = 1", &[]).unwrap_err().to_string();
+    assert_eq!(errors.lines().count(), 2, "{errors}");
+    assert!(!errors.contains('\u{1b}'));
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |name: &str| {
+        let errors = Config::load(Some(&folder.path().join(name)), []).unwrap_err().to_string();
+        errors.replace(&format!("{}/", folder.path().display()), "")
+    };
+    assert_eq!(
+        load("missing.toml"),
+        "missing.toml: the configuration file cannot be read: No such file or directory (os error 2)"
+    );
+    std::fs::create_dir(folder.path().join("folder.toml")).unwrap();
+    assert!(load("folder.toml").starts_with("folder.toml: the configuration file cannot be read: "));
+    std::fs::write(folder.path().join("latin1.toml"), b"# caf\xc3\xa9\n# caf\xe9\n").unwrap();
+    assert_eq!(load("latin1.toml"), "latin1.toml:2:6: found a byte that is not UTF-8; allowed: UTF-8 text");
+    std::fs::write(folder.path().join("huge.toml"), vec![b'\n'; 8 * 1024 * 1024 + 1]).unwrap();
+    assert_eq!(load("huge.toml"), "huge.toml: larger than 8388608 bytes: this is no configuration file");
+}

@@ -43,6 +43,12 @@ mod connection;
 
 mod sim;
 
+pub mod consumer;
+
+pub mod checker;
+
+pub use checker::{Checker, Latency, Verdict, Wrong};
+pub use consumer::{ConsumeError, Consumer, Delivery};
 pub use corpus::{Forgery, Origin, Sizes};
 pub use faults::{Fault, Garbage, Who};
 pub use plan::Pace;

@@ -135,7 +135,7 @@ async fn live_events_keep_their_pace_and_tell_their_time() {
     for event in &events {
         let tags = event.tags();
         let stamp: u64 = tags.last().expect("a tag")[1].parse().expect("a time");
-        assert!(sim.first_sent_us(&event.id()).expect("sent").abs_diff(stamp) < 1_000_000);
+        assert!(sim.first_sent_us(&event.id().into()).expect("sent").abs_diff(stamp) < 1_000_000);
     }
     assert_eq!(sim.stats().get(Count::Genuine), 100);
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use wire::{EventId, VerifiedEvent, Verifier};
+use wire::{ClaimedId, EventId, VerifiedEvent, Verifier};
 
 use crate::codec::{opcode, write_frame};
 use crate::corpus::{Item, Origin};
@@ -33,7 +33,7 @@ pub struct Sim {
     address: SocketAddr,
     server: Option<JoinHandle<()>>,
     /// Places of planned genuine events; filled when the first time of sending is asked for.
-    places: OnceLock<HashMap<EventId, usize>>,
+    places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
 }
 
@@ -97,10 +97,10 @@ impl Sim {
 
     /// When the first copy of a planned genuine event was written, in Unix microseconds. The moment is the
     /// one when the frame entered the buffer of its connection, which is written at once.
-    pub fn first_sent_us(&self, id: &EventId) -> Option<u64> {
+    pub fn first_sent_us(&self, id: &ClaimedId) -> Option<u64> {
         let places = self.places.get_or_init(|| {
             let slots = self.world.slots.iter().take(self.world.originals).enumerate();
-            slots.filter_map(|(place, slot)| Some((slot.get()?.genuine_id()?, place))).collect()
+            slots.filter_map(|(place, slot)| Some((slot.get()?.genuine_id()?.into(), place))).collect()
         });
         self.world.slots.get(*places.get(id)?)?.first_sent_us()
     }

@@ -1,5 +1,6 @@
 //! A plain client of the simulated relays.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests say what they expect")]
 
 use std::time::Duration;
 

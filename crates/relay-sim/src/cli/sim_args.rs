@@ -1,0 +1,230 @@
+//! The options that describe a simulation.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use relay_sim::{Fault, Garbage, Sim, SimBuilder, Sizes, Who};
+
+/// What to simulate. The same values give the same events, copies and misbehaviour.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Simulation")]
+pub struct SimArgs {
+    /// What everything follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many relays.
+    #[arg(long, default_value_t = 20)]
+    relays: usize,
+    /// How many events to generate [default: 1000, or 0 with --file].
+    #[arg(long)]
+    events: Option<usize>,
+    /// Serve the events of this JSONL file, as they are; may be repeated. A line is an event or
+    /// {"reason":…,"event":{…}}, which counts as not genuine.
+    #[arg(long)]
+    file: Vec<PathBuf>,
+    /// How many authors write the generated events.
+    #[arg(long, default_value_t = 300)]
+    authors: usize,
+    /// Kinds of generated events [default: a mix of 0, 1, 3, 6, 7, 1984, 30931-30934].
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<u16>,
+    /// Make every event's JSON exactly so many bytes, at least 400 [default: a mix around 600].
+    #[arg(long)]
+    event_bytes: Option<usize>,
+    /// The time that generated events are near, in Unix seconds; set it to get the same ids again
+    /// [default: now].
+    #[arg(long)]
+    base: Option<u64>,
+    /// Over how many seconds before it stored events are spread.
+    #[arg(long, default_value_t = 3600)]
+    stored_span: u64,
+    /// On how many of the relays each event is.
+    #[arg(long, default_value_t = 10)]
+    copies: usize,
+    /// With --rate: how much later than its first copy an event's last copy may come, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    spread_ms: u64,
+    /// What share of the events relays hold from the start (0 to 1); the others come live.
+    #[arg(long, default_value_t = 0.0)]
+    stored: f64,
+    /// New live events a second over all relays [default: as fast as sockets take them].
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Make live events when they are sent, with a tag ["sent_us","<Unix microseconds>"].
+    #[arg(long)]
+    stamp: bool,
+    /// The most stored events that a relay answers a filter with [default: no bound].
+    #[arg(long)]
+    cap: Option<usize>,
+    /// What share of the events is forged too (0 to 1).
+    #[arg(long, default_value_t = 0.0)]
+    forge: f64,
+    /// What share of the relays forges (0 to 1).
+    #[arg(long, default_value_t = 1.0)]
+    forgers: f64,
+    /// Let relays misbehave: KIND[=MS][:CHANCE[:SHARE]], may be repeated. Before each event frame (chance
+    /// 0.01 by default): garbage (all sorts), invalid-json, invalid-utf8, binary, huge-string,
+    /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
+    /// ping, repeat, fragment, stall[=1000], half-open, drop. At each connection (chance 1): refuse,
+    /// refuse-upgrade, drip[=1], auth, auth-required. SHARE is the share of the relays that do it.
+    #[arg(long, value_name = "FAULT")]
+    fault: Vec<FaultArg>,
+    /// The loopback port [default: any].
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Begin live traffic when every relay has a subscription, not when the first one has.
+    #[arg(long)]
+    hold: bool,
+}
+
+impl SimArgs {
+    /// The simulation that they describe.
+    pub fn builder(&self) -> SimBuilder {
+        let mut builder = Sim::builder()
+            .seed(self.seed)
+            .relays(self.relays)
+            .authors(self.authors)
+            .kinds(self.kinds.iter().copied())
+            .stored_span_secs(self.stored_span)
+            .copies(self.copies)
+            .spread_ms(self.spread_ms)
+            .stored(self.stored)
+            .forge(self.forge)
+            .forgers(Who::Share(self.forgers))
+            .port(self.port);
+        builder = self.file.iter().fold(builder, |builder, file| builder.file(file));
+        if let Some(events) = self.events {
+            builder = builder.events(events);
+        }
+        if let Some(bytes) = self.event_bytes {
+            builder = builder.sizes(Sizes::Exactly(bytes));
+        }
+        if let Some(base) = self.base {
+            builder = builder.base(base);
+        }
+        if let Some(rate) = self.rate {
+            builder = builder.per_second(rate);
+        }
+        if let Some(cap) = self.cap {
+            builder = builder.cap(cap);
+        }
+        if self.stamp {
+            builder = builder.stamp();
+        }
+        if self.hold {
+            builder = builder.hold();
+        }
+        for FaultArg { faults, chance, share } in &self.fault {
+            for fault in faults {
+                builder = builder.fault(*fault, Who::Share(*share), *chance);
+            }
+        }
+        builder
+    }
+
+    /// Whether live traffic waits for all relays.
+    pub const fn holds(&self) -> bool {
+        self.hold
+    }
+
+    /// How many relays.
+    pub const fn relays(&self) -> usize {
+        self.relays
+    }
+}
+
+/// The faults of one option.
+#[derive(Debug, Clone, PartialEq)]
+struct FaultArg {
+    faults: Vec<Fault>,
+    chance: f64,
+    share: f64,
+}
+
+impl FromStr for FaultArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(':');
+        let (kind, ms) = match parts.next().unwrap_or_default().split_once('=') {
+            Some((kind, ms)) => {
+                (kind, Some(ms.parse().map_err(|_| format!("`{ms}` is no number of milliseconds"))?))
+            }
+            None => (parts_first(text), None),
+        };
+        let faults = faults(kind, ms).ok_or_else(|| format!("unknown fault `{kind}`"))?;
+        let per_connection = faults.iter().all(|fault| fault.is_per_connection());
+        let mut share = |default: f64| match parts.next() {
+            None => Ok(default),
+            Some(part) => match part.parse() {
+                Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+                _ => Err(format!("`{part}` is not between 0 and 1")),
+            },
+        };
+        let chance = share(if per_connection { 1.0 } else { 0.01 })?;
+        let share = share(1.0)?;
+        match parts.next() {
+            Some(rest) => Err(format!("`{rest}` is too much")),
+            None => Ok(Self { faults, chance, share }),
+        }
+    }
+}
+
+fn parts_first(text: &str) -> &str {
+    text.split(':').next().unwrap_or_default()
+}
+
+fn faults(kind: &str, ms: Option<u64>) -> Option<Vec<Fault>> {
+    let time = |default| Duration::from_millis(ms.unwrap_or(default));
+    let fault = match kind {
+        "garbage" => return Some(Garbage::ALL.map(Fault::Garbage).to_vec()),
+        "invalid-json" => Fault::Garbage(Garbage::InvalidJson),
+        "invalid-utf8" => Fault::Garbage(Garbage::InvalidUtf8),
+        "binary" => Fault::Garbage(Garbage::Binary),
+        "huge-string" => Fault::Garbage(Garbage::HugeString),
+        "deep-nesting" => Fault::Garbage(Garbage::DeepNesting),
+        "truncated-stall" => Fault::Garbage(Garbage::TruncatedStall),
+        "truncated-drop" => Fault::Garbage(Garbage::TruncatedDrop),
+        "wrong-subscription" => Fault::Garbage(Garbage::WrongSubscription),
+        "unknown-type" => Fault::Garbage(Garbage::UnknownType),
+        "notice" => Fault::Notice,
+        "closed" => Fault::Closed,
+        "ping" => Fault::Ping,
+        "repeat" => Fault::Repeat,
+        "fragment" => Fault::Fragment,
+        "stall" => Fault::Stall(time(1000)),
+        "half-open" => Fault::HalfOpen,
+        "drop" => Fault::Drop,
+        "refuse" => Fault::Refuse,
+        "refuse-upgrade" => Fault::RefuseUpgrade,
+        "drip" => Fault::Drip(time(1)),
+        "auth" => Fault::Auth,
+        "auth-required" => Fault::AuthRequired,
+        _ => return None,
+    };
+    Some(vec![fault])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        let read = |text: &str| text.parse::<FaultArg>();
+        let stall = |ms, chance, share| {
+            let faults = vec![Fault::Stall(Duration::from_millis(ms))];
+            Ok(FaultArg { faults, chance, share })
+        };
+        assert_eq!(read("stall"), stall(1000, 0.01, 1.0));
+        assert_eq!(read("stall=20:0.5"), stall(20, 0.5, 1.0));
+        assert_eq!(read("stall=20:0.5:0.25"), stall(20, 0.5, 0.25));
+        assert_eq!(read("refuse").map(|arg| arg.chance), Ok(1.0));
+        assert_eq!(read("garbage:0.1").map(|arg| arg.faults.len()), Ok(9));
+        for wrong in ["", "stal", "stall=x", "drop:2", "drop:0.1:x", "drop:0.1:0.1:0.1"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the relays serve: genuine events, forgeries of them, and lines of files.
+//!
+//! An [`Item`] is one text that can stand in an `EVENT` frame. Items are made before the start, or when
+//! the first relay serves them ([`Slot`]).
+
+mod forge;
+mod generate;
+mod jsonl;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use wire::{EventId, UnverifiedEvent, VerifiedEvent, Verifier};
+
+pub use forge::{Forgery, forge};
+pub use generate::{Generator, Sizes};
+pub use jsonl::{JsonlError, read_jsonl};
+
+/// What stands behind an item's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody signed it as it is.
+    Genuine,
+    /// It is a genuine event, altered.
+    Forged(Forgery),
+    /// It came from a file or a test, and does not verify.
+    Invalid,
+}
+
+/// One event text as relays serve it.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The text of the event object.
+    pub text: Bytes,
+    /// What filters are matched against. Of an item that is not genuine it holds what it claims.
+    pub claims: VerifiedEvent,
+    /// What the text is.
+    pub origin: Origin,
+}
+
+impl Item {
+    /// An event that is known to be genuine.
+    pub fn genuine(event: VerifiedEvent) -> Self {
+        Self { text: event.json().clone(), claims: event, origin: Origin::Genuine }
+    }
+
+    /// Any text: it is verified to see what it is. `created_at` is used for matching if the text has none.
+    pub fn from_text(text: Bytes, created_at: u64, verifier: &mut Verifier) -> Self {
+        let parsed = UnverifiedEvent::parse(&text).ok();
+        if let Some(Ok(event)) = parsed.as_ref().map(|event| verifier.verify(event)) {
+            return Self { text, claims: event, origin: Origin::Genuine };
+        }
+        let claims = claims_of(&text, created_at);
+        Self { text, claims, origin: Origin::Invalid }
+    }
+
+    /// The id of a genuine event.
+    pub fn genuine_id(&self) -> Option<EventId> {
+        (self.origin == Origin::Genuine).then(|| self.claims.id())
+    }
+}
+
+/// What a broken event claims, with zeros for what cannot be read, so that filters can match it.
+fn claims_of(text: &[u8], created_at: u64) -> VerifiedEvent {
+    let value: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+    let hex = |key: &str| {
+        let hex = value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let well_formed = hex.parse::<wire::ClaimedId>().is_ok();
+        if well_formed { hex.to_owned() } else { "0".repeat(64) }
+    };
+    let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64);
+    let tags: Vec<Vec<String>> =
+        value.get("tags").and_then(|tags| serde_json::from_value(tags.clone()).ok()).unwrap_or_default();
+    let kind = number("kind").filter(|kind| *kind <= u16::MAX.into()).unwrap_or(1);
+    let json = format!(
+        r#"{{"id":"{}","pubkey":"{}","created_at":{},"kind":{kind},"tags":{},"content":"","sig":"{}"}}"#,
+        hex("id"),
+        hex("pubkey"),
+        number("created_at").unwrap_or(created_at),
+        serde_json::Value::from_iter(tags),
+        "0".repeat(128),
+    );
+    // The text above has that layout whatever the values are; nobody takes it for the event itself.
+    VerifiedEvent::from_canonical(json.into()).unwrap_or_else(|| nothing(created_at))
+}
+
+fn nothing(created_at: u64) -> VerifiedEvent {
+    wire::Signer::from_seed(0).sign(created_at, 1, &[] as &[Vec<String>], "")
+}
+
+/// The place of one item, which may be made later, and when its first copy was written.
+#[derive(Debug, Default)]
+pub struct Slot {
+    item: OnceLock<Item>,
+    /// Unix time in microseconds; 0 for not yet.
+    first_sent_us: AtomicU64,
+}
+
+impl Slot {
+    /// A slot whose item exists.
+    pub fn filled(item: Item) -> Self {
+        Self { item: OnceLock::from(item), first_sent_us: AtomicU64::new(0) }
+    }
+
+    /// The item, if it exists.
+    pub fn get(&self) -> Option<&Item> {
+        self.item.get()
+    }
+
+    /// The item, made now if nobody made it before.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Item) -> &Item {
+        self.item.get_or_init(make)
+    }
+
+    /// When the first copy was put into a socket's buffer, in Unix microseconds.
+    pub fn first_sent_us(&self) -> Option<u64> {
+        Some(self.first_sent_us.load(Ordering::Relaxed)).filter(|time| *time != 0)
+    }
+
+    /// Notes that a copy is written now; `true` if it is the first.
+    pub fn note_sent(&self, now_us: u64) -> bool {
+        // Most copies are not the first: a load is all they cost.
+        self.first_sent_us.load(Ordering::Relaxed) == 0
+            && self
+                .first_sent_us
+                .compare_exchange(0, now_us.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}

@@ -1,0 +1,215 @@
+//! How relays misbehave: what, which of them, and how often; and the dice that decide it.
+
+use std::time::Duration;
+
+use crate::rng::Rng;
+
+/// Frames that no relay should send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Garbage {
+    /// A text frame that is no JSON.
+    InvalidJson,
+    /// A text frame that is no UTF-8.
+    InvalidUtf8,
+    /// A binary frame.
+    Binary,
+    /// A string of 1 MiB where an event should be.
+    HugeString,
+    /// 50,000 opening brackets.
+    DeepNesting,
+    /// A header that announces more than comes, then silence for ever.
+    TruncatedStall,
+    /// A header that announces more than comes, then the end of the connection.
+    TruncatedDrop,
+    /// A genuine event under a subscription id that nobody asked with.
+    WrongSubscription,
+    /// A message type that does not exist.
+    UnknownType,
+}
+
+impl Garbage {
+    /// All sorts.
+    pub const ALL: [Self; 9] = [
+        Self::InvalidJson,
+        Self::InvalidUtf8,
+        Self::Binary,
+        Self::HugeString,
+        Self::DeepNesting,
+        Self::TruncatedStall,
+        Self::TruncatedDrop,
+        Self::WrongSubscription,
+        Self::UnknownType,
+    ];
+}
+
+/// One way to misbehave. Those of the first group are decided before every event frame, those of the
+/// second once a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Sends garbage before an event frame.
+    Garbage(Garbage),
+    /// Sends a NOTICE before an event frame.
+    Notice,
+    /// Ends the subscription with CLOSED instead of sending the event.
+    Closed,
+    /// Sends a ping before an event frame. Lawful.
+    Ping,
+    /// Sends the event frame twice.
+    Repeat,
+    /// Sends the event frame in two fragments. Lawful.
+    Fragment,
+    /// Neither sends nor reads for so long.
+    Stall(Duration),
+    /// From now on neither sends nor reads nor closes.
+    HalfOpen,
+    /// Closes the TCP connection without a closing handshake.
+    Drop,
+
+    /// Closes the TCP connection when it has read the upgrade request.
+    Refuse,
+    /// Answers the upgrade request with 503.
+    RefuseUpgrade,
+    /// Writes one byte at a time, with this pause after each.
+    Drip(Duration),
+    /// Sends a NIP-42 challenge first, and goes on as if it had not.
+    Auth,
+    /// Sends a NIP-42 challenge, and answers REQ with CLOSED until the client has proved a key.
+    AuthRequired,
+}
+
+impl Fault {
+    /// Whether it is decided once a connection.
+    pub const fn is_per_connection(self) -> bool {
+        matches!(self, Self::Refuse | Self::RefuseUpgrade | Self::Drip(_) | Self::Auth | Self::AuthRequired)
+    }
+}
+
+/// Some of the relays.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Who {
+    /// Every relay.
+    All,
+    /// This share of the relays, `0.0..=1.0`, chosen by the seed. A smaller share is part of a greater
+    /// one, so "a third of the relays" are the same relays for every fault.
+    Share(f64),
+    /// The relays of these numbers.
+    These(Vec<usize>),
+}
+
+impl Who {
+    /// Says of each relay whether it belongs.
+    pub fn of(&self, seed: u64, relays: usize) -> Vec<bool> {
+        let mut chosen = vec![matches!(self, Self::All); relays];
+        let numbers = match self {
+            Self::All => Vec::new(),
+            Self::Share(share) => {
+                let count = (share * relays as f64).round() as usize;
+                let mut order = Rng::new(&[seed, 0xFA17]).distinct(relays, relays);
+                order.truncate(count);
+                order
+            }
+            Self::These(numbers) => numbers.clone(),
+        };
+        for number in numbers {
+            if let Some(place) = chosen.get_mut(number) {
+                *place = true;
+            }
+        }
+        chosen
+    }
+}
+
+/// A fault with its dose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FaultRule {
+    /// What happens.
+    pub fault: Fault,
+    /// On which relays.
+    pub who: Who,
+    /// How probable it is each time that it is decided.
+    pub chance: f64,
+}
+
+/// One connection's dice. The same seed, relay and number of the connection throw the same.
+#[derive(Debug)]
+pub struct Dice {
+    rng: Rng,
+    /// Event frames so far.
+    frames: u64,
+    /// The frame before which something happens next, which is all that most frames look at.
+    soonest: u64,
+    rules: Vec<(Fault, f64, u64)>,
+}
+
+impl Dice {
+    /// The dice of a relay's connection of this number.
+    pub fn new(seed: u64, relay: usize, connection: u64, faults: &[(Fault, f64)]) -> Self {
+        let mut rng = Rng::new(&[seed, 0xD1CE, relay as u64, connection]);
+        let frame_faults = faults.iter().filter(|(fault, _)| !fault.is_per_connection());
+        let rules: Vec<_> =
+            frame_faults.map(|(fault, chance)| (*fault, *chance, rng.tries_until(*chance))).collect();
+        let mut dice = Self { rng, frames: 0, soonest: 0, rules };
+        dice.find_soonest();
+        dice
+    }
+
+    /// What goes wrong on this connection as a whole.
+    pub fn connection_faults(&mut self, faults: &[(Fault, f64)]) -> Vec<Fault> {
+        let faults = faults.iter().filter(|(fault, _)| fault.is_per_connection());
+        faults.filter(|(_, chance)| self.rng.chance(*chance)).map(|(fault, _)| *fault).collect()
+    }
+
+    /// Counts an event frame and says what goes wrong before it, one thing at most.
+    pub fn before_frame(&mut self) -> Option<Fault> {
+        self.frames += 1;
+        if self.frames < self.soonest {
+            return None;
+        }
+        let due = self.rules.iter_mut().find(|(_, _, next)| *next <= self.frames)?;
+        let (fault, chance, next) = due;
+        *next = self.frames.saturating_add(self.rng.tries_until(*chance));
+        let fault = *fault;
+        self.find_soonest();
+        Some(fault)
+    }
+
+    /// For what a fault itself draws.
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn find_soonest(&mut self) {
+        self.soonest = self.rules.iter().map(|(_, _, next)| *next).min().unwrap_or(u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_nested() {
+        let third = Who::Share(1.0 / 3.0).of(7, 30);
+        let half = Who::Share(0.5).of(7, 30);
+        assert_eq!(third.iter().filter(|chosen| **chosen).count(), 10);
+        assert!(third.iter().zip(&half).all(|(third, half)| *half || !*third));
+        assert_eq!(Who::All.of(7, 2), [true, true]);
+        assert_eq!(Who::These(vec![1, 9]).of(7, 3), [false, true, false]);
+    }
+
+    #[test]
+    fn dice_replay_and_keep_their_chances() {
+        let faults = [(Fault::Drop, 0.1), (Fault::Notice, 0.2), (Fault::Refuse, 1.0), (Fault::Closed, 0.0)];
+        let throw = |connection| {
+            let mut dice = Dice::new(7, 3, connection, &faults);
+            assert_eq!(dice.connection_faults(&faults), [Fault::Refuse]);
+            (0..10_000).map(|_| dice.before_frame()).collect::<Vec<_>>()
+        };
+        assert_eq!(throw(0), throw(0));
+        assert_ne!(throw(0), throw(1));
+        let count = |fault| throw(0).iter().filter(|thrown| **thrown == Some(fault)).count();
+        assert!((850..1150).contains(&count(Fault::Drop)), "{}", count(Fault::Drop));
+        assert!((1700..2150).contains(&count(Fault::Notice)), "{}", count(Fault::Notice));
+        assert_eq!(count(Fault::Closed), 0);
+    }
+}

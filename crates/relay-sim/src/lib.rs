@@ -1,0 +1,57 @@
+//! Simulated Nostr relays and a consumer that checks what a gateway delivers.
+//!
+//! Everything follows from one seed: [`plan`] says which relay serves which item of the [`corpus`] when,
+//! [`faults`] how relays misbehave. A `relay` holds what has arrived, a `session` speaks NIP-01 on one
+//! `connection`, and `codec` writes the frames. [`Sim`] builds and steers all of that; [`stats`] counts
+//! what was done. On the other side of the gateway, a [`Consumer`] receives and a [`Checker`] judges.
+//!
+//! ```no_run
+//! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
+//! use relay_sim::{Fault, Garbage, Sim, Who};
+//!
+//! let sim = Sim::builder().seed(7).relays(20).events(5_000).copies(10).forge(0.3)
+//!     .fault(Fault::Garbage(Garbage::InvalidJson), Who::Share(0.33), 0.05)
+//!     .start().await?;
+//! println!("{:?}", sim.urls());
+//! sim.wait_sent().await;
+//! println!("{} forged", sim.stats().get(relay_sim::Count::Forged));
+//! sim.stop().await;
+//! # Ok(()) }
+//! ```
+
+pub mod rng;
+
+pub mod corpus;
+
+pub mod faults;
+
+pub mod plan;
+
+pub mod stats;
+
+mod world;
+
+mod relay;
+
+mod codec;
+
+mod garbage;
+
+mod session;
+
+mod connection;
+
+mod sim;
+
+pub mod consumer;
+
+pub mod checker;
+
+pub use checker::{Checker, Latency, Verdict, Wrong};
+pub use consumer::{ConsumeError, Consumer, Delivery};
+pub use corpus::{Forgery, Origin, Sizes};
+pub use faults::{Fault, Garbage, Who};
+pub use plan::Pace;
+pub use relay::Behaviour;
+pub use sim::{Sim, SimBuilder, StartError};
+pub use stats::{Count, Figures, Stats};

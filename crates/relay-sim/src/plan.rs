@@ -1,0 +1,223 @@
+//! Who serves what, and when: decided before the start, from the seed alone.
+
+use crate::corpus::Forgery;
+use crate::faults::Who;
+use crate::rng::Rng;
+
+/// How fast new events come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// As fast as the sockets take them.
+    Fast,
+    /// So many new events a second over all relays; every copy follows at its own time.
+    PerSecond(f64),
+}
+
+/// One copy on one relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// When the relay gets it: microseconds after live traffic began, or at [`Pace::Fast`] a place in the
+    /// order of the events.
+    pub at: u64,
+    /// The item's number; forged items are numbered after all others.
+    pub item: u32,
+}
+
+/// What one relay gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RelayPlan {
+    /// First what it holds from the start, then what comes live, by time.
+    pub entries: Vec<Entry>,
+    /// How many of the entries it holds from the start.
+    pub stored: usize,
+}
+
+/// What all relays get.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// By relay.
+    pub relays: Vec<RelayPlan>,
+    /// The forged items: of which item, and how.
+    pub forged: Vec<(u32, Forgery)>,
+}
+
+/// What a plan is made of.
+#[derive(Debug, Clone)]
+pub struct PlanSettings<'a> {
+    /// Names the plan.
+    pub seed: u64,
+    /// How many relays share the items.
+    pub relays: usize,
+    /// Which of them forge.
+    pub forgers: &'a Who,
+    /// How many items there are.
+    pub items: usize,
+    /// How many of them, from the first, are held from the start.
+    pub stored: usize,
+    /// On how many relays each item is.
+    pub copies: usize,
+    /// How much later than the first the last copy comes, in milliseconds.
+    pub spread_ms: u64,
+    /// The share of items that are forged too.
+    pub forge: f64,
+    /// How fast new items come.
+    pub pace: Pace,
+}
+
+impl Plan {
+    /// Makes the plan.
+    pub fn new(settings: &PlanSettings<'_>) -> Self {
+        let forgers = settings.forgers.of(settings.seed, settings.relays);
+        let mut plan = Self { relays: vec![RelayPlan::default(); settings.relays], forged: Vec::new() };
+        for item in 0..settings.items {
+            plan.place(settings, &forgers, item);
+            if item + 1 == settings.stored {
+                plan.relays.iter_mut().for_each(|relay| relay.stored = relay.entries.len());
+            }
+        }
+        for relay in &mut plan.relays {
+            // Stable: a forged copy that stands before a genuine one of the same time stays before it.
+            if let Some(live) = relay.entries.get_mut(relay.stored..) {
+                live.sort_by_key(|entry| entry.at);
+            }
+        }
+        plan
+    }
+
+    fn place(&mut self, settings: &PlanSettings<'_>, forgers: &[bool], item: usize) {
+        let rng = &mut Rng::new(&[settings.seed, 0x9_1A4, item as u64]);
+        let holders = rng.distinct(settings.copies, settings.relays);
+        let starts = start(settings, item);
+        let mut holders: Vec<(u64, usize)> =
+            holders.into_iter().map(|relay| (starts + delay(settings, item, rng), relay)).collect();
+        holders.sort_unstable();
+        if !rng.chance(settings.forge) {
+            for (at, relay) in holders {
+                self.put(relay, at, item);
+            }
+            return;
+        }
+        let forged = self.forge(settings, item);
+        let everywhere = rng.chance(0.25);
+        let mut preceded = false;
+        for (at, relay) in holders {
+            let forges = forgers.get(relay).copied().unwrap_or_default();
+            let before = forges && (!preceded || everywhere || rng.chance(0.5));
+            let after = forges && rng.chance(0.25);
+            preceded |= before;
+            if before {
+                self.put(relay, at, forged + rng.below(2));
+            }
+            self.put(relay, at, item);
+            if after {
+                self.put(relay, at, forged + rng.below(2));
+            }
+        }
+        // One that has no genuine copy races the others, in half of the cases, or where no holder forges.
+        if !preceded || rng.chance(0.5) {
+            let forgers: Vec<usize> =
+                (0..).zip(forgers).filter(|(_, forges)| **forges).map(|f| f.0).collect();
+            if let Some(relay) = rng.pick(&forgers) {
+                let at = if preceded { starts + delay(settings, item, rng) } else { starts };
+                self.put(*relay, at, forged + rng.below(2));
+            }
+        }
+    }
+
+    /// Numbers the two forgeries of an item.
+    fn forge(&mut self, settings: &PlanSettings<'_>, item: usize) -> usize {
+        let number = settings.items + self.forged.len();
+        self.forged.push((item as u32, Forgery::OtherContent));
+        self.forged.push((item as u32, Forgery::BadSignature));
+        number
+    }
+
+    fn put(&mut self, relay: usize, at: u64, item: usize) {
+        if let Some(relay) = self.relays.get_mut(relay) {
+            relay.entries.push(Entry { at, item: item as u32 });
+        }
+    }
+}
+
+/// When the first copy of an item is due.
+fn start(settings: &PlanSettings<'_>, item: usize) -> u64 {
+    match settings.pace {
+        _ if item < settings.stored => 0,
+        Pace::Fast => item as u64,
+        Pace::PerSecond(rate) => ((item - settings.stored) as f64 * 1e6 / rate.max(1e-3)) as u64,
+    }
+}
+
+fn delay(settings: &PlanSettings<'_>, item: usize, rng: &mut Rng) -> u64 {
+    match settings.pace {
+        _ if item < settings.stored => 0,
+        Pace::Fast => 0,
+        Pace::PerSecond(_) => rng.below(settings.spread_ms as usize * 1000 + 1) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> PlanSettings<'static> {
+        PlanSettings {
+            seed: 7,
+            relays: 20,
+            forgers: &Who::All,
+            items: 500,
+            stored: 200,
+            copies: 5,
+            spread_ms: 50,
+            forge: 0.0,
+            pace: Pace::PerSecond(1000.0),
+        }
+    }
+
+    fn copies(plan: &Plan, items: usize) -> Vec<usize> {
+        let mut copies = vec![0; items];
+        for entry in plan.relays.iter().flat_map(|relay| &relay.entries) {
+            if let Some(count) = copies.get_mut(entry.item as usize) {
+                *count += 1;
+            }
+        }
+        copies
+    }
+
+    #[test]
+    fn every_item_has_its_copies_and_times_ascend() {
+        let plan = Plan::new(&settings());
+        assert_eq!(copies(&plan, 500), vec![5; 500]);
+        assert_eq!(plan.relays.iter().map(|relay| relay.stored).sum::<usize>(), 200 * 5);
+        for relay in &plan.relays {
+            assert!(relay.entries.is_sorted_by_key(|entry| entry.at));
+        }
+        assert_eq!(plan, Plan::new(&settings()));
+        assert_ne!(plan, Plan::new(&PlanSettings { seed: 8, ..settings() }));
+    }
+
+    #[test]
+    fn a_forged_item_is_preceded_on_its_first_relay() {
+        let plan = Plan::new(&PlanSettings { forge: 1.0, ..settings() });
+        assert_eq!(copies(&plan, 500), vec![5; 500]);
+        assert_eq!(plan.forged.len(), 1000);
+        for item in 0..500 {
+            let preceded = plan.relays.iter().any(|relay| {
+                let is_forged = |e: &&Entry| e.item >= 500 && plan.forged[e.item as usize - 500].0 == item;
+                let genuine = relay.entries.iter().position(|entry| entry.item == item);
+                let forged = relay.entries.iter().position(|entry| is_forged(&entry));
+                forged.zip(genuine).is_some_and(|(forged, genuine)| forged < genuine)
+            });
+            assert!(preceded, "{item}");
+        }
+    }
+
+    #[test]
+    fn only_forgers_forge() {
+        let forgers = Who::These(vec![3]);
+        let plan = Plan::new(&PlanSettings { forge: 0.5, forgers: &forgers, ..settings() });
+        for (number, relay) in plan.relays.iter().enumerate() {
+            assert_eq!(relay.entries.iter().any(|entry| entry.item >= 500), number == 3);
+        }
+    }
+}

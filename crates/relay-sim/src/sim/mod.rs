@@ -1,0 +1,236 @@
+//! A running simulation: what a test or the program holds in its hand.
+
+mod builder;
+mod server;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use wire::{ClaimedId, EventId, VerifiedEvent, Verifier};
+
+use crate::codec::{opcode, write_frame};
+use crate::corpus::{Item, Origin};
+use crate::faults::{Fault, Garbage};
+use crate::relay::{Behaviour, Injected, Relay};
+use crate::stats::{Figures, Stats};
+use crate::world::World;
+
+pub use builder::{SimBuilder, StartError};
+
+/// How often waiting looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Relays that run until [`stop`](Self::stop), or until this is dropped.
+#[derive(Debug)]
+pub struct Sim {
+    world: Arc<World>,
+    address: SocketAddr,
+    server: Option<JoinHandle<()>>,
+    /// Places of planned genuine events; filled when the first time of sending is asked for.
+    places: OnceLock<HashMap<ClaimedId, usize>>,
+    published: std::sync::Mutex<Vec<VerifiedEvent>>,
+}
+
+impl Sim {
+    /// Begins the description of a simulation.
+    pub fn builder() -> SimBuilder {
+        SimBuilder::default()
+    }
+
+    /// The address that all relays listen on.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of one relay.
+    pub fn url(&self, relay: usize) -> String {
+        format!("ws://{}/r/{relay}", self.address)
+    }
+
+    /// The URLs of all relays, scripted ones last.
+    pub fn urls(&self) -> Vec<String> {
+        (0..self.world.relays.len()).map(|relay| self.url(relay)).collect()
+    }
+
+    /// Lets live traffic begin that was [held](SimBuilder::hold).
+    pub fn go(&self) {
+        self.world.go();
+    }
+
+    /// All genuine events that have been made: planned and published ones.
+    pub fn events(&self) -> Vec<VerifiedEvent> {
+        let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
+        let planned = planned.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone());
+        planned.chain(self.published().iter().cloned()).collect()
+    }
+
+    /// The ids of [`events`](Self::events).
+    pub fn ids(&self) -> HashSet<EventId> {
+        self.events().iter().map(VerifiedEvent::id).collect()
+    }
+
+    /// The planned genuine events of which at least one of these relays has a copy.
+    pub fn events_on(&self, relays: &[usize]) -> Vec<VerifiedEvent> {
+        let relays = relays.iter().filter_map(|relay| self.world.relays.get(*relay));
+        let items: HashSet<u32> = relays.flat_map(|relay| &relay.entries).map(|entry| entry.item).collect();
+        let items = items.into_iter().filter_map(|number| self.world.slots.get(number as usize)?.get());
+        items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
+    }
+
+    /// The texts of files that are not genuine.
+    pub fn invalid(&self) -> Vec<Bytes> {
+        let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
+        planned.filter(|item| item.origin == Origin::Invalid).map(|item| item.text.clone()).collect()
+    }
+
+    /// The relays that have no faults. They may forge.
+    pub fn clean_relays(&self) -> Vec<usize> {
+        let clean = self.world.relays.iter().filter(|relay| relay.faults.is_empty());
+        clean.map(|relay| relay.number).collect()
+    }
+
+    /// When the first copy of a planned genuine event was written, in Unix microseconds. The moment is the
+    /// one when the frame entered the buffer of its connection, which is written at once.
+    pub fn first_sent_us(&self, id: &ClaimedId) -> Option<u64> {
+        let places = self.places.get_or_init(|| {
+            let slots = self.world.slots.iter().take(self.world.originals).enumerate();
+            slots.filter_map(|(place, slot)| Some((slot.get()?.genuine_id()?.into(), place))).collect()
+        });
+        self.world.slots.get(*places.get(id)?)?.first_sent_us()
+    }
+
+    /// Gives an event text, genuine or not, to these relays: they hold it from now on, and send it to the
+    /// subscriptions that it matches.
+    pub fn publish(&self, relays: impl IntoIterator<Item = usize>, event: impl Into<Bytes>) {
+        let item = Item::from_text(event.into(), self.world.dates.base, &mut Verifier::new());
+        if item.origin == Origin::Genuine {
+            self.published().push(item.claims.clone());
+        }
+        let item = Arc::new(item);
+        for relay in relays {
+            self.inject(relay, Injected::Event(Arc::clone(&item)));
+        }
+    }
+
+    /// Sends a text frame to all connections that a relay has now.
+    pub fn send_text(&self, relay: usize, text: &str) {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, opcode::TEXT, text.as_bytes());
+        self.send_bytes(relay, frame);
+    }
+
+    /// Sends raw bytes, whatever they are, to all connections that a relay has now.
+    pub fn send_bytes(&self, relay: usize, bytes: impl Into<Bytes>) {
+        self.inject(relay, Injected::Raw(bytes.into()));
+    }
+
+    fn inject(&self, relay: usize, injected: Injected) {
+        if let Some(relay) = self.world.relays.get(relay) {
+            relay.inject(injected);
+        }
+    }
+
+    fn published(&self) -> std::sync::MutexGuard<'_, Vec<VerifiedEvent>> {
+        self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Drops all connections of a relay, without a closing handshake. Clients may connect again.
+    pub fn drop_connections(&self, relay: usize) {
+        if let Some(relay) = self.world.relays.get(relay) {
+            relay.control.send_modify(|told| told.drops += 1);
+        }
+    }
+
+    /// Says how a relay behaves from now on.
+    pub fn behave(&self, relay: usize, behaviour: Behaviour) {
+        if let Some(relay) = self.world.relays.get(relay) {
+            relay.control.send_modify(|told| told.behaviour = behaviour);
+        }
+    }
+
+    /// The last hundred REQ messages that a relay got, oldest first.
+    pub fn requests(&self, relay: usize) -> Vec<String> {
+        self.world.relays.get(relay).map(Relay::requests).unwrap_or_default()
+    }
+
+    /// How many WebSockets a relay has now.
+    pub fn open_connections(&self, relay: usize) -> usize {
+        self.world.relays.get(relay).map_or(0, |relay| relay.open.load(Ordering::Relaxed))
+    }
+
+    /// Waits until so many relays have at least one REQ.
+    pub async fn wait_subscribed(&self, relays: usize) {
+        let asked = |relay: &&Relay| relay.counters.get().get(crate::Count::Requests) > 0;
+        while self.world.relays.iter().filter(asked).count() < relays {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until every planned genuine event has been written to a socket at least once.
+    pub async fn wait_first_copies(&self) {
+        while self.world.unsent.load(Ordering::Relaxed) > 0 {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until every planned genuine event, and all copies on relays that can be expected to send
+    /// them, have been written. Relays that may fall silent or refuse are not waited for.
+    ///
+    /// It does not end while events are stored that nobody asks for.
+    pub async fn wait_sent(&self) {
+        self.wait_first_copies().await;
+        while !self.is_sent() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether [`wait_sent`](Self::wait_sent) would return at once.
+    pub fn is_sent(&self) -> bool {
+        let falls_silent = |relay: &Relay| {
+            relay.faults.iter().any(|(fault, _)| {
+                matches!(fault, Fault::HalfOpen | Fault::Refuse | Fault::RefuseUpgrade | Fault::AuthRequired)
+                    || *fault == Fault::Garbage(Garbage::TruncatedStall)
+            })
+        };
+        self.world.unsent.load(Ordering::Relaxed) == 0
+            && self
+                .world
+                .relays
+                .iter()
+                .all(|relay| falls_silent(relay) || relay.sent.load(Ordering::Acquire) == relay.entries.len())
+    }
+
+    /// What the relays have done so far.
+    pub fn stats(&self) -> Stats {
+        let relays: Vec<Figures> = self.world.relays.iter().map(|relay| relay.counters.get()).collect();
+        let mut total = Figures::default();
+        relays.iter().for_each(|relay| total += relay);
+        Stats { relays, total, unsent: self.world.unsent.load(Ordering::Relaxed) }
+    }
+
+    /// Closes all connections with code 1001 and stops listening. Returns the last figures.
+    pub async fn stop(mut self) -> Stats {
+        self.world.relays.iter().for_each(|relay| relay.control.send_modify(|told| told.stopped = true));
+        if let Some(server) = self.server.take() {
+            // The server ends when its connections have, which takes moments: they wait for nothing else.
+            sleep(LOOK_EVERY).await;
+            server.abort();
+            _ = server.await;
+        }
+        self.stats()
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if let Some(server) = &self.server {
+            server.abort();
+        }
+    }
+}

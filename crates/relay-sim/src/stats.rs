@@ -1,0 +1,230 @@
+//! What the relays did, counted.
+
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::faults::Garbage;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// What is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Count {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Count {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The name in summaries.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+        }
+
+        const COUNTS: usize = [$($label,)*].len();
+    };
+}
+
+counts! {
+    /// TCP connections that asked for this relay.
+    Connections = "connections",
+    /// Connections that became WebSockets.
+    Upgrades = "upgrades",
+    /// REQ messages.
+    Requests = "requests",
+    /// CLOSE messages.
+    Closes = "closes",
+    /// Messages that were none of NIP-01's, and broken frames.
+    BadMessages = "bad_messages",
+    /// Frames written, of all sorts. What follows counts the sorts.
+    Frames = "frames",
+    /// Bytes given to the sockets.
+    Bytes = "bytes",
+    /// Event frames with a genuine event under a right subscription id.
+    Genuine = "genuine",
+    /// Of those, the first of their event over all relays; the others are copies.
+    First = "first",
+    /// Event frames with a forged event.
+    Forged = "forged",
+    /// Event frames with an event of a file or a test that does not verify.
+    Invalid = "invalid",
+    /// EOSE.
+    Eose = "eose",
+    /// NOTICE.
+    Notices = "notices",
+    /// CLOSED.
+    Closed = "closed",
+    /// AUTH challenges.
+    Auth = "auth",
+    /// OK.
+    Oks = "oks",
+    /// WebSocket pings and pongs and closes.
+    Control = "control",
+    /// What a test sent as raw bytes.
+    Raw = "raw",
+    /// Text that is no JSON.
+    InvalidJson = "garbage_invalid_json",
+    /// Text that is no UTF-8.
+    InvalidUtf8 = "garbage_invalid_utf8",
+    /// Binary frames.
+    Binary = "garbage_binary",
+    /// Strings of 1 MiB.
+    HugeString = "garbage_huge_string",
+    /// 50,000 brackets.
+    DeepNesting = "garbage_deep_nesting",
+    /// Truncated frames followed by silence.
+    TruncatedStall = "garbage_truncated_stall",
+    /// Truncated frames followed by the end.
+    TruncatedDrop = "garbage_truncated_drop",
+    /// Events under ids that nobody asked with.
+    WrongSubscription = "garbage_wrong_subscription",
+    /// Unknown message types.
+    UnknownType = "garbage_unknown_type",
+    /// Event frames written in two fragments.
+    Fragmented = "fragmented",
+    /// Event frames written twice.
+    Repeated = "repeated",
+    /// Stalls.
+    Stalls = "stalls",
+    /// Connections left half-open.
+    HalfOpen = "half_open",
+    /// Connections that wrote byte by byte.
+    Drips = "drips",
+    /// Connections dropped without a closing handshake, by fault or by a test.
+    Drops = "drops",
+    /// Connections and upgrades refused.
+    Refused = "refused",
+}
+
+impl From<Garbage> for Count {
+    fn from(garbage: Garbage) -> Self {
+        match garbage {
+            Garbage::InvalidJson => Self::InvalidJson,
+            Garbage::InvalidUtf8 => Self::InvalidUtf8,
+            Garbage::Binary => Self::Binary,
+            Garbage::HugeString => Self::HugeString,
+            Garbage::DeepNesting => Self::DeepNesting,
+            Garbage::TruncatedStall => Self::TruncatedStall,
+            Garbage::TruncatedDrop => Self::TruncatedDrop,
+            Garbage::WrongSubscription => Self::WrongSubscription,
+            Garbage::UnknownType => Self::UnknownType,
+        }
+    }
+}
+
+/// The figures of one relay, or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures([u64; COUNTS]);
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self([0; COUNTS])
+    }
+}
+
+impl Figures {
+    /// One figure.
+    pub fn get(&self, count: Count) -> u64 {
+        self.0.get(count as usize).copied().unwrap_or_default()
+    }
+
+    /// Frames of all sorts of garbage.
+    pub fn garbage(&self) -> u64 {
+        Garbage::ALL.into_iter().map(|garbage| self.get(garbage.into())).sum()
+    }
+
+    /// Genuine event frames that were not the first of their event.
+    pub fn copies(&self) -> u64 {
+        self.get(Count::Genuine).saturating_sub(self.get(Count::First))
+    }
+
+    pub(crate) fn add(&mut self, count: Count, number: u64) {
+        if let Some(figure) = self.0.get_mut(count as usize) {
+            *figure += number;
+        }
+    }
+}
+
+impl AddAssign<&Figures> for Figures {
+    fn add_assign(&mut self, other: &Figures) {
+        for (figure, other) in self.0.iter_mut().zip(&other.0) {
+            *figure += other;
+        }
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for count in Count::ALL {
+            if self.get(*count) > 0 {
+                map.serialize_entry(count.label(), &self.get(*count))?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Figures that many tasks add to.
+#[derive(Debug)]
+pub(crate) struct Counters([AtomicU64; COUNTS]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; COUNTS])
+    }
+}
+
+impl Counters {
+    pub fn add(&self, count: Count, number: u64) {
+        if let Some(counter) = self.0.get(count as usize) {
+            counter.fetch_add(number, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds figures that were gathered without sharing, and clears them.
+    pub fn take(&self, figures: &mut Figures) {
+        for (counter, figure) in self.0.iter().zip(&mut figures.0) {
+            if *figure > 0 {
+                counter.fetch_add(std::mem::take(figure), Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub fn get(&self) -> Figures {
+        let mut figures = Figures::default();
+        for (figure, counter) in figures.0.iter_mut().zip(&self.0) {
+            *figure = counter.load(Ordering::Relaxed);
+        }
+        figures
+    }
+}
+
+/// The figures of a simulation.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Stats {
+    /// By relay.
+    pub relays: Vec<Figures>,
+    /// Of all relays.
+    pub total: Figures,
+    /// Genuine events that no relay has written yet.
+    pub unsent: usize,
+}
+
+impl Stats {
+    /// A figure of all relays.
+    pub fn get(&self, count: Count) -> u64 {
+        self.total.get(count)
+    }
+
+    /// A figure of one relay.
+    pub fn of(&self, relay: usize, count: Count) -> u64 {
+        self.relays.get(relay).map_or(0, |figures| figures.get(count))
+    }
+}

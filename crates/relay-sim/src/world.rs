@@ -1,0 +1,116 @@
+//! What all relays of a simulation share: the items, the clock of the live traffic, and the limits.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::corpus::{Forgery, Generator, Item, Slot, forge};
+use crate::plan::Pace;
+use crate::relay::Relay;
+
+/// Unix time in microseconds.
+pub(crate) fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+/// When generated events say that they were made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dates {
+    /// Unix seconds: stored events are older, live ones are of this time or later.
+    pub base: u64,
+    /// Over how many seconds before `base` the stored events are spread.
+    pub stored_span_secs: u64,
+    /// How many of the generated events are stored.
+    pub stored: usize,
+    pub pace: Pace,
+}
+
+impl Dates {
+    /// The `created_at` of the generated event of this number.
+    pub fn created_at(&self, number: usize) -> u64 {
+        if number < self.stored {
+            let age = self.stored_span_secs as u128 * (self.stored - number) as u128 / self.stored as u128;
+            return self.base.saturating_sub(age as u64);
+        }
+        match self.pace {
+            Pace::Fast => self.base,
+            Pace::PerSecond(rate) => self.base + ((number - self.stored) as f64 / rate.max(1e-3)) as u64,
+        }
+    }
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub seed: u64,
+    pub pace: Pace,
+    /// The most stored events that one filter is answered with.
+    pub cap: Option<usize>,
+    /// Whether live traffic waits to be told.
+    pub hold: bool,
+    /// Live events are made when they are sent, of that time, and say so in a tag.
+    pub stamp: bool,
+    pub dates: Dates,
+    pub generator: Generator,
+    /// How many items come before the generated ones: those of files.
+    pub from_files: usize,
+    /// How many items are not forged; the forged ones follow.
+    pub originals: usize,
+    pub forged: Vec<(u32, Forgery)>,
+    pub slots: Vec<Slot>,
+    /// Genuine items that no relay has written.
+    pub unsent: AtomicUsize,
+    pub live_since: OnceLock<Instant>,
+    pub relays: Vec<Relay>,
+}
+
+impl World {
+    /// The item of this number, made now if need be.
+    pub fn item(&self, number: usize) -> Option<&Item> {
+        let slot = self.slots.get(number)?;
+        if let Some(item) = slot.get() {
+            return Some(item);
+        }
+        if number < self.originals {
+            return Some(slot.get_or_make(|| self.make(number - self.from_files.min(number))));
+        }
+        let (original, forgery) = self.forged.get(number - self.originals)?;
+        let original = self.item(*original as usize)?;
+        Some(slot.get_or_make(|| forge(&original.claims, *forgery)))
+    }
+
+    fn make(&self, generated: usize) -> Item {
+        let event = if self.stamp && generated >= self.dates.stored {
+            let now = now_us();
+            self.generator.event(generated, now / 1_000_000, Some(now))
+        } else {
+            self.generator.event(generated, self.dates.created_at(generated), None)
+        };
+        Item::genuine(event)
+    }
+
+    /// Notes that a copy of a planned item is written; `true` if it is the first of a genuine one.
+    pub fn note_sent(&self, number: usize, now_us: u64) -> bool {
+        let first =
+            number < self.originals && self.slots.get(number).is_some_and(|slot| slot.note_sent(now_us));
+        let genuine = first && self.item(number).is_some_and(|item| item.genuine_id().is_some());
+        if genuine {
+            self.unsent.fetch_sub(1, Ordering::Relaxed);
+        }
+        genuine
+    }
+
+    /// How long live traffic has been going; `None` before it began.
+    pub fn live_for(&self) -> Option<Duration> {
+        self.live_since.get().map(Instant::elapsed)
+    }
+
+    /// Lets live traffic begin, if it has not.
+    pub fn go(&self) {
+        if self.live_since.set(Instant::now()).is_ok() {
+            self.relays.iter().for_each(|relay| relay.control.send_modify(|_| {}));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A plain client of the simulated relays.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, reason = "tests say what they expect")]
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_websockets::{ClientBuilder, Limits, MaybeTlsStream, Message, WebSocketStream};
+use wire::{RelayMessage, UnverifiedEvent};
+
+/// Long enough for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// What came on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The event's text.
+    Event(String),
+    Eose,
+    Text(String),
+    Binary(Vec<u8>),
+    Closed(Option<u16>),
+    /// The connection ended or broke, with the reason.
+    Gone(String),
+}
+
+impl Client {
+    pub async fn connect(url: &str) -> Self {
+        Self::try_connect(url).await.expect("the relay takes us")
+    }
+
+    pub async fn try_connect(url: &str) -> Result<Self, tokio_websockets::Error> {
+        let builder = ClientBuilder::new().uri(url).expect("a URL").limits(Limits::unlimited());
+        let (socket, _) = timeout(PATIENCE, builder.connect()).await.expect("an answer")?;
+        Ok(Self(socket))
+    }
+
+    /// Connects and asks for everything as `s`.
+    pub async fn subscribe(url: &str) -> Self {
+        let mut client = Self::connect(url).await;
+        client.say(r#"["REQ","s",{}]"#).await;
+        client
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        self.0.send(Message::text(text.to_owned())).await.expect("sent");
+    }
+
+    pub async fn next(&mut self) -> Seen {
+        timeout(PATIENCE, self.read()).await.expect("something comes")
+    }
+
+    async fn read(&mut self) -> Seen {
+        loop {
+            let message = match self.0.next().await {
+                None => return Seen::Gone(String::new()),
+                Some(Err(error)) => return Seen::Gone(error.to_string()),
+                Some(Ok(message)) => message,
+            };
+            if message.is_ping() || message.is_pong() {
+                continue;
+            }
+            if let Some((code, _)) = message.as_close() {
+                return Seen::Closed(Some(code.into()));
+            }
+            let Some(text) = message.as_text() else {
+                return Seen::Binary(message.into_payload().to_vec());
+            };
+            return match RelayMessage::parse(text.as_bytes()) {
+                Ok(RelayMessage::Event { subscription, event }) if subscription == "s" => {
+                    Seen::Event(event.to_owned())
+                }
+                Ok(RelayMessage::Eose { .. }) => Seen::Eose,
+                _ => Seen::Text(text.to_owned()),
+            };
+        }
+    }
+
+    /// Everything up to and without EOSE, events only.
+    pub async fn stored(&mut self) -> Vec<String> {
+        let mut events = Vec::new();
+        loop {
+            match self.next().await {
+                Seen::Event(event) => events.push(event),
+                Seen::Eose => return events,
+                Seen::Gone(reason) => panic!("the connection broke before EOSE: {reason}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// So many things, of any sort.
+    pub async fn take(&mut self, count: usize) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        while seen.len() < count {
+            seen.push(self.next().await);
+        }
+        seen
+    }
+
+    /// Everything until the connection ends.
+    pub async fn rest(&mut self) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        loop {
+            seen.push(self.next().await);
+            if let Some(Seen::Gone(_) | Seen::Closed(_)) = seen.last() {
+                return seen;
+            }
+        }
+    }
+
+    /// Whether nothing comes for a moment. It can only err towards "silent".
+    pub async fn is_silent(&mut self) -> bool {
+        timeout(Duration::from_millis(200), self.read()).await.is_err()
+    }
+}
+
+pub fn id(event: &str) -> String {
+    UnverifiedEvent::parse(event.as_bytes()).expect("an event").id.to_string()
+}
+
+pub fn created_at(event: &str) -> u64 {
+    UnverifiedEvent::parse(event.as_bytes()).expect("an event").created_at
+}

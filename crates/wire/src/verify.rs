@@ -94,9 +94,13 @@ impl KeyCache {
         Self { places: vec![None; Self::PLACES].into() }
     }
 
-    fn parse(&mut self, pubkey: &PublicKey) -> Option<XOnlyPublicKey> {
+    fn place(pubkey: &PublicKey) -> usize {
         let [a, b, ..] = *pubkey.as_bytes();
-        let place = self.places.get_mut(usize::from(u16::from_le_bytes([a, b])) % Self::PLACES)?;
+        usize::from(u16::from_le_bytes([a, b])) % Self::PLACES
+    }
+
+    fn parse(&mut self, pubkey: &PublicKey) -> Option<XOnlyPublicKey> {
+        let place = self.places.get_mut(Self::place(pubkey))?;
         match place {
             Some((known, key)) if known == pubkey => Some(*key),
             _ => {
@@ -164,5 +168,26 @@ mod tests {
             serialisation.into_verified(hash(&serialisation), pubkey, 1, 1, &Signature::from_bytes([1; 64]));
         let event = String::from_utf8(event.json().to_vec()).expect("UTF-8");
         assert_eq!(verify(&event), Err(VerifyError::PublicKeyOffCurve));
+    }
+
+    #[test]
+    fn authors_on_one_place_of_the_key_cache_are_told_apart() {
+        let place = |signer: &Signer| KeyCache::place(signer.pubkey());
+        let mut signers: Vec<Signer> = (0..1000).map(Signer::from_seed).collect();
+        signers.sort_by_key(place);
+        let pair = signers.windows(2).find(|pair| place(&pair[0]) == place(&pair[1])).expect("a pair");
+        let (first, second) = (&pair[0], &pair[1]);
+        let mut verifier = Verifier::new();
+        for signer in [first, second, first] {
+            let event = signer.sign(1, 1, &[] as &[Vec<String>], "");
+            let parsed = UnverifiedEvent::parse(event.json()).expect("well-formed");
+            assert_eq!(verifier.verify(&parsed), Ok(event.clone()));
+            let (id, sig) = (event.id(), parsed.sig);
+            let other = if signer.pubkey() == first.pubkey() { second } else { first };
+            assert_eq!(
+                verifier.verify_signature(other.pubkey(), id.as_bytes(), &sig),
+                Err(VerifyError::BadSignature)
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::lawful::{style, text};
 
 /// Few distinct values, so that filters and events often meet.
 fn common_text() -> impl Strategy<Value = String> {
-    prop_oneof![3 => "[abc]{0,2}", 1 => text()]
+    prop_oneof![5 => "[ab]", 1 => text()]
 }
 
 fn hex() -> impl Strategy<Value = String> {
@@ -20,14 +20,15 @@ fn hex() -> impl Strategy<Value = String> {
 
 /// Any filter, as JSON.
 pub fn filter_json() -> impl Strategy<Value = Value> {
-    let number = || option::of(prop_oneof![3 => 0..8_u64, 1 => any::<u64>()]);
-    let list = |values: BoxedStrategy<Value>| option::of(vec(values, 0..5));
+    // Rare conditions, since most filters should match some events.
+    let number = || option::weighted(0.2, prop_oneof![3 => 0..8_u64, 1 => any::<u64>()]);
+    let list = |values: BoxedStrategy<Value>| option::weighted(0.2, vec(values, 0..5));
     let kind = prop_oneof![3 => 0..4_u16, 1 => any::<u16>()];
     let lists = (
         list(hex().prop_map(Value::from).boxed()),
         list(hex().prop_map(Value::from).boxed()),
         list(kind.prop_map(Value::from).boxed()),
-        vec(("#[a-cA-C]", vec(common_text().prop_map(Value::from), 0..4)), 0..3),
+        vec(("#[abA]", vec(common_text().prop_map(Value::from), 0..3)), 0..3),
     );
     (lists, number(), number(), number()).prop_map(|((ids, authors, kinds, tags), since, until, limit)| {
         let lists = [("ids", ids), ("authors", authors), ("kinds", kinds)];
@@ -44,7 +45,7 @@ proptest! {
     fn read_written_and_matched(
         filter in filter_json(),
         style in style(),
-        event in (0..4_u64, 0..8_u64, 0..4_u16, vec(vec(prop_oneof!["[a-cA-C]", common_text()], 0..4), 0..4)),
+        event in (0..4_u64, 0..8_u64, 0..4_u16, vec(vec(prop_oneof![5 => "[abA]", 1 => text()], 0..4), 0..4)),
         name_the_event in any::<bool>(),
     ) {
         let (author, created_at, kind, tags) = event;

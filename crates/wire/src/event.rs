@@ -57,7 +57,8 @@ impl fmt::Display for Field {
 /// Why a text is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// The text is not JSON.
+    /// The text is not JSON, or a string that matters is not Unicode: invalid UTF-8, or an escaped half of
+    /// a surrogate pair, which JSON's grammar lets pass but no id can be computed of.
     #[error("not valid JSON")]
     NotJson,
     /// The JSON is not an object.
@@ -131,7 +132,8 @@ pub struct UnverifiedEvent<'a> {
 }
 
 impl<'a> UnverifiedEvent<'a> {
-    /// Parses an event object. Members that NIP-01 does not sign are passed over.
+    /// Parses an event object. Members that NIP-01 does not sign are passed over: they must be JSON, at
+    /// any depth, but their strings need not be Unicode.
     ///
     /// # Errors
     /// When the text is not JSON, not an object, or a signed field is missing, repeated or of a wrong
@@ -260,28 +262,46 @@ impl VerifiedEvent {
         &self.json
     }
 
-    /// The tags, parsed anew at each call.
+    /// The tags, parsed anew at each call; the content is not looked at.
     pub fn tags(&self) -> Vec<Tag<'_>> {
-        // It was written from parsed fields, so it parses.
-        UnverifiedEvent::parse(&self.json).map(|event| event.tags).unwrap_or_default()
+        // The text was written from parsed fields, so nothing here fails.
+        let tags = Head::read(&self.json).map(|head| head.tags_onward).unwrap_or_default();
+        Vec::deserialize(&mut serde_json::Deserializer::from_slice(tags)).unwrap_or_default()
     }
 
     /// Reads back what [`json`](Self::json) gave, without verifying it again.
     ///
-    /// This is for text that has been kept where nobody else writes. `None` means that it is not the
-    /// text that this crate writes.
+    /// This is for text that has been kept where nobody else writes: it looks at the layout only, up to
+    /// the tags. `None` means that it is surely not the text that this crate writes.
     pub fn from_canonical(json: Bytes) -> Option<Self> {
+        let Head { id, pubkey, created_at, kind, tags_onward } = Head::read(&json)?;
+        tags_onward.strip_prefix(b"[")?.strip_suffix(br#""}"#)?;
+        Some(Self { id, pubkey, created_at, kind, json })
+    }
+}
+
+/// What the canonical JSON begins with.
+struct Head<'a> {
+    id: EventId,
+    pubkey: PublicKey,
+    created_at: u64,
+    kind: u16,
+    /// The text from the value of `tags` to the end.
+    tags_onward: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    fn read(json: &'a [u8]) -> Option<Self> {
         let (id, rest) = json.strip_prefix(br#"{"id":""#)?.split_at_checked(64)?;
         let (pubkey, rest) = rest.strip_prefix(br#"","pubkey":""#)?.split_at_checked(64)?;
         let (created_at, rest) = leading_number(rest.strip_prefix(br#"","created_at":"#)?)?;
         let (kind, rest) = leading_number(rest.strip_prefix(br#","kind":"#)?)?;
-        rest.strip_prefix(br#","tags":["#)?.strip_suffix(br#""}"#)?;
         Some(Self {
             id: EventId::new(*ClaimedId::from_hex(id).ok()?.as_bytes()),
             pubkey: PublicKey::from_hex(pubkey).ok()?,
             created_at,
             kind: kind.try_into().ok()?,
-            json,
+            tags_onward: rest.strip_prefix(br#","tags":"#)?,
         })
     }
 }
@@ -308,8 +328,12 @@ pub(crate) struct Serialisation {
 }
 
 impl Serialisation {
-    /// Writes the text for these fields. NIP-01's escapes are the short ones of JSON; the control
-    /// characters that have none are written as `\u00xx`, as JSON demands and as clients do.
+    /// Writes the text for these fields.
+    ///
+    /// NIP-01 lists JSON's seven short escapes and wants every other character verbatim. For the control
+    /// characters without a short escape that would not be JSON; clients write them as their JSON library
+    /// does (`JSON.stringify`, `serde_json`): `\u00xx` in lower case, and so does this. DEL, the slash and
+    /// everything beyond ASCII stand as they are.
     pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
         &mut self,
         pubkey: &PublicKey,

@@ -112,6 +112,7 @@ impl Filter {
                 }
             }
         }
+        filter.tags.sort_unstable(); // Equal filters compare equal, in whatever order they were written.
         Ok(filter)
     }
 

@@ -24,7 +24,7 @@ pub enum MessageError {
 }
 
 /// What a relay says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayMessage<'a> {
     /// An event of a subscription.
     Event {
@@ -113,7 +113,7 @@ impl<'a> RelayMessage<'a> {
 }
 
 /// What a client says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
     /// Asks for stored and future events.
     Req {
@@ -152,11 +152,11 @@ impl<'a> ClientMessage<'a> {
                 let filters = filters.iter().map(|filter| Filter::parse(filter.get()));
                 let filters: Result<_, _> = filters.collect();
                 Ok(Self::Req {
-                    subscription: text(subscription)?,
+                    subscription: subscription_id(subscription)?,
                     filters: filters.map_err(|_| MessageError::WrongParts)?,
                 })
             }
-            ("CLOSE", [subscription]) => Ok(Self::Close { subscription: text(subscription)? }),
+            ("CLOSE", [subscription]) => Ok(Self::Close { subscription: subscription_id(subscription)? }),
             ("EVENT", [event]) => Ok(Self::Event { event: event.get() }),
             ("AUTH", [event]) => Ok(Self::Auth { event: event.get() }),
             ("REQ" | "CLOSE" | "EVENT" | "AUTH", _) => Err(MessageError::WrongParts),
@@ -193,6 +193,13 @@ fn text<'a>(part: &'a RawValue) -> Result<Cow<'a, str>, MessageError> {
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     let text: Text<'a> = serde_json::from_str(part.get()).map_err(|_| MessageError::WrongParts)?;
     Ok(text.0)
+}
+
+/// NIP-01 allows a client ids of 1 to 64 characters. A relay repeats what it was given, so what relays
+/// say is not held to that.
+fn subscription_id(part: &RawValue) -> Result<Cow<'_, str>, MessageError> {
+    let id = text(part)?;
+    if (1..=64).contains(&id.chars().count()) { Ok(id) } else { Err(MessageError::WrongParts) }
 }
 
 fn flag(part: &RawValue) -> Result<bool, MessageError> {
@@ -249,12 +256,16 @@ mod tests {
             (r#"["EVENT","s"]"#, WrongParts),
             (r#"["EVENT","s",{},1]"#, WrongParts),
             (r#"["EOSE",7]"#, WrongParts),
+            (r#"["NOTICE","\ud800"]"#, WrongParts),
             (r#"["OK","x","true"]"#, WrongParts),
         ] {
             assert_eq!(relay(frame).err(), Some(error), "{frame}");
         }
         assert_eq!(relay(&"[".repeat(50_000)).err(), Some(NotAnArray));
-        for frame in [r#"["REQ","s"]"#, r#"["REQ","s",{"kind":1}]"#, r#"["CLOSE"]"#] {
+        let long = format!(r#"["CLOSE","{}"]"#, "s".repeat(65));
+        for frame in
+            [r#"["REQ","s"]"#, r#"["REQ","s",{"kind":1}]"#, r#"["REQ","",{}]"#, r#"["CLOSE"]"#, &long]
+        {
             assert_eq!(client(frame).err(), Some(WrongParts), "{frame}");
         }
     }

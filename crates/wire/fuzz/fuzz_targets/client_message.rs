@@ -1,0 +1,11 @@
+//! Client messages are read and written alike.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)] // The other targets' checks.
+#[path = "../../tests/properties/checks.rs"]
+mod checks;
+
+fuzz_target!(|bytes: &[u8]| checks::client_message(bytes));

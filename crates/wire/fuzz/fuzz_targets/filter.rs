@@ -1,0 +1,11 @@
+//! Filters are read, written and matched.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)] // The other targets' checks.
+#[path = "../../tests/properties/checks.rs"]
+mod checks;
+
+fuzz_target!(|text: &str| checks::filter(text));

@@ -1,0 +1,11 @@
+//! The frame scan names the id that the parser names, or none.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)] // The other targets' checks.
+#[path = "../../tests/properties/checks.rs"]
+mod checks;
+
+fuzz_target!(|bytes: &[u8]| checks::frame(bytes));

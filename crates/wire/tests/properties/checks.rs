@@ -1,0 +1,177 @@
+//! What must hold for every input, one function a parser. The property tests call them with inputs that
+//! were made, the fuzz targets (`fuzz/`) with inputs that were found.
+//!
+//! Where a check needs to know the right answer it does not ask the crate: ids are recomputed with a
+//! serialisation written here character by character, fields are read with `serde_json::Value`, and
+//! filters are matched by [`matches`], which looks at nothing but the two JSON texts.
+
+use std::cell::RefCell;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use wire::{
+    ClientMessage, Filter, RelayMessage, Scan, Signer, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError,
+    scan,
+};
+
+thread_local! {
+    static SIGNER: Signer = Signer::from_seed(1);
+    static VERIFIER: RefCell<Verifier> = RefCell::new(Verifier::new());
+}
+
+/// A scan cuts out the event and the subscription that the parsers see, and names the parsed id.
+pub fn frame(frame: &[u8]) {
+    let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
+    if let Ok(parsed) = UnverifiedEvent::parse(event) {
+        assert_eq!(parsed.id, claimed, "the scan names another id than the parser");
+    }
+    if let Ok(message) = RelayMessage::parse(frame) {
+        let RelayMessage::Event { subscription: parsed_subscription, event: parsed_event } = message else {
+            panic!("scanned as an event, parsed as {message:?}");
+        };
+        assert_eq!(subscription, parsed_subscription.as_bytes());
+        assert_eq!(event.trim_ascii_end(), parsed_event.as_bytes());
+    }
+}
+
+/// What parses has the fields that are written, is judged rightly, and when it is signed anew, it goes
+/// through its canonical form unchanged.
+pub fn event(json: &[u8]) {
+    let Ok(event) = UnverifiedEvent::parse(json) else { return };
+    // The other parser refuses what ours passes over unseen: deep nesting, halves of surrogate pairs.
+    if let Ok(value) = serde_json::from_slice::<Value>(json) {
+        same_fields(&event, &value);
+    }
+    let genuine_id = *event.id.as_bytes() == id_of(&event);
+    match VERIFIER.with_borrow_mut(|verifier| verifier.verify(&event)) {
+        Ok(verified) => {
+            assert!(genuine_id, "verified, but the id is wrong");
+            canonical(&verified, &event);
+        }
+        Err(VerifyError::IdMismatch) => assert!(!genuine_id, "the id is right, but was refused"),
+        Err(VerifyError::PublicKeyOffCurve | VerifyError::BadSignature) => assert!(genuine_id),
+    }
+    let signed = SIGNER.with(|signer| signer.sign(event.created_at, event.kind, &event.tags, &event.content));
+    let again = UnverifiedEvent::parse(signed.json()).expect("what is written can be read");
+    assert_eq!(VERIFIER.with_borrow_mut(|verifier| verifier.verify(&again)).as_ref(), Ok(&signed));
+    assert_eq!(*again.id.as_bytes(), id_of(&again));
+    assert_eq!((again.created_at, again.kind), (event.created_at, event.kind));
+    assert_eq!((&again.tags, &again.content), (&event.tags, &event.content));
+    canonical(&signed, &again);
+}
+
+/// The canonical form holds the seven fields of the event, nothing else, and reads back to itself.
+fn canonical(verified: &VerifiedEvent, event: &UnverifiedEvent<'_>) {
+    let value: Value = serde_json::from_slice(verified.json()).expect("canonical JSON is JSON");
+    assert_eq!(value.as_object().map(|members| members.len()), Some(7));
+    same_fields(event, &value);
+    assert_eq!(verified.id(), event.id);
+    assert_eq!(verified.pubkey(), &event.pubkey);
+    assert_eq!((verified.created_at(), verified.kind()), (event.created_at, event.kind));
+    assert_eq!(verified.tags(), event.tags);
+    assert_eq!(VerifiedEvent::from_canonical(verified.json().clone()).as_ref(), Some(verified));
+}
+
+fn same_fields(event: &UnverifiedEvent<'_>, value: &Value) {
+    assert_eq!(value["id"], event.id.to_string());
+    assert_eq!(value["pubkey"], event.pubkey.to_string());
+    assert_eq!(value["created_at"], event.created_at);
+    assert_eq!(value["kind"], event.kind);
+    assert_eq!(value["content"], *event.content);
+    assert_eq!(value["sig"], event.sig.to_string());
+    let tags = event.tags.iter().map(|tag| tag.iter().map(|value| &**value).collect::<Value>());
+    assert_eq!(value["tags"], tags.collect::<Value>());
+}
+
+/// NIP-01's id, computed without this crate or a JSON library.
+fn id_of(event: &UnverifiedEvent<'_>) -> [u8; 32] {
+    fn quote(text: &str) -> String {
+        let escape = |character: char| match character {
+            '\n' => "\\n".to_owned(),
+            '"' => "\\\"".to_owned(),
+            '\\' => "\\\\".to_owned(),
+            '\r' => "\\r".to_owned(),
+            '\t' => "\\t".to_owned(),
+            '\u{8}' => "\\b".to_owned(),
+            '\u{c}' => "\\f".to_owned(),
+            control if control < ' ' => format!("\\u{:04x}", u32::from(control)),
+            other => other.to_string(),
+        };
+        format!("\"{}\"", text.chars().map(escape).collect::<String>())
+    }
+    let list = |items: Vec<String>| format!("[{}]", items.join(","));
+    let tags = event.tags.iter().map(|tag| list(tag.iter().map(|value| quote(value)).collect()));
+    let UnverifiedEvent { pubkey, created_at, kind, .. } = event;
+    let tags = list(tags.collect());
+    Sha256::digest(format!("[0,\"{pubkey}\",{created_at},{kind},{tags},{}]", quote(&event.content))).into()
+}
+
+/// What a relay's message was read to is written to the same message.
+pub fn relay_message(frame: &[u8]) {
+    let Ok(message) = RelayMessage::parse(frame) else { return };
+    let json = message.to_json();
+    assert_eq!(RelayMessage::parse(json.as_bytes()), Ok(message));
+}
+
+/// What a client's message was read to is written to the same message.
+pub fn client_message(frame: &[u8]) {
+    let Ok(message) = ClientMessage::parse(frame) else { return };
+    let json = message.to_json();
+    assert_eq!(ClientMessage::parse(json.as_bytes()), Ok(message));
+}
+
+/// A filter is written to an equal filter, and matches what the plain reading of its JSON matches: tried
+/// with an event made to fit it and with one that differs in one respect.
+pub fn filter(json: &str) {
+    let Ok(filter) = Filter::parse(json) else { return };
+    let written = serde_json::to_string(&filter).expect("filters can be written");
+    assert_eq!(Filter::parse(&written).as_ref(), Ok(&filter), "{written}");
+    let value: Value = serde_json::from_str(json).expect("what was parsed is JSON");
+
+    let fitting = |key: &str, fallback: u64| value[key].get(0).and_then(Value::as_u64).unwrap_or(fallback);
+    let kind = fitting("kinds", 1).try_into().expect("the filter has kinds");
+    let created_at = [&value["since"], &value["until"]].into_iter().find_map(Value::as_u64).unwrap_or(5);
+    let tags = value.as_object().into_iter().flatten().filter_map(|(key, values)| {
+        Some(vec![key.strip_prefix('#')?.to_owned(), values.get(0)?.as_str()?.to_owned()])
+    });
+    let mut tags: Vec<Vec<String>> = tags.collect();
+    let sign = |created_at, kind, tags: &[Vec<String>]| {
+        SIGNER.with(|signer| signer.sign(created_at, kind, tags, r#"["t","x"]"#))
+    };
+    let mut events = vec![
+        sign(created_at, kind, &tags),
+        sign(created_at, kind.wrapping_add(1), &tags),
+        sign(created_at.wrapping_add(1), kind, &tags),
+        sign(created_at.wrapping_sub(1), kind, &tags),
+    ];
+    if let Some(tag) = tags.pop() {
+        tags.push(vec![tag[0].clone()]); // A tag without a value meets no condition.
+        events.push(sign(created_at, kind, &tags));
+    }
+    for event in &events {
+        filter_matches(&filter, &value, event);
+    }
+}
+
+/// The filter judges the event as the plain reading of both texts does.
+pub fn filter_matches(filter: &Filter, filter_json: &Value, event: &VerifiedEvent) {
+    let event_json: Value = serde_json::from_slice(event.json()).expect("canonical JSON is JSON");
+    assert_eq!(filter.matches(event), matches(filter_json, &event_json), "{filter_json} {event_json}");
+}
+
+/// NIP-01's rules for filters, word for word and slowly.
+fn matches(filter: &Value, event: &Value) -> bool {
+    let one_of = |wanted: &Value, value: &Value| wanted.as_array().is_some_and(|list| list.contains(value));
+    filter.as_object().into_iter().flatten().all(|(key, wanted)| match key.as_str() {
+        "ids" => one_of(wanted, &event["id"]),
+        "authors" => one_of(wanted, &event["pubkey"]),
+        "kinds" => one_of(wanted, &event["kind"]),
+        "since" => event["created_at"].as_u64() >= wanted.as_u64(),
+        "until" => event["created_at"].as_u64() <= wanted.as_u64(),
+        "limit" => true,
+        tag => event["tags"].as_array().into_iter().flatten().any(|event_tag| {
+            event_tag.get(0) == Some(&json!(tag[1..]))
+                && event_tag.get(1).is_some_and(|value| one_of(wanted, value))
+        }),
+    })
+}

@@ -1,0 +1,67 @@
+//! Messages in both directions are read in every lawful form, and written so that they read the same.
+
+use std::borrow::Cow;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use wire::{ClientMessage, Filter, RelayMessage};
+
+use crate::checks;
+use crate::filters::filter_json;
+use crate::lawful::{Json, any_json, style, text};
+
+proptest! {
+    #[test]
+    fn relay_messages(first in text(), second in text(), accepted: bool, event in any_json(), style in style()) {
+        let event = style.clone().write(&event);
+        let event = event.trim();
+        let (subscription, reason) = (Cow::from(&first), Cow::from(&second));
+        for message in [
+            RelayMessage::Event { subscription: subscription.clone(), event },
+            RelayMessage::Eose { subscription: subscription.clone() },
+            RelayMessage::Closed { subscription: subscription.clone(), reason: reason.clone() },
+            RelayMessage::Notice(reason.clone()),
+            RelayMessage::Ok { id: subscription.clone(), accepted, reason: reason.clone() },
+            RelayMessage::Auth { challenge: reason.clone() },
+        ] {
+            let json = message.to_json();
+            prop_assert_eq!(RelayMessage::parse(json.as_bytes()), Ok(message.clone()));
+            // Embedded events keep their text, so only the others can be written another way.
+            if !matches!(message, RelayMessage::Event { .. }) {
+                let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+                let other = style.clone().write(&value.into());
+                prop_assert_eq!(RelayMessage::parse(other.as_bytes()), Ok(message));
+                checks::relay_message(other.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn client_messages(
+        subscription in text().prop_filter("length", |text| (1..=64).contains(&text.chars().count())),
+        filters in vec(filter_json(), 1..4),
+        event in any_json(),
+        style in style(),
+    ) {
+        let event = style.clone().write(&event);
+        let event = event.trim();
+        let parts = [Json::text("REQ"), Json::text(&subscription)];
+        let request = Json::List(parts.into_iter().chain(filters.iter().cloned().map(Json::from)).collect());
+        let request = style.clone().write(&request);
+        let filters: Vec<_> =
+            filters.iter().map(|filter| Filter::parse(&filter.to_string()).expect("valid")).collect();
+        let subscription = subscription.as_str();
+        let message = ClientMessage::Req { subscription: subscription.into(), filters };
+        prop_assert_eq!(ClientMessage::parse(request.as_bytes()), Ok(message.clone()));
+        for message in [
+            message,
+            ClientMessage::Close { subscription: subscription.into() },
+            ClientMessage::Event { event },
+            ClientMessage::Auth { event },
+        ] {
+            let json = message.to_json();
+            prop_assert_eq!(ClientMessage::parse(json.as_bytes()), Ok(message));
+            checks::client_message(json.as_bytes());
+        }
+    }
+}

@@ -367,7 +367,7 @@ impl Serialisation {
     }
 
     /// The event that these fields and a right signature make.
-    pub fn into_verified(
+    pub fn to_verified(
         &self,
         id: EventId,
         pubkey: PublicKey,

@@ -28,6 +28,11 @@ impl RelayUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The normal form, shared.
+    pub fn to_arc(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl FromStr for RelayUrl {

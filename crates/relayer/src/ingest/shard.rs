@@ -1,0 +1,137 @@
+//! A shard: one thread that judges all candidates whose ids belong to it, one after the other.
+//!
+//! That there is one judge an id, and that an id is claimed only after its event has been verified, is
+//! why a forged copy cannot suppress a genuine one and why no event is let through twice.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+use wire::{UnverifiedEvent, VerifiedEvent, Verifier};
+
+use super::admission::Admission;
+use super::candidate::Candidate;
+use super::dedupe::{Dedupe, Layer};
+use super::drop_reason::DropReason;
+use crate::event_log::{StorageError, Verified};
+use crate::telemetry::Metrics;
+
+/// What a shard makes of a candidate.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is genuine, and the first.
+    New(VerifiedEvent),
+    /// It was seen.
+    Duplicate(Layer),
+    /// It is refused.
+    Dropped(DropReason),
+}
+
+/// The judge of a part of all ids.
+#[derive(Debug)]
+pub struct Shard {
+    dedupe: Arc<Dedupe>,
+    admission: Admission,
+    verifier: Verifier,
+}
+
+/// When a shard hands over what it has verified, though more candidates are waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct BurstLimits {
+    /// After so many candidates.
+    pub candidates: usize,
+    /// After so long.
+    pub time: Duration,
+}
+
+impl Shard {
+    /// A shard that shares the seen set with others.
+    pub fn new(dedupe: Arc<Dedupe>, admission: Admission) -> Self {
+        Self { dedupe, admission, verifier: Verifier::new() }
+    }
+
+    /// Judges one candidate. If the verdict is [`Verdict::New`], its id is claimed until the event is
+    /// committed.
+    ///
+    /// # Errors
+    /// When RocksDB cannot tell whether the id is known.
+    pub fn judge(&mut self, candidate: &Candidate) -> Result<Verdict, StorageError> {
+        if let Some(layer) = self.dedupe.find(&candidate.claimed)? {
+            return Ok(Verdict::Duplicate(layer));
+        }
+        Ok(match self.verify(candidate) {
+            Ok(event) => {
+                self.dedupe.claim(&event.id().into());
+                Verdict::New(event)
+            }
+            Err(reason) => Verdict::Dropped(reason),
+        })
+    }
+
+    fn verify(&mut self, candidate: &Candidate) -> Result<VerifiedEvent, DropReason> {
+        let event = UnverifiedEvent::parse(&candidate.json)?;
+        if event.id != candidate.claimed {
+            return Err(DropReason::RepeatedField); // Only two `id`s can make the scan and the parser differ.
+        }
+        self.admission.check(&event, candidate.json.len(), candidate.received_at_ms / 1000)?;
+        Ok(self.verifier.verify(&event)?)
+    }
+
+    /// Judges what comes out of the inbox until all its senders are gone. What is new goes to the
+    /// sequencer in bursts: whatever has gathered while the last burst was judged, within the limits.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn run(
+        mut self,
+        mut inbox: Receiver<Candidate>,
+        sequencer: &SyncSender<Vec<Verified>>,
+        limits: BurstLimits,
+        metrics: &Metrics,
+    ) -> Result<(), StorageError> {
+        let mut candidates = Vec::with_capacity(limits.candidates);
+        while inbox.blocking_recv_many(&mut candidates, limits.candidates) > 0 {
+            let mut deadline = Instant::now() + limits.time;
+            let mut burst = Vec::new();
+            for candidate in candidates.drain(..) {
+                self.handle(candidate, &mut burst, metrics)?;
+                if Instant::now() >= deadline && !burst.is_empty() {
+                    if sequencer.send(std::mem::take(&mut burst)).is_err() {
+                        return Ok(()); // The sequencer has failed, and says so itself.
+                    }
+                    deadline = Instant::now() + limits.time;
+                }
+            }
+            if !burst.is_empty() && sequencer.send(burst).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        candidate: Candidate,
+        burst: &mut Vec<Verified>,
+        metrics: &Metrics,
+    ) -> Result<(), StorageError> {
+        let verdict = self.judge(&candidate)?;
+        let Candidate { peer, received_at_ms, received, budget, .. } = candidate;
+        match verdict {
+            Verdict::New(event) => {
+                peer.tally.first.add(1);
+                burst.push(Verified { event, relay: peer.url.to_arc(), received_at_ms, received, budget });
+            }
+            Verdict::Duplicate(layer) => {
+                peer.tally.copies.add(1);
+                metrics.duplicates(layer).inc();
+            }
+            Verdict::Dropped(reason) => {
+                peer.tally.refuse(reason);
+                metrics.dropped(reason).inc();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! The metrics. Each is declared once, and its doc comment is its help text.
+//!
+//! Counters that every frame touches are added to in bulk by the connections; figures that somebody else
+//! keeps (queues, memory, RocksDB, relay states) are read when the metrics are asked for.
+
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::ingest::{DropReason, Layer};
+
+/// A label `reason`, `layer`, `state` or `figure`.
+macro_rules! label {
+    ($Name:ident { $field:ident }) => {
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        #[doc(hidden)]
+        pub struct $Name {
+            $field: &'static str,
+        }
+    };
+}
+
+label!(ReasonLabel { reason });
+label!(LayerLabel { layer });
+label!(StateLabel { state });
+label!(FigureLabel { figure });
+
+macro_rules! metrics {
+    ($( #[doc = $help:literal] $field:ident: $type:ty = $make:expr, $name:literal; )*) => {
+        /// All metrics.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            reasons: Vec<Counter>,
+            layers: Vec<Counter>,
+            $( #[doc = $help] pub $field: $type, )*
+        }
+
+        impl Metrics {
+            /// All metrics, at zero.
+            pub fn new() -> Self {
+                let mut registry = Registry::default();
+                $(
+                    let $field: $type = $make;
+                    registry.register($name, $help.trim().trim_end_matches('.'), $field.clone());
+                )*
+                let reasons = DropReason::ALL.iter().map(|reason| ReasonLabel { reason: reason.label() });
+                let reasons = reasons.map(|label| events_dropped.get_or_create_owned(&label)).collect();
+                let layers = Layer::ALL.iter().map(|layer| LayerLabel { layer: layer.label() });
+                let layers = layers.map(|label| duplicates_filtered.get_or_create_owned(&label)).collect();
+                Self { registry, reasons, layers, $( $field, )* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Events that were verified and committed to the log.
+    events_processed: Counter = Counter::default(), "events_processed";
+    /// Copies of events that were seen before, by the layer that recognised them.
+    duplicates_filtered: Family<LayerLabel, Counter> = Family::default(), "duplicates_filtered";
+    /// Frames and events that were refused, by reason.
+    events_dropped: Family<ReasonLabel, Counter> = Family::default(), "events_dropped";
+    /// WebSocket messages that relays sent.
+    frames_received: Counter = Counter::default(), "frames_received";
+    /// Bytes of their payloads.
+    frame_bytes_received: Counter = Counter::default(), "frame_bytes_received";
+    /// Ids that were certainly new to the Bloom filter, so that no disk was asked.
+    lookups_in_memory: Counter = Counter::default(), "lookups_in_memory";
+    /// Ids for which only RocksDB could tell.
+    lookups_on_disk: Counter = Counter::default(), "lookups_on_disk";
+    /// Seconds from reading an event's frame until it is committed.
+    processing_latency: Histogram = latency_histogram(), "processing_latency_seconds";
+    /// Seconds from reading an event's frame until a client's socket has it, for events that were not replayed.
+    delivery_latency: Histogram = latency_histogram(), "delivery_latency_seconds";
+    /// Events in a commit.
+    batch_events: Histogram = Histogram::new(exponential_buckets(1.0, 2.0, 14)), "batch_events";
+    /// Commits to the log.
+    batches_committed: Counter = Counter::default(), "batches_committed";
+    /// Resident memory of the process.
+    memory_usage: Gauge = Gauge::default(), "memory_usage_bytes";
+    /// Relays with an open connection.
+    active_connections: Gauge = Gauge::default(), "active_connections";
+    /// Relays by the state of their connection.
+    relays: Family<StateLabel, Gauge> = Family::default(), "relays";
+    /// Events between the sockets and the shards.
+    events_in_queue: Gauge = Gauge::default(), "events_in_queue";
+    /// Bytes of events between the sockets and the commit.
+    bytes_in_queue: Gauge = Gauge::default(), "bytes_in_queue";
+    /// Clients that are connected to /ws.
+    websocket_clients: Gauge = Gauge::default(), "websocket_clients";
+    /// Messages that were handed to the sockets of /ws clients.
+    websocket_messages: Counter = Counter::default(), "websocket_messages";
+    /// The last sequence that was committed.
+    log_head: Gauge = Gauge::default(), "log_head_seq";
+    /// The oldest sequence that is kept.
+    log_floor: Gauge = Gauge::default(), "log_floor_seq";
+    /// Whether ingest is paused for lack of disk space.
+    ingest_paused: Gauge = Gauge::default(), "ingest_paused";
+    /// Figures of RocksDB, in bytes or as their name says.
+    rocksdb: Family<FigureLabel, Gauge<i64>> = Family::default(), "rocksdb";
+}
+
+/// From a quarter of a millisecond to 16 seconds.
+fn latency_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// The counter of a drop reason.
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
+        self.reasons.get(reason.index()).unwrap_or(&self.events_processed)
+    }
+
+    /// The counter of a layer.
+    pub fn duplicates(&self, layer: Layer) -> &Counter {
+        self.layers.get(layer as usize).unwrap_or(&self.events_processed)
+    }
+
+    /// All duplicates.
+    pub fn duplicates_total(&self) -> u64 {
+        self.layers.iter().map(Counter::get).sum()
+    }
+
+    /// All that was refused.
+    pub fn dropped_total(&self) -> u64 {
+        self.reasons.iter().map(Counter::get).sum()
+    }
+
+    /// The text that Prometheus reads (OpenMetrics).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let encoded = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        debug_assert!(encoded.is_ok());
+        text
+    }
+
+    /// Notes a figure of RocksDB.
+    pub fn set_rocksdb(&self, figure: &'static str, value: u64) {
+        self.rocksdb.get_or_create(&FigureLabel { figure }).set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many relays are in a state.
+    pub fn set_relays(&self, state: &'static str, count: usize) {
+        self.relays.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+

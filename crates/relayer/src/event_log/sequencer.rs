@@ -120,8 +120,12 @@ impl Sequencer {
         for Verified { event, relay, received_at_ms, received, budget } in batch {
             let seq = self.last.next();
             self.record.clear();
-            let record =
-                Record { received_at_ms, bytes_before: self.bytes_written, relay: &relay, json: event.json() };
+            let record = Record {
+                received_at_ms,
+                bytes_before: self.bytes_written,
+                relay: &relay,
+                json: event.json(),
+            };
             record.write(&mut self.record);
             let row = IdRow { seq, created_at: event.created_at() };
             changes.put_event(seq, &self.record, &event.id().into(), row)?;

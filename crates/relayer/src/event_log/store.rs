@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB, DBCompressionType,
-    DBPinnableSlice, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB,
+    DBCompressionType, DBPinnableSlice, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 use wire::ClaimedId;
 
@@ -24,7 +24,9 @@ const IDS_BUFFER_BYTES: usize = 32 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("{path} is in use by another process; stop that one, or set another [deduplication] rocksdb_path")]
+    #[error(
+        "{path} is in use by another process; stop that one, or set another [deduplication] rocksdb_path"
+    )]
     Locked {
         /// The log's directory.
         path: PathBuf,
@@ -38,7 +40,9 @@ pub enum OpenError {
         reason: String,
     },
     /// RocksDB finds it damaged.
-    #[error("the log at {path} is damaged: {reason}; restore it from a backup, or move it away to start anew")]
+    #[error(
+        "the log at {path} is damaged: {reason}; restore it from a backup, or move it away to start anew"
+    )]
     Damaged {
         /// The log's directory.
         path: PathBuf,
@@ -115,10 +119,8 @@ pub struct Store {
 
 impl Store {
     pub(super) fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let unusable = |reason: &dyn ToString| OpenError::Unusable {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        };
+        let unusable =
+            |reason: &dyn ToString| OpenError::Unusable { path: path.to_owned(), reason: reason.to_string() };
         std::fs::create_dir_all(path).map_err(|error| unusable(&error))?;
         let forgettable = Arc::new(Forgettable::default());
         let families = column_families(&forgettable);
@@ -268,15 +270,16 @@ impl Store {
 
     /// One of RocksDB's own figures, summed over the column families; 0 if it does not know it.
     pub fn figure(&self, property: &str) -> u64 {
-        let families = [keys::EVENTS, keys::IDS, keys::META].into_iter().filter_map(|name| self.db.cf_handle(name));
+        let families =
+            [keys::EVENTS, keys::IDS, keys::META].into_iter().filter_map(|name| self.db.cf_handle(name));
         families.filter_map(|family| self.db.property_int_value_cf(family, property).ok().flatten()).sum()
     }
 
     /// About how many ids there are.
     pub fn ids_estimate(&self) -> u64 {
         let family = self.db.cf_handle(keys::IDS);
-        let estimate =
-            family.map(|family| self.db.property_int_value_cf(family, rocksdb::properties::ESTIMATE_NUM_KEYS));
+        let estimate = family
+            .map(|family| self.db.property_int_value_cf(family, rocksdb::properties::ESTIMATE_NUM_KEYS));
         estimate.and_then(Result::ok).flatten().unwrap_or(0)
     }
 
@@ -299,7 +302,9 @@ impl Store {
     }
 
     fn family(&self, name: &str, operation: &'static str) -> Result<&ColumnFamily, StorageError> {
-        self.db.cf_handle(name).ok_or_else(|| StorageError::new(operation, format_args!("no column family {name}")))
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| StorageError::new(operation, format_args!("no column family {name}")))
     }
 }
 
@@ -311,7 +316,13 @@ pub(super) struct Batch<'s> {
 
 impl Batch<'_> {
     /// Adds an event and its id.
-    pub fn put_event(&mut self, seq: Seq, record: &[u8], id: &ClaimedId, row: IdRow) -> Result<(), StorageError> {
+    pub fn put_event(
+        &mut self,
+        seq: Seq,
+        record: &[u8],
+        id: &ClaimedId,
+        row: IdRow,
+    ) -> Result<(), StorageError> {
         const OPERATION: &str = "write events";
         self.changes.put_cf(self.store.family(keys::EVENTS, OPERATION)?, keys::event_key(seq), record);
         self.changes.put_cf(self.store.family(keys::IDS, OPERATION)?, id.as_bytes(), row.to_bytes());
@@ -404,7 +415,9 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
     let is_lock = reason.contains("lock hold by current process") || reason.contains("While lock file");
     match error.kind() {
         rocksdb::ErrorKind::IOError if is_lock && !reason.contains("ermission") => OpenError::Locked { path },
-        rocksdb::ErrorKind::IOError if !reason.contains("No such file") => OpenError::Unusable { path, reason },
+        rocksdb::ErrorKind::IOError if !reason.contains("No such file") => {
+            OpenError::Unusable { path, reason }
+        }
         _ => OpenError::Damaged { path, reason },
     }
 }

@@ -32,7 +32,12 @@ impl Admission {
     ///
     /// # Errors
     /// The reason, if it is not wanted.
-    pub fn check(&self, event: &UnverifiedEvent<'_>, json_bytes: usize, now_secs: u64) -> Result<(), DropReason> {
+    pub fn check(
+        &self,
+        event: &UnverifiedEvent<'_>,
+        json_bytes: usize,
+        now_secs: u64,
+    ) -> Result<(), DropReason> {
         if !self.kinds.is_empty() && !self.kinds.contains(&event.kind) {
             return Err(DropReason::KindNotAllowed);
         }
@@ -88,7 +93,11 @@ mod tests {
             (NOW, 1, "", "1700000001", Ok(())),
             (NOW, 1, "", "1700000000", Err(DropReason::Expired)),
         ] {
-            assert_eq!(check(created_at, kind, content, expiration), expected, "{created_at} {kind} {expiration}");
+            assert_eq!(
+                check(created_at, kind, content, expiration),
+                expected,
+                "{created_at} {kind} {expiration}"
+            );
         }
     }
 }

@@ -53,8 +53,14 @@ impl Inboxes {
         let (received, received_at_ms) = (Instant::now(), unix_ms());
         let bytes = u32::try_from(json.len()).unwrap_or(u32::MAX);
         let budget = Arc::clone(&self.budget).acquire_many_owned(bytes).await.ok();
-        let candidate =
-            Candidate { claimed, json: json.into(), peer: Arc::clone(peer), received_at_ms, received, budget };
+        let candidate = Candidate {
+            claimed,
+            json: json.into(),
+            peer: Arc::clone(peer),
+            received_at_ms,
+            received,
+            budget,
+        };
         let [first, ..] = *claimed.as_bytes();
         match self.senders.get(usize::from(first) % self.senders.len()) {
             Some(shard) => shard.send(candidate).await.is_ok(),

@@ -6,10 +6,8 @@
 //! relay is tried again after a [back-off](backoff).
 
 pub mod backoff;
-
-
 pub mod peer;
-
-
+pub mod pool;
 
 pub use peer::{ConnectionState, Peer};
+pub use pool::Pool;

@@ -3,7 +3,6 @@
 //! Counters that every frame touches are added to in bulk by the connections; figures that somebody else
 //! keeps (queues, memory, RocksDB, relay states) are read when the metrics are asked for.
 
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -41,18 +40,13 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// All metrics, at zero.
-            pub fn new() -> Self {
+            fn declare() -> Self {
                 let mut registry = Registry::default();
                 $(
                     let $field: $type = $make;
                     registry.register($name, $help.trim().trim_end_matches('.'), $field.clone());
                 )*
-                let reasons = DropReason::ALL.iter().map(|reason| ReasonLabel { reason: reason.label() });
-                let reasons = reasons.map(|label| events_dropped.get_or_create_owned(&label)).collect();
-                let layers = Layer::ALL.iter().map(|layer| LayerLabel { layer: layer.label() });
-                let layers = layers.map(|label| duplicates_filtered.get_or_create_owned(&label)).collect();
-                Self { registry, reasons, layers, $( $field, )* }
+                Self { registry, reasons: Vec::new(), layers: Vec::new(), $( $field, )* }
             }
         }
     };
@@ -117,6 +111,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self::declare();
+        let reasons = DropReason::ALL.iter().map(|reason| ReasonLabel { reason: reason.label() });
+        metrics.reasons = reasons.map(|label| metrics.events_dropped.get_or_create_owned(&label)).collect();
+        let layers = Layer::ALL.iter().map(|layer| LayerLabel { layer: layer.label() });
+        metrics.layers =
+            layers.map(|label| metrics.duplicates_filtered.get_or_create_owned(&label)).collect();
+        metrics
+    }
+
     /// The counter of a drop reason.
     pub fn dropped(&self, reason: DropReason) -> &Counter {
         self.reasons.get(reason.index()).unwrap_or(&self.events_processed)
@@ -156,4 +161,3 @@ impl Metrics {
         self.relays.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
-

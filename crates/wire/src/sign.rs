@@ -53,7 +53,7 @@ impl Signer {
         let id = hash(&serialisation);
         let sig = self.secp.sign_schnorr_no_aux_rand(id.as_bytes(), &self.keypair);
         let sig = Signature::from_bytes(sig.to_byte_array());
-        serialisation.into_verified(id, self.pubkey, created_at, kind, &sig)
+        serialisation.to_verified(id, self.pubkey, created_at, kind, &sig)
     }
 }
 

@@ -76,6 +76,10 @@ pub enum ParseError {
 }
 
 /// A string that borrows from the text where it has no escapes.
+///
+/// With these a 600-byte event parses in 0.9 us, which is as long as with owned strings and 1.5 times as
+/// fast as into a `serde_json::Value`; with 500 tags it is 1.4 and 2 times (`benches/wire.rs`). All of it
+/// is a fortieth of the verification that follows, so a cleverer form or parser would gain nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Str<'a>(Cow<'a, str>);
 

@@ -205,7 +205,8 @@ mod tests {
     use crate::Signer;
 
     fn matches(filter: &str) -> bool {
-        let tags = [["e", "x"], ["t", "nostr"], ["long", "y"]].map(|tag| tag.map(str::to_owned));
+        let tags = [["e", "x", "second"], ["t", "nostr", ""], ["long", "y", ""]];
+        let tags = tags.map(|tag| tag.map(str::to_owned));
         let event = Signer::from_seed(1).sign(100, 7, &tags, "");
         let filter =
             filter.replace("AUTHOR", &event.pubkey().to_string()).replace("ID", &event.id().to_string());
@@ -228,6 +229,7 @@ mod tests {
             (r#"{"until":99}"#, false),
             (r##"{"#e":["x"],"#t":["z","nostr"]}"##, true),
             (r##"{"#e":["x"],"#t":["z"]}"##, false),
+            (r##"{"#e":["second"]}"##, false),
             (r##"{"#l":["y"]}"##, false),
             (r#"{"kinds":[7],"since":101}"#, false),
             (r#"{"limit":0}"#, true),

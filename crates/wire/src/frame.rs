@@ -149,6 +149,7 @@ mod tests {
             format!(r#"["EVENT","s",{{"content":"\"id\":\"{OTHER}","id":"{ID}"}}]"#),
             format!(r#"["EVENT","s",{{"extra":{{"id":"{OTHER}"}},"id":"{ID}"}}]"#),
             format!(r#"["EVENT","s",{{"extra":[1,{{"id":"{OTHER}"}},"]"],"id":"{ID}"}}]"#),
+            format!(r#"["EVENT","s",{{"extra":{{"a":"}}","id":"{OTHER}"}},"id":"{ID}"}}]"#),
             format!(r#"["EVENT","s",{{"tags":[["id","{OTHER}"],[]],"id":"{ID}"}}]"#),
         ] {
             assert_eq!(claimed(&frame).as_deref(), Some(ID), "{frame}");

@@ -19,7 +19,9 @@ pub struct HexError {
 fn decode<const N: usize>(hex: &[u8]) -> Result<[u8; N], HexError> {
     let mut bytes = [0; N];
     let malformed = HexError { expected: 2 * N };
-    if hex.len() != 2 * N || hex.iter().any(u8::is_ascii_uppercase) {
+    // Without an early exit the compiler looks at many digits at once.
+    let upper = hex.iter().fold(false, |upper, digit| upper | digit.is_ascii_uppercase());
+    if hex.len() != 2 * N || upper {
         return Err(malformed);
     }
     faster_hex::hex_decode(hex, &mut bytes).map_err(|_| malformed)?;

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wire::{
@@ -19,11 +20,15 @@ thread_local! {
     static VERIFIER: RefCell<Verifier> = RefCell::new(Verifier::new());
 }
 
-/// A scan cuts out the event and the subscription that the parsers see, and names the parsed id.
+/// A scan cuts out the event and the subscription that the parsers see, and names the parsed id; in any
+/// other object it names the first `id`.
 pub fn frame(frame: &[u8]) {
     let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
     if let Ok(parsed) = UnverifiedEvent::parse(event) {
         assert_eq!(parsed.id, claimed, "the scan names another id than the parser");
+    }
+    if let Ok(FirstId(id)) = serde_json::from_slice(event) {
+        assert_eq!(id, Some(claimed.to_string().into()), "the scan names another id than the object");
     }
     if let Ok(message) = RelayMessage::parse(frame) {
         let RelayMessage::Event { subscription: parsed_subscription, event: parsed_event } = message else {
@@ -31,6 +36,33 @@ pub fn frame(frame: &[u8]) {
         };
         assert_eq!(subscription, parsed_subscription.as_bytes());
         assert_eq!(event.trim_ascii_end(), parsed_event.as_bytes());
+    }
+}
+
+/// The value of an object's first member `id`.
+struct FirstId(Option<Value>);
+
+impl<'de> Deserialize<'de> for FirstId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = FirstId;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FirstId, A::Error> {
+                let mut first = None;
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    if key == "id" {
+                        first.get_or_insert(value);
+                    }
+                }
+                Ok(FirstId(first))
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 

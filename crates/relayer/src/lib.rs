@@ -12,4 +12,8 @@ pub mod ingest;
 
 pub mod event_log;
 
+pub mod pipeline;
+
+pub mod tasks;
+
 pub mod telemetry;

@@ -28,8 +28,9 @@ pub const READ_EVENTS_MAX: usize = 512;
 /// See [`READ_EVENTS_MAX`].
 pub const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Threads that read RocksDB for lagging consumers and queries. More would only wait for the same disk.
-pub const BLOCKING_THREADS_MAX: usize = 8;
+/// Threads that wait: for the disk, on behalf of lagging consumers and queries, and for DNS. Names that do
+/// not resolve must not keep consumers waiting, so there are many more than a disk can use.
+pub const BLOCKING_THREADS_MAX: usize = 64;
 
 /// Events that one page of `/api/events` returns at most.
 pub const PAGE_EVENTS_MAX: usize = 1_000;

@@ -83,6 +83,14 @@ impl EventLog {
         self.store.for_each_id(each)
     }
 
+    /// When the newest event was received, Unix time in milliseconds; `None` if nothing is kept.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn newest_received_at_ms(&self) -> Result<Option<u64>, StorageError> {
+        Ok(self.store.newest()?.map(|newest| newest.received_at_ms))
+    }
+
     /// The store, for figures.
     pub fn store(&self) -> &Store {
         &self.store

@@ -109,6 +109,15 @@ impl Forgettable {
     }
 }
 
+/// What is known of the newest record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newest {
+    /// Unix milliseconds.
+    pub received_at_ms: u64,
+    /// Bytes of all records up to and including it.
+    pub bytes_written: u64,
+}
+
 /// An open log on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -233,21 +242,29 @@ impl Store {
         Ok(entries)
     }
 
-    /// How many bytes of records were written up to and including the newest.
-    pub(super) fn bytes_written(&self) -> Result<u64, StorageError> {
+    /// What is known of the newest record, if there is one.
+    pub(super) fn newest(&self) -> Result<Option<Newest>, StorageError> {
         const OPERATION: &str = "read the newest event";
         let mut rows = self.db.raw_iterator_cf(self.family(keys::EVENTS, OPERATION)?);
         rows.seek_to_last();
-        let bytes = match (rows.key(), rows.value()) {
+        let newest = match (rows.key(), rows.value()) {
             (Some(key), Some(value)) => {
                 let record = Record::read(value);
                 let record = record.ok_or_else(|| StorageError::damaged(OPERATION, "event", key))?;
-                record.bytes_before + value.len() as u64
+                Some(Newest {
+                    received_at_ms: record.received_at_ms,
+                    bytes_written: record.bytes_before + value.len() as u64,
+                })
             }
-            _ => 0,
+            _ => None,
         };
         rows.status().map_err(|error| StorageError::new(OPERATION, error))?;
-        Ok(bytes)
+        Ok(newest)
+    }
+
+    /// How many bytes of records were ever written, as far as kept records tell.
+    pub(super) fn bytes_written(&self) -> Result<u64, StorageError> {
+        Ok(self.newest()?.map_or(0, |newest| newest.bytes_written))
     }
 
     /// Forgets the events below `floor`, and lets go of the space that they occupy.

@@ -68,9 +68,29 @@ impl Inboxes {
         }
     }
 
+    /// A view that does not keep the inboxes open.
+    pub fn gauge(&self) -> InboxGauge {
+        InboxGauge {
+            senders: self.senders.iter().map(mpsc::Sender::downgrade).collect(),
+            budget: Arc::clone(&self.budget),
+            budget_bytes: self.budget_bytes,
+        }
+    }
+}
+
+/// How full the inboxes are.
+#[derive(Debug, Clone)]
+pub struct InboxGauge {
+    senders: Arc<[mpsc::WeakSender<Candidate>]>,
+    budget: Arc<Semaphore>,
+    budget_bytes: usize,
+}
+
+impl InboxGauge {
     /// Candidates that wait in inboxes, and bytes of all that is between the sockets and the commit.
     pub fn waiting(&self) -> (usize, usize) {
-        let candidates = self.senders.iter().map(|shard| shard.max_capacity() - shard.capacity()).sum();
+        let open = self.senders.iter().filter_map(mpsc::WeakSender::upgrade);
+        let candidates = open.map(|shard| shard.max_capacity() - shard.capacity()).sum();
         (candidates, self.budget_bytes - self.budget.available_permits())
     }
 }

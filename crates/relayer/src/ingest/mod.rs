@@ -13,6 +13,6 @@ pub mod drop_reason;
 pub mod hotset;
 pub mod shard;
 
-pub use candidate::{Candidate, Inboxes};
+pub use candidate::{Candidate, InboxGauge, Inboxes};
 pub use dedupe::{Dedupe, Layer, Look};
 pub use drop_reason::DropReason;

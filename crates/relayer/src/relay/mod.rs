@@ -6,8 +6,12 @@
 //! relay is tried again after a [back-off](backoff).
 
 pub mod backoff;
+pub mod connection;
+pub mod dial;
 pub mod peer;
 pub mod pool;
+pub mod subscription;
+mod turn;
 
 pub use peer::{ConnectionState, Peer};
 pub use pool::Pool;

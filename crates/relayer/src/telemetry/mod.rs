@@ -2,5 +2,7 @@
 
 pub mod crash_point;
 pub mod metrics;
+pub mod summary;
+pub mod tracing;
 
 pub use metrics::Metrics;

@@ -1,0 +1,147 @@
+//! The program: pipeline and servers, started, run until told to stop, drained.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::api;
+use crate::config::Config;
+use crate::limits::DRAIN_MAX;
+use crate::pipeline::{Pipeline, StartError};
+use crate::tasks::StageFailure;
+use crate::telemetry::summary;
+
+/// Why the program ended otherwise than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The pipeline did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address}: {source}; free the port or set another {key}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The configuration key that sets it.
+        key: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// A stage could not go on.
+    #[error(transparent)]
+    Stage(#[from] StageFailure),
+    /// What was read could not be finished in time. What was committed is safe.
+    #[error("could not finish within {secs} s; events that were not committed come again from their relays", secs = DRAIN_MAX.as_secs())]
+    DrainTimeout,
+}
+
+/// Runs the gateway until SIGINT or SIGTERM, or until a stage fails.
+///
+/// # Errors
+/// When it cannot start, a stage fails, or draining takes too long.
+pub async fn run(config: &Config) -> Result<(), RunError> {
+    let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
+    // Ports first: a second start by mistake must not get as far as the database.
+    let (listener, metrics_listener) = listen(config).await?;
+    let mut pipeline = Pipeline::start(config)?;
+    announce(config, &pipeline, &listener);
+    let context = api::Context::new(config, &pipeline);
+    let mut servers = JoinSet::new();
+    if let Some(listener) = metrics_listener {
+        servers.spawn(serve(listener, api::metrics_router(context.clone())));
+    }
+    servers.spawn(serve(listener, api::router(context.clone())));
+    servers.spawn(summary::run(
+        Arc::clone(&pipeline.pool),
+        Arc::clone(&pipeline.log),
+        Arc::clone(&pipeline.metrics),
+    ));
+    let failed = tokio::select! {
+        name = stop_signals.next() => {
+            tracing::info!(signal = name, "stopping: finishing what has been read");
+            None
+        }
+        failure = pipeline.failure() => {
+            tracing::error!(%failure, "stopping");
+            Some(failure)
+        }
+    };
+    let log = Arc::clone(&pipeline.log);
+    let drained = tokio::time::timeout(DRAIN_MAX, async {
+        let drained = pipeline.drain().await;
+        context.clients_gone().await;
+        drained
+    });
+    let drained = drained.await;
+    tracing::info!(head = %log.head(), "stopped");
+    servers.abort_all();
+    match (failed, drained) {
+        (Some(failure), _) | (None, Ok(Err(failure))) => Err(failure.into()),
+        (None, Err(_)) => Err(RunError::DrainTimeout),
+        (None, Ok(Ok(()))) => Ok(()),
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // It ends only with the process; single connections that fail are hyper's to report.
+    let _ = axum::serve(listener, service).await;
+}
+
+async fn listen(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+    let on = |port, key| async move {
+        let address = SocketAddr::new(config.output.bind_address, port);
+        let listener = TcpListener::bind(address).await;
+        listener.map_err(|source| RunError::Listen { address, key, source })
+    };
+    let main = on(config.output.websocket_port, "[output] websocket_port").await?;
+    let metrics = match config.monitoring.prometheus_port {
+        Some(port) => Some(on(port.get(), "[monitoring] prometheus_port").await?),
+        None => None,
+    };
+    Ok((main, metrics))
+}
+
+/// What was opened, and what it means.
+fn announce(config: &Config, pipeline: &Pipeline, listener: &TcpListener) {
+    let (log, relays) = (&pipeline.log, pipeline.pool.peers());
+    tracing::info!(
+        path = %config.deduplication.rocksdb_path.display(),
+        head = %log.head(),
+        oldest = %log.floor(),
+        fsync = config.storage.fsync,
+        "event log open"
+    );
+    let shown: Vec<&str> = relays.iter().take(3).map(|relay| relay.url.as_str()).collect();
+    tracing::info!(count = relays.len(), first = shown.join(" "), "connecting to relays");
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("events are served on ws://{address}/ws, the state on http://{address}/status");
+    }
+}
+
+struct StopSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! From a URL to an open WebSocket: DNS, TCP, TLS, upgrade, each with a time-out and an error of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+use tokio_websockets::{ClientBuilder, Connector, Limits, MaybeTlsStream, WebSocketStream};
+use url::{Host, Url};
+
+use crate::config::RelayUrl;
+use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX};
+
+/// An open connection to a relay.
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why a relay cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The URL cannot be dialled, which its check should have prevented.
+    #[error("the URL has no host or port")]
+    Url,
+    /// The name does not resolve.
+    #[error("DNS: {0}")]
+    Dns(io::Error),
+    /// No address accepts the connection.
+    #[error("TCP: {0}")]
+    Tcp(io::Error),
+    /// The TLS handshake fails.
+    #[error("TLS: {0}")]
+    Tls(tokio_websockets::Error),
+    /// The server does not upgrade to WebSocket.
+    #[error("WebSocket upgrade: {0}")]
+    Upgrade(tokio_websockets::Error),
+    /// One of these steps takes too long.
+    #[error("{0}: no answer within {secs} s", secs = DIAL_STEP_TIMEOUT.as_secs())]
+    Timeout(&'static str),
+}
+
+/// Dials relays, a bounded number at a time, with one TLS configuration for all.
+pub struct Dialer {
+    tls: Connector,
+    limits: Limits,
+    turns: Semaphore,
+}
+
+impl Dialer {
+    /// A dialer that trusts the system's certificate authorities. Connections refuse frames of more than
+    /// `frame_bytes_max` bytes.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up. A system without authorities is no error, but a warning: `ws://` works.
+    pub fn new(frame_bytes_max: usize) -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            tracing::warn!(
+                "no certificate authorities found, so wss:// relays cannot be trusted; install ca-certificates"
+            );
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            tls: Connector::Rustls(TlsConnector::from(Arc::new(config))),
+            limits: Limits::default().max_payload_len(Some(frame_bytes_max)),
+            turns: Semaphore::new(DIALS_AT_ONCE_MAX),
+        })
+    }
+
+    /// Connects. Waits for its turn first.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub async fn dial(&self, relay: &RelayUrl) -> Result<Socket, DialError> {
+        let url: Url = relay.as_str().parse().map_err(|_| DialError::Url)?;
+        // The semaphore is never closed.
+        let _turn = self.turns.acquire().await;
+        let stream = connect_any(&resolve(&url).await?).await?;
+        let host = url.host_str().ok_or(DialError::Url)?;
+        let connector = if url.scheme() == "wss" { &self.tls } else { &Connector::Plain };
+        let stream = within("TLS", connector.wrap(host, stream)).await?.map_err(DialError::Tls)?;
+        let uri = relay.as_str().parse().map_err(|_| DialError::Url)?;
+        let client = ClientBuilder::from_uri(uri).limits(self.limits);
+        let (socket, _) =
+            within("WebSocket upgrade", client.connect_on(stream)).await?.map_err(DialError::Upgrade)?;
+        Ok(socket)
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("turns", &self.turns).finish_non_exhaustive()
+    }
+}
+
+async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, DialError> {
+    let port = url.port_or_known_default().ok_or(DialError::Url)?;
+    match url.host().ok_or(DialError::Url)? {
+        Host::Ipv4(address) => Ok(vec![(address, port).into()]),
+        Host::Ipv6(address) => Ok(vec![(address, port).into()]),
+        Host::Domain(name) => {
+            let addresses = within("DNS", tokio::net::lookup_host((name, port))).await?;
+            Ok(addresses.map_err(DialError::Dns)?.collect())
+        }
+    }
+}
+
+/// Tries the addresses in the order in which they were given.
+async fn connect_any(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    let mut last = DialError::Dns(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in addresses {
+        match within("TCP", TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Only a latency improvement: a REQ is sent at once.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = DialError::Tcp(error),
+            Err(timeout) => last = timeout,
+        }
+    }
+    Err(last)
+}
+
+async fn within<T>(step: &'static str, future: impl Future<Output = T>) -> Result<T, DialError> {
+    let limit: Duration = DIAL_STEP_TIMEOUT;
+    tokio::time::timeout(limit, future).await.map_err(|_| DialError::Timeout(step))
+}

@@ -1,0 +1,74 @@
+//! What one turn of a connection counts: in locals, and into the shared counters once at its end.
+
+use super::peer::Peer;
+use crate::ingest::{DropReason, Layer};
+use crate::telemetry::Metrics;
+
+/// Counts that are flushed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    peer: &'a Peer,
+    metrics: &'a Metrics,
+    frames: u64,
+    bytes: u64,
+    duplicates: [u64; Layer::ALL.len()],
+    /// `NOTICE`, `CLOSED` and `AUTH`.
+    pub notices: u64,
+    /// Ids that the Bloom filter did not know.
+    pub lookups_in_memory: u64,
+    /// Ids for which only RocksDB could tell.
+    pub lookups_on_disk: u64,
+}
+
+impl<'a> Turn<'a> {
+    pub const fn new(peer: &'a Peer, metrics: &'a Metrics) -> Self {
+        Self {
+            peer,
+            metrics,
+            frames: 0,
+            bytes: 0,
+            duplicates: [0; Layer::ALL.len()],
+            notices: 0,
+            lookups_in_memory: 0,
+            lookups_on_disk: 0,
+        }
+    }
+
+    /// Counts a frame of so many bytes.
+    pub const fn frame(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// Counts a copy.
+    pub fn duplicate(&mut self, layer: Layer) {
+        if let Some(count) = self.duplicates.get_mut(layer as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Counts something refused. That is rare, so it is counted at once.
+    pub fn refuse(&self, reason: DropReason) {
+        self.peer.tally.refuse(reason);
+        self.metrics.dropped(reason).inc();
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let (tally, metrics) = (&self.peer.tally, self.metrics);
+        tally.frames.add(self.frames);
+        tally.bytes.add(self.bytes);
+        tally.notices.add(self.notices);
+        tally.copies.add(self.duplicates.iter().sum());
+        metrics.frames_received.inc_by(self.frames);
+        metrics.frame_bytes_received.inc_by(self.bytes);
+        metrics.lookups_in_memory.inc_by(self.lookups_in_memory);
+        metrics.lookups_on_disk.inc_by(self.lookups_on_disk);
+        for (layer, count) in Layer::ALL.iter().zip(self.duplicates) {
+            if count > 0 {
+                metrics.duplicates(*layer).inc_by(count);
+            }
+        }
+    }
+}

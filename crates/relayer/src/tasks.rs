@@ -1,0 +1,101 @@
+//! Stages that run for as long as the process: each on a thread of its own, with a name and an owner. One
+//! that fails, or panics, stops the process with the reason.
+
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+/// A stage that could not go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{stage} failed: {reason}")]
+pub struct StageFailure {
+    stage: String,
+    reason: String,
+}
+
+/// The stages of a running process.
+#[derive(Debug)]
+pub struct Stages {
+    threads: Vec<JoinHandle<()>>,
+    failed: mpsc::UnboundedSender<StageFailure>,
+    failures: mpsc::UnboundedReceiver<StageFailure>,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        // One message a stage at most.
+        let (failed, failures) = mpsc::unbounded_channel();
+        Self { threads: Vec::new(), failed, failures }
+    }
+}
+
+impl Stages {
+    /// Runs a stage on a thread of this name.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn spawn<E: Display>(
+        &mut self,
+        stage: impl Into<String>,
+        body: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let (stage, failed) = (stage.into(), self.failed.clone());
+        let thread = std::thread::Builder::new().name(stage.clone());
+        let run = move || {
+            let reason = match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it panicked".to_owned(),
+            };
+            // Nobody listens any more only when the process is ending.
+            let _ = failed.send(StageFailure { stage, reason });
+        };
+        self.threads.push(thread.spawn(run)?);
+        Ok(())
+    }
+
+    /// The next failure. It waits for ever if there is none.
+    pub async fn failure(&mut self) -> StageFailure {
+        match self.failures.recv().await {
+            Some(failure) => failure,
+            None => std::future::pending().await, // Not reached: this struct holds a sender.
+        }
+    }
+
+    /// Waits until all stages have ended, and gives the first failure.
+    ///
+    /// # Errors
+    /// When a stage failed.
+    pub fn join(mut self) -> Result<(), StageFailure> {
+        for thread in self.threads.drain(..) {
+            // Panics have been caught and reported.
+            let _ = thread.join();
+        }
+        match self.failures.try_recv() {
+            Ok(failure) => Err(failure),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stage_that_panics_is_reported() {
+        let mut stages = Stages::default();
+        stages.spawn("quiet", || Ok::<_, String>(())).expect("a thread");
+        stages.spawn("loud", || -> Result<(), String> { panic!("on purpose") }).expect("a thread");
+        assert_eq!(stages.failure().await.to_string(), "loud failed: it panicked");
+    }
+
+    #[test]
+    fn join_gives_the_failure() {
+        let mut stages = Stages::default();
+        stages.spawn("broken", || Err("no disk")).expect("a thread");
+        assert_eq!(stages.join().expect_err("failed").to_string(), "broken failed: no disk");
+    }
+}

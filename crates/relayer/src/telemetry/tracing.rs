@@ -1,0 +1,28 @@
+//! The log lines: to standard error, at the level of the configuration unless `RUST_LOG` says otherwise.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogLevel;
+
+/// Starts logging. A `RUST_LOG` that does not parse is reported in the log itself.
+pub fn start(level: LogLevel) {
+    let configured = || EnvFilter::new(format!("warn,moltrade_relayer={}", level.as_str()));
+    let (filter, problem) = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Err(_) => (configured(), None),
+        Ok(directives) => match EnvFilter::try_new(&directives) {
+            Ok(filter) => (filter, None),
+            Err(error) => (configured(), Some(error)),
+        },
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    if let Some(error) = problem {
+        tracing::warn!(%error, "RUST_LOG is not understood; [monitoring] log_level is used");
+    }
+}

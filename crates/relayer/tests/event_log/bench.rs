@@ -1,0 +1,107 @@
+//! A log in a folder of its own, with a sequencer that can be stopped and started again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
+use moltrade_relayer::event_log::{Cursor, EventLog, Seq, StoreOptions, Verified};
+use wire::{ClaimedId, Signer};
+
+pub const TAIL_BYTES: usize = 64 << 10;
+
+pub struct Running {
+    pub log: Arc<EventLog>,
+    pub disk_full: Arc<DiskFull>,
+    sender: Option<SyncSender<Vec<Verified>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub struct Options {
+    pub fsync: bool,
+    pub batch_size: usize,
+    pub free_space: FreeSpace,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { fsync: false, batch_size: 10, free_space: FreeSpace::from_fn(|| Ok(u64::MAX)) }
+    }
+}
+
+impl Running {
+    pub fn open(folder: &Path) -> Self {
+        Self::open_with(folder, Options::default())
+    }
+
+    pub fn open_with(folder: &Path, options: Options) -> Self {
+        let log =
+            EventLog::open(folder, StoreOptions { fsync: options.fsync }, TAIL_BYTES).expect("opens");
+        let disk_full = Arc::new(DiskFull::default());
+        let sequencer_options = SequencerOptions {
+            batch_size: options.batch_size,
+            free_bytes_min: 1_000,
+            free_space: options.free_space,
+        };
+        let sequencer =
+            Sequencer::new(Arc::clone(&log), sequencer_options, Arc::clone(&disk_full)).expect("a log");
+        let (sender, receiver) = sync_channel(1_000);
+        let thread = std::thread::spawn(move || sequencer.run(&receiver, |_| {}).expect("commits"));
+        Self { log, disk_full, sender: Some(sender), thread: Some(thread) }
+    }
+
+    pub fn send(&self, events: Vec<Verified>) {
+        self.sender.as_ref().expect("running").send(events).expect("the sequencer listens");
+    }
+
+    /// Appends events and waits until they are committed.
+    pub fn append(&self, events: Vec<Verified>) {
+        let target = self.log.head().get() + events.len() as u64;
+        self.send(events);
+        while self.log.head().get() < target {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Stops in order.
+    pub fn stop(mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the sequencer ends well");
+        }
+        self.log.close();
+    }
+
+    pub fn seq_of(&self, id: &ClaimedId) -> Option<Seq> {
+        self.log.get(id).expect("readable").map(|entry| entry.seq)
+    }
+
+    pub fn seqs(&self) -> Vec<u64> {
+        let page = self.log.page(Cursor::START, 1_000, &[]).expect("readable");
+        page.entries.iter().map(|entry| entry.seq.get()).collect()
+    }
+}
+
+/// An event whose time is `created_at`, received at `1000 * created_at` ms.
+pub fn event(created_at: u64) -> Verified {
+    sized_event(created_at, 10)
+}
+
+pub fn sized_event(created_at: u64, content_bytes: usize) -> Verified {
+    let content = "x".repeat(content_bytes);
+    let event = Signer::from_seed(1).sign(created_at, 1, &[] as &[Vec<String>], &content);
+    Verified {
+        event,
+        relay: "ws://relay.example".into(),
+        received_at_ms: created_at * 1000,
+        received: Instant::now(),
+        budget: None,
+    }
+}
+
+pub fn events(created_at: impl IntoIterator<Item = u64>) -> Vec<Verified> {
+    created_at.into_iter().map(event).collect()
+}

@@ -1,0 +1,7 @@
+//! The event log: numbers, order, restarts, reading behind a cursor, trimming, a full disk.
+
+mod bench;
+mod disk;
+mod readers;
+mod retention;
+mod sequence;

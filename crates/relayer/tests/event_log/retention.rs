@@ -1,0 +1,57 @@
+//! Retention trims the old end, by age and by size, and ids outlive their bodies.
+
+use moltrade_relayer::event_log::retention::Retention;
+use tempfile::TempDir;
+
+use crate::bench::{Running, event, events, sized_event};
+
+#[test]
+fn by_age() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append(events(1..=30));
+    let retention = Retention { age_ms_max: 10_000, ..Default::default() };
+    assert_eq!(log.log.trim(retention, 25_000).expect("trims"), 14);
+    assert_eq!(log.seqs(), (15..=30).collect::<Vec<_>>());
+    assert_eq!(log.log.trim(retention, 25_000).expect("trims"), 0, "nothing more to trim");
+}
+
+#[test]
+fn by_size() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append((1..=100).map(|number| sized_event(number, 10_000)).collect());
+    let retention = Retention { bytes_max: 300_000, ..Default::default() };
+    let trimmed = log.log.trim(retention, 0).expect("trims");
+    let kept = 100 - trimmed;
+    assert!((27..=30).contains(&kept), "{kept} events of a little over 10,000 bytes");
+    assert_eq!(log.log.trim(retention, 0).expect("trims"), 0);
+    log.stop();
+    let log = Running::open(folder.path());
+    assert_eq!(log.seqs().len() as u64, kept, "the floor survives a restart");
+    log.append((101..=110).map(|number| sized_event(number, 10_000)).collect());
+    assert_eq!(log.log.trim(retention, 0).expect("trims"), 10);
+}
+
+#[test]
+fn ids_outlive_their_bodies() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append(events(1..=10));
+    log.log.trim(Retention { age_ms_max: 1, ..Default::default() }, u64::MAX).expect("trims");
+    let id = event(3).event.id().into();
+    assert!(log.log.contains(&id).expect("readable"));
+    assert_eq!(log.seq_of(&id), None);
+}
+
+#[test]
+fn everything_or_nothing_is_kept_without_harm() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    let all = Retention { age_ms_max: 1, bytes_max: 1, admitted_age_secs_max: 1 };
+    assert_eq!(log.log.trim(all, u64::MAX).expect("trims"), 0);
+    log.append(events(1..=3));
+    assert_eq!(log.log.trim(Retention::default(), u64::MAX).expect("trims"), 0);
+    assert_eq!(log.log.trim(all, u64::MAX).expect("trims"), 3);
+    assert_eq!(log.log.floor().get(), 4);
+}

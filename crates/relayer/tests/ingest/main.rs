@@ -1,0 +1,5 @@
+//! Ingest without sockets: what a shard lets through, whatever comes in whatever order.
+
+mod bench;
+mod forgery;
+mod once;

@@ -1,11 +1,13 @@
 //! Bytes to verified Nostr events, and nothing else: no I/O, no clock, no async.
 //!
-//! The modules stand in the order of the data's way. A frame is [scanned](frame) for its claimed id
+//! The modules stand in the order of the data's way. A [WebSocket](websocket) message is [scanned](frame) for its claimed id
 //! without being parsed; what is new is parsed into an [unverified event](event); only
 //! [verification](verify) or [signing](sign) makes a [`VerifiedEvent`]. [`message`] and [`filter`] are
 //! the rest of NIP-01.
 
 pub mod ids;
+
+pub mod websocket;
 
 pub mod frame;
 

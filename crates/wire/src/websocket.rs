@@ -1,0 +1,351 @@
+//! WebSocket frames of a server (RFC 6455), decoded where they lie.
+//!
+//! A relay's frames are not masked, so a message that comes in one frame is a slice of what was read:
+//! decoding copies and allocates nothing. Only a message in several fragments is put together in memory.
+//! Text is handed out unchecked, because most of it is dropped unread: whoever reads it checks its UTF-8.
+//! Extensions are not negotiated, so reserved bits are errors.
+
+/// Why bytes are no frames of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A message or control frame is longer than allowed.
+    #[error("a message of {len} bytes is longer than {max}")]
+    TooLong {
+        /// Bytes of payload, as announced.
+        len: u64,
+        /// Bytes that are allowed.
+        max: usize,
+    },
+    /// A reserved bit is set.
+    #[error("a reserved bit is set")]
+    ReservedBits,
+    /// The opcode has no meaning.
+    #[error("unknown opcode {0}")]
+    UnknownOpcode(u8),
+    /// Servers do not mask.
+    #[error("a server's frame is masked")]
+    Masked,
+    /// A length is written in more bytes than it needs.
+    #[error("a length is not written in its shortest form")]
+    LengthForm,
+    /// A control frame is fragmented or too long.
+    #[error("a control frame is fragmented, or longer than 125 bytes")]
+    ControlFrame,
+    /// A fragment continues nothing, or a message begins within another.
+    #[error("fragments are out of order")]
+    Fragmentation,
+}
+
+/// A message of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Text that is not known to be UTF-8.
+    Text(&'a [u8]),
+    /// Binary data.
+    Binary(&'a [u8]),
+    /// To be answered with a pong of the same payload.
+    Ping(&'a [u8]),
+    /// The answer to a ping.
+    Pong(&'a [u8]),
+    /// The end, with code and reason.
+    Close(&'a [u8]),
+}
+
+/// What the beginning of some bytes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// A message, which took so many bytes.
+    Message(Message<'a>, usize),
+    /// A fragment, which took so many bytes; its message goes on.
+    Fragment(usize),
+    /// The beginning of a frame. More bytes are needed.
+    Incomplete,
+}
+
+/// Decodes the frames of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    payload_bytes_max: usize,
+    fragments: Option<Fragments>,
+    /// A message that was put together from fragments and has been handed out.
+    whole: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Fragments {
+    opcode: Opcode,
+    payload: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opcode {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
+
+impl Decoder {
+    /// A decoder for a new connection. Longer messages are errors, so nothing longer is ever held.
+    pub const fn new(payload_bytes_max: usize) -> Self {
+        Self { payload_bytes_max, fragments: None, whole: Vec::new() }
+    }
+
+    /// Decodes the first frame of `bytes`. What it took must not be given again.
+    ///
+    /// # Errors
+    /// When the bytes break RFC 6455 or a message is too long. The connection cannot go on.
+    pub fn decode<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
+        let Some((header, rest)) = Header::read(bytes)? else {
+            return Ok(Decoded::Incomplete);
+        };
+        self.check(&header)?;
+        // The check has bounded it by a usize.
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        let Some(payload) = rest.get(..length) else {
+            return Ok(Decoded::Incomplete);
+        };
+        let taken = bytes.len() - rest.len() + length;
+        Ok(match header.opcode {
+            Opcode::Close => Decoded::Message(Message::Close(payload), taken),
+            Opcode::Ping => Decoded::Message(Message::Ping(payload), taken),
+            Opcode::Pong => Decoded::Message(Message::Pong(payload), taken),
+            Opcode::Text if header.is_final => Decoded::Message(Message::Text(payload), taken),
+            Opcode::Binary if header.is_final => Decoded::Message(Message::Binary(payload), taken),
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                match self.assemble(&header, payload) {
+                    Some(message) => Decoded::Message(message, taken),
+                    None => Decoded::Fragment(taken),
+                }
+            }
+        })
+    }
+
+    fn check(&self, header: &Header) -> Result<(), DecodeError> {
+        let begun = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.len());
+        match header.opcode {
+            Opcode::Close | Opcode::Ping | Opcode::Pong => {
+                if !header.is_final || header.length > CONTROL_PAYLOAD_BYTES_MAX {
+                    return Err(DecodeError::ControlFrame);
+                }
+                return Ok(());
+            }
+            Opcode::Continuation if self.fragments.is_none() => return Err(DecodeError::Fragmentation),
+            Opcode::Text | Opcode::Binary if self.fragments.is_some() => {
+                return Err(DecodeError::Fragmentation);
+            }
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
+        }
+        let len = header.length.saturating_add(begun as u64);
+        if len > self.payload_bytes_max as u64 {
+            return Err(DecodeError::TooLong { len, max: self.payload_bytes_max });
+        }
+        Ok(())
+    }
+
+    fn assemble(&mut self, header: &Header, payload: &[u8]) -> Option<Message<'_>> {
+        let mut fragments = self
+            .fragments
+            .take()
+            .unwrap_or_else(|| Fragments { opcode: header.opcode, payload: Vec::new() });
+        fragments.payload.extend_from_slice(payload);
+        if !header.is_final {
+            self.fragments = Some(fragments);
+            return None;
+        }
+        self.whole = fragments.payload;
+        Some(match fragments.opcode {
+            Opcode::Text => Message::Text(&self.whole),
+            _ => Message::Binary(&self.whole),
+        })
+    }
+}
+
+struct Header {
+    is_final: bool,
+    opcode: Opcode,
+    length: u64,
+}
+
+impl Header {
+    /// The header and what follows it; `None` if it is not complete.
+    fn read(bytes: &[u8]) -> Result<Option<(Self, &[u8])>, DecodeError> {
+        let [first, second, rest @ ..] = bytes else {
+            return Ok(None);
+        };
+        if first & 0x70 != 0 {
+            return Err(DecodeError::ReservedBits);
+        }
+        if second & 0x80 != 0 {
+            return Err(DecodeError::Masked);
+        }
+        let opcode = match first & 0x0f {
+            0 => Opcode::Continuation,
+            1 => Opcode::Text,
+            2 => Opcode::Binary,
+            8 => Opcode::Close,
+            9 => Opcode::Ping,
+            10 => Opcode::Pong,
+            other => return Err(DecodeError::UnknownOpcode(other)),
+        };
+        let (length, rest, shortest) = match second & 0x7f {
+            126 => match rest.split_first_chunk() {
+                Some((length, rest)) => (u16::from_be_bytes(*length).into(), rest, 126),
+                None => return Ok(None),
+            },
+            127 => match rest.split_first_chunk() {
+                Some((length, rest)) => (u64::from_be_bytes(*length), rest, 1 << 16),
+                None => return Ok(None),
+            },
+            short => (short.into(), rest, 0),
+        };
+        if length < shortest {
+            return Err(DecodeError::LengthForm);
+        }
+        Ok(Some((Self { is_final: first & 0x80 != 0, opcode, length }, rest)))
+    }
+}
+
+/// What a client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientFrame<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A ping; at most 125 bytes, what is longer is cut.
+    Ping(&'a [u8]),
+    /// A pong; at most 125 bytes, what is longer is cut.
+    Pong(&'a [u8]),
+    /// The end, with a code.
+    Close(u16),
+}
+
+impl ClientFrame<'_> {
+    /// Writes the frame, masked with `mask`, which should be random.
+    pub fn encode(self, mask: [u8; 4]) -> Vec<u8> {
+        let code;
+        let (opcode, payload) = match self {
+            Self::Text(text) => (1, text.as_bytes()),
+            Self::Ping(payload) => (9, control(payload)),
+            Self::Pong(payload) => (10, control(payload)),
+            Self::Close(number) => {
+                code = number.to_be_bytes();
+                (8, code.as_slice())
+            }
+        };
+        let mut frame = Vec::with_capacity(payload.len() + 14);
+        frame.push(0x80 | opcode);
+        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+            (Ok(length @ 0..=125), _) => frame.push(0x80 | length),
+            (_, Ok(length)) => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&length.to_be_bytes());
+            }
+            _ => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+}
+
+fn control(payload: &[u8]) -> &[u8] {
+    payload.get(..CONTROL_PAYLOAD_BYTES_MAX as usize).unwrap_or(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the frames are, however they are cut into reads.
+    fn decode(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
+        let mut decoder = Decoder::new(70_000);
+        let (mut messages, mut at) = (Vec::new(), 0);
+        loop {
+            match decoder.decode(&bytes[at..])? {
+                Decoded::Message(message, taken) => {
+                    let text = format!("{message:?}");
+                    at += taken;
+                    messages.push(text);
+                }
+                Decoded::Fragment(taken) => at += taken,
+                Decoded::Incomplete => return Ok(messages),
+            }
+        }
+    }
+
+    fn text(payload: &[u8]) -> String {
+        format!("{:?}", Message::Text(payload))
+    }
+
+    #[test]
+    fn messages_of_every_length_form() {
+        let long = vec![b'x'; 70_000];
+        let mut bytes = vec![0x81, 2, b'h', b'i', 0x81, 126, 0, 200];
+        bytes.extend_from_slice(&long[..200]);
+        bytes.extend_from_slice(&[0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+        bytes.extend_from_slice(&long);
+        assert_eq!(decode(&bytes), Ok(vec![text(b"hi"), text(&long[..200]), text(&long)]));
+        for cut in [0, 1, 3, 5, 7, 100, bytes.len() - 1] {
+            assert!(decode(&bytes[..cut]).expect("only incomplete").len() < 3, "{cut}");
+        }
+    }
+
+    #[test]
+    fn fragments_with_a_ping_between_them() {
+        let bytes = [0x01, 1, b'a', 0x89, 1, b'p', 0x00, 1, b'b', 0x80, 1, b'c', 0x82, 0];
+        let ping = format!("{:?}", Message::Ping(b"p"));
+        assert_eq!(decode(&bytes), Ok(vec![ping, text(b"abc"), format!("{:?}", Message::Binary(b""))]));
+    }
+
+    #[test]
+    fn every_breach_has_its_name() {
+        for (bytes, error) in [
+            (&[0xc1, 0][..], DecodeError::ReservedBits),
+            (&[0x83, 0], DecodeError::UnknownOpcode(3)),
+            (&[0x81, 0x80, 0, 0, 0, 0], DecodeError::Masked),
+            (&[0x81, 126, 0, 125], DecodeError::LengthForm),
+            (&[0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], DecodeError::LengthForm),
+            (&[0x09, 0], DecodeError::ControlFrame),
+            (&[0x89, 126, 0, 126], DecodeError::ControlFrame),
+            (&[0x80, 0], DecodeError::Fragmentation),
+            (&[0x01, 0, 0x81, 0], DecodeError::Fragmentation),
+            (&[0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x71], DecodeError::TooLong { len: 70_001, max: 70_000 }),
+            (
+                &[0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255],
+                DecodeError::TooLong { len: u64::MAX, max: 70_000 },
+            ),
+        ] {
+            assert_eq!(decode(bytes), Err(error));
+        }
+        let mut fragments = vec![0x01, 126, 0xff, 0xff];
+        fragments.extend_from_slice(&[0; 65_535]);
+        fragments.extend_from_slice(&[0x00, 126, 0xff, 0xff]);
+        assert_eq!(decode(&fragments), Err(DecodeError::TooLong { len: 131_070, max: 70_000 }));
+    }
+
+    #[test]
+    fn a_client_frame_unmasks_to_what_it_was() {
+        let long = "x".repeat(70_000);
+        for (frame, opcode, payload) in [
+            (ClientFrame::Text("hi"), 0x81, "hi".as_bytes()),
+            (ClientFrame::Text(&long[..126]), 0x81, &long.as_bytes()[..126]),
+            (ClientFrame::Text(&long), 0x81, long.as_bytes()),
+            (ClientFrame::Ping(&long.as_bytes()[..200]), 0x89, &long.as_bytes()[..125]),
+            (ClientFrame::Pong(b"p"), 0x8a, b"p"),
+            (ClientFrame::Close(1001), 0x88, &[3, 0xe9]),
+        ] {
+            let encoded = frame.encode([1, 2, 3, 4]);
+            assert_eq!((encoded[0], encoded[1] & 0x80), (opcode, 0x80));
+            let body = &encoded[encoded.len() - payload.len()..];
+            let unmasked: Vec<u8> = body.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(a, b)| a ^ b).collect();
+            assert_eq!(unmasked, payload);
+        }
+    }
+}

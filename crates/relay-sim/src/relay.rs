@@ -16,7 +16,7 @@ use wire::Filter;
 
 use crate::corpus::Item;
 use crate::faults::Fault;
-use crate::plan::{Entry, Pace};
+use crate::plan::{Entry, Pace, RelayPlan};
 use crate::stats::Counters;
 use crate::world::World;
 
@@ -66,6 +66,8 @@ pub(crate) struct Relay {
     pub entries: Vec<Entry>,
     /// How many entries are there from the start.
     pub stored: usize,
+    /// How often the live entries are sent; more than once only at [`Pace::Fast`].
+    rounds: usize,
     /// Up to which entry a connection has sent them. At [`Pace::Fast`] being sent is arriving.
     pub sent: AtomicUsize,
     pub faults: Vec<(Fault, f64)>,
@@ -83,11 +85,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Relay {
-    pub fn new(number: usize, entries: Vec<Entry>, stored: usize, faults: Vec<(Fault, f64)>) -> Self {
+    pub fn new(number: usize, plan: RelayPlan, rounds: usize, faults: Vec<(Fault, f64)>) -> Self {
+        let RelayPlan { entries, stored } = plan;
         Self {
             number,
             entries,
             stored,
+            rounds,
             sent: AtomicUsize::new(stored),
             faults,
             connections: AtomicU64::new(0),
@@ -97,6 +101,20 @@ impl Relay {
             injected: Mutex::default(),
             requests: Mutex::default(),
         }
+    }
+
+    /// How many entries there are in all rounds.
+    pub fn len(&self) -> usize {
+        self.stored + (self.entries.len() - self.stored) * self.rounds
+    }
+
+    /// The entry at this place of all rounds.
+    pub fn entry(&self, place: usize) -> Option<&Entry> {
+        if place < self.entries.len() {
+            return self.entries.get(place);
+        }
+        let live = self.entries.get(self.stored..).filter(|live| !live.is_empty())?;
+        live.get((place - self.stored) % live.len())
     }
 
     /// How many entries have arrived.
@@ -114,7 +132,7 @@ impl Relay {
     /// How many entries a connection may have sent by now.
     pub fn sendable(&self, world: &World) -> usize {
         match world.pace {
-            Pace::Fast if world.live_for().is_some() => self.entries.len(),
+            Pace::Fast if world.live_for().is_some() => self.len(),
             _ => self.arrived(world),
         }
     }

@@ -238,7 +238,7 @@ impl Session {
         while then == Then::Goes && self.out.len() < BUFFER_BYTES && self.planned_at < sendable {
             let this = self.planned_at;
             self.planned_at += 1;
-            let Some(number) = relay.entries.get(this).map(|entry| entry.item) else { break };
+            let Some(number) = relay.entry(this).map(|entry| entry.item) else { break };
             let Some(item) = world.item(number as usize) else { continue };
             then = self.send_to_all(item, Some(number), now, |open| this >= open.live_from);
         }

@@ -168,9 +168,28 @@ async fn wrong_values_are_refused_with_a_reason() {
         (Sim::builder().relays(1).forge(1.5), "forged share"),
         (Sim::builder().relays(1).stored(-0.1), "stored share"),
         (Sim::builder().relays(1).per_second(0.0), "rate"),
+        (Sim::builder().relays(1).per_second(9.0).rounds(2), "rounds"),
         (Sim::builder().relays(1).file("/nonexistent.jsonl"), "/nonexistent.jsonl"),
     ] {
         let error = builder.start().await.expect_err(reason).to_string();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+#[tokio::test]
+async fn rounds_repeat_the_live_events() {
+    let sim = Sim::builder().seed(7).relays(2).events(30).copies(2).stored(0.5).rounds(3).base(BASE);
+    let sim = sim.start().await.expect("started");
+    let mut ids = HashSet::new();
+    for url in sim.urls() {
+        let mut client = Client::subscribe(&url).await;
+        assert_eq!(client.stored().await.len(), 15);
+        let live = client.take(45).await;
+        assert!(client.is_silent().await);
+        ids.extend(
+            live.iter().map(|seen| if let Seen::Event(event) = seen { id(event) } else { String::new() }),
+        );
+    }
+    sim.wait_sent().await;
+    assert_eq!((ids.len(), sim.stats().get(Count::Genuine), sim.stats().get(Count::First)), (15, 120, 30));
 }

@@ -154,29 +154,38 @@ impl<'a> Run<'a> {
         let mut consumer = Consumer::connect_within(&self.args.url, wait).await?;
         if let Some(patience) = duration(self.args.reconnect, "--reconnect")? {
             consumer = consumer.reconnect(patience);
+            // Connecting again is not idling.
+            self.idle = self.idle.max(patience);
         }
         let mut ticks = interval(PROGRESS_EVERY);
-        loop {
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        'deliveries: loop {
             let patience = if self.checker.is_complete() { self.linger } else { self.idle };
-            tokio::select! {
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted.map_err(Failure::Signal)?;
-                    self.ended = Some("interrupted".to_owned());
+            // Not dropped at every tick, because connecting again may take longer.
+            let next = timeout(patience, consumer.next());
+            tokio::pin!(next);
+            let next = loop {
+                tokio::select! {
+                    biased;
+                    next = &mut next => break next,
+                    _ = ticks.tick() => self.progress(),
+                    interrupted = &mut interrupt => {
+                        interrupted.map_err(Failure::Signal)?;
+                        // That is no fault; what is missing by now is one.
+                        break 'deliveries;
+                    }
+                }
+            };
+            match next {
+                Ok(Ok(delivery)) => self.take(&delivery),
+                Ok(Err(error)) => {
+                    let after_all =
+                        self.checker.is_complete() && !matches!(error, ConsumeError::Malformed(_));
+                    self.ended = (!after_all).then(|| error.to_string());
                     break;
                 }
-                next = timeout(patience, consumer.next()) => match next {
-                    Ok(Ok(delivery)) => self.take(&delivery),
-                    Ok(Err(error @ ConsumeError::Malformed(_))) => {
-                        self.ended = Some(error.to_string());
-                        break;
-                    }
-                    Ok(Err(error)) => {
-                        self.ended = (!self.checker.is_complete()).then(|| error.to_string());
-                        break;
-                    }
-                    Err(_) => break,
-                },
-                _ = ticks.tick() => self.progress(),
+                Err(_) => break,
             }
         }
         self.reconnects = consumer.reconnects();
@@ -226,7 +235,7 @@ impl<'a> Run<'a> {
         let seconds = self.first_and_last.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
         let (events, megabytes) = (verdict.deliveries as f64, verdict.bytes as f64 / 1e6);
         let descents = self.args.max_descents.is_none_or(|max| verdict.descents <= max);
-        let whole = self.ended.is_none() || self.checker.is_complete();
+        let whole = self.ended.is_none();
         let passed = verdict.passed() && descents && whole;
         let stats = self.sim.map(Sim::stats);
         if self.output.json {

@@ -52,6 +52,9 @@ pub struct SimArgs {
     /// New live events a second over all relays [default: as fast as sockets take them].
     #[arg(long)]
     rate: Option<f64>,
+    /// Without --rate: send the live events so many times over, for benches of duplicates.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// Make live events when they are sent, with a tag ["sent_us","<Unix microseconds>"].
     #[arg(long)]
     stamp: bool,
@@ -89,6 +92,7 @@ impl SimArgs {
             .kinds(self.kinds.iter().copied())
             .stored_span_secs(self.stored_span)
             .copies(self.copies)
+            .rounds(self.rounds)
             .spread_ms(self.spread_ms)
             .stored(self.stored)
             .forge(self.forge)

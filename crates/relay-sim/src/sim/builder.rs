@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::corpus::{Generator, Item, JsonlError, Sizes, Slot, read_jsonl};
 use crate::faults::{Fault, FaultRule, Garbage, Who};
-use crate::plan::{Pace, Plan, PlanSettings};
+use crate::plan::{Pace, Plan, PlanSettings, RelayPlan};
 use crate::relay::Relay;
 use crate::sim::{Sim, server};
 use crate::world::{Dates, World};
@@ -51,6 +51,7 @@ pub struct SimBuilder {
     spread_ms: u64,
     stored: f64,
     pace: Pace,
+    rounds: usize,
     stamp: bool,
     cap: Option<usize>,
     forge: f64,
@@ -77,6 +78,7 @@ impl Default for SimBuilder {
             spread_ms: 0,
             stored: 0.0,
             pace: Pace::Fast,
+            rounds: 1,
             stamp: false,
             cap: None,
             forge: 0.0,
@@ -183,6 +185,13 @@ impl SimBuilder {
         self.pace(Pace::PerSecond(rate))
     }
 
+    /// At [`Pace::Fast`], every relay sends its live events so many times, from the first to the last and
+    /// again: endless duplicates from a corpus that fits caches, for benches. Default 1.
+    pub const fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
     /// Makes live events when they are sent, dated then, with a tag `["sent_us","<Unix microseconds>"]`.
     /// Their ids differ from run to run.
     pub const fn stamp(mut self) -> Self {
@@ -266,6 +275,9 @@ impl SimBuilder {
             _ if matches!(self.sizes, Sizes::Exactly(bytes) if bytes < 400) => {
                 wrong("an event of an exact size has at least 400 bytes".to_owned())
             }
+            _ if self.rounds == 0 || self.rounds > 1 && self.pace != Pace::Fast => {
+                wrong("rounds must be 1, or more when events go as fast as sockets take them".to_owned())
+            }
             _ if self.relays + self.scripted == 0 => wrong("there must be at least one relay".to_owned()),
             _ => Ok(()),
         }
@@ -317,7 +329,7 @@ impl SimBuilder {
             slots,
             unsent: AtomicUsize::new(unsent),
             live_since: OnceLock::new(),
-            relays: Self::relays_of(&self.faults, self.seed, self.scripted, plan.relays),
+            relays: self.relays_of(plan.relays),
         })
     }
 
@@ -335,21 +347,16 @@ impl SimBuilder {
         })
     }
 
-    fn relays_of(
-        faults: &[FaultRule],
-        seed: u64,
-        scripted: usize,
-        plans: Vec<crate::plan::RelayPlan>,
-    ) -> Vec<Relay> {
+    fn relays_of(&self, plans: Vec<RelayPlan>) -> Vec<Relay> {
         let planned = plans.len();
-        let chosen: Vec<_> = faults.iter().map(|rule| (rule, rule.who.of(seed, planned))).collect();
-        let plans = plans.into_iter().chain((0..scripted).map(|_| Default::default())).enumerate();
-        plans
-            .map(|(number, plan)| {
-                let faults = chosen.iter().filter(|(_, who)| who.get(number) == Some(&true));
-                let faults = faults.map(|(rule, _)| (rule.fault, rule.chance)).collect();
-                Relay::new(number, plan.entries, plan.stored, faults)
-            })
-            .collect()
+        let chosen = self.faults.iter().map(|rule| (rule, rule.who.of(self.seed, planned)));
+        let chosen: Vec<_> = chosen.collect();
+        let scripted = (0..self.scripted).map(|_| RelayPlan::default());
+        let relay = |(number, plan)| {
+            let faults = chosen.iter().filter(|(_, who)| who.get(number) == Some(&true));
+            let faults = faults.map(|(rule, _)| (rule.fault, rule.chance)).collect();
+            Relay::new(number, plan, self.rounds, faults)
+        };
+        plans.into_iter().chain(scripted).enumerate().map(relay).collect()
     }
 }

@@ -203,7 +203,7 @@ impl Sim {
                 .world
                 .relays
                 .iter()
-                .all(|relay| falls_silent(relay) || relay.sent.load(Ordering::Acquire) == relay.entries.len())
+                .all(|relay| falls_silent(relay) || relay.sent.load(Ordering::Acquire) == relay.len())
     }
 
     /// What the relays have done so far.

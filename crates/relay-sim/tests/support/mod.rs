@@ -54,6 +54,11 @@ impl Client {
         timeout(PATIENCE, self.read()).await.expect("something comes")
     }
 
+    /// The next thing, or `None` if nothing comes for a moment.
+    pub async fn next_or_silence(&mut self) -> Option<Seen> {
+        timeout(Duration::from_millis(200), self.read()).await.ok()
+    }
+
     async fn read(&mut self) -> Seen {
         loop {
             let message = match self.0.next().await {
@@ -115,7 +120,7 @@ impl Client {
 
     /// Whether nothing comes for a moment. It can only err towards "silent".
     pub async fn is_silent(&mut self) -> bool {
-        timeout(Duration::from_millis(200), self.read()).await.is_err()
+        self.next_or_silence().await.is_none()
     }
 }
 

@@ -15,9 +15,6 @@ pub const INBOX_CANDIDATES_MAX: usize = 8_192;
 /// Bursts of verified events that may wait for the sequencer; a shard that finds it full waits.
 pub const SEQUENCER_BURSTS_MAX: usize = 64;
 
-/// Frames that a connection handles before it lets other tasks run.
-pub const FRAMES_PER_TURN_MAX: usize = 256;
-
 /// What a frame may be longer than the largest admitted event: escapes and white space can double it.
 pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
@@ -43,6 +40,9 @@ pub const RELAY_URL_BYTES_MAX: usize = 2_048;
 
 /// DNS, TCP, TLS and WebSocket handshake of one relay, each.
 pub const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a relay may take to accept the little that we send.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Handshakes under way at once, so that a start with thousands of relays does not time out on itself.
 pub const DIALS_AT_ONCE_MAX: usize = 128;

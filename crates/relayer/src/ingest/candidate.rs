@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::ClaimedId;
 
@@ -26,6 +27,25 @@ pub struct Candidate {
     pub budget: Option<OwnedSemaphorePermit>,
 }
 
+impl Candidate {
+    /// Copies an event's text out of the frame that was just read.
+    pub fn new(claimed: ClaimedId, json: &[u8], peer: &Arc<Peer>) -> Self {
+        Self {
+            claimed,
+            json: json.into(),
+            peer: Arc::clone(peer),
+            received_at_ms: unix_ms(),
+            received: Instant::now(),
+            budget: None,
+        }
+    }
+
+    /// Bytes of its share of the budget.
+    fn cost(&self) -> u32 {
+        u32::try_from(self.json.len()).unwrap_or(u32::MAX)
+    }
+}
+
 /// The shards' inboxes. An id always goes to the same shard.
 #[derive(Debug, Clone)]
 pub struct Inboxes {
@@ -47,25 +67,38 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Copies an event's text and hands it to its shard. Waits while the shards have too much to do, which
-    /// keeps the caller from reading its socket. `false` if the shards are gone.
-    pub async fn send(&self, claimed: ClaimedId, json: &[u8], peer: &Arc<Peer>) -> bool {
-        let (received, received_at_ms) = (Instant::now(), unix_ms());
-        let bytes = u32::try_from(json.len()).unwrap_or(u32::MAX);
-        let budget = Arc::clone(&self.budget).acquire_many_owned(bytes).await.ok();
-        let candidate = Candidate {
-            claimed,
-            json: json.into(),
-            peer: Arc::clone(peer),
-            received_at_ms,
-            received,
-            budget,
+    /// Hands a candidate to its shard, if there is room at once.
+    ///
+    /// # Errors
+    /// The candidate, if there is none: [`send`](Self::send) waits for it.
+    pub fn offer(&self, mut candidate: Candidate) -> Result<(), Candidate> {
+        let Ok(budget) = Arc::clone(&self.budget).try_acquire_many_owned(candidate.cost()) else {
+            return Err(candidate);
         };
-        let [first, ..] = *claimed.as_bytes();
-        match self.senders.get(usize::from(first) % self.senders.len()) {
+        let Some(shard) = self.shard(&candidate.claimed) else {
+            return Err(candidate);
+        };
+        candidate.budget = Some(budget);
+        shard.try_send(candidate).map_err(|error| match error {
+            TrySendError::Full(candidate) | TrySendError::Closed(candidate) => candidate,
+        })
+    }
+
+    /// Hands a candidate to its shard, and waits while the shards have too much to do, which keeps the
+    /// caller from reading its socket. `false` if the shards are gone.
+    pub async fn send(&self, mut candidate: Candidate) -> bool {
+        if candidate.budget.is_none() {
+            candidate.budget = Arc::clone(&self.budget).acquire_many_owned(candidate.cost()).await.ok();
+        }
+        match self.shard(&candidate.claimed) {
             Some(shard) => shard.send(candidate).await.is_ok(),
             None => false,
         }
+    }
+
+    fn shard(&self, id: &ClaimedId) -> Option<&mpsc::Sender<Candidate>> {
+        let [first, ..] = *id.as_bytes();
+        self.senders.get(usize::from(first) % self.senders.len())
     }
 
     /// A view that does not keep the inboxes open.

@@ -5,23 +5,25 @@
 //! another core waits on. What memory does not know goes to its shard; if the shard is busy, this
 //! connection waits and does not read, which is how back-pressure reaches the relay.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
-use tokio_websockets::{CloseCode, Message};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use wire::websocket::{ClientFrame, DecodeError, Message};
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
 use super::backoff::Backoff;
-use super::dial::{DialError, Dialer, Socket};
+use super::dial::{DialError, Dialer};
 use super::peer::{ConnectionState, Peer};
+use super::socket::{Socket, SocketError};
 use super::subscription::{SUBSCRIPTION, Subscription};
 use super::turn::Turn;
 use crate::ingest::candidate::unix_ms;
-use crate::ingest::{Dedupe, DropReason, Inboxes, Look};
-use crate::limits::FRAMES_PER_TURN_MAX;
+use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
+use crate::limits::SEND_TIMEOUT;
 use crate::telemetry::Metrics;
 
 /// What all connections share.
@@ -46,18 +48,18 @@ pub struct Shared {
 enum End {
     #[error(transparent)]
     Dial(#[from] DialError),
-    #[error("the connection was lost: {0}")]
-    Lost(tokio_websockets::Error),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("the relay closed the connection")]
     Closed,
     #[error("the relay closed the subscription: {0}")]
     SubscriptionClosed(String),
-    #[error("a frame was too large ({len} bytes; {max} are allowed)")]
-    FrameTooLarge { len: usize, max: usize },
-    #[error("the relay broke the WebSocket protocol: {0}")]
-    Protocol(tokio_websockets::Error),
+    #[error("a text frame was not UTF-8")]
+    NotUtf8,
     #[error("the relay did not answer a ping")]
     Silent,
+    #[error("the relay does not read what we send")]
+    NotReading,
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -103,6 +105,24 @@ struct Connection {
     useful: bool,
 }
 
+/// Why reading pauses between two messages.
+enum Pause {
+    /// The shards are busy: this candidate waits, and so does the socket.
+    Busy(Candidate),
+    /// A ping wants its answer.
+    Ping(Vec<u8>),
+    /// The session ends.
+    End(End),
+}
+
+type Flow = ControlFlow<Pause>;
+
+const GO_ON: Flow = ControlFlow::Continue(());
+
+fn end(end: End) -> Flow {
+    ControlFlow::Break(Pause::End(end))
+}
+
 impl Connection {
     /// One connection from dialling to its end.
     async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> End {
@@ -118,40 +138,50 @@ impl Connection {
         };
         self.peer.tally.connections.add(1);
         self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
-        let end = match self.read(&mut socket, stop).await {
+        let end = match self.converse(&mut socket, stop).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
         if matches!(end, End::Stopping) {
-            let goodbye = Message::close(Some(CloseCode::GOING_AWAY), "");
-            let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(goodbye)).await;
+            // A courtesy: if it fails, the connection ends all the same.
+            let _ = timeout(GOODBYE, socket.send(ClientFrame::Close(1001))).await;
         }
         end
     }
 
-    async fn read(
+    /// Subscribes, then reads until something ends it.
+    async fn converse(
         &mut self,
         socket: &mut Socket,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<std::convert::Infallible, End> {
+    ) -> Result<Infallible, End> {
         let request = self.shared.subscription.request(self.last_heard_ms, unix_ms());
-        socket.send(Message::text(request)).await.map_err(End::Lost)?;
+        send(socket, ClientFrame::Text(&request)).await?;
         let interval = self.shared.health_check_interval;
         let mut health = tokio::time::interval_at(Instant::now() + interval, interval);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Heard::Something;
         loop {
             tokio::select! {
-                message = socket.next() => {
+                paused = self.read(socket) => {
                     heard = Heard::Something;
                     self.last_heard_ms = Some(unix_ms());
-                    self.turn(message, socket).await?;
+                    match paused? {
+                        None => {}
+                        Some(Pause::Busy(candidate)) => {
+                            if !self.shared.inboxes.send(candidate).await {
+                                return Err(End::Stopping);
+                            }
+                        }
+                        Some(Pause::Ping(payload)) => send(socket, ClientFrame::Pong(&payload)).await?,
+                        Some(Pause::End(end)) => return Err(end),
+                    }
                 }
                 _ = health.tick() => {
                     heard = match heard {
                         Heard::Something => Heard::Nothing,
                         Heard::Nothing => {
-                            socket.send(Message::ping("")).await.map_err(End::Lost)?;
+                            send(socket, ClientFrame::Ping(b"")).await?;
                             Heard::NothingAfterPing
                         }
                         Heard::NothingAfterPing => return Err(End::Silent),
@@ -162,100 +192,108 @@ impl Connection {
         }
     }
 
-    /// Handles a message and all that have come with it, then lets other tasks run.
-    async fn turn(
-        &mut self,
-        first: Option<Result<Message, tokio_websockets::Error>>,
-        socket: &mut Socket,
-    ) -> Result<(), End> {
-        let shared = Arc::clone(&self.shared);
-        let peer = Arc::clone(&self.peer);
-        let mut turn = Turn::new(&peer, &shared.metrics);
-        let mut message = first;
-        for _ in 0..FRAMES_PER_TURN_MAX {
-            self.handle(message, &mut turn).await?;
-            match socket.next().now_or_never() {
-                Some(ready) => message = ready,
-                None => return Ok(()),
+    /// Reads once and handles what came.
+    async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, End> {
+        let mut turn = Turn::new(&self.peer, &self.shared.metrics);
+        let mut session = Session { peer: &self.peer, shared: &self.shared, useful: &mut self.useful };
+        match socket.read(|message| session.handle(message, &mut turn)).await {
+            Ok(ControlFlow::Continue(())) => Ok(None),
+            Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),
+            Err(error) => {
+                match error {
+                    SocketError::Decode(DecodeError::TooLong { .. }) => turn.breach(DropReason::FrameTooLarge),
+                    SocketError::Decode(_) => turn.breach(DropReason::WebSocketProtocol),
+                    SocketError::Io(_) | SocketError::Ended => {}
+                }
+                Err(error.into())
             }
         }
-        let handled = self.handle(message, &mut turn).await;
-        drop(turn);
-        tokio::task::yield_now().await;
-        handled
     }
+}
 
-    async fn handle(
-        &mut self,
-        message: Option<Result<Message, tokio_websockets::Error>>,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), End> {
-        let message = match message {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(lost(error, turn)),
-            None => return Err(End::Closed),
-        };
-        if message.is_text() {
-            turn.frame(message.as_payload().len());
-            self.text(message.as_payload(), turn).await
-        } else if message.is_close() {
-            Err(End::Closed)
-        } else {
-            if message.is_binary() {
-                turn.frame(message.as_payload().len());
+/// What handles the messages of one read.
+struct Session<'a> {
+    peer: &'a Arc<Peer>,
+    shared: &'a Shared,
+    useful: &'a mut bool,
+}
+
+impl Session<'_> {
+    fn handle(&mut self, message: Message<'_>, turn: &mut Turn<'_>) -> Flow {
+        match message {
+            Message::Text(frame) => {
+                turn.frame(frame.len());
+                self.text(frame, turn)
+            }
+            Message::Binary(frame) => {
+                turn.frame(frame.len());
                 turn.refuse(DropReason::BinaryFrame);
+                GO_ON
             }
-            Ok(()) // The library answers pings.
+            Message::Ping(payload) => ControlFlow::Break(Pause::Ping(payload.to_vec())),
+            Message::Pong(_) => GO_ON,
+            Message::Close(_) => end(End::Closed),
         }
     }
 
-    async fn text(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Result<(), End> {
+    fn text(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
         match wire::scan(frame) {
             Scan::Event { subscription, claimed, event } if subscription == SUBSCRIPTION.as_bytes() => {
-                self.event(claimed, event, turn).await
+                self.event(claimed, event, turn)
             }
             Scan::Event { .. } => {
                 turn.refuse(DropReason::WrongSubscription);
-                Ok(())
+                GO_ON
             }
-            Scan::Parse => self.parse(frame, turn).await,
+            Scan::Parse => self.parse(frame, turn),
         }
     }
 
     /// The way of every event: dropped here if memory has seen it, else passed on.
-    async fn event(&mut self, claimed: ClaimedId, event: &[u8], turn: &mut Turn<'_>) -> Result<(), End> {
-        self.useful = true;
+    fn event(&mut self, claimed: ClaimedId, event: &[u8], turn: &mut Turn<'_>) -> Flow {
+        *self.useful = true;
         match self.shared.dedupe.look(&claimed) {
             Look::Seen(layer) => {
                 turn.duplicate(layer);
-                return Ok(());
+                return GO_ON;
             }
             Look::New => turn.lookups_in_memory += 1,
             Look::Perhaps => turn.lookups_on_disk += 1,
         }
-        if self.shared.inboxes.send(claimed, event, &self.peer).await { Ok(()) } else { Err(End::Stopping) }
+        if std::str::from_utf8(event).is_err() {
+            turn.refuse(DropReason::WebSocketProtocol);
+            return end(End::NotUtf8);
+        }
+        match self.shared.inboxes.offer(Candidate::new(claimed, event, self.peer)) {
+            Ok(()) => GO_ON,
+            Err(candidate) => ControlFlow::Break(Pause::Busy(candidate)),
+        }
     }
 
     /// Whatever the scan is not sure of.
-    async fn parse(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Result<(), End> {
+    fn parse(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
+        if std::str::from_utf8(frame).is_err() {
+            turn.refuse(DropReason::WebSocketProtocol);
+            return end(End::NotUtf8);
+        }
         match RelayMessage::parse(frame) {
             Ok(RelayMessage::Event { subscription, event }) if subscription == SUBSCRIPTION => {
                 match UnverifiedEvent::parse(event.as_bytes()) {
-                    Ok(parsed) => return self.event(parsed.id, event.as_bytes(), turn).await,
+                    Ok(parsed) => return self.event(parsed.id, event.as_bytes(), turn),
                     Err(error) => turn.refuse(error.into()),
                 }
             }
             Ok(RelayMessage::Eose { subscription }) if subscription == SUBSCRIPTION => {
-                self.useful = true;
+                *self.useful = true;
                 self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
             }
             Ok(RelayMessage::Closed { subscription, reason }) if subscription == SUBSCRIPTION => {
                 turn.notices += 1;
-                return Err(End::SubscriptionClosed(reason.chars().take(200).collect()));
+                return end(End::SubscriptionClosed(reason.chars().take(REASON_CHARS_MAX).collect()));
             }
-            Ok(
-                RelayMessage::Event { .. } | RelayMessage::Eose { .. } | RelayMessage::Closed { .. },
-            ) => turn.refuse(DropReason::WrongSubscription),
+            Ok(RelayMessage::Event { .. } | RelayMessage::Eose { .. } | RelayMessage::Closed { .. }) => {
+                turn.refuse(DropReason::WrongSubscription);
+            }
             Ok(RelayMessage::Notice(notice)) => {
                 turn.notices += 1;
                 tracing::debug!(relay = %self.peer.url, notice = %notice.escape_debug(), "notice");
@@ -263,8 +301,19 @@ impl Connection {
             Ok(RelayMessage::Auth { .. } | RelayMessage::Ok { .. }) => turn.notices += 1,
             Err(error) => turn.refuse(error.into()),
         }
-        Ok(())
+        GO_ON
     }
+}
+
+/// How much of a relay's reason is kept.
+const REASON_CHARS_MAX: usize = 200;
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+async fn send(socket: &mut Socket, frame: ClientFrame<'_>) -> Result<(), End> {
+    let sent = timeout(SEND_TIMEOUT, socket.send(frame)).await;
+    sent.map_err(|_| End::NotReading)?.map_err(|error| End::Socket(error.into()))
 }
 
 /// Returns when the gateway stops. A sender that is gone means the same.
@@ -278,21 +327,4 @@ enum Heard {
     Something,
     Nothing,
     NothingAfterPing,
-}
-
-/// What a failed read means, counted if it is the relay's fault.
-fn lost(error: tokio_websockets::Error, turn: &mut Turn<'_>) -> End {
-    match error {
-        tokio_websockets::Error::PayloadTooLong { len, max_len } => {
-            turn.frame(0);
-            turn.refuse(DropReason::FrameTooLarge);
-            End::FrameTooLarge { len, max: max_len }
-        }
-        tokio_websockets::Error::Protocol(_) => {
-            turn.frame(0);
-            turn.refuse(DropReason::WebSocketProtocol);
-            End::Protocol(error)
-        }
-        _ => End::Lost(error),
-    }
 }

@@ -5,18 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
-use tokio_websockets::{ClientBuilder, Connector, Limits, MaybeTlsStream, WebSocketStream};
 use url::{Host, Url};
+
+use super::socket::{Socket, Stream};
+use super::upgrade::{UpgradeError, upgrade};
 
 use crate::config::RelayUrl;
 use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX};
 
-/// An open connection to a relay.
-pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+/// What we call ourselves.
+const USER_AGENT: &str = concat!("moltrade-relayer/", env!("CARGO_PKG_VERSION"));
 
 /// Why a relay cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +35,10 @@ pub enum DialError {
     Tcp(io::Error),
     /// The TLS handshake fails.
     #[error("TLS: {0}")]
-    Tls(tokio_websockets::Error),
+    Tls(io::Error),
     /// The server does not upgrade to WebSocket.
     #[error("WebSocket upgrade: {0}")]
-    Upgrade(tokio_websockets::Error),
+    Upgrade(UpgradeError),
     /// One of these steps takes too long.
     #[error("{0}: no answer within {secs} s", secs = DIAL_STEP_TIMEOUT.as_secs())]
     Timeout(&'static str),
@@ -43,8 +46,8 @@ pub enum DialError {
 
 /// Dials relays, a bounded number at a time, with one TLS configuration for all.
 pub struct Dialer {
-    tls: Connector,
-    limits: Limits,
+    tls: TlsConnector,
+    frame_bytes_max: usize,
     turns: Semaphore,
 }
 
@@ -69,8 +72,8 @@ impl Dialer {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
-            tls: Connector::Rustls(TlsConnector::from(Arc::new(config))),
-            limits: Limits::default().max_payload_len(Some(frame_bytes_max)),
+            tls: TlsConnector::from(Arc::new(config)),
+            frame_bytes_max,
             turns: Semaphore::new(DIALS_AT_ONCE_MAX),
         })
     }
@@ -84,14 +87,20 @@ impl Dialer {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
         let stream = connect_any(&resolve(&url).await?).await?;
+        let mut stream = match url.scheme() {
+            "wss" => self.secure(&url, stream).await?,
+            _ => Stream::Plain(stream),
+        };
+        let upgraded = within("WebSocket upgrade", upgrade(&mut stream, &url, USER_AGENT)).await?;
+        Ok(Socket::new(stream, self.frame_bytes_max, upgraded.map_err(DialError::Upgrade)?))
+    }
+
+    async fn secure(&self, url: &Url, stream: TcpStream) -> Result<Stream, DialError> {
         let host = url.host_str().ok_or(DialError::Url)?;
-        let connector = if url.scheme() == "wss" { &self.tls } else { &Connector::Plain };
-        let stream = within("TLS", connector.wrap(host, stream)).await?.map_err(DialError::Tls)?;
-        let uri = relay.as_str().parse().map_err(|_| DialError::Url)?;
-        let client = ClientBuilder::from_uri(uri).limits(self.limits);
-        let (socket, _) =
-            within("WebSocket upgrade", client.connect_on(stream)).await?.map_err(DialError::Upgrade)?;
-        Ok(socket)
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(|_| DialError::Url)?;
+        let stream = within("TLS", self.tls.connect(name, stream)).await?.map_err(DialError::Tls)?;
+        Ok(Stream::Tls(Box::new(stream)))
     }
 }
 

@@ -10,8 +10,10 @@ pub mod connection;
 pub mod dial;
 pub mod peer;
 pub mod pool;
+mod socket;
 pub mod subscription;
 mod turn;
+mod upgrade;
 
 pub use peer::{ConnectionState, Peer};
 pub use pool::Pool;

@@ -47,6 +47,12 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Counts bytes that broke the protocol, so that there is no frame to count.
+    pub fn breach(&mut self, reason: DropReason) {
+        self.frame(0);
+        self.refuse(reason);
+    }
+
     /// Counts something refused. That is rare, so it is counted at once.
     pub fn refuse(&self, reason: DropReason) {
         self.peer.tally.refuse(reason);

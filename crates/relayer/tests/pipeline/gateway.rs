@@ -1,0 +1,96 @@
+//! A pipeline on a folder of its own, as a story tells it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moltrade_relayer::config::Config;
+use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::ingest::DropReason;
+use moltrade_relayer::pipeline::Pipeline;
+use moltrade_relayer::relay::Peer;
+use relay_sim::Sim;
+use tempfile::TempDir;
+use wire::{ClaimedId, VerifiedEvent};
+
+/// Longer than anything here takes; reached only when something is lost.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Gateway {
+    pub pipeline: Pipeline,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    pub fn on(sim: &Sim) -> Self {
+        Self::configured(sim, |_| {})
+    }
+
+    pub fn configured(sim: &Sim, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut config = Config::default();
+        let urls = sim.urls();
+        config.relay.bootstrap_relays = urls.iter().map(|url| url.parse().expect("a URL")).collect();
+        config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
+        config.deduplication.rocksdb_path = folder.path().join("log");
+        config.storage.fsync = false;
+        config.storage.min_free_bytes = 0;
+        change(&mut config);
+        Self { pipeline: Pipeline::start(&config).expect("starts"), _folder: folder }
+    }
+
+    /// Waits until something holds.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    }
+
+    /// Waits until all of these events are in the log.
+    pub async fn until_logged(&self, ids: impl IntoIterator<Item = wire::EventId>) {
+        let mut missing: HashSet<ClaimedId> = ids.into_iter().map(ClaimedId::from).collect();
+        let waiting = async {
+            while !missing.is_empty() {
+                missing.retain(|id| !self.pipeline.log.contains(id).expect("the log answers"));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(outcome.is_ok(), "{} events never came", missing.len());
+    }
+
+    /// Everything that is logged, in order.
+    pub fn logged(&self) -> Vec<VerifiedEvent> {
+        let (mut events, mut cursor) = (Vec::new(), Cursor::START);
+        loop {
+            let page = self.pipeline.log.page(cursor, 1_000, &[]).expect("readable");
+            if page.entries.is_empty() {
+                return events;
+            }
+            cursor = page.next_cursor;
+            events.extend(page.entries.into_iter().map(|entry| entry.event));
+        }
+    }
+
+    pub fn peer(&self, relay: usize) -> Arc<Peer> {
+        Arc::clone(&self.pipeline.pool.peers()[relay])
+    }
+
+    pub fn refused(&self, reason: DropReason) -> u64 {
+        self.pipeline.metrics.dropped(reason).get()
+    }
+
+    /// Asserts that the log holds these events, each once and as it was signed, and nothing else.
+    pub fn assert_holds_exactly(&self, events: &[VerifiedEvent]) {
+        let logged = self.logged();
+        let expected: HashSet<_> = events.iter().map(|event| event.json().clone()).collect();
+        let found: HashSet<_> = logged.iter().map(|event| event.json().clone()).collect();
+        assert_eq!(logged.len(), found.len(), "something is logged twice");
+        assert_eq!(found.difference(&expected).count(), 0, "something else is logged");
+        assert_eq!(expected.difference(&found).count(), 0, "something is missing");
+        assert_eq!(self.pipeline.log.head().get(), logged.len() as u64, "numbers without gap");
+    }
+}

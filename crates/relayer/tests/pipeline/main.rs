@@ -1,0 +1,6 @@
+//! From simulated relays to the log, through real sockets.
+
+mod gateway;
+mod hostile;
+mod once;
+mod reconnect;

@@ -1,0 +1,63 @@
+//! Connections that are lost come back, and what was published meanwhile is not missing.
+
+use moltrade_relayer::relay::ConnectionState;
+use relay_sim::{Fault, Sim, Who};
+
+use crate::gateway::Gateway;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_drop_their_connections_lose_nothing() {
+    let sim = Sim::builder().seed(7).relays(10).events(1_000).copies(2).base(1_700_000_000);
+    let sim = sim.fault(Fault::Drop, Who::All, 0.01).start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    let connections: u64 = (0..10).map(|relay| gateway.peer(relay).tally.connections.get()).sum();
+    assert!(connections > 10, "{connections} connections: nothing was dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_closes_the_subscription_is_tried_again() {
+    let sim = Sim::builder().seed(8).relays(1).scripted(1).events(0).start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    gateway.until("it is subscribed", |_| sim.requests(1).len() == 1).await;
+    sim.send_text(1, r#"["CLOSED","r","error: shutting down"]"#);
+    gateway
+        .until("the reason is shown", |gateway| {
+            matches!(gateway.peer(1).state(),
+                ConnectionState::BackingOff { reason, .. } if reason.contains("error: shutting down"))
+        })
+        .await;
+    gateway.until("it is subscribed again", |_| sim.requests(1).len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_connection_is_found_by_its_silence() {
+    let sim = Sim::builder().seed(9).relays(1).events(0).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, |config| {
+        config.relay.health_check_interval = std::time::Duration::from_millis(100);
+    });
+    gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
+    sim.behave(0, relay_sim::Behaviour::Stalled);
+    gateway
+        .until("it is given up", |gateway| {
+            matches!(gateway.peer(0).state(),
+                ConnectionState::BackingOff { reason, .. } if reason.contains("ping"))
+        })
+        .await;
+    sim.behave(0, relay_sim::Behaviour::Normal);
+    gateway.until("it is live again", |gateway| gateway.peer(0).state().label() == "live").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_relay_is_not_a_dead_one() {
+    let sim = Sim::builder().seed(10).relays(1).events(0).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, |config| {
+        config.relay.health_check_interval = std::time::Duration::from_millis(20);
+    });
+    gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
+    // Many health checks later, it is still the first connection: its pongs have kept it.
+    tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
+    assert_eq!(gateway.peer(0).state().label(), "live");
+    assert_eq!(gateway.peer(0).tally.connections.get(), 1);
+}

@@ -12,4 +12,8 @@ pub mod ingest;
 
 pub mod event_log;
 
+pub mod downstream;
+
+pub mod api;
+
 pub mod telemetry;

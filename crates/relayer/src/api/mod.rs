@@ -1,4 +1,4 @@
-//! What the gateway answers over HTTP. [`router`] is the whole route table.
+//! What the gateway answers over HTTP. [`mod@router`] is the whole route table.
 //!
 //! A request is hostile input: the [query] is read strictly and within bounds, and whatever is wrong is
 //! answered by one type of [error]. Handlers stand by subject: [health], [metrics], [relays], [events],

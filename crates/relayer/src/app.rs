@@ -3,16 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api;
 use crate::config::Config;
-use crate::limits::DRAIN_MAX;
+use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX};
 use crate::pipeline::{Pipeline, StartError};
 use crate::tasks::StageFailure;
 use crate::telemetry::summary;
@@ -54,7 +54,15 @@ pub async fn run(config: &Config) -> Result<(), RunError> {
     let (listener, metrics_listener) = listen(config).await?;
     let mut pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
-    let context = api::Context::new(config, &pipeline);
+    let context = api::Context::new(api::Parts {
+        pool: Arc::clone(&pipeline.pool),
+        log: Arc::clone(&pipeline.log),
+        inboxes: pipeline.inboxes.clone(),
+        dedupe: Arc::clone(&pipeline.dedupe),
+        disk_full: Arc::clone(&pipeline.disk_full),
+        metrics: Arc::clone(&pipeline.metrics),
+        websocket_enabled: config.output.websocket_enabled,
+    });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {
         servers.spawn(serve(listener, api::metrics_router(context.clone())));
@@ -78,7 +86,13 @@ pub async fn run(config: &Config) -> Result<(), RunError> {
     let log = Arc::clone(&pipeline.log);
     let drained = tokio::time::timeout(DRAIN_MAX, async {
         let drained = pipeline.drain().await;
-        context.clients_gone().await;
+        let left = context.clients().drain(CLIENT_DRAIN_MAX).await;
+        if left > 0 {
+            tracing::warn!(
+                clients = left,
+                "some clients did not take what was left; their cursors tell where to go on"
+            );
+        }
         drained
     });
     let drained = drained.await;
@@ -92,9 +106,14 @@ pub async fn run(config: &Config) -> Result<(), RunError> {
 }
 
 async fn serve(listener: TcpListener, router: Router) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Without this a small message waits for the acknowledgement of the one before.
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a client's socket cannot send without delay");
+        }
+    });
     // It ends only with the process; single connections that fail are hyper's to report.
-    let _ = axum::serve(listener, service).await;
+    let _ = axum::serve(listener, router).await;
 }
 
 async fn listen(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {

@@ -32,6 +32,10 @@ pub const BLOCKING_THREADS_MAX: usize = 64;
 /// Events that one page of `/api/events` returns at most.
 pub const PAGE_EVENTS_MAX: usize = 1_000;
 
+/// About how many bytes of events one page of `/api/events` returns: a page is held in memory until its
+/// client has taken it. One event always fits.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
+
 /// Events that one page of `/api/events` looks at to find those that match.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 
@@ -67,5 +71,19 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
 /// Largest message that a `/ws` client may send: it has nothing to say yet.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes that are handed to a `/ws` client's socket before it is flushed.
-pub const CLIENT_FLUSH_BYTES: usize = 64 << 10;
+/// Bytes that are gathered for a `/ws` client before they are written to its socket: what an idle client
+/// that was busy once keeps allocated. A larger buffer saves hardly any system calls.
+pub const CLIENT_FLUSH_BYTES: usize = 16 << 10;
+
+/// Bytes that a `/ws` client's socket reads at once. Clients hardly say anything, and each keeps this much.
+pub const CLIENT_READ_BYTES: usize = 4 << 10;
+
+/// Bytes that may wait for a `/ws` client's socket, in any case. What waits is one message beyond
+/// [`CLIENT_FLUSH_BYTES`] and answers to pings, so the bound is met by nothing that can be configured.
+pub const CLIENT_WRITE_BYTES_MAX: usize = 128 << 20;
+
+/// How long a `/ws` client may take to answer the close of its connection.
+pub const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long `/ws` clients may take what is left for them when the gateway stops.
+pub const CLIENT_DRAIN_MAX: Duration = Duration::from_secs(3);

@@ -1,1 +1,50 @@
-fn main(){}
+//! The gateway's program: parse, configure, run.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
+use moltrade_relayer::config::{self, Config, Loaded};
+use moltrade_relayer::limits::BLOCKING_THREADS_MAX;
+use moltrade_relayer::{app, telemetry};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.command() == Command::ConfigTemplate {
+        print!("{}", config::template());
+        return ExitCode::SUCCESS;
+    }
+    let loaded = match Config::load(cli.config.as_deref(), config::environment()) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if cli.command() == Command::CheckConfig {
+        loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        print!("{}", loaded.to_toml());
+        return ExitCode::SUCCESS;
+    }
+    match run(&loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("moltrade-relayer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(loaded: &Loaded) -> anyhow::Result<()> {
+    telemetry::tracing::start(loaded.config.monitoring.log_level);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = loaded.sources(), "moltrade-relayer");
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
+    let outcome = runtime.block_on(app::run(&loaded.config));
+    // What still runs has had its time.
+    runtime.shutdown_background();
+    Ok(outcome?)
+}

@@ -19,10 +19,10 @@ use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{InboxGauge, Inboxes};
 use crate::limits::{RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max};
+use crate::relay::Pool;
 use crate::relay::connection::{self, Shared};
 use crate::relay::dial::Dialer;
 use crate::relay::subscription::Subscription;
-use crate::relay::{Peer, Pool};
 use crate::tasks::{StageFailure, Stages};
 use crate::telemetry::Metrics;
 
@@ -104,7 +104,8 @@ impl Pipeline {
             metrics: Arc::clone(&metrics),
             health_check_interval: config.relay.health_check_interval,
         });
-        let pool = Pool::new(config.relay.bootstrap_relays.iter().cloned(), config.relay.max_connections.get());
+        let pool =
+            Pool::new(config.relay.bootstrap_relays.iter().cloned(), config.relay.max_connections.get());
         let stop = watch::Sender::new(false);
         let mut connections = JoinSet::new();
         for peer in pool.peers() {
@@ -171,8 +172,7 @@ fn start_ingest(
     let shards = std::thread::available_parallelism().map_or(2, usize::from);
     let (inboxes, receivers) = Inboxes::new(shards, frame_bytes_max(config.filters.max_event_bytes));
     let (to_sequencer, bursts) = std::sync::mpsc::sync_channel(SEQUENCER_BURSTS_MAX);
-    let limits =
-        BurstLimits { candidates: config.output.batch_size.get(), time: config.output.max_latency };
+    let limits = BurstLimits { candidates: config.output.batch_size.get(), time: config.output.max_latency };
     for (index, inbox) in receivers.into_iter().enumerate() {
         let shard = Shard::new(Arc::clone(dedupe), Admission::new(&config.filters));
         let (to_sequencer, metrics) = (to_sequencer.clone(), Arc::clone(metrics));
@@ -214,7 +214,10 @@ fn start_upkeep(
         Ok::<_, StorageError>(())
     })?;
     let retention = Retention {
-        age_ms_max: config.storage.retention.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        age_ms_max: config
+            .storage
+            .retention
+            .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         bytes_max: config.storage.max_bytes.map_or(0, Into::into),
         admitted_age_secs_max: config.filters.max_age.map_or(0, |age| age.as_secs()),
     };
@@ -237,13 +240,4 @@ fn keep_trimmed(log: &EventLog, retention: Retention, stop: &AtomicBool) -> Resu
         std::thread::sleep(LOOK_FOR_STOP);
     }
     Ok(())
-}
-
-/// Where relays are noted, for the line at start.
-pub fn relays_line(peers: &[Arc<Peer>]) -> String {
-    let mut urls: Vec<&str> = peers.iter().take(3).map(|peer| peer.url.as_str()).collect();
-    if peers.len() > urls.len() {
-        urls.push("…");
-    }
-    urls.join(", ")
 }

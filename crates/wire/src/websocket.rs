@@ -116,12 +116,10 @@ impl Decoder {
             Opcode::Pong => Decoded::Message(Message::Pong(payload), taken),
             Opcode::Text if header.is_final => Decoded::Message(Message::Text(payload), taken),
             Opcode::Binary if header.is_final => Decoded::Message(Message::Binary(payload), taken),
-            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                match self.assemble(&header, payload) {
-                    Some(message) => Decoded::Message(message, taken),
-                    None => Decoded::Fragment(taken),
-                }
-            }
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => match self.assemble(&header, payload) {
+                Some(message) => Decoded::Message(message, taken),
+                None => Decoded::Fragment(taken),
+            },
         })
     }
 
@@ -148,10 +146,8 @@ impl Decoder {
     }
 
     fn assemble(&mut self, header: &Header, payload: &[u8]) -> Option<Message<'_>> {
-        let mut fragments = self
-            .fragments
-            .take()
-            .unwrap_or_else(|| Fragments { opcode: header.opcode, payload: Vec::new() });
+        let mut fragments =
+            self.fragments.take().unwrap_or_else(|| Fragments { opcode: header.opcode, payload: Vec::new() });
         fragments.payload.extend_from_slice(payload);
         if !header.is_final {
             self.fragments = Some(fragments);
@@ -344,7 +340,8 @@ mod tests {
             let encoded = frame.encode([1, 2, 3, 4]);
             assert_eq!((encoded[0], encoded[1] & 0x80), (opcode, 0x80));
             let body = &encoded[encoded.len() - payload.len()..];
-            let unmasked: Vec<u8> = body.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(a, b)| a ^ b).collect();
+            let unmasked: Vec<u8> =
+                body.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(a, b)| a ^ b).collect();
             assert_eq!(unmasked, payload);
         }
     }

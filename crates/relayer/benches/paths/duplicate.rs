@@ -114,7 +114,8 @@ fn round() -> Vec<u8> {
     let signer = Signer::from_seed(1);
     let mut frames = Vec::new();
     for number in 0..EVENTS {
-        let bare = signer.sign(1_700_000_000, 1, &[["n".to_owned(), format!("{number:05}")]], "").json().len();
+        let bare =
+            signer.sign(1_700_000_000, 1, &[["n".to_owned(), format!("{number:05}")]], "").json().len();
         let content = "x".repeat(FRAME_BYTES.saturating_sub(bare + r#"["EVENT","r",]"#.len()));
         let event = signer.sign(1_700_000_000, 1, &[["n".to_owned(), format!("{number:05}")]], &content);
         let head = br#"["EVENT","r","#;

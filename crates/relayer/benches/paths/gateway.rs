@@ -6,7 +6,9 @@ use moltrade_relayer::config::Config;
 use tempfile::TempDir;
 
 /// A configuration that takes whatever its relays send.
-pub fn config(urls: impl IntoIterator<Item = String>) -> Result<(Config, TempDir), Box<dyn std::error::Error>> {
+pub fn config(
+    urls: impl IntoIterator<Item = String>,
+) -> Result<(Config, TempDir), Box<dyn std::error::Error>> {
     let folder = TempDir::new()?;
     let mut config = Config::default();
     config.relay.bootstrap_relays = urls.into_iter().map(|url| url.parse()).collect::<Result<_, _>>()?;

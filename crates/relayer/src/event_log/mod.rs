@@ -7,6 +7,7 @@
 //! must never be read as "absent".
 
 mod entry;
+mod figures;
 pub mod free_space;
 pub mod keys;
 pub mod query;

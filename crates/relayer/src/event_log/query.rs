@@ -4,7 +4,7 @@ use wire::{ClaimedId, Filter};
 
 use super::entry::{Cursor, Entry};
 use super::{EventLog, StorageError};
-use crate::limits::{PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
+use crate::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 
 /// A part of the log that was looked through.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ impl EventLog {
     }
 
     /// The events after a cursor that match all filters: at most `limit` of them and at most
-    /// [`PAGE_EVENTS_MAX`], out of at most [`PAGE_SCAN_MAX`] looked at. Reads the disk.
+    /// [`PAGE_EVENTS_MAX`] or about [`PAGE_BYTES_MAX`], out of at most [`PAGE_SCAN_MAX`] looked at. Reads
+    /// the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -40,15 +41,17 @@ impl EventLog {
         let limit = limit.min(PAGE_EVENTS_MAX);
         let head = self.head();
         let mut page = Page { entries: Vec::new(), next_cursor: cursor };
-        let mut looked_at = 0;
+        let (mut looked_at, mut bytes) = (0, 0);
         self.store.for_each_record(cursor.next().max(self.floor()), |seq, record| {
-            if Cursor::after(seq) > head || page.entries.len() >= limit || looked_at >= PAGE_SCAN_MAX {
+            let full = page.entries.len() >= limit || bytes >= PAGE_BYTES_MAX;
+            if Cursor::after(seq) > head || full || looked_at >= PAGE_SCAN_MAX {
                 return Some(false);
             }
             looked_at += 1;
             let entry = record.into_entry(seq)?;
             page.next_cursor = Cursor::after(seq);
             if filters.iter().all(|filter| filter.matches(&entry.event)) {
+                bytes += entry.event.json().len();
                 page.entries.push(entry);
             }
             Some(true)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rocksdb::properties::{ESTIMATE_NUM_KEYS, PropName};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB,
     DBCompressionType, DBPinnableSlice, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
@@ -74,7 +75,7 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    pub(super) fn new(operation: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn new(operation: &'static str, reason: impl ToString) -> Self {
         Self { operation, reason: reason.to_string() }
     }
 
@@ -285,19 +286,14 @@ impl Store {
         self.forgettable.created_before.store(seconds, Ordering::Release);
     }
 
-    /// One of RocksDB's own figures, summed over the column families; 0 if it does not know it.
-    pub fn figure(&self, property: &str) -> u64 {
-        let families =
-            [keys::EVENTS, keys::IDS, keys::META].into_iter().filter_map(|name| self.db.cf_handle(name));
-        families.filter_map(|family| self.db.property_int_value_cf(family, property).ok().flatten()).sum()
+    /// A figure that RocksDB has of a column family, if it knows it.
+    pub(super) fn property(&self, family: &str, property: &PropName) -> Option<u64> {
+        self.db.property_int_value_cf(self.db.cf_handle(family)?, property).ok().flatten()
     }
 
     /// About how many ids there are.
     pub fn ids_estimate(&self) -> u64 {
-        let family = self.db.cf_handle(keys::IDS);
-        let estimate = family
-            .map(|family| self.db.property_int_value_cf(family, rocksdb::properties::ESTIMATE_NUM_KEYS));
-        estimate.and_then(Result::ok).flatten().unwrap_or(0)
+        self.property(keys::IDS, ESTIMATE_NUM_KEYS).unwrap_or(0)
     }
 
     fn number(&self, key: &[u8]) -> Result<Option<u64>, StorageError> {

@@ -15,8 +15,12 @@ use parking_lot::Mutex;
 use std::hash::BuildHasher;
 use wire::ClaimedId;
 
-/// How many new ids may be mistaken for known ones.
+/// How many new ids may be mistaken for known ones, by all generations together.
 pub const FALSE_POSITIVES_MAX: f64 = 0.01;
+
+/// The first generation's share. Each later one has half of the one before, so together they would have
+/// all of it; the last tenth is left for chance.
+const FIRST_SHARE: f64 = 0.45;
 
 /// Ids that are certainly new, and others.
 #[derive(Debug)]
@@ -39,8 +43,11 @@ impl Bloom {
     /// A filter whose first generation is for `capacity` ids, about 11 bits each. It says "perhaps" until
     /// it is [complete](Self::set_complete).
     pub fn new(capacity: usize) -> Self {
-        let filling =
-            Filling { capacity: capacity.max(1_000), ids: 0, false_positives: FALSE_POSITIVES_MAX / 2.0 };
+        let filling = Filling {
+            capacity: capacity.max(1_000),
+            ids: 0,
+            false_positives: FALSE_POSITIVES_MAX * FIRST_SHARE,
+        };
         Self {
             hasher: RandomState::default(),
             generations: ArcSwap::from_pointee(vec![filling.filter()]),

@@ -160,6 +160,21 @@ impl Dedupe {
         self.claims.remove(&ids);
     }
 
+    /// The hotset, for figures.
+    pub const fn hotset(&self) -> &Hotset {
+        &self.hotset
+    }
+
+    /// Ids in the LRU.
+    pub fn lru_len(&self) -> usize {
+        self.lru.len()
+    }
+
+    /// Verified ids that are not committed yet.
+    pub fn in_flight(&self) -> usize {
+        self.claims.0.lock().len()
+    }
+
     /// The Bloom filter, for figures.
     pub const fn bloom(&self) -> &Bloom {
         &self.bloom

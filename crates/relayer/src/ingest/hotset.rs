@@ -75,6 +75,11 @@ impl Hotset {
         }
     }
 
+    /// Bytes that it occupies.
+    pub fn bytes(&self) -> usize {
+        self.buckets.len() * (size_of::<Bucket>() + size_of::<u8>())
+    }
+
     fn bucket(&self, low: u64) -> usize {
         let spread = low.wrapping_mul(self.seed) ^ low.rotate_left(32);
         let scaled = u128::from(spread.wrapping_mul(self.seed)) * self.buckets.len() as u128;

@@ -201,7 +201,9 @@ impl Connection {
             Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),
             Err(error) => {
                 match error {
-                    SocketError::Decode(DecodeError::TooLong { .. }) => turn.breach(DropReason::FrameTooLarge),
+                    SocketError::Decode(DecodeError::TooLong { .. }) => {
+                        turn.breach(DropReason::FrameTooLarge)
+                    }
                     SocketError::Decode(_) => turn.breach(DropReason::WebSocketProtocol),
                     SocketError::Io(_) | SocketError::Ended => {}
                 }

@@ -122,9 +122,18 @@ mod tests {
         for (response, expected) in [
             (response("503 Busy", ""), "the server answers 503 instead of 101"),
             ("SSH-2.0-x\r\n\r\n".to_owned(), "the response is not HTTP/1.1"),
-            (response("101 X", &good.replace("s3p", "s3q")), "the response's Sec-WebSocket-Accept header is wrong"),
-            (response("101 X", &good.replace("WebSocket\r", "h2c\r")), "the response's Upgrade header is wrong"),
-            (response("101 X", &good.replace("keep-alive, Upgrade", "close")), "the response's Connection header is wrong"),
+            (
+                response("101 X", &good.replace("s3p", "s3q")),
+                "the response's Sec-WebSocket-Accept header is wrong",
+            ),
+            (
+                response("101 X", &good.replace("WebSocket\r", "h2c\r")),
+                "the response's Upgrade header is wrong",
+            ),
+            (
+                response("101 X", &good.replace("keep-alive, Upgrade", "close")),
+                "the response's Connection header is wrong",
+            ),
         ] {
             let error = check(response.as_bytes(), KEY).expect_err(&response);
             assert_eq!(error.to_string(), expected);

@@ -69,7 +69,7 @@ metrics! {
     lookups_on_disk: Counter = Counter::default(), "lookups_on_disk";
     /// Seconds from reading an event's frame until it is committed.
     processing_latency: Histogram = latency_histogram(), "processing_latency_seconds";
-    /// Seconds from reading an event's frame until a client's socket has it, for events that were not replayed.
+    /// Seconds from reading an event's frame until a client's socket has it, once for each write to a client, of the event that waited longest; replayed events do not count.
     delivery_latency: Histogram = latency_histogram(), "delivery_latency_seconds";
     /// Events in a commit.
     batch_events: Histogram = Histogram::new(exponential_buckets(1.0, 2.0, 14)), "batch_events";

@@ -1,6 +1,7 @@
 //! What the program says of itself.
 
 pub mod crash_point;
+pub mod memory;
 pub mod metrics;
 pub mod summary;
 pub mod tracing;

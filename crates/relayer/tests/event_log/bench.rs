@@ -38,8 +38,7 @@ impl Running {
     }
 
     pub fn open_with(folder: &Path, options: Options) -> Self {
-        let log =
-            EventLog::open(folder, StoreOptions { fsync: options.fsync }, TAIL_BYTES).expect("opens");
+        let log = EventLog::open(folder, StoreOptions { fsync: options.fsync }, TAIL_BYTES).expect("opens");
         let disk_full = Arc::new(DiskFull::default());
         let sequencer_options = SequencerOptions {
             batch_size: options.batch_size,

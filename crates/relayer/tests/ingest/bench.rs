@@ -32,8 +32,7 @@ impl Bench {
 
     pub fn with_sizes(sizes: DedupeSizes) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let log =
-            EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).expect("a new log");
+        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).expect("a new log");
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         dedupe.rebuild(|| false).expect("readable");
         let shard = Shard::new(Arc::clone(&dedupe), Admission::new(&Filters::default()));
@@ -115,8 +114,18 @@ pub fn altered(genuine: &str) -> String {
 /// The same event with a signature that somebody else made.
 pub fn badly_signed(genuine: &str) -> String {
     let (event, signature) = genuine.split_at(genuine.find("\"sig\":\"").expect("signed") + 7);
-    let flipped: String =
-        signature.chars().map(|digit| if digit == '0' { '1' } else if digit == '1' { '0' } else { digit }).collect();
+    let flipped: String = signature
+        .chars()
+        .map(|digit| {
+            if digit == '0' {
+                '1'
+            } else if digit == '1' {
+                '0'
+            } else {
+                digit
+            }
+        })
+        .collect();
     format!("{event}{flipped}")
 }
 

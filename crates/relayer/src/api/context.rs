@@ -1,0 +1,75 @@
+//! What handlers know of the gateway.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::downstream::Clients;
+use crate::event_log::EventLog;
+use crate::event_log::sequencer::DiskFull;
+use crate::ingest::candidate::unix_ms;
+use crate::ingest::{Dedupe, InboxGauge};
+use crate::relay::Pool;
+use crate::telemetry::Metrics;
+
+/// The parts of the gateway that are asked.
+#[derive(Debug)]
+pub struct Parts {
+    /// The wanted relays.
+    pub pool: Arc<Pool>,
+    /// The log.
+    pub log: Arc<EventLog>,
+    /// What is between sockets and shards.
+    pub inboxes: InboxGauge,
+    /// The seen set.
+    pub dedupe: Arc<Dedupe>,
+    /// Whether ingest is paused.
+    pub disk_full: Arc<DiskFull>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether there is a `/ws`.
+    pub websocket_enabled: bool,
+}
+
+/// What handlers know of the gateway. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Context(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    clients: Clients,
+    started: Instant,
+    started_at_ms: u64,
+}
+
+impl Context {
+    /// Puts the parts together; the process counts as started now.
+    pub fn new(parts: Parts) -> Self {
+        let clients = Clients::new(parts.metrics.websocket_clients.clone());
+        Self(Arc::new(Inner { parts, clients, started: Instant::now(), started_at_ms: unix_ms() }))
+    }
+
+    /// The clients of `/ws`. To stop, close the log and then [drain](Clients::drain) them: the HTTP server
+    /// does not wait for connections that were upgraded.
+    pub fn clients(&self) -> &Clients {
+        &self.0.clients
+    }
+
+    /// How long the process runs.
+    pub fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    /// Since when, in Unix milliseconds.
+    pub fn started_at_ms(&self) -> u64 {
+        self.0.started_at_ms
+    }
+}
+
+impl std::ops::Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}

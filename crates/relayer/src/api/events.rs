@@ -1,0 +1,71 @@
+//! Single events and pages of the log.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use wire::ClaimedId;
+
+use super::context::Context;
+use super::error::ApiError;
+use super::query::{PAGE_PARAMETERS, Query, check_cursor};
+use crate::event_log::query::Page;
+use crate::event_log::{Cursor, Entry, StorageError};
+
+/// Events of a page if no limit is given.
+const PAGE_EVENTS_DEFAULT: usize = 100;
+
+/// `GET /api/events/{id}`: the envelope of one event.
+pub(super) async fn one(
+    State(context): State<Context>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::BadEventId)?;
+    let id: ClaimedId = id.parse().map_err(|_| ApiError::BadEventId)?;
+    let log = std::sync::Arc::clone(&context.log);
+    let entry = on_disk(move || log.get(&id)).await?.ok_or(ApiError::NoSuchEvent)?;
+    Ok(json(entry.envelope().clone()))
+}
+
+/// `GET /api/events`: the envelopes after a cursor.
+pub(super) async fn page(
+    State(context): State<Context>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS)?;
+    let cursor = query.cursor.unwrap_or(Cursor::START);
+    check_cursor(&context.log, cursor)?;
+    let log = std::sync::Arc::clone(&context.log);
+    let limit = query.limit.unwrap_or(PAGE_EVENTS_DEFAULT);
+    let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;
+    // Retention may have trimmed meanwhile what the page should begin with.
+    check_cursor(&context.log, cursor)?;
+    Ok(json(body(&page, context.log.head())))
+}
+
+/// The envelopes are written as they are, so the JSON is put together by hand.
+fn body(page: &Page, head: Cursor) -> Vec<u8> {
+    let bytes: usize = page.entries.iter().map(|entry| entry.envelope().len() + 1).sum();
+    let mut body = Vec::with_capacity(bytes + 100);
+    body.extend_from_slice(br#"{"events":["#);
+    for (index, envelope) in page.entries.iter().map(Entry::envelope).enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(envelope);
+    }
+    body.extend_from_slice(format!(r#"],"next_cursor":{},"head":{head}}}"#, page.next_cursor).as_bytes());
+    body
+}
+
+fn json(body: impl Into<axum::body::Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
+}
+
+/// Asks the log on a thread that may wait for the disk.
+async fn on_disk<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let answer = tokio::task::spawn_blocking(ask).await;
+    Ok(answer.map_err(|error| StorageError::new("answer a query", error))??)
+}

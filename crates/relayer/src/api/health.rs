@@ -1,0 +1,49 @@
+//! Whether it is alive, whether it does its work, and how it stands.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::ApiError;
+use super::relays;
+
+/// `GET /health`: somebody answers.
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({ "status": "healthy", "service": env!("CARGO_PKG_NAME") }))
+}
+
+/// `GET /ready`: events that come are taken in. Whether relays are connected is not the gateway's doing.
+pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
+    if context.clients().is_draining() {
+        return Err(ApiError::NotReady("the gateway is stopping"));
+    }
+    if context.disk_full.is_paused() {
+        return Err(ApiError::NotReady(
+            "the disk is full: ingest is paused, and goes on by itself when there is room ([storage] \
+             min_free_bytes)",
+        ));
+    }
+    Ok(Json(json!({ "status": "ready", "service": env!("CARGO_PKG_NAME") })))
+}
+
+/// `GET /status`: how it stands.
+pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
+    let (events_in_queue, bytes_in_queue) = context.inboxes.waiting();
+    let relays = relays::connections(&context);
+    Json(json!({
+        "service": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": context.started_at_ms(),
+        "uptime_seconds": context.uptime().as_secs(),
+        "ingest_paused": context.disk_full.is_paused(),
+        "log": { "head": context.log.head(), "floor": context.log.floor() },
+        "bloom_complete": context.dedupe.bloom().is_complete(),
+        "events_in_queue": events_in_queue,
+        "bytes_in_queue": bytes_in_queue,
+        "websocket_enabled": context.websocket_enabled,
+        "websocket_clients": context.clients().connected(),
+        "active_connections": relays::active(&context),
+        "connections": relays,
+    }))
+}

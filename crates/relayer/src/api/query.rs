@@ -1,0 +1,261 @@
+//! Query strings: which events, from where on, in which form. Strict, because a parameter that is passed
+//! over in silence loses or repeats somebody's events.
+//!
+//! The length is bounded before: an HTTP request's URI has at most 65,534 bytes (`http::Uri`); beyond, the
+//! server answers 414 itself.
+
+use std::fmt::Display;
+
+use wire::{Filter, PublicKey};
+
+use super::error::ApiError;
+use crate::downstream::{Format, Selection};
+use crate::event_log::{Cursor, EventLog};
+
+/// What `/ws` takes.
+pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter"];
+
+/// What `/api/events` takes.
+pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
+
+/// What is wrong with a query string.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// Not percent-encoded UTF-8.
+    #[error("`{0}` is not percent-encoded UTF-8; encode each value, as encodeURIComponent does")]
+    Encoding(String),
+    /// A parameter that is not taken here.
+    #[error("unknown parameter `{name}`; this path takes {}", allowed.join(", "))]
+    Unknown {
+        /// Its name, cut to a few characters.
+        name: String,
+        /// Which there are.
+        allowed: &'static [&'static str],
+    },
+    /// A parameter occurs twice.
+    #[error("`{0}` occurs more than once; write several values as one list: {0}=1,7")]
+    Repeated(&'static str),
+    /// A parameter's value is wrong.
+    #[error("`{name}` must be {expected}")]
+    Value {
+        /// The parameter.
+        name: &'static str,
+        /// Its code.
+        code: &'static str,
+        /// What it must be.
+        expected: String,
+    },
+}
+
+impl QueryError {
+    /// The code, for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Encoding(_) => "malformed_query",
+            Self::Unknown { .. } => "unknown_parameter",
+            Self::Repeated(_) => "repeated_parameter",
+            Self::Value { code, .. } => code,
+        }
+    }
+
+    fn value(name: &'static str, code: &'static str, expected: impl Display) -> Self {
+        Self::Value { name, code, expected: expected.to_string() }
+    }
+}
+
+/// What a query string asks for.
+#[derive(Debug, Default)]
+pub struct Query {
+    /// After which sequence.
+    pub cursor: Option<Cursor>,
+    /// In which form.
+    pub format: Option<Format>,
+    /// How many, at least 1.
+    pub limit: Option<usize>,
+    /// Which.
+    pub selection: Selection,
+}
+
+impl Query {
+    /// Reads a query string, without its `?`, of which only some parameters are taken.
+    ///
+    /// # Errors
+    /// When something in it is unknown, repeated or of the wrong form.
+    pub fn parse(query: &str, allowed: &'static [&'static str]) -> Result<Self, QueryError> {
+        let mut read = Self::default();
+        let (mut seen, mut filters) = (Vec::new(), Vec::new());
+        let mut lists = Filter::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
+                return Err(QueryError::Unknown { name: excerpt(&name), allowed });
+            };
+            if seen.contains(name) {
+                return Err(QueryError::Repeated(name));
+            }
+            seen.push(name);
+            match *name {
+                "cursor" => read.cursor = Some(cursor(&value)?),
+                "format" => read.format = Some(format(&value)?),
+                "limit" => read.limit = Some(limit(&value)?),
+                "kinds" => lists = lists.kinds(kinds(&value)?),
+                "authors" => lists = lists.authors(authors(&value)?),
+                _ => filters.push(filter(&value)?),
+            }
+        }
+        if lists != Filter::new() {
+            filters.push(lists);
+        }
+        read.selection = Selection::new(filters);
+        Ok(read)
+    }
+}
+
+/// Whether delivery can go on after a cursor: 0 always means from the oldest kept.
+///
+/// # Errors
+/// When what comes next is trimmed, or the cursor is beyond the newest sequence.
+pub fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
+    // The floor is read first: it never passes the head that is read after it.
+    let oldest = log.floor();
+    let newest = log.head();
+    if cursor > newest {
+        return Err(ApiError::CursorAhead { cursor, newest });
+    }
+    if cursor != Cursor::START && cursor.next() < oldest {
+        return Err(ApiError::CursorTooOld { cursor, oldest, newest });
+    }
+    Ok(())
+}
+
+fn cursor(value: &str) -> Result<Cursor, QueryError> {
+    let expected = "a sequence number, the last that you handled, or 0 for all that is kept";
+    let number = whole_number(value).ok_or_else(|| QueryError::value("cursor", "bad_cursor", expected))?;
+    Ok(Cursor::from_number(number))
+}
+
+fn format(value: &str) -> Result<Format, QueryError> {
+    match value {
+        "event" => Ok(Format::Event),
+        "envelope" => Ok(Format::Envelope),
+        _ => Err(QueryError::value("format", "bad_format", "`event` or `envelope`")),
+    }
+}
+
+fn limit(value: &str) -> Result<usize, QueryError> {
+    const MAX: usize = crate::limits::PAGE_EVENTS_MAX;
+    let number = whole_number(value).and_then(|number| usize::try_from(number).ok());
+    number
+        .filter(|limit| (1..=MAX).contains(limit))
+        .ok_or_else(|| QueryError::value("limit", "bad_limit", format_args!("a number from 1 to {MAX}")))
+}
+
+fn kinds(value: &str) -> Result<Vec<u16>, QueryError> {
+    let kind = |kind| whole_number(kind).and_then(|kind| u16::try_from(kind).ok());
+    let kinds: Option<Vec<u16>> = value.split(',').map(kind).collect();
+    let expected = "a list of kinds, numbers from 0 to 65535: kinds=1,7";
+    kinds.ok_or_else(|| QueryError::value("kinds", "bad_kinds", expected))
+}
+
+fn authors(value: &str) -> Result<Vec<PublicKey>, QueryError> {
+    let authors: Result<Vec<PublicKey>, _> = value.split(',').map(str::parse).collect();
+    let expected = "a list of public keys of 64 lower-case hex digits (an npub1… must be decoded before)";
+    authors.map_err(|_| QueryError::value("authors", "bad_authors", expected))
+}
+
+fn filter(value: &str) -> Result<Filter, QueryError> {
+    Filter::parse(value).map_err(|error| {
+        let what = excerpt(&error.to_string());
+        QueryError::value("filter", "bad_filter", format!("a NIP-01 filter as percent-encoded JSON: {what}"))
+    })
+}
+
+/// Digits and nothing else: Rust's own parser would take a plus sign.
+fn whole_number(value: &str) -> Option<u64> {
+    value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
+}
+
+/// Percent-decoding as forms do it, where `+` is a space. Strict, unlike the usual libraries: what is not
+/// UTF-8 is refused and not replaced.
+fn decode(text: &str) -> Result<String, QueryError> {
+    let wrong = || QueryError::Encoding(excerpt(text));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
+                value.and_then(|value| u8::try_from(value).ok()).ok_or_else(wrong)?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+/// As much as belongs into a message of what somebody else wrote.
+fn excerpt(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    text.chars().take(CHARACTERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(query: &str, code: &str, message: &str) {
+        let error = Query::parse(query, WS_PARAMETERS).expect_err(query);
+        assert_eq!(error.code(), code, "{query}");
+        assert!(error.to_string().contains(message), "{query}: {error}");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named() {
+        refused("curser=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter");
+        refused("limit=1", "unknown_parameter", "`limit`");
+        refused("kinds=1&kinds=7", "repeated_parameter", "`kinds` occurs more than once");
+        refused("cursor=%zz", "malformed_query", "`%zz`");
+        refused("cursor=%f", "malformed_query", "`%f`");
+        refused("cursor=%ff", "malformed_query", "UTF-8");
+        for cursor in ["", "-1", "%2B1", "+1", "1.0", "0x1", "18446744073709551616", "1 ", "٣"] {
+            refused(&format!("cursor={cursor}"), "bad_cursor", "`cursor` must be a sequence number");
+        }
+        for kinds in ["", "1,", ",", "65536", "-1", "1 7", "1;7", "one"] {
+            refused(&format!("kinds={kinds}"), "bad_kinds", "0 to 65535");
+        }
+        for authors in ["", "npub1", &"0F".repeat(32), &"0f".repeat(31)] {
+            refused(&format!("authors={authors}"), "bad_authors", "64 lower-case hex digits");
+        }
+        for filter in ["", "[]", "{", "%7B%22kind%22:[1]%7D", &"[".repeat(50_000)] {
+            refused(&format!("filter={filter}"), "bad_filter", "NIP-01 filter");
+        }
+        refused("format=json", "bad_format", "`event` or `envelope`");
+    }
+
+    #[test]
+    fn messages_are_short_whatever_was_sent() {
+        for query in [
+            "x".repeat(60_000),
+            format!("filter=%7B%22{}%22:1%7D", "x".repeat(60_000)),
+            format!("cursor={}%", "x".repeat(60_000)),
+        ] {
+            let error = Query::parse(&query, WS_PARAMETERS).expect_err("wrong").to_string();
+            assert!(error.len() < 1_000, "{}", error.len());
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_read() {
+        let query = Query::parse("cursor=18446744073709551615&&format=event", WS_PARAMETERS).expect("right");
+        assert_eq!(query.cursor, Some(Cursor::from_number(u64::MAX)));
+        assert_eq!(query.format, Some(Format::Event));
+        let query = Query::parse("limit=1000&kinds=1,7", PAGE_PARAMETERS).expect("right");
+        assert_eq!((query.limit, query.selection.filters().len()), (Some(1_000), 1));
+        let query = Query::parse("filter=%7b%22%23t%22%3A[%22a+b%2bc%22]%7D", WS_PARAMETERS).expect("right");
+        assert_eq!(query.selection.filters(), [Filter::parse(r##"{"#t":["a b+c"]}"##).expect("right")]);
+    }
+}

@@ -1,0 +1,61 @@
+//! What the relays do: the same figures in `/status` and `/api/relays`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use crate::relay::{ConnectionState, Peer};
+
+/// One relay, as it is shown.
+#[derive(Debug, Serialize)]
+pub struct Connection {
+    url: String,
+    /// `status`, and what belongs to it.
+    #[serde(flatten)]
+    state: ConnectionState,
+    connections_opened: u64,
+    frames: u64,
+    bytes: u64,
+    first: u64,
+    copies: u64,
+    notices: u64,
+    forgeries: u64,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+impl From<&Peer> for Connection {
+    fn from(peer: &Peer) -> Self {
+        let tally = &peer.tally;
+        Self {
+            url: peer.url.to_string(),
+            state: peer.state(),
+            connections_opened: tally.connections.get(),
+            frames: tally.frames.get(),
+            bytes: tally.bytes.get(),
+            first: tally.first.get(),
+            copies: tally.copies.get(),
+            notices: tally.notices.get(),
+            forgeries: tally.forgeries(),
+            refused: tally.refused().map(|(reason, count)| (reason.label(), count)).collect(),
+        }
+    }
+}
+
+/// All relays.
+pub(super) fn connections(context: &Context) -> Vec<Connection> {
+    context.pool.peers().iter().map(|peer| Connection::from(&**peer)).collect()
+}
+
+/// Relays with an open connection.
+pub(super) fn active(context: &Context) -> usize {
+    context.pool.peers().iter().filter(|peer| peer.state().is_connected()).count()
+}
+
+/// `GET /api/relays`
+pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
+    Json(json!({ "relays": connections(&context) }))
+}

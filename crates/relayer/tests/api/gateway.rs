@@ -1,0 +1,262 @@
+//! A gateway without relays: a log in a folder of its own, its writer, and the API on a free port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use moltrade_relayer::api::{self, Context};
+use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::event_log::retention::Retention;
+use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
+use moltrade_relayer::event_log::{EventLog, StoreOptions, Verified};
+use moltrade_relayer::ingest::dedupe::DedupeSizes;
+use moltrade_relayer::ingest::{Dedupe, Inboxes};
+use moltrade_relayer::relay::Pool;
+use moltrade_relayer::telemetry::Metrics;
+use relay_sim::{ConsumeError, Consumer, Delivery};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use wire::{Signer, VerifiedEvent};
+
+/// The relay that all events come from.
+pub const RELAY: &str = "wss://relay.example";
+
+/// What a test may want otherwise.
+pub struct Setup {
+    pub tail_bytes: usize,
+    pub websocket_enabled: bool,
+    pub relays: Vec<&'static str>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { tail_bytes: 1 << 20, websocket_enabled: true, relays: vec![RELAY] }
+    }
+}
+
+pub struct Gateway {
+    pub context: Context,
+    pub address: SocketAddr,
+    /// Where `/metrics` stands alone.
+    pub metrics_address: SocketAddr,
+    pub signer: Signer,
+    inbox: SyncSender<Vec<Verified>>,
+    appended: AtomicU64,
+    free_bytes: Arc<AtomicU64>,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    pub async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    pub async fn start_with(setup: Setup) -> Self {
+        let folder = TempDir::new().unwrap();
+        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, setup.tail_bytes).unwrap();
+        let sizes = DedupeSizes { hotset: 1_000, bloom: 1_000, lru: 1_000 };
+        let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
+        let disk_full = Arc::new(DiskFull::default());
+        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
+        let inbox = {
+            let (log, disk_full, free) = (Arc::clone(&log), Arc::clone(&disk_full), Arc::clone(&free_bytes));
+            let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
+            let options = SequencerOptions { batch_size: 100, free_bytes_min: 1, free_space };
+            let sequencer = Sequencer::new(log, options, disk_full).unwrap();
+            let (inbox, bursts) = std::sync::mpsc::sync_channel(64);
+            std::thread::spawn(move || sequencer.run(&bursts, |_| {}).unwrap());
+            inbox
+        };
+        let (inboxes, _) = Inboxes::new(1, 1 << 20);
+        let urls = setup.relays.iter().map(|url| url.parse().unwrap());
+        let context = Context::new(api::Parts {
+            pool: Arc::new(Pool::new(urls, 100)),
+            log,
+            inboxes: inboxes.gauge(),
+            dedupe,
+            disk_full,
+            metrics: Arc::new(Metrics::new()),
+            websocket_enabled: setup.websocket_enabled,
+        });
+        Self {
+            address: serve(api::router(context.clone())).await,
+            metrics_address: serve(api::metrics_router(context.clone())).await,
+            context,
+            signer: Signer::from_seed(1),
+            inbox,
+            appended: AtomicU64::new(0),
+            free_bytes,
+            _folder: folder,
+        }
+    }
+
+    /// The event that becomes number `seq` if they are appended in order: kind 1, and its content says it.
+    pub fn event(&self, seq: u64) -> VerifiedEvent {
+        self.signer.sign(seq, 1, &[] as &[[&str; 0]], &format!("event {seq}"))
+    }
+
+    /// Appends so many events, in bursts of changing sizes, and waits until they are committed.
+    pub async fn append_numbered(&self, count: u64) {
+        let first = self.appended.load(Ordering::Relaxed) + 1;
+        let mut events = (first..first + count).map(|seq| self.event(seq));
+        for size in (1..=17).cycle() {
+            let burst: Vec<_> = events.by_ref().take(size).collect();
+            if burst.is_empty() {
+                return;
+            }
+            self.append(burst).await;
+        }
+    }
+
+    /// Appends events and waits until they are committed. Number `n` was received at `n` seconds.
+    pub async fn append(&self, events: Vec<VerifiedEvent>) {
+        let up_to = self.offer(events);
+        while self.context.log.head().get() < up_to {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Hands events to the writer, which may be waiting for room.
+    pub fn offer(&self, events: Vec<VerifiedEvent>) -> u64 {
+        let verified = |event| Verified {
+            event,
+            relay: RELAY.into(),
+            received_at_ms: 1_000 * (self.appended.fetch_add(1, Ordering::Relaxed) + 1),
+            received: Instant::now(),
+            budget: None,
+        };
+        self.inbox.send(events.into_iter().map(verified).collect()).unwrap();
+        self.appended.load(Ordering::Relaxed)
+    }
+
+    /// Retention trims what is below a sequence.
+    pub fn trim_below(&self, seq: u64) {
+        let retention = Retention { age_ms_max: 1, ..Retention::default() };
+        self.context.log.trim(retention, 1_000 * seq + 1).unwrap();
+        assert_eq!(self.context.log.floor().get(), seq);
+    }
+
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.free_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Stops as the program does.
+    pub async fn stop(&self, within: Duration) -> usize {
+        self.context.log.close();
+        self.context.clients().drain(within).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        request(self.address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+    }
+
+    /// Asks for a WebSocket, which is expected to be refused.
+    pub async fn refused(&self, path: &str) -> Answer {
+        let answer = request(self.address, &handshake(path)).await;
+        assert_ne!(answer.status, 101, "{path}");
+        answer
+    }
+
+    pub async fn connect(&self, query: &str) -> Consumer {
+        Consumer::connect(&format!("ws://{}/ws{query}", self.address)).await.unwrap()
+    }
+
+    /// A client that sends its handshake and then never reads.
+    pub async fn connect_stalled(&self, query: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(handshake(&format!("/ws{query}")).as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+async fn serve(router: axum::Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+pub struct Answer {
+    pub status: u16,
+    head: String,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.clone().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The answer is an error with this status and code; gives its message.
+    #[track_caller]
+    pub fn error(&self, status: u16, code: &str) -> String {
+        let body = self.json();
+        assert_eq!((self.status, body["error"].as_str()), (status, Some(code)), "{}", self.text);
+        body["message"].as_str().unwrap().to_owned()
+    }
+}
+
+pub async fn request(address: SocketAddr, request: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    let end_of_head = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "the connection ended");
+    };
+    let body = bytes.split_off(end_of_head);
+    let head = String::from_utf8(bytes).unwrap();
+    let mut answer = Answer { status: head[9..12].parse().unwrap(), head, text: String::new() };
+    let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = body;
+    while body.len() < length {
+        assert_ne!(stream.read_buf(&mut body).await.unwrap(), 0, "the connection ended");
+    }
+    answer.text = String::from_utf8(body).unwrap();
+    answer
+}
+
+/// What the client gets next.
+pub async fn next(client: &mut Consumer) -> Delivery {
+    client.next().await.unwrap()
+}
+
+/// The sequences of the next deliveries.
+pub async fn next_seqs(client: &mut Consumer, count: usize) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    while seqs.len() < count {
+        seqs.push(next(client).await.seq.unwrap());
+    }
+    seqs
+}
+
+/// Takes what comes until the connection ends: the sequences, and the close code with its reason.
+pub async fn until_closed(client: &mut Consumer) -> (Vec<u64>, String) {
+    let mut seqs = Vec::new();
+    loop {
+        match client.next().await {
+            Ok(delivery) => seqs.push(delivery.seq.unwrap()),
+            Err(ConsumeError::Ended(reason)) => return (seqs, reason),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `/health`, `/ready`, `/status`, `/api/relays`, and what is not there.
+
+use moltrade_relayer::ingest::DropReason;
+use moltrade_relayer::relay::ConnectionState;
+use serde_json::json;
+
+use crate::gateway::{Gateway, Setup, request};
+
+#[tokio::test]
+async fn it_is_healthy_and_ready_without_any_relay() {
+    let gateway = Gateway::start_with(Setup { relays: vec![], ..Setup::default() }).await;
+    let health = gateway.get("/health").await;
+    assert_eq!(
+        (health.status, health.json()),
+        (200, json!({ "status": "healthy", "service": "moltrade-relayer" }))
+    );
+    let ready = gateway.get("/ready").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
+}
+
+#[tokio::test]
+async fn it_is_not_ready_while_the_disk_is_full() {
+    let gateway = Gateway::start().await;
+    gateway.set_free_bytes(0);
+    gateway.offer(vec![gateway.event(1)]);
+    while !gateway.context.disk_full.is_paused() {
+        tokio::task::yield_now().await;
+    }
+    let told = gateway.get("/ready").await.error(503, "not_ready");
+    assert!(told.contains("disk is full") && told.contains("min_free_bytes"), "{told}");
+    assert_eq!(gateway.get("/health").await.status, 200);
+    assert_eq!(gateway.get("/status").await.json()["ingest_paused"], true);
+    assert!(gateway.get("/metrics").await.text.contains("\ningest_paused 1\n"));
+    gateway.set_free_bytes(u64::MAX);
+    while gateway.get("/ready").await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn relays_are_shown_with_what_they_did() {
+    let relays = vec!["wss://a.example", "wss://b.example", "wss://c.example"];
+    let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
+    gateway.append_numbered(4).await;
+    let peers = gateway.context.pool.peers();
+    peers[0].set_state(ConnectionState::Live { since_ms: 5 });
+    peers[0].tally.frames.add(9);
+    peers[0].tally.refuse(DropReason::BadSignature);
+    peers[0].tally.refuse(DropReason::TooOld);
+    peers[1].set_state(ConnectionState::BackingOff { until_ms: 7, reason: "refused".to_owned() });
+    let status = gateway.get("/status").await.json();
+    assert_eq!(status["active_connections"], 1);
+    assert_eq!(status["log"], json!({ "head": 4, "floor": 1 }));
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        status["connections"][0],
+        json!({
+            "url": "wss://a.example", "status": "live", "since_ms": 5, "connections_opened": 0,
+            "frames": 9, "bytes": 0, "first": 0, "copies": 0, "notices": 0, "forgeries": 1,
+            "refused": { "bad_signature": 1, "too_old": 1 },
+        })
+    );
+    let backing_off = &status["connections"][1];
+    assert_eq!(
+        (&backing_off["status"], &backing_off["until_ms"], &backing_off["reason"]),
+        (&json!("backing_off"), &json!(7), &json!("refused"))
+    );
+    assert_eq!(status["connections"][2]["status"], "connecting");
+    assert_eq!(gateway.get("/api/relays").await.json()["relays"], status["connections"]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    let gateway = Gateway::start().await;
+    for path in ["/", "/api", "/api/relays/", "/ws/", "/%ff", "/api/events/a/b"] {
+        gateway.get(path).await.error(404, "not_found");
+    }
+    for path in ["/health", "/ws", "/api/events"] {
+        let post = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+        let answer = request(gateway.address, &post).await;
+        answer.error(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD"));
+    }
+}

@@ -1,0 +1,13 @@
+//! What the gateway answers: `/ws` and the REST API, over real sockets and a real log.
+
+// Helpers outside of #[test] functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod events;
+mod gateway;
+mod health;
+mod metrics;
+mod websocket_delivery;
+mod websocket_end;
+mod websocket_refused;
+mod websocket_selection;

@@ -1,0 +1,108 @@
+//! `/metrics` and its JSON relatives.
+
+use moltrade_relayer::ingest::{DropReason, Layer};
+use moltrade_relayer::relay::ConnectionState;
+
+use crate::gateway::{Gateway, next, request};
+
+/// Every name that docs/API.md promises is there, and every metric that is there is documented.
+#[tokio::test]
+async fn metrics_are_what_the_documentation_says() {
+    let documentation = include_str!("../../../../docs/API.md");
+    let section = documentation.split("<!-- metrics -->").nth(1).expect("the table of metrics");
+    let mut documented: Vec<&str> =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let gateway = Gateway::start().await;
+    let text = gateway.get("/metrics").await.text;
+    let mut there: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+        .collect();
+    documented.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(there, documented);
+}
+
+#[tokio::test]
+async fn every_label_is_there_from_the_beginning() {
+    let gateway = Gateway::start().await;
+    let answer = gateway.get("/metrics").await;
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let text = answer.text;
+    assert!(text.ends_with("# EOF\n"));
+    for reason in DropReason::ALL {
+        let line = format!("\nevents_dropped_total{{reason=\"{}\"}} 0\n", reason.label());
+        assert!(text.contains(&line), "{line}");
+    }
+    for layer in Layer::ALL {
+        let line = format!("\nduplicates_filtered_total{{layer=\"{}\"}} 0\n", layer.label());
+        assert!(text.contains(&line), "{line}");
+    }
+    for state in ConnectionState::LABELS {
+        let line = format!("\nrelays{{state=\"{state}\"}} {}\n", u8::from(state == "connecting"));
+        assert!(text.contains(&line), "{line}");
+    }
+    for (figure, _) in gateway.context.log.store().figures() {
+        assert!(text.contains(&format!("\nrocksdb{{figure=\"{figure}\"}} ")), "{figure}");
+    }
+}
+
+#[tokio::test]
+async fn deliveries_are_counted() {
+    let gateway = Gateway::start().await;
+    gateway.append_numbered(10).await;
+    let mut client = gateway.connect("?cursor=5&format=event").await;
+    gateway.append_numbered(10).await;
+    for _ in 6..=20 {
+        next(&mut client).await;
+    }
+    // They are counted after they were sent, so the client may know before.
+    let metrics = loop {
+        let text = gateway.get("/metrics").await.text;
+        if text.contains("\nwebsocket_messages_total 15\n") {
+            break text;
+        }
+    };
+    assert!(metrics.contains("\nwebsocket_clients 1\n"), "{metrics}");
+    assert!(metrics.contains("\nlog_head_seq 20\n") && metrics.contains("\nlog_floor_seq 1\n"));
+    let observed = metrics.lines().find_map(|line| line.strip_prefix("delivery_latency_seconds_count "));
+    assert_ne!(observed, Some("0"), "live events are measured");
+}
+
+#[tokio::test]
+async fn the_other_port_has_metrics_and_nothing_else() {
+    let gateway = Gateway::start().await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let metrics = request(gateway.metrics_address, &get("/metrics")).await;
+    assert!(metrics.status == 200 && metrics.text.contains("\nevents_processed_total 0\n"));
+    for path in ["/", "/health", "/ws", "/api/events"] {
+        request(gateway.metrics_address, &get(path)).await.error(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn figures_come_as_json_too() {
+    let gateway = Gateway::start().await;
+    gateway.append_numbered(10).await;
+    let summary = gateway.get("/api/metrics/summary").await.json();
+    for key in
+        ["events_processed_total", "duplicates_filtered_total", "events_in_queue", "active_connections"]
+    {
+        assert_eq!(summary[key], 0, "{key}");
+    }
+    assert!(summary["memory_usage_mb"].as_f64().unwrap() > 1.0);
+    assert_eq!(summary["log_head_seq"], 10);
+    let memory = gateway.get("/api/metrics/memory").await.json();
+    assert!(memory["resident_bytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!(memory["tail"]["events"], 10);
+    assert_eq!(memory["bloom"]["generations"], 1);
+    for (part, figure) in
+        [("tail", "bytes"), ("bloom", "bytes"), ("hotset", "bytes"), ("rocksdb", "memtables_bytes")]
+    {
+        assert!(memory[part][figure].as_u64().unwrap() > 0, "{part}.{figure}");
+    }
+}

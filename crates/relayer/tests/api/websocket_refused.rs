@@ -1,0 +1,85 @@
+//! Who is refused before the upgrade, and what it is told.
+
+use crate::gateway::{Gateway, Setup};
+
+#[tokio::test]
+async fn what_is_wrong_with_the_query_is_said() {
+    let gateway = Gateway::start().await;
+    gateway.append_numbered(3).await;
+    for (query, code, message) in [
+        ("cursor=", "bad_cursor", "`cursor` must be a sequence number"),
+        ("cursor=-1", "bad_cursor", "`cursor`"),
+        ("cursor=latest", "bad_cursor", "`cursor`"),
+        ("cursor=18446744073709551616", "bad_cursor", "`cursor`"),
+        ("cursor=18446744073709551615", "cursor_ahead", "the newest sequence, which is 3"),
+        ("cursor=4", "cursor_ahead", "cursor 4 is beyond the newest sequence, which is 3"),
+        ("cursor=1&cursor=1", "repeated_parameter", "`cursor` occurs more than once"),
+        ("since=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter"),
+        ("limit=1", "unknown_parameter", "unknown parameter `limit`"),
+        ("format=xml", "bad_format", "`event` or `envelope`"),
+        ("kinds=70000", "bad_kinds", "0 to 65535"),
+        ("kinds=1,,2", "bad_kinds", "0 to 65535"),
+        ("authors=npub1xyz", "bad_authors", "64 lower-case hex"),
+        ("filter=kinds", "bad_filter", "a filter is a JSON object"),
+        ("filter=%7B%22kind%22:[1]%7D", "bad_filter", "unknown key `kind`"),
+        ("filter=%7B%22kinds%22:[%22x%22]%7D", "bad_filter", "`kinds` must be"),
+        ("filter=%FF", "malformed_query", "percent-encoded UTF-8"),
+    ] {
+        let answer = gateway.refused(&format!("/ws?{query}")).await;
+        let told = answer.error(400, code);
+        assert!(told.contains(message), "{query}: {told}");
+        // Who tries it with curl learns the same.
+        assert_eq!(gateway.get(&format!("/ws?{query}")).await.error(400, code), told);
+    }
+}
+
+#[tokio::test]
+async fn deep_nesting_and_great_length_are_refused() {
+    let gateway = Gateway::start().await;
+    let nested = format!("/ws?filter={}", "[".repeat(60_000));
+    gateway.refused(&nested).await.error(400, "bad_filter");
+    let long = format!("/ws?kinds={}1", "1,".repeat(40_000));
+    assert_eq!(gateway.refused(&long).await.status, 414);
+    let authors = vec!["0f".repeat(32); 900].join(",");
+    gateway.connect(&format!("?authors={authors}")).await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_no_longer_kept_is_gone() {
+    let gateway = Gateway::start().await;
+    gateway.append_numbered(30).await;
+    gateway.trim_below(21);
+    for path in ["/ws", "/api/events"] {
+        let answer = gateway.refused(&format!("{path}?cursor=19")).await;
+        let told = answer.error(410, "cursor_too_old");
+        assert!(told.contains("cursor 19") && told.contains("go on with cursor 20"), "{told}");
+        let body = answer.json();
+        assert_eq!((body["oldest"].as_u64(), body["newest"].as_u64()), (Some(21), Some(30)));
+        gateway.refused(&format!("{path}?cursor=31")).await.error(400, "cursor_ahead");
+    }
+    gateway.connect("?cursor=20").await;
+    gateway.trim_below(31);
+    gateway.connect("?cursor=30").await;
+    gateway.connect("?cursor=0").await;
+    gateway.refused("/ws?cursor=29").await.error(410, "cursor_too_old");
+}
+
+#[tokio::test]
+async fn plain_http_is_told_to_upgrade() {
+    let gateway = Gateway::start().await;
+    let answer = gateway.get("/ws?cursor=0").await;
+    let told = answer.error(426, "upgrade_required");
+    assert!(told.contains("WebSocket client"), "{told}");
+    assert_eq!(answer.header("upgrade"), Some("websocket"));
+    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_switched_off_says_so() {
+    let gateway = Gateway::start_with(Setup { websocket_enabled: false, ..Setup::default() }).await;
+    for path in ["/ws", "/ws?cursor=0"] {
+        let told = gateway.refused(path).await.error(404, "websocket_disabled");
+        assert!(told.contains("websocket_enabled = true"), "{told}");
+    }
+    assert_eq!(gateway.get("/health").await.status, 200);
+}

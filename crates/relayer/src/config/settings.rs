@@ -110,9 +110,11 @@ settings! {
         /// The largest event, in bytes of its JSON. Larger ones are refused.
         max_event_bytes: usize = 256 * 1024, rule::bytes(1024..=16 * 1024 * 1024);
         /// How many seconds an event's created_at may lie ahead of the clock.
-        max_future("max_future_secs"): Duration = Duration::from_secs(900), rule::seconds(0..=315_360_000);
+        max_future("max_future_secs"): Duration = Duration::from_secs(900), rule::seconds(0..=10_000_000_000_000);
         /// How many hours old an event may be. Older ones are refused. 0: any age.
         max_age("max_age_hours"): Option<Duration> = None, rule::hours_or_none(1_000_000);
+        /// Whether to let in events whose expiration (NIP-40) has passed.
+        admit_expired: bool = false, rule::Flag;
     }
 
     /// How the event log is kept.

@@ -15,6 +15,7 @@ pub struct Admission {
     event_bytes_max: usize,
     future_max: Duration,
     age_max: Option<Duration>,
+    admit_expired: bool,
 }
 
 impl Admission {
@@ -25,6 +26,7 @@ impl Admission {
             event_bytes_max: filters.max_event_bytes,
             future_max: filters.max_future,
             age_max: filters.max_age,
+            admit_expired: filters.admit_expired,
         }
     }
 
@@ -50,13 +52,17 @@ impl Admission {
         if self.age_max.is_some_and(|age_max| event.created_at < now_secs.saturating_sub(age_max.as_secs())) {
             return Err(DropReason::TooOld);
         }
-        // NIP-40. A value that is no number expires nothing.
-        let expiration = event.tag_value("expiration").and_then(|value| value.parse::<u64>().ok());
-        if expiration.is_some_and(|expiration| expiration <= now_secs) {
+        if !self.admit_expired && has_expired(event, now_secs) {
             return Err(DropReason::Expired);
         }
         Ok(())
     }
+}
+
+/// NIP-40. A value that is no number expires nothing.
+fn has_expired(event: &UnverifiedEvent<'_>, now_secs: u64) -> bool {
+    let expiration = event.tag_value("expiration").and_then(|value| value.parse::<u64>().ok());
+    expiration.is_some_and(|expiration| expiration <= now_secs)
 }
 
 #[cfg(test)]
@@ -73,6 +79,7 @@ mod tests {
             max_event_bytes: 1_000,
             max_future: Duration::from_secs(900),
             max_age: Some(Duration::from_secs(3_600)),
+            admit_expired: false,
         };
         let admission = Admission::new(&filters);
         let check = |created_at, kind, content: &str, expiration: &str| {

@@ -29,10 +29,17 @@ struct Bucket {
     slots: [Slot; SLOTS],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
     low: AtomicU64,
     high: AtomicU64,
+}
+
+impl Default for Slot {
+    /// A slot that no id is in. Zeros would be the id that begins with zeros, which anybody can claim.
+    fn default() -> Self {
+        Self { low: AtomicU64::new(rand::random()), high: AtomicU64::new(rand::random()) }
+    }
 }
 
 impl Hotset {
@@ -113,6 +120,14 @@ mod tests {
         let newest = ids.iter().rev().take(size as usize).filter(|id| hotset.contains(id)).count();
         assert!(newest as u64 > size * 97 / 100, "{newest} of {size}");
         assert!((20 * size..30 * size).all(|number| !hotset.contains(&id(number))));
+    }
+
+    #[test]
+    fn an_empty_hotset_holds_nothing() {
+        let hotset = Hotset::new(100);
+        for byte in [0x00, 0xff] {
+            assert!(!hotset.contains(&ClaimedId::from_bytes([byte; 32])));
+        }
     }
 
     #[test]

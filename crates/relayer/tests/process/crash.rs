@@ -1,0 +1,99 @@
+//! Invariants 2 and 3 under `kill -9`: a client that resumes with its cursor sees every event exactly
+//! once, no number names two events, and nothing that relays still hold is missing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use relay_sim::rng::Rng;
+use relay_sim::{Checker, Consumer, Sim};
+
+use crate::program::{PATIENCE, Site};
+
+/// What a client has seen: which event stood under which number.
+type Seen = BTreeMap<u64, Vec<u8>>;
+
+/// Receives until everything that the relays ever had has come, through all crashes.
+async fn receive_all(mut consumer: Consumer, sim: &Sim, events: usize) -> (Checker, Seen) {
+    let (mut checker, mut seen) = (Checker::new().expect_count(events), Seen::new());
+    while !checker.is_complete() {
+        let next = tokio::time::timeout(2 * PATIENCE, consumer.next()).await;
+        let delivery = match next {
+            Ok(delivery) => delivery.expect("the gateway comes back"),
+            Err(_) => panic!("{}; {} were made", checker.verdict(), sim.events().len()),
+        };
+        if let Err(wrong) = checker.check(&delivery) {
+            panic!("{wrong}");
+        }
+        seen.insert(delivery.seq.expect("an envelope"), delivery.event.to_vec());
+    }
+    (checker, seen)
+}
+
+/// Asserts that a client who reads everything anew sees the same events under the same numbers.
+async fn assert_same_from_the_start(site: &Site, seen: &Seen) {
+    let mut consumer = site.consumer("?cursor=0").await;
+    for (seq, event) in seen {
+        let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("in time").expect("delivered");
+        assert_eq!((delivery.seq, delivery.event.to_vec()), (Some(*seq), event.clone()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_2_twenty_kills_under_load_lose_and_repeat_nothing() {
+    const EVENTS: usize = 8_000;
+    const KILLS: usize = 20;
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11);
+    println!("CRASH_SEED={seed}");
+    let mut rng = Rng::new(&[seed]);
+    let sim = Sim::builder().seed(seed).relays(8).events(EVENTS).copies(3).per_second(700.0);
+    let sim = sim.start().await.expect("starts");
+    let site = Site::on(&sim);
+    let mut running = site.start().await;
+    let received = tokio::spawn({
+        let consumer = site.consumer("?cursor=0").await;
+        async move { receive_all(consumer, &sim, EVENTS).await }
+    });
+    for _ in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(rng.between(20, 700) as u64)).await;
+        running.kill();
+        running = site.start().await;
+    }
+    let (checker, seen) = received.await.expect("nothing is lost");
+    assert!(checker.verdict().passed(), "{}", checker.verdict());
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), (1..=EVENTS as u64).collect::<Vec<_>>());
+    assert_same_from_the_start(&site, &seen).await;
+    drop(running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
+    const EVENTS: usize = 600;
+    let sim = Sim::builder().seed(12).relays(4).events(EVENTS).copies(2).per_second(300.0);
+    let sim = sim.start().await.expect("starts");
+    let site = Site::on(&sim);
+    let crash_at = |point: &str, time: u32| [("MOLTRADE_CRASH_POINT", format!("{point}:{time}"))];
+    let mut running = site.start_with(&crash_at("before_commit", 1)).await;
+    let url = site.ws("?cursor=0");
+    // It connects whenever there is somebody to connect to.
+    let received = tokio::spawn(async move {
+        let consumer = Consumer::connect_within(&url, PATIENCE).await.expect("connects").reconnect(PATIENCE);
+        receive_all(consumer, &sim, EVENTS).await
+    });
+    for (point, time) in [
+        ("after_commit", 1),
+        ("before_commit", 5),
+        ("after_commit", 5),
+        ("before_commit", 20),
+        ("after_commit", 20),
+    ] {
+        let status = running.ended().await;
+        assert!(!status.success(), "it dies where it is told to");
+        running = site.start_with(&crash_at(point, time)).await;
+    }
+    assert!(!running.ended().await.success());
+    let running = site.start().await;
+    let (checker, seen) = received.await.expect("nothing is lost");
+    assert!(checker.verdict().passed(), "{}", checker.verdict());
+    assert_same_from_the_start(&site, &seen).await;
+    drop(running);
+}

@@ -1,0 +1,169 @@
+//! The program on a folder and a port of its own, which outlive it.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use relay_sim::{Consumer, Sim};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longer than anything here takes; reached only when something hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a gateway needs, and what stays when it dies.
+pub struct Site {
+    folder: TempDir,
+    address: SocketAddr,
+    settings: HashMap<String, String>,
+}
+
+impl Site {
+    pub fn on(sim: &Sim) -> Self {
+        let urls = sim.urls().join(",");
+        Self::empty().set("RELAY_URLS", urls)
+    }
+
+    /// Without relays.
+    pub fn empty() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        // The port is free now, and the system hands out others before this one again.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let site = Self { folder, address, settings: HashMap::new() };
+        let log = site.log_path().display().to_string();
+        site.set("RELAY_URLS", "")
+            .set("RELAYER_DEDUPLICATION__ROCKSDB_PATH", log)
+            .set("RELAYER_OUTPUT__WEBSOCKET_PORT", address.port().to_string())
+            .set("RELAYER_MONITORING__PROMETHEUS_PORT", "0")
+            .set("RELAYER_STORAGE__MIN_FREE_BYTES", "0")
+    }
+
+    pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.settings.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub fn log_path(&self) -> std::path::PathBuf {
+        self.folder.path().join("log")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moltrade-relayer"));
+        // Nothing of the caller's environment reaches it.
+        command.env_clear().envs(&self.settings).current_dir(self.folder.path());
+        command
+    }
+
+    /// Starts the program and waits until it is healthy.
+    pub async fn start(&self) -> Running {
+        let running = self.start_with(&[]).await;
+        running.until_healthy().await;
+        running
+    }
+
+    pub async fn start_with(&self, environment: &[(&str, String)]) -> Running {
+        let mut command = self.command();
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        Running { child, address: self.address }
+    }
+
+    /// Runs the program to its end, with what it says.
+    pub fn run(&self) -> Output {
+        self.command().output().expect("it runs")
+    }
+
+    pub fn ws(&self, query: &str) -> String {
+        format!("ws://{}/ws{query}", self.address)
+    }
+
+    pub async fn consumer(&self, query: &str) -> Consumer {
+        Consumer::connect_within(&self.ws(query), PATIENCE).await.expect("connects").reconnect(PATIENCE)
+    }
+}
+
+/// A running program. It is killed when this is dropped.
+pub struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Running {
+    async fn until_healthy(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.get("/health").await.is_none_or(|answer| !answer.contains("\"healthy\"")) {
+            assert!(Instant::now() < deadline, "it did not become healthy");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The answer to a GET, head and body.
+    pub async fn get(&self, path: &str) -> Option<String> {
+        let mut socket = TcpStream::connect(self.address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.ok()?;
+        String::from_utf8(answer).ok()
+    }
+
+    /// The JSON body of the answer to a GET.
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        let answer = self.get(path).await.expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"))
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it did not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// What it has written to standard error, once it has ended.
+    pub fn said(mut self) -> String {
+        let mut said = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut said).expect("UTF-8");
+        }
+        said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

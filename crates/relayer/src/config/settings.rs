@@ -120,11 +120,13 @@ settings! {
     /// How the event log is kept.
     [storage] Storage {
         /// Whether a batch is on the disk before anyone sees it. false saves time on slow disks, but then
-        /// a power failure, unlike a crash of the program, may lose events that were already delivered.
+        /// a power failure, unlike a crash of the program, may lose events that were already delivered. They
+        /// come again from their relays, under new sequence numbers; no number is ever given twice.
         fsync: bool = true, rule::Flag;
         /// How many hours an event is kept in the log. 0: for ever.
         retention("retention_hours"): Option<Duration> = None, rule::hours_or_none(1_000_000);
-        /// The size from which on the log is trimmed at its old end, in bytes on disk. 0: no limit.
+        /// The size from which on the log is trimmed at its old end, in bytes of events before compression.
+        /// The ids, 50 bytes each, are not counted: they outlive the events. 0: no limit.
         max_bytes: Option<NonZeroU64> = None, rule::disk_bytes_or_none(1024 * 1024..=1 << 60);
         /// Bytes of free disk below which no more events are taken in, until there is room again. 0: never mind.
         min_free_bytes: u64 = 256 * 1024 * 1024, rule::disk_bytes(0..=1 << 60);

@@ -173,7 +173,7 @@ fn all_problems_are_told_at_once_in_the_files_order() {
         &[
             "config.toml:2:14: output.batch_size: found 0; allowed: a whole number from 1 to 100000",
             "config.toml:3:18: output.websocket_port: found -1; allowed: a whole number from 0 to 65535",
-            "config.toml:5:1: filters.kinds: unknown key; allowed: allowed_kinds, max_event_bytes, max_future_secs, max_age_hours",
+            "config.toml:5:1: filters.kinds: unknown key; allowed: allowed_kinds, max_event_bytes, max_future_secs, max_age_hours, admit_expired",
             "config.toml:7:19: relay.max_connections: found 0; allowed: a whole number from 1 to 100000",
         ],
     );

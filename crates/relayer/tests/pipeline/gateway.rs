@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::pipeline::Pipeline;
 use moltrade_relayer::relay::Peer;
@@ -28,15 +30,28 @@ impl Gateway {
 
     pub fn configured(sim: &Sim, change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let mut config = Self::config(sim, &folder);
+        change(&mut config);
+        let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
+        Self { pipeline: Pipeline::start_on(&config, free_space).expect("starts"), _folder: folder }
+    }
+
+    /// On a disk whose free bytes the test decides.
+    pub fn on_disk(sim: &Sim, free: Arc<AtomicU64>) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let config = Self::config(sim, &folder);
+        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
+        Self { pipeline: Pipeline::start_on(&config, free_space).expect("starts"), _folder: folder }
+    }
+
+    fn config(sim: &Sim, folder: &TempDir) -> Config {
         let mut config = Config::default();
         let urls = sim.urls();
         config.relay.bootstrap_relays = urls.iter().map(|url| url.parse().expect("a URL")).collect();
         config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.fsync = false;
-        config.storage.min_free_bytes = 0;
-        change(&mut config);
-        Self { pipeline: Pipeline::start(&config).expect("starts"), _folder: folder }
+        config
     }
 
     /// Waits until something holds.

@@ -51,3 +51,30 @@ async fn draining_commits_what_was_read() {
     let newest = log.page(moltrade_relayer::event_log::Cursor::from_number(log.head().get() - 1), 1, &[]);
     assert_eq!(newest.expect("readable").entries.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_3_what_is_logged_is_what_was_signed() {
+    let sim = Sim::builder().seed(16).relays(1).scripted(1).events(1).base(1_700_000_000);
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    gateway.until_logged(sim.ids()).await;
+    let signed = wire::Signer::from_seed(99).sign(
+        1_700_000_000,
+        1,
+        &[["t", "x"].map(str::to_owned)],
+        "tab\tand\u{1f600}",
+    );
+    let text = String::from_utf8(signed.json().to_vec()).expect("UTF-8");
+    // Another order, white space, escapes that nobody needs, and members that nobody signed.
+    let tail = text.split_once("\"tags\"").expect("tags").1.replace("\\t", "\\u0009");
+    let head = text.split_once("\"tags\"").expect("tags").0.trim_start_matches('{').trim_end_matches(',');
+    let dressed = format!(
+        "{{\"seen_on\":[\"x\"], \"tags\"{}, {head}, \"extra\":{{\"id\":\"0\"}}}}",
+        tail.trim_end_matches('}')
+    );
+    assert_ne!(dressed, text);
+    sim.publish([1], dressed);
+    gateway.until_logged([signed.id()]).await;
+    let logged = gateway.logged();
+    assert_eq!(logged.last().map(|event| event.json()), Some(signed.json()));
+}

@@ -53,7 +53,8 @@ async fn every_real_event_passes_with_its_seven_fields_unchanged() {
     let (_sim, site) = serving(13, &file).await;
     let _running = site.start().await;
     let mut consumer = site.consumer("?cursor=0").await;
-    let expected = lines(&file).into_iter().map(|event| (event["id"].as_str().expect("an id").to_owned(), event));
+    let expected =
+        lines(&file).into_iter().map(|event| (event["id"].as_str().expect("an id").to_owned(), event));
     let mut expected: HashMap<String, Value> = expected.collect();
     let total = expected.len();
     while !expected.is_empty() {
@@ -85,7 +86,11 @@ async fn every_invalid_event_is_refused_for_its_reason() {
         let refused = refused(&status);
         let found = |reasons: &[&str]| reasons.iter().filter_map(|reason| refused.get(*reason)).sum::<u64>();
         if wanted.iter().all(|(reasons, count)| found(reasons) == *count) {
-            assert_eq!(refused.values().sum::<u64>(), wanted.values().sum::<u64>(), "nothing else was refused");
+            assert_eq!(
+                refused.values().sum::<u64>(),
+                wanted.values().sum::<u64>(),
+                "nothing else was refused"
+            );
             assert_eq!(status["log"]["head"], 0, "nothing passed");
             println!("refused: {refused:?}");
             break;

@@ -33,7 +33,8 @@ async fn receive_all(mut consumer: Consumer, sim: &Sim, events: usize) -> (Check
 async fn assert_same_from_the_start(site: &Site, seen: &Seen) {
     let mut consumer = site.consumer("?cursor=0").await;
     for (seq, event) in seen {
-        let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("in time").expect("delivered");
+        let delivery =
+            tokio::time::timeout(PATIENCE, consumer.next()).await.expect("in time").expect("delivered");
         assert_eq!((delivery.seq, delivery.event.to_vec()), (Some(*seq), event.clone()));
     }
 }

@@ -28,7 +28,8 @@ fn a_port_in_use() {
 async fn a_locked_database() {
     let site = Site::empty();
     let _first = site.start().await;
-    let second = Site::empty().set("RELAYER_DEDUPLICATION__ROCKSDB_PATH", site.log_path().display().to_string());
+    let second =
+        Site::empty().set("RELAYER_DEDUPLICATION__ROCKSDB_PATH", site.log_path().display().to_string());
     assert_refused(&second, 1, &["in use by another process"]);
 }
 

@@ -31,13 +31,17 @@ async fn sigterm_and_sigint_drain_and_tell_clients() {
         assert!(stopped.elapsed() < Duration::from_secs(10), "the promise is ten seconds");
         let said = running.said();
         assert!(said.contains(&format!("SIG{signal}")), "{said}");
-        assert!(said.contains(&format!("head={last}")), "the client got all that was committed: {last}; {said}");
+        assert!(
+            said.contains(&format!("head={last}")),
+            "the client got all that was committed: {last}; {said}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_does_not_hold_up_the_end() {
-    let sim = Sim::builder().seed(15).relays(4).events(4_000).copies(1).sizes(relay_sim::Sizes::Exactly(4_000));
+    let sim =
+        Sim::builder().seed(15).relays(4).events(4_000).copies(1).sizes(relay_sim::Sizes::Exactly(4_000));
     let sim = sim.start().await.expect("starts");
     let site = Site::on(&sim);
     let mut running = site.start().await;

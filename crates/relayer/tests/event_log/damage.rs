@@ -1,0 +1,37 @@
+//! Invariant 7: what RocksDB cannot read is an error, and never "absent".
+
+use tempfile::TempDir;
+
+use crate::bench::{Running, events};
+
+#[test]
+fn invariant_7_a_damaged_file_is_never_read_as_absent() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    let written = events(1..=500);
+    let ids: Vec<_> = written.iter().map(|verified| verified.event.id().into()).collect();
+    log.append(written);
+    log.stop();
+    // Opening writes what was only in the write-ahead log into sorted files.
+    Running::open(folder.path()).stop();
+    for file in std::fs::read_dir(folder.path()).expect("readable") {
+        let path = file.expect("readable").path();
+        if path.extension().is_some_and(|extension| extension == "sst") {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            if bytes.len() < 10_000 {
+                continue; // The few numbers of the log itself.
+            }
+            // Blocks of data stand at the beginning; what RocksDB needs to open the file, at the end.
+            for byte in bytes.iter_mut().take(4_000).skip(100).step_by(50) {
+                *byte ^= 0xff;
+            }
+            std::fs::write(&path, bytes).expect("written");
+        }
+    }
+    let log = Running::open(folder.path());
+    let answers: Vec<_> = ids.iter().map(|id| log.log.contains(id)).collect();
+    let absent = answers.iter().filter(|answer| matches!(answer, Ok(false))).count();
+    let failed = answers.iter().filter(|answer| answer.is_err()).count();
+    assert_eq!(absent, 0, "events that are there were called absent");
+    assert!(failed > 0, "nothing was damaged, so nothing was shown");
+}

@@ -1,0 +1,32 @@
+//! Invariant 5: nothing on the way grows without bound, and nothing is lost when it cannot go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moltrade_relayer::limits::INGEST_BYTES_MAX;
+use relay_sim::{Sim, Sizes};
+
+use crate::gateway::Gateway;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_5_a_full_disk_stops_the_sockets_not_the_memory() {
+    // 80 MB of events, against 32 MiB that may be on the way.
+    let sim = Sim::builder().seed(17).relays(4).events(2_000).copies(1).sizes(Sizes::Exactly(40_000));
+    let sim = sim.base(1_700_000_000).start().await.expect("starts");
+    let free = Arc::new(AtomicU64::new(0));
+    let gateway = Gateway::on_disk(&sim, Arc::clone(&free));
+    gateway.until("ingest pauses", |gateway| gateway.pipeline.disk_full.is_paused()).await;
+    gateway
+        .until("the way is full", |gateway| gateway.pipeline.inboxes.waiting().1 > INGEST_BYTES_MAX - 100_000)
+        .await;
+    // The relays still have most of it: the sockets are not being read.
+    let frames = gateway.pipeline.metrics.frames_received.get();
+    assert!(frames < 1_000, "{frames} frames were read");
+    assert!(gateway.pipeline.inboxes.waiting().1 <= INGEST_BYTES_MAX);
+    assert_eq!(gateway.pipeline.log.head().get(), 0);
+
+    free.store(u64::MAX, Ordering::Relaxed);
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    assert!(!gateway.pipeline.disk_full.is_paused());
+}

@@ -5,12 +5,14 @@ IMAGE ?= moltrade-relayer
 TAG   ?= latest
 # Arguments for the program: make run ARGS="--config my.toml"
 ARGS  ?=
+# What to fuzz: frame, event, relay_message, client_message, filter, websocket
+TARGET ?= frame
 
 # Where rustup puts cargo, for shells that have not been restarted since; before an older one of the system.
 export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help build dev run debug test bench demo ci fmt lint smoke release clean setup-env \
+.PHONY: help build dev run debug test bench fuzz demo ci fmt lint smoke release clean setup-env \
         config-template requirements docker-build docker-run docker-push
 
 help: ## Print this list
@@ -37,6 +39,12 @@ test: requirements ## Run all tests, with cargo-nextest if it is installed
 
 bench: requirements ## Measure, each figure beside its limit
 	$(CARGO) bench -p moltrade-relayer -p relayer-wire
+
+fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install cargo-fuzz)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is not installed: cargo install cargo-fuzz"; exit 1; }
+	cd crates/wire && mkdir -p fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) && RUSTC_BOOTSTRAP=1 \
+		$(CARGO) fuzz run -s none $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
+		-max_total_time=60 -dict=fuzz/json.dict -max_len=4096
 
 demo: requirements ## Watch simulated relays, the gateway and a client at work; needs no network
 	$(CARGO) run --release -p moltrade-relayer --example demo

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use wire::websocket::{DecodeError, Decoded, Decoder, Message};
 use wire::{
     ClientMessage, Filter, RelayMessage, Scan, Signer, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError,
     scan,
@@ -206,4 +207,45 @@ fn matches(filter: &Value, event: &Value) -> bool {
                 && event_tag.get(1).is_some_and(|value| one_of(wanted, value))
         }),
     })
+}
+
+/// WebSocket frames decode to the same messages however the bytes are cut into reads, nothing takes more
+/// bytes than there are, and nothing longer than the limit is handed out.
+pub fn websocket(bytes: &[u8], cut: usize) {
+    const PAYLOAD_BYTES_MAX: usize = 1_000;
+    let whole = decode(&mut Decoder::new(PAYLOAD_BYTES_MAX), &[bytes]);
+    let (first, second) = bytes.split_at(cut.min(bytes.len()));
+    let parts = decode(&mut Decoder::new(PAYLOAD_BYTES_MAX), &[first, second]);
+    assert_eq!(whole, parts, "the cut changes what is decoded");
+    assert!(whole.0.iter().all(|(_, payload)| payload.len() <= PAYLOAD_BYTES_MAX));
+}
+
+type Messages = Vec<(&'static str, Vec<u8>)>;
+
+/// As a socket does: what is incomplete waits for the next read.
+fn decode(decoder: &mut Decoder, reads: &[&[u8]]) -> (Messages, Option<DecodeError>) {
+    let (mut messages, mut waiting) = (Messages::new(), Vec::new());
+    for read in reads {
+        waiting.extend_from_slice(read);
+        loop {
+            let taken = match decoder.decode(&waiting) {
+                Err(error) => return (messages, Some(error)),
+                Ok(Decoded::Incomplete) => break,
+                Ok(Decoded::Fragment(taken)) => taken,
+                Ok(Decoded::Message(message, taken)) => {
+                    messages.push(match message {
+                        Message::Text(payload) => ("text", payload.to_vec()),
+                        Message::Binary(payload) => ("binary", payload.to_vec()),
+                        Message::Ping(payload) => ("ping", payload.to_vec()),
+                        Message::Pong(payload) => ("pong", payload.to_vec()),
+                        Message::Close(payload) => ("close", payload.to_vec()),
+                    });
+                    taken
+                }
+            };
+            assert!(taken >= 2 && taken <= waiting.len());
+            waiting.drain(..taken);
+        }
+    }
+    (messages, None)
 }

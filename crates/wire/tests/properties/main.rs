@@ -8,3 +8,4 @@ mod filters;
 mod hostile;
 mod lawful;
 mod messages;
+mod websocket;

@@ -1,0 +1,15 @@
+//! WebSocket frames decode alike however they are cut.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)] // The other targets' checks.
+#[path = "../../tests/properties/checks.rs"]
+mod checks;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some((cut, bytes)) = bytes.split_first() {
+        checks::websocket(bytes, (*cut).into());
+    }
+});

@@ -1,5 +1,6 @@
 //! Invariant 2: one event, one number; numbers only grow, across restarts and power loss.
 
+use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, EventLog, OpenError, StoreOptions};
 use tempfile::TempDir;
 
@@ -28,33 +29,42 @@ fn no_batch_is_larger_than_configured() {
     assert_eq!(created_at(&log.log), [7, 8, 9, 4, 5, 6, 1, 2, 3], "three batches of three");
 }
 
+/// With fsync and without it, the log knows in different ways where it ended.
+fn open(folder: &TempDir, fsync: bool) -> Running {
+    Running::open_with(folder.path(), Options { fsync, ..Options::default() })
+}
+
 #[test]
 fn invariant_2_numbers_go_on_after_a_restart() {
-    let folder = TempDir::new().expect("a folder");
-    for round in 0..3_u64 {
-        let log = Running::open(folder.path());
-        assert_eq!(log.log.head().get(), 4 * round);
-        log.append(events(10 * round..10 * round + 4));
-        log.stop();
+    for fsync in [true, false] {
+        let folder = TempDir::new().expect("a folder");
+        for round in 0..3_u64 {
+            let log = open(&folder, fsync);
+            assert_eq!(log.log.head().get(), 4 * round);
+            log.append(events(10 * round..10 * round + 4));
+            log.stop();
+        }
+        let log = open(&folder, fsync);
+        assert_eq!(log.seqs(), (1..=12).collect::<Vec<_>>());
+        let id = event(21).event.id().into();
+        assert_eq!(log.seq_of(&id).map(|seq| seq.get()), Some(10));
     }
-    let log = Running::open(folder.path());
-    assert_eq!(log.seqs(), (1..=12).collect::<Vec<_>>());
-    let id = event(21).event.id().into();
-    assert_eq!(log.seq_of(&id).map(|seq| seq.get()), Some(10));
 }
 
 #[test]
 fn invariant_2_numbers_go_on_when_everything_was_trimmed() {
-    let folder = TempDir::new().expect("a folder");
-    let log = Running::open(folder.path());
-    log.append(events(1..=5));
-    let all = moltrade_relayer::event_log::retention::Retention { age_ms_max: 1, ..Default::default() };
-    assert_eq!(log.log.trim(all, u64::MAX).expect("trims"), 5);
-    log.stop();
-    let log = Running::open(folder.path());
-    assert_eq!((log.log.head().get(), log.log.floor().get()), (5, 6));
-    log.append(events([6]));
-    assert_eq!(log.seqs(), [6]);
+    for fsync in [true, false] {
+        let folder = TempDir::new().expect("a folder");
+        let log = open(&folder, fsync);
+        log.append(events(1..=5));
+        let all = Retention { age_ms_max: 1, ..Retention::default() };
+        assert_eq!(log.log.trim(all, u64::MAX).expect("trims"), 5);
+        log.stop();
+        let log = open(&folder, fsync);
+        assert_eq!((log.log.head().get(), log.log.floor().get()), (5, 6));
+        log.append(events([6]));
+        assert_eq!(log.seqs(), [6]);
+    }
 }
 
 /// Without fsync a power loss takes the newest commits with it. What was given out must not be given again.

@@ -168,11 +168,7 @@ impl Connection {
                     self.last_heard_ms = Some(unix_ms());
                     match paused? {
                         None => {}
-                        Some(Pause::Busy(candidate)) => {
-                            if !self.shared.inboxes.send(candidate).await {
-                                return Err(End::Stopping);
-                            }
-                        }
+                        Some(Pause::Busy(candidate)) => self.wait_for_shard(candidate).await?,
                         Some(Pause::Ping(payload)) => send(socket, ClientFrame::Pong(&payload)).await?,
                         Some(Pause::End(end)) => return Err(end),
                     }
@@ -190,6 +186,11 @@ impl Connection {
                 () = stopped(stop) => return Err(End::Stopping),
             }
         }
+    }
+
+    /// Hands a candidate over when its shard has room. The socket is not read meanwhile.
+    async fn wait_for_shard(&self, candidate: Candidate) -> Result<(), End> {
+        if self.shared.inboxes.send(candidate).await { Ok(()) } else { Err(End::Stopping) }
     }
 
     /// Reads once and handles what came.

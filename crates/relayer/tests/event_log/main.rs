@@ -1,5 +1,7 @@
 //! The event log: numbers, order, restarts, reading behind a cursor, trimming, a full disk.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod bench;
 mod committed;
 mod damage;

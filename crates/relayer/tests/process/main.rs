@@ -1,5 +1,7 @@
 //! The built program, as its user has it: crashes, real events, starts that cannot work, stopping in order.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod corpus;
 mod crash;
 mod program;

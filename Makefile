@@ -38,7 +38,7 @@ test: requirements ## Run all tests, with cargo-nextest if it is installed
 bench: requirements ## Measure, each figure beside its limit
 	$(CARGO) bench -p moltrade-relayer -p relayer-wire
 
-demo: requirements ## Watch simulated relays, the gateway and a client at work; needs no network
+demo: requirements ## Watch simulated relays, the gateway and two clients for a minute; needs no network
 	$(CARGO) run --release -p moltrade-relayer --example demo
 
 ci: ## What the CI does: test, lint, smoke

@@ -94,7 +94,7 @@ async fn if_interrupted(gateway: bool) -> Outcome<u8> {
 async fn show() -> Outcome<bool> {
     println!("Signing {} events for {RELAYS} simulated relays ...", table::grouped(EVENTS as u64));
     let sim = Arc::new(simulation().start().await?);
-    let folder = tempfile::tempdir()?;
+    let folder = tempfile::Builder::new().prefix("relayer-demo-").tempdir()?;
     let gateway = Gateway::start(folder.path(), &sim.urls()).await?;
     println!(
         "The gateway serves ws://{}/ws; its data is in {} for now.",

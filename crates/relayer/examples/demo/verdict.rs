@@ -152,12 +152,15 @@ impl Evidence {
     fn resumed(&self) -> Finding {
         match self.leaver.resumed {
             Some((cursor, away)) => {
+                let verdict = self.leaver.checker.verdict();
+                let wrong = verdict.gaps + verdict.not_ascending + verdict.doubled;
                 let what = format!(
-                    "`leaver` was away for {:.1} s and went on after event {} without a gap",
+                    "`leaver` was away for {:.1} s and went on after event {}: {} gaps or repeats",
                     away.as_secs_f64(),
-                    grouped(cursor)
+                    grouped(cursor),
+                    grouped(wrong)
                 );
-                ("resumed", cursor < EVENTS as u64 && self.leaver.checker.verdict().passed(), what)
+                ("resumed", wrong == 0 && self.leaver.checker.deliveries() > cursor, what)
             }
             None => ("resumed", false, "`leaver` never went away".to_owned()),
         }

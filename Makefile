@@ -46,7 +46,7 @@ fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install ca
 		$(CARGO) fuzz run -s none $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
 		-max_total_time=60 -dict=fuzz/json.dict -max_len=4096
 
-demo: requirements ## Watch simulated relays, the gateway and a client at work; needs no network
+demo: requirements ## Watch simulated relays, the gateway and two clients for a minute; needs no network
 	$(CARGO) run --release -p moltrade-relayer --example demo
 
 ci: ## What the CI does: test, lint, smoke

@@ -30,7 +30,8 @@ fn main() -> ExitCode {
 
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.
 fn run(arguments: &[String]) -> Outcome {
-    let paths: [(&str, fn() -> Outcome); 1] = [("duplicate", duplicate::run)];
+    type Path = (&'static str, fn() -> Outcome);
+    let paths: [Path; 1] = [("duplicate", duplicate::run)];
     for (name, path) in paths {
         if arguments.is_empty() || arguments.iter().any(|argument| name.contains(argument.as_str())) {
             println!("\n== {name}");

@@ -1,0 +1,120 @@
+//! A client of `/ws` whose every delivery is checked.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use relay_sim::{Checker, ConsumeError, Consumer, Sim};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use wire::UnverifiedEvent;
+
+use crate::Outcome;
+
+/// How long connecting, and ending after the gateway has, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running client.
+pub struct Client {
+    figures: Arc<Figures>,
+    task: JoinHandle<Outcome<Ended>>,
+}
+
+/// What can be seen of it while it runs.
+#[derive(Default)]
+struct Figures {
+    delivered: AtomicU64,
+    complete: AtomicBool,
+    away: AtomicBool,
+    /// Of the events since somebody last looked, from the first copy's writing to the delivery.
+    latencies_us: Mutex<Vec<u64>>,
+}
+
+/// What is to be said at the end.
+pub struct Ended {
+    pub checker: Checker,
+    /// How the gateway ended the connection.
+    pub reason: String,
+    /// The cursor that it resumed with, and how long it was away.
+    pub resumed: Option<(u64, Duration)>,
+}
+
+impl Client {
+    /// Connects and checks everything that comes. With `leaves`, it goes away after so many events for so
+    /// long, and resumes.
+    pub fn start(sim: &Arc<Sim>, url: String, leaves: Option<(u64, Duration)>) -> Self {
+        let figures = Arc::new(Figures::default());
+        let task = tokio::spawn(run(Arc::clone(sim), url, leaves, Arc::clone(&figures)));
+        Self { figures, task }
+    }
+
+    /// Whether it has everything.
+    pub fn is_complete(&self) -> bool {
+        self.figures.complete.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has gone away for now.
+    pub fn is_away(&self) -> bool {
+        self.figures.away.load(Ordering::Relaxed)
+    }
+
+    /// How many events it got.
+    pub fn delivered(&self) -> u64 {
+        self.figures.delivered.load(Ordering::Relaxed)
+    }
+
+    /// The latencies since this was last asked.
+    pub fn take_latencies_us(&self) -> Vec<u64> {
+        std::mem::take(&mut self.figures.latencies_us.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What it got, when the gateway has ended its connection.
+    pub async fn end(self) -> Outcome<Ended> {
+        timeout(PATIENCE, self.task).await??
+    }
+}
+
+async fn run(
+    sim: Arc<Sim>,
+    url: String,
+    leaves: Option<(u64, Duration)>,
+    figures: Arc<Figures>,
+) -> Outcome<Ended> {
+    let mut checker = Checker::new().expect(sim.events());
+    let mut consumer = Consumer::connect_within(&url, PATIENCE).await?;
+    let mut resumed = None;
+    let reason = loop {
+        if let Some((after, away)) = leaves
+            && resumed.is_none()
+            && checker.deliveries() >= after
+        {
+            let cursor = consumer.last_seq().unwrap_or_default();
+            drop(consumer);
+            figures.away.store(true, Ordering::Relaxed);
+            let left = Instant::now();
+            sleep(away).await;
+            consumer =
+                Consumer::connect_within(&url.replace("cursor=0", &format!("cursor={cursor}")), PATIENCE)
+                    .await?;
+            figures.away.store(false, Ordering::Relaxed);
+            resumed = Some((cursor, left.elapsed()));
+        }
+        let delivery = match consumer.next().await {
+            Ok(delivery) => delivery,
+            Err(ConsumeError::Ended(reason)) => break reason,
+            Err(error) => return Err(error.into()),
+        };
+        // What is wrong is counted, for the verdict.
+        let _ = checker.check(&delivery);
+        let sent_us =
+            UnverifiedEvent::parse(&delivery.event).ok().and_then(|event| sim.first_sent_us(&event.id));
+        if let Some(sent_us) = sent_us {
+            let latency_us = delivery.at_us.saturating_sub(sent_us);
+            checker.note_latency_us(latency_us);
+            figures.latencies_us.lock().unwrap_or_else(PoisonError::into_inner).push(latency_us);
+        }
+        figures.delivered.store(checker.deliveries(), Ordering::Relaxed);
+        figures.complete.store(checker.is_complete(), Ordering::Relaxed);
+    };
+    Ok(Ended { checker, reason, resumed })
+}

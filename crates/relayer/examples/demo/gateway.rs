@@ -1,0 +1,191 @@
+//! The gateway, as a process of its own: this same program, told to be it. What runs there is the
+//! program's own [`app::run`] with its own configuration from the environment.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use moltrade_relayer::config::{self, Config};
+use moltrade_relayer::{app, telemetry};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::Outcome;
+
+/// The argument that makes this program the gateway.
+pub const ROLE: &str = "be-the-gateway";
+
+/// How long the gateway may take to start, to answer and to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How much of its log is kept to be shown when something went wrong.
+const LOG_LINES: usize = 30;
+/// How its log names the address.
+const SERVED_ON: &str = "events are served on ws://";
+
+/// Is the gateway, until it is told to stop or its parent is gone.
+pub async fn play() -> Outcome<()> {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        eprintln!("the demo is gone");
+        std::process::exit(1);
+    });
+    let loaded = Config::load(None, config::environment())?;
+    telemetry::tracing::start(loaded.config.monitoring.log_level);
+    Ok(app::run(&loaded.config).await?)
+}
+
+/// A running gateway. It is killed when this is dropped.
+pub struct Gateway {
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Mutex<Child>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// How it ended.
+pub struct Stopped {
+    pub status: ExitStatus,
+    pub took: Duration,
+}
+
+/// The metrics by name and labels, as they stand in `/metrics`.
+pub type Metrics = BTreeMap<String, f64>;
+
+impl Gateway {
+    /// Starts it on free ports, with its data in `folder`, and waits until it listens.
+    pub async fn start(folder: &Path, relays: &[String]) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(ROLE).current_dir(folder);
+        // What this shell happens to have set is not for this gateway.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("RELAYER_") || name == "RUST_LOG") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("RELAY_URLS", relays.join(","))
+            .env("RELAYER_DEDUPLICATION__ROCKSDB_PATH", folder.join("rocksdb"))
+            .env("RELAYER_OUTPUT__WEBSOCKET_PORT", "0")
+            .env("RELAYER_MONITORING__PROMETHEUS_PORT", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("the gateway's process does not start")?;
+        let stderr = child.stderr.take().context("the gateway has no log")?;
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (found, address) = tokio::sync::oneshot::channel();
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || keep(stderr, &lines, found));
+        let mut gateway = Self { address: ([127, 0, 0, 1], 0).into(), child: Mutex::new(child), log };
+        match timeout(PATIENCE, address).await {
+            Ok(Ok(address)) => gateway.address = address,
+            _ => anyhow::bail!("the gateway does not start:\n{}", gateway.log()),
+        }
+        Ok(gateway)
+    }
+
+    /// All events from the first on, in envelopes.
+    pub fn events_url(&self) -> String {
+        format!("ws://{}/ws?cursor=0", self.address)
+    }
+
+    /// `/metrics`, parsed.
+    pub async fn metrics(&self) -> Outcome<Metrics> {
+        let text = self.get("/metrics").await?;
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Ok(lines.filter_map(|line| line.rsplit_once(' ')).filter_map(metric).collect())
+    }
+
+    /// `/status`.
+    pub async fn status(&self) -> Outcome<Value> {
+        Ok(serde_json::from_str(&self.get("/status").await?)?)
+    }
+
+    async fn get(&self, path: &str) -> Outcome<String> {
+        let asked = async {
+            let mut socket = TcpStream::connect(self.address).await?;
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+            socket.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = timeout(PATIENCE, asked).await.context("the gateway does not answer")??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+        anyhow::ensure!(head.starts_with("HTTP/1.1 200 "), "GET {path}: {head}");
+        Ok(body.to_owned())
+    }
+
+    /// Comes back when the process ends by itself.
+    pub async fn ended(&self) -> String {
+        loop {
+            match self.child().try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return status.to_string(),
+                Err(error) => return error.to_string(),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Stops it as an operator does, with SIGTERM.
+    pub async fn stop(&self) -> Outcome<Stopped> {
+        let asked = Instant::now();
+        kill_process(Pid::from_child(&self.child()), Signal::TERM)?;
+        while asked.elapsed() < PATIENCE {
+            let ended = self.child().try_wait()?;
+            if let Some(status) = ended {
+                return Ok(Stopped { status, took: asked.elapsed() });
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        anyhow::bail!("the gateway does not stop within {} s:\n{}", PATIENCE.as_secs(), self.log())
+    }
+
+    /// The last lines of its log.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let mut child = self.child();
+        // It has ended already, unless the demo was given up.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Keeps the last lines of the log, and says the address once one of them names it.
+fn keep(log: impl Read, lines: &Mutex<Vec<String>>, found: tokio::sync::oneshot::Sender<SocketAddr>) {
+    let mut found = Some(found);
+    for line in BufReader::new(log).lines().map_while(Result::ok) {
+        let address = line.split_once(SERVED_ON).and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+        if let Some((address, found)) = address.zip(found.take_if(|_| address.is_some())) {
+            let _ = found.send(address);
+        }
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LOG_LINES {
+            lines.remove(0);
+        }
+        lines.push(line);
+    }
+}
+
+fn metric((name, value): (&str, &str)) -> Option<(String, f64)> {
+    Some((name.to_owned(), value.parse().ok()?))
+}

@@ -1,0 +1,207 @@
+//! `make demo`: simulated relays, the gateway and two clients of `/ws`, without a network, in about a minute.
+//!
+//! Some relays forge events, some send garbage, some lose or break their connections. One client stays,
+//! the other goes away in the middle and comes back with its cursor. A live table shows what the gateway
+//! says of itself; the [verdict] at the end is computed from what the clients got and from the gateway's
+//! counts beside the simulator's. Exit status: 0 passed, 1 failed, 130 interrupted.
+
+mod client;
+mod gateway;
+mod table;
+mod verdict;
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use relay_sim::{Fault, Garbage, Sim, Who};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use client::Client;
+use gateway::Gateway;
+use table::Table;
+use verdict::Evidence;
+
+const RELAYS: usize = 30;
+const COPIES: usize = 10;
+const EVENTS: usize = 60_000;
+const NEW_PER_SECOND: f64 = 1_500.0;
+/// How much later than the first the last copy of an event comes.
+const SPREAD_MS: u64 = 500;
+
+/// Relays that send forged copies of events, mostly before the genuine ones.
+const FORGERS: Range<usize> = 0..10;
+/// The share of events that are forged too.
+const FORGED: f64 = 0.3;
+/// Relays that send what is no Nostr at all.
+const LITTERERS: Range<usize> = 10..15;
+/// Sorts of garbage that leave the connection as it is, each with this probability before each event.
+const GARBAGE: [Garbage; 5] = [
+    Garbage::InvalidJson,
+    Garbage::Binary,
+    Garbage::UnknownType,
+    Garbage::WrongSubscription,
+    Garbage::DeepNesting,
+];
+const GARBAGE_CHANCE: f64 = 0.004;
+/// Relays whose connections end, by the relay or because what it sends must not go on.
+const BREAKERS: Range<usize> = 15..20;
+const BREAK_EVERY: Duration = Duration::from_secs(4);
+const BREAKS: usize = 8;
+
+/// After so many events the second client goes away, for so long.
+const LEAVES_AFTER: u64 = EVENTS as u64 / 3;
+const AWAY: Duration = Duration::from_secs(5);
+
+/// How long everything after the start may take. It is reached only when something is lost.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the counts may take to agree when all has been delivered.
+const SETTLING: Duration = Duration::from_secs(10);
+
+type Outcome<T> = Result<T, anyhow::Error>;
+
+fn main() -> ExitCode {
+    let gateway = std::env::args().nth(1).as_deref() == Some(gateway::ROLE);
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(if_interrupted(gateway)));
+    match outcome {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("{}: {error}", if gateway { "gateway" } else { "demo" });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn if_interrupted(gateway: bool) -> Outcome<u8> {
+    if gateway {
+        return gateway::play().await.map(|()| 0);
+    }
+    tokio::select! {
+        passed = show() => passed.map(|passed| if passed { 0 } else { 1 }),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            eprintln!("\ninterrupted: no verdict");
+            Ok(130)
+        }
+    }
+}
+
+async fn show() -> Outcome<bool> {
+    println!("Signing {} events for {RELAYS} simulated relays ...", table::grouped(EVENTS as u64));
+    let sim = Arc::new(simulation().start().await?);
+    let folder = tempfile::Builder::new().prefix("relayer-demo-").tempdir()?;
+    let gateway = Gateway::start(folder.path(), &sim.urls()).await?;
+    println!(
+        "The gateway serves ws://{}/ws; its data is in {} for now.",
+        gateway.address,
+        folder.path().display()
+    );
+    let steady = Client::start(&sim, gateway.events_url(), None);
+    let leaver = Client::start(&sim, gateway.events_url(), Some((LEAVES_AFTER, AWAY)));
+    timeout(PATIENCE, sim.wait_subscribed(RELAYS)).await?;
+    print_what_happens();
+
+    let began = Instant::now();
+    sim.go();
+    let whole = tokio::select! {
+        watched = watch(&sim, &gateway, [&steady, &leaver]) => watched.map(|()| true)?,
+        () = sleep(PATIENCE) => false,
+        ended = gateway.ended() => anyhow::bail!("the gateway ended: {ended}\n{}", gateway.log()),
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    if !whole {
+        println!("Gave up waiting after {seconds:.0} s; the verdict says what is missing.");
+    }
+    let settled = timeout(SETTLING, async {
+        while !verdict::counts_agree(&sim.stats(), &gateway.status().await?) {
+            sleep(Duration::from_millis(50)).await;
+        }
+        Outcome::Ok(())
+    });
+    if let Ok(failed) = settled.await {
+        failed?;
+    }
+    let status = gateway.status().await?;
+    let stopped = gateway.stop().await?;
+    let evidence = Evidence {
+        relays: sim.stats(),
+        status,
+        steady: steady.end().await?,
+        leaver: leaver.end().await?,
+        stopped,
+        seconds,
+    };
+    let passed = evidence.print();
+    if !passed {
+        eprintln!("\nThe end of the gateway's log:\n{}", gateway.log());
+    }
+    Ok(passed)
+}
+
+fn simulation() -> relay_sim::SimBuilder {
+    let litterers = Who::These(LITTERERS.collect());
+    let sim = Sim::builder()
+        .relays(RELAYS)
+        .events(EVENTS)
+        .copies(COPIES)
+        .per_second(NEW_PER_SECOND)
+        .spread_ms(SPREAD_MS)
+        .forge(FORGED)
+        .forgers(Who::These(FORGERS.collect()))
+        .hold();
+    GARBAGE
+        .into_iter()
+        .fold(sim, |sim, sort| sim.fault(Fault::Garbage(sort), litterers.clone(), GARBAGE_CHANCE))
+}
+
+fn print_what_happens() {
+    println!(
+        "\n{} new events a second, each on {COPIES} of the relays. {} relays forge, {} send garbage, {} break their\n\
+         connections. Of two clients of /ws, `leaver` goes away for {} s and resumes with its cursor.\n",
+        table::grouped(NEW_PER_SECOND as u64),
+        FORGERS.len(),
+        LITTERERS.len(),
+        BREAKERS.len(),
+        AWAY.as_secs()
+    );
+}
+
+/// Shows how it goes until both clients have everything and the relays have nothing left to send.
+async fn watch(sim: &Sim, gateway: &Gateway, clients: [&Client; 2]) -> Outcome<()> {
+    let mut table = Table::new();
+    let mut ticks = interval(table.interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut breaks = interval(BREAK_EVERY);
+    breaks.tick().await;
+    let mut broken = 0;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let done = sim.is_sent() && clients.iter().all(|client| client.is_complete());
+                table.show(&gateway.metrics().await?, sim, clients, done);
+                if done {
+                    return Ok(());
+                }
+            }
+            _ = breaks.tick(), if broken < BREAKS => {
+                break_a_connection(sim, broken);
+                broken += 1;
+            }
+        }
+    }
+}
+
+/// Ends one connection: dropped by the relay, or with a frame that is too long, or with invalid UTF-8.
+fn break_a_connection(sim: &Sim, number: usize) {
+    let relay = BREAKERS.start + number % BREAKERS.len();
+    match number % 3 {
+        0 => sim.drop_connections(relay),
+        1 => sim.send_text(relay, &format!(r#"["EVENT","r","{}"]"#, "x".repeat(1 << 20))),
+        _ => sim.send_bytes(relay, &b"\x81\x04[\"\xc3\x28"[..]),
+    }
+}

@@ -62,6 +62,9 @@ pub const OVERLAP: Duration = Duration::from_secs(120);
 /// How long all of draining may take before the process exits anyway.
 pub const DRAIN_MAX: Duration = Duration::from_secs(9);
 
+/// How long reads that are under way may hold up the end of the process after draining.
+pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
 /// How often a pause for lack of disk space looks again.
 pub const DISK_RETRY: Duration = Duration::from_millis(500);
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
 use moltrade_relayer::config::{self, Config, Loaded};
-use moltrade_relayer::limits::BLOCKING_THREADS_MAX;
+use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 use moltrade_relayer::{app, telemetry};
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn run(loaded: &Loaded) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
     let outcome = runtime.block_on(app::run(&loaded.config));
-    // What still runs has had its time.
-    runtime.shutdown_background();
+    // What still runs has had its time. Ending it closes the database before the process ends.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
     Ok(outcome?)
 }

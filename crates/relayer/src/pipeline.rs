@@ -137,6 +137,7 @@ impl Pipeline {
     /// When a stage failed.
     pub async fn drain(mut self) -> Result<(), StageFailure> {
         self.stopping.store(true, Ordering::Relaxed);
+        self.disk_full.give_up();
         self.stop.send_replace(true);
         // With the last connection the last sender into the shards goes, and with them the sequencer's.
         while self.connections.join_next().await.is_some() {}

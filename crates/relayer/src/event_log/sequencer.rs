@@ -32,12 +32,20 @@ pub struct SequencerOptions {
 
 /// Whether the writer waits for room on the disk, for `/ready` and the log.
 #[derive(Debug, Default)]
-pub struct DiskFull(AtomicBool);
+pub struct DiskFull {
+    paused: AtomicBool,
+    give_up: AtomicBool,
+}
 
 impl DiskFull {
     /// Whether ingest is paused for lack of room right now.
     pub fn is_paused(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// From now on the writer ends rather than wait for room: the process is stopping.
+    pub fn give_up(&self) {
+        self.give_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -70,7 +78,8 @@ impl Sequencer {
         Ok(Self { log, options, disk_full, last, reserved: last, bytes_written, record: Vec::new() })
     }
 
-    /// Writes what comes out of the inbox until all its senders are gone, and calls `committed` for each
+    /// Writes what comes out of the inbox until all its senders are gone (or, on a full disk, until it is
+    /// told to [give up](DiskFull::give_up)), and calls `committed` for each
     /// batch between its commit and its publication.
     ///
     /// # Errors
@@ -91,6 +100,13 @@ impl Sequencer {
             {
                 waiting.extend(burst);
             }
+            if !self.wait_for_room() {
+                tracing::warn!(
+                    events = waiting.len(),
+                    "stopping with a full disk: what is not committed comes again from its relays"
+                );
+                break;
+            }
             let size = waiting.len().min(self.options.batch_size);
             self.append(waiting.drain(..size).collect(), &mut committed)?;
         }
@@ -103,7 +119,6 @@ impl Sequencer {
         committed: &mut impl FnMut(&[Entry]),
     ) -> Result<(), StorageError> {
         batch.sort_unstable_by_key(|verified| (verified.event.created_at(), verified.event.id()));
-        self.wait_for_room();
         self.reserve(batch.len() as u64)?;
         let entries = self.commit(batch)?;
         crash_point::reached("after_commit");
@@ -142,13 +157,17 @@ impl Sequencer {
         Ok(entries.into())
     }
 
-    /// Waits until the disk has room. Meanwhile the inboxes fill and the sockets stop being read.
-    fn wait_for_room(&self) {
+    /// Waits until the disk has room. Meanwhile the inboxes fill and the sockets stop being read. `false`
+    /// if the process is to stop before that.
+    fn wait_for_room(&self) -> bool {
         let mut waited = false;
         while let Some(free) = self.lacking_room() {
+            if self.disk_full.give_up.load(Ordering::Relaxed) {
+                return false;
+            }
             if !waited {
                 waited = true;
-                self.disk_full.0.store(true, Ordering::Relaxed);
+                self.disk_full.paused.store(true, Ordering::Relaxed);
                 tracing::error!(
                     free_bytes = free,
                     needed_bytes = self.options.free_bytes_min,
@@ -158,9 +177,10 @@ impl Sequencer {
             std::thread::sleep(DISK_RETRY);
         }
         if waited {
-            self.disk_full.0.store(false, Ordering::Relaxed);
+            self.disk_full.paused.store(false, Ordering::Relaxed);
             tracing::info!("the disk has room again: ingest goes on");
         }
+        true
     }
 
     /// The free bytes, if they are too few. A file system that does not say is left to RocksDB.

@@ -67,11 +67,16 @@ impl Running {
 
     /// Stops in order.
     pub fn stop(mut self) {
+        self.end();
+        self.log.close();
+    }
+
+    fn end(&mut self) {
         self.sender = None;
+        self.disk_full.give_up();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the sequencer ends well");
         }
-        self.log.close();
     }
 
     pub fn seq_of(&self, id: &ClaimedId) -> Option<Seq> {
@@ -103,4 +108,11 @@ pub fn sized_event(created_at: u64, content_bytes: usize) -> Verified {
 
 pub fn events(created_at: impl IntoIterator<Item = u64>) -> Vec<Verified> {
     created_at.into_iter().map(event).collect()
+}
+
+impl Drop for Running {
+    /// RocksDB must not be in use when the process ends.
+    fn drop(&mut self) {
+        self.end();
+    }
 }

@@ -32,3 +32,17 @@ fn a_full_disk_pauses_ingest_until_there_is_room() {
     assert!(!log.disk_full.is_paused());
     assert_eq!(log.seqs(), [1, 2, 3]);
 }
+
+#[test]
+fn stopping_on_a_full_disk_does_not_wait_for_room() {
+    let folder = TempDir::new().expect("a folder");
+    let free_space = FreeSpace::from_fn(|| Ok(0));
+    let log = Running::open_with(folder.path(), Options { free_space, ..Options::default() });
+    log.send(events([1]));
+    while !log.disk_full.is_paused() {
+        std::thread::yield_now();
+    }
+    log.stop();
+    let log = Running::open(folder.path());
+    assert_eq!(log.log.head().get(), 0, "nothing was committed, and nothing is damaged");
+}

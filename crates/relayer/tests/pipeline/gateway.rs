@@ -11,15 +11,17 @@ use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::pipeline::Pipeline;
 use moltrade_relayer::relay::Peer;
+use moltrade_relayer::tasks::StageFailure;
 use relay_sim::Sim;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use wire::{ClaimedId, VerifiedEvent};
 
 /// Longer than anything here takes; reached only when something is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Gateway {
-    pub pipeline: Pipeline,
+    pipeline: Option<Pipeline>,
     _folder: TempDir,
 }
 
@@ -33,7 +35,7 @@ impl Gateway {
         let mut config = Self::config(sim, &folder);
         change(&mut config);
         let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
-        Self { pipeline: Pipeline::start_on(&config, free_space).expect("starts"), _folder: folder }
+        Self { pipeline: Some(Pipeline::start_on(&config, free_space).expect("starts")), _folder: folder }
     }
 
     /// On a disk whose free bytes the test decides.
@@ -41,7 +43,7 @@ impl Gateway {
         let folder = TempDir::new().expect("a folder");
         let config = Self::config(sim, &folder);
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        Self { pipeline: Pipeline::start_on(&config, free_space).expect("starts"), _folder: folder }
+        Self { pipeline: Some(Pipeline::start_on(&config, free_space).expect("starts")), _folder: folder }
     }
 
     fn config(sim: &Sim, folder: &TempDir) -> Config {
@@ -52,6 +54,15 @@ impl Gateway {
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.fsync = false;
         config
+    }
+
+    pub fn pipeline(&self) -> &Pipeline {
+        self.pipeline.as_ref().expect("running")
+    }
+
+    /// Stops in order.
+    pub async fn drain(mut self) -> Result<(), StageFailure> {
+        self.pipeline.take().expect("running").drain().await
     }
 
     /// Waits until something holds.
@@ -71,7 +82,7 @@ impl Gateway {
         let mut missing: HashSet<ClaimedId> = ids.into_iter().map(ClaimedId::from).collect();
         let waiting = async {
             while !missing.is_empty() {
-                missing.retain(|id| !self.pipeline.log.contains(id).expect("the log answers"));
+                missing.retain(|id| !self.pipeline().log.contains(id).expect("the log answers"));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -83,7 +94,7 @@ impl Gateway {
     pub fn logged(&self) -> Vec<VerifiedEvent> {
         let (mut events, mut cursor) = (Vec::new(), Cursor::START);
         loop {
-            let page = self.pipeline.log.page(cursor, 1_000, &[]).expect("readable");
+            let page = self.pipeline().log.page(cursor, 1_000, &[]).expect("readable");
             if page.entries.is_empty() {
                 return events;
             }
@@ -93,11 +104,11 @@ impl Gateway {
     }
 
     pub fn peer(&self, relay: usize) -> Arc<Peer> {
-        Arc::clone(&self.pipeline.pool.peers()[relay])
+        Arc::clone(&self.pipeline().pool.peers()[relay])
     }
 
     pub fn refused(&self, reason: DropReason) -> u64 {
-        self.pipeline.metrics.dropped(reason).get()
+        self.pipeline().metrics.dropped(reason).get()
     }
 
     /// Asserts that the log holds these events, each once and as it was signed, and nothing else.
@@ -108,6 +119,16 @@ impl Gateway {
         assert_eq!(logged.len(), found.len(), "something is logged twice");
         assert_eq!(found.difference(&expected).count(), 0, "something else is logged");
         assert_eq!(expected.difference(&found).count(), 0, "something is missing");
-        assert_eq!(self.pipeline.log.head().get(), logged.len() as u64, "numbers without gap");
+        assert_eq!(self.pipeline().log.head().get(), logged.len() as u64, "numbers without gap");
+    }
+}
+
+impl Drop for Gateway {
+    /// RocksDB must not be in use when the process ends.
+    fn drop(&mut self) {
+        if let Some(pipeline) = self.pipeline.take() {
+            let drained = tokio::task::block_in_place(|| Handle::current().block_on(pipeline.drain()));
+            assert!(drained.is_ok() || std::thread::panicking(), "{drained:?}");
+        }
     }
 }

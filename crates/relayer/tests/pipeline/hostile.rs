@@ -72,7 +72,7 @@ async fn garbage_of_every_sort_costs_the_good_relays_nothing() {
 }
 
 fn frames(gateway: &Gateway) -> u64 {
-    gateway.pipeline.metrics.frames_received.get()
+    gateway.pipeline().metrics.frames_received.get()
 }
 
 /// Event frames that were written, forged ones included.

@@ -14,12 +14,12 @@ async fn many_relays_and_copies_give_each_event_once() {
     gateway.until_logged(sim.ids()).await;
     sim.wait_sent().await;
     let copies = sim.stats().total.copies();
-    let metrics = &gateway.pipeline.metrics;
+    let metrics = &gateway.pipeline().metrics;
     gateway.until("all copies are counted", |_| metrics.duplicates_total() + 3_000 >= copies).await;
     gateway.assert_holds_exactly(&sim.events());
     assert_eq!(metrics.events_processed.get(), 3_000);
     assert_eq!(metrics.dropped_total(), 0);
-    gateway.pipeline.drain().await.expect("drains");
+    gateway.drain().await.expect("drains");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +32,7 @@ async fn batches_are_ordered_by_time() {
     let descents = logged
         .windows(2)
         .filter(|pair| (pair[0].created_at(), pair[0].id()) > (pair[1].created_at(), pair[1].id()));
-    let (descents, batches) = (descents.count() as u64, gateway.pipeline.metrics.batches_committed.get());
+    let (descents, batches) = (descents.count() as u64, gateway.pipeline().metrics.batches_committed.get());
     // Stored events come newest first, so an unsorted batch would descend at nearly every step.
     assert!(descents < batches, "{descents} descents in {batches} batches");
     assert!(batches < 1_500, "{batches} batches of 2,000 events: too small to show anything");
@@ -43,9 +43,9 @@ async fn draining_commits_what_was_read() {
     let sim = Sim::builder().seed(3).relays(10).events(2_000).copies(3).base(1_700_000_000);
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::on(&sim);
-    gateway.until("some events are logged", |gateway| gateway.pipeline.log.head().get() > 100).await;
-    let (log, inboxes) = (gateway.pipeline.log.clone(), gateway.pipeline.inboxes.clone());
-    let drained = tokio::time::timeout(Duration::from_secs(60), gateway.pipeline.drain()).await;
+    gateway.until("some events are logged", |gateway| gateway.pipeline().log.head().get() > 100).await;
+    let (log, inboxes) = (gateway.pipeline().log.clone(), gateway.pipeline().inboxes.clone());
+    let drained = tokio::time::timeout(Duration::from_secs(60), gateway.drain()).await;
     drained.expect("in time").expect("without failure");
     assert_eq!(inboxes.waiting(), (0, 0), "nothing is left on the way");
     let newest = log.page(moltrade_relayer::event_log::Cursor::from_number(log.head().get() - 1), 1, &[]);

@@ -37,7 +37,11 @@ fn main() -> ExitCode {
 
 fn run(loaded: &Loaded) -> anyhow::Result<()> {
     telemetry::tracing::start(loaded.config.monitoring.log_level);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = loaded.sources(), "moltrade-relayer");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = loaded.sources(),
+        "starting moltrade-relayer"
+    );
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -125,9 +125,12 @@ impl Pipeline {
         })
     }
 
-    /// Waits for a stage to fail. As long as all is well, it waits.
+    /// Waits for a stage to fail, or for a reader to find the log damaged. As long as all is well, it waits.
     pub async fn failure(&mut self) -> StageFailure {
-        self.stages.failure().await
+        tokio::select! {
+            failure = self.stages.failure() => failure,
+            error = self.log.failure() => StageFailure::new("a reader of the log", error),
+        }
     }
 
     /// Stops reading relays, finishes what has been read, makes it durable, and ends the log, so that its
@@ -211,7 +214,8 @@ fn start_upkeep(
     stages.spawn("bloom-rebuild", move || {
         let started = Instant::now();
         bloom.rebuild(|| stop.load(Ordering::Relaxed))?;
-        tracing::info!(seconds = started.elapsed().as_secs_f64(), "Bloom filter holds all known ids");
+        let milliseconds = started.elapsed().as_millis();
+        tracing::info!(milliseconds, "the Bloom filter holds all known ids");
         Ok::<_, StorageError>(())
     })?;
     let retention = Retention {

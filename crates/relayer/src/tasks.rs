@@ -15,6 +15,13 @@ pub struct StageFailure {
     reason: String,
 }
 
+impl StageFailure {
+    /// A failure of something that is no thread of its own.
+    pub fn new(stage: impl Into<String>, reason: impl Display) -> Self {
+        Self { stage: stage.into(), reason: reason.to_string() }
+    }
+}
+
 /// The stages of a running process.
 #[derive(Debug)]
 pub struct Stages {

@@ -38,7 +38,7 @@ pub struct SimArgs {
     #[arg(long)]
     base: Option<u64>,
     /// Over how many seconds before it stored events are spread.
-    #[arg(long, default_value_t = 3600)]
+    #[arg(long, default_value_t = 1800)]
     stored_span: u64,
     /// On how many of the relays each event is.
     #[arg(long, default_value_t = 10)]
@@ -74,7 +74,7 @@ pub struct SimArgs {
     /// refuse-upgrade, drip[=1], auth, auth-required. SHARE is the share of the relays that do it.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
-    /// The loopback port [default: any].
+    /// The loopback port; 0 is a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// Begin live traffic when every relay has a subscription, not when the first one has.

@@ -73,7 +73,7 @@ impl Default for SimBuilder {
             kinds: Vec::new(),
             sizes: Sizes::Mixed,
             base: None,
-            stored_span_secs: 3600,
+            stored_span_secs: 1800,
             copies: 3,
             spread_ms: 0,
             stored: 0.0,

@@ -97,7 +97,7 @@ settings! {
         rocksdb_path: PathBuf = PathBuf::from("./data/rocksdb"), rule::folder();
         /// How many of the newest ids are kept in memory, exactly.
         hotset_size: NonZeroUsize = nonzero(10_000), rule::count(1..=100_000_000);
-        /// How many ids the Bloom filter is laid out for (about 1.2 bytes each); it grows beyond.
+        /// How many ids the Bloom filter is laid out for (about 1.4 bytes each); it grows beyond.
         bloom_capacity: NonZeroUsize = nonzero(1_000_000), rule::count(1..=1_000_000_000);
         /// How many ids that were looked up on disk are remembered.
         lru_size: NonZeroUsize = nonzero(50_000), rule::count(1..=100_000_000);
@@ -144,8 +144,8 @@ settings! {
         bind_address: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), rule::ip_address();
         /// The most events that are committed to the log at once.
         batch_size: NonZeroUsize = nonzero(100), rule::count(1..=100_000);
-        /// The longest that an event waits for its batch to fill, in milliseconds. It is a cap: while the
-        /// disk is idle nothing waits.
+        /// The longest that a verified event waits while others are being verified, in milliseconds, before
+        /// it is handed over to be committed. It is a cap: nothing waits when there is nothing else to do.
         max_latency("max_latency_ms"): Duration = Duration::from_millis(100), rule::milliseconds(0..=60_000);
         /// Receivers by TCP. Not supported by this version yet: must be empty.
         downstream_tcp: Vec<HostPort> = Vec::new(), rule::list(rule::host_port(), 1000);

@@ -39,6 +39,8 @@ pub struct EventLog {
     head: watch::Sender<Cursor>,
     /// The oldest kept sequence, or the next one if nothing is kept.
     floor: AtomicU64,
+    /// The first failure of RocksDB that a reader met.
+    broken: watch::Sender<Option<StorageError>>,
 }
 
 impl EventLog {
@@ -54,6 +56,7 @@ impl EventLog {
             tail: Tail::new(head, tail_bytes_max),
             head: watch::Sender::new(head),
             floor: AtomicU64::new(floor.get()),
+            broken: watch::Sender::new(None),
             store,
         }))
     }
@@ -100,6 +103,28 @@ impl EventLog {
     /// A reader that goes on after `cursor`.
     pub fn reader(self: &Arc<Self>, cursor: Cursor) -> reader::Reader {
         reader::Reader::new(Arc::clone(self), cursor)
+    }
+
+    /// Waits until a reader or a query meets a failure of RocksDB. The process must not go on then: what
+    /// cannot be read would be missing, and nobody would know.
+    pub async fn failure(&self) -> StorageError {
+        let mut broken = self.broken.subscribe();
+        match broken.wait_for(Option::is_some).await.map(|error| error.clone()) {
+            Ok(Some(error)) => error,
+            Ok(None) | Err(_) => std::future::pending().await, // Not reached: this log holds the sender.
+        }
+    }
+
+    /// Passes an outcome on, and notes a failure for [`failure`](Self::failure).
+    fn note<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(error) = &outcome {
+            self.broken.send_if_modified(|broken| {
+                let is_first = broken.is_none();
+                broken.get_or_insert_with(|| error.clone());
+                is_first
+            });
+        }
+        outcome
     }
 
     /// Makes a committed batch visible to readers.

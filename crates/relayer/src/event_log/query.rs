@@ -21,13 +21,13 @@ impl EventLog {
     /// # Errors
     /// When RocksDB fails.
     pub fn get(&self, id: &ClaimedId) -> Result<Option<Entry>, StorageError> {
-        let Some(row) = self.store.id_row(id)? else {
+        let Some(row) = self.note(self.store.id_row(id))? else {
             return Ok(None);
         };
         if row.seq < self.floor() {
             return Ok(None); // Its id outlives its body.
         }
-        let entries = self.store.read(row.seq, Cursor::after(row.seq), 1, usize::MAX)?;
+        let entries = self.note(self.store.read(row.seq, Cursor::after(row.seq), 1, usize::MAX))?;
         Ok(entries.into_iter().next())
     }
 
@@ -42,7 +42,7 @@ impl EventLog {
         let head = self.head();
         let mut page = Page { entries: Vec::new(), next_cursor: cursor };
         let (mut looked_at, mut bytes) = (0, 0);
-        self.store.for_each_record(cursor.next().max(self.floor()), |seq, record| {
+        let looked = self.store.for_each_record(cursor.next().max(self.floor()), |seq, record| {
             let full = page.entries.len() >= limit || bytes >= PAGE_BYTES_MAX;
             if Cursor::after(seq) > head || full || looked_at >= PAGE_SCAN_MAX {
                 return Some(false);
@@ -55,7 +55,8 @@ impl EventLog {
                 page.entries.push(entry);
             }
             Some(true)
-        })?;
+        });
+        self.note(looked)?;
         Ok(page)
     }
 }

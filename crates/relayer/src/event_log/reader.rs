@@ -130,7 +130,7 @@ impl EventLog {
         let up_to = self.head();
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };
-            let entries = self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX)?;
+            let entries = self.note(self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX))?;
             // The floor moves before events are deleted, so if it is not above, nothing was missed.
             let oldest = self.floor();
             if first >= oldest {

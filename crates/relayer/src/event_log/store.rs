@@ -33,7 +33,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The directory cannot be made or written.
-    #[error("{path} cannot be used: {reason}; make it writable, or set another [deduplication] rocksdb_path")]
+    #[error(
+        "{path} cannot be used: {reason}; give it a folder that can be written, or set another [deduplication] rocksdb_path"
+    )]
     Unusable {
         /// The log's directory.
         path: PathBuf,
@@ -131,6 +133,9 @@ impl Store {
     pub(super) fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
         let unusable =
             |reason: &dyn ToString| OpenError::Unusable { path: path.to_owned(), reason: reason.to_string() };
+        if path.exists() && !path.is_dir() {
+            return Err(unusable(&"it is not a folder"));
+        }
         std::fs::create_dir_all(path).map_err(|error| unusable(&error))?;
         let forgettable = Arc::new(Forgettable::default());
         let families = column_families(&forgettable);

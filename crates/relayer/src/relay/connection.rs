@@ -72,7 +72,7 @@ pub async fn run(
     last_heard_ms: Option<u64>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection { peer, shared, last_heard_ms, useful: false };
+    let mut connection = Connection { peer, shared, last_heard_ms, useful: false, trouble: None };
     let mut backoff = Backoff::default();
     loop {
         let end = connection.session(&mut stop).await;
@@ -81,13 +81,10 @@ pub async fn run(
         }
         if connection.useful {
             backoff.reset();
+            connection.trouble = None;
         }
         let delay = backoff.next_delay();
-        tracing::debug!(relay = %connection.peer.url, reason = %end, ?delay, "connection ended");
-        connection.peer.set_state(ConnectionState::BackingOff {
-            until_ms: unix_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
-            reason: end.to_string(),
-        });
+        connection.back_off(end.to_string(), delay);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = stopped(&mut stop) => break,
@@ -103,6 +100,8 @@ struct Connection {
     last_heard_ms: Option<u64>,
     /// Whether the current session has brought an event or an EOSE.
     useful: bool,
+    /// Why the relay was not connected, as it was last logged.
+    trouble: Option<String>,
 }
 
 /// Why reading pauses between two messages.
@@ -137,6 +136,7 @@ impl Connection {
             Err(error) => return error.into(),
         };
         self.peer.tally.connections.add(1);
+        tracing::info!(relay = %self.peer.url, "relay connected");
         self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
         let end = match self.converse(&mut socket, stop).await {
             Ok(never) => match never {},
@@ -147,6 +147,20 @@ impl Connection {
             let _ = timeout(GOODBYE, socket.send(ClientFrame::Close(1001))).await;
         }
         end
+    }
+
+    /// Notes that the relay is tried again later. The log gets a line when the reason is another than the
+    /// last time, so that a relay that stays away does not fill it.
+    fn back_off(&mut self, reason: String, delay: Duration) {
+        let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        if self.trouble.as_ref() == Some(&reason) {
+            tracing::debug!(relay = %self.peer.url, reason, milliseconds, "still not connected");
+        } else {
+            tracing::info!(relay = %self.peer.url, reason, "relay not connected; it is tried again");
+            self.trouble = Some(reason.clone());
+        }
+        let until_ms = unix_ms().saturating_add(milliseconds);
+        self.peer.set_state(ConnectionState::BackingOff { until_ms, reason });
     }
 
     /// Subscribes, then reads until something ends it.

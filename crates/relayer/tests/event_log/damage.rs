@@ -1,15 +1,17 @@
 //! Invariant 7: what RocksDB cannot read is an error, and never "absent".
 
+use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::event_log::reader::ReadError;
 use tempfile::TempDir;
+use wire::ClaimedId;
 
 use crate::bench::{Running, events};
 
-#[test]
-fn invariant_7_a_damaged_file_is_never_read_as_absent() {
-    let folder = TempDir::new().expect("a folder");
+/// A log of 500 events whose sorted files are damaged where their data stands.
+fn damaged(folder: &TempDir) -> (Running, Vec<ClaimedId>) {
     let log = Running::open(folder.path());
     let written = events(1..=500);
-    let ids: Vec<_> = written.iter().map(|verified| verified.event.id().into()).collect();
+    let ids = written.iter().map(|verified| verified.event.id().into()).collect();
     log.append(written);
     log.stop();
     // Opening writes what was only in the write-ahead log into sorted files.
@@ -28,10 +30,27 @@ fn invariant_7_a_damaged_file_is_never_read_as_absent() {
             std::fs::write(&path, bytes).expect("written");
         }
     }
-    let log = Running::open(folder.path());
+    (Running::open(folder.path()), ids)
+}
+
+#[test]
+fn invariant_7_a_damaged_file_is_never_read_as_absent() {
+    let folder = TempDir::new().expect("a folder");
+    let (log, ids) = damaged(&folder);
     let answers: Vec<_> = ids.iter().map(|id| log.log.contains(id)).collect();
     let absent = answers.iter().filter(|answer| matches!(answer, Ok(false))).count();
     let failed = answers.iter().filter(|answer| answer.is_err()).count();
     assert_eq!(absent, 0, "events that are there were called absent");
     assert!(failed > 0, "nothing was damaged, so nothing was shown");
+}
+
+#[tokio::test]
+async fn invariant_7_a_reader_that_finds_damage_stops_the_process() {
+    let folder = TempDir::new().expect("a folder");
+    let (log, _) = damaged(&folder);
+    let lost = log.log.reader(Cursor::START).next().await.expect_err("damaged");
+    assert!(matches!(lost, ReadError::Storage(_)), "{lost}");
+    // What the pipeline waits for, besides its stages.
+    let failure = log.log.failure().await;
+    assert_eq!(failure.to_string(), lost.to_string());
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use moltrade_relayer::api::{self, Context};
@@ -44,7 +45,8 @@ pub struct Gateway {
     /// Where `/metrics` stands alone.
     pub metrics_address: SocketAddr,
     pub signer: Signer,
-    inbox: SyncSender<Vec<Verified>>,
+    inbox: Option<SyncSender<Vec<Verified>>>,
+    sequencer: Option<JoinHandle<()>>,
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
     _folder: TempDir,
@@ -62,14 +64,13 @@ impl Gateway {
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         let disk_full = Arc::new(DiskFull::default());
         let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
-        let inbox = {
+        let (inbox, sequencer) = {
             let (log, disk_full, free) = (Arc::clone(&log), Arc::clone(&disk_full), Arc::clone(&free_bytes));
             let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
             let options = SequencerOptions { batch_size: 100, free_bytes_min: 1, free_space };
             let sequencer = Sequencer::new(log, options, disk_full).unwrap();
             let (inbox, bursts) = std::sync::mpsc::sync_channel(64);
-            std::thread::spawn(move || sequencer.run(&bursts, |_| {}).unwrap());
-            inbox
+            (inbox, std::thread::spawn(move || sequencer.run(&bursts, |_| {}).unwrap()))
         };
         let (inboxes, _) = Inboxes::new(1, 1 << 20);
         let urls = setup.relays.iter().map(|url| url.parse().unwrap());
@@ -87,7 +88,8 @@ impl Gateway {
             metrics_address: serve(api::metrics_router(context.clone())).await,
             context,
             signer: Signer::from_seed(1),
-            inbox,
+            inbox: Some(inbox),
+            sequencer: Some(sequencer),
             appended: AtomicU64::new(0),
             free_bytes,
             _folder: folder,
@@ -129,7 +131,8 @@ impl Gateway {
             received: Instant::now(),
             budget: None,
         };
-        self.inbox.send(events.into_iter().map(verified).collect()).unwrap();
+        let inbox = self.inbox.as_ref().expect("running");
+        inbox.send(events.into_iter().map(verified).collect()).unwrap();
         self.appended.load(Ordering::Relaxed)
     }
 
@@ -170,6 +173,17 @@ impl Gateway {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(handshake(&format!("/ws{query}")).as_bytes()).await.unwrap();
         stream
+    }
+}
+
+impl Drop for Gateway {
+    /// The writer must not use RocksDB when the process ends; the runtime ends the readers.
+    fn drop(&mut self) {
+        self.inbox = None;
+        self.context.disk_full.give_up();
+        if let Some(sequencer) = self.sequencer.take() {
+            sequencer.join().unwrap();
+        }
     }
 }
 

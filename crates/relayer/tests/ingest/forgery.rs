@@ -41,7 +41,8 @@ fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
 fn invariant_1_forged_copies_never_suppress_in_any_order() {
     use Step::{Commit, Forged, Genuine};
     let truncated = |genuine: &str| genuine.replace("\"kind\":1,", "");
-    let forgeries: [(fn(&str) -> String, DropReason); 3] = [
+    type Forge = fn(&str) -> String;
+    let forgeries: [(Forge, DropReason); 3] = [
         (altered, DropReason::IdMismatch),
         (badly_signed, DropReason::BadSignature),
         (truncated, DropReason::MissingField),

@@ -43,7 +43,9 @@ pub fn run() -> Outcome {
         let rebuilt = begin.elapsed();
         println!("{:.2} s until started, {:.2} s until the first event passed", secs(started), secs(first));
         println!("{:.2} s until the Bloom filter was rebuilt", secs(rebuilt));
-        println!("known ids recognised at the start: {early} of {ASKED}; rebuild under way: {still_rebuilding}");
+        println!(
+            "known ids recognised at the start: {early} of {ASKED}; rebuild under way: {still_rebuilding}"
+        );
 
         let before = cpu::used_by_thread();
         let late = known(&pipeline.dedupe, ASKED)?;
@@ -58,7 +60,12 @@ pub fn run() -> Outcome {
         pipeline.drain().await?;
         Ok(vec![
             Figure::plain("start with 5 million ids to first event", secs(first), "s", Target::AtMost(5.0)),
-            Figure::plain("known ids recognised, of 20,000", (early + late) as f64, "", Target::AtLeast(20_000.0)),
+            Figure::plain(
+                "known ids recognised, of 20,000",
+                (early + late) as f64,
+                "",
+                Target::AtLeast(20_000.0),
+            ),
             Figure::plain("unknown ids answered from memory", share, "%", Target::AtLeast(98.0)),
         ])
     })

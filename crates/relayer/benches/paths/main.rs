@@ -24,9 +24,10 @@ use figures::Figure;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 type Outcome = Fallible<Vec<Figure>>;
+type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, fn() -> Outcome); 6] = [
+const PATHS: [(&str, Path); 6] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),

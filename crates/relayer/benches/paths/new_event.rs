@@ -11,7 +11,8 @@ use crate::gateway::{Gateway, until};
 use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway};
 
-const TRAFFIC: Traffic = Traffic { relays: 20, events: 30_000, copies: 10, rate: 0, spread_ms: 0 };
+const TRAFFIC: Traffic = Traffic { relays: 20, events: 10_000, copies: 10, rate: 0, spread_ms: 0 };
+const RUNS: usize = 6;
 const TARGET: f64 = 1.35;
 
 /// A run of the path, or of a part of it.
@@ -32,14 +33,21 @@ struct Cost {
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let whole = runtime.block_on(measure(&Run { copies: 10, client: true, fsync: true }, TRAFFIC.events))?;
-    println!("bare verification with the author's key known {:>6.2} us", whole.bare_known_author);
-    let part = TRAFFIC.events / 3;
-    runtime.block_on(measure(&Run { copies: 1, client: true, fsync: true }, part))?;
-    runtime.block_on(measure(&Run { copies: 10, client: false, fsync: true }, part))?;
-    runtime.block_on(measure(&Run { copies: 10, client: true, fsync: false }, part))?;
-    runtime.block_on(measure(&Run { copies: 1, client: false, fsync: false }, part))?;
-    Ok(vec![Figure::ratio("new event, end to end / verification", whole.gateway, whole.bare, TARGET)])
+    // The least of each, because a shared machine is slower in one second than in the next by half.
+    let (mut gateway, mut bare, mut known_author) = (f64::MAX, f64::MAX, f64::MAX);
+    for _ in 0..RUNS {
+        let cost =
+            runtime.block_on(measure(&Run { copies: 10, client: true, fsync: true }, TRAFFIC.events))?;
+        gateway = gateway.min(cost.gateway);
+        bare = bare.min(cost.bare);
+        known_author = known_author.min(cost.bare_known_author);
+    }
+    println!("bare verification with the author's key known {known_author:>6.2} us");
+    runtime.block_on(measure(&Run { copies: 1, client: true, fsync: true }, TRAFFIC.events))?;
+    runtime.block_on(measure(&Run { copies: 10, client: false, fsync: true }, TRAFFIC.events))?;
+    runtime.block_on(measure(&Run { copies: 10, client: true, fsync: false }, TRAFFIC.events))?;
+    runtime.block_on(measure(&Run { copies: 1, client: false, fsync: false }, TRAFFIC.events))?;
+    Ok(vec![Figure::ratio("new event, end to end / verification", gateway, bare, TARGET)])
 }
 
 async fn measure(run: &Run, events: usize) -> Fallible<Cost> {
@@ -59,9 +67,11 @@ async fn measure(run: &Run, events: usize) -> Fallible<Cost> {
     player.hear()?;
     let each = cpu::micros_each(cpu::used() - before, events as u64);
     let batch = events as f64 / metrics.batches_committed.get() as f64;
+    let candidates = metrics.lookups_in_memory.get() + metrics.lookups_on_disk.get();
+    let candidates = candidates as f64 / events as f64;
     let (bare, bare_known_author) = verification(&gateway.pipeline.log, events).await?;
     println!(
-        "{:>2} copies, {}, {}: {each:>7.2} us an event, {:>5.2} times {bare:.2} us; {batch:.1} events a commit",
+        "{:>2} copies, {}, {}: {each:>7.2} us an event, {:>5.2} times {bare:.2} us; {batch:.1} events a commit, {candidates:.1} candidates an event",
         run.copies,
         if run.client { "1 client " } else { "no client" },
         if run.fsync { "fsync   " } else { "no fsync" },

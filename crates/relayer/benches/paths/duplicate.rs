@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_websockets::ServerBuilder;
 use wire::Signer;
 
-use crate::{Outcome, cpu, gateway, player::Player};
+use crate::crowd::upgrade_request;
+use crate::figures::Figure;
+use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
 const RELAYS: usize = 20;
 /// Fewer than the hotset holds, as with copies that follow their event closely.
@@ -47,21 +49,17 @@ pub fn run() -> Outcome {
         println!("frames of {FRAME_BYTES} bytes from {RELAYS} relays       {frames:>10}");
         println!("bare read loop, CPU a frame                {bare_each:>10.3} us");
         println!("gateway, CPU a duplicate                   {gateway_each:>10.3} us");
-        println!("ratio (target 3, aim 2)                    {:>10.2}", gateway_each / bare_each);
-        Ok(())
+        pipeline.drain().await?;
+        Ok(vec![Figure::ratio("duplicate / bare read", gateway_each, bare_each, 3.0)])
     })
 }
 
 /// Reads the same frames from as many sockets, and does nothing with them.
-async fn bare_loop(address: &str) -> Result<Duration, Box<dyn std::error::Error>> {
+async fn bare_loop(address: &str) -> Fallible<Duration> {
     let mut sockets = Vec::new();
     for relay in 0..RELAYS {
         let mut socket = TcpStream::connect(address).await?;
-        let request = format!(
-            "GET /bare/{relay} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        socket.write_all(request.as_bytes()).await?;
+        socket.write_all(upgrade_request(address, &format!("/bare/{relay}")).as_bytes()).await?;
         sockets.push(socket);
     }
     let before = cpu::used();
@@ -77,7 +75,7 @@ async fn bare_loop(address: &str) -> Result<Duration, Box<dyn std::error::Error>
 }
 
 /// Serves the frames: to the bare loop at once and then closes, to the gateway one round, and the rest when told.
-pub async fn play() -> Outcome {
+pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let round: std::sync::Arc<[u8]> = round().into();

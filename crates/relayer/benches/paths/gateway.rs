@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
+use moltrade_relayer::api;
 use moltrade_relayer::config::Config;
+use moltrade_relayer::pipeline::Pipeline;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-/// A configuration that takes whatever its relays send.
-pub fn config(
-    urls: impl IntoIterator<Item = String>,
-) -> Result<(Config, TempDir), Box<dyn std::error::Error>> {
-    let folder = TempDir::new()?;
+use crate::Fallible;
+
+/// A configuration that takes whatever its relays send. The folder is beside the build's output, because
+/// the system's temporary folder may be in memory, where fsync costs nothing.
+pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempDir)> {
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut config = Config::default();
     config.relay.bootstrap_relays = urls.into_iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
     config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
@@ -17,4 +24,56 @@ pub fn config(
     config.monitoring.prometheus_port = None;
     config.output.websocket_port = 0;
     Ok((config, folder))
+}
+
+/// A pipeline and its HTTP server, as the program runs them.
+pub struct Gateway {
+    pub pipeline: Pipeline,
+    /// Its address.
+    pub address: String,
+    server: JoinHandle<std::io::Result<()>>,
+    clients: api::Context,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    pub async fn start((config, folder): (Config, TempDir)) -> Fallible<Self> {
+        let pipeline = Pipeline::start(&config)?;
+        let clients = api::Context::new(api::Parts {
+            pool: pipeline.pool.clone(),
+            log: pipeline.log.clone(),
+            inboxes: pipeline.inboxes.clone(),
+            dedupe: pipeline.dedupe.clone(),
+            disk_full: pipeline.disk_full.clone(),
+            metrics: pipeline.metrics.clone(),
+            websocket_enabled: true,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
+        let server = tokio::spawn(axum::serve(listener, api::router(clients.clone())).into_future());
+        Ok(Self { pipeline, address, server, clients, _folder: folder })
+    }
+
+    /// Ends it, so that the next one has the machine for itself.
+    pub async fn stop(self) -> Fallible<()> {
+        self.pipeline.drain().await?;
+        self.clients.clients().drain(Duration::from_secs(1)).await;
+        self.server.abort();
+        Ok(())
+    }
+}
+
+/// Looks every few milliseconds until it is so.
+pub async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Raises the limit of open files as far as it goes: a thousand relays and clients need more than the
+/// usual default. Children inherit it.
+pub fn allow_many_sockets() -> Fallible<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }

@@ -3,8 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::Outcome;
-use crate::duplicate;
+use crate::{Fallible, crowd, duplicate, memory, traffic};
 
 /// The first argument of a child.
 pub const ROLE: &str = "play";
@@ -17,7 +16,7 @@ pub struct Player {
 }
 
 impl Player {
-    pub fn start(arguments: &[&str]) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn start(arguments: &[&str]) -> Fallible<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(ROLE)
             .args(arguments)
@@ -30,7 +29,7 @@ impl Player {
     }
 
     /// The next line that the child says.
-    pub fn hear(&mut self) -> Result<String, Box<dyn std::error::Error>> {
+    pub fn hear(&mut self) -> Fallible<String> {
         let mut line = String::new();
         if self.from.read_line(&mut line)? == 0 {
             return Err("the player ended".into());
@@ -39,8 +38,14 @@ impl Player {
     }
 
     /// Says a line to the child.
-    pub fn say(&mut self, line: &str) -> Outcome {
+    pub fn say(&mut self, line: &str) -> Fallible<()> {
         Ok(writeln!(self.to, "{line}")?)
+    }
+
+    /// Says a line and waits for the answer.
+    pub fn ask(&mut self, line: &str) -> Fallible<String> {
+        self.say(line)?;
+        self.hear()
     }
 }
 
@@ -53,10 +58,22 @@ impl Drop for Player {
 }
 
 /// Plays the part that the arguments name.
-pub fn play(arguments: &[String]) -> Outcome {
+pub fn play(arguments: &[String]) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["copies"] => runtime.block_on(duplicate::play()),
+        ["crowd"] => runtime.block_on(crowd::play()),
+        ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
+        ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),
     }
+}
+
+/// The next line that the parent says to this child; empty when it has gone.
+pub async fn told() -> Fallible<String> {
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    Ok(line.await??.trim_end().to_owned())
 }

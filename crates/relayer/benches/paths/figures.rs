@@ -1,0 +1,58 @@
+//! What the paths have found, as a table.
+
+/// A figure that has a target.
+pub struct Figure {
+    pub name: &'static str,
+    /// What was measured, with its unit.
+    pub measured: String,
+    /// The limit from the same run, with its unit; empty if the target stands for itself.
+    pub limit: String,
+    /// What the target is about: a ratio, or the figure itself.
+    pub value: f64,
+    pub target: Target,
+}
+
+#[derive(Clone, Copy)]
+pub enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Figure {
+    /// CPU time beside that of the limit, both in microseconds.
+    pub fn ratio(name: &'static str, measured: f64, limit: f64, at_most: f64) -> Self {
+        Self {
+            name,
+            measured: format!("{measured:.2} us"),
+            limit: format!("{limit:.2} us"),
+            value: measured / limit,
+            target: Target::AtMost(at_most),
+        }
+    }
+
+    /// A figure that has a target by itself.
+    pub fn plain(name: &'static str, value: f64, unit: &str, target: Target) -> Self {
+        Self { name, measured: format!("{value:.2} {unit}"), limit: String::new(), value, target }
+    }
+
+    fn is_met(&self) -> bool {
+        match self.target {
+            Target::AtMost(most) => self.value <= most,
+            Target::AtLeast(least) => self.value >= least,
+        }
+    }
+}
+
+/// Prints the table.
+pub fn print(figures: &[Figure]) {
+    println!("\n{:<44}{:>14}{:>12}{:>9}{:>10}", "", "measured", "limit", "value", "target");
+    for figure in figures {
+        let target = match figure.target {
+            Target::AtMost(most) => format!("<= {most}"),
+            Target::AtLeast(least) => format!(">= {least}"),
+        };
+        let Figure { name, measured, limit, value, .. } = figure;
+        let verdict = if figure.is_met() { "met" } else { "MISSED" };
+        println!("{name:<44}{measured:>14}{limit:>12}{value:>9.2}{target:>10}  {verdict}");
+    }
+}

@@ -1,0 +1,96 @@
+//! A player: simulated relays, and a client of `/ws` that has the relays' clock.
+
+use std::time::Duration;
+
+use relay_sim::{Consumer, Pace, Sim, Sizes};
+use wire::UnverifiedEvent;
+
+use crate::Fallible;
+use crate::player::{Player, told};
+
+/// What the relays send.
+#[derive(Clone, Copy)]
+pub struct Traffic {
+    pub relays: usize,
+    pub events: usize,
+    pub copies: usize,
+    /// New events a second; 0 is as fast as sockets take them.
+    pub rate: usize,
+    /// How much later than the first the last copy comes.
+    pub spread_ms: u64,
+}
+
+/// Bytes of an event's JSON.
+const EVENT_BYTES: usize = 600;
+
+impl Traffic {
+    /// A child that waits for [`go`](Self) with these events.
+    pub fn player(self) -> Fallible<(Player, Vec<String>)> {
+        let numbers = [self.relays, self.events, self.copies, self.rate, self.spread_ms as usize];
+        let numbers = numbers.map(|number| number.to_string());
+        let mut arguments = vec!["traffic"];
+        arguments.extend(numbers.iter().map(String::as_str));
+        let mut player = Player::start(&arguments)?;
+        let address = player.hear()?;
+        Ok((player, (0..self.relays).map(|relay| format!("ws://{address}/r/{relay}")).collect()))
+    }
+
+    /// Frames with events that the relays send.
+    pub const fn frames(self) -> u64 {
+        (self.events * self.copies) as u64
+    }
+}
+
+/// Obeys: `subscribed` answers when all relays are, `client <url>` connects a client, `go` lets events come
+/// and, when the client has all of them, answers with the microseconds from the first copy to the client:
+/// half, 99 of 100, and all were at least as fast.
+pub async fn play(numbers: &[&str]) -> Fallible<()> {
+    let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
+    let [relays, events, copies, rate, spread_ms] = *numbers.as_slice() else {
+        return Err("five numbers".into());
+    };
+    let pace = if rate == 0 { Pace::Fast } else { Pace::PerSecond(rate as f64) };
+    let sim = Sim::builder().relays(relays).events(events).copies(copies).spread_ms(spread_ms as u64);
+    let sim = sim.sizes(Sizes::Exactly(EVENT_BYTES)).pace(pace).hold().start().await?;
+    println!("{}", sim.address());
+    let mut client = None;
+    loop {
+        let line = told().await?;
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("subscribed", _) => {
+                sim.wait_subscribed(relays).await;
+                println!("subscribed");
+            }
+            ("client", url) => {
+                client = Some(Consumer::connect_within(url, Duration::from_secs(5)).await?);
+                println!("connected");
+            }
+            ("go", _) => {
+                sim.go();
+                match &mut client {
+                    Some(client) => println!("{}", receive(client, &sim, events).await?),
+                    None => println!("gone"),
+                }
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn receive(client: &mut Consumer, sim: &Sim, events: usize) -> Fallible<String> {
+    let mut received = Vec::with_capacity(events);
+    while received.len() < events {
+        let delivery = client.next().await?;
+        received.push((delivery.event, delivery.at_us));
+    }
+    let mut latencies = Vec::with_capacity(events);
+    for (event, at_us) in received {
+        let id = UnverifiedEvent::parse(&event)?.id;
+        let sent_us = sim.first_sent_us(&id).ok_or("an event that was not sent")?;
+        latencies.push(at_us.saturating_sub(sent_us));
+    }
+    latencies.sort_unstable();
+    let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).or(latencies.last());
+    let figures = [share(0.5), share(0.99), share(1.0)].map(|figure| figure.map_or(0, |figure| *figure));
+    Ok(figures.map(|figure| figure.to_string()).join(" "))
+}

@@ -52,17 +52,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.
-<<<<<<< HEAD
-fn run(arguments: &[String]) -> Outcome {
-    type Path = (&'static str, fn() -> Outcome);
-    let paths: [Path; 1] = [("duplicate", duplicate::run)];
-    for (name, path) in paths {
-=======
 fn run(arguments: &[String]) -> Fallible<()> {
     gateway::allow_many_sockets()?;
     let mut figures = Vec::new();
     for (name, path) in PATHS {
->>>>>>> d4b86eb (Benches of the other paths, each beside its limit)
         if arguments.is_empty() || arguments.iter().any(|argument| name.contains(argument.as_str())) {
             println!("\n== {name}");
             figures.extend(path()?);

@@ -67,7 +67,8 @@ impl Socket {
         Self { stream, decoder: Decoder::new(payload_bytes_max), carry: read_ahead, stopped: true }
     }
 
-    /// Reads once, and calls `handle` for each message that is complete. If `handle` breaks, the messages
+    /// Reads once (or takes up what an earlier call kept), and calls `handle` for each message that is
+    /// complete; it returns when it has handled them. If `handle` breaks, the messages
     /// after it are kept for the next call. When the future is dropped, nothing is lost.
     ///
     /// # Errors
@@ -95,10 +96,7 @@ impl Socket {
         handle: &mut impl FnMut(Message<'_>) -> ControlFlow<B>,
     ) -> Poll<Result<ControlFlow<B>, SocketError>> {
         if self.stopped {
-            let handled = self.handle_carried(handle);
-            if !matches!(handled, Ok(ControlFlow::Continue(()))) {
-                return Poll::Ready(handled);
-            }
+            return Poll::Ready(self.handle_carried(handle));
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let carried = if self.carry.len() <= CARRY_BYTES_MAX { self.carry.len() } else { 0 };
@@ -194,5 +192,99 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A socket, and the relay's end of it.
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let socket = Socket::new(Stream::Plain(ours.expect("connected")), 200_000, Vec::new());
+        (socket, theirs.expect("accepted").0)
+    }
+
+    fn text(length: usize) -> Vec<u8> {
+        let mut frame = vec![0x81, 127];
+        frame.extend_from_slice(&(length as u64).to_be_bytes());
+        frame.resize(10 + length, b'x');
+        frame
+    }
+
+    /// The length of the next message, taken one at a time.
+    async fn next(socket: &mut Socket) -> usize {
+        let read = async {
+            loop {
+                let read = socket.read(|message| match message {
+                    Message::Text(text) => ControlFlow::Break(text.len()),
+                    _ => ControlFlow::Continue(()),
+                });
+                if let ControlFlow::Break(length) = read.await.expect("open") {
+                    return length;
+                }
+            }
+        };
+        timeout(Duration::from_secs(10), read).await.expect("a message is there")
+    }
+
+    #[tokio::test]
+    async fn messages_of_any_size_come_however_they_are_cut() {
+        let (mut socket, mut relay) = pair().await;
+        let lengths = [70_000, 66_000, 190_000, 65_536, 100_000, 70_001];
+        let bytes: Vec<u8> = lengths.iter().flat_map(|length| text(*length)).collect();
+        let writer = tokio::spawn(async move {
+            for part in bytes.chunks(33_333) {
+                relay.write_all(part).await.expect("written");
+            }
+            relay
+        });
+        for length in lengths {
+            assert_eq!(next(&mut socket).await, length);
+        }
+        drop(writer.await);
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_handled_at_once_and_not_when_more_comes() {
+        let (mut socket, mut relay) = pair().await;
+        relay
+            .write_all(&[0x81, 1, b'a', 0x81, 2, b'b', b'b', 0x81, 3, b'c', b'c', b'c'])
+            .await
+            .expect("written");
+        assert_eq!(next(&mut socket).await, 1);
+        let mut handled = Vec::new();
+        while handled.len() < 2 {
+            let all = socket.read(|message| {
+                if let Message::Text(text) = message {
+                    handled.push(text.len());
+                }
+                ControlFlow::<()>::Continue(())
+            });
+            let read = timeout(Duration::from_secs(10), all).await;
+            read.expect("it returns when it has handled what is there").expect("open");
+        }
+        assert_eq!(handled, [2, 3]);
+        assert_eq!(socket.carry.capacity(), 0, "an idle socket holds nothing");
+    }
+
+    #[tokio::test]
+    async fn an_end_without_goodbye_is_an_error() {
+        let (mut socket, relay) = pair().await;
+        drop(relay);
+        let end = loop {
+            if let Err(end) = socket.read(|_| ControlFlow::<()>::Continue(())).await {
+                break end;
+            }
+        };
+        assert!(matches!(end, SocketError::Ended), "{end}");
     }
 }

@@ -88,15 +88,11 @@ impl Tail {
         if cursor < state.covered_after {
             return Look::Behind;
         }
-        // Readers are mostly at the head or wait for the newest batch, and there may be many batches.
-        match state.batches.back() {
-            Some(newest) if cursor < keys::before(newest.first) => {
-                let index = state.batches.partition_point(|batch| Cursor::after(batch.last) <= cursor);
-                state.batches.get(index).map_or(Look::AtHead, Batch::look)
-            }
-            Some(newest) if cursor < Cursor::after(newest.last) => newest.look(),
-            _ if state.closed => Look::Closed,
-            _ => Look::AtHead,
+        let index = state.batches.partition_point(|batch| Cursor::after(batch.last) <= cursor);
+        match state.batches.get(index) {
+            Some(batch) => Look::Here(Arc::clone(&batch.entries)),
+            None if state.closed => Look::Closed,
+            None => Look::AtHead,
         }
     }
 
@@ -104,12 +100,6 @@ impl Tail {
     pub fn figures(&self) -> (usize, usize) {
         let state = self.state.read();
         (state.bytes, state.batches.iter().map(|batch| batch.entries.len()).sum())
-    }
-}
-
-impl Batch {
-    fn look(&self) -> Look {
-        Look::Here(Arc::clone(&self.entries))
     }
 }
 

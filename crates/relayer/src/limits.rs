@@ -25,9 +25,11 @@ pub const READ_EVENTS_MAX: usize = 512;
 /// See [`READ_EVENTS_MAX`].
 pub const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Threads that wait: for the disk, on behalf of lagging consumers and queries, and for DNS. Names that do
-/// not resolve must not keep consumers waiting, so there are many more than a disk can use.
+/// Threads that wait: for the disk, on behalf of lagging consumers and queries, and for DNS.
 pub const BLOCKING_THREADS_MAX: usize = 64;
+
+/// Of these, how many may wait for DNS: names that do not resolve must not keep consumers waiting.
+pub const LOOKUPS_AT_ONCE_MAX: usize = 16;
 
 /// Events that one page of `/api/events` returns at most.
 pub const PAGE_EVENTS_MAX: usize = 1_000;
@@ -64,6 +66,13 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(9);
 
 /// How long reads that are under way may hold up the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
+/// How long relays may take to hear that we close. It is part of draining.
+pub const GOODBYES_MAX: Duration = Duration::from_secs(2);
+
+/// A connection that lasted this long was worth having, even if it brought nothing new. One that ends
+/// sooner, and brought only what was known, is not dialled again at once.
+pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 
 /// How often a pause for lack of disk space looks again.
 pub const DISK_RETRY: Duration = Duration::from_millis(500);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::event_log::free_space::FreeSpace;
@@ -18,7 +19,7 @@ use crate::ingest::candidate::unix_ms;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{InboxGauge, Inboxes};
-use crate::limits::{RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max};
+use crate::limits::{GOODBYES_MAX, RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max};
 use crate::relay::Pool;
 use crate::relay::connection::{self, Shared};
 use crate::relay::dial::Dialer;
@@ -130,6 +131,7 @@ impl Pipeline {
         tokio::select! {
             failure = self.stages.failure() => failure,
             error = self.log.failure() => StageFailure::new("a reader of the log", error),
+            Some(Err(panic)) = self.connections.join_next() => StageFailure::new("a relay's connection", panic),
         }
     }
 
@@ -143,11 +145,16 @@ impl Pipeline {
         self.disk_full.give_up();
         self.stop.send_replace(true);
         // With the last connection the last sender into the shards goes, and with them the sequencer's.
-        while self.connections.join_next().await.is_some() {}
-        let (stages, log) = (self.stages, self.log);
-        let joined = tokio::task::spawn_blocking(move || stages.join()).await;
-        log.close();
-        joined.unwrap_or(Ok(()))
+        let goodbyes = async { while self.connections.join_next().await.is_some() {} };
+        if timeout(GOODBYES_MAX, goodbyes).await.is_err() {
+            self.connections.shutdown().await;
+        }
+        // A thread of its own: Tokio's may all be waiting for a disk or for DNS.
+        let (stages, (joined, outcome)) = (self.stages, oneshot::channel());
+        std::thread::spawn(move || joined.send(stages.join()));
+        let outcome = outcome.await;
+        self.log.close();
+        outcome.unwrap_or(Ok(()))
     }
 }
 

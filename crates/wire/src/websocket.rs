@@ -100,6 +100,7 @@ impl Decoder {
     /// # Errors
     /// When the bytes break RFC 6455 or a message is too long. The connection cannot go on.
     pub fn decode<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
+        self.whole = Vec::new(); // It has been read.
         let Some((header, rest)) = Header::read(bytes)? else {
             return Ok(Decoded::Incomplete);
         };

@@ -111,7 +111,9 @@ settings! {
         max_event_bytes: usize = 256 * 1024, rule::bytes(1024..=16 * 1024 * 1024);
         /// How many seconds an event's created_at may lie ahead of the clock.
         max_future("max_future_secs"): Duration = Duration::from_secs(900), rule::seconds(0..=10_000_000_000_000);
-        /// How many hours old an event may be. Older ones are refused. 0: any age.
+        /// How many hours old an event may be. Older ones are refused. 0: any age. With retention, the ids of
+        /// trimmed events of that age are forgotten: raise it later, and relays that still have them bring
+        /// them again.
         max_age("max_age_hours"): Option<Duration> = None, rule::hours_or_none(1_000_000);
         /// Whether to let in events whose expiration (NIP-40) has passed.
         admit_expired: bool = false, rule::Flag;

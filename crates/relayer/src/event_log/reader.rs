@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::entry::{Cursor, Entry, Seq};
 use super::tail::Look;
@@ -53,12 +54,18 @@ pub struct Reader {
     log: Arc<EventLog>,
     head: watch::Receiver<Cursor>,
     cursor: Cursor,
+    /// A read of RocksDB that is under way. It is kept when a wait for it is dropped, so that there is
+    /// never more than one.
+    stored: Option<JoinHandle<Result<Stored, ReadError>>>,
 }
+
+/// Entries from RocksDB, and up to where they were looked for.
+type Stored = (Arc<[Entry]>, Cursor);
 
 impl Reader {
     pub(super) fn new(log: Arc<EventLog>, cursor: Cursor) -> Self {
         let head = log.head.subscribe();
-        Self { log, head, cursor }
+        Self { log, head, cursor, stored: None }
     }
 
     /// The last sequence that this reader has given.
@@ -114,8 +121,13 @@ impl Reader {
     /// Reads RocksDB on a thread that may wait for the disk. An empty answer means that the cursor stood
     /// in a gap, and has been moved over it.
     async fn read_stored(&mut self) -> Result<Arc<[Entry]>, ReadError> {
-        let (log, cursor) = (Arc::clone(&self.log), self.cursor);
-        let read = tokio::task::spawn_blocking(move || log.read_stored(cursor)).await;
+        let (log, cursor) = (&self.log, self.cursor);
+        let reading = self.stored.get_or_insert_with(|| {
+            let log = Arc::clone(log);
+            tokio::task::spawn_blocking(move || log.read_stored(cursor))
+        });
+        let read = reading.await;
+        self.stored = None;
         let (entries, up_to) = read.map_err(|error| StorageError::new("read events", error))??;
         if entries.is_empty() {
             self.cursor = up_to.max(self.cursor);
@@ -126,7 +138,7 @@ impl Reader {
 
 impl EventLog {
     /// The stored entries after a cursor, and up to where they were looked for.
-    fn read_stored(&self, cursor: Cursor) -> Result<(Arc<[Entry]>, Cursor), ReadError> {
+    fn read_stored(&self, cursor: Cursor) -> Result<Stored, ReadError> {
         let up_to = self.head();
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };

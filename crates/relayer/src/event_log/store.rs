@@ -281,9 +281,14 @@ impl Store {
         let mut batch = self.batch();
         batch.changes.delete_range_cf(family, from, to);
         batch.set_number(keys::META_FLOOR, floor.get());
-        batch.commit()?;
+        // Files are gone for good, so the floor must be on the disk before them.
+        batch.commit_durably()?;
         self.forgettable.floor.store(floor.get(), Ordering::Release);
-        self.db.delete_file_in_range_cf(family, from, to).map_err(|error| StorageError::new(OPERATION, error))
+        // A range of keys ends before `to`, but a range of files takes its last key with it.
+        let last = keys::event_key(Seq::new(floor.get().saturating_sub(1)));
+        self.db
+            .delete_file_in_range_cf(family, from, last)
+            .map_err(|error| StorageError::new(OPERATION, error))
     }
 
     /// From now on compaction forgets ids of trimmed events that were created before this Unix time.

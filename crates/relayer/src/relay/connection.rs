@@ -23,7 +23,7 @@ use super::subscription::{SUBSCRIPTION, Subscription};
 use super::turn::Turn;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
-use crate::limits::SEND_TIMEOUT;
+use crate::limits::{BACKOFF_RESET_AFTER, OVERLAP, SEND_TIMEOUT};
 use crate::telemetry::Metrics;
 
 /// What all connections share.
@@ -72,14 +72,16 @@ pub async fn run(
     last_heard_ms: Option<u64>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection { peer, shared, last_heard_ms, useful: false, trouble: None };
+    let mut connection =
+        Connection { peer, shared, last_heard_ms, useful: false, caught_up: false, trouble: None };
     let mut backoff = Backoff::default();
     loop {
+        let begun = Instant::now();
         let end = connection.session(&mut stop).await;
         if matches!(end, End::Stopping) {
             break;
         }
-        if connection.useful {
+        if connection.useful || begun.elapsed() >= BACKOFF_RESET_AFTER {
             backoff.reset();
             connection.trouble = None;
         }
@@ -96,10 +98,13 @@ pub async fn run(
 struct Connection {
     peer: Arc<Peer>,
     shared: Arc<Shared>,
-    /// When the relay last said anything, Unix milliseconds.
+    /// Up to when everything that the relay said has been read, Unix milliseconds.
     last_heard_ms: Option<u64>,
-    /// Whether the current session has brought an event or an EOSE.
+    /// Whether the current session has brought an event that memory did not know.
     useful: bool,
+    /// Whether everything up to now has been read: stored events have ended, and the socket has not been
+    /// left unread for long since. Only then does hearing something mean that nothing before it is missing.
+    caught_up: bool,
     /// Why the relay was not connected, as it was last logged.
     trouble: Option<String>,
 }
@@ -126,6 +131,7 @@ impl Connection {
     /// One connection from dialling to its end.
     async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> End {
         self.useful = false;
+        self.caught_up = false;
         self.peer.set_state(ConnectionState::Connecting);
         let dialled = tokio::select! {
             dialled = self.shared.dialer.dial(&self.peer.url) => dialled,
@@ -178,9 +184,12 @@ impl Connection {
         loop {
             tokio::select! {
                 paused = self.read(socket) => {
+                    let paused = paused?;
                     heard = Heard::Something;
-                    self.last_heard_ms = Some(unix_ms());
-                    match paused? {
+                    if self.caught_up {
+                        self.last_heard_ms = Some(unix_ms());
+                    }
+                    match paused {
                         None => {}
                         Some(Pause::Busy(candidate)) => self.wait_for_shard(candidate).await?,
                         Some(Pause::Ping(payload)) => send(socket, ClientFrame::Pong(&payload)).await?,
@@ -203,14 +212,25 @@ impl Connection {
     }
 
     /// Hands a candidate over when its shard has room. The socket is not read meanwhile.
-    async fn wait_for_shard(&self, candidate: Candidate) -> Result<(), End> {
-        if self.shared.inboxes.send(candidate).await { Ok(()) } else { Err(End::Stopping) }
+    async fn wait_for_shard(&mut self, candidate: Candidate) -> Result<(), End> {
+        let begun = Instant::now();
+        if !self.shared.inboxes.send(candidate).await {
+            return Err(End::Stopping);
+        }
+        // What is read next may be old, and the relay may have given up on us behind it.
+        self.caught_up &= begun.elapsed() < OVERLAP / 2;
+        Ok(())
     }
 
     /// Reads once and handles what came.
     async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, End> {
         let mut turn = Turn::new(&self.peer, &self.shared.metrics);
-        let mut session = Session { peer: &self.peer, shared: &self.shared, useful: &mut self.useful };
+        let mut session = Session {
+            peer: &self.peer,
+            shared: &self.shared,
+            useful: &mut self.useful,
+            caught_up: &mut self.caught_up,
+        };
         match socket.read(|message| session.handle(message, &mut turn)).await {
             Ok(ControlFlow::Continue(())) => Ok(None),
             Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),
@@ -233,6 +253,7 @@ struct Session<'a> {
     peer: &'a Arc<Peer>,
     shared: &'a Shared,
     useful: &'a mut bool,
+    caught_up: &'a mut bool,
 }
 
 impl Session<'_> {
@@ -268,7 +289,6 @@ impl Session<'_> {
 
     /// The way of every event: dropped here if memory has seen it, else passed on.
     fn event(&mut self, claimed: ClaimedId, event: &[u8], turn: &mut Turn<'_>) -> Flow {
-        *self.useful = true;
         match self.shared.dedupe.look(&claimed) {
             Look::Seen(layer) => {
                 turn.duplicate(layer);
@@ -281,6 +301,7 @@ impl Session<'_> {
             turn.refuse(DropReason::WebSocketProtocol);
             return end(End::NotUtf8);
         }
+        *self.useful = true;
         match self.shared.inboxes.offer(Candidate::new(claimed, event, self.peer)) {
             Ok(()) => GO_ON,
             Err(candidate) => ControlFlow::Break(Pause::Busy(candidate)),
@@ -301,7 +322,7 @@ impl Session<'_> {
                 }
             }
             Ok(RelayMessage::Eose { subscription }) if subscription == SUBSCRIPTION => {
-                *self.useful = true;
+                *self.caught_up = true;
                 self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
             }
             Ok(RelayMessage::Closed { subscription, reason }) if subscription == SUBSCRIPTION => {

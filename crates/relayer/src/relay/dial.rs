@@ -1,7 +1,7 @@
 //! From a URL to an open WebSocket: DNS, TCP, TLS, upgrade, each with a time-out and an error of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::socket::{Socket, Stream};
 use super::upgrade::{UpgradeError, upgrade};
 
 use crate::config::RelayUrl;
-use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX};
+use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX, LOOKUPS_AT_ONCE_MAX};
 
 /// What we call ourselves.
 const USER_AGENT: &str = concat!("moltrade-relayer/", env!("CARGO_PKG_VERSION"));
@@ -49,6 +49,7 @@ pub struct Dialer {
     tls: TlsConnector,
     frame_bytes_max: usize,
     turns: Semaphore,
+    lookups: Arc<Semaphore>,
 }
 
 impl Dialer {
@@ -75,6 +76,7 @@ impl Dialer {
             tls: TlsConnector::from(Arc::new(config)),
             frame_bytes_max,
             turns: Semaphore::new(DIALS_AT_ONCE_MAX),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE_MAX)),
         })
     }
 
@@ -86,13 +88,34 @@ impl Dialer {
         let url: Url = relay.as_str().parse().map_err(|_| DialError::Url)?;
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
-        let stream = connect_any(&resolve(&url).await?).await?;
+        let stream = connect_any(&self.resolve(&url).await?).await?;
         let mut stream = match url.scheme() {
             "wss" => self.secure(&url, stream).await?,
             _ => Stream::Plain(stream),
         };
         let upgraded = within("WebSocket upgrade", upgrade(&mut stream, &url, USER_AGENT)).await?;
         Ok(Socket::new(stream, self.frame_bytes_max, upgraded.map_err(DialError::Upgrade)?))
+    }
+
+    async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, DialError> {
+        let port = url.port_or_known_default().ok_or(DialError::Url)?;
+        let name = match url.host().ok_or(DialError::Url)? {
+            Host::Ipv4(address) => return Ok(vec![(address, port).into()]),
+            Host::Ipv6(address) => return Ok(vec![(address, port).into()]),
+            Host::Domain(name) => name.to_owned(),
+        };
+        let lookups = Arc::clone(&self.lookups);
+        let found = within("DNS", async move {
+            // A look-up cannot be cancelled: its permit stays with it, however long it takes.
+            let permit = lookups.acquire_owned().await;
+            let lookup = tokio::task::spawn_blocking(move || {
+                let found = (name, port).to_socket_addrs().map(Vec::from_iter);
+                drop(permit);
+                found
+            });
+            lookup.await.map_err(io::Error::other)?
+        });
+        found.await?.map_err(DialError::Dns)
     }
 
     async fn secure(&self, url: &Url, stream: TcpStream) -> Result<Stream, DialError> {
@@ -107,18 +130,6 @@ impl Dialer {
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dialer").field("turns", &self.turns).finish_non_exhaustive()
-    }
-}
-
-async fn resolve(url: &Url) -> Result<Vec<SocketAddr>, DialError> {
-    let port = url.port_or_known_default().ok_or(DialError::Url)?;
-    match url.host().ok_or(DialError::Url)? {
-        Host::Ipv4(address) => Ok(vec![(address, port).into()]),
-        Host::Ipv6(address) => Ok(vec![(address, port).into()]),
-        Host::Domain(name) => {
-            let addresses = within("DNS", tokio::net::lookup_host((name, port))).await?;
-            Ok(addresses.map_err(DialError::Dns)?.collect())
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::gateway::Gateway;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_that_drop_their_connections_lose_nothing() {
-    let sim = Sim::builder().seed(7).relays(10).events(1_000).copies(2).base(1_700_000_000);
+    let sim = Sim::builder().seed(7).relays(10).events(400).copies(2).base(1_700_000_000);
     let sim = sim.fault(Fault::Drop, Who::All, 0.01).start().await.expect("starts");
     let gateway = Gateway::on(&sim);
     gateway.until_logged(sim.ids()).await;

@@ -41,9 +41,6 @@ pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that one page of `/api/events` looks at to find those that match.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 
-/// Longest URL of a relay that is stored beside an event.
-pub const RELAY_URL_BYTES_MAX: usize = 2_048;
-
 /// DNS, TCP, TLS and WebSocket handshake of one relay, each.
 pub const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -96,7 +96,7 @@ const RECORD_VERSION: u8 = 1;
 
 impl<'a> Record<'a> {
     /// Appends the stored form. URLs longer than a u16 can say do not occur
-    /// ([`RELAY_URL_BYTES_MAX`](crate::limits::RELAY_URL_BYTES_MAX)); one would be cut.
+    /// (a [`RelayUrl`](crate::config::RelayUrl) has 1 KiB at most); one would be cut.
     pub fn write(&self, out: &mut Vec<u8>) {
         let relay_len = u16::try_from(self.relay.len()).unwrap_or(u16::MAX);
         out.push(RECORD_VERSION);

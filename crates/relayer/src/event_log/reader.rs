@@ -73,11 +73,6 @@ impl Reader {
         self.cursor
     }
 
-    /// How many events are committed that this reader has not given.
-    pub fn lag(&self) -> u64 {
-        self.log.head().get().saturating_sub(self.cursor.get())
-    }
-
     /// What is in memory after the cursor; `None` if nothing is, though RocksDB may have it.
     pub fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.log.tail.look(self.cursor) {

@@ -1,5 +1,6 @@
 //! Retention trims the old end, by age and by size, and ids outlive their bodies.
 
+use moltrade_relayer::event_log::keys;
 use moltrade_relayer::event_log::retention::Retention;
 use tempfile::TempDir;
 
@@ -54,4 +55,25 @@ fn everything_or_nothing_is_kept_without_harm() {
     assert_eq!(log.log.trim(Retention::default(), u64::MAX).expect("trims"), 0);
     assert_eq!(log.log.trim(all, u64::MAX).expect("trims"), 3);
     assert_eq!(log.log.floor().get(), 4);
+}
+
+/// RocksDB deletes files of a range up to and including its last key.
+#[test]
+fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append(events(1..=10));
+    log.stop();
+    Running::open(folder.path()).stop();
+    // Files of the first level are never deleted by range, so the file must go down to the second.
+    let families = ["default", keys::EVENTS, keys::IDS, keys::META];
+    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), folder.path(), families).expect("opens");
+    db.compact_range_cf(db.cf_handle(keys::EVENTS).expect("exists"), None::<&[u8]>, None::<&[u8]>);
+    drop(db);
+
+    let log = Running::open(folder.path());
+    log.append(events(11..=20));
+    let from_ten = Retention { age_ms_max: 10_000, ..Retention::default() };
+    assert_eq!(log.log.trim(from_ten, 20_000).expect("trims"), 9);
+    assert_eq!(log.seqs(), (10..=20).collect::<Vec<_>>());
 }

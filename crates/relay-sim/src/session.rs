@@ -119,6 +119,11 @@ impl Session {
                 self.say(&RelayMessage::Ok { id, accepted: false, reason }, Count::Oks);
             }
             Ok(ClientMessage::Auth { event }) => self.authenticate(event),
+            Ok(ClientMessage::NegOpen { subscription, .. } | ClientMessage::NegMsg { subscription, .. }) => {
+                let reason = "closed: this relay has no NIP-77".into();
+                self.say(&RelayMessage::NegErr { subscription, reason }, Count::Closed);
+            }
+            Ok(ClientMessage::NegClose { .. }) => {}
             Err(error) => {
                 self.count(Count::BadMessages);
                 let notice = format!("error: {error}");

@@ -58,6 +58,12 @@ impl Filter {
         self
     }
 
+    /// Only events of these ids.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = ClaimedId>) -> Self {
+        self.ids = Some(sorted(ids));
+        self
+    }
+
     /// Only events of these authors.
     pub fn authors(mut self, authors: impl IntoIterator<Item = PublicKey>) -> Self {
         self.authors = Some(sorted(authors));

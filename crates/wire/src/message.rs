@@ -1,4 +1,4 @@
-//! The messages of NIP-01 and NIP-42 in both directions, read and written.
+//! The messages of NIP-01, NIP-42 and NIP-77 in both directions, read and written.
 //!
 //! Reading checks the form only. The event inside an `EVENT` message stays text, because what it holds
 //! is for [`UnverifiedEvent`](crate::UnverifiedEvent) to say.
@@ -61,6 +61,20 @@ pub enum RelayMessage<'a> {
         /// What to sign.
         challenge: Cow<'a, str>,
     },
+    /// One step of a NIP-77 set reconciliation.
+    NegMsg {
+        /// The reconciliation's id.
+        subscription: Cow<'a, str>,
+        /// The negentropy message, in hex.
+        message: Cow<'a, str>,
+    },
+    /// The relay ended a NIP-77 set reconciliation.
+    NegErr {
+        /// The reconciliation's id.
+        subscription: Cow<'a, str>,
+        /// `prefix: text`.
+        reason: Cow<'a, str>,
+    },
 }
 
 impl<'a> RelayMessage<'a> {
@@ -90,7 +104,15 @@ impl<'a> RelayMessage<'a> {
                 Ok(Self::Ok { id: text(id)?, accepted: flag(accepted)?, reason: text(reason)? })
             }
             ("AUTH", [challenge, ..]) => Ok(Self::Auth { challenge: text(challenge)? }),
-            ("EVENT" | "EOSE" | "CLOSED" | "NOTICE" | "OK" | "AUTH", _) => Err(MessageError::WrongParts),
+            ("NEG-MSG", [subscription, message, ..]) => {
+                Ok(Self::NegMsg { subscription: text(subscription)?, message: text(message)? })
+            }
+            ("NEG-ERR", [subscription, reason, ..]) => {
+                Ok(Self::NegErr { subscription: text(subscription)?, reason: text(reason)? })
+            }
+            ("EVENT" | "EOSE" | "CLOSED" | "NOTICE" | "OK" | "AUTH" | "NEG-MSG" | "NEG-ERR", _) => {
+                Err(MessageError::WrongParts)
+            }
             _ => Err(MessageError::UnknownType),
         }
     }
@@ -108,6 +130,12 @@ impl<'a> RelayMessage<'a> {
                 format!(r#"["OK",{},{accepted},{}]"#, quoted(id), quoted(reason))
             }
             Self::Auth { challenge } => format!(r#"["AUTH",{}]"#, quoted(challenge)),
+            Self::NegMsg { subscription, message } => {
+                format!(r#"["NEG-MSG",{},{}]"#, quoted(subscription), quoted(message))
+            }
+            Self::NegErr { subscription, reason } => {
+                format!(r#"["NEG-ERR",{},{}]"#, quoted(subscription), quoted(reason))
+            }
         }
     }
 }
@@ -137,6 +165,27 @@ pub enum ClientMessage<'a> {
         /// The signed event of kind 22242, as text.
         event: &'a str,
     },
+    /// Begins a NIP-77 set reconciliation.
+    NegOpen {
+        /// The reconciliation's id, 1 to 64 characters.
+        subscription: Cow<'a, str>,
+        /// Which events are reconciled.
+        filter: Filter,
+        /// The first negentropy message, in hex.
+        message: Cow<'a, str>,
+    },
+    /// One step of a NIP-77 set reconciliation.
+    NegMsg {
+        /// The reconciliation's id.
+        subscription: Cow<'a, str>,
+        /// The negentropy message, in hex.
+        message: Cow<'a, str>,
+    },
+    /// Ends a NIP-77 set reconciliation.
+    NegClose {
+        /// The reconciliation's id.
+        subscription: Cow<'a, str>,
+    },
 }
 
 impl<'a> ClientMessage<'a> {
@@ -159,7 +208,20 @@ impl<'a> ClientMessage<'a> {
             ("CLOSE", [subscription]) => Ok(Self::Close { subscription: subscription_id(subscription)? }),
             ("EVENT", [event]) => Ok(Self::Event { event: event.get() }),
             ("AUTH", [event]) => Ok(Self::Auth { event: event.get() }),
-            ("REQ" | "CLOSE" | "EVENT" | "AUTH", _) => Err(MessageError::WrongParts),
+            ("NEG-OPEN", [subscription, filter, message]) => Ok(Self::NegOpen {
+                subscription: subscription_id(subscription)?,
+                filter: Filter::parse(filter.get()).map_err(|_| MessageError::WrongParts)?,
+                message: text(message)?,
+            }),
+            ("NEG-MSG", [subscription, message]) => {
+                Ok(Self::NegMsg { subscription: subscription_id(subscription)?, message: text(message)? })
+            }
+            ("NEG-CLOSE", [subscription]) => {
+                Ok(Self::NegClose { subscription: subscription_id(subscription)? })
+            }
+            ("REQ" | "CLOSE" | "EVENT" | "AUTH" | "NEG-OPEN" | "NEG-MSG" | "NEG-CLOSE", _) => {
+                Err(MessageError::WrongParts)
+            }
             _ => Err(MessageError::UnknownType),
         }
     }
@@ -179,6 +241,16 @@ impl<'a> ClientMessage<'a> {
             Self::Close { subscription } => format!(r#"["CLOSE",{}]"#, quoted(subscription)),
             Self::Event { event } => format!(r#"["EVENT",{event}]"#),
             Self::Auth { event } => format!(r#"["AUTH",{event}]"#),
+            Self::NegOpen { subscription, filter, message } => format!(
+                r#"["NEG-OPEN",{},{},{}]"#,
+                quoted(subscription),
+                serde_json::to_string(filter).unwrap_or_default(),
+                quoted(message)
+            ),
+            Self::NegMsg { subscription, message } => {
+                format!(r#"["NEG-MSG",{},{}]"#, quoted(subscription), quoted(message))
+            }
+            Self::NegClose { subscription } => format!(r#"["NEG-CLOSE",{}]"#, quoted(subscription)),
         }
     }
 }
@@ -231,6 +303,8 @@ mod tests {
             r#"["NOTICE","ü"]"#,
             r#"["OK","00",true,""]"#,
             r#"["AUTH","c"]"#,
+            r#"["NEG-MSG","n","61"]"#,
+            r#"["NEG-ERR","n","blocked: too much"]"#,
         ] {
             assert_eq!(relay(frame).as_deref(), Ok(frame));
         }
@@ -239,6 +313,9 @@ mod tests {
             r#"["CLOSE","s"]"#,
             r#"["EVENT",{"id":"x"}]"#,
             r#"["AUTH",{}]"#,
+            r#"["NEG-OPEN","n",{"kinds":[1]},"61"]"#,
+            r#"["NEG-MSG","n","61"]"#,
+            r#"["NEG-CLOSE","n"]"#,
         ] {
             assert_eq!(client(frame).as_deref(), Ok(frame));
         }
@@ -258,14 +335,20 @@ mod tests {
             (r#"["EOSE",7]"#, WrongParts),
             (r#"["NOTICE","\ud800"]"#, WrongParts),
             (r#"["OK","x","true"]"#, WrongParts),
+            (r#"["NEG-MSG","n"]"#, WrongParts),
         ] {
             assert_eq!(relay(frame).err(), Some(error), "{frame}");
         }
         assert_eq!(relay(&"[".repeat(50_000)).err(), Some(NotAnArray));
         let long = format!(r#"["CLOSE","{}"]"#, "s".repeat(65));
-        for frame in
-            [r#"["REQ","s"]"#, r#"["REQ","s",{"kind":1}]"#, r#"["REQ","",{}]"#, r#"["CLOSE"]"#, &long]
-        {
+        for frame in [
+            r#"["REQ","s"]"#,
+            r#"["REQ","s",{"kind":1}]"#,
+            r#"["REQ","",{}]"#,
+            r#"["CLOSE"]"#,
+            r#"["NEG-OPEN","n",{}]"#,
+            &long,
+        ] {
             assert_eq!(client(frame).err(), Some(WrongParts), "{frame}");
         }
     }

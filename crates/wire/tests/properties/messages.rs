@@ -23,6 +23,8 @@ proptest! {
             RelayMessage::Notice(reason.clone()),
             RelayMessage::Ok { id: subscription.clone(), accepted, reason: reason.clone() },
             RelayMessage::Auth { challenge: reason.clone() },
+            RelayMessage::NegMsg { subscription: subscription.clone(), message: reason.clone() },
+            RelayMessage::NegErr { subscription: subscription.clone(), reason: reason.clone() },
         ] {
             let json = message.to_json();
             prop_assert_eq!(RelayMessage::parse(json.as_bytes()), Ok(message.clone()));
@@ -51,6 +53,7 @@ proptest! {
         let filters: Vec<_> =
             filters.iter().map(|filter| Filter::parse(&filter.to_string()).expect("valid")).collect();
         let subscription = subscription.as_str();
+        let filter = filters.first().cloned().unwrap_or_default();
         let message = ClientMessage::Req { subscription: subscription.into(), filters };
         prop_assert_eq!(ClientMessage::parse(request.as_bytes()), Ok(message.clone()));
         for message in [
@@ -58,6 +61,9 @@ proptest! {
             ClientMessage::Close { subscription: subscription.into() },
             ClientMessage::Event { event },
             ClientMessage::Auth { event },
+            ClientMessage::NegOpen { subscription: subscription.into(), filter, message: subscription.into() },
+            ClientMessage::NegMsg { subscription: subscription.into(), message: subscription.into() },
+            ClientMessage::NegClose { subscription: subscription.into() },
         ] {
             let json = message.to_json();
             prop_assert_eq!(ClientMessage::parse(json.as_bytes()), Ok(message));

@@ -329,9 +329,13 @@ impl Session<'_> {
                 turn.notices += 1;
                 return end(End::SubscriptionClosed(reason.chars().take(REASON_CHARS_MAX).collect()));
             }
-            Ok(RelayMessage::Event { .. } | RelayMessage::Eose { .. } | RelayMessage::Closed { .. }) => {
-                turn.refuse(DropReason::WrongSubscription);
-            }
+            Ok(
+                RelayMessage::Event { .. }
+                | RelayMessage::Eose { .. }
+                | RelayMessage::Closed { .. }
+                | RelayMessage::NegMsg { .. }
+                | RelayMessage::NegErr { .. },
+            ) => turn.refuse(DropReason::WrongSubscription),
             Ok(RelayMessage::Notice(notice)) => {
                 turn.notices += 1;
                 tracing::debug!(relay = %self.peer.url, notice = %notice.escape_debug(), "notice");

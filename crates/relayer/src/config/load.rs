@@ -8,7 +8,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigErrors, Place, Problem, nearest, printable};
-use super::raw::Raw;
+use super::raw::{Kind, Raw};
+use super::reload::Source;
+use super::secret::Secret;
 use super::settings::{Config, SETTINGS, Setting};
 
 /// The file that is read if none is named and it exists.
@@ -27,6 +29,8 @@ const RELAY_URLS: &str = "RELAY_URLS";
 /// A configuration and where it came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
+    /// From what it can be loaded again.
+    pub source: Source,
     /// The checked values.
     pub config: Config,
     /// The file that was read, if any.
@@ -54,8 +58,7 @@ impl Config {
             None => (false, Path::new(DEFAULT_FILE)),
         };
         match read_file(path, named) {
-            Ok(Some(text)) => Self::parse(Some((path, &text)), environment),
-            Ok(None) => Self::parse(None, environment),
+            Ok(text) => Self::parse(text.as_deref().map(|text| (path, text)), environment),
             Err(problem) => {
                 ConfigErrors::unless_empty(vec![problem]).and_then(|()| Self::parse(None, std::iter::empty()))
             }
@@ -77,16 +80,17 @@ impl Config {
             problems: Vec::new(),
         };
         if let Some((path, text)) = file {
-            loading.file(&Source { path, text });
+            loading.file(&Document { path, text });
         }
-        loading.environment(environment);
+        let environment = variables_of_ours(environment);
+        loading.environment(&environment);
         if loading.problems.is_empty() {
             loading.combinations();
         }
         let Loading { config, places, problems } = loading;
         ConfigErrors::unless_empty(problems)?;
-        let warnings = config.warnings();
-        Ok(Loaded { config, file: file.map(|(path, _)| path.to_owned()), warnings, places })
+        let (warnings, file) = (config.warnings(), file.map(|(path, _)| path.to_owned()));
+        Ok(Loaded { source: Source::new(file.clone(), environment), config, file, warnings, places })
     }
 
     /// What is allowed but probably not meant, a sentence each.
@@ -116,9 +120,22 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
+/// The variables that are ours, in the order of their names.
+fn variables_of_ours(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, Secret)> {
+    let mut ours: Vec<(String, Secret)> = environment
+        .into_iter()
+        .filter(|(name, value)| {
+            name == RELAY_URLS || (name.starts_with(PREFIX) && !is_service_link(name, value))
+        })
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect();
+    ours.sort_by(|(one, _), (other, _)| one.cmp(other));
+    ours
+}
+
 /// The text of the file; `None` if it does not exist and nobody asked for it.
 fn read_file(path: &Path, named: bool) -> Result<Option<String>, Problem> {
-    let problem = |what: String| Problem { place: Source { path, text: "" }.whole(), key: None, what };
+    let problem = |what: String| Problem { place: Document { path, text: "" }.whole(), key: None, what };
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
@@ -135,18 +152,18 @@ fn read_file(path: &Path, named: bool) -> Result<Option<String>, Problem> {
         let valid = fault.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(fault.as_bytes());
         // Up to the first bad byte the lossy text is the same, byte for byte.
-        let place = Source { path, text: &text }.place(valid);
+        let place = Document { path, text: &text }.place(valid);
         Problem { place, key: None, what: "found a byte that is not UTF-8; allowed: UTF-8 text".to_owned() }
     })
 }
 
 /// A file's name and text.
-struct Source<'a> {
+struct Document<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-impl Source<'_> {
+impl Document<'_> {
     fn place(&self, offset: usize) -> Place {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -168,7 +185,7 @@ struct Loading {
 }
 
 impl Loading {
-    fn file(&mut self, source: &Source<'_>) {
+    fn file(&mut self, source: &Document<'_>) {
         let (table, faults) = DeTable::parse_recoverable(source.text);
         if faults.is_empty() {
             for (name, value) in table.get_ref() {
@@ -185,7 +202,7 @@ impl Loading {
 
     fn section(
         &mut self,
-        source: &Source<'_>,
+        source: &Document<'_>,
         name: &Spanned<impl AsRef<str>>,
         value: &Spanned<DeValue<'_>>,
     ) {
@@ -198,7 +215,12 @@ impl Loading {
             );
         };
         let DeValue::Table(keys) = value.get_ref() else {
-            let what = format!("found {}; allowed: a section [{known}]", Raw::from_toml(value).describe());
+            // Not the text itself: it may be a secret that was written in the wrong place.
+            let found = match Raw::from_toml(value) {
+                Raw { kind: Kind::Text(_), .. } => "a text".to_owned(),
+                other => other.describe(),
+            };
+            let what = format!("found {found}; allowed: a section [{known}]");
             return self.problem(source.place(value.span().start), known.to_owned(), what);
         };
         for (name, value) in keys {
@@ -214,19 +236,12 @@ impl Loading {
         }
     }
 
-    fn environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
-        let mut ours: Vec<_> = environment
-            .into_iter()
-            .filter(|(name, value)| {
-                name == RELAY_URLS || (name.starts_with(PREFIX) && !is_service_link(name, value))
-            })
-            .collect();
-        ours.sort();
+    fn environment(&mut self, ours: &[(String, Secret)]) {
         for (name, value) in ours {
             let place = Place::Environment(name.clone());
-            let Some((index, setting)) = SETTINGS.iter().enumerate().find(|(_, s)| s.is_named(&name)) else {
-                let what = unknown_variable(&name);
-                self.problems.push(Problem { place: Place::Environment(printable(&name)), key: None, what });
+            let Some((index, setting)) = SETTINGS.iter().enumerate().find(|(_, s)| s.is_named(name)) else {
+                let what = unknown_variable(name);
+                self.problems.push(Problem { place: Place::Environment(printable(name)), key: None, what });
                 continue;
             };
             if let Some(Place::Environment(other)) = self.places.get(index) {
@@ -234,7 +249,7 @@ impl Loading {
                 self.problem(place, setting.path(), what);
                 continue;
             }
-            let raw = Raw::from_environment(&value, (setting.shape)());
+            let raw = Raw::from_environment(value.reveal(), (setting.shape)());
             self.set(index, setting, &raw, place.clone(), |_| place.clone());
         }
     }
@@ -264,11 +279,22 @@ impl Loading {
                 "found {} for both; allowed: two different ports, or 0 for monitoring.prometheus_port",
                 output.websocket_port
             );
-            let keys = ["output.websocket_port", "monitoring.prometheus_port"];
-            // Blame the one that somebody set.
-            let set = keys.into_iter().rev().find(|key| self.place_of(key) != Place::Default);
-            let place = self.place_of(set.unwrap_or("output.websocket_port"));
-            self.problem(place, keys.join(" and "), what);
+            self.conflict(["output.websocket_port", "monitoring.prometheus_port"], what);
+        }
+        let nostr = &self.config.nostr;
+        let (key, key_file) = (nostr.secret_key.is_some(), nostr.secret_key_file.is_some());
+        if key && key_file {
+            let what = "both are set; allowed: one of the two".to_owned();
+            self.conflict(["nostr.secret_key", "nostr.secret_key_file"], what);
+        }
+        if self.config.relay.authenticate && !key && !key_file {
+            let what = "found true, but there is no key to prove; allowed: true with nostr.secret_key or \
+                        nostr.secret_key_file, or false";
+            self.problem(
+                self.place_of("relay.authenticate"),
+                "relay.authenticate".to_owned(),
+                what.to_owned(),
+            );
         }
         let sinks = [
             ("output.downstream_tcp", self.config.output.downstream_tcp.is_empty()),
@@ -280,6 +306,12 @@ impl Loading {
                 self.problem(self.place_of(key), key.to_owned(), what);
             }
         }
+    }
+
+    /// Reports keys that do not go together, and blames one that somebody set.
+    fn conflict(&mut self, keys: [&str; 2], what: String) {
+        let set = keys.into_iter().rev().find(|key| self.place_of(key) != Place::Default);
+        self.problem(self.place_of(set.unwrap_or_default()), keys.join(" and "), what);
     }
 
     fn place_of(&self, path: &str) -> Place {

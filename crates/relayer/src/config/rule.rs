@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::net::IpAddr;
-use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{Kind, Raw, Shape};
-use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, Secret};
+use super::secret::{KeyFile, Secret, SecretKey};
+use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent};
 
 /// A value that breaks its rule.
 #[derive(Debug)]
@@ -114,6 +115,17 @@ pub(super) fn count(range: RangeInclusive<u64>) -> Whole<NonZeroUsize> {
         unit: "",
         read: |n| usize::try_from(n).ok().and_then(NonZeroUsize::new),
         show: |n| n.get() as u64,
+    }
+}
+
+/// How many at most, 0 for as many as there are.
+pub(super) fn number_or_none(range: RangeInclusive<u64>) -> Whole<Option<NonZeroU32>> {
+    Whole {
+        range,
+        or_zero: true,
+        unit: "",
+        read: |n| u32::try_from(n).ok().map(NonZeroU32::new),
+        show: |n| n.map_or(0, |n| u64::from(n.get())),
     }
 }
 
@@ -278,11 +290,35 @@ pub(super) fn folder() -> Text<PathBuf> {
     Text {
         allowed: "the path of a folder, which is created if it is missing",
         secret: false,
-        read: |text| match text.trim().is_empty() || text.contains('\0') {
-            true => Err(String::new()),
-            false => Ok(PathBuf::from(text)),
-        },
+        read: path,
         show: |path| Some(path.display().to_string()),
+    }
+}
+
+/// A file, or nothing.
+pub(super) fn file_or_none() -> Text<Option<PathBuf>> {
+    Text {
+        allowed: "the path of a file",
+        secret: false,
+        read: |text| path(text).map(Some),
+        show: |path| path.as_ref().map(|path| path.display().to_string()),
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    match text.trim().is_empty() || text.contains('\0') {
+        true => Err(String::new()),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+/// How the gateway introduces itself.
+pub(super) fn user_agent() -> Text<UserAgent> {
+    Text {
+        allowed: "1 to 200 characters of visible ASCII, with spaces only within",
+        secret: false,
+        read: |text| UserAgent::new(text).ok_or_else(String::new),
+        show: |agent| Some(agent.written().to_owned()),
     }
 }
 
@@ -307,6 +343,44 @@ pub(super) fn postgres_dsn() -> Text<Option<Secret>> {
             Err(_) => Err("it is not a URL".to_owned()),
         },
         show: |dsn| dsn.as_ref().map(Secret::to_string),
+    }
+}
+
+/// What admits to the API's changing calls, or nothing. It travels in a header, so it is visible ASCII.
+pub(super) fn admin_token() -> Text<Option<Secret>> {
+    Text {
+        allowed: "16 to 512 characters of visible ASCII without spaces, such as `openssl rand -hex 32` prints",
+        secret: true,
+        read: |text| match text.len() {
+            _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err("it has spaces, or characters that are not visible ASCII".to_owned())
+            }
+            0..16 => Err("it is too short".to_owned()),
+            16..=512 => Ok(Some(Secret::new(text))),
+            _ => Err("it is too long".to_owned()),
+        },
+        show: |token| token.as_ref().map(Secret::to_string),
+    }
+}
+
+/// A Nostr secret key, or nothing.
+pub(super) fn secret_key() -> Text<Option<SecretKey>> {
+    Text {
+        allowed: "64 hex digits, or nsec1… (NIP-19)",
+        secret: true,
+        read: |text| text.parse().map(Some).map_err(|fault: super::InvalidKey| fault.to_string()),
+        show: |key| key.as_ref().map(SecretKey::to_string),
+    }
+}
+
+/// A file with a Nostr secret key, which is read at once, or nothing.
+pub(super) fn secret_key_file() -> Text<Option<KeyFile>> {
+    Text {
+        allowed: "the path of a file of mode 600 or 400 that holds 64 hex digits or nsec1… (NIP-19)",
+        // Somebody will put the key itself here.
+        secret: true,
+        read: |text| path(text).and_then(|path| KeyFile::read(&path)).map(Some),
+        show: |file| file.as_ref().map(|file| file.path.display().to_string()),
     }
 }
 

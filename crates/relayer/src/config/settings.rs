@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{Raw, Shape};
 use super::rule::{self, Mismatch, Rule};
-use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, Secret};
+use super::secret::{KeyFile, Secret, SecretKey};
+use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent};
 
 /// One key of the file.
 pub(super) struct Setting {
@@ -26,6 +27,8 @@ pub(super) struct Setting {
     pub(super) set: fn(&mut Config, &Raw) -> Result<(), Vec<Mismatch>>,
     /// The value in TOML, secrets masked; `None` if it is not set.
     pub(super) show: fn(&Config) -> Option<String>,
+    /// Whether two configurations have the same value; of secrets, too.
+    pub(super) same: fn(&Config, &Config) -> bool,
 }
 
 macro_rules! settings {
@@ -70,6 +73,7 @@ macro_rules! settings {
                 shape: || of_type::<$type>($rule).shape(),
                 set: |config, raw| Ok(config.$section.$field = of_type::<$type>($rule).read(raw)?),
                 show: |config| of_type::<$type>($rule).show(&config.$section.$field),
+                same: |one, other| one.$section.$field == other.$section.$field,
             }, )*)*
         ];
     };
@@ -89,6 +93,30 @@ settings! {
         /// How many hours back a relay is asked for events when nothing is known of it yet. 0: only
         /// what happens from now on; 1000000: everything that it has.
         backfill("backfill_hours"): Option<Duration> = Some(hours(1)), rule::hours_or_none(1_000_000);
+        /// How many seconds of what a relay is known to have sent completely are asked for again when it is
+        /// connected to: for events that relays get late.
+        overlap("overlap_secs"): Duration = Duration::from_secs(120), rule::seconds(0..=86_400);
+        /// How the gateway introduces itself to relays (User-Agent): its name, and how to reach somebody
+        /// who answers for it. {version} stands for the program's version.
+        user_agent: UserAgent = UserAgent::default(), rule::user_agent();
+        /// Certificate authorities (PEM) that are trusted beside the system's, for relays with certificates
+        /// of their own.
+        extra_ca_file: Option<PathBuf> = None, rule::file_or_none();
+        /// Whether to prove the key of [nostr] to relays that ask for it (NIP-42). false: a relay that shows
+        /// its events to nobody else is not read.
+        authenticate: bool = false, rule::Flag;
+        /// Whether relays that are added over the API may have addresses that are not public: of this
+        /// machine, or of a private network. Those of bootstrap_relays always may.
+        allow_private_addresses: bool = false, rule::Flag;
+        /// The most events a second that are read of one relay. One that sends more is read more slowly;
+        /// nothing of it is lost. 0: no limit.
+        max_events_per_second: Option<NonZeroU32> = NonZeroU32::new(10_000), rule::number_or_none(1..=1_000_000);
+        /// How many bad signatures or malformed frames a relay may send in an hour. One that sends more is
+        /// quarantined, each time for longer. 0: it never is.
+        max_offences_per_hour: Option<NonZeroU32> = NonZeroU32::new(100), rule::number_or_none(1..=1_000_000);
+        /// How many seconds a connected relay may send no event, while several others deliver, before it is
+        /// reported as silent.
+        silent_after("silent_after_secs"): Duration = Duration::from_secs(600), rule::seconds(1..=86_400);
     }
 
     /// How copies of an event are recognised. More memory saves disk look-ups; the outcome is the same.
@@ -155,6 +183,22 @@ settings! {
         downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::http_url(), 1000);
     }
 
+    /// Who may change something over the API.
+    [api] Api {
+        /// What a request that changes something must carry: "Authorization: Bearer <admin_token>". It is
+        /// never shown. Unset: such requests may only come from this machine, and only while bind_address is
+        /// a loopback address.
+        admin_token: Option<Secret> = None, rule::admin_token();
+    }
+
+    /// The key that the gateway signs with when it speaks in its own name.
+    [nostr] Nostr {
+        /// The secret key. It is never shown.
+        secret_key: Option<SecretKey> = None, rule::secret_key();
+        /// A file that holds the secret key, instead of secret_key.
+        secret_key_file: Option<KeyFile> = None, rule::secret_key_file();
+    }
+
     /// The registry of the encrypted fan-out. This version has no fan-out yet and does not connect.
     [postgres] Postgres {
         /// The database to use, with its password. It is never shown.
@@ -169,6 +213,13 @@ settings! {
         log_level: LogLevel = LogLevel::Info, rule::log_level();
         /// The port that serves nothing but /metrics. 0: none; the API's port has it in any case.
         prometheus_port: Option<NonZeroU16> = NonZeroU16::new(9090), rule::port_or_none();
+    }
+}
+
+impl Nostr {
+    /// The key to sign with, wherever it was set.
+    pub fn key(&self) -> Option<&SecretKey> {
+        self.secret_key.as_ref().or(self.secret_key_file.as_ref().map(|file| &file.key))
     }
 }
 

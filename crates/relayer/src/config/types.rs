@@ -111,31 +111,46 @@ impl FromStr for HostPort {
     }
 }
 
-/// A value that is used but never shown: `Debug` and `Display` print `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+/// How the gateway introduces itself to relays, in the `User-Agent` header.
+///
+/// `{version}` stands for the program's version, so that a file that was copied from the template does not
+/// go on naming an old one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserAgent {
+    written: Box<str>,
+    sent: Box<str>,
+}
 
-impl Secret {
-    /// Wraps `value`.
-    pub fn new(value: impl Into<Box<str>>) -> Self {
-        Self(value.into())
+impl UserAgent {
+    /// As it is sent.
+    pub fn as_str(&self) -> &str {
+        &self.sent
     }
 
-    /// The value itself, for the one call that needs it; it must not reach a log, an error or an answer.
-    pub fn reveal(&self) -> &str {
-        &self.0
+    /// As it was written.
+    pub(super) fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// `None` unless it has 1 to 200 characters of visible ASCII, with spaces only within.
+    pub(super) fn new(written: &str) -> Option<Self> {
+        let sent = written.replace("{version}", env!("CARGO_PKG_VERSION"));
+        let visible = sent.bytes().all(|byte| matches!(byte, b' '..=b'~')) && sent.trim() == sent;
+        (visible && (1..=200).contains(&sent.len()))
+            .then(|| Self { written: written.into(), sent: sent.into() })
     }
 }
 
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(***)")
+/// Names the program, and where to find who made it.
+impl Default for UserAgent {
+    fn default() -> Self {
+        const WRITTEN: &str = "moltrade-relayer/{version} (+https://github.com/ai-chen2050/moltrade-relayer)";
+        const SENT: &str = concat!(
+            "moltrade-relayer/",
+            env!("CARGO_PKG_VERSION"),
+            " (+https://github.com/ai-chen2050/moltrade-relayer)"
+        );
+        Self { written: WRITTEN.into(), sent: SENT.into() }
     }
 }
 
@@ -246,9 +261,16 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_print() {
-        let secret = Secret::new("hunter2");
-        assert_eq!(format!("{secret} {secret:?}"), "*** Secret(***)");
+    fn a_user_agent_is_visible_ascii_and_knows_the_version() {
+        let version = env!("CARGO_PKG_VERSION");
+        let agent = UserAgent::new("me/{version} (mail me@a.example)").unwrap();
+        assert_eq!(agent.as_str(), format!("me/{version} (mail me@a.example)"));
+        let default = UserAgent::default();
+        assert_eq!(UserAgent::new(default.written()), Some(default));
+        assert!(UserAgent::new(&"x".repeat(200)).is_some());
+        for bad in ["", " x", "x ", "a\nb", "a\u{7f}", "é", &"x".repeat(201), &"{version}".repeat(41)] {
+            assert_eq!(UserAgent::new(bad), None, "{bad}");
+        }
     }
 
     #[test]

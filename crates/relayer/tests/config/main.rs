@@ -7,12 +7,14 @@ mod any_input;
 mod environment;
 mod printed;
 mod refused;
+mod reload;
+mod secret;
 
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
-use moltrade_relayer::config::{Config, ConfigErrors, Filters, Loaded, LogLevel, Output, Storage};
+use moltrade_relayer::config::{Config, ConfigErrors, Filters, Loaded, LogLevel, Output, Relay, Storage};
 
 fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
@@ -45,6 +47,14 @@ fn nothing_set_is_the_defaults() {
     assert_eq!(loaded.sources(), "defaults (config.toml does not exist)");
     assert_eq!(loaded.config.relay.bootstrap_relays.len(), 2);
     assert_eq!(loaded.config.output.batch_size.get(), 100);
+    assert_eq!(
+        loaded.config.relay.user_agent.as_str(),
+        format!(
+            "moltrade-relayer/{} (+https://github.com/ai-chen2050/moltrade-relayer)",
+            env!("CARGO_PKG_VERSION")
+        )
+    );
+    assert!(loaded.config.nostr.key().is_none());
 }
 
 #[test]
@@ -54,6 +64,12 @@ fn values_become_types() {
         [relay]
         bootstrap_relays = ['wss://A.example:443/', 'wss://a.example', \"ws://b.example:7777/r/0\"]
         backfill_hours = 0
+        overlap_secs = 0
+        user_agent = 'me/{version}'
+        extra_ca_file = 'private ca.pem'
+        max_events_per_second = 0
+        max_offences_per_hour = 5
+        silent_after_secs = 60
         [filters]
         allowed_kinds = [30931, 1, 1]
         max_age_hours = 24
@@ -72,7 +88,21 @@ fn values_become_types() {
     );
     let relays: Vec<_> = config.relay.bootstrap_relays.iter().map(|relay| relay.as_str()).collect();
     assert_eq!(relays, ["wss://a.example", "ws://b.example:7777/r/0"]);
-    assert_eq!(config.relay.backfill, None);
+    assert_eq!(
+        config.relay,
+        Relay {
+            bootstrap_relays: config.relay.bootstrap_relays.clone(),
+            backfill: None,
+            overlap: Duration::ZERO,
+            user_agent: config.relay.user_agent.clone(),
+            extra_ca_file: Some("private ca.pem".into()),
+            max_events_per_second: None,
+            max_offences_per_hour: NonZeroU32::new(5),
+            silent_after: Duration::from_secs(60),
+            ..Relay::default()
+        }
+    );
+    assert_eq!(config.relay.user_agent.as_str(), concat!("me/", env!("CARGO_PKG_VERSION")));
     assert_eq!(
         config.filters,
         Filters {

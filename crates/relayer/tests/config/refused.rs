@@ -28,7 +28,7 @@ fn unknown_names_are_refused_with_the_likely_ones() {
     refused(
         "[xyz]",
         &[
-            "config.toml:1:2: xyz: unknown section; allowed: relay, deduplication, filters, storage, output, postgres, monitoring",
+            "config.toml:1:2: xyz: unknown section; allowed: relay, deduplication, filters, storage, output, api, nostr, postgres, monitoring",
         ],
     );
     refused(
@@ -39,6 +39,7 @@ fn unknown_names_are_refused_with_the_likely_ones() {
         ],
     );
     refused("output = 5", &["config.toml:1:10: output: found 5; allowed: a section [output]"]);
+    refused("nostr = 'nsec1…'", &["config.toml:1:9: nostr: found a text; allowed: a section [nostr]"]);
 }
 
 #[test]
@@ -74,6 +75,20 @@ fn impossible_numbers_are_refused() {
         ],
     );
     refused(
+        "[relay]\nmax_events_per_second = -1",
+        &[
+            "config.toml:2:25: relay.max_events_per_second: found -1; allowed: 0, or a whole number from 1 to 1000000",
+        ],
+    );
+    for (key, place, range) in [("overlap_secs", 16, "0 to 86400"), ("silent_after_secs", 21, "1 to 86400")] {
+        refused(
+            &format!("[relay]\n{key} = 86401"),
+            &[&format!(
+                "config.toml:2:{place}: relay.{key}: found 86401; allowed: a whole number of seconds from {range}"
+            )],
+        );
+    }
+    refused(
         "[output]\nwebsocket_port = 70000",
         &["config.toml:2:18: output.websocket_port: found 70000; allowed: a whole number from 0 to 65535"],
     );
@@ -102,6 +117,16 @@ fn wrong_types_and_texts_are_refused() {
         &[
             "config.toml:2:16: deduplication.rocksdb_path: found \"\"; allowed: the path of a folder, which is created if it is missing",
         ],
+    );
+    refused(
+        "[relay]\nuser_agent = 'caf\u{e9}'",
+        &[
+            "config.toml:2:14: relay.user_agent: found \"café\"; allowed: 1 to 200 characters of visible ASCII, with spaces only within",
+        ],
+    );
+    refused(
+        "[relay]\nextra_ca_file = ' '",
+        &["config.toml:2:17: relay.extra_ca_file: found \" \"; allowed: the path of a file"],
     );
     refused(
         "[relay]\nbootstrap_relays = 'wss://a.example'",
@@ -144,6 +169,16 @@ fn a_port_is_not_used_twice() {
     );
     let free = accepted("output.websocket_port = 0\nmonitoring.prometheus_port = 0", &[]);
     assert_eq!((free.output.websocket_port, free.monitoring.prometheus_port), (0, None));
+}
+
+#[test]
+fn a_relay_cannot_be_authenticated_to_without_a_key() {
+    let what = "relay.authenticate: found true, but there is no key to prove; allowed: true with nostr.secret_key or \
+                nostr.secret_key_file, or false";
+    refused("[relay]\nauthenticate = true", &[&format!("config.toml:2:1: {what}")]);
+    refused_variable("RELAYER_RELAY__AUTHENTICATE", "true", &format!("RELAYER_RELAY__AUTHENTICATE: {what}"));
+    let key = format!("relay.authenticate = true\nnostr.secret_key = '{}'", "01".repeat(32));
+    assert!(accepted(&key, &[]).nostr.key().is_some());
 }
 
 #[test]

@@ -1,0 +1,218 @@
+//! Values that are used but never shown: not in a log, not in an error, not in an answer.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bech32::Bech32;
+use bech32::primitives::decode::CheckedHrpstring;
+use wire::Signer;
+
+/// A value that is used but never shown: `Debug` and `Display` print `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps `value`.
+    pub fn new(value: impl Into<Box<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one call that needs it; it must not reach a log, an error or an answer.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// A Nostr secret key that signs. It is valid, and prints as `***`; a clone is a reference count.
+#[derive(Clone)]
+pub struct SecretKey(Arc<Signer>);
+
+impl SecretKey {
+    /// What signs with it.
+    pub fn signer(&self) -> &Arc<Signer> {
+        &self.0
+    }
+}
+
+impl FromStr for SecretKey {
+    type Err = InvalidKey;
+
+    /// Reads 64 hex digits or `nsec1…` (NIP-19).
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let secret = if text.starts_with(['n', 'N']) { from_nsec(text)? } else { from_hex(text)? };
+        Signer::from_secret(&secret)
+            .map(|signer| Self(Arc::new(signer)))
+            .ok_or(InvalidKey("its number is no secret key of secp256k1"))
+    }
+}
+
+/// Keys are the same if they sign as the same author.
+impl PartialEq for SecretKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.pubkey() == other.0.pubkey()
+    }
+}
+
+impl Eq for SecretKey {}
+
+impl fmt::Display for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(***)")
+    }
+}
+
+/// Why a text is no secret key. It says nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidKey(&'static str);
+
+fn from_hex(text: &str) -> Result<[u8; 32], InvalidKey> {
+    if text.len() != 64 {
+        return Err(InvalidKey("it neither has 64 digits nor begins with nsec1"));
+    }
+    let mut digits = text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+    let mut secret = [0; 32];
+    for byte in &mut secret {
+        match (digits.next().flatten(), digits.next().flatten()) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => return Err(InvalidKey("not all of it are hex digits")),
+        }
+    }
+    Ok(secret)
+}
+
+fn from_nsec(text: &str) -> Result<[u8; 32], InvalidKey> {
+    let decoded = CheckedHrpstring::new::<Bech32>(text)
+        .map_err(|_| InvalidKey("a character of it is wrong or missing"))?;
+    match decoded.hrp().to_lowercase().as_str() {
+        "nsec" => {}
+        "npub" => return Err(InvalidKey("it is a public key; the secret one begins with nsec1")),
+        "ncryptsec" => return Err(InvalidKey("it is encrypted (NIP-49); it must be decrypted before")),
+        _ => return Err(InvalidKey("it does not begin with nsec1")),
+    }
+    let wrong = InvalidKey("it does not hold 32 bytes");
+    decoded.validate_segwit_padding().map_err(|_| wrong)?;
+    let bytes: Vec<u8> = decoded.byte_iter().take(33).collect();
+    bytes.try_into().map_err(|_| wrong)
+}
+
+/// A file that holds a [`SecretKey`] and that nobody but its owner may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it held when it was read.
+    pub key: SecretKey,
+}
+
+impl KeyFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it cannot be read, others may read it, or it holds no secret key; the text says nothing of what
+    /// it holds.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        /// A key has 64 characters, and an editor may add a few.
+        const BYTES_MAX: u64 = 1024;
+        let unreadable = |fault: std::io::Error| format!("it cannot be read: {fault}");
+        // Asked before it is opened: opening a pipe would wait for its other end.
+        if !path.metadata().map_err(unreadable)?.is_file() {
+            return Err("it is no regular file".to_owned());
+        }
+        let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(format!("its mode is {mode:03o}, so that others have access: chmod 600 mends it"));
+        }
+        let mut text = String::new();
+        file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+        match text.trim() {
+            "" => Err("it is empty".to_owned()),
+            _ if text.len() as u64 > BYTES_MAX => Err("it is larger than a key".to_owned()),
+            key => match key.parse() {
+                Ok(key) => Ok(Self { path: path.to_owned(), key }),
+                Err(fault) => Err(format!("it holds no secret key: {fault}")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of NIP-19, both ways.
+    const HEX: &str = "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa";
+    const NSEC: &str = "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5";
+
+    #[test]
+    fn secrets_do_not_print() {
+        let (secret, key) = (Secret::new("hunter2"), HEX.parse::<SecretKey>().unwrap());
+        assert_eq!(format!("{secret} {secret:?} {key} {key:?}"), "*** Secret(***) *** SecretKey(***)");
+    }
+
+    #[test]
+    fn a_key_is_written_in_hex_or_as_nip_19_says() {
+        let key: SecretKey = HEX.parse().unwrap();
+        for same in [NSEC, &NSEC.to_uppercase(), &HEX.to_uppercase()] {
+            assert_eq!(same.parse::<SecretKey>().unwrap(), key);
+        }
+        assert_eq!(
+            key.signer().pubkey().to_string(),
+            "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e"
+        );
+        assert_ne!("01".repeat(32).parse::<SecretKey>().unwrap(), key);
+    }
+
+    #[track_caller]
+    fn refused(text: &str, why: &str) {
+        assert_eq!(text.parse::<SecretKey>().expect_err(text).to_string(), why, "{text}");
+    }
+
+    #[test]
+    fn what_is_no_secret_key_says_why() {
+        refused("", "it neither has 64 digits nor begins with nsec1");
+        refused(&HEX[1..], "it neither has 64 digits nor begins with nsec1");
+        refused(&HEX.replace('d', "g"), "not all of it are hex digits");
+        refused(&"é".repeat(32), "not all of it are hex digits");
+        for no_key in ["00".repeat(32), "ff".repeat(32)] {
+            refused(&no_key, "its number is no secret key of secp256k1");
+        }
+        for wrong in ["nsec1", &NSEC.replace("laq", "lap"), &NSEC.replacen('n', "N", 1)] {
+            refused(wrong, "a character of it is wrong or missing");
+        }
+        let encode =
+            |hrp, data: &[u8]| bech32::encode::<Bech32>(bech32::Hrp::parse(hrp).unwrap(), data).unwrap();
+        refused(&encode("npub", &[1; 32]), "it is a public key; the secret one begins with nsec1");
+        refused(&encode("ncryptsec", &[1; 91]), "it is encrypted (NIP-49); it must be decrypted before");
+        refused(&encode("note", &[1; 32]), "it does not begin with nsec1");
+        refused(&encode("nsec", &[1; 31]), "it does not hold 32 bytes");
+        refused(&encode("nsec", &[1; 33]), "it does not hold 32 bytes");
+        let bech32m =
+            bech32::encode::<bech32::Bech32m>(bech32::Hrp::parse("nsec").unwrap(), &[1; 32]).unwrap();
+        refused(&bech32m, "a character of it is wrong or missing");
+    }
+}

@@ -1,0 +1,203 @@
+//! Texts with a meaning: URLs, addresses, paths, names, secrets.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{Mismatch, Rule};
+use crate::config::raw::{Kind, Raw, Shape};
+use crate::config::secret::{InvalidKey, KeyFile, Secret, SecretKey};
+use crate::config::types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, UserAgent};
+
+/// A text with a meaning, kept as `T`.
+pub struct Text<T> {
+    allowed: &'static str,
+    /// Never show what was found.
+    secret: bool,
+    /// The error, if not empty, says what in particular is wrong.
+    read: fn(&str) -> Result<T, String>,
+    show: fn(&T) -> Option<String>,
+}
+
+impl<T> Rule for Text<T> {
+    type Value = T;
+
+    fn read(&self, raw: &Raw) -> Result<T, Vec<Mismatch>> {
+        let fault = match &raw.kind {
+            Kind::Text(text) => match (self.read)(text) {
+                Ok(value) => return Ok(value),
+                Err(fault) => fault,
+            },
+            _ => String::new(),
+        };
+        let found = if self.secret { "a value (secret, not shown)".to_owned() } else { raw.describe() };
+        let because = if fault.is_empty() { fault } else { format!(" ({fault})") };
+        let what = format!("found {found}{because}; allowed: {}", self.allowed);
+        Err(vec![Mismatch { offset: raw.offset, what }])
+    }
+
+    fn show(&self, value: &T) -> Option<String> {
+        (self.show)(value).map(|text| quoted(&text))
+    }
+
+    fn allowed(&self) -> String {
+        self.allowed.to_owned()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Text
+    }
+}
+
+/// A relay's address.
+pub fn relay_url() -> Text<RelayUrl> {
+    Text {
+        allowed: "a relay URL (ws:// or wss://, and a host)",
+        secret: false,
+        read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
+        show: |url| Some(url.to_string()),
+    }
+}
+
+/// Where events are posted.
+pub fn http_url() -> Text<HttpUrl> {
+    Text {
+        allowed: "a URL (http:// or https://, and a host)",
+        secret: false,
+        read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
+        show: |url| Some(url.as_str().to_owned()),
+    }
+}
+
+/// Where events are sent by TCP.
+pub fn host_port() -> Text<HostPort> {
+    Text {
+        allowed: "\"host:port\"",
+        secret: false,
+        read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
+        show: |address| Some(address.as_str().to_owned()),
+    }
+}
+
+/// A local address to listen on.
+pub fn ip_address() -> Text<IpAddr> {
+    Text {
+        allowed: "an IP address such as \"127.0.0.1\", \"0.0.0.0\" or \"::1\"",
+        secret: false,
+        read: |text| text.parse().map_err(|_| String::new()),
+        show: |address| Some(address.to_string()),
+    }
+}
+
+/// A folder.
+pub fn folder() -> Text<PathBuf> {
+    Text {
+        allowed: "the path of a folder, which is created if it is missing",
+        secret: false,
+        read: path,
+        show: |path| Some(path.display().to_string()),
+    }
+}
+
+/// A file, or nothing.
+pub fn file_or_none() -> Text<Option<PathBuf>> {
+    Text {
+        allowed: "the path of a file",
+        secret: false,
+        read: |text| path(text).map(Some),
+        show: |path| path.as_ref().map(|path| path.display().to_string()),
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    match text.trim().is_empty() || text.contains('\0') {
+        true => Err(String::new()),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+/// How the gateway introduces itself.
+pub fn user_agent() -> Text<UserAgent> {
+    Text {
+        allowed: "1 to 200 characters of visible ASCII, with spaces only within",
+        secret: false,
+        read: |text| UserAgent::new(text).ok_or_else(String::new),
+        show: |agent| Some(agent.written().to_owned()),
+    }
+}
+
+/// How much is logged.
+pub fn log_level() -> Text<LogLevel> {
+    Text {
+        allowed: "\"trace\", \"debug\", \"info\", \"warn\" or \"error\"",
+        secret: false,
+        read: |text| LogLevel::named(text).ok_or_else(String::new),
+        show: |level| Some(level.as_str().to_owned()),
+    }
+}
+
+/// The address of a Postgres database with its password, or nothing.
+pub fn postgres_dsn() -> Text<Option<Secret>> {
+    Text {
+        allowed: "a URL such as \"postgres://user:password@localhost:5432/moltrade\"",
+        secret: true,
+        read: |text| match url::Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => Ok(Some(Secret::new(text))),
+            Ok(_) => Err("its scheme is not postgres://".to_owned()),
+            Err(_) => Err("it is not a URL".to_owned()),
+        },
+        show: |dsn| dsn.as_ref().map(Secret::to_string),
+    }
+}
+
+/// What admits to the API's changing calls, or nothing. It travels in a header, so it is visible ASCII.
+pub fn admin_token() -> Text<Option<Secret>> {
+    Text {
+        allowed: "16 to 512 characters of visible ASCII without spaces, such as `openssl rand -hex 32` prints",
+        secret: true,
+        read: |text| match text.len() {
+            _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err("it has spaces, or characters that are not visible ASCII".to_owned())
+            }
+            0..16 => Err("it is too short".to_owned()),
+            16..=512 => Ok(Some(Secret::new(text))),
+            _ => Err("it is too long".to_owned()),
+        },
+        show: |token| token.as_ref().map(Secret::to_string),
+    }
+}
+
+/// A Nostr secret key, or nothing.
+pub fn secret_key() -> Text<Option<SecretKey>> {
+    Text {
+        allowed: "64 hex digits, or nsec1… (NIP-19)",
+        secret: true,
+        read: |text| text.parse().map(Some).map_err(|fault: InvalidKey| fault.to_string()),
+        show: |key| key.as_ref().map(SecretKey::to_string),
+    }
+}
+
+/// A file with a Nostr secret key, which is read at once, or nothing.
+pub fn secret_key_file() -> Text<Option<KeyFile>> {
+    Text {
+        allowed: "the path of a file of mode 600 or 400 that holds 64 hex digits or nsec1… (NIP-19)",
+        // Somebody will put the key itself here.
+        secret: true,
+        read: |text| path(text).and_then(|path| KeyFile::read(&path)).map(Some),
+        show: |file| file.as_ref().map(|file| file.path.display().to_string()),
+    }
+}
+
+/// `text` as a TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(control))),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

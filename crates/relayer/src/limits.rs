@@ -25,11 +25,8 @@ pub const READ_EVENTS_MAX: usize = 512;
 /// See [`READ_EVENTS_MAX`].
 pub const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Threads that wait: for the disk, on behalf of lagging consumers and queries, and for DNS.
+/// Threads that wait for the disk, on behalf of lagging consumers and queries.
 pub const BLOCKING_THREADS_MAX: usize = 64;
-
-/// Of these, how many may wait for DNS: names that do not resolve must not keep consumers waiting.
-pub const LOOKUPS_AT_ONCE_MAX: usize = 16;
 
 /// Events that one page of `/api/events` returns at most.
 pub const PAGE_EVENTS_MAX: usize = 1_000;
@@ -41,14 +38,36 @@ pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that one page of `/api/events` looks at to find those that match.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 
+/// Names that are looked up at once, each on a thread of its own that mostly sleeps. Ten thousand names
+/// that take 100 ms each are known after 16 seconds; names that nobody answers for take a turn for as long
+/// as the system's resolver insists.
+pub const LOOKUPS_AT_ONCE_MAX: usize = 64;
+
+/// Addresses of one relay that are tried. All of them have had their chance before
+/// [`DIAL_STEP_TIMEOUT`], and a name with hundreds of addresses does not use up sockets.
+pub const ADDRESSES_TRIED_MAX: usize = 6;
+
+/// How long an address may keep silent before the next one is tried beside it: what RFC 8305, section 8,
+/// recommends.
+pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
 /// DNS, TCP, TLS and WebSocket handshake of one relay, each.
 pub const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Fetching a relay's NIP-11 document, from TCP to its last byte.
+pub const INFORMATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest NIP-11 document: real ones have a few kilobytes.
+pub const INFORMATION_BYTES_MAX: usize = 64 << 10;
 
 /// How long a relay may take to accept the little that we send.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Handshakes under way at once, so that a start with thousands of relays does not time out on itself.
-pub const DIALS_AT_ONCE_MAX: usize = 128;
+/// Dials and fetches of NIP-11 documents under way at once, from TCP on, so that a start with thousands of
+/// relays does not time out on itself: all of them together need less than a second of CPU for TLS. It is
+/// not smaller because some of them only wait: of ten thousand relays, those whose packets vanish, should
+/// they be a third, take their turns of 10 s for a minute.
+pub const DIALS_AT_ONCE_MAX: usize = 512;
 
 /// The shortest and longest base of the back-off between two connections to one relay.
 pub const BACKOFF_MIN: Duration = Duration::from_secs(1);

@@ -22,7 +22,9 @@ use crate::ingest::{InboxGauge, Inboxes};
 use crate::limits::{GOODBYES_MAX, RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max};
 use crate::relay::Pool;
 use crate::relay::connection::{self, Shared};
-use crate::relay::dial::Dialer;
+use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
+use crate::relay::instance::InstanceId;
+use crate::relay::resolver::Resolver;
 use crate::relay::subscription::Subscription;
 use crate::tasks::{StageFailure, Stages};
 use crate::telemetry::Metrics;
@@ -36,9 +38,9 @@ pub enum StartError {
     /// The log, after it was opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// TLS.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    /// Dialling.
+    #[error(transparent)]
+    Dial(#[from] DialSetupError),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -98,7 +100,14 @@ impl Pipeline {
         start_upkeep(config, &mut stages, &log, &dedupe, &stopping)?;
 
         let shared = Arc::new(Shared {
-            dialer: Dialer::new(frame_bytes_max(config.filters.max_event_bytes))?,
+            dialer: Dialer::new(DialOptions {
+                frame_bytes_max: frame_bytes_max(config.filters.max_event_bytes),
+                user_agent: concat!("moltrade-relayer/", env!("CARGO_PKG_VERSION")).to_owned(),
+                extra_ca_file: None,
+                resolver: Resolver::system(),
+                instance: InstanceId::random(),
+                tls_sessions_max: config.relay.max_connections.get(),
+            })?,
             subscription: Subscription::new(config),
             dedupe: Arc::clone(&dedupe),
             inboxes: inboxes.clone(),

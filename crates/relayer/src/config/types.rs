@@ -17,9 +17,9 @@ pub struct InvalidUrl(&'static str);
 
 /// The address of a Nostr relay, in its one normal form.
 ///
-/// Scheme and host are lower case, a default port and the path `/` are left out, so that
-/// `wss://A.example`, `wss://a.example:443` and `wss://a.example/` are the same relay and are dialled
-/// once. A clone is a reference count.
+/// Scheme and host are lower case, a default port, the path `/`, an empty query and a dot at the end of
+/// the host are left out, so that `wss://A.example`, `wss://a.example:443`, `wss://a.example./` and
+/// `wss://a.example/?` are the same relay and are dialled once. A clone is a reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayUrl(Arc<str>);
 
@@ -39,9 +39,16 @@ impl FromStr for RelayUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let url = parse_url(text, &["ws", "wss"], "its scheme is not ws:// or wss://")?;
+        let mut url = parse_url(text, &["ws", "wss"], "its scheme is not ws:// or wss://")?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
+        }
+        if let Some(host) = url.host_str().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
+            let without = if host.ends_with('.') { None } else { url.set_host(Some(&host)).ok() };
+            without.ok_or(InvalidUrl("its host is not a name or an address"))?;
+        }
+        if url.query() == Some("") {
+            url.set_query(None);
         }
         let bare = url.path() == "/" && url.query().is_none();
         let text = url.as_str();
@@ -234,6 +241,12 @@ mod tests {
             "WSS://a.EXAMPLE/",
             " wss://a.example ",
             "wss:a.example",
+            "wss://a.example.",
+            "wss://a.example.:443/",
+            "wss://a.example/?",
+            "wss://a.example/./",
+            "wss://%61.example",
+            "wss://ａ.example",
         ] {
             check(same, "wss://a.example");
         }
@@ -242,7 +255,19 @@ mod tests {
         check("wss://a.example/r/0", "wss://a.example/r/0");
         check("wss://a.example/?x=1", "wss://a.example/?x=1");
         check("ws://[::1]:7777/", "ws://[::1]:7777");
-        check("wss://münchen.example", "wss://xn--mnchen-3ya.example");
+        for same in ["wss://münchen.example", "wss://MÜNCHEN.example.", "wss://xn--mnchen-3ya.example:443"]
+        {
+            check(same, "wss://xn--mnchen-3ya.example");
+        }
+        for same in ["ws://[::1]", "ws://[0:0::1]:80/", "ws://[0000:0000:0000:0000:0000:0000:0000:0001]"] {
+            check(same, "ws://[::1]");
+        }
+        check("ws://[2001:DB8::0:A]", "ws://[2001:db8::a]");
+        for same in ["ws://127.0.0.1", "ws://127.1", "ws://0x7f.0.0.1", "ws://2130706433", "ws://127.0.0.1."]
+        {
+            check(same, "ws://127.0.0.1");
+        }
+        check("wss://a.example/?x", "wss://a.example/?x");
     }
 
     #[test]
@@ -251,6 +276,8 @@ mod tests {
         check("a.example", "it has no scheme");
         check("", "it has no scheme");
         check("wss://", "it has no host");
+        check("wss://.", "its host is not a name or an address");
+        check("wss://a.example..", "its host is not a name or an address");
         check("wss://a.example:0", "its port is not a number from 1 to 65535");
         check("wss://a.example:99999", "its port is not a number from 1 to 65535");
         check("wss://me:pass@a.example", "it carries a user or a password, which would end up in logs");

@@ -16,7 +16,7 @@ use wire::websocket::{ClientFrame, DecodeError, Message};
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
 use super::backoff::Backoff;
-use super::dial::{DialError, Dialer};
+use super::dial::{DialError, Dialer, Reach};
 use super::peer::{ConnectionState, Peer};
 use super::socket::{Socket, SocketError};
 use super::subscription::{SUBSCRIPTION, Subscription};
@@ -134,7 +134,7 @@ impl Connection {
         self.caught_up = false;
         self.peer.set_state(ConnectionState::Connecting);
         let dialled = tokio::select! {
-            dialled = self.shared.dialer.dial(&self.peer.url) => dialled,
+            dialled = self.shared.dialer.dial(&self.peer.url, Reach::Anywhere) => dialled,
             () = stopped(stop) => return End::Stopping,
         };
         let mut socket = match dialled {

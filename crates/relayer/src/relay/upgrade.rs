@@ -7,9 +7,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use url::{Position, Url};
 
+use super::instance::InstanceId;
+
 /// A response head may not be longer than this.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
+
+/// How much of a server's reason is kept: more than those of the RFC have.
+const REASON_CHARS_MAX: usize = 80;
+
+/// A server that wants us to wait longer than a day does not know.
+const RETRY_AFTER_SECS_MAX: u64 = 24 * 60 * 60;
 
 /// Why a server does not upgrade.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +32,18 @@ pub enum UpgradeError {
     #[error("the response is not HTTP/1.1")]
     NotHttp,
     /// The server answers something else.
-    #[error("the server answers {0} instead of 101")]
-    Status(u16),
+    #[error("the server answers {code}{}{reason} instead of 101", if .reason.is_empty() { "" } else { " " })]
+    Status {
+        /// The status code.
+        code: u16,
+        /// What the server calls it: not more than a line, with what cannot be printed escaped.
+        reason: Box<str>,
+        /// Seconds after which it wants to be asked again, if it says so as a number; at most a day.
+        retry_after_secs: Option<u64>,
+    },
+    /// The server is this very process.
+    #[error("the server is this gateway itself")]
+    Ourselves,
     /// The server agrees, but not to what was asked.
     #[error("the response's {0} header is wrong")]
     Header(&'static str),
@@ -34,18 +52,21 @@ pub enum UpgradeError {
 /// Asks for the upgrade, and gives the bytes that came behind the response.
 ///
 /// # Errors
-/// When the server does not agree.
+/// When the server does not agree, or is `instance`.
 pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     url: &Url,
     user_agent: &str,
+    instance: InstanceId,
 ) -> Result<Vec<u8>, UpgradeError> {
     let key = BASE64.encode(rand::random::<[u8; 16]>());
     let host = &url[Position::BeforeHost..Position::AfterPort];
     let target = &url[Position::BeforePath..Position::AfterQuery];
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nUser-Agent: {user_agent}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nUser-Agent: {user_agent}\r\n\
+         {instance_header}: {instance}\r\n\r\n",
+        instance_header = InstanceId::HEADER,
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
@@ -54,7 +75,7 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         if stream.read_buf(&mut response).await? == 0 {
             return Err(UpgradeError::Ended);
         }
-        if let Some(head) = check(&response, &key)? {
+        if let Some(head) = check(&response, &key, instance)? {
             response.drain(..head);
             return Ok(response);
         }
@@ -65,7 +86,7 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// How many bytes the response's head takes; `None` if it is not complete.
-fn check(response: &[u8], key: &str) -> Result<Option<usize>, UpgradeError> {
+fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Option<usize>, UpgradeError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(response) {
@@ -73,21 +94,39 @@ fn check(response: &[u8], key: &str) -> Result<Option<usize>, UpgradeError> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(UpgradeError::NotHttp),
     };
+    let has = |name: &str, right: &dyn Fn(&[u8]) -> bool| {
+        parsed.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name) && right(header.value))
+    };
+    if has(InstanceId::HEADER, &|value| instance.is(value)) {
+        return Err(UpgradeError::Ourselves);
+    }
     match parsed.code {
         Some(101) => {}
-        Some(code) => return Err(UpgradeError::Status(code)),
+        Some(InstanceId::REFUSAL) => return Err(UpgradeError::Ourselves),
+        Some(_) => return Err(refused(&parsed)),
         None => return Err(UpgradeError::NotHttp),
     }
-    let header = |name: &'static str, right: &dyn Fn(&str) -> bool| {
-        let found = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        let value = found.and_then(|header| std::str::from_utf8(header.value).ok());
-        if value.is_some_and(right) { Ok(()) } else { Err(UpgradeError::Header(name)) }
+    let header = |name: &'static str, right: &dyn Fn(&[u8]) -> bool| {
+        if has(name, right) { Ok(()) } else { Err(UpgradeError::Header(name)) }
     };
     let accept = accept(key);
-    header("Upgrade", &|value| value.eq_ignore_ascii_case("websocket"))?;
-    header("Connection", &|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("upgrade")))?;
-    header("Sec-WebSocket-Accept", &|value| value.trim() == accept)?;
+    header("Upgrade", &|value| value.eq_ignore_ascii_case(b"websocket"))?;
+    header("Connection", &|value| {
+        value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    })?;
+    header("Sec-WebSocket-Accept", &|value| value.trim_ascii() == accept.as_bytes())?;
     Ok(Some(head))
+}
+
+/// What a server says that does not agree.
+fn refused(response: &httparse::Response<'_, '_>) -> UpgradeError {
+    let after = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Retry-After"));
+    let after = after.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<u64>().ok());
+    UpgradeError::Status {
+        code: response.code.unwrap_or_default(),
+        reason: response.reason.unwrap_or_default().escape_debug().take(REASON_CHARS_MAX).collect(),
+        retry_after_secs: after.map(|secs| secs.min(RETRY_AFTER_SECS_MAX)),
+    }
 }
 
 fn accept(key: &str) -> String {
@@ -112,31 +151,83 @@ mod tests {
         assert_eq!(accept(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
+    #[track_caller]
+    fn judge(response: &str) -> Result<Option<usize>, UpgradeError> {
+        check(response.as_bytes(), KEY, us())
+    }
+
+    fn us() -> InstanceId {
+        static US: std::sync::OnceLock<InstanceId> = std::sync::OnceLock::new();
+        *US.get_or_init(InstanceId::random)
+    }
+
+    const GOOD: &str = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
     #[test]
     fn responses_are_judged() {
-        let good = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
-                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
-        let whole = response("101 Switching Protocols", good);
-        assert!(matches!(check(whole.as_bytes(), KEY), Ok(Some(head)) if head == whole.len()));
-        assert!(matches!(check(&whole.as_bytes()[..whole.len() - 1], KEY), Ok(None)));
+        let whole = response("101 Switching Protocols", GOOD);
+        assert!(matches!(judge(&whole), Ok(Some(head)) if head == whole.len()));
+        assert!(matches!(judge(&whole[..whole.len() - 1]), Ok(None)));
+        let twice = response("101 X", &format!("Connection: keep-alive\r\n{GOOD}"));
+        assert!(matches!(judge(&twice), Ok(Some(_))), "one of several headers says it");
         for (response, expected) in [
-            (response("503 Busy", ""), "the server answers 503 instead of 101"),
+            (response("503 Busy", ""), "the server answers 503 Busy instead of 101"),
+            (response("503", ""), "the server answers 503 instead of 101"),
             ("SSH-2.0-x\r\n\r\n".to_owned(), "the response is not HTTP/1.1"),
             (
-                response("101 X", &good.replace("s3p", "s3q")),
+                response("101 X", &GOOD.replace("s3p", "s3q")),
                 "the response's Sec-WebSocket-Accept header is wrong",
             ),
             (
-                response("101 X", &good.replace("WebSocket\r", "h2c\r")),
+                response("101 X", &GOOD.replace("WebSocket\r", "h2c\r")),
                 "the response's Upgrade header is wrong",
             ),
             (
-                response("101 X", &good.replace("keep-alive, Upgrade", "close")),
+                response("101 X", &GOOD.replace("keep-alive, Upgrade", "close")),
                 "the response's Connection header is wrong",
             ),
         ] {
-            let error = check(response.as_bytes(), KEY).expect_err(&response);
+            let error = judge(&response).expect_err(&response);
             assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back_and_not_more_than_a_line() {
+        for (headers, expected) in [
+            ("", None),
+            ("Retry-After: 120\r\n", Some(120)),
+            ("retry-after:  7 \r\n", Some(7)),
+            ("Retry-After: 99999999\r\n", Some(86_400)),
+            ("Retry-After: 99999999999999999999999\r\n", None),
+            ("Retry-After: -1\r\n", None),
+            ("Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n", None),
+        ] {
+            let error = judge(&response("429 Too Many Requests", headers)).expect_err("refused");
+            let UpgradeError::Status { code: 429, reason, retry_after_secs } = error else {
+                panic!("{error}")
+            };
+            assert_eq!(&*reason, "Too Many Requests");
+            assert_eq!(retry_after_secs, expected, "{headers}");
+        }
+        let long = judge(&response(&format!("500 \t{}", "x".repeat(2_000)), "")).expect_err("refused");
+        let shown = long.to_string();
+        assert!(shown.contains(r"500 \tx") && shown.chars().all(|char| !char.is_control()), "{shown}");
+        assert!(shown.len() < 150, "{shown}");
+    }
+
+    #[test]
+    fn we_recognise_ourselves() {
+        for (status, id, ourselves) in [
+            ("508 Loop Detected", None, true),
+            ("101 X", Some(us()), true),
+            ("403 Forbidden", Some(us()), true),
+            ("101 X", Some(InstanceId::random()), false),
+        ] {
+            let id = id.map(|id| format!("relayer-instance: {id}\r\n")).unwrap_or_default();
+            let judged = judge(&response(status, &format!("{GOOD}{id}")));
+            assert_eq!(matches!(judged, Err(UpgradeError::Ourselves)), ourselves, "{status} {id}");
         }
     }
 }

@@ -16,4 +16,4 @@ mod turn;
 mod upgrade;
 
 pub use peer::{ConnectionState, Peer};
-pub use pool::Pool;
+pub use pool::{Added, Pool, PoolError, Removed};

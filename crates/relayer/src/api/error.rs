@@ -104,8 +104,8 @@ pub enum ApiError {
     },
     /// The configuration is wrong.
     #[error(
-        "the configuration is wrong, and the old one stays in effect; mend it and reload. Of {count} problems \
-         the first is: {first}",
+        "the configuration is wrong, and the old one stays in effect; mend it and reload \
+         ({count} in all; the first: {first})",
         count = .0.problems().len(),
         first = .0.problems().first().map(ToString::to_string).unwrap_or_default()
     )]

@@ -11,7 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, Loaded};
+use crate::control::Control;
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX};
 use crate::pipeline::{Pipeline, StartError};
 use crate::tasks::StageFailure;
@@ -48,7 +49,8 @@ pub enum RunError {
 ///
 /// # Errors
 /// When it cannot start, a stage fails, or draining takes too long.
-pub async fn run(config: &Config) -> Result<(), RunError> {
+pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
+    let config = &loaded.config;
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
     let (listener, metrics_listener) = listen(config).await?;
@@ -62,6 +64,9 @@ pub async fn run(config: &Config) -> Result<(), RunError> {
         disk_full: Arc::clone(&pipeline.disk_full),
         metrics: Arc::clone(&pipeline.metrics),
         websocket_enabled: config.output.websocket_enabled,
+        access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
+        control: Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool))),
+        instance: format!("{:032x}", rand::random::<u128>()),
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {

@@ -19,6 +19,8 @@ pub mod downstream;
 
 pub mod api;
 
+pub mod control;
+
 pub mod pipeline;
 
 pub mod tasks;

@@ -96,6 +96,13 @@ pub const DISK_RETRY: Duration = Duration::from_millis(500);
 /// How often retention looks for what to trim.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Bytes of a request's body. What is sent to the API is a relay's URL, of at most 1,024 bytes.
+pub const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// Problems of a configuration that an answer lists. A file may have one a line; who mends so many sees the
+/// rest at the next try.
+pub const PROBLEMS_SHOWN_MAX: usize = 100;
+
 /// Largest message that a `/ws` client may send: it has nothing to say yet.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 

@@ -47,7 +47,7 @@ fn run(loaded: &Loaded) -> anyhow::Result<()> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    let outcome = runtime.block_on(app::run(&loaded.config));
+    let outcome = runtime.block_on(app::run(loaded));
     // What still runs has had its time. Ending it closes the database before the process ends.
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     Ok(outcome?)

@@ -1,10 +1,13 @@
 //! The gateway that is measured, on a folder of its own.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use moltrade_relayer::api;
 use moltrade_relayer::config::Config;
+use moltrade_relayer::control::Control;
 use moltrade_relayer::pipeline::Pipeline;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
@@ -47,6 +50,9 @@ impl Gateway {
             disk_full: pipeline.disk_full.clone(),
             metrics: pipeline.metrics.clone(),
             websocket_enabled: true,
+            access: api::Access::new(None, Ipv4Addr::LOCALHOST.into()),
+            control: Arc::new(Control::new(&Config::parse(None, [])?, pipeline.pool.clone())),
+            instance: String::from("bench"),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();

@@ -39,7 +39,7 @@ pub async fn play() -> Outcome<()> {
     });
     let loaded = Config::load(None, config::environment())?;
     telemetry::tracing::start(loaded.config.monitoring.log_level);
-    Ok(app::run(&loaded.config).await?)
+    Ok(app::run(&loaded).await?)
 }
 
 /// A running gateway. It is killed when this is dropped.

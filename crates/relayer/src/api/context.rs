@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::auth::Access;
+use crate::control::Control;
 use crate::downstream::Clients;
 use crate::event_log::EventLog;
 use crate::event_log::sequencer::DiskFull;
@@ -28,6 +30,12 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whether there is a `/ws`.
     pub websocket_enabled: bool,
+    /// Who may change something.
+    pub access: Access,
+    /// What reads the configuration again.
+    pub control: Arc<Control>,
+    /// What this process sends to relays as `Relayer-Instance`.
+    pub instance: String,
 }
 
 /// What handlers know of the gateway. Clones are the same.

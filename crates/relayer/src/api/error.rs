@@ -3,10 +3,17 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use super::auth::Denied;
+use super::config::problems;
+use super::itself::INSTANCE_HEADER;
 use super::query::QueryError;
+use crate::config::{ConfigErrors, InvalidUrl};
+use crate::control::ReloadError;
 use crate::event_log::{Cursor, Seq, StorageError};
+use crate::limits::BODY_BYTES_MAX;
+use crate::relay::PoolError;
 
 /// Why a request cannot be served. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +70,82 @@ pub enum ApiError {
     /// The path does not take this method.
     #[error("this path does not take this method; the Allow header says which it takes")]
     MethodNotAllowed,
-    /// The log cannot be read.
-    #[error("the event log cannot be read; the gateway's log says why")]
+    /// Who asks may not change anything.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// A body that is not said to be JSON.
+    #[error("the body must be JSON: send `Content-Type: application/json`")]
+    JsonExpected,
+    /// A body that is too long, or does not come to its end.
+    #[error("the body does not end within {BODY_BYTES_MAX} bytes")]
+    BodyTooLarge,
+    /// A body that says something else.
+    #[error("the body must be {{\"url\":\"wss://…\"}}: {0}")]
+    BadBody(String),
+    /// What is given as a relay's URL is none.
+    #[error("`url` must be a relay's URL (ws:// or wss://, and a host): {0}")]
+    BadRelayUrl(&'static str),
+    /// No such relay.
+    #[error("this relay is not wanted; /api/relays lists those that are, and POST /api/relays/add adds one")]
+    NoSuchRelay,
+    /// No more relays are wanted.
+    #[error("{max} relays are wanted, and [relay] max_connections allows no more; remove one or raise it")]
+    PoolFull {
+        /// The most.
+        max: usize,
+    },
+    /// A relay that must not be added.
+    #[error("{why}")]
+    RelayRefused {
+        /// For programs.
+        code: &'static str,
+        /// For people.
+        why: String,
+    },
+    /// The configuration is wrong.
+    #[error(
+        "the configuration is wrong, and the old one stays in effect; mend it and reload \
+         ({count} in all; the first: {first})",
+        count = .0.problems().len(),
+        first = .0.problems().first().map(ToString::to_string).unwrap_or_default()
+    )]
+    BadConfig(ConfigErrors),
+    /// The request was made by this process.
+    #[error(
+        "the request comes from this gateway itself: one of its relays' URLs leads back to it; remove it"
+    )]
+    Loop(HeaderValue),
+    /// The database fails.
+    #[error("the database cannot be read or written; the gateway's log says why")]
     Storage(#[from] StorageError),
+}
+
+impl From<InvalidUrl> for ApiError {
+    fn from(error: InvalidUrl) -> Self {
+        Self::BadRelayUrl(error.reason())
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        let refused = |code, why| Self::RelayRefused { code, why };
+        match error {
+            PoolError::Full { max } => Self::PoolFull { max },
+            PoolError::NotPublic(why) => refused("address_not_public", why),
+            PoolError::Unresolvable(why) => refused("unresolvable_host", why),
+            PoolError::Ourselves => refused("relay_is_this_gateway", error.to_string()),
+            PoolError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
+impl From<ReloadError> for ApiError {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Config(errors) => Self::BadConfig(errors),
+            ReloadError::Storage(error) => Self::Storage(error),
+        }
+    }
 }
 
 impl ApiError {
@@ -83,8 +163,33 @@ impl ApiError {
             Self::NoSuchEvent => (StatusCode::NOT_FOUND, "event_not_found"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Denied(Denied::TokenMissing | Denied::TokenWrong) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized")
+            }
+            Self::Denied(Denied::NotJson) | Self::JsonExpected => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_expected")
+            }
+            Self::Denied(_) => (StatusCode::FORBIDDEN, "admin_token_required"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BadBody(_) => (StatusCode::BAD_REQUEST, "bad_body"),
+            Self::BadRelayUrl(_) => (StatusCode::BAD_REQUEST, "bad_relay_url"),
+            Self::NoSuchRelay => (StatusCode::NOT_FOUND, "relay_not_found"),
+            Self::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full"),
+            Self::RelayRefused { code, .. } => (StatusCode::BAD_REQUEST, code),
+            Self::BadConfig(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),
+            Self::Loop(_) => (StatusCode::LOOP_DETECTED, "loop_detected"),
             Self::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
         }
+    }
+
+    /// What programs may want to know beside the code.
+    fn more(&self) -> Map<String, Value> {
+        let more = match self {
+            Self::CursorTooOld { oldest, newest, .. } => json!({ "oldest": oldest, "newest": newest }),
+            Self::BadConfig(errors) => json!({ "problems": problems(errors) }),
+            _ => Value::Null,
+        };
+        if let Value::Object(more) = more { more } else { Map::new() }
     }
 
     /// Headers that belong to the status.
@@ -95,6 +200,13 @@ impl ApiError {
                 (header::CONNECTION, HeaderValue::from_static("upgrade")),
                 (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
             ],
+            Self::Denied(Denied::TokenMissing | Denied::TokenWrong) => {
+                vec![(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"moltrade-relayer\""),
+                )]
+            }
+            Self::Loop(instance) => vec![(INSTANCE_HEADER, instance.clone())],
             Self::Stopping | Self::NotReady(_) => vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))],
             _ => Vec::new(),
         }
@@ -107,11 +219,9 @@ impl IntoResponse for ApiError {
             tracing::error!(%error, "a request could not be answered");
         }
         let (status, code) = self.status();
-        let mut body = json!({ "error": code, "message": self.to_string() });
-        if let (Self::CursorTooOld { oldest, newest, .. }, Some(body)) = (&self, body.as_object_mut()) {
-            body.insert("oldest".to_owned(), json!(oldest));
-            body.insert("newest".to_owned(), json!(newest));
-        }
+        let mut body = self.more();
+        body.insert("error".to_owned(), code.into());
+        body.insert("message".to_owned(), self.to_string().into());
         let mut response = (status, Json(body)).into_response();
         response.headers_mut().extend(self.headers());
         response

@@ -5,12 +5,14 @@
 //! server answers 414 itself.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
 use crate::downstream::{Format, Selection};
 use crate::event_log::{Cursor, EventLog};
+use crate::limits::PAGE_EVENTS_MAX;
 
 /// What `/ws` takes.
 pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter"];
@@ -58,7 +60,7 @@ impl QueryError {
         }
     }
 
-    fn value(name: &'static str, code: &'static str, expected: impl Display) -> Self {
+    pub(super) fn value(name: &'static str, code: &'static str, expected: impl Display) -> Self {
         Self::Value { name, code, expected: expected.to_string() }
     }
 }
@@ -83,22 +85,13 @@ impl Query {
     /// When something in it is unknown, repeated or of the wrong form.
     pub fn parse(query: &str, allowed: &'static [&'static str]) -> Result<Self, QueryError> {
         let mut read = Self::default();
-        let (mut seen, mut filters) = (Vec::new(), Vec::new());
+        let mut filters = Vec::new();
         let mut lists = Filter::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
-            let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
-                return Err(QueryError::Unknown { name: excerpt(&name), allowed });
-            };
-            if seen.contains(name) {
-                return Err(QueryError::Repeated(name));
-            }
-            seen.push(name);
-            match *name {
+        for (name, value) in parameters(query, allowed)? {
+            match name {
                 "cursor" => read.cursor = Some(cursor(&value)?),
                 "format" => read.format = Some(format(&value)?),
-                "limit" => read.limit = Some(limit(&value)?),
+                "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=PAGE_EVENTS_MAX)?),
                 "kinds" => lists = lists.kinds(kinds(&value)?),
                 "authors" => lists = lists.authors(authors(&value)?),
                 _ => filters.push(filter(&value)?),
@@ -110,6 +103,29 @@ impl Query {
         read.selection = Selection::new(filters);
         Ok(read)
     }
+}
+
+/// The parameters of a query string, decoded, in the order in which they stand.
+///
+/// # Errors
+/// When one is not taken, or occurs twice.
+pub(super) fn parameters(
+    query: &str,
+    allowed: &'static [&'static str],
+) -> Result<Vec<(&'static str, String)>, QueryError> {
+    let mut found: Vec<(&'static str, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decode(name)?, decode(value)?);
+        let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
+            return Err(QueryError::Unknown { name: excerpt(&name), allowed });
+        };
+        if found.iter().any(|(other, _)| other == name) {
+            return Err(QueryError::Repeated(name));
+        }
+        found.push((name, value));
+    }
+    Ok(found)
 }
 
 /// Whether delivery can go on after a cursor: 0 always means from the oldest kept.
@@ -143,14 +159,6 @@ fn format(value: &str) -> Result<Format, QueryError> {
     }
 }
 
-fn limit(value: &str) -> Result<usize, QueryError> {
-    const MAX: usize = crate::limits::PAGE_EVENTS_MAX;
-    let number = whole_number(value).and_then(|number| usize::try_from(number).ok());
-    number
-        .filter(|limit| (1..=MAX).contains(limit))
-        .ok_or_else(|| QueryError::value("limit", "bad_limit", format_args!("a number from 1 to {MAX}")))
-}
-
 fn kinds(value: &str) -> Result<Vec<u16>, QueryError> {
     let kind = |kind| whole_number(kind).and_then(|kind| u16::try_from(kind).ok());
     let kinds: Option<Vec<u16>> = value.split(',').map(kind).collect();
@@ -169,6 +177,18 @@ fn filter(value: &str) -> Result<Filter, QueryError> {
         let what = excerpt(&error.to_string());
         QueryError::value("filter", "bad_filter", format!("a NIP-01 filter as percent-encoded JSON: {what}"))
     })
+}
+
+/// A count, such as of what a page may have.
+pub(super) fn count(
+    name: &'static str,
+    code: &'static str,
+    value: &str,
+    range: RangeInclusive<usize>,
+) -> Result<usize, QueryError> {
+    let number = whole_number(value).and_then(|number| usize::try_from(number).ok());
+    let expected = format_args!("a number from {} to {}", range.start(), range.end());
+    number.filter(|count| range.contains(count)).ok_or_else(|| QueryError::value(name, code, expected))
 }
 
 /// Digits and nothing else: Rust's own parser would take a plus sign.
@@ -197,7 +217,7 @@ fn decode(text: &str) -> Result<String, QueryError> {
 }
 
 /// As much as belongs into a message of what somebody else wrote.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     const CHARACTERS_MAX: usize = 200;
     text.chars().take(CHARACTERS_MAX).collect()
 }

@@ -1,15 +1,16 @@
-//! The whole route table.
+//! The whole route table: what only reads, and what changes something.
 
 use axum::Router;
-use axum::routing::get;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
 
 use super::context::Context;
 use super::error::ApiError;
-use super::{events, health, metrics, relays, websocket};
+use super::{auth, config, events, health, itself, metrics, relays, websocket};
 
 /// What the API's port serves.
 pub fn router(context: Context) -> Router {
-    let routes = Router::new()
+    let reading = Router::new()
         .route("/ws", get(websocket::upgrade))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
@@ -18,19 +19,27 @@ pub fn router(context: Context) -> Router {
         .route("/api/metrics/summary", get(metrics::summary))
         .route("/api/metrics/memory", get(metrics::memory_usage))
         .route("/api/relays", get(relays::list))
+        .route("/api/relays/{*url}", get(relays::one))
         .route("/api/events", get(events::page))
         .route("/api/events/{id}", get(events::one));
-    with_errors(routes).with_state(context)
+    let changing = Router::new()
+        .route("/api/relays/add", post(relays::add))
+        .route("/api/relays/remove", delete(relays::remove))
+        .route("/api/config/reload", post(config::reload))
+        .route_layer(from_fn_with_state(context.clone(), auth::guard));
+    finished(reading.merge(changing), context)
 }
 
 /// What `[monitoring] prometheus_port` serves: `/metrics` and nothing else.
 pub fn metrics_router(context: Context) -> Router {
-    with_errors(Router::new().route("/metrics", get(metrics::prometheus))).with_state(context)
+    finished(Router::new().route("/metrics", get(metrics::prometheus)), context)
 }
 
-/// What is not there is answered like everything else.
-fn with_errors(routes: Router<Context>) -> Router<Context> {
+/// What is not there is answered like everything else, and to ourselves nothing is.
+fn finished(routes: Router<Context>, context: Context) -> Router {
     routes
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(from_fn_with_state(context.clone(), itself::guard))
+        .with_state(context)
 }

@@ -15,6 +15,13 @@ pub const URL_BYTES_MAX: usize = 1024;
 #[error("{0}")]
 pub struct InvalidUrl(&'static str);
 
+impl InvalidUrl {
+    /// What is wrong with it; nothing of the text itself.
+    pub const fn reason(self) -> &'static str {
+        self.0
+    }
+}
+
 /// The address of a Nostr relay, in its one normal form.
 ///
 /// Scheme and host are lower case, a default port, the path `/`, an empty query and a dot at the end of

@@ -22,4 +22,4 @@ mod turn;
 pub mod upgrade;
 
 pub use peer::{ConnectionState, Peer};
-pub use pool::Pool;
+pub use pool::{Added, Pool, PoolError, Removed};

@@ -1,13 +1,16 @@
 //! A gateway without relays: a log in a folder of its own, its writer, and the API on a free port.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::api::{self, Context};
+use moltrade_relayer::api::{self, Access, Context};
+use moltrade_relayer::config::{Config, Loaded, Secret};
+use moltrade_relayer::control::Control;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -26,16 +29,30 @@ use wire::{Signer, VerifiedEvent};
 /// The relay that all events come from.
 pub const RELAY: &str = "wss://relay.example";
 
+/// How many relays may be wanted.
+pub const RELAYS_MAX: usize = 5;
+
+/// What the gateway calls itself towards relays.
+pub const INSTANCE: &str = "000102030405060708090a0b0c0d0e0f";
+
 /// What a test may want otherwise.
 pub struct Setup {
     pub tail_bytes: usize,
     pub websocket_enabled: bool,
     pub relays: Vec<&'static str>,
+    pub admin_token: Option<&'static str>,
+    pub bind_address: IpAddr,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tail_bytes: 1 << 20, websocket_enabled: true, relays: vec![RELAY] }
+        Self {
+            tail_bytes: 1 << 20,
+            websocket_enabled: true,
+            relays: vec![RELAY],
+            admin_token: None,
+            bind_address: Ipv4Addr::LOCALHOST.into(),
+        }
     }
 }
 
@@ -49,7 +66,7 @@ pub struct Gateway {
     sequencer: Option<JoinHandle<()>>,
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -73,15 +90,20 @@ impl Gateway {
             (inbox, std::thread::spawn(move || sequencer.run(&bursts, |_| {}).unwrap()))
         };
         let (inboxes, _) = Inboxes::new(1, 1 << 20);
-        let urls = setup.relays.iter().map(|url| url.parse().unwrap());
+        let loaded = configuration(&folder, &setup.relays);
+        let urls = loaded.config.relay.bootstrap_relays.iter().cloned();
+        let pool = Arc::new(Pool::new(urls, RELAYS_MAX));
         let context = Context::new(api::Parts {
-            pool: Arc::new(Pool::new(urls, 100)),
+            control: Arc::new(Control::new(&loaded, Arc::clone(&pool))),
+            pool,
             log,
             inboxes: inboxes.gauge(),
             dedupe,
             disk_full,
             metrics: Arc::new(Metrics::new()),
             websocket_enabled: setup.websocket_enabled,
+            access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
+            instance: INSTANCE.to_owned(),
         });
         Self {
             address: serve(api::router(context.clone())).await,
@@ -92,7 +114,7 @@ impl Gateway {
             sequencer: Some(sequencer),
             appended: AtomicU64::new(0),
             free_bytes,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -153,6 +175,24 @@ impl Gateway {
         self.context.clients().drain(within).await
     }
 
+    /// The file that the configuration was loaded from, and is again.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
+    }
+
+    /// Asks for a change, as a program on this machine does.
+    pub async fn change(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call(method, path, &["host: localhost", "content-type: application/json"], body).await
+    }
+
+    /// Asks for something with these headers.
+    pub async fn call(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n");
+        request(self.address, &(head + body)).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         request(self.address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
     }
@@ -185,6 +225,13 @@ impl Drop for Gateway {
             sequencer.join().unwrap();
         }
     }
+}
+
+/// A configuration in a file.
+fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, format!("relay.bootstrap_relays = {relays:?}")).unwrap();
+    Config::load(Some(&file), []).unwrap()
 }
 
 async fn serve(router: axum::Router) -> SocketAddr {

@@ -4,7 +4,7 @@ use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::ConnectionState;
 use serde_json::json;
 
-use crate::gateway::{Gateway, Setup, request};
+use crate::gateway::{Gateway, Setup};
 
 #[tokio::test]
 async fn it_is_healthy_and_ready_without_any_relay() {
@@ -75,10 +75,17 @@ async fn what_is_not_there_is_said_in_json() {
     for path in ["/", "/api", "/api/relays/", "/ws/", "/%ff", "/api/events/a/b"] {
         gateway.get(path).await.error(404, "not_found");
     }
-    for path in ["/health", "/ws", "/api/events"] {
-        let post = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
-        let answer = request(gateway.address, &post).await;
+    for (method, path, allowed) in [
+        ("POST", "/health", "GET,HEAD"),
+        ("POST", "/ws", "GET,HEAD"),
+        ("POST", "/api/events", "GET,HEAD"),
+        ("DELETE", "/api/relays/wss://relay.example", "GET,HEAD"),
+        ("GET", "/api/relays/add", "POST"),
+        ("POST", "/api/relays/remove", "DELETE"),
+        ("GET", "/api/config/reload", "POST"),
+    ] {
+        let answer = gateway.call(method, path, &["host: x"], "").await;
         answer.error(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), Some("GET,HEAD"));
+        assert_eq!(answer.header("allow"), Some(allowed), "{path}");
     }
 }

@@ -3,10 +3,13 @@
 // Helpers outside of #[test] functions are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod auth;
 mod events;
 mod gateway;
 mod health;
 mod metrics;
+mod relays;
+mod reload;
 mod websocket_delivery;
 mod websocket_end;
 mod websocket_refused;

@@ -1,6 +1,6 @@
 //! Who is refused before the upgrade, and what it is told.
 
-use crate::gateway::{Gateway, Setup};
+use crate::gateway::{Gateway, INSTANCE, Setup, request};
 
 #[tokio::test]
 async fn what_is_wrong_with_the_query_is_said() {
@@ -82,4 +82,21 @@ async fn a_websocket_that_is_switched_off_says_so() {
         assert!(told.contains("websocket_enabled = true"), "{told}");
     }
     assert_eq!(gateway.get("/health").await.status, 200);
+}
+
+/// A URL that leads back here leads anywhere on this server.
+#[tokio::test]
+async fn the_gateway_does_not_serve_itself() {
+    let gateway = Gateway::start().await;
+    for path in ["/ws", "/", "/api/relays", "/metrics"] {
+        let header = format!("relayer-instance: {INSTANCE}");
+        let answer = gateway.call("GET", path, &["host: x", &header], "").await;
+        let told = answer.error(508, "loop_detected");
+        assert!(told.contains("comes from this gateway itself"), "{told}");
+        assert_eq!(answer.header("relayer-instance"), Some(INSTANCE));
+    }
+    let other = "relayer-instance: ff0102030405060708090a0b0c0d0e0f";
+    gateway.call("GET", "/ws", &["host: x", other], "").await.error(426, "upgrade_required");
+    let metrics = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nrelayer-instance: {INSTANCE}\r\n\r\n");
+    request(gateway.metrics_address, &metrics).await.error(508, "loop_detected");
 }

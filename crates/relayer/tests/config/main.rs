@@ -1,7 +1,7 @@
 //! The configuration: what is read, what is refused and how that is said, and what is printed.
 
 // Helpers outside of #[test] functions are tests, too.
-#![allow(clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_input;
 mod environment;

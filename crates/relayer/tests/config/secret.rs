@@ -12,9 +12,8 @@ const NSEC: &str = "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnl
 const PUBLIC: &str = "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e";
 const TOKEN: &str = "correct-horse-battery";
 
-/// Nothing that is printed of them has a part of a secret.
 #[test]
-fn keys_and_tokens_are_never_shown() {
+fn invariant_8_keys_and_tokens_are_never_shown() {
     for key in [KEY, NSEC] {
         let text = format!("[api]\nadmin_token = '{TOKEN}'\n[nostr]\nsecret_key = '{key}'");
         let loaded =

@@ -1,13 +1,9 @@
-//! What the relays do: the same figures in `/status` and `/api/relays`.
+//! A relay as it is shown, in one place: in `/status`, in the list of relays, and by itself.
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use axum::extract::State;
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::context::Context;
 use crate::relay::{ConnectionState, Peer};
 
 /// One relay, as it is shown.
@@ -43,19 +39,4 @@ impl From<&Peer> for Connection {
             refused: tally.refused().map(|(reason, count)| (reason.label(), count)).collect(),
         }
     }
-}
-
-/// All relays.
-pub(super) fn connections(context: &Context) -> Vec<Connection> {
-    context.pool.peers().iter().map(|peer| Connection::from(&**peer)).collect()
-}
-
-/// Relays with an open connection.
-pub(super) fn active(context: &Context) -> usize {
-    context.pool.peers().iter().filter(|peer| peer.state().is_connected()).count()
-}
-
-/// `GET /api/relays`
-pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
-    Json(json!({ "relays": connections(&context) }))
 }

@@ -1,0 +1,345 @@
+//! Who may change something.
+//!
+//! With `[api] admin_token` set, whoever sends it. Without it, whoever works on this machine: while the server
+//! is bound to a loopback address, and as far as a request can tell that it does not come through a proxy,
+//! nor from a web page that a browser here has open. A request that only reads is not asked.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use subtle::ConstantTimeEq;
+
+use super::context::Context;
+use super::error::ApiError;
+use super::query::excerpt;
+use crate::config::Secret;
+
+/// What proxies add to a request, beside `X-Forwarded-…`: who sends one of these is not the one who asks.
+const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
+
+/// Who may change something.
+#[derive(Debug)]
+pub struct Access {
+    admin_token: Option<Secret>,
+    bound: IpAddr,
+}
+
+/// Why somebody may not, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The token is not sent.
+    #[error(
+        "this call changes the gateway: send `Authorization: Bearer <token>`, with the admin_token of [api]"
+    )]
+    TokenMissing,
+    /// Something else is sent.
+    #[error("the token in the Authorization header is not the admin_token of [api]")]
+    TokenWrong,
+    /// There is no token, and others can reach the server.
+    #[error(
+        "this call changes the gateway, which listens on {0}, where others may reach it, and has no token; \
+         {SET_TOKEN}, or listen on a loopback address ([output] bind_address = \"127.0.0.1\")"
+    )]
+    TokenNotSet(IpAddr),
+    /// There is no token, and the request came through a proxy.
+    #[error(
+        "this call changes the gateway, and came through a proxy (its header `{0}` says so), so from anywhere; \
+         {SET_TOKEN}"
+    )]
+    Forwarded(String),
+    /// There is no token, and the request was not meant for this machine.
+    #[error(
+        "this call changes the gateway, and its Host is `{0}`, so it may come from anywhere; call it as \
+         127.0.0.1, [::1] or localhost, or {SET_TOKEN}"
+    )]
+    HostNotLocal(String),
+    /// There is no token, and the request was made by a web page.
+    #[error("this call changes the gateway, and was made by a web page of `{0}`; {SET_TOKEN}")]
+    CrossOrigin(String),
+    /// There is no token, and the request is one that web pages can make.
+    #[error("send `Content-Type: application/json`")]
+    NotJson,
+}
+
+/// How all of this is mended.
+const SET_TOKEN: &str = "set admin_token under [api], and send it as `Authorization: Bearer <token>`";
+
+impl Access {
+    /// For a server that is bound to this address.
+    pub const fn new(admin_token: Option<Secret>, bound: IpAddr) -> Self {
+        Self { admin_token, bound }
+    }
+
+    /// Whether who sends these headers may change something.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        match &self.admin_token {
+            Some(token) => carries(headers, token),
+            None if !is_loopback(self.bound) => Err(Denied::TokenNotSet(self.bound)),
+            None => is_local(headers),
+        }
+    }
+}
+
+/// Asks before a call that changes something.
+pub(super) async fn guard(
+    State(context): State<Context>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    context.access.check(request.headers()).inspect_err(|reason| {
+        tracing::debug!(method = %request.method(), path = request.uri().path(), %reason, "refused");
+    })?;
+    to_its_end(next.run(request)).await
+}
+
+/// Sees to it that a change is not left half done when the client hangs up: then the server gives up on
+/// whoever waits here, and not on the change.
+async fn to_its_end(change: impl Future<Output = Response> + Send + 'static) -> Result<Response, ApiError> {
+    match tokio::spawn(change).await {
+        Ok(response) => Ok(response),
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Err(_) => Err(ApiError::Stopping),
+    }
+}
+
+/// Whether the body is said to be JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// The time that it takes tells the length of the token, and nothing else of it.
+fn carries(headers: &HeaderMap, token: &Secret) -> Result<(), Denied> {
+    let value = headers.get(header::AUTHORIZATION).ok_or(Denied::TokenMissing)?.as_bytes();
+    let (scheme, sent) = value.split_at_checked(b"Bearer ".len()).ok_or(Denied::TokenWrong)?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer ");
+    let is_token: bool = sent.trim_ascii().ct_eq(token.reveal().as_bytes()).into();
+    if is_bearer && is_token { Ok(()) } else { Err(Denied::TokenWrong) }
+}
+
+/// Whether a request that reached a loopback address comes from a program on this machine.
+fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
+    if let Some(name) = headers.keys().find(|name| is_forwarding(name)) {
+        return Err(Denied::Forwarded(excerpt(name.as_str())));
+    }
+    // A proxy that adds no header may still pass on the name that it is known by.
+    let host = text(headers, &header::HOST);
+    if let Some(host) = host.as_deref().filter(|host| !names_loopback(host)) {
+        return Err(Denied::HostNotLocal(excerpt(host)));
+    }
+    // A browser sends the page's origin with whatever is no plain reading.
+    let same_origin = host.map(|host| format!("http://{host}"));
+    if let Some(origin) = text(headers, &header::ORIGIN)
+        && same_origin.is_none_or(|same| !same.eq_ignore_ascii_case(&origin))
+    {
+        return Err(Denied::CrossOrigin(excerpt(&origin)));
+    }
+    // Without this a page's form could be sent here by a browser that sends no origin.
+    if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
+}
+
+fn is_forwarding(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-") || FORWARDING.contains(&name.as_str())
+}
+
+/// A header's values, all of them: a second one must not hide behind the first.
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<_> =
+        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn names_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    const HERE: (&str, &str) = ("host", "127.0.0.1:8080");
+
+    /// What these headers come to, in one word.
+    fn outcome(access: &Access, headers: &[(&str, &str)]) -> &'static str {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
+        }
+        match access.check(&map) {
+            Ok(()) => "admitted",
+            Err(Denied::TokenMissing) => "token missing",
+            Err(Denied::TokenWrong) => "token wrong",
+            Err(Denied::TokenNotSet(_)) => "token not set",
+            Err(Denied::Forwarded(_)) => "forwarded",
+            Err(Denied::HostNotLocal(_)) => "host",
+            Err(Denied::CrossOrigin(_)) => "origin",
+            Err(Denied::NotJson) => "not json",
+        }
+    }
+
+    fn without_token(bound: &str) -> Access {
+        Access::new(None, bound.parse().unwrap())
+    }
+
+    #[test]
+    fn a_token_is_all_that_counts_where_there_is_one() {
+        for bound in ["127.0.0.1", "0.0.0.0", "::"] {
+            let access = Access::new(Some(Secret::new("0123456789abcdef")), bound.parse().unwrap());
+            let sent = |value| outcome(&access, &[("authorization", value), ("via", "1.1 proxy")]);
+            for right in ["Bearer 0123456789abcdef", "bearer  0123456789abcdef "] {
+                assert_eq!(sent(right), "admitted", "{right}");
+            }
+            for wrong in [
+                "",
+                "Bearer",
+                "Bearer ",
+                "Bearer 0123456789abcde",
+                "Bearer 0123456789abcdef0",
+                "Bearer 0123456789ABCDEF",
+                "Basic 0123456789abcdef",
+                "Bearer0123456789abcdef",
+                "0123456789abcdef",
+            ] {
+                assert_eq!(sent(wrong), "token wrong", "{wrong}");
+            }
+            assert_eq!(outcome(&access, &[HERE, JSON]), "token missing");
+        }
+    }
+
+    #[test]
+    fn without_a_token_only_a_loopback_address_will_do() {
+        for bound in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(outcome(&without_token(bound), &[HERE, JSON]), "admitted", "{bound}");
+        }
+        for bound in ["0.0.0.0", "::", "10.0.0.1", "192.168.1.1", "fe80::1", "::ffff:10.0.0.1", "8.8.8.8"] {
+            assert_eq!(outcome(&without_token(bound), &[HERE, JSON]), "token not set", "{bound}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_nothing_may_have_been_forwarded() {
+        let access = without_token("127.0.0.1");
+        for header in [
+            "Forwarded",
+            "Via",
+            "X-Real-IP",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+        ] {
+            assert_eq!(outcome(&access, &[HERE, JSON, (header, "")]), "forwarded", "{header}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_the_host_is_this_machine() {
+        let access = without_token("127.0.0.1");
+        for host in ["127.0.0.1", "127.0.0.2:80", "localhost", "LOCALHOST:8080", "[::1]", "[::1]:8080"] {
+            assert_eq!(outcome(&access, &[("host", host), JSON]), "admitted", "{host}");
+        }
+        // A request without one has been through no proxy that HTTP/1.1 knows.
+        assert_eq!(outcome(&access, &[JSON]), "admitted");
+        for host in [
+            "",
+            "relayer.example",
+            "relayer.example:8080",
+            "127.0.0.1.example",
+            "localhost.example",
+            "0.0.0.0",
+            "10.0.0.1",
+            "[::2]",
+            "127.0.0.1, a.example",
+            "a.example@127.0.0.1",
+            "é",
+        ] {
+            assert_eq!(outcome(&access, &[("host", host), JSON]), "host", "{host}");
+        }
+        assert_eq!(outcome(&access, &[HERE, ("host", "a.example"), JSON]), "host");
+    }
+
+    #[test]
+    fn without_a_token_no_web_page_may() {
+        let access = without_token("127.0.0.1");
+        let from = |origin| outcome(&access, &[HERE, JSON, ("origin", origin)]);
+        assert_eq!(from("http://127.0.0.1:8080"), "admitted");
+        for origin in [
+            "null",
+            "",
+            "http://a.example",
+            "http://127.0.0.1",
+            "http://127.0.0.1:3000",
+            "http://localhost:8080",
+            "https://127.0.0.1:8080",
+            "file://",
+            "http://127.0.0.1:8080.a.example",
+        ] {
+            assert_eq!(from(origin), "origin", "{origin}");
+        }
+        assert_eq!(outcome(&access, &[JSON, ("origin", "http://127.0.0.1:8080")]), "origin");
+        let twice = [HERE, JSON, ("origin", "http://127.0.0.1:8080"), ("origin", "http://a.example")];
+        assert_eq!(outcome(&access, &twice), "origin");
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "application/jsonp",
+            "",
+        ] {
+            assert_eq!(outcome(&access, &[HERE, ("content-type", kind)]), "not json", "{kind}");
+        }
+        assert_eq!(outcome(&access, &[HERE]), "not json");
+        for kind in ["application/json; charset=utf-8", "Application/JSON"] {
+            assert_eq!(outcome(&access, &[HERE, ("content-type", kind)]), "admitted", "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_has_begun_goes_on_without_its_client() {
+        let ((go, gone), (done, is_done)) = (oneshot::channel::<()>(), oneshot::channel());
+        let change = to_its_end(async {
+            gone.await.unwrap();
+            done.send(()).unwrap();
+            Response::default()
+        });
+        tokio::select! {
+            biased;
+            _ = change => panic!("nobody let it go on"),
+            () = tokio::task::yield_now() => {}
+        }
+        go.send(()).unwrap();
+        is_done.await.unwrap();
+    }
+
+    #[test]
+    fn a_denial_tells_no_secret() {
+        let access = Access::new(Some(Secret::new("0123456789abcdef")), [127, 0, 0, 1].into());
+        assert!(!format!("{access:?} {} {}", Denied::TokenWrong, Denied::TokenMissing).contains("0123"));
+    }
+}

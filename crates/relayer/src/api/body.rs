@@ -1,0 +1,34 @@
+//! The body of a request that changes something: JSON, short, and with nothing in it that is not known.
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use super::auth::is_json;
+use super::error::ApiError;
+use super::query::excerpt;
+use crate::limits::BODY_BYTES_MAX;
+
+/// A body that was read whole. `T` must deny unknown fields, because one that is passed over in silence may be
+/// what somebody meant.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::JsonExpected);
+        }
+        // A body whose connection ends too soon has no one left to be answered.
+        let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
+        // serde would take an array of the values as well.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::BadBody("it is no object".to_owned()));
+        }
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|error| ApiError::BadBody(excerpt(&error.to_string())))
+    }
+}

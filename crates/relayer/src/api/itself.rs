@@ -1,0 +1,27 @@
+//! A relay's URL may lead back to this gateway, which would then be fed its own events. It is told so,
+//! whatever it asks for.
+
+use axum::extract::{Request, State};
+use axum::http::HeaderName;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::context::Context;
+use super::error::ApiError;
+
+/// The header by which a gateway knows itself.
+pub(super) const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");
+
+/// Refuses a request that this very process makes.
+pub(super) async fn guard(
+    State(context): State<Context>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match request.headers().get(INSTANCE_HEADER) {
+        Some(instance) if instance.as_bytes() == context.instance.as_bytes() => {
+            Err(ApiError::Loop(instance.clone()))
+        }
+        _ => Ok(next.run(request).await),
+    }
+}

@@ -1,0 +1,152 @@
+//! Which relays are listed, and in which order: the query string of `/api/relays`, read strictly.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::api::query::{QueryError, count, parameters};
+use crate::relay::{ConnectionState, Peer};
+
+/// What `/api/relays` takes.
+const PARAMETERS: &[&str] = &["sort", "order", "state", "limit", "offset"];
+
+/// The most relays that there can be, by the rule of `[relay] max_connections`.
+const RELAYS_MAX: usize = 100_000;
+
+/// By what relays are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Url,
+    FirstSeen,
+    Copies,
+    Frames,
+    Bytes,
+    Refused,
+    Forgeries,
+    Reconnects,
+}
+
+impl Sort {
+    const NAMES: [(&str, Self); 8] = [
+        ("url", Self::Url),
+        ("first_seen", Self::FirstSeen),
+        ("copies", Self::Copies),
+        ("frames", Self::Frames),
+        ("bytes", Self::Bytes),
+        ("refused", Self::Refused),
+        ("forgeries", Self::Forgeries),
+        ("reconnects", Self::Reconnects),
+    ];
+
+    fn parse(value: &str) -> Result<Self, QueryError> {
+        let named = Self::NAMES.iter().find(|(name, _)| *name == value);
+        let expected = || format!("one of {}", Self::NAMES.map(|(name, _)| name).join(", "));
+        named.map(|(_, sort)| *sort).ok_or_else(|| QueryError::value("sort", "bad_sort", expected()))
+    }
+
+    /// The figure that counts; `None` if it is not known of this relay.
+    fn figure(self, peer: &Peer) -> Option<u64> {
+        let tally = &peer.tally;
+        Some(match self {
+            Self::Url => return None,
+            Self::FirstSeen => tally.first.get(),
+            Self::Copies => tally.copies.get(),
+            Self::Frames => tally.frames.get(),
+            Self::Bytes => tally.bytes.get(),
+            Self::Refused => tally.refused().map(|(_, count)| count).sum(),
+            Self::Forgeries => tally.forgeries(),
+            Self::Reconnects => tally.connections.get().saturating_sub(1),
+        })
+    }
+}
+
+/// Which relays are listed, and in which order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ranking {
+    /// `None`: by when they became wanted.
+    sort: Option<Sort>,
+    descending: bool,
+    /// `None`: all.
+    states: Option<Vec<&'static str>>,
+    limit: Option<usize>,
+    offset: usize,
+}
+
+/// The outcome.
+#[derive(Debug)]
+pub(super) struct Ranked {
+    /// How many there are, beyond limit and offset.
+    pub(super) total: usize,
+    /// Those that are shown.
+    pub(super) shown: Vec<Arc<Peer>>,
+}
+
+impl Ranking {
+    /// Reads a query string, without its `?`.
+    ///
+    /// # Errors
+    /// When something in it is unknown, repeated or of the wrong form.
+    pub(super) fn parse(query: &str) -> Result<Self, QueryError> {
+        let mut read = Self::default();
+        for (name, value) in parameters(query, PARAMETERS)? {
+            match name {
+                "sort" => read.sort = Some(Sort::parse(&value)?),
+                "order" => read.descending = descending(&value)?,
+                "state" => read.states = Some(states(&value)?),
+                "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=RELAYS_MAX)?),
+                _ => read.offset = count("offset", "bad_offset", &value, 0..=RELAYS_MAX)?,
+            }
+        }
+        Ok(read)
+    }
+
+    /// Picks and ranks. Among equals, who became wanted first comes first; those of which the figure is not
+    /// known come last in any case.
+    pub(super) fn of(&self, mut peers: Vec<Arc<Peer>>) -> Ranked {
+        if let Some(states) = &self.states {
+            peers.retain(|peer| states.contains(&peer.state().label()));
+        }
+        let total = peers.len();
+        let turned = |order: Ordering| if self.descending { order.reverse() } else { order };
+        let mut shown = match self.sort {
+            None => {
+                if self.descending {
+                    peers.reverse();
+                }
+                peers
+            }
+            Some(Sort::Url) => {
+                peers.sort_by(|one, other| turned(one.url.cmp(&other.url)));
+                peers
+            }
+            Some(sort) => {
+                // The figures change meanwhile: each is read once.
+                let mut figures: Vec<(Option<u64>, Arc<Peer>)> =
+                    peers.into_iter().map(|peer| (sort.figure(&peer), peer)).collect();
+                figures.sort_by(|(one, _), (other, _)| match (one, other) {
+                    (Some(one), Some(other)) => turned(one.cmp(other)),
+                    (one, other) => one.is_none().cmp(&other.is_none()),
+                });
+                figures.into_iter().map(|(_, peer)| peer).collect()
+            }
+        };
+        shown.drain(..self.offset.min(shown.len()));
+        shown.truncate(self.limit.unwrap_or(usize::MAX));
+        Ranked { total, shown }
+    }
+}
+
+fn descending(value: &str) -> Result<bool, QueryError> {
+    match value {
+        "asc" => Ok(false),
+        "desc" => Ok(true),
+        _ => Err(QueryError::value("order", "bad_order", "`asc` or `desc`")),
+    }
+}
+
+fn states(value: &str) -> Result<Vec<&'static str>, QueryError> {
+    let labels = ConnectionState::LABELS;
+    let state = |value| labels.iter().copied().find(|label| *label == value);
+    let states: Option<Vec<&'static str>> = value.split(',').map(state).collect();
+    let expected = || format!("a list of states, of {}", labels.join(", "));
+    states.ok_or_else(|| QueryError::value("state", "bad_state", expected()))
+}

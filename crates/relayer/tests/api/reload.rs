@@ -1,0 +1,88 @@
+//! `POST /api/config/reload`.
+
+use serde_json::json;
+
+use crate::gateway::{Gateway, Setup};
+
+async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Answer {
+    std::fs::write(gateway.config_file(), configuration).unwrap();
+    gateway.change("POST", "/api/config/reload", "").await
+}
+
+#[tokio::test]
+async fn what_differs_is_applied_and_told() {
+    let relays = vec!["wss://8.8.8.1", "wss://8.8.8.2"];
+    let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
+    let kept = gateway.context.pool.peers().remove(1);
+    let new = "
+        relay.bootstrap_relays = ['wss://8.8.8.2', 'wss://8.8.8.3', 'wss://8.8.8.4']
+        filters.allowed_kinds = [1]
+        output.batch_size = 7
+        api.admin_token = 'correct-horse-battery-staple'";
+    let answer = reload(&gateway, new).await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (
+            200,
+            json!({
+                "relays_added": 2,
+                "relays_removed": 1,
+                "filters_changed": true,
+                "needs_restart": ["output.batch_size", "api.admin_token"],
+            })
+        )
+    );
+    let peers = gateway.context.pool.peers();
+    assert!(peers.iter().any(|peer| std::sync::Arc::ptr_eq(peer, &kept)), "it was not touched");
+    let urls: Vec<_> = peers.iter().map(|peer| peer.url.as_str()).collect();
+    assert_eq!(urls, ["wss://8.8.8.2", "wss://8.8.8.3", "wss://8.8.8.4"]);
+
+    let again = gateway.change("POST", "/api/config/reload", "{}").await.json();
+    assert_eq!((&again["relays_added"], &again["filters_changed"]), (&json!(0), &json!(false)));
+}
+
+#[tokio::test]
+async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
+    let gateway = Gateway::start().await;
+    let broken =
+        "[relay]\nbootstrap_relays = ['wss://8.8.8.8', 'https://a.example']\n[api]\nadmin_token = 'hunter2'";
+    let answer = reload(&gateway, broken).await;
+    let told = answer.error(422, "bad_config");
+    assert!(
+        told.contains("the old one stays in effect") && told.contains("(2 in all; the first: "),
+        "{told}"
+    );
+    let file = gateway.config_file().display().to_string();
+    let problems = &answer.json()["problems"];
+    assert_eq!(
+        problems[0],
+        json!({
+            "file": file, "line": 2, "column": 38, "key": "relay.bootstrap_relays",
+            "message": "found \"https://a.example\" (its scheme is not ws:// or wss://); \
+                        allowed: a relay URL (ws:// or wss://, and a host)",
+        })
+    );
+    assert_eq!((&problems[1]["key"], &problems[1]["line"]), (&json!("api.admin_token"), &json!(4)));
+    assert!(!answer.text.contains("hunter2"), "{}", answer.text);
+    assert_eq!(gateway.context.pool.peers().len(), 1);
+
+    std::fs::remove_file(gateway.config_file()).unwrap();
+    let gone = gateway.change("POST", "/api/config/reload", "").await;
+    gone.error(422, "bad_config");
+    let problem = &gone.json()["problems"][0];
+    assert_eq!(
+        (&problem["file"], &problem["line"], &problem["key"]),
+        (&json!(file), &json!(null), &json!(null))
+    );
+    assert_eq!(gateway.context.pool.peers().len(), 1);
+}
+
+#[tokio::test]
+async fn not_more_problems_are_listed_than_anybody_reads() {
+    let gateway = Gateway::start().await;
+    let answer = reload(&gateway, &format!("relay.bootstrap_relays = [{}]", "7,".repeat(10_000))).await;
+    let told = answer.error(422, "bad_config");
+    assert!(told.contains("(10000 in all; "), "{told}");
+    assert_eq!(answer.json()["problems"].as_array().unwrap().len(), 100);
+    assert!(answer.text.len() < 50_000);
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::api;
@@ -52,10 +52,12 @@ pub enum RunError {
 pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let config = &loaded.config;
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
+    let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
     let (listener, metrics_listener) = listen(config).await?;
     let mut pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
+    let control = Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission)));
     let context = api::Context::new(api::Parts {
         pool: Arc::clone(&pipeline.pool),
         log: Arc::clone(&pipeline.log),
@@ -65,8 +67,8 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         metrics: Arc::clone(&pipeline.metrics),
         websocket_enabled: config.output.websocket_enabled,
         access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
-        control: Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool))),
-        instance: format!("{:032x}", rand::random::<u128>()),
+        control: Arc::clone(&control),
+        instance: pipeline.instance,
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {
@@ -78,6 +80,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         Arc::clone(&pipeline.log),
         Arc::clone(&pipeline.metrics),
     ));
+    servers.spawn(reload_on_signal(reload_signals, control));
     let failed = tokio::select! {
         name = stop_signals.next() => {
             tracing::info!(signal = name, "stopping: finishing what has been read");
@@ -107,6 +110,15 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         (Some(failure), _) | (None, Ok(Err(failure))) => Err(failure.into()),
         (None, Err(_)) => Err(RunError::DrainTimeout),
         (None, Ok(Ok(()))) => Ok(()),
+    }
+}
+
+/// Reads the configuration again at each SIGHUP. A wrong one is reported, and the old one stays.
+async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
+    while signals.recv().await.is_some() {
+        if let Err(error) = control.reload().await {
+            tracing::error!("the configuration was not reloaded, the old one stays in effect: {error}");
+        }
     }
 }
 
@@ -153,8 +165,8 @@ fn announce(config: &Config, pipeline: &Pipeline, listener: &TcpListener) {
 }
 
 struct StopSignals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl StopSignals {

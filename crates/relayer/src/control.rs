@@ -1,12 +1,17 @@
 //! Reading the configuration again while the gateway runs, and applying what differs.
+//!
+//! The list of relays and the filters take effect at once; the rest waits for the next start, and is named.
+//! A configuration that is wrong changes nothing.
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
 use crate::config::{Config, ConfigErrors, Loaded, Source, needs_restart};
-use crate::event_log::StorageError;
+use crate::ingest::admission::Admission;
 use crate::relay::Pool;
+use crate::relay::pool::PoolError;
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,45 +32,54 @@ pub enum ReloadError {
     /// The configuration is wrong; the old one stays.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    /// What is wanted cannot be noted.
+    /// The relays cannot be changed.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Pool(#[from] PoolError),
 }
 
 /// What reads the configuration again.
 #[derive(Debug)]
 pub struct Control {
     source: Source,
+    /// What is in effect, apart from what waits for the next start. One reload at a time.
     config: Mutex<Config>,
     pool: Arc<Pool>,
+    admission: Arc<ArcSwap<Admission>>,
 }
 
 impl Control {
-    /// For a pool that was made from this configuration.
-    pub fn new(loaded: &Loaded, pool: Arc<Pool>) -> Self {
-        Self { source: loaded.source.clone(), config: Mutex::new(loaded.config.clone()), pool }
+    /// For a pool and a policy that were made from this configuration.
+    pub fn new(loaded: &Loaded, pool: Arc<Pool>, admission: Arc<ArcSwap<Admission>>) -> Self {
+        Self { source: loaded.source.clone(), config: Mutex::new(loaded.config.clone()), pool, admission }
     }
 
     /// Reads the configuration again and applies it.
     ///
     /// # Errors
-    /// When it is wrong, or cannot be noted; then nothing changes.
+    /// When it is wrong, or the relays cannot be changed; then nothing changes.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let new = self.source.load()?.config;
-        let old = std::mem::replace(&mut *self.config.lock(), new.clone());
-        let (mut relays_added, mut relays_removed) = (0, 0);
-        for url in new.relay.bootstrap_relays.iter().filter(|url| !old.relay.bootstrap_relays.contains(url)) {
-            relays_added += usize::from(self.pool.add(url.clone()).await.is_ok());
+        let mut config = self.config.lock().await;
+        let source = self.source.clone();
+        let loaded = tokio::task::spawn_blocking(move || source.load()).await;
+        let new = loaded.map_err(|_| PoolError::Stopping)??.config;
+        let changes = self.pool.reload(&new).await?;
+        let changed = config.changed_keys(&new);
+        let (needs_restart, at_once): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|key| needs_restart(key));
+        let filters_changed = at_once.iter().any(|key| key.starts_with("filters."));
+        if filters_changed {
+            // The size of frames is that of the start, so the largest event stays what it was.
+            let max_event_bytes = config.filters.max_event_bytes;
+            let filters = crate::config::Filters { max_event_bytes, ..new.filters.clone() };
+            self.admission.store(Arc::new(Admission::new(&filters)));
+            config.filters = filters;
         }
-        for url in old.relay.bootstrap_relays.iter().filter(|url| !new.relay.bootstrap_relays.contains(url)) {
-            relays_removed += usize::from(self.pool.remove(url).await.is_ok());
+        config.relay.bootstrap_relays = new.relay.bootstrap_relays;
+        let (relays_added, relays_removed) = (changes.added, changes.removed);
+        tracing::info!(relays_added, relays_removed, filters_changed, "the configuration was read again");
+        if !needs_restart.is_empty() {
+            tracing::warn!(keys = needs_restart.join(" "), "changes that wait for the next start");
         }
-        let changed = old.changed_keys(&new);
-        Ok(Reloaded {
-            relays_added,
-            relays_removed,
-            filters_changed: changed.iter().any(|key| key.starts_with("filters.") && !needs_restart(key)),
-            needs_restart: changed.into_iter().filter(|key| needs_restart(key)).collect(),
-        })
+        Ok(Reloaded { relays_added, relays_removed, filters_changed, needs_restart })
     }
 }

@@ -38,6 +38,75 @@ pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that one page of `/api/events` looks at to find those that match.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 
+/// Kinds in one filter, if the relay takes several filters: relays refuse filters that are too large.
+pub const KINDS_A_FILTER_MAX: usize = 100;
+
+/// The least time between two requests to one relay that has not complained: ten a second are more than a
+/// person's client sends, and fewer than relays limit.
+pub const REQUEST_GAP_MIN: Duration = Duration::from_millis(100);
+/// The same for a relay that said it is too much; each time that it says so again it is doubled, up to
+/// [`REQUEST_GAP_MAX`].
+pub const REQUEST_GAP_LIMITED: Duration = Duration::from_secs(1);
+/// See [`REQUEST_GAP_LIMITED`].
+pub const REQUEST_GAP_MAX: Duration = Duration::from_secs(64);
+/// How long a relay must not have complained for the gap to be halved.
+pub const RATE_LIMIT_MEMORY: Duration = Duration::from_secs(600);
+
+/// Requests for the past that are under way at once, over all relays. Each may bring hundreds of events that
+/// live ones must then wait behind.
+pub const REPAIRS_AT_ONCE_MAX: usize = 64;
+/// What share of the bytes between sockets and commit may be used up for the past to be asked for:
+/// one in so many. Live events go first.
+pub const REPAIR_QUEUE_SHARE: usize = 8;
+/// How often a repair that waits for live events looks again.
+pub const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
+/// How long a relay may send nothing of an answer before the request is given up.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a request that is not answered, or answered with an error, is repeated on one connection.
+pub const REQUEST_TRIES_MAX: u32 = 3;
+/// How long a repair that did not succeed waits before it is tried again on the same connection.
+pub const REPAIR_RETRY: Duration = Duration::from_secs(300);
+/// The ids that a NIP-77 reconciliation is begun with at most. With more, the past is asked for by `REQ`.
+pub const RECONCILED_IDS_MAX: usize = 200_000;
+/// Bytes of a NIP-77 message before it is written in hex. Relays refuse messages of more than 128 KiB.
+pub const RECONCILE_BYTES_MAX: u64 = 50_000;
+/// Steps of one NIP-77 reconciliation; an honest one takes a few dozen.
+pub const RECONCILE_STEPS_MAX: u32 = 10_000;
+/// Events that are asked for by their ids at once.
+pub const IDS_A_REQUEST_MAX: usize = 500;
+
+/// How long what a relay says of itself (NIP-11) counts, in milliseconds.
+pub const INFORMATION_MS_MAX: u64 = 86_400_000;
+
+/// States of a relay's connection that are remembered.
+pub const STATES_KEPT: usize = 12;
+
+/// How long a relay that uses up its budget of offences is quarantined the first time; then twice as long,
+/// up to [`QUARANTINE_MAX`].
+pub const QUARANTINE_MIN: Duration = Duration::from_secs(300);
+/// See [`QUARANTINE_MIN`].
+pub const QUARANTINE_MAX: Duration = Duration::from_secs(86_400);
+/// How long after a quarantine the next one is again the first.
+pub const QUARANTINE_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 86_400);
+
+/// How long a relay that does not serve us is left alone.
+pub const PARKED: Duration = Duration::from_secs(6 * 3_600);
+
+/// Relays that must deliver events for another one that delivers none to be reported as silent.
+pub const DELIVERING_RELAYS_MIN: usize = 3;
+
+/// After so many failures in a row a relay counts as dead, and is tried once in [`PROBE_MAX`] or so: twenty
+/// are about an hour of trying.
+pub const FAILURES_TO_DEATH: u32 = 20;
+/// See [`FAILURES_TO_DEATH`].
+pub const PROBE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Events that are looked at to find out what the log has of a span: a few seconds of reading.
+pub const KNOWN_SCAN_MAX: usize = 1_000_000;
+
+/// How long an order to add or remove a relay, or to reload, may wait for the one before it.
+pub const ORDERS_WAITING_MAX: usize = 64;
+
 /// Names that are looked up at once, each on a thread of its own that mostly sleeps. Ten thousand names
 /// that take 100 ms each are known after 16 seconds; names that nobody answers for take a turn for as long
 /// as the system's resolver insists.
@@ -74,8 +143,18 @@ pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// See [`BACKOFF_MIN`].
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
-/// Events this long before the last contact are asked for again, because relays pass on late ones.
-pub const OVERLAP: Duration = Duration::from_secs(120);
+/// Spans of a relay's past that are known not to be proven. More are merged, which claims less: a relay
+/// with so many is not worth a longer list.
+pub const GAPS_MAX: usize = 64;
+
+/// Stored events that are asked for in one request when nothing is known of a relay's cap. It is the
+/// commonest cap.
+pub const PAGE_EVENTS_USUAL: u32 = 500;
+/// Stored events that one request asks for at most, whatever the relay allows: what one answer may put
+/// before the live events of all relays.
+pub const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
+/// No relay cuts answers that are shorter than this.
+pub const PAGE_EVENTS_LEAST: u32 = 20;
 
 /// How long all of draining may take before the process exits anyway.
 pub const DRAIN_MAX: Duration = Duration::from_secs(9);
@@ -85,10 +164,6 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 /// How long relays may take to hear that we close. It is part of draining.
 pub const GOODBYES_MAX: Duration = Duration::from_secs(2);
-
-/// A connection that lasted this long was worth having, even if it brought nothing new. One that ends
-/// sooner, and brought only what was known, is not dialled again at once.
-pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 
 /// How often a pause for lack of disk space looks again.
 pub const DISK_RETRY: Duration = Duration::from_millis(500);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -19,13 +20,14 @@ use crate::ingest::candidate::unix_ms;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{InboxGauge, Inboxes};
-use crate::limits::{GOODBYES_MAX, RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max};
+use crate::limits::{
+    GOODBYES_MAX, REPAIRS_AT_ONCE_MAX, RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max,
+};
 use crate::relay::Pool;
-use crate::relay::connection::{self, Shared};
+use crate::relay::connection::Shared;
 use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
 use crate::relay::instance::InstanceId;
 use crate::relay::resolver::Resolver;
-use crate::relay::subscription::Subscription;
 use crate::tasks::{StageFailure, Stages};
 use crate::telemetry::Metrics;
 
@@ -61,10 +63,33 @@ pub struct Pipeline {
     pub disk_full: Arc<DiskFull>,
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
+    /// Which events are let in; what is put here counts from the next event on.
+    pub admission: Arc<ArcSwap<Admission>>,
+    /// Who this process is, so that it does not connect to itself.
+    pub instance: InstanceId,
     stages: Stages,
-    connections: JoinSet<()>,
+    supervisor: JoinHandle<Result<(), StageFailure>>,
     stop: watch::Sender<bool>,
     stopping: Arc<AtomicBool>,
+}
+
+/// What the pipeline finds outside of its configuration. Tests put their own in its place.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The disk.
+    pub free_space: FreeSpace,
+    /// Who tells the addresses of a name.
+    pub resolver: Resolver,
+}
+
+impl Surroundings {
+    /// Those of the system.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            free_space: FreeSpace::of(config.deduplication.rocksdb_path.clone()),
+            resolver: Resolver::system(),
+        }
+    }
 }
 
 impl Pipeline {
@@ -73,18 +98,17 @@ impl Pipeline {
     /// # Errors
     /// When the log cannot be opened, or the system gives no thread.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_on(config, FreeSpace::of(config.deduplication.rocksdb_path.clone()))
+        Self::start_in(config, Surroundings::of(config))
     }
 
-    /// As [`start`](Self::start), on a disk whose free space somebody else knows.
+    /// As [`start`](Self::start), in other surroundings.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_on(config: &Config, free_space: FreeSpace) -> Result<Self, StartError> {
+    pub fn start_in(config: &Config, surroundings: Surroundings) -> Result<Self, StartError> {
         let path = &config.deduplication.rocksdb_path;
         let store = StoreOptions { fsync: config.storage.fsync };
         let log = EventLog::open(path, store, config.storage.tail_bytes)?;
-        let last_heard_ms = log.newest_received_at_ms()?;
         let sizes = DedupeSizes {
             hotset: config.deduplication.hotset_size.get(),
             bloom: config.deduplication.bloom_capacity.get(),
@@ -95,32 +119,31 @@ impl Pipeline {
         let (disk_full, stopping) = (Arc::new(DiskFull::default()), Arc::new(AtomicBool::new(false)));
         let mut stages = Stages::default();
 
-        let sequencer = sequencer(config, &log, &disk_full, free_space)?;
-        let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &metrics)?;
-        start_upkeep(config, &mut stages, &log, &dedupe, &stopping)?;
+        let instance = InstanceId::random();
+        let dialer = Arc::new(dialer(config, instance, surroundings.resolver)?);
+        let admission = Admission::shared(&config.filters);
+        let sequencer = sequencer(config, &log, &disk_full, surroundings.free_space)?;
+        let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
+        start_upkeep(config, &mut stages, &log, &dedupe, &admission, &stopping)?;
 
         let shared = Arc::new(Shared {
-            dialer: Dialer::new(DialOptions {
-                frame_bytes_max: frame_bytes_max(config.filters.max_event_bytes),
-                user_agent: concat!("moltrade-relayer/", env!("CARGO_PKG_VERSION")).to_owned(),
-                extra_ca_file: None,
-                resolver: Resolver::system(),
-                instance: InstanceId::random(),
-                tls_sessions_max: config.relay.max_connections.get(),
-            })?,
-            subscription: Subscription::new(config),
+            dialer,
             dedupe: Arc::clone(&dedupe),
             inboxes: inboxes.clone(),
+            log: Arc::clone(&log),
             metrics: Arc::clone(&metrics),
+            signer: config
+                .nostr
+                .key()
+                .filter(|_| config.relay.authenticate)
+                .map(|key| Arc::clone(key.signer())),
+            repairs: Semaphore::new(REPAIRS_AT_ONCE_MAX),
             health_check_interval: config.relay.health_check_interval,
+            events_per_second_max: config.relay.max_events_per_second.map(Into::into),
         });
-        let pool =
-            Pool::new(config.relay.bootstrap_relays.iter().cloned(), config.relay.max_connections.get());
+        let (pool, supervisor) = Pool::new(config, shared)?;
         let stop = watch::Sender::new(false);
-        let mut connections = JoinSet::new();
-        for peer in pool.peers() {
-            connections.spawn(connection::run(peer, Arc::clone(&shared), last_heard_ms, stop.subscribe()));
-        }
+        let supervisor = tokio::spawn(supervisor.run(stop.subscribe()));
         Ok(Self {
             pool: Arc::new(pool),
             dedupe,
@@ -128,8 +151,10 @@ impl Pipeline {
             log,
             disk_full,
             metrics,
+            admission,
+            instance,
             stages,
-            connections,
+            supervisor,
             stop,
             stopping,
         })
@@ -140,7 +165,11 @@ impl Pipeline {
         tokio::select! {
             failure = self.stages.failure() => failure,
             error = self.log.failure() => StageFailure::new("a reader of the log", error),
-            Some(Err(panic)) = self.connections.join_next() => StageFailure::new("a relay's connection", panic),
+            ended = &mut self.supervisor => match ended {
+                Ok(Err(failure)) => failure,
+                Ok(Ok(())) => StageFailure::new("the supervisor of relays", "it ended"),
+                Err(panic) => StageFailure::new("the supervisor of relays", panic),
+            },
         }
     }
 
@@ -154,9 +183,10 @@ impl Pipeline {
         self.disk_full.give_up();
         self.stop.send_replace(true);
         // With the last connection the last sender into the shards goes, and with them the sequencer's.
-        let goodbyes = async { while self.connections.join_next().await.is_some() {} };
-        if timeout(GOODBYES_MAX, goodbyes).await.is_err() {
-            self.connections.shutdown().await;
+        if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
+            self.supervisor.abort();
+            // What it supervised ends with it.
+            let _ = self.supervisor.await;
         }
         // A thread of its own: Tokio's may all be waiting for a disk or for DNS.
         let (stages, (joined, outcome)) = (self.stages, oneshot::channel());
@@ -165,6 +195,17 @@ impl Pipeline {
         self.log.close();
         outcome.unwrap_or(Ok(()))
     }
+}
+
+fn dialer(config: &Config, instance: InstanceId, resolver: Resolver) -> Result<Dialer, DialSetupError> {
+    Dialer::new(DialOptions {
+        frame_bytes_max: frame_bytes_max(config.filters.max_event_bytes),
+        user_agent: config.relay.user_agent.as_str().to_owned(),
+        extra_ca_file: config.relay.extra_ca_file.clone(),
+        resolver,
+        instance,
+        tls_sessions_max: config.relay.max_connections.get(),
+    })
 }
 
 fn sequencer(
@@ -187,6 +228,7 @@ fn start_ingest(
     stages: &mut Stages,
     sequencer: Sequencer,
     dedupe: &Arc<Dedupe>,
+    admission: &Arc<ArcSwap<Admission>>,
     metrics: &Arc<Metrics>,
 ) -> io::Result<Inboxes> {
     let shards = std::thread::available_parallelism().map_or(2, usize::from);
@@ -194,7 +236,7 @@ fn start_ingest(
     let (to_sequencer, bursts) = std::sync::mpsc::sync_channel(SEQUENCER_BURSTS_MAX);
     let limits = BurstLimits { candidates: config.output.batch_size.get(), time: config.output.max_latency };
     for (index, inbox) in receivers.into_iter().enumerate() {
-        let shard = Shard::new(Arc::clone(dedupe), Admission::new(&config.filters));
+        let shard = Shard::new(Arc::clone(dedupe), Arc::clone(admission));
         let (to_sequencer, metrics) = (to_sequencer.clone(), Arc::clone(metrics));
         stages.spawn(format!("shard-{index}"), move || shard.run(inbox, &to_sequencer, limits, &metrics))?;
     }
@@ -224,6 +266,7 @@ fn start_upkeep(
     stages: &mut Stages,
     log: &Arc<EventLog>,
     dedupe: &Arc<Dedupe>,
+    admission: &Arc<ArcSwap<Admission>>,
     stopping: &Arc<AtomicBool>,
 ) -> io::Result<()> {
     let (bloom, stop) = (Arc::clone(dedupe), Arc::clone(stopping));
@@ -240,18 +283,25 @@ fn start_upkeep(
             .retention
             .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         bytes_max: config.storage.max_bytes.map_or(0, Into::into),
-        admitted_age_secs_max: config.filters.max_age.map_or(0, |age| age.as_secs()),
+        admitted_age_secs_max: 0,
     };
-    let (log, stop) = (Arc::clone(log), Arc::clone(stopping));
-    stages.spawn("retention", move || keep_trimmed(&log, retention, &stop))
+    let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
+    stages.spawn("retention", move || keep_trimmed(&log, retention, &admission, &stop))
 }
 
-/// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop.
-fn keep_trimmed(log: &EventLog, retention: Retention, stop: &AtomicBool) -> Result<(), StorageError> {
+/// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop. Ids are forgotten only of events
+/// that the policy of the moment does not let in.
+fn keep_trimmed(
+    log: &EventLog,
+    mut retention: Retention,
+    admission: &ArcSwap<Admission>,
+    stop: &AtomicBool,
+) -> Result<(), StorageError> {
     const LOOK_FOR_STOP: Duration = Duration::from_millis(200);
     let mut last: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
         if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
+            retention.admitted_age_secs_max = admission.load().age_secs_max();
             let trimmed = log.trim(retention, unix_ms())?;
             if trimmed > 0 {
                 tracing::info!(events = trimmed, oldest = %log.floor(), "trimmed the log by retention");

@@ -135,6 +135,17 @@ pub struct UnverifiedEvent<'a> {
     pub sig: Signature,
 }
 
+/// The `created_at` that an event object's text claims, without looking at the rest; `None` if there is none.
+///
+/// It is for those who must know about events that they need not parse.
+pub fn created_at(json: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct CreatedAt {
+        created_at: u64,
+    }
+    serde_json::from_slice::<CreatedAt>(json).ok().map(|event| event.created_at)
+}
+
 impl<'a> UnverifiedEvent<'a> {
     /// Parses an event object. Members that NIP-01 does not sign are passed over: they must be JSON, at
     /// any depth, but their strings need not be Unicode.

@@ -26,6 +26,8 @@ pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempD
     config.deduplication.rocksdb_path = folder.path().join("log");
     config.monitoring.prometheus_port = None;
     config.output.websocket_port = 0;
+    // What is measured is not to be slowed.
+    config.relay.max_events_per_second = None;
     Ok((config, folder))
 }
 
@@ -51,8 +53,12 @@ impl Gateway {
             metrics: pipeline.metrics.clone(),
             websocket_enabled: true,
             access: api::Access::new(None, Ipv4Addr::LOCALHOST.into()),
-            control: Arc::new(Control::new(&Config::parse(None, [])?, pipeline.pool.clone())),
-            instance: String::from("bench"),
+            control: Arc::new(Control::new(
+                &Config::parse(None, [])?,
+                pipeline.pool.clone(),
+                pipeline.admission.clone(),
+            )),
+            instance: pipeline.instance,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();

@@ -11,6 +11,7 @@ use crate::event_log::sequencer::DiskFull;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::{Dedupe, InboxGauge};
 use crate::relay::Pool;
+use crate::relay::instance::InstanceId;
 use crate::telemetry::Metrics;
 
 /// The parts of the gateway that are asked.
@@ -35,7 +36,7 @@ pub struct Parts {
     /// What reads the configuration again.
     pub control: Arc<Control>,
     /// What this process sends to relays as `Relayer-Instance`.
-    pub instance: String,
+    pub instance: InstanceId,
 }
 
 /// What handlers know of the gateway. Clones are the same.

@@ -13,7 +13,8 @@ use crate::config::{ConfigErrors, InvalidUrl};
 use crate::control::ReloadError;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::BODY_BYTES_MAX;
-use crate::relay::PoolError;
+use crate::relay::dial::DialError;
+use crate::relay::pool::PoolError;
 
 /// Why a request cannot be served. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -131,10 +132,16 @@ impl From<PoolError> for ApiError {
         let refused = |code, why| Self::RelayRefused { code, why };
         match error {
             PoolError::Full { max } => Self::PoolFull { max },
-            PoolError::NotPublic(why) => refused("address_not_public", why),
-            PoolError::Unresolvable(why) => refused("unresolvable_host", why),
-            PoolError::Ourselves => refused("relay_is_this_gateway", error.to_string()),
+            PoolError::Dial(error) => {
+                let code = match error {
+                    DialError::NotPublic { .. } => "address_not_public",
+                    DialError::Ourselves => "relay_is_this_gateway",
+                    _ => "unresolvable_host",
+                };
+                refused(code, error.to_string())
+            }
             PoolError::Storage(error) => Self::Storage(error),
+            PoolError::Stopping => Self::Stopping,
         }
     }
 }
@@ -143,7 +150,7 @@ impl From<ReloadError> for ApiError {
     fn from(error: ReloadError) -> Self {
         match error {
             ReloadError::Config(errors) => Self::BadConfig(errors),
-            ReloadError::Storage(error) => Self::Storage(error),
+            ReloadError::Pool(error) => error.into(),
         }
     }
 }

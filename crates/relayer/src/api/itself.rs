@@ -8,8 +8,10 @@ use axum::response::Response;
 
 use super::context::Context;
 use super::error::ApiError;
+#[cfg(doc)]
+use crate::relay::instance::InstanceId;
 
-/// The header by which a gateway knows itself.
+/// [`InstanceId::HEADER`], as axum has header names.
 pub(super) const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");
 
 /// Refuses a request that this very process makes.
@@ -19,9 +21,7 @@ pub(super) async fn guard(
     next: Next,
 ) -> Result<Response, ApiError> {
     match request.headers().get(INSTANCE_HEADER) {
-        Some(instance) if instance.as_bytes() == context.instance.as_bytes() => {
-            Err(ApiError::Loop(instance.clone()))
-        }
+        Some(instance) if context.instance.is(instance.as_bytes()) => Err(ApiError::Loop(instance.clone())),
         _ => Ok(next.run(request).await),
     }
 }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::VerifiedEvent;
 
+use super::mark::Checkpoint;
+
 /// The number of an event in the log, from 1. It is never given to another event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Seq(u64);
@@ -78,6 +80,21 @@ pub struct Verified {
     pub received: Instant,
     /// Its share of the bytes that may be between sockets and commit, given back when this is dropped.
     pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// What comes to the sequencer, in the order in which it was read and verified.
+#[derive(Debug)]
+pub enum Submission {
+    /// An event.
+    Event(Verified),
+    /// A mark's arrival by one of the shards.
+    Checkpoint(Arc<Checkpoint>),
+}
+
+impl From<Verified> for Submission {
+    fn from(verified: Verified) -> Self {
+        Self::Event(verified)
+    }
 }
 
 /// An event in the log.

@@ -12,7 +12,7 @@ use super::store::Store;
 enum Scope {
     /// Sum over the column families.
     EachFamily,
-    /// Events and ids share one block cache; the small rest has its own.
+    /// Events and ids share one block cache; the small rest has its own each.
     EachCache,
     /// Any column family gives the same answer.
     Database,
@@ -47,10 +47,10 @@ impl Store {
                 families.iter().filter_map(|family| self.property(family, property)).sum()
             };
             let value = match scope {
-                Scope::EachFamily => sum(&[keys::EVENTS, keys::IDS, keys::META]),
-                Scope::EachCache => sum(&[keys::EVENTS, keys::META]),
+                Scope::EachFamily => sum(&[keys::EVENTS, keys::IDS, keys::META, keys::RELAYS]),
+                Scope::EachCache => sum(&[keys::EVENTS, keys::META, keys::RELAYS]),
                 Scope::Database => sum(&[keys::EVENTS]),
-                Scope::AnyFamily => sum(&[keys::EVENTS, keys::IDS, keys::META]).min(1),
+                Scope::AnyFamily => sum(&[keys::EVENTS, keys::IDS, keys::META, keys::RELAYS]).min(1),
             };
             (*name, value)
         })

@@ -5,6 +5,7 @@
 //! | `events` | sequence (u64) | [`Record`] |
 //! | `ids` | event id (32 bytes) | sequence (u64), `created_at` (u64) |
 //! | `meta` | a name below | a number (u64) |
+//! | `relays` | a letter for the [table](RelayTable), the relay's URL | what [`crate::relay`] writes |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id and the
 //! new head, so they exist together or not at all. Trimming deletes a range of `events`; rows of `ids` stay
@@ -19,9 +20,13 @@ use bytes::Bytes;
 use wire::VerifiedEvent;
 
 use super::entry::{Cursor, Entry, Seq};
+use super::mark::RelayTable;
 
 /// The version of everything described here.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
+
+/// The version before there was `relays`. It becomes the present one by opening it.
+pub const FORMAT_WITHOUT_RELAYS: u64 = 1;
 
 /// Column family of records by sequence.
 pub const EVENTS: &str = "events";
@@ -29,6 +34,8 @@ pub const EVENTS: &str = "events";
 pub const IDS: &str = "ids";
 /// Column family of single numbers.
 pub const META: &str = "meta";
+/// Column family of what is kept of relays.
+pub const RELAYS: &str = "relays";
 
 /// `meta`: [`FORMAT_VERSION`].
 pub const META_FORMAT: &[u8] = b"format";
@@ -42,6 +49,11 @@ pub const META_RESERVED: &[u8] = b"reserved";
 /// The key of a record.
 pub const fn event_key(seq: Seq) -> [u8; 8] {
     seq.get().to_be_bytes()
+}
+
+/// The key of a relay's row.
+pub fn relay_key(table: RelayTable, relay: &str) -> Vec<u8> {
+    [&[table.prefix()], relay.as_bytes()].concat()
 }
 
 /// A number of `meta`.

@@ -2,7 +2,7 @@
 //!
 //! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
 //! layout is in [`keys`]; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
-//! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. A
+//! the log behind a cursor, [`mark`] is what is kept of relays beside it, [`query`] answers single questions, [`retention`] trims the old end. A
 //! [full disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
 //! must never be read as "absent".
 
@@ -10,6 +10,7 @@ mod entry;
 mod figures;
 pub mod free_space;
 pub mod keys;
+pub mod mark;
 pub mod query;
 pub mod reader;
 pub mod retention;
@@ -24,7 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use wire::ClaimedId;
 
-pub use entry::{Cursor, Entry, Seq, Verified};
+pub use entry::{Cursor, Entry, Seq, Submission, Verified};
+pub use mark::{Checkpoint, Mark, RelayTable};
 pub use store::{OpenError, StorageError, StoreOptions};
 
 use store::Store;
@@ -87,12 +89,39 @@ impl EventLog {
         self.store.for_each_id(each)
     }
 
-    /// When the newest event was received, Unix time in milliseconds; `None` if nothing is kept.
+    /// What a table keeps, by relay.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn newest_received_at_ms(&self) -> Result<Option<u64>, StorageError> {
-        Ok(self.store.newest()?.map(|newest| newest.received_at_ms))
+    pub fn relay_rows(&self, table: RelayTable) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        self.store.relay_rows(table)
+    }
+
+    /// A relay's row of a table.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn relay_row(&self, table: RelayTable, relay: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        self.store.relay_row(table, relay)
+    }
+
+    /// Sets or deletes a relay's row and waits for the disk. For what is no [mark](Mark): it has no order
+    /// among events.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn set_relay_row(
+        &self,
+        table: RelayTable,
+        relay: &str,
+        row: Option<&[u8]>,
+    ) -> Result<(), StorageError> {
+        let mut changes = self.store.batch();
+        match row {
+            Some(row) => changes.put_relay_row(table, relay, row)?,
+            None => changes.delete_relay_row(table, relay)?,
+        }
+        changes.commit_durably()
     }
 
     /// The store, for figures.

@@ -1,10 +1,10 @@
-//! Single questions to the log: one event by its id, one page after a cursor.
+//! Single questions to the log: one event by its id, one page after a cursor, which ids it has of a span.
 
 use wire::{ClaimedId, Filter};
 
 use super::entry::{Cursor, Entry};
 use super::{EventLog, StorageError};
-use crate::limits::{PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
+use crate::limits::{KNOWN_SCAN_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 
 /// A part of the log that was looked through.
 #[derive(Debug)]
@@ -29,6 +29,30 @@ impl EventLog {
         }
         let entries = self.note(self.store.read(row.seq, Cursor::after(row.seq), 1, usize::MAX))?;
         Ok(entries.into_iter().next())
+    }
+
+    /// `created_at` and id of the events that match a filter, for NIP-77; `None` if they are more than `max`,
+    /// or too far apart in the log. Events that were received long before the filter's `since`, because
+    /// they are dated in the future, may be left out: they are only asked for again. Reads the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn known(&self, filter: &Filter, max: usize) -> Result<Option<Vec<(u64, ClaimedId)>>, StorageError> {
+        const FUTURE_MS: u64 = 3_600_000;
+        let received_ms = filter.since.unwrap_or(0).saturating_mul(1_000).saturating_sub(FUTURE_MS);
+        let first =
+            self.note(self.first_where(self.floor(), |record| record.received_at_ms >= received_ms))?;
+        let (mut known, mut looked_at) = (Vec::new(), 0);
+        let looked = self.store.for_each_record(first, |seq, record| {
+            looked_at += 1;
+            let event = record.into_entry(seq)?.event;
+            if filter.matches(&event) {
+                known.push((event.created_at(), event.id().into()));
+            }
+            Some(known.len() <= max && looked_at <= KNOWN_SCAN_MAX)
+        });
+        self.note(looked)?;
+        Ok((known.len() <= max && looked_at <= KNOWN_SCAN_MAX).then_some(known))
     }
 
     /// The events after a cursor that match all filters: at most `limit` of them and at most

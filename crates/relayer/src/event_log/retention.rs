@@ -57,7 +57,11 @@ impl EventLog {
 
     /// The first sequence from `from` on whose record meets a condition that, once met, all later ones
     /// meet; the one after the head if none does. Takes a logarithmic number of look-ups.
-    fn first_where(&self, from: Seq, met: impl Fn(&Record<'_>) -> bool) -> Result<Seq, StorageError> {
+    pub(super) fn first_where(
+        &self,
+        from: Seq,
+        met: impl Fn(&Record<'_>) -> bool,
+    ) -> Result<Seq, StorageError> {
         let (mut low, mut high) = (from.get(), self.head().next().get().max(from.get()));
         while low < high {
             let middle = low + (high - low) / 2;

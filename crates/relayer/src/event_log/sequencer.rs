@@ -1,16 +1,20 @@
 //! The one writer: orders what was verified, gives it numbers, commits it, and only then shows it.
 //!
+//! Marks of relays ride along: each is in the batch of the events before it, or in a later one.
+//!
 //! It never waits to fill a batch. While one batch is being committed the next gathers in the inbox, so
 //! batches grow with the load by themselves and stay small when there is little to do. A batch is one
 //! RocksDB write: records, ids and the head are on disk together or not at all.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-use super::entry::{Cursor, Entry, Verified};
+use super::entry::{Cursor, Entry, Submission, Verified};
 use super::free_space::FreeSpace;
 use super::keys::{self, IdRow, Record};
+use super::mark::Mark;
 use super::{EventLog, StorageError};
 use crate::limits::DISK_RETRY;
 use crate::telemetry::crash_point;
@@ -86,10 +90,10 @@ impl Sequencer {
     /// When RocksDB fails. What was not committed is lost to this process, but not to its relays.
     pub fn run(
         mut self,
-        inbox: &Receiver<Vec<Verified>>,
+        inbox: &Receiver<Vec<Submission>>,
         mut committed: impl FnMut(&[Entry]),
     ) -> Result<(), StorageError> {
-        let mut waiting: Vec<Verified> = Vec::new();
+        let mut waiting: VecDeque<Submission> = VecDeque::new();
         loop {
             if waiting.is_empty() {
                 let Ok(burst) = inbox.recv() else { break };
@@ -107,27 +111,51 @@ impl Sequencer {
                 );
                 break;
             }
-            let size = waiting.len().min(self.options.batch_size);
-            self.append(waiting.drain(..size).collect(), &mut committed)?;
+            let (batch, marks) = self.take_batch(&mut waiting);
+            self.append(batch, marks, &mut committed)?;
         }
         self.release_reservation()
+    }
+
+    /// The next events, as many as a batch may have, and the marks that have come among them.
+    fn take_batch(&self, waiting: &mut VecDeque<Submission>) -> (Vec<Verified>, Vec<Mark>) {
+        let mut batch = Vec::with_capacity(waiting.len().min(self.options.batch_size));
+        let mut marks = Vec::new();
+        while batch.len() < self.options.batch_size
+            && let Some(submission) = waiting.pop_front()
+        {
+            match submission {
+                Submission::Event(verified) => batch.push(verified),
+                Submission::Checkpoint(checkpoint) => marks.extend(checkpoint.arrive()),
+            }
+        }
+        (batch, marks)
     }
 
     fn append(
         &mut self,
         mut batch: Vec<Verified>,
+        marks: Vec<Mark>,
         committed: &mut impl FnMut(&[Entry]),
     ) -> Result<(), StorageError> {
+        if batch.is_empty() && marks.is_empty() {
+            return Ok(());
+        }
         batch.sort_unstable_by_key(|verified| (verified.event.created_at(), verified.event.id()));
         self.reserve(batch.len() as u64)?;
-        let entries = self.commit(batch)?;
+        let entries = self.commit(batch, &marks)?;
         crash_point::reached("after_commit");
-        committed(&entries);
-        self.log.publish(entries);
+        if !entries.is_empty() {
+            committed(&entries);
+            self.log.publish(entries);
+        }
+        for mark in marks {
+            (mark.committed)();
+        }
         Ok(())
     }
 
-    fn commit(&mut self, batch: Vec<Verified>) -> Result<Arc<[Entry]>, StorageError> {
+    fn commit(&mut self, batch: Vec<Verified>, marks: &[Mark]) -> Result<Arc<[Entry]>, StorageError> {
         let log = Arc::clone(&self.log);
         let mut changes = log.store.batch();
         let mut budgets = Vec::with_capacity(batch.len());
@@ -150,6 +178,14 @@ impl Sequencer {
             entry.received = Some(received);
             entries.push(entry);
             budgets.push(budget);
+        }
+        for mark in marks {
+            changes.put_mark(mark)?;
+        }
+        if entries.is_empty() {
+            // A mark that a power loss takes back costs a question to its relay, not worth a wait here.
+            changes.commit_lazily()?;
+            return Ok(entries.into());
         }
         changes.set_number(keys::META_HEAD, self.last.get());
         crash_point::reached("before_commit");

@@ -14,12 +14,15 @@ use wire::ClaimedId;
 
 use super::entry::{Cursor, Entry, Seq};
 use super::keys::{self, IdRow, Record};
+use super::mark::{Mark, RelayTable};
 
 /// Memory for blocks of both column families.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Memory for events and for ids that are committed but not yet in a sorted file; the write-ahead log has them.
 const EVENTS_BUFFER_BYTES: usize = 64 << 20;
 const IDS_BUFFER_BYTES: usize = 32 << 20;
+/// The same few thousand rows are written again and again; merging them is quick.
+const RELAYS_BUFFER_BYTES: usize = 8 << 20;
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -112,15 +115,6 @@ impl Forgettable {
     }
 }
 
-/// What is known of the newest record.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Newest {
-    /// Unix milliseconds.
-    pub received_at_ms: u64,
-    /// Bytes of all records up to and including it.
-    pub bytes_written: u64,
-}
-
 /// An open log on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -149,8 +143,10 @@ impl Store {
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
         match self.number(keys::META_FORMAT)? {
             Some(keys::FORMAT_VERSION) => Ok(()),
-            Some(found) => Err(OpenError::OtherFormat { path: path.to_owned(), found }),
-            None => {
+            Some(found) if found != keys::FORMAT_WITHOUT_RELAYS => {
+                Err(OpenError::OtherFormat { path: path.to_owned(), found })
+            }
+            Some(_) | None => {
                 let mut batch = self.batch();
                 batch.set_number(keys::META_FORMAT, keys::FORMAT_VERSION);
                 Ok(batch.commit_durably()?)
@@ -228,6 +224,28 @@ impl Store {
         Ok(())
     }
 
+    /// A relay's row of a table.
+    pub(super) fn relay_row(&self, table: RelayTable, relay: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let row = self.get(keys::RELAYS, &keys::relay_key(table, relay), "read what is kept of relays")?;
+        Ok(row.map(|row| row.to_vec()))
+    }
+
+    /// The rows of a table, by relay.
+    pub(super) fn relay_rows(&self, table: RelayTable) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        const OPERATION: &str = "read what is kept of relays";
+        let prefix = [table.prefix()];
+        let mut rows = Vec::new();
+        let family = self.family(keys::RELAYS, OPERATION)?;
+        for row in self.db.iterator_cf(family, IteratorMode::From(&prefix, Direction::Forward)) {
+            let (key, value) = row.map_err(|error| StorageError::new(OPERATION, error))?;
+            let Some(relay) = key.strip_prefix(&prefix) else { break };
+            let relay = std::str::from_utf8(relay);
+            let relay = relay.map_err(|_| StorageError::damaged(OPERATION, "relay", &key))?;
+            rows.push((relay.to_owned(), value.into()));
+        }
+        Ok(rows)
+    }
+
     /// The entries from `first` to `last`, at most so many events and about so many bytes.
     pub(super) fn read(
         &self,
@@ -248,29 +266,21 @@ impl Store {
         Ok(entries)
     }
 
-    /// What is known of the newest record, if there is one.
-    pub(super) fn newest(&self) -> Result<Option<Newest>, StorageError> {
+    /// How many bytes of records were ever written, as far as kept records tell.
+    pub(super) fn bytes_written(&self) -> Result<u64, StorageError> {
         const OPERATION: &str = "read the newest event";
         let mut rows = self.db.raw_iterator_cf(self.family(keys::EVENTS, OPERATION)?);
         rows.seek_to_last();
-        let newest = match (rows.key(), rows.value()) {
+        let bytes = match (rows.key(), rows.value()) {
             (Some(key), Some(value)) => {
                 let record = Record::read(value);
                 let record = record.ok_or_else(|| StorageError::damaged(OPERATION, "event", key))?;
-                Some(Newest {
-                    received_at_ms: record.received_at_ms,
-                    bytes_written: record.bytes_before + value.len() as u64,
-                })
+                record.bytes_before + value.len() as u64
             }
-            _ => None,
+            _ => 0,
         };
         rows.status().map_err(|error| StorageError::new(OPERATION, error))?;
-        Ok(newest)
-    }
-
-    /// How many bytes of records were ever written, as far as kept records tell.
-    pub(super) fn bytes_written(&self) -> Result<u64, StorageError> {
-        Ok(self.newest()?.map_or(0, |newest| newest.bytes_written))
+        Ok(bytes)
     }
 
     /// Forgets the events below `floor`, and lets go of the space that they occupy.
@@ -352,6 +362,25 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Sets a relay's row.
+    pub fn put_mark(&mut self, mark: &Mark) -> Result<(), StorageError> {
+        self.put_relay_row(mark.table, &mark.relay, &mark.row)
+    }
+
+    /// Sets a relay's row.
+    pub fn put_relay_row(&mut self, table: RelayTable, relay: &str, row: &[u8]) -> Result<(), StorageError> {
+        let family = self.store.family(keys::RELAYS, "write what is kept of relays")?;
+        self.changes.put_cf(family, keys::relay_key(table, relay), row);
+        Ok(())
+    }
+
+    /// Deletes a relay's row.
+    pub fn delete_relay_row(&mut self, table: RelayTable, relay: &str) -> Result<(), StorageError> {
+        let family = self.store.family(keys::RELAYS, "write what is kept of relays")?;
+        self.changes.delete_cf(family, keys::relay_key(table, relay));
+        Ok(())
+    }
+
     /// Sets a number of `meta`.
     pub fn set_number(&mut self, key: &[u8], number: u64) {
         // Without the column family the store would not have opened.
@@ -364,6 +393,11 @@ impl Batch<'_> {
     pub fn commit(self) -> Result<(), StorageError> {
         let durably = self.store.fsync;
         self.write(durably)
+    }
+
+    /// Makes the changes without waiting for the disk: a power loss may take them back.
+    pub fn commit_lazily(self) -> Result<(), StorageError> {
+        self.write(false)
     }
 
     /// Makes the changes and waits for the disk.
@@ -424,11 +458,15 @@ fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor
         if forgettable.contains(row) { CompactionDecision::Remove } else { CompactionDecision::Keep }
     });
 
+    let mut relays = Options::default();
+    relays.set_write_buffer_size(RELAYS_BUFFER_BYTES);
+
     vec![
         ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default()),
         ColumnFamilyDescriptor::new(keys::EVENTS, events),
         ColumnFamilyDescriptor::new(keys::IDS, ids),
         ColumnFamilyDescriptor::new(keys::META, Options::default()),
+        ColumnFamilyDescriptor::new(keys::RELAYS, relays),
     ]
 }
 

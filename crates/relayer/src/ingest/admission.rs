@@ -1,8 +1,10 @@
 //! Admission: which events are wanted. It judges claims before they are verified, because it is cheaper.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use wire::UnverifiedEvent;
 
 use super::drop_reason::DropReason;
@@ -28,6 +30,16 @@ impl Admission {
             age_max: filters.max_age,
             admit_expired: filters.admit_expired,
         }
+    }
+
+    /// The policy that the configuration asks for, for those who share it. Another one may be put in its place.
+    pub fn shared(filters: &Filters) -> Arc<ArcSwap<Self>> {
+        Arc::new(ArcSwap::from_pointee(Self::new(filters)))
+    }
+
+    /// How many seconds old an event may be; 0 for any age.
+    pub fn age_secs_max(&self) -> u64 {
+        self.age_max.map_or(0, |age| age.as_secs())
     }
 
     /// Judges an event by its claims. `json_bytes` is the length of its text, `now_secs` the Unix time.

@@ -1,4 +1,5 @@
-//! What goes from a connection to a shard: the text of an event that memory does not know.
+//! What goes from a connection to a shard: the text of an event that memory does not know, and behind the
+//! events what is true once they are in the log.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -7,7 +8,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::ClaimedId;
 
-use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX};
+use crate::event_log::{Checkpoint, Mark};
+use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE};
 use crate::relay::Peer;
 
 /// An event that may be new. Nothing of it is verified.
@@ -46,10 +48,19 @@ impl Candidate {
     }
 }
 
+/// What comes into a shard's inbox.
+#[derive(Debug)]
+pub enum Inbound {
+    /// To be judged.
+    Candidate(Candidate),
+    /// To be passed on behind everything that came before it.
+    Checkpoint(Arc<Checkpoint>),
+}
+
 /// The shards' inboxes. An id always goes to the same shard.
 #[derive(Debug, Clone)]
 pub struct Inboxes {
-    senders: Arc<[mpsc::Sender<Candidate>]>,
+    senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
 }
@@ -57,7 +68,7 @@ pub struct Inboxes {
 impl Inboxes {
     /// As many inboxes as there are shards, with the ends that the shards read. `frame_bytes_max` is the
     /// longest frame that there can be.
-    pub fn new(shards: usize, frame_bytes_max: usize) -> (Self, Vec<mpsc::Receiver<Candidate>>) {
+    pub fn new(shards: usize, frame_bytes_max: usize) -> (Self, Vec<mpsc::Receiver<Inbound>>) {
         let (senders, receivers): (Vec<_>, _) =
             std::iter::repeat_with(|| mpsc::channel(INBOX_CANDIDATES_MAX)).take(shards.max(1)).unzip();
         // The longest frame must fit, or it would wait for ever.
@@ -79,9 +90,36 @@ impl Inboxes {
             return Err(candidate);
         };
         candidate.budget = Some(budget);
-        shard.try_send(candidate).map_err(|error| match error {
-            TrySendError::Full(candidate) | TrySendError::Closed(candidate) => candidate,
-        })
+        let Err(TrySendError::Full(refused) | TrySendError::Closed(refused)) =
+            shard.try_send(Inbound::Candidate(candidate))
+        else {
+            return Ok(());
+        };
+        match refused {
+            Inbound::Candidate(candidate) => Err(candidate),
+            Inbound::Checkpoint(_) => Ok(()), // Not what was sent.
+        }
+    }
+
+    /// Sends a mark behind everything that was handed over before, through all shards. Waits while the
+    /// shards have too much to do.
+    pub async fn mark(&self, mark: Mark) {
+        let checkpoint = Checkpoint::new(mark, self.senders.len());
+        for shard in &*self.senders {
+            // A shard that is gone has taken the process with it.
+            let _ = shard.send(Inbound::Checkpoint(Arc::clone(&checkpoint))).await;
+        }
+    }
+
+    /// As [`mark`](Self::mark), but gives up when an inbox is full: for a mark that the next one replaces.
+    pub fn offer_mark(&self, mark: Mark) {
+        let checkpoint = Checkpoint::new(mark, self.senders.len());
+        for shard in &*self.senders {
+            // One that does not get through all shards is never committed.
+            if shard.try_send(Inbound::Checkpoint(Arc::clone(&checkpoint))).is_err() {
+                return;
+            }
+        }
     }
 
     /// Hands a candidate to its shard, and waits while the shards have too much to do, which keeps the
@@ -91,12 +129,19 @@ impl Inboxes {
             candidate.budget = Arc::clone(&self.budget).acquire_many_owned(candidate.cost()).await.ok();
         }
         match self.shard(&candidate.claimed) {
-            Some(shard) => shard.send(candidate).await.is_ok(),
+            Some(shard) => shard.send(Inbound::Candidate(candidate)).await.is_ok(),
             None => false,
         }
     }
 
-    fn shard(&self, id: &ClaimedId) -> Option<&mpsc::Sender<Candidate>> {
+    /// Whether little enough is on its way into the log for relays to be asked for their past: live events go
+    /// first.
+    pub fn has_room_for_the_past(&self) -> bool {
+        let used = self.budget_bytes.saturating_sub(self.budget.available_permits());
+        used <= self.budget_bytes / REPAIR_QUEUE_SHARE
+    }
+
+    fn shard(&self, id: &ClaimedId) -> Option<&mpsc::Sender<Inbound>> {
         let [first, ..] = *id.as_bytes();
         self.senders.get(usize::from(first) % self.senders.len())
     }
@@ -114,7 +159,7 @@ impl Inboxes {
 /// How full the inboxes are.
 #[derive(Debug, Clone)]
 pub struct InboxGauge {
-    senders: Arc<[mpsc::WeakSender<Candidate>]>,
+    senders: Arc<[mpsc::WeakSender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
 }

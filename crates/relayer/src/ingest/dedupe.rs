@@ -6,11 +6,13 @@
 //! looks for claims *before* the layers, so it always finds the id in one of them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use wire::ClaimedId;
 
+use super::arrivals::Arrivals;
 use super::bloom::Bloom;
 use super::hotset::Hotset;
 use crate::event_log::{Entry, EventLog, StorageError};
@@ -73,6 +75,7 @@ pub struct Dedupe {
     lru: Cache<[u8; 16], ()>,
     log: Arc<EventLog>,
     claims: Claims,
+    arrivals: Arrivals,
 }
 
 impl Dedupe {
@@ -87,6 +90,7 @@ impl Dedupe {
             lru: Cache::new(sizes.lru),
             log,
             claims: Claims::default(),
+            arrivals: Arrivals::new(),
         }
     }
 
@@ -147,9 +151,21 @@ impl Dedupe {
         }
     }
 
-    /// Marks a verified id as on its way into the log, until it is [committed](Self::committed).
-    pub fn claim(&self, id: &ClaimedId) {
+    /// Marks a verified id as on its way into the log, until it is [committed](Self::committed). Its first
+    /// copy was read at `received`.
+    pub fn claim(&self, id: &ClaimedId, received: Instant) {
+        self.arrivals.note(id, received);
         self.claims.insert(id);
+    }
+
+    /// How long ago the first copy of an event came, if it is one of those that are looked at.
+    pub fn lateness(&self, id: &ClaimedId) -> Option<Duration> {
+        Some(self.arrivals.first(id)?.elapsed())
+    }
+
+    /// How long before `received` the first copy of an event came, if it is one of those that are looked at.
+    pub fn lateness_at(&self, id: &ClaimedId, received: Instant) -> Option<Duration> {
+        Some(received.saturating_duration_since(self.arrivals.first(id)?))
     }
 
     /// Makes the ids of a committed batch seen.

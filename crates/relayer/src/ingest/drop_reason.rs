@@ -85,6 +85,20 @@ impl DropReason {
         self as usize
     }
 
+    /// Whether a relay that does its work never sends such a thing. The others are a matter of our policy, or
+    /// of events that no relay checks.
+    pub const fn is_offence(self) -> bool {
+        !matches!(
+            self,
+            Self::KindNotAllowed
+                | Self::EventTooLarge
+                | Self::TooFarInFuture
+                | Self::TooOld
+                | Self::Expired
+                | Self::UnknownMessage
+        )
+    }
+
     /// Whether only somebody who forges sends such a thing.
     pub const fn is_forgery(self) -> bool {
         matches!(self, Self::IdMismatch | Self::PublicKeyOffCurve | Self::BadSignature)

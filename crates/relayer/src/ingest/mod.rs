@@ -6,6 +6,7 @@
 //! [`admission`], verifies, and hands over to the sequencer. Whatever is refused has a [`drop_reason`].
 
 pub mod admission;
+mod arrivals;
 pub mod bloom;
 pub mod candidate;
 pub mod dedupe;
@@ -13,6 +14,6 @@ pub mod drop_reason;
 pub mod hotset;
 pub mod shard;
 
-pub use candidate::{Candidate, InboxGauge, Inboxes};
+pub use candidate::{Candidate, Inbound, InboxGauge, Inboxes};
 pub use dedupe::{Dedupe, Layer, Look};
 pub use drop_reason::DropReason;

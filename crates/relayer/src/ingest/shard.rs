@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc::Receiver;
 use wire::{UnverifiedEvent, VerifiedEvent, Verifier};
 
 use super::admission::Admission;
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Inbound};
 use super::dedupe::{Dedupe, Layer};
 use super::drop_reason::DropReason;
-use crate::event_log::{StorageError, Verified};
+use crate::event_log::{StorageError, Submission, Verified};
 use crate::telemetry::Metrics;
 
 /// What a shard makes of a candidate.
@@ -32,7 +33,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Shard {
     dedupe: Arc<Dedupe>,
-    admission: Admission,
+    admission: Arc<ArcSwap<Admission>>,
     verifier: Verifier,
 }
 
@@ -46,8 +47,8 @@ pub struct BurstLimits {
 }
 
 impl Shard {
-    /// A shard that shares the seen set with others.
-    pub fn new(dedupe: Arc<Dedupe>, admission: Admission) -> Self {
+    /// A shard that shares the seen set with others. The policy may be replaced while it runs.
+    pub fn new(dedupe: Arc<Dedupe>, admission: Arc<ArcSwap<Admission>>) -> Self {
         Self { dedupe, admission, verifier: Verifier::new() }
     }
 
@@ -62,7 +63,7 @@ impl Shard {
         }
         Ok(match self.verify(candidate) {
             Ok(event) => {
-                self.dedupe.claim(&event.id().into());
+                self.dedupe.claim(&event.id().into(), candidate.received);
                 Verdict::New(event)
             }
             Err(reason) => Verdict::Dropped(reason),
@@ -74,7 +75,8 @@ impl Shard {
         if event.id != candidate.claimed {
             return Err(DropReason::RepeatedField); // Only two `id`s can make the scan and the parser differ.
         }
-        self.admission.check(&event, candidate.json.len(), candidate.received_at_ms / 1000)?;
+        let now_secs = candidate.received_at_ms / 1000;
+        self.admission.load().check(&event, candidate.json.len(), now_secs)?;
         Ok(self.verifier.verify(&event)?)
     }
 
@@ -85,17 +87,20 @@ impl Shard {
     /// When RocksDB fails.
     pub fn run(
         mut self,
-        mut inbox: Receiver<Candidate>,
-        sequencer: &SyncSender<Vec<Verified>>,
+        mut inbox: Receiver<Inbound>,
+        sequencer: &SyncSender<Vec<Submission>>,
         limits: BurstLimits,
         metrics: &Metrics,
     ) -> Result<(), StorageError> {
-        let mut candidates = Vec::with_capacity(limits.candidates);
-        while inbox.blocking_recv_many(&mut candidates, limits.candidates) > 0 {
+        let mut inbound = Vec::with_capacity(limits.candidates);
+        while inbox.blocking_recv_many(&mut inbound, limits.candidates) > 0 {
             let mut deadline = Instant::now() + limits.time;
             let mut burst = Vec::new();
-            for candidate in candidates.drain(..) {
-                self.handle(candidate, &mut burst, metrics)?;
+            for inbound in inbound.drain(..) {
+                match inbound {
+                    Inbound::Candidate(candidate) => self.handle(candidate, &mut burst, metrics)?,
+                    Inbound::Checkpoint(checkpoint) => burst.push(Submission::Checkpoint(checkpoint)),
+                }
                 if Instant::now() >= deadline && !burst.is_empty() {
                     if sequencer.send(std::mem::take(&mut burst)).is_err() {
                         return Ok(()); // The sequencer has failed, and says so itself.
@@ -113,22 +118,26 @@ impl Shard {
     fn handle(
         &mut self,
         candidate: Candidate,
-        burst: &mut Vec<Verified>,
+        burst: &mut Vec<Submission>,
         metrics: &Metrics,
     ) -> Result<(), StorageError> {
         let verdict = self.judge(&candidate)?;
-        let Candidate { peer, received_at_ms, received, budget, .. } = candidate;
+        let Candidate { claimed, peer, received_at_ms, received, budget, .. } = candidate;
         match verdict {
             Verdict::New(event) => {
                 peer.tally.first.add(1);
-                burst.push(Verified { event, relay: peer.url.to_arc(), received_at_ms, received, budget });
+                let relay = peer.url.to_arc();
+                burst.push(Verified { event, relay, received_at_ms, received, budget }.into());
             }
             Verdict::Duplicate(layer) => {
                 peer.tally.copies.add(1);
+                if let Some(late) = self.dedupe.lateness_at(&claimed, received) {
+                    peer.tally.late(late);
+                }
                 metrics.duplicates(layer).inc();
             }
             Verdict::Dropped(reason) => {
-                peer.tally.refuse(reason);
+                peer.refuse(reason);
                 metrics.dropped(reason).inc();
             }
         }

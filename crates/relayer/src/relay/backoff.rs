@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
+use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX};
 
 /// How often in a row it went wrong.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ impl Backoff {
     }
 
     /// Notes a failure and gives how long to wait: a random time below a bound that doubles from
-    /// [`BACKOFF_MIN`] to [`BACKOFF_MAX`].
+    /// [`BACKOFF_MIN`] to [`BACKOFF_MAX`], and is [`PROBE_MAX`] for a relay that stays dead.
     pub fn next_delay(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
@@ -26,6 +26,9 @@ impl Backoff {
     }
 
     fn bound(&self) -> Duration {
+        if self.failures >= FAILURES_TO_DEATH {
+            return PROBE_MAX;
+        }
         BACKOFF_MIN.saturating_mul(2_u32.saturating_pow(self.failures)).min(BACKOFF_MAX)
     }
 }
@@ -41,6 +44,11 @@ mod tests {
             assert_eq!(backoff.bound(), Duration::from_secs(expected));
             assert!(backoff.next_delay() <= Duration::from_secs(expected));
         }
+        while backoff.failures < FAILURES_TO_DEATH {
+            assert_eq!(backoff.bound(), BACKOFF_MAX);
+            backoff.next_delay();
+        }
+        assert_eq!(backoff.bound(), PROBE_MAX);
         backoff.reset();
         assert_eq!(backoff.bound(), BACKOFF_MIN);
     }

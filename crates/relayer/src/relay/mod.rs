@@ -1,25 +1,45 @@
 //! The relays: who is wanted ([`pool`]), how each connection lives ([`connection`]) and what is known of
 //! it ([`peer`]).
 //!
-//! A connection [dials](dial) one of the [addresses](address) that a [resolver] tells, [subscribes](mod@subscription), and passes every frame through the scan and
-//! the seen set; only what memory does not know leaves it, towards a shard. After a connection ends, its
-//! relay is tried again after a [back-off](backoff).
+//! A connection is [dialled](dial) and becomes a [session](mod@session), in which a [reader] passes every
+//! frame through the scan and the seen set: only what memory does not know leaves it, towards a shard. Beside
+//! it a [conversation](mod@conversation) [subscribes](mod@subscription) and [repairs](mod@repair) what is
+//! missing of the past, or [reconciles](mod@reconcile) it; the two meet at the [desk]. What is thereby proven
+//! of a relay is its [coverage]. How a relay wants to be treated are its [manners] ([caps], [pace]), how it
+//! behaves is its [conduct], what it sent its [tally]. After a connection ends, its relay is tried again
+//! after a [back-off](backoff).
 
 pub mod address;
 pub mod backoff;
+pub mod caps;
+pub mod conduct;
 pub mod connection;
+mod conversation;
+pub mod coverage;
+mod desk;
 pub mod dial;
 pub mod information;
 pub mod instance;
+pub mod manners;
+pub mod pace;
 pub mod peer;
 pub mod pool;
+mod reader;
+mod reconcile;
+pub mod refusal;
+pub mod repair;
 pub mod resolver;
+mod session;
+mod silence;
 mod socket;
 pub mod subscription;
+pub mod tally;
 mod tcp;
+mod throttle;
 pub mod tls;
 mod turn;
 pub mod upgrade;
 
+pub use coverage::Coverage;
 pub use peer::{ConnectionState, Peer};
 pub use pool::{Added, Pool, PoolError, Removed};

@@ -1,12 +1,23 @@
-//! What is known of one relay: its state, and what it sent.
+//! What is known of one relay: its state, what it sent, what of it is proven, and how it is to be treated.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::conduct::Conduct;
+use super::coverage::Coverage;
+use super::dial::Reach;
+use super::manners::Manners;
+use super::tally::Tally;
 use crate::config::RelayUrl;
+use crate::event_log::{Mark, RelayTable};
 use crate::ingest::DropReason;
+use crate::ingest::candidate::unix_ms;
+use crate::limits::STATES_KEPT;
 
 /// A relay that we want to be connected to.
 #[derive(Debug)]
@@ -15,7 +26,18 @@ pub struct Peer {
     pub url: RelayUrl,
     /// What it sent.
     pub tally: Tally,
-    state: Mutex<ConnectionState>,
+    /// How it behaves.
+    pub conduct: Conduct,
+    /// Whether it is one of the configuration, which may be anywhere.
+    is_trusted: AtomicBool,
+    states: Mutex<States>,
+    coverage: Mutex<Coverages>,
+    manners: Mutex<Manners>,
+    repair: Mutex<Option<RepairProgress>>,
+    /// Whether it is connected and sends nothing that others deliver.
+    is_silent: AtomicBool,
+    /// The last ping's round trip, in microseconds, one more than measured; 0 for none.
+    rtt_us: AtomicU64,
 }
 
 /// How a relay's connection stands.
@@ -24,12 +46,12 @@ pub struct Peer {
 pub enum ConnectionState {
     /// A handshake is under way, or waits for its turn.
     Connecting,
-    /// Stored events are being sent to us.
+    /// It is live, and what is missing of the past is asked for.
     Backfilling {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// All that the relay had stored has come; now events come as they appear.
+    /// Everything has been asked for; now events come as they appear.
     Live {
         /// Unix milliseconds.
         since_ms: u64,
@@ -41,13 +63,43 @@ pub enum ConnectionState {
         /// Why the last connection ended, or did not begin.
         reason: String,
     },
-    /// The gateway is stopping.
+    /// The relay serves only whom it knows, and we may not say who we are. It is tried again now and then.
+    NeedsAuthentication {
+        /// Unix milliseconds.
+        until_ms: u64,
+        /// What it said.
+        reason: String,
+    },
+    /// The relay does not serve us, or we do not want to be connected to it. It is tried again now and then.
+    Refused {
+        /// Unix milliseconds.
+        until_ms: u64,
+        /// What it said, or what is wrong.
+        reason: String,
+    },
+    /// The relay sent too much that is forged or broken.
+    Quarantined {
+        /// Unix milliseconds.
+        until_ms: u64,
+        /// What it sent.
+        reason: String,
+    },
+    /// The gateway is stopping, or the relay is not wanted any more.
     Stopped,
 }
 
 impl ConnectionState {
     /// All labels.
-    pub const LABELS: [&str; 5] = ["connecting", "backfilling", "live", "backing_off", "stopped"];
+    pub const LABELS: [&str; 8] = [
+        "connecting",
+        "backfilling",
+        "live",
+        "backing_off",
+        "needs_authentication",
+        "refused",
+        "quarantined",
+        "stopped",
+    ];
 
     /// The state's name, as in metrics.
     pub const fn label(&self) -> &'static str {
@@ -56,6 +108,9 @@ impl ConnectionState {
             Self::Backfilling { .. } => "backfilling",
             Self::Live { .. } => "live",
             Self::BackingOff { .. } => "backing_off",
+            Self::NeedsAuthentication { .. } => "needs_authentication",
+            Self::Refused { .. } => "refused",
+            Self::Quarantined { .. } => "quarantined",
             Self::Stopped => "stopped",
         }
     }
@@ -64,75 +119,216 @@ impl ConnectionState {
     pub const fn is_connected(&self) -> bool {
         matches!(self, Self::Backfilling { .. } | Self::Live { .. })
     }
+
+    /// Why it is not connected.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::BackingOff { reason, .. }
+            | Self::NeedsAuthentication { reason, .. }
+            | Self::Refused { reason, .. }
+            | Self::Quarantined { reason, .. } => Some(reason),
+            Self::Connecting | Self::Backfilling { .. } | Self::Live { .. } | Self::Stopped => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct States {
+    now: ConnectionState,
+    /// The states before, oldest first.
+    before: VecDeque<PastState>,
+    /// When the present connection was opened.
+    connected: Option<Instant>,
+    /// How long earlier connections were open.
+    connected_before: Duration,
+}
+
+/// A state that a relay was in.
+#[derive(Debug, Clone, Serialize)]
+pub struct PastState {
+    /// When it began, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The state's name.
+    pub status: &'static str,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Box<str>>,
+}
+
+#[derive(Debug, Default)]
+struct Coverages {
+    /// What is proven by what has been read.
+    read: Option<Coverage>,
+    /// What is proven by what is in the log.
+    committed: Option<Coverage>,
+}
+
+/// How far a repair is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepairProgress {
+    /// The span that is asked for now, in Unix seconds; no end for what is newest.
+    pub since: u64,
+    /// See `since`.
+    pub until: Option<u64>,
+    /// How it is asked for: `req` (NIP-01) or `negentropy` (NIP-77).
+    pub by: &'static str,
+    /// Requests so far.
+    pub requests: u64,
+    /// Events that came in answers so far, known ones included.
+    pub events: u64,
 }
 
 impl Peer {
-    /// A relay that has not been dialled.
+    /// A relay of the configuration, without a budget of offences.
     pub fn new(url: RelayUrl) -> Self {
-        Self { url, tally: Tally::default(), state: Mutex::new(ConnectionState::Connecting) }
+        Self::with(url, true, None)
+    }
+
+    /// A relay that has not been dialled. One that is not trusted must have a public address.
+    pub fn with(url: RelayUrl, is_trusted: bool, offences_an_hour_max: Option<u32>) -> Self {
+        let states = States {
+            now: ConnectionState::Connecting,
+            before: VecDeque::new(),
+            connected: None,
+            connected_before: Duration::ZERO,
+        };
+        Self {
+            url,
+            tally: Tally::default(),
+            conduct: Conduct::new(offences_an_hour_max),
+            is_trusted: AtomicBool::new(is_trusted),
+            states: Mutex::new(states),
+            coverage: Mutex::default(),
+            manners: Mutex::default(),
+            repair: Mutex::default(),
+            is_silent: AtomicBool::new(false),
+            rtt_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Where it may be.
+    pub fn reach(&self) -> Reach {
+        if self.is_trusted.load(Ordering::Relaxed) { Reach::Anywhere } else { Reach::PublicOnly }
+    }
+
+    /// Says whether it may be anywhere, from the next dial on.
+    pub fn set_trusted(&self, is_trusted: bool) {
+        self.is_trusted.store(is_trusted, Ordering::Relaxed);
     }
 
     /// How its connection stands.
     pub fn state(&self) -> ConnectionState {
-        self.state.lock().clone()
+        self.states.lock().now.clone()
     }
 
     /// Notes how its connection stands.
     pub fn set_state(&self, state: ConnectionState) {
-        *self.state.lock() = state;
-    }
-}
-
-/// A count that only grows.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Counts.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// How many.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What a relay sent, since the start of the process.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// WebSocket messages.
-    pub frames: Count,
-    /// Bytes of their payloads.
-    pub bytes: Count,
-    /// Events that it was the first to deliver.
-    pub first: Count,
-    /// Copies of events that others had delivered, or it itself.
-    pub copies: Count,
-    /// Connections that were opened.
-    pub connections: Count,
-    /// `NOTICE`, `CLOSED` and `AUTH` messages.
-    pub notices: Count,
-    refused: [Count; DropReason::ALL.len()],
-}
-
-impl Tally {
-    /// Counts something that was refused.
-    pub fn refuse(&self, reason: DropReason) {
-        if let Some(count) = self.refused.get(reason.index()) {
-            count.add(1);
+        let mut states = self.states.lock();
+        let (was, is) = (states.now.is_connected(), state.is_connected());
+        if is && !was {
+            states.connected = Some(Instant::now());
+        } else if was && !is {
+            let open = states.connected.take().map_or(Duration::ZERO, |since| since.elapsed());
+            states.connected_before += open;
         }
+        let past =
+            PastState { at_ms: unix_ms(), status: state.label(), reason: state.reason().map(Box::from) };
+        if states.before.len() == STATES_KEPT {
+            states.before.pop_front();
+        }
+        states.before.push_back(past);
+        states.now = state;
     }
 
-    /// What was refused, by reason, without the reasons that did not occur.
-    pub fn refused(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        let counts = DropReason::ALL.iter().zip(&self.refused);
-        counts.map(|(reason, count)| (*reason, count.get())).filter(|(_, count)| *count > 0)
+    /// The states that it was in lately, the present one last.
+    pub fn history(&self) -> Vec<PastState> {
+        self.states.lock().before.iter().cloned().collect()
     }
 
-    /// Altered events and wrong signatures.
-    pub fn forgeries(&self) -> u64 {
-        self.refused().filter(|(reason, _)| reason.is_forgery()).map(|(_, count)| count).sum()
+    /// How long it has been connected, all connections together.
+    pub fn uptime(&self) -> Duration {
+        let states = self.states.lock();
+        states.connected_before + states.connected.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Counts something that it sent and that is refused.
+    pub fn refuse(&self, reason: DropReason) {
+        self.tally.refuse(reason);
+        self.conduct.note(reason, Instant::now());
+    }
+
+    /// Whether it is connected and sends nothing that others deliver.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it is silent, and gives what it was.
+    pub(super) fn set_silent(&self, is_silent: bool) -> bool {
+        self.is_silent.swap(is_silent, Ordering::Relaxed)
+    }
+
+    /// The round trip of the last ping that was answered.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt_us.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// Notes a round trip.
+    pub fn set_rtt(&self, rtt: Duration) {
+        let micros = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+        self.rtt_us.store(micros.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// What is proven and in the log; `None` before first contact.
+    pub fn coverage(&self) -> Option<Coverage> {
+        self.coverage.lock().committed.clone()
+    }
+
+    /// Takes up what the log had when the process started.
+    pub fn restore_coverage(&self, coverage: Coverage) {
+        *self.coverage.lock() = Coverages { read: Some(coverage.clone()), committed: Some(coverage) };
+    }
+
+    /// What is proven by what has been read; the log may not have it yet.
+    pub(super) fn read_coverage(&self) -> Option<Coverage> {
+        self.coverage.lock().read.clone()
+    }
+
+    /// Changes what is proven by what has been read, and gives the mark that must follow the events into
+    /// the log.
+    pub(super) fn change_coverage(
+        self: &Arc<Self>,
+        change: impl FnOnce(Option<Coverage>) -> Option<Coverage>,
+    ) -> Option<Mark> {
+        let mut coverages = self.coverage.lock();
+        coverages.read = change(coverages.read.take());
+        let coverage = coverages.read.clone()?;
+        drop(coverages);
+        let (row, peer) = (coverage.to_row(), Arc::clone(self));
+        Some(Mark {
+            table: RelayTable::Coverage,
+            relay: self.url.to_arc(),
+            row,
+            committed: Box::new(move || peer.coverage.lock().committed = Some(coverage)),
+        })
+    }
+
+    /// Looks at, or changes, how it is to be treated.
+    pub fn manners<T>(&self, look: impl FnOnce(&mut Manners) -> T) -> T {
+        look(&mut self.manners.lock())
+    }
+
+    /// How far the repair of its past is; `None` if none is under way.
+    pub fn repair(&self) -> Option<RepairProgress> {
+        self.repair.lock().clone()
+    }
+
+    /// Says that no repair is under way.
+    pub(super) fn forget_repair(&self) {
+        self.set_repair(None);
+    }
+
+    /// Notes how far the repair is.
+    pub(super) fn set_repair(&self, progress: Option<RepairProgress>) {
+        *self.repair.lock() = progress;
     }
 }

@@ -1,21 +1,53 @@
-//! The relays that are wanted. Each has a task of its own that keeps it connected.
+//! The relays that are wanted, and the supervisor that gives each of them a task which keeps it connected.
+//!
+//! Wanted are those of the configuration and those that were added while the gateway ran, less those that
+//! were removed. Additions and removals are kept in the log's database. When more are wanted than may be
+//! connected, those that became wanted first are. Whatever changes, only the relays that it is about
+//! notice.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use super::connection::{self, Order, Shared};
+use super::coverage::Coverage;
+use super::dial::{DialError, Dialer};
+use super::manners::Stated;
 use super::peer::Peer;
-use crate::config::RelayUrl;
-use crate::event_log::StorageError;
+use super::silence::Silence;
+use super::subscription::Subscription;
+use crate::config::{Config, RelayUrl};
+use crate::event_log::{EventLog, RelayTable, StorageError};
+use crate::limits::ORDERS_WAITING_MAX;
+use crate::tasks::StageFailure;
 
-/// The wanted relays.
-#[derive(Debug, Default)]
-pub struct Pool {
-    peers: RwLock<Vec<Arc<Peer>>>,
-    max: usize,
+/// Why the wanted relays were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// There are as many as may be connected.
+    #[error(
+        "there are {max} relays already, as many as [relay] max_connections allows; remove one or allow more"
+    )]
+    Full {
+        /// How many that is.
+        max: usize,
+    },
+    /// It cannot be dialled, or may not be.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The change cannot be made to last.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The gateway takes no orders any more.
+    #[error("the gateway is stopping")]
+    Stopping,
 }
 
-/// What adding a relay came to.
+/// What came of adding a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     /// It is wanted from now on.
@@ -24,7 +56,7 @@ pub enum Added {
     AlreadyWanted,
 }
 
-/// What removing a relay came to.
+/// What came of removing a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
     /// It is wanted no more.
@@ -33,82 +65,333 @@ pub enum Removed {
     NotWanted,
 }
 
-/// Why a relay cannot be wanted.
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    /// There is no room.
-    #[error("{max} relays are wanted already, which is [relay] max_connections; remove one, or allow more")]
-    Full {
-        /// The most that may be wanted.
-        max: usize,
-    },
-    /// Its address is not public.
-    #[error("{0}")]
-    NotPublic(String),
-    /// It has no address.
-    #[error("{0}")]
-    Unresolvable(String),
-    /// It is this process.
-    #[error("the URL leads back to this gateway itself")]
-    Ourselves,
-    /// It cannot be noted.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+/// What a reload changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Relays that are wanted now and were not.
+    pub added: usize,
+    /// Relays that are not wanted any more.
+    pub removed: usize,
+}
+
+/// The wanted relays. It gives orders to the supervisor, which holds the connections.
+#[derive(Debug)]
+pub struct Pool {
+    peers: Arc<RwLock<Peers>>,
+    orders: mpsc::Sender<Change>,
+    dialer: Arc<Dialer>,
+    /// Whether relays that are added must have public addresses.
+    is_public_only: bool,
+}
+
+/// The relays that have a task, in the order in which they became wanted.
+#[derive(Debug, Default)]
+struct Peers {
+    list: Vec<Arc<Peer>>,
+    by_url: HashMap<RelayUrl, Arc<Peer>>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Add(RelayUrl, oneshot::Sender<Result<Added, PoolError>>),
+    Remove(RelayUrl, oneshot::Sender<Result<Removed, PoolError>>),
+    Reload(Vec<RelayUrl>, Arc<Subscription>, oneshot::Sender<Result<Changes, PoolError>>),
 }
 
 impl Pool {
-    /// The relays of these URLs, each once, and not more than `max`.
-    pub fn new(urls: impl IntoIterator<Item = RelayUrl>, max: usize) -> Self {
-        let mut peers: Vec<Arc<Peer>> = Vec::new();
-        let mut known = std::collections::HashSet::new();
-        for url in urls {
-            if peers.len() < max && known.insert(url.clone()) {
-                peers.push(Arc::new(Peer::new(url)));
-            }
-        }
-        Self { peers: RwLock::new(peers), max }
-    }
-
-    /// All wanted relays, in the order in which they became so.
-    pub fn peers(&self) -> Vec<Arc<Peer>> {
-        self.peers.read().clone()
-    }
-
-    /// The wanted relay of this URL.
-    pub fn find(&self, url: &RelayUrl) -> Option<Arc<Peer>> {
-        self.peers.read().iter().find(|peer| peer.url == *url).cloned()
-    }
-
-    /// Wants a relay from now on, durably.
+    /// The pool that the configuration and the log's database ask for, and its supervisor, which must
+    /// [run](Supervisor::run).
     ///
     /// # Errors
-    /// When there is no room, or the relay must not be dialled.
+    /// When the database cannot be read, or what is kept of a relay is damaged.
+    pub fn new(config: &Config, shared: Arc<Shared>) -> Result<(Self, Supervisor), StorageError> {
+        let (orders, changes) = mpsc::channel(ORDERS_WAITING_MAX);
+        let peers = Arc::new(RwLock::new(Peers::default()));
+        let mut supervisor = Supervisor {
+            peers: Arc::clone(&peers),
+            changes,
+            wishes: Wishes::restore(&config.relay.bootstrap_relays, &shared.log)?,
+            subscription: Arc::new(Subscription::new(config)),
+            tasks: HashMap::new(),
+            waiting: Vec::new(),
+            silence: Silence::new(config.relay.silent_after),
+            connections: JoinSet::new(),
+            connections_max: config.relay.max_connections.get(),
+            offences_an_hour_max: config.relay.max_offences_per_hour.map(Into::into),
+            trusts_all: config.relay.allow_private_addresses,
+            shared: Arc::clone(&shared),
+        };
+        supervisor.meet_wishes()?;
+        let is_public_only = !config.relay.allow_private_addresses;
+        // The pool lives on when the connections have ended: it must not keep the shards' inboxes open.
+        Ok((Self { peers, orders, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
+    }
+
+    /// All relays that have a connection or wait for one, in the order in which they became wanted.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.peers.read().list.clone()
+    }
+
+    /// One of them.
+    pub fn find(&self, url: &RelayUrl) -> Option<Arc<Peer>> {
+        self.peers.read().by_url.get(url).cloned()
+    }
+
+    /// Wants a relay from now on, also after a restart. Its address is looked up first: it must be public,
+    /// unless `[relay] allow_private_addresses` is set.
+    ///
+    /// # Errors
+    /// When there is no room, its address may not be dialled or is not found, or the change cannot be kept.
     pub async fn add(&self, url: RelayUrl) -> Result<Added, PoolError> {
-        let mut peers = self.peers.write();
-        if peers.iter().any(|peer| peer.url == url) {
+        if self.find(&url).is_some() {
             return Ok(Added::AlreadyWanted);
         }
-        if peers.len() >= self.max {
-            return Err(PoolError::Full { max: self.max });
+        if self.is_public_only {
+            self.dialer.check(&url).await?;
         }
-        if url.as_str().contains("//127.") {
-            return Err(PoolError::NotPublic("127.0.0.1 is not a public address".to_owned()));
+        self.order(|reply| Change::Add(url, reply)).await?
+    }
+
+    /// Wants a relay no more, also after a restart, even if the configuration names it.
+    ///
+    /// # Errors
+    /// When the change cannot be kept.
+    pub async fn remove(&self, url: &RelayUrl) -> Result<Removed, PoolError> {
+        self.order(|reply| Change::Remove(url.clone(), reply)).await?
+    }
+
+    /// Takes up another list of configured relays, and what they are asked for. Relays that are on both
+    /// lists keep their connections.
+    ///
+    /// # Errors
+    /// When what is kept of a new relay cannot be read.
+    pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
+        let relays = config.relay.bootstrap_relays.clone();
+        let subscription = Arc::new(Subscription::new(config));
+        self.order(|reply| Change::Reload(relays, subscription, reply)).await?
+    }
+
+    async fn order<T>(&self, change: impl FnOnce(oneshot::Sender<T>) -> Change) -> Result<T, PoolError> {
+        let (reply, replied) = oneshot::channel();
+        self.orders.send(change(reply)).await.map_err(|_| PoolError::Stopping)?;
+        replied.await.map_err(|_| PoolError::Stopping)
+    }
+}
+
+/// Which relays are wanted, and who said so.
+#[derive(Debug)]
+struct Wishes {
+    configured: Vec<RelayUrl>,
+    /// In the order of their URLs after a restart, then in that of their addition.
+    added: Vec<RelayUrl>,
+    removed: HashSet<RelayUrl>,
+}
+
+/// The values of the table of wishes.
+const ADDED: &[u8] = b"added";
+const REMOVED: &[u8] = b"removed";
+
+impl Wishes {
+    fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
+        let mut wishes = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
+        for (url, row) in log.relay_rows(RelayTable::Wish)? {
+            let url = url.parse().map_err(|_| damaged("a relay's URL"))?;
+            match row.as_slice() {
+                ADDED => wishes.added.push(url),
+                REMOVED => _ = wishes.removed.insert(url),
+                _ => return Err(damaged("a wish for a relay")),
+            }
         }
-        if url.as_str().ends_with(".invalid") {
-            return Err(PoolError::Unresolvable("DNS: the name does not exist".to_owned()));
+        Ok(wishes)
+    }
+
+    /// The wanted relays, each once, and whether it is one of the configuration.
+    fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
+        let mut seen = HashSet::new();
+        let configured = self.configured.iter().map(|url| (url, true));
+        let all = configured.chain(self.added.iter().map(|url| (url, false)));
+        all.filter(|(url, _)| !self.removed.contains(*url)).filter(move |(url, _)| seen.insert(*url))
+    }
+
+    fn contains(&self, url: &RelayUrl) -> bool {
+        self.wanted().any(|(wanted, _)| wanted == url)
+    }
+}
+
+/// Gives a peer what the database has of it.
+fn restore(peer: &Peer, log: &EventLog) -> Result<(), StorageError> {
+    let url = peer.url.as_str();
+    if let Some(row) = log.relay_row(RelayTable::Coverage, url)? {
+        peer.restore_coverage(Coverage::from_row(&row).map_err(|_| damaged("a relay's coverage"))?);
+    }
+    if let Some(row) = log.relay_row(RelayTable::Information, url)? {
+        let stated = Stated::from_row(&row).map_err(|_| damaged("a relay's information"))?;
+        peer.manners(|manners| manners.inform(stated));
+    }
+    Ok(())
+}
+
+/// Returns when the process stops. A sender that is gone means the same.
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn damaged(what: &str) -> StorageError {
+    StorageError::new("read what is kept of relays", format_args!("{what} is damaged"))
+}
+
+/// Holds a task for each relay that is wanted, as many as may be connected.
+#[derive(Debug)]
+pub struct Supervisor {
+    peers: Arc<RwLock<Peers>>,
+    changes: mpsc::Receiver<Change>,
+    wishes: Wishes,
+    subscription: Arc<Subscription>,
+    tasks: HashMap<RelayUrl, watch::Sender<Order>>,
+    /// Connections that are to be started.
+    waiting: Vec<(Arc<Peer>, watch::Receiver<Order>)>,
+    connections: JoinSet<()>,
+    connections_max: usize,
+    offences_an_hour_max: Option<u32>,
+    trusts_all: bool,
+    silence: Silence,
+    shared: Arc<Shared>,
+}
+
+impl Supervisor {
+    /// Supervises until told to stop, and then until all connections have ended.
+    ///
+    /// # Errors
+    /// When a connection's task panics.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StageFailure> {
+        let mut looks = tokio::time::interval(self.silence.interval());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            for (peer, orders) in self.waiting.drain(..) {
+                self.connections.spawn(connection::run(peer, Arc::clone(&self.shared), orders));
+            }
+            tokio::select! {
+                Some(change) = self.changes.recv() => self.change(change).await,
+                Some(ended) = self.connections.join_next() => {
+                    ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
+                }
+                _ = looks.tick() => {
+                    let peers = self.peers.read().list.clone();
+                    self.silence.look(&peers, Instant::now().into_std());
+                }
+                () = told_to_stop(&mut stop) => break,
+            }
         }
-        peers.push(Arc::new(Peer::new(url)));
+        for order in self.tasks.values() {
+            order.send_replace(Order::Stop);
+        }
+        while let Some(ended) = self.connections.join_next().await {
+            ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a change. Whoever asked for it may have gone.
+    async fn change(&mut self, change: Change) {
+        match change {
+            Change::Add(url, reply) => _ = reply.send(self.add(url).await),
+            Change::Remove(url, reply) => _ = reply.send(self.remove(url).await),
+            Change::Reload(configured, subscription, reply) => {
+                self.wishes.configured = configured;
+                if subscription != self.subscription {
+                    self.subscription = subscription;
+                    for order in self.tasks.values() {
+                        order.send_replace(Order::Run(Arc::clone(&self.subscription)));
+                    }
+                }
+                let _ = reply.send(self.meet_wishes().map_err(PoolError::from));
+            }
+        }
+    }
+
+    async fn add(&mut self, url: RelayUrl) -> Result<Added, PoolError> {
+        if self.wishes.contains(&url) {
+            return Ok(Added::AlreadyWanted);
+        }
+        if self.wishes.wanted().count() >= self.connections_max {
+            return Err(PoolError::Full { max: self.connections_max });
+        }
+        let is_configured = self.wishes.configured.contains(&url);
+        self.keep_wish(&url, if is_configured { None } else { Some(ADDED) }).await?;
+        self.wishes.removed.remove(&url);
+        if !is_configured {
+            self.wishes.added.push(url);
+        }
+        self.meet_wishes()?;
         Ok(Added::New)
     }
 
-    /// Wants it no more, durably.
-    ///
-    /// # Errors
-    /// When it cannot be noted.
-    pub async fn remove(&self, url: &RelayUrl) -> Result<Removed, PoolError> {
-        let mut peers = self.peers.write();
-        let before = peers.len();
-        peers.retain(|peer| peer.url != *url);
-        Ok(if peers.len() < before { Removed::Gone } else { Removed::NotWanted })
+    async fn remove(&mut self, url: RelayUrl) -> Result<Removed, PoolError> {
+        if !self.wishes.contains(&url) {
+            return Ok(Removed::NotWanted);
+        }
+        // A relay that was only added leaves no trace; one of the configuration must be known as removed.
+        let is_configured = self.wishes.configured.contains(&url);
+        self.keep_wish(&url, if is_configured { Some(REMOVED) } else { None }).await?;
+        self.wishes.added.retain(|added| *added != url);
+        if is_configured {
+            self.wishes.removed.insert(url);
+        }
+        self.meet_wishes()?;
+        Ok(Removed::Gone)
+    }
+
+    async fn keep_wish(&self, url: &RelayUrl, row: Option<&'static [u8]>) -> Result<(), StorageError> {
+        let (log, url) = (Arc::clone(&self.shared.log), url.clone());
+        let kept =
+            tokio::task::spawn_blocking(move || log.set_relay_row(RelayTable::Wish, url.as_str(), row));
+        kept.await.map_err(|panic| StorageError::new("keep a wish for a relay", panic))?
+    }
+
+    /// Starts what is wanted and not there, and stops what is there and not wanted.
+    fn meet_wishes(&mut self) -> Result<Changes, StorageError> {
+        let wanted: Vec<(RelayUrl, bool)> = self
+            .wishes
+            .wanted()
+            .take(self.connections_max)
+            .map(|(url, is_configured)| (url.clone(), is_configured))
+            .collect();
+        let urls: HashSet<&RelayUrl> = wanted.iter().map(|(url, _)| url).collect();
+        let before = self.tasks.len();
+        self.tasks.retain(|url, order| {
+            let stays = urls.contains(url);
+            if !stays {
+                order.send_replace(Order::Stop);
+            }
+            stays
+        });
+        let removed = before - self.tasks.len();
+        let mut added = 0;
+        let mut list = Vec::with_capacity(wanted.len());
+        for (url, is_configured) in &wanted {
+            let known = self.peers.read().by_url.get(url).cloned();
+            let is_trusted = *is_configured || self.trusts_all;
+            let peer = match known {
+                Some(peer) => peer,
+                None => {
+                    added += 1;
+                    self.start(url, is_trusted)?
+                }
+            };
+            peer.set_trusted(is_trusted);
+            list.push(peer);
+        }
+        let by_url = list.iter().map(|peer| (peer.url.clone(), Arc::clone(peer))).collect();
+        *self.peers.write() = Peers { list, by_url };
+        Ok(Changes { added, removed })
+    }
+
+    fn start(&mut self, url: &RelayUrl, is_trusted: bool) -> Result<Arc<Peer>, StorageError> {
+        let peer = Arc::new(Peer::with(url.clone(), is_trusted, self.offences_an_hour_max));
+        restore(&peer, &self.shared.log)?;
+        let (order, orders) = watch::channel(Order::Run(Arc::clone(&self.subscription)));
+        self.tasks.insert(url.clone(), order);
+        self.waiting.push((Arc::clone(&peer), orders));
+        Ok(peer)
     }
 }

@@ -1,21 +1,56 @@
-//! What we ask a relay for: one subscription that gives what it has stored since the last contact, and
-//! then what is new.
+//! What we ask relays for: what is new from now on, windows of the past, and single events by their ids.
 
 use std::time::Duration;
 
-use wire::{ClientMessage, Filter};
+use wire::{ClaimedId, ClientMessage, Filter};
 
+use super::repair::Window;
 use crate::config::Config;
-use crate::limits::OVERLAP;
+use crate::limits::KINDS_A_FILTER_MAX;
 
-/// The id of our one subscription. It is short because every frame repeats it.
-pub const SUBSCRIPTION: &str = "r";
+/// The id of the live subscription. It is short because every frame repeats it.
+pub const LIVE: &str = "r";
 
-/// What is asked for, whatever the relay.
-#[derive(Debug, Clone)]
+/// What is wanted, whatever the relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
+    /// Ascending; empty for all.
     kinds: Vec<u16>,
     backfill: Option<Duration>,
+    overlap: Duration,
+}
+
+/// How the live subscription keeps stored events away: what a relay takes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LiveForm {
+    /// `"limit":0`, which lets live events through whatever their `created_at`.
+    #[default]
+    LimitZero,
+    /// `"limit":1`, for relays that do not take 0.
+    LimitOne,
+    /// Only `"since"`, for relays that take no such limit. Late events with an earlier `created_at` do not
+    /// come then.
+    Since,
+}
+
+impl LiveForm {
+    /// The form to try when a relay does not take this one.
+    pub const fn simpler(self) -> Option<Self> {
+        match self {
+            Self::LimitZero => Some(Self::LimitOne),
+            Self::LimitOne => Some(Self::Since),
+            Self::Since => None,
+        }
+    }
+}
+
+/// What a relay takes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Into how many filters a long list of kinds may be split.
+    pub filters_max: usize,
+    /// Whether kinds are asked for at all. If not, the relay sends all, and admission picks.
+    pub with_kinds: bool,
 }
 
 impl Subscription {
@@ -24,28 +59,79 @@ impl Subscription {
         Self {
             kinds: config.filters.allowed_kinds.iter().copied().collect(),
             backfill: config.relay.backfill,
+            overlap: config.relay.overlap,
         }
     }
 
-    /// The `REQ` for a relay that was last heard at `last_heard_ms`, at `now_ms` (Unix milliseconds).
-    ///
-    /// Without a last contact it goes back as far as the configuration says. After one it goes back at
-    /// least to that contact, less an overlap for events that relays pass on late.
-    pub fn request(&self, last_heard_ms: Option<u64>, now_ms: u64) -> String {
-        let mut filter = Filter::new();
-        if !self.kinds.is_empty() {
-            filter = filter.kinds(self.kinds.iter().copied());
-        }
-        let now = now_ms / 1000;
-        let configured = self.backfill.map(|backfill| now.saturating_sub(backfill.as_secs()));
-        let gap = last_heard_ms.map(|heard| (heard / 1000).saturating_sub(OVERLAP.as_secs()));
-        match configured.into_iter().chain(gap).min() {
-            // From everything a relay has stored, `since` would only exclude what claims to be from 1970.
-            Some(since) => filter.since = (since > 0 && self.backfill != Some(EVERYTHING)).then_some(since),
-            None => filter.limit = Some(0),
-        }
-        ClientMessage::Req { subscription: SUBSCRIPTION.into(), filters: vec![filter] }.to_json()
+    /// The kinds, ascending; empty for all.
+    pub fn kinds(&self) -> impl Iterator<Item = u16> {
+        self.kinds.iter().copied()
     }
+
+    /// From which second on a relay is asked at first contact: one after `now` if only live events are wanted.
+    pub fn first_contact_since(&self, now: u64) -> u64 {
+        match self.backfill {
+            None => now.saturating_add(1),
+            Some(EVERYTHING) => 0,
+            Some(backfill) => now.saturating_sub(backfill.as_secs()),
+        }
+    }
+
+    /// How far before what is missing it is asked for, for late events.
+    pub const fn overlap_secs(&self) -> u64 {
+        self.overlap.as_secs()
+    }
+
+    /// The filters of the live subscription that begins at `now`.
+    pub fn live(&self, live: LiveForm, form: Form, now: u64) -> Vec<Filter> {
+        self.filters(form, |filter| match live {
+            LiveForm::LimitZero => filter.limit = Some(0),
+            LiveForm::LimitOne => filter.limit = Some(1),
+            LiveForm::Since => filter.since = Some(now.saturating_sub(self.overlap_secs())),
+        })
+    }
+
+    /// The filters for a window of the past.
+    pub fn window(&self, window: Window, limit: Option<u32>, form: Form) -> Vec<Filter> {
+        self.filters(form, |filter| {
+            // From everything that a relay has, `since` would only exclude what claims to be from 1970.
+            filter.since = (window.since > 0).then_some(window.since);
+            filter.until = window.until;
+            filter.limit = limit.map(u64::from);
+        })
+    }
+
+    /// How many filters that are.
+    pub fn filter_count(&self, form: Form) -> usize {
+        if form.with_kinds {
+            self.kinds.len().div_ceil(KINDS_A_FILTER_MAX).clamp(1, form.filters_max.max(1))
+        } else {
+            1
+        }
+    }
+
+    fn filters(&self, form: Form, complete: impl Fn(&mut Filter)) -> Vec<Filter> {
+        let count = self.filter_count(form);
+        let mut filters: Vec<Filter> = match form.with_kinds && !self.kinds.is_empty() {
+            true => {
+                let parts = self.kinds.chunks(self.kinds.len().div_ceil(count));
+                parts.map(|kinds| Filter::new().kinds(kinds.iter().copied())).collect()
+            }
+            false => vec![Filter::new()],
+        };
+        filters.iter_mut().for_each(complete);
+        filters
+    }
+}
+
+/// A `REQ`.
+pub fn request(subscription: &str, filters: Vec<Filter>) -> String {
+    ClientMessage::Req { subscription: subscription.into(), filters }.to_json()
+}
+
+/// The filter for single events.
+pub fn by_ids(ids: impl IntoIterator<Item = ClaimedId>) -> Vec<Filter> {
+    vec![Filter::new().ids(ids)]
 }
 
 /// The largest `backfill_hours`, which stands for no bound.
@@ -55,28 +141,59 @@ const EVERYTHING: Duration = Duration::from_secs(1_000_000 * 3600);
 mod tests {
     use super::*;
 
-    const NOW_MS: u64 = 1_700_000_000_000;
+    const NOW: u64 = 1_700_000_000;
+    const ONE_FILTER: Form = Form { filters_max: 1, with_kinds: true };
 
-    fn request(kinds: &[u16], backfill_hours: u64, last_heard_ms: Option<u64>) -> String {
+    fn subscription(kinds: &[u16], backfill_hours: u64) -> Subscription {
         let mut config = Config::default();
         config.filters.allowed_kinds = kinds.iter().copied().collect();
         config.relay.backfill = (backfill_hours > 0).then(|| Duration::from_secs(backfill_hours * 3600));
-        Subscription::new(&config).request(last_heard_ms, NOW_MS)
+        Subscription::new(&config)
+    }
+
+    fn live(live: LiveForm, form: Form, kinds: &[u16]) -> String {
+        request(LIVE, subscription(kinds, 1).live(live, form, NOW))
+    }
+
+    #[test]
+    fn live_asks_for_nothing_stored() {
+        assert_eq!(live(LiveForm::LimitZero, ONE_FILTER, &[]), r#"["REQ","r",{"limit":0}]"#);
+        assert_eq!(live(LiveForm::LimitOne, ONE_FILTER, &[7, 1]), r#"["REQ","r",{"kinds":[1,7],"limit":1}]"#);
+        assert_eq!(live(LiveForm::Since, ONE_FILTER, &[]), r#"["REQ","r",{"since":1699999880}]"#);
+        let without_kinds = Form { with_kinds: false, ..ONE_FILTER };
+        assert_eq!(live(LiveForm::LimitZero, without_kinds, &[7]), r#"["REQ","r",{"limit":0}]"#);
+    }
+
+    #[test]
+    fn a_window_is_asked_for_with_both_ends_and_a_limit() {
+        let asked = |since, until, limit| {
+            let window = Window { since, until };
+            request("p0", subscription(&[1], 1).window(window, limit, ONE_FILTER))
+        };
+        assert_eq!(
+            asked(5, Some(9), Some(500)),
+            r#"["REQ","p0",{"kinds":[1],"since":5,"until":9,"limit":500}]"#
+        );
+        assert_eq!(asked(0, None, None), r#"["REQ","p0",{"kinds":[1]}]"#);
+    }
+
+    #[test]
+    fn many_kinds_are_split_as_far_as_the_relay_takes_filters() {
+        let kinds: Vec<u16> = (0..250).collect();
+        let count = |filters_max| {
+            let form = Form { filters_max, with_kinds: true };
+            let subscription = subscription(&kinds, 1);
+            let filters = subscription.live(LiveForm::LimitZero, form, NOW);
+            assert_eq!(filters.len(), subscription.filter_count(form));
+            filters.len()
+        };
+        assert_eq!([0, 1, 2, 3, 10].map(count), [1, 1, 2, 3, 3]);
     }
 
     #[test]
     fn first_contact_goes_back_as_configured() {
-        assert_eq!(request(&[], 1, None), r#"["REQ","r",{"since":1699996400}]"#);
-        assert_eq!(request(&[1, 7], 1, None), r#"["REQ","r",{"kinds":[1,7],"since":1699996400}]"#);
-        assert_eq!(request(&[], 0, None), r#"["REQ","r",{"limit":0}]"#);
-        assert_eq!(request(&[], 1_000_000, None), r#"["REQ","r",{}]"#);
-    }
-
-    #[test]
-    fn a_gap_is_asked_for_with_an_overlap() {
-        let day_ago = NOW_MS - 86_400_000;
-        assert_eq!(request(&[], 1, Some(day_ago)), r#"["REQ","r",{"since":1699913480}]"#);
-        assert_eq!(request(&[], 0, Some(NOW_MS)), r#"["REQ","r",{"since":1699999880}]"#);
-        assert_eq!(request(&[], 1, Some(NOW_MS)), r#"["REQ","r",{"since":1699996400}]"#);
+        assert_eq!(subscription(&[], 1).first_contact_since(NOW), NOW - 3_600);
+        assert_eq!(subscription(&[], 0).first_contact_since(NOW), NOW + 1);
+        assert_eq!(subscription(&[], 1_000_000).first_contact_since(NOW), 0);
     }
 }

@@ -11,6 +11,7 @@ pub(super) struct Turn<'a> {
     metrics: &'a Metrics,
     frames: u64,
     bytes: u64,
+    events: u64,
     duplicates: [u64; Layer::ALL.len()],
     /// `NOTICE`, `CLOSED` and `AUTH`.
     pub notices: u64,
@@ -27,6 +28,7 @@ impl<'a> Turn<'a> {
             metrics,
             frames: 0,
             bytes: 0,
+            events: 0,
             duplicates: [0; Layer::ALL.len()],
             notices: 0,
             lookups_in_memory: 0,
@@ -38,6 +40,16 @@ impl<'a> Turn<'a> {
     pub const fn frame(&mut self, bytes: usize) {
         self.frames += 1;
         self.bytes += bytes as u64;
+    }
+
+    /// Counts an event that was asked for.
+    pub const fn event(&mut self) {
+        self.events += 1;
+    }
+
+    /// How many events came.
+    pub const fn events(&self) -> u64 {
+        self.events
     }
 
     /// Counts a copy.
@@ -55,7 +67,7 @@ impl<'a> Turn<'a> {
 
     /// Counts something refused. That is rare, so it is counted at once.
     pub fn refuse(&self, reason: DropReason) {
-        self.peer.tally.refuse(reason);
+        self.peer.refuse(reason);
         self.metrics.dropped(reason).inc();
     }
 }
@@ -65,6 +77,7 @@ impl Drop for Turn<'_> {
         let (tally, metrics) = (&self.peer.tally, self.metrics);
         tally.frames.add(self.frames);
         tally.bytes.add(self.bytes);
+        tally.events.add(self.events);
         tally.notices.add(self.notices);
         tally.copies.add(self.duplicates.iter().sum());
         metrics.frames_received.inc_by(self.frames);

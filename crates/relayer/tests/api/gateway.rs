@@ -1,10 +1,11 @@
 //! A gateway without relays: a log in a folder of its own, its writer, and the API on a free port.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,23 @@ use moltrade_relayer::control::Control;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{EventLog, StoreOptions, Verified};
+use moltrade_relayer::event_log::{EventLog, StoreOptions, Submission, Verified};
+use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::DedupeSizes;
 use moltrade_relayer::ingest::{Dedupe, Inboxes};
 use moltrade_relayer::relay::Pool;
+use moltrade_relayer::relay::connection::Shared;
+use moltrade_relayer::relay::dial::{DialOptions, Dialer};
+use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::tasks::StageFailure;
 use moltrade_relayer::telemetry::Metrics;
 use relay_sim::{ConsumeError, Consumer, Delivery};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
 use wire::{Signer, VerifiedEvent};
 
 /// The relay that all events come from.
@@ -32,14 +40,13 @@ pub const RELAY: &str = "wss://relay.example";
 /// How many relays may be wanted.
 pub const RELAYS_MAX: usize = 5;
 
-/// What the gateway calls itself towards relays.
-pub const INSTANCE: &str = "000102030405060708090a0b0c0d0e0f";
-
 /// What a test may want otherwise.
 pub struct Setup {
     pub tail_bytes: usize,
     pub websocket_enabled: bool,
     pub relays: Vec<&'static str>,
+    /// Whether relays can be added and removed, and are dialled, in vain. Otherwise they stay as they are.
+    pub supervised: bool,
     pub admin_token: Option<&'static str>,
     pub bind_address: IpAddr,
 }
@@ -50,6 +57,7 @@ impl Default for Setup {
             tail_bytes: 1 << 20,
             websocket_enabled: true,
             relays: vec![RELAY],
+            supervised: true,
             admin_token: None,
             bind_address: Ipv4Addr::LOCALHOST.into(),
         }
@@ -62,10 +70,11 @@ pub struct Gateway {
     /// Where `/metrics` stands alone.
     pub metrics_address: SocketAddr,
     pub signer: Signer,
-    inbox: Option<SyncSender<Vec<Verified>>>,
+    inbox: Option<SyncSender<Vec<Submission>>>,
     sequencer: Option<JoinHandle<()>>,
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
+    supervised: Option<tokio::task::JoinHandle<Result<(), StageFailure>>>,
     folder: TempDir,
 }
 
@@ -91,19 +100,34 @@ impl Gateway {
         };
         let (inboxes, _) = Inboxes::new(1, 1 << 20);
         let loaded = configuration(&folder, &setup.relays);
-        let urls = loaded.config.relay.bootstrap_relays.iter().cloned();
-        let pool = Arc::new(Pool::new(urls, RELAYS_MAX));
+        let metrics = Arc::new(Metrics::new());
+        let instance = InstanceId::random();
+        let shared = Shared {
+            dialer: Arc::new(dialer(instance)),
+            dedupe: Arc::clone(&dedupe),
+            inboxes: inboxes.clone(),
+            log: Arc::clone(&log),
+            metrics: Arc::clone(&metrics),
+            signer: None,
+            repairs: Semaphore::new(1),
+            health_check_interval: Duration::from_secs(30),
+            events_per_second_max: None,
+        };
+        let (pool, supervisor) = Pool::new(&loaded.config, Arc::new(shared)).unwrap();
+        let supervised = setup.supervised.then(|| tokio::spawn(supervisor.run(STOP.subscribe())));
+        let pool = Arc::new(pool);
+        let admission = Admission::shared(&loaded.config.filters);
         let context = Context::new(api::Parts {
-            control: Arc::new(Control::new(&loaded, Arc::clone(&pool))),
+            control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),
             pool,
             log,
             inboxes: inboxes.gauge(),
             dedupe,
             disk_full,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             websocket_enabled: setup.websocket_enabled,
             access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
-            instance: INSTANCE.to_owned(),
+            instance,
         });
         Self {
             address: serve(api::router(context.clone())).await,
@@ -114,6 +138,7 @@ impl Gateway {
             sequencer: Some(sequencer),
             appended: AtomicU64::new(0),
             free_bytes,
+            supervised,
             folder,
         }
     }
@@ -154,7 +179,7 @@ impl Gateway {
             budget: None,
         };
         let inbox = self.inbox.as_ref().expect("running");
-        inbox.send(events.into_iter().map(verified).collect()).unwrap();
+        inbox.send(events.into_iter().map(|event| Submission::Event(verified(event))).collect()).unwrap();
         self.appended.load(Ordering::Relaxed)
     }
 
@@ -219,6 +244,7 @@ impl Gateway {
 impl Drop for Gateway {
     /// The writer must not use RocksDB when the process ends; the runtime ends the readers.
     fn drop(&mut self) {
+        self.supervised.take().inspect(|supervised| supervised.abort());
         self.inbox = None;
         self.context.disk_full.give_up();
         if let Some(sequencer) = self.sequencer.take() {
@@ -227,10 +253,33 @@ impl Drop for Gateway {
     }
 }
 
+/// A dialer that finds nobody. Hosts that begin with `new` have a public address the first time that they are
+/// looked up, as adding them does, and none when they are dialled.
+fn dialer(instance: InstanceId) -> Dialer {
+    let known = Mutex::new(HashSet::new());
+    let resolver = Resolver::from_fn(move |host: &str| {
+        let is_new = host.starts_with("new") && known.lock().unwrap().insert(host.to_owned());
+        if is_new { Ok(vec![[8, 8, 8, 8].into()]) } else { Err(std::io::ErrorKind::NotFound.into()) }
+    });
+    Dialer::new(DialOptions {
+        frame_bytes_max: 1 << 20,
+        user_agent: "test".to_owned(),
+        extra_ca_file: None,
+        resolver,
+        instance,
+        tls_sessions_max: 0,
+    })
+    .unwrap()
+}
+
+/// Nothing stops the supervisors but the end of their test.
+static STOP: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
 /// A configuration in a file.
 fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
     let file = folder.path().join("config.toml");
-    std::fs::write(&file, format!("relay.bootstrap_relays = {relays:?}")).unwrap();
+    let text = format!("relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}");
+    std::fs::write(&file, text).unwrap();
     Config::load(Some(&file), []).unwrap()
 }
 

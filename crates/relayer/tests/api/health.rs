@@ -40,7 +40,7 @@ async fn it_is_not_ready_while_the_disk_is_full() {
 #[tokio::test]
 async fn relays_are_shown_with_what_they_did() {
     let relays = vec!["wss://a.example", "wss://b.example", "wss://c.example"];
-    let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
+    let gateway = Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await;
     gateway.append_numbered(4).await;
     let peers = gateway.context.pool.peers();
     peers[0].set_state(ConnectionState::Live { since_ms: 5 });
@@ -55,9 +55,11 @@ async fn relays_are_shown_with_what_they_did() {
     assert_eq!(
         status["connections"][0],
         json!({
-            "url": "wss://a.example", "status": "live", "since_ms": 5, "connections_opened": 0,
-            "frames": 9, "bytes": 0, "first": 0, "copies": 0, "notices": 0, "forgeries": 1,
-            "refused": { "bad_signature": 1, "too_old": 1 },
+            "url": "wss://a.example", "status": "live", "since_ms": 5, "silent": false,
+            "connections_opened": 0, "reconnects": 0, "uptime_seconds": 0, "rtt_ms": null,
+            "frames": 9, "bytes": 0, "events": 0, "first": 0, "copies": 0, "late_ms": null, "notices": 0,
+            "requests": 0, "rate_limited": 0, "forgeries": 1,
+            "refused": { "bad_signature": 1, "too_old": 1 }, "proven_until": null, "gaps": 0,
         })
     );
     let backing_off = &status["connections"][1];

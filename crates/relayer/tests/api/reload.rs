@@ -11,11 +11,12 @@ async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Answe
 
 #[tokio::test]
 async fn what_differs_is_applied_and_told() {
-    let relays = vec!["wss://8.8.8.1", "wss://8.8.8.2"];
+    let relays = vec!["wss://a.example", "wss://b.example"];
     let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
     let kept = gateway.context.pool.peers().remove(1);
     let new = "
-        relay.bootstrap_relays = ['wss://8.8.8.2', 'wss://8.8.8.3', 'wss://8.8.8.4']
+        relay.max_connections = 5
+        relay.bootstrap_relays = ['wss://b.example', 'wss://c.example', 'wss://d.example']
         filters.allowed_kinds = [1]
         output.batch_size = 7
         api.admin_token = 'correct-horse-battery-staple'";
@@ -35,7 +36,7 @@ async fn what_differs_is_applied_and_told() {
     let peers = gateway.context.pool.peers();
     assert!(peers.iter().any(|peer| std::sync::Arc::ptr_eq(peer, &kept)), "it was not touched");
     let urls: Vec<_> = peers.iter().map(|peer| peer.url.as_str()).collect();
-    assert_eq!(urls, ["wss://8.8.8.2", "wss://8.8.8.3", "wss://8.8.8.4"]);
+    assert_eq!(urls, ["wss://b.example", "wss://c.example", "wss://d.example"]);
 
     let again = gateway.change("POST", "/api/config/reload", "{}").await.json();
     assert_eq!((&again["relays_added"], &again["filters_changed"]), (&json!(0), &json!(false)));
@@ -44,8 +45,7 @@ async fn what_differs_is_applied_and_told() {
 #[tokio::test]
 async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
     let gateway = Gateway::start().await;
-    let broken =
-        "[relay]\nbootstrap_relays = ['wss://8.8.8.8', 'https://a.example']\n[api]\nadmin_token = 'hunter2'";
+    let broken = "[relay]\nbootstrap_relays = ['wss://h.example', 'https://a.example']\n[api]\nadmin_token = 'hunter2'";
     let answer = reload(&gateway, broken).await;
     let told = answer.error(422, "bad_config");
     assert!(
@@ -57,7 +57,7 @@ async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
     assert_eq!(
         problems[0],
         json!({
-            "file": file, "line": 2, "column": 38, "key": "relay.bootstrap_relays",
+            "file": file, "line": 2, "column": 40, "key": "relay.bootstrap_relays",
             "message": "found \"https://a.example\" (its scheme is not ws:// or wss://); \
                         allowed: a relay URL (ws:// or wss://, and a host)",
         })

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{Cursor, EventLog, Seq, StoreOptions, Verified};
+use moltrade_relayer::event_log::{Cursor, EventLog, Seq, StoreOptions, Submission, Verified};
 use wire::{ClaimedId, Signer};
 
 pub const TAIL_BYTES: usize = 64 << 10;
@@ -16,7 +16,7 @@ pub const TAIL_BYTES: usize = 64 << 10;
 pub struct Running {
     pub log: Arc<EventLog>,
     pub disk_full: Arc<DiskFull>,
-    sender: Option<SyncSender<Vec<Verified>>>,
+    sender: Option<SyncSender<Vec<Submission>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,7 +53,11 @@ impl Running {
     }
 
     pub fn send(&self, events: Vec<Verified>) {
-        self.sender.as_ref().expect("running").send(events).expect("the sequencer listens");
+        self.submit(events.into_iter().map(Submission::from).collect());
+    }
+
+    pub fn submit(&self, submissions: Vec<Submission>) {
+        self.sender.as_ref().expect("running").send(submissions).expect("the sequencer listens");
     }
 
     /// Appends events and waits until they are committed.

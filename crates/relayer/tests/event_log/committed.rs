@@ -22,7 +22,7 @@ fn invariant_3_a_batch_is_on_disk_before_anybody_sees_it() {
     let sequencer = Sequencer::new(Arc::clone(&log), options, Arc::new(DiskFull::default())).expect("a log");
     let (sender, receiver) = sync_channel(10);
     for start in [0, 100, 200] {
-        sender.send(events(start..start + 25)).expect("room");
+        sender.send(events(start..start + 25).into_iter().map(Into::into).collect()).expect("room");
     }
     drop(sender);
     let mut batches = 0;

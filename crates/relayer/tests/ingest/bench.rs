@@ -7,7 +7,7 @@ use std::time::Instant;
 use moltrade_relayer::config::Filters;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions, Verified};
+use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions, Submission, Verified};
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::{Dedupe, DedupeSizes};
 use moltrade_relayer::ingest::shard::{Shard, Verdict};
@@ -35,7 +35,7 @@ impl Bench {
         let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).expect("a new log");
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         dedupe.rebuild(|| false).expect("readable");
-        let shard = Shard::new(Arc::clone(&dedupe), Admission::new(&Filters::default()));
+        let shard = Shard::new(Arc::clone(&dedupe), Admission::shared(&Filters::default()));
         let peer = Arc::new(Peer::new("ws://relay.example".parse().expect("a URL")));
         Self { log, dedupe, peer, shard, uncommitted: Vec::new(), _folder: folder }
     }
@@ -76,7 +76,8 @@ impl Bench {
 
     pub fn commit(&mut self) {
         let (sender, receiver) = sync_channel(1);
-        sender.send(std::mem::take(&mut self.uncommitted)).expect("room for one");
+        let events = std::mem::take(&mut self.uncommitted);
+        sender.send(events.into_iter().map(Submission::from).collect()).expect("room for one");
         drop(sender);
         let options = SequencerOptions {
             batch_size: 100,

@@ -113,7 +113,7 @@ fn invariant_1_forged_copies_never_suppress_under_concurrency() {
             });
         }
         drop(sender);
-        let mut shard = Shard::new(Arc::clone(&bench.dedupe), Admission::new(&Filters::default()));
+        let mut shard = Shard::new(Arc::clone(&bench.dedupe), Admission::shared(&Filters::default()));
         for candidate in receiver {
             match shard.judge(&candidate).expect("the log answers") {
                 Verdict::New(event) => {

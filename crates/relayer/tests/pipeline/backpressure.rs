@@ -32,11 +32,10 @@ async fn invariant_5_a_full_disk_stops_the_sockets_not_the_memory() {
     gateway.assert_holds_exactly(&sim.events());
     assert!(!gateway.pipeline().disk_full.is_paused());
     gateway
-        .until("every frame is accounted for", |gateway| {
+        .until("every event is accounted for", |gateway| {
             (0..4).all(|relay| {
                 let peer = gateway.peer(relay);
-                let eose = 1;
-                peer.tally.frames.get() == peer.tally.first.get() + peer.tally.copies.get() + eose
+                peer.tally.events.get() == peer.tally.first.get() + peer.tally.copies.get()
             })
         })
         .await;

@@ -9,8 +9,9 @@ use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::ingest::DropReason;
-use moltrade_relayer::pipeline::Pipeline;
+use moltrade_relayer::pipeline::{Pipeline, Surroundings};
 use moltrade_relayer::relay::Peer;
+use moltrade_relayer::relay::resolver::Resolver;
 use moltrade_relayer::tasks::StageFailure;
 use relay_sim::Sim;
 use tempfile::TempDir;
@@ -34,16 +35,20 @@ impl Gateway {
         let folder = TempDir::new().expect("a folder");
         let mut config = Self::config(sim, &folder);
         change(&mut config);
-        let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
-        Self { pipeline: Some(Pipeline::start_on(&config, free_space).expect("starts")), _folder: folder }
+        Self::start(&config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)))
     }
 
     /// On a disk whose free bytes the test decides.
     pub fn on_disk(sim: &Sim, free: Arc<AtomicU64>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let config = Self::config(sim, &folder);
-        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        Self { pipeline: Some(Pipeline::start_on(&config, free_space).expect("starts")), _folder: folder }
+        Self::start(&config, folder, FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed))))
+    }
+
+    fn start(config: &Config, folder: TempDir, free_space: FreeSpace) -> Self {
+        let surroundings = Surroundings { free_space, resolver: Resolver::system() };
+        let pipeline = Pipeline::start_in(config, surroundings).expect("starts");
+        Self { pipeline: Some(pipeline), _folder: folder }
     }
 
     fn config(sim: &Sim, folder: &TempDir) -> Config {
@@ -53,6 +58,8 @@ impl Gateway {
         config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.fsync = false;
+        // Tests that are about something else count what was refused, however much that is.
+        config.relay.max_offences_per_hour = None;
         config
     }
 

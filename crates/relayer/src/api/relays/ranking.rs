@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::query::{QueryError, count, parameters};
 use crate::relay::{ConnectionState, Peer};
@@ -23,10 +24,13 @@ enum Sort {
     Refused,
     Forgeries,
     Reconnects,
+    Rtt,
+    Uptime,
+    Lateness,
 }
 
 impl Sort {
-    const NAMES: [(&str, Self); 8] = [
+    const NAMES: [(&str, Self); 11] = [
         ("url", Self::Url),
         ("first_seen", Self::FirstSeen),
         ("copies", Self::Copies),
@@ -35,6 +39,9 @@ impl Sort {
         ("refused", Self::Refused),
         ("forgeries", Self::Forgeries),
         ("reconnects", Self::Reconnects),
+        ("rtt", Self::Rtt),
+        ("uptime", Self::Uptime),
+        ("lateness", Self::Lateness),
     ];
 
     fn parse(value: &str) -> Result<Self, QueryError> {
@@ -52,11 +59,18 @@ impl Sort {
             Self::Copies => tally.copies.get(),
             Self::Frames => tally.frames.get(),
             Self::Bytes => tally.bytes.get(),
-            Self::Refused => tally.refused().map(|(_, count)| count).sum(),
+            Self::Refused => tally.refused_total(),
             Self::Forgeries => tally.forgeries(),
             Self::Reconnects => tally.connections.get().saturating_sub(1),
+            Self::Rtt => micros(peer.rtt()?),
+            Self::Uptime => micros(peer.uptime()),
+            Self::Lateness => (tally.lateness_ms()? * 1000.0) as u64,
         })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Which relays are listed, and in which order.

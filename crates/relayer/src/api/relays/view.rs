@@ -1,9 +1,13 @@
 //! A relay as it is shown, in one place: in `/status`, in the list of relays, and by itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::relay::coverage::Gap;
+use crate::relay::information::Information;
+use crate::relay::peer::{PastState, RepairProgress};
 use crate::relay::{ConnectionState, Peer};
 
 /// One relay, as it is shown.
@@ -13,30 +17,99 @@ pub struct Connection {
     /// `status`, and what belongs to it.
     #[serde(flatten)]
     state: ConnectionState,
+    /// Connected, and sending nothing of what others deliver.
+    silent: bool,
     connections_opened: u64,
+    reconnects: u64,
+    uptime_seconds: u64,
+    rtt_ms: Option<f64>,
     frames: u64,
     bytes: u64,
+    events: u64,
     first: u64,
     copies: u64,
+    /// How much later than the first copy its copies come, on average.
+    late_ms: Option<f64>,
     notices: u64,
+    requests: u64,
+    rate_limited: u64,
     forgeries: u64,
     refused: BTreeMap<&'static str, u64>,
+    /// Up to when its events are proven complete, in Unix seconds.
+    proven_until: Option<u64>,
+    gaps: usize,
+}
+
+/// One relay in full.
+#[derive(Debug, Serialize)]
+pub struct Detail {
+    #[serde(flatten)]
+    connection: Connection,
+    /// Where what is proven begins, in Unix seconds.
+    proven_from: Option<u64>,
+    /// Up to when it was asked, or live, gaps or not, in Unix seconds.
+    covered_until: Option<u64>,
+    open_gaps: Vec<Gap>,
+    repair: Option<RepairProgress>,
+    /// Events that it gives in one answer, as far as it is known.
+    answer_cap: Option<u32>,
+    /// The least time between two requests to it.
+    request_gap_ms: u64,
+    /// How often it was quarantined lately.
+    quarantines: u32,
+    information: Option<Information>,
+    history: Vec<PastState>,
 }
 
 impl From<&Peer> for Connection {
     fn from(peer: &Peer) -> Self {
         let tally = &peer.tally;
+        let coverage = peer.coverage();
         Self {
             url: peer.url.to_string(),
             state: peer.state(),
+            silent: peer.is_silent(),
             connections_opened: tally.connections.get(),
+            reconnects: tally.connections.get().saturating_sub(1),
+            uptime_seconds: peer.uptime().as_secs(),
+            rtt_ms: peer.rtt().map(milliseconds),
             frames: tally.frames.get(),
             bytes: tally.bytes.get(),
+            events: tally.events.get(),
             first: tally.first.get(),
             copies: tally.copies.get(),
+            late_ms: tally.lateness_ms().map(|late| (late * 1000.0).round() / 1000.0),
             notices: tally.notices.get(),
+            requests: tally.requests.get(),
+            rate_limited: tally.rate_limited.get(),
             forgeries: tally.forgeries(),
             refused: tally.refused().map(|(reason, count)| (reason.label(), count)).collect(),
+            proven_until: coverage.as_ref().and_then(|coverage| coverage.proven_until()),
+            gaps: coverage.map_or(0, |coverage| coverage.gaps().len()),
         }
     }
+}
+
+impl From<&Peer> for Detail {
+    fn from(peer: &Peer) -> Self {
+        let coverage = peer.coverage();
+        let (answer_cap, gap, information) = peer
+            .manners(|manners| (manners.caps.known(), manners.pace.gap(), manners.information().cloned()));
+        Self {
+            connection: Connection::from(peer),
+            proven_from: coverage.as_ref().map(|coverage| coverage.from()),
+            covered_until: coverage.as_ref().map(|coverage| coverage.until()),
+            open_gaps: coverage.map(|coverage| coverage.gaps().to_vec()).unwrap_or_default(),
+            repair: peer.repair(),
+            answer_cap,
+            request_gap_ms: u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
+            quarantines: peer.conduct.quarantines(),
+            information,
+            history: peer.history(),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }

@@ -1,0 +1,166 @@
+//! How many events a relay gives in one answer, as far as it says so (NIP-11) or has shown it; and what
+//! that says of an answer: is it whole, or may it have been cut?
+//!
+//! Relays cut silently. So an answer counts as whole only if something speaks for it, and what a relay
+//! says of itself counts for less than what it has done.
+
+use std::num::NonZeroU32;
+
+use super::information::Information;
+use crate::limits::{PAGE_EVENTS_LEAST, PAGE_EVENTS_USUAL, RELAY_PAGE_EVENTS_MAX};
+
+/// The sizes of answers that are remembered, to notice the same one twice.
+const SIZES_KEPT: usize = 8;
+
+/// What is known of a relay's cap.
+#[derive(Debug, Clone, Default)]
+pub struct Caps {
+    /// NIP-11's `max_limit`.
+    stated: Option<u32>,
+    /// An answer of this size was cut.
+    cut_at: Option<u32>,
+    /// The largest answer that it gave to one request.
+    largest: u32,
+    /// It refused a request with a limit like this or greater.
+    refused: Option<u32>,
+    /// It refuses every limit that we know, so none is asked with.
+    no_limit: bool,
+    /// The last answers' sizes.
+    sizes: [u32; SIZES_KEPT],
+    next_size: u8,
+}
+
+/// Whether an answer is all that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// It is.
+    Whole,
+    /// Nothing says that it was cut, and nothing that it was not.
+    Unknown,
+    /// It looks like a cap: a round number, or the same number twice.
+    Suspicious,
+    /// It was cut, or there were just as many events as the cap allows.
+    Cut,
+}
+
+impl Caps {
+    /// Takes up what the relay says of itself.
+    pub fn state(&mut self, information: &Information) {
+        self.stated = information.max_limit.map(NonZeroU32::get);
+    }
+
+    /// The limit to ask with; `None` to leave it to the relay.
+    pub fn limit(&self) -> Option<u32> {
+        if self.no_limit {
+            return None;
+        }
+        let wanted = self.stated.or(self.cut_at).unwrap_or(PAGE_EVENTS_USUAL).clamp(1, RELAY_PAGE_EVENTS_MAX);
+        Some(match self.refused {
+            Some(refused) if refused <= wanted => (refused / 2).max(PAGE_EVENTS_LEAST),
+            _ => wanted,
+        })
+    }
+
+    /// Notes that a request with the present limit was refused. `false` if there is no other to try.
+    pub fn refuse_limit(&mut self) -> bool {
+        match self.limit() {
+            Some(limit) if limit > PAGE_EVENTS_LEAST => self.refused = Some(limit),
+            Some(_) => self.no_limit = true,
+            None => return false,
+        }
+        true
+    }
+
+    /// What the size of an answer to a request with this limit says, and remembers it.
+    pub fn judge(&mut self, limit: Option<u32>, events: u32) -> Size {
+        let cap = [limit, self.stated, self.cut_at].into_iter().flatten().min();
+        let size = if cap.is_some_and(|cap| events >= cap) {
+            Size::Cut
+        } else if events < PAGE_EVENTS_LEAST || events < self.largest {
+            Size::Whole
+        } else if is_round(events) || self.sizes.contains(&events) {
+            Size::Suspicious
+        } else if self.stated.is_some() || self.cut_at.is_some() {
+            Size::Whole
+        } else {
+            Size::Unknown
+        };
+        self.largest = self.largest.max(events);
+        if let Some(place) = self.sizes.get_mut(usize::from(self.next_size) % SIZES_KEPT) {
+            *place = events;
+            self.next_size = self.next_size.wrapping_add(1) % SIZES_KEPT as u8;
+        }
+        size
+    }
+
+    /// Notes that an answer of this size was cut: there was more.
+    pub fn cut(&mut self, events: u32) {
+        if self.largest <= events {
+            self.cut_at = Some(events);
+        }
+    }
+
+    /// The cap that is known of.
+    pub fn known(&self) -> Option<u32> {
+        self.cut_at.or(self.stated)
+    }
+}
+
+/// Whether somebody would choose such a number as a cap.
+const fn is_round(number: u32) -> bool {
+    number.is_multiple_of(50) || number.is_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stated(max_limit: u32) -> Caps {
+        let mut caps = Caps::default();
+        caps.state(&Information { max_limit: NonZeroU32::new(max_limit), ..Information::default() });
+        caps
+    }
+
+    #[test]
+    fn nothing_known_leaves_doubt_about_all_but_small_answers() {
+        let mut caps = Caps::default();
+        assert_eq!(caps.limit(), Some(500));
+        assert_eq!(caps.judge(caps.limit(), 500), Size::Cut);
+        for (events, size) in [(0, Size::Whole), (19, Size::Whole), (131, Size::Unknown), (100, Size::Whole)]
+        {
+            assert_eq!(Caps { largest: 0, ..Caps::default() }.judge(Some(500), 19), Size::Whole);
+            let mut caps = Caps { largest: if events == 100 { 131 } else { 0 }, ..Caps::default() };
+            assert_eq!(caps.judge(Some(500), events), size, "{events}");
+        }
+        assert_eq!(Caps::default().judge(Some(500), 100), Size::Suspicious);
+        let mut twice = Caps::default();
+        assert_eq!(twice.judge(Some(500), 131), Size::Unknown);
+        assert_eq!(twice.judge(Some(500), 131), Size::Suspicious);
+        assert_eq!(twice.judge(Some(500), 130), Size::Whole, "it has given more than that");
+    }
+
+    #[test]
+    fn what_a_relay_does_counts_for_more_than_what_it_says() {
+        let mut caps = stated(1_000);
+        assert_eq!(caps.limit(), Some(1_000));
+        assert_eq!(caps.judge(Some(1_000), 1_000), Size::Cut);
+        assert_eq!(caps.judge(Some(1_000), 731), Size::Whole);
+        let mut liar = stated(1_000);
+        assert_eq!(liar.judge(Some(1_000), 300), Size::Suspicious);
+        liar.cut(300);
+        assert_eq!(liar.judge(Some(1_000), 300), Size::Cut);
+        assert_eq!(liar.known(), Some(300));
+        assert_eq!(liar.judge(Some(1_000), 299), Size::Whole);
+    }
+
+    #[test]
+    fn a_limit_that_is_refused_is_lowered_and_then_left_out() {
+        let mut caps = Caps::default();
+        let mut limits = Vec::new();
+        while caps.refuse_limit() {
+            limits.push(caps.limit());
+        }
+        assert_eq!(limits, [Some(250), Some(125), Some(62), Some(31), Some(20), None]);
+        assert_eq!(stated(1_000_000).limit(), Some(RELAY_PAGE_EVENTS_MAX));
+    }
+}

@@ -1,0 +1,128 @@
+//! How a relay behaves: its budget of offences, and for how long it is quarantined when that is used up.
+//!
+//! The budget is a bucket that fills with each bad signature or malformed frame and empties evenly, so a
+//! relay that passes on a forgery now and then stays, and one that is broken or hostile goes. Nothing of
+//! it survives the process: a restart is a second chance.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::ingest::DropReason;
+use crate::limits::{QUARANTINE_FORGOTTEN_AFTER, QUARANTINE_MAX, QUARANTINE_MIN};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A relay's budget of offences.
+#[derive(Debug)]
+pub struct Conduct {
+    /// How many an hour are let pass; `None` for any number.
+    offences_an_hour_max: Option<u32>,
+    record: Mutex<Record>,
+    /// Whether the budget is used up, for those who look often.
+    is_over: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    /// Offences in the bucket.
+    level: f64,
+    /// When the level was right.
+    at: Option<Instant>,
+    /// The offence that made it full.
+    last: Option<DropReason>,
+    /// How often it was quarantined, and when that last began.
+    quarantines: u32,
+    quarantined: Option<Instant>,
+}
+
+impl Conduct {
+    /// A clean record.
+    pub fn new(offences_an_hour_max: Option<u32>) -> Self {
+        Self { offences_an_hour_max, record: Mutex::default(), is_over: AtomicBool::new(false) }
+    }
+
+    /// Notes an offence, if the reason is one.
+    pub fn note(&self, reason: DropReason, now: Instant) {
+        let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
+        let mut record = self.record.lock();
+        let emptied = record.at.map_or(0.0, |at| {
+            now.saturating_duration_since(at).as_secs_f64() / HOUR.as_secs_f64() * f64::from(max)
+        });
+        record.level = (record.level - emptied).max(0.0) + 1.0;
+        record.at = Some(now);
+        if record.level > f64::from(max) {
+            record.last = Some(reason);
+            self.is_over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the budget is used up. It costs one load.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Begins a quarantine: for how long, and for what. The record is clean after it.
+    pub fn quarantine(&self, now: Instant) -> (Duration, Option<DropReason>) {
+        let mut record = self.record.lock();
+        let is_forgotten = record
+            .quarantined
+            .is_none_or(|before| now.saturating_duration_since(before) >= QUARANTINE_FORGOTTEN_AFTER);
+        let before = if is_forgotten { 0 } else { record.quarantines };
+        let time = QUARANTINE_MIN.saturating_mul(2_u32.saturating_pow(before)).min(QUARANTINE_MAX);
+        let last = record.last.take();
+        *record =
+            Record { quarantines: before.saturating_add(1), quarantined: Some(now), ..Record::default() };
+        self.is_over.store(false, Ordering::Relaxed);
+        (time, last)
+    }
+
+    /// How often it was quarantined lately.
+    pub fn quarantines(&self) -> u32 {
+        self.record.lock().quarantines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_fills_and_empties() {
+        let (conduct, start) = (Conduct::new(Some(10)), Instant::now());
+        for _ in 0..10 {
+            conduct.note(DropReason::BadSignature, start);
+            conduct.note(DropReason::TooOld, start);
+        }
+        assert!(!conduct.is_over(), "ten are let pass, and old events are no offence");
+        for minute in 1..=100 {
+            conduct.note(DropReason::MalformedFrame, start + Duration::from_secs(360 * minute));
+        }
+        assert!(!conduct.is_over(), "as many an hour as are let pass");
+        conduct.note(DropReason::MalformedFrame, start + Duration::from_secs(36_000));
+        assert!(conduct.is_over());
+    }
+
+    #[test]
+    fn quarantine_grows_and_is_forgotten() {
+        let (conduct, start) = (Conduct::new(Some(1)), Instant::now());
+        let offend = |at| (0..2).for_each(|_| conduct.note(DropReason::IdMismatch, at));
+        offend(start);
+        assert_eq!(conduct.quarantine(start), (QUARANTINE_MIN, Some(DropReason::IdMismatch)));
+        assert!(!conduct.is_over());
+        assert_eq!(conduct.quarantine(start).0, QUARANTINE_MIN * 2);
+        for _ in 0..40 {
+            conduct.quarantine(start);
+        }
+        assert_eq!(conduct.quarantine(start).0, QUARANTINE_MAX);
+        assert_eq!(conduct.quarantine(start + QUARANTINE_FORGOTTEN_AFTER).0, QUARANTINE_MIN);
+    }
+
+    #[test]
+    fn without_a_budget_nothing_is_held_against_a_relay() {
+        let conduct = Conduct::new(None);
+        (0..1_000).for_each(|_| conduct.note(DropReason::BadSignature, Instant::now()));
+        assert!(!conduct.is_over());
+    }
+}

@@ -1,0 +1,423 @@
+//! What we say to a relay, from the first request to the last repair.
+//!
+//! First the live subscription, so that from then on nothing new is missed; then what is missing before
+//! it, newest first, one request at a time. What a repair proves goes into the [coverage](super::coverage)
+//! as a mark behind the events that prove it. When a relay refuses something, this does what its reason
+//! asks for.
+
+use std::sync::Arc;
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use wire::ClientMessage;
+
+use super::connection::{End, Shared};
+use super::coverage::{Coverage, Gap, GapReason};
+use super::desk::{Desk, Reply, Wanted};
+use super::manners::{Manners, Stated};
+use super::peer::{ConnectionState, Peer, RepairProgress};
+use super::refusal::{Refusal, RefusalKind};
+use super::repair::{Finding, Repair, Window};
+use super::subscription::{LIVE, LiveForm, Subscription, request};
+use crate::event_log::{Mark, RelayTable};
+use crate::ingest::candidate::unix_ms;
+use crate::limits::{ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY, REQUEST_TRIES_MAX};
+
+/// The kind of event that answers a challenge (NIP-42).
+const AUTHENTICATION_KIND: u16 = 22_242;
+
+/// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
+const ROUNDS_MAX: usize = 5;
+
+/// Refusals of windows after which a repair is not worth going on with: the windows would be halved for ever.
+const REFUSALS_MAX: u32 = 64;
+
+/// What is said on one connection.
+pub(super) struct Conversation {
+    pub(super) peer: Arc<Peer>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) subscription: Arc<Subscription>,
+    pub(super) progress: RepairProgress,
+    /// The number in the id of the next request for the past.
+    next_past: u8,
+    is_authenticated: bool,
+}
+
+/// What to do after a refusal.
+pub(super) enum Then {
+    /// Ask again.
+    Again,
+    /// Ask again, if it was not tried too often.
+    Later,
+    /// Ask in another way, if there is one.
+    Otherwise,
+    /// This relay does not answer such requests.
+    Never,
+}
+
+impl Conversation {
+    pub fn new(
+        peer: Arc<Peer>,
+        shared: Arc<Shared>,
+        desk: Arc<Desk>,
+        subscription: Arc<Subscription>,
+    ) -> Self {
+        let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
+        Self { peer, shared, desk, subscription, progress, next_past: 0, is_authenticated: false }
+    }
+
+    /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
+    pub async fn run(mut self) -> Result<(), End> {
+        if self.peer.manners(|manners| manners.has_one_subscription()) {
+            return self.take_turns().await;
+        }
+        self.subscribe().await?;
+        loop {
+            if self.wants_repair() {
+                self.ask_what_it_is().await;
+                if self.peer.manners(|manners| manners.has_one_subscription()) {
+                    return self.take_turns().await;
+                }
+                self.repair_all().await?;
+            }
+            self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
+            if !self.wants_repair() {
+                return Ok(());
+            }
+            sleep(REPAIR_RETRY).await;
+        }
+    }
+
+    /// Opens the live subscription. From now on nothing new is missed; what came before is not proven.
+    async fn subscribe(&mut self) -> Result<(), End> {
+        loop {
+            let now = unix_ms() / 1000;
+            let (live, form) = self.peer.manners(|manners| (manners.live, manners.form()));
+            let filters = self.subscription.live(live, form, now);
+            match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
+                Some(Reply::Stored(_)) => {
+                    self.reconnected(now).await;
+                    self.desk.set_live(true);
+                    return Ok(());
+                }
+                Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
+                Some(_) | None => return Err(End::Unanswered),
+            }
+        }
+    }
+
+    async fn live_refused(&mut self, reason: &str) -> Result<(), End> {
+        let refusal = Refusal::parse(reason);
+        match self.refused(&refusal).await? {
+            Then::Again => Ok(()),
+            Then::Otherwise if self.peer.manners(Manners::simplify_live) => Ok(()),
+            Then::Never | Then::Otherwise => Err(End::Refused(refusal.to_string())),
+            Then::Later => Err(End::SubscriptionClosed(refusal.to_string())),
+        }
+    }
+
+    /// For a relay that takes one subscription at a time: the past first, and then a live subscription whose
+    /// stored events reach back to it. If those were too many for one answer, both again.
+    async fn take_turns(&mut self) -> Result<(), End> {
+        for round in 1.. {
+            self.desk.set_live(false);
+            self.desk.send(ClientMessage::Close { subscription: LIVE.into() }.to_json());
+            let now = unix_ms() / 1000;
+            self.reconnected(now).await;
+            self.repair_all().await?;
+            if self.subscribe_since(now).await? || round == ROUNDS_MAX {
+                break;
+            }
+        }
+        self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
+        Ok(())
+    }
+
+    /// Opens a live subscription that gives what came since this second, too; `true` if it gave all.
+    async fn subscribe_since(&mut self, second: u64) -> Result<bool, End> {
+        loop {
+            let now = unix_ms() / 1000;
+            let window =
+                Window { since: second.saturating_sub(self.subscription.overlap_secs()), until: None };
+            let form = self.peer.manners(|manners| manners.form());
+            let filters = self.subscription.live(LiveForm::Since, form, second);
+            match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
+                Some(Reply::Stored(answer)) => {
+                    self.reconnected(now).await;
+                    self.desk.set_live(true);
+                    let filters = self.subscription.filter_count(form);
+                    let mut repair = Repair::new(window.since, second.saturating_add(1), None, filters);
+                    let findings =
+                        self.peer.manners(|manners| repair.answered(&answer, None, &mut manners.caps));
+                    let is_whole = repair.next().is_none();
+                    self.found(findings).await;
+                    return Ok(is_whole);
+                }
+                Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
+                Some(_) | None => return Err(End::Unanswered),
+            }
+        }
+    }
+
+    /// The relay is live from this second on; what has passed since the last contact is not proven.
+    async fn reconnected(&self, now: u64) {
+        let since = self.subscription.first_contact_since(now);
+        let mark = self.peer.change_coverage(|known| {
+            let kinds = self.subscription.kinds();
+            Some(match known {
+                None => Coverage::first_contact(kinds, since, now),
+                Some(known) => {
+                    let mut coverage = known.of_kinds(kinds, since);
+                    coverage.reconnected(now);
+                    coverage
+                }
+            })
+        });
+        self.mark(mark).await;
+    }
+
+    async fn mark(&self, mark: Option<Mark>) {
+        if let Some(mark) = mark {
+            self.shared.inboxes.mark(mark).await;
+        }
+    }
+
+    /// What is missing and can be asked for, oldest first.
+    fn missing(&self) -> Vec<Gap> {
+        let (reconciles, cap) = self.peer.manners(|manners| (manners.reconciles(), manners.caps.known()));
+        let gaps = self.peer.read_coverage().map(|coverage| coverage.gaps().to_vec()).unwrap_or_default();
+        let can_be_asked = |gap: &Gap| match gap.reason {
+            GapReason::BeyondCap { got } => reconciles || cap.is_some_and(|cap| cap > got),
+            GapReason::NotAsked | GapReason::Refused(_) => true,
+        };
+        gaps.into_iter().filter(can_be_asked).collect()
+    }
+
+    fn wants_repair(&self) -> bool {
+        !self.missing().is_empty()
+    }
+
+    /// Asks the relay once a day what it is (NIP-11). That it does not say is an answer, too.
+    async fn ask_what_it_is(&self) {
+        let now_ms = unix_ms();
+        if !self.peer.manners(|manners| manners.wants_information(now_ms)) {
+            return;
+        }
+        let information = self.shared.dialer.information(&self.peer.url, self.peer.reach()).await;
+        if let Err(error) = &information {
+            tracing::debug!(relay = %self.peer.url, %error, "the relay does not say what it is");
+        }
+        let stated = Stated { information: information.ok().map(Box::new), asked_at_ms: now_ms };
+        let row = stated.to_row();
+        self.peer.manners(|manners| manners.inform(stated));
+        let relay = self.peer.url.to_arc();
+        let mark = Mark { table: RelayTable::Information, relay, row, committed: Box::new(|| {}) };
+        self.shared.inboxes.mark(mark).await;
+    }
+
+    /// Asks for everything that is missing, newest first.
+    async fn repair_all(&mut self) -> Result<(), End> {
+        for gap in self.missing().into_iter().rev() {
+            self.repair(&gap).await?;
+        }
+        self.peer.set_repair(None);
+        Ok(())
+    }
+
+    async fn repair(&mut self, gap: &Gap) -> Result<(), End> {
+        let newest = self.peer.read_coverage().map_or(0, |coverage| coverage.until());
+        // The newest one is open-ended: events may be dated in the future.
+        let until = (gap.until < newest).then_some(gap.until);
+        let since = match gap.reason {
+            GapReason::BeyondCap { .. } => gap.since,
+            GapReason::NotAsked | GapReason::Refused(_) => {
+                gap.since.saturating_sub(self.subscription.overlap_secs())
+            }
+        };
+        let window = Window { since, until };
+        if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window, gap).await? {
+            return Ok(());
+        }
+        self.ask_windows(window, gap).await
+    }
+
+    /// Asks for a window with `REQ`s, in as many pieces as it takes.
+    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
+        let form = self.peer.manners(|manners| manners.form());
+        let filters = self.subscription.filter_count(form);
+        let mut repair = Repair::new(window.since, gap.since, window.until, filters);
+        let (mut tries, mut refusals) = (0, 0);
+        while let Some(window) = repair.next() {
+            let (limit, form) = self.peer.manners(|manners| (manners.caps.limit(), manners.form()));
+            self.note_progress(window, "req");
+            let filters = self.subscription.window(window, limit, form);
+            let findings = match self.ask_past(Wanted::Stored(window), filters).await {
+                Some(Reply::Stored(answer)) => {
+                    tries = 0;
+                    self.progress.events += u64::from(answer.events);
+                    self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))
+                }
+                Some(Reply::Closed(reason)) => {
+                    let refusal = Refusal::parse(&reason);
+                    tries += 1;
+                    refusals += 1;
+                    match self.refused(&refusal).await? {
+                        Then::Again => continue,
+                        // Once may be a passing trouble. If it stays, the window may be too large.
+                        Then::Later if tries < 2 => continue,
+                        Then::Otherwise if self.peer.manners(Manners::simplify_window) => continue,
+                        Then::Later | Then::Otherwise if refusals < REFUSALS_MAX => {
+                            repair.refused(&refusal.text, unix_ms() / 1000)
+                        }
+                        Then::Later | Then::Otherwise | Then::Never => {
+                            return self.give_up(gap, &refusal.text).await;
+                        }
+                    }
+                }
+                Some(_) | None => {
+                    tries += 1;
+                    if tries >= REQUEST_TRIES_MAX {
+                        return self.give_up(gap, "no answer").await;
+                    }
+                    continue;
+                }
+            };
+            self.found(findings).await;
+        }
+        Ok(())
+    }
+
+    /// Leaves what is not proven of a gap a gap, for this reason.
+    async fn give_up(&self, gap: &Gap, reason: &str) -> Result<(), End> {
+        tracing::debug!(relay = %self.peer.url, since = gap.since, until = gap.until, reason, "a gap stays");
+        let mark = self.peer.change_coverage(|coverage| {
+            let mut coverage = coverage?;
+            coverage.explain(gap.since, gap.until, &GapReason::Refused(reason.into()));
+            Some(coverage)
+        });
+        self.mark(mark).await;
+        Ok(())
+    }
+
+    /// Takes up what an answer has shown.
+    pub(super) async fn found(&self, findings: Vec<Finding>) {
+        if findings.is_empty() {
+            return;
+        }
+        let mark = self.peer.change_coverage(|coverage| {
+            let mut coverage = coverage?;
+            for finding in findings {
+                match finding {
+                    Finding::Proven(since, until) => coverage.prove(since, until),
+                    Finding::Gap(second, reason) => coverage.explain(second, second, &reason),
+                }
+            }
+            Some(coverage)
+        });
+        self.mark(mark).await;
+    }
+
+    pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {
+        self.progress.requests += 1;
+        (self.progress.since, self.progress.until, self.progress.by) = (window.since, window.until, by);
+        self.peer.set_repair(Some(self.progress.clone()));
+    }
+
+    /// Asks for stored events under an id of its own, when live events leave room for them.
+    pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
+        let shared = Arc::clone(&self.shared);
+        let _turn = turn_for_the_past(&shared).await;
+        let subscription = format!("p{}", self.next_past);
+        self.next_past = (self.next_past + 1) % 10;
+        let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
+        if !matches!(reply, Some(Reply::Closed(_))) {
+            self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
+        }
+        reply
+    }
+
+    /// Asks, at the relay's pace, and waits for the answer; `None` if none comes.
+    pub(super) async fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
+        let turn = self.peer.manners(|manners| manners.pace.take_turn(Instant::now()));
+        sleep_until(turn).await;
+        self.peer.tally.requests.add(1);
+        let mut reply = self.desk.ask(subscription, wanted, message);
+        let mut deadline = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            match timeout_at(deadline, &mut reply).await {
+                Ok(reply) => return reply.ok(),
+                Err(_) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
+                    Some(later) if later > Instant::now() => deadline = later,
+                    Some(_) | None => break,
+                },
+            }
+        }
+        self.desk.give_up(subscription);
+        None
+    }
+
+    /// Does what a refusal asks for, as far as it is the same whatever was refused.
+    pub(super) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
+        match refusal.kind {
+            RefusalKind::RateLimited => {
+                self.peer.tally.rate_limited.add(1);
+                self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+                Ok(Then::Again)
+            }
+            RefusalKind::AuthRequired => {
+                self.authenticate(refusal).await?;
+                Ok(Then::Again)
+            }
+            RefusalKind::Restricted | RefusalKind::Blocked => Ok(Then::Never),
+            RefusalKind::Invalid => Ok(Then::Otherwise),
+            RefusalKind::Error => Ok(Then::Later),
+        }
+    }
+
+    /// Proves our key (NIP-42), if we may.
+    async fn authenticate(&mut self, refusal: &Refusal) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let Some(signer) = &shared.signer else {
+            let reason =
+                format!("{refusal} (to prove a key, set [relay] authenticate = true and [nostr] secret_key)");
+            return Err(End::NeedsAuthentication(reason));
+        };
+        if self.is_authenticated {
+            return Err(End::Refused(format!("{refusal} (although we have proved our key)")));
+        }
+        let challenge = timeout_at(Instant::now() + ANSWER_TIMEOUT, self.desk.challenge()).await;
+        let challenge = challenge
+            .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
+        let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];
+        let tags = tags.map(|tag| tag.map(str::to_owned));
+        let event = signer.sign(unix_ms() / 1000, AUTHENTICATION_KIND, &tags, "");
+        let text = String::from_utf8_lossy(event.json());
+        let message = ClientMessage::Auth { event: &text }.to_json();
+        match self.ask(&event.id().to_string(), Wanted::Verdict, message).await {
+            Some(Reply::Verdict { accepted: false, reason }) => {
+                let reason = Refusal::parse(&reason);
+                Err(End::Refused(format!("{reason} (it does not take our key)")))
+            }
+            // A relay that says nothing shows by its next answer whether it took the key.
+            Some(_) | None => {
+                self.is_authenticated = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The window of the live subscription, of which every stored event is one too many.
+const EVERYTHING: Window = Window { since: 0, until: None };
+
+/// Waits until the past may be asked for: a bounded number of requests at once, and none while live events
+/// wait.
+async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+    // The semaphore is never closed.
+    let turn = shared.repairs.acquire().await.ok();
+    while !shared.inboxes.has_room_for_the_past() {
+        sleep(REPAIR_QUEUE_RETRY).await;
+    }
+    turn
+}

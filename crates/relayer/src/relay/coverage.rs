@@ -1,0 +1,326 @@
+//! What is proven of a relay: over which span of time every event that it had is in the log.
+//!
+//! Times are `created_at`, in Unix seconds, both ends inclusive, because that is what a relay can be asked
+//! by. A span is proven when the relay answered completely for it, or was connected and live, and
+//! everything that it sent has been committed or refused. What lies within the covered span and is not
+//! proven is a [`Gap`] with its reason. The *watermark* is the last second before the first gap.
+//!
+//! It cannot vouch for what a relay gets later under an older `created_at` while we are not connected;
+//! `[relay] overlap_secs` is how much of that is asked for again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::GAPS_MAX;
+
+/// What is proven of a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// The kinds that it is about, ascending; empty for all.
+    kinds: Vec<u16>,
+    /// Where it begins.
+    from: u64,
+    /// Where it ends: nothing is known of later events.
+    until: u64,
+    /// What is not proven in between: ascending, apart from each other, within the ends.
+    gaps: Vec<Gap>,
+}
+
+/// A span that is not proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Its first second.
+    pub since: u64,
+    /// Its last second.
+    pub until: u64,
+    /// Why it is one.
+    pub reason: GapReason,
+}
+
+/// Why a span is not proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The relay has not been asked, or has not answered yet.
+    NotAsked,
+    /// One second holds more events than the relay gives in one answer, or as many as it might.
+    BeyondCap {
+        /// How many it gave.
+        got: u32,
+    },
+    /// The relay refused to answer; with what it said, shortened.
+    Refused(Box<str>),
+}
+
+impl Coverage {
+    /// What is known of a relay that is to be asked for events from the second `since` on, and is live from
+    /// `now` on: nothing but that. With `since` after `now` it begins empty.
+    pub fn first_contact(kinds: impl IntoIterator<Item = u16>, since: u64, now: u64) -> Self {
+        let gaps = match since <= now {
+            true => vec![Gap { since, until: now, reason: GapReason::NotAsked }],
+            false => Vec::new(),
+        };
+        Self { kinds: sorted(kinds), from: since.min(now.saturating_add(1)), until: now, gaps }
+    }
+
+    /// The coverage of other kinds, as far as this one tells, at first contact from `since`.
+    ///
+    /// What is proven of all kinds, or of more than those, is proven of those. If there are new ones among
+    /// them, nothing is proven of these: the span that is asked for reaches back to `since`, and to the
+    /// watermark.
+    pub fn of_kinds(&self, kinds: impl IntoIterator<Item = u16>, since: u64) -> Self {
+        let kinds = sorted(kinds);
+        let is_part = !kinds.is_empty() && kinds.iter().all(|kind| self.kinds.binary_search(kind).is_ok());
+        if self.kinds.is_empty() || kinds == self.kinds || is_part {
+            return Self { kinds, ..self.clone() };
+        }
+        let after_watermark = self.proven_until().map_or(self.from, |proven| proven.saturating_add(1));
+        let since = since.min(after_watermark);
+        Self::first_contact(kinds, since, self.until.max(since))
+    }
+
+    /// Reads a stored row.
+    ///
+    /// # Errors
+    /// When it is none, which is damage.
+    pub fn from_row(row: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(row)
+    }
+
+    /// The row to store.
+    pub fn to_row(&self) -> Vec<u8> {
+        // Writing numbers and strings into memory does not fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Where it begins.
+    pub const fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Up to where the relay was asked or live, gaps or not.
+    pub const fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// The watermark: up to where everything from [`from`](Self::from) on is proven; `None` if nothing is.
+    pub fn proven_until(&self) -> Option<u64> {
+        match self.gaps.first() {
+            Some(gap) if gap.since <= self.from => None,
+            Some(gap) => Some(gap.since - 1),
+            None => Some(self.until).filter(|until| *until >= self.from),
+        }
+    }
+
+    /// What is not proven before [`until`](Self::until), oldest first.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Goes on to `now` with a new connection: what has passed since the end is not proven.
+    pub fn reconnected(&mut self, now: u64) {
+        if now > self.until {
+            let since = self.until.saturating_add(1);
+            self.until = now;
+            self.insert(Gap { since, until: now, reason: GapReason::NotAsked });
+        }
+    }
+
+    /// Goes on to `now` with a connection that has been live since the end: what has passed is proven.
+    pub fn extend(&mut self, now: u64) {
+        self.until = self.until.max(now);
+    }
+
+    /// Notes that a span is proven.
+    pub fn prove(&mut self, since: u64, until: u64) {
+        let mut left = Vec::with_capacity(self.gaps.len() + 1);
+        for gap in self.gaps.drain(..) {
+            if gap.until < since || gap.since > until {
+                left.push(gap);
+                continue;
+            }
+            if gap.since < since {
+                left.push(Gap { until: since - 1, ..gap.clone() });
+            }
+            if gap.until > until {
+                left.push(Gap { since: until + 1, ..gap });
+            }
+        }
+        self.gaps = left;
+        self.bound();
+    }
+
+    /// Notes why a part of what is not proven is not. What is proven stays so.
+    pub fn explain(&mut self, since: u64, until: u64, reason: &GapReason) {
+        let overlaps: Vec<(u64, u64)> = self
+            .gaps
+            .iter()
+            .map(|gap| (gap.since.max(since), gap.until.min(until)))
+            .filter(|(since, until)| since <= until)
+            .collect();
+        for (since, until) in overlaps {
+            self.prove(since, until);
+            self.insert(Gap { since, until, reason: reason.clone() });
+        }
+    }
+
+    /// Adds a gap where none is.
+    fn insert(&mut self, gap: Gap) {
+        let place = self.gaps.partition_point(|other| other.since < gap.since);
+        self.gaps.insert(place, gap);
+        // Neighbours of one reason are one.
+        self.gaps.dedup_by(|next, gap| {
+            let one = gap.until.saturating_add(1) == next.since && gap.reason == next.reason;
+            if one {
+                gap.until = next.until;
+            }
+            one
+        });
+        self.bound();
+    }
+
+    /// Keeps the list short: the two that are closest to each other become one, which claims less.
+    fn bound(&mut self) {
+        while self.gaps.len() > GAPS_MAX {
+            let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {
+                [gap, next] => Some((next.since - gap.until, place)),
+                _ => None,
+            });
+            let Some((_, place)) = distances.min() else { return };
+            let next = self.gaps.remove(place + 1);
+            if let Some(gap) = self.gaps.get_mut(place) {
+                gap.until = next.until;
+                gap.reason = GapReason::NotAsked;
+            }
+        }
+    }
+}
+
+fn sorted(kinds: impl IntoIterator<Item = u16>) -> Vec<u16> {
+    let mut kinds: Vec<u16> = kinds.into_iter().collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn first(since: u64, now: u64) -> Coverage {
+        Coverage::first_contact([], since, now)
+    }
+
+    /// The gaps, and the watermark.
+    #[track_caller]
+    fn check(coverage: &Coverage, gaps: &[(u64, u64)], proven_until: Option<u64>) {
+        let found: Vec<_> = coverage.gaps().iter().map(|gap| (gap.since, gap.until)).collect();
+        assert_eq!(found, gaps);
+        assert_eq!(coverage.proven_until(), proven_until);
+    }
+
+    #[test]
+    fn a_repair_from_the_new_end_moves_the_watermark_when_it_is_whole() {
+        let mut coverage = first(100, 200);
+        check(&coverage, &[(100, 200)], None);
+        coverage.prove(151, 200);
+        check(&coverage, &[(100, 150)], None);
+        coverage.prove(80, 150);
+        check(&coverage, &[], Some(200));
+        coverage.extend(230);
+        coverage.reconnected(300);
+        check(&coverage, &[(231, 300)], Some(230));
+        coverage.explain(250, 250, &GapReason::BeyondCap { got: 5 });
+        check(&coverage, &[(231, 249), (250, 250), (251, 300)], Some(230));
+        coverage.prove(251, u64::MAX);
+        coverage.prove(0, 249);
+        check(&coverage, &[(250, 250)], Some(249));
+        coverage.explain(0, 249, &GapReason::NotAsked);
+        check(&coverage, &[(250, 250)], Some(249));
+    }
+
+    #[test]
+    fn live_only_begins_now() {
+        let mut coverage = first(201, 200);
+        check(&coverage, &[], None);
+        coverage.extend(230);
+        check(&coverage, &[], Some(230));
+    }
+
+    #[test]
+    fn other_kinds_are_proven_as_far_as_the_old_ones_tell() {
+        let mut coverage = Coverage::first_contact([1, 7], 100, 200);
+        coverage.prove(100, 200);
+        assert_eq!(coverage.of_kinds([7], 150).proven_until(), Some(200));
+        let wider = coverage.of_kinds([1, 7, 9], 150);
+        assert_eq!((wider.from(), wider.proven_until()), (150, None));
+        let all = coverage.of_kinds([], 300);
+        assert_eq!((all.from(), all.proven_until()), (201, None), "nothing after the watermark is skipped");
+        let mut all = first(100, 200);
+        all.prove(100, 200);
+        assert_eq!(all.of_kinds([5], 0).proven_until(), Some(200), "all kinds include each");
+    }
+
+    #[test]
+    fn a_row_reads_back() {
+        let mut coverage = Coverage::first_contact([1], 100, 200);
+        coverage.explain(150, 150, &GapReason::Refused("blocked: no".into()));
+        assert_eq!(Coverage::from_row(&coverage.to_row()).expect("a row"), coverage);
+        assert!(Coverage::from_row(b"{}").is_err());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Prove(u64, u64),
+        Explain(u64, u64),
+        Reconnect(u64),
+        Extend(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..200_u64, 0..30_u64).prop_map(|(since, length)| Step::Prove(since, since + length)),
+            (0..200_u64, 0..30_u64).prop_map(|(since, length)| Step::Explain(since, since + length)),
+            (0..20_u64).prop_map(Step::Reconnect),
+            (0..20_u64).prop_map(Step::Extend),
+        ]
+    }
+
+    proptest! {
+        /// Second by second beside a plain list: what was never proven is never claimed.
+        #[test]
+        fn claims_nothing_that_was_not_proven(steps in proptest::collection::vec(step(), 0..60)) {
+            let mut coverage = first(50, 100);
+            let mut proven = [false; 2_000];
+            for step in steps {
+                match step {
+                    Step::Prove(since, until) => {
+                        coverage.prove(since, until);
+                        (since..=until).for_each(|second| proven[second as usize] = true);
+                    }
+                    Step::Explain(since, until) => {
+                        coverage.explain(since, until, &GapReason::BeyondCap { got: 1 });
+                    }
+                    Step::Reconnect(ahead) => coverage.reconnected(coverage.until() + ahead),
+                    Step::Extend(ahead) => {
+                        let end = coverage.until() + ahead;
+                        (coverage.until() + 1..=end).for_each(|second| proven[second as usize] = true);
+                        coverage.extend(end);
+                    }
+                }
+                // What was proven before it was within the ends is not held: proving is of what there is.
+                let mut last = None;
+                for gap in coverage.gaps() {
+                    prop_assert!(gap.since <= gap.until && gap.until <= coverage.until());
+                    prop_assert!(last.is_none_or(|last| last < gap.since));
+                    last = Some(gap.until);
+                }
+                for second in coverage.from()..=coverage.until() {
+                    let claimed = coverage.gaps().iter().all(|gap| !(gap.since..=gap.until).contains(&second));
+                    prop_assert!(!claimed || proven[second as usize], "{second}");
+                }
+                prop_assert!(coverage.gaps().len() <= GAPS_MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Between the one that reads a connection and the one that talks on it.
+//!
+//! The reader sees every frame, must not wait, and knows nothing of what was asked. The
+//! [conversation](super::conversation) asks one thing after the other and waits for answers. Here the
+//! conversation puts its questions and what is to be sent; the reader counts the events that come as an
+//! answer and says how it ended.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use wire::ClaimedId;
+
+use super::repair::{Answer, Window};
+use super::subscription::LIVE;
+
+/// The id of a NIP-77 reconciliation.
+pub(super) const RECONCILIATION: &str = "n";
+
+/// How an answer ended.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// All stored events have come (EOSE).
+    Stored(Answer),
+    /// The events that were asked for by their ids have come: these have not.
+    ByIds(HashSet<ClaimedId>),
+    /// The relay ended the subscription, or the reconciliation, with this reason.
+    Closed(String),
+    /// A step of a reconciliation, in hex.
+    Step(String),
+    /// The relay's verdict on an event of ours.
+    Verdict {
+        /// Whether it took it.
+        accepted: bool,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What is waited for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The stored events of a window.
+    Stored(Window),
+    /// Events by their ids.
+    ByIds(HashSet<ClaimedId>),
+    /// A step of a reconciliation.
+    Step,
+    /// A verdict on an event, whose id stands for the subscription.
+    Verdict,
+}
+
+#[derive(Debug)]
+struct Question {
+    subscription: String,
+    wanted: Wanted,
+    answer: Answer,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// The desk.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    state: Mutex<State>,
+    /// Whether something is to be sent.
+    has_outgoing: AtomicBool,
+    /// Whether the live subscription is open.
+    is_live: AtomicBool,
+    /// A challenge has come.
+    challenged: Notify,
+    /// Whether events of the live subscription count as an answer.
+    live_counts: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outbox: VecDeque<String>,
+    questions: Vec<Question>,
+    /// The last NIP-42 challenge.
+    challenge: Option<String>,
+    /// When something of an answer last came.
+    progress: Option<Instant>,
+}
+
+/// Whether events of this subscription are the answer to a question about the past. Its id may be one that
+/// is closed by now: relays go on sending for a moment.
+pub(super) const fn is_past(subscription: &[u8]) -> bool {
+    matches!(subscription, [b'p', b'0'..=b'9'])
+}
+
+impl Desk {
+    /// Puts a message into the outbox.
+    pub fn send(&self, message: String) {
+        self.state.lock().outbox.push_back(message);
+        self.has_outgoing.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks, and gives where the reply will come. It never does if the question is [given up](Self::give_up)
+    /// or the connection ends.
+    pub fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> oneshot::Receiver<Reply> {
+        let (reply, replied) = oneshot::channel();
+        let question =
+            Question { subscription: subscription.to_owned(), wanted, answer: Answer::default(), reply };
+        let mut state = self.state.lock();
+        state.questions.retain(|other| other.subscription != subscription);
+        state.questions.push(question);
+        state.progress = None;
+        state.outbox.push_back(message);
+        drop(state);
+        if subscription == LIVE {
+            self.live_counts.store(true, Ordering::Relaxed);
+        }
+        self.has_outgoing.store(true, Ordering::Relaxed);
+        replied
+    }
+
+    /// Waits no longer for an answer.
+    pub fn give_up(&self, subscription: &str) {
+        self.state.lock().questions.retain(|question| question.subscription != subscription);
+    }
+
+    /// When something of an answer to the last question came.
+    pub fn progress(&self) -> Option<Instant> {
+        self.state.lock().progress
+    }
+
+    /// Waits for the relay's NIP-42 challenge.
+    pub async fn challenge(&self) -> String {
+        loop {
+            let challenged = self.challenged.notified();
+            if let Some(challenge) = self.state.lock().challenge.clone() {
+                return challenge;
+            }
+            challenged.await;
+        }
+    }
+
+    /// Whether something is to be sent.
+    pub fn has_outgoing(&self) -> bool {
+        self.has_outgoing.load(Ordering::Relaxed)
+    }
+
+    /// What is to be sent next.
+    pub fn next_outgoing(&self) -> Option<String> {
+        let mut state = self.state.lock();
+        let message = state.outbox.pop_front();
+        self.has_outgoing.store(!state.outbox.is_empty(), Ordering::Relaxed);
+        message
+    }
+
+    /// Whether the live subscription is open.
+    pub fn is_live(&self) -> bool {
+        self.is_live.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the live subscription is open.
+    pub fn set_live(&self, is_live: bool) {
+        self.is_live.store(is_live, Ordering::Relaxed);
+    }
+
+    /// Whether events of the live subscription count as an answer right now.
+    pub fn live_counts(&self) -> bool {
+        self.live_counts.load(Ordering::Relaxed)
+    }
+
+    /// Counts an event that came for a subscription.
+    pub fn event(&self, subscription: &[u8], claimed: &ClaimedId, event: &[u8]) {
+        let mut state = self.state.lock();
+        let mut questions = state.questions.iter_mut();
+        let Some(question) = questions.find(|open| open.subscription.as_bytes() == subscription) else {
+            return;
+        };
+        match &mut question.wanted {
+            Wanted::Stored(window) => {
+                let within = within(*window);
+                // What cannot be read is refused by its shard; what was not asked for is no answer.
+                let created_at = wire::event::created_at(event).filter(|time| within.contains(time));
+                if let Some(created_at) = created_at {
+                    question.answer.note(created_at);
+                }
+            }
+            Wanted::ByIds(ids) => _ = ids.remove(claimed),
+            Wanted::Step | Wanted::Verdict => {}
+        }
+        state.progress = Some(Instant::now());
+    }
+
+    /// Takes EOSE. `false` if nobody waits for it.
+    pub fn stored(&self, subscription: &str) -> bool {
+        self.answer(subscription, |wanted, answer| match wanted {
+            Wanted::ByIds(missing) => Reply::ByIds(missing),
+            Wanted::Stored(_) | Wanted::Step | Wanted::Verdict => Reply::Stored(answer),
+        })
+    }
+
+    /// Takes CLOSED, or NEG-ERR. `false` if nobody waits for it.
+    pub fn closed(&self, subscription: &str, reason: &str) -> bool {
+        self.answer(subscription, |_, _| Reply::Closed(reason.to_owned()))
+    }
+
+    /// Takes NEG-MSG. `false` if nobody waits for it.
+    pub fn step(&self, subscription: &str, message: &str) -> bool {
+        self.answer(subscription, |_, _| Reply::Step(message.to_owned()))
+    }
+
+    /// Takes OK. `false` if nobody waits for it.
+    pub fn verdict(&self, event: &str, accepted: bool, reason: &str) -> bool {
+        self.answer(event, |_, _| Reply::Verdict { accepted, reason: reason.to_owned() })
+    }
+
+    /// Takes AUTH.
+    pub fn challenged(&self, challenge: &str) {
+        self.state.lock().challenge = Some(challenge.to_owned());
+        self.challenged.notify_waiters();
+    }
+
+    fn answer(&self, subscription: &str, reply: impl FnOnce(Wanted, Answer) -> Reply) -> bool {
+        let mut state = self.state.lock();
+        let place = state.questions.iter().position(|question| question.subscription == subscription);
+        let Some(question) = place.map(|place| state.questions.swap_remove(place)) else { return false };
+        drop(state);
+        if subscription == LIVE {
+            self.live_counts.store(false, Ordering::Relaxed);
+        }
+        // Whoever asked may have gone.
+        let _ = question.reply.send(reply(question.wanted, question.answer));
+        true
+    }
+}
+
+fn within(window: Window) -> RangeInclusive<u64> {
+    window.since..=window.until.unwrap_or(u64::MAX)
+}

@@ -1,0 +1,144 @@
+//! How a relay is to be treated: what it said of itself, what it has shown, and what we have learned to
+//! leave out. It outlives the connection, and is learned anew after a restart.
+
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use super::caps::Caps;
+use super::information::Information;
+use super::pace::Pace;
+use super::subscription::{Form, LiveForm};
+use crate::limits::INFORMATION_MS_MAX;
+
+/// How a relay is to be treated.
+#[derive(Debug, Clone)]
+pub struct Manners {
+    /// How many events it gives in an answer.
+    pub caps: Caps,
+    /// How fast it is asked.
+    pub pace: Pace,
+    /// How the live subscription is asked for.
+    pub live: LiveForm,
+    /// Whether kinds are asked for.
+    pub with_kinds: bool,
+    /// What it said of itself.
+    stated: Option<Stated>,
+}
+
+/// What a relay said of itself when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// What it said; `None` for nothing that can be read.
+    pub information: Option<Box<Information>>,
+    /// When it was asked, in Unix milliseconds.
+    pub asked_at_ms: u64,
+}
+
+impl Stated {
+    /// Reads a stored row.
+    ///
+    /// # Errors
+    /// When it is none, which is damage.
+    pub fn from_row(row: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(row)
+    }
+
+    /// The row to store.
+    pub fn to_row(&self) -> Vec<u8> {
+        // Writing numbers and strings into memory does not fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self {
+            caps: Caps::default(),
+            pace: Pace::default(),
+            live: LiveForm::default(),
+            with_kinds: true,
+            stated: None,
+        }
+    }
+}
+
+impl Manners {
+    /// Takes up what the relay said of itself.
+    pub fn inform(&mut self, stated: Stated) {
+        if let Some(information) = &stated.information {
+            self.caps.state(information);
+        }
+        self.stated = Some(stated);
+    }
+
+    /// What the relay said of itself.
+    pub fn information(&self) -> Option<&Information> {
+        self.stated.as_ref()?.information.as_deref()
+    }
+
+    /// Whether the relay should be asked what it is.
+    pub fn wants_information(&self, now_ms: u64) -> bool {
+        let asked_at_ms = self.stated.as_ref().map(|stated| stated.asked_at_ms);
+        asked_at_ms.is_none_or(|asked| now_ms.saturating_sub(asked) >= INFORMATION_MS_MAX)
+    }
+
+    /// What the relay takes of a request.
+    pub fn form(&self) -> Form {
+        let filters_max = self.information().and_then(|information| information.max_filters);
+        Form { filters_max: filters_max.map_or(1, |max| max.get() as usize), with_kinds: self.with_kinds }
+    }
+
+    /// Whether the relay takes one subscription only, so that the past and the present must take turns.
+    pub fn has_one_subscription(&self) -> bool {
+        self.information().is_some_and(|information| information.max_subscriptions == Some(NonZeroU32::MIN))
+    }
+
+    /// Whether the relay speaks NIP-77.
+    pub fn reconciles(&self) -> bool {
+        self.information().is_some_and(|information| information.negentropy)
+    }
+
+    /// Leaves something out of the live request that the relay does not take. `false` if nothing is left.
+    pub fn simplify_live(&mut self) -> bool {
+        if let Some(simpler) = self.live.simpler() {
+            self.live = simpler;
+            return true;
+        }
+        std::mem::take(&mut self.with_kinds)
+    }
+
+    /// Leaves something out of requests for the past that the relay does not take. `false` if nothing is left.
+    pub fn simplify_window(&mut self) -> bool {
+        self.caps.refuse_limit() || std::mem::take(&mut self.with_kinds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_become_simpler_until_nothing_is_left() {
+        let mut manners = Manners::default();
+        let mut forms = Vec::new();
+        while manners.simplify_live() {
+            forms.push((manners.live, manners.with_kinds));
+        }
+        use LiveForm::*;
+        assert_eq!(forms, [(LimitOne, true), (Since, true), (Since, false)]);
+        let mut manners = Manners::default();
+        let steps = std::iter::from_fn(|| manners.simplify_window().then_some(())).count();
+        assert_eq!(steps, 7, "limits down to none, then kinds");
+    }
+
+    #[test]
+    fn a_relay_is_asked_once_a_day_even_if_it_says_nothing() {
+        let mut manners = Manners::default();
+        assert!(manners.wants_information(0));
+        manners.inform(Stated { information: None, asked_at_ms: 1_000 });
+        assert!(!manners.wants_information(1_000 + INFORMATION_MS_MAX - 1));
+        assert!(manners.wants_information(1_000 + INFORMATION_MS_MAX));
+        assert_eq!(manners.form().filters_max, 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! What happens to each frame of a relay.
+//!
+//! Nearly all frames are copies. A copy is scanned where it lies in the read buffer, recognised in
+//! memory, and counted in locals that are flushed once a turn: no allocation, no copy, no lock that
+//! another core waits on. What memory does not know goes to its shard; if the shard is busy, reading
+//! pauses, which is how back-pressure reaches the relay.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use wire::websocket::Message;
+use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
+
+use super::connection::End;
+use super::desk::{Desk, is_past};
+use super::peer::Peer;
+use super::refusal::{Refusal, RefusalKind};
+use super::subscription::LIVE;
+use super::turn::Turn;
+use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
+
+/// Why reading pauses between two messages.
+pub(super) enum Pause {
+    /// The shards are busy: this candidate waits, and so does the socket.
+    Busy(Candidate),
+    /// A ping wants its answer.
+    Ping(Vec<u8>),
+    /// A ping was answered.
+    Pong(Vec<u8>),
+    /// Something that was asked has been answered: the conversation goes on before more is read.
+    Replied,
+    /// The relay has ended the live subscription, with this reason.
+    LiveClosed(String),
+    /// The session ends.
+    End(End),
+}
+
+type Flow = ControlFlow<Pause>;
+
+const GO_ON: Flow = ControlFlow::Continue(());
+
+fn end(end: End) -> Flow {
+    ControlFlow::Break(Pause::End(end))
+}
+
+/// What handles the messages of one read.
+pub(super) struct Reader<'a> {
+    pub peer: &'a Arc<Peer>,
+    pub dedupe: &'a Dedupe,
+    pub inboxes: &'a Inboxes,
+    pub desk: &'a Desk,
+    /// Set when something came that memory did not know.
+    pub useful: &'a mut bool,
+}
+
+impl Reader<'_> {
+    pub fn handle(&mut self, message: Message<'_>, turn: &mut Turn<'_>) -> Flow {
+        match message {
+            Message::Text(frame) => {
+                turn.frame(frame.len());
+                self.text(frame, turn)
+            }
+            Message::Binary(frame) => {
+                turn.frame(frame.len());
+                turn.refuse(DropReason::BinaryFrame);
+                GO_ON
+            }
+            Message::Ping(payload) => ControlFlow::Break(Pause::Ping(payload.to_vec())),
+            Message::Pong(payload) => ControlFlow::Break(Pause::Pong(payload.to_vec())),
+            Message::Close(_) => end(End::Closed),
+        }
+    }
+
+    fn text(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
+        match wire::scan(frame) {
+            Scan::Event { subscription, claimed, event } => self.event_of(subscription, claimed, event, turn),
+            Scan::Parse => self.parse(frame, turn),
+        }
+    }
+
+    fn event_of(
+        &mut self,
+        subscription: &[u8],
+        claimed: ClaimedId,
+        event: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> Flow {
+        if subscription == LIVE.as_bytes() {
+            if self.desk.live_counts() {
+                self.desk.event(subscription, &claimed, event);
+            }
+        } else if is_past(subscription) {
+            self.desk.event(subscription, &claimed, event);
+        } else {
+            turn.refuse(DropReason::WrongSubscription);
+            return GO_ON;
+        }
+        self.event(claimed, event, turn)
+    }
+
+    /// The way of every event: dropped here if memory has seen it, else passed on.
+    fn event(&mut self, claimed: ClaimedId, event: &[u8], turn: &mut Turn<'_>) -> Flow {
+        turn.event();
+        match self.dedupe.look(&claimed) {
+            Look::Seen(layer) => {
+                turn.duplicate(layer);
+                if let Some(late) = self.dedupe.lateness(&claimed) {
+                    self.peer.tally.late(late);
+                }
+                return GO_ON;
+            }
+            Look::New => turn.lookups_in_memory += 1,
+            Look::Perhaps => turn.lookups_on_disk += 1,
+        }
+        if std::str::from_utf8(event).is_err() {
+            turn.refuse(DropReason::WebSocketProtocol);
+            return end(End::NotUtf8);
+        }
+        *self.useful = true;
+        match self.inboxes.offer(Candidate::new(claimed, event, self.peer)) {
+            Ok(()) => GO_ON,
+            Err(candidate) => ControlFlow::Break(Pause::Busy(candidate)),
+        }
+    }
+
+    /// Whatever the scan is not sure of.
+    fn parse(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
+        if std::str::from_utf8(frame).is_err() {
+            turn.refuse(DropReason::WebSocketProtocol);
+            return end(End::NotUtf8);
+        }
+        match RelayMessage::parse(frame) {
+            Ok(RelayMessage::Event { subscription, event }) => {
+                match UnverifiedEvent::parse(event.as_bytes()) {
+                    Ok(parsed) => {
+                        return self.event_of(subscription.as_bytes(), parsed.id, event.as_bytes(), turn);
+                    }
+                    Err(error) => turn.refuse(error.into()),
+                }
+            }
+            Ok(message) => return self.control(&message, turn),
+            Err(error) => turn.refuse(error.into()),
+        }
+        GO_ON
+    }
+
+    /// Whatever is no event.
+    fn control(&self, message: &RelayMessage<'_>, turn: &mut Turn<'_>) -> Flow {
+        let was_asked = match message {
+            RelayMessage::Event { .. } => true, // It has been handled.
+            RelayMessage::Eose { subscription } => {
+                self.desk.stored(subscription) || is_ours(subscription.as_bytes())
+            }
+            RelayMessage::Closed { subscription, reason } => {
+                turn.notices += 1;
+                let is_answer = self.desk.closed(subscription, reason);
+                if !is_answer && subscription == LIVE {
+                    return ControlFlow::Break(Pause::LiveClosed(reason.to_string()));
+                }
+                is_answer || is_ours(subscription.as_bytes())
+            }
+            RelayMessage::NegMsg { subscription, message } => self.desk.step(subscription, message),
+            RelayMessage::NegErr { subscription, reason } => {
+                turn.notices += 1;
+                self.desk.closed(subscription, reason)
+            }
+            RelayMessage::Ok { id, accepted, reason } => {
+                turn.notices += 1;
+                self.desk.verdict(id, *accepted, reason);
+                true
+            }
+            RelayMessage::Auth { challenge } => {
+                turn.notices += 1;
+                self.desk.challenged(challenge);
+                true
+            }
+            RelayMessage::Notice(notice) => {
+                turn.notices += 1;
+                self.notice(notice);
+                true
+            }
+        };
+        if !was_asked {
+            turn.refuse(DropReason::WrongSubscription);
+        }
+        ControlFlow::Break(Pause::Replied)
+    }
+
+    fn notice(&self, notice: &str) {
+        let refusal = Refusal::parse(notice);
+        if refusal.kind == RefusalKind::RateLimited {
+            self.peer.tally.rate_limited.add(1);
+            self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+        }
+        tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
+    }
+}
+
+/// Whether it is an id that we use; what was asked under it may be answered or given up by now.
+fn is_ours(subscription: &[u8]) -> bool {
+    subscription == LIVE.as_bytes()
+        || is_past(subscription)
+        || subscription == super::desk::RECONCILIATION.as_bytes()
+}

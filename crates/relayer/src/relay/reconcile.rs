@@ -1,0 +1,174 @@
+//! NIP-77: finds out which events of a span are missing without being sent those that are known.
+//!
+//! What the log has of the span is compared with what the relay has, by negentropy; the missing events are
+//! then asked for by their ids. That proves even what no `REQ` can: a second with more events than the
+//! relay's cap. Whatever goes wrong is no loss: the span is asked for by `REQ` then.
+
+use std::collections::HashSet;
+
+use negentropy::{Id, Negentropy, NegentropyStorageVector};
+use wire::{ClaimedId, ClientMessage, Filter};
+
+use super::connection::End;
+use super::conversation::{Conversation, Then};
+use super::coverage::Gap;
+use super::desk::{RECONCILIATION, Reply, Wanted};
+use super::refusal::Refusal;
+use super::repair::{Finding, Window};
+use super::subscription::by_ids;
+use crate::limits::{IDS_A_REQUEST_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX};
+
+/// What an id takes in a `REQ`: 64 hex digits, quotes and a comma.
+const ID_BYTES: usize = 67;
+/// What the rest of such a message takes, at most.
+const MESSAGE_BYTES: usize = 200;
+/// The least that negentropy can work with.
+const RECONCILE_BYTES_MIN: u64 = 4_096;
+
+impl Conversation {
+    /// Reconciles a window, and asks for what is missing; `false` if that does not work out.
+    pub(super) async fn reconcile(&mut self, window: Window, gap: &Gap) -> Result<bool, End> {
+        let Some(missing) = self.find_missing(window).await? else { return Ok(false) };
+        let (requests, events) = (self.progress.requests, missing.len());
+        if !self.fetch(window, missing).await? {
+            return Ok(false);
+        }
+        let requests = self.progress.requests - requests;
+        tracing::debug!(relay = %self.peer.url, events, requests, "reconciled");
+        self.found(vec![Finding::Proven(gap.since, window.until.unwrap_or(u64::MAX))]).await;
+        Ok(true)
+    }
+
+    /// The ids of the window's events that the relay has and the log has not; `None` if that cannot be found
+    /// out.
+    async fn find_missing(&mut self, window: Window) -> Result<Option<Vec<ClaimedId>>, End> {
+        let bytes_max = self.reconcile_bytes_max();
+        let Some(mut comparison) = self.begin_comparison(window, bytes_max).await else { return Ok(None) };
+        let Ok(first) = comparison.initiate() else { return Ok(None) };
+        let message = ClientMessage::NegOpen {
+            subscription: RECONCILIATION.into(),
+            filter: self.filter(window),
+            message: hex(&first).into(),
+        };
+        let opening = message.to_json();
+        let (mut message, mut missing) = (opening.clone(), Vec::new());
+        for _ in 0..RECONCILE_STEPS_MAX {
+            self.note_progress(window, "negentropy");
+            let step = match self.ask(RECONCILIATION, Wanted::Step, message).await {
+                Some(Reply::Step(step)) => step,
+                Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
+                    // A reconciliation that was refused midway begins anew; what was found so far is right.
+                    Then::Again => {
+                        message = opening.clone();
+                        continue;
+                    }
+                    Then::Later | Then::Otherwise | Then::Never => return Ok(None),
+                },
+                Some(_) | None => return Ok(None),
+            };
+            let next = unhex(&step)
+                .and_then(|step| comparison.reconcile_with_ids(&step, &mut Vec::new(), &mut missing).ok());
+            match next {
+                Some(Some(next)) if missing.len() <= RECONCILED_IDS_MAX => {
+                    let subscription = RECONCILIATION.into();
+                    message = ClientMessage::NegMsg { subscription, message: hex(&next).into() }.to_json();
+                }
+                Some(None) => {
+                    self.close_comparison();
+                    let missing: HashSet<Id> = missing.into_iter().collect();
+                    return Ok(Some(
+                        missing.into_iter().map(|id| ClaimedId::from_bytes(id.to_bytes())).collect(),
+                    ));
+                }
+                Some(Some(_)) | None => {
+                    self.close_comparison();
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn close_comparison(&self) {
+        self.desk.send(ClientMessage::NegClose { subscription: RECONCILIATION.into() }.to_json());
+    }
+
+    /// The comparison with what the log has of the window; `None` if that is too much, or cannot be read.
+    async fn begin_comparison(
+        &self,
+        window: Window,
+        bytes_max: u64,
+    ) -> Option<Negentropy<'static, NegentropyStorageVector>> {
+        if bytes_max < RECONCILE_BYTES_MIN {
+            return None;
+        }
+        let (log, filter) = (std::sync::Arc::clone(&self.shared.log), self.filter(window));
+        let known = tokio::task::spawn_blocking(move || log.known(&filter, RECONCILED_IDS_MAX)).await;
+        // The log itself tells the process when it cannot be read.
+        let known = known.ok()?.ok()??;
+        let mut storage = NegentropyStorageVector::with_capacity(known.len());
+        for (created_at, id) in known {
+            storage.insert(created_at, Id::from_byte_array(*id.as_bytes())).ok()?;
+        }
+        storage.seal().ok()?;
+        Negentropy::owned(storage, bytes_max).ok()
+    }
+
+    /// Asks for events by their ids; `false` if some do not come.
+    async fn fetch(&mut self, window: Window, missing: Vec<ClaimedId>) -> Result<bool, End> {
+        let at_once = self.ids_at_once();
+        let mut parts = missing.chunks(at_once);
+        let mut part = parts.next();
+        while let Some(ids) = part {
+            self.note_progress(window, "negentropy");
+            let wanted = Wanted::ByIds(ids.iter().copied().collect());
+            match self.ask_past(wanted, by_ids(ids.iter().copied())).await {
+                Some(Reply::ByIds(not_sent)) if not_sent.is_empty() => {
+                    self.progress.events += ids.len() as u64;
+                    part = parts.next();
+                }
+                Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
+                    Then::Again => {}
+                    Then::Later | Then::Otherwise | Then::Never => return Ok(false),
+                },
+                Some(_) | None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// NIP-77 takes one filter.
+    fn filter(&self, window: Window) -> Filter {
+        let form = super::subscription::Form { filters_max: 1, with_kinds: true };
+        self.subscription.window(window, None, form).pop().unwrap_or_default()
+    }
+
+    fn message_bytes_max(&self) -> Option<usize> {
+        let stated = self
+            .peer
+            .manners(|manners| manners.information().and_then(|information| information.max_message_length));
+        stated.map(|bytes| (bytes.get() as usize).saturating_sub(MESSAGE_BYTES))
+    }
+
+    fn reconcile_bytes_max(&self) -> u64 {
+        let stated = self.message_bytes_max().map_or(u64::MAX, |bytes| bytes as u64 / 2);
+        stated.min(RECONCILE_BYTES_MAX)
+    }
+
+    fn ids_at_once(&self) -> usize {
+        let cap =
+            self.peer.manners(|manners| manners.caps.limit()).map_or(usize::MAX, |limit| limit as usize);
+        let room = self.message_bytes_max().map_or(usize::MAX, |bytes| bytes / ID_BYTES);
+        cap.min(room).clamp(1, IDS_A_REQUEST_MAX)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    faster_hex::hex_string(bytes)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; text.len() / 2];
+    faster_hex::hex_decode(text.as_bytes(), &mut bytes).ok()?;
+    Some(bytes)
+}

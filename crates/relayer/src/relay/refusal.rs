@@ -1,0 +1,94 @@
+//! What a relay means by a `CLOSED` or a `NOTICE`: the machine-readable prefixes of NIP-01 and NIP-42.
+
+use std::fmt;
+
+/// How much of a relay's words is kept, in characters.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// What kind of refusal it is, by its prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// `rate-limited:`: we ask too often.
+    RateLimited,
+    /// `auth-required:`: it serves only whom it knows (NIP-42).
+    AuthRequired,
+    /// `restricted:`: it knows us, and does not serve us.
+    Restricted,
+    /// `blocked:`: it does not serve us, whoever we are.
+    Blocked,
+    /// `invalid:` and `unsupported:`: it does not take the request as it was.
+    Invalid,
+    /// `error:`, another prefix, or none: it could not, this time.
+    Error,
+}
+
+/// A refusal with the relay's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it means.
+    pub kind: RefusalKind,
+    /// What the relay said, shortened, on one line, without control characters.
+    pub text: Box<str>,
+}
+
+impl Refusal {
+    /// Reads a relay's reason.
+    pub fn parse(reason: &str) -> Self {
+        let prefix = reason.split_once(':').map_or("", |(prefix, _)| prefix).trim();
+        let named = |name: &str| prefix.eq_ignore_ascii_case(name);
+        let kind = if named("rate-limited") {
+            RefusalKind::RateLimited
+        } else if named("auth-required") {
+            RefusalKind::AuthRequired
+        } else if named("restricted") {
+            RefusalKind::Restricted
+        } else if named("blocked") {
+            RefusalKind::Blocked
+        } else if named("invalid") || named("unsupported") {
+            RefusalKind::Invalid
+        } else {
+            RefusalKind::Error
+        };
+        let text: String = reason.chars().take(TEXT_CHARS_MAX).flat_map(char::escape_debug).collect();
+        Self { kind, text: text.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.text {
+            "" => f.write_str("no reason given"),
+            text => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_understood() {
+        for (reason, kind) in [
+            ("rate-limited: slow down", RefusalKind::RateLimited),
+            ("auth-required: who are you?", RefusalKind::AuthRequired),
+            ("restricted: not on the list", RefusalKind::Restricted),
+            ("blocked:", RefusalKind::Blocked),
+            ("Invalid : limit", RefusalKind::Invalid),
+            ("unsupported: filter", RefusalKind::Invalid),
+            ("error: shutting down", RefusalKind::Error),
+            ("pow: difficulty 26 needed", RefusalKind::Error),
+            ("blocked", RefusalKind::Error),
+            ("", RefusalKind::Error),
+        ] {
+            assert_eq!(Refusal::parse(reason).kind, kind, "{reason}");
+        }
+    }
+
+    #[test]
+    fn words_are_short_and_on_one_line() {
+        assert_eq!(Refusal::parse("error: a\nb").to_string(), "error: a\\nb");
+        assert_eq!(Refusal::parse(&"x".repeat(5_000)).text.len(), TEXT_CHARS_MAX);
+        assert_eq!(Refusal::parse("").to_string(), "no reason given");
+    }
+}

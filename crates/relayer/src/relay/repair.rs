@@ -1,0 +1,397 @@
+//! How a span of a relay's past is asked for, piece by piece, until it is proven or known to be a gap.
+//!
+//! This decides only: which window is asked next, and what an answer proves. It keeps to what NIP-01
+//! promises, that a limited answer has the newest events, and checks even that: the events of an answer
+//! must come newest first. Then a cut answer proves the span that it reaches down to, and the rest is asked
+//! for next, so that a repair takes about as many requests as the relay's cap makes necessary. If they
+//! do not, or if several filters were cut each by itself, a cut answer proves nothing, and the window is
+//! halved. A single second that is cut cannot be asked for in parts: it is a gap.
+
+use super::caps::{Caps, Size};
+use super::coverage::GapReason;
+
+/// A span that is asked for, in Unix seconds, both ends inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first second.
+    pub since: u64,
+    /// The last second; `None` for all that is later, events that are dated in the future included.
+    pub until: Option<u64>,
+}
+
+impl Window {
+    fn end(self) -> u64 {
+        self.until.unwrap_or(u64::MAX)
+    }
+
+    fn is_one_second(self) -> bool {
+        self.until == Some(self.since)
+    }
+}
+
+/// What came as the answer to a window, before its EOSE. Only events of the window count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// How many events.
+    pub events: u32,
+    /// The earliest and the latest `created_at`, and the last that came.
+    span: Option<Span>,
+    /// Whether none was newer than the one before it.
+    descends: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    oldest: u64,
+    newest: u64,
+    last: u64,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { events: 0, span: None, descends: true }
+    }
+}
+
+impl Answer {
+    /// Counts an event.
+    pub fn note(&mut self, created_at: u64) {
+        self.events = self.events.saturating_add(1);
+        self.span = Some(match self.span {
+            None => Span { oldest: created_at, newest: created_at, last: created_at },
+            Some(Span { oldest, newest, last }) => {
+                self.descends &= created_at <= last;
+                Span { oldest: oldest.min(created_at), newest: newest.max(created_at), last: created_at }
+            }
+        });
+    }
+}
+
+/// What an answer has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Everything in this span, both ends inclusive, has been sent.
+    Proven(u64, u64),
+    /// This second has more than can be asked for.
+    Gap(u64, GapReason),
+}
+
+/// A span that is being repaired.
+#[derive(Debug)]
+pub struct Repair {
+    /// The windows that are still to be asked, the next one last. They do not overlap.
+    windows: Vec<Window>,
+    /// The first second that is not proven yet. It stays so until everything has been asked, because what
+    /// is asked for before it, to catch late events, belongs to it.
+    keep: u64,
+    /// The last answer, if it may have been cut.
+    doubtful: Option<Doubtful>,
+    order: Order,
+}
+
+/// In which order the relay's answers come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// No answer has shown it.
+    Unknown,
+    /// Newest first, as NIP-01 has it: a cut answer is whole down to its oldest event.
+    NewestFirst,
+    /// Another, or each filter by itself: a cut answer says nothing of what is missing.
+    Other,
+}
+
+/// An answer that may have been cut. If the next one has older events, it was.
+#[derive(Debug, Clone, Copy)]
+struct Doubtful {
+    events: u32,
+    /// The second that it reached down to.
+    reached: u64,
+    /// Whether that second is proven if it was not.
+    is_all: bool,
+}
+
+impl Repair {
+    /// The repair of `gap_since..=until` (open-ended for `None`), which asks from `since` on. `filters` is
+    /// into how many filters a request is split.
+    pub fn new(since: u64, gap_since: u64, until: Option<u64>, filters: usize) -> Self {
+        Self {
+            windows: vec![Window { since: since.min(gap_since), until }],
+            keep: gap_since,
+            doubtful: None,
+            order: if filters <= 1 { Order::Unknown } else { Order::Other },
+        }
+    }
+
+    /// What to ask next; `None` when it is done.
+    pub fn next(&self) -> Option<Window> {
+        self.windows.last().copied()
+    }
+
+    /// Takes the answer to [`next`](Self::next), which was asked with this limit.
+    pub fn answered(&mut self, answer: &Answer, limit: Option<u32>, caps: &mut Caps) -> Vec<Finding> {
+        let Some(window) = self.windows.pop() else { return Vec::new() };
+        let mut findings = Vec::new();
+        let is_older = |reached| answer.span.is_some_and(|span| span.oldest < reached);
+        if let Some(Doubtful { events, reached, is_all }) = self.doubtful.take() {
+            let was_cut = is_older(reached);
+            if was_cut {
+                caps.cut(events);
+            }
+            match (is_all, was_cut) {
+                (true, true) => findings.push(Finding::Gap(reached, GapReason::BeyondCap { got: events })),
+                (true, false) => self.prove(reached, reached, &mut findings),
+                (false, _) => {}
+            }
+        }
+        let size = caps.judge(limit, answer.events);
+        match answer.span {
+            Some(span) if size != Size::Whole => self.cut(window, answer, span, size, &mut findings),
+            Some(_) | None => self.prove(window.since, window.end(), &mut findings),
+        }
+        self.finish(findings)
+    }
+
+    /// Notes that the relay refuses to answer [`next`](Self::next) as a whole: it is asked in halves.
+    pub fn refused(&mut self, reason: &str, now: u64) -> Vec<Finding> {
+        let Some(window) = self.windows.pop() else { return Vec::new() };
+        let mut findings = Vec::new();
+        // Nothing will say any more whether the answer before was cut.
+        if let Some(Doubtful { events, reached, is_all: true }) = self.doubtful.take() {
+            findings.push(Finding::Gap(reached, GapReason::BeyondCap { got: events }));
+        }
+        if window.is_one_second() {
+            findings.push(Finding::Gap(window.since, GapReason::Refused(reason.into())));
+        } else {
+            self.halve(window, now);
+        }
+        self.finish(findings)
+    }
+
+    fn cut(&mut self, window: Window, answer: &Answer, span: Span, size: Size, findings: &mut Vec<Finding>) {
+        if !answer.descends {
+            self.order = Order::Other;
+        } else if self.order == Order::Unknown && span.oldest < span.newest {
+            self.order = Order::NewestFirst;
+        }
+        if window.is_one_second() {
+            return self.one_second(window.since, answer, size, findings);
+        }
+        if self.order != Order::NewestFirst {
+            return self.halve(window, span.newest);
+        }
+        if window.until == Some(span.oldest) {
+            // All of it is of the window's last second, which must be asked for by itself.
+            self.windows.push(Window { since: window.since, until: Some(span.oldest.saturating_sub(1)) });
+            let is_all = size == Size::Unknown;
+            self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
+            if !is_all {
+                self.one_second(span.oldest, answer, size, findings);
+            }
+            return;
+        }
+        // The oldest second of the answer may be cut in the middle.
+        self.prove(span.oldest.saturating_add(1), window.end(), findings);
+        self.windows.push(Window { since: window.since, until: Some(span.oldest) });
+        self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all: false });
+    }
+
+    /// A second that cannot be divided: whole, unless something speaks against it.
+    fn one_second(&self, second: u64, answer: &Answer, size: Size, findings: &mut Vec<Finding>) {
+        match size {
+            Size::Whole | Size::Unknown => self.prove(second, second, findings),
+            Size::Suspicious | Size::Cut => {
+                findings.push(Finding::Gap(second, GapReason::BeyondCap { got: answer.events }));
+            }
+        }
+    }
+
+    /// Divides a window; the newer half is asked first. An open end stays open behind `newest`.
+    fn halve(&mut self, window: Window, newest: u64) {
+        let Some(until) = window.until else {
+            let newest = newest.max(window.since);
+            self.windows.push(Window { since: window.since, until: Some(newest) });
+            self.windows.push(Window { since: newest.saturating_add(1), until: None });
+            return;
+        };
+        let middle = window.since + (until - window.since) / 2;
+        self.windows.push(Window { since: window.since, until: Some(middle) });
+        self.windows.push(Window { since: middle + 1, until: Some(until) });
+    }
+
+    /// Notes a proven span, without the second that stays open until the end.
+    fn prove(&self, since: u64, until: u64, findings: &mut Vec<Finding>) {
+        let (below, above) = (self.keep.checked_sub(1), self.keep.checked_add(1));
+        if let Some(below) = below.filter(|below| since <= *below) {
+            findings.push(Finding::Proven(since, until.min(below)));
+        }
+        if let Some(above) = above.filter(|above| until >= *above) {
+            findings.push(Finding::Proven(since.max(above), until));
+        }
+    }
+
+    /// When nothing is left to ask, the second that stayed open is proven too, unless it is a gap itself.
+    fn finish(&mut self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        let is_gap = |finding: &Finding| matches!(finding, Finding::Gap(second, _) if *second == self.keep);
+        if findings.iter().any(is_gap) {
+            self.keep = u64::MAX;
+        }
+        if self.windows.is_empty() && self.keep < u64::MAX {
+            findings.push(Finding::Proven(self.keep, self.keep));
+        }
+        findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::relay::information::Information;
+
+    /// A relay: how many events it has of each second, how many it gives at most, and in which order.
+    #[derive(Debug, Clone)]
+    struct Relay {
+        events: BTreeMap<u64, u32>,
+        cap: u32,
+        states_cap: bool,
+        newest_first: bool,
+    }
+
+    impl Relay {
+        fn of(events: &[(u64, u32)], cap: u32) -> Self {
+            Self { events: events.iter().copied().collect(), cap, states_cap: false, newest_first: true }
+        }
+
+        /// The answer, and how many events of each second it had.
+        fn ask(&self, window: Window, limit: Option<u32>) -> (Answer, BTreeMap<u64, u32>) {
+            let most = limit.unwrap_or(u32::MAX).min(self.cap);
+            let within = self.events.range(window.since..=window.end());
+            let mut times: Vec<u64> =
+                within.flat_map(|(t, n)| std::iter::repeat_n(*t, *n as usize)).collect();
+            if self.newest_first {
+                times.reverse();
+            }
+            times.truncate(most as usize);
+            let (mut answer, mut got) = (Answer::default(), BTreeMap::new());
+            for time in times {
+                answer.note(time);
+                *got.entry(time).or_default() += 1;
+            }
+            (answer, got)
+        }
+    }
+
+    struct Outcome {
+        requests: usize,
+        proven: BTreeSet<u64>,
+        gaps: BTreeSet<u64>,
+    }
+
+    const FIRST: u64 = 1_000;
+    const LAST: u64 = 1_060;
+
+    /// Repairs `FIRST..` of the relay, and checks that nothing is claimed that is not so, and that every
+    /// second is proven or a gap.
+    fn repair(relay: &Relay, overlap: u64) -> Outcome {
+        let mut caps = Caps::default();
+        if relay.states_cap {
+            caps.state(&Information { max_limit: relay.cap.try_into().ok(), ..Information::default() });
+        }
+        let mut repair = Repair::new(FIRST - overlap, FIRST, None, 1);
+        let mut got: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut outcome = Outcome { requests: 0, proven: BTreeSet::new(), gaps: BTreeSet::new() };
+        while let Some(window) = repair.next() {
+            outcome.requests += 1;
+            assert!(outcome.requests < 5_000, "it does not end");
+            let limit = caps.limit();
+            let (answer, events) = relay.ask(window, limit);
+            for (second, count) in events {
+                let known = got.entry(second).or_default();
+                *known = (*known).max(count);
+            }
+            for finding in repair.answered(&answer, limit, &mut caps) {
+                match finding {
+                    Finding::Proven(since, until) => outcome.proven.extend(since..=until.min(LAST)),
+                    Finding::Gap(second, _) => _ = outcome.gaps.insert(second),
+                }
+            }
+            assert!(repair.next().is_none() || !outcome.proven.contains(&FIRST), "proven too early");
+        }
+        for second in &outcome.proven {
+            assert_eq!(got.get(second), relay.events.get(second), "{second} is not complete");
+        }
+        for second in FIRST..=LAST {
+            assert!(outcome.proven.contains(&second) != outcome.gaps.contains(&second), "{second}");
+        }
+        outcome
+    }
+
+    #[test]
+    fn a_relay_without_much_is_asked_once() {
+        let outcome = repair(&Relay::of(&[(1_001, 3), (1_050, 2)], 500), 10);
+        assert_eq!((outcome.requests, outcome.gaps.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_cap_costs_about_as_many_requests_as_it_must() {
+        let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 40)).collect();
+        for states_cap in [true, false] {
+            let relay = Relay { states_cap, ..Relay::of(&events, 500) };
+            let outcome = repair(&relay, 0);
+            assert!(outcome.gaps.is_empty());
+            // 2,440 events by 500 are 5; each page asks for its oldest second again.
+            assert!(outcome.requests <= 7, "{}", outcome.requests);
+        }
+    }
+
+    #[test]
+    fn a_second_beyond_the_cap_is_a_gap_and_nothing_else_is() {
+        let outcome = repair(&Relay::of(&[(1_010, 30), (1_020, 2_000), (1_021, 5)], 500), 10);
+        assert_eq!(outcome.gaps, [1_020].into());
+    }
+
+    #[test]
+    fn a_hidden_cap_is_found_out() {
+        let relay = Relay::of(&[(1_010, 60), (1_020, 137), (1_021, 60)], 137);
+        assert!(repair(&relay, 0).gaps.contains(&1_020), "137 of 137 may be all, or not");
+        let outcome = repair(&Relay::of(&[(1_010, 60), (1_020, 100), (1_021, 60)], 137), 0);
+        assert!(outcome.gaps.is_empty(), "{:?}", outcome.gaps);
+    }
+
+    #[test]
+    fn what_is_refused_is_halved_down_to_a_gap() {
+        let mut repair = Repair::new(10, 10, Some(13), 1);
+        let (mut asked, mut caps) = (Vec::new(), Caps::default());
+        let mut found = Vec::new();
+        while let Some(window) = repair.next() {
+            asked.push((window.since, window.until.expect("closed")));
+            found.extend(match window.since {
+                10 => repair.refused("error: too many results", 20),
+                _ => repair.answered(&Answer::default(), Some(500), &mut caps),
+            });
+        }
+        assert_eq!(asked, [(10, 13), (12, 13), (10, 11), (11, 11), (10, 10)]);
+        let gap = Finding::Gap(10, GapReason::Refused("error: too many results".into()));
+        assert_eq!(found, [Finding::Proven(12, 13), Finding::Proven(11, 11), gap]);
+    }
+
+    fn relays() -> impl Strategy<Value = Relay> {
+        let events = proptest::collection::btree_map(FIRST - 10..=LAST, 1..90_u32, 0..40);
+        (events, 20..200_u32, any::<bool>(), any::<bool>()).prop_map(
+            |(events, cap, states_cap, newest_first)| Relay { events, cap, states_cap, newest_first },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_relay_has_and_however_it_cuts_nothing_untrue_is_claimed(
+            relay in relays(),
+            overlap in 0..12_u64,
+        ) {
+            repair(&relay, overlap);
+        }
+    }
+}

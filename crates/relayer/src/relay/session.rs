@@ -1,0 +1,290 @@
+//! One open connection: reads frames, lets the [conversation](super::conversation) talk, and checks that
+//! the relay is still there.
+//!
+//! A ping goes out at each health check. Its answer says more than that somebody is there: a relay sends
+//! in order, so everything that it sent before the pong has been read. While the live subscription is
+//! open, the second in which the ping was sent is thereby proven.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
+use wire::websocket::{ClientFrame, DecodeError};
+
+use super::connection::{End, Order, Shared, changed, wanted};
+use super::conversation::Conversation;
+use super::desk::Desk;
+use super::peer::Peer;
+use super::reader::{Pause, Reader};
+use super::refusal::{Refusal, RefusalKind};
+use super::socket::{Socket, SocketError};
+use super::subscription::Subscription;
+use super::throttle::Throttle;
+use super::turn::Turn;
+use crate::ingest::DropReason;
+use crate::ingest::candidate::unix_ms;
+use crate::limits::SEND_TIMEOUT;
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How often the live subscription may be lost on one connection.
+const CLOSINGS_MAX: u32 = 5;
+
+/// What talks on the connection, until it has nothing more to say. It is in memory of its own, so that an
+/// idle connection does not hold it.
+type Talk = Pin<Box<dyn Future<Output = Result<(), End>> + Send>>;
+
+/// One open connection.
+pub(super) struct Session<'a> {
+    peer: &'a Arc<Peer>,
+    shared: &'a Arc<Shared>,
+    desk: Arc<Desk>,
+    throttle: Throttle,
+    /// Whether it has brought an event that memory did not know, or answered a ping.
+    useful: bool,
+    ping: Option<Ping>,
+    /// How often the relay has closed the live subscription.
+    closings: u32,
+    /// Whether anything came since the last ping.
+    heard: bool,
+}
+
+/// A ping that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Ping {
+    payload: [u8; 8],
+    at: Instant,
+    /// Unix seconds.
+    second: u64,
+}
+
+/// What a conversation has done.
+enum Talked {
+    /// It wants something sent.
+    Says,
+    /// It has nothing more to say, or cannot go on.
+    Ended(Result<(), End>),
+}
+
+impl<'a> Session<'a> {
+    pub fn new(peer: &'a Arc<Peer>, shared: &'a Arc<Shared>) -> Self {
+        Self {
+            peer,
+            shared,
+            desk: Arc::default(),
+            throttle: Throttle::new(shared.events_per_second_max),
+            useful: false,
+            ping: None,
+            closings: 0,
+            heard: true,
+        }
+    }
+
+    /// Whether it was worth having.
+    pub const fn was_useful(&self) -> bool {
+        self.useful
+    }
+
+    /// Talks and reads until something ends it.
+    pub async fn run(
+        &mut self,
+        mut socket: Socket,
+        subscription: Arc<Subscription>,
+        orders: &mut watch::Receiver<Order>,
+    ) -> End {
+        let Err(end) = self.converse(&mut socket, subscription, orders).await;
+        if matches!(end, End::Stopping) {
+            // A courtesy: if it fails, the connection ends all the same.
+            let _ = timeout(GOODBYE, socket.send(ClientFrame::Close(1001))).await;
+        }
+        end
+    }
+
+    async fn converse(
+        &mut self,
+        socket: &mut Socket,
+        mut subscription: Arc<Subscription>,
+        orders: &mut watch::Receiver<Order>,
+    ) -> Result<Infallible, End> {
+        let desk = Arc::clone(&self.desk);
+        let mut talk = Some(self.talk(&subscription));
+        let interval = self.shared.health_check_interval;
+        // Relays that were connected together are not pinged together.
+        let first = Instant::now() + interval.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        let mut health = tokio::time::interval_at(first, interval);
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut resume: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                paused = self.read(socket), if resume.is_none() => {
+                    if let Some(pause) = paused?
+                        && let Some(reason) = self.pause(socket, pause).await?
+                    {
+                        self.live_closed(&reason)?;
+                        talk = Some(self.talk(&subscription));
+                    }
+                    resume = self.throttle.wait(Instant::now());
+                }
+                () = sleep_until(resume.unwrap_or_else(Instant::now)), if resume.is_some() => resume = None,
+                talked = talked(&mut talk, &desk), if talk.is_some() => match talked {
+                    Talked::Says => self.send_outgoing(socket).await?,
+                    Talked::Ended(outcome) => {
+                        talk = None;
+                        self.send_outgoing(socket).await?;
+                        outcome?;
+                    }
+                },
+                _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
+                () = changed(orders) => {
+                    let wanted = wanted(orders).ok_or(End::Stopping)?;
+                    if wanted != subscription {
+                        subscription = wanted;
+                        desk.set_live(false);
+                        talk = Some(self.talk(&subscription));
+                    }
+                }
+            }
+            if self.peer.conduct.is_over() {
+                return Err(End::Offences);
+            }
+        }
+    }
+
+    fn talk(&self, subscription: &Arc<Subscription>) -> Talk {
+        let conversation = Conversation::new(
+            Arc::clone(self.peer),
+            Arc::clone(self.shared),
+            Arc::clone(&self.desk),
+            Arc::clone(subscription),
+        );
+        Box::pin(conversation.run())
+    }
+
+    async fn send_outgoing(&self, socket: &mut Socket) -> Result<(), End> {
+        while let Some(message) = self.desk.next_outgoing() {
+            send(socket, ClientFrame::Text(&message)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads once and handles what came.
+    async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, End> {
+        let mut turn = Turn::new(self.peer, &self.shared.metrics);
+        let mut reader = Reader {
+            peer: self.peer,
+            dedupe: &self.shared.dedupe,
+            inboxes: &self.shared.inboxes,
+            desk: &self.desk,
+            useful: &mut self.useful,
+        };
+        let read = socket.read(|message| reader.handle(message, &mut turn)).await;
+        self.heard = true;
+        self.throttle.count(turn.events());
+        match read {
+            Ok(ControlFlow::Continue(())) => Ok(None),
+            Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),
+            Err(error) => {
+                match error {
+                    SocketError::Decode(DecodeError::TooLong { .. }) => {
+                        turn.breach(DropReason::FrameTooLarge)
+                    }
+                    SocketError::Decode(_) => turn.breach(DropReason::WebSocketProtocol),
+                    SocketError::Io(_) | SocketError::Ended => {}
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Does what reading has paused for. Gives the reason if the relay has closed the live subscription.
+    async fn pause(&mut self, socket: &mut Socket, pause: Pause) -> Result<Option<String>, End> {
+        match pause {
+            // The shards are busy. The socket is not read meanwhile, and so the relay learns of it.
+            Pause::Busy(candidate) => {
+                if !self.shared.inboxes.send(candidate).await {
+                    return Err(End::Stopping);
+                }
+            }
+            Pause::Ping(payload) => send(socket, ClientFrame::Pong(&payload)).await?,
+            Pause::Pong(payload) => self.pong(&payload),
+            Pause::Replied => {}
+            Pause::LiveClosed(reason) => return Ok(Some(reason)),
+            Pause::End(end) => return Err(end),
+        }
+        Ok(None)
+    }
+
+    /// The live subscription is gone. Goes on only if it can be had again on this connection.
+    fn live_closed(&mut self, reason: &str) -> Result<(), End> {
+        self.desk.set_live(false);
+        let refusal = Refusal::parse(reason);
+        self.closings += 1;
+        if self.closings > CLOSINGS_MAX {
+            return Err(End::SubscriptionClosed(refusal.to_string()));
+        }
+        match refusal.kind {
+            RefusalKind::RateLimited => {
+                self.peer.tally.rate_limited.add(1);
+                self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+                Ok(())
+            }
+            RefusalKind::AuthRequired => Ok(()),
+            RefusalKind::Restricted | RefusalKind::Blocked => Err(End::Refused(refusal.to_string())),
+            RefusalKind::Invalid | RefusalKind::Error => Err(End::SubscriptionClosed(refusal.to_string())),
+        }
+    }
+
+    /// The relay is asked for a sign of life; if it gave none since the last time, it is gone.
+    async fn check_health(&mut self, socket: &mut Socket, is_throttled: bool) -> Result<(), End> {
+        if is_throttled {
+            return Ok(()); // It is us who do not read.
+        }
+        if self.ping.is_some() && !self.heard {
+            return Err(End::Silent);
+        }
+        let payload = rand::random::<u64>().to_be_bytes();
+        self.ping = Some(Ping { payload, at: Instant::now(), second: unix_ms() / 1000 });
+        self.heard = false;
+        send(socket, ClientFrame::Ping(&payload)).await
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        let Some(ping) = self.ping.take_if(|ping| ping.payload == *payload) else { return };
+        self.useful = true;
+        self.peer.set_rtt(ping.at.elapsed());
+        if !self.desk.is_live() {
+            return;
+        }
+        let mark = self.peer.change_coverage(|coverage| {
+            let mut coverage = coverage?;
+            coverage.extend(ping.second);
+            Some(coverage)
+        });
+        // If the shards are too busy for it, the next pong says the same and more.
+        mark.map(|mark| self.shared.inboxes.offer_mark(mark));
+    }
+}
+
+/// Lets the conversation go on.
+async fn talked(talk: &mut Option<Talk>, desk: &Desk) -> Talked {
+    std::future::poll_fn(|context| {
+        let Some(talk) = talk else { return Poll::Pending };
+        match talk.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Talked::Ended(outcome)),
+            Poll::Pending if desk.has_outgoing() => Poll::Ready(Talked::Says),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn send(socket: &mut Socket, frame: ClientFrame<'_>) -> Result<(), End> {
+    let sent = timeout(SEND_TIMEOUT, socket.send(frame)).await;
+    sent.map_err(|_| End::NotReading)?.map_err(|error| End::Socket(error.into()))
+}

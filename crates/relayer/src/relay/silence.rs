@@ -1,0 +1,98 @@
+//! Notices relays that are connected and answer, and never send what several others deliver.
+//!
+//! Such a relay looks healthy from its connection alone; only beside the others, which are asked for the
+//! same, can it be seen that nothing comes of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::peer::{ConnectionState, Peer};
+use crate::config::RelayUrl;
+use crate::limits::DELIVERING_RELAYS_MIN;
+
+/// Looks at all relays now and then.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// How long a relay may send nothing.
+    after: Duration,
+    heard: HashMap<RelayUrl, Heard>,
+}
+
+/// How many events a relay had sent when that last changed, or when it became live.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    events: u64,
+    since: Instant,
+    /// Whether events came in this connection's time.
+    delivers: bool,
+}
+
+impl Silence {
+    pub fn new(after: Duration) -> Self {
+        Self { after, heard: HashMap::new() }
+    }
+
+    /// How often to look.
+    pub fn interval(&self) -> Duration {
+        (self.after / 4).max(Duration::from_millis(100))
+    }
+
+    /// Looks, and marks those that are silent.
+    pub fn look(&mut self, peers: &[Arc<Peer>], now: Instant) {
+        let mut heard = HashMap::with_capacity(peers.len());
+        for peer in peers {
+            let events = peer.tally.events.get();
+            if !matches!(peer.state(), ConnectionState::Live { .. }) {
+                continue;
+            }
+            let known = self.heard.get(&peer.url).copied();
+            let is = match known {
+                Some(known) if known.events == events => known,
+                Some(_) => Heard { events, since: now, delivers: true },
+                None => Heard { events, since: now, delivers: false },
+            };
+            heard.insert(peer.url.clone(), is);
+        }
+        self.heard = heard;
+        let lately = |heard: &Heard| now.saturating_duration_since(heard.since) < self.after;
+        let delivering = self.heard.values().filter(|heard| heard.delivers && lately(heard)).count();
+        for peer in peers {
+            let is_quiet = self.heard.get(&peer.url).is_some_and(|heard| !lately(heard));
+            let is_silent = is_quiet && delivering >= DELIVERING_RELAYS_MIN;
+            if peer.set_silent(is_silent) != is_silent && is_silent {
+                tracing::warn!(relay = %peer.url, "the relay is connected and sends nothing that others deliver");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(name: &str) -> Arc<Peer> {
+        let peer = Peer::new(format!("wss://{name}.example").parse().expect("a URL"));
+        peer.set_state(ConnectionState::Live { since_ms: 0 });
+        Arc::new(peer)
+    }
+
+    #[test]
+    fn only_who_is_quiet_while_several_deliver_is_silent() {
+        let peers: Vec<_> = ["a", "b", "c", "d", "e"].map(live).into();
+        let (mut silence, start) = (Silence::new(Duration::from_secs(10)), Instant::now());
+        let mut look_after = |secs, speaking: &[usize]| {
+            speaking.iter().for_each(|place| peers[*place].tally.events.add(1));
+            silence.look(&peers, start + Duration::from_secs(secs));
+            peers.iter().map(|peer| peer.is_silent()).collect::<Vec<_>>()
+        };
+        let none = vec![false; 5];
+        assert_eq!(look_after(0, &[]), none);
+        assert_eq!(look_after(9, &[0, 1, 2]), none, "not long enough");
+        assert_eq!(look_after(11, &[0, 1, 2]), [false, false, false, true, true]);
+        assert_eq!(look_after(12, &[3]), [false, false, false, false, true]);
+        peers[4].set_state(ConnectionState::Connecting);
+        assert_eq!(look_after(13, &[]), none, "it is not connected");
+        assert_eq!(look_after(40, &[]), none, "nobody delivers: there is nothing to miss");
+    }
+}

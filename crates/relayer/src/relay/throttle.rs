@@ -1,0 +1,60 @@
+//! Reads a relay that floods more slowly: a bucket of events that a second fills.
+
+use tokio::time::{Duration, Instant};
+
+/// How many events were read beyond what a relay may send.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    a_second: Option<u32>,
+    /// Events that may still be read at once; below 0 reading waits.
+    left: f64,
+    at: Option<Instant>,
+}
+
+impl Throttle {
+    /// Lets so many events a second pass, and as many at once after a quiet second.
+    pub fn new(a_second: Option<u32>) -> Self {
+        Self { a_second, left: f64::from(a_second.unwrap_or(0)), at: None }
+    }
+
+    /// Counts events that were read.
+    pub fn count(&mut self, events: u64) {
+        self.left -= events as f64;
+    }
+
+    /// Until when reading should wait.
+    pub fn wait(&mut self, now: Instant) -> Option<Instant> {
+        let a_second = f64::from(self.a_second?);
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.at = Some(now);
+        self.left = (self.left + passed.as_secs_f64() * a_second).min(a_second);
+        (self.left < 0.0).then(|| now + Duration::from_secs_f64(-self.left / a_second))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_waits_as_long_as_it_takes() {
+        let mut throttle = Throttle::new(Some(100));
+        let start = Instant::now();
+        throttle.count(100);
+        assert_eq!(throttle.wait(start), None, "a second's worth at once");
+        throttle.count(50);
+        let until = throttle.wait(start).expect("it waits");
+        assert_eq!(until, start + Duration::from_millis(500));
+        assert_eq!(throttle.wait(until), None);
+        assert_eq!(throttle.wait(start + Duration::from_secs(60)), None);
+        throttle.count(101);
+        assert!(throttle.wait(start + Duration::from_secs(60)).is_some(), "quiet minutes are not saved up");
+    }
+
+    #[test]
+    fn without_a_limit_nothing_waits() {
+        let mut throttle = Throttle::new(None);
+        throttle.count(1 << 40);
+        assert_eq!(throttle.wait(Instant::now()), None);
+    }
+}

@@ -73,24 +73,34 @@ pub enum Fault {
     Drip(Duration),
     /// Sends a NIP-42 challenge first, and goes on as if it had not.
     Auth,
-    /// Sends a NIP-42 challenge, and answers REQ with CLOSED until the client has proved a key.
+    /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has proved
+    /// a key.
     AuthRequired,
+    /// As [`AuthRequired`](Self::AuthRequired), but a client that has proved its key gets CLOSED
+    /// `restricted: not on the list`.
+    AuthRestricted,
 }
 
 impl Fault {
     /// Whether it is decided once a connection.
     pub const fn is_per_connection(self) -> bool {
-        matches!(self, Self::Refuse | Self::RefuseUpgrade | Self::Drip(_) | Self::Auth | Self::AuthRequired)
+        matches!(self, Self::Refuse | Self::RefuseUpgrade | Self::Drip(_) | Self::Auth) || self.wants_auth()
+    }
+
+    /// Whether it serves nobody who has not proved a key.
+    pub(crate) const fn wants_auth(&self) -> bool {
+        matches!(self, Self::AuthRequired | Self::AuthRestricted)
     }
 }
 
 /// Some of the relays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Who {
-    /// Every relay.
+    /// Every relay, scripted ones too.
     All,
-    /// This share of the relays, `0.0..=1.0`, chosen by the seed. A smaller share is part of a greater
-    /// one, so "a third of the relays" are the same relays for every fault.
+    /// This share of the relays that share the events, `0.0..=1.0`, chosen by the seed; of the scripted
+    /// ones if there are no others. A smaller share is part of a greater one, so "a third of the relays"
+    /// are the same relays for every fault.
     Share(f64),
     /// The relays of these numbers.
     These(Vec<usize>),

@@ -25,19 +25,35 @@ pub mod corpus;
 
 pub mod faults;
 
+mod caps;
+
+mod limits;
+
+mod information;
+
+mod policy;
+
 pub mod plan;
 
 pub mod stats;
 
 mod world;
 
+mod stored;
+
 mod relay;
 
 mod codec;
 
+mod http;
+
 mod garbage;
 
 mod session;
+
+mod socket;
+
+mod handshake;
 
 mod connection;
 
@@ -47,10 +63,13 @@ pub mod consumer;
 
 pub mod checker;
 
+pub use caps::{Beyond, Cap, Order};
 pub use checker::{Checker, Latency, Verdict, Wrong};
 pub use consumer::{ConsumeError, Consumer, Delivery};
 pub use corpus::{Forgery, Origin, Sizes};
 pub use faults::{Fault, Garbage, Who};
+pub use information::Information;
+pub use limits::{Limits, RateLimit, Refusal, Saying, Scope};
 pub use plan::Pace;
 pub use relay::Behaviour;
 pub use sim::{Sim, SimBuilder, StartError};

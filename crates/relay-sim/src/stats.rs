@@ -36,8 +36,18 @@ counts! {
     Connections = "connections",
     /// Connections that became WebSockets.
     Upgrades = "upgrades",
+    /// NIP-11 requests.
+    Information = "information",
     /// REQ messages.
     Requests = "requests",
+    /// Requests that a rate limit refused.
+    RateLimited = "rate_limited",
+    /// REQs that were refused for another reason: by a cap, a limit, for want of a key, or by a test.
+    RequestsRefused = "requests_refused",
+    /// Answers to REQs of which the relay's cap kept something back.
+    Capped = "capped",
+    /// Clients that proved a key (NIP-42).
+    Authenticated = "authenticated",
     /// CLOSE messages.
     Closes = "closes",
     /// Messages that were none of NIP-01's, and broken frames.
@@ -195,6 +205,11 @@ impl Counters {
                 counter.fetch_add(std::mem::take(figure), Ordering::Relaxed);
             }
         }
+    }
+
+    /// One figure, which costs less than all of them.
+    pub fn one(&self, count: Count) -> u64 {
+        self.0.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     pub fn get(&self) -> Figures {

@@ -1,4 +1,4 @@
-//! What all relays of a simulation share: the items, the clock of the live traffic, and the limits.
+//! What all relays of a simulation share: the items and the clock of the live traffic.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,8 +46,6 @@ impl Dates {
 pub(crate) struct World {
     pub seed: u64,
     pub pace: Pace,
-    /// The most stored events that one filter is answered with.
-    pub cap: Option<usize>,
     /// Whether live traffic waits to be told.
     pub hold: bool,
     /// Live events are made when they are sent, of that time, and say so in a tag.

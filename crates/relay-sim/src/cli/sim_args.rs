@@ -71,7 +71,7 @@ pub struct SimArgs {
     /// 0.01 by default): garbage (all sorts), invalid-json, invalid-utf8, binary, huge-string,
     /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
     /// ping, repeat, fragment, stall[=1000], half-open, drop. At each connection (chance 1): refuse,
-    /// refuse-upgrade, drip[=1], auth, auth-required. SHARE is the share of the relays that do it.
+    /// refuse-upgrade, drip[=1], auth, auth-required, auth-restricted. SHARE is the share of the relays that do it.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
     /// The loopback port; 0 is a free one.
@@ -206,6 +206,7 @@ fn faults(kind: &str, ms: Option<u64>) -> Option<Vec<Fault>> {
         "drip" => Fault::Drip(time(1)),
         "auth" => Fault::Auth,
         "auth-required" => Fault::AuthRequired,
+        "auth-restricted" => Fault::AuthRestricted,
         _ => return None,
     };
     Some(vec![fault])

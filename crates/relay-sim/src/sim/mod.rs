@@ -1,7 +1,9 @@
 //! A running simulation: what a test or the program holds in its hand.
 
 mod builder;
+mod rules;
 mod server;
+mod start;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -17,11 +19,13 @@ use wire::{ClaimedId, EventId, VerifiedEvent, Verifier};
 use crate::codec::{opcode, write_frame};
 use crate::corpus::{Item, Origin};
 use crate::faults::{Fault, Garbage};
+use crate::limits::Refusal;
 use crate::relay::{Behaviour, Injected, Relay};
-use crate::stats::{Figures, Stats};
+use crate::stats::{Count, Figures, Stats};
 use crate::world::World;
 
-pub use builder::{SimBuilder, StartError};
+pub use builder::SimBuilder;
+pub use start::StartError;
 
 /// How often waiting looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -130,9 +134,21 @@ impl Sim {
         self.inject(relay, Injected::Raw(bytes.into()));
     }
 
+    /// Ends all subscriptions that a relay has now with `["CLOSED",id,reason]`.
+    pub fn close_subscriptions(&self, relay: usize, reason: &str) {
+        self.inject(relay, Injected::Closed(reason.into()));
+    }
+
+    /// Says which REQs a relay turns away from now on; `None` for none.
+    pub fn refuse(&self, relay: usize, refusal: Option<Refusal>) {
+        if let Some(relay) = self.world.relays.get(relay) {
+            relay.refuse(refusal);
+        }
+    }
+
     fn inject(&self, relay: usize, injected: Injected) {
         if let Some(relay) = self.world.relays.get(relay) {
-            relay.inject(injected);
+            relay.inject([injected]);
         }
     }
 
@@ -154,9 +170,20 @@ impl Sim {
         }
     }
 
-    /// The last hundred REQ messages that a relay got, oldest first.
+    /// The last thousand REQ messages that a relay got, oldest first.
     pub fn requests(&self, relay: usize) -> Vec<String> {
         self.world.relays.get(relay).map(Relay::requests).unwrap_or_default()
+    }
+
+    /// When a relay's last ten thousand requests (REQ and NEG-OPEN) came, in Unix milliseconds, oldest
+    /// first; refused ones too.
+    pub fn request_times(&self, relay: usize) -> Vec<u64> {
+        self.world.relays.get(relay).map(Relay::request_times).unwrap_or_default()
+    }
+
+    /// The `User-Agent` of a relay's newest HTTP request or upgrade.
+    pub fn user_agent(&self, relay: usize) -> Option<String> {
+        self.world.relays.get(relay)?.user_agent()
     }
 
     /// How many WebSockets a relay has now.
@@ -166,7 +193,7 @@ impl Sim {
 
     /// Waits until so many relays have at least one REQ.
     pub async fn wait_subscribed(&self, relays: usize) {
-        let asked = |relay: &&Relay| relay.counters.get().get(crate::Count::Requests) > 0;
+        let asked = |relay: &&Relay| relay.counters.one(Count::Requests) > 0;
         while self.world.relays.iter().filter(asked).count() < relays {
             sleep(LOOK_EVERY).await;
         }
@@ -194,8 +221,9 @@ impl Sim {
     pub fn is_sent(&self) -> bool {
         let falls_silent = |relay: &Relay| {
             relay.faults.iter().any(|(fault, _)| {
-                matches!(fault, Fault::HalfOpen | Fault::Refuse | Fault::RefuseUpgrade | Fault::AuthRequired)
+                matches!(fault, Fault::HalfOpen | Fault::Refuse | Fault::RefuseUpgrade)
                     || *fault == Fault::Garbage(Garbage::TruncatedStall)
+                    || fault.wants_auth()
             })
         };
         self.world.unsent.load(Ordering::Relaxed) == 0

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
-use crate::connection;
+use crate::handshake;
 use crate::world::World;
 
 /// Thousands of clients may connect at the same moment.
@@ -30,7 +30,7 @@ pub(super) async fn accept(listener: TcpListener, world: Arc<World>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => _ = connections.spawn(connection::serve(Arc::clone(&world), stream)),
+                Ok((stream, _)) => _ = connections.spawn(handshake::serve(Arc::clone(&world), stream)),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}

@@ -2,23 +2,28 @@
 //!
 //! It writes into a buffer and knows nothing of sockets; [`connection`](crate::connection) moves bytes.
 
+mod gate;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent, Verifier};
+use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent};
 
 use crate::codec::{opcode, write_frame, write_header};
 use crate::corpus::{Item, Origin};
 use crate::faults::{Dice, Fault};
 use crate::garbage::{Then, write_garbage};
+use crate::limits::{Refused, Saying, Window};
 use crate::relay::{Held, Injected, Relay};
 use crate::stats::{Count, Figures};
+use crate::stored::Arrived;
 use crate::world::{World, now_us};
+
+pub(crate) use gate::Access;
+use gate::Challenge;
 
 /// When so many bytes wait to be written, no more are added: about a hundred typical frames a system call.
 const BUFFER_BYTES: usize = 64 << 10;
-/// How many subscriptions a connection may have.
-const SUBSCRIPTIONS_MAX: usize = 100;
 
 struct Subscription {
     id: String,
@@ -27,9 +32,8 @@ struct Subscription {
     filters: Vec<Filter>,
     /// Stored events that are still to be sent, the first of them last; `None` after EOSE.
     backlog: Option<Vec<Held>>,
-    /// Live are, for this subscription, entries and injections from these places on.
-    live_from: usize,
-    injected_from: usize,
+    /// Live are, for this subscription, entries and injections from there on.
+    live_from: Arrived,
 }
 
 impl Subscription {
@@ -47,8 +51,11 @@ pub(crate) struct Session {
     planned_at: usize,
     injected_at: usize,
     dice: Dice,
-    /// The NIP-42 challenge, while REQ needs an answer to it.
-    auth_required: Option<String>,
+    access: Access,
+    /// The NIP-42 challenge, if one was sent.
+    challenge: Option<Box<Challenge>>,
+    /// The requests that count towards a rate limit of connections.
+    window: Window,
     pub out: Vec<u8>,
     pub figures: Figures,
 }
@@ -63,7 +70,9 @@ impl Session {
             planned_at: 0,
             injected_at,
             dice,
-            auth_required: None,
+            access: Access::Open,
+            challenge: None,
+            window: Window::default(),
             out: Vec::new(),
             figures: Figures::default(),
         }
@@ -77,13 +86,6 @@ impl Session {
         write_frame(&mut self.out, opcode::TEXT, message.to_json().as_bytes());
         self.count(Count::Frames);
         self.count(count);
-    }
-
-    /// Sends a NIP-42 challenge, and lets no REQ pass before it is answered if `required`.
-    pub fn challenge(&mut self, required: bool) {
-        let challenge = format!("{:016x}", self.dice.rng().bits());
-        self.say(&RelayMessage::Auth { challenge: challenge.as_str().into() }, Count::Auth);
-        self.auth_required = required.then_some(challenge);
     }
 
     /// Answers a ping or a close.
@@ -100,12 +102,10 @@ impl Session {
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Req { subscription, filters }) => {
                 self.count(Count::Requests);
-                relay.note_request(String::from_utf8_lossy(text).into_owned());
-                if self.auth_required.is_some() {
-                    let reason = "auth-required: this relay serves nobody unknown".into();
-                    self.say(&RelayMessage::Closed { subscription, reason }, Count::Closed);
-                } else {
-                    self.subscribe(relay, subscription.into_owned(), filters);
+                relay.note_request(Some(String::from_utf8_lossy(text).into_owned()));
+                let subscription = subscription.into_owned();
+                if let Err(refused) = self.request(relay, &subscription, filters) {
+                    self.refuse(subscription, refused);
                 }
             }
             Ok(ClientMessage::Close { subscription }) => {
@@ -132,37 +132,51 @@ impl Session {
         }
     }
 
-    fn authenticate(&mut self, event: &str) {
-        let Ok(event) = UnverifiedEvent::parse(event.as_bytes()) else { return };
-        let right = Verifier::new().verify(&event).is_ok()
-            && event.kind == 22_242
-            && self.auth_required.as_deref().is_none_or(|known| event.tag_value("challenge") == Some(known));
-        let reason = if right { "" } else { "restricted: the answer is wrong" }.into();
-        let id = event.id.to_string().into();
-        self.say(&RelayMessage::Ok { id, accepted: right, reason }, Count::Oks);
-        if right {
-            self.auth_required = None;
+    /// Takes a REQ, which replaces the subscription of its id.
+    fn request(&mut self, relay: &Relay, id: &str, filters: Vec<Filter>) -> Result<(), Refused> {
+        self.admit(relay)?;
+        if let Some(refused) = relay.refused() {
+            return self.turn_away(refused);
         }
-    }
-
-    fn subscribe(&mut self, relay: &Relay, id: String, filters: Vec<Filter>) {
-        self.subscriptions.retain(|open| open.id != id);
-        if self.subscriptions.len() == SUBSCRIPTIONS_MAX {
-            let reason = "error: too many subscriptions".into();
-            return self.say(&RelayMessage::Closed { subscription: id.into(), reason }, Count::Closed);
-        }
+        let questions = self.questions(relay, id, &filters)?;
         if !self.world.hold {
             self.world.go();
         }
-        let (live_from, injected_from) = (relay.arrived(&self.world), relay.injections());
-        if self.subscriptions.is_empty() {
-            self.planned_at = live_from;
+        let live_from = relay.has(&self.world);
+        let answer = relay.answer(&self.world, &questions, live_from);
+        if answer.too_many {
+            return self.turn_away(Refused::closed("error: too many results"));
         }
-        let mut backlog = relay.answer(&self.world, &filters, live_from, injected_from);
+        self.subscriptions.retain(|open| open.id != id);
+        self.figures.add(Count::Capped, answer.capped.into());
+        if self.subscriptions.is_empty() {
+            self.planned_at = live_from.planned;
+        }
+        let mut backlog = answer.held;
         backlog.reverse();
-        let prefix = format!(r#"["EVENT",{},"#, serde_json::Value::from(id.as_str())).into_bytes();
-        let backlog = Some(backlog);
-        self.subscriptions.push(Subscription { id, prefix, filters, backlog, live_from, injected_from });
+        let prefix = format!(r#"["EVENT",{},"#, serde_json::Value::from(id)).into_bytes();
+        let (id, backlog) = (id.to_owned(), Some(backlog));
+        self.subscriptions.push(Subscription { id, prefix, filters, backlog, live_from });
+        Ok(())
+    }
+
+    fn refuse(&mut self, subscription: String, refused: Refused) {
+        let reason = refused.reason.into();
+        match refused.saying {
+            Saying::Closed => {
+                self.subscriptions.retain(|open| open.id != subscription);
+                let subscription = subscription.into();
+                self.say(&RelayMessage::Closed { subscription, reason }, Count::Closed);
+            }
+            Saying::Notice => self.say(&RelayMessage::Notice(reason), Count::Notices),
+        }
+    }
+
+    /// Ends all subscriptions for this reason.
+    fn close_all(&mut self, reason: &str) {
+        for subscription in std::mem::take(&mut self.subscriptions) {
+            self.refuse(subscription.id, Refused::closed(reason));
+        }
     }
 
     /// When there is something to send next, if nothing is to be sent now.
@@ -226,8 +240,9 @@ impl Session {
                     self.out.extend_from_slice(&bytes);
                     self.count(Count::Raw);
                 }
+                Injected::Closed(reason) => self.close_all(&reason),
                 Injected::Event(item) => {
-                    let then = self.send_to_all(&item, None, now, |open| this >= open.injected_from);
+                    let then = self.send_to_all(&item, None, now, |open| this >= open.live_from.injected);
                     if then != Then::Goes {
                         return then;
                     }
@@ -245,7 +260,7 @@ impl Session {
             self.planned_at += 1;
             let Some(number) = relay.entry(this).map(|entry| entry.item) else { break };
             let Some(item) = world.item(number as usize) else { continue };
-            then = self.send_to_all(item, Some(number), now, |open| this >= open.live_from);
+            then = self.send_to_all(item, Some(number), now, |open| this >= open.live_from.planned);
         }
         relay.sent.fetch_max(self.planned_at, Ordering::AcqRel);
         then

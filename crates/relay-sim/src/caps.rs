@@ -95,6 +95,11 @@ pub(crate) struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
+    /// Asks for everything that matches, unless that is more than this.
+    pub const fn all(filter: &'a Filter, matching_max: usize) -> Self {
+        Self { filter, bound: usize::MAX, capped: false, matching_max }
+    }
+
     /// What a relay with this cap makes of a filter.
     ///
     /// # Errors

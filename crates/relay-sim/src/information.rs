@@ -63,7 +63,8 @@ pub(crate) fn document(number: usize, policy: &Policy, faults: &[(Fault, f64)]) 
             patch(&mut limitation, &json!({ member: limit }));
         }
     }
-    let nips = [1, 11, 42];
+    let mut nips = vec![1, 11, 42];
+    nips.extend(policy.negentropy.is_told().then_some(77));
     let mut document = json!({ "name": format!("simulated relay {number}"), "software": "relay-sim",
         "supported_nips": nips, "limitation": limitation });
     if let Information::Altered(altered) = &policy.information {

@@ -29,6 +29,8 @@ mod caps;
 
 mod limits;
 
+mod reconciliation;
+
 mod information;
 
 mod policy;
@@ -71,6 +73,7 @@ pub use faults::{Fault, Garbage, Who};
 pub use information::Information;
 pub use limits::{Limits, RateLimit, Refusal, Saying, Scope};
 pub use plan::Pace;
+pub use reconciliation::{Negentropy, Reconciling};
 pub use relay::Behaviour;
 pub use sim::{Sim, SimBuilder, StartError};
 pub use stats::{Count, Figures, Stats};

@@ -3,6 +3,7 @@
 use crate::caps::Cap;
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
+use crate::reconciliation::Negentropy;
 
 /// What a relay does lawfully, and where it does not, does always. What happens by chance is a
 /// [`Fault`](crate::Fault).
@@ -10,6 +11,7 @@ use crate::limits::{Limits, RateLimit, Refusal};
 pub(crate) struct Policy {
     pub cap: Option<Cap>,
     pub limits: Limits,
+    pub negentropy: Negentropy,
     pub information: Information,
     pub refusal: Option<Refusal>,
     pub rate_limit: Option<RateLimit>,
@@ -20,6 +22,7 @@ pub(crate) struct Policy {
 pub(crate) enum Rule {
     Cap(Cap),
     Limits(Limits),
+    Negentropy(Negentropy),
     Information(Information),
     Refusal(Refusal),
     RateLimit(RateLimit),
@@ -31,6 +34,7 @@ impl Policy {
         match rule {
             Rule::Cap(cap) => self.cap = Some(*cap),
             Rule::Limits(limits) => self.limits = *limits,
+            Rule::Negentropy(negentropy) => self.negentropy = negentropy.clone(),
             Rule::Information(information) => self.information = information.clone(),
             Rule::Refusal(refusal) => self.refusal = Some(refusal.clone()),
             Rule::RateLimit(limit) => self.rate_limit = Some(limit.clone()),

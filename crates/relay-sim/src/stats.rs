@@ -40,9 +40,13 @@ counts! {
     Information = "information",
     /// REQ messages.
     Requests = "requests",
+    /// NEG-OPEN messages.
+    NegOpens = "neg_opens",
+    /// NEG-MSG messages of clients.
+    NegMessages = "neg_messages",
     /// Requests that a rate limit refused.
     RateLimited = "rate_limited",
-    /// REQs that were refused for another reason: by a cap, a limit, for want of a key, or by a test.
+    /// REQs and NEG-OPENs that were refused for another reason: by a cap, a limit, for want of a key, or by a test.
     RequestsRefused = "requests_refused",
     /// Answers to REQs of which the relay's cap kept something back.
     Capped = "capped",
@@ -70,6 +74,10 @@ counts! {
     Notices = "notices",
     /// CLOSED.
     Closed = "closed",
+    /// NEG-MSG answers.
+    NegAnswers = "neg_answers",
+    /// NEG-ERR.
+    NegErrors = "neg_errors",
     /// AUTH challenges.
     Auth = "auth",
     /// OK.

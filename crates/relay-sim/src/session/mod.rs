@@ -3,6 +3,7 @@
 //! It writes into a buffer and knows nothing of sockets; [`connection`](crate::connection) moves bytes.
 
 mod gate;
+mod reconcile;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use crate::corpus::{Item, Origin};
 use crate::faults::{Dice, Fault};
 use crate::garbage::{Then, write_garbage};
 use crate::limits::{Refused, Saying, Window};
+use crate::reconciliation::Reconciliation;
 use crate::relay::{Held, Injected, Relay};
 use crate::stats::{Count, Figures};
 use crate::stored::Arrived;
@@ -47,6 +49,8 @@ pub(crate) struct Session {
     world: Arc<World>,
     relay: usize,
     subscriptions: Vec<Subscription>,
+    /// By the ids of their NEG-OPENs.
+    reconciliations: Vec<(String, Reconciliation)>,
     /// The next entry and the next injection to look at.
     planned_at: usize,
     injected_at: usize,
@@ -67,6 +71,7 @@ impl Session {
             world,
             relay,
             subscriptions: Vec::new(),
+            reconciliations: Vec::new(),
             planned_at: 0,
             injected_at,
             dice,
@@ -119,11 +124,16 @@ impl Session {
                 self.say(&RelayMessage::Ok { id, accepted: false, reason }, Count::Oks);
             }
             Ok(ClientMessage::Auth { event }) => self.authenticate(event),
-            Ok(ClientMessage::NegOpen { subscription, .. } | ClientMessage::NegMsg { subscription, .. }) => {
-                let reason = "closed: this relay has no NIP-77".into();
-                self.say(&RelayMessage::NegErr { subscription, reason }, Count::Closed);
+            Ok(ClientMessage::NegOpen { subscription, filter, message }) => {
+                self.count(Count::NegOpens);
+                relay.note_request(None);
+                self.open_reconciliation(relay, subscription.into_owned(), &filter, &message);
             }
-            Ok(ClientMessage::NegClose { .. }) => {}
+            Ok(ClientMessage::NegMsg { subscription, message }) => {
+                self.count(Count::NegMessages);
+                self.reconcile(&subscription, &message);
+            }
+            Ok(ClientMessage::NegClose { subscription }) => self.end_reconciliation(&subscription),
             Err(error) => {
                 self.count(Count::BadMessages);
                 let notice = format!("error: {error}");

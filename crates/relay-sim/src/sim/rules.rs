@@ -7,6 +7,7 @@ use crate::faults::Who;
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
 use crate::policy::Rule;
+use crate::reconciliation::Negentropy;
 use crate::sim::SimBuilder;
 
 impl SimBuilder {
@@ -30,6 +31,11 @@ impl SimBuilder {
     /// Limits subscriptions and filters.
     pub fn limits(self, who: Who, limits: Limits) -> Self {
         self.rule(who, Rule::Limits(limits))
+    }
+
+    /// How some relays do NIP-77. Default: they do not, and say so with NEG-ERR.
+    pub fn negentropy(self, who: Who, negentropy: Negentropy) -> Self {
+        self.rule(who, Rule::Negentropy(negentropy))
     }
 
     /// What some relays tell by NIP-11. Default: the truth.

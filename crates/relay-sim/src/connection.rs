@@ -37,6 +37,8 @@ impl<S: Socket> Connection<'_, S> {
     /// `drops` is the number of drops that the relay was told before this connection.
     pub async fn run(mut self, drops: u64) -> io::Result<()> {
         let mut silent_until = None;
+        // The client may have spoken before it had the answer to its upgrade.
+        self.understand()?;
         loop {
             let told = *self.control.borrow_and_update();
             if told.stopped {
@@ -141,6 +143,11 @@ impl<S: Socket> Connection<'_, S> {
 
     fn read(&mut self) -> io::Result<()> {
         self.socket.read(&mut self.inbox)?;
+        self.understand()
+    }
+
+    /// Takes what has come whole.
+    fn understand(&mut self) -> io::Result<()> {
         loop {
             let frame = codec::take_frame(&mut self.inbox);
             let Ok(frame) = frame else {
@@ -150,7 +157,7 @@ impl<S: Socket> Connection<'_, S> {
             let Some(ClientFrame { opcode, payload }) = frame else { break };
             match opcode {
                 opcode::TEXT | opcode::BINARY => self.session.receive(&payload),
-                opcode::PING => self.session.control(opcode::PONG, &payload),
+                opcode::PING => self.session.pong(&payload),
                 opcode::CLOSE => {
                     self.session.control(opcode::CLOSE, &payload);
                     self.then = Then::Drops;

@@ -69,6 +69,16 @@ pub enum Fault {
     Refuse,
     /// Answers the upgrade request with 503.
     RefuseUpgrade,
+    /// Never answers the upgrade request.
+    NeverUpgrade,
+    /// Answers the upgrade request after so long.
+    SlowUpgrade(Duration),
+    /// Sends nothing after the answer to the upgrade: no EOSE, no pong. It reads.
+    Mute,
+    /// Answers every REQ with EOSE at once, and pings, but never sends an event.
+    Silent,
+    /// Does not answer pings.
+    NoPongs,
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
     /// Sends a NIP-42 challenge first, and goes on as if it had not.
@@ -84,7 +94,20 @@ pub enum Fault {
 impl Fault {
     /// Whether it is decided once a connection.
     pub const fn is_per_connection(self) -> bool {
-        matches!(self, Self::Refuse | Self::RefuseUpgrade | Self::Drip(_) | Self::Auth) || self.wants_auth()
+        match self {
+            Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::SlowUpgrade(_) => true,
+            Self::Mute | Self::Silent | Self::NoPongs | Self::Drip(_) | Self::Auth => true,
+            _ => self.wants_auth(),
+        }
+    }
+
+    /// Whether events wait for ever on the relay because of it.
+    pub(crate) fn keeps_events(&self) -> bool {
+        match self {
+            Self::HalfOpen | Self::Garbage(Garbage::TruncatedStall) => true,
+            Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::Mute | Self::Silent => true,
+            _ => self.wants_auth(),
+        }
     }
 
     /// Whether it serves nobody who has not proved a key.

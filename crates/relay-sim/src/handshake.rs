@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::connection::Connection;
 use crate::faults::{Dice, Fault};
@@ -15,10 +15,10 @@ use crate::garbage::Then;
 use crate::http::{self, Request};
 use crate::information::{self, Information};
 use crate::relay::{Behaviour, Control, Relay};
-use crate::session::{Access, Session};
+use crate::session::{Access, Session, Voice};
 use crate::socket::Socket;
 use crate::stats::Count;
-use crate::world::World;
+use crate::world::{Up, World};
 
 /// How long a client may take for its request, and for reading an answer that ends the connection.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Serves a connection until it ends. Errors of the socket end it, as a client that goes away does.
 pub(crate) async fn serve<S: Socket>(world: Arc<World>, mut socket: S) {
     _ = socket.tcp().set_nodelay(true);
+    let dialling = world.dialling.up();
     let mut inbox = Vec::new();
     let request = timeout(REQUEST_TIME_MAX, read_request(&mut socket, &mut inbox)).await;
     let Ok(Ok(request)) = request else { return };
@@ -34,8 +35,11 @@ pub(crate) async fn serve<S: Socket>(world: Arc<World>, mut socket: S) {
         return answer(&mut socket, "404 Not Found", "text/plain", "no such relay\n").await;
     };
     match &request.key {
-        Some(key) => upgrade(&world, relay, socket, inbox, &request, key).await,
-        None => inform(relay, &mut socket, &request).await,
+        Some(key) => upgrade(&world, relay, socket, inbox, &request, key, dialling).await,
+        None => {
+            drop(dialling);
+            inform(relay, &mut socket, &request).await;
+        }
     }
 }
 
@@ -131,6 +135,7 @@ async fn upgrade<S: Socket>(
     inbox: Vec<u8>,
     request: &Request,
     key: &str,
+    dialling: Up<'_>,
 ) {
     relay.note_user_agent(request.user_agent.clone());
     let connection = relay.connections.fetch_add(1, Ordering::Relaxed);
@@ -147,8 +152,18 @@ async fn upgrade<S: Socket>(
         let body = "come back later\n";
         return answer(&mut socket, "503 Service Unavailable", "text/plain", body).await;
     }
+    if faults.contains(&Fault::NeverUpgrade) {
+        relay.counters.add(Count::Refused, 1);
+        return hold(&mut socket, control).await;
+    }
+    for fault in &faults {
+        if let Fault::SlowUpgrade(time) = fault {
+            sleep(*time).await;
+        }
+    }
+    drop(dialling);
     relay.counters.add(Count::Upgrades, 1);
-    let mut session = Session::new(Arc::clone(world), relay.number, dice);
+    let mut session = Session::new(Arc::clone(world), relay.number, voice(&faults), dice);
     session.out.extend_from_slice(http::upgrade_response(key).as_bytes());
     if let Some(access) = access(&faults) {
         session.challenge(access, &format!("{}{}", request.host, request.path));
@@ -163,6 +178,14 @@ async fn upgrade<S: Socket>(
         Connection { relay, socket, session, inbox, drip, control, written: 0, then: Then::Goes };
     _ = connection.run(told.drops).await;
     relay.open.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// What of its part a relay says.
+fn voice(faults: &[Fault]) -> Voice {
+    let voices =
+        [(Fault::Mute, Voice::Nothing), (Fault::Silent, Voice::NoEvents), (Fault::NoPongs, Voice::NoPongs)];
+    let found = voices.into_iter().find(|(fault, _)| faults.contains(fault));
+    found.map_or(Voice::All, |(_, voice)| voice)
 }
 
 /// What a client gets for its key, if it is asked for one.

@@ -25,6 +25,8 @@ pub mod corpus;
 
 pub mod faults;
 
+mod door;
+
 mod caps;
 
 mod limits;

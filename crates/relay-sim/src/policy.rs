@@ -1,6 +1,7 @@
 //! How one relay treats its clients, gathered from the rules of the builder.
 
 use crate::caps::Cap;
+use crate::door::Door;
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
 use crate::reconciliation::Negentropy;
@@ -9,6 +10,7 @@ use crate::reconciliation::Negentropy;
 /// [`Fault`](crate::Fault).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
+    pub door: Door,
     pub cap: Option<Cap>,
     pub limits: Limits,
     pub negentropy: Negentropy,
@@ -20,6 +22,7 @@ pub(crate) struct Policy {
 /// One rule; a later one replaces an earlier one of its kind.
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
+    Door(Door),
     Cap(Cap),
     Limits(Limits),
     Negentropy(Negentropy),
@@ -32,6 +35,7 @@ impl Policy {
     /// Follows a rule from now on.
     pub fn follow(&mut self, rule: &Rule) {
         match rule {
+            Rule::Door(door) => self.door = *door,
             Rule::Cap(cap) => self.cap = Some(*cap),
             Rule::Limits(limits) => self.limits = *limits,
             Rule::Negentropy(negentropy) => self.negentropy = negentropy.clone(),

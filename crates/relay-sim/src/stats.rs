@@ -40,6 +40,8 @@ counts! {
     Information = "information",
     /// REQ messages.
     Requests = "requests",
+    /// Pings of clients.
+    Pings = "pings",
     /// NEG-OPEN messages.
     NegOpens = "neg_opens",
     /// NEG-MSG messages of clients.

@@ -41,6 +41,32 @@ impl Dates {
     }
 }
 
+/// A number that goes up and down, and how high it was.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    pub now: AtomicUsize,
+    pub peak: AtomicUsize,
+}
+
+impl Gauge {
+    /// Goes up, and down when the guard is dropped.
+    pub fn up(&self) -> Up<'_> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        Up(self)
+    }
+}
+
+/// See [`Gauge::up`].
+#[derive(Debug)]
+pub(crate) struct Up<'a>(&'a Gauge);
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The shared state.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -61,6 +87,7 @@ pub(crate) struct World {
     /// Genuine items that no relay has written.
     pub unsent: AtomicUsize,
     pub live_since: OnceLock<Instant>,
+    pub dialling: Gauge,
     pub relays: Vec<Relay>,
 }
 

@@ -71,7 +71,8 @@ pub struct SimArgs {
     /// 0.01 by default): garbage (all sorts), invalid-json, invalid-utf8, binary, huge-string,
     /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
     /// ping, repeat, fragment, stall[=1000], half-open, drop. At each connection (chance 1): refuse,
-    /// refuse-upgrade, drip[=1], auth, auth-required, auth-restricted. SHARE is the share of the relays that do it.
+    /// refuse-upgrade, never-upgrade, slow-upgrade[=1000], mute, silent, no-pongs, drip[=1], auth,
+    /// auth-required, auth-restricted. SHARE is the share of the relays that do it.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
     /// The loopback port; 0 is a free one.
@@ -203,6 +204,11 @@ fn faults(kind: &str, ms: Option<u64>) -> Option<Vec<Fault>> {
         "drop" => Fault::Drop,
         "refuse" => Fault::Refuse,
         "refuse-upgrade" => Fault::RefuseUpgrade,
+        "never-upgrade" => Fault::NeverUpgrade,
+        "slow-upgrade" => Fault::SlowUpgrade(time(1000)),
+        "mute" => Fault::Mute,
+        "silent" => Fault::Silent,
+        "no-pongs" => Fault::NoPongs,
         "drip" => Fault::Drip(time(1)),
         "auth" => Fault::Auth,
         "auth-required" => Fault::AuthRequired,

@@ -44,10 +44,24 @@ impl Subscription {
     }
 }
 
+/// What of its part a relay says on a connection. All of it is received and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// All of it.
+    All,
+    /// All but pongs.
+    NoPongs,
+    /// All but events.
+    NoEvents,
+    /// Nothing.
+    Nothing,
+}
+
 /// One connection's side of the protocol.
 pub(crate) struct Session {
     world: Arc<World>,
     relay: usize,
+    voice: Voice,
     subscriptions: Vec<Subscription>,
     /// By the ids of their NEG-OPENs.
     reconciliations: Vec<(String, Reconciliation)>,
@@ -65,11 +79,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(world: Arc<World>, relay: usize, dice: Dice) -> Self {
+    pub fn new(world: Arc<World>, relay: usize, voice: Voice, dice: Dice) -> Self {
         let injected_at = world.relays.get(relay).map_or(0, Relay::injections);
         Self {
             world,
             relay,
+            voice,
             subscriptions: Vec::new(),
             reconciliations: Vec::new(),
             planned_at: 0,
@@ -83,18 +98,36 @@ impl Session {
         }
     }
 
+    const fn has_events(&self) -> bool {
+        matches!(self.voice, Voice::All | Voice::NoPongs)
+    }
+
     fn count(&mut self, count: Count) {
         self.figures.add(count, 1);
     }
 
     fn say(&mut self, message: &RelayMessage<'_>, count: Count) {
+        if self.voice == Voice::Nothing {
+            return;
+        }
         write_frame(&mut self.out, opcode::TEXT, message.to_json().as_bytes());
         self.count(Count::Frames);
         self.count(count);
     }
 
-    /// Answers a ping or a close.
+    /// Answers a ping, unless this relay does not.
+    pub fn pong(&mut self, payload: &[u8]) {
+        self.count(Count::Pings);
+        if self.voice != Voice::NoPongs {
+            self.control(opcode::PONG, payload);
+        }
+    }
+
+    /// Sends a control frame.
     pub fn control(&mut self, opcode: u8, payload: &[u8]) {
+        if self.voice == Voice::Nothing {
+            return;
+        }
         write_frame(&mut self.out, opcode, payload);
         self.count(Count::Frames);
         self.count(Count::Control);
@@ -164,6 +197,9 @@ impl Session {
         }
         let mut backlog = answer.held;
         backlog.reverse();
+        if self.voice == Voice::NoEvents {
+            backlog.clear();
+        }
         let prefix = format!(r#"["EVENT",{},"#, serde_json::Value::from(id)).into_bytes();
         let (id, backlog) = (id.to_owned(), Some(backlog));
         self.subscriptions.push(Subscription { id, prefix, filters, backlog, live_from });
@@ -191,7 +227,8 @@ impl Session {
 
     /// When there is something to send next, if nothing is to be sent now.
     pub fn due(&self) -> Option<tokio::time::Instant> {
-        let relay = self.world.relays.get(self.relay).filter(|_| !self.subscriptions.is_empty())?;
+        let waits = !self.subscriptions.is_empty() && self.has_events();
+        let relay = self.world.relays.get(self.relay).filter(|_| waits)?;
         relay.due(&self.world, self.planned_at)
     }
 
@@ -200,11 +237,14 @@ impl Session {
         let world = Arc::clone(&self.world);
         let Some(relay) = world.relays.get(self.relay) else { return Then::Drops };
         let now = now_us();
-        let mut then = self.fill_backlogs(&world, now);
+        let mut then = match self.voice {
+            Voice::Nothing => Then::Goes,
+            _ => self.fill_backlogs(&world, now),
+        };
         if then == Then::Goes && self.out.len() < BUFFER_BYTES {
             then = self.fill_injected(relay, now);
         }
-        if then == Then::Goes && !self.subscriptions.is_empty() {
+        if then == Then::Goes && !self.subscriptions.is_empty() && self.has_events() {
             then = self.fill_live(&world, relay, now);
         }
         relay.counters.take(&mut self.figures);
@@ -251,6 +291,7 @@ impl Session {
                     self.count(Count::Raw);
                 }
                 Injected::Closed(reason) => self.close_all(&reason),
+                Injected::Event(_) if !self.has_events() => {}
                 Injected::Event(item) => {
                     let then = self.send_to_all(&item, None, now, |open| this >= open.live_from.injected);
                     if then != Then::Goes {

@@ -18,7 +18,7 @@ use wire::{ClaimedId, EventId, VerifiedEvent, Verifier};
 
 use crate::codec::{opcode, write_frame};
 use crate::corpus::{Item, Origin};
-use crate::faults::{Fault, Garbage};
+use crate::door::Door;
 use crate::limits::Refusal;
 use crate::relay::{Behaviour, Injected, Relay};
 use crate::stats::{Count, Figures, Stats};
@@ -35,7 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    server: Option<JoinHandle<()>>,
+    /// Where relays are that do not listen there, too.
+    doors: Vec<(Door, SocketAddr)>,
+    servers: Vec<JoinHandle<()>>,
     /// Places of planned genuine events; filled when the first time of sending is asked for.
     places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
@@ -47,14 +49,25 @@ impl Sim {
         SimBuilder::default()
     }
 
-    /// The address that all relays listen on.
+    /// The address that all relays listen on, but those that a rule sends elsewhere.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The URL of one relay.
     pub fn url(&self, relay: usize) -> String {
-        format!("ws://{}/r/{relay}", self.address)
+        format!("ws://{}/r/{relay}", self.address_of(relay))
+    }
+
+    /// The URL of one relay with another host, such as `localhost`, or a name that does not resolve.
+    pub fn url_with_host(&self, relay: usize, host: &str) -> String {
+        format!("ws://{host}:{}/r/{relay}", self.address_of(relay).port())
+    }
+
+    fn address_of(&self, relay: usize) -> SocketAddr {
+        let door = self.world.relays.get(relay).map(|relay| relay.policy.door).unwrap_or_default();
+        let address = self.doors.iter().find(|(open, _)| *open == door).map(|(_, address)| *address);
+        address.unwrap_or(self.address)
     }
 
     /// The URLs of all relays, scripted ones last.
@@ -191,6 +204,17 @@ impl Sim {
         self.world.relays.get(relay).map_or(0, |relay| relay.open.load(Ordering::Relaxed))
     }
 
+    /// How many TCP connections are no WebSockets now and no NIP-11 requests either, as far as is known:
+    /// clients that are still dialling, or hang in a relay that never lets them in.
+    pub fn dialling(&self) -> usize {
+        self.world.dialling.now.load(Ordering::Relaxed)
+    }
+
+    /// The greatest value that [`dialling`](Self::dialling) has had.
+    pub fn dialling_peak(&self) -> usize {
+        self.world.dialling.peak.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many relays have at least one REQ.
     pub async fn wait_subscribed(&self, relays: usize) {
         let asked = |relay: &&Relay| relay.counters.one(Count::Requests) > 0;
@@ -220,11 +244,7 @@ impl Sim {
     /// Whether [`wait_sent`](Self::wait_sent) would return at once.
     pub fn is_sent(&self) -> bool {
         let falls_silent = |relay: &Relay| {
-            relay.faults.iter().any(|(fault, _)| {
-                matches!(fault, Fault::HalfOpen | Fault::Refuse | Fault::RefuseUpgrade)
-                    || *fault == Fault::Garbage(Garbage::TruncatedStall)
-                    || fault.wants_auth()
-            })
+            relay.policy.door == Door::Deaf || relay.faults.iter().any(|(fault, _)| fault.keeps_events())
         };
         self.world.unsent.load(Ordering::Relaxed) == 0
             && self
@@ -245,9 +265,9 @@ impl Sim {
     /// Closes all connections with code 1001 and stops listening. Returns the last figures.
     pub async fn stop(mut self) -> Stats {
         self.world.relays.iter().for_each(|relay| relay.control.send_modify(|told| told.stopped = true));
-        if let Some(server) = self.server.take() {
-            // The server ends when its connections have, which takes moments: they wait for nothing else.
-            sleep(LOOK_EVERY).await;
+        // The servers end when their connections have, which takes moments: they wait for nothing else.
+        sleep(LOOK_EVERY).await;
+        for server in std::mem::take(&mut self.servers) {
             server.abort();
             _ = server.await;
         }
@@ -257,8 +277,6 @@ impl Sim {
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        if let Some(server) = &self.server {
-            server.abort();
-        }
+        self.servers.iter().for_each(JoinHandle::abort);
     }
 }

@@ -3,6 +3,7 @@
 //! A rule that comes later replaces an earlier one of its kind for the relays that it names.
 
 use crate::caps::Cap;
+use crate::door::Door;
 use crate::faults::Who;
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
@@ -20,6 +21,12 @@ impl SimBuilder {
     /// [`caps`](Self::caps) for all. Default: no bound.
     pub fn cap(self, events: usize) -> Self {
         self.caps(Who::All, Cap::clamping(events))
+    }
+
+    /// Some relays take TCP connections and never read from them, which is before they could take part in
+    /// a TLS handshake or read an upgrade request. They have a port of their own.
+    pub fn deaf(self, who: Who) -> Self {
+        self.rule(who, Rule::Door(Door::Deaf))
     }
 
     /// Caps the answers of some relays. Their NIP-11 documents tell the cap as `max_limit`, unless

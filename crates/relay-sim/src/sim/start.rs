@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::corpus::{Generator, Item, JsonlError, Sizes, Slot, read_jsonl};
+use crate::door::Door;
 use crate::faults::Who;
 use crate::plan::{Pace, Plan, PlanSettings, RelayPlan};
 use crate::policy::Policy;
 use crate::relay::Relay;
 use crate::sim::{Sim, SimBuilder, server};
-use crate::world::{Dates, World};
+use crate::world::{Dates, Gauge, World};
 
 /// Why a simulation did not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +44,26 @@ impl SimBuilder {
     pub async fn start(self) -> Result<Sim, StartError> {
         self.check()?;
         let port = self.port;
-        let listener = server::listen(port).map_err(|error| StartError::Listen { port, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen { port, error })?;
+        let open = |port| {
+            let listener = server::listen(port)?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let failed = |port| move |error: std::io::Error| StartError::Listen { port, error };
+        let (address, listener) = open(port).map_err(failed(port))?;
         let world = tokio::task::spawn_blocking(move || self.world()).await.map_err(StartError::Corpus)??;
         let world = Arc::new(world);
-        let server = Some(tokio::spawn(server::accept(listener, Arc::clone(&world))));
-        Ok(Sim { world, address, server, places: OnceLock::new(), published: Default::default() })
+        let serve = |listener, door| tokio::spawn(server::accept(listener, door, Arc::clone(&world)));
+        let mut servers = vec![serve(listener, Door::Open)];
+        let mut doors = vec![(Door::Open, address)];
+        for relay in &world.relays {
+            let door = relay.policy.door;
+            if doors.iter().all(|(open, _)| *open != door) {
+                let (address, listener) = open(0).map_err(failed(0))?;
+                servers.push(serve(listener, door));
+                doors.push((door, address));
+            }
+        }
+        Ok(Sim { world, address, doors, servers, places: OnceLock::new(), published: Default::default() })
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -119,6 +134,7 @@ impl SimBuilder {
             slots,
             unsent: AtomicUsize::new(unsent),
             live_since: OnceLock::new(),
+            dialling: Gauge::default(),
             relays: self.relays_of(plan.relays),
         })
     }

@@ -52,6 +52,13 @@ impl Client {
         self.0.send(Message::text(text.to_owned())).await.expect("sent");
     }
 
+    /// Sends a ping, and returns whether a pong comes, before anything else and within a moment.
+    pub async fn ping(&mut self) -> bool {
+        self.0.send(Message::ping(&b"x"[..])).await.expect("sent");
+        let next = timeout(Duration::from_millis(200), self.0.next()).await;
+        matches!(next, Ok(Some(Ok(message))) if message.is_pong())
+    }
+
     pub async fn next(&mut self) -> Seen {
         timeout(PATIENCE, self.read()).await.expect("something comes")
     }

@@ -177,6 +177,7 @@ impl<S: Socket> Connection<'_, S> {
             self.session.control(opcode::CLOSE, &1001_u16.to_be_bytes());
             self.session.out.drain(..self.session.out.len().saturating_sub(4));
             _ = self.write();
+            self.socket.finish();
         }
     }
 }

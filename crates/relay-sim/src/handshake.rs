@@ -78,6 +78,7 @@ async fn write_all<S: Socket>(socket: &mut S, mut bytes: &[u8]) -> io::Result<()
 async fn answer<S: Socket>(socket: &mut S, status: &str, content_type: &str, body: &str) {
     let response = http::response(status, content_type, body);
     _ = timeout(REQUEST_TIME_MAX, write_all(socket, response.as_bytes())).await;
+    socket.finish();
 }
 
 /// Keeps a connection without saying anything, until the client or a test ends it.
@@ -140,6 +141,9 @@ async fn upgrade<S: Socket>(
     relay.note_user_agent(request.user_agent.clone());
     let connection = relay.connections.fetch_add(1, Ordering::Relaxed);
     relay.counters.add(Count::Connections, 1);
+    if let Some(resumed) = socket.resumed() {
+        relay.counters.add(if resumed { Count::TlsResumed } else { Count::TlsFull }, 1);
+    }
     let mut dice = Dice::new(world.seed, relay.number, connection, &relay.faults);
     let faults = dice.connection_faults(&relay.faults);
     let control = relay.control.subscribe();

@@ -57,6 +57,8 @@ mod session;
 
 mod socket;
 
+mod tls;
+
 mod handshake;
 
 mod connection;
@@ -71,6 +73,7 @@ pub use caps::{Beyond, Cap, Order};
 pub use checker::{Checker, Latency, Verdict, Wrong};
 pub use consumer::{ConsumeError, Consumer, Delivery};
 pub use corpus::{Forgery, Origin, Sizes};
+pub use door::Certificate;
 pub use faults::{Fault, Garbage, Who};
 pub use information::Information;
 pub use limits::{Limits, RateLimit, Refusal, Saying, Scope};
@@ -79,3 +82,4 @@ pub use reconciliation::{Negentropy, Reconciling};
 pub use relay::Behaviour;
 pub use sim::{Sim, SimBuilder, StartError};
 pub use stats::{Count, Figures, Stats};
+pub use tls::TlsError;

@@ -30,6 +30,14 @@ pub(crate) trait Socket: Send + Sync {
     fn pay(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Says that nothing more will be written.
+    fn finish(&mut self) {}
+
+    /// Whether a TLS session was resumed; `None` without TLS.
+    fn resumed(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl Socket for TcpStream {

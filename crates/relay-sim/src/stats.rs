@@ -34,6 +34,10 @@ macro_rules! counts {
 counts! {
     /// TCP connections that asked for this relay.
     Connections = "connections",
+    /// Of those, TLS connections with a full handshake.
+    TlsFull = "tls_full",
+    /// Of those, TLS connections that resumed a session.
+    TlsResumed = "tls_resumed",
     /// Connections that became WebSockets.
     Upgrades = "upgrades",
     /// NIP-11 requests.

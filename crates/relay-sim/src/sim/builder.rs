@@ -32,6 +32,8 @@ pub struct SimBuilder {
     pub(super) faults: Vec<FaultRule>,
     pub(super) rules: Vec<(Who, Rule)>,
     pub(super) port: u16,
+    pub(super) ipv6: bool,
+    pub(super) tls: bool,
     pub(super) hold: bool,
 }
 
@@ -59,6 +61,8 @@ impl Default for SimBuilder {
             faults: Vec::new(),
             rules: Vec::new(),
             port: 0,
+            ipv6: false,
+            tls: false,
             hold: false,
         }
     }
@@ -204,6 +208,19 @@ impl SimBuilder {
     /// The loopback port. Default 0: any that is free.
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Listens on `::1` instead of `127.0.0.1`.
+    pub const fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// Serves `wss://` with a certificate for `127.0.0.1`, `::1` and `localhost`, signed by a private
+    /// authority that is made at the start: [`Sim::ca_pem`](crate::Sim::ca_pem).
+    pub const fn tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 

@@ -37,6 +37,7 @@ pub struct Sim {
     address: SocketAddr,
     /// Where relays are that do not listen there, too.
     doors: Vec<(Door, SocketAddr)>,
+    ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,
     /// Places of planned genuine events; filled when the first time of sending is asked for.
     places: OnceLock<HashMap<ClaimedId, usize>>,
@@ -56,12 +57,21 @@ impl Sim {
 
     /// The URL of one relay.
     pub fn url(&self, relay: usize) -> String {
-        format!("ws://{}/r/{relay}", self.address_of(relay))
+        format!("{}://{}/r/{relay}", self.scheme(), self.address_of(relay))
     }
 
     /// The URL of one relay with another host, such as `localhost`, or a name that does not resolve.
     pub fn url_with_host(&self, relay: usize, host: &str) -> String {
-        format!("ws://{host}:{}/r/{relay}", self.address_of(relay).port())
+        format!("{}://{host}:{}/r/{relay}", self.scheme(), self.address_of(relay).port())
+    }
+
+    /// The certificate of the authority that clients must trust to be served, in PEM; `None` without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.ca_pem.is_some() { "wss" } else { "ws" }
     }
 
     fn address_of(&self, relay: usize) -> SocketAddr {

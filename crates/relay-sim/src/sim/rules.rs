@@ -3,7 +3,7 @@
 //! A rule that comes later replaces an earlier one of its kind for the relays that it names.
 
 use crate::caps::Cap;
-use crate::door::Door;
+use crate::door::{Certificate, Door};
 use crate::faults::Who;
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
@@ -27,6 +27,12 @@ impl SimBuilder {
     /// a TLS handshake or read an upgrade request. They have a port of their own.
     pub fn deaf(self, who: Who) -> Self {
         self.rule(who, Rule::Door(Door::Deaf))
+    }
+
+    /// Some relays have a certificate that no client should take, on a port of its own. Needs
+    /// [`tls`](Self::tls).
+    pub fn certificates(self, who: Who, bad: Certificate) -> Self {
+        self.rule(who, Rule::Door(Door::Bad(bad)))
     }
 
     /// Caps the answers of some relays. Their NIP-11 documents tell the cap as `max_limit`, unless

@@ -1,16 +1,17 @@
 //! Accepts connections; they live as long as it does.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::door::Door;
 use crate::handshake;
+use crate::tls::TlsSocket;
 use crate::world::World;
 
 /// Thousands of clients may connect at the same moment.
@@ -18,28 +19,47 @@ const BACKLOG: u32 = 4096;
 /// The pause after an accept that failed, as it does when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What happens to a TCP connection first.
+#[derive(Debug, Clone)]
+pub(super) enum Reception {
+    Plain,
+    Tls(Arc<ServerConfig>),
+    /// Nothing.
+    None,
+}
+
 /// Listens on a loopback port; 0 takes any.
-pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 /// Lets clients in until it is aborted.
-pub(super) async fn accept(listener: TcpListener, door: Door, world: Arc<World>) {
+pub(super) async fn accept(listener: TcpListener, reception: Reception, world: Arc<World>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => _ = match door {
-                    Door::Open => connections.spawn(handshake::serve(Arc::clone(&world), stream)),
-                    Door::Deaf => connections.spawn(ignore(Arc::clone(&world), stream)),
+                Ok((stream, _)) => _ = match &reception {
+                    Reception::Plain => connections.spawn(handshake::serve(Arc::clone(&world), stream)),
+                    Reception::Tls(config) => {
+                        connections.spawn(secure(Arc::clone(&world), stream, Arc::clone(config)))
+                    }
+                    Reception::None => connections.spawn(ignore(Arc::clone(&world), stream)),
                 },
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
         }
+    }
+}
+
+/// Serves a connection with TLS.
+async fn secure(world: Arc<World>, stream: TcpStream, config: Arc<ServerConfig>) {
+    if let Ok(socket) = TlsSocket::new(stream, config) {
+        handshake::serve(world, socket).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the description to the running simulation: the values are checked, the events made, the relays
 //! told their rules.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,19 +10,21 @@ use crate::corpus::{Generator, Item, JsonlError, Sizes, Slot, read_jsonl};
 use crate::door::Door;
 use crate::faults::Who;
 use crate::plan::{Pace, Plan, PlanSettings, RelayPlan};
-use crate::policy::Policy;
+use crate::policy::{Policy, Rule};
 use crate::relay::Relay;
-use crate::sim::{Sim, SimBuilder, server};
+use crate::sim::server::{self, Reception};
+use crate::sim::{Sim, SimBuilder};
+use crate::tls::{Authority, TlsError};
 use crate::world::{Dates, Gauge, World};
 
 /// Why a simulation did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port cannot be listened on.
-    #[error("cannot listen on 127.0.0.1:{port}: {error}")]
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The port.
-        port: u16,
+        address: SocketAddr,
         /// What the system says.
         error: std::io::Error,
     },
@@ -31,6 +34,9 @@ pub enum StartError {
     /// A number is out of its bounds.
     #[error("{0}")]
     Value(String),
+    /// There is no TLS.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// Making the events failed.
     #[error("the events could not be made: {0}")]
     Corpus(tokio::task::JoinError),
@@ -43,27 +49,38 @@ impl SimBuilder {
     /// When a value is out of bounds, a file cannot be served, or the port cannot be listened on.
     pub async fn start(self) -> Result<Sim, StartError> {
         self.check()?;
-        let port = self.port;
+        let loopback: IpAddr =
+            if self.ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
         let open = |port| {
-            let listener = server::listen(port)?;
-            Ok((listener.local_addr()?, listener))
+            let listener = server::listen(SocketAddr::new(loopback, port));
+            let address = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            address.map_err(|error| StartError::Listen { address: SocketAddr::new(loopback, port), error })
         };
-        let failed = |port| move |error: std::io::Error| StartError::Listen { port, error };
-        let (address, listener) = open(port).map_err(failed(port))?;
+        let (address, listener) = open(self.port)?;
+        let authority = self.tls.then(Authority::new).transpose()?;
         let world = tokio::task::spawn_blocking(move || self.world()).await.map_err(StartError::Corpus)??;
         let world = Arc::new(world);
-        let serve = |listener, door| tokio::spawn(server::accept(listener, door, Arc::clone(&world)));
-        let mut servers = vec![serve(listener, Door::Open)];
+        let reception = |door| match (door, &authority) {
+            (Door::Deaf, _) => Ok(Reception::None),
+            (_, None) => Ok(Reception::Plain),
+            (Door::Open, Some(authority)) => authority.server(None).map(Reception::Tls),
+            (Door::Bad(bad), Some(authority)) => authority.server(Some(bad)).map(Reception::Tls),
+        };
+        let serve =
+            |listener, how: Reception| tokio::spawn(server::accept(listener, how, Arc::clone(&world)));
+        let mut servers = vec![serve(listener, reception(Door::Open)?)];
         let mut doors = vec![(Door::Open, address)];
         for relay in &world.relays {
             let door = relay.policy.door;
             if doors.iter().all(|(open, _)| *open != door) {
-                let (address, listener) = open(0).map_err(failed(0))?;
-                servers.push(serve(listener, door));
+                let (address, listener) = open(0)?;
+                servers.push(serve(listener, reception(door)?));
                 doors.push((door, address));
             }
         }
-        Ok(Sim { world, address, doors, servers, places: OnceLock::new(), published: Default::default() })
+        let ca_pem = authority.map(|authority| authority.pem());
+        let (places, published) = (OnceLock::new(), Default::default());
+        Ok(Sim { world, address, doors, ca_pem, servers, places, published })
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -83,6 +100,9 @@ impl SimBuilder {
             }
             _ if self.rounds == 0 || self.rounds > 1 && self.pace != Pace::Fast => {
                 wrong("rounds must be 1, or more when events go as fast as sockets take them".to_owned())
+            }
+            _ if !self.tls && self.rules.iter().any(|(_, rule)| matches!(rule, Rule::Door(Door::Bad(_)))) => {
+                wrong("relays have certificates, good or bad, with TLS only".to_owned())
             }
             _ if self.relays + self.scripted == 0 => wrong("there must be at least one relay".to_owned()),
             _ => Ok(()),

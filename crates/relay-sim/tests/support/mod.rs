@@ -6,16 +6,21 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use relay_sim::Sim;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_websockets::{ClientBuilder, Limits, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 use wire::{RelayMessage, UnverifiedEvent};
 
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+/// A TCP or TLS stream.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+pub struct Client(WebSocketStream<Box<dyn Stream>>);
 
 /// What came on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +41,15 @@ impl Client {
     }
 
     pub async fn try_connect(url: &str) -> Result<Self, tokio_websockets::Error> {
+        let host = url.split('/').nth(2).expect("a host");
+        Self::upgrade(url, TcpStream::connect(host).await?).await
+    }
+
+    /// Becomes a WebSocket on a connection.
+    pub async fn upgrade(url: &str, stream: impl Stream + 'static) -> Result<Self, tokio_websockets::Error> {
         let builder = ClientBuilder::new().uri(url).expect("a URL").limits(Limits::unlimited());
-        let (socket, _) = timeout(PATIENCE, builder.connect()).await.expect("an answer")?;
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let (socket, _) = timeout(PATIENCE, builder.connect_on(stream)).await.expect("an answer")?;
         Ok(Self(socket))
     }
 

@@ -282,7 +282,9 @@ impl Session {
     }
 
     fn fill_injected(&mut self, relay: &Relay, now: u64) -> Then {
-        while let Some(injected) = relay.injection(self.injected_at) {
+        while self.out.len() < BUFFER_BYTES
+            && let Some(injected) = relay.injection(self.injected_at)
+        {
             let this = self.injected_at;
             self.injected_at += 1;
             match injected {

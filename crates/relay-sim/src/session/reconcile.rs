@@ -6,7 +6,7 @@ use super::Session;
 use crate::caps::Question;
 use crate::limits::{Refused, Saying};
 use crate::reconciliation::{Negentropy, Reconciliation};
-use crate::relay::{Held, Relay};
+use crate::relay::Relay;
 use crate::stats::Count;
 
 impl Session {
@@ -49,10 +49,7 @@ impl Session {
         if answer.too_many {
             return self.turn_away(Refused::closed("blocked: this query is too big"));
         }
-        let items = answer.held.iter().filter_map(|held| match held {
-            Held::Planned(number) => self.world.item(*number as usize),
-            Held::Injected(item) => Some(item),
-        });
+        let items = answer.held.iter().filter_map(|held| self.world.held(held));
         let reconciliation = Reconciliation::new(settings, items.map(|item| &item.claims));
         reconciliation.map(Some).map_err(|error| Refused::closed(format!("error: {error}")))
     }

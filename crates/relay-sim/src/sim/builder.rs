@@ -7,6 +7,15 @@ use crate::corpus::Sizes;
 use crate::faults::{Fault, FaultRule, Garbage, Who};
 use crate::plan::Pace;
 use crate::policy::Rule;
+use crate::world::Shift;
+
+/// Events of one second on one relay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Burst {
+    pub relay: usize,
+    pub secs_ago: u64,
+    pub events: usize,
+}
 
 /// What to simulate. The same values give the same events, copies and misbehaviour.
 #[derive(Debug, Clone)]
@@ -23,6 +32,9 @@ pub struct SimBuilder {
     pub(super) stored_span_secs: u64,
     pub(super) copies: usize,
     pub(super) spread_ms: u64,
+    pub(super) late: Shift,
+    pub(super) ahead: Shift,
+    pub(super) bursts: Vec<Burst>,
     pub(super) stored: f64,
     pub(super) pace: Pace,
     pub(super) rounds: usize,
@@ -52,6 +64,9 @@ impl Default for SimBuilder {
             stored_span_secs: 1800,
             copies: 3,
             spread_ms: 0,
+            late: Shift::default(),
+            ahead: Shift::default(),
+            bursts: Vec::new(),
             stored: 0.0,
             pace: Pace::Fast,
             rounds: 1,
@@ -143,6 +158,27 @@ impl SimBuilder {
     /// second. Default 0.
     pub const fn spread_ms(mut self, ms: u64) -> Self {
         self.spread_ms = ms;
+        self
+    }
+
+    /// This share of the generated live events, `0.0..=1.0`, is dated 1 to `secs_max` seconds before it
+    /// appears. Default: none.
+    pub const fn late(mut self, share: f64, secs_max: u64) -> Self {
+        self.late = Shift { share, secs_max };
+        self
+    }
+
+    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: dated 1 to
+    /// `secs_max` seconds later than it appears, or would be dated otherwise. Default: none.
+    pub const fn ahead(mut self, share: f64, secs_max: u64) -> Self {
+        self.ahead = Shift { share, secs_max };
+        self
+    }
+
+    /// So many more events, all of the second `secs_ago` before [`base`](Self::base), that this relay
+    /// alone holds from the start. They count as [published](crate::Sim::publish), not as planned.
+    pub fn burst_second(mut self, relay: usize, secs_ago: u64, events: usize) -> Self {
+        self.bursts.push(Burst { relay, secs_ago, events });
         self
     }
 

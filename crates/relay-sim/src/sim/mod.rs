@@ -1,6 +1,7 @@
 //! A running simulation: what a test or the program holds in its hand.
 
 mod builder;
+mod publish;
 mod rules;
 mod server;
 mod start;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use wire::{ClaimedId, EventId, VerifiedEvent, Verifier};
+use wire::{ClaimedId, EventId, Filter, VerifiedEvent};
 
+use crate::caps::Question;
 use crate::codec::{opcode, write_frame};
-use crate::corpus::{Item, Origin};
+use crate::corpus::Origin;
 use crate::door::Door;
 use crate::limits::Refusal;
 use crate::relay::{Behaviour, Injected, Relay};
@@ -110,6 +112,24 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
+    /// The genuine events that a relay holds now, planned or published, and that match the filter,
+    /// whatever its limit and the relay's cap: newest first, unless the relay has another
+    /// [`Order`](crate::Order). What comes later is not among them.
+    pub fn holds(&self, relay: usize, filter: &Filter) -> Vec<VerifiedEvent> {
+        let Some(relay) = self.world.relays.get(relay) else { return Vec::new() };
+        let question = Question::all(filter, usize::MAX);
+        let held = relay.answer(&self.world, &[question], relay.has(&self.world)).held;
+        let items = held.iter().filter_map(|held| self.world.held(held));
+        items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
+    }
+
+    /// What a relay [holds](Self::holds) whose `created_at` is in `since..=until`.
+    pub fn holds_between(&self, relay: usize, since: u64, until: u64) -> Vec<VerifiedEvent> {
+        let mut filter = Filter::new();
+        (filter.since, filter.until) = (Some(since), Some(until));
+        self.holds(relay, &filter)
+    }
+
     /// The texts of files that are not genuine.
     pub fn invalid(&self) -> Vec<Bytes> {
         let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
@@ -130,19 +150,6 @@ impl Sim {
             slots.filter_map(|(place, slot)| Some((slot.get()?.genuine_id()?.into(), place))).collect()
         });
         self.world.slots.get(*places.get(id)?)?.first_sent_us()
-    }
-
-    /// Gives an event text, genuine or not, to these relays: they hold it from now on, and send it to the
-    /// subscriptions that it matches.
-    pub fn publish(&self, relays: impl IntoIterator<Item = usize>, event: impl Into<Bytes>) {
-        let item = Item::from_text(event.into(), self.world.dates.base, &mut Verifier::new());
-        if item.origin == Origin::Genuine {
-            self.published().push(item.claims.clone());
-        }
-        let item = Arc::new(item);
-        for relay in relays {
-            self.inject(relay, Injected::Event(Arc::clone(&item)));
-        }
     }
 
     /// Sends a text frame to all connections that a relay has now.
@@ -173,10 +180,6 @@ impl Sim {
         if let Some(relay) = self.world.relays.get(relay) {
             relay.inject([injected]);
         }
-    }
-
-    fn published(&self) -> std::sync::MutexGuard<'_, Vec<VerifiedEvent>> {
-        self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Drops all connections of a relay, without a closing handshake. Clients may connect again.

@@ -6,12 +6,16 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use wire::VerifiedEvent;
+
 use crate::corpus::{Generator, Item, JsonlError, Sizes, Slot, read_jsonl};
 use crate::door::Door;
 use crate::faults::Who;
 use crate::plan::{Pace, Plan, PlanSettings, RelayPlan};
 use crate::policy::{Policy, Rule};
 use crate::relay::Relay;
+use crate::sim::builder::Burst;
+use crate::sim::publish::make_more;
 use crate::sim::server::{self, Reception};
 use crate::sim::{Sim, SimBuilder};
 use crate::tls::{Authority, TlsError};
@@ -58,7 +62,13 @@ impl SimBuilder {
         };
         let (address, listener) = open(self.port)?;
         let authority = self.tls.then(Authority::new).transpose()?;
-        let world = tokio::task::spawn_blocking(move || self.world()).await.map_err(StartError::Corpus)??;
+        let made = tokio::task::spawn_blocking(move || {
+            let bursts = self.bursts.clone();
+            let world = self.world()?;
+            let published = burst(&world, &bursts);
+            Ok::<_, StartError>((world, published))
+        });
+        let (world, published) = made.await.map_err(StartError::Corpus)??;
         let world = Arc::new(world);
         let reception = |door| match (door, &authority) {
             (Door::Deaf, _) => Ok(Reception::None),
@@ -79,14 +89,21 @@ impl SimBuilder {
             }
         }
         let ca_pem = authority.map(|authority| authority.pem());
-        let (places, published) = (OnceLock::new(), Default::default());
-        Ok(Sim { world, address, doors, ca_pem, servers, places, published })
+        let places = OnceLock::new();
+        Ok(Sim { world, address, doors, ca_pem, servers, places, published: published.into() })
     }
 
     fn check(&self) -> Result<(), StartError> {
         let wrong = |what: String| Err(StartError::Value(what));
         let chances = self.faults.iter().map(|rule| ("chance of a fault", rule.chance));
-        for (name, share) in chances.chain([("stored share", self.stored), ("forged share", self.forge)]) {
+        let shares = [
+            ("stored share", self.stored),
+            ("forged share", self.forge),
+            ("share of late events", self.late.share),
+            ("share of authors whose clocks are ahead", self.ahead.share),
+            ("share of events with shifted dates", self.late.share + self.ahead.share),
+        ];
+        for (name, share) in chances.chain(shares) {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(format!("the {name} must be between 0 and 1, not {share}"));
             }
@@ -100,6 +117,9 @@ impl SimBuilder {
             }
             _ if self.rounds == 0 || self.rounds > 1 && self.pace != Pace::Fast => {
                 wrong("rounds must be 1, or more when events go as fast as sockets take them".to_owned())
+            }
+            _ if self.bursts.iter().any(|burst| burst.relay >= self.relays + self.scripted) => {
+                wrong("a burst must be of a relay that there is".to_owned())
             }
             _ if !self.tls && self.rules.iter().any(|(_, rule)| matches!(rule, Rule::Door(Door::Bad(_)))) => {
                 wrong("relays have certificates, good or bad, with TLS only".to_owned())
@@ -124,16 +144,19 @@ impl SimBuilder {
         let (from_files, originals) = (items.len(), items.len() + self.generated());
         let stored = (self.stored * originals as f64).round() as usize;
         let dates = Dates {
+            seed: self.seed,
             base,
             stored_span_secs: self.stored_span_secs,
             stored: stored.saturating_sub(from_files),
             pace: self.pace,
+            late: self.late,
+            ahead: self.ahead,
         };
         let plan = self.plan(originals, stored);
         let generator = Generator::new(self.seed, self.authors, &self.kinds, self.sizes);
         let ahead = if self.stamp { dates.stored } else { self.generated() };
         let times: Vec<u64> = (0..ahead).map(|number| dates.created_at(number)).collect();
-        items.extend(generator.events(&times).into_iter().map(Item::genuine));
+        items.extend(generator.events(0, &times).into_iter().map(Item::genuine));
         let mut slots: Vec<Slot> = items.into_iter().map(Slot::filled).collect();
         slots.resize_with(originals + plan.forged.len(), Slot::default);
         let genuine = |slot: &Slot| slot.get().is_none_or(|item| item.genuine_id().is_some());
@@ -150,6 +173,7 @@ impl SimBuilder {
             generator,
             from_files,
             originals,
+            made_later: AtomicUsize::new(0),
             forged: plan.forged,
             slots,
             unsent: AtomicUsize::new(unsent),
@@ -194,4 +218,13 @@ impl SimBuilder {
         };
         plans.into_iter().chain(scripted).enumerate().map(relay).collect()
     }
+}
+
+/// Gives relays their bursts, and returns the events.
+fn burst(world: &World, bursts: &[Burst]) -> Vec<VerifiedEvent> {
+    let events = bursts.iter().flat_map(|Burst { relay, secs_ago, events }| {
+        let second = world.dates.base.saturating_sub(*secs_ago);
+        make_more(world, &[*relay], 1, &vec![second; *events])
+    });
+    events.collect()
 }

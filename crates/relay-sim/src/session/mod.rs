@@ -1,31 +1,27 @@
-//! What a relay says on one connection: subscriptions, stored and live events, and faults in between.
+//! One connection's side of the protocol: what the client says, and what the relay makes of it.
 //!
 //! It writes into a buffer and knows nothing of sockets; [`connection`](crate::connection) moves bytes.
 
+mod fill;
 mod gate;
 mod reconcile;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent};
 
-use crate::codec::{opcode, write_frame, write_header};
-use crate::corpus::{Item, Origin};
-use crate::faults::{Dice, Fault};
-use crate::garbage::{Then, write_garbage};
+use crate::codec::{opcode, write_frame};
+use crate::corpus::Item;
+use crate::faults::Dice;
 use crate::limits::{Refused, Saying, Window};
 use crate::reconciliation::Reconciliation;
-use crate::relay::{Held, Injected, Relay};
+use crate::relay::{Held, Relay};
 use crate::stats::{Count, Figures};
 use crate::stored::Arrived;
-use crate::world::{World, now_us};
+use crate::world::World;
 
 pub(crate) use gate::Access;
 use gate::Challenge;
-
-/// When so many bytes wait to be written, no more are added: about a hundred typical frames a system call.
-const BUFFER_BYTES: usize = 64 << 10;
 
 struct Subscription {
     id: String,
@@ -222,202 +218,6 @@ impl Session {
     fn close_all(&mut self, reason: &str) {
         for subscription in std::mem::take(&mut self.subscriptions) {
             self.refuse(subscription.id, Refused::closed(reason));
-        }
-    }
-
-    /// When there is something to send next, if nothing is to be sent now.
-    pub fn due(&self) -> Option<tokio::time::Instant> {
-        let waits = !self.subscriptions.is_empty() && self.has_events();
-        let relay = self.world.relays.get(self.relay).filter(|_| waits)?;
-        relay.due(&self.world, self.planned_at)
-    }
-
-    /// Appends what there is to send, up to a full buffer, and says how the connection goes on then.
-    pub fn fill(&mut self) -> Then {
-        let world = Arc::clone(&self.world);
-        let Some(relay) = world.relays.get(self.relay) else { return Then::Drops };
-        let now = now_us();
-        let mut then = match self.voice {
-            Voice::Nothing => Then::Goes,
-            _ => self.fill_backlogs(&world, now),
-        };
-        if then == Then::Goes && self.out.len() < BUFFER_BYTES {
-            then = self.fill_injected(relay, now);
-        }
-        if then == Then::Goes && !self.subscriptions.is_empty() && self.has_events() {
-            then = self.fill_live(&world, relay, now);
-        }
-        relay.counters.take(&mut self.figures);
-        then
-    }
-
-    fn fill_backlogs(&mut self, world: &World, now: u64) -> Then {
-        let mut place = 0;
-        while let Some(subscription) = self.subscriptions.get_mut(place) {
-            let Some(backlog) = &mut subscription.backlog else {
-                place += 1;
-                continue;
-            };
-            match backlog.pop() {
-                None => {
-                    subscription.backlog = None;
-                    let subscription = subscription.id.clone().into();
-                    self.say(&RelayMessage::Eose { subscription }, Count::Eose);
-                }
-                Some(held) => {
-                    let then = match &held {
-                        Held::Planned(number) => match world.item(*number as usize) {
-                            Some(item) => self.send(place, item, Some(*number), now),
-                            None => Then::Goes,
-                        },
-                        Held::Injected(item) => self.send(place, item, None, now),
-                    };
-                    if then != Then::Goes || self.out.len() >= BUFFER_BYTES {
-                        return then;
-                    }
-                }
-            }
-        }
-        Then::Goes
-    }
-
-    fn fill_injected(&mut self, relay: &Relay, now: u64) -> Then {
-        while self.out.len() < BUFFER_BYTES
-            && let Some(injected) = relay.injection(self.injected_at)
-        {
-            let this = self.injected_at;
-            self.injected_at += 1;
-            match injected {
-                Injected::Raw(bytes) => {
-                    self.out.extend_from_slice(&bytes);
-                    self.count(Count::Raw);
-                }
-                Injected::Closed(reason) => self.close_all(&reason),
-                Injected::Event(_) if !self.has_events() => {}
-                Injected::Event(item) => {
-                    let then = self.send_to_all(&item, None, now, |open| this >= open.live_from.injected);
-                    if then != Then::Goes {
-                        return then;
-                    }
-                }
-            }
-        }
-        Then::Goes
-    }
-
-    fn fill_live(&mut self, world: &World, relay: &Relay, now: u64) -> Then {
-        let mut then = Then::Goes;
-        let sendable = relay.sendable(world);
-        while then == Then::Goes && self.out.len() < BUFFER_BYTES && self.planned_at < sendable {
-            let this = self.planned_at;
-            self.planned_at += 1;
-            let Some(number) = relay.entry(this).map(|entry| entry.item) else { break };
-            let Some(item) = world.item(number as usize) else { continue };
-            then = self.send_to_all(item, Some(number), now, |open| this >= open.live_from.planned);
-        }
-        relay.sent.fetch_max(self.planned_at, Ordering::AcqRel);
-        then
-    }
-
-    fn send_to_all(
-        &mut self,
-        item: &Item,
-        number: Option<u32>,
-        now: u64,
-        is_live: impl Fn(&Subscription) -> bool,
-    ) -> Then {
-        let mut place = 0;
-        while let Some(subscription) = self.subscriptions.get(place) {
-            let open = self.subscriptions.len();
-            if is_live(subscription) && subscription.wants(item) {
-                let then = self.send(place, item, number, now);
-                if then != Then::Goes {
-                    return then;
-                }
-            }
-            // A fault may have closed it; then the next one has its place.
-            place += usize::from(self.subscriptions.len() == open);
-        }
-        Then::Goes
-    }
-
-    /// Sends an event to a subscription, unless a fault gets in the way. What is not sent for that reason
-    /// has arrived all the same: it is stored, and the client gets it when it asks again.
-    fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> Then {
-        let mut then = Then::Goes;
-        match self.dice.before_frame() {
-            None => {}
-            Some(Fault::Garbage(garbage)) => {
-                let then = write_garbage(&mut self.out, garbage, &item.text, self.dice.rng());
-                self.count(Count::Frames);
-                self.count(garbage.into());
-                if then == Then::Drops {
-                    self.count(Count::Drops);
-                }
-                if then != Then::Goes {
-                    return then;
-                }
-            }
-            Some(Fault::Notice) => {
-                self.say(&RelayMessage::Notice("rate-limited: slow down".into()), Count::Notices);
-            }
-            Some(Fault::Ping) => self.control(opcode::PING, b"are you there?"),
-            Some(Fault::Closed) => {
-                let subscription = self.subscriptions.remove(place).id.into();
-                let reason = "error: shutting down idle subscription".into();
-                self.say(&RelayMessage::Closed { subscription, reason }, Count::Closed);
-                return Then::Goes;
-            }
-            Some(Fault::Repeat) => {
-                self.count(Count::Repeated);
-                self.write_event(place, item, number, now, false);
-            }
-            Some(Fault::Fragment) => {
-                self.count(Count::Fragmented);
-                self.write_event(place, item, number, now, true);
-                return Then::Goes;
-            }
-            Some(Fault::Stall(time)) => {
-                self.count(Count::Stalls);
-                then = Then::Stalls(time);
-            }
-            Some(Fault::HalfOpen) => {
-                self.count(Count::HalfOpen);
-                return Then::FallsSilent;
-            }
-            Some(_) => {
-                self.count(Count::Drops);
-                return Then::Drops;
-            }
-        }
-        self.write_event(place, item, number, now, false);
-        then
-    }
-
-    fn write_event(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64, fragmented: bool) {
-        let Some(subscription) = self.subscriptions.get(place) else { return };
-        let (prefix, out) = (&subscription.prefix, &mut self.out);
-        let length = prefix.len() + item.text.len() + 1;
-        if fragmented {
-            write_header(out, opcode::TEXT, false, prefix.len());
-            out.extend_from_slice(prefix);
-            write_header(out, opcode::CONTINUATION, true, length - prefix.len());
-        } else {
-            write_header(out, opcode::TEXT, true, length);
-            out.extend_from_slice(prefix);
-        }
-        out.extend_from_slice(&item.text);
-        out.push(b']');
-        self.figures.add(Count::Frames, 1);
-        match item.origin {
-            Origin::Genuine => {
-                self.figures.add(Count::Genuine, 1);
-                if number.is_some_and(|number| self.world.note_sent(number as usize, now)) {
-                    self.figures.add(Count::First, 1);
-                }
-            }
-            Origin::Forged(_) => self.figures.add(Count::Forged, 1),
-            Origin::Invalid => self.figures.add(Count::Invalid, 1),
         }
     }
 }

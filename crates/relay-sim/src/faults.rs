@@ -86,6 +86,8 @@ pub enum Fault {
     /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has proved
     /// a key.
     AuthRequired,
+    /// As [`AuthRequired`](Self::AuthRequired), but the challenge comes after the first CLOSED.
+    AuthLate,
     /// As [`AuthRequired`](Self::AuthRequired), but a client that has proved its key gets CLOSED
     /// `restricted: not on the list`.
     AuthRestricted,
@@ -112,7 +114,7 @@ impl Fault {
 
     /// Whether it serves nobody who has not proved a key.
     pub(crate) const fn wants_auth(&self) -> bool {
-        matches!(self, Self::AuthRequired | Self::AuthRestricted)
+        matches!(self, Self::AuthRequired | Self::AuthLate | Self::AuthRestricted)
     }
 }
 

@@ -170,7 +170,10 @@ async fn upgrade<S: Socket>(
     let mut session = Session::new(Arc::clone(world), relay.number, voice(&faults), dice);
     session.out.extend_from_slice(http::upgrade_response(key).as_bytes());
     if let Some(access) = access(&faults) {
-        session.challenge(access, &format!("{}{}", request.host, request.path));
+        session.expect(access, &format!("{}{}", request.host, request.path));
+        if !faults.contains(&Fault::AuthLate) {
+            session.challenge();
+        }
     }
     let drip = faults.iter().find_map(|fault| match fault {
         Fault::Drip(pause) => Some(*pause),
@@ -196,7 +199,7 @@ fn voice(faults: &[Fault]) -> Voice {
 fn access(faults: &[Fault]) -> Option<Access> {
     if faults.contains(&Fault::AuthRestricted) {
         Some(Access::Restricted { proved: false })
-    } else if faults.contains(&Fault::AuthRequired) {
+    } else if faults.contains(&Fault::AuthRequired) || faults.contains(&Fault::AuthLate) {
         Some(Access::Required)
     } else {
         faults.contains(&Fault::Auth).then_some(Access::Open)

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::caps::{Cap, Question};
 use crate::corpus::Item;
+use crate::door::Door;
 use crate::faults::Fault;
 use crate::limits::{Refusal, Refused, Scope, Window};
 use crate::plan::{Entry, Pace, RelayPlan};
@@ -144,6 +145,13 @@ impl Relay {
             window: Mutex::default(),
             policy,
         }
+    }
+
+    /// Whether events wait on it for ever, because nobody gets in or nothing gets out.
+    pub fn keeps_events(&self) -> bool {
+        self.policy.door != Door::Open
+            || self.policy.refusal.as_ref().is_some_and(|refusal| refusal.times == usize::MAX)
+            || self.faults.iter().any(|(fault, _)| fault.keeps_events())
     }
 
     /// How many entries there are in all rounds.

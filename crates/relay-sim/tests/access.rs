@@ -65,6 +65,19 @@ async fn auth_may_be_demanded_and_is_checked() {
 }
 
 #[tokio::test]
+async fn the_challenge_may_come_when_a_request_was_refused() {
+    let sim =
+        Sim::builder().scripted(1).fault(Fault::AuthLate, Who::All, 1.0).start().await.expect("started");
+    let mut client = Client::connect(&sim.url(0)).await;
+    assert!(client.is_silent().await);
+    assert!(client.ask("{}").await.is_err_and(|reason| reason.starts_with("auth-required:")));
+    let challenge = challenge(&mut client).await;
+    assert!(client.ask("{}").await.is_err(), "and it comes once");
+    assert!(answer(&mut client, now(), 22_242, &challenge, &sim.url(0)).await.0);
+    assert_eq!(client.ask("{}").await, Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn a_proved_key_may_not_be_enough() {
     let sim = Sim::builder().scripted(1).fault(Fault::AuthRestricted, Who::All, 1.0);
     let sim = sim.start().await.expect("started");

@@ -81,7 +81,7 @@ pub struct SimArgs {
     /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
     /// ping, repeat, fragment, stall[=1000], half-open, drop. At each connection (chance 1): refuse,
     /// refuse-upgrade, never-upgrade, slow-upgrade[=1000], mute, silent, no-pongs, drip[=1], auth,
-    /// auth-required, auth-restricted. SHARE is the share of the relays that do it.
+    /// auth-required, auth-late, auth-restricted. SHARE is the share of the relays that do it.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
     /// The loopback port; 0 is a free one.
@@ -226,6 +226,7 @@ fn faults(kind: &str, ms: Option<u64>) -> Option<Vec<Fault>> {
         "drip" => Fault::Drip(time(1)),
         "auth" => Fault::Auth,
         "auth-required" => Fault::AuthRequired,
+        "auth-late" => Fault::AuthLate,
         "auth-restricted" => Fault::AuthRestricted,
         _ => return None,
     };

@@ -34,15 +34,24 @@ pub(super) struct Challenge {
     text: String,
     /// The relay's host and path as the client called it, in lower case.
     relay: String,
+    sent: bool,
 }
 
 impl Session {
-    /// Sends a NIP-42 challenge to a client that called the relay by this host and path.
-    pub fn challenge(&mut self, access: Access, relay: &str) {
+    /// Has a NIP-42 challenge for a client that called the relay by this host and path.
+    pub fn expect(&mut self, access: Access, relay: &str) {
         let text = format!("{:016x}", self.dice.rng().bits());
-        self.say(&RelayMessage::Auth { challenge: text.as_str().into() }, Count::Auth);
         self.access = access;
-        self.challenge = Some(Box::new(Challenge { text, relay: relay.to_lowercase() }));
+        self.challenge = Some(Box::new(Challenge { text, relay: relay.to_lowercase(), sent: false }));
+    }
+
+    /// Sends the challenge, if there is one that was not sent.
+    pub fn challenge(&mut self) {
+        let unsent = self.challenge.as_deref_mut().filter(|challenge| !challenge.sent);
+        let Some(challenge) = unsent else { return };
+        challenge.sent = true;
+        let challenge = challenge.text.clone().into();
+        self.say(&RelayMessage::Auth { challenge }, Count::Auth);
     }
 
     pub(super) fn authenticate(&mut self, event: &str) {

@@ -140,6 +140,7 @@ impl Session {
                 let subscription = subscription.into_owned();
                 if let Err(refused) = self.request(relay, &subscription, filters) {
                     self.refuse(subscription, refused);
+                    self.challenge();
                 }
             }
             Ok(ClientMessage::Close { subscription }) => {

@@ -136,9 +136,10 @@ impl Sim {
         planned.filter(|item| item.origin == Origin::Invalid).map(|item| item.text.clone()).collect()
     }
 
-    /// The relays that have no faults. They may forge.
+    /// The relays that have no faults, and let their clients in and ask. They may forge.
     pub fn clean_relays(&self) -> Vec<usize> {
-        let clean = self.world.relays.iter().filter(|relay| relay.faults.is_empty());
+        let clean = |relay: &&Relay| relay.faults.is_empty() && !relay.keeps_events();
+        let clean = self.world.relays.iter().filter(clean);
         clean.map(|relay| relay.number).collect()
     }
 
@@ -256,15 +257,12 @@ impl Sim {
 
     /// Whether [`wait_sent`](Self::wait_sent) would return at once.
     pub fn is_sent(&self) -> bool {
-        let falls_silent = |relay: &Relay| {
-            relay.policy.door == Door::Deaf || relay.faults.iter().any(|(fault, _)| fault.keeps_events())
-        };
         self.world.unsent.load(Ordering::Relaxed) == 0
             && self
                 .world
                 .relays
                 .iter()
-                .all(|relay| falls_silent(relay) || relay.sent.load(Ordering::Acquire) == relay.len())
+                .all(|relay| relay.keeps_events() || relay.sent.load(Ordering::Acquire) == relay.len())
     }
 
     /// What the relays have done so far.

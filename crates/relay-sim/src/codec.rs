@@ -1,9 +1,6 @@
 //! The relays' side of RFC 6455, written by hand: a simulated relay must be able to write frames that no
 //! library would write.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-
 /// Frame opcodes.
 pub mod opcode {
     /// A further fragment of a message.
@@ -22,8 +19,6 @@ pub mod opcode {
 
 /// The most bytes that a client's message may have.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// The most bytes that an upgrade request may have.
-const REQUEST_BYTES_MAX: usize = 16 << 10;
 
 /// Writes the header of a frame that a server sends.
 pub fn write_header(out: &mut Vec<u8>, opcode: u8, last: bool, length: usize) {
@@ -90,69 +85,9 @@ pub fn take_frame(bytes: &mut Vec<u8>) -> Result<Option<ClientFrame>, BadFrame> 
     Ok(Some(ClientFrame { opcode, payload }))
 }
 
-/// What a client asks for before it is a WebSocket.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The path, without a query.
-    pub path: String,
-    /// `Sec-WebSocket-Key`, if it wants a WebSocket.
-    pub key: Option<String>,
-}
-
-/// Takes an HTTP request without a body off the bytes, if all of it is there.
-///
-/// # Errors
-/// When it is no GET request, or too long.
-pub fn take_request(bytes: &mut Vec<u8>) -> Result<Option<Request>, BadFrame> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return if bytes.len() > REQUEST_BYTES_MAX { Err(BadFrame) } else { Ok(None) };
-    };
-    let head: Vec<u8> = bytes.drain(..end + 4).collect();
-    let head = String::from_utf8(head).map_err(|_| BadFrame)?;
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some("GET"), Some(target)) = (words.next(), words.next()) else { return Err(BadFrame) };
-    let path = target.split('?').next().unwrap_or_default().to_owned();
-    let mut headers = lines.filter_map(|line| line.split_once(':'));
-    let key = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
-    Ok(Some(Request { path, key: key.map(|(_, value)| value.trim().to_owned()) }))
-}
-
-/// The answer that makes the connection a WebSocket.
-pub fn upgrade_response(key: &str) -> String {
-    let digest = sha1_smol::Sha1::from(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")).digest();
-    let accept = BASE64_STANDARD.encode(digest.bytes());
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    )
-}
-
-/// An answer that ends the connection.
-pub fn http_response(status: &str, content_type: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_handshake_of_rfc_6455() {
-        let mut bytes =
-            b"GET /r/3?x=1 HTTP/1.1\r\nHost: x\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nrest"
-                .to_vec();
-        let request = take_request(&mut bytes).expect("valid").expect("complete");
-        assert_eq!((request.path.as_str(), bytes.as_slice()), ("/r/3", &b"rest"[..]));
-        let response = upgrade_response(&request.key.expect("a WebSocket"));
-        assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{response}");
-        assert_eq!(take_request(&mut b"GET / HTTP".to_vec()), Ok(None));
-        assert_eq!(take_request(&mut b"POST / HTTP/1.1\r\n\r\n".to_vec()), Err(BadFrame));
-    }
 
     #[test]
     fn client_frames_come_off_whole() {

@@ -69,28 +69,63 @@ pub enum Fault {
     Refuse,
     /// Answers the upgrade request with 503.
     RefuseUpgrade,
+    /// Never answers the upgrade request.
+    NeverUpgrade,
+    /// Answers the upgrade request after so long.
+    SlowUpgrade(Duration),
+    /// Sends nothing after the answer to the upgrade: no EOSE, no pong. It reads.
+    Mute,
+    /// Answers every REQ with EOSE at once, and pings, but never sends an event.
+    Silent,
+    /// Does not answer pings.
+    NoPongs,
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
     /// Sends a NIP-42 challenge first, and goes on as if it had not.
     Auth,
-    /// Sends a NIP-42 challenge, and answers REQ with CLOSED until the client has proved a key.
+    /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has proved
+    /// a key.
     AuthRequired,
+    /// As [`AuthRequired`](Self::AuthRequired), but the challenge comes after the first CLOSED.
+    AuthLate,
+    /// As [`AuthRequired`](Self::AuthRequired), but a client that has proved its key gets CLOSED
+    /// `restricted: not on the list`.
+    AuthRestricted,
 }
 
 impl Fault {
     /// Whether it is decided once a connection.
     pub const fn is_per_connection(self) -> bool {
-        matches!(self, Self::Refuse | Self::RefuseUpgrade | Self::Drip(_) | Self::Auth | Self::AuthRequired)
+        match self {
+            Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::SlowUpgrade(_) => true,
+            Self::Mute | Self::Silent | Self::NoPongs | Self::Drip(_) | Self::Auth => true,
+            _ => self.wants_auth(),
+        }
+    }
+
+    /// Whether events wait for ever on the relay because of it.
+    pub(crate) fn keeps_events(&self) -> bool {
+        match self {
+            Self::HalfOpen | Self::Garbage(Garbage::TruncatedStall) => true,
+            Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::Mute | Self::Silent => true,
+            _ => self.wants_auth(),
+        }
+    }
+
+    /// Whether it serves nobody who has not proved a key.
+    pub(crate) const fn wants_auth(&self) -> bool {
+        matches!(self, Self::AuthRequired | Self::AuthLate | Self::AuthRestricted)
     }
 }
 
 /// Some of the relays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Who {
-    /// Every relay.
+    /// Every relay, scripted ones too.
     All,
-    /// This share of the relays, `0.0..=1.0`, chosen by the seed. A smaller share is part of a greater
-    /// one, so "a third of the relays" are the same relays for every fault.
+    /// This share of the relays that share the events, `0.0..=1.0`, chosen by the seed; of the scripted
+    /// ones if there are no others. A smaller share is part of a greater one, so "a third of the relays"
+    /// are the same relays for every fault.
     Share(f64),
     /// The relays of these numbers.
     These(Vec<usize>),

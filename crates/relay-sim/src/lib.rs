@@ -1,9 +1,12 @@
 //! Simulated Nostr relays and a consumer that checks what a gateway delivers.
 //!
 //! Everything follows from one seed: [`plan`] says which relay serves which item of the [`corpus`] when,
-//! [`faults`] how relays misbehave. A `relay` holds what has arrived, a `session` speaks NIP-01 on one
-//! `connection`, and `codec` writes the frames. [`Sim`] builds and steers all of that; [`stats`] counts
-//! what was done. On the other side of the gateway, a [`Consumer`] receives and a [`Checker`] judges.
+//! [`faults`] how relays misbehave by chance, and a `policy` how they treat their clients: `caps`, `limits`
+//! and refusals, NIP-77 (`reconciliation`), NIP-11 (`information`), and the `door`: TLS, good or bad. A
+//! `relay` holds what has arrived (`stored` finds it), a `handshake` lets a client in, a `session` speaks
+//! NIP-01, NIP-42 and NIP-77 on one `connection`, and `codec` writes the frames. [`Sim`] builds and steers
+//! all of that; [`stats`] counts what was done. On the other side of the gateway, a [`Consumer`] receives
+//! and a [`Checker`] judges.
 //!
 //! ```no_run
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,6 +19,17 @@
 //! sim.wait_sent().await;
 //! println!("{} forged", sim.stats().get(relay_sim::Count::Forged));
 //! sim.stop().await;
+//!
+//! // Relays with 100,000 stored events that answer with 500 at most. The first of them refuses greater
+//! // limits, does NIP-77, and has 2,000 events of one second; the last is behind an expired certificate.
+//! use relay_sim::{Cap, Certificate, Limits, Negentropy};
+//! let (first, last) = (Who::These(vec![0]), Who::These(vec![9]));
+//! let sim = Sim::builder().relays(10).events(100_000).stored(1.0).tls()
+//!     .caps(Who::All, Cap::clamping(500)).limits(Who::All, Limits::new().subscriptions(3))
+//!     .caps(first.clone(), Cap::refusing(500)).negentropy(first, Negentropy::served())
+//!     .burst_second(0, 900, 2_000).certificates(last, Certificate::Expired)
+//!     .start().await?;
+//! println!("trust {:?}", sim.ca_pem());
 //! # Ok(()) }
 //! ```
 
@@ -25,19 +39,41 @@ pub mod corpus;
 
 pub mod faults;
 
+mod door;
+
+mod caps;
+
+mod limits;
+
+mod reconciliation;
+
+mod information;
+
+mod policy;
+
 pub mod plan;
 
 pub mod stats;
 
 mod world;
 
+mod stored;
+
 mod relay;
 
 mod codec;
 
+mod http;
+
 mod garbage;
 
 mod session;
+
+mod socket;
+
+mod tls;
+
+mod handshake;
 
 mod connection;
 
@@ -47,11 +83,17 @@ pub mod consumer;
 
 pub mod checker;
 
+pub use caps::{Beyond, Cap, Order};
 pub use checker::{Checker, Latency, Verdict, Wrong};
 pub use consumer::{ConsumeError, Consumer, Delivery};
 pub use corpus::{Forgery, Origin, Sizes};
+pub use door::Certificate;
 pub use faults::{Fault, Garbage, Who};
+pub use information::Information;
+pub use limits::{Limits, RateLimit, Refusal, Saying, Scope};
 pub use plan::Pace;
+pub use reconciliation::{Negentropy, Reconciling};
 pub use relay::Behaviour;
 pub use sim::{Sim, SimBuilder, StartError};
 pub use stats::{Count, Figures, Stats};
+pub use tls::TlsError;

@@ -12,16 +12,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wire::Filter;
 
+use crate::caps::{Cap, Question};
 use crate::corpus::Item;
+use crate::door::Door;
 use crate::faults::Fault;
+use crate::limits::{Refusal, Refused, Scope, Window};
 use crate::plan::{Entry, Pace, RelayPlan};
+use crate::policy::Policy;
 use crate::stats::Counters;
-use crate::world::World;
+use crate::stored::{Arrived, Index, Place};
+use crate::world::{World, now_us};
 
 /// How many REQs a relay remembers.
-const REQUESTS_KEPT: usize = 100;
+const REQUESTS_KEPT: usize = 1_000;
+/// Of how many requests a relay remembers the time.
+const TIMES_KEPT: usize = 10_000;
 
 /// How a relay behaves as a whole, when a test says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +57,8 @@ pub(crate) enum Injected {
     Event(Arc<Item>),
     /// Bytes for the connections of the moment, whatever they are.
     Raw(Bytes),
+    /// The end of all subscriptions of the moment, for this reason.
+    Closed(Arc<str>),
 }
 
 /// A stored event of a relay.
@@ -58,6 +66,27 @@ pub(crate) enum Injected {
 pub(crate) enum Held {
     Planned(u32),
     Injected(Arc<Item>),
+}
+
+/// What a relay answers some filters with.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// In the order of sending, every copy once.
+    pub held: Vec<Held>,
+    /// Whether the relay's cap kept something back.
+    pub capped: bool,
+    /// Whether more match than the relay cares to look at.
+    pub too_many: bool,
+}
+
+/// What a relay was asked.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The texts of REQs.
+    requests: VecDeque<String>,
+    /// When requests came, in Unix milliseconds.
+    times: VecDeque<u64>,
+    user_agent: Option<String>,
 }
 
 #[derive(Debug)]
@@ -71,12 +100,17 @@ pub(crate) struct Relay {
     /// Up to which entry a connection has sent them. At [`Pace::Fast`] being sent is arriving.
     pub sent: AtomicUsize,
     pub faults: Vec<(Fault, f64)>,
+    pub policy: Policy,
     pub connections: AtomicU64,
     pub open: AtomicUsize,
     pub control: watch::Sender<Control>,
     pub counters: Counters,
+    index: Mutex<Index>,
     injected: Mutex<Vec<Injected>>,
-    requests: Mutex<VecDeque<String>>,
+    heard: Mutex<Heard>,
+    refusal: Mutex<Option<Refusal>>,
+    /// The requests that count towards a rate limit of the whole relay.
+    window: Mutex<Window>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,7 +119,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Relay {
-    pub fn new(number: usize, plan: RelayPlan, rounds: usize, faults: Vec<(Fault, f64)>) -> Self {
+    pub fn new(
+        number: usize,
+        plan: RelayPlan,
+        rounds: usize,
+        faults: Vec<(Fault, f64)>,
+        policy: Policy,
+    ) -> Self {
         let RelayPlan { entries, stored } = plan;
         Self {
             number,
@@ -98,9 +138,20 @@ impl Relay {
             open: AtomicUsize::new(0),
             control: watch::Sender::default(),
             counters: Counters::default(),
+            index: Mutex::default(),
             injected: Mutex::default(),
-            requests: Mutex::default(),
+            heard: Mutex::default(),
+            refusal: Mutex::new(policy.refusal.clone()),
+            window: Mutex::default(),
+            policy,
         }
+    }
+
+    /// Whether events wait on it for ever, because nobody gets in or nothing gets out.
+    pub fn keeps_events(&self) -> bool {
+        self.policy.door != Door::Open
+            || self.policy.refusal.as_ref().is_some_and(|refusal| refusal.times == usize::MAX)
+            || self.faults.iter().any(|(fault, _)| fault.keeps_events())
     }
 
     /// How many entries there are in all rounds.
@@ -144,39 +195,35 @@ impl Relay {
         Some(*since + Duration::from_micros(entry.at))
     }
 
-    /// Answers a REQ from the first `planned` entries and `injected` injections: newest first, each
-    /// filter up to its limit and the relay's cap, every copy once.
-    pub fn answer(&self, world: &World, filters: &[Filter], planned: usize, injected: usize) -> Vec<Held> {
-        let injections = lock(&self.injected);
-        let planned =
-            self.entries.iter().take(planned).filter_map(|entry| {
-                Some((Held::Planned(entry.item), &world.item(entry.item as usize)?.claims))
-            });
-        let injected = injections.iter().take(injected).filter_map(|injection| match injection {
-            Injected::Event(item) => Some((Held::Injected(Arc::clone(item)), &item.claims)),
-            Injected::Raw(_) => None,
+    /// Answers questions from what has arrived.
+    pub fn answer(&self, world: &World, questions: &[Question<'_>], arrived: Arrived) -> Answer {
+        let arrived = Arrived { planned: arrived.planned.min(self.entries.len()), ..arrived };
+        let (mut index, injections) = (lock(&self.index), lock(&self.injected));
+        let item = |place| match place {
+            Place::Planned(place) => world.item(self.entries.get(place as usize)?.item as usize),
+            Place::Injected(place) => match injections.get(place as usize)? {
+                Injected::Event(item) => Some(&**item),
+                Injected::Raw(_) | Injected::Closed(_) => None,
+            },
+        };
+        let event = |place| Some(&item(place)?.claims);
+        let lacks = index.lacks(arrived);
+        index.extend(arrived, lacks.filter_map(|place| Some((place, event(place)?))));
+        let order = self.policy.cap.as_ref().map(Cap::sends).unwrap_or_default();
+        let found = index.search(questions, arrived, order, world.seed, event);
+        let held = found.places.into_iter().filter_map(|place| match place {
+            Place::Planned(place) => Some(Held::Planned(self.entries.get(place as usize)?.item)),
+            Place::Injected(place) => match injections.get(place as usize)? {
+                Injected::Event(item) => Some(Held::Injected(Arc::clone(item))),
+                Injected::Raw(_) | Injected::Closed(_) => None,
+            },
         });
-        let mut held: Vec<_> = planned.chain(injected).collect();
-        // Stable, so that a forgery stays before or after the genuine event of its id.
-        held.sort_by_key(|(_, event)| (std::cmp::Reverse(event.created_at()), event.id()));
-        let mut left: Vec<usize> = filters
-            .iter()
-            .map(|filter| {
-                let limit = filter.limit.map_or(usize::MAX, |limit| limit as usize);
-                limit.min(world.cap.unwrap_or(usize::MAX))
-            })
-            .collect();
-        held.retain(|(_, event)| {
-            let mut wanted = false;
-            for (filter, left) in filters.iter().zip(&mut left) {
-                if *left > 0 && filter.matches(event) {
-                    *left -= 1;
-                    wanted = true;
-                }
-            }
-            wanted
-        });
-        held.into_iter().map(|(held, _)| held).collect()
+        Answer { held: held.collect(), capped: found.capped, too_many: found.too_many }
+    }
+
+    /// How much has arrived of both lists.
+    pub fn has(&self, world: &World) -> Arrived {
+        Arrived { planned: self.arrived(world), injected: self.injections() }
     }
 
     /// How many injections there are.
@@ -190,22 +237,60 @@ impl Relay {
     }
 
     /// Gives something to the relay and its connections.
-    pub fn inject(&self, injected: Injected) {
-        lock(&self.injected).push(injected);
+    pub fn inject(&self, injected: impl IntoIterator<Item = Injected>) {
+        lock(&self.injected).extend(injected);
         self.control.send_modify(|_| {});
     }
 
-    /// Remembers a REQ.
-    pub fn note_request(&self, text: String) {
-        let mut requests = lock(&self.requests);
-        if requests.len() == REQUESTS_KEPT {
-            requests.pop_front();
+    /// Says which requests it refuses from now on.
+    pub fn refuse(&self, refusal: Option<Refusal>) {
+        *lock(&self.refusal) = refusal;
+    }
+
+    /// Whether it refuses this REQ before it looks at it.
+    pub fn refused(&self) -> Option<Refused> {
+        lock(&self.refusal).as_mut()?.refuse()
+    }
+
+    /// Whether this request comes too soon after others. `window` holds those of its connection.
+    pub fn rate_limited(&self, window: &mut Window) -> Option<Refused> {
+        let limit = self.policy.rate_limit.as_ref()?;
+        match limit.scope {
+            Scope::Connection => limit.refuse(window),
+            Scope::Relay => limit.refuse(&mut lock(&self.window)),
         }
-        requests.push_back(text);
+    }
+
+    /// Remembers a request: when it came, and the text if it is a REQ.
+    pub fn note_request(&self, text: Option<String>) {
+        let mut heard = lock(&self.heard);
+        if heard.times.len() == TIMES_KEPT {
+            heard.times.pop_front();
+        }
+        heard.times.push_back(now_us() / 1000);
+        if text.is_some() && heard.requests.len() == REQUESTS_KEPT {
+            heard.requests.pop_front();
+        }
+        heard.requests.extend(text);
     }
 
     /// The REQs that it remembers, oldest first.
     pub fn requests(&self) -> Vec<String> {
-        lock(&self.requests).iter().cloned().collect()
+        lock(&self.heard).requests.iter().cloned().collect()
+    }
+
+    /// When the requests that it remembers came, in Unix milliseconds.
+    pub fn request_times(&self) -> Vec<u64> {
+        lock(&self.heard).times.iter().copied().collect()
+    }
+
+    /// Remembers who its newest client says that it is.
+    pub fn note_user_agent(&self, user_agent: Option<String>) {
+        lock(&self.heard).user_agent = user_agent;
+    }
+
+    /// Who its newest client says that it is.
+    pub fn user_agent(&self) -> Option<String> {
+        lock(&self.heard).user_agent.clone()
     }
 }

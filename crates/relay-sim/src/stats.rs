@@ -34,10 +34,30 @@ macro_rules! counts {
 counts! {
     /// TCP connections that asked for this relay.
     Connections = "connections",
+    /// Of those, TLS connections with a full handshake.
+    TlsFull = "tls_full",
+    /// Of those, TLS connections that resumed a session.
+    TlsResumed = "tls_resumed",
     /// Connections that became WebSockets.
     Upgrades = "upgrades",
+    /// NIP-11 requests.
+    Information = "information",
     /// REQ messages.
     Requests = "requests",
+    /// Pings of clients.
+    Pings = "pings",
+    /// NEG-OPEN messages.
+    NegOpens = "neg_opens",
+    /// NEG-MSG messages of clients.
+    NegMessages = "neg_messages",
+    /// Requests that a rate limit refused.
+    RateLimited = "rate_limited",
+    /// REQs and NEG-OPENs that were refused for another reason: by a cap, a limit, for want of a key, or by a test.
+    RequestsRefused = "requests_refused",
+    /// Answers to REQs of which the relay's cap kept something back.
+    Capped = "capped",
+    /// Clients that proved a key (NIP-42).
+    Authenticated = "authenticated",
     /// CLOSE messages.
     Closes = "closes",
     /// Messages that were none of NIP-01's, and broken frames.
@@ -60,6 +80,10 @@ counts! {
     Notices = "notices",
     /// CLOSED.
     Closed = "closed",
+    /// NEG-MSG answers.
+    NegAnswers = "neg_answers",
+    /// NEG-ERR.
+    NegErrors = "neg_errors",
     /// AUTH challenges.
     Auth = "auth",
     /// OK.
@@ -195,6 +219,11 @@ impl Counters {
                 counter.fetch_add(std::mem::take(figure), Ordering::Relaxed);
             }
         }
+    }
+
+    /// One figure, which costs less than all of them.
+    pub fn one(&self, count: Count) -> u64 {
+        self.0.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     pub fn get(&self) -> Figures {

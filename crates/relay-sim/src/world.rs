@@ -1,4 +1,4 @@
-//! What all relays of a simulation share: the items, the clock of the live traffic, and the limits.
+//! What all relays of a simulation share: the items and the clock of the live traffic.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,16 +8,26 @@ use tokio::time::Instant;
 
 use crate::corpus::{Forgery, Generator, Item, Slot, forge};
 use crate::plan::Pace;
-use crate::relay::Relay;
+use crate::relay::{Held, Relay};
+use crate::rng::Rng;
 
 /// Unix time in microseconds.
 pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
+/// Some of the generated events, whose dates are off by up to so many seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Shift {
+    /// `0.0..=1.0`.
+    pub share: f64,
+    pub secs_max: u64,
+}
+
 /// When generated events say that they were made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dates {
+    pub seed: u64,
     /// Unix seconds: stored events are older, live ones are of this time or later.
     pub base: u64,
     /// Over how many seconds before `base` the stored events are spread.
@@ -25,11 +35,33 @@ pub(crate) struct Dates {
     /// How many of the generated events are stored.
     pub stored: usize,
     pub pace: Pace,
+    /// Live events that are dated before they appear.
+    pub late: Shift,
+    /// Events of authors whose clocks are ahead.
+    pub ahead: Shift,
 }
 
 impl Dates {
     /// The `created_at` of the generated event of this number.
     pub fn created_at(&self, number: usize) -> u64 {
+        self.shifted(number, self.appears_at(number))
+    }
+
+    /// What the author of this number dates an event that appears at this time.
+    pub fn shifted(&self, number: usize, time: u64) -> u64 {
+        let rng = &mut Rng::new(&[self.seed, 0x1A7E, number as u64]);
+        let draw = rng.unit();
+        let mut by = |shift: Shift| rng.between(1, shift.secs_max as usize) as u64;
+        if draw < self.ahead.share {
+            time.saturating_add(by(self.ahead))
+        } else if draw < self.ahead.share + self.late.share && number >= self.stored {
+            time.saturating_sub(by(self.late))
+        } else {
+            time
+        }
+    }
+
+    fn appears_at(&self, number: usize) -> u64 {
         if number < self.stored {
             let age = self.stored_span_secs as u128 * (self.stored - number) as u128 / self.stored as u128;
             return self.base.saturating_sub(age as u64);
@@ -41,13 +73,37 @@ impl Dates {
     }
 }
 
+/// A number that goes up and down, and how high it was.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    pub now: AtomicUsize,
+    pub peak: AtomicUsize,
+}
+
+impl Gauge {
+    /// Goes up, and down when the guard is dropped.
+    pub fn up(&self) -> Up<'_> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        Up(self)
+    }
+}
+
+/// See [`Gauge::up`].
+#[derive(Debug)]
+pub(crate) struct Up<'a>(&'a Gauge);
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The shared state.
 #[derive(Debug)]
 pub(crate) struct World {
     pub seed: u64,
     pub pace: Pace,
-    /// The most stored events that one filter is answered with.
-    pub cap: Option<usize>,
     /// Whether live traffic waits to be told.
     pub hold: bool,
     /// Live events are made when they are sent, of that time, and say so in a tag.
@@ -58,11 +114,14 @@ pub(crate) struct World {
     pub from_files: usize,
     /// How many items are not forged; the forged ones follow.
     pub originals: usize,
+    /// How many events were generated beside the planned ones.
+    pub made_later: AtomicUsize,
     pub forged: Vec<(u32, Forgery)>,
     pub slots: Vec<Slot>,
     /// Genuine items that no relay has written.
     pub unsent: AtomicUsize,
     pub live_since: OnceLock<Instant>,
+    pub dialling: Gauge,
     pub relays: Vec<Relay>,
 }
 
@@ -81,10 +140,18 @@ impl World {
         Some(slot.get_or_make(|| forge(&original.claims, *forgery)))
     }
 
+    /// What a relay holds.
+    pub fn held<'a>(&'a self, held: &'a Held) -> Option<&'a Item> {
+        match held {
+            Held::Planned(number) => self.item(*number as usize),
+            Held::Injected(item) => Some(item),
+        }
+    }
+
     fn make(&self, generated: usize) -> Item {
         let event = if self.stamp && generated >= self.dates.stored {
             let now = now_us();
-            self.generator.event(generated, now / 1_000_000, Some(now))
+            self.generator.event(generated, self.dates.shifted(generated, now / 1_000_000), Some(now))
         } else {
             self.generator.event(generated, self.dates.created_at(generated), None)
         };

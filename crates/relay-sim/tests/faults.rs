@@ -197,29 +197,6 @@ async fn refusals_refuse() {
 }
 
 #[tokio::test]
-async fn auth_is_offered_or_demanded() {
-    let sim = one().fault(Fault::Auth, Who::All, 1.0).start().await.expect("started");
-    let mut client = Client::subscribe(&sim.url(0)).await;
-    assert!(matches!(client.next().await, Seen::Text(text) if text.starts_with(r#"["AUTH","#)));
-    assert_eq!(client.stored().await.len(), 50);
-
-    let sim = one().fault(Fault::AuthRequired, Who::All, 1.0).start().await.expect("started");
-    let mut client = Client::subscribe(&sim.url(0)).await;
-    let Seen::Text(challenge) = client.next().await else { panic!("no challenge") };
-    let challenge: (String, String) = serde_json::from_str(&challenge).expect("a challenge");
-    assert!(matches!(client.next().await, Seen::Text(text) if text.contains("auth-required:")));
-    for (said, accepted) in [("wrong", false), (challenge.1.as_str(), true)] {
-        let tags = [["challenge", said], ["relay", "ws://x"]].map(|tag| tag.map(str::to_owned));
-        let event = Signer::from_seed(1).sign(BASE, 22_242, &tags, "");
-        client.say(&format!(r#"["AUTH",{}]"#, String::from_utf8_lossy(event.json()))).await;
-        let Seen::Text(ok) = client.next().await else { panic!("no OK") };
-        assert!(ok.contains(&format!("{accepted},")), "{ok}");
-    }
-    client.say(r#"["REQ","s",{}]"#).await;
-    assert_eq!(client.stored().await.len(), 50);
-}
-
-#[tokio::test]
 async fn forged_copies_stand_before_and_after_genuine_ones() {
     let sim = Sim::builder().seed(7).relays(8).events(200).copies(4).forge(0.5).base(BASE).stored(0.5);
     let sim = sim.start().await.expect("started");

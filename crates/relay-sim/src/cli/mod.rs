@@ -1,6 +1,8 @@
 //! The command line: `relays` serves, `consume` checks, `both` does both in one process.
 
 mod consume;
+mod manner_args;
+mod parts;
 mod relays;
 mod report;
 mod sim_args;
@@ -31,6 +33,10 @@ Examples:
 
   # 50,000 different events from the gateway, complete, once, genuine, in order?
   relay-sim consume --url 'ws://127.0.0.1:8080/ws?cursor=0' --expect-count 50000 --reconnect 30
+
+  # 100 relays over TLS that cap their answers, half of them by refusing greater limits, and tell nothing
+  relay-sim relays --port 7700 --relays 100 --events 100000 --stored 1 --tls --ca-file ca.pem \\
+      --cap 500 --cap refuse=500:0.5 --information no-limits --burst 0:900:2000
 
   # relays and consumer together, which gives latencies
   relay-sim both --port 7700 --relays 20 --events 20000 --rate 2000 \\

@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use relay_sim::{Fault, Garbage, Sim, SimBuilder, Sizes, Who};
 
+use super::manner_args::MannerArgs;
+use super::parts::{Burst, ShareAndSecs, share_of};
+
 /// What to simulate. The same values give the same events, copies and misbehaviour.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Simulation")]
@@ -58,9 +61,15 @@ pub struct SimArgs {
     /// Make live events when they are sent, with a tag ["sent_us","<Unix microseconds>"].
     #[arg(long)]
     stamp: bool,
-    /// The most stored events that a relay answers a filter with [default: no bound].
-    #[arg(long)]
-    cap: Option<usize>,
+    /// Date a share of the live events up to so many seconds before they appear.
+    #[arg(long, value_name = "SHARE:SECONDS")]
+    late: Option<ShareAndSecs>,
+    /// Date a share of the events up to so many seconds ahead, as clocks do that are wrong.
+    #[arg(long, value_name = "SHARE:SECONDS")]
+    ahead: Option<ShareAndSecs>,
+    /// Give one relay so many more stored events of one second; may be repeated.
+    #[arg(long, value_name = "RELAY:SECONDS_AGO:EVENTS")]
+    burst: Vec<Burst>,
     /// What share of the events is forged too (0 to 1).
     #[arg(long, default_value_t = 0.0)]
     forge: f64,
@@ -71,7 +80,8 @@ pub struct SimArgs {
     /// 0.01 by default): garbage (all sorts), invalid-json, invalid-utf8, binary, huge-string,
     /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
     /// ping, repeat, fragment, stall[=1000], half-open, drop. At each connection (chance 1): refuse,
-    /// refuse-upgrade, drip[=1], auth, auth-required. SHARE is the share of the relays that do it.
+    /// refuse-upgrade, never-upgrade, slow-upgrade[=1000], mute, silent, no-pongs, drip[=1], auth,
+    /// auth-required, auth-late, auth-restricted. SHARE is the share of the relays that do it.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
     /// The loopback port; 0 is a free one.
@@ -80,6 +90,8 @@ pub struct SimArgs {
     /// Begin live traffic when every relay has a subscription, not when the first one has.
     #[arg(long)]
     hold: bool,
+    #[command(flatten)]
+    pub manners: MannerArgs,
 }
 
 impl SimArgs {
@@ -111,8 +123,14 @@ impl SimArgs {
         if let Some(rate) = self.rate {
             builder = builder.per_second(rate);
         }
-        if let Some(cap) = self.cap {
-            builder = builder.cap(cap);
+        if let Some(ShareAndSecs { share, secs }) = self.late {
+            builder = builder.late(share, secs);
+        }
+        if let Some(ShareAndSecs { share, secs }) = self.ahead {
+            builder = builder.ahead(share, secs);
+        }
+        for Burst { relay, secs_ago, events } in &self.burst {
+            builder = builder.burst_second(*relay, *secs_ago, *events);
         }
         if self.stamp {
             builder = builder.stamp();
@@ -125,7 +143,7 @@ impl SimArgs {
                 builder = builder.fault(*fault, Who::Share(*share), *chance);
             }
         }
-        builder
+        self.manners.add_to(builder)
     }
 
     /// Whether live traffic waits for all relays.
@@ -162,10 +180,7 @@ impl FromStr for FaultArg {
         let per_connection = faults.iter().all(|fault| fault.is_per_connection());
         let mut share = |default: f64| match parts.next() {
             None => Ok(default),
-            Some(part) => match part.parse() {
-                Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-                _ => Err(format!("`{part}` is not between 0 and 1")),
-            },
+            Some(part) => share_of(part),
         };
         let chance = share(if per_connection { 1.0 } else { 0.01 })?;
         let share = share(1.0)?;
@@ -203,9 +218,16 @@ fn faults(kind: &str, ms: Option<u64>) -> Option<Vec<Fault>> {
         "drop" => Fault::Drop,
         "refuse" => Fault::Refuse,
         "refuse-upgrade" => Fault::RefuseUpgrade,
+        "never-upgrade" => Fault::NeverUpgrade,
+        "slow-upgrade" => Fault::SlowUpgrade(time(1000)),
+        "mute" => Fault::Mute,
+        "silent" => Fault::Silent,
+        "no-pongs" => Fault::NoPongs,
         "drip" => Fault::Drip(time(1)),
         "auth" => Fault::Auth,
         "auth-required" => Fault::AuthRequired,
+        "auth-late" => Fault::AuthLate,
+        "auth-restricted" => Fault::AuthRestricted,
         _ => return None,
     };
     Some(vec![fault])

@@ -116,8 +116,9 @@ impl Generator {
         1
     }
 
-    /// The events of all these numbers, made by as many threads as there are cores.
-    pub fn events(&self, created_at: &[u64]) -> Vec<VerifiedEvent> {
+    /// The events of the numbers from `first` on with these dates, made by as many threads as there are
+    /// cores.
+    pub fn events(&self, first: usize, created_at: &[u64]) -> Vec<VerifiedEvent> {
         const CHUNK: usize = 256;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
@@ -130,7 +131,7 @@ impl Generator {
                     return made;
                 }
                 let chunk = times.iter().take(CHUNK).enumerate();
-                let chunk = chunk.map(|(offset, time)| self.event(start + offset, *time, None));
+                let chunk = chunk.map(|(offset, time)| self.event(first + start + offset, *time, None));
                 made.push((start, chunk.collect::<Vec<_>>()));
             }
         };
@@ -204,11 +205,11 @@ mod tests {
     fn a_seed_gives_the_same_events_on_any_number_of_threads() {
         let generator = |seed| Generator::new(seed, 20, &[], Sizes::Mixed);
         let times = vec![1_700_000_000; 600];
-        let events = generator(7).events(&times);
+        let events = generator(7).events(0, &times);
         assert_eq!(events.len(), 600);
-        assert_eq!(events, generator(7).events(&times));
+        assert_eq!(events, generator(7).events(0, &times));
         assert_eq!(events.get(555), Some(&generator(7).event(555, 1_700_000_000, None)));
-        assert!(generator(8).events(&times).iter().all(|event| !events.contains(event)));
+        assert!(generator(8).events(0, &times).iter().all(|event| !events.contains(event)));
         let ids: HashSet<_> = events.iter().map(VerifiedEvent::id).collect();
         assert_eq!(ids.len(), 600, "an event occurs twice");
         let kinds: HashSet<_> = events.iter().map(VerifiedEvent::kind).collect();
@@ -218,8 +219,11 @@ mod tests {
     #[test]
     fn sizes_are_typical_or_exact() {
         let times = vec![1_700_000_000; 600];
-        let mut sizes: Vec<_> =
-            Generator::new(7, 20, &[], Sizes::Mixed).events(&times).iter().map(|e| e.json().len()).collect();
+        let mut sizes: Vec<_> = Generator::new(7, 20, &[], Sizes::Mixed)
+            .events(0, &times)
+            .iter()
+            .map(|e| e.json().len())
+            .collect();
         sizes.sort_unstable();
         assert!((450..750).contains(&sizes[300]), "{sizes:?}");
         assert!(sizes[0] < 450 && sizes[599] > 4_000, "{sizes:?}");

@@ -1,64 +1,52 @@
-//! The description of a simulation, with its defaults, and the start.
+//! The description of a simulation, with its defaults: which events there are, and who has them when.
+//! How relays treat their clients is in [`rules`](super::rules).
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::corpus::{Generator, Item, JsonlError, Sizes, Slot, read_jsonl};
+use crate::corpus::Sizes;
 use crate::faults::{Fault, FaultRule, Garbage, Who};
-use crate::plan::{Pace, Plan, PlanSettings, RelayPlan};
-use crate::relay::Relay;
-use crate::sim::{Sim, server};
-use crate::world::{Dates, World};
+use crate::plan::Pace;
+use crate::policy::Rule;
+use crate::world::Shift;
 
-/// Why a simulation did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The port cannot be listened on.
-    #[error("cannot listen on 127.0.0.1:{port}: {error}")]
-    Listen {
-        /// The port.
-        port: u16,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// An event file cannot be served.
-    #[error(transparent)]
-    File(#[from] JsonlError),
-    /// A number is out of its bounds.
-    #[error("{0}")]
-    Value(String),
-    /// Making the events failed.
-    #[error("the events could not be made: {0}")]
-    Corpus(tokio::task::JoinError),
+/// Events of one second on one relay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Burst {
+    pub relay: usize,
+    pub secs_ago: u64,
+    pub events: usize,
 }
 
 /// What to simulate. The same values give the same events, copies and misbehaviour.
 #[derive(Debug, Clone)]
 pub struct SimBuilder {
-    seed: u64,
-    relays: usize,
-    scripted: usize,
-    events: Option<usize>,
-    files: Vec<PathBuf>,
-    authors: usize,
-    kinds: Vec<u16>,
-    sizes: Sizes,
-    base: Option<u64>,
-    stored_span_secs: u64,
-    copies: usize,
-    spread_ms: u64,
-    stored: f64,
-    pace: Pace,
-    rounds: usize,
-    stamp: bool,
-    cap: Option<usize>,
-    forge: f64,
-    forgers: Who,
-    faults: Vec<FaultRule>,
-    port: u16,
-    hold: bool,
+    pub(super) seed: u64,
+    pub(super) relays: usize,
+    pub(super) scripted: usize,
+    pub(super) events: Option<usize>,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) authors: usize,
+    pub(super) kinds: Vec<u16>,
+    pub(super) sizes: Sizes,
+    pub(super) base: Option<u64>,
+    pub(super) stored_span_secs: u64,
+    pub(super) copies: usize,
+    pub(super) spread_ms: u64,
+    pub(super) late: Shift,
+    pub(super) ahead: Shift,
+    pub(super) bursts: Vec<Burst>,
+    pub(super) stored: f64,
+    pub(super) pace: Pace,
+    pub(super) rounds: usize,
+    pub(super) stamp: bool,
+    pub(super) forge: f64,
+    pub(super) forgers: Who,
+    pub(super) faults: Vec<FaultRule>,
+    pub(super) rules: Vec<(Who, Rule)>,
+    pub(super) port: u16,
+    pub(super) ipv6: bool,
+    pub(super) tls: bool,
+    pub(super) hold: bool,
 }
 
 impl Default for SimBuilder {
@@ -76,15 +64,20 @@ impl Default for SimBuilder {
             stored_span_secs: 1800,
             copies: 3,
             spread_ms: 0,
+            late: Shift::default(),
+            ahead: Shift::default(),
+            bursts: Vec::new(),
             stored: 0.0,
             pace: Pace::Fast,
             rounds: 1,
             stamp: false,
-            cap: None,
             forge: 0.0,
             forgers: Who::All,
             faults: Vec::new(),
+            rules: Vec::new(),
             port: 0,
+            ipv6: false,
+            tls: false,
             hold: false,
         }
     }
@@ -168,6 +161,27 @@ impl SimBuilder {
         self
     }
 
+    /// This share of the generated live events, `0.0..=1.0`, is dated 1 to `secs_max` seconds before it
+    /// appears. Default: none.
+    pub const fn late(mut self, share: f64, secs_max: u64) -> Self {
+        self.late = Shift { share, secs_max };
+        self
+    }
+
+    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: dated 1 to
+    /// `secs_max` seconds later than it appears, or would be dated otherwise. Default: none.
+    pub const fn ahead(mut self, share: f64, secs_max: u64) -> Self {
+        self.ahead = Shift { share, secs_max };
+        self
+    }
+
+    /// So many more events, all of the second `secs_ago` before [`base`](Self::base), that this relay
+    /// alone holds from the start. They count as [published](crate::Sim::publish), not as planned.
+    pub fn burst_second(mut self, relay: usize, secs_ago: u64, events: usize) -> Self {
+        self.bursts.push(Burst { relay, secs_ago, events });
+        self
+    }
+
     /// What share of the events relays hold from the start, `0.0..=1.0`. Default 0: all come live.
     pub const fn stored(mut self, share: f64) -> Self {
         self.stored = share;
@@ -196,12 +210,6 @@ impl SimBuilder {
     /// Their ids differ from run to run.
     pub const fn stamp(mut self) -> Self {
         self.stamp = true;
-        self
-    }
-
-    /// The most stored events that a relay answers a filter with. Default: no bound.
-    pub const fn cap(mut self, events: usize) -> Self {
-        self.cap = Some(events);
         self
     }
 
@@ -239,124 +247,22 @@ impl SimBuilder {
         self
     }
 
+    /// Listens on `::1` instead of `127.0.0.1`.
+    pub const fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// Serves `wss://` with a certificate for `127.0.0.1`, `::1` and `localhost`, signed by a private
+    /// authority that is made at the start: [`Sim::ca_pem`](crate::Sim::ca_pem).
+    pub const fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
     /// Live traffic begins with [`Sim::go`] instead of the first REQ.
     pub const fn hold(mut self) -> Self {
         self.hold = true;
         self
-    }
-
-    /// Makes the events, on all cores, and begins to listen.
-    ///
-    /// # Errors
-    /// When a value is out of bounds, a file cannot be served, or the port cannot be listened on.
-    pub async fn start(self) -> Result<Sim, StartError> {
-        self.check()?;
-        let port = self.port;
-        let listener = server::listen(port).map_err(|error| StartError::Listen { port, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen { port, error })?;
-        let world = tokio::task::spawn_blocking(move || self.world()).await.map_err(StartError::Corpus)??;
-        let world = Arc::new(world);
-        let server = Some(tokio::spawn(server::accept(listener, Arc::clone(&world))));
-        Ok(Sim { world, address, server, places: OnceLock::new(), published: Default::default() })
-    }
-
-    fn check(&self) -> Result<(), StartError> {
-        let wrong = |what: String| Err(StartError::Value(what));
-        let chances = self.faults.iter().map(|rule| ("chance of a fault", rule.chance));
-        for (name, share) in chances.chain([("stored share", self.stored), ("forged share", self.forge)]) {
-            if !(0.0..=1.0).contains(&share) {
-                return wrong(format!("the {name} must be between 0 and 1, not {share}"));
-            }
-        }
-        match self.pace {
-            Pace::PerSecond(rate) if !(0.001..=1e7).contains(&rate) => {
-                wrong(format!("the rate must be between 0.001 and 10,000,000 events a second, not {rate}"))
-            }
-            _ if matches!(self.sizes, Sizes::Exactly(bytes) if bytes < 400) => {
-                wrong("an event of an exact size has at least 400 bytes".to_owned())
-            }
-            _ if self.rounds == 0 || self.rounds > 1 && self.pace != Pace::Fast => {
-                wrong("rounds must be 1, or more when events go as fast as sockets take them".to_owned())
-            }
-            _ if self.relays + self.scripted == 0 => wrong("there must be at least one relay".to_owned()),
-            _ => Ok(()),
-        }
-    }
-
-    fn generated(&self) -> usize {
-        let default = if self.files.is_empty() && self.relays > 0 { 1000 } else { 0 };
-        self.events.unwrap_or(default)
-    }
-
-    fn world(self) -> Result<World, StartError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let base = self.base.unwrap_or(now);
-        let mut items = Vec::new();
-        for file in &self.files {
-            items.extend(read_jsonl(file, base)?);
-        }
-        let (from_files, originals) = (items.len(), items.len() + self.generated());
-        let stored = (self.stored * originals as f64).round() as usize;
-        let dates = Dates {
-            base,
-            stored_span_secs: self.stored_span_secs,
-            stored: stored.saturating_sub(from_files),
-            pace: self.pace,
-        };
-        let plan = self.plan(originals, stored);
-        let generator = Generator::new(self.seed, self.authors, &self.kinds, self.sizes);
-        let ahead = if self.stamp { dates.stored } else { self.generated() };
-        let times: Vec<u64> = (0..ahead).map(|number| dates.created_at(number)).collect();
-        items.extend(generator.events(&times).into_iter().map(Item::genuine));
-        let mut slots: Vec<Slot> = items.into_iter().map(Slot::filled).collect();
-        slots.resize_with(originals + plan.forged.len(), Slot::default);
-        let genuine = |slot: &Slot| slot.get().is_none_or(|item| item.genuine_id().is_some());
-        let unsent = match self.relays.min(self.copies) {
-            0 => 0,
-            _ => slots.iter().take(originals).filter(|slot| genuine(slot)).count(),
-        };
-        Ok(World {
-            seed: self.seed,
-            pace: self.pace,
-            cap: self.cap,
-            hold: self.hold,
-            stamp: self.stamp,
-            dates,
-            generator,
-            from_files,
-            originals,
-            forged: plan.forged,
-            slots,
-            unsent: AtomicUsize::new(unsent),
-            live_since: OnceLock::new(),
-            relays: self.relays_of(plan.relays),
-        })
-    }
-
-    fn plan(&self, items: usize, stored: usize) -> Plan {
-        Plan::new(&PlanSettings {
-            seed: self.seed,
-            relays: self.relays,
-            forgers: &self.forgers,
-            items,
-            stored,
-            copies: self.copies,
-            spread_ms: self.spread_ms,
-            forge: self.forge,
-            pace: self.pace,
-        })
-    }
-
-    fn relays_of(&self, plans: Vec<RelayPlan>) -> Vec<Relay> {
-        let planned = plans.len();
-        let chosen = self.faults.iter().map(|rule| (rule, rule.who.of(self.seed, planned)));
-        let chosen: Vec<_> = chosen.collect();
-        let scripted = (0..self.scripted).map(|_| RelayPlan::default());
-        let relay = |(number, plan)| {
-            let faults = chosen.iter().filter(|(_, who)| who.get(number) == Some(&true));
-            let faults = faults.map(|(rule, _)| (rule.fault, rule.chance)).collect();
-            Relay::new(number, plan, self.rounds, faults)
-        };
-        plans.into_iter().chain(scripted).enumerate().map(relay).collect()
     }
 }

@@ -1,7 +1,10 @@
 //! A running simulation: what a test or the program holds in its hand.
 
 mod builder;
+mod publish;
+mod rules;
 mod server;
+mod start;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,16 +15,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use wire::{ClaimedId, EventId, VerifiedEvent, Verifier};
+use wire::{ClaimedId, EventId, Filter, VerifiedEvent};
 
+use crate::caps::Question;
 use crate::codec::{opcode, write_frame};
-use crate::corpus::{Item, Origin};
-use crate::faults::{Fault, Garbage};
+use crate::corpus::Origin;
+use crate::door::Door;
+use crate::limits::Refusal;
 use crate::relay::{Behaviour, Injected, Relay};
-use crate::stats::{Figures, Stats};
+use crate::stats::{Count, Figures, Stats};
 use crate::world::World;
 
-pub use builder::{SimBuilder, StartError};
+pub use builder::SimBuilder;
+pub use start::StartError;
 
 /// How often waiting looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -31,7 +37,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    server: Option<JoinHandle<()>>,
+    /// Where relays are that do not listen there, too.
+    doors: Vec<(Door, SocketAddr)>,
+    ca_pem: Option<String>,
+    servers: Vec<JoinHandle<()>>,
     /// Places of planned genuine events; filled when the first time of sending is asked for.
     places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
@@ -43,14 +52,34 @@ impl Sim {
         SimBuilder::default()
     }
 
-    /// The address that all relays listen on.
+    /// The address that all relays listen on, but those that a rule sends elsewhere.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The URL of one relay.
     pub fn url(&self, relay: usize) -> String {
-        format!("ws://{}/r/{relay}", self.address)
+        format!("{}://{}/r/{relay}", self.scheme(), self.address_of(relay))
+    }
+
+    /// The URL of one relay with another host, such as `localhost`, or a name that does not resolve.
+    pub fn url_with_host(&self, relay: usize, host: &str) -> String {
+        format!("{}://{host}:{}/r/{relay}", self.scheme(), self.address_of(relay).port())
+    }
+
+    /// The certificate of the authority that clients must trust to be served, in PEM; `None` without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.ca_pem.is_some() { "wss" } else { "ws" }
+    }
+
+    fn address_of(&self, relay: usize) -> SocketAddr {
+        let door = self.world.relays.get(relay).map(|relay| relay.policy.door).unwrap_or_default();
+        let address = self.doors.iter().find(|(open, _)| *open == door).map(|(_, address)| *address);
+        address.unwrap_or(self.address)
     }
 
     /// The URLs of all relays, scripted ones last.
@@ -83,15 +112,34 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
+    /// The genuine events that a relay holds now, planned or published, and that match the filter,
+    /// whatever its limit and the relay's cap: newest first, unless the relay has another
+    /// [`Order`](crate::Order). What comes later is not among them.
+    pub fn holds(&self, relay: usize, filter: &Filter) -> Vec<VerifiedEvent> {
+        let Some(relay) = self.world.relays.get(relay) else { return Vec::new() };
+        let question = Question::all(filter, usize::MAX);
+        let held = relay.answer(&self.world, &[question], relay.has(&self.world)).held;
+        let items = held.iter().filter_map(|held| self.world.held(held));
+        items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
+    }
+
+    /// What a relay [holds](Self::holds) whose `created_at` is in `since..=until`.
+    pub fn holds_between(&self, relay: usize, since: u64, until: u64) -> Vec<VerifiedEvent> {
+        let mut filter = Filter::new();
+        (filter.since, filter.until) = (Some(since), Some(until));
+        self.holds(relay, &filter)
+    }
+
     /// The texts of files that are not genuine.
     pub fn invalid(&self) -> Vec<Bytes> {
         let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
         planned.filter(|item| item.origin == Origin::Invalid).map(|item| item.text.clone()).collect()
     }
 
-    /// The relays that have no faults. They may forge.
+    /// The relays that have no faults, and let their clients in and ask. They may forge.
     pub fn clean_relays(&self) -> Vec<usize> {
-        let clean = self.world.relays.iter().filter(|relay| relay.faults.is_empty());
+        let clean = |relay: &&Relay| relay.faults.is_empty() && !relay.keeps_events();
+        let clean = self.world.relays.iter().filter(clean);
         clean.map(|relay| relay.number).collect()
     }
 
@@ -103,19 +151,6 @@ impl Sim {
             slots.filter_map(|(place, slot)| Some((slot.get()?.genuine_id()?.into(), place))).collect()
         });
         self.world.slots.get(*places.get(id)?)?.first_sent_us()
-    }
-
-    /// Gives an event text, genuine or not, to these relays: they hold it from now on, and send it to the
-    /// subscriptions that it matches.
-    pub fn publish(&self, relays: impl IntoIterator<Item = usize>, event: impl Into<Bytes>) {
-        let item = Item::from_text(event.into(), self.world.dates.base, &mut Verifier::new());
-        if item.origin == Origin::Genuine {
-            self.published().push(item.claims.clone());
-        }
-        let item = Arc::new(item);
-        for relay in relays {
-            self.inject(relay, Injected::Event(Arc::clone(&item)));
-        }
     }
 
     /// Sends a text frame to all connections that a relay has now.
@@ -130,14 +165,22 @@ impl Sim {
         self.inject(relay, Injected::Raw(bytes.into()));
     }
 
-    fn inject(&self, relay: usize, injected: Injected) {
+    /// Ends all subscriptions that a relay has now with `["CLOSED",id,reason]`.
+    pub fn close_subscriptions(&self, relay: usize, reason: &str) {
+        self.inject(relay, Injected::Closed(reason.into()));
+    }
+
+    /// Says which REQs a relay turns away from now on; `None` for none.
+    pub fn refuse(&self, relay: usize, refusal: Option<Refusal>) {
         if let Some(relay) = self.world.relays.get(relay) {
-            relay.inject(injected);
+            relay.refuse(refusal);
         }
     }
 
-    fn published(&self) -> std::sync::MutexGuard<'_, Vec<VerifiedEvent>> {
-        self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn inject(&self, relay: usize, injected: Injected) {
+        if let Some(relay) = self.world.relays.get(relay) {
+            relay.inject([injected]);
+        }
     }
 
     /// Drops all connections of a relay, without a closing handshake. Clients may connect again.
@@ -154,9 +197,20 @@ impl Sim {
         }
     }
 
-    /// The last hundred REQ messages that a relay got, oldest first.
+    /// The last thousand REQ messages that a relay got, oldest first.
     pub fn requests(&self, relay: usize) -> Vec<String> {
         self.world.relays.get(relay).map(Relay::requests).unwrap_or_default()
+    }
+
+    /// When a relay's last ten thousand requests (REQ and NEG-OPEN) came, in Unix milliseconds, oldest
+    /// first; refused ones too.
+    pub fn request_times(&self, relay: usize) -> Vec<u64> {
+        self.world.relays.get(relay).map(Relay::request_times).unwrap_or_default()
+    }
+
+    /// The `User-Agent` of a relay's newest HTTP request or upgrade.
+    pub fn user_agent(&self, relay: usize) -> Option<String> {
+        self.world.relays.get(relay)?.user_agent()
     }
 
     /// How many WebSockets a relay has now.
@@ -164,9 +218,20 @@ impl Sim {
         self.world.relays.get(relay).map_or(0, |relay| relay.open.load(Ordering::Relaxed))
     }
 
+    /// How many TCP connections are no WebSockets now and no NIP-11 requests either, as far as is known:
+    /// clients that are still dialling, or hang in a relay that never lets them in.
+    pub fn dialling(&self) -> usize {
+        self.world.dialling.now.load(Ordering::Relaxed)
+    }
+
+    /// The greatest value that [`dialling`](Self::dialling) has had.
+    pub fn dialling_peak(&self) -> usize {
+        self.world.dialling.peak.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many relays have at least one REQ.
     pub async fn wait_subscribed(&self, relays: usize) {
-        let asked = |relay: &&Relay| relay.counters.get().get(crate::Count::Requests) > 0;
+        let asked = |relay: &&Relay| relay.counters.one(Count::Requests) > 0;
         while self.world.relays.iter().filter(asked).count() < relays {
             sleep(LOOK_EVERY).await;
         }
@@ -192,18 +257,12 @@ impl Sim {
 
     /// Whether [`wait_sent`](Self::wait_sent) would return at once.
     pub fn is_sent(&self) -> bool {
-        let falls_silent = |relay: &Relay| {
-            relay.faults.iter().any(|(fault, _)| {
-                matches!(fault, Fault::HalfOpen | Fault::Refuse | Fault::RefuseUpgrade | Fault::AuthRequired)
-                    || *fault == Fault::Garbage(Garbage::TruncatedStall)
-            })
-        };
         self.world.unsent.load(Ordering::Relaxed) == 0
             && self
                 .world
                 .relays
                 .iter()
-                .all(|relay| falls_silent(relay) || relay.sent.load(Ordering::Acquire) == relay.len())
+                .all(|relay| relay.keeps_events() || relay.sent.load(Ordering::Acquire) == relay.len())
     }
 
     /// What the relays have done so far.
@@ -217,9 +276,9 @@ impl Sim {
     /// Closes all connections with code 1001 and stops listening. Returns the last figures.
     pub async fn stop(mut self) -> Stats {
         self.world.relays.iter().for_each(|relay| relay.control.send_modify(|told| told.stopped = true));
-        if let Some(server) = self.server.take() {
-            // The server ends when its connections have, which takes moments: they wait for nothing else.
-            sleep(LOOK_EVERY).await;
+        // The servers end when their connections have, which takes moments: they wait for nothing else.
+        sleep(LOOK_EVERY).await;
+        for server in std::mem::take(&mut self.servers) {
             server.abort();
             _ = server.await;
         }
@@ -229,8 +288,6 @@ impl Sim {
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        if let Some(server) = &self.server {
-            server.abort();
-        }
+        self.servers.iter().for_each(JoinHandle::abort);
     }
 }

@@ -1,14 +1,17 @@
 //! Accepts connections; they live as long as it does.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use rustls::ServerConfig;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::connection;
+use crate::handshake;
+use crate::tls::TlsSocket;
 use crate::world::World;
 
 /// Thousands of clients may connect at the same moment.
@@ -16,24 +19,58 @@ const BACKLOG: u32 = 4096;
 /// The pause after an accept that failed, as it does when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What happens to a TCP connection first.
+#[derive(Debug, Clone)]
+pub(super) enum Reception {
+    Plain,
+    Tls(Arc<ServerConfig>),
+    /// Nothing.
+    None,
+}
+
 /// Listens on a loopback port; 0 takes any.
-pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves until it is aborted.
-pub(super) async fn accept(listener: TcpListener, world: Arc<World>) {
+/// Lets clients in until it is aborted.
+pub(super) async fn accept(listener: TcpListener, reception: Reception, world: Arc<World>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => _ = connections.spawn(connection::serve(Arc::clone(&world), stream)),
+                Ok((stream, _)) => _ = match &reception {
+                    Reception::Plain => connections.spawn(handshake::serve(Arc::clone(&world), stream)),
+                    Reception::Tls(config) => {
+                        connections.spawn(secure(Arc::clone(&world), stream, Arc::clone(config)))
+                    }
+                    Reception::None => connections.spawn(ignore(Arc::clone(&world), stream)),
+                },
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
         }
+    }
+}
+
+/// Serves a connection with TLS.
+async fn secure(world: Arc<World>, stream: TcpStream, config: Arc<ServerConfig>) {
+    if let Ok(socket) = TlsSocket::new(stream, config) {
+        handshake::serve(world, socket).await;
+    }
+}
+
+/// Keeps a connection, without reading from it, until the client gives up.
+async fn ignore(world: Arc<World>, stream: TcpStream) {
+    let _dialling = world.dialling.up();
+    while let Ok(ready) = stream.ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            break;
+        }
+        // What is there is not read, but looking for it again would find it at once.
+        _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

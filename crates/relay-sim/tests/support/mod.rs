@@ -5,15 +5,22 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use relay_sim::Sim;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_websockets::{ClientBuilder, Limits, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 use wire::{RelayMessage, UnverifiedEvent};
 
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+/// A TCP or TLS stream.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+pub struct Client(WebSocketStream<Box<dyn Stream>>);
 
 /// What came on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +41,15 @@ impl Client {
     }
 
     pub async fn try_connect(url: &str) -> Result<Self, tokio_websockets::Error> {
+        let host = url.split('/').nth(2).expect("a host");
+        Self::upgrade(url, TcpStream::connect(host).await?).await
+    }
+
+    /// Becomes a WebSocket on a connection.
+    pub async fn upgrade(url: &str, stream: impl Stream + 'static) -> Result<Self, tokio_websockets::Error> {
         let builder = ClientBuilder::new().uri(url).expect("a URL").limits(Limits::unlimited());
-        let (socket, _) = timeout(PATIENCE, builder.connect()).await.expect("an answer")?;
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let (socket, _) = timeout(PATIENCE, builder.connect_on(stream)).await.expect("an answer")?;
         Ok(Self(socket))
     }
 
@@ -48,6 +62,13 @@ impl Client {
 
     pub async fn say(&mut self, text: &str) {
         self.0.send(Message::text(text.to_owned())).await.expect("sent");
+    }
+
+    /// Sends a ping, and returns whether a pong comes, before anything else and within a moment.
+    pub async fn ping(&mut self) -> bool {
+        self.0.send(Message::ping(&b"x"[..])).await.expect("sent");
+        let next = timeout(Duration::from_millis(200), self.0.next()).await;
+        matches!(next, Ok(Some(Ok(message))) if message.is_pong())
     }
 
     pub async fn next(&mut self) -> Seen {
@@ -98,6 +119,25 @@ impl Client {
         }
     }
 
+    /// Asks as `s`, and returns the stored events, or the reason of CLOSED or NOTICE.
+    pub async fn ask(&mut self, filters: &str) -> Result<Vec<String>, String> {
+        self.say(&format!(r#"["REQ","s",{filters}]"#)).await;
+        let mut events = Vec::new();
+        loop {
+            match self.next().await {
+                Seen::Event(event) => events.push(event),
+                Seen::Eose => return Ok(events),
+                Seen::Text(text) => match RelayMessage::parse(text.as_bytes()) {
+                    Ok(RelayMessage::Closed { reason, .. } | RelayMessage::Notice(reason)) => {
+                        return Err(reason.into_owned());
+                    }
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// So many things, of any sort.
     pub async fn take(&mut self, count: usize) -> Vec<Seen> {
         let mut seen = Vec::new();
@@ -130,4 +170,25 @@ pub fn id(event: &str) -> String {
 
 pub fn created_at(event: &str) -> u64 {
     UnverifiedEvent::parse(event.as_bytes()).expect("an event").created_at
+}
+
+/// Asks a relay for its NIP-11 document, and reads until the connection ends, this much has come, or
+/// nothing comes for a moment.
+pub async fn information(sim: &Sim, relay: usize, accept: &str, bytes_max: usize) -> String {
+    let mut socket = TcpStream::connect(sim.address()).await.expect("connected");
+    let request =
+        format!("GET /r/{relay} HTTP/1.1\r\nHost: x\r\nUser-Agent: test/1\r\nAccept: {accept}\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    let mut bytes = Vec::new();
+    let read = async {
+        while bytes.len() < bytes_max && socket.read_buf(&mut bytes).await.is_ok_and(|length| length > 0) {}
+    };
+    _ = timeout(Duration::from_millis(500), read).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Unix seconds.
+pub fn now() -> u64 {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    time.expect("after 1970").as_secs()
 }

@@ -20,8 +20,12 @@ const LATE_MAX: Duration = Duration::from_secs(60);
 /// First arrivals of a sample of ids.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    places: Box<[Mutex<Option<([u8; 16], Instant)>>]>,
+    places: Box<[Place]>,
 }
+
+/// The beginning of an id, and when its first copy came.
+type Place = Mutex<Option<(Prefix, Instant)>>;
+type Prefix = [u8; 16];
 
 impl Arrivals {
     pub fn new() -> Self {
@@ -42,7 +46,7 @@ impl Arrivals {
         (known == prefix && received.elapsed() < LATE_MAX).then_some(received)
     }
 
-    fn place(&self, id: &ClaimedId) -> Option<(&Mutex<Option<([u8; 16], Instant)>>, [u8; 16])> {
+    fn place(&self, id: &ClaimedId) -> Option<(&Place, Prefix)> {
         let prefix = id.as_bytes().first_chunk::<16>().copied()?;
         let [.., low, high, sample] = prefix;
         if !sample.is_multiple_of(ONE_IN) {

@@ -267,7 +267,9 @@ impl<'a> Session<'a> {
             Some(coverage)
         });
         // If the shards are too busy for it, the next pong says the same and more.
-        mark.map(|mark| self.shared.inboxes.offer_mark(mark));
+        if let Some(mark) = mark {
+            self.shared.inboxes.offer_mark(mark);
+        }
     }
 }
 

@@ -1,0 +1,207 @@
+//! What happens on a TCP connection until it is a WebSocket, or instead: NIP-11, and refusals.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::connection::Connection;
+use crate::faults::{Dice, Fault};
+use crate::garbage::Then;
+use crate::http::{self, Request};
+use crate::information::{self, Information};
+use crate::relay::{Behaviour, Control, Relay};
+use crate::session::{Access, Session, Voice};
+use crate::socket::Socket;
+use crate::stats::Count;
+use crate::world::{Up, World};
+
+/// How long a client may take for its request, and for reading an answer that ends the connection.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Serves a connection until it ends. Errors of the socket end it, as a client that goes away does.
+pub(crate) async fn serve<S: Socket>(world: Arc<World>, mut socket: S) {
+    _ = socket.tcp().set_nodelay(true);
+    let dialling = world.dialling.up();
+    let mut inbox = Vec::new();
+    let request = timeout(REQUEST_TIME_MAX, read_request(&mut socket, &mut inbox)).await;
+    let Ok(Ok(request)) = request else { return };
+    let number = request.path.strip_prefix("/r/").and_then(|number| number.parse::<usize>().ok());
+    let Some(relay) = number.and_then(|number| world.relays.get(number)) else {
+        return answer(&mut socket, "404 Not Found", "text/plain", "no such relay\n").await;
+    };
+    match &request.key {
+        Some(key) => upgrade(&world, relay, socket, inbox, &request, key, dialling).await,
+        None => {
+            drop(dialling);
+            inform(relay, &mut socket, &request).await;
+        }
+    }
+}
+
+async fn read_request<S: Socket>(socket: &mut S, inbox: &mut Vec<u8>) -> io::Result<Request> {
+    loop {
+        ready(socket, Interest::READABLE).await?;
+        socket.read(inbox)?;
+        match http::take_request(inbox) {
+            Ok(Some(request)) => return Ok(request),
+            Ok(None) => {}
+            Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// Waits for the TCP connection, and gives it what the socket owes.
+async fn ready<S: Socket>(socket: &mut S, interest: Interest) -> io::Result<()> {
+    let interest = if socket.owes() { interest | Interest::WRITABLE } else { interest };
+    socket.tcp().ready(interest).await?;
+    socket.pay()
+}
+
+async fn write_all<S: Socket>(socket: &mut S, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() || socket.owes() {
+        ready(socket, Interest::WRITABLE).await?;
+        match socket.write(bytes) {
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sends an answer that ends the connection; a client that does not take it goes without.
+async fn answer<S: Socket>(socket: &mut S, status: &str, content_type: &str, body: &str) {
+    let response = http::response(status, content_type, body);
+    _ = timeout(REQUEST_TIME_MAX, write_all(socket, response.as_bytes())).await;
+    socket.finish();
+}
+
+/// Keeps a connection without saying anything, until the client or a test ends it.
+async fn hold<S: Socket>(socket: &mut S, mut control: watch::Receiver<Control>) {
+    let drops = control.borrow_and_update().drops;
+    let mut ignored = Vec::new();
+    loop {
+        tokio::select! {
+            ready = ready(socket, Interest::READABLE) => {
+                ignored.clear();
+                if ready.is_err() || socket.read(&mut ignored).is_err() {
+                    return;
+                }
+            }
+            changed = control.changed() => {
+                let told = *control.borrow_and_update();
+                if changed.is_err() || told.stopped || told.drops != drops {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Answers a request that is none for a WebSocket: NIP-11, or a page for people.
+async fn inform<S: Socket>(relay: &Relay, socket: &mut S, request: &Request) {
+    const JSON: &str = "application/nostr+json";
+    if !request.accept.contains(JSON) {
+        return answer(socket, "200 OK", "text/plain", "a simulated relay, for Nostr clients\n").await;
+    }
+    relay.counters.add(Count::Information, 1);
+    relay.note_user_agent(request.user_agent.clone());
+    match &relay.policy.information {
+        Information::True | Information::Altered(_) => {
+            let document = information::document(relay.number, &relay.policy, &relay.faults);
+            answer(socket, "200 OK", JSON, &document).await;
+        }
+        Information::NotFound => answer(socket, "404 Not Found", "text/plain", "no such page\n").await,
+        Information::Garbage => answer(socket, "200 OK", JSON, information::GARBAGE).await,
+        Information::Endless => {
+            let mut sent = write_all(socket, information::ENDLESS_START.as_bytes()).await;
+            while sent.is_ok() {
+                sent = write_all(socket, information::ENDLESS).await;
+            }
+        }
+        Information::Hanging => hold(socket, relay.control.subscribe()).await,
+    }
+}
+
+/// Makes the connection a WebSocket and serves it, unless a fault has it otherwise.
+async fn upgrade<S: Socket>(
+    world: &Arc<World>,
+    relay: &Relay,
+    mut socket: S,
+    inbox: Vec<u8>,
+    request: &Request,
+    key: &str,
+    dialling: Up<'_>,
+) {
+    relay.note_user_agent(request.user_agent.clone());
+    let connection = relay.connections.fetch_add(1, Ordering::Relaxed);
+    relay.counters.add(Count::Connections, 1);
+    if let Some(resumed) = socket.resumed() {
+        relay.counters.add(if resumed { Count::TlsResumed } else { Count::TlsFull }, 1);
+    }
+    let mut dice = Dice::new(world.seed, relay.number, connection, &relay.faults);
+    let faults = dice.connection_faults(&relay.faults);
+    let control = relay.control.subscribe();
+    let told = *control.borrow();
+    if told.stopped || told.behaviour == Behaviour::Refusing || faults.contains(&Fault::Refuse) {
+        return relay.counters.add(Count::Refused, 1);
+    }
+    if faults.contains(&Fault::RefuseUpgrade) {
+        relay.counters.add(Count::Refused, 1);
+        let body = "come back later\n";
+        return answer(&mut socket, "503 Service Unavailable", "text/plain", body).await;
+    }
+    if faults.contains(&Fault::NeverUpgrade) {
+        relay.counters.add(Count::Refused, 1);
+        return hold(&mut socket, control).await;
+    }
+    for fault in &faults {
+        if let Fault::SlowUpgrade(time) = fault {
+            sleep(*time).await;
+        }
+    }
+    drop(dialling);
+    relay.counters.add(Count::Upgrades, 1);
+    let mut session = Session::new(Arc::clone(world), relay.number, voice(&faults), dice);
+    session.out.extend_from_slice(http::upgrade_response(key).as_bytes());
+    if let Some(access) = access(&faults) {
+        session.expect(access, &format!("{}{}", request.host, request.path));
+        if !faults.contains(&Fault::AuthLate) {
+            session.challenge();
+        }
+    }
+    let drip = faults.iter().find_map(|fault| match fault {
+        Fault::Drip(pause) => Some(*pause),
+        _ => None,
+    });
+    relay.counters.add(Count::Drips, drip.is_some().into());
+    relay.open.fetch_add(1, Ordering::Relaxed);
+    let connection =
+        Connection { relay, socket, session, inbox, drip, control, written: 0, then: Then::Goes };
+    _ = connection.run(told.drops).await;
+    relay.open.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// What of its part a relay says.
+fn voice(faults: &[Fault]) -> Voice {
+    let voices =
+        [(Fault::Mute, Voice::Nothing), (Fault::Silent, Voice::NoEvents), (Fault::NoPongs, Voice::NoPongs)];
+    let found = voices.into_iter().find(|(fault, _)| faults.contains(fault));
+    found.map_or(Voice::All, |(_, voice)| voice)
+}
+
+/// What a client gets for its key, if it is asked for one.
+fn access(faults: &[Fault]) -> Option<Access> {
+    if faults.contains(&Fault::AuthRestricted) {
+        Some(Access::Restricted { proved: false })
+    } else if faults.contains(&Fault::AuthRequired) || faults.contains(&Fault::AuthLate) {
+        Some(Access::Required)
+    } else {
+        faults.contains(&Fault::Auth).then_some(Access::Open)
+    }
+}

@@ -1,0 +1,204 @@
+//! What a relay allows a client beside the size of answers: how many subscriptions and filters, how many
+//! requests in a time, and requests that it turns away because a test says so.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many subscriptions a connection may have, whatever a relay says.
+const SUBSCRIPTIONS_MAX: usize = 100;
+
+/// What one connection may have and ask. Default: what a lawful relay without bounds of its own does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    subscriptions: Option<usize>,
+    filters: Option<usize>,
+    refuses_limit_zero: bool,
+}
+
+impl Limits {
+    /// No limits.
+    pub const fn new() -> Self {
+        Self { subscriptions: None, filters: None, refuses_limit_zero: false }
+    }
+
+    /// So many subscriptions at a time (NIP-11 `max_subscriptions`). A further REQ with a new id is
+    /// answered `["CLOSED",id,"error: too many concurrent subscriptions"]`.
+    pub const fn subscriptions(mut self, number: usize) -> Self {
+        self.subscriptions = Some(number);
+        self
+    }
+
+    /// So many filters in a REQ (NIP-11 `max_filters`). A REQ with more is answered
+    /// `["CLOSED",id,"invalid: too many filters"]`.
+    pub const fn filters(mut self, number: usize) -> Self {
+        self.filters = Some(number);
+        self
+    }
+
+    /// A filter with `limit: 0` is answered `["CLOSED",id,"invalid: limit must be at least 1"]`.
+    pub const fn refuse_limit_zero(mut self) -> Self {
+        self.refuses_limit_zero = true;
+        self
+    }
+
+    /// The `max_subscriptions` and `max_filters` that NIP-11 tells.
+    pub(crate) const fn told(&self) -> (Option<usize>, Option<usize>) {
+        (self.subscriptions, self.filters)
+    }
+
+    /// Whether a connection that has so many subscriptions may open another one.
+    pub(crate) fn allows_another(&self, open: usize) -> bool {
+        open < self.subscriptions.unwrap_or(SUBSCRIPTIONS_MAX).min(SUBSCRIPTIONS_MAX)
+    }
+
+    /// Why these filters are not taken.
+    pub(crate) fn refuses(&self, filters: &[wire::Filter]) -> Option<&'static str> {
+        if self.filters.is_some_and(|most| filters.len() > most) {
+            return Some("invalid: too many filters");
+        }
+        let zero = self.refuses_limit_zero && filters.iter().any(|filter| filter.limit == Some(0));
+        zero.then_some("invalid: limit must be at least 1")
+    }
+}
+
+/// With which message a relay refuses a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Saying {
+    /// `CLOSED` with the subscription's id; `NEG-ERR` if NIP-77 was spoken.
+    #[default]
+    Closed,
+    /// `NOTICE`, which does not say what it is about.
+    Notice,
+}
+
+/// Requests that are turned away before they are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is said, such as `blocked: you are not welcome here`.
+    pub reason: String,
+    /// With which message.
+    pub saying: Saying,
+    /// How many REQs of the relay's clients are refused; later ones are served.
+    pub times: usize,
+}
+
+impl Refusal {
+    /// Refuses every REQ with this reason in a CLOSED.
+    pub fn always(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), saying: Saying::Closed, times: usize::MAX }
+    }
+
+    /// Refuses so many REQs and then no more.
+    pub fn times(times: usize, reason: impl Into<String>) -> Self {
+        Self { times, ..Self::always(reason) }
+    }
+
+    /// Refuses with NOTICE.
+    pub fn by_notice(mut self) -> Self {
+        self.saying = Saying::Notice;
+        self
+    }
+
+    /// Refuses once more, if it does.
+    pub(crate) fn refuse(&mut self) -> Option<Refused> {
+        self.times = self.times.checked_sub(1)?;
+        Some(Refused { reason: self.reason.clone(), saying: self.saying })
+    }
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Those of one connection.
+    #[default]
+    Connection,
+    /// Those of all connections of the relay.
+    Relay,
+}
+
+/// How many requests (REQ and NEG-OPEN) a relay takes in a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// So many in any span of `per`. Those that were refused do not count.
+    pub requests: usize,
+    /// The span.
+    pub per: Duration,
+    /// Whose requests.
+    pub scope: Scope,
+    /// With which message it refuses.
+    pub saying: Saying,
+    /// What it says then.
+    pub reason: String,
+}
+
+impl RateLimit {
+    /// So many requests a connection; more are answered `["CLOSED",id,"rate-limited: slow down"]`.
+    pub fn new(requests: usize, per: Duration) -> Self {
+        let reason = "rate-limited: slow down".to_owned();
+        Self { requests, per, scope: Scope::Connection, saying: Saying::Closed, reason }
+    }
+
+    /// Counts the requests of all connections together.
+    pub fn of_relay(mut self) -> Self {
+        self.scope = Scope::Relay;
+        self
+    }
+
+    /// Refuses with NOTICE.
+    pub fn by_notice(mut self) -> Self {
+        self.saying = Saying::Notice;
+        self
+    }
+
+    /// The refusal of a request, if those before it use up the limit.
+    pub(crate) fn refuse(&self, window: &mut Window) -> Option<Refused> {
+        let refused = Refused { reason: self.reason.clone(), saying: self.saying };
+        (!window.admit(Instant::now(), self.requests, self.per)).then_some(refused)
+    }
+}
+
+/// Why and how a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub reason: String,
+    pub saying: Saying,
+}
+
+impl Refused {
+    /// By CLOSED.
+    pub fn closed(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), saying: Saying::Closed }
+    }
+}
+
+/// When the requests of the last span were made.
+#[derive(Debug, Default)]
+pub(crate) struct Window(VecDeque<Instant>);
+
+impl Window {
+    fn admit(&mut self, now: Instant, requests: usize, per: Duration) -> bool {
+        while self.0.front().is_some_and(|time| now.duration_since(*time) >= per) {
+            self.0.pop_front();
+        }
+        let admitted = self.0.len() < requests;
+        if admitted {
+            self.0.push_back(now);
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_slides() {
+        let (start, per) = (Instant::now(), Duration::from_secs(10));
+        let mut window = Window::default();
+        let mut admit = |seconds| window.admit(start + Duration::from_secs(seconds), 2, per);
+        assert_eq!([0, 4, 9, 10, 13, 14].map(&mut admit), [true, true, false, true, false, true]);
+    }
+}

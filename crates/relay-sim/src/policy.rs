@@ -1,0 +1,47 @@
+//! How one relay treats its clients, gathered from the rules of the builder.
+
+use crate::caps::Cap;
+use crate::door::Door;
+use crate::information::Information;
+use crate::limits::{Limits, RateLimit, Refusal};
+use crate::reconciliation::Negentropy;
+
+/// What a relay does lawfully, and where it does not, does always. What happens by chance is a
+/// [`Fault`](crate::Fault).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policy {
+    pub door: Door,
+    pub cap: Option<Cap>,
+    pub limits: Limits,
+    pub negentropy: Negentropy,
+    pub information: Information,
+    pub refusal: Option<Refusal>,
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// One rule; a later one replaces an earlier one of its kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Rule {
+    Door(Door),
+    Cap(Cap),
+    Limits(Limits),
+    Negentropy(Negentropy),
+    Information(Information),
+    Refusal(Refusal),
+    RateLimit(RateLimit),
+}
+
+impl Policy {
+    /// Follows a rule from now on.
+    pub fn follow(&mut self, rule: &Rule) {
+        match rule {
+            Rule::Door(door) => self.door = *door,
+            Rule::Cap(cap) => self.cap = Some(*cap),
+            Rule::Limits(limits) => self.limits = *limits,
+            Rule::Negentropy(negentropy) => self.negentropy = negentropy.clone(),
+            Rule::Information(information) => self.information = information.clone(),
+            Rule::Refusal(refusal) => self.refusal = Some(refusal.clone()),
+            Rule::RateLimit(limit) => self.rate_limit = Some(limit.clone()),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Which requests a relay looks at: NIP-42, rate limits, refusals and limits.
+
+use wire::{Filter, RelayMessage, UnverifiedEvent, Verifier};
+
+use super::Session;
+use crate::caps::Question;
+use crate::limits::Refused;
+use crate::relay::Relay;
+use crate::stats::Count;
+use crate::world::now_us;
+
+/// The kind of the event that answers a challenge.
+const AUTH_KIND: u16 = 22_242;
+/// How far from now the answer to a challenge may be dated; what NIP-42 suggests.
+const AUTH_SECONDS_MAX: u64 = 600;
+
+/// What a connection's client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Ask. An answer to a challenge changes nothing.
+    Open,
+    /// Prove a key, and ask then.
+    Required,
+    /// Prove a key, for nothing.
+    Restricted {
+        /// Whether it has.
+        proved: bool,
+    },
+}
+
+/// What a client has to sign.
+#[derive(Debug)]
+pub(super) struct Challenge {
+    text: String,
+    /// The relay's host and path as the client called it, in lower case.
+    relay: String,
+    sent: bool,
+}
+
+impl Session {
+    /// Has a NIP-42 challenge for a client that called the relay by this host and path.
+    pub fn expect(&mut self, access: Access, relay: &str) {
+        let text = format!("{:016x}", self.dice.rng().bits());
+        self.access = access;
+        self.challenge = Some(Box::new(Challenge { text, relay: relay.to_lowercase(), sent: false }));
+    }
+
+    /// Sends the challenge, if there is one that was not sent.
+    pub fn challenge(&mut self) {
+        let unsent = self.challenge.as_deref_mut().filter(|challenge| !challenge.sent);
+        let Some(challenge) = unsent else { return };
+        challenge.sent = true;
+        let challenge = challenge.text.clone().into();
+        self.say(&RelayMessage::Auth { challenge }, Count::Auth);
+    }
+
+    pub(super) fn authenticate(&mut self, event: &str) {
+        let Ok(event) = UnverifiedEvent::parse(event.as_bytes()) else {
+            self.count(Count::BadMessages);
+            return self.say(&RelayMessage::Notice("invalid: AUTH without an event".into()), Count::Notices);
+        };
+        let wrong = self
+            .challenge
+            .as_deref()
+            .map_or(Err("invalid: nobody asked"), |challenge| challenge.judge(&event, now_us() / 1_000_000));
+        let (accepted, reason) = (wrong.is_ok(), wrong.err().unwrap_or_default().into());
+        let id = event.id.to_string().into();
+        self.say(&RelayMessage::Ok { id, accepted, reason }, Count::Oks);
+        if accepted {
+            self.count(Count::Authenticated);
+            self.access = match self.access {
+                Access::Open | Access::Required => Access::Open,
+                Access::Restricted { .. } => Access::Restricted { proved: true },
+            };
+        }
+    }
+
+    /// Whether the relay looks at a request at all.
+    pub(super) fn admit(&mut self, relay: &Relay) -> Result<(), Refused> {
+        if let Some(refused) = relay.rate_limited(&mut self.window) {
+            self.count(Count::RateLimited);
+            return Err(refused);
+        }
+        let access = match self.access {
+            Access::Open => None,
+            Access::Required | Access::Restricted { proved: false } => {
+                Some("auth-required: this relay serves nobody unknown")
+            }
+            Access::Restricted { proved: true } => Some("restricted: not on the list"),
+        };
+        match access {
+            Some(reason) => self.turn_away(Refused::closed(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is asked, if the relay takes the filters and another subscription.
+    pub(super) fn questions<'a>(
+        &mut self,
+        relay: &Relay,
+        id: &str,
+        filters: &'a [Filter],
+    ) -> Result<Vec<Question<'a>>, Refused> {
+        let policy = &relay.policy;
+        if let Some(reason) = policy.limits.refuses(filters) {
+            return self.turn_away(Refused::closed(reason));
+        }
+        let others = self.subscriptions.iter().filter(|open| open.id != id).count();
+        if !policy.limits.allows_another(others) {
+            return self.turn_away(Refused::closed("error: too many concurrent subscriptions"));
+        }
+        let questions = filters.iter().map(|filter| Question::new(filter, policy.cap.as_ref()));
+        let questions: Result<_, _> = questions.collect();
+        questions.or_else(|reason| self.turn_away(Refused::closed(reason)))
+    }
+
+    /// Counts a refusal.
+    pub(super) fn turn_away<T>(&mut self, refused: Refused) -> Result<T, Refused> {
+        self.count(Count::RequestsRefused);
+        Err(refused)
+    }
+}
+
+impl Challenge {
+    /// Whether the event answers the challenge at this time; the reason if not.
+    fn judge(&self, event: &UnverifiedEvent<'_>, now: u64) -> Result<(), &'static str> {
+        let names_us = event.tag_value("relay").is_some_and(|relay| {
+            let relay = relay.to_lowercase();
+            let rest = relay.strip_prefix("ws://").or_else(|| relay.strip_prefix("wss://"));
+            rest == Some(&self.relay)
+        });
+        if Verifier::new().verify(event).is_err() {
+            return Err("invalid: the signature is wrong");
+        }
+        if event.kind != AUTH_KIND {
+            return Err("invalid: an answer is of kind 22242");
+        }
+        if event.created_at.abs_diff(now) > AUTH_SECONDS_MAX {
+            return Err("invalid: created_at is too far from now");
+        }
+        if event.tag_value("challenge") != Some(&self.text) {
+            return Err("restricted: that is another challenge");
+        }
+        if names_us { Ok(()) } else { Err("restricted: that is for another relay") }
+    }
+}

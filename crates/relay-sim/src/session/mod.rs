@@ -1,0 +1,224 @@
+//! One connection's side of the protocol: what the client says, and what the relay makes of it.
+//!
+//! It writes into a buffer and knows nothing of sockets; [`connection`](crate::connection) moves bytes.
+
+mod fill;
+mod gate;
+mod reconcile;
+
+use std::sync::Arc;
+
+use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent};
+
+use crate::codec::{opcode, write_frame};
+use crate::corpus::Item;
+use crate::faults::Dice;
+use crate::limits::{Refused, Saying, Window};
+use crate::reconciliation::Reconciliation;
+use crate::relay::{Held, Relay};
+use crate::stats::{Count, Figures};
+use crate::stored::Arrived;
+use crate::world::World;
+
+pub(crate) use gate::Access;
+use gate::Challenge;
+
+struct Subscription {
+    id: String,
+    /// What stands before the event in its frames: `["EVENT","<id>",`.
+    prefix: Vec<u8>,
+    filters: Vec<Filter>,
+    /// Stored events that are still to be sent, the first of them last; `None` after EOSE.
+    backlog: Option<Vec<Held>>,
+    /// Live are, for this subscription, entries and injections from there on.
+    live_from: Arrived,
+}
+
+impl Subscription {
+    fn wants(&self, item: &Item) -> bool {
+        self.filters.iter().any(|filter| filter.matches(&item.claims))
+    }
+}
+
+/// What of its part a relay says on a connection. All of it is received and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// All of it.
+    All,
+    /// All but pongs.
+    NoPongs,
+    /// All but events.
+    NoEvents,
+    /// Nothing.
+    Nothing,
+}
+
+/// One connection's side of the protocol.
+pub(crate) struct Session {
+    world: Arc<World>,
+    relay: usize,
+    voice: Voice,
+    subscriptions: Vec<Subscription>,
+    /// By the ids of their NEG-OPENs.
+    reconciliations: Vec<(String, Reconciliation)>,
+    /// The next entry and the next injection to look at.
+    planned_at: usize,
+    injected_at: usize,
+    dice: Dice,
+    access: Access,
+    /// The NIP-42 challenge, if one was sent.
+    challenge: Option<Box<Challenge>>,
+    /// The requests that count towards a rate limit of connections.
+    window: Window,
+    pub out: Vec<u8>,
+    pub figures: Figures,
+}
+
+impl Session {
+    pub fn new(world: Arc<World>, relay: usize, voice: Voice, dice: Dice) -> Self {
+        let injected_at = world.relays.get(relay).map_or(0, Relay::injections);
+        Self {
+            world,
+            relay,
+            voice,
+            subscriptions: Vec::new(),
+            reconciliations: Vec::new(),
+            planned_at: 0,
+            injected_at,
+            dice,
+            access: Access::Open,
+            challenge: None,
+            window: Window::default(),
+            out: Vec::new(),
+            figures: Figures::default(),
+        }
+    }
+
+    const fn has_events(&self) -> bool {
+        matches!(self.voice, Voice::All | Voice::NoPongs)
+    }
+
+    fn count(&mut self, count: Count) {
+        self.figures.add(count, 1);
+    }
+
+    fn say(&mut self, message: &RelayMessage<'_>, count: Count) {
+        if self.voice == Voice::Nothing {
+            return;
+        }
+        write_frame(&mut self.out, opcode::TEXT, message.to_json().as_bytes());
+        self.count(Count::Frames);
+        self.count(count);
+    }
+
+    /// Answers a ping, unless this relay does not.
+    pub fn pong(&mut self, payload: &[u8]) {
+        self.count(Count::Pings);
+        if self.voice != Voice::NoPongs {
+            self.control(opcode::PONG, payload);
+        }
+    }
+
+    /// Sends a control frame.
+    pub fn control(&mut self, opcode: u8, payload: &[u8]) {
+        if self.voice == Voice::Nothing {
+            return;
+        }
+        write_frame(&mut self.out, opcode, payload);
+        self.count(Count::Frames);
+        self.count(Count::Control);
+    }
+
+    /// Takes a text message of the client.
+    pub fn receive(&mut self, text: &[u8]) {
+        let world = Arc::clone(&self.world);
+        let Some(relay) = world.relays.get(self.relay) else { return };
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Req { subscription, filters }) => {
+                self.count(Count::Requests);
+                relay.note_request(Some(String::from_utf8_lossy(text).into_owned()));
+                let subscription = subscription.into_owned();
+                if let Err(refused) = self.request(relay, &subscription, filters) {
+                    self.refuse(subscription, refused);
+                    self.challenge();
+                }
+            }
+            Ok(ClientMessage::Close { subscription }) => {
+                self.count(Count::Closes);
+                self.subscriptions.retain(|open| open.id != subscription);
+            }
+            Ok(ClientMessage::Event { event }) => {
+                let id = UnverifiedEvent::parse(event.as_bytes()).map(|event| event.id.to_string());
+                let id = id.unwrap_or_default().into();
+                let reason = "blocked: a simulated relay takes no events".into();
+                self.say(&RelayMessage::Ok { id, accepted: false, reason }, Count::Oks);
+            }
+            Ok(ClientMessage::Auth { event }) => self.authenticate(event),
+            Ok(ClientMessage::NegOpen { subscription, filter, message }) => {
+                self.count(Count::NegOpens);
+                relay.note_request(None);
+                self.open_reconciliation(relay, subscription.into_owned(), &filter, &message);
+            }
+            Ok(ClientMessage::NegMsg { subscription, message }) => {
+                self.count(Count::NegMessages);
+                self.reconcile(&subscription, &message);
+            }
+            Ok(ClientMessage::NegClose { subscription }) => self.end_reconciliation(&subscription),
+            Err(error) => {
+                self.count(Count::BadMessages);
+                let notice = format!("error: {error}");
+                self.say(&RelayMessage::Notice(notice.into()), Count::Notices);
+            }
+        }
+    }
+
+    /// Takes a REQ, which replaces the subscription of its id.
+    fn request(&mut self, relay: &Relay, id: &str, filters: Vec<Filter>) -> Result<(), Refused> {
+        self.admit(relay)?;
+        if let Some(refused) = relay.refused() {
+            return self.turn_away(refused);
+        }
+        let questions = self.questions(relay, id, &filters)?;
+        if !self.world.hold {
+            self.world.go();
+        }
+        let live_from = relay.has(&self.world);
+        let answer = relay.answer(&self.world, &questions, live_from);
+        if answer.too_many {
+            return self.turn_away(Refused::closed("error: too many results"));
+        }
+        self.subscriptions.retain(|open| open.id != id);
+        self.figures.add(Count::Capped, answer.capped.into());
+        if self.subscriptions.is_empty() {
+            self.planned_at = live_from.planned;
+        }
+        let mut backlog = answer.held;
+        backlog.reverse();
+        if self.voice == Voice::NoEvents {
+            backlog.clear();
+        }
+        let prefix = format!(r#"["EVENT",{},"#, serde_json::Value::from(id)).into_bytes();
+        let (id, backlog) = (id.to_owned(), Some(backlog));
+        self.subscriptions.push(Subscription { id, prefix, filters, backlog, live_from });
+        Ok(())
+    }
+
+    fn refuse(&mut self, subscription: String, refused: Refused) {
+        let reason = refused.reason.into();
+        match refused.saying {
+            Saying::Closed => {
+                self.subscriptions.retain(|open| open.id != subscription);
+                let subscription = subscription.into();
+                self.say(&RelayMessage::Closed { subscription, reason }, Count::Closed);
+            }
+            Saying::Notice => self.say(&RelayMessage::Notice(reason), Count::Notices),
+        }
+    }
+
+    /// Ends all subscriptions for this reason.
+    fn close_all(&mut self, reason: &str) {
+        for subscription in std::mem::take(&mut self.subscriptions) {
+            self.refuse(subscription.id, Refused::closed(reason));
+        }
+    }
+}

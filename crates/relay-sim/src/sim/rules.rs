@@ -1,0 +1,68 @@
+//! The description's rules: how relays treat their clients.
+//!
+//! A rule that comes later replaces an earlier one of its kind for the relays that it names.
+
+use crate::caps::Cap;
+use crate::door::{Certificate, Door};
+use crate::faults::Who;
+use crate::information::Information;
+use crate::limits::{Limits, RateLimit, Refusal};
+use crate::policy::Rule;
+use crate::reconciliation::Negentropy;
+use crate::sim::SimBuilder;
+
+impl SimBuilder {
+    fn rule(mut self, who: Who, rule: Rule) -> Self {
+        self.rules.push((who, rule));
+        self
+    }
+
+    /// The most stored events that any relay answers a filter with; short for a clamping
+    /// [`caps`](Self::caps) for all. Default: no bound.
+    pub fn cap(self, events: usize) -> Self {
+        self.caps(Who::All, Cap::clamping(events))
+    }
+
+    /// Some relays take TCP connections and never read from them, which is before they could take part in
+    /// a TLS handshake or read an upgrade request. They have a port of their own.
+    pub fn deaf(self, who: Who) -> Self {
+        self.rule(who, Rule::Door(Door::Deaf))
+    }
+
+    /// Some relays have a certificate that no client should take, on a port of its own. Needs
+    /// [`tls`](Self::tls).
+    pub fn certificates(self, who: Who, bad: Certificate) -> Self {
+        self.rule(who, Rule::Door(Door::Bad(bad)))
+    }
+
+    /// Caps the answers of some relays. Their NIP-11 documents tell the cap as `max_limit`, unless
+    /// [`information`](Self::information) has it otherwise.
+    pub fn caps(self, who: Who, cap: Cap) -> Self {
+        self.rule(who, Rule::Cap(cap))
+    }
+
+    /// Limits subscriptions and filters.
+    pub fn limits(self, who: Who, limits: Limits) -> Self {
+        self.rule(who, Rule::Limits(limits))
+    }
+
+    /// How some relays do NIP-77. Default: they do not, and say so with NEG-ERR.
+    pub fn negentropy(self, who: Who, negentropy: Negentropy) -> Self {
+        self.rule(who, Rule::Negentropy(negentropy))
+    }
+
+    /// What some relays tell by NIP-11. Default: the truth.
+    pub fn information(self, who: Who, information: Information) -> Self {
+        self.rule(who, Rule::Information(information))
+    }
+
+    /// Turns away REQs, whatever they ask. [`Sim::refuse`](crate::Sim::refuse) does so later.
+    pub fn refusals(self, who: Who, refusal: Refusal) -> Self {
+        self.rule(who, Rule::Refusal(refusal))
+    }
+
+    /// Limits how many requests come in a time.
+    pub fn rate_limits(self, who: Who, limit: RateLimit) -> Self {
+        self.rule(who, Rule::RateLimit(limit))
+    }
+}

@@ -1,0 +1,64 @@
+//! What a connection needs of its socket, so that plain TCP costs no more for there being TLS.
+
+use std::io;
+
+use tokio::net::TcpStream;
+
+/// How much is read in one system call. Clients of relays say little.
+const READ_BYTES: usize = 4 << 10;
+
+/// A byte stream over TCP that never waits: who uses it waits for [`tcp`](Self::tcp) to be ready.
+pub(crate) trait Socket: Send + Sync {
+    /// The TCP connection.
+    fn tcp(&self) -> &TcpStream;
+
+    /// Appends what is there. Nothing being there is no error, the end is.
+    fn read(&mut self, inbox: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Takes some of the bytes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes none now.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Whether bytes that it took wait for the TCP connection to be writable.
+    fn owes(&self) -> bool {
+        false
+    }
+
+    /// Writes what it owes, as far as the TCP connection takes it.
+    fn pay(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Says that nothing more will be written.
+    fn finish(&mut self) {}
+
+    /// Whether a TLS session was resumed; `None` without TLS.
+    fn resumed(&self) -> Option<bool> {
+        None
+    }
+}
+
+impl Socket for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+
+    fn read(&mut self, inbox: &mut Vec<u8>) -> io::Result<()> {
+        let mut buffer = [0; READ_BYTES];
+        match self.try_read(&mut buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
+                inbox.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+}

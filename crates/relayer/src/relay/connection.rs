@@ -151,13 +151,19 @@ impl Connection {
 
     /// How long, and in which state, the relay is left alone after a connection ended so.
     fn rest(&mut self, end: End) -> Option<Rest> {
-        let reason = end.to_string();
+        let mut reason = end.to_string();
         let (time, is_parked) = match &end {
             End::Stopping => return None,
             End::NeedsAuthentication(_)
             | End::Refused(_)
             | End::Dial(DialError::Ourselves | DialError::NotPublic { .. }) => (PARKED, true),
-            End::Offences => (self.peer.conduct.quarantine(Instant::now().into_std()).0, false),
+            End::Offences => {
+                let (time, last) = self.peer.conduct.quarantine(Instant::now().into_std());
+                if let Some(last) = last {
+                    reason = format!("{reason}, lately {}", last.label());
+                }
+                (time, false)
+            }
             End::Dial(error) => {
                 let wanted = error.retry_after_secs().map_or(Duration::ZERO, Duration::from_secs);
                 (self.backoff.next_delay().max(wanted.min(PARKED)), false)

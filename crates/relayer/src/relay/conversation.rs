@@ -361,8 +361,7 @@ impl Conversation {
     pub(super) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.tally.rate_limited.add(1);
-                self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+                self.peer.rate_limited();
                 Ok(Then::Again)
             }
             RefusalKind::AuthRequired => {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use wire::ClaimedId;
+use wire::{ClaimedId, ClientMessage};
 
 use super::repair::{Answer, Window};
 use super::subscription::LIVE;
@@ -121,6 +121,40 @@ impl Desk {
     /// Waits no longer for an answer.
     pub fn give_up(&self, subscription: &str) {
         self.state.lock().questions.retain(|question| question.subscription != subscription);
+    }
+
+    /// Waits for nothing any more, and has the relay end what it was asked for of the past.
+    pub fn give_up_all(&self) {
+        let mut state = self.state.lock();
+        for Question { subscription, wanted, .. } in std::mem::take(&mut state.questions) {
+            let subscription = subscription.into();
+            let end = match wanted {
+                Wanted::Step => ClientMessage::NegClose { subscription },
+                Wanted::Stored(_) | Wanted::ByIds(_) if subscription != LIVE => {
+                    ClientMessage::Close { subscription }
+                }
+                Wanted::Stored(_) | Wanted::ByIds(_) | Wanted::Verdict => continue,
+            };
+            state.outbox.push_back(end.to_json());
+        }
+        self.has_outgoing.store(!state.outbox.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Takes a refusal that says nothing of what it refuses: whatever has no answer yet. `false` if that is
+    /// nothing.
+    pub fn refused(&self, reason: &str) -> bool {
+        let mut state = self.state.lock();
+        let (refused, left) = std::mem::take(&mut state.questions)
+            .into_iter()
+            .partition::<Vec<_>, _>(|question| question.answer.events == 0);
+        state.questions = left;
+        drop(state);
+        let is_answer = !refused.is_empty();
+        for question in refused {
+            // Whoever asked may have gone.
+            let _ = question.reply.send(Reply::Closed(reason.to_owned()));
+        }
+        is_answer
     }
 
     /// When something of an answer to the last question came.

@@ -317,6 +317,12 @@ impl Peer {
         look(&mut self.manners.lock())
     }
 
+    /// It says that we ask too much: from now on it is asked less often.
+    pub(super) fn rate_limited(&self) {
+        self.tally.rate_limited.add(1);
+        self.manners(|manners| manners.pace.slow_down(tokio::time::Instant::now()));
+    }
+
     /// How far the repair of its past is; `None` if none is under way.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()

@@ -8,7 +8,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use wire::websocket::Message;
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
@@ -189,9 +188,8 @@ impl Reader<'_> {
 
     fn notice(&self, notice: &str) {
         let refusal = Refusal::parse(notice);
-        if refusal.kind == RefusalKind::RateLimited {
-            self.peer.tally.rate_limited.add(1);
-            self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+        if refusal.kind == RefusalKind::RateLimited && !self.desk.refused(notice) {
+            self.peer.rate_limited();
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }

@@ -133,6 +133,7 @@ impl Connection {
         let end = match dialled {
             Ok(socket) => {
                 self.peer.tally.connections.add(1);
+                self.shared.metrics.relay_connections.inc();
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
                 let mut session = Session::new(&self.peer, &self.shared);
@@ -157,7 +158,10 @@ impl Connection {
             End::NeedsAuthentication(_)
             | End::Refused(_)
             | End::Dial(DialError::Ourselves | DialError::NotPublic { .. }) => (PARKED, true),
-            End::Offences => (self.peer.conduct.quarantine(Instant::now().into_std()).0, false),
+            End::Offences => {
+                self.shared.metrics.quarantines.inc();
+                (self.peer.conduct.quarantine(Instant::now().into_std()).0, false)
+            }
             End::Dial(error) => {
                 let wanted = error.retry_after_secs().map_or(Duration::ZERO, Duration::from_secs);
                 (self.backoff.next_delay().max(wanted.min(PARKED)), false)

@@ -342,6 +342,7 @@ impl Conversation {
         let turn = self.peer.manners(|manners| manners.pace.take_turn(Instant::now()));
         sleep_until(turn).await;
         self.peer.tally.requests.add(1);
+        self.shared.metrics.relay_requests.inc();
         let mut reply = self.desk.ask(subscription, wanted, message);
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
@@ -362,6 +363,7 @@ impl Conversation {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.tally.rate_limited.add(1);
+                self.shared.metrics.rate_limited.inc();
                 self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
                 Ok(Then::Again)
             }

@@ -177,7 +177,7 @@ impl Reader<'_> {
             }
             RelayMessage::Notice(notice) => {
                 turn.notices += 1;
-                self.notice(notice);
+                self.notice(notice, turn);
                 true
             }
         };
@@ -187,10 +187,10 @@ impl Reader<'_> {
         ControlFlow::Break(Pause::Replied)
     }
 
-    fn notice(&self, notice: &str) {
+    fn notice(&self, notice: &str, turn: &Turn<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited {
-            self.peer.tally.rate_limited.add(1);
+            turn.rate_limited();
             self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");

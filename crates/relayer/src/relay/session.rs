@@ -231,6 +231,7 @@ impl<'a> Session<'a> {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.tally.rate_limited.add(1);
+                self.shared.metrics.rate_limited.inc();
                 self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
                 Ok(())
             }

@@ -70,6 +70,12 @@ impl<'a> Turn<'a> {
         self.peer.refuse(reason);
         self.metrics.dropped(reason).inc();
     }
+
+    /// Counts that the relay said that we ask too much, at once, because that is rare.
+    pub fn rate_limited(&self) {
+        self.peer.tally.rate_limited.add(1);
+        self.metrics.rate_limited.inc();
+    }
 }
 
 impl Drop for Turn<'_> {

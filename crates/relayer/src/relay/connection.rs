@@ -133,6 +133,7 @@ impl Connection {
         let end = match dialled {
             Ok(socket) => {
                 self.peer.tally.connections.add(1);
+                self.shared.metrics.relay_connections.inc();
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
                 let mut session = Session::new(&self.peer, &self.shared);
@@ -158,6 +159,7 @@ impl Connection {
             | End::Refused(_)
             | End::Dial(DialError::Ourselves | DialError::NotPublic { .. }) => (PARKED, true),
             End::Offences => {
+                self.shared.metrics.quarantines.inc();
                 let (time, last) = self.peer.conduct.quarantine(Instant::now().into_std());
                 if let Some(last) = last {
                     reason = format!("{reason}, lately {}", last.label());

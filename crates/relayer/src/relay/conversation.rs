@@ -342,6 +342,7 @@ impl Conversation {
         let turn = self.peer.manners(|manners| manners.pace.take_turn(Instant::now()));
         sleep_until(turn).await;
         self.peer.tally.requests.add(1);
+        self.shared.metrics.relay_requests.inc();
         let mut reply = self.desk.ask(subscription, wanted, message);
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
@@ -361,7 +362,7 @@ impl Conversation {
     pub(super) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.rate_limited();
+                self.peer.rate_limited(&self.shared.metrics);
                 Ok(Then::Again)
             }
             RefusalKind::AuthRequired => {

@@ -176,7 +176,7 @@ impl Reader<'_> {
             }
             RelayMessage::Notice(notice) => {
                 turn.notices += 1;
-                self.notice(notice);
+                self.notice(notice, turn);
                 true
             }
         };
@@ -186,10 +186,10 @@ impl Reader<'_> {
         ControlFlow::Break(Pause::Replied)
     }
 
-    fn notice(&self, notice: &str) {
+    fn notice(&self, notice: &str, turn: &Turn<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited && !self.desk.refused(notice) {
-            self.peer.rate_limited();
+            turn.rate_limited();
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }

@@ -232,7 +232,7 @@ impl<'a> Session<'a> {
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.rate_limited();
+                self.peer.rate_limited(&self.shared.metrics);
                 Ok(())
             }
             RefusalKind::AuthRequired => Ok(()),

@@ -125,7 +125,8 @@ fn invariant_6_a_mark_that_did_not_come_through_all_shards_is_never_committed() 
 fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
     for fsync in [true, false] {
         let folder = TempDir::new().expect("a folder");
-        let open = || Running::open_with(folder.path(), crate::bench::Options { fsync, ..Default::default() });
+        let open =
+            || Running::open_with(folder.path(), crate::bench::Options { fsync, ..Default::default() });
         let log = open();
         log.append(events(1..=3));
         for value in [&b"first"[..], b"second"] {

@@ -54,8 +54,7 @@ impl Gateway {
     }
 
     fn go_on(&mut self) {
-        let surroundings =
-            Surroundings { free_space: self.free_space.clone(), resolver: Resolver::system() };
+        let surroundings = Surroundings { free_space: self.free_space.clone(), resolver: Resolver::system() };
         self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
     }
 

@@ -33,6 +33,7 @@ async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     let asked = windows(&sim, 0).len();
     let restarted = now();
     gateway.restart(kinds([7])).await;
+    gateway.until("it is asked", |_| windows(&sim, 0).len() > asked).await;
     until_complete(&gateway, &[0], restarted).await;
     let narrowed = gateway.peer(0).coverage().expect("known");
     assert_eq!(narrowed.from(), known.from());

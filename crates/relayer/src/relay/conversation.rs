@@ -29,7 +29,8 @@ const AUTHENTICATION_KIND: u16 = 22_242;
 /// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
 const ROUNDS_MAX: usize = 5;
 
-/// Refusals of windows after which a repair is not worth going on with: the windows would be halved for ever.
+/// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
+/// windows would be halved for ever.
 const REFUSALS_MAX: u32 = 64;
 
 /// What is said on one connection.
@@ -250,6 +251,9 @@ impl Conversation {
             let findings = match self.ask_past(Wanted::Stored(window), filters).await {
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
+                    if answer.events > 0 {
+                        refusals = 0;
+                    }
                     self.progress.events += u64::from(answer.events);
                     self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))
                 }

@@ -29,7 +29,8 @@ const AUTHENTICATION_KIND: u16 = 22_242;
 /// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
 const ROUNDS_MAX: usize = 5;
 
-/// Refusals of windows after which a repair is not worth going on with: the windows would be halved for ever.
+/// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
+/// windows would be halved for ever.
 const REFUSALS_MAX: u32 = 64;
 
 /// What is said on one connection.
@@ -147,7 +148,7 @@ impl Conversation {
                     self.reconnected(now).await;
                     self.desk.set_live(true);
                     let filters = self.subscription.filter_count(form);
-                    let mut repair = Repair::new(window.since, second.saturating_add(1), None, filters);
+                    let mut repair = Repair::new(window.since, window.since, None, filters);
                     let findings =
                         self.peer.manners(|manners| repair.answered(&answer, None, &mut manners.caps));
                     let is_whole = repair.next().is_none();
@@ -160,7 +161,8 @@ impl Conversation {
         }
     }
 
-    /// The relay is live from this second on; what has passed since the last contact is not proven.
+    /// The relay is live from this second on; what has passed since the last contact is not proven, and
+    /// neither is the overlap before it.
     async fn reconnected(&self, now: u64) {
         let since = self.subscription.first_contact_since(now);
         let mark = self.peer.change_coverage(|known| {
@@ -169,7 +171,7 @@ impl Conversation {
                 None => Coverage::first_contact(kinds, since, now),
                 Some(known) => {
                     let mut coverage = known.of_kinds(kinds, since);
-                    coverage.reconnected(now);
+                    coverage.reconnected(now, self.subscription.overlap_secs());
                     coverage
                 }
             })
@@ -229,13 +231,7 @@ impl Conversation {
         let newest = self.peer.read_coverage().map_or(0, |coverage| coverage.until());
         // The newest one is open-ended: events may be dated in the future.
         let until = (gap.until < newest).then_some(gap.until);
-        let since = match gap.reason {
-            GapReason::BeyondCap { .. } => gap.since,
-            GapReason::NotAsked | GapReason::Refused(_) => {
-                gap.since.saturating_sub(self.subscription.overlap_secs())
-            }
-        };
-        let window = Window { since, until };
+        let window = Window { since: gap.since, until };
         if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window, gap).await? {
             return Ok(());
         }
@@ -255,6 +251,9 @@ impl Conversation {
             let findings = match self.ask_past(Wanted::Stored(window), filters).await {
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
+                    if answer.events > 0 {
+                        refusals = 0;
+                    }
                     self.progress.events += u64::from(answer.events);
                     self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))
                 }

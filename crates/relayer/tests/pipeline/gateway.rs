@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Gateway {
     pipeline: Option<Pipeline>,
+    config: Config,
+    free_space: FreeSpace,
     _folder: TempDir,
 }
 
@@ -35,20 +37,32 @@ impl Gateway {
         let folder = TempDir::new().expect("a folder");
         let mut config = Self::config(sim, &folder);
         change(&mut config);
-        Self::start(&config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)))
+        Self::start(config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)))
     }
 
     /// On a disk whose free bytes the test decides.
     pub fn on_disk(sim: &Sim, free: Arc<AtomicU64>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let config = Self::config(sim, &folder);
-        Self::start(&config, folder, FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed))))
+        Self::start(config, folder, FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed))))
     }
 
-    fn start(config: &Config, folder: TempDir, free_space: FreeSpace) -> Self {
-        let surroundings = Surroundings { free_space, resolver: Resolver::system() };
-        let pipeline = Pipeline::start_in(config, surroundings).expect("starts");
-        Self { pipeline: Some(pipeline), _folder: folder }
+    fn start(config: Config, folder: TempDir, free_space: FreeSpace) -> Self {
+        let mut gateway = Self { pipeline: None, config, free_space, _folder: folder };
+        gateway.go_on();
+        gateway
+    }
+
+    fn go_on(&mut self) {
+        let surroundings = Surroundings { free_space: self.free_space.clone(), resolver: Resolver::system() };
+        self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
+    }
+
+    /// Stops in order; meanwhile something happens, and then it starts again on the same folder.
+    pub async fn restart(&mut self, meanwhile: impl FnOnce(&mut Config)) {
+        self.pipeline.take().expect("running").drain().await.expect("stops in order");
+        meanwhile(&mut self.config);
+        self.go_on();
     }
 
     fn config(sim: &Sim, folder: &TempDir) -> Config {

@@ -159,10 +159,12 @@ impl Reader<'_> {
                 }
                 is_answer || is_ours(subscription.as_bytes())
             }
-            RelayMessage::NegMsg { subscription, message } => self.desk.step(subscription, message),
+            RelayMessage::NegMsg { subscription, message } => {
+                self.desk.step(subscription, message) || is_ours(subscription.as_bytes())
+            }
             RelayMessage::NegErr { subscription, reason } => {
                 turn.notices += 1;
-                self.desk.closed(subscription, reason)
+                self.desk.closed(subscription, reason) || is_ours(subscription.as_bytes())
             }
             RelayMessage::Ok { id, accepted, reason } => {
                 turn.notices += 1;

@@ -123,8 +123,9 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
+                    // In memory of its own: pauses are rare, and an idle connection holds no room for one.
                     if let Some(pause) = paused?
-                        && let Some(reason) = self.pause(socket, pause).await?
+                        && let Some(reason) = Box::pin(self.pause(socket, pause)).await?
                     {
                         self.live_closed(&reason)?;
                         desk.give_up_all();

@@ -5,15 +5,16 @@
 //! as a mark behind the events that prove it. When a relay refuses something, this does what its reason
 //! asks for.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::ClientMessage;
 
 use super::connection::{End, Shared};
 use super::coverage::{Coverage, Gap, GapReason};
-use super::desk::{Desk, Reply, Wanted};
+use super::desk::{Desk, Reply, Wanted, is_past};
 use super::manners::{Manners, Stated};
 use super::peer::{ConnectionState, Peer, RepairProgress};
 use super::refusal::{Refusal, RefusalKind};
@@ -122,7 +123,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
-            self.desk.send(ClientMessage::Close { subscription: LIVE.into() }.to_json());
+            self.close(LIVE);
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -318,6 +319,10 @@ impl Conversation {
         self.mark(mark).await;
     }
 
+    fn close(&self, subscription: &str) {
+        self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
+    }
+
     pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {
         self.progress.requests += 1;
         (self.progress.since, self.progress.until, self.progress.by) = (window.since, window.until, by);
@@ -332,7 +337,7 @@ impl Conversation {
         self.next_past = (self.next_past + 1) % 10;
         let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
         if !matches!(reply, Some(Reply::Closed(_))) {
-            self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
+            self.close(&subscription);
         }
         reply
     }
@@ -343,11 +348,21 @@ impl Conversation {
         sleep_until(turn).await;
         self.peer.tally.requests.add(1);
         let mut reply = self.desk.ask(subscription, wanted, message);
+        let mut by_notice = pin!(self.desk.refused_by_notice());
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            match timeout_at(deadline, &mut reply).await {
-                Ok(reply) => return reply.ok(),
-                Err(_) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
+            tokio::select! {
+                biased;
+                reply = &mut reply => return reply.ok(),
+                reason = &mut by_notice => {
+                    self.desk.give_up(subscription);
+                    // It may have meant something else.
+                    if is_past(subscription.as_bytes()) {
+                        self.close(subscription);
+                    }
+                    return Some(Reply::Closed(reason));
+                }
+                () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
                     Some(later) if later > Instant::now() => deadline = later,
                     Some(_) | None => break,
                 },
@@ -361,8 +376,7 @@ impl Conversation {
     pub(super) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.tally.rate_limited.add(1);
-                self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+                self.peer.asked_too_much();
                 Ok(Then::Again)
             }
             RefusalKind::AuthRequired => {
@@ -386,7 +400,7 @@ impl Conversation {
         if self.is_authenticated {
             return Err(End::Refused(format!("{refusal} (although we have proved our key)")));
         }
-        let challenge = timeout_at(Instant::now() + ANSWER_TIMEOUT, self.desk.challenge()).await;
+        let challenge = timeout(ANSWER_TIMEOUT, self.desk.challenge()).await;
         let challenge = challenge
             .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
         let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];

@@ -317,6 +317,13 @@ impl Peer {
         look(&mut self.manners.lock())
     }
 
+    /// It says that we ask too much: from now on it is asked more slowly.
+    pub(super) fn asked_too_much(&self) {
+        if self.manners(|manners| manners.pace.slow_down(tokio::time::Instant::now())) {
+            self.tally.rate_limited.add(1);
+        }
+    }
+
     /// How far the repair of its past is; `None` if none is under way.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()

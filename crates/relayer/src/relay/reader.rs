@@ -8,7 +8,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use wire::websocket::Message;
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
@@ -187,11 +186,15 @@ impl Reader<'_> {
         ControlFlow::Break(Pause::Replied)
     }
 
+    /// A notice does not say what it is about. If it reads like a refusal, the desk looks whether it is one:
+    /// relays older than `CLOSED` refuse so.
     fn notice(&self, notice: &str) {
         let refusal = Refusal::parse(notice);
+        if Refusal::is_one(notice) {
+            self.desk.noticed(notice);
+        }
         if refusal.kind == RefusalKind::RateLimited {
-            self.peer.tally.rate_limited.add(1);
-            self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+            self.peer.asked_too_much();
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }

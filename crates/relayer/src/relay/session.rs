@@ -230,8 +230,7 @@ impl<'a> Session<'a> {
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.tally.rate_limited.add(1);
-                self.peer.manners(|manners| manners.pace.slow_down(Instant::now()));
+                self.peer.asked_too_much();
                 Ok(())
             }
             RefusalKind::AuthRequired => Ok(()),

@@ -40,8 +40,8 @@ pub(super) struct Conversation {
     pub(super) desk: Arc<Desk>,
     pub(super) subscription: Arc<Subscription>,
     pub(super) progress: RepairProgress,
-    /// The number in the id of the next request for the past.
-    next_past: u8,
+    /// What ends the request for the past that is under way, if this is broken off.
+    pub(super) ending: Option<String>,
     is_authenticated: bool,
 }
 
@@ -65,7 +65,7 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, next_past: 0, is_authenticated: false }
+        Self { peer, shared, desk, subscription, progress, ending: None, is_authenticated: false }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -123,7 +123,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
-            self.close(LIVE);
+            self.desk.send(closing(LIVE));
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -319,10 +319,6 @@ impl Conversation {
         self.mark(mark).await;
     }
 
-    fn close(&self, subscription: &str) {
-        self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
-    }
-
     pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {
         self.progress.requests += 1;
         (self.progress.since, self.progress.until, self.progress.by) = (window.since, window.until, by);
@@ -333,12 +329,11 @@ impl Conversation {
     pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
         let shared = Arc::clone(&self.shared);
         let _turn = turn_for_the_past(&shared).await;
-        let subscription = format!("p{}", self.next_past);
-        self.next_past = (self.next_past + 1) % 10;
+        let subscription = self.desk.next_past();
+        self.ending = Some(closing(&subscription));
         let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
-        if !matches!(reply, Some(Reply::Closed(_))) {
-            self.close(&subscription);
-        }
+        let ending = self.ending.take().filter(|_| !matches!(reply, Some(Reply::Closed(_))));
+        ending.into_iter().for_each(|ending| self.desk.send(ending));
         reply
     }
 
@@ -358,7 +353,7 @@ impl Conversation {
                     self.desk.give_up(subscription);
                     // It may have meant something else.
                     if is_past(subscription.as_bytes()) {
-                        self.close(subscription);
+                        self.desk.send(closing(subscription));
                     }
                     return Some(Reply::Closed(reason));
                 }
@@ -420,6 +415,18 @@ impl Conversation {
             }
         }
     }
+}
+
+/// It may be broken off when something else is asked for, or because the live subscription is lost. The relay
+/// must not keep open what nobody waits for: it may allow few subscriptions.
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.ending.take().into_iter().for_each(|ending| self.desk.send(ending));
+    }
+}
+
+fn closing(subscription: &str) -> String {
+    ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
 
 /// The window of the live subscription, of which every stored event is one too many.

@@ -19,9 +19,6 @@ use super::repair::{Answer, Window};
 use super::subscription::LIVE;
 use crate::limits::NOTICE_DOUBT;
 
-/// The id of a NIP-77 reconciliation.
-pub(super) const RECONCILIATION: &str = "n";
-
 /// How an answer ended.
 #[derive(Debug)]
 pub(super) enum Reply {
@@ -81,6 +78,8 @@ pub(super) struct Desk {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The number in the last id.
+    number: u8,
     outbox: VecDeque<String>,
     questions: Vec<Question>,
     /// The last NIP-42 challenge.
@@ -91,13 +90,36 @@ struct State {
     progress: Option<Instant>,
 }
 
+impl State {
+    fn next_number(&mut self) -> u8 {
+        self.number = (self.number + 1) % 10;
+        self.number
+    }
+}
+
 /// Whether events of this subscription are the answer to a question about the past. Its id may be one that
 /// is closed by now: relays go on sending for a moment.
 pub(super) const fn is_past(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', b'0'..=b'9'])
 }
 
+/// Whether this is the id of a NIP-77 reconciliation.
+pub(super) const fn is_reconciliation(subscription: &[u8]) -> bool {
+    matches!(subscription, [b'n', b'0'..=b'9'])
+}
+
 impl Desk {
+    /// The id of the next request for the past. The conversation that asked the one before may have been
+    /// broken off: its answer, which may still be on its way, must not be taken for this one's.
+    pub fn next_past(&self) -> String {
+        format!("p{}", self.state.lock().next_number())
+    }
+
+    /// The id of the next NIP-77 reconciliation, likewise.
+    pub fn next_reconciliation(&self) -> String {
+        format!("n{}", self.state.lock().next_number())
+    }
+
     /// Puts a message into the outbox.
     pub fn send(&self, message: String) {
         self.state.lock().outbox.push_back(message);

@@ -5,7 +5,7 @@ mod support;
 
 use relay_sim::{Cap, Count, Fault, Information, Limits, Sim, SimBuilder, Who};
 use serde_json::{Value, json};
-use support::{Client, information};
+use support::{Client, MOMENT, PATIENCE, information};
 
 const NOSTR: &str = "application/nostr+json";
 
@@ -17,7 +17,7 @@ fn one() -> SimBuilder {
 
 async fn document(sim: SimBuilder) -> Value {
     let sim = sim.start().await.expect("started");
-    let answer = information(&sim, 0, NOSTR, usize::MAX).await;
+    let answer = information(&sim, 0, NOSTR, usize::MAX, PATIENCE).await;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(NOSTR), "{head}");
     serde_json::from_str(body).expect("JSON")
@@ -56,7 +56,8 @@ async fn there_may_be_no_document() {
         (Information::Hanging, "", false),
     ] {
         let sim = one().information(Who::All, kind.clone()).start().await.expect("started");
-        let answer = information(&sim, 0, NOSTR, 1 << 20).await;
+        let patience = if kind == Information::Hanging { MOMENT } else { PATIENCE };
+        let answer = information(&sim, 0, NOSTR, 1 << 20, patience).await;
         assert!(answer.starts_with(start), "{kind:?}: {answer}");
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         assert!(serde_json::from_str::<Value>(body).is_err());
@@ -72,8 +73,8 @@ async fn there_may_be_no_document() {
 async fn who_asks_is_remembered_and_who_accepts_no_document_gets_none() {
     let sim = one().start().await.expect("started");
     assert_eq!(sim.user_agent(0), None);
-    assert!(!information(&sim, 0, "text/html", usize::MAX).await.contains("supported_nips"));
+    assert!(!information(&sim, 0, "text/html", usize::MAX, PATIENCE).await.contains("supported_nips"));
     assert_eq!((sim.stats().get(Count::Information), sim.user_agent(0)), (0, None));
-    information(&sim, 0, "text/html, application/nostr+json;q=0.9", usize::MAX).await;
+    information(&sim, 0, "text/html, application/nostr+json;q=0.9", usize::MAX, PATIENCE).await;
     assert_eq!((sim.stats().get(Count::Information), sim.user_agent(0)), (1, Some("test/1".to_owned())));
 }

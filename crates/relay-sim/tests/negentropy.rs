@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use negentropy::{Id, NegentropyStorageVector};
 use relay_sim::{Cap, Count, Fault, Limits, Negentropy, RateLimit, Reconciling, Sim, SimBuilder, Who};
-use support::{Client, Seen, id, information};
+use support::{Client, PATIENCE, Seen, id, information};
 use wire::{ClientMessage, Filter, RelayMessage, Signer, VerifiedEvent};
 
 const BASE: u64 = 1_700_000_000;
@@ -78,7 +78,11 @@ async fn both_sides_learn_what_they_lack() {
     for frame_bytes in [60_000, 4_096] {
         let served = Negentropy::Served(Reconciling::new().frame_bytes(frame_bytes));
         let sim = sim.clone().negentropy(Who::All, served).start().await.expect("started");
-        assert!(information(&sim, 0, "application/nostr+json", usize::MAX).await.contains("[1,11,42,77]"));
+        assert!(
+            information(&sim, 0, "application/nostr+json", usize::MAX, PATIENCE)
+                .await
+                .contains("[1,11,42,77]")
+        );
         let events = sim.events();
         let mine: Vec<_> = (0..9)
             .map(|n| Signer::from_seed(n).sign(BASE - n * 100, 1, &[] as &[Vec<String>], "mine"))

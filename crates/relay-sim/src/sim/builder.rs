@@ -142,7 +142,7 @@ impl SimBuilder {
         self
     }
 
-    /// Over what time stored events are spread. Default an hour.
+    /// Over what time stored events are spread. Default half an hour.
     pub const fn stored_span_secs(mut self, secs: u64) -> Self {
         self.stored_span_secs = secs;
         self

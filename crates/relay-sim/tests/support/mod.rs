@@ -13,7 +13,9 @@ use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 use wire::{RelayMessage, UnverifiedEvent};
 
 /// Long enough for anything that happens at all.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough to see that nothing comes.
+pub const MOMENT: Duration = Duration::from_millis(200);
 
 /// A TCP or TLS stream.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -64,11 +66,17 @@ impl Client {
         self.0.send(Message::text(text.to_owned())).await.expect("sent");
     }
 
-    /// Sends a ping, and returns whether a pong comes, before anything else and within a moment.
+    /// Sends a ping, and returns whether a pong comes before anything else.
     pub async fn ping(&mut self) -> bool {
         self.0.send(Message::ping(&b"x"[..])).await.expect("sent");
-        let next = timeout(Duration::from_millis(200), self.0.next()).await;
-        matches!(next, Ok(Some(Ok(message))) if message.is_pong())
+        let next = timeout(PATIENCE, self.0.next()).await.expect("something comes");
+        next.is_some_and(|message| message.is_ok_and(|message| message.is_pong()))
+    }
+
+    /// Sends a ping, and returns whether nothing comes for a moment.
+    pub async fn pings_in_vain(&mut self) -> bool {
+        self.0.send(Message::ping(&b"x"[..])).await.expect("sent");
+        timeout(MOMENT, self.0.next()).await.is_err()
     }
 
     pub async fn next(&mut self) -> Seen {
@@ -77,7 +85,7 @@ impl Client {
 
     /// The next thing, or `None` if nothing comes for a moment.
     pub async fn next_or_silence(&mut self) -> Option<Seen> {
-        timeout(Duration::from_millis(200), self.read()).await.ok()
+        timeout(MOMENT, self.read()).await.ok()
     }
 
     async fn read(&mut self) -> Seen {
@@ -172,9 +180,15 @@ pub fn created_at(event: &str) -> u64 {
     UnverifiedEvent::parse(event.as_bytes()).expect("an event").created_at
 }
 
-/// Asks a relay for its NIP-11 document, and reads until the connection ends, this much has come, or
-/// nothing comes for a moment.
-pub async fn information(sim: &Sim, relay: usize, accept: &str, bytes_max: usize) -> String {
+/// Asks a relay for its NIP-11 document, and reads until the connection ends, so many bytes have come, or
+/// the time is up.
+pub async fn information(
+    sim: &Sim,
+    relay: usize,
+    accept: &str,
+    bytes_max: usize,
+    time_max: Duration,
+) -> String {
     let mut socket = TcpStream::connect(sim.address()).await.expect("connected");
     let request =
         format!("GET /r/{relay} HTTP/1.1\r\nHost: x\r\nUser-Agent: test/1\r\nAccept: {accept}\r\n\r\n");
@@ -183,7 +197,7 @@ pub async fn information(sim: &Sim, relay: usize, accept: &str, bytes_max: usize
     let read = async {
         while bytes.len() < bytes_max && socket.read_buf(&mut bytes).await.is_ok_and(|length| length > 0) {}
     };
-    _ = timeout(Duration::from_millis(500), read).await;
+    _ = timeout(time_max, read).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -1,5 +1,7 @@
 //! Figures: for Prometheus, and as JSON for people and scripts.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -9,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::relays;
-use crate::relay::ConnectionState;
-use crate::telemetry::memory;
+use crate::ingest::candidate::unix_ms;
+use crate::relay::{ConnectionState, Peer};
+use crate::telemetry::{Metrics, memory};
 
 /// What `prometheus_client` writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -79,13 +82,7 @@ fn refresh(context: &Context) {
     if let Some(bytes) = memory::resident_bytes() {
         set(&metrics.memory_usage, bytes);
     }
-    let states: Vec<ConnectionState> = context.pool.peers().iter().map(|peer| peer.state()).collect();
-    let count =
-        |wanted: &dyn Fn(&ConnectionState) -> bool| states.iter().filter(|state| wanted(state)).count();
-    set(&metrics.active_connections, count(&ConnectionState::is_connected) as u64);
-    for label in ConnectionState::LABELS {
-        metrics.set_relays(label, count(&|state| state.label() == label));
-    }
+    refresh_relays(metrics, &context.pool.peers());
     let (events, bytes) = context.inboxes.waiting();
     set(&metrics.events_in_queue, events as u64);
     set(&metrics.bytes_in_queue, bytes as u64);
@@ -95,6 +92,41 @@ fn refresh(context: &Context) {
     for (figure, value) in context.log.store().figures() {
         metrics.set_rocksdb(figure, value);
     }
+}
+
+/// Reads what is known of the relays into the gauges.
+fn refresh_relays(metrics: &Metrics, peers: &[Arc<Peer>]) {
+    let now = unix_ms() / 1000;
+    let mut states = [0; ConnectionState::LABELS.len()];
+    let (mut connected, mut silent, mut repairs) = (0, 0, 0);
+    let (mut gaps, mut with_gaps, mut proven, mut lag) = (0, 0, 0, 0);
+    for peer in peers {
+        let state = peer.state();
+        let place = ConnectionState::LABELS.iter().position(|label| *label == state.label());
+        if let Some(count) = place.and_then(|place| states.get_mut(place)) {
+            *count += 1;
+        }
+        connected += u64::from(state.is_connected());
+        silent += u64::from(peer.is_silent());
+        repairs += u64::from(peer.repair().is_some());
+        let Some(coverage) = peer.coverage() else { continue };
+        gaps += coverage.gaps().len() as u64;
+        with_gaps += u64::from(!coverage.gaps().is_empty());
+        proven += u64::from(coverage.gaps().is_empty());
+        if state.is_connected() {
+            lag = lag.max(now.saturating_sub(coverage.proven_until().unwrap_or(coverage.from())));
+        }
+    }
+    for (label, count) in ConnectionState::LABELS.into_iter().zip(states) {
+        metrics.set_relays(label, count);
+    }
+    set(&metrics.active_connections, connected);
+    set(&metrics.relays_silent, silent);
+    set(&metrics.repairs, repairs);
+    set(&metrics.relay_gaps, gaps);
+    set(&metrics.relays_with_gaps, with_gaps);
+    set(&metrics.relays_proven, proven);
+    set(&metrics.relays_lag, lag);
 }
 
 fn set(gauge: &Gauge, value: u64) {

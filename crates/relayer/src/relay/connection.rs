@@ -133,6 +133,7 @@ impl Connection {
         let end = match dialled {
             Ok(socket) => {
                 self.peer.tally.connections.add(1);
+                self.shared.metrics.relay_connections.inc();
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
                 let mut session = Session::new(&self.peer, &self.shared);
@@ -151,13 +152,20 @@ impl Connection {
 
     /// How long, and in which state, the relay is left alone after a connection ended so.
     fn rest(&mut self, end: End) -> Option<Rest> {
-        let reason = end.to_string();
+        let mut reason = end.to_string();
         let (time, is_parked) = match &end {
             End::Stopping => return None,
             End::NeedsAuthentication(_)
             | End::Refused(_)
             | End::Dial(DialError::Ourselves | DialError::NotPublic { .. }) => (PARKED, true),
-            End::Offences => (self.peer.conduct.quarantine(Instant::now().into_std()).0, false),
+            End::Offences => {
+                self.shared.metrics.quarantines.inc();
+                let (time, last) = self.peer.conduct.quarantine(Instant::now().into_std());
+                if let Some(last) = last {
+                    reason = format!("{reason}, lately {}", last.label());
+                }
+                (time, false)
+            }
             End::Dial(error) => {
                 let wanted = error.retry_after_secs().map_or(Duration::ZERO, Duration::from_secs);
                 (self.backoff.next_delay().max(wanted.min(PARKED)), false)

@@ -5,16 +5,15 @@
 //! as a mark behind the events that prove it. When a relay refuses something, this does what its reason
 //! asks for.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use wire::ClientMessage;
 
 use super::connection::{End, Shared};
 use super::coverage::{Coverage, Gap, GapReason};
-use super::desk::{Desk, Reply, Wanted, is_past};
+use super::desk::{Desk, Reply, Wanted};
 use super::manners::{Manners, Stated};
 use super::peer::{ConnectionState, Peer, RepairProgress};
 use super::refusal::{Refusal, RefusalKind};
@@ -30,7 +29,8 @@ const AUTHENTICATION_KIND: u16 = 22_242;
 /// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
 const ROUNDS_MAX: usize = 5;
 
-/// Refusals of windows after which a repair is not worth going on with: the windows would be halved for ever.
+/// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
+/// windows would be halved for ever.
 const REFUSALS_MAX: u32 = 64;
 
 /// What is said on one connection.
@@ -40,8 +40,8 @@ pub(super) struct Conversation {
     pub(super) desk: Arc<Desk>,
     pub(super) subscription: Arc<Subscription>,
     pub(super) progress: RepairProgress,
-    /// What ends the request for the past that is under way, if this is broken off.
-    pub(super) ending: Option<String>,
+    /// The number in the id of the next request for the past.
+    next_past: u8,
     is_authenticated: bool,
 }
 
@@ -65,7 +65,7 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, ending: None, is_authenticated: false }
+        Self { peer, shared, desk, subscription, progress, next_past: 0, is_authenticated: false }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -123,7 +123,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
-            self.desk.send(closing(LIVE));
+            self.desk.send(ClientMessage::Close { subscription: LIVE.into() }.to_json());
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -148,7 +148,7 @@ impl Conversation {
                     self.reconnected(now).await;
                     self.desk.set_live(true);
                     let filters = self.subscription.filter_count(form);
-                    let mut repair = Repair::new(window.since, second.saturating_add(1), None, filters);
+                    let mut repair = Repair::new(window.since, window.since, None, filters);
                     let findings =
                         self.peer.manners(|manners| repair.answered(&answer, None, &mut manners.caps));
                     let is_whole = repair.next().is_none();
@@ -161,7 +161,8 @@ impl Conversation {
         }
     }
 
-    /// The relay is live from this second on; what has passed since the last contact is not proven.
+    /// The relay is live from this second on; what has passed since the last contact is not proven, and
+    /// neither is the overlap before it.
     async fn reconnected(&self, now: u64) {
         let since = self.subscription.first_contact_since(now);
         let mark = self.peer.change_coverage(|known| {
@@ -170,7 +171,7 @@ impl Conversation {
                 None => Coverage::first_contact(kinds, since, now),
                 Some(known) => {
                     let mut coverage = known.of_kinds(kinds, since);
-                    coverage.reconnected(now);
+                    coverage.reconnected(now, self.subscription.overlap_secs());
                     coverage
                 }
             })
@@ -230,13 +231,7 @@ impl Conversation {
         let newest = self.peer.read_coverage().map_or(0, |coverage| coverage.until());
         // The newest one is open-ended: events may be dated in the future.
         let until = (gap.until < newest).then_some(gap.until);
-        let since = match gap.reason {
-            GapReason::BeyondCap { .. } => gap.since,
-            GapReason::NotAsked | GapReason::Refused(_) => {
-                gap.since.saturating_sub(self.subscription.overlap_secs())
-            }
-        };
-        let window = Window { since, until };
+        let window = Window { since: gap.since, until };
         if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window, gap).await? {
             return Ok(());
         }
@@ -256,6 +251,9 @@ impl Conversation {
             let findings = match self.ask_past(Wanted::Stored(window), filters).await {
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
+                    if answer.events > 0 {
+                        refusals = 0;
+                    }
                     self.progress.events += u64::from(answer.events);
                     self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))
                 }
@@ -329,11 +327,12 @@ impl Conversation {
     pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
         let shared = Arc::clone(&self.shared);
         let _turn = turn_for_the_past(&shared).await;
-        let subscription = self.desk.next_past();
-        self.ending = Some(closing(&subscription));
+        let subscription = format!("p{}", self.next_past);
+        self.next_past = (self.next_past + 1) % 10;
         let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
-        let ending = self.ending.take().filter(|_| !matches!(reply, Some(Reply::Closed(_))));
-        ending.into_iter().for_each(|ending| self.desk.send(ending));
+        if !matches!(reply, Some(Reply::Closed(_))) {
+            self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
+        }
         reply
     }
 
@@ -342,22 +341,13 @@ impl Conversation {
         let turn = self.peer.manners(|manners| manners.pace.take_turn(Instant::now()));
         sleep_until(turn).await;
         self.peer.tally.requests.add(1);
+        self.shared.metrics.relay_requests.inc();
         let mut reply = self.desk.ask(subscription, wanted, message);
-        let mut by_notice = pin!(self.desk.refused_by_notice());
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            tokio::select! {
-                biased;
-                reply = &mut reply => return reply.ok(),
-                reason = &mut by_notice => {
-                    self.desk.give_up(subscription);
-                    // It may have meant something else.
-                    if is_past(subscription.as_bytes()) {
-                        self.desk.send(closing(subscription));
-                    }
-                    return Some(Reply::Closed(reason));
-                }
-                () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
+            match timeout_at(deadline, &mut reply).await {
+                Ok(reply) => return reply.ok(),
+                Err(_) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
                     Some(later) if later > Instant::now() => deadline = later,
                     Some(_) | None => break,
                 },
@@ -371,7 +361,7 @@ impl Conversation {
     pub(super) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.asked_too_much();
+                self.peer.rate_limited(&self.shared.metrics);
                 Ok(Then::Again)
             }
             RefusalKind::AuthRequired => {
@@ -395,7 +385,7 @@ impl Conversation {
         if self.is_authenticated {
             return Err(End::Refused(format!("{refusal} (although we have proved our key)")));
         }
-        let challenge = timeout(ANSWER_TIMEOUT, self.desk.challenge()).await;
+        let challenge = timeout_at(Instant::now() + ANSWER_TIMEOUT, self.desk.challenge()).await;
         let challenge = challenge
             .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
         let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];
@@ -415,18 +405,6 @@ impl Conversation {
             }
         }
     }
-}
-
-/// It may be broken off when something else is asked for, or because the live subscription is lost. The relay
-/// must not keep open what nobody waits for: it may allow few subscriptions.
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        self.ending.take().into_iter().for_each(|ending| self.desk.send(ending));
-    }
-}
-
-fn closing(subscription: &str) -> String {
-    ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
 
 /// The window of the live subscription, of which every stored event is one too many.

@@ -5,8 +5,9 @@
 //! everything that it sent has been committed or refused. What lies within the covered span and is not
 //! proven is a [`Gap`] with its reason. The *watermark* is the last second before the first gap.
 //!
-//! It cannot vouch for what a relay gets later under an older `created_at` while we are not connected;
-//! `[relay] overlap_secs` is how much of that is asked for again.
+//! It cannot vouch for what a relay gets later under an older `created_at` while we are not connected. So
+//! with every new connection the last `[relay] overlap_secs` before the end are not proven any more, and
+//! the watermark goes back by as much, until they have been asked for again.
 
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +117,18 @@ impl Coverage {
         &self.gaps
     }
 
-    /// Goes on to `now` with a new connection: what has passed since the end is not proven.
-    pub fn reconnected(&mut self, now: u64) {
-        if now > self.until {
-            let since = self.until.saturating_add(1);
-            self.until = now;
-            self.insert(Gap { since, until: now, reason: GapReason::NotAsked });
+    /// Goes on to `now` with a new connection: what has passed since the end is not proven, and neither are
+    /// the last `overlap` seconds before it, of which late events may have come meanwhile.
+    ///
+    /// At least the last second is not: it was not over when it was proven, and the connection may be back
+    /// before it is.
+    pub fn reconnected(&mut self, now: u64, overlap: u64) {
+        let since = self.until.saturating_add(1).saturating_sub(overlap.max(1)).max(self.from);
+        self.until = self.until.max(now);
+        if since <= self.until {
+            // What is a gap for another reason is asked for again, too.
+            self.prove(since, self.until);
+            self.insert(Gap { since, until: self.until, reason: GapReason::NotAsked });
         }
     }
 
@@ -228,8 +235,9 @@ mod tests {
         coverage.prove(80, 150);
         check(&coverage, &[], Some(200));
         coverage.extend(230);
-        coverage.reconnected(300);
-        check(&coverage, &[(231, 300)], Some(230));
+        coverage.reconnected(300, 0);
+        check(&coverage, &[(230, 300)], Some(229));
+        coverage.prove(230, 230);
         coverage.explain(250, 250, &GapReason::BeyondCap { got: 5 });
         check(&coverage, &[(231, 249), (250, 250), (251, 300)], Some(230));
         coverage.prove(251, u64::MAX);
@@ -243,8 +251,32 @@ mod tests {
     fn live_only_begins_now() {
         let mut coverage = first(201, 200);
         check(&coverage, &[], None);
+        coverage.reconnected(200, 120);
+        check(&coverage, &[], None);
         coverage.extend(230);
         check(&coverage, &[], Some(230));
+        coverage.reconnected(240, 120);
+        check(&coverage, &[(201, 240)], None);
+    }
+
+    #[test]
+    fn a_reconnect_opens_the_overlap_again() {
+        let mut coverage = first(100, 200);
+        coverage.prove(100, 200);
+        coverage.explain(100, 200, &GapReason::NotAsked);
+        coverage.reconnected(210, 20);
+        check(&coverage, &[(181, 210)], Some(180));
+        // Again before everything was asked for: what was proven before the overlap stays so.
+        coverage.prove(196, 210);
+        coverage.reconnected(212, 20);
+        check(&coverage, &[(181, 212)], Some(180));
+        // In the same second, and with a clock that was set back.
+        coverage.prove(0, 212);
+        coverage.reconnected(212, 0);
+        check(&coverage, &[(212, 212)], Some(211));
+        coverage.prove(0, 212);
+        coverage.reconnected(150, 20);
+        check(&coverage, &[(193, 212)], Some(192));
     }
 
     #[test]
@@ -273,7 +305,7 @@ mod tests {
     enum Step {
         Prove(u64, u64),
         Explain(u64, u64),
-        Reconnect(u64),
+        Reconnect(u64, u64),
         Extend(u64),
     }
 
@@ -281,7 +313,7 @@ mod tests {
         prop_oneof![
             (0..200_u64, 0..30_u64).prop_map(|(since, length)| Step::Prove(since, since + length)),
             (0..200_u64, 0..30_u64).prop_map(|(since, length)| Step::Explain(since, since + length)),
-            (0..20_u64).prop_map(Step::Reconnect),
+            (0..20_u64, 0..40_u64).prop_map(|(ahead, overlap)| Step::Reconnect(ahead, overlap)),
             (0..20_u64).prop_map(Step::Extend),
         ]
     }
@@ -301,7 +333,11 @@ mod tests {
                     Step::Explain(since, until) => {
                         coverage.explain(since, until, &GapReason::BeyondCap { got: 1 });
                     }
-                    Step::Reconnect(ahead) => coverage.reconnected(coverage.until() + ahead),
+                    Step::Reconnect(ahead, overlap) => {
+                        let since = coverage.until() + 1 - overlap.max(1);
+                        coverage.reconnected(coverage.until() + ahead, overlap);
+                        (since..=coverage.until()).for_each(|second| proven[second as usize] = false);
+                    }
                     Step::Extend(ahead) => {
                         let end = coverage.until() + ahead;
                         (coverage.until() + 1..=end).for_each(|second| proven[second as usize] = true);

@@ -14,13 +14,11 @@ pub struct Pace {
     next: Option<Instant>,
     /// When the relay last said that it was too much.
     limited: Option<Instant>,
-    /// Whether it was asked since then.
-    asked: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { gap: REQUEST_GAP_MIN, next: None, limited: None, asked: true }
+        Self { gap: REQUEST_GAP_MIN, next: None, limited: None }
     }
 }
 
@@ -33,20 +31,14 @@ impl Pace {
         }
         let turn = self.next.map_or(now, |next| next.max(now));
         self.next = Some(turn + self.gap);
-        self.asked = true;
         turn
     }
 
-    /// The relay says that it was too much: from now on half as fast, and not at once. `false` if it says
-    /// so a second time of the same request.
-    pub fn slow_down(&mut self, now: Instant) -> bool {
-        if !std::mem::take(&mut self.asked) {
-            return false;
-        }
+    /// The relay says that it was too much: from now on half as fast, and not at once.
+    pub fn slow_down(&mut self, now: Instant) {
         self.gap = (self.gap * 2).clamp(REQUEST_GAP_LIMITED, REQUEST_GAP_MAX);
         self.limited = Some(now);
         self.next = Some(now + self.gap);
-        true
     }
 
     /// The least time between two requests.
@@ -65,13 +57,11 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(pace.take_turn(start), start);
         assert_eq!(pace.take_turn(start), start + REQUEST_GAP_MIN);
-        assert!(pace.slow_down(start));
-        assert!(!pace.slow_down(start), "it was not asked meanwhile");
+        pace.slow_down(start);
         assert_eq!(pace.gap(), REQUEST_GAP_LIMITED);
         assert_eq!(pace.take_turn(start), start + REQUEST_GAP_LIMITED);
         for _ in 0..20 {
             pace.slow_down(start);
-            pace.take_turn(start);
         }
         assert_eq!(pace.gap(), REQUEST_GAP_MAX);
         let later = start + RATE_LIMIT_MEMORY;

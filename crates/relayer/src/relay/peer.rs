@@ -18,6 +18,7 @@ use crate::event_log::{Mark, RelayTable};
 use crate::ingest::DropReason;
 use crate::ingest::candidate::unix_ms;
 use crate::limits::STATES_KEPT;
+use crate::telemetry::Metrics;
 
 /// A relay that we want to be connected to.
 #[derive(Debug)]
@@ -317,11 +318,11 @@ impl Peer {
         look(&mut self.manners.lock())
     }
 
-    /// It says that we ask too much: from now on it is asked more slowly.
-    pub(super) fn asked_too_much(&self) {
-        if self.manners(|manners| manners.pace.slow_down(tokio::time::Instant::now())) {
-            self.tally.rate_limited.add(1);
-        }
+    /// It says that we ask too much: from now on it is asked less often.
+    pub(super) fn rate_limited(&self, metrics: &Metrics) {
+        self.tally.rate_limited.add(1);
+        metrics.rate_limited.inc();
+        self.manners(|manners| manners.pace.slow_down(tokio::time::Instant::now()));
     }
 
     /// How far the repair of its past is; `None` if none is under way.

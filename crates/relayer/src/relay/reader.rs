@@ -12,7 +12,7 @@ use wire::websocket::Message;
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
 use super::connection::End;
-use super::desk::{Desk, is_past, is_reconciliation};
+use super::desk::{Desk, is_past};
 use super::peer::Peer;
 use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
@@ -159,12 +159,10 @@ impl Reader<'_> {
                 }
                 is_answer || is_ours(subscription.as_bytes())
             }
-            RelayMessage::NegMsg { subscription, message } => {
-                self.desk.step(subscription, message) || is_ours(subscription.as_bytes())
-            }
+            RelayMessage::NegMsg { subscription, message } => self.desk.step(subscription, message),
             RelayMessage::NegErr { subscription, reason } => {
                 turn.notices += 1;
-                self.desk.closed(subscription, reason) || is_ours(subscription.as_bytes())
+                self.desk.closed(subscription, reason)
             }
             RelayMessage::Ok { id, accepted, reason } => {
                 turn.notices += 1;
@@ -178,7 +176,7 @@ impl Reader<'_> {
             }
             RelayMessage::Notice(notice) => {
                 turn.notices += 1;
-                self.notice(notice);
+                self.notice(notice, turn);
                 true
             }
         };
@@ -188,15 +186,10 @@ impl Reader<'_> {
         ControlFlow::Break(Pause::Replied)
     }
 
-    /// A notice does not say what it is about. If it reads like a refusal, the desk looks whether it is one:
-    /// relays older than `CLOSED` refuse so.
-    fn notice(&self, notice: &str) {
+    fn notice(&self, notice: &str, turn: &Turn<'_>) {
         let refusal = Refusal::parse(notice);
-        if Refusal::is_one(notice) {
-            self.desk.noticed(notice);
-        }
-        if refusal.kind == RefusalKind::RateLimited {
-            self.peer.asked_too_much();
+        if refusal.kind == RefusalKind::RateLimited && !self.desk.refused(notice) {
+            turn.rate_limited();
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }
@@ -204,5 +197,7 @@ impl Reader<'_> {
 
 /// Whether it is an id that we use; what was asked under it may be answered or given up by now.
 fn is_ours(subscription: &[u8]) -> bool {
-    subscription == LIVE.as_bytes() || is_past(subscription) || is_reconciliation(subscription)
+    subscription == LIVE.as_bytes()
+        || is_past(subscription)
+        || subscription == super::desk::RECONCILIATION.as_bytes()
 }

@@ -127,6 +127,7 @@ impl<'a> Session<'a> {
                         && let Some(reason) = self.pause(socket, pause).await?
                     {
                         self.live_closed(&reason)?;
+                        desk.give_up_all();
                         talk = Some(self.talk(&subscription));
                     }
                     resume = self.throttle.wait(Instant::now());
@@ -146,6 +147,7 @@ impl<'a> Session<'a> {
                     if wanted != subscription {
                         subscription = wanted;
                         desk.set_live(false);
+                        desk.give_up_all();
                         talk = Some(self.talk(&subscription));
                     }
                 }
@@ -230,7 +232,7 @@ impl<'a> Session<'a> {
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
-                self.peer.asked_too_much();
+                self.peer.rate_limited(&self.shared.metrics);
                 Ok(())
             }
             RefusalKind::AuthRequired => Ok(()),

@@ -70,6 +70,11 @@ impl<'a> Turn<'a> {
         self.peer.refuse(reason);
         self.metrics.dropped(reason).inc();
     }
+
+    /// Counts that the relay said that we ask too much, at once, because that is rare.
+    pub fn rate_limited(&self) {
+        self.peer.rate_limited(self.metrics);
+    }
 }
 
 impl Drop for Turn<'_> {

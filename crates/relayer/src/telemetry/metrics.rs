@@ -81,6 +81,26 @@ metrics! {
     active_connections: Gauge = Gauge::default(), "active_connections";
     /// Relays by the state of their connection.
     relays: Family<StateLabel, Gauge> = Family::default(), "relays";
+    /// Connections to relays that were opened.
+    relay_connections: Counter = Counter::default(), "relay_connections";
+    /// Requests that were sent to relays.
+    relay_requests: Counter = Counter::default(), "relay_requests";
+    /// How often a relay said that it is asked too much.
+    rate_limited: Counter = Counter::default(), "rate_limited";
+    /// Quarantines that relays were put into.
+    quarantines: Counter = Counter::default(), "quarantines";
+    /// Spans of relays' past that are not proven complete.
+    relay_gaps: Gauge = Gauge::default(), "relay_gaps";
+    /// Relays with such a span.
+    relays_with_gaps: Gauge = Gauge::default(), "relays_with_gaps";
+    /// Relays of which all is proven that they were asked for.
+    relays_proven: Gauge = Gauge::default(), "relays_proven";
+    /// Relays that are connected and send nothing that others deliver.
+    relays_silent: Gauge = Gauge::default(), "relays_silent";
+    /// Relays that are being asked for their past.
+    repairs: Gauge = Gauge::default(), "repairs";
+    /// Seconds from the earliest watermark of a connected relay until now.
+    relays_lag: Gauge = Gauge::default(), "relays_lag_seconds";
     /// Events between the sockets and the shards.
     events_in_queue: Gauge = Gauge::default(), "events_in_queue";
     /// Bytes of events between the sockets and the commit.

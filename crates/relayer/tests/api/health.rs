@@ -52,8 +52,12 @@ async fn relays_are_shown_with_what_they_did() {
     assert_eq!(status["active_connections"], 1);
     assert_eq!(status["log"], json!({ "head": 4, "floor": 1 }));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    let mut first = status["connections"][0].clone();
+    let history = first.as_object_mut().unwrap().remove("history").unwrap();
+    assert_eq!((&history[0]["status"], history.as_array().unwrap().len()), (&json!("live"), 1));
+    assert!(history[0]["at_ms"].as_u64().unwrap() > 1_700_000_000_000);
     assert_eq!(
-        status["connections"][0],
+        first,
         json!({
             "url": "wss://a.example", "status": "live", "since_ms": 5, "silent": false,
             "connections_opened": 0, "reconnects": 0, "uptime_seconds": 0, "rtt_ms": null,

@@ -1,9 +1,10 @@
 //! `/metrics` and its JSON relatives.
 
+use moltrade_relayer::ingest::candidate::unix_ms;
 use moltrade_relayer::ingest::{DropReason, Layer};
-use moltrade_relayer::relay::ConnectionState;
+use moltrade_relayer::relay::{ConnectionState, Coverage};
 
-use crate::gateway::{Gateway, next, request};
+use crate::gateway::{Gateway, Setup, next, request};
 
 /// Every name that docs/API.md promises is there, and every metric that is there is documented.
 #[tokio::test]
@@ -26,7 +27,7 @@ async fn metrics_are_what_the_documentation_says() {
 
 #[tokio::test]
 async fn every_label_is_there_from_the_beginning() {
-    let gateway = Gateway::start().await;
+    let gateway = Gateway::start_with(Setup { supervised: false, ..Setup::default() }).await;
     let answer = gateway.get("/metrics").await;
     assert_eq!(
         answer.header("content-type"),
@@ -49,6 +50,47 @@ async fn every_label_is_there_from_the_beginning() {
     for (figure, _) in gateway.context.log.store().figures() {
         assert!(text.contains(&format!("\nrocksdb{{figure=\"{figure}\"}} ")), "{figure}");
     }
+}
+
+#[tokio::test]
+async fn what_is_proven_of_the_relays_is_a_figure() {
+    let relays = vec!["wss://a.example", "wss://b.example", "wss://c.example", "wss://d.example"];
+    let gateway = Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await;
+    let now = unix_ms() / 1000;
+    let (live, away) = (
+        ConnectionState::Live { since_ms: 1 },
+        ConnectionState::BackingOff { until_ms: 1, reason: "closed".to_owned() },
+    );
+    // One is whole, one has two gaps, one is whole up to long ago and away; of the last nothing is known.
+    let mut whole = Coverage::first_contact([], now - 900, now - 10);
+    whole.prove(now - 900, now - 10);
+    let mut torn = Coverage::first_contact([], now - 900, now - 10);
+    torn.prove(now - 900, now - 600);
+    torn.prove(now - 500, now - 400);
+    let mut old = Coverage::first_contact([], now - 9_000, now - 8_000);
+    old.prove(now - 9_000, now - 8_000);
+    let peers = gateway.context.pool.peers();
+    for (peer, (state, coverage)) in peers.iter().zip([(&live, whole), (&live, torn), (&away, old)]) {
+        peer.set_state(state.clone());
+        peer.restore_coverage(coverage);
+    }
+    let text = gateway.get("/metrics").await.text;
+    for line in [
+        "active_connections 2",
+        "relays{state=\"live\"} 2",
+        "relays{state=\"backing_off\"} 1",
+        "relays{state=\"connecting\"} 1",
+        "relay_gaps 2",
+        "relays_with_gaps 1",
+        "relays_proven 2",
+        "relays_silent 0",
+        "repairs 0",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+    }
+    let lag = text.lines().find_map(|line| line.strip_prefix("relays_lag_seconds "));
+    let lag: u64 = lag.expect("it is there").parse().unwrap();
+    assert!((600..=600 + unix_ms() / 1000 - now).contains(&lag), "{lag}: since the first gap");
 }
 
 #[tokio::test]

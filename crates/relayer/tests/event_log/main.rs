@@ -1,4 +1,4 @@
-//! The event log: numbers, order, restarts, reading behind a cursor, trimming, a full disk.
+//! The event log: numbers, order, restarts, marks, reading behind a cursor, trimming, a full disk.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -6,6 +6,7 @@ mod bench;
 mod committed;
 mod damage;
 mod disk;
+mod marks;
 mod readers;
 mod retention;
 mod sequence;

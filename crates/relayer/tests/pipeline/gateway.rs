@@ -9,10 +9,8 @@ use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::ingest::DropReason;
-use moltrade_relayer::ingest::admission::Admission;
-use moltrade_relayer::pipeline::{self, Pipeline};
+use moltrade_relayer::pipeline::{Pipeline, Surroundings};
 use moltrade_relayer::relay::Peer;
-use moltrade_relayer::relay::pool::Changes;
 use moltrade_relayer::relay::resolver::Resolver;
 use moltrade_relayer::tasks::StageFailure;
 use relay_sim::Sim;
@@ -26,14 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Gateway {
     pipeline: Option<Pipeline>,
     config: Config,
-    surroundings: Surroundings,
-    folder: Arc<TempDir>,
-}
-
-/// What the gateway finds outside of its configuration, each time that it starts.
-struct Surroundings {
-    free: Arc<AtomicU64>,
-    resolver: Resolver,
+    free_space: FreeSpace,
+    _folder: TempDir,
 }
 
 impl Gateway {
@@ -42,52 +34,35 @@ impl Gateway {
     }
 
     pub fn configured(sim: &Sim, change: impl FnOnce(&mut Config)) -> Self {
-        Self::resolving(sim, Resolver::system(), change)
-    }
-
-    /// With a resolver of the test's own.
-    pub fn resolving(sim: &Sim, resolver: Resolver, change: impl FnOnce(&mut Config)) -> Self {
-        Self::build(sim, Surroundings { free: Arc::new(AtomicU64::new(u64::MAX)), resolver }, change)
+        let folder = TempDir::new().expect("a folder");
+        let mut config = Self::config(sim, &folder);
+        change(&mut config);
+        Self::start(config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)))
     }
 
     /// On a disk whose free bytes the test decides.
     pub fn on_disk(sim: &Sim, free: Arc<AtomicU64>) -> Self {
-        Self::build(sim, Surroundings { free, resolver: Resolver::system() }, |_| {})
-    }
-
-    fn build(sim: &Sim, surroundings: Surroundings, change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let mut config = Self::config(sim, &folder);
-        change(&mut config);
-        Self::start(config, surroundings, Arc::new(folder))
+        let config = Self::config(sim, &folder);
+        Self::start(config, folder, FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed))))
     }
 
-    fn start(config: Config, surroundings: Surroundings, folder: Arc<TempDir>) -> Self {
-        let free = Arc::clone(&surroundings.free);
-        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        let resolver = surroundings.resolver.clone();
-        let outside = pipeline::Surroundings { free_space, resolver };
-        let pipeline = Pipeline::start_in(&config, outside).expect("starts");
-        Self { pipeline: Some(pipeline), config, surroundings, folder }
+    fn start(config: Config, folder: TempDir, free_space: FreeSpace) -> Self {
+        let mut gateway = Self { pipeline: None, config, free_space, _folder: folder };
+        gateway.go_on();
+        gateway
     }
 
-    /// Stops in order and starts again on the same folder, with the same configuration but for this.
-    pub async fn restarted(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    fn go_on(&mut self) {
+        let surroundings = Surroundings { free_space: self.free_space.clone(), resolver: Resolver::system() };
+        self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
+    }
+
+    /// Stops in order; meanwhile something happens, and then it starts again on the same folder.
+    pub async fn restart(&mut self, meanwhile: impl FnOnce(&mut Config)) {
         self.pipeline.take().expect("running").drain().await.expect("stops in order");
-        let mut config = self.config.clone();
-        change(&mut config);
-        let Surroundings { free, resolver } = &self.surroundings;
-        let surroundings = Surroundings { free: Arc::clone(free), resolver: resolver.clone() };
-        Self::start(config, surroundings, Arc::clone(&self.folder))
-    }
-
-    /// Takes up another configuration while it runs, as a reload does.
-    pub async fn reload(&self, change: impl FnOnce(&mut Config)) -> Changes {
-        let mut config = self.config.clone();
-        change(&mut config);
-        let changes = self.pipeline().pool.reload(&config).await.expect("reloaded");
-        self.pipeline().admission.store(Arc::new(Admission::new(&config.filters)));
-        changes
+        meanwhile(&mut self.config);
+        self.go_on();
     }
 
     fn config(sim: &Sim, folder: &TempDir) -> Config {
@@ -147,18 +122,6 @@ impl Gateway {
             cursor = page.next_cursor;
             events.extend(page.entries.into_iter().map(|entry| entry.event));
         }
-    }
-
-    /// Waits until a relay has been in a state, and gives the reason that was shown then.
-    pub async fn until_in(&self, relay: usize, label: &str) -> String {
-        let reason = |gateway: &Self| {
-            let history = gateway.peer(relay).history();
-            let past = history.into_iter().find(|past| past.status == label)?;
-            Some(past.reason.map(String::from).unwrap_or_default())
-        };
-        let what = format!("relay {relay} is {label}");
-        self.until(&what, |gateway| reason(gateway).is_some()).await;
-        reason(self).expect("states are not forgotten so soon")
     }
 
     pub fn peer(&self, relay: usize) -> Arc<Peer> {

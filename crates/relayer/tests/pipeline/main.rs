@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod backpressure;
-#[allow(dead_code)] // The stories of other tests need more of it.
 mod gateway;
 mod hostile;
 mod once;

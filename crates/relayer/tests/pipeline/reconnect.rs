@@ -14,6 +14,7 @@ async fn relays_that_drop_their_connections_lose_nothing() {
     gateway.assert_holds_exactly(&sim.events());
     let connections: u64 = (0..10).map(|relay| gateway.peer(relay).tally.connections.get()).sum();
     assert!(connections > 10, "{connections} connections: nothing was dropped");
+    assert!(gateway.pipeline().metrics.relay_connections.get() >= connections);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,4 +61,28 @@ async fn a_quiet_relay_is_not_a_dead_one() {
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     assert_eq!(gateway.peer(0).state().label(), "live");
     assert_eq!(gateway.peer(0).tally.connections.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_makes_us_do_is_counted_and_stays_so_without_it() {
+    let sim = Sim::builder().seed(11).relays(0).scripted(1).events(0).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, |config| {
+        config.relay.max_offences_per_hour = std::num::NonZeroU32::new(1);
+    });
+    gateway.until("it is subscribed", |_| sim.requests(0).len() == 1).await;
+    sim.send_text(0, r#"["NOTICE","rate-limited: slow down"]"#);
+    sim.send_text(0, r#"["CLOSED","r","rate-limited: slow down"]"#);
+    gateway.until("it is asked again", |_| sim.requests(0).len() == 2).await;
+    for _ in 0..2 {
+        sim.send_text(0, "garbage");
+    }
+    let peer = gateway.peer(0);
+    gateway.until("it is quarantined", |_| peer.state().label() == "quarantined").await;
+    gateway.pipeline().pool.remove(&peer.url).await.expect("it is removed");
+    let metrics = &gateway.pipeline().metrics;
+    assert_eq!(metrics.rate_limited.get(), 2);
+    assert_eq!(metrics.quarantines.get(), 1);
+    assert_eq!(metrics.relay_connections.get(), 1);
+    assert_eq!(metrics.relay_requests.get(), peer.tally.requests.get());
+    assert!(metrics.relay_requests.get() >= 2);
 }

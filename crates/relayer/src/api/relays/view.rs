@@ -38,6 +38,8 @@ pub struct Connection {
     /// Up to when its events are proven complete, in Unix seconds.
     proven_until: Option<u64>,
     gaps: usize,
+    /// The states that it was in lately, the present one last.
+    history: Vec<PastState>,
 }
 
 /// One relay in full.
@@ -58,7 +60,6 @@ pub struct Detail {
     /// How often it was quarantined lately.
     quarantines: u32,
     information: Option<Information>,
-    history: Vec<PastState>,
 }
 
 impl From<&Peer> for Connection {
@@ -86,6 +87,7 @@ impl From<&Peer> for Connection {
             refused: tally.refused().map(|(reason, count)| (reason.label(), count)).collect(),
             proven_until: coverage.as_ref().and_then(|coverage| coverage.proven_until()),
             gaps: coverage.map_or(0, |coverage| coverage.gaps().len()),
+            history: peer.history(),
         }
     }
 }
@@ -105,7 +107,6 @@ impl From<&Peer> for Detail {
             request_gap_ms: u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
             quarantines: peer.conduct.quarantines(),
             information,
-            history: peer.history(),
         }
     }
 }

@@ -1,0 +1,191 @@
+//! Marks: what is said of a relay is on the disk with the events that prove it, or later, and never before.
+
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+
+use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
+use moltrade_relayer::event_log::{
+    Checkpoint, Cursor, EventLog, Mark, RelayTable, Seq, StoreOptions, Submission, keys,
+};
+use rocksdb::{DB, Options};
+use tempfile::TempDir;
+use wire::ClaimedId;
+
+use crate::bench::{Running, TAIL_BYTES, event, events};
+
+const RELAY: &str = "ws://relay.example/";
+
+/// A mark of a relay's coverage, and whether its commit was told.
+fn mark(relay: &str, row: &[u8]) -> (Mark, Arc<Mutex<bool>>) {
+    let told = Arc::new(Mutex::new(false));
+    let committed = Arc::clone(&told);
+    let mark = Mark {
+        table: RelayTable::Coverage,
+        relay: relay.into(),
+        row: row.to_vec(),
+        committed: Box::new(move || *committed.lock().expect("not poisoned") = true),
+    };
+    (mark, told)
+}
+
+fn row(log: &EventLog, relay: &str) -> Option<Vec<u8>> {
+    log.relay_row(RelayTable::Coverage, relay).expect("readable")
+}
+
+/// All ways in which what two shards send, each in its order, can arrive: for each arrival, which shard's it
+/// is.
+fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
+    if left == [0, 0] {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for shard in [0, 1] {
+        let mut rest = left;
+        if let Some(fewer) = rest[shard].checked_sub(1) {
+            rest[shard] = fewer;
+            all.extend(interleavings(rest).into_iter().map(|rest| [vec![shard], rest].concat()));
+        }
+    }
+    all
+}
+
+/// Two shards send two events each, their part of a checkpoint, and another event. The mark's row may be
+/// there only when the four events are, in whatever order all that comes and however it is cut into batches.
+#[test]
+fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
+    let folder = TempDir::new().expect("a folder");
+    let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, TAIL_BYTES).expect("opens");
+    let mut with_events = 0;
+    for (number, order) in interleavings([4, 4]).into_iter().enumerate() {
+        for batch_size in [1, 2, 3, 100] {
+            let relay = format!("{RELAY}{number}/{batch_size}");
+            let first = (number * 1_000 + batch_size * 8) as u64;
+            let written = events(first..first + 6);
+            let ids: Vec<ClaimedId> = written.iter().map(|event| event.event.id().into()).collect();
+            let (mark, told) = mark(&relay, b"proven");
+            let checkpoint = Checkpoint::new(mark, 2);
+            let mut shards = [[0, 1, 4], [2, 3, 5]].map(|of_shard| {
+                let mut sent: Vec<Submission> =
+                    of_shard.map(|place| event(first + place).into()).into_iter().collect();
+                sent.insert(2, Submission::Checkpoint(Arc::clone(&checkpoint)));
+                sent.into_iter()
+            });
+            let (sender, receiver) = sync_channel(order.len());
+            for shard in &order {
+                let arrival = shards[*shard].next().expect("as many as are sent");
+                sender.send(vec![arrival]).expect("room");
+            }
+            drop(sender);
+            let is_logged = |id| log.contains(id).expect("readable");
+            let before = &ids[..4];
+            sequencer(&log, batch_size)
+                .run(&receiver, |_| {
+                    if row(&log, &relay).is_some() {
+                        assert!(before.iter().all(is_logged), "{order:?} by {batch_size}: too early");
+                        with_events += 1;
+                    }
+                    assert!(!*told.lock().expect("not poisoned") || row(&log, &relay).is_some());
+                })
+                .expect("commits");
+            assert!(ids.iter().all(is_logged));
+            assert_eq!(row(&log, &relay).as_deref(), Some(&b"proven"[..]), "{order:?} by {batch_size}");
+            assert!(*told.lock().expect("not poisoned"), "{order:?} by {batch_size}: nobody was told");
+        }
+    }
+    assert!(with_events > 0, "no mark was seen in a batch of events, so nothing was shown");
+}
+
+fn sequencer(log: &Arc<EventLog>, batch_size: usize) -> Sequencer {
+    let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
+    let options = SequencerOptions { batch_size, free_bytes_min: 0, free_space };
+    Sequencer::new(Arc::clone(log), options, Arc::new(DiskFull::default())).expect("a log")
+}
+
+#[test]
+fn invariant_6_a_mark_that_did_not_come_through_all_shards_is_never_committed() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    let (mark, told) = mark(RELAY, b"proven");
+    let checkpoint = Checkpoint::new(mark, 3);
+    for second in 1..=2 {
+        log.submit(vec![event(second).into(), Submission::Checkpoint(Arc::clone(&checkpoint))]);
+    }
+    log.append(events(3..=50));
+    assert_eq!(row(&log.log, RELAY), None);
+    drop(checkpoint);
+    log.stop();
+    assert!(!*told.lock().expect("not poisoned"));
+    let log = Running::open(folder.path());
+    assert_eq!((log.log.head().get(), row(&log.log, RELAY)), (50, None));
+}
+
+#[test]
+fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
+    for fsync in [true, false] {
+        let folder = TempDir::new().expect("a folder");
+        let open =
+            || Running::open_with(folder.path(), crate::bench::Options { fsync, ..Default::default() });
+        let log = open();
+        log.append(events(1..=3));
+        for value in [&b"first"[..], b"second"] {
+            let (mark, told) = mark(RELAY, value);
+            log.submit(vec![Submission::Checkpoint(Checkpoint::new(mark, 1))]);
+            while !*told.lock().expect("not poisoned") {
+                std::thread::yield_now();
+            }
+            assert_eq!(row(&log.log, RELAY).as_deref(), Some(value), "it is there when that is told");
+        }
+        assert_eq!(log.log.head().get(), 3);
+        log.stop();
+        let log = open();
+        assert_eq!(row(&log.log, RELAY).as_deref(), Some(&b"second"[..]));
+        assert_eq!(log.seqs(), [1, 2, 3]);
+        log.append(events([4]));
+        assert_eq!(log.seqs(), [1, 2, 3, 4], "no number was spent on a mark");
+    }
+}
+
+/// Opens a log's database without the log.
+fn database(folder: &Path) -> DB {
+    let options = Options::default();
+    let families = DB::list_cf(&options, folder).expect("a database");
+    DB::open_cf(&options, folder, families).expect("opens")
+}
+
+fn format(folder: &Path) -> u64 {
+    let database = database(folder);
+    let meta = database.cf_handle(keys::META).expect("a family");
+    let format = database.get_cf(meta, keys::META_FORMAT).expect("readable").expect("a number");
+    u64::from_be_bytes(format.try_into().expect("eight bytes"))
+}
+
+#[test]
+fn a_log_of_the_format_before_relays_were_kept_becomes_one_of_this() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append(events(1..=20));
+    log.stop();
+    {
+        let mut database = database(folder.path());
+        database.drop_cf(keys::RELAYS).expect("dropped");
+        let meta = database.cf_handle(keys::META).expect("a family");
+        let before = keys::FORMAT_WITHOUT_RELAYS.to_be_bytes();
+        database.put_cf(meta, keys::META_FORMAT, before).expect("written");
+    }
+    assert_eq!(format(folder.path()), 1);
+
+    let log = Running::open(folder.path());
+    assert_eq!(log.seqs(), (1..=20).collect::<Vec<_>>());
+    assert_eq!(log.seq_of(&event(7).event.id().into()).map(Seq::get), Some(7));
+    assert_eq!(log.log.relay_rows(RelayTable::Coverage).expect("readable"), []);
+    log.log.set_relay_row(RelayTable::Wish, RELAY, Some(b"wanted")).expect("written");
+    log.append(events([21]));
+    log.stop();
+    assert_eq!(format(folder.path()), keys::FORMAT_VERSION);
+    let log = Running::open(folder.path());
+    assert_eq!(log.log.head(), Cursor::from_number(21));
+    let rows = log.log.relay_rows(RelayTable::Wish).expect("readable");
+    assert_eq!(rows, [(RELAY.to_owned(), b"wanted".to_vec())]);
+}

@@ -1,0 +1,81 @@
+//! Relays that give only so many events in an answer, each in its own way: everything is asked for until
+//! it has come, and not much oftener than it must be.
+
+use relay_sim::{Cap, Count, Information, Order, Sim, Who};
+
+use crate::gateway::Gateway;
+use crate::proof::{an_hour_back, now, past_requests, until_complete};
+
+/// What a relay does, and how many requests it may take beside the least number that its cap makes necessary.
+struct Manner {
+    name: &'static str,
+    cap: Cap,
+    information: Information,
+    requests_max: f64,
+}
+
+/// Newest first, a cut answer proves what it has. Each page asks for one second again, and a cap that is not
+/// known costs a request to be found out.
+const ABOUT_AS_MANY: f64 = 1.5;
+/// Where a cut answer proves nothing, windows are halved until they fit: twice as many windows as there are
+/// halves, which are three quarters full on average, and refusals are tried twice.
+const HALVES: f64 = 5.0;
+
+const EVENTS_EACH: usize = 1_000;
+const CAP: usize = 50;
+
+fn manners() -> Vec<Manner> {
+    let manner = |name, cap, information, requests_max| Manner { name, cap, information, requests_max };
+    let unstated = Information::without_limits;
+    vec![
+        manner("clamps and says so", Cap::clamping(CAP), Information::True, ABOUT_AS_MANY),
+        manner("clamps and does not say so", Cap::clamping(CAP), unstated(), ABOUT_AS_MANY),
+        manner("clamps and has no NIP-11", Cap::clamping(CAP), Information::NotFound, ABOUT_AS_MANY),
+        manner("clamps at an odd number in secret", Cap::clamping(CAP + 3), unstated(), ABOUT_AS_MANY),
+        manner("says more than is true", Cap::clamping(CAP), Information::claiming_max_limit(5_000), 2.0),
+        manner("says less than is true", Cap::clamping(CAP), Information::claiming_max_limit(45), 2.0),
+        manner("refuses larger limits and says so", Cap::refusing(CAP), Information::True, ABOUT_AS_MANY),
+        // It is asked with 31 at last, the first below 50 when 500 is halved.
+        manner("refuses larger limits in secret", Cap::refusing(CAP), unstated(), 2.5),
+        manner("oldest first", Cap::clamping(CAP).order(Order::OldestFirst), Information::True, HALVES),
+        manner("no order", Cap::clamping(CAP).order(Order::Unordered), unstated(), HALVES),
+        manner("refuses what is too much", Cap::too_many(CAP), Information::True, HALVES),
+        manner("refuses it in secret", Cap::too_many(CAP), unstated(), HALVES),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_proven() {
+    let manners = manners();
+    let mut sim = Sim::builder().seed(61).relays(manners.len()).events(manners.len() * EVENTS_EACH);
+    sim = sim.copies(1).stored(1.0);
+    for (relay, manner) in manners.iter().enumerate() {
+        sim = sim.caps(Who::These(vec![relay]), manner.cap);
+        sim = sim.information(Who::These(vec![relay]), manner.information.clone());
+    }
+    let sim = sim.start().await.expect("starts");
+    let started = now();
+    let gateway = Gateway::configured(&sim, an_hour_back);
+    gateway.until_logged(sim.ids()).await;
+    let all: Vec<usize> = (0..manners.len()).collect();
+    until_complete(&gateway, &all, started).await;
+    gateway.assert_holds_exactly(&sim.events());
+    for (relay, manner) in manners.iter().enumerate() {
+        let least = sim.events_on(&[relay]).len().div_ceil(CAP) as f64;
+        let requests = past_requests(&sim, relay) as f64;
+        println!("{}: {requests} requests, at least {least}", manner.name);
+        assert!(requests <= least * manner.requests_max, "{}: {requests} of {least}", manner.name);
+    }
+    assert_eq!(sim.stats().get(Count::Upgrades), all.len() as u64, "each on one connection");
+}
+
+/// A relay that refuses whatever is too much is asked in smaller pieces as long as that brings something.
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() {
+    let sim = Sim::builder().seed(62).relays(1).events(2_500).copies(1).stored(1.0);
+    let sim = sim.caps(Who::All, Cap::too_many(25)).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, an_hour_back);
+    gateway.until_logged(sim.ids()).await;
+    until_complete(&gateway, &[0], 0).await;
+    assert!(sim.stats().get(Count::RequestsRefused) > 64, "it never refused often, so nothing was shown");
+}

@@ -1,0 +1,35 @@
+//! Connections that break again and again: nothing is missing, nothing comes twice, and in the end all is
+//! proven.
+
+use std::time::Duration;
+
+use relay_sim::{Count, Fault, Sim, Who};
+
+use crate::gateway::Gateway;
+use crate::proof::{an_hour_back, assert_claims_are_true, until_complete};
+
+const RELAYS: usize = 20;
+const EVENTS: usize = 4_000;
+/// What comes while a relay is away is dated up to so many seconds before, and so much is asked for again.
+const LATE_SECS: u64 = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_6_relays_that_drop_every_fifty_events_end_complete() {
+    let sim = Sim::builder().seed(70).relays(RELAYS).events(EVENTS).copies(3).stored(0.5);
+    let sim = sim.per_second(400.0).late(0.2, LATE_SECS).fault(Fault::Drop, Who::All, 0.02);
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, |config| {
+        an_hour_back(config);
+        config.relay.overlap = Duration::from_secs(LATE_SECS + 1);
+        config.relay.health_check_interval = Duration::from_millis(500);
+    });
+    gateway.until_logged(sim.ids()).await;
+    let newest = sim.events().iter().map(|event| event.created_at()).max().expect("events");
+    let all: Vec<usize> = (0..RELAYS).collect();
+    until_complete(&gateway, &all, newest).await;
+    gateway.assert_holds_exactly(&sim.events());
+    all.iter().for_each(|relay| assert_claims_are_true(&gateway, &sim, *relay));
+    let stats = sim.stats();
+    println!("{} drops, {} requests", stats.get(Count::Drops), stats.get(Count::Requests));
+    assert!(stats.get(Count::Drops) > 5 * RELAYS as u64, "hardly anything was dropped");
+}

@@ -5,10 +5,11 @@
 //! as a mark behind the events that prove it. When a relay refuses something, this does what its reason
 //! asks for.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::ClientMessage;
 
 use super::connection::{End, Shared};
@@ -343,11 +344,17 @@ impl Conversation {
         self.peer.tally.requests.add(1);
         self.shared.metrics.relay_requests.inc();
         let mut reply = self.desk.ask(subscription, wanted, message);
+        let mut by_notice = pin!(self.desk.refused_by_notice());
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            match timeout_at(deadline, &mut reply).await {
-                Ok(reply) => return reply.ok(),
-                Err(_) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
+            tokio::select! {
+                biased;
+                reply = &mut reply => return reply.ok(),
+                reason = &mut by_notice => {
+                    self.desk.give_up(subscription);
+                    return Some(Reply::Closed(reason));
+                }
+                () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
                     Some(later) if later > Instant::now() => deadline = later,
                     Some(_) | None => break,
                 },
@@ -385,7 +392,7 @@ impl Conversation {
         if self.is_authenticated {
             return Err(End::Refused(format!("{refusal} (although we have proved our key)")));
         }
-        let challenge = timeout_at(Instant::now() + ANSWER_TIMEOUT, self.desk.challenge()).await;
+        let challenge = timeout(ANSWER_TIMEOUT, self.desk.challenge()).await;
         let challenge = challenge
             .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
         let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];

@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use wire::{ClaimedId, ClientMessage};
 
 use super::repair::{Answer, Window};
 use super::subscription::LIVE;
+use crate::limits::NOTICE_DOUBT;
 
 /// The id of a NIP-77 reconciliation.
 pub(super) const RECONCILIATION: &str = "n";
@@ -72,6 +73,8 @@ pub(super) struct Desk {
     is_live: AtomicBool,
     /// A challenge has come.
     challenged: Notify,
+    /// A notice that reads like a refusal has come.
+    noticed: Notify,
     /// Whether events of the live subscription count as an answer.
     live_counts: AtomicBool,
 }
@@ -82,6 +85,8 @@ struct State {
     questions: Vec<Question>,
     /// The last NIP-42 challenge.
     challenge: Option<String>,
+    /// What has been noticed since the last question, if it reads like a refusal.
+    notice: Option<String>,
     /// When something of an answer last came.
     progress: Option<Instant>,
 }
@@ -109,6 +114,7 @@ impl Desk {
         state.questions.retain(|other| other.subscription != subscription);
         state.questions.push(question);
         state.progress = None;
+        state.notice = None;
         state.outbox.push_back(message);
         drop(state);
         if subscription == LIVE {
@@ -155,6 +161,30 @@ impl Desk {
             let _ = question.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
+    }
+
+    /// Takes a notice that reads like a refusal.
+    pub fn noticed(&self, notice: &str) {
+        self.state.lock().notice = Some(notice.to_owned());
+        self.noticed.notify_waiters();
+    }
+
+    /// Waits for such a notice, and then for an answer that does not begin: so it was a refusal, and this is
+    /// its reason.
+    pub async fn refused_by_notice(&self) -> String {
+        loop {
+            let noticed = self.noticed.notified();
+            let notice = self.state.lock().notice.take();
+            match notice {
+                None => noticed.await,
+                Some(notice) => {
+                    sleep(NOTICE_DOUBT).await;
+                    if self.progress().is_none() {
+                        return notice;
+                    }
+                }
+            }
+        }
     }
 
     /// When something of an answer to the last question came.

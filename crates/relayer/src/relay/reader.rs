@@ -186,10 +186,16 @@ impl Reader<'_> {
         ControlFlow::Break(Pause::Replied)
     }
 
+    /// A notice does not say what it is about. That we ask too much can only be about what is unanswered; of
+    /// other words that refusals begin with, the desk waits to see.
     fn notice(&self, notice: &str, turn: &Turn<'_>) {
         let refusal = Refusal::parse(notice);
-        if refusal.kind == RefusalKind::RateLimited && !self.desk.refused(notice) {
-            turn.rate_limited();
+        if refusal.kind == RefusalKind::RateLimited {
+            if !self.desk.refused(notice) {
+                turn.rate_limited();
+            }
+        } else if Refusal::is_one(notice) {
+            self.desk.noticed(notice);
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }

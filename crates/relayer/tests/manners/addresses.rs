@@ -56,12 +56,12 @@ async fn a_name_that_turns_private_between_check_and_dial_is_refused_at_every_di
     let sim = Sim::builder().seed(91).scripted(1).start().await.expect("starts");
     let (resolver, asked) = turning(1);
     let relay = url(&sim.url_with_host(0, "relay.example"));
-    let gateway = Gateway::resolving(&sim, resolver, |config| config.relay.bootstrap_relays.clear());
+    let mut gateway = Gateway::resolving(&sim, resolver, |config| config.relay.bootstrap_relays.clear());
     gateway.pipeline().pool.add(relay.clone()).await.expect("it is public, so far");
     let reason = gateway.until_in(0, "refused").await;
     assert!(reason.contains("relay.example is at 127.0.0.1"), "{reason}");
     assert_eq!(asked.load(Ordering::SeqCst), 2, "once for the check, once for the dial");
-    let gateway = gateway.restarted(|_| {}).await;
+    gateway.restart(|_| {}).await;
     let reason = gateway.until_in(0, "refused").await;
     assert!(reason.contains("relay.example is at 127.0.0.1"), "{reason}");
     assert_eq!(sim.stats().get(Count::Connections), 0, "nobody knocked");
@@ -74,7 +74,7 @@ async fn a_name_that_turns_private_between_check_and_dial_is_refused_at_every_di
 async fn private_addresses_can_be_allowed() {
     let sim = Sim::builder().seed(92).scripted(2).start().await.expect("starts");
     let (resolver, _) = turning(0);
-    let gateway = Gateway::resolving(&sim, resolver, |config| {
+    let mut gateway = Gateway::resolving(&sim, resolver, |config| {
         config.relay.bootstrap_relays.clear();
         config.relay.allow_private_addresses = true;
     });
@@ -84,7 +84,7 @@ async fn private_addresses_can_be_allowed() {
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
     // Without the setting they are kept, and not dialled.
-    let gateway = gateway.restarted(|config| config.relay.allow_private_addresses = false).await;
+    gateway.restart(|config| config.relay.allow_private_addresses = false).await;
     for relay in [0, 1] {
         assert!(gateway.until_in(relay, "refused").await.contains("127.0.0.1"));
     }

@@ -32,7 +32,7 @@ async fn without_leave_no_key_is_proven_and_the_relay_waits_for_it() {
     let sim = Sim::builder().seed(31).relays(2).events(20).stored(1.0);
     let sim = sim.fault(Fault::AuthRequired, only(0), 1.0).fault(Fault::AuthLate, only(1), 1.0);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, |config| {
+    let mut gateway = Gateway::configured(&sim, |config| {
         with_key(config);
         config.relay.authenticate = false;
     });
@@ -42,7 +42,7 @@ async fn without_leave_no_key_is_proven_and_the_relay_waits_for_it() {
         assert!(reason.contains("[relay] authenticate = true"), "it says what to do: {reason}");
         assert_eq!(sim.stats().of(relay, Count::Authenticated), 0);
     }
-    let gateway = gateway.restarted(with_key).await;
+    gateway.restart(with_key).await;
     gateway.until_logged(sim.ids()).await;
 }
 

@@ -12,7 +12,7 @@ use crate::only;
 async fn a_relay_is_asked_what_it_is_once_a_day() {
     let sim = Sim::builder().seed(50).relays(2).events(100).copies(2).stored(1.0).cap(40);
     let sim = sim.information(only(1), Information::NotFound).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let mut gateway = Gateway::on(&sim);
     let asked = || [0, 1].map(|relay| sim.stats().of(relay, Count::Information));
     gateway.until_logged(sim.ids()).await;
     for relay in [0, 1] {
@@ -22,7 +22,7 @@ async fn a_relay_is_asked_what_it_is_once_a_day() {
         gateway.until("it is live again", |gateway| gateway.peer(relay).state().label() == "live").await;
     }
     assert_eq!(asked(), [1, 1]);
-    let gateway = gateway.restarted(|_| {}).await;
+    gateway.restart(|_| {}).await;
     let stated = gateway.peer(0).manners(|manners| manners.information().cloned()).expect("it is kept");
     assert_eq!(stated.max_limit.map(u32::from), Some(40));
     for relay in [0, 1] {

@@ -10,7 +10,7 @@ mod blame;
 mod certificates;
 mod figures;
 #[path = "../pipeline/gateway.rs"]
-#[allow(dead_code)] // The stories of other tests need more of it.
+#[allow(dead_code, reason = "other tests use the rest of it")]
 mod gateway;
 mod health;
 mod information;

@@ -26,7 +26,7 @@ fn on_two(sim: &Sim) -> Gateway {
 async fn adding_and_removing_touches_no_other_relay_and_outlasts_a_restart() {
     let sim = Sim::builder().seed(80).relays(3).events(90).copies(1).stored(1.0);
     let sim = sim.start().await.expect("starts");
-    let gateway = on_two(&sim);
+    let mut gateway = on_two(&sim);
     let pool = &gateway.pipeline().pool;
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
@@ -41,7 +41,7 @@ async fn adding_and_removing_touches_no_other_relay_and_outlasts_a_restart() {
     assert_eq!(sim.open_connections(0), 1);
     assert_eq!(wanted(&gateway), [url(&sim, 0), url(&sim, 2)]);
 
-    let gateway = gateway.restarted(|_| {}).await;
+    gateway.restart(|_| {}).await;
     assert_eq!(wanted(&gateway), [url(&sim, 0), url(&sim, 2)], "also the removal of a configured one");
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
@@ -50,7 +50,7 @@ async fn adding_and_removing_touches_no_other_relay_and_outlasts_a_restart() {
     // What was removed can be had back, and what was added can go.
     assert_eq!(pool.add(url(&sim, 1)).await.expect("added"), Added::New);
     assert_eq!(pool.remove(&url(&sim, 2)).await.expect("removed"), Removed::Gone);
-    let gateway = gateway.restarted(|_| {}).await;
+    gateway.restart(|_| {}).await;
     assert_eq!(wanted(&gateway), [url(&sim, 0), url(&sim, 1)]);
 }
 

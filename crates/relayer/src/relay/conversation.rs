@@ -41,8 +41,8 @@ pub(super) struct Conversation {
     pub(super) desk: Arc<Desk>,
     pub(super) subscription: Arc<Subscription>,
     pub(super) progress: RepairProgress,
-    /// The number in the id of the next request for the past.
-    next_past: u8,
+    /// The request for the past that is open at the relay: its id, and what ends it.
+    pub(super) open: Option<(String, String)>,
     is_authenticated: bool,
 }
 
@@ -66,7 +66,7 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, next_past: 0, is_authenticated: false }
+        Self { peer, shared, desk, subscription, progress, open: None, is_authenticated: false }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -124,7 +124,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
-            self.desk.send(ClientMessage::Close { subscription: LIVE.into() }.to_json());
+            self.desk.send(closing(LIVE));
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -318,6 +318,13 @@ impl Conversation {
         self.mark(mark).await;
     }
 
+    fn end_open(&mut self) {
+        if let Some((subscription, closing)) = self.open.take() {
+            self.desk.give_up(&subscription);
+            self.desk.send(closing);
+        }
+    }
+
     pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {
         self.progress.requests += 1;
         (self.progress.since, self.progress.until, self.progress.by) = (window.since, window.until, by);
@@ -328,11 +335,12 @@ impl Conversation {
     pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
         let shared = Arc::clone(&self.shared);
         let _turn = turn_for_the_past(&shared).await;
-        let subscription = format!("p{}", self.next_past);
-        self.next_past = (self.next_past + 1) % 10;
+        let subscription = self.desk.next_past();
+        self.open = Some((subscription.clone(), closing(&subscription)));
         let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
-        if !matches!(reply, Some(Reply::Closed(_))) {
-            self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
+        match reply {
+            Some(Reply::Closed(_)) => self.open = None,
+            _ => self.end_open(),
         }
         reply
     }
@@ -412,6 +420,18 @@ impl Conversation {
             }
         }
     }
+}
+
+/// It may be broken off: something else is asked for, or the live subscription is lost. The relay must not
+/// keep open what nobody waits for, because it may allow few subscriptions.
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.end_open();
+    }
+}
+
+fn closing(subscription: &str) -> String {
+    ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
 
 /// The window of the live subscription, of which every stored event is one too many.

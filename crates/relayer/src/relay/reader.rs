@@ -12,7 +12,7 @@ use wire::websocket::Message;
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
 use super::connection::End;
-use super::desk::{Desk, is_past};
+use super::desk::{Desk, is_past, is_reconciliation};
 use super::peer::Peer;
 use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
@@ -159,10 +159,12 @@ impl Reader<'_> {
                 }
                 is_answer || is_ours(subscription.as_bytes())
             }
-            RelayMessage::NegMsg { subscription, message } => self.desk.step(subscription, message),
+            RelayMessage::NegMsg { subscription, message } => {
+                self.desk.step(subscription, message) || is_ours(subscription.as_bytes())
+            }
             RelayMessage::NegErr { subscription, reason } => {
                 turn.notices += 1;
-                self.desk.closed(subscription, reason)
+                self.desk.closed(subscription, reason) || is_ours(subscription.as_bytes())
             }
             RelayMessage::Ok { id, accepted, reason } => {
                 turn.notices += 1;
@@ -203,7 +205,5 @@ impl Reader<'_> {
 
 /// Whether it is an id that we use; what was asked under it may be answered or given up by now.
 fn is_ours(subscription: &[u8]) -> bool {
-    subscription == LIVE.as_bytes()
-        || is_past(subscription)
-        || subscription == super::desk::RECONCILIATION.as_bytes()
+    subscription == LIVE.as_bytes() || is_past(subscription) || is_reconciliation(subscription)
 }

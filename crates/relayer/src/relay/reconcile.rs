@@ -12,7 +12,7 @@ use wire::{ClaimedId, ClientMessage, Filter};
 use super::connection::End;
 use super::conversation::{Conversation, Then};
 use super::coverage::Gap;
-use super::desk::{RECONCILIATION, Reply, Wanted};
+use super::desk::{Reply, Wanted};
 use super::refusal::Refusal;
 use super::repair::{Finding, Window};
 use super::subscription::by_ids;
@@ -28,7 +28,11 @@ const RECONCILE_BYTES_MIN: u64 = 4_096;
 impl Conversation {
     /// Reconciles a window, and asks for what is missing; `false` if that does not work out.
     pub(super) async fn reconcile(&mut self, window: Window, gap: &Gap) -> Result<bool, End> {
-        let Some(missing) = self.find_missing(window).await? else { return Ok(false) };
+        let id = self.desk.next_reconciliation();
+        self.open = Some((id.clone(), closing(&id)));
+        let missing = self.find_missing(window, &id).await?;
+        self.open = None;
+        let Some(missing) = missing else { return Ok(false) };
         let (requests, events) = (self.progress.requests, missing.len());
         if !self.fetch(window, missing).await? {
             return Ok(false);
@@ -41,12 +45,12 @@ impl Conversation {
 
     /// The ids of the window's events that the relay has and the log has not; `None` if that cannot be found
     /// out.
-    async fn find_missing(&mut self, window: Window) -> Result<Option<Vec<ClaimedId>>, End> {
+    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Option<Vec<ClaimedId>>, End> {
         let bytes_max = self.reconcile_bytes_max();
         let Some(mut comparison) = self.begin_comparison(window, bytes_max).await else { return Ok(None) };
         let Ok(first) = comparison.initiate() else { return Ok(None) };
         let message = ClientMessage::NegOpen {
-            subscription: RECONCILIATION.into(),
+            subscription: id.into(),
             filter: self.filter(window),
             message: hex(&first).into(),
         };
@@ -54,7 +58,7 @@ impl Conversation {
         let (mut message, mut missing) = (opening.clone(), Vec::new());
         for _ in 0..RECONCILE_STEPS_MAX {
             self.note_progress(window, "negentropy");
-            let step = match self.ask(RECONCILIATION, Wanted::Step, message).await {
+            let step = match self.ask(id, Wanted::Step, message).await {
                 Some(Reply::Step(step)) => step,
                 Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
                     // A reconciliation that was refused midway begins anew; what was found so far is right.
@@ -70,27 +74,23 @@ impl Conversation {
                 .and_then(|step| comparison.reconcile_with_ids(&step, &mut Vec::new(), &mut missing).ok());
             match next {
                 Some(Some(next)) if missing.len() <= RECONCILED_IDS_MAX => {
-                    let subscription = RECONCILIATION.into();
+                    let subscription = id.into();
                     message = ClientMessage::NegMsg { subscription, message: hex(&next).into() }.to_json();
                 }
                 Some(None) => {
-                    self.close_comparison();
+                    self.desk.send(closing(id));
                     let missing: HashSet<Id> = missing.into_iter().collect();
                     return Ok(Some(
                         missing.into_iter().map(|id| ClaimedId::from_bytes(id.to_bytes())).collect(),
                     ));
                 }
                 Some(Some(_)) | None => {
-                    self.close_comparison();
+                    self.desk.send(closing(id));
                     return Ok(None);
                 }
             }
         }
         Ok(None)
-    }
-
-    fn close_comparison(&self) {
-        self.desk.send(ClientMessage::NegClose { subscription: RECONCILIATION.into() }.to_json());
     }
 
     /// The comparison with what the log has of the window; `None` if that is too much, or cannot be read.
@@ -161,6 +161,10 @@ impl Conversation {
         let room = self.message_bytes_max().map_or(usize::MAX, |bytes| bytes / ID_BYTES);
         cap.min(room).clamp(1, IDS_A_REQUEST_MAX)
     }
+}
+
+fn closing(id: &str) -> String {
+    ClientMessage::NegClose { subscription: id.into() }.to_json()
 }
 
 fn hex(bytes: &[u8]) -> String {

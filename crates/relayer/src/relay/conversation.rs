@@ -113,10 +113,14 @@ impl Conversation {
         let refusal = Refusal::parse(reason);
         match self.refused(&refusal).await? {
             Then::Again => Ok(()),
-            Then::Otherwise if self.peer.manners(Manners::simplify_live) => Ok(()),
+            Then::Otherwise if self.simplify(Manners::simplify_live) => Ok(()),
             Then::Never | Then::Otherwise => Err(End::Refused(refusal.to_string())),
             Then::Later => Err(End::SubscriptionClosed(refusal.to_string())),
         }
+    }
+
+    fn simplify(&self, simplify: impl FnOnce(&mut Manners, usize) -> bool) -> bool {
+        self.peer.manners(|manners| simplify(manners, self.subscription.filter_count(manners.form())))
     }
 
     /// For a relay that takes one subscription at a time: the past first, and then a live subscription whose
@@ -266,7 +270,7 @@ impl Conversation {
                         Then::Again => continue,
                         // Once may be a passing trouble. If it stays, the window may be too large.
                         Then::Later if tries < 2 => continue,
-                        Then::Otherwise if self.peer.manners(Manners::simplify_window) => continue,
+                        Then::Otherwise if self.simplify(Manners::simplify_window) => continue,
                         Then::Later | Then::Otherwise if refusals < REFUSALS_MAX => {
                             repair.refused(&refusal.text, unix_ms() / 1000)
                         }

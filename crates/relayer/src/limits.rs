@@ -62,6 +62,9 @@ pub const REPAIR_QUEUE_SHARE: usize = 8;
 pub const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
 /// How long a relay may send nothing of an answer before the request is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after a `NOTICE` that reads like a refusal no answer may begin before it is taken for one. It
+/// need not be about the request: some relays greet everybody so.
+pub const NOTICE_DOUBT: Duration = Duration::from_secs(1);
 /// How often a request that is not answered, or answered with an error, is repeated on one connection.
 pub const REQUEST_TRIES_MAX: u32 = 3;
 /// How long a repair that did not succeed waits before it is tried again on the same connection.

@@ -5,10 +5,11 @@
 //! as a mark behind the events that prove it. When a relay refuses something, this does what its reason
 //! asks for.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::ClientMessage;
 
 use super::connection::{End, Shared};
@@ -40,8 +41,8 @@ pub(super) struct Conversation {
     pub(super) desk: Arc<Desk>,
     pub(super) subscription: Arc<Subscription>,
     pub(super) progress: RepairProgress,
-    /// The number in the id of the next request for the past.
-    next_past: u8,
+    /// The request for the past that is open at the relay: its id, and what ends it.
+    pub(super) open: Option<(String, String)>,
     is_authenticated: bool,
 }
 
@@ -65,7 +66,7 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, next_past: 0, is_authenticated: false }
+        Self { peer, shared, desk, subscription, progress, open: None, is_authenticated: false }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -110,10 +111,14 @@ impl Conversation {
         let refusal = Refusal::parse(reason);
         match self.refused(&refusal).await? {
             Then::Again => Ok(()),
-            Then::Otherwise if self.peer.manners(Manners::simplify_live) => Ok(()),
+            Then::Otherwise if self.simplify(Manners::simplify_live) => Ok(()),
             Then::Never | Then::Otherwise => Err(End::Refused(refusal.to_string())),
             Then::Later => Err(End::SubscriptionClosed(refusal.to_string())),
         }
+    }
+
+    fn simplify(&self, simplify: impl FnOnce(&mut Manners, usize) -> bool) -> bool {
+        self.peer.manners(|manners| simplify(manners, self.subscription.filter_count(manners.form())))
     }
 
     /// For a relay that takes one subscription at a time: the past first, and then a live subscription whose
@@ -121,7 +126,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
-            self.desk.send(ClientMessage::Close { subscription: LIVE.into() }.to_json());
+            self.desk.send(closing(LIVE));
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -263,7 +268,7 @@ impl Conversation {
                         Then::Again => continue,
                         // Once may be a passing trouble. If it stays, the window may be too large.
                         Then::Later if tries < 2 => continue,
-                        Then::Otherwise if self.peer.manners(Manners::simplify_window) => continue,
+                        Then::Otherwise if self.simplify(Manners::simplify_window) => continue,
                         Then::Later | Then::Otherwise if refusals < REFUSALS_MAX => {
                             repair.refused(&refusal.text, unix_ms() / 1000)
                         }
@@ -315,6 +320,13 @@ impl Conversation {
         self.mark(mark).await;
     }
 
+    fn end_open(&mut self) {
+        if let Some((subscription, closing)) = self.open.take() {
+            self.desk.give_up(&subscription);
+            self.desk.send(closing);
+        }
+    }
+
     pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {
         self.progress.requests += 1;
         (self.progress.since, self.progress.until, self.progress.by) = (window.since, window.until, by);
@@ -325,11 +337,12 @@ impl Conversation {
     pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
         let shared = Arc::clone(&self.shared);
         let _turn = turn_for_the_past(&shared).await;
-        let subscription = format!("p{}", self.next_past);
-        self.next_past = (self.next_past + 1) % 10;
+        let subscription = self.desk.next_past();
+        self.open = Some((subscription.clone(), closing(&subscription)));
         let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
-        if !matches!(reply, Some(Reply::Closed(_))) {
-            self.desk.send(ClientMessage::Close { subscription: subscription.into() }.to_json());
+        match reply {
+            Some(Reply::Closed(_)) => self.open = None,
+            _ => self.end_open(),
         }
         reply
     }
@@ -341,11 +354,17 @@ impl Conversation {
         self.peer.tally.requests.add(1);
         self.shared.metrics.relay_requests.inc();
         let mut reply = self.desk.ask(subscription, wanted, message);
+        let mut by_notice = pin!(self.desk.refused_by_notice());
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            match timeout_at(deadline, &mut reply).await {
-                Ok(reply) => return reply.ok(),
-                Err(_) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
+            tokio::select! {
+                biased;
+                reply = &mut reply => return reply.ok(),
+                reason = &mut by_notice => {
+                    self.desk.give_up(subscription);
+                    return Some(Reply::Closed(reason));
+                }
+                () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
                     Some(later) if later > Instant::now() => deadline = later,
                     Some(_) | None => break,
                 },
@@ -383,7 +402,7 @@ impl Conversation {
         if self.is_authenticated {
             return Err(End::Refused(format!("{refusal} (although we have proved our key)")));
         }
-        let challenge = timeout_at(Instant::now() + ANSWER_TIMEOUT, self.desk.challenge()).await;
+        let challenge = timeout(ANSWER_TIMEOUT, self.desk.challenge()).await;
         let challenge = challenge
             .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
         let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];
@@ -403,6 +422,18 @@ impl Conversation {
             }
         }
     }
+}
+
+/// It may be broken off: something else is asked for, or the live subscription is lost. The relay must not
+/// keep open what nobody waits for, because it may allow few subscriptions.
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.end_open();
+    }
+}
+
+fn closing(subscription: &str) -> String {
+    ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
 
 /// The window of the live subscription, of which every stored event is one too many.

@@ -12,14 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
-use wire::{ClaimedId, ClientMessage};
+use tokio::time::{Instant, sleep};
+use wire::ClaimedId;
 
 use super::repair::{Answer, Window};
 use super::subscription::LIVE;
-
-/// The id of a NIP-77 reconciliation.
-pub(super) const RECONCILIATION: &str = "n";
+use crate::limits::NOTICE_DOUBT;
 
 /// How an answer ended.
 #[derive(Debug)]
@@ -72,18 +70,31 @@ pub(super) struct Desk {
     is_live: AtomicBool,
     /// A challenge has come.
     challenged: Notify,
+    /// A notice that reads like a refusal has come.
+    noticed: Notify,
     /// Whether events of the live subscription count as an answer.
     live_counts: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The number in the last id.
+    number: u8,
     outbox: VecDeque<String>,
     questions: Vec<Question>,
     /// The last NIP-42 challenge.
     challenge: Option<String>,
+    /// What has been noticed since the last question, if it reads like a refusal.
+    notice: Option<String>,
     /// When something of an answer last came.
     progress: Option<Instant>,
+}
+
+impl State {
+    fn next_number(&mut self) -> u8 {
+        self.number = (self.number + 1) % 10;
+        self.number
+    }
 }
 
 /// Whether events of this subscription are the answer to a question about the past. Its id may be one that
@@ -92,7 +103,23 @@ pub(super) const fn is_past(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', b'0'..=b'9'])
 }
 
+/// Whether this is the id of a NIP-77 reconciliation, which may be over by now.
+pub(super) const fn is_reconciliation(subscription: &[u8]) -> bool {
+    matches!(subscription, [b'n', b'0'..=b'9'])
+}
+
 impl Desk {
+    /// The id of the next request for the past. The conversation that asked the one before may have been
+    /// broken off: its answer, which may still be on its way, must not be taken for this one's.
+    pub fn next_past(&self) -> String {
+        format!("p{}", self.state.lock().next_number())
+    }
+
+    /// The id of the next NIP-77 reconciliation, likewise.
+    pub fn next_reconciliation(&self) -> String {
+        format!("n{}", self.state.lock().next_number())
+    }
+
     /// Puts a message into the outbox.
     pub fn send(&self, message: String) {
         self.state.lock().outbox.push_back(message);
@@ -109,6 +136,7 @@ impl Desk {
         state.questions.retain(|other| other.subscription != subscription);
         state.questions.push(question);
         state.progress = None;
+        state.notice = None;
         state.outbox.push_back(message);
         drop(state);
         if subscription == LIVE {
@@ -121,23 +149,6 @@ impl Desk {
     /// Waits no longer for an answer.
     pub fn give_up(&self, subscription: &str) {
         self.state.lock().questions.retain(|question| question.subscription != subscription);
-    }
-
-    /// Waits for nothing any more, and has the relay end what it was asked for of the past.
-    pub fn give_up_all(&self) {
-        let mut state = self.state.lock();
-        for Question { subscription, wanted, .. } in std::mem::take(&mut state.questions) {
-            let subscription = subscription.into();
-            let end = match wanted {
-                Wanted::Step => ClientMessage::NegClose { subscription },
-                Wanted::Stored(_) | Wanted::ByIds(_) if subscription != LIVE => {
-                    ClientMessage::Close { subscription }
-                }
-                Wanted::Stored(_) | Wanted::ByIds(_) | Wanted::Verdict => continue,
-            };
-            state.outbox.push_back(end.to_json());
-        }
-        self.has_outgoing.store(!state.outbox.is_empty(), Ordering::Relaxed);
     }
 
     /// Takes a refusal that says nothing of what it refuses: whatever has no answer yet. `false` if that is
@@ -155,6 +166,30 @@ impl Desk {
             let _ = question.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
+    }
+
+    /// Takes a notice that reads like a refusal.
+    pub fn noticed(&self, notice: &str) {
+        self.state.lock().notice = Some(notice.to_owned());
+        self.noticed.notify_waiters();
+    }
+
+    /// Waits for such a notice, and then for an answer that does not begin: so it was a refusal, and this is
+    /// its reason.
+    pub async fn refused_by_notice(&self) -> String {
+        loop {
+            let noticed = self.noticed.notified();
+            let notice = self.state.lock().notice.take();
+            match notice {
+                None => noticed.await,
+                Some(notice) => {
+                    sleep(NOTICE_DOUBT).await;
+                    if self.progress().is_none() {
+                        return notice;
+                    }
+                }
+            }
+        }
     }
 
     /// When something of an answer to the last question came.

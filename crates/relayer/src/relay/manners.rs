@@ -22,6 +22,8 @@ pub struct Manners {
     pub live: LiveForm,
     /// Whether kinds are asked for.
     pub with_kinds: bool,
+    /// It has refused a request with several filters.
+    one_filter: bool,
     /// What it said of itself.
     stated: Option<Stated>,
 }
@@ -58,6 +60,7 @@ impl Default for Manners {
             pace: Pace::default(),
             live: LiveForm::default(),
             with_kinds: true,
+            one_filter: false,
             stated: None,
         }
     }
@@ -85,7 +88,8 @@ impl Manners {
 
     /// What the relay takes of a request.
     pub fn form(&self) -> Form {
-        let filters_max = self.information().and_then(|information| information.max_filters);
+        let stated = self.information().and_then(|information| information.max_filters);
+        let filters_max = stated.filter(|_| !self.one_filter);
         Form { filters_max: filters_max.map_or(1, |max| max.get() as usize), with_kinds: self.with_kinds }
     }
 
@@ -99,8 +103,13 @@ impl Manners {
         self.information().is_some_and(|information| information.negentropy)
     }
 
-    /// Leaves something out of the live request that the relay does not take. `false` if nothing is left.
-    pub fn simplify_live(&mut self) -> bool {
+    /// Leaves something out of the live request, of so many filters, that the relay does not take. `false` if
+    /// nothing is left.
+    pub fn simplify_live(&mut self, filters: usize) -> bool {
+        if filters > 1 {
+            self.one_filter = true;
+            return true;
+        }
         if let Some(simpler) = self.live.simpler() {
             self.live = simpler;
             return true;
@@ -108,8 +117,12 @@ impl Manners {
         std::mem::take(&mut self.with_kinds)
     }
 
-    /// Leaves something out of requests for the past that the relay does not take. `false` if nothing is left.
-    pub fn simplify_window(&mut self) -> bool {
+    /// Leaves something out of requests for the past, likewise.
+    pub fn simplify_window(&mut self, filters: usize) -> bool {
+        if filters > 1 {
+            self.one_filter = true;
+            return true;
+        }
         self.caps.refuse_limit() || std::mem::take(&mut self.with_kinds)
     }
 }
@@ -122,14 +135,27 @@ mod tests {
     fn requests_become_simpler_until_nothing_is_left() {
         let mut manners = Manners::default();
         let mut forms = Vec::new();
-        while manners.simplify_live() {
+        while manners.simplify_live(1) {
             forms.push((manners.live, manners.with_kinds));
         }
         use LiveForm::*;
         assert_eq!(forms, [(LimitOne, true), (Since, true), (Since, false)]);
         let mut manners = Manners::default();
-        let steps = std::iter::from_fn(|| manners.simplify_window().then_some(())).count();
+        let steps = std::iter::from_fn(|| manners.simplify_window(1).then_some(())).count();
         assert_eq!(steps, 7, "limits down to none, then kinds");
+    }
+
+    #[test]
+    fn several_filters_become_one_before_anything_is_left_out() {
+        let max_filters = NonZeroU32::new(10);
+        let information = Some(Box::new(Information { max_filters, ..Information::default() }));
+        let mut manners = Manners::default();
+        manners.inform(Stated { information, asked_at_ms: 0 });
+        assert_eq!(manners.form().filters_max, 10);
+        assert!(manners.simplify_live(3));
+        assert_eq!((manners.form().filters_max, manners.live), (1, LiveForm::LimitZero));
+        assert!(manners.simplify_window(3));
+        assert_eq!(manners.caps.limit(), Caps::default().limit());
     }
 
     #[test]

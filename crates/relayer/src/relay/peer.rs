@@ -212,9 +212,9 @@ impl Peer {
         if self.is_trusted.load(Ordering::Relaxed) { Reach::Anywhere } else { Reach::PublicOnly }
     }
 
-    /// Says whether it may be anywhere, from the next dial on.
-    pub fn set_trusted(&self, is_trusted: bool) {
-        self.is_trusted.store(is_trusted, Ordering::Relaxed);
+    /// Says whether it may be anywhere, from the next dial on, and gives what it was.
+    pub(super) fn set_trusted(&self, is_trusted: bool) -> bool {
+        self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
     /// How its connection stands.

@@ -379,7 +379,12 @@ impl Supervisor {
                     self.start(url, is_trusted)?
                 }
             };
-            peer.set_trusted(is_trusted);
+            // It may be parked because it was not trusted.
+            if peer.set_trusted(is_trusted) != is_trusted
+                && let Some(order) = self.tasks.get(url)
+            {
+                order.send_replace(Order::Run(Arc::clone(&self.subscription)));
+            }
             list.push(peer);
         }
         let by_url = list.iter().map(|peer| (peer.url.clone(), Arc::clone(peer))).collect();

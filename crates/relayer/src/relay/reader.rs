@@ -12,7 +12,7 @@ use wire::websocket::Message;
 use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
 
 use super::connection::End;
-use super::desk::{Desk, is_past};
+use super::desk::{Desk, is_past, is_reconciliation};
 use super::peer::Peer;
 use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
@@ -188,10 +188,16 @@ impl Reader<'_> {
         ControlFlow::Break(Pause::Replied)
     }
 
+    /// A notice does not say what it is about. That we ask too much can only be about what is unanswered; of
+    /// other words that refusals begin with, the desk waits to see.
     fn notice(&self, notice: &str, turn: &Turn<'_>) {
         let refusal = Refusal::parse(notice);
-        if refusal.kind == RefusalKind::RateLimited && !self.desk.refused(notice) {
-            turn.rate_limited();
+        if refusal.kind == RefusalKind::RateLimited {
+            if !self.desk.refused(notice) {
+                turn.rate_limited();
+            }
+        } else if Refusal::is_one(notice) {
+            self.desk.noticed(notice);
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }
@@ -199,7 +205,5 @@ impl Reader<'_> {
 
 /// Whether it is an id that we use; what was asked under it may be answered or given up by now.
 fn is_ours(subscription: &[u8]) -> bool {
-    subscription == LIVE.as_bytes()
-        || is_past(subscription)
-        || subscription == super::desk::RECONCILIATION.as_bytes()
+    subscription == LIVE.as_bytes() || is_past(subscription) || is_reconciliation(subscription)
 }

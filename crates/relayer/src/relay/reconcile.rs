@@ -12,7 +12,7 @@ use wire::{ClaimedId, ClientMessage, Filter};
 
 use super::connection::End;
 use super::conversation::{Conversation, Then, turn_for_the_past};
-use super::desk::{RECONCILIATION, Reply, Wanted};
+use super::desk::{Reply, Wanted};
 use super::refusal::Refusal;
 use super::repair::{Finding, Window};
 use super::subscription::by_ids;
@@ -46,7 +46,11 @@ impl Conversation {
     pub(super) async fn reconcile(&mut self, window: Window) -> Result<bool, End> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
-            match self.find_missing(window).await? {
+            let id = self.desk.next_reconciliation();
+            self.open = Some((id.clone(), closing(&id)));
+            let difference = self.find_missing(window, &id).await?;
+            self.open = None;
+            match difference {
                 Difference::Missing(ids) if self.fetch(window, &ids).await? => {
                     let until = window.until.unwrap_or(u64::MAX);
                     self.found(vec![Finding::Proven(window.since, until)]).await;
@@ -62,7 +66,7 @@ impl Conversation {
     }
 
     /// What the relay has of a window and the log has not.
-    async fn find_missing(&mut self, window: Window) -> Result<Difference, End> {
+    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, End> {
         let shared = Arc::clone(&self.shared);
         // Comparing holds memory, and takes time from live events as an answer does.
         let _turn = turn_for_the_past(&shared).await;
@@ -72,7 +76,7 @@ impl Conversation {
         };
         let Ok(first) = comparison.initiate() else { return Ok(Difference::Unknown) };
         let message = ClientMessage::NegOpen {
-            subscription: RECONCILIATION.into(),
+            subscription: id.into(),
             filter: self.filter(window),
             message: hex(&first).into(),
         };
@@ -80,7 +84,7 @@ impl Conversation {
         let (mut message, mut missing) = (opening.clone(), Vec::new());
         for _ in 0..RECONCILE_STEPS_MAX {
             self.note_progress(window, "negentropy");
-            let step = match self.ask(RECONCILIATION, Wanted::Step, message).await {
+            let step = match self.ask(id, Wanted::Step, message).await {
                 Some(Reply::Step(step)) => step,
                 Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
                     // A reconciliation that was refused midway begins anew; what was found so far is right.
@@ -96,7 +100,7 @@ impl Conversation {
                 .and_then(|step| comparison.reconcile_with_ids(&step, &mut Vec::new(), &mut missing).ok());
             let end = match next {
                 Some(Some(next)) if missing.len() <= MISSING_IDS_MAX => {
-                    let subscription = RECONCILIATION.into();
+                    let subscription = id.into();
                     message = ClientMessage::NegMsg { subscription, message: hex(&next).into() }.to_json();
                     continue;
                 }
@@ -108,14 +112,10 @@ impl Conversation {
                 }
                 None => Difference::Unknown,
             };
-            self.close_comparison();
+            self.desk.send(closing(id));
             return Ok(end);
         }
         Ok(Difference::Unknown)
-    }
-
-    fn close_comparison(&self) {
-        self.desk.send(ClientMessage::NegClose { subscription: RECONCILIATION.into() }.to_json());
     }
 
     /// The comparison with what the log has of the window, or why there is none.
@@ -195,6 +195,11 @@ fn compare_with(
     }
     storage.seal()?;
     Negentropy::owned(storage, bytes_max)
+}
+
+/// What ends a reconciliation.
+fn closing(id: &str) -> String {
+    ClientMessage::NegClose { subscription: id.into() }.to_json()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -34,24 +34,28 @@ pub struct Refusal {
 impl Refusal {
     /// Reads a relay's reason.
     pub fn parse(reason: &str) -> Self {
-        let prefix = reason.split_once(':').map_or("", |(prefix, _)| prefix).trim();
-        let named = |name: &str| prefix.eq_ignore_ascii_case(name);
-        let kind = if named("rate-limited") {
-            RefusalKind::RateLimited
-        } else if named("auth-required") {
-            RefusalKind::AuthRequired
-        } else if named("restricted") {
-            RefusalKind::Restricted
-        } else if named("blocked") {
-            RefusalKind::Blocked
-        } else if named("invalid") || named("unsupported") {
-            RefusalKind::Invalid
-        } else {
-            RefusalKind::Error
-        };
+        let kind = by_prefix(reason).unwrap_or(RefusalKind::Error);
         let text: String = reason.chars().take(TEXT_CHARS_MAX).flat_map(char::escape_debug).collect();
         Self { kind, text: text.into() }
     }
+
+    /// Whether a notice, which may be about anything, has one of the prefixes that refusals have.
+    pub fn is_one(notice: &str) -> bool {
+        by_prefix(notice).is_some()
+    }
+}
+
+fn by_prefix(reason: &str) -> Option<RefusalKind> {
+    let (prefix, _) = reason.split_once(':')?;
+    Some(match prefix.trim().to_ascii_lowercase().as_str() {
+        "rate-limited" => RefusalKind::RateLimited,
+        "auth-required" => RefusalKind::AuthRequired,
+        "restricted" => RefusalKind::Restricted,
+        "blocked" => RefusalKind::Blocked,
+        "invalid" | "unsupported" => RefusalKind::Invalid,
+        "error" => RefusalKind::Error,
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Refusal {
@@ -82,6 +86,16 @@ mod tests {
             ("", RefusalKind::Error),
         ] {
             assert_eq!(Refusal::parse(reason).kind, kind, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_notice_is_a_refusal_only_by_its_prefix() {
+        for notice in ["ERROR: bad req", "rate-limited: slow down", "blocked:"] {
+            assert!(Refusal::is_one(notice), "{notice}");
+        }
+        for notice in ["welcome", "note: we move on friday", "could not parse", ""] {
+            assert!(!Refusal::is_one(notice), "{notice}");
         }
     }
 

@@ -128,7 +128,6 @@ impl<'a> Session<'a> {
                         && let Some(reason) = Box::pin(self.pause(socket, pause)).await?
                     {
                         self.live_closed(&reason)?;
-                        desk.give_up_all();
                         talk = Some(self.talk(&subscription));
                     }
                     resume = self.throttle.wait(Instant::now());
@@ -148,7 +147,6 @@ impl<'a> Session<'a> {
                     if wanted != subscription {
                         subscription = wanted;
                         desk.set_live(false);
-                        desk.give_up_all();
                         talk = Some(self.talk(&subscription));
                     }
                 }

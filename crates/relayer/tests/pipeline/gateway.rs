@@ -9,9 +9,11 @@ use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::ingest::DropReason;
+use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::pipeline::{Pipeline, Surroundings};
-use moltrade_relayer::relay::Peer;
+use moltrade_relayer::relay::pool::Changes;
 use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::relay::{ConnectionState, Peer};
 use moltrade_relayer::tasks::StageFailure;
 use relay_sim::Sim;
 use tempfile::TempDir;
@@ -25,6 +27,7 @@ pub struct Gateway {
     pipeline: Option<Pipeline>,
     config: Config,
     free_space: FreeSpace,
+    resolver: Resolver,
     _folder: TempDir,
 }
 
@@ -34,27 +37,34 @@ impl Gateway {
     }
 
     pub fn configured(sim: &Sim, change: impl FnOnce(&mut Config)) -> Self {
+        Self::resolving(sim, Resolver::system(), change)
+    }
+
+    /// With a resolver of the test's own.
+    pub fn resolving(sim: &Sim, resolver: Resolver, change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut config = Self::config(sim, &folder);
         change(&mut config);
-        Self::start(config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)))
+        Self::start(config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)), resolver)
     }
 
     /// On a disk whose free bytes the test decides.
     pub fn on_disk(sim: &Sim, free: Arc<AtomicU64>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let config = Self::config(sim, &folder);
-        Self::start(config, folder, FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed))))
+        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
+        Self::start(config, folder, free_space, Resolver::system())
     }
 
-    fn start(config: Config, folder: TempDir, free_space: FreeSpace) -> Self {
-        let mut gateway = Self { pipeline: None, config, free_space, _folder: folder };
+    fn start(config: Config, folder: TempDir, free_space: FreeSpace, resolver: Resolver) -> Self {
+        let mut gateway = Self { pipeline: None, config, free_space, resolver, _folder: folder };
         gateway.go_on();
         gateway
     }
 
     fn go_on(&mut self) {
-        let surroundings = Surroundings { free_space: self.free_space.clone(), resolver: Resolver::system() };
+        let (free_space, resolver) = (self.free_space.clone(), self.resolver.clone());
+        let surroundings = Surroundings { free_space, resolver };
         self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
     }
 
@@ -63,6 +73,15 @@ impl Gateway {
         self.pipeline.take().expect("running").drain().await.expect("stops in order");
         meanwhile(&mut self.config);
         self.go_on();
+    }
+
+    /// Takes up another configuration while it runs, as a reload does.
+    pub async fn reload(&self, change: impl FnOnce(&mut Config)) -> Changes {
+        let mut config = self.config.clone();
+        change(&mut config);
+        let changes = self.pipeline().pool.reload(&config).await.expect("reloaded");
+        self.pipeline().admission.store(Arc::new(Admission::new(&config.filters)));
+        changes
     }
 
     fn config(sim: &Sim, folder: &TempDir) -> Config {
@@ -95,7 +114,7 @@ impl Gateway {
         };
         tokio::time::timeout(PATIENCE, waiting)
             .await
-            .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+            .unwrap_or_else(|_| panic!("waited in vain until {what}: {:?}", self.states()));
     }
 
     /// Waits until all of these events are in the log.
@@ -124,8 +143,25 @@ impl Gateway {
         }
     }
 
+    /// Waits until a relay has been in a state, and gives the reason that was shown then.
+    pub async fn until_in(&self, relay: usize, label: &str) -> String {
+        let reason = |gateway: &Self| {
+            let history = gateway.peer(relay).history();
+            let past = history.into_iter().find(|past| past.status == label)?;
+            Some(past.reason.map(String::from).unwrap_or_default())
+        };
+        let what = format!("relay {relay} is {label}");
+        self.until(&what, |gateway| reason(gateway).is_some()).await;
+        reason(self).expect("states are not forgotten so soon")
+    }
+
     pub fn peer(&self, relay: usize) -> Arc<Peer> {
         Arc::clone(&self.pipeline().pool.peers()[relay])
+    }
+
+    /// How all relays stand, for messages.
+    fn states(&self) -> Vec<ConnectionState> {
+        self.pipeline().pool.peers().iter().map(|peer| peer.state()).collect()
     }
 
     pub fn refused(&self, reason: DropReason) -> u64 {

@@ -1,0 +1,68 @@
+//! NIP-11: asked once a day, believed only so far, and what we call ourselves.
+
+use std::path::Path;
+
+use moltrade_relayer::config::Config;
+use relay_sim::{Count, Information, Sim};
+
+use crate::gateway::Gateway;
+use crate::only;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_asked_what_it_is_once_a_day() {
+    let sim = Sim::builder().seed(50).relays(2).events(100).copies(2).stored(1.0).cap(40);
+    let sim = sim.information(only(1), Information::NotFound).start().await.expect("starts");
+    let mut gateway = Gateway::on(&sim);
+    let asked = || [0, 1].map(|relay| sim.stats().of(relay, Count::Information));
+    gateway.until_logged(sim.ids()).await;
+    for relay in [0, 1] {
+        gateway.until_in(relay, "live").await;
+        sim.drop_connections(relay);
+        gateway.until("it is back", |gateway| gateway.peer(relay).tally.connections.get() == 2).await;
+        gateway.until("it is live again", |gateway| gateway.peer(relay).state().label() == "live").await;
+    }
+    assert_eq!(asked(), [1, 1]);
+    gateway.restart(|_| {}).await;
+    let stated = gateway.peer(0).manners(|manners| manners.information().cloned()).expect("it is kept");
+    assert_eq!(stated.max_limit.map(u32::from), Some(40));
+    for relay in [0, 1] {
+        gateway.until_in(relay, "live").await;
+    }
+    assert_eq!(asked(), [1, 1], "that it says nothing is kept, too");
+}
+
+/// The one that hangs takes its time-out.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_documents_do_no_harm() {
+    let bad = [Information::Garbage, Information::Endless, Information::NotFound, Information::Hanging];
+    let mut sim = Sim::builder().seed(51).relays(4).events(400).copies(1).stored(0.5).hold().cap(40);
+    for (relay, information) in bad.into_iter().enumerate() {
+        sim = sim.information(only(relay), information);
+    }
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    sim.wait_subscribed(4).await;
+    sim.go();
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    for relay in 0..4 {
+        gateway.until_in(relay, "live").await;
+        assert_eq!(sim.stats().of(relay, Count::Information), 1);
+        assert_eq!(gateway.peer(relay).manners(|manners| manners.information().cloned()), None);
+    }
+    assert_eq!(gateway.pipeline().pool.peers().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_see_who_we_are() {
+    let sim = Sim::builder().seed(52).relays(1).events(10).stored(1.0).start().await.expect("starts");
+    let text = "relay.user_agent = 'a-gateway/{version} (mailto:operator@example.org)'";
+    let parsed = Config::parse(Some((Path::new("config.toml"), text)), []).expect("no fault in it").config;
+    let expected = format!("a-gateway/{} (mailto:operator@example.org)", env!("CARGO_PKG_VERSION"));
+    let gateway = Gateway::configured(&sim, |config| config.relay.user_agent = parsed.relay.user_agent);
+    gateway.until("it is subscribed", |_| !sim.requests(0).is_empty()).await;
+    assert_eq!(sim.user_agent(0).as_deref(), Some(&*expected), "of the upgrade");
+    gateway.until_in(0, "live").await;
+    assert_eq!(sim.stats().of(0, Count::Information), 1);
+    assert_eq!(sim.user_agent(0).as_deref(), Some(&*expected), "of the NIP-11 request");
+}

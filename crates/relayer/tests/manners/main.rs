@@ -1,0 +1,27 @@
+//! How the gateway treats relays, what it holds against them, and how its relays are changed while it runs.
+//! Each manner is shown to a simulated relay that demands it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod addresses;
+mod authentication;
+mod black_holes;
+mod blame;
+mod certificates;
+mod figures;
+#[path = "../pipeline/gateway.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod gateway;
+mod health;
+mod information;
+mod limits;
+mod refusals;
+mod reload;
+mod wanted;
+
+use relay_sim::Who;
+
+/// One relay, for a rule of the simulation.
+fn only(relay: usize) -> Who {
+    Who::These(vec![relay])
+}

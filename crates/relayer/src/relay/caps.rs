@@ -28,6 +28,10 @@ pub struct Caps {
     /// The last answers' sizes.
     sizes: [u32; SIZES_KEPT],
     next_size: u8,
+    /// A request for the past that has not been answered was with this limit.
+    asked: Option<u32>,
+    /// So many events at most come through before its connections break.
+    lasting: Option<u32>,
 }
 
 /// Whether an answer is all that there is.
@@ -59,6 +63,27 @@ impl Caps {
             Some(refused) if refused <= wanted => (refused / 2).max(PAGE_EVENTS_LEAST),
             _ => wanted,
         })
+    }
+
+    /// The limit to ask for a window with, which counts as asked from now on. If the last such request was
+    /// not answered because its connection broke, it is half of that one's, but `least` if that is more and
+    /// the relay gives as much. With each answer it grows again.
+    pub fn ask(&mut self, least: u32) -> Option<u32> {
+        if let Some(asked) = self.asked.take() {
+            self.lasting = Some((asked / 2).max(PAGE_EVENTS_LEAST));
+        }
+        let limit = self.limit()?;
+        let lasting = self.lasting.map_or(limit, |lasting| lasting.max(least));
+        self.asked = Some(limit.min(lasting));
+        self.asked
+    }
+
+    /// Notes that what was asked for was answered, or refused.
+    pub fn answered(&mut self) {
+        if self.asked.take().is_some() {
+            let grown = self.lasting.map(|lasting| lasting.saturating_add(lasting / 4));
+            self.lasting = grown.filter(|lasting| Some(*lasting) < self.limit());
+        }
     }
 
     /// Notes that a request with the present limit was refused. `false` if there is no other to try.
@@ -151,6 +176,27 @@ mod tests {
         assert_eq!(liar.judge(Some(1_000), 300), Size::Cut);
         assert_eq!(liar.known(), Some(300));
         assert_eq!(liar.judge(Some(1_000), 299), Size::Whole);
+    }
+
+    #[test]
+    fn what_does_not_come_through_is_asked_for_in_smaller_parts() {
+        let mut caps = Caps::default();
+        assert_eq!(caps.ask(0), Some(500));
+        assert_eq!([(); 7].map(|()| caps.ask(0)), [250, 125, 62, 31, 20, 20, 20].map(Some));
+        assert_eq!(caps.ask(90), Some(90));
+        assert_eq!(caps.ask(u32::MAX), Some(500));
+        assert_eq!([(); 4].map(|()| caps.ask(0)), [250, 125, 62, 31].map(Some));
+        caps.answered();
+        assert_eq!(caps.ask(0), Some(38));
+        caps.answered();
+        for _ in 0..20 {
+            caps.ask(0);
+            caps.answered();
+        }
+        assert_eq!(caps.ask(0), Some(500));
+        let mut caps = stated(100);
+        caps.ask(0);
+        assert_eq!((caps.ask(0), caps.limit()), (Some(50), Some(100)));
     }
 
     #[test]

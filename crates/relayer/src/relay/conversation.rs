@@ -245,10 +245,15 @@ impl Conversation {
         let mut repair = Repair::new(window.since, gap.since, window.until, filters);
         let (mut tries, mut refusals) = (0, 0);
         while let Some(window) = repair.next() {
-            let (limit, form) = self.peer.manners(|manners| (manners.caps.limit(), manners.form()));
+            let (limit, form) =
+                self.peer.manners(|manners| (manners.caps.ask(repair.least()), manners.form()));
             self.note_progress(window, "req");
             let filters = self.subscription.window(window, limit, form);
-            let findings = match self.ask_past(Wanted::Stored(window), filters).await {
+            let reply = self.ask_past(Wanted::Stored(window), filters).await;
+            if reply.is_some() {
+                self.peer.manners(|manners| manners.caps.answered());
+            }
+            let findings = match reply {
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
                     if answer.events > 0 {

@@ -86,6 +86,8 @@ pub struct Repair {
     keep: u64,
     /// The last answer, if it may have been cut.
     doubtful: Option<Doubtful>,
+    /// For how many events the next window must be asked, if the relay gives as many.
+    least: u32,
     order: Order,
 }
 
@@ -118,6 +120,7 @@ impl Repair {
             windows: vec![Window { since: since.min(gap_since), until }],
             keep: gap_since,
             doubtful: None,
+            least: 0,
             order: if filters <= 1 { Order::Unknown } else { Order::Other },
         }
     }
@@ -127,10 +130,19 @@ impl Repair {
         self.windows.last().copied()
     }
 
+    /// For how many events [`next`](Self::next) must be asked, if the relay gives as many: fewer could not show
+    /// anything. A single second cannot be asked for in parts.
+    pub fn least(&self) -> u32 {
+        if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
+    }
+
     /// Takes the answer to [`next`](Self::next), which was asked with this limit.
     pub fn answered(&mut self, answer: &Answer, limit: Option<u32>, caps: &mut Caps) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
+        // Asked for less than the relay gives, an answer was cut by us.
+        self.least = 0;
+        let is_ours = limit.is_some() && limit < caps.limit() && limit == Some(answer.events);
         let is_older = |reached| answer.span.is_some_and(|span| span.oldest < reached);
         if let Some(Doubtful { events, reached, is_all }) = self.doubtful.take() {
             let was_cut = is_older(reached);
@@ -145,8 +157,16 @@ impl Repair {
         }
         let size = caps.judge(limit, answer.events);
         match answer.span {
+            Some(span) if is_ours && window.until == Some(span.oldest) => {
+                // There may be more of that second: once more, for more.
+                self.least = answer.events.saturating_mul(2);
+                self.windows.push(window);
+            }
             Some(span) if size != Size::Whole => self.cut(window, answer, span, size, &mut findings),
             Some(_) | None => self.prove(window.since, window.end(), &mut findings),
+        }
+        if is_ours {
+            self.doubtful = None; // It says nothing about the relay.
         }
         self.finish(findings)
     }
@@ -174,7 +194,9 @@ impl Repair {
             self.order = Order::NewestFirst;
         }
         if window.is_one_second() {
-            return self.one_second(window.since, answer, size, findings);
+            // Nothing that could be asked would show whether that was all.
+            findings.push(Finding::Gap(window.since, GapReason::BeyondCap { got: answer.events }));
+            return;
         }
         if self.order != Order::NewestFirst {
             return self.halve(window, span.newest);
@@ -185,7 +207,7 @@ impl Repair {
             let is_all = size == Size::Unknown;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
             if !is_all {
-                self.one_second(span.oldest, answer, size, findings);
+                findings.push(Finding::Gap(span.oldest, GapReason::BeyondCap { got: answer.events }));
             }
             return;
         }
@@ -193,16 +215,6 @@ impl Repair {
         self.prove(span.oldest.saturating_add(1), window.end(), findings);
         self.windows.push(Window { since: window.since, until: Some(span.oldest) });
         self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all: false });
-    }
-
-    /// A second that cannot be divided: whole, unless something speaks against it.
-    fn one_second(&self, second: u64, answer: &Answer, size: Size, findings: &mut Vec<Finding>) {
-        match size {
-            Size::Whole | Size::Unknown => self.prove(second, second, findings),
-            Size::Suspicious | Size::Cut => {
-                findings.push(Finding::Gap(second, GapReason::BeyondCap { got: answer.events }));
-            }
-        }
     }
 
     /// Divides a window; the newer half is asked first. An open end stays open behind `newest`.
@@ -258,11 +270,19 @@ mod tests {
         cap: u32,
         states_cap: bool,
         newest_first: bool,
+        /// Answers of more events never come through.
+        lasts: u32,
     }
 
     impl Relay {
         fn of(events: &[(u64, u32)], cap: u32) -> Self {
-            Self { events: events.iter().copied().collect(), cap, states_cap: false, newest_first: true }
+            Self {
+                events: events.iter().copied().collect(),
+                cap,
+                states_cap: false,
+                newest_first: true,
+                lasts: u32::MAX,
+            }
         }
 
         /// The answer, and how many events of each second it had.
@@ -306,8 +326,12 @@ mod tests {
         while let Some(window) = repair.next() {
             outcome.requests += 1;
             assert!(outcome.requests < 5_000, "it does not end");
-            let limit = caps.limit();
+            let limit = caps.ask(repair.least());
             let (answer, events) = relay.ask(window, limit);
+            if answer.events > relay.lasts && repair.least() == 0 {
+                continue;
+            }
+            caps.answered();
             for (second, count) in events {
                 let known = got.entry(second).or_default();
                 *known = (*known).max(count);
@@ -354,6 +378,13 @@ mod tests {
     }
 
     #[test]
+    fn what_breaks_in_the_middle_is_asked_for_in_smaller_pieces_and_is_no_gap() {
+        let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 30)).collect();
+        let outcome = repair(&Relay { lasts: 40, ..Relay::of(&events, 500) }, 10);
+        assert!(outcome.gaps.is_empty(), "{:?}", outcome.gaps);
+    }
+
+    #[test]
     fn a_hidden_cap_is_found_out() {
         let relay = Relay::of(&[(1_010, 60), (1_020, 137), (1_021, 60)], 137);
         assert!(repair(&relay, 0).gaps.contains(&1_020), "137 of 137 may be all, or not");
@@ -380,8 +411,15 @@ mod tests {
 
     fn relays() -> impl Strategy<Value = Relay> {
         let events = proptest::collection::btree_map(FIRST - 10..=LAST, 1..90_u32, 0..40);
-        (events, 20..200_u32, any::<bool>(), any::<bool>()).prop_map(
-            |(events, cap, states_cap, newest_first)| Relay { events, cap, states_cap, newest_first },
+        let lasts = prop_oneof![Just(u32::MAX), 20..100_u32];
+        (events, 20..200_u32, any::<bool>(), any::<bool>(), lasts).prop_map(
+            |(events, cap, states_cap, newest_first, lasts)| Relay {
+                events,
+                cap,
+                states_cap,
+                newest_first,
+                lasts,
+            },
         )
     }
 

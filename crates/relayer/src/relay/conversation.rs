@@ -258,6 +258,7 @@ impl Conversation {
                     tries = 0;
                     if answer.events > 0 {
                         refusals = 0;
+                        self.desk.set_useful();
                     }
                     self.progress.events += u64::from(answer.events);
                     self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))

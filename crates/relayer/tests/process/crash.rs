@@ -143,7 +143,10 @@ async fn invariant_6_ten_kills_during_repairs_leave_no_claim_that_is_not_so() {
         claimed.push(assert_claims_are_true(&site, &sim));
     }
     println!("seconds claimed after each kill: {claimed:?}");
-    assert!(claimed.iter().any(|seconds| (1..4 * 3_000).contains(seconds)), "never in the middle: {claimed:?}");
+    assert!(
+        claimed.iter().any(|seconds| (1..4 * 3_000).contains(seconds)),
+        "never in the middle: {claimed:?}"
+    );
     let running = site.start().await;
     let consumer = site.consumer("?cursor=0").await;
     let (checker, _) = receive_all(consumer, &sim, STORED).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use relay_sim::{Cap, Checker, Consumer, Count, Information, Sim, Who};
 use serde_json::Value;
-use wire::VerifiedEvent;
+use wire::{ClaimedId, VerifiedEvent};
 
 use crate::program::{PATIENCE, Running, Site};
 
@@ -23,7 +23,9 @@ fn events() -> usize {
 /// Two relays cut answers, one in secret, and two refuse: too large limits, or whatever is too much.
 async fn relays(seed: u64) -> Sim {
     let sim = Sim::builder().seed(seed).relays(RELAYS).events(0);
-    let sim = sim.caps(Who::All, Cap::clamping(CAP)).information(Who::These(vec![1]), Information::without_limits());
+    let sim = sim
+        .caps(Who::All, Cap::clamping(CAP))
+        .information(Who::These(vec![1]), Information::without_limits());
     let sim = sim.caps(Who::These(vec![2]), Cap::refusing(CAP)).caps(Who::These(vec![3]), Cap::too_many(CAP));
     sim.start().await.expect("starts")
 }
@@ -63,11 +65,11 @@ fn claims(said: &Value) -> Vec<(u64, u64)> {
     spans
 }
 
-/// Receives everything that comes, each number once and each event once, until the story ends.
+/// A client that receives everything, each number once and each event once.
 struct Received {
     consumer: Consumer,
     checker: Checker,
-    ids: HashSet<wire::EventId>,
+    ids: HashSet<ClaimedId>,
 }
 
 impl Received {
@@ -83,7 +85,7 @@ impl Received {
             let delivery = next.expect("in time").expect("delivered");
             self.checker.check(&delivery).unwrap_or_else(|wrong| panic!("{wrong}"));
             let event: Value = serde_json::from_slice(&delivery.event).expect("JSON");
-            let id = event["id"].as_str().expect("an id").parse().expect("an id");
+            let id: ClaimedId = event["id"].as_str().expect("an id").parse().expect("an id");
             assert!(self.ids.insert(id), "{id} came twice");
         }
     }
@@ -93,7 +95,8 @@ impl Received {
 async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
     let mut received = Received::from_the_start(site).await;
     let (started, mut slowest) = (Instant::now(), Duration::ZERO);
-    let held: Vec<Vec<VerifiedEvent>> = (0..RELAYS).map(|relay| sim.holds_between(relay, 0, u64::MAX)).collect();
+    let held: Vec<Vec<VerifiedEvent>> =
+        (0..RELAYS).map(|relay| sim.holds_between(relay, 0, u64::MAX)).collect();
     let (mut partial, mut complete) = (0, 0);
     let deadline = Duration::from_secs(60 + events() as u64 / 50);
     while complete < RELAYS || received.ids.len() < sim.ids().len() {
@@ -112,7 +115,7 @@ async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
                 claims.iter().any(|(since, until)| (*since..=*until).contains(&event.created_at()))
             };
             let claimed = held[relay].iter().filter(is_claimed);
-            let missing = claimed.filter(|event| !received.ids.contains(&event.id())).count();
+            let missing = claimed.filter(|event| !received.ids.contains(&event.id().into())).count();
             assert_eq!(missing, 0, "of relay {relay}, {claims:?} are claimed; {said}");
             let is_complete = said["gaps"] == 0 && said["proven_until"].as_u64() >= held_until(&held[relay]);
             complete += usize::from(is_complete);
@@ -126,7 +129,10 @@ async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
     assert!(partial > 3, "it was never seen in the middle");
     let least: usize = held.iter().map(|held| held.len().div_ceil(CAP)).sum();
     let requests: Vec<u64> = (0..RELAYS).map(|relay| sim.stats().of(relay, Count::Requests)).collect();
-    println!("{} events after {slowest:?}; requests {requests:?}, at least {least} in all", received.ids.len());
+    println!(
+        "{} events after {slowest:?}; requests {requests:?}, at least {least} in all",
+        received.ids.len()
+    );
 }
 
 fn held_until(held: &[VerifiedEvent]) -> Option<u64> {
@@ -159,15 +165,14 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
         Down::Killed => running.kill(),
     }
     publish(&sim, events()).await;
-    // What was published while it was away is as old as that: it is told to look an hour back.
-    forget_what_is_proven(&site);
+    set_back_what_is_proven(&site);
     let running = site.start().await;
     watch_until_complete(&running, &site, &sim).await;
 }
 
-/// The events are dated long before the stop, as if the gateway had been away for longer than it was. So what
-/// is known of the relays is set back by as much.
-fn forget_what_is_proven(site: &Site) {
+/// The events are dated over nearly an hour, as if the gateway had been away for as long. So what it knew of
+/// its relays is set back to what it was before.
+fn set_back_what_is_proven(site: &Site) {
     use moltrade_relayer::event_log::{EventLog, RelayTable, StoreOptions};
     use moltrade_relayer::relay::Coverage;
     let log = EventLog::open(&site.log_path(), StoreOptions { fsync: true }, 1 << 20).expect("opens");

@@ -156,7 +156,7 @@ impl Run {
         relays.ask("subscribed")?;
         std::thread::sleep(REST);
         let before = measured.used(0)?;
-        let mut idle = Duration::ZERO;
+        let mut idle = Used::default();
         if part != "bare" {
             std::thread::sleep(HEALTH_CHECK);
             idle = measured.used(0)? - before;

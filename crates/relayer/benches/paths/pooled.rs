@@ -41,7 +41,7 @@ impl Place {
 }
 
 /// What a process has used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
     pub cpu: Duration,
     /// Of that, threads that are Tokio's: they read the sockets, and do all that is not verifying and

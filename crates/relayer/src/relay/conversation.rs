@@ -190,10 +190,11 @@ impl Conversation {
 
     /// What is missing and can be asked for, oldest first.
     fn missing(&self) -> Vec<Gap> {
-        let (reconciles, cap) = self.peer.manners(|manners| (manners.reconciles(), manners.caps.known()));
         let gaps = self.peer.read_coverage().map(|coverage| coverage.gaps().to_vec()).unwrap_or_default();
         let can_be_asked = |gap: &Gap| match gap.reason {
-            GapReason::BeyondCap { got } => reconciles || cap.is_some_and(|cap| cap > got),
+            GapReason::BeyondCap { got } => {
+                self.peer.manners(|manners| manners.reconciles() || manners.caps.may_give_more_than(got))
+            }
             GapReason::NotAsked | GapReason::Refused(_) => true,
         };
         gaps.into_iter().filter(can_be_asked).collect()
@@ -248,14 +249,20 @@ impl Conversation {
         let mut repair = Repair::new(window, filters);
         let (mut tries, mut refusals) = (0, 0);
         while let Some(window) = repair.next() {
-            let (limit, form) = self.peer.manners(|manners| (manners.caps.limit(), manners.form()));
+            let (limit, form) =
+                self.peer.manners(|manners| (manners.caps.ask(repair.least()), manners.form()));
             self.note_progress(window, "req");
             let filters = self.subscription.window(window, limit, form);
-            let findings = match self.ask_past(Wanted::Stored(window), filters).await {
+            let reply = self.ask_past(Wanted::Stored(window), filters).await;
+            if reply.is_some() {
+                self.peer.manners(|manners| manners.caps.answered());
+            }
+            let findings = match reply {
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
                     if answer.events > 0 {
                         refusals = 0;
+                        self.desk.set_useful();
                     }
                     self.progress.events += u64::from(answer.events);
                     self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))

@@ -68,6 +68,8 @@ pub(super) struct Desk {
     has_outgoing: AtomicBool,
     /// Whether the live subscription is open.
     is_live: AtomicBool,
+    /// Whether a question about the past was answered with events, be they known or not.
+    is_useful: AtomicBool,
     /// A challenge has come.
     challenged: Notify,
     /// A notice that reads like a refusal has come.
@@ -229,6 +231,16 @@ impl Desk {
     /// Says whether the live subscription is open.
     pub fn set_live(&self, is_live: bool) {
         self.is_live.store(is_live, Ordering::Relaxed);
+    }
+
+    /// Whether a question about the past was answered with events.
+    pub fn is_useful(&self) -> bool {
+        self.is_useful.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a question about the past was answered with events.
+    pub fn set_useful(&self) {
+        self.is_useful.store(true, Ordering::Relaxed);
     }
 
     /// Whether events of the live subscription count as an answer right now.

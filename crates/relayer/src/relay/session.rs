@@ -87,8 +87,8 @@ impl<'a> Session<'a> {
     }
 
     /// Whether it was worth having.
-    pub const fn was_useful(&self) -> bool {
-        self.useful
+    pub fn was_useful(&self) -> bool {
+        self.useful || self.desk.is_useful()
     }
 
     /// Talks and reads until something ends it.

@@ -4,6 +4,7 @@
 
 mod corpus;
 mod crash;
+mod downtime;
 mod program;
 mod start;
 mod stop;

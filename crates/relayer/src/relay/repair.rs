@@ -88,6 +88,8 @@ pub struct Repair {
     doubtful: Option<Doubtful>,
     /// For how many events the next window must be asked, if the relay gives as many.
     least: u32,
+    /// It was asked for less than the relay gives, so that the sizes of its answers say less of its cap.
+    is_eased: bool,
     order: Order,
 }
 
@@ -121,6 +123,7 @@ impl Repair {
             keep: gap_since,
             doubtful: None,
             least: 0,
+            is_eased: false,
             order: if filters <= 1 { Order::Unknown } else { Order::Other },
         }
     }
@@ -142,7 +145,9 @@ impl Repair {
         let mut findings = Vec::new();
         // Asked for less than the relay gives, an answer was cut by us.
         self.least = 0;
-        let is_ours = limit.is_some() && limit < caps.limit() && limit == Some(answer.events);
+        let is_eased = limit.is_some() && limit < caps.limit();
+        let is_ours = is_eased && limit == Some(answer.events);
+        self.is_eased |= is_eased;
         let is_older = |reached| answer.span.is_some_and(|span| span.oldest < reached);
         if let Some(Doubtful { events, reached, is_all }) = self.doubtful.take() {
             let was_cut = is_older(reached);
@@ -204,7 +209,7 @@ impl Repair {
         if window.until == Some(span.oldest) {
             // All of it is of the window's last second, which must be asked for by itself.
             self.windows.push(Window { since: window.since, until: Some(span.oldest.saturating_sub(1)) });
-            let is_all = size == Size::Unknown;
+            let is_all = size == Size::Unknown && !self.is_eased;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
             if !is_all {
                 findings.push(Finding::Gap(span.oldest, GapReason::BeyondCap { got: answer.events }));

@@ -43,6 +43,8 @@ pub(super) struct Conversation {
     /// The number in the id of the next request for the past.
     next_past: u8,
     is_authenticated: bool,
+    /// Whether the live subscription is open.
+    is_subscribed: bool,
 }
 
 /// What to do after a refusal.
@@ -65,7 +67,16 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, next_past: 0, is_authenticated: false }
+        Self {
+            peer,
+            shared,
+            desk,
+            subscription,
+            progress,
+            next_past: 0,
+            is_authenticated: false,
+            is_subscribed: false,
+        }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -81,6 +92,8 @@ impl Conversation {
                     return self.take_turns().await;
                 }
                 self.repair_all().await?;
+            } else {
+                self.desk.set_live(true);
             }
             self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
             if !self.wants_repair() {
@@ -99,7 +112,7 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
-                    self.desk.set_live(true);
+                    self.is_subscribed = true;
                     return Ok(());
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
@@ -123,6 +136,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
+            self.is_subscribed = false;
             self.desk.send(ClientMessage::Close { subscription: LIVE.into() }.to_json());
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
@@ -146,7 +160,7 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(answer)) => {
                     self.reconnected(now).await;
-                    self.desk.set_live(true);
+                    self.is_subscribed = true;
                     let filters = self.subscription.filter_count(form);
                     let mut repair = Repair::new(window.since, window.since, None, filters);
                     let findings =
@@ -310,6 +324,9 @@ impl Conversation {
         if findings.is_empty() {
             return;
         }
+        // What was dated ahead before we came has come, too: from now on, time that passes is proven.
+        let reaches_ahead = |finding: &Finding| matches!(finding, Finding::Proven(_, u64::MAX));
+        let is_live = self.is_subscribed && findings.iter().any(reaches_ahead);
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
             for finding in findings {
@@ -321,6 +338,9 @@ impl Conversation {
             Some(coverage)
         });
         self.mark(mark).await;
+        if is_live {
+            self.desk.set_live(true);
+        }
     }
 
     pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {

@@ -8,7 +8,7 @@ use relay_sim::{Count, Fault, Sim, Who};
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, assert_claims_are_true, until_complete};
 
-const RELAYS: usize = 20;
+const RELAYS: usize = 30;
 const EVENTS: usize = 4_000;
 /// What comes while a relay is away is dated up to so many seconds before, and so much is asked for again.
 const LATE_SECS: u64 = 5;

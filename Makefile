@@ -83,7 +83,7 @@ docker-build: ## Build the Docker image
 	docker build --tag $(IMAGE):$(TAG) .
 
 docker-run: ## Run the image in the background; its data stays in the volume moltrade-relayer-data
-	docker run --detach --rm --name moltrade-relayer --env RELAY_URLS \
+	docker run --detach --rm --name moltrade-relayer --env RELAY_URLS --env RELAYER_API__ADMIN_TOKEN \
 		--publish 127.0.0.1:8080:8080 --publish 127.0.0.1:9090:9090 \
 		--volume moltrade-relayer-data:/data $(IMAGE):$(TAG)
 

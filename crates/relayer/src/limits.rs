@@ -69,8 +69,11 @@ pub const NOTICE_DOUBT: Duration = Duration::from_secs(1);
 pub const REQUEST_TRIES_MAX: u32 = 3;
 /// How long a repair that did not succeed waits before it is tried again on the same connection.
 pub const REPAIR_RETRY: Duration = Duration::from_secs(300);
-/// The ids that a NIP-77 reconciliation is begun with at most. With more, the past is asked for by `REQ`.
-pub const RECONCILED_IDS_MAX: usize = 200_000;
+/// The ids that are compared at once with a relay's by NIP-77: 2 MB, for each of [`REPAIRS_AT_ONCE_MAX`]. A
+/// window with more is halved.
+pub const RECONCILED_IDS_MAX: usize = 50_000;
+/// The ids that a comparison may find missing: 6 MB. A window with more is halved.
+pub const MISSING_IDS_MAX: usize = 200_000;
 /// Bytes of a NIP-77 message before it is written in hex. Relays refuse messages of more than 128 KiB.
 pub const RECONCILE_BYTES_MAX: u64 = 50_000;
 /// Steps of one NIP-77 reconciliation; an honest one takes a few dozen.

@@ -1,8 +1,10 @@
-//! CPU time of this process, or of one thread.
+//! CPU time of this process, or of some threads.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::Fallible;
 
 /// User and system time of all threads since the process began.
 pub fn used() -> Duration {
@@ -12,6 +14,21 @@ pub fn used() -> Duration {
 /// User and system time of the calling thread.
 pub fn used_by_thread() -> Duration {
     clock(ClockId::ThreadCPUTime)
+}
+
+/// User and system time of the threads that are there now and have such names.
+pub fn used_by_named(is_meant: impl Fn(&str) -> bool) -> Fallible<Duration> {
+    let mut sum = Duration::ZERO;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let folder = thread?.path();
+        let name = std::fs::read_to_string(folder.join("comm"))?;
+        if is_meant(name.trim_end()) {
+            let times = std::fs::read_to_string(folder.join("schedstat"))?;
+            let on_cpu = times.split(' ').next().unwrap_or_default();
+            sum += Duration::from_nanos(on_cpu.parse()?);
+        }
+    }
+    Ok(sum)
 }
 
 fn clock(id: ClockId) -> Duration {

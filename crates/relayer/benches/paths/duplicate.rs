@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use moltrade_relayer::pipeline::Pipeline;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_websockets::ServerBuilder;
+use tokio_websockets::{Message, ServerBuilder};
 use wire::Signer;
 
 use crate::crowd::upgrade_request;
@@ -91,6 +92,12 @@ pub async fn play() -> Fallible<()> {
         let (round, mut go) = (std::sync::Arc::clone(&round), go.subscribe());
         tokio::spawn(async move {
             let (request, mut socket) = ServerBuilder::new().accept(socket).await?;
+            if request.uri().path().starts_with("/gateway") {
+                // Nothing is stored: what follows is live. Until a relay has said so, its events are counted
+                // as an answer, which takes longer.
+                socket.next().await.ok_or("nothing was asked")??;
+                socket.send(Message::text(r#"["EOSE","r"]"#)).await?;
+            }
             let socket = socket.get_mut();
             if request.uri().path().starts_with("/gateway") {
                 socket.write_all(&round).await?;

@@ -14,7 +14,7 @@ use crate::{Fallible, Outcome, cpu, gateway};
 
 const CLIENTS: usize = 1_000;
 /// One event a wake-up.
-const SLOW: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 20, spread_ms: 0 };
+const SLOW: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 20, spread_ms: 0, tls: false };
 /// As fast as it goes.
 const BURST: Traffic = Traffic { events: 1_000, rate: 0, ..SLOW };
 

@@ -2,7 +2,7 @@
 
 /// A figure that has a target.
 pub struct Figure {
-    pub name: &'static str,
+    pub name: String,
     /// What was measured, with its unit.
     pub measured: String,
     /// The limit from the same run, with its unit; empty if the target stands for itself.
@@ -20,9 +20,9 @@ pub enum Target {
 
 impl Figure {
     /// CPU time beside that of the limit, both in microseconds.
-    pub fn ratio(name: &'static str, measured: f64, limit: f64, at_most: f64) -> Self {
+    pub fn ratio(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
         Self {
-            name,
+            name: name.into(),
             measured: format!("{measured:.2} us"),
             limit: format!("{limit:.2} us"),
             value: measured / limit,
@@ -30,9 +30,21 @@ impl Figure {
         }
     }
 
+    /// A number of things beside the least that there could be.
+    pub fn count(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
+        let (measured_text, limit_text) = (format!("{measured:.0}"), format!("{limit:.0}"));
+        Self { measured: measured_text, limit: limit_text, ..Self::ratio(name, measured, limit, at_most) }
+    }
+
     /// A figure that has a target by itself.
-    pub fn plain(name: &'static str, value: f64, unit: &str, target: Target) -> Self {
-        Self { name, measured: format!("{value:.2} {unit}"), limit: String::new(), value, target }
+    pub fn plain(name: impl Into<String>, value: f64, unit: &str, target: Target) -> Self {
+        Self {
+            name: name.into(),
+            measured: format!("{value:.2} {unit}"),
+            limit: String::new(),
+            value,
+            target,
+        }
     }
 
     fn is_met(&self) -> bool {
@@ -45,7 +57,7 @@ impl Figure {
 
 /// Prints the table.
 pub fn print(figures: &[Figure]) {
-    println!("\n{:<44}{:>14}{:>12}{:>9}{:>10}", "", "measured", "limit", "value", "target");
+    println!("\n{:<52}{:>14}{:>12}{:>9}{:>10}", "", "measured", "limit", "value", "target");
     for figure in figures {
         let target = match figure.target {
             Target::AtMost(most) => format!("<= {most}"),
@@ -53,6 +65,6 @@ pub fn print(figures: &[Figure]) {
         };
         let Figure { name, measured, limit, value, .. } = figure;
         let verdict = if figure.is_met() { "met" } else { "MISSED" };
-        println!("{name:<44}{measured:>14}{limit:>12}{value:>9.2}{target:>10}  {verdict}");
+        println!("{name:<52}{measured:>14}{limit:>12}{value:>9.2}{target:>10}  {verdict}");
     }
 }

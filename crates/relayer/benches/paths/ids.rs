@@ -19,7 +19,7 @@ use crate::{Fallible, Outcome, cpu, gateway};
 const IDS: u64 = 5_000_000;
 const ASKED: u64 = 10_000;
 const ASKED_UNKNOWN: u64 = 200_000;
-const TRAFFIC: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 0, spread_ms: 0 };
+const TRAFFIC: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 0, spread_ms: 0, tls: false };
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -4,6 +4,7 @@
 //! (this same program, told what to play), so that CPU time measured here is the gateway's alone.
 //! Figures are CPU time and ratios, because wall-clock time on a shared machine says little.
 
+mod bare;
 mod cpu;
 mod crowd;
 mod duplicate;
@@ -15,6 +16,9 @@ mod latency;
 mod memory;
 mod new_event;
 mod player;
+mod pool;
+mod pooled;
+mod repair;
 mod traffic;
 
 use std::error::Error;
@@ -27,13 +31,15 @@ type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, Path); 6] = [
+const PATHS: [(&str, Path); 8] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
     ("latency", latency::run),
     ("fanout", fanout::run),
     ("ids", ids::run),
+    ("pool", pool::run),
+    ("repair", repair::run),
 ];
 
 fn main() -> ExitCode {
@@ -51,12 +57,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// The paths that are not run unless they are asked for.
+const LONG_PATHS: [(&str, Path); 1] = [("tls-10000", pool::run_tls)];
+
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.
 fn run(arguments: &[String]) -> Fallible<()> {
     gateway::allow_many_sockets()?;
     let mut figures = Vec::new();
     for (name, path) in PATHS {
         if arguments.is_empty() || arguments.iter().any(|argument| name.contains(argument.as_str())) {
+            println!("\n== {name}");
+            figures.extend(path()?);
+        }
+    }
+    for (name, path) in LONG_PATHS {
+        if arguments.iter().any(|argument| argument == name) {
             println!("\n== {name}");
             figures.extend(path()?);
         }

@@ -9,7 +9,7 @@ use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, gateway};
 
 const RELAYS: usize = 1_000;
-const SILENT: Traffic = Traffic { relays: RELAYS, events: 0, copies: 1, rate: 0, spread_ms: 0 };
+const SILENT: Traffic = Traffic { relays: RELAYS, events: 0, copies: 1, rate: 0, spread_ms: 0, tls: false };
 
 pub fn run() -> Outcome {
     let (_relays, urls) = SILENT.player()?;
@@ -34,9 +34,14 @@ pub async fn play(urls: &[&str]) -> Fallible<()> {
     let peers = gateway.pipeline.pool.peers();
     until(|| peers.iter().all(|peer| peer.state().label() == "live")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    println!("{}", resident.trim().trim_end_matches(" kB"));
+    println!("{}", resident_kib()?);
     told().await?;
     Ok(())
+}
+
+/// Resident memory of this process.
+pub fn resident_kib() -> Fallible<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(resident.trim().trim_end_matches(" kB").parse()?)
 }

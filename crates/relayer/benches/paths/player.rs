@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::{Fallible, crowd, duplicate, memory, traffic};
+use crate::{Fallible, bare, crowd, duplicate, memory, pooled, repair, traffic};
 
 /// The first argument of a child.
 pub const ROLE: &str = "play";
@@ -61,9 +61,12 @@ impl Drop for Player {
 pub fn play(arguments: &[String]) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["bare", place] => runtime.block_on(bare::play(place)),
         ["copies"] => runtime.block_on(duplicate::play()),
         ["crowd"] => runtime.block_on(crowd::play()),
+        ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
+        ["pooled", place] => runtime.block_on(pooled::play(place)),
         ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),
     }

@@ -18,6 +18,8 @@ pub struct Traffic {
     pub rate: usize,
     /// How much later than the first the last copy comes.
     pub spread_ms: u64,
+    /// Whether they serve `wss://`.
+    pub tls: bool,
 }
 
 /// Bytes of an event's JSON.
@@ -26,13 +28,20 @@ const EVENT_BYTES: usize = 600;
 impl Traffic {
     /// A child that waits for [`go`](Self) with these events.
     pub fn player(self) -> Fallible<(Player, Vec<String>)> {
-        let numbers = [self.relays, self.events, self.copies, self.rate, self.spread_ms as usize];
+        let (spread_ms, tls) = (self.spread_ms as usize, usize::from(self.tls));
+        let numbers = [self.relays, self.events, self.copies, self.rate, spread_ms, tls];
         let numbers = numbers.map(|number| number.to_string());
         let mut arguments = vec!["traffic"];
         arguments.extend(numbers.iter().map(String::as_str));
         let mut player = Player::start(&arguments)?;
         let address = player.hear()?;
-        Ok((player, (0..self.relays).map(|relay| format!("ws://{address}/r/{relay}")).collect()))
+        let relays =
+            (0..self.relays).map(|relay| relay_url(&format!("{}://{address}", self.scheme()), relay));
+        Ok((player, relays.collect()))
+    }
+
+    const fn scheme(self) -> &'static str {
+        if self.tls { "wss" } else { "ws" }
     }
 
     /// Frames with events that the relays send.
@@ -41,22 +50,36 @@ impl Traffic {
     }
 }
 
-/// Obeys: `subscribed` answers when all relays are, `client <url>` connects a client, `go` lets events come
+/// The URL of a relay of those at this place.
+pub fn relay_url(place: &str, relay: usize) -> String {
+    format!("{place}/r/{relay}")
+}
+
+/// Obeys: `ca <file>` writes the authority of their certificates, `subscribed` answers when all relays are, `client <url>` connects a client, `go` lets events come
 /// and, when the client has all of them, answers with the microseconds from the first copy to the client:
-/// half, 99 of 100, and all were at least as fast.
+/// half, 99 of 100, and all were at least as fast; `sent` answers when all copies are on their way.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
-    let [relays, events, copies, rate, spread_ms] = *numbers.as_slice() else {
-        return Err("five numbers".into());
+    let [relays, events, copies, rate, spread_ms, tls] = *numbers.as_slice() else {
+        return Err("six numbers".into());
     };
     let pace = if rate == 0 { Pace::Fast } else { Pace::PerSecond(rate as f64) };
     let sim = Sim::builder().relays(relays).events(events).copies(copies).spread_ms(spread_ms as u64);
+    let sim = if tls == 0 { sim } else { sim.tls() };
     let sim = sim.sizes(Sizes::Exactly(EVENT_BYTES)).pace(pace).hold().start().await?;
     println!("{}", sim.address());
     let mut client = None;
     loop {
         let line = told().await?;
         match line.split_once(' ').unwrap_or((&line, "")) {
+            ("ca", file) => {
+                std::fs::write(file, sim.ca_pem().unwrap_or_default())?;
+                println!("written");
+            }
+            ("sent", _) => {
+                sim.wait_sent().await;
+                println!("sent");
+            }
             ("subscribed", _) => {
                 sim.wait_subscribed(relays).await;
                 println!("subscribed");

@@ -17,6 +17,11 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// The failure will not pass by itself: it counts as several, so that the relay is soon tried seldom.
+    pub const fn despair(&mut self) {
+        self.failures = self.failures.saturating_add(FAILURES_TO_DEATH / 5);
+    }
+
     /// Notes a failure and gives how long to wait: a random time below a bound that doubles from
     /// [`BACKOFF_MIN`] to [`BACKOFF_MAX`], and is [`PROBE_MAX`] for a relay that stays dead.
     pub fn next_delay(&mut self) -> Duration {

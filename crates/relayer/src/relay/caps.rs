@@ -17,6 +17,8 @@ const SIZES_KEPT: usize = 8;
 pub struct Caps {
     /// NIP-11's `max_limit`.
     stated: Option<u32>,
+    /// NIP-11's `default_limit`, for requests without one.
+    stated_default: Option<u32>,
     /// An answer of this size was cut.
     cut_at: Option<u32>,
     /// The largest answer that it gave to one request.
@@ -47,6 +49,7 @@ impl Caps {
     /// Takes up what the relay says of itself.
     pub fn state(&mut self, information: &Information) {
         self.stated = information.max_limit.map(NonZeroU32::get);
+        self.stated_default = information.default_limit.map(NonZeroU32::get);
     }
 
     /// The limit to ask with; `None` to leave it to the relay.
@@ -73,16 +76,15 @@ impl Caps {
 
     /// What the size of an answer to a request with this limit says, and remembers it.
     pub fn judge(&mut self, limit: Option<u32>, events: u32) -> Size {
-        let cap = [limit, self.stated, self.cut_at].into_iter().flatten().min();
+        let cap = [limit.or(self.stated_default), self.stated, self.cut_at].into_iter().flatten().min();
         let size = if cap.is_some_and(|cap| events >= cap) {
             Size::Cut
         } else if events < PAGE_EVENTS_LEAST || events < self.largest {
             Size::Whole
         } else if is_round(events) || self.sizes.contains(&events) {
             Size::Suspicious
-        } else if self.stated.is_some() || self.cut_at.is_some() {
-            Size::Whole
         } else {
+            // What a relay states is no proof: it may cut before that.
             Size::Unknown
         };
         self.largest = self.largest.max(events);
@@ -144,7 +146,10 @@ mod tests {
         let mut caps = stated(1_000);
         assert_eq!(caps.limit(), Some(1_000));
         assert_eq!(caps.judge(Some(1_000), 1_000), Size::Cut);
-        assert_eq!(caps.judge(Some(1_000), 731), Size::Whole);
+        assert_eq!(caps.judge(Some(1_000), 731), Size::Whole, "it has given more than that");
+        assert_eq!(stated(1_000).judge(Some(1_000), 731), Size::Unknown, "so far it has only said so");
+        let mut short = Caps { no_limit: true, stated_default: Some(100), ..Caps::default() };
+        assert_eq!((short.limit(), short.judge(None, 100)), (None, Size::Cut));
         let mut liar = stated(1_000);
         assert_eq!(liar.judge(Some(1_000), 300), Size::Suspicious);
         liar.cut(300);

@@ -167,6 +167,9 @@ impl Connection {
                 (time, false)
             }
             End::Dial(error) => {
+                if error.is_permanent() {
+                    self.backoff.despair();
+                }
                 let wanted = error.retry_after_secs().map_or(Duration::ZERO, Duration::from_secs);
                 (self.backoff.next_delay().max(wanted.min(PARKED)), false)
             }

@@ -75,14 +75,12 @@ impl Conversation {
             return self.take_turns().await;
         }
         self.subscribe().await?;
+        self.ask_what_it_is().await;
+        if self.peer.manners(|manners| manners.has_one_subscription()) {
+            return self.take_turns().await;
+        }
         loop {
-            if self.wants_repair() {
-                self.ask_what_it_is().await;
-                if self.peer.manners(|manners| manners.has_one_subscription()) {
-                    return self.take_turns().await;
-                }
-                self.repair_all().await?;
-            }
+            self.repair_all().await?;
             self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
             if !self.wants_repair() {
                 return Ok(());
@@ -153,7 +151,7 @@ impl Conversation {
                     self.reconnected(now).await;
                     self.desk.set_live(true);
                     let filters = self.subscription.filter_count(form);
-                    let mut repair = Repair::new(window.since, window.since, None, filters);
+                    let mut repair = Repair::new(window, filters);
                     let findings =
                         self.peer.manners(|manners| repair.answered(&answer, None, &mut manners.caps));
                     let is_whole = repair.next().is_none();
@@ -237,7 +235,7 @@ impl Conversation {
         // The newest one is open-ended: events may be dated in the future.
         let until = (gap.until < newest).then_some(gap.until);
         let window = Window { since: gap.since, until };
-        if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window, gap).await? {
+        if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window).await? {
             return Ok(());
         }
         self.ask_windows(window, gap).await
@@ -247,7 +245,7 @@ impl Conversation {
     async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
         let form = self.peer.manners(|manners| manners.form());
         let filters = self.subscription.filter_count(form);
-        let mut repair = Repair::new(window.since, gap.since, window.until, filters);
+        let mut repair = Repair::new(window, filters);
         let (mut tries, mut refusals) = (0, 0);
         while let Some(window) = repair.next() {
             let (limit, form) = self.peer.manners(|manners| (manners.caps.limit(), manners.form()));
@@ -443,7 +441,7 @@ const EVERYTHING: Window = Window { since: 0, until: None };
 
 /// Waits until the past may be asked for: a bounded number of requests at once, and none while live events
 /// wait.
-async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+pub(super) async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     // The semaphore is never closed.
     let turn = shared.repairs.acquire().await.ok();
     while !shared.inboxes.has_room_for_the_past() {

@@ -227,7 +227,8 @@ impl Dialer {
     async fn connect(&self, url: &Url, addresses: Vec<SocketAddr>) -> Result<Stream, DialError> {
         let stream = within("TCP", tcp::connect(addresses)).await?.map_err(DialError::Tcp)?;
         match url.scheme() {
-            "wss" => self.secure(url, stream).await,
+            // In memory of its own: the connection's task would keep room for a handshake as long as it lives.
+            "wss" => Box::pin(self.secure(url, stream)).await,
             _ => Ok(Stream::Plain(stream)),
         }
     }

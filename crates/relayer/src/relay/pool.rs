@@ -5,7 +5,7 @@
 //! connected, those that became wanted first are. Whatever changes, only the relays that it is about
 //! notice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -95,7 +95,7 @@ struct Peers {
 enum Change {
     Add(RelayUrl, oneshot::Sender<Result<Added, PoolError>>),
     Remove(RelayUrl, oneshot::Sender<Result<Removed, PoolError>>),
-    Reload(Vec<RelayUrl>, Arc<Subscription>, oneshot::Sender<Result<Changes, PoolError>>),
+    Reload(Vec<RelayUrl>, BTreeSet<u16>, oneshot::Sender<Result<Changes, PoolError>>),
 }
 
 impl Pool {
@@ -160,15 +160,15 @@ impl Pool {
         self.order(|reply| Change::Remove(url.clone(), reply)).await?
     }
 
-    /// Takes up another list of configured relays, and what they are asked for. Relays that are on both
+    /// Takes up another list of configured relays, and the kinds that they are asked for. Relays that are on both
     /// lists keep their connections.
     ///
     /// # Errors
     /// When what is kept of a new relay cannot be read.
     pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
         let relays = config.relay.bootstrap_relays.clone();
-        let subscription = Arc::new(Subscription::new(config));
-        self.order(|reply| Change::Reload(relays, subscription, reply)).await?
+        let kinds = config.filters.allowed_kinds.clone();
+        self.order(|reply| Change::Reload(relays, kinds, reply)).await?
     }
 
     async fn order<T>(&self, change: impl FnOnce(oneshot::Sender<T>) -> Change) -> Result<T, PoolError> {
@@ -296,10 +296,11 @@ impl Supervisor {
         match change {
             Change::Add(url, reply) => _ = reply.send(self.add(url).await),
             Change::Remove(url, reply) => _ = reply.send(self.remove(url).await),
-            Change::Reload(configured, subscription, reply) => {
+            Change::Reload(configured, kinds, reply) => {
                 self.wishes.configured = configured;
-                if subscription != self.subscription {
-                    self.subscription = subscription;
+                let subscription = self.subscription.with_kinds(&kinds);
+                if subscription != *self.subscription {
+                    self.subscription = Arc::new(subscription);
                     for order in self.tasks.values() {
                         order.send_replace(Order::Run(Arc::clone(&self.subscription)));
                     }

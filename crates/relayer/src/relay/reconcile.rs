@@ -5,18 +5,34 @@
 //! relay's cap. Whatever goes wrong is no loss: the span is asked for by `REQ` then.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use wire::{ClaimedId, ClientMessage, Filter};
 
 use super::connection::End;
-use super::conversation::{Conversation, Then};
-use super::coverage::Gap;
+use super::conversation::{Conversation, Then, turn_for_the_past};
 use super::desk::{Reply, Wanted};
 use super::refusal::Refusal;
 use super::repair::{Finding, Window};
 use super::subscription::by_ids;
-use crate::limits::{IDS_A_REQUEST_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX};
+use crate::ingest::candidate::unix_ms;
+use crate::limits::{
+    IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
+};
+
+/// What the log lacks of a window.
+enum Difference {
+    /// These events.
+    Missing(Vec<ClaimedId>),
+    /// More is known of it, or missing, than is compared at once.
+    TooMuch,
+    /// It cannot be found out.
+    Unknown,
+}
+
+/// Windows that wait while a part of them is compared: each halving adds one.
+const HALVINGS_MAX: usize = 40;
 
 /// What an id takes in a `REQ`: 64 hex digits, quotes and a comma.
 const ID_BYTES: usize = 67;
@@ -26,29 +42,39 @@ const MESSAGE_BYTES: usize = 200;
 const RECONCILE_BYTES_MIN: u64 = 4_096;
 
 impl Conversation {
-    /// Reconciles a window, and asks for what is missing; `false` if that does not work out.
-    pub(super) async fn reconcile(&mut self, window: Window, gap: &Gap) -> Result<bool, End> {
-        let id = self.desk.next_reconciliation();
-        self.open = Some((id.clone(), closing(&id)));
-        let missing = self.find_missing(window, &id).await?;
-        self.open = None;
-        let Some(missing) = missing else { return Ok(false) };
-        let (requests, events) = (self.progress.requests, missing.len());
-        if !self.fetch(window, missing).await? {
-            return Ok(false);
+    /// Reconciles a window, and asks for what is missing; `false` if that does not work out for all of it.
+    pub(super) async fn reconcile(&mut self, window: Window) -> Result<bool, End> {
+        let mut windows = vec![window];
+        while let Some(window) = windows.pop() {
+            let id = self.desk.next_reconciliation();
+            self.open = Some((id.clone(), closing(&id)));
+            let difference = self.find_missing(window, &id).await?;
+            self.open = None;
+            match difference {
+                Difference::Missing(ids) if self.fetch(window, &ids).await? => {
+                    let until = window.until.unwrap_or(u64::MAX);
+                    self.found(vec![Finding::Proven(window.since, until)]).await;
+                }
+                Difference::TooMuch if windows.len() < HALVINGS_MAX => {
+                    let Some(halves) = window.halves(unix_ms() / 1000) else { return Ok(false) };
+                    windows.extend(halves);
+                }
+                Difference::Missing(_) | Difference::TooMuch | Difference::Unknown => return Ok(false),
+            }
         }
-        let requests = self.progress.requests - requests;
-        tracing::debug!(relay = %self.peer.url, events, requests, "reconciled");
-        self.found(vec![Finding::Proven(gap.since, window.until.unwrap_or(u64::MAX))]).await;
         Ok(true)
     }
 
-    /// The ids of the window's events that the relay has and the log has not; `None` if that cannot be found
-    /// out.
-    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Option<Vec<ClaimedId>>, End> {
-        let bytes_max = self.reconcile_bytes_max();
-        let Some(mut comparison) = self.begin_comparison(window, bytes_max).await else { return Ok(None) };
-        let Ok(first) = comparison.initiate() else { return Ok(None) };
+    /// What the relay has of a window and the log has not.
+    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, End> {
+        let shared = Arc::clone(&self.shared);
+        // Comparing holds memory, and takes time from live events as an answer does.
+        let _turn = turn_for_the_past(&shared).await;
+        let mut comparison = match self.begin_comparison(window).await {
+            Ok(comparison) => comparison,
+            Err(difference) => return Ok(difference),
+        };
+        let Ok(first) = comparison.initiate() else { return Ok(Difference::Unknown) };
         let message = ClientMessage::NegOpen {
             subscription: id.into(),
             filter: self.filter(window),
@@ -66,56 +92,51 @@ impl Conversation {
                         message = opening.clone();
                         continue;
                     }
-                    Then::Later | Then::Otherwise | Then::Never => return Ok(None),
+                    Then::Later | Then::Otherwise | Then::Never => return Ok(Difference::Unknown),
                 },
-                Some(_) | None => return Ok(None),
+                Some(_) | None => return Ok(Difference::Unknown),
             };
             let next = unhex(&step)
                 .and_then(|step| comparison.reconcile_with_ids(&step, &mut Vec::new(), &mut missing).ok());
-            match next {
-                Some(Some(next)) if missing.len() <= RECONCILED_IDS_MAX => {
+            let end = match next {
+                Some(Some(next)) if missing.len() <= MISSING_IDS_MAX => {
                     let subscription = id.into();
                     message = ClientMessage::NegMsg { subscription, message: hex(&next).into() }.to_json();
+                    continue;
                 }
+                Some(Some(_)) => Difference::TooMuch,
                 Some(None) => {
-                    self.desk.send(closing(id));
                     let missing: HashSet<Id> = missing.into_iter().collect();
-                    return Ok(Some(
-                        missing.into_iter().map(|id| ClaimedId::from_bytes(id.to_bytes())).collect(),
-                    ));
+                    let ids = missing.into_iter().map(|id| ClaimedId::from_bytes(id.to_bytes()));
+                    Difference::Missing(ids.collect())
                 }
-                Some(Some(_)) | None => {
-                    self.desk.send(closing(id));
-                    return Ok(None);
-                }
-            }
+                None => Difference::Unknown,
+            };
+            self.desk.send(closing(id));
+            return Ok(end);
         }
-        Ok(None)
+        Ok(Difference::Unknown)
     }
 
-    /// The comparison with what the log has of the window; `None` if that is too much, or cannot be read.
+    /// The comparison with what the log has of the window, or why there is none.
     async fn begin_comparison(
         &self,
         window: Window,
-        bytes_max: u64,
-    ) -> Option<Negentropy<'static, NegentropyStorageVector>> {
+    ) -> Result<Negentropy<'static, NegentropyStorageVector>, Difference> {
+        let bytes_max = self.reconcile_bytes_max();
         if bytes_max < RECONCILE_BYTES_MIN {
-            return None;
+            return Err(Difference::Unknown);
         }
-        let (log, filter) = (std::sync::Arc::clone(&self.shared.log), self.filter(window));
+        let (log, filter) = (Arc::clone(&self.shared.log), self.filter(window));
         let known = tokio::task::spawn_blocking(move || log.known(&filter, RECONCILED_IDS_MAX)).await;
         // The log itself tells the process when it cannot be read.
-        let known = known.ok()?.ok()??;
-        let mut storage = NegentropyStorageVector::with_capacity(known.len());
-        for (created_at, id) in known {
-            storage.insert(created_at, Id::from_byte_array(*id.as_bytes())).ok()?;
-        }
-        storage.seal().ok()?;
-        Negentropy::owned(storage, bytes_max).ok()
+        let Ok(Ok(known)) = known else { return Err(Difference::Unknown) };
+        let known = known.ok_or(Difference::TooMuch)?;
+        compare_with(known, bytes_max).map_err(|_| Difference::Unknown)
     }
 
     /// Asks for events by their ids; `false` if some do not come.
-    async fn fetch(&mut self, window: Window, missing: Vec<ClaimedId>) -> Result<bool, End> {
+    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, End> {
         let at_once = self.ids_at_once();
         let mut parts = missing.chunks(at_once);
         let mut part = parts.next();
@@ -163,6 +184,20 @@ impl Conversation {
     }
 }
 
+/// A comparison with these events, whose messages have at most so many bytes.
+fn compare_with(
+    known: Vec<(u64, ClaimedId)>,
+    bytes_max: u64,
+) -> Result<Negentropy<'static, NegentropyStorageVector>, negentropy::Error> {
+    let mut storage = NegentropyStorageVector::with_capacity(known.len());
+    for (created_at, id) in known {
+        storage.insert(created_at, Id::from_byte_array(*id.as_bytes()))?;
+    }
+    storage.seal()?;
+    Negentropy::owned(storage, bytes_max)
+}
+
+/// What ends a reconciliation.
 fn closing(id: &str) -> String {
     ClientMessage::NegClose { subscription: id.into() }.to_json()
 }

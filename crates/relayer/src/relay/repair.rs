@@ -27,6 +27,23 @@ impl Window {
     fn is_one_second(self) -> bool {
         self.until == Some(self.since)
     }
+
+    /// Its halves, the newer one last; `None` for a single second. An open end stays open behind `newest`.
+    pub(super) fn halves(self, newest: u64) -> Option<[Self; 2]> {
+        let Self { since, until } = self;
+        match until {
+            None => {
+                let newest = newest.max(since);
+                let after = Self { since: newest.saturating_add(1), until: None };
+                Some([Self { since, until: Some(newest) }, after])
+            }
+            Some(until) if until > since => {
+                let middle = since + (until - since) / 2;
+                Some([Self { since, until: Some(middle) }, Self { since: middle + 1, until: Some(until) }])
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 /// What came as the answer to a window, before its EOSE. Only events of the window count.
@@ -81,9 +98,6 @@ pub enum Finding {
 pub struct Repair {
     /// The windows that are still to be asked, the next one last. They do not overlap.
     windows: Vec<Window>,
-    /// The first second that is not proven yet. It stays so until everything has been asked, because what
-    /// is asked for before it, to catch late events, belongs to it.
-    keep: u64,
     /// The last answer, if it may have been cut.
     doubtful: Option<Doubtful>,
     order: Order,
@@ -111,12 +125,10 @@ struct Doubtful {
 }
 
 impl Repair {
-    /// The repair of `gap_since..=until` (open-ended for `None`), which asks from `since` on. `filters` is
-    /// into how many filters a request is split.
-    pub fn new(since: u64, gap_since: u64, until: Option<u64>, filters: usize) -> Self {
+    /// The repair of a window. `filters` is into how many filters a request is split.
+    pub fn new(window: Window, filters: usize) -> Self {
         Self {
-            windows: vec![Window { since: since.min(gap_since), until }],
-            keep: gap_since,
+            windows: vec![window],
             doubtful: None,
             order: if filters <= 1 { Order::Unknown } else { Order::Other },
         }
@@ -139,16 +151,16 @@ impl Repair {
             }
             match (is_all, was_cut) {
                 (true, true) => findings.push(Finding::Gap(reached, GapReason::BeyondCap { got: events })),
-                (true, false) => self.prove(reached, reached, &mut findings),
+                (true, false) => findings.push(Finding::Proven(reached, reached)),
                 (false, _) => {}
             }
         }
         let size = caps.judge(limit, answer.events);
         match answer.span {
             Some(span) if size != Size::Whole => self.cut(window, answer, span, size, &mut findings),
-            Some(_) | None => self.prove(window.since, window.end(), &mut findings),
+            Some(_) | None => findings.push(Finding::Proven(window.since, window.end())),
         }
-        self.finish(findings)
+        findings
     }
 
     /// Notes that the relay refuses to answer [`next`](Self::next) as a whole: it is asked in halves.
@@ -159,12 +171,11 @@ impl Repair {
         if let Some(Doubtful { events, reached, is_all: true }) = self.doubtful.take() {
             findings.push(Finding::Gap(reached, GapReason::BeyondCap { got: events }));
         }
-        if window.is_one_second() {
-            findings.push(Finding::Gap(window.since, GapReason::Refused(reason.into())));
-        } else {
-            self.halve(window, now);
+        match window.halves(now) {
+            Some(halves) => self.windows.extend(halves),
+            None => findings.push(Finding::Gap(window.since, GapReason::Refused(reason.into()))),
         }
-        self.finish(findings)
+        findings
     }
 
     fn cut(&mut self, window: Window, answer: &Answer, span: Span, size: Size, findings: &mut Vec<Finding>) {
@@ -174,10 +185,10 @@ impl Repair {
             self.order = Order::NewestFirst;
         }
         if window.is_one_second() {
-            return self.one_second(window.since, answer, size, findings);
+            return findings.push(one_second(window.since, answer, size));
         }
         if self.order != Order::NewestFirst {
-            return self.halve(window, span.newest);
+            return self.windows.extend(window.halves(span.newest).into_iter().flatten());
         }
         if window.until == Some(span.oldest) {
             // All of it is of the window's last second, which must be asked for by itself.
@@ -185,60 +196,22 @@ impl Repair {
             let is_all = size == Size::Unknown;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
             if !is_all {
-                self.one_second(span.oldest, answer, size, findings);
+                findings.push(one_second(span.oldest, answer, size));
             }
             return;
         }
         // The oldest second of the answer may be cut in the middle.
-        self.prove(span.oldest.saturating_add(1), window.end(), findings);
+        findings.push(Finding::Proven(span.oldest.saturating_add(1), window.end()));
         self.windows.push(Window { since: window.since, until: Some(span.oldest) });
         self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all: false });
     }
+}
 
-    /// A second that cannot be divided: whole, unless something speaks against it.
-    fn one_second(&self, second: u64, answer: &Answer, size: Size, findings: &mut Vec<Finding>) {
-        match size {
-            Size::Whole | Size::Unknown => self.prove(second, second, findings),
-            Size::Suspicious | Size::Cut => {
-                findings.push(Finding::Gap(second, GapReason::BeyondCap { got: answer.events }));
-            }
-        }
-    }
-
-    /// Divides a window; the newer half is asked first. An open end stays open behind `newest`.
-    fn halve(&mut self, window: Window, newest: u64) {
-        let Some(until) = window.until else {
-            let newest = newest.max(window.since);
-            self.windows.push(Window { since: window.since, until: Some(newest) });
-            self.windows.push(Window { since: newest.saturating_add(1), until: None });
-            return;
-        };
-        let middle = window.since + (until - window.since) / 2;
-        self.windows.push(Window { since: window.since, until: Some(middle) });
-        self.windows.push(Window { since: middle + 1, until: Some(until) });
-    }
-
-    /// Notes a proven span, without the second that stays open until the end.
-    fn prove(&self, since: u64, until: u64, findings: &mut Vec<Finding>) {
-        let (below, above) = (self.keep.checked_sub(1), self.keep.checked_add(1));
-        if let Some(below) = below.filter(|below| since <= *below) {
-            findings.push(Finding::Proven(since, until.min(below)));
-        }
-        if let Some(above) = above.filter(|above| until >= *above) {
-            findings.push(Finding::Proven(since.max(above), until));
-        }
-    }
-
-    /// When nothing is left to ask, the second that stayed open is proven too, unless it is a gap itself.
-    fn finish(&mut self, mut findings: Vec<Finding>) -> Vec<Finding> {
-        let is_gap = |finding: &Finding| matches!(finding, Finding::Gap(second, _) if *second == self.keep);
-        if findings.iter().any(is_gap) {
-            self.keep = u64::MAX;
-        }
-        if self.windows.is_empty() && self.keep < u64::MAX {
-            findings.push(Finding::Proven(self.keep, self.keep));
-        }
-        findings
+/// A second that cannot be divided: whole, unless something speaks against it.
+fn one_second(second: u64, answer: &Answer, size: Size) -> Finding {
+    match size {
+        Size::Whole | Size::Unknown => Finding::Proven(second, second),
+        Size::Suspicious | Size::Cut => Finding::Gap(second, GapReason::BeyondCap { got: answer.events }),
     }
 }
 
@@ -295,12 +268,12 @@ mod tests {
 
     /// Repairs `FIRST..` of the relay, and checks that nothing is claimed that is not so, and that every
     /// second is proven or a gap.
-    fn repair(relay: &Relay, overlap: u64) -> Outcome {
+    fn repair(relay: &Relay) -> Outcome {
         let mut caps = Caps::default();
         if relay.states_cap {
             caps.state(&Information { max_limit: relay.cap.try_into().ok(), ..Information::default() });
         }
-        let mut repair = Repair::new(FIRST - overlap, FIRST, None, 1);
+        let mut repair = Repair::new(Window { since: FIRST, until: None }, 1);
         let mut got: BTreeMap<u64, u32> = BTreeMap::new();
         let mut outcome = Outcome { requests: 0, proven: BTreeSet::new(), gaps: BTreeSet::new() };
         while let Some(window) = repair.next() {
@@ -318,7 +291,6 @@ mod tests {
                     Finding::Gap(second, _) => _ = outcome.gaps.insert(second),
                 }
             }
-            assert!(repair.next().is_none() || !outcome.proven.contains(&FIRST), "proven too early");
         }
         for second in &outcome.proven {
             assert_eq!(got.get(second), relay.events.get(second), "{second} is not complete");
@@ -331,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_relay_without_much_is_asked_once() {
-        let outcome = repair(&Relay::of(&[(1_001, 3), (1_050, 2)], 500), 10);
+        let outcome = repair(&Relay::of(&[(1_001, 3), (1_050, 2)], 500));
         assert_eq!((outcome.requests, outcome.gaps.len()), (1, 0));
     }
 
@@ -340,7 +312,7 @@ mod tests {
         let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 40)).collect();
         for states_cap in [true, false] {
             let relay = Relay { states_cap, ..Relay::of(&events, 500) };
-            let outcome = repair(&relay, 0);
+            let outcome = repair(&relay);
             assert!(outcome.gaps.is_empty());
             // 2,440 events by 500 are 5; each page asks for its oldest second again.
             assert!(outcome.requests <= 7, "{}", outcome.requests);
@@ -349,21 +321,21 @@ mod tests {
 
     #[test]
     fn a_second_beyond_the_cap_is_a_gap_and_nothing_else_is() {
-        let outcome = repair(&Relay::of(&[(1_010, 30), (1_020, 2_000), (1_021, 5)], 500), 10);
+        let outcome = repair(&Relay::of(&[(1_010, 30), (1_020, 2_000), (1_021, 5)], 500));
         assert_eq!(outcome.gaps, [1_020].into());
     }
 
     #[test]
     fn a_hidden_cap_is_found_out() {
         let relay = Relay::of(&[(1_010, 60), (1_020, 137), (1_021, 60)], 137);
-        assert!(repair(&relay, 0).gaps.contains(&1_020), "137 of 137 may be all, or not");
-        let outcome = repair(&Relay::of(&[(1_010, 60), (1_020, 100), (1_021, 60)], 137), 0);
+        assert!(repair(&relay).gaps.contains(&1_020), "137 of 137 may be all, or not");
+        let outcome = repair(&Relay::of(&[(1_010, 60), (1_020, 100), (1_021, 60)], 137));
         assert!(outcome.gaps.is_empty(), "{:?}", outcome.gaps);
     }
 
     #[test]
     fn what_is_refused_is_halved_down_to_a_gap() {
-        let mut repair = Repair::new(10, 10, Some(13), 1);
+        let mut repair = Repair::new(Window { since: 10, until: Some(13) }, 1);
         let (mut asked, mut caps) = (Vec::new(), Caps::default());
         let mut found = Vec::new();
         while let Some(window) = repair.next() {
@@ -389,9 +361,8 @@ mod tests {
         #[test]
         fn whatever_a_relay_has_and_however_it_cuts_nothing_untrue_is_claimed(
             relay in relays(),
-            overlap in 0..12_u64,
         ) {
-            repair(&relay, overlap);
+            repair(&relay);
         }
     }
 }

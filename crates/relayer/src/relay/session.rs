@@ -3,7 +3,7 @@
 //!
 //! A ping goes out at each health check. Its answer says more than that somebody is there: a relay sends
 //! in order, so everything that it sent before the pong has been read. While the live subscription is
-//! open, the second in which the ping was sent is thereby proven.
+//! open, everything before the second in which the ping was sent is thereby proven.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -123,8 +123,9 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
+                    // In memory of its own: pauses are rare, and an idle connection holds no room for one.
                     if let Some(pause) = paused?
-                        && let Some(reason) = self.pause(socket, pause).await?
+                        && let Some(reason) = Box::pin(self.pause(socket, pause)).await?
                     {
                         self.live_closed(&reason)?;
                         talk = Some(self.talk(&subscription));
@@ -262,7 +263,8 @@ impl<'a> Session<'a> {
         }
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
-            coverage.extend(ping.second);
+            // The second of the ping was not over when the relay answered.
+            coverage.extend(ping.second.saturating_sub(1));
             Some(coverage)
         });
         // If the shards are too busy for it, the next pong says the same and more.

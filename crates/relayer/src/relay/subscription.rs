@@ -1,5 +1,6 @@
 //! What we ask relays for: what is new from now on, windows of the past, and single events by their ids.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wire::{ClaimedId, ClientMessage, Filter};
@@ -61,6 +62,11 @@ impl Subscription {
             backfill: config.relay.backfill,
             overlap: config.relay.overlap,
         }
+    }
+
+    /// The same for other kinds.
+    pub fn with_kinds(&self, kinds: &BTreeSet<u16>) -> Self {
+        Self { kinds: kinds.iter().copied().collect(), ..self.clone() }
     }
 
     /// The kinds, ascending; empty for all.

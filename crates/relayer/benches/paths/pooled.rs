@@ -1,0 +1,118 @@
+//! A player: what is measured beside simulated relays, the gateway with its pool or a bare loop. It obeys a
+//! few words, and says what it took.
+
+use std::time::{Duration, Instant};
+
+use moltrade_relayer::pipeline::Pipeline;
+
+use crate::gateway::until;
+use crate::memory::resident_kib;
+use crate::player::{Player, told};
+use crate::traffic::relay_url;
+use crate::{Fallible, cpu, gateway};
+
+/// The simulated relays that are connected to.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub relays: usize,
+    /// Scheme, address and port.
+    pub url: String,
+    /// The file with the authority of their certificates, with TLS.
+    pub ca_file: Option<String>,
+}
+
+impl Place {
+    /// As the argument of a player.
+    fn argument(&self) -> String {
+        format!("{} {} {}", self.relays, self.url, self.ca_file.as_deref().unwrap_or_default())
+    }
+
+    /// Reads the argument.
+    pub fn of(argument: &str) -> Fallible<Self> {
+        let words: Vec<&str> = argument.split(' ').collect();
+        let [relays, url, ca_file] = *words.as_slice() else { return Err("no place".into()) };
+        let ca_file = (!ca_file.is_empty()).then(|| ca_file.to_owned());
+        Ok(Self { relays: relays.parse()?, url: url.to_owned(), ca_file })
+    }
+
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        (0..self.relays).map(|relay| relay_url(&self.url, relay))
+    }
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    pub cpu: Duration,
+    /// Of that, threads that are Tokio's: they read the sockets, and do all that is not verifying and
+    /// committing.
+    pub sockets: Duration,
+    pub resident_kib: u64,
+}
+
+impl Used {
+    fn now() -> Fallible<Self> {
+        let sockets = cpu::used_by_named(|name| name.starts_with("tokio"))?;
+        Ok(Self { cpu: cpu::used(), sockets, resident_kib: resident_kib()? })
+    }
+}
+
+impl std::ops::Sub for Used {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        let (cpu, sockets) = (self.cpu - before.cpu, self.sockets - before.sockets);
+        Self { cpu, sockets, ..self }
+    }
+}
+
+/// A process that is measured.
+pub struct Measured {
+    player: Player,
+    /// How long it took until all connections were live.
+    pub connected: Duration,
+}
+
+impl Measured {
+    /// A gateway, or a `bare` loop, with connections to all relays of the place.
+    pub fn start(part: &str, place: &Place) -> Fallible<Self> {
+        let mut player = Player::start(&[part, &place.argument()])?;
+        let micros = player.hear()?.parse()?;
+        Ok(Self { player, connected: Duration::from_micros(micros) })
+    }
+
+    /// What it has used, when it has read so many events.
+    pub fn used(&mut self, events: u64) -> Fallible<Used> {
+        let answer = self.player.ask(&events.to_string())?;
+        let numbers: Vec<u64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+        let [cpu, sockets, resident_kib] = *numbers.as_slice() else { return Err("three numbers".into()) };
+        Ok(Used { cpu: Duration::from_micros(cpu), sockets: Duration::from_micros(sockets), resident_kib })
+    }
+}
+
+/// Says how long connecting has taken, and then, whenever a number of events is asked for and has been
+/// read, what was used so far.
+pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallible<()> {
+    println!("{}", connected.as_micros());
+    while let Ok(events) = told().await?.parse() {
+        until(|| has_read(events)).await;
+        let Used { cpu, sockets, resident_kib } = Used::now()?;
+        println!("{} {} {resident_kib}", cpu.as_micros(), sockets.as_micros());
+    }
+    Ok(())
+}
+
+/// The gateway, as it is by default.
+pub async fn play(place: &str) -> Fallible<()> {
+    let place = Place::of(place)?;
+    let (mut config, _folder) = gateway::config(place.urls())?;
+    config.relay.backfill = Some(Duration::from_secs(3600));
+    config.relay.extra_ca_file = place.ca_file.map(Into::into);
+    let begin = Instant::now();
+    let pipeline = Pipeline::start(&config)?;
+    let peers = pipeline.pool.peers();
+    until(|| peers.iter().all(|peer| peer.state().label() == "live")).await;
+    let connected = begin.elapsed();
+    let metrics = &pipeline.metrics;
+    tell(connected, |events| metrics.events_processed.get() + metrics.duplicates_total() >= events).await
+}

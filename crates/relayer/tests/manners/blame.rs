@@ -39,8 +39,9 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
     const A_SECOND: usize = 200;
     const FLOOD: usize = 700;
     let sim = Sim::builder().seed(61).scripted(2).start().await.expect("starts");
-    let flood = sim.publish_many(&[0], 1, &vec![1_700_000_000; FLOOD]);
-    let trickle = sim.publish_many(&[1], 1, &vec![1_700_000_000; 50]);
+    let dates: Vec<u64> = (1_700_000_000..).take(FLOOD).collect();
+    let flood = sim.publish_many(&[0], 1, &dates);
+    let trickle = sim.publish_many(&[1], 1, &dates[..50]);
     let started = Instant::now();
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.max_events_per_second = NonZeroU32::new(A_SECOND as u32);

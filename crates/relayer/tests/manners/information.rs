@@ -35,7 +35,7 @@ async fn a_relay_is_asked_what_it_is_once_a_day() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_documents_do_no_harm() {
     let bad = [Information::Garbage, Information::Endless, Information::NotFound, Information::Hanging];
-    let mut sim = Sim::builder().seed(51).relays(4).events(400).copies(1).stored(0.5).hold().cap(40);
+    let mut sim = Sim::builder().seed(51).relays(4).events(200).copies(1).stored(0.5).hold().cap(40);
     for (relay, information) in bad.into_iter().enumerate() {
         sim = sim.information(only(relay), information);
     }

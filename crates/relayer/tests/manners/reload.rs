@@ -2,7 +2,7 @@
 
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::pool::Changes;
-use relay_sim::{Count, Limits, Sim};
+use relay_sim::{Behaviour, Count, Limits, Sim};
 
 use crate::gateway::Gateway;
 use crate::only;
@@ -55,10 +55,17 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let sim = Sim::builder().seed(101).relays(1).kinds([1, 7]).events(600).stored(1.0).cap(40);
     let sim = sim.limits(only(0), Limits::new().subscriptions(2)).start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into());
-    for round in 1..=4_u16 {
-        let (asked, kind) = (sim.requests(0).len(), if round % 2 == 0 { 1 } else { 7 });
-        gateway.until("a repair is under way", |_| sim.requests(0).len() >= asked + 2).await;
+    for kind in [7, 1, 7] {
+        gateway.until("a repair is under way", |gateway| gateway.peer(0).repair().is_some()).await;
+        sim.behave(0, Behaviour::Stalled);
+        // The relay has not read the last request.
+        let asked = |gateway: &Gateway| gateway.peer(0).tally.requests.get() > sim.requests(0).len() as u64;
+        gateway.until("something is unanswered", asked).await;
+        let requests = gateway.peer(0).tally.requests.get();
         gateway.reload(|config| config.filters.allowed_kinds = [kind].into()).await;
+        let anew = |gateway: &Gateway| gateway.peer(0).tally.requests.get() > requests;
+        gateway.until("something else is asked for", anew).await;
+        sim.behave(0, Behaviour::Normal);
     }
     gateway.reload(|config| config.filters.allowed_kinds = [1, 7].into()).await;
     gateway.until_logged(sim.ids()).await;

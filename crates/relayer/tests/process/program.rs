@@ -1,9 +1,12 @@
 //! The program on a folder and a port of its own, which outlive it.
 
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use relay_sim::{Consumer, Sim};
@@ -48,6 +51,12 @@ impl Site {
         self
     }
 
+    /// Leaves a setting to the file, or to its default.
+    pub fn unset(mut self, key: &str) -> Self {
+        self.settings.remove(key);
+        self
+    }
+
     pub fn log_path(&self) -> std::path::PathBuf {
         self.folder.path().join("log")
     }
@@ -77,8 +86,16 @@ impl Site {
     pub async fn start_with(&self, environment: &[(&str, String)]) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
-        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
-        Running { child, address: self.address }
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let said = Arc::<Mutex<String>>::default();
+        let (mut stderr, heard) = (child.stderr.take().expect("piped"), Arc::clone(&said));
+        let listener = std::thread::spawn(move || {
+            for line in BufReader::new(&mut stderr).lines() {
+                let line = line.expect("UTF-8");
+                *heard.lock().expect("whole") += &format!("{line}\n");
+            }
+        });
+        Running { child, address: self.address, said, listener: Some(listener) }
     }
 
     /// Runs the program to its end, with what it says.
@@ -99,6 +116,9 @@ impl Site {
 pub struct Running {
     child: Child,
     address: SocketAddr,
+    /// What it has written to standard error, and who reads that.
+    said: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -153,11 +173,17 @@ impl Running {
 
     /// What it has written to standard error, once it has ended.
     pub fn said(mut self) -> String {
-        let mut said = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            std::io::Read::read_to_string(&mut stderr, &mut said).expect("UTF-8");
+        self.listener.take().expect("it listens").join().expect("it heard all");
+        self.said.lock().expect("whole").clone()
+    }
+
+    /// Waits until it has written this to standard error.
+    pub async fn until_it_says(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said.lock().expect("whole").contains(text) {
+            assert!(Instant::now() < deadline, "{}", self.said.lock().expect("whole"));
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        said
     }
 }
 

@@ -35,9 +35,7 @@ pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let address = place.url.split("//").nth(1).ok_or("no address")?.to_owned();
     let tls = match &place.ca_file {
-        Some(file) => {
-            Some(TlsConnector::from(Arc::new(client_config(Some(Path::new(file)), place.relays)?)))
-        }
+        Some(file) => Some(TlsConnector::from(Arc::new(client_config(Some(Path::new(file)), place.relays)?))),
         None => None,
     };
     let begin = Instant::now();

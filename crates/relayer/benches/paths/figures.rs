@@ -38,7 +38,13 @@ impl Figure {
 
     /// A figure that has a target by itself.
     pub fn plain(name: impl Into<String>, value: f64, unit: &str, target: Target) -> Self {
-        Self { name: name.into(), measured: format!("{value:.2} {unit}"), limit: String::new(), value, target }
+        Self {
+            name: name.into(),
+            measured: format!("{value:.2} {unit}"),
+            limit: String::new(),
+            value,
+            target,
+        }
     }
 
     fn is_met(&self) -> bool {

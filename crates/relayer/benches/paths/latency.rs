@@ -5,7 +5,8 @@ use crate::gateway::Gateway;
 use crate::traffic::Traffic;
 use crate::{Outcome, gateway};
 
-const TRAFFIC: Traffic = Traffic { relays: 25, events: 40_000, copies: 10, rate: 2_000, spread_ms: 100, tls: false };
+const TRAFFIC: Traffic =
+    Traffic { relays: 25, events: 40_000, copies: 10, rate: 2_000, spread_ms: 100, tls: false };
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

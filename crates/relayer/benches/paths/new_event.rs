@@ -11,7 +11,8 @@ use crate::gateway::{Gateway, until};
 use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway};
 
-const TRAFFIC: Traffic = Traffic { relays: 20, events: 10_000, copies: 10, rate: 0, spread_ms: 0, tls: false };
+const TRAFFIC: Traffic =
+    Traffic { relays: 20, events: 10_000, copies: 10, rate: 0, spread_ms: 0, tls: false };
 const RUNS: usize = 6;
 const TARGET: f64 = 1.35;
 

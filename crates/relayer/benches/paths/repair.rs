@@ -37,7 +37,12 @@ pub fn run() -> Outcome {
             cpu::micros_each(cpu, EVENTS as u64),
         );
         let least = (EVENTS / CAP) as f64;
-        figures.push(Figure::count(format!("a gap of 100,000, {name}, requests / least"), requests as f64, least, 1.05));
+        figures.push(Figure::count(
+            format!("a gap of 100,000, {name}, requests / least"),
+            requests as f64,
+            least,
+            1.05,
+        ));
     }
     Ok(figures)
 }

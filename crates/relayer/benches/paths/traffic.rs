@@ -35,7 +35,8 @@ impl Traffic {
         arguments.extend(numbers.iter().map(String::as_str));
         let mut player = Player::start(&arguments)?;
         let address = player.hear()?;
-        let relays = (0..self.relays).map(|relay| relay_url(&format!("{}://{address}", self.scheme()), relay));
+        let relays =
+            (0..self.relays).map(|relay| relay_url(&format!("{}://{address}", self.scheme()), relay));
         Ok((player, relays.collect()))
     }
 

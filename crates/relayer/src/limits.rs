@@ -12,6 +12,10 @@ pub const INGEST_BYTES_MAX: usize = 32 << 20;
 /// Candidates that may wait in one shard's inbox. The byte limit is met first unless frames are tiny.
 pub const INBOX_CANDIDATES_MAX: usize = 8_192;
 
+/// How long marks wait for events to be committed with, or for other marks: ten thousand relays make
+/// hundreds of them a second, which are a few commits then. Nobody waits for a mark.
+pub const MARKS_GATHER: Duration = Duration::from_millis(200);
+
 /// Bursts of verified events that may wait for the sequencer; a shard that finds it full waits.
 pub const SEQUENCER_BURSTS_MAX: usize = 64;
 

@@ -9,14 +9,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
 
 use super::entry::{Cursor, Entry, Submission, Verified};
 use super::free_space::FreeSpace;
 use super::keys::{self, IdRow, Record};
 use super::mark::Mark;
 use super::{EventLog, StorageError};
-use crate::limits::DISK_RETRY;
+use crate::limits::{DISK_RETRY, MARKS_GATHER};
 use crate::telemetry::crash_point;
 
 /// Without fsync, sequences are promised to the disk this many at a time, so that a power loss cannot make
@@ -94,10 +95,16 @@ impl Sequencer {
         mut committed: impl FnMut(&[Entry]),
     ) -> Result<(), StorageError> {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
+        let mut marks = Vec::new();
+        // Marks alone gather for a moment: thousands of relays answer pings, each at its own time.
+        let mut marks_due: Option<Instant> = None;
         loop {
             if waiting.is_empty() {
-                let Ok(burst) = inbox.recv() else { break };
-                waiting.extend(burst);
+                match next_burst(inbox, marks_due) {
+                    Ok(burst) => waiting.extend(burst),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
             }
             while waiting.len() < self.options.batch_size
                 && let Ok(burst) = inbox.try_recv()
@@ -111,16 +118,23 @@ impl Sequencer {
                 );
                 break;
             }
-            let (batch, marks) = self.take_batch(&mut waiting);
-            self.append(batch, marks, &mut committed)?;
+            let batch = self.take_batch(&mut waiting, &mut marks);
+            if !batch.is_empty() || marks_due.is_some_and(|due| Instant::now() >= due) {
+                self.append(batch, std::mem::take(&mut marks), &mut committed)?;
+                marks_due = None;
+            } else if !marks.is_empty() {
+                marks_due.get_or_insert_with(|| Instant::now() + MARKS_GATHER);
+            }
+        }
+        if !marks.is_empty() && self.wait_for_room() {
+            self.append(Vec::new(), marks, &mut committed)?;
         }
         self.release_reservation()
     }
 
-    /// The next events, as many as a batch may have, and the marks that have come among them.
-    fn take_batch(&self, waiting: &mut VecDeque<Submission>) -> (Vec<Verified>, Vec<Mark>) {
+    /// The next events, as many as a batch may have. Marks that have come among them are added to `marks`.
+    fn take_batch(&self, waiting: &mut VecDeque<Submission>, marks: &mut Vec<Mark>) -> Vec<Verified> {
         let mut batch = Vec::with_capacity(waiting.len().min(self.options.batch_size));
-        let mut marks = Vec::new();
         while batch.len() < self.options.batch_size
             && let Some(submission) = waiting.pop_front()
         {
@@ -129,9 +143,10 @@ impl Sequencer {
                 Submission::Checkpoint(checkpoint) => marks.extend(checkpoint.arrive()),
             }
         }
-        (batch, marks)
+        batch
     }
 
+    /// Commits events together with marks, or marks alone.
     fn append(
         &mut self,
         mut batch: Vec<Verified>,
@@ -243,5 +258,16 @@ impl Sequencer {
         changes.commit_durably()?;
         self.reserved = Cursor::from_number(up_to);
         Ok(())
+    }
+}
+
+/// The next burst, if it comes before what is due.
+fn next_burst(
+    inbox: &Receiver<Vec<Submission>>,
+    due: Option<Instant>,
+) -> Result<Vec<Submission>, RecvTimeoutError> {
+    match due {
+        Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())),
+        None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }

@@ -116,6 +116,12 @@ impl Conversation {
                     return Ok(());
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
+                // A relay that sends events and never says that the stored ones have ended is of use, though
+                // nothing can be proven of it.
+                Some(_) | None if self.desk.progress().is_some() => {
+                    self.reconnected(now).await;
+                    return Ok(());
+                }
                 Some(_) | None => return Err(End::Unanswered),
             }
         }
@@ -392,6 +398,8 @@ impl Conversation {
                     self.desk.give_up(subscription);
                     return Some(Reply::Closed(reason));
                 }
+                // Of the live subscription there is no end of what comes.
+                () = sleep_until(deadline), if subscription == LIVE => break,
                 () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
                     Some(later) if later > Instant::now() => deadline = later,
                     Some(_) | None => break,

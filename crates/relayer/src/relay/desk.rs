@@ -151,6 +151,9 @@ impl Desk {
     /// Waits no longer for an answer.
     pub fn give_up(&self, subscription: &str) {
         self.state.lock().questions.retain(|question| question.subscription != subscription);
+        if subscription == LIVE {
+            self.live_counts.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Takes a refusal that says nothing of what it refuses: whatever has no answer yet. `false` if that is

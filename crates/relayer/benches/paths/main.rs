@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The paths that are not run unless they are asked for.
+/// The paths that run only if they are asked for by their whole names: `cargo bench -p moltrade-relayer -- tls-10000`.
 const LONG_PATHS: [(&str, Path); 1] = [("tls-10000", pool::run_tls)];
 
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.

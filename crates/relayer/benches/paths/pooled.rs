@@ -19,20 +19,29 @@ pub struct Place {
     pub url: String,
     /// The file with the authority of their certificates, with TLS.
     pub ca_file: Option<String>,
+    /// How often the gateway checks a connection's health.
+    pub health_check_secs: u64,
 }
 
 impl Place {
     /// As the argument of a player.
     fn argument(&self) -> String {
-        format!("{} {} {}", self.relays, self.url, self.ca_file.as_deref().unwrap_or_default())
+        let Self { relays, url, ca_file, health_check_secs } = self;
+        format!("{relays} {url} {health_check_secs} {}", ca_file.as_deref().unwrap_or_default())
     }
 
     /// Reads the argument.
     pub fn of(argument: &str) -> Fallible<Self> {
         let words: Vec<&str> = argument.split(' ').collect();
-        let [relays, url, ca_file] = *words.as_slice() else { return Err("no place".into()) };
-        let ca_file = (!ca_file.is_empty()).then(|| ca_file.to_owned());
-        Ok(Self { relays: relays.parse()?, url: url.to_owned(), ca_file })
+        let [relays, url, health_check_secs, ca_file] = *words.as_slice() else {
+            return Err("no place".into());
+        };
+        Ok(Self {
+            relays: relays.parse()?,
+            url: url.to_owned(),
+            ca_file: (!ca_file.is_empty()).then(|| ca_file.to_owned()),
+            health_check_secs: health_check_secs.parse()?,
+        })
     }
 
     pub fn urls(&self) -> impl Iterator<Item = String> {
@@ -41,7 +50,7 @@ impl Place {
 }
 
 /// What a process has used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
     pub cpu: Duration,
     /// Of that, threads that are Tokio's: they read the sockets, and do all that is not verifying and
@@ -102,11 +111,12 @@ pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallib
     Ok(())
 }
 
-/// The gateway, as it is by default.
+/// The gateway, as it is by default but for its health checks.
 pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let (mut config, _folder) = gateway::config(place.urls())?;
     config.relay.backfill = Some(Duration::from_secs(3600));
+    config.relay.health_check_interval = Duration::from_secs(place.health_check_secs);
     config.relay.extra_ca_file = place.ca_file.map(Into::into);
     let begin = Instant::now();
     let pipeline = Pipeline::start(&config)?;

@@ -30,6 +30,10 @@ pub struct Caps {
     /// The last answers' sizes.
     sizes: [u32; SIZES_KEPT],
     next_size: u8,
+    /// A request for the past that has not been answered was with this limit.
+    asked: Option<u32>,
+    /// So many events at most come through before its connections break.
+    lasting: Option<u32>,
 }
 
 /// Whether an answer is all that there is.
@@ -37,6 +41,8 @@ pub struct Caps {
 pub enum Size {
     /// It is.
     Whole,
+    /// It is, if the relay has said the truth about its cap.
+    AsStated,
     /// Nothing says that it was cut, and nothing that it was not.
     Unknown,
     /// It looks like a cap: a round number, or the same number twice.
@@ -64,6 +70,27 @@ impl Caps {
         })
     }
 
+    /// The limit to ask for a window with, which counts as asked from now on. If the last such request was
+    /// not answered because its connection broke, it is half of that one's, but `least` if that is more and
+    /// the relay gives as much. With each answer it grows again.
+    pub fn ask(&mut self, least: u32) -> Option<u32> {
+        if let Some(asked) = self.asked.take() {
+            self.lasting = Some((asked / 2).max(PAGE_EVENTS_LEAST));
+        }
+        let limit = self.limit()?;
+        let lasting = self.lasting.map_or(limit, |lasting| lasting.max(least));
+        self.asked = Some(limit.min(lasting));
+        self.asked
+    }
+
+    /// Notes that what was asked for was answered, or refused.
+    pub fn answered(&mut self) {
+        if self.asked.take().is_some() {
+            let grown = self.lasting.map(|lasting| lasting.saturating_add(lasting / 4));
+            self.lasting = grown.filter(|lasting| Some(*lasting) < self.limit());
+        }
+    }
+
     /// Notes that a request with the present limit was refused. `false` if there is no other to try.
     pub fn refuse_limit(&mut self) -> bool {
         match self.limit() {
@@ -83,8 +110,9 @@ impl Caps {
             Size::Whole
         } else if is_round(events) || self.sizes.contains(&events) {
             Size::Suspicious
+        } else if cap.is_some_and(|cap| self.stated.or(self.cut_at) == Some(cap)) {
+            Size::AsStated
         } else {
-            // What a relay states is no proof: it may cut before that.
             Size::Unknown
         };
         self.largest = self.largest.max(events);
@@ -100,6 +128,11 @@ impl Caps {
         if self.largest <= events {
             self.cut_at = Some(events);
         }
+    }
+
+    /// Whether it may give more than so many events in one answer, as far as it has said so or shown it.
+    pub fn may_give_more_than(&self, events: u32) -> bool {
+        self.largest > events || self.known().is_some_and(|cap| cap > events)
     }
 
     /// The cap that is known of.
@@ -147,7 +180,7 @@ mod tests {
         assert_eq!(caps.limit(), Some(1_000));
         assert_eq!(caps.judge(Some(1_000), 1_000), Size::Cut);
         assert_eq!(caps.judge(Some(1_000), 731), Size::Whole, "it has given more than that");
-        assert_eq!(stated(1_000).judge(Some(1_000), 731), Size::Unknown, "so far it has only said so");
+        assert_eq!(stated(1_000).judge(Some(1_000), 731), Size::AsStated, "so far it has only said so");
         let mut short = Caps { no_limit: true, stated_default: Some(100), ..Caps::default() };
         assert_eq!((short.limit(), short.judge(None, 100)), (None, Size::Cut));
         let mut liar = stated(1_000);
@@ -156,6 +189,27 @@ mod tests {
         assert_eq!(liar.judge(Some(1_000), 300), Size::Cut);
         assert_eq!(liar.known(), Some(300));
         assert_eq!(liar.judge(Some(1_000), 299), Size::Whole);
+    }
+
+    #[test]
+    fn what_does_not_come_through_is_asked_for_in_smaller_parts() {
+        let mut caps = Caps::default();
+        assert_eq!(caps.ask(0), Some(500));
+        assert_eq!([(); 7].map(|()| caps.ask(0)), [250, 125, 62, 31, 20, 20, 20].map(Some));
+        assert_eq!(caps.ask(90), Some(90));
+        assert_eq!(caps.ask(u32::MAX), Some(500));
+        assert_eq!([(); 4].map(|()| caps.ask(0)), [250, 125, 62, 31].map(Some));
+        caps.answered();
+        assert_eq!(caps.ask(0), Some(38));
+        caps.answered();
+        for _ in 0..20 {
+            caps.ask(0);
+            caps.answered();
+        }
+        assert_eq!(caps.ask(0), Some(500));
+        let mut caps = stated(100);
+        caps.ask(0);
+        assert_eq!((caps.ask(0), caps.limit()), (Some(50), Some(100)));
     }
 
     #[test]

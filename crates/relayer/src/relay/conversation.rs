@@ -44,6 +44,8 @@ pub(super) struct Conversation {
     /// The request for the past that is open at the relay: its id, and what ends it.
     pub(super) open: Option<(String, String)>,
     is_authenticated: bool,
+    /// Whether the live subscription is open.
+    is_subscribed: bool,
 }
 
 /// What to do after a refusal.
@@ -66,7 +68,16 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, open: None, is_authenticated: false }
+        Self {
+            peer,
+            shared,
+            desk,
+            subscription,
+            progress,
+            open: None,
+            is_authenticated: false,
+            is_subscribed: false,
+        }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -78,6 +89,9 @@ impl Conversation {
         self.ask_what_it_is().await;
         if self.peer.manners(|manners| manners.has_one_subscription()) {
             return self.take_turns().await;
+        }
+        if !self.wants_repair() {
+            self.desk.set_live(true);
         }
         loop {
             self.repair_all().await?;
@@ -98,7 +112,7 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
-                    self.desk.set_live(true);
+                    self.is_subscribed = true;
                     return Ok(());
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
@@ -126,6 +140,7 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
+            self.is_subscribed = false;
             self.desk.send(closing(LIVE));
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
@@ -149,7 +164,7 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(answer)) => {
                     self.reconnected(now).await;
-                    self.desk.set_live(true);
+                    self.is_subscribed = true;
                     let filters = self.subscription.filter_count(form);
                     let mut repair = Repair::new(window, filters);
                     let findings =
@@ -190,10 +205,11 @@ impl Conversation {
 
     /// What is missing and can be asked for, oldest first.
     fn missing(&self) -> Vec<Gap> {
-        let (reconciles, cap) = self.peer.manners(|manners| (manners.reconciles(), manners.caps.known()));
         let gaps = self.peer.read_coverage().map(|coverage| coverage.gaps().to_vec()).unwrap_or_default();
         let can_be_asked = |gap: &Gap| match gap.reason {
-            GapReason::BeyondCap { got } => reconciles || cap.is_some_and(|cap| cap > got),
+            GapReason::BeyondCap { got } => {
+                self.peer.manners(|manners| manners.reconciles() || manners.caps.may_give_more_than(got))
+            }
             GapReason::NotAsked | GapReason::Refused(_) => true,
         };
         gaps.into_iter().filter(can_be_asked).collect()
@@ -248,14 +264,20 @@ impl Conversation {
         let mut repair = Repair::new(window, filters);
         let (mut tries, mut refusals) = (0, 0);
         while let Some(window) = repair.next() {
-            let (limit, form) = self.peer.manners(|manners| (manners.caps.limit(), manners.form()));
+            let (limit, form) =
+                self.peer.manners(|manners| (manners.caps.ask(repair.least()), manners.form()));
             self.note_progress(window, "req");
             let filters = self.subscription.window(window, limit, form);
-            let findings = match self.ask_past(Wanted::Stored(window), filters).await {
+            let reply = self.ask_past(Wanted::Stored(window), filters).await;
+            if reply.is_some() {
+                self.peer.manners(|manners| manners.caps.answered());
+            }
+            let findings = match reply {
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
                     if answer.events > 0 {
                         refusals = 0;
+                        self.desk.set_useful();
                     }
                     self.progress.events += u64::from(answer.events);
                     self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))
@@ -307,6 +329,9 @@ impl Conversation {
         if findings.is_empty() {
             return;
         }
+        // What was dated ahead before we came has come, too: from now on, time that passes is proven.
+        let reaches_ahead = |finding: &Finding| matches!(finding, Finding::Proven(_, u64::MAX));
+        let is_live = self.is_subscribed && findings.iter().any(reaches_ahead);
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
             for finding in findings {
@@ -318,6 +343,9 @@ impl Conversation {
             Some(coverage)
         });
         self.mark(mark).await;
+        if is_live {
+            self.desk.set_live(true);
+        }
     }
 
     fn end_open(&mut self) {

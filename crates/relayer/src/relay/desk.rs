@@ -66,8 +66,10 @@ pub(super) struct Desk {
     state: Mutex<State>,
     /// Whether something is to be sent.
     has_outgoing: AtomicBool,
-    /// Whether the live subscription is open.
+    /// Whether the live subscription is open, and what the relay had before, dated later than now, has come.
     is_live: AtomicBool,
+    /// Whether a question about the past was answered with events, be they known or not.
+    is_useful: AtomicBool,
     /// A challenge has come.
     challenged: Notify,
     /// A notice that reads like a refusal has come.
@@ -221,14 +223,25 @@ impl Desk {
         message
     }
 
-    /// Whether the live subscription is open.
+    /// Whether time that passes is proven: the live subscription is open, and what the relay had before, dated
+    /// later than that, has come.
     pub fn is_live(&self) -> bool {
         self.is_live.load(Ordering::Relaxed)
     }
 
-    /// Says whether the live subscription is open.
+    /// Says whether time that passes is proven.
     pub fn set_live(&self, is_live: bool) {
         self.is_live.store(is_live, Ordering::Relaxed);
+    }
+
+    /// Whether a question about the past was answered with events.
+    pub fn is_useful(&self) -> bool {
+        self.is_useful.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a question about the past was answered with events.
+    pub fn set_useful(&self) {
+        self.is_useful.store(true, Ordering::Relaxed);
     }
 
     /// Whether events of the live subscription count as an answer right now.

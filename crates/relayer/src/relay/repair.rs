@@ -100,6 +100,8 @@ pub struct Repair {
     windows: Vec<Window>,
     /// The last answer, if it may have been cut.
     doubtful: Option<Doubtful>,
+    /// For how many events the next window must be asked, if the relay gives as many.
+    least: u32,
     order: Order,
 }
 
@@ -130,6 +132,7 @@ impl Repair {
         Self {
             windows: vec![window],
             doubtful: None,
+            least: 0,
             order: if filters <= 1 { Order::Unknown } else { Order::Other },
         }
     }
@@ -139,10 +142,19 @@ impl Repair {
         self.windows.last().copied()
     }
 
+    /// For how many events [`next`](Self::next) must be asked, if the relay gives as many: fewer could not show
+    /// anything. A single second cannot be asked for in parts.
+    pub fn least(&self) -> u32 {
+        if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
+    }
+
     /// Takes the answer to [`next`](Self::next), which was asked with this limit.
     pub fn answered(&mut self, answer: &Answer, limit: Option<u32>, caps: &mut Caps) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
+        // Asked for less than the relay gives, an answer was cut by us.
+        self.least = 0;
+        let is_ours = limit.is_some() && limit < caps.limit() && limit == Some(answer.events);
         let is_older = |reached| answer.span.is_some_and(|span| span.oldest < reached);
         if let Some(Doubtful { events, reached, is_all }) = self.doubtful.take() {
             let was_cut = is_older(reached);
@@ -157,8 +169,16 @@ impl Repair {
         }
         let size = caps.judge(limit, answer.events);
         match answer.span {
+            Some(span) if is_ours && window.until == Some(span.oldest) => {
+                // There may be more of that second: once more, for more.
+                self.least = answer.events.saturating_mul(2);
+                self.windows.push(window);
+            }
             Some(span) if size != Size::Whole => self.cut(window, answer, span, size, &mut findings),
             Some(_) | None => findings.push(Finding::Proven(window.since, window.end())),
+        }
+        if is_ours {
+            self.doubtful = None; // It says nothing about the relay.
         }
         findings
     }
@@ -185,7 +205,11 @@ impl Repair {
             self.order = Order::NewestFirst;
         }
         if window.is_one_second() {
-            return findings.push(one_second(window.since, answer, size));
+            // Nothing that could be asked would show whether that was all.
+            return findings.push(match size {
+                Size::Whole | Size::AsStated => Finding::Proven(window.since, window.since),
+                Size::Unknown | Size::Suspicious | Size::Cut => beyond_cap(window.since, answer),
+            });
         }
         if self.order != Order::NewestFirst {
             return self.windows.extend(window.halves(span.newest).into_iter().flatten());
@@ -193,10 +217,10 @@ impl Repair {
         if window.until == Some(span.oldest) {
             // All of it is of the window's last second, which must be asked for by itself.
             self.windows.push(Window { since: window.since, until: Some(span.oldest.saturating_sub(1)) });
-            let is_all = size == Size::Unknown;
+            let is_all = size == Size::AsStated;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
             if !is_all {
-                findings.push(one_second(span.oldest, answer, size));
+                findings.push(beyond_cap(span.oldest, answer));
             }
             return;
         }
@@ -207,12 +231,9 @@ impl Repair {
     }
 }
 
-/// A second that cannot be divided: whole, unless something speaks against it.
-fn one_second(second: u64, answer: &Answer, size: Size) -> Finding {
-    match size {
-        Size::Whole | Size::Unknown => Finding::Proven(second, second),
-        Size::Suspicious | Size::Cut => Finding::Gap(second, GapReason::BeyondCap { got: answer.events }),
-    }
+/// A second that cannot be divided, and whose answer may have been cut.
+const fn beyond_cap(second: u64, answer: &Answer) -> Finding {
+    Finding::Gap(second, GapReason::BeyondCap { got: answer.events })
 }
 
 #[cfg(test)]
@@ -231,11 +252,19 @@ mod tests {
         cap: u32,
         states_cap: bool,
         newest_first: bool,
+        /// Answers of more events never come through.
+        lasts: u32,
     }
 
     impl Relay {
         fn of(events: &[(u64, u32)], cap: u32) -> Self {
-            Self { events: events.iter().copied().collect(), cap, states_cap: false, newest_first: true }
+            Self {
+                events: events.iter().copied().collect(),
+                cap,
+                states_cap: false,
+                newest_first: true,
+                lasts: u32::MAX,
+            }
         }
 
         /// The answer, and how many events of each second it had.
@@ -279,8 +308,12 @@ mod tests {
         while let Some(window) = repair.next() {
             outcome.requests += 1;
             assert!(outcome.requests < 5_000, "it does not end");
-            let limit = caps.limit();
+            let limit = caps.ask(repair.least());
             let (answer, events) = relay.ask(window, limit);
+            if answer.events > relay.lasts && repair.least() == 0 {
+                continue;
+            }
+            caps.answered();
             for (second, count) in events {
                 let known = got.entry(second).or_default();
                 *known = (*known).max(count);
@@ -326,6 +359,13 @@ mod tests {
     }
 
     #[test]
+    fn what_breaks_in_the_middle_is_asked_for_in_smaller_pieces_and_is_no_gap() {
+        let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 30)).collect();
+        let outcome = repair(&Relay { lasts: 40, ..Relay::of(&events, 500) });
+        assert!(outcome.gaps.is_empty(), "{:?}", outcome.gaps);
+    }
+
+    #[test]
     fn a_hidden_cap_is_found_out() {
         let relay = Relay::of(&[(1_010, 60), (1_020, 137), (1_021, 60)], 137);
         assert!(repair(&relay).gaps.contains(&1_020), "137 of 137 may be all, or not");
@@ -352,8 +392,15 @@ mod tests {
 
     fn relays() -> impl Strategy<Value = Relay> {
         let events = proptest::collection::btree_map(FIRST - 10..=LAST, 1..90_u32, 0..40);
-        (events, 20..200_u32, any::<bool>(), any::<bool>()).prop_map(
-            |(events, cap, states_cap, newest_first)| Relay { events, cap, states_cap, newest_first },
+        let lasts = prop_oneof![Just(u32::MAX), 20..100_u32];
+        (events, 20..200_u32, any::<bool>(), any::<bool>(), lasts).prop_map(
+            |(events, cap, states_cap, newest_first, lasts)| Relay {
+                events,
+                cap,
+                states_cap,
+                newest_first,
+                lasts,
+            },
         )
     }
 

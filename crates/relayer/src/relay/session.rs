@@ -2,8 +2,9 @@
 //! the relay is still there.
 //!
 //! A ping goes out at each health check. Its answer says more than that somebody is there: a relay sends
-//! in order, so everything that it sent before the pong has been read. While the live subscription is
-//! open, everything before the second in which the ping was sent is thereby proven.
+//! in order, so everything that it sent before the pong has been read. Once the live subscription is open
+//! and the relay has been asked for what it has of the future, everything before the second in which the
+//! ping was sent is thereby proven.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -87,8 +88,8 @@ impl<'a> Session<'a> {
     }
 
     /// Whether it was worth having.
-    pub const fn was_useful(&self) -> bool {
-        self.useful
+    pub fn was_useful(&self) -> bool {
+        self.useful || self.desk.is_useful()
     }
 
     /// Talks and reads until something ends it.

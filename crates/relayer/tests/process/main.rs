@@ -5,6 +5,7 @@
 mod control;
 mod corpus;
 mod crash;
+mod downtime;
 mod program;
 mod start;
 mod stop;

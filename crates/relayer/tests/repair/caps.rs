@@ -72,7 +72,7 @@ async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_prove
 /// A relay that refuses whatever is too much is asked in smaller pieces as long as that brings something.
 #[tokio::test(flavor = "multi_thread")]
 async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() {
-    let sim = Sim::builder().seed(62).relays(1).events(2_500).copies(1).stored(1.0);
+    let sim = Sim::builder().seed(62).relays(1).events(1_300).copies(1).stored(1.0);
     let sim = sim.caps(Who::All, Cap::too_many(25)).start().await.expect("starts");
     let gateway = Gateway::configured(&sim, an_hour_back);
     gateway.until_logged(sim.ids()).await;

@@ -8,15 +8,15 @@ use relay_sim::{Count, Fault, Sim, Who};
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, assert_claims_are_true, until_complete};
 
-const RELAYS: usize = 20;
+const RELAYS: usize = 30;
 const EVENTS: usize = 4_000;
 /// What comes while a relay is away is dated up to so many seconds before, and so much is asked for again.
 const LATE_SECS: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_relays_that_drop_every_fifty_events_end_complete() {
-    let sim = Sim::builder().seed(70).relays(RELAYS).events(EVENTS).copies(3).stored(0.5);
-    let sim = sim.per_second(400.0).late(0.2, LATE_SECS).fault(Fault::Drop, Who::All, 0.02);
+    let sim = Sim::builder().seed(70).relays(RELAYS).events(EVENTS).copies(2).stored(0.7);
+    let sim = sim.per_second(100.0).late(0.2, LATE_SECS).fault(Fault::Drop, Who::All, 0.02);
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| {
         an_hour_back(config);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use moltrade_relayer::config::Config;
-use relay_sim::{Behaviour, Sim};
+use relay_sim::{Behaviour, Information, Sim, Who};
 use wire::Signer;
 
 use crate::gateway::Gateway;
-use crate::proof::{an_hour_back, assert_claims_are_true, now, until_complete, windows};
+use crate::proof::{an_hour_back, assert_claims_are_true, is_complete, now, until_complete, windows};
 
 fn often_checked(config: &mut Config) {
     an_hour_back(config);
@@ -64,6 +64,7 @@ async fn invariant_6_what_comes_in_the_second_of_a_reconnect_is_not_missing() {
         let second = now() + 1;
         until_complete(&gateway, &relays, second).await;
         for relay in &relays {
+            sim.behave(*relay, Behaviour::Refusing);
             sim.drop_connections(*relay);
         }
         let is_lost = |relay: &usize| sim.open_connections(*relay) == 0;
@@ -72,7 +73,25 @@ async fn invariant_6_what_comes_in_the_second_of_a_reconnect_is_not_missing() {
             let signer = Signer::from_seed((round * RELAYS + relay) as u64);
             let event = signer.sign(now(), 1, &[] as &[Vec<String>], "in between");
             sim.publish([*relay], event.json().clone());
+            sim.behave(*relay, Behaviour::Normal);
         }
         gateway.until_logged(sim.ids()).await;
     }
+}
+
+/// An author's clock is ahead, and what he wrote is in the relay before we are. While the relay does not say
+/// what it is, and so the past has not been asked for, pongs must not claim that nothing of him is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_6_pongs_do_not_claim_what_was_dated_ahead_before_we_came() {
+    let sim = Sim::builder().seed(72).relays(1).events(0).information(Who::All, Information::Hanging);
+    let sim = sim.start().await.expect("starts");
+    let ahead = now() + 4;
+    let event = Signer::from_seed(1).sign(ahead, 1, &[] as &[Vec<String>], "ahead");
+    sim.publish([0], event.json().clone());
+    let gateway = Gateway::configured(&sim, often_checked);
+    while !is_complete(&gateway, 0) || proven_until(&gateway) <= ahead {
+        assert_claims_are_true(&gateway, &sim, 0);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    gateway.until_logged(sim.ids()).await;
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use moltrade_relayer::config::Config;
-use relay_sim::{Count, Information, Sim};
+use relay_sim::{Count, Information, Refusal, Sim};
 
 use crate::gateway::Gateway;
 use crate::only;
@@ -53,16 +53,19 @@ async fn bad_documents_do_no_harm() {
     assert_eq!(gateway.pipeline().pool.peers().len(), 4);
 }
 
+/// The first relay sees it last in the NIP-11 request; the second one is never asked what it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_see_who_we_are() {
-    let sim = Sim::builder().seed(52).relays(1).events(10).stored(1.0).start().await.expect("starts");
+    let sim = Sim::builder().seed(52).scripted(2).refusals(only(1), Refusal::always("blocked: go away"));
+    let sim = sim.start().await.expect("starts");
     let text = "relay.user_agent = 'a-gateway/{version} (mailto:operator@example.org)'";
     let parsed = Config::parse(Some((Path::new("config.toml"), text)), []).expect("no fault in it").config;
     let expected = format!("a-gateway/{} (mailto:operator@example.org)", env!("CARGO_PKG_VERSION"));
     let gateway = Gateway::configured(&sim, |config| config.relay.user_agent = parsed.relay.user_agent);
-    gateway.until("it is subscribed", |_| !sim.requests(0).is_empty()).await;
-    assert_eq!(sim.user_agent(0).as_deref(), Some(&*expected), "of the upgrade");
     gateway.until_in(0, "live").await;
-    assert_eq!(sim.stats().of(0, Count::Information), 1);
-    assert_eq!(sim.user_agent(0).as_deref(), Some(&*expected), "of the NIP-11 request");
+    gateway.until_in(1, "refused").await;
+    assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::Information)), [1, 0]);
+    for relay in [0, 1] {
+        assert_eq!(sim.user_agent(relay).as_deref(), Some(&*expected), "relay {relay}");
+    }
 }

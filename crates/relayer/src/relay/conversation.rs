@@ -95,6 +95,9 @@ impl Conversation {
         }
         loop {
             self.repair_all().await?;
+            if self.peer.manners(|manners| manners.has_one_subscription()) {
+                return self.take_turns().await;
+            }
             self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
             if !self.wants_repair() {
                 return Ok(());
@@ -290,6 +293,11 @@ impl Conversation {
                 }
                 Some(Reply::Closed(reason)) => {
                     let refusal = Refusal::parse(&reason);
+                    if refusal.is_about_subscriptions() {
+                        // There is the live one, and nothing else: past and present must take turns.
+                        self.peer.manners(Manners::note_one_subscription);
+                        return Ok(());
+                    }
                     tries += 1;
                     refusals += 1;
                     match self.refused(&refusal).await? {

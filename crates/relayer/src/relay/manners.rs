@@ -24,6 +24,8 @@ pub struct Manners {
     pub with_kinds: bool,
     /// It has refused a request with several filters.
     one_filter: bool,
+    /// Whether it has shown that it takes one subscription only.
+    takes_one_subscription: bool,
     /// What it said of itself.
     stated: Option<Stated>,
 }
@@ -61,6 +63,7 @@ impl Default for Manners {
             live: LiveForm::default(),
             with_kinds: true,
             one_filter: false,
+            takes_one_subscription: false,
             stated: None,
         }
     }
@@ -95,7 +98,15 @@ impl Manners {
 
     /// Whether the relay takes one subscription only, so that the past and the present must take turns.
     pub fn has_one_subscription(&self) -> bool {
-        self.information().is_some_and(|information| information.max_subscriptions == Some(NonZeroU32::MIN))
+        self.takes_one_subscription
+            || self
+                .information()
+                .is_some_and(|information| information.max_subscriptions == Some(NonZeroU32::MIN))
+    }
+
+    /// Notes that a second subscription was refused because there was a first one.
+    pub const fn note_one_subscription(&mut self) {
+        self.takes_one_subscription = true;
     }
 
     /// Whether the relay speaks NIP-77.

@@ -58,6 +58,16 @@ fn by_prefix(reason: &str) -> Option<RefusalKind> {
     })
 }
 
+impl Refusal {
+    /// Whether it says that there are too many subscriptions. There is no prefix for that: relays say so in
+    /// words, such as strfry's "ERROR: too many concurrent REQs".
+    pub fn is_about_subscriptions(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        let too_many = text.contains("too many") || text.contains("maximum");
+        too_many && ["subscription", "concurrent"].iter().any(|word| text.contains(word))
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.text {
@@ -96,6 +106,19 @@ mod tests {
         }
         for notice in ["welcome", "note: we move on friday", "could not parse", ""] {
             assert!(!Refusal::is_one(notice), "{notice}");
+        }
+    }
+
+    #[test]
+    fn too_many_subscriptions_are_recognised_by_their_words() {
+        for (reason, is) in [
+            ("error: too many concurrent subscriptions", true),
+            ("ERROR: too many concurrent REQs", true),
+            ("Maximum concurrent subscription count reached", true),
+            ("error: too many results", false),
+            ("error: shutting down idle subscription", false),
+        ] {
+            assert_eq!(Refusal::parse(reason).is_about_subscriptions(), is, "{reason}");
         }
     }
 

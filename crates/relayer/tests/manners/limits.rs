@@ -33,6 +33,20 @@ async fn one_or_two_subscriptions_are_enough() {
     assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::RequestsRefused)), [0, 0]);
 }
 
+/// It does not say that it takes one subscription only; its refusal does.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_subscription_that_nobody_stated_is_found_out() {
+    let sim = Sim::builder().seed(43).relays(1).events(400).copies(1).stored(0.5).hold().cap(30);
+    let sim = sim.limits(only(0), Limits::new().subscriptions(1)).information(only(0), Information::NotFound);
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    gateway.until_in(0, "live").await;
+    sim.go();
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    assert_eq!(sim.stats().of(0, Count::RequestsRefused), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_kinds_are_split_over_as_many_filters_as_a_relay_takes() {
     let sim = Sim::builder().seed(41).relays(3).events(300).copies(1).stored(0.5).hold();

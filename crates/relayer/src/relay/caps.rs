@@ -83,6 +83,11 @@ impl Caps {
         self.asked
     }
 
+    /// Whether less is asked for than the relay gives, because its connections break.
+    pub const fn is_eased(&self) -> bool {
+        self.lasting.is_some() || self.asked.is_some()
+    }
+
     /// Notes that what was asked for was answered, or refused.
     pub fn answered(&mut self) {
         if self.asked.take().is_some() {

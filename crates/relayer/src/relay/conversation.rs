@@ -219,7 +219,7 @@ impl Conversation {
             GapReason::BeyondCap { got } => {
                 self.peer.manners(|manners| manners.reconciles() || manners.caps.may_give_more_than(got))
             }
-            GapReason::NotAsked | GapReason::Refused(_) => true,
+            GapReason::NotAsked | GapReason::MayBeLate | GapReason::Refused(_) => true,
         };
         gaps.into_iter().filter(can_be_asked).collect()
     }
@@ -246,9 +246,10 @@ impl Conversation {
         self.shared.inboxes.mark(mark).await;
     }
 
-    /// Asks for everything that is missing, newest first.
+    /// Asks for everything that is missing, in the order that suits the connection.
     async fn repair_all(&mut self) -> Result<(), End> {
-        for gap in self.missing().into_iter().rev() {
+        let breaks = self.peer.manners(|manners| manners.caps.is_eased());
+        for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
         }
         self.peer.set_repair(None);
@@ -476,6 +477,33 @@ impl Drop for Conversation {
     }
 }
 
+/// What is missing, in the order in which it is asked for: newest first. On a connection that lasts, what is
+/// missing and what may have come late before it are one request. On one that breaks again and again, what was
+/// never asked for comes first: what may be late is opened anew by every connection, and would be all
+/// that is ever asked for.
+fn in_order(missing: Vec<Gap>, breaks: bool) -> Vec<Gap> {
+    if breaks {
+        let (late, never): (Vec<_>, Vec<_>) =
+            missing.into_iter().rev().partition(|gap| gap.reason == GapReason::MayBeLate);
+        return never.into_iter().chain(late).collect();
+    }
+    let mut joined: Vec<Gap> = Vec::with_capacity(missing.len());
+    for gap in missing {
+        match joined.last_mut() {
+            Some(last) if last.until.saturating_add(1) == gap.since && can_join(last) && can_join(&gap) => {
+                last.until = gap.until;
+            }
+            _ => joined.push(gap),
+        }
+    }
+    joined.reverse();
+    joined
+}
+
+const fn can_join(gap: &Gap) -> bool {
+    matches!(gap.reason, GapReason::NotAsked | GapReason::MayBeLate)
+}
+
 fn closing(subscription: &str) -> String {
     ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
@@ -492,4 +520,27 @@ pub(super) async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit
         sleep(REPAIR_QUEUE_RETRY).await;
     }
     turn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_one_request_unless_connections_break() {
+        let gap = |since, until, reason| Gap { since, until, reason };
+        let missing = vec![
+            gap(10, 19, GapReason::NotAsked),
+            gap(30, 39, GapReason::MayBeLate),
+            gap(40, 49, GapReason::NotAsked),
+            gap(50, 50, GapReason::BeyondCap { got: 5 }),
+            gap(51, 59, GapReason::NotAsked),
+        ];
+        let order = |breaks| {
+            let gaps = in_order(missing.clone(), breaks);
+            gaps.iter().map(|gap| (gap.since, gap.until)).collect::<Vec<_>>()
+        };
+        assert_eq!(order(false), [(51, 59), (50, 50), (30, 49), (10, 19)]);
+        assert_eq!(order(true), [(51, 59), (50, 50), (40, 49), (10, 19), (30, 39)]);
+    }
 }

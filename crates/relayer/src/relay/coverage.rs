@@ -43,6 +43,8 @@ pub struct Gap {
 pub enum GapReason {
     /// The relay has not been asked, or has not answered yet.
     NotAsked,
+    /// It was proven, and late events may have come since: while the relay was not connected to.
+    MayBeLate,
     /// One second holds more events than the relay gives in one answer, or as many as it might.
     BeyondCap {
         /// How many it gave.
@@ -123,12 +125,23 @@ impl Coverage {
     /// At least the last second is not: it was not over when it was proven, and the connection may be back
     /// before it is.
     pub fn reconnected(&mut self, now: u64, overlap: u64) {
-        let since = self.until.saturating_add(1).saturating_sub(overlap.max(1)).max(self.from);
-        self.until = self.until.max(now);
-        if since <= self.until {
-            // What is a gap for another reason is asked for again, too.
-            self.prove(since, self.until);
-            self.insert(Gap { since, until: self.until, reason: GapReason::NotAsked });
+        let last = self.until;
+        self.until = last.max(now);
+        self.open(last.max(self.from), self.until, &GapReason::NotAsked);
+        let late_since = last.saturating_add(1).saturating_sub(overlap).max(self.from);
+        self.open(late_since, last.saturating_sub(1), &GapReason::MayBeLate);
+    }
+
+    /// Says of what is proven of a span that it is not any more.
+    fn open(&mut self, since: u64, until: u64, reason: &GapReason) {
+        let mut since = since;
+        let gaps: Vec<(u64, u64)> = self.gaps.iter().map(|gap| (gap.since, gap.until)).collect();
+        for (gap_since, gap_until) in gaps.into_iter().chain([(u64::MAX, u64::MAX)]) {
+            let end = until.min(gap_since.saturating_sub(1));
+            if since <= end {
+                self.insert(Gap { since, until: end, reason: reason.clone() });
+            }
+            since = since.max(gap_until.saturating_add(1));
         }
     }
 
@@ -256,7 +269,7 @@ mod tests {
         coverage.extend(230);
         check(&coverage, &[], Some(230));
         coverage.reconnected(240, 120);
-        check(&coverage, &[(201, 240)], None);
+        check(&coverage, &[(201, 229), (230, 240)], None);
     }
 
     #[test]
@@ -265,18 +278,26 @@ mod tests {
         coverage.prove(100, 200);
         coverage.explain(100, 200, &GapReason::NotAsked);
         coverage.reconnected(210, 20);
-        check(&coverage, &[(181, 210)], Some(180));
+        check(&coverage, &[(181, 199), (200, 210)], Some(180));
+        assert_eq!(coverage.gaps().first().map(|gap| &gap.reason), Some(&GapReason::MayBeLate));
         // Again before everything was asked for: what was proven before the overlap stays so.
         coverage.prove(196, 210);
         coverage.reconnected(212, 20);
-        check(&coverage, &[(181, 212)], Some(180));
+        check(&coverage, &[(181, 209), (210, 212)], Some(180));
         // In the same second, and with a clock that was set back.
         coverage.prove(0, 212);
         coverage.reconnected(212, 0);
         check(&coverage, &[(212, 212)], Some(211));
         coverage.prove(0, 212);
         coverage.reconnected(150, 20);
-        check(&coverage, &[(193, 212)], Some(192));
+        check(&coverage, &[(193, 211), (212, 212)], Some(192));
+        // A gap that is one for another reason stays so.
+        coverage.prove(0, 212);
+        coverage.reconnected(214, 0);
+        coverage.explain(213, 213, &GapReason::BeyondCap { got: 9 });
+        coverage.prove(214, 214);
+        coverage.reconnected(216, 20);
+        check(&coverage, &[(195, 211), (212, 212), (213, 213), (214, 216)], Some(194));
     }
 
     #[test]

@@ -113,7 +113,7 @@ settings! {
         max_events_per_second: Option<NonZeroU32> = NonZeroU32::new(10_000), rule::number_or_none(1..=1_000_000);
         /// How many bad signatures or malformed frames a relay may send in an hour. One that sends more is
         /// quarantined, each time for longer. 0: it never is.
-        max_offences_per_hour: Option<NonZeroU32> = NonZeroU32::new(100), rule::number_or_none(1..=1_000_000);
+        max_offences_per_hour: Option<NonZeroU32> = NonZeroU32::new(50), rule::number_or_none(1..=1_000_000);
         /// How many seconds a connected relay may send no event, while several others deliver, before it is
         /// reported as silent.
         silent_after("silent_after_secs"): Duration = Duration::from_secs(600), rule::seconds(1..=86_400);

@@ -105,6 +105,10 @@ pub const PARKED: Duration = Duration::from_secs(6 * 3_600);
 /// Relays that must deliver events for another one that delivers none to be reported as silent.
 pub const DELIVERING_RELAYS_MIN: usize = 3;
 
+/// Events of one answer about the past, known or not and whole or not, that make a connection worth having.
+/// One that brings fewer and ends is not dialled again at once.
+pub const USEFUL_EVENTS_MIN: u32 = 10;
+
 /// After so many failures in a row a relay counts as dead, and is tried once in [`PROBE_MAX`] or so: twenty
 /// are about an hour of trying.
 pub const FAILURES_TO_DEATH: u32 = 20;

@@ -17,7 +17,7 @@ use wire::ClaimedId;
 
 use super::repair::{Answer, Window};
 use super::subscription::LIVE;
-use crate::limits::NOTICE_DOUBT;
+use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
 
 /// How an answer ended.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub(super) struct Desk {
     has_outgoing: AtomicBool,
     /// Whether the live subscription is open, and what the relay had before, dated later than now, has come.
     is_live: AtomicBool,
-    /// Whether a question about the past was answered with events, be they known or not.
+    /// Whether a question about the past has brought events worth the connection. be they known or not.
     is_useful: AtomicBool,
     /// A challenge has come.
     challenged: Notify,
@@ -237,7 +237,7 @@ impl Desk {
         self.is_live.store(is_live, Ordering::Relaxed);
     }
 
-    /// Whether a question about the past was answered with events.
+    /// Whether a question about the past has brought events worth the connection.
     pub fn is_useful(&self) -> bool {
         self.is_useful.load(Ordering::Relaxed)
     }
@@ -266,6 +266,9 @@ impl Desk {
                 let created_at = wire::event::created_at(event).filter(|time| within.contains(time));
                 if let Some(created_at) = created_at {
                     question.answer.note(created_at);
+                    if question.answer.events >= USEFUL_EVENTS_MIN {
+                        self.is_useful.store(true, Ordering::Relaxed);
+                    }
                 }
             }
             Wanted::ByIds(ids) => _ = ids.remove(claimed),

@@ -4,8 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -54,7 +52,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
-    let (listener, metrics_listener) = listen(config).await?;
+    let (listener, metrics_listener) = listen(config)?;
     let mut pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
     let control = Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission)));
@@ -65,16 +63,16 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         dedupe: Arc::clone(&pipeline.dedupe),
         disk_full: Arc::clone(&pipeline.disk_full),
         metrics: Arc::clone(&pipeline.metrics),
-        websocket_enabled: config.output.websocket_enabled,
+        websocket: api::WebSocketOptions::from(&config.output),
         access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
         control: Arc::clone(&control),
         instance: pipeline.instance,
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {
-        servers.spawn(serve(listener, api::metrics_router(context.clone())));
+        servers.spawn(api::serve(listener, api::metrics_router(context.clone())));
     }
-    servers.spawn(serve(listener, api::router(context.clone())));
+    servers.spawn(api::serve(listener, api::router(context.clone())));
     servers.spawn(summary::run(
         Arc::clone(&pipeline.pool),
         Arc::clone(&pipeline.log),
@@ -122,26 +120,14 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router) {
-    // Without this a small message waits for the acknowledgement of the one before.
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a client's socket cannot send without delay");
-        }
-    });
-    // It ends only with the process; single connections that fail are hyper's to report.
-    let _ = axum::serve(listener, router).await;
-}
-
-async fn listen(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
-    let on = |port, key| async move {
+fn listen(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+    let on = |port, key| {
         let address = SocketAddr::new(config.output.bind_address, port);
-        let listener = TcpListener::bind(address).await;
-        listener.map_err(|source| RunError::Listen { address, key, source })
+        api::listen(address).map_err(|source| RunError::Listen { address, key, source })
     };
-    let main = on(config.output.websocket_port, "[output] websocket_port").await?;
+    let main = on(config.output.websocket_port, "[output] websocket_port")?;
     let metrics = match config.monitoring.prometheus_port {
-        Some(port) => Some(on(port.get(), "[monitoring] prometheus_port").await?),
+        Some(port) => Some(on(port.get(), "[monitoring] prometheus_port")?),
         None => None,
     };
     Ok((main, metrics))

@@ -206,6 +206,19 @@ pub const CLIENT_READ_BYTES: usize = 4 << 10;
 /// [`CLIENT_FLUSH_BYTES`] and answers to pings, so the bound is met by nothing that can be configured.
 pub const CLIENT_WRITE_BYTES_MAX: usize = 128 << 20;
 
+/// Bytes that the system keeps for a client until its side has taken them; Linux counts twice as many, with
+/// its own overhead. The system's own choice, up to 4 MiB, is too much for ten thousand clients that stall; and
+/// since it reports room only when a third is free, one that reads slowly would seem to read nothing for
+/// minutes. A client that is 100 ms away still gets some MB a second.
+pub const CLIENT_SEND_BUFFER_BYTES: u32 = 256 << 10;
+
+/// Connections that may wait to be accepted: what the library takes, too.
+pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
+
+/// How long a `/ws` client that is closed for being slow may take to read why, and then to answer. What its
+/// socket holds comes first, so it gets more time than others.
+pub const CLIENT_LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+
 /// How long a `/ws` client may take to answer the close of its connection.
 pub const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
 

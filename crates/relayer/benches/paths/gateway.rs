@@ -4,14 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use moltrade_relayer::api;
-use moltrade_relayer::config::Config;
+use moltrade_relayer::config::{Config, Output};
 use moltrade_relayer::control::Control;
 use moltrade_relayer::pipeline::Pipeline;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::Fallible;
@@ -36,13 +34,15 @@ pub struct Gateway {
     pub pipeline: Pipeline,
     /// Its address.
     pub address: String,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     clients: api::Context,
     _folder: TempDir,
 }
 
 impl Gateway {
     pub async fn start((config, folder): (Config, TempDir)) -> Fallible<Self> {
+        // All clients come from one address.
+        let output = Output { max_clients_per_address: None, ..config.output.clone() };
         let pipeline = Pipeline::start(&config)?;
         let clients = api::Context::new(api::Parts {
             pool: pipeline.pool.clone(),
@@ -51,7 +51,7 @@ impl Gateway {
             dedupe: pipeline.dedupe.clone(),
             disk_full: pipeline.disk_full.clone(),
             metrics: pipeline.metrics.clone(),
-            websocket_enabled: true,
+            websocket: api::WebSocketOptions::from(&output),
             access: api::Access::new(None, Ipv4Addr::LOCALHOST.into()),
             control: Arc::new(Control::new(
                 &Config::parse(None, [])?,
@@ -60,10 +60,9 @@ impl Gateway {
             )),
             instance: pipeline.instance,
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?.to_string();
-        let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
-        let server = tokio::spawn(axum::serve(listener, api::router(clients.clone())).into_future());
+        let server = tokio::spawn(api::serve(listener, api::router(clients.clone())));
         Ok(Self { pipeline, address, server, clients, _folder: folder })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::auth::Access;
+use super::websocket::WebSocketOptions;
 use crate::control::Control;
 use crate::downstream::Clients;
 use crate::event_log::EventLog;
@@ -29,8 +30,8 @@ pub struct Parts {
     pub disk_full: Arc<DiskFull>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether there is a `/ws`.
-    pub websocket_enabled: bool,
+    /// How `/ws` is served.
+    pub websocket: WebSocketOptions,
     /// Who may change something.
     pub access: Access,
     /// What reads the configuration again.
@@ -54,7 +55,7 @@ struct Inner {
 impl Context {
     /// Puts the parts together; the process counts as started now.
     pub fn new(parts: Parts) -> Self {
-        let clients = Clients::new(parts.metrics.websocket_clients.clone());
+        let clients = Clients::new(parts.websocket.limits, parts.metrics.websocket_clients.clone());
         Self(Arc::new(Inner { parts, clients, started: Instant::now(), started_at_ms: unix_ms() }))
     }
 

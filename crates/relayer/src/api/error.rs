@@ -1,5 +1,7 @@
 //! What a request is answered that cannot be served: one type, `{"error":"<code>","message":"…"}`.
 
+use std::num::NonZeroUsize;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +13,7 @@ use super::itself::INSTANCE_HEADER;
 use super::query::QueryError;
 use crate::config::{ConfigErrors, InvalidUrl};
 use crate::control::ReloadError;
+use crate::downstream::clients::Refused;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::BODY_BYTES_MAX;
 use crate::relay::dial::DialError;
@@ -53,6 +56,29 @@ pub enum ApiError {
     /// `/ws` without a WebSocket handshake.
     #[error("/ws speaks WebSocket (RFC 6455, version 13); connect to it with a WebSocket client: {0}")]
     UpgradeRequired(String),
+    /// A page of a site that may not read.
+    #[error(
+        "pages of this origin may not read here; [output] allowed_origins names those that may, written as \
+         browsers send them (https://app.example)"
+    )]
+    OriginNotAllowed,
+    /// No more clients of `/ws` are let in.
+    #[error(
+        "{max} clients are connected, and [output] max_clients allows no more; try again later or raise it"
+    )]
+    TooManyClients {
+        /// The most.
+        max: NonZeroUsize,
+    },
+    /// No more clients of `/ws` are let in from where this one comes from.
+    #[error(
+        "{max} clients are connected from your address, and [output] max_clients_per_address allows no more; \
+         close some or raise it (behind a proxy, all clients have its address)"
+    )]
+    TooManyClientsFromAddress {
+        /// The most.
+        max: NonZeroUsize,
+    },
     /// The gateway does not take new clients any more.
     #[error("the gateway is stopping; connect again in a moment")]
     Stopping,
@@ -127,6 +153,16 @@ impl From<InvalidUrl> for ApiError {
     }
 }
 
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Stopping => Self::Stopping,
+            Refused::TooMany(max) => Self::TooManyClients { max },
+            Refused::TooManyFromAddress(max) => Self::TooManyClientsFromAddress { max },
+        }
+    }
+}
+
 impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         let refused = |code, why| Self::RelayRefused { code, why };
@@ -164,6 +200,11 @@ impl ApiError {
             Self::CursorAhead { .. } => (StatusCode::BAD_REQUEST, "cursor_ahead"),
             Self::WebSocketDisabled => (StatusCode::NOT_FOUND, "websocket_disabled"),
             Self::UpgradeRequired(_) => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed"),
+            Self::TooManyClients { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_clients"),
+            Self::TooManyClientsFromAddress { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_clients_from_address")
+            }
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::BadEventId => (StatusCode::BAD_REQUEST, "bad_event_id"),
@@ -214,7 +255,12 @@ impl ApiError {
                 )]
             }
             Self::Loop(instance) => vec![(INSTANCE_HEADER, instance.clone())],
-            Self::Stopping | Self::NotReady(_) => vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))],
+            Self::Stopping
+            | Self::NotReady(_)
+            | Self::TooManyClients { .. }
+            | Self::TooManyClientsFromAddress { .. } => {
+                vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))]
+            }
             _ => Vec::new(),
         }
     }

@@ -41,7 +41,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
         "bloom_complete": context.dedupe.bloom().is_complete(),
         "events_in_queue": events_in_queue,
         "bytes_in_queue": bytes_in_queue,
-        "websocket_enabled": context.websocket_enabled,
+        "websocket_enabled": context.websocket.is_enabled,
         "websocket_clients": context.clients().connected(),
         "active_connections": relays::active(&context),
         "connections": relays,

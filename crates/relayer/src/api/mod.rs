@@ -3,7 +3,7 @@
 //! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever is wrong
 //! is answered by one type of [error]. What changes something is behind [auth]. Handlers stand by subject:
 //! [health], [metrics], [relays], [events], [config](mod@config), and the upgrade to a
-//! [WebSocket](websocket).
+//! [WebSocket](websocket). [serve] is about the sockets under it.
 
 pub mod auth;
 mod body;
@@ -17,9 +17,12 @@ pub mod metrics;
 pub mod query;
 pub mod relays;
 pub mod router;
+pub mod serve;
 pub mod websocket;
 
 pub use auth::Access;
 pub use context::{Context, Parts};
 pub use error::ApiError;
 pub use router::{metrics_router, router};
+pub use serve::{listen, serve};
+pub use websocket::WebSocketOptions;

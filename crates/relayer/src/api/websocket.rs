@@ -2,46 +2,98 @@
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{RawQuery, State};
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
 use super::context::Context;
 use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
-use crate::downstream::Format;
+use super::serve::Peer;
+use crate::config::{Output, WebOrigin};
 use crate::downstream::websocket::Session;
+use crate::downstream::{ClientLimits, Format, Patience};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
 
-/// Checks what is asked for, and makes the connection a client of the log.
+/// How `/ws` is served.
+#[derive(Debug, Clone)]
+pub struct WebSocketOptions {
+    /// Whether it is at all.
+    pub is_enabled: bool,
+    /// How many clients there may be.
+    pub limits: ClientLimits,
+    /// When a client is given up.
+    pub patience: Patience,
+    /// Whose pages may read; any if there are none.
+    pub allowed_origins: Vec<WebOrigin>,
+}
+
+impl From<&Output> for WebSocketOptions {
+    fn from(output: &Output) -> Self {
+        Self {
+            is_enabled: output.websocket_enabled,
+            limits: ClientLimits { in_all: output.max_clients, from_address: output.max_clients_per_address },
+            patience: Patience {
+                lag_max: output.slow_client_lag,
+                window: output.slow_client,
+                ping_interval: output.ping_interval,
+            },
+            allowed_origins: output.allowed_origins.clone(),
+        }
+    }
+}
+
+impl WebSocketOptions {
+    /// Whether the page that makes a request may read. Browsers say whose page it is; whatever does not say
+    /// it is no browser, and could say anything.
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        let allowed =
+            |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
+        self.allowed_origins.is_empty()
+            || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
+    }
+}
+
+/// Checks what is asked for, and makes the connection a client of the log. Of subprotocols and extensions
+/// that are offered none is taken.
 pub(super) async fn upgrade(
     State(context): State<Context>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    if !context.websocket_enabled {
+    let options = &context.websocket;
+    if !options.is_enabled {
         return Err(ApiError::WebSocketDisabled);
+    }
+    if !options.allows(&headers) {
+        return Err(counted(&context, ApiError::OriginNotAllowed));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS)?;
     if let Some(cursor) = query.cursor {
         check_cursor(&context.log, cursor)?;
     }
     let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
-    let client = context.clients().enter().ok_or(ApiError::Stopping)?;
+    let client =
+        context.clients().enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
     let (cursor, default_format) = match query.cursor {
         Some(cursor) => (cursor, Format::Envelope),
         None => (head, Format::Event),
     };
     let format = query.format.unwrap_or(default_format);
-    tracing::debug!(%cursor, ?format, "a client connects to /ws");
+    tracing::debug!(%cursor, ?format, origin = %client.origin(), "a client connects to /ws");
     let session = Session::new(
         context.log.reader(cursor),
         head,
         query.selection,
         format,
         std::sync::Arc::clone(&context.metrics),
+        options.patience,
+        peer.taken,
     );
     let upgrade = upgrade
         .read_buffer_size(CLIENT_READ_BYTES)
@@ -50,4 +102,13 @@ pub(super) async fn upgrade(
         .max_message_size(CLIENT_MESSAGE_BYTES_MAX)
         .max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(|socket| session.run(socket, client)))
+}
+
+/// Counts a client that is not let in, by the code that it is told. At the end nobody is, which is no news.
+fn counted(context: &Context, refusal: ApiError) -> ApiError {
+    if !matches!(refusal, ApiError::Stopping) {
+        let (_, code) = refusal.status();
+        context.metrics.client_refused(code).inc();
+    }
+    refusal
 }

@@ -32,4 +32,4 @@ pub use secret::{InvalidKey, KeyFile, Secret, SecretKey};
 pub use settings::{
     Api, Config, Deduplication, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
 };
-pub use types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, URL_BYTES_MAX, UserAgent};
+pub use types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, URL_BYTES_MAX, UserAgent, WebOrigin};

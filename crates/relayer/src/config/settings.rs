@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::raw::{Raw, Shape};
 use super::rule::{self, Mismatch, Rule};
 use super::secret::{KeyFile, Secret, SecretKey};
-use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent};
+use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
 
 /// One key of the file.
 pub(super) struct Setting {
@@ -181,6 +181,22 @@ settings! {
         downstream_tcp: Vec<HostPort> = Vec::new(), rule::list(rule::host_port(), 1000);
         /// Receivers by HTTP. Not supported by this version yet: must be empty.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::http_url(), 1000);
+        /// How many events a client of /ws may be behind while its socket takes nothing.
+        slow_client_lag: u64 = 10_000, rule::events(1..=1_000_000_000_000);
+        /// How many seconds the socket of a client that is further behind may take nothing before it is
+        /// closed, with the cursor to resume from.
+        slow_client("slow_client_secs"): Duration = Duration::from_secs(30), rule::seconds(1..=86_400);
+        /// How many seconds there are between two pings to a client of /ws. One that gives no sign of life
+        /// for two such spans is closed. 0: no pings.
+        ping_interval("ping_interval_secs"): Option<Duration> = Some(Duration::from_secs(30)), rule::seconds_or_none(86_400);
+        /// The most clients of /ws at the same time.
+        max_clients: NonZeroUsize = nonzero(10_000), rule::count(1..=1_000_000);
+        /// The most of them from one address; of IPv6 the first 64 bits count. Behind a proxy all clients
+        /// have its address. 0: as many as there may be.
+        max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rule::count_or_none(1..=1_000_000);
+        /// The origins whose pages may open /ws in a browser. Empty: any. Programs that send no Origin are
+        /// not concerned.
+        allowed_origins: Vec<WebOrigin> = Vec::new(), rule::list(rule::web_origin(), 1000);
     }
 
     /// Who may change something over the API.

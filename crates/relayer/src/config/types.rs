@@ -125,6 +125,31 @@ impl FromStr for HostPort {
     }
 }
 
+/// The origin of a web page (RFC 6454), as browsers write it: scheme, host, and the port if it is not the
+/// scheme's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebOrigin(Arc<str>);
+
+impl WebOrigin {
+    /// As browsers send it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for WebOrigin {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
+        let bare = url.path() == "/" && url.query().is_none();
+        if !bare || !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidUrl("an origin has nothing but a scheme, a host and a port"));
+        }
+        Ok(Self(Arc::from(url.origin().ascii_serialization())))
+    }
+}
+
 /// How the gateway introduces itself to relays, in the `User-Agent` header.
 ///
 /// `{version}` stands for the program's version, so that a file that was copied from the template does not
@@ -304,6 +329,23 @@ mod tests {
         assert!(UserAgent::new(&"x".repeat(200)).is_some());
         for bad in ["", " x", "x ", "a\nb", "a\u{7f}", "é", &"x".repeat(201), &"{version}".repeat(41)] {
             assert_eq!(UserAgent::new(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_send_it() {
+        for (given, kept) in [
+            ("https://App.example", "https://app.example"),
+            ("https://app.example:443/", "https://app.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("https://münchen.example", "https://xn--mnchen-3ya.example"),
+        ] {
+            assert_eq!(given.parse::<WebOrigin>().unwrap().as_str(), kept);
+        }
+        for bad in
+            ["", "*", "null", "app.example", "wss://a.example", "https://a.example/x", "https://a.example?x"]
+        {
+            assert!(bad.parse::<WebOrigin>().is_err(), "{bad}");
         }
     }
 

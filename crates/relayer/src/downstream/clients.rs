@@ -1,16 +1,46 @@
-//! The clients that are connected: how many there are, and their end when the gateway stops.
+//! The clients that are connected: how many there may be, how many there are, and their end when the
+//! gateway stops.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::limits::CLIENT_CLOSE_MAX;
 
+/// How many clients there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// In all.
+    pub in_all: NonZeroUsize,
+    /// From one address; `None` for as many as there may be in all.
+    pub from_address: Option<NonZeroUsize>,
+}
+
+/// Why a client is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The gateway is stopping.
+    Stopping,
+    /// There are as many as there may be.
+    TooMany(NonZeroUsize),
+    /// There are as many from its address as there may be.
+    TooManyFromAddress(NonZeroUsize),
+}
+
 /// The connected clients. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Clients {
+    limits: ClientLimits,
+    /// How many come from where. An address without clients has no entry, so it is no larger than the
+    /// number of clients.
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
     connected: watch::Sender<usize>,
     gauge: Gauge,
     /// When clients must be gone, once the gateway stops.
@@ -21,24 +51,46 @@ pub struct Clients {
 #[derive(Debug)]
 pub struct Client {
     clients: Clients,
+    origin: IpAddr,
     deadline: watch::Receiver<Option<Instant>>,
 }
 
 impl Clients {
     /// None yet. The gauge follows their number.
-    pub fn new(gauge: Gauge) -> Self {
-        Self { connected: watch::Sender::new(0), gauge, deadline: watch::Sender::new(None) }
+    pub fn new(limits: ClientLimits, gauge: Gauge) -> Self {
+        Self {
+            limits,
+            addresses: Arc::default(),
+            connected: watch::Sender::new(0),
+            gauge,
+            deadline: watch::Sender::new(None),
+        }
     }
 
-    /// Counts a client in; `None` when the gateway is stopping.
-    pub fn enter(&self) -> Option<Client> {
+    /// Counts a client in.
+    ///
+    /// # Errors
+    /// When the gateway is stopping, or when there are enough.
+    pub fn enter(&self, address: IpAddr) -> Result<Client, Refused> {
         let deadline = self.deadline.subscribe();
         if deadline.borrow().is_some() {
-            return None;
+            return Err(Refused::Stopping);
         }
+        let origin = origin(address);
+        // Under the lock, so that two that come at once do not both take the last place.
+        let mut addresses = self.addresses.lock();
+        if self.connected() >= self.limits.in_all.get() {
+            return Err(Refused::TooMany(self.limits.in_all));
+        }
+        let from_here = addresses.get(&origin).copied().unwrap_or_default();
+        if let Some(max) = self.limits.from_address.filter(|max| from_here >= max.get()) {
+            return Err(Refused::TooManyFromAddress(max));
+        }
+        addresses.insert(origin, from_here + 1);
         self.connected.send_modify(|connected| *connected += 1);
+        drop(addresses);
         self.gauge.inc();
-        Some(Client { clients: self.clone(), deadline })
+        Ok(Client { clients: self.clone(), origin, deadline })
     }
 
     /// How many are connected.
@@ -65,6 +117,11 @@ impl Clients {
 }
 
 impl Client {
+    /// Where the client comes from.
+    pub fn origin(&self) -> IpAddr {
+        self.origin
+    }
+
     /// Comes back when the client must be gone.
     pub async fn deadline(&mut self) {
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
@@ -77,7 +134,72 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.clients.gauge.dec();
+        let mut addresses = self.clients.addresses.lock();
+        match addresses.get_mut(&self.origin) {
+            Some(from_here) if *from_here > 1 => *from_here -= 1,
+            _ => drop(addresses.remove(&self.origin)),
+        }
         self.clients.connected.send_modify(|connected| *connected -= 1);
+        drop(addresses);
+        self.clients.gauge.dec();
+    }
+}
+
+/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address has all that begin
+/// like it (RFC 4291, section 2.5.4); an IPv4 address in IPv6's clothes is an IPv4 address.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(in_all: usize, from_address: usize) -> Clients {
+        let limits = ClientLimits {
+            in_all: NonZeroUsize::new(in_all).unwrap(),
+            from_address: NonZeroUsize::new(from_address),
+        };
+        Clients::new(limits, Gauge::default())
+    }
+
+    fn from(address: &str) -> IpAddr {
+        address.parse().unwrap()
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_client_is_gone() {
+        let clients = clients(3, 2);
+        let too_many_from_there = Refused::TooManyFromAddress(NonZeroUsize::new(2).unwrap());
+        let first = clients.enter(from("192.0.2.1")).unwrap();
+        let second = clients.enter(from("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(clients.enter(from("192.0.2.1")).unwrap_err(), too_many_from_there);
+        let other = clients.enter(from("192.0.2.2")).unwrap();
+        let too_many = Refused::TooMany(NonZeroUsize::new(3).unwrap());
+        assert_eq!(clients.enter(from("192.0.2.3")).unwrap_err(), too_many);
+        drop(first);
+        drop(clients.enter(from("192.0.2.1")).unwrap());
+        drop((second, other));
+        assert_eq!((clients.connected(), clients.gauge.get()), (0, 0));
+        assert!(clients.addresses.lock().is_empty(), "who is gone costs nothing");
+    }
+
+    #[test]
+    fn who_has_many_ipv6_addresses_has_one() {
+        let clients = clients(100, 1);
+        let _first = clients.enter(from("2001:db8::1")).unwrap();
+        assert!(clients.enter(from("2001:db8::ffff:1")).is_err());
+        let _other = clients.enter(from("2001:db8:0:1::1")).unwrap();
+    }
+
+    #[test]
+    fn without_a_limit_for_an_address_all_may_come_from_one() {
+        let clients = clients(5, 0);
+        let all: Vec<_> = (0..5).map(|_| clients.enter(from("192.0.2.1")).unwrap()).collect();
+        assert_eq!(clients.connected(), all.len());
+        assert!(clients.enter(from("192.0.2.2")).is_err());
     }
 }

@@ -73,6 +73,11 @@ impl Reader {
         self.cursor
     }
 
+    /// The last sequence that was committed.
+    pub fn head(&self) -> Cursor {
+        *self.head.borrow()
+    }
+
     /// What is in memory after the cursor; `None` if nothing is, though RocksDB may have it.
     pub fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.log.tail.look(self.cursor) {

@@ -12,6 +12,13 @@ use prometheus_client::registry::Registry;
 
 use crate::ingest::{DropReason, Layer};
 
+/// Why a client of `/ws` is gone: it left, the gateway stopped, it was too slow, it gave no sign of life, what it
+/// needed next was trimmed, the log could not be read.
+pub const CLOSED: [&str; 6] = ["left", "stopping", "slow", "silent", "trimmed", "failed"];
+
+/// Why a client of `/ws` was not let in: the codes of the answers that it got.
+pub const REFUSED: [&str; 3] = ["too_many_clients", "too_many_clients_from_address", "origin_not_allowed"];
+
 /// A label `reason`, `layer`, `state` or `figure`.
 macro_rules! label {
     ($Name:ident { $field:ident }) => {
@@ -109,6 +116,10 @@ metrics! {
     websocket_clients: Gauge = Gauge::default(), "websocket_clients";
     /// Messages that were handed to the sockets of /ws clients.
     websocket_messages: Counter = Counter::default(), "websocket_messages";
+    /// Clients of /ws that are gone, by reason.
+    websocket_clients_closed: Family<ReasonLabel, Counter> = Family::default(), "websocket_clients_closed";
+    /// Clients of /ws that were not let in, by reason.
+    websocket_clients_refused: Family<ReasonLabel, Counter> = Family::default(), "websocket_clients_refused";
     /// The last sequence that was committed.
     log_head: Gauge = Gauge::default(), "log_head_seq";
     /// The oldest sequence that is kept.
@@ -139,7 +150,23 @@ impl Metrics {
         let layers = Layer::ALL.iter().map(|layer| LayerLabel { layer: layer.label() });
         metrics.layers =
             layers.map(|label| metrics.duplicates_filtered.get_or_create_owned(&label)).collect();
+        for reason in CLOSED {
+            drop(metrics.client_closed(reason));
+        }
+        for reason in REFUSED {
+            drop(metrics.client_refused(reason));
+        }
         metrics
+    }
+
+    /// The counter of a reason, one of [`CLOSED`], for which a client of `/ws` is gone.
+    pub fn client_closed(&self, reason: &'static str) -> Counter {
+        self.websocket_clients_closed.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// The counter of a reason, one of [`REFUSED`], for which a client of `/ws` was not let in.
+    pub fn client_refused(&self, reason: &'static str) -> Counter {
+        self.websocket_clients_refused.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// The counter of a drop reason.

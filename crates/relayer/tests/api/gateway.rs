@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::api::{self, Access, Context};
-use moltrade_relayer::config::{Config, Loaded, Secret};
+use moltrade_relayer::api::{self, Access, Context, WebSocketOptions};
+use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
@@ -30,7 +30,7 @@ use relay_sim::{ConsumeError, Consumer, Delivery};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use wire::{Signer, VerifiedEvent};
 
@@ -43,7 +43,7 @@ pub const RELAYS_MAX: usize = 5;
 /// What a test may want otherwise.
 pub struct Setup {
     pub tail_bytes: usize,
-    pub websocket_enabled: bool,
+    pub output: Output,
     pub relays: Vec<&'static str>,
     /// Whether relays can be added and removed, and are dialled, in vain. Otherwise they stay as they are.
     pub supervised: bool,
@@ -55,7 +55,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             tail_bytes: 1 << 20,
-            websocket_enabled: true,
+            output: Output::default(),
             relays: vec![RELAY],
             supervised: true,
             admin_token: None,
@@ -125,13 +125,13 @@ impl Gateway {
             dedupe,
             disk_full,
             metrics,
-            websocket_enabled: setup.websocket_enabled,
+            websocket: WebSocketOptions::from(&setup.output),
             access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
             instance,
         });
         Self {
-            address: serve(api::router(context.clone())).await,
-            metrics_address: serve(api::metrics_router(context.clone())).await,
+            address: serve(api::router(context.clone())),
+            metrics_address: serve(api::metrics_router(context.clone())),
             context,
             signer: Signer::from_seed(1),
             inbox: Some(inbox),
@@ -283,10 +283,10 @@ fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
     Config::load(Some(&file), []).unwrap()
 }
 
-async fn serve(router: axum::Router) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn serve(router: axum::Router) -> SocketAddr {
+    let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    tokio::spawn(api::serve(listener, router));
     address
 }
 

@@ -12,5 +12,8 @@ mod relays;
 mod reload;
 mod websocket_delivery;
 mod websocket_end;
+mod websocket_handshake;
 mod websocket_refused;
+mod websocket_resumption;
 mod websocket_selection;
+mod websocket_slow;

@@ -3,6 +3,7 @@
 use moltrade_relayer::ingest::candidate::unix_ms;
 use moltrade_relayer::ingest::{DropReason, Layer};
 use moltrade_relayer::relay::{ConnectionState, Coverage};
+use moltrade_relayer::telemetry::metrics::{CLOSED, REFUSED};
 
 use crate::gateway::{Gateway, Setup, next, request};
 
@@ -41,6 +42,14 @@ async fn every_label_is_there_from_the_beginning() {
     }
     for layer in Layer::ALL {
         let line = format!("\nduplicates_filtered_total{{layer=\"{}\"}} 0\n", layer.label());
+        assert!(text.contains(&line), "{line}");
+    }
+    for reason in CLOSED {
+        let line = format!("\nwebsocket_clients_closed_total{{reason=\"{reason}\"}} 0\n");
+        assert!(text.contains(&line), "{line}");
+    }
+    for reason in REFUSED {
+        let line = format!("\nwebsocket_clients_refused_total{{reason=\"{reason}\"}} 0\n");
         assert!(text.contains(&line), "{line}");
     }
     for state in ConnectionState::LABELS {

@@ -1,5 +1,7 @@
 //! Who is refused before the upgrade, and what it is told.
 
+use moltrade_relayer::config::Output;
+
 use crate::gateway::{Gateway, Setup, request};
 
 #[tokio::test]
@@ -76,7 +78,8 @@ async fn plain_http_is_told_to_upgrade() {
 
 #[tokio::test]
 async fn a_websocket_that_is_switched_off_says_so() {
-    let gateway = Gateway::start_with(Setup { websocket_enabled: false, ..Setup::default() }).await;
+    let output = Output { websocket_enabled: false, ..Output::default() };
+    let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
     for path in ["/ws", "/ws?cursor=0"] {
         let told = gateway.refused(path).await.error(404, "websocket_disabled");
         assert!(told.contains("websocket_enabled = true"), "{told}");

@@ -54,6 +54,22 @@ pub fn count(range: RangeInclusive<u64>) -> Whole<NonZeroUsize> {
     }
 }
 
+/// How many at most of what is kept in memory, 0 for as many as there are.
+pub fn count_or_none(range: RangeInclusive<u64>) -> Whole<Option<NonZeroUsize>> {
+    Whole {
+        range,
+        or_zero: true,
+        unit: "",
+        read: |n| usize::try_from(n).ok().map(NonZeroUsize::new),
+        show: |n| n.map_or(0, |n| n.get() as u64),
+    }
+}
+
+/// How many events.
+pub fn events(range: RangeInclusive<u64>) -> Whole<u64> {
+    Whole { range, or_zero: false, unit: " of events", read: Some, show: |n| *n }
+}
+
 /// How many at most, 0 for as many as there are.
 pub fn number_or_none(range: RangeInclusive<u64>) -> Whole<Option<NonZeroU32>> {
     Whole {
@@ -89,6 +105,17 @@ pub fn seconds(range: RangeInclusive<u64>) -> Whole<Duration> {
         unit: " of seconds",
         read: |n| Some(Duration::from_secs(n)),
         show: Duration::as_secs,
+    }
+}
+
+/// A span of seconds, 0 for none.
+pub fn seconds_or_none(max: u64) -> Whole<Option<Duration>> {
+    Whole {
+        range: 1..=max,
+        or_zero: true,
+        unit: " of seconds",
+        read: |n| Some((n > 0).then_some(Duration::from_secs(n))),
+        show: |span| span.map_or(0, |span| span.as_secs()),
     }
 }
 

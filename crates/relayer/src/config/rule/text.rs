@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Mismatch, Rule};
 use crate::config::raw::{Kind, Raw, Shape};
 use crate::config::secret::{InvalidKey, KeyFile, Secret, SecretKey};
-use crate::config::types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, UserAgent};
+use crate::config::types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
 
 /// A text with a meaning, kept as `T`.
 pub struct Text<T> {
@@ -75,6 +75,16 @@ pub fn host_port() -> Text<HostPort> {
         secret: false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
         show: |address| Some(address.as_str().to_owned()),
+    }
+}
+
+/// Whose pages may read.
+pub fn web_origin() -> Text<WebOrigin> {
+    Text {
+        allowed: "an origin (http:// or https://, a host, and a port if it is not the usual one)",
+        secret: false,
+        read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
+        show: |origin| Some(origin.as_str().to_owned()),
     }
 }
 

@@ -1,0 +1,252 @@
+//! Clients that are given up: too slow, or silent. And those that look like it and are not.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use moltrade_relayer::config::Output;
+use relay_sim::Consumer;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_websockets::ClientBuilder;
+use wire::VerifiedEvent;
+
+use crate::gateway::{Gateway, Setup, next, next_seqs, until_closed};
+
+const LARGE: usize = 64 << 10;
+
+/// More than any test takes.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A gateway that is soon tired of slow clients, with so many events of 64 KiB.
+async fn impatient(events: u64, output: Output) -> Gateway {
+    let output = Output { slow_client: Duration::from_secs(1), ..output };
+    let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
+    append_large(&gateway, events).await;
+    gateway
+}
+
+async fn append_large(gateway: &Gateway, count: u64) {
+    let content = "x".repeat(LARGE);
+    let first = gateway.context.log.head().get() + 1;
+    let events: Vec<VerifiedEvent> =
+        (first..first + count).map(|n| gateway.signer.sign(n, 1, &[] as &[[&str; 0]], &content)).collect();
+    for burst in events.chunks(10) {
+        gateway.append(burst.to_vec()).await;
+    }
+}
+
+fn closed(gateway: &Gateway, reason: &'static str) -> u64 {
+    gateway.context.metrics.client_closed(reason).get()
+}
+
+async fn until_closed_for(gateway: &Gateway, reason: &'static str) {
+    let is_closed = async {
+        while closed(gateway, reason) == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, is_closed).await.expect("the client is closed");
+}
+
+/// Waits until the client's socket takes no more, so that whatever comes next must wait.
+async fn until_full(gateway: &Gateway) {
+    let sent = || gateway.context.metrics.websocket_messages.get();
+    let mut before = u64::MAX;
+    while before != sent() {
+        before = sent();
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_nothing_is_told_where_to_go_on_and_misses_nothing() {
+    const EVENTS: u64 = 300; // 20 MiB: more than sockets buffer.
+    let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
+    let mut client = gateway.connect("?cursor=7").await;
+    until_closed_for(&gateway, "slow").await;
+    let (seqs, end) = until_closed(&mut client).await;
+    let last = seqs.last().copied().unwrap();
+    assert_eq!(seqs, (8..=last).collect::<Vec<_>>());
+    assert!(last < EVENTS, "it was not behind");
+    let resume = end.strip_prefix("1008 slow: resume with cursor=").unwrap_or_else(|| panic!("{end}"));
+    let resume: u64 = resume.parse().unwrap();
+    // Nothing is lost after it, and what is repeated is what waited for the socket: a message or two.
+    assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
+    let mut client = gateway.connect(&format!("?cursor={resume}")).await;
+    let rest = (resume + 1..=EVENTS).collect::<Vec<_>>();
+    assert_eq!(next_seqs(&mut client, rest.len()).await, rest);
+}
+
+/// A message of which the socket has a part is not one that the client has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_a_part_of_what_it_has_and_stalls_is_closed_as_well() {
+    const EVENTS: u64 = 300;
+    let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
+    let mut client = gateway.connect("?cursor=0").await;
+    assert_eq!(next_seqs(&mut client, 20).await, (1..=20).collect::<Vec<_>>());
+    until_closed_for(&gateway, "slow").await;
+    let (seqs, end) = until_closed(&mut client).await;
+    let last = seqs.last().copied().unwrap();
+    assert_eq!(seqs, (21..=last).collect::<Vec<_>>());
+    let resume: u64 = end.strip_prefix("1008 slow: resume with cursor=").unwrap().parse().unwrap();
+    assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
+}
+
+/// It does not even read that it is closed, and gets no more than the time for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_reads_again_leaves_its_place() {
+    let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
+    let stalled = gateway.connect_stalled("?cursor=0").await;
+    until_closed_for(&gateway, "slow").await;
+    let is_gone = async {
+        while gateway.context.clients().connected() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, is_gone).await.expect("its place is free");
+    drop(stalled);
+}
+
+/// A tenth of a megabyte at a time, over several windows, far behind all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_slowly_but_steadily_is_left_alone() {
+    const EVENTS: u64 = 300;
+    let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
+    let mut client = gateway.connect("?cursor=0").await;
+    let mut seq = 0;
+    for _ in 0..30 {
+        for _ in 0..3 {
+            seq += 1;
+            assert_eq!(next(&mut client).await.seq, Some(seq));
+        }
+        sleep(Duration::from_millis(150)).await; // This is what slow is.
+    }
+    let rest = (seq + 1..=EVENTS).collect::<Vec<_>>();
+    assert_eq!(next_seqs(&mut client, rest.len()).await, rest);
+    assert_eq!(closed(&gateway, "slow"), 0);
+}
+
+/// One message of 8 MiB takes several windows, and is progress all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_a_long_message_slowly_is_left_alone() {
+    const LONG_MESSAGE: usize = 8 << 20;
+    let gateway = impatient(0, Output { slow_client_lag: 10, ..Output::default() }).await;
+    let content = "x".repeat(LONG_MESSAGE);
+    gateway.append(vec![gateway.signer.sign(0, 1, &[] as &[[&str; 0]], &content)]).await;
+    append_large(&gateway, 20).await;
+    let mut client = gateway.connect_stalled("?cursor=0").await;
+    read_slowly(&mut client, LONG_MESSAGE).await;
+    assert_eq!((closed(&gateway, "slow"), gateway.context.clients().connected()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_nothing_and_is_not_far_behind_is_left_alone_until_it_is() {
+    let gateway = impatient(300, Output { slow_client_lag: 500, ..Output::default() }).await;
+    let mut client = gateway.connect("?cursor=0").await;
+    until_full(&gateway).await;
+    sleep(Duration::from_secs(2)).await; // Two windows.
+    assert_eq!((closed(&gateway, "slow"), gateway.context.clients().connected()), (0, 1));
+    append_large(&gateway, 300).await;
+    until_closed_for(&gateway, "slow").await;
+    assert!(until_closed(&mut client).await.1.starts_with("1008 slow: resume with cursor="));
+}
+
+/// A client that wants nothing of what it is behind of takes nothing, and is fast.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wants_nothing_is_not_slow() {
+    let gateway = impatient(50, Output { slow_client_lag: 1, ..Output::default() }).await;
+    let mut client = gateway.connect("?cursor=0&kinds=7").await;
+    let idle = gateway.connect("?cursor=50").await;
+    assert!(timeout(Duration::from_secs(2), client.next()).await.is_err(), "nothing comes");
+    assert_eq!((closed(&gateway, "slow"), gateway.context.clients().connected()), (0, 2));
+    drop(idle);
+}
+
+fn pinging() -> Output {
+    Output { ping_interval: Some(Duration::from_millis(200)), ..Output::default() }
+}
+
+#[tokio::test]
+async fn who_answers_no_ping_is_closed() {
+    let gateway = Gateway::start_with(Setup { output: pinging(), ..Setup::default() }).await;
+    let mut silent = gateway.connect_stalled("").await;
+    let mut heard = Vec::new();
+    timeout(LONG, silent.read_to_end(&mut heard)).await.expect("it is closed").unwrap();
+    assert_eq!(closed(&gateway, "silent"), 1);
+    let frames = heard.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    // Two pings without a payload, and then the close: 1008 and the reason.
+    let (pings, close) = heard[frames..].split_at(4);
+    assert_eq!(pings, [0x89, 0, 0x89, 0]);
+    assert_eq!(close, [&[0x88, 20, 0x03, 0xf0], b"no answer to pings".as_slice()].concat());
+}
+
+#[tokio::test]
+async fn who_answers_pings_stays() {
+    let gateway = Gateway::start_with(Setup { output: pinging(), ..Setup::default() }).await;
+    let url = format!("ws://{}/ws", gateway.address);
+    let (mut client, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
+    for _ in 0..8 {
+        assert!(client.next().await.unwrap().unwrap().is_ping());
+    }
+    assert_eq!((closed(&gateway, "silent"), gateway.context.clients().connected()), (0, 1));
+}
+
+/// The pings are behind megabytes that it has not read yet, so it has not answered one. What it takes
+/// tells that it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_slowly_may_answer_late() {
+    let gateway = impatient(300, pinging()).await;
+    let mut client = gateway.connect_stalled("?cursor=0").await;
+    read_slowly(&mut client, 6 << 20).await;
+    assert_eq!((closed(&gateway, "silent"), gateway.context.clients().connected()), (0, 1));
+}
+
+/// Reads so many bytes, a quarter of a megabyte at a time, and says nothing.
+async fn read_slowly(client: &mut TcpStream, bytes: usize) {
+    let (mut got, mut piece) = (0, vec![0; 256 << 10]);
+    while got < bytes {
+        let read = client.read_exact(&mut piece);
+        got += timeout(LONG, read).await.expect("more comes").expect("it is not closed");
+        sleep(Duration::from_millis(150)).await; // This is what slow is.
+    }
+}
+
+#[tokio::test]
+async fn no_more_clients_than_allowed_are_let_in() {
+    let output = Output { max_clients: NonZeroUsize::new(2).unwrap(), ..Output::default() };
+    let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
+    let (first, _second) = (gateway.connect("").await, gateway.connect("").await);
+    let answer = gateway.refused("/ws").await;
+    let told = answer.error(503, "too_many_clients");
+    assert!(told.contains("2 clients are connected, and [output] max_clients"), "{told}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(gateway.context.metrics.client_refused("too_many_clients").get(), 1);
+    assert_eq!(gateway.get("/health").await.status, 200);
+    let_in_after(first, &gateway).await;
+}
+
+#[tokio::test]
+async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
+    let output = Output { max_clients_per_address: NonZeroUsize::new(1), ..Output::default() };
+    let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
+    let first = gateway.connect("").await;
+    let answer = gateway.refused("/ws").await;
+    let told = answer.error(429, "too_many_clients_from_address");
+    assert!(told.contains("1 clients are connected from your address"), "{told}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(gateway.context.metrics.client_refused("too_many_clients_from_address").get(), 1);
+    let_in_after(first, &gateway).await;
+}
+
+/// When a client goes, the next one gets its place.
+async fn let_in_after(client: Consumer, gateway: &Gateway) {
+    let before = gateway.context.clients().connected();
+    drop(client);
+    while gateway.context.clients().connected() == before {
+        sleep(Duration::from_millis(1)).await;
+    }
+    gateway.connect("").await;
+    assert_eq!(closed(gateway, "left"), 1);
+}

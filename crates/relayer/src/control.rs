@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use crate::config::{Config, ConfigErrors, Loaded, Source, needs_restart};
+use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart};
 use crate::ingest::admission::Admission;
 use crate::relay::Pool;
 use crate::relay::pool::PoolError;
@@ -62,18 +62,23 @@ impl Control {
         let source = self.source.clone();
         let loaded = tokio::task::spawn_blocking(move || source.load()).await;
         let new = loaded.map_err(|_| PoolError::Stopping)??.config;
-        let changes = self.pool.reload(&new).await?;
         let changed = config.changed_keys(&new);
         let (needs_restart, at_once): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| needs_restart(key));
         let filters_changed = at_once.iter().any(|key| key.starts_with("filters."));
-        if filters_changed {
-            // The size of frames is that of the start, so the largest event stays what it was.
-            let max_event_bytes = config.filters.max_event_bytes;
-            let filters = crate::config::Filters { max_event_bytes, ..new.filters.clone() };
-            self.admission.store(Arc::new(Admission::new(&filters)));
-            config.filters = filters;
-        }
+        // The size of frames is that of the start, so the largest event stays what it was.
+        let max_event_bytes = config.filters.max_event_bytes;
+        let filters = Filters { max_event_bytes, ..new.filters.clone() };
+        // What is asked for must be let in before it comes, or it would count as proven and be missing.
+        self.admission.store(Arc::new(Admission::new(&filters)));
+        let changes = match self.pool.reload(&new).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                self.admission.store(Arc::new(Admission::new(&config.filters)));
+                return Err(error.into());
+            }
+        };
+        config.filters = filters;
         config.relay.bootstrap_relays = new.relay.bootstrap_relays;
         let (relays_added, relays_removed) = (changes.added, changes.removed);
         tracing::info!(relays_added, relays_removed, filters_changed, "the configuration was read again");

@@ -66,6 +66,12 @@ pub const REPAIR_QUEUE_SHARE: usize = 8;
 pub const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
 /// How long a relay may send nothing of an answer before the request is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take in all: a relay that never ends one must not hold a turn for ever.
+pub const ANSWER_MAX: Duration = Duration::from_secs(300);
+/// Into how many windows a repair may be divided at once. Halving a span of any length takes 64.
+pub const WINDOWS_MAX: usize = 128;
+/// Looks through the log on behalf of repairs at once, of [`BLOCKING_THREADS_MAX`] threads.
+pub const SCANS_AT_ONCE_MAX: usize = 2;
 /// How long after a `NOTICE` that reads like a refusal no answer may begin before it is taken for one. It
 /// need not be about the request: some relays greet everybody so.
 pub const NOTICE_DOUBT: Duration = Duration::from_secs(1);
@@ -81,7 +87,7 @@ pub const MISSING_IDS_MAX: usize = 200_000;
 /// Bytes of a NIP-77 message before it is written in hex. Relays refuse messages of more than 128 KiB.
 pub const RECONCILE_BYTES_MAX: u64 = 50_000;
 /// Steps of one NIP-77 reconciliation; an honest one takes a few dozen.
-pub const RECONCILE_STEPS_MAX: u32 = 10_000;
+pub const RECONCILE_STEPS_MAX: u32 = 200;
 /// Events that are asked for by their ids at once.
 pub const IDS_A_REQUEST_MAX: usize = 500;
 

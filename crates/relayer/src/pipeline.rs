@@ -21,7 +21,8 @@ use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{InboxGauge, Inboxes};
 use crate::limits::{
-    GOODBYES_MAX, REPAIRS_AT_ONCE_MAX, RETENTION_INTERVAL, SEQUENCER_BURSTS_MAX, frame_bytes_max,
+    GOODBYES_MAX, REPAIRS_AT_ONCE_MAX, RETENTION_INTERVAL, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX,
+    frame_bytes_max,
 };
 use crate::relay::Pool;
 use crate::relay::connection::Shared;
@@ -138,6 +139,7 @@ impl Pipeline {
                 .filter(|_| config.relay.authenticate)
                 .map(|key| Arc::clone(key.signer())),
             repairs: Semaphore::new(REPAIRS_AT_ONCE_MAX),
+            scans: Arc::new(Semaphore::new(SCANS_AT_ONCE_MAX)),
             health_check_interval: config.relay.health_check_interval,
             events_per_second_max: config.relay.max_events_per_second.map(Into::into),
         });

@@ -94,7 +94,7 @@ impl EventLog {
     /// # Errors
     /// When RocksDB fails.
     pub fn relay_rows(&self, table: RelayTable) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
-        self.store.relay_rows(table)
+        self.note(self.store.relay_rows(table))
     }
 
     /// A relay's row of a table.
@@ -102,7 +102,7 @@ impl EventLog {
     /// # Errors
     /// When RocksDB fails.
     pub fn relay_row(&self, table: RelayTable, relay: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        self.store.relay_row(table, relay)
+        self.note(self.store.relay_row(table, relay))
     }
 
     /// Sets or deletes a relay's row and waits for the disk. For what is no [mark](Mark): it has no order
@@ -117,11 +117,11 @@ impl EventLog {
         row: Option<&[u8]>,
     ) -> Result<(), StorageError> {
         let mut changes = self.store.batch();
-        match row {
-            Some(row) => changes.put_relay_row(table, relay, row)?,
-            None => changes.delete_relay_row(table, relay)?,
-        }
-        changes.commit_durably()
+        self.note(match row {
+            Some(row) => changes.put_relay_row(table, relay, row),
+            None => changes.delete_relay_row(table, relay),
+        })?;
+        self.note(changes.commit_durably())
     }
 
     /// The store, for figures.

@@ -15,6 +15,17 @@ pub struct Page {
     pub next_cursor: Cursor,
 }
 
+/// What the log has of a span.
+#[derive(Debug)]
+pub enum Known {
+    /// All of it: `created_at` and id of each event.
+    All(Vec<(u64, ClaimedId)>),
+    /// More than was asked for.
+    TooMany,
+    /// More of the log lies behind its beginning than is looked through.
+    TooFarBack,
+}
+
 impl EventLog {
     /// The event of this id, if it is in the log. Reads the disk.
     ///
@@ -31,13 +42,12 @@ impl EventLog {
         Ok(entries.into_iter().next())
     }
 
-    /// `created_at` and id of the events that match a filter, for NIP-77; `None` if they are more than `max`,
-    /// or too far apart in the log. Events that were received long before the filter's `since`, because
+    /// `created_at` and id of the events that match a filter, for NIP-77, if they are at most `max`. Events that were received long before the filter's `since`, because
     /// they are dated in the future, may be left out: they are only asked for again. Reads the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn known(&self, filter: &Filter, max: usize) -> Result<Option<Vec<(u64, ClaimedId)>>, StorageError> {
+    pub fn known(&self, filter: &Filter, max: usize) -> Result<Known, StorageError> {
         const FUTURE_MS: u64 = 3_600_000;
         let received_ms = filter.since.unwrap_or(0).saturating_mul(1_000).saturating_sub(FUTURE_MS);
         let first =
@@ -52,7 +62,13 @@ impl EventLog {
             Some(known.len() <= max && looked_at <= KNOWN_SCAN_MAX)
         });
         self.note(looked)?;
-        Ok((known.len() <= max && looked_at <= KNOWN_SCAN_MAX).then_some(known))
+        Ok(if known.len() > max {
+            Known::TooMany
+        } else if looked_at > KNOWN_SCAN_MAX {
+            Known::TooFarBack
+        } else {
+            Known::All(known)
+        })
     }
 
     /// The events after a cursor that match all filters: at most `limit` of them and at most

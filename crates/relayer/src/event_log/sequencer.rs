@@ -198,8 +198,7 @@ impl Sequencer {
             changes.put_mark(mark)?;
         }
         if entries.is_empty() {
-            // A mark that a power loss takes back costs a question to its relay, not worth a wait here.
-            changes.commit_lazily()?;
+            changes.commit()?;
             return Ok(entries.into());
         }
         changes.set_number(keys::META_HEAD, self.last.get());

@@ -395,11 +395,6 @@ impl Batch<'_> {
         self.write(durably)
     }
 
-    /// Makes the changes without waiting for the disk: a power loss may take them back.
-    pub fn commit_lazily(self) -> Result<(), StorageError> {
-        self.write(false)
-    }
-
     /// Makes the changes and waits for the disk.
     pub fn commit_durably(self) -> Result<(), StorageError> {
         self.write(true)

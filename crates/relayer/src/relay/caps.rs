@@ -51,6 +51,17 @@ pub enum Size {
     Cut,
 }
 
+/// What an answer is made of, and so what its size can be compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// Stored events of one filter: what the relay gives at once.
+    Stored,
+    /// The same, and perhaps live events among them.
+    StoredAndLive,
+    /// Stored events of several filters, each with a cap of its own.
+    Mixed,
+}
+
 impl Caps {
     /// Takes up what the relay says of itself.
     pub fn state(&mut self, information: &Information) {
@@ -107,11 +118,11 @@ impl Caps {
     }
 
     /// What the size of an answer to a request with this limit says, and remembers it.
-    pub fn judge(&mut self, limit: Option<u32>, events: u32) -> Size {
+    pub fn judge(&mut self, limit: Option<u32>, events: u32, basis: Basis) -> Size {
         let cap = [limit.or(self.stated_default), self.stated, self.cut_at].into_iter().flatten().min();
         let size = if cap.is_some_and(|cap| events >= cap) {
             Size::Cut
-        } else if events < PAGE_EVENTS_LEAST || events < self.largest {
+        } else if events < PAGE_EVENTS_LEAST || (basis != Basis::Mixed && events < self.largest) {
             Size::Whole
         } else if is_round(events) || self.sizes.contains(&events) {
             Size::Suspicious
@@ -120,7 +131,9 @@ impl Caps {
         } else {
             Size::Unknown
         };
-        self.largest = self.largest.max(events);
+        if basis == Basis::Stored {
+            self.largest = self.largest.max(events);
+        }
         if let Some(place) = self.sizes.get_mut(usize::from(self.next_size) % SIZES_KEPT) {
             *place = events;
             self.next_size = self.next_size.wrapping_add(1) % SIZES_KEPT as u8;
@@ -165,35 +178,52 @@ mod tests {
     fn nothing_known_leaves_doubt_about_all_but_small_answers() {
         let mut caps = Caps::default();
         assert_eq!(caps.limit(), Some(500));
-        assert_eq!(caps.judge(caps.limit(), 500), Size::Cut);
+        assert_eq!(caps.judge(caps.limit(), 500, Basis::Stored), Size::Cut);
         for (events, size) in [(0, Size::Whole), (19, Size::Whole), (131, Size::Unknown), (100, Size::Whole)]
         {
-            assert_eq!(Caps { largest: 0, ..Caps::default() }.judge(Some(500), 19), Size::Whole);
+            assert_eq!(
+                Caps { largest: 0, ..Caps::default() }.judge(Some(500), 19, Basis::Stored),
+                Size::Whole
+            );
             let mut caps = Caps { largest: if events == 100 { 131 } else { 0 }, ..Caps::default() };
-            assert_eq!(caps.judge(Some(500), events), size, "{events}");
+            assert_eq!(caps.judge(Some(500), events, Basis::Stored), size, "{events}");
         }
-        assert_eq!(Caps::default().judge(Some(500), 100), Size::Suspicious);
+        assert_eq!(Caps::default().judge(Some(500), 100, Basis::Stored), Size::Suspicious);
         let mut twice = Caps::default();
-        assert_eq!(twice.judge(Some(500), 131), Size::Unknown);
-        assert_eq!(twice.judge(Some(500), 131), Size::Suspicious);
-        assert_eq!(twice.judge(Some(500), 130), Size::Whole, "it has given more than that");
+        assert_eq!(twice.judge(Some(500), 131, Basis::Stored), Size::Unknown);
+        assert_eq!(twice.judge(Some(500), 131, Basis::Stored), Size::Suspicious);
+        assert_eq!(twice.judge(Some(500), 130, Basis::Stored), Size::Whole, "it has given more than that");
+    }
+
+    #[test]
+    fn an_answer_that_may_hold_more_than_stored_events_of_one_filter_sets_no_measure() {
+        let mut caps = Caps::default();
+        caps.judge(Some(500), 103, Basis::StoredAndLive);
+        assert_eq!(caps.judge(Some(500), 99, Basis::Stored), Size::Unknown);
+        caps.judge(Some(500), 131, Basis::Stored);
+        assert_eq!(caps.judge(Some(500), 120, Basis::Mixed), Size::Unknown);
+        assert_eq!(caps.judge(Some(500), 121, Basis::StoredAndLive), Size::Whole);
     }
 
     #[test]
     fn what_a_relay_does_counts_for_more_than_what_it_says() {
         let mut caps = stated(1_000);
         assert_eq!(caps.limit(), Some(1_000));
-        assert_eq!(caps.judge(Some(1_000), 1_000), Size::Cut);
-        assert_eq!(caps.judge(Some(1_000), 731), Size::Whole, "it has given more than that");
-        assert_eq!(stated(1_000).judge(Some(1_000), 731), Size::AsStated, "so far it has only said so");
+        assert_eq!(caps.judge(Some(1_000), 1_000, Basis::Stored), Size::Cut);
+        assert_eq!(caps.judge(Some(1_000), 731, Basis::Stored), Size::Whole, "it has given more than that");
+        assert_eq!(
+            stated(1_000).judge(Some(1_000), 731, Basis::Stored),
+            Size::AsStated,
+            "so far it has only said so"
+        );
         let mut short = Caps { no_limit: true, stated_default: Some(100), ..Caps::default() };
-        assert_eq!((short.limit(), short.judge(None, 100)), (None, Size::Cut));
+        assert_eq!((short.limit(), short.judge(None, 100, Basis::Stored)), (None, Size::Cut));
         let mut liar = stated(1_000);
-        assert_eq!(liar.judge(Some(1_000), 300), Size::Suspicious);
+        assert_eq!(liar.judge(Some(1_000), 300, Basis::Stored), Size::Suspicious);
         liar.cut(300);
-        assert_eq!(liar.judge(Some(1_000), 300), Size::Cut);
+        assert_eq!(liar.judge(Some(1_000), 300, Basis::Stored), Size::Cut);
         assert_eq!(liar.known(), Some(300));
-        assert_eq!(liar.judge(Some(1_000), 299), Size::Whole);
+        assert_eq!(liar.judge(Some(1_000), 299, Basis::Stored), Size::Whole);
     }
 
     #[test]

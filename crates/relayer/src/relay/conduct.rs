@@ -35,6 +35,8 @@ struct Record {
     /// How often it was quarantined, and when that last began.
     quarantines: u32,
     quarantined: Option<Instant>,
+    /// When the present quarantine ends.
+    until: Option<Instant>,
 }
 
 impl Conduct {
@@ -47,6 +49,9 @@ impl Conduct {
     pub fn note(&self, reason: DropReason, now: Instant) {
         let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
         let mut record = self.record.lock();
+        if record.until.is_some_and(|until| now < until) {
+            return; // It was sent before the quarantine, and is found now.
+        }
         let emptied = record.at.map_or(0.0, |at| {
             now.saturating_duration_since(at).as_secs_f64() / HOUR.as_secs_f64() * f64::from(max)
         });
@@ -72,8 +77,12 @@ impl Conduct {
         let before = if is_forgotten { 0 } else { record.quarantines };
         let time = QUARANTINE_MIN.saturating_mul(2_u32.saturating_pow(before)).min(QUARANTINE_MAX);
         let last = record.last.take();
-        *record =
-            Record { quarantines: before.saturating_add(1), quarantined: Some(now), ..Record::default() };
+        *record = Record {
+            quarantines: before.saturating_add(1),
+            quarantined: Some(now),
+            until: now.checked_add(time),
+            ..Record::default()
+        };
         self.is_over.store(false, Ordering::Relaxed);
         (time, last)
     }
@@ -110,7 +119,8 @@ mod tests {
         let offend = |at| (0..2).for_each(|_| conduct.note(DropReason::IdMismatch, at));
         offend(start);
         assert_eq!(conduct.quarantine(start), (QUARANTINE_MIN, Some(DropReason::IdMismatch)));
-        assert!(!conduct.is_over());
+        offend(start);
+        assert!(!conduct.is_over(), "what is found late was sent before");
         assert_eq!(conduct.quarantine(start).0, QUARANTINE_MIN * 2);
         for _ in 0..40 {
             conduct.quarantine(start);

@@ -39,6 +39,8 @@ pub struct Shared {
     pub signer: Option<Arc<Signer>>,
     /// Turns to ask for the past.
     pub repairs: Semaphore,
+    /// Turns to look through the log for what is known.
+    pub scans: Arc<Semaphore>,
     /// How often a connection's health is checked.
     pub health_check_interval: Duration,
     /// Above so many events a second a relay is read more slowly.
@@ -98,9 +100,10 @@ pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut orders: watch::Receiv
 
 /// What is asked for; `None` to end.
 pub(super) fn wanted(orders: &mut watch::Receiver<Order>) -> Option<Arc<Subscription>> {
+    let is_supervised = orders.has_changed().is_ok();
     match &*orders.borrow_and_update() {
-        Order::Run(subscription) => Some(Arc::clone(subscription)),
-        Order::Stop => None,
+        Order::Run(subscription) if is_supervised => Some(Arc::clone(subscription)),
+        Order::Run(_) | Order::Stop => None,
     }
 }
 
@@ -146,7 +149,7 @@ impl Connection {
             }
             Err(error) => End::Dial(error),
         };
-        self.peer.forget_repair();
+        self.peer.set_repair(None);
         self.rest(end)
     }
 
@@ -200,8 +203,10 @@ impl Connection {
 }
 
 /// Returns when the connection is to end. A sender that is gone means the same.
-pub(super) async fn stopped(orders: &mut watch::Receiver<Order>) {
-    let _ = orders.wait_for(|order| matches!(order, Order::Stop)).await;
+///
+/// It looks through a view of its own: looking here must not count as having seen an order.
+pub(super) async fn stopped(orders: &watch::Receiver<Order>) {
+    let _ = orders.clone().wait_for(|order| matches!(order, Order::Stop)).await;
 }
 
 /// Returns when a rest is to end before its time: when the connection is to end, or, if it is parked, when
@@ -210,7 +215,9 @@ async fn roused(orders: &mut watch::Receiver<Order>, is_parked: bool) {
     if is_parked { changed(orders).await } else { stopped(orders).await }
 }
 
-/// Returns when there is a new order.
+/// Returns when there is a new order. Nobody being left to give any means to end.
 pub(super) async fn changed(orders: &mut watch::Receiver<Order>) {
-    let _ = orders.changed().await;
+    if orders.changed().await.is_err() {
+        orders.mark_changed();
+    }
 }

@@ -22,7 +22,9 @@ use super::repair::{Finding, Repair, Window};
 use super::subscription::{LIVE, LiveForm, Subscription, request};
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::candidate::unix_ms;
-use crate::limits::{ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY, REQUEST_TRIES_MAX};
+use crate::limits::{
+    ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY, REQUEST_TRIES_MAX, WINDOWS_MAX,
+};
 
 /// The kind of event that answers a challenge (NIP-42).
 const AUTHENTICATION_KIND: u16 = 22_242;
@@ -83,6 +85,10 @@ impl Conversation {
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
     pub async fn run(mut self) -> Result<(), End> {
         if self.peer.manners(|manners| manners.has_one_subscription()) {
+            // It may have said so long ago.
+            self.ask_what_it_is().await;
+        }
+        if self.peer.manners(|manners| manners.has_one_subscription()) {
             return self.take_turns().await;
         }
         self.subscribe().await?;
@@ -91,9 +97,12 @@ impl Conversation {
             return self.take_turns().await;
         }
         if !self.wants_repair() {
-            self.desk.set_live(true);
+            self.ask_ahead().await?;
         }
         loop {
+            if self.wants_repair() {
+                self.peer.set_backfilling();
+            }
             self.repair_all().await?;
             if self.peer.manners(|manners| manners.has_one_subscription()) {
                 return self.take_turns().await;
@@ -106,6 +115,13 @@ impl Conversation {
         }
     }
 
+    /// Asks for what is dated ahead, which is all there is to ask if only live events are wanted.
+    async fn ask_ahead(&mut self) -> Result<(), End> {
+        let since = self.peer.read_coverage().map_or(0, |coverage| coverage.until()).saturating_add(1);
+        let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
+        self.ask_windows(Window { since, until: None }, &nothing).await
+    }
+
     /// Opens the live subscription. From now on nothing new is missed; what came before is not proven.
     async fn subscribe(&mut self) -> Result<(), End> {
         loop {
@@ -115,7 +131,7 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
-                    self.is_subscribed = true;
+                    self.set_subscribed(true);
                     return Ok(());
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
@@ -128,6 +144,11 @@ impl Conversation {
                 Some(_) | None => return Err(End::Unanswered),
             }
         }
+    }
+
+    fn set_subscribed(&mut self, is_subscribed: bool) {
+        self.is_subscribed = is_subscribed;
+        self.desk.set_subscribed(is_subscribed);
     }
 
     async fn live_refused(&mut self, reason: &str) -> Result<(), End> {
@@ -149,8 +170,10 @@ impl Conversation {
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
             self.desk.set_live(false);
-            self.is_subscribed = false;
-            self.desk.send(closing(LIVE));
+            if self.is_subscribed {
+                self.desk.send(closing(LIVE));
+            }
+            self.set_subscribed(false);
             let now = unix_ms() / 1000;
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -173,13 +196,16 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(answer)) => {
                     self.reconnected(now).await;
-                    self.is_subscribed = true;
+                    self.set_subscribed(true);
                     let filters = self.subscription.filter_count(form);
                     let mut repair = Repair::new(window, filters);
                     let findings =
                         self.peer.manners(|manners| repair.answered(&answer, None, &mut manners.caps));
-                    let is_whole = repair.next().is_none();
-                    self.found(findings).await;
+                    let is_whole = repair.next().is_none() && !answer.strays;
+                    if is_whole {
+                        self.found(findings).await;
+                        self.prove_time();
+                    }
                     return Ok(is_whole);
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
@@ -251,6 +277,9 @@ impl Conversation {
         let breaks = self.peer.manners(|manners| manners.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
+            if self.is_subscribed && self.peer.manners(|manners| manners.has_one_subscription()) {
+                break; // Past and present take turns from now on.
+            }
         }
         self.peer.set_repair(None);
         Ok(())
@@ -262,6 +291,9 @@ impl Conversation {
         let until = (gap.until < newest).then_some(gap.until);
         let window = Window { since: gap.since, until };
         if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window).await? {
+            if until.is_none() {
+                self.prove_time();
+            }
             return Ok(());
         }
         self.ask_windows(window, gap).await
@@ -272,6 +304,7 @@ impl Conversation {
         let form = self.peer.manners(|manners| manners.form());
         let filters = self.subscription.filter_count(form);
         let mut repair = Repair::new(window, filters);
+        let mut ahead = window.until.is_none().then_some(gap.until);
         let (mut tries, mut refusals) = (0, 0);
         while let Some(window) = repair.next() {
             let (limit, form) =
@@ -283,6 +316,12 @@ impl Conversation {
                 self.peer.manners(|manners| manners.caps.answered());
             }
             let findings = match reply {
+                Some(Reply::Stored(answer)) if answer.strays => {
+                    return self.give_up(gap, "it sends what was not asked for").await;
+                }
+                Some(Reply::Stored(_)) if repair.pieces() > WINDOWS_MAX => {
+                    return self.give_up(gap, "its answers lead to no end").await;
+                }
                 Some(Reply::Stored(answer)) => {
                     tries = 0;
                     if answer.events > 0 {
@@ -322,9 +361,27 @@ impl Conversation {
                     continue;
                 }
             };
+            let beyond = |newest: u64| {
+                findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
+            };
+            if ahead.is_some_and(beyond) {
+                ahead = None; // Not all that is dated ahead can be had: time that passes is not proven.
+            }
             self.found(findings).await;
+            if let Some(newest) = ahead
+                && repair.next().is_none_or(|left| left.until.is_some_and(|until| until <= newest))
+            {
+                self.prove_time();
+            }
         }
         Ok(())
+    }
+
+    /// What was dated ahead before we came has come: from now on, time that passes is proven.
+    fn prove_time(&self) {
+        if self.is_subscribed {
+            self.desk.set_live(true);
+        }
     }
 
     /// Leaves what is not proven of a gap a gap, for this reason.
@@ -344,9 +401,6 @@ impl Conversation {
         if findings.is_empty() {
             return;
         }
-        // What was dated ahead before we came has come, too: from now on, time that passes is proven.
-        let reaches_ahead = |finding: &Finding| matches!(finding, Finding::Proven(_, u64::MAX));
-        let is_live = self.is_subscribed && findings.iter().any(reaches_ahead);
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
             for finding in findings {
@@ -358,12 +412,9 @@ impl Conversation {
             Some(coverage)
         });
         self.mark(mark).await;
-        if is_live {
-            self.desk.set_live(true);
-        }
     }
 
-    fn end_open(&mut self) {
+    pub(super) fn end_open(&mut self) {
         if let Some((subscription, closing)) = self.open.take() {
             self.desk.give_up(&subscription);
             self.desk.send(closing);
@@ -378,11 +429,13 @@ impl Conversation {
 
     /// Asks for stored events under an id of its own, when live events leave room for them.
     pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
+        // First the relay's pace: who waits for that keeps nobody else waiting.
+        self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _turn = turn_for_the_past(&shared).await;
         let subscription = self.desk.next_past();
         self.open = Some((subscription.clone(), closing(&subscription)));
-        let reply = self.ask(&subscription, wanted, request(&subscription, filters)).await;
+        let reply = self.ask_now(&subscription, wanted, request(&subscription, filters)).await;
         match reply {
             Some(Reply::Closed(_)) => self.open = None,
             _ => self.end_open(),
@@ -392,13 +445,22 @@ impl Conversation {
 
     /// Asks, at the relay's pace, and waits for the answer; `None` if none comes.
     pub(super) async fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
+        self.wait_for_pace().await;
+        self.ask_now(subscription, wanted, message).await
+    }
+
+    async fn wait_for_pace(&self) {
         let turn = self.peer.manners(|manners| manners.pace.take_turn(Instant::now()));
         sleep_until(turn).await;
+    }
+
+    async fn ask_now(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
         self.peer.tally.requests.add(1);
         self.shared.metrics.relay_requests.inc();
         let mut reply = self.desk.ask(subscription, wanted, message);
         let mut by_notice = pin!(self.desk.refused_by_notice());
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
+        let end = Instant::now() + ANSWER_MAX;
         loop {
             tokio::select! {
                 biased;
@@ -410,7 +472,7 @@ impl Conversation {
                 // Of the live subscription there is no end of what comes.
                 () = sleep_until(deadline), if subscription == LIVE => break,
                 () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
-                    Some(later) if later > Instant::now() => deadline = later,
+                    Some(later) if later > Instant::now() && deadline < end => deadline = later.min(end),
                     Some(_) | None => break,
                 },
             }
@@ -513,7 +575,7 @@ const EVERYTHING: Window = Window { since: 0, until: None };
 
 /// Waits until the past may be asked for: a bounded number of requests at once, and none while live events
 /// wait.
-pub(super) async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     // The semaphore is never closed.
     let turn = shared.repairs.acquire().await.ok();
     while !shared.inboxes.has_room_for_the_past() {

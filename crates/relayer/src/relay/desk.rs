@@ -19,6 +19,11 @@ use super::repair::{Answer, Window};
 use super::subscription::LIVE;
 use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
 
+/// The longest NIP-42 challenge that is answered.
+const CHALLENGE_BYTES_MAX: usize = 1_024;
+/// How much of a notice is kept.
+const NOTICE_CHARS_MAX: usize = 200;
+
 /// How an answer ended.
 #[derive(Debug)]
 pub(super) enum Reply {
@@ -66,6 +71,8 @@ pub(super) struct Desk {
     state: Mutex<State>,
     /// Whether something is to be sent.
     has_outgoing: AtomicBool,
+    /// Whether the relay has opened the live subscription.
+    is_subscribed: AtomicBool,
     /// Whether the live subscription is open, and what the relay had before, dated later than now, has come.
     is_live: AtomicBool,
     /// Whether a question about the past has brought events worth the connection. be they known or not.
@@ -175,7 +182,7 @@ impl Desk {
 
     /// Takes a notice that reads like a refusal.
     pub fn noticed(&self, notice: &str) {
-        self.state.lock().notice = Some(notice.to_owned());
+        self.state.lock().notice = Some(notice.chars().take(NOTICE_CHARS_MAX).collect());
         self.noticed.notify_waiters();
     }
 
@@ -247,6 +254,21 @@ impl Desk {
         self.is_useful.store(true, Ordering::Relaxed);
     }
 
+    /// Whether something is asked and not answered.
+    pub fn is_asking(&self) -> bool {
+        !self.state.lock().questions.is_empty()
+    }
+
+    /// Whether the relay has opened the live subscription.
+    pub fn is_subscribed(&self) -> bool {
+        self.is_subscribed.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the relay has opened the live subscription.
+    pub fn set_subscribed(&self, is_subscribed: bool) {
+        self.is_subscribed.store(is_subscribed, Ordering::Relaxed);
+    }
+
     /// Whether events of the live subscription count as an answer right now.
     pub fn live_counts(&self) -> bool {
         self.live_counts.load(Ordering::Relaxed)
@@ -262,9 +284,11 @@ impl Desk {
         match &mut question.wanted {
             Wanted::Stored(window) => {
                 let within = within(*window);
-                // What cannot be read is refused by its shard; what was not asked for is no answer.
-                let created_at = wire::event::created_at(event).filter(|time| within.contains(time));
-                if let Some(created_at) = created_at {
+                // What cannot be read is refused by its shard.
+                let Some(created_at) = wire::event::created_at(event) else { return };
+                if !within.contains(&created_at) {
+                    question.answer.strays = true;
+                } else {
                     question.answer.note(created_at);
                     if question.answer.events >= USEFUL_EVENTS_MIN {
                         self.is_useful.store(true, Ordering::Relaxed);
@@ -302,6 +326,9 @@ impl Desk {
 
     /// Takes AUTH.
     pub fn challenged(&self, challenge: &str) {
+        if challenge.len() > CHALLENGE_BYTES_MAX {
+            return; // Nobody needs that; it would be kept, signed and sent back.
+        }
         self.state.lock().challenge = Some(challenge.to_owned());
         self.challenged.notify_waiters();
     }

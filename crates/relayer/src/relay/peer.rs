@@ -241,6 +241,13 @@ impl Peer {
         states.now = state;
     }
 
+    /// Notes that its past is asked for, if that is news.
+    pub(super) fn set_backfilling(&self) {
+        if matches!(self.state(), ConnectionState::Live { .. }) {
+            self.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
+        }
+    }
+
     /// The states that it was in lately, the present one last.
     pub fn history(&self) -> Vec<PastState> {
         self.states.lock().before.iter().cloned().collect()
@@ -328,11 +335,6 @@ impl Peer {
     /// How far the repair of its past is; `None` if none is under way.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()
-    }
-
-    /// Says that no repair is under way.
-    pub(super) fn forget_repair(&self) {
-        self.set_repair(None);
     }
 
     /// Notes how far the repair is.

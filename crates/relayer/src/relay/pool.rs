@@ -89,6 +89,8 @@ pub struct Pool {
 struct Peers {
     list: Vec<Arc<Peer>>,
     by_url: HashMap<RelayUrl, Arc<Peer>>,
+    /// Those that the configuration names, wanted or removed: they may be anywhere.
+    configured: HashSet<RelayUrl>,
 }
 
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl Pool {
         if self.find(&url).is_some() {
             return Ok(Added::AlreadyWanted);
         }
-        if self.is_public_only {
+        if self.is_public_only && !self.peers.read().configured.contains(&url) {
             self.dialer.check(&url).await?;
         }
         self.order(|reply| Change::Add(url, reply)).await?
@@ -388,7 +390,8 @@ impl Supervisor {
             list.push(peer);
         }
         let by_url = list.iter().map(|peer| (peer.url.clone(), Arc::clone(peer))).collect();
-        *self.peers.write() = Peers { list, by_url };
+        let configured = self.wishes.configured.iter().cloned().collect();
+        *self.peers.write() = Peers { list, by_url, configured };
         Ok(Changes { added, removed })
     }
 

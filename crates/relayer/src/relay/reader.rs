@@ -27,7 +27,7 @@ pub(super) enum Pause {
     Ping(Vec<u8>),
     /// A ping was answered.
     Pong(Vec<u8>),
-    /// Something that was asked has been answered: the conversation goes on before more is read.
+    /// Something that was asked has been answered: the conversation can go on.
     Replied,
     /// The relay has ended the live subscription, with this reason.
     LiveClosed(String),
@@ -146,46 +146,44 @@ impl Reader<'_> {
 
     /// Whatever is no event.
     fn control(&self, message: &RelayMessage<'_>, turn: &mut Turn<'_>) -> Flow {
-        let was_asked = match message {
-            RelayMessage::Event { .. } => true, // It has been handled.
-            RelayMessage::Eose { subscription } => {
-                self.desk.stored(subscription) || is_ours(subscription.as_bytes())
-            }
+        // Whether somebody waited for it; or else whose subscription it is about.
+        let (is_answer, subscription) = match message {
+            RelayMessage::Event { .. } => return GO_ON, // It has been handled.
+            RelayMessage::Eose { subscription } => (self.desk.stored(subscription), subscription),
             RelayMessage::Closed { subscription, reason } => {
                 turn.notices += 1;
                 let is_answer = self.desk.closed(subscription, reason);
-                if !is_answer && subscription == LIVE {
+                if !is_answer && subscription == LIVE && self.desk.is_subscribed() {
                     return ControlFlow::Break(Pause::LiveClosed(reason.to_string()));
                 }
-                is_answer || is_ours(subscription.as_bytes())
+                (is_answer, subscription)
             }
             RelayMessage::NegMsg { subscription, message } => {
-                self.desk.step(subscription, message) || is_ours(subscription.as_bytes())
+                (self.desk.step(subscription, message), subscription)
             }
             RelayMessage::NegErr { subscription, reason } => {
                 turn.notices += 1;
-                self.desk.closed(subscription, reason) || is_ours(subscription.as_bytes())
+                (self.desk.closed(subscription, reason), subscription)
             }
             RelayMessage::Ok { id, accepted, reason } => {
                 turn.notices += 1;
-                self.desk.verdict(id, *accepted, reason);
-                true
+                return replied(self.desk.verdict(id, *accepted, reason));
             }
             RelayMessage::Auth { challenge } => {
                 turn.notices += 1;
                 self.desk.challenged(challenge);
-                true
+                return replied(true);
             }
             RelayMessage::Notice(notice) => {
                 turn.notices += 1;
                 self.notice(notice, turn);
-                true
+                return replied(self.desk.is_asking());
             }
         };
-        if !was_asked {
+        if !is_answer && !is_ours(subscription.as_bytes()) {
             turn.refuse(DropReason::WrongSubscription);
         }
-        ControlFlow::Break(Pause::Replied)
+        replied(is_answer)
     }
 
     /// A notice does not say what it is about. That we ask too much can only be about what is unanswered; of
@@ -201,6 +199,11 @@ impl Reader<'_> {
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }
+}
+
+/// Pauses for what somebody waits for. Nothing else is worth a pause, however much of it comes.
+const fn replied(is_answer: bool) -> Flow {
+    if is_answer { ControlFlow::Break(Pause::Replied) } else { GO_ON }
 }
 
 /// Whether it is an id that we use; what was asked under it may be answered or given up by now.

@@ -11,11 +11,12 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use wire::{ClaimedId, ClientMessage, Filter};
 
 use super::connection::End;
-use super::conversation::{Conversation, Then, turn_for_the_past};
+use super::conversation::{Conversation, Then};
 use super::desk::{Reply, Wanted};
 use super::refusal::Refusal;
 use super::repair::{Finding, Window};
 use super::subscription::by_ids;
+use crate::event_log::query::Known;
 use crate::ingest::candidate::unix_ms;
 use crate::limits::{
     IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
@@ -49,7 +50,7 @@ impl Conversation {
             let id = self.desk.next_reconciliation();
             self.open = Some((id.clone(), closing(&id)));
             let difference = self.find_missing(window, &id).await?;
-            self.open = None;
+            self.end_open();
             match difference {
                 Difference::Missing(ids) if self.fetch(window, &ids).await? => {
                     let until = window.until.unwrap_or(u64::MAX);
@@ -67,9 +68,6 @@ impl Conversation {
 
     /// What the relay has of a window and the log has not.
     async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, End> {
-        let shared = Arc::clone(&self.shared);
-        // Comparing holds memory, and takes time from live events as an answer does.
-        let _turn = turn_for_the_past(&shared).await;
         let mut comparison = match self.begin_comparison(window).await {
             Ok(comparison) => comparison,
             Err(difference) => return Ok(difference),
@@ -112,7 +110,6 @@ impl Conversation {
                 }
                 None => Difference::Unknown,
             };
-            self.desk.send(closing(id));
             return Ok(end);
         }
         Ok(Difference::Unknown)
@@ -128,11 +125,18 @@ impl Conversation {
             return Err(Difference::Unknown);
         }
         let (log, filter) = (Arc::clone(&self.shared.log), self.filter(window));
-        let known = tokio::task::spawn_blocking(move || log.known(&filter, RECONCILED_IDS_MAX)).await;
-        // The log itself tells the process when it cannot be read.
-        let Ok(Ok(known)) = known else { return Err(Difference::Unknown) };
-        let known = known.ok_or(Difference::TooMuch)?;
-        compare_with(known, bytes_max).map_err(|_| Difference::Unknown)
+        // Reading takes time from live events, and cannot be broken off: its permit stays with it.
+        let permit = Arc::clone(&self.shared.scans).acquire_owned().await;
+        let known = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            log.known(&filter, RECONCILED_IDS_MAX)
+        });
+        match known.await {
+            Ok(Ok(Known::All(known))) => compare_with(known, bytes_max).map_err(|_| Difference::Unknown),
+            Ok(Ok(Known::TooMany)) => Err(Difference::TooMuch),
+            // The log itself tells the process when it cannot be read.
+            Ok(Ok(Known::TooFarBack) | Err(_)) | Err(_) => Err(Difference::Unknown),
+        }
     }
 
     /// Asks for events by their ids; `false` if some do not come.

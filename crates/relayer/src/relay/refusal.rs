@@ -35,7 +35,7 @@ impl Refusal {
     /// Reads a relay's reason.
     pub fn parse(reason: &str) -> Self {
         let kind = by_prefix(reason).unwrap_or(RefusalKind::Error);
-        let text: String = reason.chars().take(TEXT_CHARS_MAX).flat_map(char::escape_debug).collect();
+        let text: String = reason.chars().flat_map(char::escape_debug).take(TEXT_CHARS_MAX).collect();
         Self { kind, text: text.into() }
     }
 

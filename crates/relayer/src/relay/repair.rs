@@ -7,7 +7,7 @@
 //! do not, or if several filters were cut each by itself, a cut answer proves nothing, and the window is
 //! halved. A single second that is cut cannot be asked for in parts: it is a gap.
 
-use super::caps::{Caps, Size};
+use super::caps::{Basis, Caps, Size};
 use super::coverage::GapReason;
 
 /// A span that is asked for, in Unix seconds, both ends inclusive.
@@ -34,7 +34,7 @@ impl Window {
         match until {
             None => {
                 let newest = newest.max(since);
-                let after = Self { since: newest.saturating_add(1), until: None };
+                let after = Self { since: newest.checked_add(1)?, until: None };
                 Some([Self { since, until: Some(newest) }, after])
             }
             Some(until) if until > since => {
@@ -55,6 +55,8 @@ pub struct Answer {
     span: Option<Span>,
     /// Whether none was newer than the one before it.
     descends: bool,
+    /// Whether events came that the window does not hold.
+    pub strays: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ struct Span {
 
 impl Default for Answer {
     fn default() -> Self {
-        Self { events: 0, span: None, descends: true }
+        Self { events: 0, span: None, descends: true, strays: false }
     }
 }
 
@@ -103,6 +105,7 @@ pub struct Repair {
     /// For how many events the next window must be asked, if the relay gives as many.
     least: u32,
     order: Order,
+    is_one_filter: bool,
 }
 
 /// In which order the relay's answers come.
@@ -134,12 +137,18 @@ impl Repair {
             doubtful: None,
             least: 0,
             order: if filters <= 1 { Order::Unknown } else { Order::Other },
+            is_one_filter: filters <= 1,
         }
     }
 
     /// What to ask next; `None` when it is done.
     pub fn next(&self) -> Option<Window> {
         self.windows.last().copied()
+    }
+
+    /// Into how many windows the rest has been divided.
+    pub fn pieces(&self) -> usize {
+        self.windows.len()
     }
 
     /// For how many events [`next`](Self::next) must be asked, if the relay gives as many: fewer could not show
@@ -167,7 +176,16 @@ impl Repair {
                 (false, _) => {}
             }
         }
-        let size = caps.judge(limit, answer.events);
+        if limit.is_some_and(|limit| answer.events > limit) {
+            self.order = Order::Other; // Something else is among them.
+        }
+        let basis = match (self.is_one_filter, window.until) {
+            (false, _) => Basis::Mixed,
+            (true, Some(_)) => Basis::Stored,
+            (true, None) if answer.descends => Basis::Stored,
+            (true, None) => Basis::StoredAndLive,
+        };
+        let size = caps.judge(limit, answer.events, basis);
         match answer.span {
             Some(span) if is_ours && window.until == Some(span.oldest) => {
                 // There may be more of that second: once more, for more.

@@ -187,7 +187,7 @@ impl<'a> Session<'a> {
         };
         let read = socket.read(|message| reader.handle(message, &mut turn)).await;
         self.heard = true;
-        self.throttle.count(turn.events());
+        self.throttle.count(turn.frames());
         match read {
             Ok(ControlFlow::Continue(())) => Ok(None),
             Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),

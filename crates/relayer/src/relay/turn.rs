@@ -47,9 +47,9 @@ impl<'a> Turn<'a> {
         self.events += 1;
     }
 
-    /// How many events came.
-    pub const fn events(&self) -> u64 {
-        self.events
+    /// How many messages came.
+    pub const fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// Counts a copy.

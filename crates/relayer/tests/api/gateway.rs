@@ -110,6 +110,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             signer: None,
             repairs: Semaphore::new(1),
+            scans: Arc::new(Semaphore::new(1)),
             health_check_interval: Duration::from_secs(30),
             events_per_second_max: None,
         };

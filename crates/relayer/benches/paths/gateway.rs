@@ -59,6 +59,7 @@ impl Gateway {
                 pipeline.admission.clone(),
             )),
             instance: pipeline.instance,
+            sinks: Vec::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::auth::Access;
 use crate::control::Control;
-use crate::downstream::Clients;
+use crate::downstream::{Clients, Sink};
 use crate::event_log::EventLog;
 use crate::event_log::sequencer::DiskFull;
 use crate::ingest::candidate::unix_ms;
@@ -35,6 +35,8 @@ pub struct Parts {
     pub access: Access,
     /// What reads the configuration again.
     pub control: Arc<Control>,
+    /// The sinks.
+    pub sinks: Vec<Arc<Sink>>,
     /// What this process sends to relays as `Relayer-Instance`.
     pub instance: InstanceId,
 }

@@ -145,9 +145,7 @@ impl Store {
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
         match self.number(keys::META_FORMAT)? {
             Some(keys::FORMAT_VERSION) => Ok(()),
-            Some(found)
-                if found != keys::FORMAT_WITHOUT_RELAYS && found != keys::FORMAT_WITHOUT_CURSORS =>
-            {
+            Some(found) if found != keys::FORMAT_WITHOUT_RELAYS && found != keys::FORMAT_WITHOUT_CURSORS => {
                 Err(OpenError::OtherFormat { path: path.to_owned(), found })
             }
             Some(_) | None => {

@@ -128,6 +128,7 @@ impl Gateway {
             websocket_enabled: setup.websocket_enabled,
             access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
             instance,
+            sinks: Vec::new(),
         });
         Self {
             address: serve(api::router(context.clone())).await,

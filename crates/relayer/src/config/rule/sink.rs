@@ -74,7 +74,10 @@ impl Rule for TcpSinks {
         let defaults = TcpOptions::default();
         let mut lines = vec![
             "[[output.tcp]]".to_owned(),
-            format!("# What it is called, in the log, the metrics and the API. Its cursor is kept under its name.\n# Allowed: {}.", sink_name().allowed()),
+            format!(
+                "# What it is called, in the log, the metrics and the API. Its cursor is kept under its name.\n# Allowed: {}.",
+                sink_name().allowed()
+            ),
             "name = \"indexer\"".to_owned(),
             format!("# Where it listens.\n# Allowed: {}.", host_port().allowed()),
             "address = \"indexer.example:9000\"".to_owned(),

@@ -182,7 +182,7 @@ settings! {
         /// it is handed over to be committed. It is a cap: nothing waits when there is nothing else to do.
         max_latency("max_latency_ms"): Duration = Duration::from_millis(100), rule::milliseconds(0..=60_000);
         /// Receivers by TCP that need no options. Each gets every event's JSON, with its length as a
-        /// big-endian u32 before it. What is called a name in [[output.tcp]] is their address.
+        /// big-endian u32 before it. The address is the name, too, under which its cursor is kept.
         downstream_tcp: Vec<HostPort> = Vec::new(), rule::list(rule::host_port(), 1000);
         /// Receivers by HTTP. Not supported by this version yet: must be empty.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::http_url(), 1000);

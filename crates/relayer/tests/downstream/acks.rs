@@ -69,7 +69,7 @@ async fn a_window_is_not_exceeded() {
     assert!(early.is_err(), "{early:?}");
     session.ack(1).await;
     assert_eq!(session.seqs(1).await, [4]);
-    gateway.crash();
+    gateway.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,5 +83,5 @@ async fn what_a_sink_says_unasked_is_bounded() {
     session.say(&vec![b'x'; 1 << 20]).await;
     session.until_closed().await;
     assert!(gateway.until_retrying(0).await.starts_with("it sent more than"));
-    gateway.crash();
+    gateway.crash().await;
 }

@@ -74,7 +74,7 @@ impl Gateway {
     pub async fn stop(self) {
         self.running.log.close();
         self.workers.drain(PATIENCE).await;
-        self.running.stop();
+        closed(self.running).await;
     }
 
     /// Stops in order while a receiver that acknowledges nothing more is connected: it goes first.
@@ -84,9 +84,17 @@ impl Gateway {
     }
 
     /// Ends as a crash does: nothing is written down any more.
-    pub fn crash(self) {
+    pub async fn crash(self) {
         drop(self.workers);
+        closed(self.running).await;
     }
+}
+
+/// Waits until nobody uses the database any more: tasks and reads that were given up end a little later.
+async fn closed(running: Running) {
+    let log = Arc::downgrade(&running.log);
+    drop(running);
+    until("the last user of the log", || log.strong_count() == 0).await;
 }
 
 /// A sink of these options, as a configuration has it.

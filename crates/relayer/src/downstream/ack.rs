@@ -73,6 +73,8 @@ impl Acks {
         let line = self.begun.trim_ascii();
         let number = match line.is_empty() {
             true => None,
+            // An array of one number would be read as such an object, too.
+            false if !line.starts_with(b"{") => return Err(NotAnAck),
             false => Some(serde_json::from_slice::<Line>(line).map_err(|_| NotAnAck)?.ack),
         };
         self.begun.clear();

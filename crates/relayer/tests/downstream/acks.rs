@@ -16,7 +16,7 @@ async fn said(framing: Framing, bytes: &[u8]) -> String {
     session.ack(5).await;
     session.say(bytes).await;
     session.until_closed().await;
-    let reason = gateway.until_retrying(0).await;
+    let reason = gateway.until_away(0).await;
     assert_eq!(gateway.sink(0).cursor().get(), 5, "{reason}");
     until("the count", || gateway.sink(0).ack_errors.get() == 1).await;
     let mut session = receiver.accept(framing).await;
@@ -49,7 +49,7 @@ async fn a_sink_that_acknowledges_nothing_is_connected_to_anew() {
     gateway.append(1..=3);
     session.seqs(3).await;
     session.until_closed().await;
-    assert_eq!(gateway.until_retrying(0).await, "it acknowledged nothing for 1 s");
+    assert_eq!(gateway.until_away(0).await, "it acknowledged nothing for 1 s");
     let mut session = receiver.accept(Framing::Length).await;
     assert_eq!(session.seqs(3).await, [1, 2, 3]);
     session.ack(3).await;
@@ -82,6 +82,6 @@ async fn what_a_sink_says_unasked_is_bounded() {
     assert_eq!(session.dates(3).await, [1, 2, 3]);
     session.say(&vec![b'x'; 1 << 20]).await;
     session.until_closed().await;
-    assert!(gateway.until_retrying(0).await.starts_with("it sent more than"));
+    assert!(gateway.until_away(0).await.starts_with("it sent more than"));
     gateway.crash().await;
 }

@@ -1,9 +1,11 @@
 //! Invariant 4: a cursor moves only after the sink has it, and lasts.
 
+use std::time::Duration;
+
 use moltrade_relayer::config::Framing;
 use tempfile::TempDir;
 
-use crate::gateway::{Gateway, sink, until};
+use crate::gateway::{Gateway, sink, until, within};
 use crate::receiver::Receiver;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,5 +99,22 @@ async fn draining_delivers_what_is_left_and_writes_the_cursor_down() {
     assert_eq!(received.await.unwrap(), 2_000);
     let gateway = Gateway::start(&folder, &[]);
     assert_eq!(gateway.saved("a"), 2_000);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_takes_nothing_more_does_not_hold_up_the_end() {
+    let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
+    let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
+    let mut session = receiver.accept(Framing::Length).await;
+    gateway.append(1..=5);
+    session.seqs(5).await;
+    session.ack(2).await;
+    gateway.until_delivered(0, 2).await;
+    let silent = tokio::spawn(async move { session.until_closed().await });
+    within("the end", gateway.stop_within(Duration::from_millis(50))).await;
+    silent.await.unwrap();
+    let gateway = Gateway::start(&folder, &[]);
+    assert_eq!(gateway.saved("a"), 2);
     gateway.stop().await;
 }

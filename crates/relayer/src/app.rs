@@ -67,6 +67,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
         control: Arc::clone(&control),
         instance: pipeline.instance,
+        sinks: pipeline.sinks().to_vec(),
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {
@@ -91,15 +92,16 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     };
     let log = Arc::clone(&pipeline.log);
     let drained = tokio::time::timeout(DRAIN_MAX, async {
-        let drained = pipeline.drain().await;
-        let left = context.clients().drain(CLIENT_DRAIN_MAX).await;
-        if left > 0 {
-            tracing::warn!(
-                clients = left,
-                "some clients did not take what was left; their cursors tell where to go on"
-            );
-        }
-        drained
+        let clients = async {
+            let left = context.clients().drain(CLIENT_DRAIN_MAX).await;
+            if left > 0 {
+                tracing::warn!(
+                    clients = left,
+                    "some clients did not take what was left; their cursors tell where to go on"
+                );
+            }
+        };
+        pipeline.drain_beside(clients).await
     });
     let drained = drained.await;
     tracing::info!(head = %log.head(), "stopped");

@@ -176,6 +176,47 @@ pub const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
 /// No relay cuts answers that are shorter than this.
 pub const PAGE_EVENTS_LEAST: u32 = 20;
 
+/// The shortest and longest base of the back-off between two connections to one sink. A sink is a program
+/// of the operator's, which is restarted and then waited for: it is tried soon, and never seldom.
+pub const SINK_BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// See [`SINK_BACKOFF_MIN`].
+pub const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes that are gathered for a sink's socket: one write takes about a hundred events. What is gathered may
+/// exceed it by one event.
+pub const SINK_BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes that are read at once of what a sink sends.
+pub const SINK_READ_BYTES: usize = 4 << 10;
+
+/// Bytes that a sink which has nothing to say may send on one connection before it is closed: some greet.
+pub const SINK_CHATTER_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes of one line with an acknowledgement: `{"ack":18446744073709551615}` and some white space.
+pub const ACK_LINE_BYTES_MAX: usize = 64;
+
+/// How often a sink's cursor is written down, and after how many events at the latest: what a crash of the
+/// gateway makes a sink get twice, beside what it has not acknowledged.
+pub const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
+/// See [`CURSOR_INTERVAL`].
+pub const CURSOR_EVENTS_MAX: u64 = 10_000;
+
+/// How far a sink that was live may fall behind before it is shown as catching up.
+pub const LIVE_LAG_MAX: u64 = 1_000;
+
+/// After how much silence a sink's connection is probed (TCP keep-alive), and how often until it is given
+/// up: a host that vanished is noticed within a minute.
+pub const SINK_KEEPALIVE: Duration = Duration::from_secs(30);
+/// See [`SINK_KEEPALIVE`].
+pub const SINK_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`SINK_KEEPALIVE`].
+pub const SINK_KEEPALIVE_PROBES: u32 = 3;
+
+/// How long sinks may take what is left for them when the gateway stops, beside `/ws` clients.
+pub const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How long a sink may take to close its side of the connection after that.
+pub const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
+
 /// How long all of draining may take before the process exits anyway.
 pub const DRAIN_MAX: Duration = Duration::from_secs(9);
 

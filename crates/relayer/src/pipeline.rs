@@ -1,4 +1,4 @@
-//! The data's way, put together: connections, shards, sequencer, log. It is built, runs, and drains.
+//! The data's way, put together: connections, shards, sequencer, log, sinks. It is built, runs, and drains.
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::downstream::{Sink, Workers};
 use crate::event_log::free_space::FreeSpace;
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -22,7 +23,7 @@ use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{InboxGauge, Inboxes};
 use crate::limits::{
     GOODBYES_MAX, REPAIRS_AT_ONCE_MAX, RETENTION_INTERVAL, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX,
-    frame_bytes_max,
+    SINK_DRAIN_MAX, frame_bytes_max,
 };
 use crate::relay::Pool;
 use crate::relay::connection::Shared;
@@ -68,6 +69,7 @@ pub struct Pipeline {
     pub admission: Arc<ArcSwap<Admission>>,
     /// Who this process is, so that it does not connect to itself.
     pub instance: InstanceId,
+    workers: Workers,
     stages: Stages,
     supervisor: JoinHandle<Result<(), StageFailure>>,
     stop: watch::Sender<bool>,
@@ -121,12 +123,14 @@ impl Pipeline {
         let mut stages = Stages::default();
 
         let instance = InstanceId::random();
-        let dialer = Arc::new(dialer(config, instance, surroundings.resolver)?);
+        let dialer = Arc::new(dialer(config, instance, surroundings.resolver.clone())?);
         let admission = Admission::shared(&config.filters);
         let sequencer = sequencer(config, &log, &disk_full, surroundings.free_space)?;
         let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
         start_upkeep(config, &mut stages, &log, &dedupe, &admission, &stopping)?;
 
+        let sinks = config.output.tcp_sinks();
+        let workers = Workers::start(sinks, &log, surroundings.resolver, &metrics)?;
         let shared = Arc::new(Shared {
             dialer,
             dedupe: Arc::clone(&dedupe),
@@ -155,6 +159,7 @@ impl Pipeline {
             metrics,
             admission,
             instance,
+            workers,
             stages,
             supervisor,
             stop,
@@ -162,10 +167,16 @@ impl Pipeline {
         })
     }
 
+    /// The sinks.
+    pub fn sinks(&self) -> &[Arc<Sink>] {
+        self.workers.sinks()
+    }
+
     /// Waits for a stage to fail, or for a reader to find the log damaged. As long as all is well, it waits.
     pub async fn failure(&mut self) -> StageFailure {
         tokio::select! {
             failure = self.stages.failure() => failure,
+            failure = self.workers.failure() => failure,
             error = self.log.failure() => StageFailure::new("a reader of the log", error),
             ended = &mut self.supervisor => match ended {
                 Ok(Err(failure)) => failure,
@@ -176,11 +187,19 @@ impl Pipeline {
     }
 
     /// Stops reading relays, finishes what has been read, makes it durable, and ends the log, so that its
-    /// readers end too.
+    /// readers end too. Sinks that are connected get what is left.
     ///
     /// # Errors
     /// When a stage failed.
-    pub async fn drain(mut self) -> Result<(), StageFailure> {
+    pub async fn drain(self) -> Result<(), StageFailure> {
+        self.drain_beside(async {}).await
+    }
+
+    /// As [`drain`](Self::drain), and beside the sinks somebody else ends who reads the log.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub async fn drain_beside(mut self, others: impl Future<Output = ()>) -> Result<(), StageFailure> {
         self.stopping.store(true, Ordering::Relaxed);
         self.disk_full.give_up();
         self.stop.send_replace(true);
@@ -195,6 +214,7 @@ impl Pipeline {
         std::thread::spawn(move || joined.send(stages.join()));
         let outcome = outcome.await;
         self.log.close();
+        tokio::join!(self.workers.drain(SINK_DRAIN_MAX), others);
         outcome.unwrap_or(Ok(()))
     }
 }

@@ -59,6 +59,7 @@ impl Gateway {
                 pipeline.admission.clone(),
             )),
             instance: pipeline.instance,
+            sinks: Vec::new(),
         });
         let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?.to_string();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::auth::Access;
 use super::websocket::WebSocketOptions;
 use crate::control::Control;
-use crate::downstream::Clients;
+use crate::downstream::{Clients, Sink};
 use crate::event_log::EventLog;
 use crate::event_log::sequencer::DiskFull;
 use crate::ingest::candidate::unix_ms;
@@ -36,6 +36,8 @@ pub struct Parts {
     pub access: Access,
     /// What reads the configuration again.
     pub control: Arc<Control>,
+    /// The sinks.
+    pub sinks: Vec<Arc<Sink>>,
     /// What this process sends to relays as `Relayer-Instance`.
     pub instance: InstanceId,
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::relays;
+use crate::downstream::SinkState;
 use crate::ingest::candidate::unix_ms;
 use crate::relay::{ConnectionState, Peer};
 use crate::telemetry::{Metrics, memory};
@@ -89,6 +90,11 @@ fn refresh(context: &Context) {
     set(&metrics.log_head, context.log.head().get());
     set(&metrics.log_floor, context.log.floor().get());
     set(&metrics.ingest_paused, context.disk_full.is_paused().into());
+    for sink in &context.sinks {
+        metrics.set_sink_state(&sink.name, &SinkState::LABELS, sink.state().label());
+        let lag = context.log.head().get().saturating_sub(sink.cursor().get());
+        set(&metrics.downstream_lag.get_or_create(&metrics.sink_label(&sink.name)), lag);
+    }
     for (figure, value) in context.log.store().figures() {
         metrics.set_rocksdb(figure, value);
     }

@@ -6,7 +6,7 @@ use axum::routing::{delete, get, post};
 
 use super::context::Context;
 use super::error::ApiError;
-use super::{auth, config, events, health, itself, metrics, relays, websocket};
+use super::{auth, config, downstreams, events, health, itself, metrics, relays, websocket};
 
 /// What the API's port serves.
 pub fn router(context: Context) -> Router {
@@ -20,6 +20,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/metrics/memory", get(metrics::memory_usage))
         .route("/api/relays", get(relays::list))
         .route("/api/relays/{*url}", get(relays::one))
+        .route("/api/downstreams", get(downstreams::list))
         .route("/api/events", get(events::page))
         .route("/api/events/{id}", get(events::one));
     let changing = Router::new()

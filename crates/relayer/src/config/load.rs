@@ -267,7 +267,8 @@ impl Loading {
             *known = place;
         }
         for fault in (setting.set)(&mut self.config, raw).err().unwrap_or_default() {
-            self.problem(place_of(fault.offset), setting.path(), fault.what);
+            let within = if fault.key.is_empty() { String::new() } else { format!(".{}", fault.key) };
+            self.problem(place_of(fault.offset), setting.path() + &within, fault.what);
         }
     }
 
@@ -296,15 +297,10 @@ impl Loading {
                 what.to_owned(),
             );
         }
-        let sinks = [
-            ("output.downstream_tcp", self.config.output.downstream_tcp.is_empty()),
-            ("output.downstream_rest", self.config.output.downstream_rest.is_empty()),
-        ];
-        for (key, empty) in sinks {
-            if !empty {
-                let what = "not supported by this version yet; allowed: an empty list".to_owned();
-                self.problem(self.place_of(key), key.to_owned(), what);
-            }
+        if !self.config.output.downstream_rest.is_empty() {
+            let what = "not supported by this version yet; allowed: an empty list".to_owned();
+            let key = "output.downstream_rest";
+            self.problem(self.place_of(key), key.to_owned(), what);
         }
     }
 

@@ -22,6 +22,14 @@ pub fn template() -> String {
             let _ = writeln!(text, "#{line}");
         }
         let _ = writeln!(text, "# Allowed: {}.", (setting.allowed)());
+        let example = (setting.example)();
+        if !example.is_empty() {
+            for line in example {
+                let _ = writeln!(text, "# {line}");
+            }
+            text.push('\n');
+            return;
+        }
         match (setting.show)(&defaults) {
             Some(value) => writeln!(text, "{} = {value}\n", setting.key),
             None => writeln!(text, "# {} = \"…\"\n", setting.key),

@@ -21,8 +21,19 @@ pub(super) enum Kind {
     Integer(Option<i128>, String),
     Text(String),
     List(Vec<Raw>),
-    /// Something that no key takes: a float, a date, a table.
+    /// Keys and values, in their order.
+    Table(Vec<Member>),
+    /// Something that no key takes: a float, a date.
     Other(&'static str),
+}
+
+/// A key of a table, and its value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Member {
+    pub(super) key: String,
+    /// As [`Raw::offset`], of the key.
+    pub(super) offset: usize,
+    pub(super) value: Raw,
 }
 
 /// How the text of an environment variable is read: it has no syntax of its own.
@@ -48,7 +59,16 @@ impl Raw {
             DeValue::Array(items) => Kind::List(items.iter().map(Self::from_toml).collect()),
             DeValue::Float(_) => Kind::Other("a number with a fraction"),
             DeValue::Datetime(_) => Kind::Other("a date"),
-            DeValue::Table(_) => Kind::Other("a table"),
+            DeValue::Table(members) => Kind::Table(
+                members
+                    .iter()
+                    .map(|(key, value)| Member {
+                        key: key.get_ref().to_string(),
+                        offset: key.span().start,
+                        value: Self::from_toml(value),
+                    })
+                    .collect(),
+            ),
         };
         Self { kind, offset: value.span().start }
     }
@@ -80,6 +100,7 @@ impl Raw {
             Kind::Integer(_, text) => printable(text),
             Kind::Text(text) => format!("\"{}\"", printable(&without_password(text))),
             Kind::List(_) => "a list".to_owned(),
+            Kind::Table(_) => "a table".to_owned(),
             Kind::Other(what) => (*what).to_owned(),
         }
     }

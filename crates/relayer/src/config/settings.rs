@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::raw::{Raw, Shape};
 use super::rule::{self, Mismatch, Rule};
 use super::secret::{KeyFile, Secret, SecretKey};
+use super::sink::TcpSink;
 use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
 
 /// One key of the file.
@@ -23,6 +24,8 @@ pub(super) struct Setting {
     pub(super) doc: &'static [&'static str],
     pub(super) allowed: fn() -> String,
     pub(super) shape: fn() -> Shape,
+    /// What the template shows in place of the default.
+    pub(super) example: fn() -> Vec<String>,
     /// Checks a value and puts it in.
     pub(super) set: fn(&mut Config, &Raw) -> Result<(), Vec<Mismatch>>,
     /// The value in TOML, secrets masked; `None` if it is not set.
@@ -71,6 +74,7 @@ macro_rules! settings {
                 doc: &[$($doc),*],
                 allowed: || of_type::<$type>($rule).allowed(),
                 shape: || of_type::<$type>($rule).shape(),
+                example: || of_type::<$type>($rule).example(),
                 set: |config, raw| Ok(config.$section.$field = of_type::<$type>($rule).read(raw)?),
                 show: |config| of_type::<$type>($rule).show(&config.$section.$field),
                 same: |one, other| one.$section.$field == other.$section.$field,
@@ -177,7 +181,8 @@ settings! {
         /// The longest that a verified event waits while others are being verified, in milliseconds, before
         /// it is handed over to be committed. It is a cap: nothing waits when there is nothing else to do.
         max_latency("max_latency_ms"): Duration = Duration::from_millis(100), rule::milliseconds(0..=60_000);
-        /// Receivers by TCP. Not supported by this version yet: must be empty.
+        /// Receivers by TCP that need no options. Each gets every event's JSON, with its length as a
+        /// big-endian u32 before it. The address is the name, too, under which its cursor is kept.
         downstream_tcp: Vec<HostPort> = Vec::new(), rule::list(rule::host_port(), 1000);
         /// Receivers by HTTP. Not supported by this version yet: must be empty.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::http_url(), 1000);
@@ -197,6 +202,9 @@ settings! {
         /// The origins whose pages may open /ws in a browser. Empty: any. Programs that send no Origin are
         /// not concerned.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rule::list(rule::web_origin(), 1000);
+        /// Receivers by TCP with options. Each has a cursor of its own in the database: what it missed while it
+        /// was away, or the gateway was, it gets when it is back.
+        tcp: Vec<TcpSink> = Vec::new(), rule::tcp_sinks();
     }
 
     /// Who may change something over the API.
@@ -229,6 +237,13 @@ settings! {
         log_level: LogLevel = LogLevel::Info, rule::log_level();
         /// The port that serves nothing but /metrics. 0: none; the API's port has it in any case.
         prometheus_port: Option<NonZeroU16> = NonZeroU16::new(9090), rule::port_or_none();
+    }
+}
+
+impl Output {
+    /// All sinks by TCP, in whichever form they were given. Their names differ.
+    pub fn tcp_sinks(&self) -> Vec<TcpSink> {
+        self.downstream_tcp.iter().map(TcpSink::at).chain(self.tcp.iter().cloned()).collect()
     }
 }
 

@@ -112,6 +112,18 @@ impl HostPort {
     }
 }
 
+impl HostPort {
+    /// The name or address, an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        self.0.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']))
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+    }
+}
+
 impl FromStr for HostPort {
     type Err = InvalidUrl;
 
@@ -354,6 +366,8 @@ mod tests {
         for good in ["a.example:1", "127.0.0.1:9", "[::1]:65535"] {
             assert_eq!(good.parse::<HostPort>().unwrap().as_str(), good);
         }
+        let six: HostPort = "[::1]:65535".parse().unwrap();
+        assert_eq!((six.host(), six.port()), ("::1", 65535));
         for bad in ["", "a.example", "a.example:0", "a.example:x", ":1", "::1:9x", "a b:1"] {
             assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }

@@ -47,10 +47,10 @@ impl Store {
                 families.iter().filter_map(|family| self.property(family, property)).sum()
             };
             let value = match scope {
-                Scope::EachFamily => sum(&[keys::EVENTS, keys::IDS, keys::META, keys::RELAYS]),
-                Scope::EachCache => sum(&[keys::EVENTS, keys::META, keys::RELAYS]),
+                Scope::EachFamily => sum(&keys::FAMILIES),
+                Scope::EachCache => sum(&[keys::EVENTS, keys::META, keys::RELAYS, keys::CURSORS]),
                 Scope::Database => sum(&[keys::EVENTS]),
-                Scope::AnyFamily => sum(&[keys::EVENTS, keys::IDS, keys::META, keys::RELAYS]).min(1),
+                Scope::AnyFamily => sum(&keys::FAMILIES).min(1),
             };
             (*name, value)
         })

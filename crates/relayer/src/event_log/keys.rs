@@ -6,6 +6,7 @@
 //! | `ids` | event id (32 bytes) | sequence (u64), `created_at` (u64) |
 //! | `meta` | a name below | a number (u64) |
 //! | `relays` | a letter for the [table](RelayTable), the relay's URL | what [`crate::relay`] writes |
+//! | `cursors` | a sink's name | version (u8, now 1), cursor (u64) |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id and the
 //! new head, so they exist together or not at all. Trimming deletes a range of `events`; rows of `ids` stay
@@ -23,7 +24,10 @@ use super::entry::{Cursor, Entry, Seq};
 use super::mark::RelayTable;
 
 /// The version of everything described here.
-pub const FORMAT_VERSION: u64 = 2;
+pub const FORMAT_VERSION: u64 = 3;
+
+/// The version before there was `cursors`. It becomes the present one by opening it.
+pub const FORMAT_WITHOUT_CURSORS: u64 = 2;
 
 /// The version before there was `relays`. It becomes the present one by opening it.
 pub const FORMAT_WITHOUT_RELAYS: u64 = 1;
@@ -36,6 +40,10 @@ pub const IDS: &str = "ids";
 pub const META: &str = "meta";
 /// Column family of what is kept of relays.
 pub const RELAYS: &str = "relays";
+/// Column family of the cursors of sinks.
+pub const CURSORS: &str = "cursors";
+/// All of them.
+pub const FAMILIES: [&str; 5] = [EVENTS, IDS, META, RELAYS, CURSORS];
 
 /// `meta`: [`FORMAT_VERSION`].
 pub const META_FORMAT: &[u8] = b"format";
@@ -86,6 +94,18 @@ impl IdRow {
         let (seq, created_at) = value.split_first_chunk::<8>()?;
         Some(Self { seq: read_event_key(seq)?, created_at: read_number(created_at)? })
     }
+}
+
+const CURSOR_VERSION: u8 = 1;
+
+/// A value of `cursors`.
+pub fn cursor_row(cursor: Cursor) -> Vec<u8> {
+    [&[CURSOR_VERSION][..], &cursor.get().to_be_bytes()].concat()
+}
+
+/// Reads a value of `cursors`.
+pub fn read_cursor_row(value: &[u8]) -> Option<Cursor> {
+    read_number(value.strip_prefix(&[CURSOR_VERSION])?).map(Cursor::from_number)
 }
 
 /// A value of `events`: version (u8, now 1), `received_at` in Unix milliseconds (u64), the bytes of all
@@ -168,6 +188,15 @@ mod tests {
         assert_eq!(row.to_bytes()[..8], 7_u64.to_be_bytes());
         assert_eq!(IdRow::from_bytes(&row.to_bytes()), Some(row));
         assert_eq!(IdRow::from_bytes(&[0; 15]), None);
+    }
+
+    #[test]
+    fn a_cursor_row_reads_back() {
+        let row = cursor_row(Cursor::from_number(7));
+        assert_eq!(row, [1, 0, 0, 0, 0, 0, 0, 0, 7], "the layout is a promise");
+        assert_eq!(read_cursor_row(&row), Some(Cursor::from_number(7)));
+        assert_eq!(read_cursor_row(&row[..8]), None);
+        assert_eq!(read_cursor_row(&[2; 9]), None, "another version");
     }
 
     #[test]

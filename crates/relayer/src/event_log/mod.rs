@@ -2,10 +2,12 @@
 //!
 //! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
 //! layout is in [`keys`]; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
-//! the log behind a cursor, [`mark`] is what is kept of relays beside it, [`query`] answers single questions, [`retention`] trims the old end. A
+//! the log behind a cursor, [`mark`] is what is kept of relays beside it, [`cursors`] what is kept of sinks, [`query`] answers single
+//! questions, [`retention`] trims the old end. A
 //! [full disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
 //! must never be read as "absent".
 
+pub mod cursors;
 mod entry;
 mod figures;
 pub mod free_space;

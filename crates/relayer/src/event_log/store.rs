@@ -23,6 +23,8 @@ const EVENTS_BUFFER_BYTES: usize = 64 << 20;
 const IDS_BUFFER_BYTES: usize = 32 << 20;
 /// The same few thousand rows are written again and again; merging them is quick.
 const RELAYS_BUFFER_BYTES: usize = 8 << 20;
+/// A few rows that are written ten times a second, of which only the last counts.
+const CURSORS_BUFFER_BYTES: usize = 1 << 20;
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +145,7 @@ impl Store {
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
         match self.number(keys::META_FORMAT)? {
             Some(keys::FORMAT_VERSION) => Ok(()),
-            Some(found) if found != keys::FORMAT_WITHOUT_RELAYS => {
+            Some(found) if found != keys::FORMAT_WITHOUT_RELAYS && found != keys::FORMAT_WITHOUT_CURSORS => {
                 Err(OpenError::OtherFormat { path: path.to_owned(), found })
             }
             Some(_) | None => {
@@ -244,6 +246,19 @@ impl Store {
             rows.push((relay.to_owned(), value.into()));
         }
         Ok(rows)
+    }
+
+    /// The cursor of each sink, by its name.
+    pub(super) fn cursors(&self) -> Result<Vec<(String, Cursor)>, StorageError> {
+        const OPERATION: &str = "read the cursors of sinks";
+        let mut cursors = Vec::new();
+        for row in self.db.iterator_cf(self.family(keys::CURSORS, OPERATION)?, IteratorMode::Start) {
+            let (key, value) = row.map_err(|error| StorageError::new(OPERATION, error))?;
+            let row = std::str::from_utf8(&key).ok().zip(keys::read_cursor_row(&value));
+            let (name, cursor) = row.ok_or_else(|| StorageError::damaged(OPERATION, "cursor", &key))?;
+            cursors.push((name.to_owned(), cursor));
+        }
+        Ok(cursors)
     }
 
     /// The entries from `first` to `last`, at most so many events and about so many bytes.
@@ -381,6 +396,20 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Sets a sink's cursor.
+    pub fn put_cursor(&mut self, sink: &str, cursor: Cursor) -> Result<(), StorageError> {
+        let family = self.store.family(keys::CURSORS, "write a sink's cursor")?;
+        self.changes.put_cf(family, sink, keys::cursor_row(cursor));
+        Ok(())
+    }
+
+    /// Deletes a sink's cursor.
+    pub fn delete_cursor(&mut self, sink: &str) -> Result<(), StorageError> {
+        let family = self.store.family(keys::CURSORS, "write a sink's cursor")?;
+        self.changes.delete_cf(family, sink);
+        Ok(())
+    }
+
     /// Sets a number of `meta`.
     pub fn set_number(&mut self, key: &[u8], number: u64) {
         // Without the column family the store would not have opened.
@@ -456,12 +485,16 @@ fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor
     let mut relays = Options::default();
     relays.set_write_buffer_size(RELAYS_BUFFER_BYTES);
 
+    let mut cursors = Options::default();
+    cursors.set_write_buffer_size(CURSORS_BUFFER_BYTES);
+
     vec![
         ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default()),
         ColumnFamilyDescriptor::new(keys::EVENTS, events),
         ColumnFamilyDescriptor::new(keys::IDS, ids),
         ColumnFamilyDescriptor::new(keys::META, Options::default()),
         ColumnFamilyDescriptor::new(keys::RELAYS, relays),
+        ColumnFamilyDescriptor::new(keys::CURSORS, cursors),
     ]
 }
 

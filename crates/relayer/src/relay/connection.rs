@@ -10,12 +10,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use wire::Signer;
 
-use super::backoff::Backoff;
 use super::dial::{DialError, Dialer};
 use super::peer::{ConnectionState, Peer};
 use super::session::Session;
 use super::socket::SocketError;
 use super::subscription::Subscription;
+use crate::backoff::Backoff;
 use crate::event_log::EventLog;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::{Dedupe, Inboxes};
@@ -87,7 +87,7 @@ pub(super) enum End {
 
 /// Keeps one relay connected until told to stop.
 pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut orders: watch::Receiver<Order>) {
-    let mut connection = Connection { peer, shared, backoff: Backoff::default(), trouble: None };
+    let mut connection = Connection { peer, shared, backoff: Backoff::of_relay(), trouble: None };
     while let Some(subscription) = wanted(&mut orders) {
         let Some(rest) = connection.once(subscription, &mut orders).await else { break };
         tokio::select! {

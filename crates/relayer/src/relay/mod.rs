@@ -7,10 +7,9 @@
 //! missing of the past, or [reconciles](mod@reconcile) it; the two meet at the [desk]. What is thereby proven
 //! of a relay is its [coverage]. How a relay wants to be treated are its [manners] ([caps], [pace]), how it
 //! behaves is its [conduct], what it sent its [tally]. After a connection ends, its relay is tried again
-//! after a [back-off](backoff).
+//! after a [back-off](crate::backoff).
 
 pub mod address;
-pub mod backoff;
 pub mod caps;
 pub mod conduct;
 pub mod connection;
@@ -34,7 +33,7 @@ mod silence;
 mod socket;
 pub mod subscription;
 pub mod tally;
-mod tcp;
+pub mod tcp;
 mod throttle;
 pub mod tls;
 mod turn;

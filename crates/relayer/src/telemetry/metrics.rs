@@ -35,6 +35,21 @@ label!(LayerLabel { layer });
 label!(StateLabel { state });
 label!(FigureLabel { figure });
 
+/// A label `sink`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[doc(hidden)]
+pub struct SinkLabel {
+    sink: String,
+}
+
+/// Labels `sink` and `state`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[doc(hidden)]
+pub struct SinkStateLabel {
+    sink: String,
+    state: &'static str,
+}
+
 macro_rules! metrics {
     ($( #[doc = $help:literal] $field:ident: $type:ty = $make:expr, $name:literal; )*) => {
         /// All metrics.
@@ -120,6 +135,18 @@ metrics! {
     websocket_clients_closed: Family<ReasonLabel, Counter> = Family::default(), "websocket_clients_closed";
     /// Clients of /ws that were not let in, by reason.
     websocket_clients_refused: Family<ReasonLabel, Counter> = Family::default(), "websocket_clients_refused";
+    /// 1 for the state that a sink is in, 0 for the others.
+    downstream_state: Family<SinkStateLabel, Gauge> = Family::default(), "downstream_state";
+    /// Sequences from a sink's cursor to the head.
+    downstream_lag: Family<SinkLabel, Gauge> = Family::default(), "downstream_lag_events";
+    /// Events that a sink has: acknowledged, or without acknowledgements taken by its socket. Repeats count.
+    downstream_delivered: Family<SinkLabel, Counter> = Family::default(), "downstream_delivered_events";
+    /// Connections to a sink after the first.
+    downstream_reconnects: Family<SinkLabel, Counter> = Family::default(), "downstream_reconnects";
+    /// Connections to a sink that were closed for a wrong or missing acknowledgement.
+    downstream_ack_errors: Family<SinkLabel, Counter> = Family::default(), "downstream_ack_errors";
+    /// Sequences that retention trimmed before a sink had them.
+    downstream_lost: Family<SinkLabel, Counter> = Family::default(), "downstream_lost_events";
     /// The last sequence that was committed.
     log_head: Gauge = Gauge::default(), "log_head_seq";
     /// The oldest sequence that is kept.
@@ -196,6 +223,19 @@ impl Metrics {
         let encoded = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         debug_assert!(encoded.is_ok());
         text
+    }
+
+    /// The label of a sink.
+    pub fn sink_label(&self, sink: &str) -> SinkLabel {
+        SinkLabel { sink: sink.to_owned() }
+    }
+
+    /// Notes which of these states a sink is in.
+    pub fn set_sink_state(&self, sink: &str, states: &[&'static str], present: &str) {
+        for state in states {
+            let label = SinkStateLabel { sink: sink.to_owned(), state };
+            self.downstream_state.get_or_create(&label).set((*state == present).into());
+        }
     }
 
     /// Notes a figure of RocksDB.

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use moltrade_relayer::api::{self, Access, Context, WebSocketOptions};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
+use moltrade_relayer::downstream::Sink;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{EventLog, StoreOptions, Submission, Verified};
+use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions, Submission, Verified};
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::DedupeSizes;
 use moltrade_relayer::ingest::{Dedupe, Inboxes};
@@ -118,6 +119,8 @@ impl Gateway {
         let supervised = setup.supervised.then(|| tokio::spawn(supervisor.run(STOP.subscribe())));
         let pool = Arc::new(pool);
         let admission = Admission::shared(&loaded.config.filters);
+        let archive = Sink::new("archive".into(), "tcp", "archive.example:9000", Cursor::START, &metrics);
+        let sinks = vec![Arc::new(archive)];
         let context = Context::new(api::Parts {
             control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),
             pool,
@@ -129,6 +132,7 @@ impl Gateway {
             websocket: WebSocketOptions::from(&setup.output),
             access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
             instance,
+            sinks,
         });
         Self {
             address: serve(api::router(context.clone())),

@@ -9,6 +9,7 @@ mod printed;
 mod refused;
 mod reload;
 mod secret;
+mod sinks;
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::Path;

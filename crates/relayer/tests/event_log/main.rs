@@ -4,6 +4,7 @@
 
 mod bench;
 mod committed;
+mod cursors;
 mod damage;
 mod disk;
 mod marks;

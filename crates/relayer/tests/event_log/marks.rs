@@ -148,13 +148,13 @@ fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
 }
 
 /// Opens a log's database without the log.
-fn database(folder: &Path) -> DB {
+pub fn database(folder: &Path) -> DB {
     let options = Options::default();
     let families = DB::list_cf(&options, folder).expect("a database");
     DB::open_cf(&options, folder, families).expect("opens")
 }
 
-fn format(folder: &Path) -> u64 {
+pub fn format(folder: &Path) -> u64 {
     let database = database(folder);
     let meta = database.cf_handle(keys::META).expect("a family");
     let format = database.get_cf(meta, keys::META_FORMAT).expect("readable").expect("a number");
@@ -170,6 +170,7 @@ fn a_log_of_the_format_before_relays_were_kept_becomes_one_of_this() {
     {
         let mut database = database(folder.path());
         database.drop_cf(keys::RELAYS).expect("dropped");
+        database.drop_cf(keys::CURSORS).expect("dropped");
         let meta = database.cf_handle(keys::META).expect("a family");
         let before = keys::FORMAT_WITHOUT_RELAYS.to_be_bytes();
         database.put_cf(meta, keys::META_FORMAT, before).expect("written");

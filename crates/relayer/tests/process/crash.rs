@@ -74,7 +74,8 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
     const EVENTS: usize = 600;
     let sim = Sim::builder().seed(12).relays(4).events(EVENTS).copies(2).per_second(300.0);
     let sim = sim.start().await.expect("starts");
-    let site = Site::on(&sim);
+    // Small batches, so that there are enough commits to crash at, however busy the machine is.
+    let site = Site::on(&sim).set("RELAYER_OUTPUT__BATCH_SIZE", "5");
     let crash_at = |point: &str, time: u32| [("MOLTRADE_CRASH_POINT", format!("{point}:{time}"))];
     let mut running = site.start_with(&crash_at("before_commit", 1)).await;
     let url = site.ws("?cursor=0");

@@ -7,5 +7,6 @@ mod corpus;
 mod crash;
 mod downtime;
 mod program;
+mod sinks;
 mod start;
 mod stop;

@@ -1,6 +1,7 @@
 //! The rules that values are checked by: each reads a raw value, says what is allowed, and writes TOML.
 
 mod number;
+mod sink;
 mod text;
 
 use std::collections::BTreeSet;
@@ -9,11 +10,14 @@ use std::marker::PhantomData;
 use super::raw::{Kind, Raw, Shape};
 
 pub(super) use number::*;
+pub(super) use sink::tcp_sinks;
 pub(super) use text::*;
 
 /// A value that breaks its rule.
 #[derive(Debug)]
 pub(super) struct Mismatch {
+    /// The key within a table of a list; empty for the value as a whole.
+    pub(super) key: String,
     /// Where, as [`Raw::offset`].
     pub(super) offset: usize,
     /// `found …; allowed: …`.
@@ -37,10 +41,21 @@ pub(super) trait Rule {
     /// How the environment spells it.
     fn shape(&self) -> Shape;
 
+    /// What the template shows in place of the default, a line each, if the default says too little.
+    fn example(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The complaint about a value that breaks the rule.
     fn mismatch<T>(&self, raw: &Raw) -> Result<T, Vec<Mismatch>> {
         let what = format!("found {}; allowed: {}", raw.describe(), self.allowed());
-        Err(vec![Mismatch { offset: raw.offset, what }])
+        Err(vec![Mismatch::new(raw.offset, what)])
+    }
+}
+
+impl Mismatch {
+    fn new(offset: usize, what: String) -> Self {
+        Self { key: String::new(), offset, what }
     }
 }
 
@@ -95,7 +110,7 @@ where
         let Kind::List(items) = &raw.kind else { return self.mismatch(raw) };
         if items.len() > self.items_max {
             let what = format!("found {} items; allowed: {}", items.len(), self.allowed());
-            return Err(vec![Mismatch { offset: raw.offset, what }]);
+            return Err(vec![Mismatch::new(raw.offset, what)]);
         }
         let (mut values, mut faults, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         for item in items {

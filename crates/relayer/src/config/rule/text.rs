@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Mismatch, Rule};
+use crate::config::error::printable;
 use crate::config::raw::{Kind, Raw, Shape};
 use crate::config::secret::{InvalidKey, KeyFile, Secret, SecretKey};
+use crate::config::sink::{Framing, SinkName, Start};
 use crate::config::types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
+use wire::{Filter, PublicKey};
 
 /// A text with a meaning, kept as `T`.
 pub struct Text<T> {
@@ -32,7 +35,7 @@ impl<T> Rule for Text<T> {
         let found = if self.secret { "a value (secret, not shown)".to_owned() } else { raw.describe() };
         let because = if fault.is_empty() { fault } else { format!(" ({fault})") };
         let what = format!("found {found}{because}; allowed: {}", self.allowed);
-        Err(vec![Mismatch { offset: raw.offset, what }])
+        Err(vec![Mismatch::new(raw.offset, what)])
     }
 
     fn show(&self, value: &T) -> Option<String> {
@@ -194,6 +197,56 @@ pub fn secret_key_file() -> Text<Option<KeyFile>> {
         secret: true,
         read: |text| path(text).and_then(|path| KeyFile::read(&path)).map(Some),
         show: |file| file.as_ref().map(|file| file.path.display().to_string()),
+    }
+}
+
+/// What a sink is called.
+pub fn sink_name() -> Text<SinkName> {
+    Text {
+        allowed: "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'",
+        secret: false,
+        read: |text| SinkName::new(text).ok_or_else(String::new),
+        show: |name| Some(name.as_str().to_owned()),
+    }
+}
+
+/// How events are told apart on a TCP connection.
+pub fn framing() -> Text<Framing> {
+    Text {
+        allowed: "\"length\" or \"ndjson\"",
+        secret: false,
+        read: |text| Framing::named(text).ok_or_else(String::new),
+        show: |framing| Some(framing.as_str().to_owned()),
+    }
+}
+
+/// Where a new sink begins.
+pub fn start() -> Text<Start> {
+    Text {
+        allowed: "\"now\" or \"oldest\"",
+        secret: false,
+        read: |text| Start::named(text).ok_or_else(String::new),
+        show: |start| Some(start.as_str().to_owned()),
+    }
+}
+
+/// An author of events.
+pub fn public_key() -> Text<PublicKey> {
+    Text {
+        allowed: "a public key of 64 lower-case hex digits",
+        secret: false,
+        read: |text| text.parse().map_err(|_| String::new()),
+        show: |key| Some(key.to_string()),
+    }
+}
+
+/// A NIP-01 filter, or nothing.
+pub fn filter() -> Text<Option<Filter>> {
+    Text {
+        allowed: "a NIP-01 filter as JSON, as in '{\"kinds\":[1],\"#t\":[\"nostr\"]}'",
+        secret: false,
+        read: |text| Filter::parse(text).map(Some).map_err(|fault| printable(&fault.to_string())),
+        show: |filter| filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok()),
     }
 }
 

@@ -1,17 +1,33 @@
 //! Exponential back-off with full jitter, as in Marc Brooker's "Exponential Backoff and Jitter" (2015):
-//! thousands of relays that were lost together are not dialled again together.
+//! what was lost together is not dialled again together. Relays and sinks are tried by it.
 
 use std::time::Duration;
 
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX};
+use crate::limits::{
+    BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX, SINK_BACKOFF_MAX, SINK_BACKOFF_MIN,
+};
 
 /// How often in a row it went wrong.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
     failures: u32,
+    least: Duration,
+    most: Duration,
+    /// The bound after [`FAILURES_TO_DEATH`].
+    dead: Duration,
 }
 
 impl Backoff {
+    /// Of a relay: one of thousands, and many are gone for good.
+    pub const fn of_relay() -> Self {
+        Self { failures: 0, least: BACKOFF_MIN, most: BACKOFF_MAX, dead: PROBE_MAX }
+    }
+
+    /// Of a sink: one of few, each of which somebody waits for. It is never given up.
+    pub const fn of_sink() -> Self {
+        Self { failures: 0, least: SINK_BACKOFF_MIN, most: SINK_BACKOFF_MAX, dead: SINK_BACKOFF_MAX }
+    }
+
     /// The connection did useful work: the next failure is the first.
     pub const fn reset(&mut self) {
         self.failures = 0;
@@ -22,8 +38,8 @@ impl Backoff {
         self.failures = self.failures.saturating_add(FAILURES_TO_DEATH / 5);
     }
 
-    /// Notes a failure and gives how long to wait: a random time below a bound that doubles from
-    /// [`BACKOFF_MIN`] to [`BACKOFF_MAX`], and is [`PROBE_MAX`] for a relay that stays dead.
+    /// Notes a failure and gives how long to wait: a random time below a bound that doubles up to a most,
+    /// and is longer still for a relay that stays dead.
     pub fn next_delay(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
@@ -32,9 +48,9 @@ impl Backoff {
 
     fn bound(&self) -> Duration {
         if self.failures >= FAILURES_TO_DEATH {
-            return PROBE_MAX;
+            return self.dead;
         }
-        BACKOFF_MIN.saturating_mul(2_u32.saturating_pow(self.failures)).min(BACKOFF_MAX)
+        self.least.saturating_mul(2_u32.saturating_pow(self.failures)).min(self.most)
     }
 }
 
@@ -44,7 +60,7 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_bound_and_starts_again() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::of_relay();
         for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
             assert_eq!(backoff.bound(), Duration::from_secs(expected));
             assert!(backoff.next_delay() <= Duration::from_secs(expected));
@@ -56,5 +72,15 @@ mod tests {
         assert_eq!(backoff.bound(), PROBE_MAX);
         backoff.reset();
         assert_eq!(backoff.bound(), BACKOFF_MIN);
+    }
+
+    #[test]
+    fn a_sink_is_never_given_up() {
+        let mut backoff = Backoff::of_sink();
+        assert_eq!(backoff.bound(), SINK_BACKOFF_MIN);
+        for _ in 0..2 * FAILURES_TO_DEATH {
+            backoff.next_delay();
+        }
+        assert_eq!(backoff.bound(), SINK_BACKOFF_MAX);
     }
 }

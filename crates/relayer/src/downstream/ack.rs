@@ -1,0 +1,130 @@
+//! What a sink answers: cumulative acknowledgements, as numbers or as lines, in pieces of any size.
+//!
+//! Bytes in, numbers out. At most [`ACK_LINE_BYTES_MAX`] bytes of an unfinished one are kept.
+
+use serde::Deserialize;
+
+use crate::config::Framing;
+use crate::limits::ACK_LINE_BYTES_MAX;
+
+/// What is no acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it sent something that is no acknowledgement")]
+pub struct NotAnAck;
+
+/// Finds acknowledgements in what arrives.
+#[derive(Debug)]
+pub struct Acks {
+    framing: Framing,
+    /// The beginning of one.
+    begun: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    ack: u64,
+}
+
+impl Acks {
+    /// A parser at the beginning of a connection.
+    pub const fn new(framing: Framing) -> Self {
+        Self { framing, begun: Vec::new() }
+    }
+
+    /// Takes what arrived, and calls `each` for every sequence that is acknowledged by it.
+    ///
+    /// # Errors
+    /// When it is something else, or `each` refuses one. Nothing after that is looked at.
+    pub fn read<E: From<NotAnAck>>(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for &byte in bytes {
+            let number = match self.framing {
+                Framing::Length => self.number(byte),
+                Framing::Ndjson => self.line(byte)?,
+            };
+            if let Some(number) = number {
+                each(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A big-endian u64, if this byte completes it.
+    fn number(&mut self, byte: u8) -> Option<u64> {
+        self.begun.push(byte);
+        let number = u64::from_be_bytes(self.begun.as_slice().try_into().ok()?);
+        self.begun.clear();
+        Some(number)
+    }
+
+    /// A line's number, if this byte completes it. Empty lines mean nothing.
+    fn line(&mut self, byte: u8) -> Result<Option<u64>, NotAnAck> {
+        if byte != b'\n' {
+            if self.begun.len() >= ACK_LINE_BYTES_MAX {
+                return Err(NotAnAck);
+            }
+            self.begun.push(byte);
+            return Ok(None);
+        }
+        let line = self.begun.trim_ascii();
+        let number = match line.is_empty() {
+            true => None,
+            // An array of one number would be read as such an object, too.
+            false if !line.starts_with(b"{") => return Err(NotAnAck),
+            false => Some(serde_json::from_slice::<Line>(line).map_err(|_| NotAnAck)?.ack),
+        };
+        self.begun.clear();
+        Ok(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is read of bytes that arrive in pieces of this size.
+    fn read(framing: Framing, bytes: &[u8], piece: usize) -> Result<Vec<u64>, NotAnAck> {
+        let (mut acks, mut numbers) = (Acks::new(framing), Vec::new());
+        for piece in bytes.chunks(piece) {
+            acks.read(piece, |number| {
+                numbers.push(number);
+                Ok(())
+            })?;
+            assert!(acks.begun.len() <= ACK_LINE_BYTES_MAX);
+        }
+        Ok(numbers)
+    }
+
+    #[test]
+    fn garbage_is_no_line() {
+        for garbage in
+            ["7\n", "{}\n", "{\"ack\":-1}\n", "{\"ack\":1,\"x\":2}\n", "{\"ack\":1.5}\n", "\0\n", "[7]\n"]
+        {
+            assert_eq!(read(Framing::Ndjson, garbage.as_bytes(), 1), Err(NotAnAck), "{garbage}");
+        }
+        assert_eq!(read(Framing::Ndjson, &[b' '; 65], 100), Err(NotAnAck), "a line without end");
+        assert_eq!(read(Framing::Ndjson, b"\r\n {\"ack\": 7 } \r\n\n", 1), Ok(vec![7]));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(numbers in prop::collection::vec(any::<u64>(), 0..20), piece in 1_usize..40) {
+            let binary: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+            let lines: String = numbers.iter().map(|number| format!("{{\"ack\":{number}}}\n")).collect();
+            prop_assert_eq!(read(Framing::Length, &binary, piece), Ok(numbers.clone()));
+            prop_assert_eq!(read(Framing::Ndjson, lines.as_bytes(), piece), Ok(numbers));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500), piece in 1_usize..40) {
+            let _ = read(Framing::Length, &bytes, piece);
+            let _ = read(Framing::Ndjson, &bytes, piece);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Sinks of the configuration: what is read, and what is refused at which place.
+
+use std::time::Duration;
+
+use moltrade_relayer::config::{Framing, Start, TcpOptions};
+
+use super::{accepted, parse, refused, refused_variable};
+
+const NAMES: &str = "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'";
+
+/// The value of an option is refused, with exactly this.
+#[track_caller]
+fn refused_option(key: &str, value: &str, column: usize, what: &str) {
+    let text = format!("[[output.tcp]]\nname = 'a'\naddress = 'a:1'\n{key} = {value}");
+    refused(&text, &[&format!("config.toml:4:{}: output.tcp.{key}: {what}", column + key.len() + 3)]);
+}
+
+#[test]
+fn a_sink_has_its_options() {
+    let author = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let text = format!(
+        "output.downstream_tcp = ['a:1', 'A:1']
+        [[output.tcp]]
+        name = 'Indexer_1.a-b'
+        address = 'Indexer.example:9000'
+        framing = 'ndjson'
+        ack = true
+        max_unacked = 5
+        ack_timeout_secs = 7
+        kinds = [1, 30931]
+        authors = ['{author}']
+        filter = '{{\"#t\":[\"x\"]}}'
+        start = 'oldest'
+        [[output.tcp]]
+        name = 'plain'
+        address = '[::1]:9'"
+    );
+    let config = accepted(&text, &[]);
+    let sinks = config.output.tcp_sinks();
+    let names: Vec<_> = sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["a:1", "Indexer_1.a-b", "plain"]);
+    let options = &sinks[1].options;
+    assert_eq!(sinks[1].address.as_str(), "indexer.example:9000");
+    assert_eq!((options.framing, options.ack, options.max_unacked.get()), (Framing::Ndjson, true, 5));
+    assert_eq!((options.ack_timeout, options.start), (Duration::from_secs(7), Start::Oldest));
+    assert_eq!(options.kinds, [1, 30931].into());
+    assert_eq!(options.authors.iter().map(ToString::to_string).collect::<Vec<_>>(), [author]);
+    assert!(options.filter.is_some());
+    assert_eq!((&sinks[0].options, &sinks[2].options), (&TcpOptions::default(), &TcpOptions::default()));
+
+    let printed = parse(&text, &[]).unwrap().to_toml();
+    assert!(
+        printed.contains(
+            "\n    { name = \"Indexer_1.a-b\", address = \"indexer.example:9000\", framing = \"ndjson\""
+        ),
+        "{printed}"
+    );
+    assert_eq!(accepted(&printed, &[]), config, "{printed}");
+}
+
+#[test]
+fn the_environment_has_sinks_too() {
+    let config = accepted("", &[("RELAYER_OUTPUT__TCP", "[{ name = 'a', address = 'a:1', ack = true }]")]);
+    assert!(config.output.tcp_sinks()[0].options.ack);
+    let allowed = "allowed: a list of at most 1000 tables with name, address and the options of a sink";
+    refused_variable(
+        "RELAYER_OUTPUT__TCP",
+        "a:1",
+        &format!("RELAYER_OUTPUT__TCP: output.tcp: found \"a:1\"; {allowed}"),
+    );
+    refused("[output]\ntcp = 5", &[&format!("config.toml:2:7: output.tcp: found 5; {allowed}")]);
+    refused("[output.tcp]\nname = 'a'", &[&format!("config.toml:1:1: output.tcp: found a table; {allowed}")]);
+}
+
+#[test]
+fn every_bad_option_is_named_at_its_place() {
+    refused_option("framing", "'lines'", 1, "found \"lines\"; allowed: \"length\" or \"ndjson\"");
+    refused_option("ack", "1", 1, "found 1; allowed: true or false");
+    refused_option("max_unacked", "0", 1, "found 0; allowed: a whole number from 1 to 100000");
+    refused_option("ack_timeout_secs", "0", 1, "found 0; allowed: a whole number of seconds from 1 to 86400");
+    refused_option("kinds", "[1, 65536]", 5, "found 65536; allowed: a whole number from 0 to 65535");
+    refused_option("authors", "['ab']", 2, "found \"ab\"; allowed: a public key of 64 lower-case hex digits");
+    refused_option("start", "'newest'", 1, "found \"newest\"; allowed: \"now\" or \"oldest\"");
+    let filter = "allowed: a NIP-01 filter as JSON, as in '{\"kinds\":[1],\"#t\":[\"nostr\"]}'";
+    let errors =
+        parse("[[output.tcp]]\nname = 'a'\naddress = 'a:1'\nfilter = '{\"kind\":[1]}'", &[]).unwrap_err();
+    let errors = errors.to_string();
+    assert!(
+        errors.starts_with("config.toml:4:10: output.tcp.filter: found ") && errors.ends_with(filter),
+        "{errors}"
+    );
+    assert!(errors.contains("unknown key `kind`"), "{errors}");
+    refused(
+        "[[output.tcp]]\nname = 'a'\naddress = 'a:1'\n  framming = 'length'\nsecret = 'x'",
+        &[
+            "config.toml:4:3: output.tcp.framming: unknown key; did you mean framing?",
+            "config.toml:5:1: output.tcp.secret: unknown key; allowed: name, address, framing, ack, max_unacked, ack_timeout_secs, \
+             kinds, authors, filter, start",
+        ],
+    );
+}
+
+#[test]
+fn names_and_addresses_are_checked() {
+    for name in ["", "a/b", "a b", "é", "a:1", &"x".repeat(65)] {
+        let errors =
+            parse(&format!("[[output.tcp]]\nname = '{name}'\naddress = 'a:1'"), &[]).unwrap_err().to_string();
+        assert!(errors.starts_with("config.toml:2:8: output.tcp.name: found \""), "{errors}");
+        assert!(errors.ends_with(&format!("; allowed: {NAMES}")), "{errors}");
+    }
+    accepted(&format!("[[output.tcp]]\nname = '{}'\naddress = 'a:1'", "x".repeat(64)), &[]);
+    refused(
+        "[[output.tcp]]\nname = 'a'\naddress = 'a'",
+        &["config.toml:3:11: output.tcp.address: found \"a\" (it has no port); allowed: \"host:port\""],
+    );
+    refused(
+        "\n[[output.tcp]]\nack = 1\n[[output.tcp]]\nname = 'a'",
+        &[
+            &format!("config.toml:2:1: output.tcp.name: missing; allowed: {NAMES}"),
+            "config.toml:2:1: output.tcp.address: missing; allowed: \"host:port\"",
+            "config.toml:3:7: output.tcp.ack: found 1; allowed: true or false",
+            "config.toml:4:1: output.tcp.address: missing; allowed: \"host:port\"",
+        ],
+    );
+    let sinks = |names: [&str; 3]| {
+        names.map(|name| format!("[[output.tcp]]\nname = '{name}'\naddress = 'a:1'\n")).concat()
+    };
+    accepted(&sinks(["a", "b", "A"]), &[]);
+    refused(
+        &sinks(["a", "b", "a"]),
+        &[
+            "config.toml:8:8: output.tcp.name: found \"a\" a second time; allowed: a name of its own for each sink",
+        ],
+    );
+}
+
+#[test]
+fn the_example_of_the_template_is_a_sink() {
+    let template = moltrade_relayer::config::template();
+    let (_, example) = template.split_once("# [[output.tcp]]").unwrap();
+    let example = example.split_once("\n\n").unwrap().0.replace("\n# ", "\n").replace("\nfilter = \"…\"", "");
+    let sinks = accepted(&format!("[[output.tcp]]{example}"), &[]).output.tcp_sinks();
+    assert_eq!(sinks[0].name.as_str(), "indexer");
+    assert_eq!(sinks[0].options, TcpOptions::default());
+}

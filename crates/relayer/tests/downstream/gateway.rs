@@ -1,0 +1,114 @@
+//! A log with its writer and sinks, which can be stopped and started again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moltrade_relayer::config::{Config, Framing, TcpSink};
+use moltrade_relayer::downstream::{Sink, Workers};
+use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::telemetry::Metrics;
+use tempfile::TempDir;
+
+use crate::bench::{Running, events};
+use crate::receiver::{Receiver, Session};
+
+/// Longer than anything here takes; reached only when something is lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(PATIENCE, future).await;
+    outcome.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    within(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+pub struct Gateway {
+    pub running: Running,
+    pub metrics: Arc<Metrics>,
+    workers: Workers,
+}
+
+impl Gateway {
+    pub fn start(folder: &TempDir, sinks: &[TcpSink]) -> Self {
+        let running = Running::open(folder.path());
+        let metrics = Arc::new(Metrics::new());
+        let workers = Workers::start(sinks.to_vec(), &running.log, Resolver::system(), &metrics).unwrap();
+        Self { running, metrics, workers }
+    }
+
+    /// Events whose `created_at` is their sequence.
+    pub fn append(&self, seqs: impl IntoIterator<Item = u64>) {
+        self.running.append(events(seqs));
+    }
+
+    pub fn sink(&self, index: usize) -> &Sink {
+        &self.workers.sinks()[index]
+    }
+
+    /// The cursor that a restart would find.
+    pub fn saved(&self, name: &str) -> u64 {
+        let cursors = self.running.log.cursors().unwrap();
+        cursors.iter().find(|(found, _)| found == name).expect("a cursor").1.get()
+    }
+
+    pub async fn until_delivered(&self, index: usize, cursor: u64) {
+        let what = format!("cursor {cursor} of sink {index}");
+        until(&what, || self.sink(index).cursor().get() == cursor).await;
+    }
+
+    /// Waits until a sink was away, and gives the reason.
+    pub async fn until_away(&self, index: usize) -> String {
+        until("a reason", || self.sink(index).last_error().is_some()).await;
+        self.sink(index).last_error().expect("a reason")
+    }
+
+    /// Stops in order.
+    pub async fn stop(self) {
+        self.stop_within(PATIENCE).await;
+    }
+
+    /// Stops in order, with so much time for the sinks.
+    pub async fn stop_within(self, time: Duration) {
+        self.running.log.close();
+        self.workers.drain(time).await;
+        closed(self.running).await;
+    }
+
+    /// Stops in order while a receiver that acknowledges nothing more is connected: it goes first.
+    pub async fn stop_with(self, session: Session) {
+        drop(session);
+        self.stop().await;
+    }
+
+    /// Ends as a crash does: nothing is written down any more.
+    pub async fn crash(self) {
+        drop(self.workers);
+        closed(self.running).await;
+    }
+}
+
+/// Waits until nobody uses the database any more: tasks and reads that were given up end a little later.
+async fn closed(running: Running) {
+    let log = Arc::downgrade(&running.log);
+    drop(running);
+    until("the last user of the log", || log.strong_count() == 0).await;
+}
+
+/// A sink of these options, as a configuration has it.
+pub fn sink(name: &str, receiver: &Receiver, options: &str) -> TcpSink {
+    let text = format!("[[output.tcp]]\nname = \"{name}\"\naddress = \"{}\"\n{options}", receiver.address);
+    let loaded = Config::parse(Some((std::path::Path::new("config.toml"), &text)), []);
+    loaded.unwrap_or_else(|errors| panic!("{errors}")).config.output.tcp_sinks().remove(0)
+}
+
+pub fn framing_option(framing: Framing) -> String {
+    format!("framing = \"{}\"\n", framing.as_str())
+}

@@ -1,0 +1,13 @@
+//! Sinks: what they get, in which order, and where their cursors stand.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod acks;
+#[path = "../event_log/bench.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod bench;
+mod cursor;
+mod delivery;
+mod gateway;
+mod receiver;
+mod retention;

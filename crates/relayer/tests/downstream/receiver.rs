@@ -1,0 +1,108 @@
+//! A receiver on a port of its own, which is written from what the documentation says.
+
+use std::net::SocketAddr;
+
+use moltrade_relayer::config::Framing;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::gateway::within;
+
+pub struct Receiver {
+    listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        Self::on("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// On the port of one that went.
+    pub fn on(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener = socket.listen(16).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    pub async fn accept(&self, framing: Framing) -> Session {
+        let (stream, _) = within("a connection", self.listener.accept()).await.unwrap();
+        Session::new(stream, framing)
+    }
+}
+
+/// One connection.
+pub struct Session {
+    framing: Framing,
+    input: BufReader<ReadHalf<TcpStream>>,
+    output: WriteHalf<TcpStream>,
+}
+
+impl Session {
+    fn new(stream: TcpStream, framing: Framing) -> Self {
+        let (input, output) = tokio::io::split(stream);
+        Self { framing, input: BufReader::new(input), output }
+    }
+
+    /// What comes next; `None` when the connection ends.
+    pub async fn next(&mut self) -> Option<Value> {
+        let mut bytes = Vec::new();
+        match self.framing {
+            Framing::Length => {
+                let length = self.input.read_u32().await.ok()?;
+                bytes.resize(length as usize, 0);
+                self.input.read_exact(&mut bytes).await.ok()?;
+            }
+            Framing::Ndjson => {
+                self.input.read_until(b'\n', &mut bytes).await.ok()?;
+                assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "a line that was cut");
+            }
+        }
+        (!bytes.is_empty()).then(|| serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The sequence of the next envelope.
+    pub async fn next_seq(&mut self) -> Option<u64> {
+        Some(self.next().await?["seq"].as_u64().unwrap())
+    }
+
+    pub async fn seqs(&mut self, count: usize) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while seqs.len() < count {
+            seqs.push(within("an envelope", self.next_seq()).await.expect("it is still open"));
+        }
+        seqs
+    }
+
+    /// The `created_at` of the next bare events.
+    pub async fn dates(&mut self, count: usize) -> Vec<u64> {
+        let mut dates = Vec::new();
+        while dates.len() < count {
+            let event = within("an event", self.next()).await.expect("it is still open");
+            dates.push(event["created_at"].as_u64().unwrap());
+        }
+        dates
+    }
+
+    pub async fn ack(&mut self, seq: u64) {
+        match self.framing {
+            Framing::Length => self.say(&seq.to_be_bytes()).await,
+            Framing::Ndjson => self.say(format!("{{\"ack\":{seq}}}\n").as_bytes()).await,
+        }
+    }
+
+    /// The other side may be gone already.
+    pub async fn say(&mut self, bytes: &[u8]) {
+        let _ = self.output.write_all(bytes).await;
+    }
+
+    /// Waits until the other side ends the connection; what comes before that is passed over.
+    pub async fn until_closed(&mut self) {
+        within("the end", async { while self.next().await.is_some() {} }).await;
+    }
+}

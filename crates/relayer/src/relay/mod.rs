@@ -3,8 +3,8 @@
 //!
 //! A connection is [dialled](dial) and becomes a [session](mod@session), in which a [reader] passes every
 //! frame through the scan and the seen set: only what memory does not know leaves it, towards a shard. Beside
-//! it a [conversation](mod@conversation) [subscribes](mod@subscription) and [repairs](mod@repair) what is
-//! missing of the past, or [reconciles](mod@reconcile) it; the two meet at the [desk]. What is thereby proven
+//! it a [conversation](mod@conversation) [subscribes](mod@subscription) and asks for what is missing of the
+//! [past](mod@past), to [repair](mod@repair) it or [reconcile](mod@reconcile) it; the two meet at the [desk]. What is thereby proven
 //! of a relay is its [coverage]. How a relay wants to be treated are its [manners] ([caps], [pace]), how it
 //! behaves is its [conduct], what it sent its [tally]. After a connection ends, its relay is tried again
 //! after a [back-off](crate::backoff).
@@ -21,6 +21,7 @@ pub mod information;
 pub mod instance;
 pub mod manners;
 pub mod pace;
+mod past;
 pub mod peer;
 pub mod pool;
 mod reader;

@@ -67,7 +67,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
         control: Arc::clone(&control),
         instance: pipeline.instance,
-        sinks: pipeline.sinks().to_vec(),
+        sinks: Arc::clone(pipeline.sinks()),
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {

@@ -124,7 +124,7 @@ pub const PROBE_MAX: Duration = Duration::from_secs(3_600);
 /// Events that are looked at to find out what the log has of a span: a few seconds of reading.
 pub const KNOWN_SCAN_MAX: usize = 1_000_000;
 
-/// How long an order to add or remove a relay, or to reload, may wait for the one before it.
+/// How many orders to the pool of relays, or to a sink, may wait for the one before them.
 pub const ORDERS_WAITING_MAX: usize = 64;
 
 /// Names that are looked up at once, each on a thread of its own that mostly sleeps. Ten thousand names
@@ -212,6 +212,26 @@ pub const SINK_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`SINK_KEEPALIVE`].
 pub const SINK_KEEPALIVE_PROBES: u32 = 3;
 
+/// Ranges of sequences that retention took from a sink which are remembered.
+pub const LOST_RANGES_KEPT: usize = 16;
+
+/// The longest that a sink's `Retry-After` is heeded: a date in a year is a mistake.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Bytes that are read of a sink's answer, whose status is all that counts. A longer one costs the connection.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Characters of a sink's answer that are shown as a reason.
+pub const ANSWER_SHOWN_MAX: usize = 200;
+
+/// Requests that a sink refuses in a row until it is parked. An event may be refused for what it is; a hundred
+/// in a row are refused for a wrong key or address, and would push each other out of the dead letters.
+pub const REFUSALS_IN_A_ROW_MAX: u32 = 100;
+
+/// Dead letters that are kept of one sink. When there are more, the oldest are dropped.
+pub const LETTERS_MAX: usize = 10_000;
+/// See [`LETTERS_MAX`].
+pub const LETTERS_BYTES_MAX: usize = 64 << 20;
+
 /// How long sinks may take what is left for them when the gateway stops, beside `/ws` clients.
 pub const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long a sink may take to close its side of the connection after that.
@@ -232,7 +252,7 @@ pub const DISK_RETRY: Duration = Duration::from_millis(500);
 /// How often retention looks for what to trim.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Bytes of a request's body. What is sent to the API is a relay's URL, of at most 1,024 bytes.
+/// Bytes of a request's body. The longest that is sent to the API is a relay's URL, of at most 1,024 bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Problems of a configuration that an answer lists. A file may have one a line; who mends so many sees the

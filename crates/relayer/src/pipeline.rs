@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::downstream::{Sink, Workers};
+use crate::downstream::{Sink, SinkSetupError, Workers};
 use crate::event_log::free_space::FreeSpace;
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use crate::event_log::{Entry, EventLog, OpenError, StorageError, StoreOptions};
+use crate::event_log::{Cursor, Entry, EventLog, OpenError, StorageError, StoreOptions};
 use crate::ingest::admission::Admission;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
@@ -45,6 +45,9 @@ pub enum StartError {
     /// Dialling.
     #[error(transparent)]
     Dial(#[from] DialSetupError),
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] SinkSetupError),
     /// No thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -127,10 +130,9 @@ impl Pipeline {
         let admission = Admission::shared(&config.filters);
         let sequencer = sequencer(config, &log, &disk_full, surroundings.free_space)?;
         let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
-        start_upkeep(config, &mut stages, &log, &dedupe, &admission, &stopping)?;
-
-        let sinks = config.output.tcp_sinks();
-        let workers = Workers::start(sinks, &log, surroundings.resolver, &metrics)?;
+        let workers = Workers::start(&config.output, &log, surroundings.resolver, &metrics)?;
+        start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
+        start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {
             dialer,
             dedupe: Arc::clone(&dedupe),
@@ -168,7 +170,7 @@ impl Pipeline {
     }
 
     /// The sinks.
-    pub fn sinks(&self) -> &[Arc<Sink>] {
+    pub fn sinks(&self) -> &Arc<[Arc<Sink>]> {
         self.workers.sinks()
     }
 
@@ -282,13 +284,10 @@ fn count_batch(metrics: &Metrics, entries: &[Entry]) {
     }
 }
 
-/// Starts what goes on beside the data's way: filling the Bloom filter, and retention.
-fn start_upkeep(
-    config: &Config,
+/// Starts what fills the Bloom filter.
+fn start_bloom_rebuild(
     stages: &mut Stages,
-    log: &Arc<EventLog>,
     dedupe: &Arc<Dedupe>,
-    admission: &Arc<ArcSwap<Admission>>,
     stopping: &Arc<AtomicBool>,
 ) -> io::Result<()> {
     let (bloom, stop) = (Arc::clone(dedupe), Arc::clone(stopping));
@@ -298,25 +297,36 @@ fn start_upkeep(
         let milliseconds = started.elapsed().as_millis();
         tracing::info!(milliseconds, "the Bloom filter holds all known ids");
         Ok::<_, StorageError>(())
-    })?;
+    })
+}
+
+/// Starts what trims the log.
+fn start_retention(
+    config: &Config,
+    stages: &mut Stages,
+    log: &Arc<EventLog>,
+    admission: &Arc<ArcSwap<Admission>>,
+    sinks: &Arc<[Arc<Sink>]>,
+    stopping: &Arc<AtomicBool>,
+) -> io::Result<()> {
+    let age_ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let retention = Retention {
-        age_ms_max: config
-            .storage
-            .retention
-            .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        age_ms_max: config.storage.retention.map_or(0, age_ms),
         bytes_max: config.storage.max_bytes.map_or(0, Into::into),
-        admitted_age_secs_max: 0,
+        ..Retention::default()
     };
     let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
-    stages.spawn("retention", move || keep_trimmed(&log, retention, &admission, &stop))
+    let sinks = Arc::clone(sinks);
+    stages.spawn("retention", move || keep_trimmed(&log, retention, &admission, &sinks, &stop))
 }
 
 /// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop. Ids are forgotten only of events
-/// that the policy of the moment does not let in.
+/// that the policy of the moment does not let in, and age takes nothing that a sink does not have.
 fn keep_trimmed(
     log: &EventLog,
     mut retention: Retention,
     admission: &ArcSwap<Admission>,
+    sinks: &[Arc<Sink>],
     stop: &AtomicBool,
 ) -> Result<(), StorageError> {
     const LOOK_FOR_STOP: Duration = Duration::from_millis(200);
@@ -324,6 +334,7 @@ fn keep_trimmed(
     while !stop.load(Ordering::Relaxed) {
         if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
             retention.admitted_age_secs_max = admission.load().age_secs_max();
+            retention.needed_after = sinks.iter().map(|sink| sink.cursor()).min().unwrap_or(Cursor::END);
             let trimmed = log.trim(retention, unix_ms())?;
             if trimmed > 0 {
                 tracing::info!(events = trimmed, oldest = %log.floor(), "trimmed the log by retention");

@@ -9,15 +9,22 @@ use super::error::ApiError;
 use super::query::excerpt;
 use crate::limits::BODY_BYTES_MAX;
 
+/// What a body is to look like.
+pub(super) trait Expected {
+    /// An example, for the answer to one that does not.
+    const EXPECTED: &'static str;
+}
+
 /// A body that was read whole. `T` must deny unknown fields, because one that is passed over in silence may be
 /// what somebody meant.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bad = |why| ApiError::BadBody { expected: T::EXPECTED, why };
         if !is_json(request.headers()) {
             return Err(ApiError::JsonExpected);
         }
@@ -25,10 +32,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
         let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
         // serde would take an array of the values as well.
         if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(ApiError::BadBody("it is no object".to_owned()));
+            return Err(bad("it is no object".to_owned()));
         }
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| ApiError::BadBody(excerpt(&error.to_string())))
+        serde_json::from_slice(&body).map(Self).map_err(|error| bad(excerpt(&error.to_string())))
     }
 }

@@ -37,7 +37,7 @@ pub struct Parts {
     /// What reads the configuration again.
     pub control: Arc<Control>,
     /// The sinks.
-    pub sinks: Vec<Arc<Sink>>,
+    pub sinks: Arc<[Arc<Sink>]>,
     /// What this process sends to relays as `Relayer-Instance`.
     pub instance: InstanceId,
 }

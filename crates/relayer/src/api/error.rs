@@ -107,14 +107,25 @@ pub enum ApiError {
     #[error("the body does not end within {BODY_BYTES_MAX} bytes")]
     BodyTooLarge,
     /// A body that says something else.
-    #[error("the body must be {{\"url\":\"wss://…\"}}: {0}")]
-    BadBody(String),
+    #[error("the body must be {expected}: {why}")]
+    BadBody {
+        /// What it is to look like.
+        expected: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// What is given as a relay's URL is none.
     #[error("`url` must be a relay's URL (ws:// or wss://, and a host): {0}")]
     BadRelayUrl(&'static str),
     /// No such relay.
     #[error("this relay is not wanted; /api/relays lists those that are, and POST /api/relays/add adds one")]
     NoSuchRelay,
+    /// No such sink.
+    #[error("no sink of this name is configured; /api/downstreams lists those that are")]
+    NoSuchSink,
+    /// No such dead letter.
+    #[error("the sink has no dead letter of this sequence; it may have been sent again or dropped")]
+    NoSuchLetter,
     /// No more relays are wanted.
     #[error("{max} relays are wanted, and [relay] max_connections allows no more; remove one or raise it")]
     PoolFull {
@@ -219,9 +230,11 @@ impl ApiError {
             }
             Self::Denied(_) => (StatusCode::FORBIDDEN, "admin_token_required"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-            Self::BadBody(_) => (StatusCode::BAD_REQUEST, "bad_body"),
+            Self::BadBody { .. } => (StatusCode::BAD_REQUEST, "bad_body"),
             Self::BadRelayUrl(_) => (StatusCode::BAD_REQUEST, "bad_relay_url"),
             Self::NoSuchRelay => (StatusCode::NOT_FOUND, "relay_not_found"),
+            Self::NoSuchSink => (StatusCode::NOT_FOUND, "downstream_not_found"),
+            Self::NoSuchLetter => (StatusCode::NOT_FOUND, "dead_letter_not_found"),
             Self::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full"),
             Self::RelayRefused { code, .. } => (StatusCode::BAD_REQUEST, code),
             Self::BadConfig(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),

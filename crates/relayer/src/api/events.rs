@@ -63,7 +63,7 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
 }
 
 /// Asks the log on a thread that may wait for the disk.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let answer = tokio::task::spawn_blocking(ask).await;

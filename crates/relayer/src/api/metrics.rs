@@ -90,7 +90,7 @@ fn refresh(context: &Context) {
     set(&metrics.log_head, context.log.head().get());
     set(&metrics.log_floor, context.log.floor().get());
     set(&metrics.ingest_paused, context.disk_full.is_paused().into());
-    for sink in &context.sinks {
+    for sink in context.sinks.iter() {
         metrics.set_sink_state(&sink.name, &SinkState::LABELS, sink.state().label());
         let lag = context.log.head().get().saturating_sub(sink.cursor().get());
         set(&metrics.downstream_lag.get_or_create(&metrics.sink_label(&sink.name)), lag);

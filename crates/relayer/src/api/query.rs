@@ -20,6 +20,9 @@ pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "fi
 /// What `/api/events` takes.
 pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
 
+/// What a sink's dead letters take.
+pub const LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
+
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {

@@ -21,11 +21,18 @@ pub fn router(context: Context) -> Router {
         .route("/api/relays", get(relays::list))
         .route("/api/relays/{*url}", get(relays::one))
         .route("/api/downstreams", get(downstreams::list))
+        .route("/api/downstreams/{name}", get(downstreams::one))
+        .route("/api/downstreams/{name}/dead-letters", get(downstreams::letters))
         .route("/api/events", get(events::page))
         .route("/api/events/{id}", get(events::one));
     let changing = Router::new()
         .route("/api/relays/add", post(relays::add))
         .route("/api/relays/remove", delete(relays::remove))
+        .route("/api/downstreams/{name}/pause", post(downstreams::pause))
+        .route("/api/downstreams/{name}/resume", post(downstreams::resume))
+        .route("/api/downstreams/{name}/seek", post(downstreams::seek))
+        .route("/api/downstreams/{name}/dead-letters", delete(downstreams::drop_letters))
+        .route("/api/downstreams/{name}/dead-letters/replay", post(downstreams::replay))
         .route("/api/config/reload", post(config::reload))
         .route_layer(from_fn_with_state(context.clone(), auth::guard));
     finished(reading.merge(changing), context)

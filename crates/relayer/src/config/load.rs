@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigErrors, Place, Problem, nearest, printable};
 use super::raw::{Kind, Raw};
 use super::reload::Source;
+use super::rule::SINKS_MAX;
 use super::secret::Secret;
 use super::settings::{Config, SETTINGS, Setting};
 
@@ -274,7 +275,8 @@ impl Loading {
 
     /// What is wrong with values that are right by themselves.
     fn combinations(&mut self) {
-        let (output, monitoring) = (&self.config.output, &self.config.monitoring);
+        let output = self.config.output.clone();
+        let monitoring = &self.config.monitoring;
         if monitoring.prometheus_port.is_some_and(|port| port.get() == output.websocket_port) {
             let what = format!(
                 "found {} for both; allowed: two different ports, or 0 for monitoring.prometheus_port",
@@ -297,10 +299,17 @@ impl Loading {
                 what.to_owned(),
             );
         }
-        if !self.config.output.downstream_rest.is_empty() {
-            let what = "not supported by this version yet; allowed: an empty list".to_owned();
-            let key = "output.downstream_rest";
-            self.problem(self.place_of(key), key.to_owned(), what);
+        if let Some(name) = output.name_twice() {
+            let what = format!(
+                "found the name \"{}\" in both; allowed: a name of its own for each sink",
+                name.as_str()
+            );
+            self.conflict(["output.tcp", "output.rest"], what);
+        }
+        if self.config.output.sinks() > SINKS_MAX {
+            let what =
+                format!("found {} sinks in all; allowed: at most {SINKS_MAX}", self.config.output.sinks());
+            self.conflict(["output.tcp", "output.rest"], what);
         }
     }
 

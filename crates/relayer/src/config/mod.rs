@@ -1,7 +1,7 @@
 //! The configuration: one struct a section, checked once at the start, valid from then on.
 //!
 //! `settings` declares every key with its help, default and rule; everything else follows from that
-//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret` and `sink` what passed them;
+//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and `webhook` what passed them;
 //! `load` puts defaults, file and environment together, `reload` does so again and says what differs,
 //! `error` says what is wrong and where, `print` writes the template and `check-config`'s answer. It reads
 //! no environment but what it is given.
@@ -13,6 +13,8 @@ mod types;
 mod secret;
 
 mod sink;
+
+mod webhook;
 
 mod raw;
 
@@ -30,9 +32,13 @@ pub use error::{ConfigErrors, Place, Problem};
 pub use load::{DEFAULT_FILE, Loaded, environment};
 pub use print::template;
 pub use reload::{Source, needs_restart};
-pub use secret::{InvalidKey, KeyFile, Secret, SecretKey};
+pub use secret::{InvalidKey, Secret, SecretFile, SecretKey};
 pub use settings::{
     Api, Config, Deduplication, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
 };
-pub use sink::{Framing, SinkName, Start, TcpOptions, TcpSink};
+pub use sink::{
+    CommonOptions, Compression, Framing, RestOptions, RestSink, SinkConfig, SinkName, SinkOptions, Start,
+    TcpOptions, TcpSink,
+};
 pub use types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, URL_BYTES_MAX, UserAgent, WebOrigin};
+pub use webhook::{Headers, InvalidSecret, SigningKeys};

@@ -106,11 +106,11 @@ impl Raw {
     }
 }
 
-/// `scheme://user:password@host` without what stands before the `@`: even a refused URL is not to put a
-/// password into a log.
+/// `scheme://user:password@host/path?query` without what may be a secret in it: even a refused URL is not to
+/// put a password into a log.
 fn without_password(text: &str) -> String {
-    match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, host)) => format!("{scheme}://***@{host}"),
-        None => text.to_owned(),
-    }
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("***@", host));
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(before, _)| (before, "?***"));
+    format!("{scheme}://{user}{rest}{query}")
 }

@@ -119,23 +119,33 @@ fn from_nsec(text: &str) -> Result<[u8; 32], InvalidKey> {
     bytes.try_into().map_err(|_| wrong)
 }
 
-/// A file that holds a [`SecretKey`] and that nobody but its owner may read.
+/// A file that holds a secret and that nobody but its owner may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFile {
+pub struct SecretFile<T> {
     /// Where it is.
     pub path: PathBuf,
     /// What it held when it was read.
-    pub key: SecretKey,
+    pub secret: T,
 }
 
-impl KeyFile {
+/// A secret that a file may hold.
+pub trait Filed: FromStr<Err: fmt::Display> {
+    /// What it is called in a sentence.
+    const CALLED: &'static str;
+}
+
+impl Filed for SecretKey {
+    const CALLED: &'static str = "secret key";
+}
+
+impl<T: Filed> SecretFile<T> {
     /// Reads it.
     ///
     /// # Errors
-    /// When it cannot be read, others may read it, or it holds no secret key; the text says nothing of what
+    /// When it cannot be read, others may read it, or it holds no such secret; the text says nothing of what
     /// it holds.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
-        /// A key has 64 characters, and an editor may add a few.
+        /// Secrets have a few hundred characters at most, and an editor may add a few.
         const BYTES_MAX: u64 = 1024;
         let unreadable = |fault: std::io::Error| format!("it cannot be read: {fault}");
         // Asked before it is opened: opening a pipe would wait for its other end.
@@ -151,10 +161,10 @@ impl KeyFile {
         file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
         match text.trim() {
             "" => Err("it is empty".to_owned()),
-            _ if text.len() as u64 > BYTES_MAX => Err("it is larger than a key".to_owned()),
-            key => match key.parse() {
-                Ok(key) => Ok(Self { path: path.to_owned(), key }),
-                Err(fault) => Err(format!("it holds no secret key: {fault}")),
+            _ if text.len() as u64 > BYTES_MAX => Err(format!("it is larger than a {}", T::CALLED)),
+            secret => match secret.parse() {
+                Ok(secret) => Ok(Self { path: path.to_owned(), secret }),
+                Err(fault) => Err(format!("it holds no {}: {fault}", T::CALLED)),
             },
         }
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::raw::{Raw, Shape};
 use super::rule::{self, Mismatch, Rule};
-use super::secret::{KeyFile, Secret, SecretKey};
-use super::sink::TcpSink;
+use super::secret::{Secret, SecretFile, SecretKey};
+use super::sink::{RestSink, SinkName, TcpSink};
 use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
 
 /// One key of the file.
@@ -184,8 +184,9 @@ settings! {
         /// Receivers by TCP that need no options. Each gets every event's JSON, with its length as a
         /// big-endian u32 before it. The address is the name, too, under which its cursor is kept.
         downstream_tcp: Vec<HostPort> = Vec::new(), rule::list(rule::host_port(), 1000);
-        /// Receivers by HTTP. Not supported by this version yet: must be empty.
-        downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::http_url(), 1000);
+        /// Receivers by HTTP that need no options. Each event's JSON is posted to each of them, one request after
+        /// the other. The address is the name, too, under which its cursor is kept.
+        downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::plain_http_url(), 1000);
         /// How many events a client of /ws may be behind while its socket takes nothing.
         slow_client_lag: u64 = 10_000, rule::events(1..=1_000_000_000_000);
         /// How many seconds the socket of a client that is further behind may take nothing before it is
@@ -205,6 +206,12 @@ settings! {
         /// Receivers by TCP with options. Each has a cursor of its own in the database: what it missed while it
         /// was away, or the gateway was, it gets when it is back.
         tcp: Vec<TcpSink> = Vec::new(), rule::tcp_sinks();
+        /// Receivers by HTTP with options: events are posted to them. Each has a cursor of its own, as those by
+        /// TCP have.
+        rest: Vec<RestSink> = Vec::new(), rule::rest_sinks();
+        /// How many hours the cursor and the dead letters of a sink are kept that is no longer configured, and
+        /// the cursor of a consumer of /ws that does not come back.
+        keep_unused("keep_unused_hours"): Duration = hours(720), rule::hours(1..=1_000_000);
     }
 
     /// Who may change something over the API.
@@ -220,7 +227,7 @@ settings! {
         /// The secret key. It is never shown.
         secret_key: Option<SecretKey> = None, rule::secret_key();
         /// A file that holds the secret key, instead of secret_key.
-        secret_key_file: Option<KeyFile> = None, rule::secret_key_file();
+        secret_key_file: Option<SecretFile<SecretKey>> = None, rule::secret_key_file();
     }
 
     /// The registry of the encrypted fan-out. This version has no fan-out yet and does not connect.
@@ -245,12 +252,27 @@ impl Output {
     pub fn tcp_sinks(&self) -> Vec<TcpSink> {
         self.downstream_tcp.iter().map(TcpSink::at).chain(self.tcp.iter().cloned()).collect()
     }
+
+    /// All sinks by HTTP, in whichever form they were given. Their names differ from all others.
+    pub fn rest_sinks(&self) -> Vec<RestSink> {
+        self.downstream_rest.iter().map(RestSink::at).chain(self.rest.iter().cloned()).collect()
+    }
+
+    /// A name that a sink of `tcp` and one of `rest` have both.
+    pub(super) fn name_twice(&self) -> Option<&SinkName> {
+        self.tcp.iter().map(|sink| &sink.name).find(|name| self.rest.iter().any(|sink| sink.name == **name))
+    }
+
+    /// How many sinks there are.
+    pub(super) const fn sinks(&self) -> usize {
+        self.downstream_tcp.len() + self.tcp.len() + self.downstream_rest.len() + self.rest.len()
+    }
 }
 
 impl Nostr {
     /// The key to sign with, wherever it was set.
     pub fn key(&self) -> Option<&SecretKey> {
-        self.secret_key.as_ref().or(self.secret_key_file.as_ref().map(|file| &file.key))
+        self.secret_key.as_ref().or(self.secret_key_file.as_ref().map(|file| &file.secret))
     }
 }
 

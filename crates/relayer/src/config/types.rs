@@ -81,14 +81,23 @@ impl AsRef<str> for RelayUrl {
     }
 }
 
-/// An `http://` or `https://` address that events are posted to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// An `http://` or `https://` address that events are posted to. Its query may hold a secret.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpUrl(Arc<str>);
 
 impl HttpUrl {
     /// The normalised address.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The address as it may be shown: a query may hold a secret.
+    pub fn without_query(&self) -> &str {
+        self.0.split_once('?').map_or(&self.0, |(before, _)| before)
+    }
+
+    pub(super) fn has_query(&self) -> bool {
+        self.0.contains('?')
     }
 }
 
@@ -97,7 +106,16 @@ impl FromStr for HttpUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
+        }
         Ok(Self(Arc::from(url.as_str())))
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpUrl({})", self.without_query())
     }
 }
 

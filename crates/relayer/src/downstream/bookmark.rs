@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::sink::Sink;
-use crate::event_log::{Cursor, EventLog, StorageError};
+use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::{CURSOR_EVENTS_MAX, CURSOR_INTERVAL};
 
 /// The cursor of one sink.
@@ -14,20 +14,24 @@ pub struct Bookmark {
     log: Arc<EventLog>,
     sink: Arc<Sink>,
     /// As it is in the database.
-    saved: Cursor,
+    saved: CursorRow,
     saved_at: Instant,
 }
 
 impl Bookmark {
-    /// Of a sink whose present cursor is in the database.
-    pub fn new(log: Arc<EventLog>, sink: Arc<Sink>) -> Self {
-        let saved = sink.cursor();
+    /// Of a sink whose present cursor is in the database, in this row.
+    pub fn new(log: Arc<EventLog>, sink: Arc<Sink>, saved: CursorRow) -> Self {
         Self { log, sink, saved, saved_at: Instant::now() }
     }
 
     /// Up to where the sink has everything.
     pub fn cursor(&self) -> Cursor {
         self.sink.cursor()
+    }
+
+    /// Whether an operator has paused the sink.
+    pub const fn is_paused(&self) -> bool {
+        self.saved.is_paused
     }
 
     /// The sink has everything up to here.
@@ -37,7 +41,7 @@ impl Bookmark {
 
     /// When the cursor is to be written down, if it has moved since it was.
     pub fn due(&self) -> Option<Instant> {
-        let moved = self.cursor().get().saturating_sub(self.saved.get());
+        let moved = self.cursor().get().saturating_sub(self.saved.cursor.get());
         match moved {
             0 => None,
             CURSOR_EVENTS_MAX.. => Some(self.saved_at),
@@ -50,14 +54,33 @@ impl Bookmark {
     /// # Errors
     /// When RocksDB fails.
     pub async fn save(&mut self) -> Result<(), StorageError> {
-        let cursor = self.cursor();
-        if cursor == self.saved {
-            return Ok(());
-        }
+        let row = CursorRow { cursor: self.cursor(), ..self.saved };
+        if row == self.saved { Ok(()) } else { self.write(row).await }
+    }
+
+    /// Writes down whether the sink is paused.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub async fn set_paused(&mut self, is_paused: bool) -> Result<(), StorageError> {
+        self.write(CursorRow { cursor: self.cursor(), is_paused, ..self.saved }).await
+    }
+
+    /// Moves the cursor, wherever it was.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub async fn seek(&mut self, cursor: Cursor) -> Result<(), StorageError> {
+        self.write(CursorRow { cursor, ..self.saved }).await?;
+        self.sink.set_cursor(cursor);
+        Ok(())
+    }
+
+    async fn write(&mut self, row: CursorRow) -> Result<(), StorageError> {
         let (log, name) = (Arc::clone(&self.log), Arc::clone(&self.sink.name));
-        let written = tokio::task::spawn_blocking(move || log.set_cursor(&name, cursor)).await;
-        written.map_err(|error| StorageError::new("write a sink's cursor", error))??;
-        (self.saved, self.saved_at) = (cursor, Instant::now());
+        let written = tokio::task::spawn_blocking(move || log.set_cursor(Cursors::Sinks, &name, row)).await;
+        written.map_err(|error| StorageError::new("write a cursor", error))??;
+        (self.saved, self.saved_at) = (row, Instant::now());
         Ok(())
     }
 }

@@ -4,15 +4,18 @@
 //! A receiver [selects](selection) what it wants. [`websocket`] serves the clients of `/ws`; [`slow`] says
 //! when one is given up, and [`clients`] how many there may be, and ends them when the gateway stops.
 //!
-//! A sink is a receiver that we connect to, and whose cursor we keep. [`workers`] has them all; a [`worker`]
-//! keeps one connected by [`tcp`], where events go into the [`outbox`], stay in [`flight`] until the sink has
-//! them, and [`ack`] says that it does; a [`bookmark`] writes the cursor down. [`sink`] is what is known of it.
+//! A sink is a receiver that we go to, and whose cursor we keep. [`workers`] has them all. Each has a
+//! [`worker`], which obeys the operator's [`order`]s and has events brought by its transport, [`tcp`] or
+//! [`http`]: they come out of a [`feed`], and how far the sink is, the [`bookmark`] writes down. What it
+//! refuses becomes dead [`letters`]. [`sink`] is what is known of it, its [`rate`] included.
 
-pub mod ack;
 pub mod bookmark;
 pub mod clients;
-pub mod flight;
-pub mod outbox;
+pub mod feed;
+pub mod http;
+pub mod letters;
+pub mod order;
+pub mod rate;
 pub mod selection;
 pub mod sink;
 pub mod slow;
@@ -22,7 +25,9 @@ pub mod worker;
 pub mod workers;
 
 pub use clients::{ClientLimits, Clients};
+pub use letters::Which;
+pub use order::Command;
 pub use selection::{Format, Selection};
 pub use sink::{Sink, SinkState};
 pub use slow::Patience;
-pub use workers::Workers;
+pub use workers::{SinkSetupError, Workers};

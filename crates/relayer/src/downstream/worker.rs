@@ -1,77 +1,102 @@
-//! The life of one sink: connect, deliver, and after a rest again, until the gateway stops.
+//! The life of one sink: deliver by its transport, and between deliveries obey the operator, until the
+//! gateway stops.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::bookmark::Bookmark;
+use super::order::{Command, Order};
 use super::selection::Selection;
 use super::sink::{Sink, SinkState};
-use super::tcp::{Connection, Deadline, End, connect};
-use crate::backoff::Backoff;
-use crate::config::{TcpOptions, TcpSink};
+use super::{http, tcp};
 use crate::event_log::{EventLog, StorageError};
 use crate::ingest::candidate::unix_ms;
-use crate::limits::SINK_BACKOFF_MAX;
-use crate::relay::resolver::Lookups;
 
-/// What delivers to one sink.
+/// When the gateway is stopping: by when sinks must be gone.
+pub type Deadline = watch::Receiver<Option<Instant>>;
+
+/// Why a transport does not go on by itself.
+#[derive(Debug)]
+pub enum End {
+    /// The gateway is stopping, and the sink has everything or its time is over.
+    Stopping,
+    /// An operator wants something.
+    Ordered(Order),
+    /// The sink is to be left alone until an operator resumes it.
+    Parked(String),
+    /// The log failed. The process must not go on.
+    Storage(StorageError),
+}
+
+impl From<StorageError> for End {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// How events come to a sink.
+#[derive(Debug)]
+pub enum Transport {
+    /// By TCP.
+    Tcp(tcp::Transport),
+    /// By HTTP.
+    Http(http::Transport),
+}
+
+/// What every transport works with.
 #[derive(Debug)]
 pub struct Worker {
-    config: TcpSink,
-    selection: Selection,
-    log: Arc<EventLog>,
-    sink: Arc<Sink>,
-    lookups: Arc<Lookups>,
-    bookmark: Bookmark,
+    /// The log.
+    pub log: Arc<EventLog>,
+    /// What is known of the sink.
+    pub sink: Arc<Sink>,
+    /// What it wants.
+    pub selection: Selection,
+    /// How far it is.
+    pub bookmark: Bookmark,
     stop: Deadline,
-    backoff: Backoff,
-    connections: u64,
-    /// Why the sink was not connected, as it was last logged.
-    trouble: Option<String>,
+    orders: mpsc::Receiver<Order>,
+    parked: Option<String>,
 }
 
 impl Worker {
     /// A worker for a sink whose present cursor is in the database.
     pub fn new(
-        config: TcpSink,
         log: Arc<EventLog>,
         sink: Arc<Sink>,
-        lookups: Arc<Lookups>,
+        selection: Selection,
+        bookmark: Bookmark,
         stop: Deadline,
+        orders: mpsc::Receiver<Order>,
     ) -> Self {
-        Self {
-            selection: selection(&config.options),
-            bookmark: Bookmark::new(Arc::clone(&log), Arc::clone(&sink)),
-            config,
-            log,
-            sink,
-            lookups,
-            stop,
-            backoff: Backoff::of_sink(),
-            connections: 0,
-            trouble: None,
-        }
+        Self { log, sink, selection, bookmark, stop, orders, parked: None }
     }
 
     /// Keeps the sink supplied until the gateway stops.
     ///
     /// # Errors
     /// When RocksDB fails; the process must not go on then.
-    pub async fn run(mut self) -> Result<(), StorageError> {
+    pub async fn run(mut self, mut transport: Transport) -> Result<(), StorageError> {
         while self.stop.borrow().is_none() {
-            let end = self.once().await;
+            let end = match (self.standstill(), &mut transport) {
+                (Some(state), _) => {
+                    self.sink.set_state(state);
+                    self.interruption().await
+                }
+                (None, Transport::Tcp(tcp)) => tcp.run(&mut self).await,
+                (None, Transport::Http(http)) => http.run(&mut self).await,
+            };
             self.bookmark.save().await?;
             match end {
                 End::Stopping => break,
                 End::Storage(error) => return Err(error),
-                end => {
-                    let rest = self.rest(&end);
-                    tokio::select! {
-                        () = sleep(rest) => {}
-                        () = stopping(&mut self.stop) => {}
-                    }
+                End::Ordered(order) => self.obey(order).await?,
+                End::Parked(reason) => {
+                    let sink = &*self.sink.name;
+                    tracing::error!(sink, reason, "sink parked: it is left alone until somebody resumes it");
+                    self.parked = Some(reason);
                 }
             }
         }
@@ -79,66 +104,78 @@ impl Worker {
         Ok(())
     }
 
-    /// One connection from dialling to its end.
-    async fn once(&mut self) -> End {
-        self.sink.set_state(SinkState::Connecting);
-        let connected = tokio::select! {
-            connected = connect(&self.config.address, &self.lookups) => connected,
-            // What it has not got it gets when the gateway is back.
-            () = stopping(&mut self.stop) => return End::Stopping,
-        };
-        let stream = match connected {
-            Ok(stream) => stream,
-            Err(end) => return end,
-        };
-        self.connections += 1;
-        if self.connections > 1 {
-            self.sink.reconnects.inc();
-        }
-        let (log, sink, options) = (&self.log, &*self.sink, &self.config.options);
-        tracing::info!(sink = &*sink.name, address = &*sink.address, cursor = %sink.cursor(), "sink connected");
-        let began = Instant::now();
-        let mut connection = Connection::new(stream, log, sink, options, &self.selection);
-        let end = connection.run(&mut self.bookmark, &mut self.stop).await;
-        if connection.had() > 0 || began.elapsed() > SINK_BACKOFF_MAX {
-            self.backoff.reset();
-            self.trouble = None;
-        }
-        if matches!(end, End::Stopping) {
-            connection.close(&self.stop).await;
-        }
-        end
+    /// Waits until the gateway stops or an operator wants something.
+    pub async fn interruption(&mut self) -> End {
+        Self::interrupted(&mut self.stop, &mut self.orders, false).await
     }
 
-    /// How long the sink is left alone after a connection ended so.
-    fn rest(&mut self, end: &End) -> Duration {
-        if end.is_ack_error() {
-            self.sink.ack_errors.inc();
+    /// As [`interruption`](Self::interruption), with the parts that it waits for. With time, the sink may take
+    /// what is left while the gateway stops.
+    pub async fn interrupted(stop: &mut Deadline, orders: &mut mpsc::Receiver<Order>, has_time: bool) -> End {
+        tokio::select! {
+            order = orders.recv() => order.map_or(End::Stopping, End::Ordered),
+            () = stopping(stop, has_time) => End::Stopping,
         }
-        let (rest, reason) = (self.backoff.next_delay(), end.to_string());
-        let milliseconds = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// The parts that a delivery waits for, apart from each other.
+    pub fn parts(&mut self) -> (&mut Bookmark, &mut Deadline, &mut mpsc::Receiver<Order>) {
+        (&mut self.bookmark, &mut self.stop, &mut self.orders)
+    }
+
+    /// By when the sink must be gone, if the gateway is stopping.
+    pub fn deadline(&self) -> Option<Instant> {
+        *self.stop.borrow()
+    }
+
+    /// Why nothing is to be delivered now.
+    fn standstill(&self) -> Option<SinkState> {
+        let since_ms = unix_ms();
+        if self.bookmark.is_paused() {
+            return Some(SinkState::Paused { since_ms });
+        }
+        self.parked.clone().map(|reason| SinkState::Parked { since_ms, reason })
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), StorageError> {
         let sink = &*self.sink.name;
-        // A sink that stays away does not fill the log.
-        if self.trouble.as_deref() == Some(&reason) {
-            tracing::debug!(sink, reason, milliseconds, "still not connected");
-        } else {
-            tracing::warn!(sink, reason, milliseconds, "sink not connected; it is tried again");
-            self.trouble = Some(reason.clone());
+        match order.command {
+            Command::Pause => {
+                tracing::info!(sink, cursor = %self.sink.cursor(), "sink paused");
+                self.bookmark.set_paused(true).await?;
+            }
+            Command::Resume => {
+                tracing::info!(sink, cursor = %self.sink.cursor(), "sink resumed");
+                self.parked = None;
+                self.bookmark.set_paused(false).await?;
+            }
+            Command::Seek(cursor) => {
+                tracing::info!(sink, from = %self.sink.cursor(), to = %cursor, "sink moved to another cursor");
+                // Nothing beyond the head: it would not be sent what will be under these numbers.
+                self.bookmark.seek(cursor.min(self.log.head())).await?;
+            }
         }
-        self.sink.set_state(SinkState::Retrying { until_ms: unix_ms().saturating_add(milliseconds), reason });
-        rest
+        // Shown before it is answered: whoever asks next sees what was obeyed.
+        if let Some(state) = self.standstill() {
+            self.sink.set_state(state);
+        }
+        order.done();
+        Ok(())
     }
 }
 
-/// What of the log a sink gets.
-fn selection(options: &TcpOptions) -> Selection {
-    let TcpOptions { kinds, authors, filter, .. } = options;
-    let kinds = (!kinds.is_empty()).then(|| wire::Filter::new().kinds(kinds.iter().copied()));
-    let authors = (!authors.is_empty()).then(|| wire::Filter::new().authors(authors.iter().copied()));
-    Selection::new([kinds, authors, filter.clone()].into_iter().flatten().collect())
+/// Comes back when the gateway is stopping, or with time, when it is over. A sender that is gone means the same.
+async fn stopping(stop: &mut Deadline, has_time: bool) {
+    let deadline = stop.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
+    if let Some(deadline) = deadline.filter(|_| has_time) {
+        sleep_until(deadline).await;
+    }
 }
 
-/// Comes back when the gateway is stopping. A sender that is gone means the same.
-async fn stopping(stop: &mut Deadline) {
-    let _ = stop.wait_for(Option::is_some).await;
+/// Comes back at a time, or never.
+pub async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }

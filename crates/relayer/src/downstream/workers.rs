@@ -1,26 +1,48 @@
 //! All sinks of the configuration: where each begins, and how they end with the gateway.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::bookmark::Bookmark;
+use super::http::client::Client;
+use super::selection::Selection;
 use super::sink::Sink;
-use super::worker::Worker;
-use crate::config::{Start, TcpSink};
-use crate::event_log::{Cursor, EventLog, StorageError, keys};
+use super::worker::{Transport, Worker};
+use super::{http, tcp};
+use crate::config::{CommonOptions, Output, RestSink, SinkName, Start, TcpSink};
+use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError, keys};
+use crate::ingest::candidate::unix_ms;
 use crate::limits::SINK_CLOSE_MAX;
 use crate::relay::resolver::{Lookups, Resolver};
+use crate::relay::tls::{self, TlsSetupError};
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
+
+/// Why the sinks cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkSetupError {
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// The HTTP client.
+    #[error("HTTP cannot be set up: {0}")]
+    Http(#[from] reqwest::Error),
+}
 
 /// The sinks, and a task for each.
 #[derive(Debug)]
 pub struct Workers {
-    sinks: Vec<Arc<Sink>>,
+    sinks: Arc<[Arc<Sink>]>,
     tasks: JoinSet<Result<(), StorageError>>,
     stop: watch::Sender<Option<Instant>>,
 }
@@ -29,34 +51,28 @@ impl Workers {
     /// Starts delivering to each sink after its cursor. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// When the cursors cannot be read, or the first one of a new sink cannot be written.
+    /// When the cursors cannot be read or written, or a file of certificate authorities is of no use.
     pub fn start(
-        configs: Vec<TcpSink>,
+        output: &Output,
         log: &Arc<EventLog>,
         resolver: Resolver,
         metrics: &Metrics,
-    ) -> Result<Self, StorageError> {
-        let known: HashMap<String, Cursor> = log.cursors()?.into_iter().collect();
-        let lookups = Arc::new(Lookups::new(resolver));
-        let stop = watch::Sender::new(None);
-        let (mut sinks, mut tasks) = (Vec::new(), JoinSet::new());
-        for config in configs {
-            let cursor = match known.get(config.name.as_str()) {
-                // No sink can have what was never committed: it would not be sent what is under these numbers.
-                Some(cursor) => (*cursor).min(log.head()),
-                None => first_cursor(log, &config)?,
-            };
-            let (name, address) = (config.name.to_arc(), config.address.as_str());
-            let sink = Arc::new(Sink::new(name, "tcp", address, cursor, metrics));
-            sinks.push(Arc::clone(&sink));
-            let worker = Worker::new(config, Arc::clone(log), sink, Arc::clone(&lookups), stop.subscribe());
-            tasks.spawn(worker.run());
+    ) -> Result<Self, SinkSetupError> {
+        let mut starting = Starting::new(log, resolver, metrics)?;
+        for config in output.tcp_sinks() {
+            starting.tcp(config)?;
         }
-        Ok(Self { sinks, tasks, stop })
+        for config in output.rest_sinks() {
+            starting.rest(config)?;
+        }
+        let Starting { sinks, tasks, stop, .. } = starting;
+        let workers = Self { sinks: sinks.into(), tasks, stop };
+        workers.forget_unused(log, output.keep_unused)?;
+        Ok(workers)
     }
 
-    /// The sinks, in the order of the configuration.
-    pub fn sinks(&self) -> &[Arc<Sink>] {
+    /// The sinks, in the order of the configuration, those by TCP first.
+    pub fn sinks(&self) -> &Arc<[Arc<Sink>]> {
         &self.sinks
     }
 
@@ -85,14 +101,113 @@ impl Workers {
             tracing::info!(sink = name, %cursor, "sink stopped");
         }
     }
+
+    /// Forgets sinks that have not been configured for so long.
+    fn forget_unused(&self, log: &EventLog, keep: Duration) -> Result<(), StorageError> {
+        let used: HashSet<&str> = self.sinks.iter().map(|sink| &*sink.name).collect();
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        let is_used = |name: &str| used.contains(name);
+        for sink in log.forget_unused(Cursors::Sinks, is_used, unix_ms(), keep_ms)? {
+            tracing::info!(sink, "a sink that is no longer configured was forgotten, with its dead letters");
+        }
+        Ok(())
+    }
 }
 
-/// Where a sink begins that is new, and that from now on it is not.
-fn first_cursor(log: &EventLog, config: &TcpSink) -> Result<Cursor, StorageError> {
-    let cursor = match config.options.start {
+/// The sinks that were started, and what the others are started with.
+struct Starting<'a> {
+    log: &'a Arc<EventLog>,
+    metrics: &'a Metrics,
+    known: HashMap<String, CursorRow>,
+    lookups: Arc<Lookups>,
+    /// The system's authorities, once they were asked for.
+    authorities: Option<RootCertStore>,
+    sinks: Vec<Arc<Sink>>,
+    tasks: JoinSet<Result<(), StorageError>>,
+    stop: watch::Sender<Option<Instant>>,
+}
+
+impl<'a> Starting<'a> {
+    fn new(log: &'a Arc<EventLog>, resolver: Resolver, metrics: &'a Metrics) -> Result<Self, StorageError> {
+        Ok(Self {
+            log,
+            metrics,
+            known: log.cursors(Cursors::Sinks)?.into_iter().collect(),
+            lookups: Arc::new(Lookups::new(resolver)),
+            authorities: None,
+            sinks: Vec::new(),
+            tasks: JoinSet::new(),
+            stop: watch::Sender::new(None),
+        })
+    }
+
+    fn tcp(&mut self, config: TcpSink) -> Result<(), SinkSetupError> {
+        let TcpSink { name, address, common, options } = config;
+        let shown = address.as_str().to_owned();
+        let transport = tcp::Transport::new(address, options, Arc::clone(&self.lookups));
+        self.spawn(&name, "tcp", &shown, &common, Transport::Tcp(transport))
+    }
+
+    fn rest(&mut self, config: RestSink) -> Result<(), SinkSetupError> {
+        let RestSink { name, address, common, options } = config;
+        let shown = address.without_query().to_owned();
+        let tls = self.tls(&name, options.ca_file.as_deref())?;
+        let client = Client::new(address, options.clone(), tls, Arc::clone(&self.lookups))?;
+        self.spawn(&name, "http", &shown, &common, Transport::Http(http::Transport::new(client, options)))
+    }
+
+    /// How a sink's certificate is checked.
+    fn tls(&mut self, name: &SinkName, ca_file: Option<&Path>) -> Result<ClientConfig, TlsSetupError> {
+        let authorities = self.authorities.get_or_insert_with(tls::system_authorities).clone();
+        let key = format!("ca_file of the sink {}", name.as_str());
+        tls::config_of(tls::trusted(authorities, &key, ca_file)?)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &SinkName,
+        kind: &'static str,
+        address: &str,
+        common: &CommonOptions,
+        transport: Transport,
+    ) -> Result<(), SinkSetupError> {
+        let row = self.row(name, common.start)?;
+        // No sink can have what was never committed: it would not be sent what is under these numbers.
+        let cursor = row.cursor.min(self.log.head());
+        let sink = Sink::new(name.to_arc(), kind, address, cursor, self.log, self.metrics)?;
+        let (sink, orders) = (Arc::new(sink.0), sink.1);
+        self.sinks.push(Arc::clone(&sink));
+        let bookmark = Bookmark::new(Arc::clone(self.log), Arc::clone(&sink), row);
+        let log = Arc::clone(self.log);
+        let worker = Worker::new(log, sink, selection(common), bookmark, self.stop.subscribe(), orders);
+        self.tasks.spawn(worker.run(transport));
+        Ok(())
+    }
+
+    /// What is kept of a sink. Of one that is new, it is written down that from now on it is not.
+    fn row(&self, name: &SinkName, start: Start) -> Result<CursorRow, StorageError> {
+        let known = self.known.get(name.as_str()).copied();
+        let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));
+        let row = CursorRow { unused_since_ms: 0, ..row };
+        if known != Some(row) {
+            self.log.set_cursor(Cursors::Sinks, name.as_str(), row)?;
+        }
+        Ok(row)
+    }
+}
+
+/// Where a sink begins that is new.
+fn first_cursor(log: &EventLog, start: Start) -> Cursor {
+    match start {
         Start::Now => log.head(),
         Start::Oldest => keys::before(log.floor()),
-    };
-    log.set_cursor(config.name.as_str(), cursor)?;
-    Ok(cursor)
+    }
+}
+
+/// What of the log a sink gets.
+fn selection(common: &CommonOptions) -> Selection {
+    let CommonOptions { kinds, authors, filter, .. } = common;
+    let kinds = (!kinds.is_empty()).then(|| wire::Filter::new().kinds(kinds.iter().copied()));
+    let authors = (!authors.is_empty()).then(|| wire::Filter::new().authors(authors.iter().copied()));
+    Selection::new([kinds, authors, filter.clone()].into_iter().flatten().collect())
 }

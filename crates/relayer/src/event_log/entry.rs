@@ -16,6 +16,9 @@ use super::mark::Checkpoint;
 pub struct Seq(u64);
 
 impl Seq {
+    /// The first that is given.
+    pub const FIRST: Self = Self(1);
+
     /// The number as it stands in envelopes and keys.
     pub const fn get(self) -> u64 {
         self.0
@@ -39,6 +42,9 @@ pub struct Cursor(u64);
 impl Cursor {
     /// Before the first event.
     pub const START: Self = Self(0);
+
+    /// Behind every event that there will ever be.
+    pub const END: Self = Self(u64::MAX);
 
     /// A cursor from outside: any number is one, though the log may not know it.
     pub const fn from_number(number: u64) -> Self {
@@ -129,6 +135,18 @@ impl Entry {
             );
             [head.as_bytes(), self.event.json(), b"}"].concat().into()
         })
+    }
+
+    /// The same entry, for who keeps it beyond the batch that it came in. It shares all bytes.
+    pub fn copied(&self) -> Self {
+        Self {
+            seq: self.seq,
+            received_at_ms: self.received_at_ms,
+            relay: Arc::clone(&self.relay),
+            event: self.event.clone(),
+            received: self.received,
+            envelope: self.envelope.clone(),
+        }
     }
 
     /// About what the entry occupies in memory.

@@ -6,7 +6,9 @@
 //! | `ids` | event id (32 bytes) | sequence (u64), `created_at` (u64) |
 //! | `meta` | a name below | a number (u64) |
 //! | `relays` | a letter for the [table](RelayTable), the relay's URL | what [`crate::relay`] writes |
-//! | `cursors` | a sink's name | version (u8, now 1), cursor (u64) |
+//! | `cursors` | a sink's name | [`CursorRow`] |
+//! | `consumers` | the name of a consumer of `/ws` | [`CursorRow`] |
+//! | `dead_letters` | a sink's name, 0, sequence (u64) | [`LetterRow`] |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id and the
 //! new head, so they exist together or not at all. Trimming deletes a range of `events`; rows of `ids` stay
@@ -23,14 +25,12 @@ use wire::VerifiedEvent;
 use super::entry::{Cursor, Entry, Seq};
 use super::mark::RelayTable;
 
-/// The version of everything described here.
-pub const FORMAT_VERSION: u64 = 3;
+/// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`, before
+/// 4 neither `consumers` nor `dead_letters`.
+pub const FORMAT_VERSION: u64 = 4;
 
-/// The version before there was `cursors`. It becomes the present one by opening it.
-pub const FORMAT_WITHOUT_CURSORS: u64 = 2;
-
-/// The version before there was `relays`. It becomes the present one by opening it.
-pub const FORMAT_WITHOUT_RELAYS: u64 = 1;
+/// The oldest version that becomes the present one by opening it: what was added is empty then.
+pub const FORMAT_OLDEST: u64 = 1;
 
 /// Column family of records by sequence.
 pub const EVENTS: &str = "events";
@@ -42,8 +42,12 @@ pub const META: &str = "meta";
 pub const RELAYS: &str = "relays";
 /// Column family of the cursors of sinks.
 pub const CURSORS: &str = "cursors";
+/// Column family of the cursors of consumers of `/ws`.
+pub const CONSUMERS: &str = "consumers";
+/// Column family of what sinks refused.
+pub const DEAD_LETTERS: &str = "dead_letters";
 /// All of them.
-pub const FAMILIES: [&str; 5] = [EVENTS, IDS, META, RELAYS, CURSORS];
+pub const FAMILIES: [&str; 7] = [EVENTS, IDS, META, RELAYS, CURSORS, CONSUMERS, DEAD_LETTERS];
 
 /// `meta`: [`FORMAT_VERSION`].
 pub const META_FORMAT: &[u8] = b"format";
@@ -96,16 +100,103 @@ impl IdRow {
     }
 }
 
-const CURSOR_VERSION: u8 = 1;
-
-/// A value of `cursors`.
-pub fn cursor_row(cursor: Cursor) -> Vec<u8> {
-    [&[CURSOR_VERSION][..], &cursor.get().to_be_bytes()].concat()
+/// A value of `cursors` and of `consumers`: version (u8, now 2), cursor (u64), since when it is not used in
+/// Unix milliseconds (u64; 0: it is), whether it is paused (u8). Version 1 ends after the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CursorRow {
+    /// Up to where everything is handled.
+    pub cursor: Cursor,
+    /// Since when nobody uses it, in Unix milliseconds: a sink that is not configured, a consumer that is
+    /// not connected. 0 while somebody does.
+    pub unused_since_ms: u64,
+    /// Whether an operator has paused it.
+    pub is_paused: bool,
 }
 
-/// Reads a value of `cursors`.
-pub fn read_cursor_row(value: &[u8]) -> Option<Cursor> {
-    read_number(value.strip_prefix(&[CURSOR_VERSION])?).map(Cursor::from_number)
+impl CursorRow {
+    const VERSION: u8 = 2;
+    const VERSION_OF_CURSOR_ALONE: u8 = 1;
+
+    /// Of a sink or consumer that is in use.
+    pub const fn at(cursor: Cursor) -> Self {
+        Self { cursor, unused_since_ms: 0, is_paused: false }
+    }
+
+    /// The value as it is stored.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let numbers = [self.cursor.get().to_be_bytes(), self.unused_since_ms.to_be_bytes()];
+        [&[Self::VERSION], numbers.as_flattened(), &[self.is_paused.into()]].concat()
+    }
+
+    /// Reads a stored value.
+    pub fn from_bytes(value: &[u8]) -> Option<Self> {
+        let (version, rest) = value.split_first()?;
+        let (cursor, rest) = rest.split_first_chunk::<8>()?;
+        let cursor = Cursor::from_number(u64::from_be_bytes(*cursor));
+        match (*version, rest.split_first_chunk::<8>()) {
+            (Self::VERSION_OF_CURSOR_ALONE, None) if rest.is_empty() => Some(Self::at(cursor)),
+            (Self::VERSION, Some((since, [is_paused @ 0..=1]))) => {
+                Some(Self { cursor, unused_since_ms: u64::from_be_bytes(*since), is_paused: *is_paused == 1 })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The beginning of the keys of a sink's dead letters. A name has no 0.
+pub fn letters_prefix(sink: &str) -> Vec<u8> {
+    [sink.as_bytes(), &[0]].concat()
+}
+
+/// The key of a dead letter.
+pub fn letter_key(sink: &str, seq: Seq) -> Vec<u8> {
+    [letters_prefix(sink).as_slice(), &event_key(seq)].concat()
+}
+
+/// A value of `dead_letters`: version (u8, now 1), when the sink refused it in Unix milliseconds (u64), how
+/// often it was tried (u32), length (u16) and text of the reason, then what `events` has of it. It holds the
+/// event itself, because retention may take it out of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterRow<'a> {
+    /// Unix milliseconds.
+    pub refused_at_ms: u64,
+    /// Requests that ended with a refusal.
+    pub tries: u32,
+    /// What the sink answered.
+    pub reason: &'a str,
+    /// The event as it is in the log.
+    pub record: Record<'a>,
+}
+
+impl<'a> LetterRow<'a> {
+    const VERSION: u8 = 1;
+
+    /// The value as it is stored. A reason that is longer than a u16 can say is cut.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let reason = self.reason.get(..self.reason.floor_char_boundary(u16::MAX.into())).unwrap_or_default();
+        let mut out = vec![Self::VERSION];
+        out.extend_from_slice(&self.refused_at_ms.to_be_bytes());
+        out.extend_from_slice(&self.tries.to_be_bytes());
+        out.extend_from_slice(&u16::try_from(reason.len()).unwrap_or_default().to_be_bytes());
+        out.extend_from_slice(reason.as_bytes());
+        self.record.write(&mut out);
+        out
+    }
+
+    /// Reads a stored value.
+    pub fn from_bytes(value: &'a [u8]) -> Option<Self> {
+        let rest = value.strip_prefix(&[Self::VERSION])?;
+        let (refused_at_ms, rest) = rest.split_first_chunk::<8>()?;
+        let (tries, rest) = rest.split_first_chunk::<4>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (reason, record) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        Some(Self {
+            refused_at_ms: u64::from_be_bytes(*refused_at_ms),
+            tries: u32::from_be_bytes(*tries),
+            reason: std::str::from_utf8(reason).ok()?,
+            record: Record::read(record)?,
+        })
+    }
 }
 
 /// A value of `events`: version (u8, now 1), `received_at` in Unix milliseconds (u64), the bytes of all
@@ -192,11 +283,37 @@ mod tests {
 
     #[test]
     fn a_cursor_row_reads_back() {
-        let row = cursor_row(Cursor::from_number(7));
-        assert_eq!(row, [1, 0, 0, 0, 0, 0, 0, 0, 7], "the layout is a promise");
-        assert_eq!(read_cursor_row(&row), Some(Cursor::from_number(7)));
-        assert_eq!(read_cursor_row(&row[..8]), None);
-        assert_eq!(read_cursor_row(&[2; 9]), None, "another version");
+        for row in [
+            CursorRow::at(Cursor::from_number(7)),
+            CursorRow { cursor: Cursor::START, unused_since_ms: 8, is_paused: true },
+        ] {
+            let stored = row.to_bytes();
+            assert_eq!((stored.len(), stored[0]), (18, 2), "the layout is a promise");
+            assert_eq!(CursorRow::from_bytes(&stored), Some(row));
+            for cut in 0..stored.len() {
+                assert_eq!(CursorRow::from_bytes(&stored[..cut]), None, "{cut}");
+            }
+        }
+        let old = [1, 0, 0, 0, 0, 0, 0, 0, 7];
+        assert_eq!(CursorRow::from_bytes(&old), Some(CursorRow::at(Cursor::from_number(7))));
+        assert_eq!(CursorRow::from_bytes(&[old.as_slice(), &[0]].concat()), None);
+        assert_eq!(CursorRow::from_bytes(&[3; 18]), None, "another version");
+    }
+
+    #[test]
+    fn a_letter_row_reads_back() {
+        let record = Record { received_at_ms: 1, bytes_before: 2, relay: "wss://a", json: b"{}" };
+        let row = LetterRow { refused_at_ms: 3, tries: 4, reason: "400: é", record };
+        let stored = row.to_bytes();
+        assert_eq!(LetterRow::from_bytes(&stored), Some(row.clone()));
+        for cut in 0..stored.len() - 2 {
+            assert_eq!(LetterRow::from_bytes(&stored[..cut]), None, "{cut}");
+        }
+        let long = "é".repeat(40_000);
+        let stored = LetterRow { reason: &long, ..row }.to_bytes();
+        assert_eq!(LetterRow::from_bytes(&stored).unwrap().reason, &long[..65_534]);
+        assert!(letter_key("a", Seq::new(9)).starts_with(&letters_prefix("a")));
+        assert!(!letter_key("ab", Seq::new(9)).starts_with(&letters_prefix("a")));
     }
 
     #[test]

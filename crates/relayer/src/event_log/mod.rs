@@ -2,8 +2,9 @@
 //!
 //! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
 //! layout is in [`keys`]; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
-//! the log behind a cursor, [`mark`] is what is kept of relays beside it, [`cursors`] what is kept of sinks, [`query`] answers single
-//! questions, [`retention`] trims the old end. A
+//! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log
+//! it keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks refused
+//! ([`letters`]). A
 //! [full disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
 //! must never be read as "absent".
 
@@ -12,6 +13,7 @@ mod entry;
 mod figures;
 pub mod free_space;
 pub mod keys;
+pub mod letters;
 pub mod mark;
 pub mod query;
 pub mod reader;
@@ -27,7 +29,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use wire::ClaimedId;
 
+pub use cursors::Cursors;
 pub use entry::{Cursor, Entry, Seq, Submission, Verified};
+pub use keys::CursorRow;
 pub use mark::{Checkpoint, Mark, RelayTable};
 pub use store::{OpenError, StorageError, StoreOptions};
 
@@ -96,7 +100,13 @@ impl EventLog {
     /// # Errors
     /// When RocksDB fails.
     pub fn relay_rows(&self, table: RelayTable) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
-        self.note(self.store.relay_rows(table))
+        let (prefix, mut rows) = ([table.prefix()], Vec::new());
+        let read = self.store.for_each_row(keys::RELAYS, &prefix, |key, row| {
+            let Some(relay) = key.strip_prefix(&prefix) else { return Some(false) };
+            rows.push((std::str::from_utf8(relay).ok()?.to_owned(), row.to_vec()));
+            Some(true)
+        });
+        self.note(read.map(|()| rows))
     }
 
     /// A relay's row of a table.
@@ -104,7 +114,7 @@ impl EventLog {
     /// # Errors
     /// When RocksDB fails.
     pub fn relay_row(&self, table: RelayTable, relay: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        self.note(self.store.relay_row(table, relay))
+        self.note(self.store.row(keys::RELAYS, &keys::relay_key(table, relay)))
     }
 
     /// Sets or deletes a relay's row and waits for the disk. For what is no [mark](Mark): it has no order
@@ -118,10 +128,10 @@ impl EventLog {
         relay: &str,
         row: Option<&[u8]>,
     ) -> Result<(), StorageError> {
-        let mut changes = self.store.batch();
+        let (mut changes, key) = (self.store.batch(), keys::relay_key(table, relay));
         self.note(match row {
-            Some(row) => changes.put_relay_row(table, relay, row),
-            None => changes.delete_relay_row(table, relay),
+            Some(row) => changes.put(keys::RELAYS, &key, row),
+            None => changes.delete(keys::RELAYS, &key),
         })?;
         self.note(changes.commit_durably())
     }

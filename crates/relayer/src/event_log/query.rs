@@ -42,6 +42,20 @@ impl EventLog {
         Ok(entries.into_iter().next())
     }
 
+    /// When the first event after a cursor was received, in Unix milliseconds; `None` if there is none. Reads
+    /// the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn received_after(&self, cursor: Cursor) -> Result<Option<u64>, StorageError> {
+        let mut received_ms = None;
+        let looked = self.store.for_each_record(cursor.next().max(self.floor()), |_, record| {
+            received_ms = Some(record.received_at_ms);
+            Some(false)
+        });
+        self.note(looked.map(|()| received_ms))
+    }
+
     /// `created_at` and id of the events that match a filter, for NIP-77, if they are at most `max`. Events that were received long before the filter's `since`, because
     /// they are dated in the future, may be left out: they are only asked for again. Reads the disk.
     ///

@@ -1,4 +1,4 @@
-//! Retention: trims the log from its old end, by age and by size.
+//! Retention: trims the log from its old end, by age and by size. Age waits for the slowest sink, size does not.
 //!
 //! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids stay
 //! until compaction finds that an event of their age would be refused anyway.
@@ -11,14 +11,23 @@ use super::keys::Record;
 use super::{EventLog, StorageError};
 
 /// What is kept. 0 means no bound.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Events received longer ago than this many milliseconds are trimmed.
     pub age_ms_max: u64,
+    /// What comes after this cursor is not trimmed for its age: a sink does not have it yet.
+    pub needed_after: Cursor,
     /// Bytes of records (uncompressed, without ids) that are kept at most.
     pub bytes_max: u64,
     /// Events created longer ago than this many seconds are not admitted, so their ids may be forgotten.
     pub admitted_age_secs_max: u64,
+}
+
+impl Default for Retention {
+    /// Keeps everything, and nothing for a sink.
+    fn default() -> Self {
+        Self { age_ms_max: 0, needed_after: Cursor::END, bytes_max: 0, admitted_age_secs_max: 0 }
+    }
 }
 
 impl EventLog {
@@ -36,6 +45,7 @@ impl EventLog {
         if retention.age_ms_max > 0 {
             let oldest_ms = now_ms.saturating_sub(retention.age_ms_max);
             kept_from = self.first_where(kept_from, |record| record.received_at_ms >= oldest_ms)?;
+            kept_from = kept_from.min(retention.needed_after.next()).max(floor);
         }
         if retention.bytes_max > 0 {
             let surplus = self.store.bytes_written()?.saturating_sub(retention.bytes_max);

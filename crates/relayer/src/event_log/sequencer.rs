@@ -195,7 +195,7 @@ impl Sequencer {
             budgets.push(budget);
         }
         for mark in marks {
-            changes.put_mark(mark)?;
+            changes.put(keys::RELAYS, &keys::relay_key(mark.table, &mark.relay), &mark.row)?;
         }
         if entries.is_empty() {
             changes.commit()?;

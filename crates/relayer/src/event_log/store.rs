@@ -14,7 +14,6 @@ use wire::ClaimedId;
 
 use super::entry::{Cursor, Entry, Seq};
 use super::keys::{self, IdRow, Record};
-use super::mark::{Mark, RelayTable};
 
 /// Memory for blocks of both column families.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
@@ -25,6 +24,8 @@ const IDS_BUFFER_BYTES: usize = 32 << 20;
 const RELAYS_BUFFER_BYTES: usize = 8 << 20;
 /// A few rows that are written ten times a second, of which only the last counts.
 const CURSORS_BUFFER_BYTES: usize = 1 << 20;
+/// Hardly ever written.
+const DEAD_LETTERS_BUFFER_BYTES: usize = 4 << 20;
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +146,7 @@ impl Store {
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
         match self.number(keys::META_FORMAT)? {
             Some(keys::FORMAT_VERSION) => Ok(()),
-            Some(found) if found != keys::FORMAT_WITHOUT_RELAYS && found != keys::FORMAT_WITHOUT_CURSORS => {
+            Some(found) if !(keys::FORMAT_OLDEST..keys::FORMAT_VERSION).contains(&found) => {
                 Err(OpenError::OtherFormat { path: path.to_owned(), found })
             }
             Some(_) | None => {
@@ -212,53 +213,33 @@ impl Store {
         first: Seq,
         mut each: impl FnMut(Seq, Record<'_>) -> Option<bool>,
     ) -> Result<(), StorageError> {
-        const OPERATION: &str = "read events";
-        let family = self.family(keys::EVENTS, OPERATION)?;
-        let start = keys::event_key(first);
-        for row in self.db.iterator_cf(family, IteratorMode::From(&start, Direction::Forward)) {
-            let (key, value) = row.map_err(|error| StorageError::new(OPERATION, error))?;
-            let seq = keys::read_event_key(&key);
-            let more = seq.zip(Record::read(&value)).and_then(|(seq, record)| each(seq, record));
-            if !more.ok_or_else(|| StorageError::damaged(OPERATION, "event", &key))? {
+        self.for_each_row(keys::EVENTS, &keys::event_key(first), |key, value| {
+            let (seq, record) = (keys::read_event_key(key)?, Record::read(value)?);
+            each(seq, record)
+        })
+    }
+
+    /// Calls `each` for the rows of a family from a key on, until it says stop. `None` means that a row is
+    /// not what it should be.
+    pub(super) fn for_each_row(
+        &self,
+        family: &'static str,
+        from: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Option<bool>,
+    ) -> Result<(), StorageError> {
+        let operation = reading(family);
+        for row in self.db.iterator_cf(self.family(family, operation)?, mode_from(from)) {
+            let (key, value) = row.map_err(|error| StorageError::new(operation, error))?;
+            if !each(&key, &value).ok_or_else(|| StorageError::damaged(operation, family, &key))? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// A relay's row of a table.
-    pub(super) fn relay_row(&self, table: RelayTable, relay: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        let row = self.get(keys::RELAYS, &keys::relay_key(table, relay), "read what is kept of relays")?;
-        Ok(row.map(|row| row.to_vec()))
-    }
-
-    /// The rows of a table, by relay.
-    pub(super) fn relay_rows(&self, table: RelayTable) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
-        const OPERATION: &str = "read what is kept of relays";
-        let prefix = [table.prefix()];
-        let mut rows = Vec::new();
-        let family = self.family(keys::RELAYS, OPERATION)?;
-        for row in self.db.iterator_cf(family, IteratorMode::From(&prefix, Direction::Forward)) {
-            let (key, value) = row.map_err(|error| StorageError::new(OPERATION, error))?;
-            let Some(relay) = key.strip_prefix(&prefix) else { break };
-            let relay = std::str::from_utf8(relay);
-            let relay = relay.map_err(|_| StorageError::damaged(OPERATION, "relay", &key))?;
-            rows.push((relay.to_owned(), value.into()));
-        }
-        Ok(rows)
-    }
-
-    /// The cursor of each sink, by its name.
-    pub(super) fn cursors(&self) -> Result<Vec<(String, Cursor)>, StorageError> {
-        const OPERATION: &str = "read the cursors of sinks";
-        let mut cursors = Vec::new();
-        for row in self.db.iterator_cf(self.family(keys::CURSORS, OPERATION)?, IteratorMode::Start) {
-            let (key, value) = row.map_err(|error| StorageError::new(OPERATION, error))?;
-            let row = std::str::from_utf8(&key).ok().zip(keys::read_cursor_row(&value));
-            let (name, cursor) = row.ok_or_else(|| StorageError::damaged(OPERATION, "cursor", &key))?;
-            cursors.push((name.to_owned(), cursor));
-        }
-        Ok(cursors)
+    /// A row of a family.
+    pub(super) fn row(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.get(family, key, reading(family))?.map(|row| row.to_vec()))
     }
 
     /// The entries from `first` to `last`, at most so many events and about so many bytes.
@@ -371,42 +352,19 @@ impl Batch<'_> {
         id: &ClaimedId,
         row: IdRow,
     ) -> Result<(), StorageError> {
-        const OPERATION: &str = "write events";
-        self.changes.put_cf(self.store.family(keys::EVENTS, OPERATION)?, keys::event_key(seq), record);
-        self.changes.put_cf(self.store.family(keys::IDS, OPERATION)?, id.as_bytes(), row.to_bytes());
+        self.put(keys::EVENTS, &keys::event_key(seq), record)?;
+        self.put(keys::IDS, id.as_bytes(), &row.to_bytes())
+    }
+
+    /// Sets a row of a family.
+    pub fn put(&mut self, family: &'static str, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        self.changes.put_cf(self.store.family(family, writing(family))?, key, value);
         Ok(())
     }
 
-    /// Sets a relay's row.
-    pub fn put_mark(&mut self, mark: &Mark) -> Result<(), StorageError> {
-        self.put_relay_row(mark.table, &mark.relay, &mark.row)
-    }
-
-    /// Sets a relay's row.
-    pub fn put_relay_row(&mut self, table: RelayTable, relay: &str, row: &[u8]) -> Result<(), StorageError> {
-        let family = self.store.family(keys::RELAYS, "write what is kept of relays")?;
-        self.changes.put_cf(family, keys::relay_key(table, relay), row);
-        Ok(())
-    }
-
-    /// Deletes a relay's row.
-    pub fn delete_relay_row(&mut self, table: RelayTable, relay: &str) -> Result<(), StorageError> {
-        let family = self.store.family(keys::RELAYS, "write what is kept of relays")?;
-        self.changes.delete_cf(family, keys::relay_key(table, relay));
-        Ok(())
-    }
-
-    /// Sets a sink's cursor.
-    pub fn put_cursor(&mut self, sink: &str, cursor: Cursor) -> Result<(), StorageError> {
-        let family = self.store.family(keys::CURSORS, "write a sink's cursor")?;
-        self.changes.put_cf(family, sink, keys::cursor_row(cursor));
-        Ok(())
-    }
-
-    /// Deletes a sink's cursor.
-    pub fn delete_cursor(&mut self, sink: &str) -> Result<(), StorageError> {
-        let family = self.store.family(keys::CURSORS, "write a sink's cursor")?;
-        self.changes.delete_cf(family, sink);
+    /// Deletes a row of a family.
+    pub fn delete(&mut self, family: &'static str, key: &[u8]) -> Result<(), StorageError> {
+        self.changes.delete_cf(self.store.family(family, writing(family))?, key);
         Ok(())
     }
 
@@ -482,20 +440,49 @@ fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor
         if forgettable.contains(row) { CompactionDecision::Remove } else { CompactionDecision::Keep }
     });
 
-    let mut relays = Options::default();
-    relays.set_write_buffer_size(RELAYS_BUFFER_BYTES);
-
-    let mut cursors = Options::default();
-    cursors.set_write_buffer_size(CURSORS_BUFFER_BYTES);
+    let with_buffer = |bytes| {
+        let mut options = Options::default();
+        options.set_write_buffer_size(bytes);
+        options
+    };
 
     vec![
         ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default()),
         ColumnFamilyDescriptor::new(keys::EVENTS, events),
         ColumnFamilyDescriptor::new(keys::IDS, ids),
         ColumnFamilyDescriptor::new(keys::META, Options::default()),
-        ColumnFamilyDescriptor::new(keys::RELAYS, relays),
-        ColumnFamilyDescriptor::new(keys::CURSORS, cursors),
+        ColumnFamilyDescriptor::new(keys::RELAYS, with_buffer(RELAYS_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(keys::CURSORS, with_buffer(CURSORS_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(keys::CONSUMERS, with_buffer(CURSORS_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(keys::DEAD_LETTERS, with_buffer(DEAD_LETTERS_BUFFER_BYTES)),
     ]
+}
+
+/// What reading a family is called in an error.
+fn reading(family: &str) -> &'static str {
+    match family {
+        keys::EVENTS => "read events",
+        keys::IDS => "look an id up",
+        keys::RELAYS => "read what is kept of relays",
+        keys::CURSORS | keys::CONSUMERS => "read a cursor",
+        keys::DEAD_LETTERS => "read dead letters",
+        _ => "read its own state",
+    }
+}
+
+/// What writing a family is called in an error.
+fn writing(family: &str) -> &'static str {
+    match family {
+        keys::EVENTS | keys::IDS => "write events",
+        keys::RELAYS => "write what is kept of relays",
+        keys::CURSORS | keys::CONSUMERS => "write a cursor",
+        keys::DEAD_LETTERS => "write dead letters",
+        _ => "write its own state",
+    }
+}
+
+const fn mode_from(key: &[u8]) -> IteratorMode<'_> {
+    IteratorMode::From(key, Direction::Forward)
 }
 
 /// RocksDB says by text alone which kind of input or output error it met.

@@ -16,9 +16,11 @@ use rustls::{ClientConfig, NamedGroup, RootCertStore};
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
-    /// The file of `extra_ca_file` is of no use.
-    #[error("[relay] extra_ca_file = \"{path}\": the file {fault}", path = .path.display())]
+    /// A file of authorities is of no use.
+    #[error("{key} = \"{path}\": the file {fault}", path = .path.display())]
     CaFile {
+        /// Who names it, as in `[relay] extra_ca_file`.
+        key: String,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -54,7 +56,7 @@ pub enum CaFileFault {
     },
 }
 
-/// The configuration for all connections: it trusts the system's authorities and those of
+/// The configuration for all connections to relays: it trusts the system's authorities and those of
 /// `extra_ca_file`, and resumes the sessions of up to `sessions_max` servers.
 ///
 /// # Errors
@@ -63,28 +65,53 @@ pub fn client_config(
     extra_ca_file: Option<&Path>,
     sessions_max: usize,
 ) -> Result<ClientConfig, TlsSetupError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if let Some(path) = extra_ca_file {
-        let added = add_authorities(&mut roots, path);
-        added.map_err(|fault| TlsSetupError::CaFile { path: path.to_owned(), fault })?;
-    }
+    let roots = trusted(system_authorities(), "[relay] extra_ca_file", extra_ca_file)?;
     if roots.is_empty() {
         tracing::warn!(
             "no certificate authorities found, so wss:// relays cannot be trusted; install ca-certificates"
         );
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = config_of(roots)?;
     config.resumption = match sessions_max {
         0 => Resumption::disabled(),
         max => Resumption::store(Arc::new(Sessions::new(max))),
     };
     Ok(config)
+}
+
+/// A configuration for one server that is connected to now and then.
+///
+/// # Errors
+/// When the library refuses.
+pub fn config_of(roots: RootCertStore) -> Result<ClientConfig, TlsSetupError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// The authorities that the system trusts. Reads some hundred certificates.
+pub fn system_authorities() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// These authorities, and those of a file that the configuration names under a key.
+///
+/// # Errors
+/// When the file is of no use.
+pub fn trusted(
+    mut roots: RootCertStore,
+    key: &str,
+    file: Option<&Path>,
+) -> Result<RootCertStore, TlsSetupError> {
+    if let Some(path) = file {
+        let added = add_authorities(&mut roots, path);
+        added.map_err(|fault| TlsSetupError::CaFile { key: key.to_owned(), path: path.to_owned(), fault })?;
+    }
+    Ok(roots)
 }
 
 fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), CaFileFault> {

@@ -145,6 +145,14 @@ metrics! {
     downstream_reconnects: Family<SinkLabel, Counter> = Family::default(), "downstream_reconnects";
     /// Connections to a sink that were closed for a wrong or missing acknowledgement.
     downstream_ack_errors: Family<SinkLabel, Counter> = Family::default(), "downstream_ack_errors";
+    /// Posts to a sink that have to be repeated.
+    downstream_retries: Family<SinkLabel, Counter> = Family::default(), "downstream_retries";
+    /// Events that a sink refused, which became dead letters.
+    downstream_refused: Family<SinkLabel, Counter> = Family::default(), "downstream_refused_events";
+    /// Dead letters that are kept of a sink.
+    downstream_letters: Family<SinkLabel, Gauge> = Family::default(), "downstream_dead_letters";
+    /// Dead letters of a sink that were dropped to make room for others.
+    downstream_letters_dropped: Family<SinkLabel, Counter> = Family::default(), "downstream_dead_letters_dropped";
     /// Sequences that retention trimmed before a sink had them.
     downstream_lost: Family<SinkLabel, Counter> = Family::default(), "downstream_lost_events";
     /// The last sequence that was committed.

@@ -11,11 +11,20 @@ async fn sinks_are_shown_with_their_lag() {
     gateway.append(events).await;
     let answer = gateway.get("/api/downstreams").await;
     assert_eq!(answer.status, 200);
+    let mut answer = answer.json();
+    let lag_seconds = answer["downstreams"][0]["lag_seconds"].take().as_f64().unwrap();
+    assert!(lag_seconds > 1e9, "the event is from 1970: {lag_seconds}");
     let sink = json!({
         "name": "archive", "kind": "tcp", "address": "archive.example:9000", "status": "connecting",
-        "cursor": 0, "lag": 3, "delivered": 0, "reconnects": 0, "ack_errors": 0, "lost": 0, "last_error": null,
+        "cursor": 0, "lag": 3, "lag_seconds": null, "delivered": 0, "events_per_second": 0.0, "reconnects": 0,
+        "ack_errors": 0, "retries": 0, "refused": 0, "dead_letters": 0, "dead_letters_dropped": 0,
+        "replaying": 0, "lost": 0, "lost_ranges": [], "last_error": null,
     });
-    assert_eq!(answer.json(), json!({ "head": 3, "downstreams": [sink] }));
+    assert_eq!(answer, json!({ "head": 3, "downstreams": [sink] }));
+    let mut one = gateway.get("/api/downstreams/archive").await.json();
+    one["lag_seconds"].take();
+    assert_eq!(one, sink);
+    gateway.get("/api/downstreams/nobody").await.error(404, "downstream_not_found");
     let metrics = gateway.get("/metrics").await.text;
     for line in [
         "downstream_lag_events{sink=\"archive\"} 3",

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use moltrade_relayer::api::{self, Access, Context, WebSocketOptions};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
-use moltrade_relayer::downstream::Sink;
+use moltrade_relayer::downstream::Workers;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions, Submission, Verified};
+use moltrade_relayer::event_log::{EventLog, StoreOptions, Submission, Verified};
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::DedupeSizes;
 use moltrade_relayer::ingest::{Dedupe, Inboxes};
@@ -56,13 +56,19 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             tail_bytes: 1 << 20,
-            output: Output::default(),
+            output: sinks("[[output.tcp]]\nname = 'archive'\naddress = 'archive.example:9000'"),
             relays: vec![RELAY],
             supervised: true,
             admin_token: None,
             bind_address: Ipv4Addr::LOCALHOST.into(),
         }
     }
+}
+
+/// An output as a configuration has it.
+pub fn sinks(text: &str) -> Output {
+    let loaded = Config::parse(Some((std::path::Path::new("config.toml"), text)), []);
+    loaded.unwrap_or_else(|errors| panic!("{errors}")).config.output
 }
 
 pub struct Gateway {
@@ -76,6 +82,7 @@ pub struct Gateway {
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
     supervised: Option<tokio::task::JoinHandle<Result<(), StageFailure>>>,
+    _workers: Workers,
     folder: TempDir,
 }
 
@@ -119,8 +126,7 @@ impl Gateway {
         let supervised = setup.supervised.then(|| tokio::spawn(supervisor.run(STOP.subscribe())));
         let pool = Arc::new(pool);
         let admission = Admission::shared(&loaded.config.filters);
-        let archive = Sink::new("archive".into(), "tcp", "archive.example:9000", Cursor::START, &metrics);
-        let sinks = vec![Arc::new(archive)];
+        let workers = Workers::start(&setup.output, &log, unanswering(), &metrics).unwrap();
         let context = Context::new(api::Parts {
             control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),
             pool,
@@ -132,7 +138,7 @@ impl Gateway {
             websocket: WebSocketOptions::from(&setup.output),
             access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
             instance,
-            sinks,
+            sinks: Arc::clone(workers.sinks()),
         });
         Self {
             address: serve(api::router(context.clone())),
@@ -144,6 +150,7 @@ impl Gateway {
             appended: AtomicU64::new(0),
             free_bytes,
             supervised,
+            _workers: workers,
             folder,
         }
     }
@@ -275,6 +282,16 @@ fn dialer(instance: InstanceId) -> Dialer {
         tls_sessions_max: 0,
     })
     .unwrap()
+}
+
+/// Sinks have names that nobody answers for, but for addresses.
+fn unanswering() -> Resolver {
+    Resolver::from_fn(|host: &str| match host.parse() {
+        Ok(address) => Ok(vec![address]),
+        Err(_) => loop {
+            std::thread::sleep(Duration::from_secs(60));
+        },
+    })
 }
 
 /// Nothing stops the supervisors but the end of their test.

@@ -32,11 +32,11 @@ fn unknown_names_are_refused_with_the_likely_ones() {
         ],
     );
     refused(
-        "[[output.rest]]\naddress = 'a:1'",
+        "[[output.udp]]\naddress = 'a:1'",
         &[
-            "config.toml:1:10: output.rest: unknown key; allowed: websocket_enabled, websocket_port, bind_address, batch_size, \
+            "config.toml:1:10: output.udp: unknown key; allowed: websocket_enabled, websocket_port, bind_address, batch_size, \
          max_latency_ms, downstream_tcp, downstream_rest, slow_client_lag, slow_client_secs, ping_interval_secs, \
-         max_clients, max_clients_per_address, allowed_origins, tcp",
+         max_clients, max_clients_per_address, allowed_origins, tcp, rest, keep_unused_hours",
         ],
     );
     refused("output = 5", &["config.toml:1:10: output: found 5; allowed: a section [output]"]);
@@ -184,11 +184,6 @@ fn a_relay_cannot_be_authenticated_to_without_a_key() {
 
 #[test]
 fn what_is_not_supported_yet_is_not_ignored() {
-    let what = "not supported by this version yet; allowed: an empty list";
-    refused(
-        "[output]\ndownstream_tcp = ['a.example:9000']\ndownstream_rest = ['http://b.example']",
-        &[&format!("config.toml:3:1: output.downstream_rest: {what}")],
-    );
     refused(
         "[output]\ndownstream_tcp = ['a.example']",
         &[

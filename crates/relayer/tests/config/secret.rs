@@ -139,7 +139,7 @@ fn a_keys_file_that_holds_none_says_why() {
     File::new(b" \n", 0o600).refused("it is empty");
     File::new(&KEY.as_bytes()[1..], 0o600)
         .refused("it holds no secret key: it neither has 64 digits nor begins with nsec1");
-    File::new(&[b'0'; 2_000], 0o600).refused("it is larger than a key");
+    File::new(&[b'0'; 2_000], 0o600).refused("it is larger than a secret key");
     File::new(b"\xff\xff", 0o600).refused("it cannot be read: stream did not contain valid UTF-8");
     let missing = File::new(b"", 0o600);
     std::fs::remove_file(missing.path()).unwrap();

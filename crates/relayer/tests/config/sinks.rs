@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moltrade_relayer::config::{Framing, Start, TcpOptions};
+use moltrade_relayer::config::{Compression, Framing, RestOptions, Start, TcpOptions};
 
 use super::{accepted, parse, refused, refused_variable};
 
@@ -42,10 +42,11 @@ fn a_sink_has_its_options() {
     let options = &sinks[1].options;
     assert_eq!(sinks[1].address.as_str(), "indexer.example:9000");
     assert_eq!((options.framing, options.ack, options.max_unacked.get()), (Framing::Ndjson, true, 5));
-    assert_eq!((options.ack_timeout, options.start), (Duration::from_secs(7), Start::Oldest));
-    assert_eq!(options.kinds, [1, 30931].into());
-    assert_eq!(options.authors.iter().map(ToString::to_string).collect::<Vec<_>>(), [author]);
-    assert!(options.filter.is_some());
+    let common = &sinks[1].common;
+    assert_eq!((options.ack_timeout, common.start), (Duration::from_secs(7), Start::Oldest));
+    assert_eq!(common.kinds, [1, 30931].into());
+    assert_eq!(common.authors.iter().map(ToString::to_string).collect::<Vec<_>>(), [author]);
+    assert!(common.filter.is_some());
     assert_eq!((&sinks[0].options, &sinks[2].options), (&TcpOptions::default(), &TcpOptions::default()));
 
     let printed = parse(&text, &[]).unwrap().to_toml();
@@ -95,7 +96,7 @@ fn every_bad_option_is_named_at_its_place() {
         &[
             "config.toml:4:3: output.tcp.framming: unknown key; did you mean framing?",
             "config.toml:5:1: output.tcp.secret: unknown key; allowed: name, address, framing, ack, max_unacked, ack_timeout_secs, \
-             kinds, authors, filter, start",
+             tls, ca_file, kinds, authors, filter, start",
         ],
     );
 }
@@ -138,8 +139,152 @@ fn names_and_addresses_are_checked() {
 fn the_example_of_the_template_is_a_sink() {
     let template = moltrade_relayer::config::template();
     let (_, example) = template.split_once("# [[output.tcp]]").unwrap();
-    let example = example.split_once("\n\n").unwrap().0.replace("\n# ", "\n").replace("\nfilter = \"…\"", "");
+    let example = example.split_once("\n\n").unwrap().0.replace("\n# ", "\n");
     let sinks = accepted(&format!("[[output.tcp]]{example}"), &[]).output.tcp_sinks();
     assert_eq!(sinks[0].name.as_str(), "indexer");
     assert_eq!(sinks[0].options, TcpOptions::default());
+    let (_, example) = template.split_once("# [[output.rest]]").unwrap();
+    let example = example.split_once("\n\n").unwrap().0.replace("\n# ", "\n");
+    let sinks = accepted(&format!("[[output.rest]]{example}"), &[]).output.rest_sinks();
+    assert_eq!(sinks[0].address.as_str(), "https://hooks.example/nostr");
+    assert_eq!(sinks[0].options, RestOptions::default());
+}
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[test]
+fn a_sink_by_http_has_its_options() {
+    let text = format!(
+        "output.downstream_rest = ['http://A.example', 'https://b.example:8443/x/']
+        [[output.rest]]
+        name = 'hook'
+        address = 'https://hooks.example/nostr?token=hunter2'
+        batch = 50
+        batch_bytes = 2048
+        batch_wait_ms = 20
+        concurrency = 4
+        timeout_secs = 5
+        compression = 'zstd'
+        secret = '{SECRET} {SECRET}'
+        headers = {{ Authorization = 'Bearer hunter3', X-Team = 'a' }}
+        kinds = [1]
+        start = 'oldest'"
+    );
+    let loaded = parse(&text, &[]).unwrap();
+    let sinks = loaded.config.output.rest_sinks();
+    let names: Vec<_> = sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["http://a.example/", "https://b.example:8443/x/", "hook"]);
+    let options = &sinks[2].options;
+    assert_eq!((options.batch.unwrap().get(), options.batch_bytes, options.concurrency.get()), (50, 2048, 4));
+    assert_eq!((options.batch_wait, options.timeout), (Duration::from_millis(20), Duration::from_secs(5)));
+    assert_eq!((options.compression, sinks[2].common.start), (Compression::Zstd, Start::Oldest));
+    assert_eq!(options.headers.map()["authorization"], "Bearer hunter3");
+    assert!(options.signing_keys().is_some());
+    let shown = format!("{} {loaded:?} {:?}", loaded.to_toml(), loaded.source);
+    for secret in ["hunter2", "hunter3", "MfKQ9r8"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(shown.contains("{ authorization = \"***\", x-team = \"***\" }"), "{shown}");
+    assert!(shown.contains("address = \"https://hooks.example/nostr?***\""), "{shown}");
+}
+
+#[test]
+fn what_is_wrong_with_a_sink_by_http_is_named_without_its_secrets() {
+    let options = |text: &str| format!("[[output.rest]]\nname = 'a'\naddress = 'http://a.example'\n{text}");
+    let secret = "found a value (secret, not shown) (it does not begin with whsec_); allowed: whsec_ and the base64 of \
+                  24 to 64 bytes; up to four of them with a space between";
+    refused(&options("secret = 'hunter2'"), &[&format!("config.toml:4:10: output.rest.secret: {secret}")]);
+    let headers = "allowed: a table of at most 32 headers that are not the gateway's own";
+    refused(
+        &options("headers = { Content-Type = 'x', 'a b' = 'hunter2', X = 5 }"),
+        &[
+            &format!(
+                "config.toml:4:13: output.rest.headers.Content-Type: found a header (its value is not shown): \
+                 the gateway sets it itself; {headers}"
+            ),
+            &format!(
+                "config.toml:4:33: output.rest.headers.a b: found a header (its value is not shown): its name is \
+                 no header's; {headers}"
+            ),
+            &format!(
+                "config.toml:4:52: output.rest.headers.X: found a header (its value is not shown): its value is \
+                 no text; {headers}"
+            ),
+        ],
+    );
+    let http = "allowed: a URL (http:// or https://, and a host)";
+    for (address, found) in [
+        (
+            "ftp://me:hunter2@a.example/x?hunter3",
+            "\"ftp://***@a.example/x?***\" (its scheme is not http:// or https://)",
+        ),
+        (
+            "http://me:hunter2@a.example",
+            "\"http://***@a.example\" (it carries a user or a password, which would end up in logs)",
+        ),
+    ] {
+        refused(
+            &format!("[[output.rest]]\nname = 'a'\naddress = '{address}'"),
+            &[&format!("config.toml:3:11: output.rest.address: found {found}; {http}")],
+        );
+    }
+    let errors = parse("[output]\ndownstream_rest = ['http://a.example?token=hunter2']", &[]).unwrap_err();
+    let errors = errors.to_string();
+    assert!(errors.contains("found \"http://a.example?***\" (it has a query)"), "{errors}");
+    for (option, what) in [
+        ("batch = 10001", "found 10001; allowed: 0, or a whole number from 1 to 10000"),
+        ("concurrency = 0", "found 0; allowed: a whole number from 1 to 64"),
+        ("compression = 'br'", "found \"br\"; allowed: \"none\", \"gzip\" or \"zstd\""),
+    ] {
+        let key = option.split(' ').next().unwrap();
+        let column = key.len() + 4;
+        refused(&options(option), &[&format!("config.toml:4:{column}: output.rest.{key}: {what}")]);
+    }
+    let file = options(&format!("secret = '{SECRET}'\nsecret_file = '/nonexistent'"));
+    let errors = parse(&file, &[]).unwrap_err().to_string();
+    assert!(
+        errors.starts_with(
+            "config.toml:5:15: output.rest.secret_file: found a value (secret, not shown) (it cannot be read: No such"
+        ),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_of_its_owners_and_not_in_two_places() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{SECRET}\n{SECRET}\n")).unwrap();
+    let path = file.path().display();
+    let sink = format!("[[output.rest]]\nname = 'a'\naddress = 'http://a.example'\nsecret_file = '{path}'");
+    let mode = |mode| std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    assert!(
+        parse(&sink, &[]).unwrap_err().to_string().contains("its mode is 644, so that others have access")
+    );
+    mode(0o600);
+    assert!(accepted(&sink, &[]).output.rest_sinks()[0].options.signing_keys().is_some());
+    refused(
+        &format!("{sink}\nsecret = '{SECRET}'"),
+        &["config.toml:4:15: output.rest.secret_file: secret is set, too; allowed: one of the two"],
+    );
+}
+
+#[test]
+fn names_are_names_of_one_sink_whatever_its_sort() {
+    refused(
+        "[[output.tcp]]\nname = 'a'\naddress = 'a:1'\n[[output.rest]]\nname = 'a'\naddress = 'http://a.example'",
+        &[
+            "config.toml:4:10: output.tcp and output.rest: found the name \"a\" in both; allowed: a name of its own \
+           for each sink",
+        ],
+    );
+}
+
+#[test]
+fn authorities_are_for_tls() {
+    refused(
+        "[[output.tcp]]\nname = 'a'\naddress = 'a:1'\nca_file = 'a.pem'",
+        &["config.toml:4:11: output.tcp.ca_file: it is set; allowed: only with tls = true"],
+    );
 }

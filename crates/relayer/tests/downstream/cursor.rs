@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moltrade_relayer::config::Framing;
+use moltrade_relayer::event_log::Cursors;
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, sink, until, within};
@@ -49,7 +50,7 @@ async fn a_restart_goes_on_at_the_cursor_and_an_address_may_change() {
     let gateway = Gateway::start(&folder, &[sink("a", &other, "ack = true\nstart = 'oldest'")]);
     let mut session = other.accept(Framing::Length).await;
     assert_eq!(session.seqs(10).await, (11..=20).collect::<Vec<_>>());
-    gateway.running.log.delete_cursor("a").unwrap();
+    gateway.running.log.delete_cursor(Cursors::Sinks, "a").unwrap();
     gateway.crash().await;
     drop(session);
     let gateway = Gateway::start(&folder, &[sink("a", &other, "ack = true\nstart = 'oldest'")]);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moltrade_relayer::config::{Config, Framing, TcpSink};
+use moltrade_relayer::config::{Config, Framing, Output, TcpSink};
+
 use moltrade_relayer::downstream::{Sink, Workers};
+use moltrade_relayer::event_log::Cursors;
 use moltrade_relayer::relay::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
@@ -38,9 +40,13 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start(folder: &TempDir, sinks: &[TcpSink]) -> Self {
+        Self::start_with(folder, &Output { tcp: sinks.to_vec(), ..Output::default() })
+    }
+
+    pub fn start_with(folder: &TempDir, output: &Output) -> Self {
         let running = Running::open(folder.path());
         let metrics = Arc::new(Metrics::new());
-        let workers = Workers::start(sinks.to_vec(), &running.log, Resolver::system(), &metrics).unwrap();
+        let workers = Workers::start(output, &running.log, Resolver::system(), &metrics).unwrap();
         Self { running, metrics, workers }
     }
 
@@ -49,14 +55,14 @@ impl Gateway {
         self.running.append(events(seqs));
     }
 
-    pub fn sink(&self, index: usize) -> &Sink {
+    pub fn sink(&self, index: usize) -> &Arc<Sink> {
         &self.workers.sinks()[index]
     }
 
     /// The cursor that a restart would find.
     pub fn saved(&self, name: &str) -> u64 {
-        let cursors = self.running.log.cursors().unwrap();
-        cursors.iter().find(|(found, _)| found == name).expect("a cursor").1.get()
+        let rows = self.running.log.cursors(Cursors::Sinks).unwrap();
+        rows.iter().find(|(found, _)| found == name).expect("a cursor").1.cursor.get()
     }
 
     pub async fn until_delivered(&self, index: usize, cursor: u64) {

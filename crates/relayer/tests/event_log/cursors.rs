@@ -1,14 +1,19 @@
 //! Cursors of sinks: they last, and older databases learn to keep them.
 
-use moltrade_relayer::event_log::{Cursor, OpenError, keys};
+use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, OpenError, keys};
 use tempfile::TempDir;
 
 use crate::bench::{Running, events};
 use crate::marks::{database, format};
 
 fn cursors(log: &Running) -> Vec<(String, u64)> {
-    let cursors = log.log.cursors().expect("readable");
-    cursors.into_iter().map(|(name, cursor)| (name, cursor.get())).collect()
+    let rows = log.log.cursors(Cursors::Sinks).expect("readable");
+    rows.into_iter().map(|(name, row)| (name, row.cursor.get())).collect()
+}
+
+fn set(log: &Running, whose: Cursors, name: &str, cursor: u64) {
+    let row = CursorRow::at(Cursor::from_number(cursor));
+    log.log.set_cursor(whose, name, row).expect("written");
 }
 
 #[test]
@@ -17,36 +22,69 @@ fn cursors_are_set_deleted_and_kept() {
     let log = Running::open(folder.path());
     assert_eq!(cursors(&log), []);
     for (name, cursor) in [("b", 1), ("a", 2), ("b", u64::MAX), ("c", 0)] {
-        log.log.set_cursor(name, Cursor::from_number(cursor)).expect("written");
+        set(&log, Cursors::Sinks, name, cursor);
     }
-    log.log.delete_cursor("c").expect("deleted");
-    log.log.delete_cursor("nobody").expect("nothing to do");
+    log.log.delete_cursor(Cursors::Sinks, "c").expect("deleted");
+    log.log.delete_cursor(Cursors::Sinks, "nobody").expect("nothing to do");
     log.stop();
     let log = Running::open(folder.path());
     assert_eq!(cursors(&log), [("a".to_owned(), 2), ("b".to_owned(), u64::MAX)]);
 }
 
 #[test]
-fn a_log_of_the_format_before_cursors_were_kept_becomes_one_of_this() {
+fn a_sink_and_a_consumer_of_one_name_are_two() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
-    log.append(events(1..=20));
-    log.stop();
-    {
-        let mut database = database(folder.path());
-        database.drop_cf(keys::CURSORS).expect("dropped");
-        let meta = database.cf_handle(keys::META).expect("a family");
-        let before = keys::FORMAT_WITHOUT_CURSORS.to_be_bytes();
-        database.put_cf(meta, keys::META_FORMAT, before).expect("written");
-    }
-    assert_eq!(format(folder.path()), 2);
+    set(&log, Cursors::Sinks, "a", 1);
+    set(&log, Cursors::Consumers, "a", 2);
+    log.log.delete_cursor(Cursors::Consumers, "a").expect("deleted");
+    assert_eq!(cursors(&log), [("a".to_owned(), 1)]);
+}
+
+#[test]
+fn what_nobody_uses_is_forgotten_after_a_while() {
+    let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
-    assert_eq!(log.seqs(), (1..=20).collect::<Vec<_>>());
-    assert_eq!(cursors(&log), []);
-    log.log.set_cursor("a", Cursor::from_number(7)).expect("written");
-    log.stop();
-    assert_eq!(format(folder.path()), keys::FORMAT_VERSION);
-    assert_eq!(cursors(&Running::open(folder.path())), [("a".to_owned(), 7)]);
+    set(&log, Cursors::Sinks, "used", 1);
+    set(&log, Cursors::Sinks, "gone", 2);
+    let forget = |now| {
+        let forgotten = log.log.forget_unused(Cursors::Sinks, |name| name == "used", now, 100);
+        forgotten.expect("written")
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(forget(1_000), none, "not used from now on");
+    assert_eq!(forget(1_099), none);
+    assert_eq!(forget(1_100), ["gone"]);
+    assert_eq!(cursors(&log), [("used".to_owned(), 1)]);
+}
+
+/// Databases of all earlier formats: what they did not keep is empty.
+#[test]
+fn a_log_of_an_earlier_format_becomes_one_of_this() {
+    for before in keys::FORMAT_OLDEST..keys::FORMAT_VERSION {
+        let folder = TempDir::new().expect("a folder");
+        let log = Running::open(folder.path());
+        log.append(events(1..=20));
+        log.stop();
+        {
+            let mut database = database(folder.path());
+            let added =
+                [(2, keys::RELAYS), (3, keys::CURSORS), (4, keys::CONSUMERS), (4, keys::DEAD_LETTERS)];
+            for (_, family) in added.into_iter().filter(|(since, _)| *since > before) {
+                database.drop_cf(family).expect("dropped");
+            }
+            let meta = database.cf_handle(keys::META).expect("a family");
+            database.put_cf(meta, keys::META_FORMAT, before.to_be_bytes()).expect("written");
+        }
+        assert_eq!(format(folder.path()), before);
+        let log = Running::open(folder.path());
+        assert_eq!(log.seqs(), (1..=20).collect::<Vec<_>>());
+        assert_eq!(cursors(&log), []);
+        set(&log, Cursors::Sinks, "a", 7);
+        log.stop();
+        assert_eq!(format(folder.path()), keys::FORMAT_VERSION);
+        assert_eq!(cursors(&Running::open(folder.path())), [("a".to_owned(), 7)]);
+    }
 }
 
 #[test]
@@ -59,7 +97,7 @@ fn invariant_7_a_damaged_cursor_is_never_read_as_absent() {
         database.put_cf(family, "a", [1, 2, 3]).expect("written");
     }
     let log = Running::open(folder.path());
-    let error = log.log.cursors().expect_err("damaged").to_string();
+    let error = log.log.cursors(Cursors::Sinks).expect_err("damaged").to_string();
     assert!(error.contains("is damaged"), "{error}");
 }
 
@@ -75,5 +113,5 @@ fn a_later_format_is_refused() {
     }
     let options = moltrade_relayer::event_log::StoreOptions { fsync: false };
     let opened = moltrade_relayer::event_log::EventLog::open(folder.path(), options, 1 << 20);
-    assert!(matches!(opened, Err(OpenError::OtherFormat { found: 4, .. })), "{opened:?}");
+    assert!(matches!(opened, Err(OpenError::OtherFormat { found: 5, .. })), "{opened:?}");
 }

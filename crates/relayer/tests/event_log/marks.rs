@@ -170,9 +170,11 @@ fn a_log_of_the_format_before_relays_were_kept_becomes_one_of_this() {
     {
         let mut database = database(folder.path());
         database.drop_cf(keys::RELAYS).expect("dropped");
-        database.drop_cf(keys::CURSORS).expect("dropped");
+        for family in [keys::CURSORS, keys::CONSUMERS, keys::DEAD_LETTERS] {
+            database.drop_cf(family).expect("dropped");
+        }
         let meta = database.cf_handle(keys::META).expect("a family");
-        let before = keys::FORMAT_WITHOUT_RELAYS.to_be_bytes();
+        let before = keys::FORMAT_OLDEST.to_be_bytes();
         database.put_cf(meta, keys::META_FORMAT, before).expect("written");
     }
     assert_eq!(format(folder.path()), 1);

@@ -1,5 +1,6 @@
 //! Retention trims the old end, by age and by size, and ids outlive their bodies.
 
+use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::keys;
 use moltrade_relayer::event_log::retention::Retention;
 use tempfile::TempDir;
@@ -49,7 +50,7 @@ fn ids_outlive_their_bodies() {
 fn everything_or_nothing_is_kept_without_harm() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
-    let all = Retention { age_ms_max: 1, bytes_max: 1, admitted_age_secs_max: 1 };
+    let all = Retention { age_ms_max: 1, bytes_max: 1, admitted_age_secs_max: 1, ..Retention::default() };
     assert_eq!(log.log.trim(all, u64::MAX).expect("trims"), 0);
     log.append(events(1..=3));
     assert_eq!(log.log.trim(Retention::default(), u64::MAX).expect("trims"), 0);
@@ -76,4 +77,25 @@ fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
     let from_ten = Retention { age_ms_max: 10_000, ..Retention::default() };
     assert_eq!(log.log.trim(from_ten, 20_000).expect("trims"), 9);
     assert_eq!(log.seqs(), (10..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn age_waits_for_the_slowest_sink_and_size_does_not() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append(events(1..=20));
+    let needed_after = Cursor::from_number(7);
+    let by_age = Retention { age_ms_max: 1, needed_after, ..Retention::default() };
+    assert_eq!(log.log.trim(by_age, 15_001).expect("trimmed"), 7, "up to the sink's cursor");
+    assert_eq!(log.log.floor().get(), 8);
+    let nobody_waits = Retention { needed_after: Cursor::from_number(12), ..by_age };
+    assert_eq!(log.log.trim(nobody_waits, 10_001).expect("trimmed"), 2, "no more than age asks for");
+    assert_eq!(
+        log.log.trim(by_age, 15_001).expect("trimmed"),
+        0,
+        "a cursor that was moved back brings nothing"
+    );
+    let by_size = Retention { bytes_max: 1, ..by_age };
+    assert_eq!(log.log.trim(by_size, 15_001).expect("trimmed"), 11, "all");
+    assert_eq!(log.log.floor().get(), 21);
 }

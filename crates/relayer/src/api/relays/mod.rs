@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::Body;
+use super::body::{Body, Expected};
 use super::context::Context;
 use super::error::ApiError;
 use crate::config::RelayUrl;
@@ -23,6 +23,10 @@ pub use view::{Connection, Detail};
 #[serde(deny_unknown_fields)]
 pub(super) struct RelayBody {
     url: String,
+}
+
+impl Expected for RelayBody {
+    const EXPECTED: &'static str = "{\"url\":\"wss://…\"}";
 }
 
 /// All relays.

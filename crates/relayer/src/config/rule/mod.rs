@@ -1,5 +1,6 @@
 //! The rules that values are checked by: each reads a raw value, says what is allowed, and writes TOML.
 
+mod headers;
 mod number;
 mod sink;
 mod text;
@@ -9,8 +10,9 @@ use std::marker::PhantomData;
 
 use super::raw::{Kind, Raw, Shape};
 
+pub(super) use headers::headers;
 pub(super) use number::*;
-pub(super) use sink::tcp_sinks;
+pub(super) use sink::{SINKS_MAX, rest_sinks, tcp_sinks};
 pub(super) use text::*;
 
 /// A value that breaks its rule.

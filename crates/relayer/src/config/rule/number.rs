@@ -130,6 +130,17 @@ pub fn milliseconds(range: RangeInclusive<u64>) -> Whole<Duration> {
     }
 }
 
+/// A span of hours.
+pub fn hours(range: RangeInclusive<u64>) -> Whole<Duration> {
+    Whole {
+        range,
+        or_zero: false,
+        unit: " of hours",
+        read: |n| n.checked_mul(3600).map(Duration::from_secs),
+        show: |span| span.as_secs() / 3600,
+    }
+}
+
 /// A span of hours, 0 for none.
 pub fn hours_or_none(max: u64) -> Whole<Option<Duration>> {
     Whole {

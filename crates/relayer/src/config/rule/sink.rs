@@ -1,30 +1,88 @@
 //! Lists of sinks: tables whose keys are as strict as those of the file.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
-use super::{Mismatch, Rule, host_port, sink_name};
+use super::{Mismatch, Rule, Text, host_port, http_url, sink_name};
 use crate::config::error::{nearest, printable};
 use crate::config::raw::{Kind, Member, Raw, Shape};
-use crate::config::sink::{TCP_OPTIONS, TcpOptions, TcpSink};
+use crate::config::sink::{
+    COMMON_OPTIONS, CommonOptions, REST_OPTIONS, RestOptions, SinkConfig, SinkOption, SinkOptions,
+    TCP_OPTIONS, TcpOptions,
+};
+use crate::config::types::{HostPort, HttpUrl};
 
 /// Sinks of either form together; each has a task, a socket and up to a few MiB.
 pub const SINKS_MAX: usize = 1000;
 
-/// The keys that a sink must have; the others are [`TCP_OPTIONS`].
+/// The keys that a sink must have.
 const REQUIRED: [&str; 2] = ["name", "address"];
 
-/// Sinks by TCP.
-pub struct TcpSinks;
+/// How the tables of one sort of sink are read.
+pub trait SinkTable: SinkOptions {
+    /// The key of the list.
+    const LIST: &'static str;
+    /// What the template says of the address, and what it shows.
+    const ADDRESS: [&'static str; 2];
+    /// Its options, besides those that all have.
+    const OPTIONS: &'static [SinkOption<Self>];
 
-/// A list of sinks by TCP.
-pub const fn tcp_sinks() -> TcpSinks {
-    TcpSinks
+    /// What an address is.
+    fn address() -> Text<Self::Address>;
+
+    /// What of two keys does not go together: the second of them, and why.
+    fn conflict(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
 }
 
-impl Rule for TcpSinks {
-    type Value = Vec<TcpSink>;
+impl SinkTable for TcpOptions {
+    const LIST: &'static str = "output.tcp";
+    const ADDRESS: [&'static str; 2] = ["Where it listens.", "indexer.example:9000"];
+    const OPTIONS: &'static [SinkOption<Self>] = TCP_OPTIONS;
 
-    fn read(&self, raw: &Raw) -> Result<Vec<TcpSink>, Vec<Mismatch>> {
+    fn address() -> Text<HostPort> {
+        host_port()
+    }
+
+    fn conflict(&self) -> Option<(&'static str, &'static str)> {
+        (self.ca_file.is_some() && !self.tls)
+            .then_some(("ca_file", "it is set; allowed: only with tls = true"))
+    }
+}
+
+impl SinkTable for RestOptions {
+    const LIST: &'static str = "output.rest";
+    const ADDRESS: [&'static str; 2] = ["Where events are posted to.", "https://hooks.example/nostr"];
+    const OPTIONS: &'static [SinkOption<Self>] = REST_OPTIONS;
+
+    fn address() -> Text<HttpUrl> {
+        http_url()
+    }
+
+    fn conflict(&self) -> Option<(&'static str, &'static str)> {
+        let both = self.secret.is_some() && self.secret_file.is_some();
+        both.then_some(("secret_file", "secret is set, too; allowed: one of the two"))
+    }
+}
+
+/// A list of one sort of sinks.
+pub struct Sinks<O>(PhantomData<fn() -> O>);
+
+/// A list of sinks by TCP.
+pub const fn tcp_sinks() -> Sinks<TcpOptions> {
+    Sinks(PhantomData)
+}
+
+/// A list of sinks by HTTP.
+pub const fn rest_sinks() -> Sinks<RestOptions> {
+    Sinks(PhantomData)
+}
+
+impl<O: SinkTable> Rule for Sinks<O> {
+    type Value = Vec<SinkConfig<O>>;
+
+    fn read(&self, raw: &Raw) -> Result<Self::Value, Vec<Mismatch>> {
         let Kind::List(tables) = &raw.kind else { return self.mismatch(raw) };
         if tables.len() > SINKS_MAX {
             let what = format!("found {} items; allowed: {}", tables.len(), self.allowed());
@@ -33,10 +91,10 @@ impl Rule for TcpSinks {
         let (mut sinks, mut faults, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
         for table in tables {
             let Kind::Table(members) = &table.kind else {
-                faults.extend(self.mismatch::<TcpSink>(table).err().unwrap_or_default());
+                faults.extend(self.mismatch::<SinkConfig<O>>(table).err().unwrap_or_default());
                 continue;
             };
-            match read_sink(table, members) {
+            match read_sink::<O>(table, members) {
                 Ok(sink) => {
                     if !names.insert(sink.name.clone()) {
                         let what = format!(
@@ -54,7 +112,7 @@ impl Rule for TcpSinks {
         if faults.is_empty() { Ok(sinks) } else { Err(faults) }
     }
 
-    fn show(&self, sinks: &Vec<TcpSink>) -> Option<String> {
+    fn show(&self, sinks: &Self::Value) -> Option<String> {
         if sinks.is_empty() {
             return Some("[]".to_owned());
         }
@@ -71,24 +129,34 @@ impl Rule for TcpSinks {
     }
 
     fn example(&self) -> Vec<String> {
-        let defaults = TcpOptions::default();
+        let [what, address] = O::ADDRESS;
         let mut lines = vec![
-            "[[output.tcp]]".to_owned(),
-            format!(
-                "# What it is called, in the log, the metrics and the API. Its cursor is kept under its name.\n# Allowed: {}.",
-                sink_name().allowed()
-            ),
+            format!("[[{}]]", O::LIST),
+            "# What it is called, in the log, the metrics and the API. Its cursor is kept under its name."
+                .to_owned(),
+            format!("# Allowed: {}.", sink_name().allowed()),
             "name = \"indexer\"".to_owned(),
-            format!("# Where it listens.\n# Allowed: {}.", host_port().allowed()),
-            "address = \"indexer.example:9000\"".to_owned(),
+            format!("# {what}\n# Allowed: {}.", O::address().allowed()),
+            format!("address = \"{address}\""),
         ];
-        for option in TCP_OPTIONS {
-            lines.extend(option.doc.iter().map(|line| format!("#{line}")));
-            lines.push(format!("# Allowed: {}.", (option.allowed)()));
-            let value = (option.show)(&defaults).unwrap_or_else(|| "\"…\"".to_owned());
-            lines.push(format!("{} = {value}", option.key));
-        }
+        explain(O::OPTIONS, &mut lines);
+        explain(COMMON_OPTIONS, &mut lines);
         lines.iter().flat_map(|line| line.lines()).map(str::to_owned).collect()
+    }
+}
+
+/// Adds what the template says of options.
+fn explain<T: Default>(options: &[SinkOption<T>], lines: &mut Vec<String>) {
+    for option in options {
+        lines.extend(option.doc.iter().map(|line| format!("#{line}")));
+        lines.push(format!("# Allowed: {}.", (option.allowed)()));
+        lines.push(match (option.show)(&T::default()) {
+            Some(default) => format!("{} = {default}", option.key),
+            None => {
+                let example = (option.example)().pop().unwrap_or_else(|| "\"…\"".to_owned());
+                format!("# {} = {example}", option.key)
+            }
+        });
     }
 }
 
@@ -97,24 +165,42 @@ fn find<'a>(members: &'a [Member], key: &str) -> Option<&'a Raw> {
 }
 
 /// Reads one table; every key that is wrong is named.
-fn read_sink(table: &Raw, members: &[Member]) -> Result<TcpSink, Vec<Mismatch>> {
+fn read_sink<O: SinkTable>(table: &Raw, members: &[Member]) -> Result<SinkConfig<O>, Vec<Mismatch>> {
     let mut faults = Vec::new();
     let name = required(table, members, "name", &sink_name(), &mut faults);
-    let address = required(table, members, "address", &host_port(), &mut faults);
-    let mut options = TcpOptions::default();
+    let address = required(table, members, "address", &O::address(), &mut faults);
+    let (mut options, mut common) = (O::default(), CommonOptions::default());
     for Member { key, offset, value } in members {
         if REQUIRED.contains(&key.as_str()) {
             continue;
         }
-        match TCP_OPTIONS.iter().find(|option| option.key == key) {
-            Some(option) => note(&mut faults, key, (option.set)(&mut options, value)),
-            None => faults.push(Mismatch { key: printable(key), offset: *offset, what: unknown_key(key) }),
+        let set = set(O::OPTIONS, &mut options, key, value);
+        match set.or_else(|| self::set(COMMON_OPTIONS, &mut common, key, value)) {
+            Some(outcome) => note(&mut faults, key, outcome),
+            None => {
+                let what = unknown_key::<O>(key);
+                faults.push(Mismatch { key: printable(key), offset: *offset, what });
+            }
         }
     }
+    if let Some((key, what)) = options.conflict() {
+        let offset = find(members, key).map_or(table.offset, |value| value.offset);
+        faults.push(Mismatch { key: key.to_owned(), offset, what: what.to_owned() });
+    }
     match (name, address) {
-        (Some(name), Some(address)) if faults.is_empty() => Ok(TcpSink { name, address, options }),
+        (Some(name), Some(address)) if faults.is_empty() => Ok(SinkConfig { name, address, common, options }),
         _ => Err(faults),
     }
+}
+
+/// Puts a value in if the key is among these.
+fn set<T>(
+    known: &[SinkOption<T>],
+    options: &mut T,
+    key: &str,
+    value: &Raw,
+) -> Option<Result<(), Vec<Mismatch>>> {
+    known.iter().find(|option| option.key == key).map(|option| (option.set)(options, value))
 }
 
 fn required<R: Rule>(
@@ -138,24 +224,31 @@ fn required<R: Rule>(
 /// Adds what is wrong with the value of a key.
 fn note(faults: &mut Vec<Mismatch>, key: &str, outcome: Result<(), Vec<Mismatch>>) {
     let found = outcome.err().unwrap_or_default();
-    faults.extend(found.into_iter().map(|fault| Mismatch { key: key.to_owned(), ..fault }));
+    faults.extend(found.into_iter().map(|fault| {
+        let key = if fault.key.is_empty() { key.to_owned() } else { format!("{key}.{}", fault.key) };
+        Mismatch { key, ..fault }
+    }));
 }
 
-fn unknown_key(key: &str) -> String {
-    let known = || REQUIRED.into_iter().chain(TCP_OPTIONS.iter().map(|option| option.key));
-    match nearest(key, known()) {
+fn unknown_key<O: SinkTable>(key: &str) -> String {
+    let own = O::OPTIONS.iter().map(|option| option.key);
+    let known: Vec<&str> =
+        REQUIRED.into_iter().chain(own).chain(COMMON_OPTIONS.iter().map(|option| option.key)).collect();
+    match nearest(key, known.iter().copied()) {
         Some(near) => format!("unknown key; did you mean {near}?"),
-        None => format!("unknown key; allowed: {}", known().collect::<Vec<_>>().join(", ")),
+        None => format!("unknown key; allowed: {}", known.join(", ")),
     }
 }
 
 /// A sink on one line.
-fn inline_table(sink: &TcpSink) -> String {
-    let required = [("name", sink_name().show(&sink.name)), ("address", host_port().show(&sink.address))];
-    let options = TCP_OPTIONS.iter().map(|option| (option.key, (option.show)(&sink.options)));
+fn inline_table<O: SinkTable>(sink: &SinkConfig<O>) -> String {
+    let required = [("name", sink_name().show(&sink.name)), ("address", O::address().show(&sink.address))];
+    let own = O::OPTIONS.iter().map(|option| (option.key, (option.show)(&sink.options)));
+    let common = COMMON_OPTIONS.iter().map(|option| (option.key, (option.show)(&sink.common)));
     let shown: Vec<String> = required
         .into_iter()
-        .chain(options)
+        .chain(own)
+        .chain(common)
         .filter_map(|(key, value)| Some(format!("{key} = {}", value?)))
         .collect();
     format!("{{ {} }}", shown.join(", "))

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use super::{Mismatch, Rule};
 use crate::config::error::printable;
 use crate::config::raw::{Kind, Raw, Shape};
-use crate::config::secret::{InvalidKey, KeyFile, Secret, SecretKey};
-use crate::config::sink::{Framing, SinkName, Start};
+use crate::config::secret::{InvalidKey, Secret, SecretFile, SecretKey};
+use crate::config::sink::{Compression, Framing, SinkName, Start};
 use crate::config::types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
+use crate::config::webhook::{InvalidSecret, SigningKeys};
 use wire::{Filter, PublicKey};
 
 /// A text with a meaning, kept as `T`.
@@ -67,7 +68,55 @@ pub fn http_url() -> Text<HttpUrl> {
         allowed: "a URL (http:// or https://, and a host)",
         secret: false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
-        show: |url| Some(url.as_str().to_owned()),
+        show: |url: &HttpUrl| {
+            let query = if url.has_query() { "?***" } else { "" };
+            Some(format!("{}{query}", url.without_query()))
+        },
+    }
+}
+
+/// Where events are posted, by nothing but its address, which is shown to everybody.
+pub fn plain_http_url() -> Text<HttpUrl> {
+    Text {
+        allowed: "a URL (http:// or https://, and a host) without a query, which may hold a secret: with one \
+                  it belongs into [[output.rest]]",
+        read: |text| match text.parse::<HttpUrl>() {
+            Ok(url) if url.has_query() => Err("it has a query".to_owned()),
+            Ok(url) => Ok(url),
+            Err(fault) => Err(fault.to_string()),
+        },
+        ..http_url()
+    }
+}
+
+/// How bodies are compressed.
+pub fn compression() -> Text<Compression> {
+    Text {
+        allowed: "\"none\", \"gzip\" or \"zstd\"",
+        secret: false,
+        read: |text| Compression::named(text).ok_or_else(String::new),
+        show: |compression| Some(compression.as_str().to_owned()),
+    }
+}
+
+/// What requests are signed with, or nothing.
+pub fn signing_keys() -> Text<Option<SigningKeys>> {
+    Text {
+        allowed: "whsec_ and the base64 of 24 to 64 bytes; up to four of them with a space between",
+        secret: true,
+        read: |text| text.parse().map(Some).map_err(|fault: InvalidSecret| fault.to_string()),
+        show: |keys| keys.as_ref().map(SigningKeys::to_string),
+    }
+}
+
+/// A file with what requests are signed with, which is read at once, or nothing.
+pub fn signing_keys_file() -> Text<Option<SecretFile<SigningKeys>>> {
+    Text {
+        allowed: "the path of a file of mode 600 or 400 that holds up to four secrets (whsec_…)",
+        // Somebody will put the secret itself here.
+        secret: true,
+        read: |text| path(text).and_then(|path| SecretFile::read(&path)).map(Some),
+        show: |file| file.as_ref().map(|file| file.path.display().to_string()),
     }
 }
 
@@ -190,12 +239,12 @@ pub fn secret_key() -> Text<Option<SecretKey>> {
 }
 
 /// A file with a Nostr secret key, which is read at once, or nothing.
-pub fn secret_key_file() -> Text<Option<KeyFile>> {
+pub fn secret_key_file() -> Text<Option<SecretFile<SecretKey>>> {
     Text {
         allowed: "the path of a file of mode 600 or 400 that holds 64 hex digits or nsec1… (NIP-19)",
         // Somebody will put the key itself here.
         secret: true,
-        read: |text| path(text).and_then(|path| KeyFile::read(&path)).map(Some),
+        read: |text| path(text).and_then(|path| SecretFile::read(&path)).map(Some),
         show: |file| file.as_ref().map(|file| file.path.display().to_string()),
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::selection::Format;
 use crate::config::Framing;
+use crate::downstream::selection::Format;
 use crate::event_log::Entry;
 use crate::limits::SINK_BUFFER_BYTES;
 

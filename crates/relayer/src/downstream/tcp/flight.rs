@@ -69,16 +69,6 @@ impl Flight {
         self.passed = up_to;
     }
 
-    /// Up to here everything was queued, passed over or lost.
-    pub const fn passed(&self) -> Cursor {
-        self.passed
-    }
-
-    /// Whether nothing was ever queued or passed over.
-    pub fn is_at_start(&self) -> bool {
-        self.passed == Cursor::START
-    }
-
     /// The socket has taken so many bytes of the connection. Gives the number of events that the sink has by
     /// that.
     pub fn wrote(&mut self, up_to: u64, now: Instant) -> u64 {

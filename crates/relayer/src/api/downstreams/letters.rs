@@ -1,0 +1,106 @@
+//! The dead letters of a sink: listed, sent again, dropped.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{SinkName, find};
+use crate::api::body::{Body, Expected};
+use crate::api::context::Context;
+use crate::api::error::ApiError;
+use crate::api::events::on_disk;
+use crate::api::query::{LETTERS_PARAMETERS, Query};
+use crate::downstream::Which;
+use crate::event_log::letters::Letter;
+use crate::event_log::{Cursor, StorageError};
+use crate::limits::PAGE_BYTES_MAX;
+
+/// Letters of a page if no limit is given.
+const PAGE_LETTERS_DEFAULT: usize = 100;
+
+/// The body of a call that names letters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct LettersBody {
+    seq: Option<u64>,
+    all: Option<bool>,
+}
+
+impl Expected for LettersBody {
+    const EXPECTED: &'static str = "{\"seq\":N} or {\"all\":true}";
+}
+
+impl LettersBody {
+    fn which(&self) -> Result<Which, ApiError> {
+        match (self.seq, self.all) {
+            (Some(seq @ 1..), None) => Ok(Which::One(Cursor::from_number(seq - 1).next())),
+            (None, Some(true)) => Ok(Which::All),
+            _ => {
+                let why = "it names neither one sequence nor all".to_owned();
+                Err(ApiError::BadBody { expected: Self::EXPECTED, why })
+            }
+        }
+    }
+}
+
+/// `GET /api/downstreams/{name}/dead-letters`: a page of them, oldest first.
+pub(in crate::api) async fn letters(
+    State(context): State<Context>,
+    name: SinkName,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let sink = find(&context, name)?;
+    let query = Query::parse(&query.unwrap_or_default(), LETTERS_PARAMETERS)?;
+    let after = query.cursor.unwrap_or(Cursor::START);
+    let limit = query.limit.unwrap_or(PAGE_LETTERS_DEFAULT);
+    let letters = Arc::clone(&sink);
+    let page = on_disk(move || letters.letters.page(after.next(), limit, PAGE_BYTES_MAX)).await?;
+    let next_cursor = page.last().map_or(after, |letter| Cursor::after(letter.entry.seq));
+    let shown: Result<Vec<Value>, StorageError> = page.iter().map(shown).collect();
+    Ok(Json(json!({ "total": sink.letters.len(), "dead_letters": shown?, "next_cursor": next_cursor })))
+}
+
+fn shown(letter: &Letter) -> Result<Value, StorageError> {
+    let envelope: Result<&RawValue, _> = serde_json::from_slice(letter.entry.envelope());
+    let envelope = envelope.map_err(|error| StorageError::new("show a dead letter", error))?;
+    let Letter { entry, refused_at_ms, tries, reason } = letter;
+    Ok(json!({
+        "seq": entry.seq, "refused_at": refused_at_ms, "tries": tries, "reason": reason, "envelope": envelope,
+    }))
+}
+
+/// `POST /api/downstreams/{name}/dead-letters/replay`: they are sent again, and are letters until the sink has
+/// them.
+pub(in crate::api) async fn replay(
+    State(context): State<Context>,
+    name: SinkName,
+    Body(body): Body<LettersBody>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let (sink, which) = (find(&context, name)?, body.which()?);
+    let replaying = counted(which, sink.letters.replay(which))?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "replaying": replaying }))))
+}
+
+/// `DELETE /api/downstreams/{name}/dead-letters`: they are dropped.
+pub(in crate::api) async fn drop_letters(
+    State(context): State<Context>,
+    name: SinkName,
+    Body(body): Body<LettersBody>,
+) -> Result<Json<Value>, ApiError> {
+    let (sink, which) = (find(&context, name)?, body.which()?);
+    let dropped = counted(which, on_disk(move || sink.letters.drop(which)).await?)?;
+    Ok(Json(json!({ "dropped": dropped })))
+}
+
+/// One that is named must be there; all may be none.
+const fn counted(which: Which, count: usize) -> Result<usize, ApiError> {
+    match (which, count) {
+        (Which::One(_), 0) => Err(ApiError::NoSuchLetter),
+        (_, count) => Ok(count),
+    }
+}

@@ -1,0 +1,90 @@
+//! The sinks: how each stands, how far it is, what it refused, and what an operator tells it.
+
+mod letters;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body::{Body, Expected};
+use super::context::Context;
+use super::error::ApiError;
+use super::events::on_disk;
+use super::query::check_cursor;
+use crate::downstream::{Command, Sink};
+use crate::event_log::{Cursor, StorageError};
+pub(super) use letters::{drop_letters, letters, replay};
+use view::Shown;
+
+type SinkName = Result<Path<String>, PathRejection>;
+
+/// The body of a call that moves a cursor.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SeekBody {
+    cursor: u64,
+}
+
+impl Expected for SeekBody {
+    const EXPECTED: &'static str = "{\"cursor\":N}";
+}
+
+/// `GET /api/downstreams`: all of them.
+pub(super) async fn list(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
+    let head = context.log.head();
+    let shown = on_disk(move || {
+        let shown: Result<Vec<Shown>, StorageError> =
+            context.sinks.iter().map(|sink| Shown::of(sink, &context.log, head)).collect();
+        shown
+    });
+    Ok(Json(json!({ "head": head, "downstreams": shown.await? })))
+}
+
+/// `GET /api/downstreams/{name}`: one of them.
+pub(super) async fn one(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
+    let sink = find(&context, name)?;
+    shown(&context, sink).await
+}
+
+/// `POST /api/downstreams/{name}/pause`: nothing is delivered to it any more, also after a restart.
+pub(super) async fn pause(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
+    obey(&context, name, Command::Pause).await
+}
+
+/// `POST /api/downstreams/{name}/resume`: it goes on, whether it was paused or parked.
+pub(super) async fn resume(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
+    obey(&context, name, Command::Resume).await
+}
+
+/// `POST /api/downstreams/{name}/seek`: it goes on after another cursor.
+pub(super) async fn seek(
+    State(context): State<Context>,
+    name: SinkName,
+    Body(SeekBody { cursor }): Body<SeekBody>,
+) -> Result<Json<Value>, ApiError> {
+    let cursor = Cursor::from_number(cursor);
+    check_cursor(&context.log, cursor)?;
+    obey(&context, name, Command::Seek(cursor)).await
+}
+
+async fn obey(context: &Context, name: SinkName, command: Command) -> Result<Json<Value>, ApiError> {
+    let sink = find(context, name)?;
+    sink.order(command).await.map_err(|_| ApiError::Stopping)?;
+    shown(context, sink).await
+}
+
+async fn shown(context: &Context, sink: Arc<Sink>) -> Result<Json<Value>, ApiError> {
+    let log = Arc::clone(&context.log);
+    let shown = on_disk(move || Shown::of(&sink, &log, log.head())).await?;
+    Ok(Json(json!(shown)))
+}
+
+fn find(context: &Context, name: SinkName) -> Result<Arc<Sink>, ApiError> {
+    let Path(name) = name.map_err(|_| ApiError::NoSuchSink)?;
+    context.sinks.iter().find(|sink| *sink.name == *name).cloned().ok_or(ApiError::NoSuchSink)
+}

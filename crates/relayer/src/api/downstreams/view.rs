@@ -1,0 +1,67 @@
+//! A sink as it is shown.
+
+use serde::Serialize;
+
+use crate::downstream::sink::LostRange;
+use crate::downstream::{Sink, SinkState};
+use crate::event_log::{Cursor, EventLog, StorageError};
+use crate::ingest::candidate::unix_ms;
+
+/// One sink, as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    name: String,
+    kind: &'static str,
+    address: String,
+    /// `status`, and what belongs to it.
+    #[serde(flatten)]
+    state: SinkState,
+    /// Up to where it has everything.
+    cursor: Cursor,
+    /// Sequences from there to the head.
+    lag: u64,
+    /// How long ago the first of them was received.
+    lag_seconds: f64,
+    delivered: u64,
+    events_per_second: f64,
+    reconnects: u64,
+    ack_errors: u64,
+    retries: u64,
+    refused: u64,
+    dead_letters: usize,
+    dead_letters_dropped: u64,
+    replaying: usize,
+    lost: u64,
+    lost_ranges: Vec<LostRange>,
+    last_error: Option<String>,
+}
+
+impl Shown {
+    /// Reads the disk: when the first event was received that it does not have.
+    pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
+        let cursor = sink.cursor();
+        let next_ms = if cursor < head { log.received_after(cursor)? } else { None };
+        let lag_ms = next_ms.map_or(0, |received_ms| unix_ms().saturating_sub(received_ms));
+        Ok(Self {
+            name: sink.name.to_string(),
+            kind: sink.kind,
+            address: sink.address.to_string(),
+            state: sink.state(),
+            cursor,
+            lag: head.get().saturating_sub(cursor.get()),
+            lag_seconds: lag_ms as f64 / 1000.0,
+            delivered: sink.delivered.get(),
+            events_per_second: (sink.rate() * 10.0).round() / 10.0,
+            reconnects: sink.reconnects.get(),
+            ack_errors: sink.ack_errors.get(),
+            retries: sink.retries.get(),
+            refused: sink.letters.refused(),
+            dead_letters: sink.letters.len(),
+            dead_letters_dropped: sink.letters.dropped(),
+            replaying: sink.letters.replaying(),
+            lost: sink.lost.get(),
+            lost_ranges: sink.lost_ranges(),
+            last_error: sink.last_error(),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! What an answer to a post means. No I/O, no clock.
+
+use std::time::{Duration, SystemTime};
+
+use axum::http::{HeaderMap, StatusCode, header};
+
+use crate::limits::RETRY_AFTER_MAX;
+
+/// What became of a post.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The sink has it.
+    Taken,
+    /// The sink does not have it, and is to be asked again, not before so long.
+    Later {
+        /// Why.
+        reason: String,
+        /// What the sink asks for; never longer than [`RETRY_AFTER_MAX`].
+        after: Option<Duration>,
+    },
+    /// It is too large.
+    TooLarge {
+        /// What the sink said.
+        reason: String,
+    },
+    /// The sink will never take it.
+    Refused {
+        /// What the sink said.
+        reason: String,
+    },
+    /// There is no such sink any more.
+    Gone {
+        /// What the sink said.
+        reason: String,
+    },
+}
+
+impl Answer {
+    /// Judges by status and headers. `said` is the beginning of the body.
+    pub fn of(status: StatusCode, headers: &HeaderMap, said: &str, now: SystemTime) -> Self {
+        let reason = reason(status, headers, said);
+        match status {
+            _ if status.is_success() => Self::Taken,
+            StatusCode::GONE => Self::Gone { reason },
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge { reason },
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Self::Later { reason, after: retry_after(headers, now) }
+            }
+            _ if status.is_client_error() => Self::Refused { reason },
+            _ => Self::Later { reason, after: retry_after(headers, now) },
+        }
+    }
+}
+
+fn reason(status: StatusCode, headers: &HeaderMap, said: &str) -> String {
+    let name = status.canonical_reason().map(|name| format!(" {name}")).unwrap_or_default();
+    let mut reason = format!("it answered {}{name}", status.as_u16());
+    if status.is_redirection() {
+        let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).map(without_query);
+        let to = to.map(|to| format!(" (to {to})")).unwrap_or_default();
+        reason += &format!("{to}; redirects are not followed, so set the address that it leads to");
+    } else if !said.is_empty() {
+        reason += &format!(": {said}");
+    }
+    reason
+}
+
+/// A query may hold a secret.
+fn without_query(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). What is neither, or past, says nothing.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a very long time.
+        true if !value.is_empty() => Duration::from_secs(value.parse().unwrap_or(u64::MAX)),
+        _ => httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?,
+    };
+    Some(after.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+
+    fn answer(status: u16, headers: &[(&'static str, &str)], said: &str) -> Answer {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        Answer::of(StatusCode::from_u16(status).unwrap(), &headers, said, SystemTime::UNIX_EPOCH + NOW)
+    }
+
+    #[test]
+    fn the_status_decides() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(answer(status, &[], "no"), Answer::Taken);
+        }
+        for status in [400, 401, 403, 404, 405, 409, 415, 422, 451, 499] {
+            assert!(matches!(answer(status, &[], ""), Answer::Refused { .. }), "{status}");
+        }
+        for status in [300, 301, 302, 307, 308, 408, 429, 500, 501, 502, 503, 504, 599] {
+            assert!(matches!(answer(status, &[], ""), Answer::Later { after: None, .. }), "{status}");
+        }
+        let reason = "it answered 410 Gone: moved away".to_owned();
+        assert_eq!(answer(410, &[], "moved away"), Answer::Gone { reason });
+        let reason = "it answered 413 Payload Too Large".to_owned();
+        assert_eq!(answer(413, &[], ""), Answer::TooLarge { reason });
+    }
+
+    #[test]
+    fn a_redirect_says_where_to() {
+        let Answer::Later { reason, .. } = answer(308, &[("location", "https://a.example/x?token=1")], "")
+        else {
+            panic!()
+        };
+        assert_eq!(
+            reason,
+            "it answered 308 Permanent Redirect (to https://a.example/x); redirects are not followed, so set \
+             the address that it leads to"
+        );
+    }
+
+    #[test]
+    fn retry_after_has_two_forms_and_a_bound() {
+        let after = |value| match answer(503, &[("retry-after", value)], "") {
+            Answer::Later { after, .. } => after.map(|after| after.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after("0"), Some(0));
+        assert_eq!(after(" 120 "), Some(120));
+        assert_eq!(after("99999999999999999999999"), Some(RETRY_AFTER_MAX.as_secs()));
+        assert_eq!(after("Tue, 14 Nov 2023 22:14:20 GMT"), Some(60));
+        assert_eq!(after("Fri, 14 Nov 2053 22:13:20 GMT"), Some(RETRY_AFTER_MAX.as_secs()));
+        for nothing in ["", "-1", "1.5", "soon", "Tue, 14 Nov 2023 22:13:19 GMT", "+5"] {
+            assert_eq!(after(nothing), None, "{nothing}");
+        }
+    }
+}

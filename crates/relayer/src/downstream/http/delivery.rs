@@ -1,0 +1,382 @@
+//! The order of posts to one sink, and the cursor behind them (invariant 4).
+//!
+//! At most so many requests are under way as may be. The cursor is before the first event that the sink does
+//! not have, whatever came after it. When the sink fails, all of it rests: nothing new is sent, and after
+//! the rest one post alone tries whether it is back, so that a dead sink is not hammered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::Answer;
+use super::client::Client;
+use super::post::Post;
+use crate::backoff::Backoff;
+use crate::config::RestOptions;
+use crate::downstream::feed::{Feed, Refilled};
+use crate::downstream::letters::Which;
+use crate::downstream::sink::{Sink, SinkState};
+use crate::downstream::worker::{End, Worker, at};
+use crate::event_log::letters::Letter;
+use crate::event_log::{Cursor, Entry, Seq, StorageError, keys};
+use crate::ingest::candidate::unix_ms;
+use crate::limits::{REFUSALS_IN_A_ROW_MAX, SINK_CLOSE_MAX};
+
+/// Posts to one sink, from a cursor on.
+#[derive(Debug)]
+pub struct Delivery<'t> {
+    client: &'t Arc<Client>,
+    options: &'t RestOptions,
+    backoff: &'t mut Backoff,
+    sink: Arc<Sink>,
+    feed: Feed,
+    gathered: Gathered,
+    /// Posts that failed and are to be sent again, by their first sequences.
+    waiting: BTreeMap<Seq, Post>,
+    requests: JoinSet<(Post, Answer)>,
+    /// The first sequences of posts that the sink does not have, gathered ones included.
+    outstanding: BTreeSet<Seq>,
+    /// Up to here everything was gathered, passed over or lost.
+    passed: Cursor,
+    /// The sink failed: until when nothing is sent, and then one post alone until it is taken.
+    resting: Option<Instant>,
+    is_trusted: bool,
+    /// Posts that were refused without one that was taken between, dead letters that are sent again left out.
+    refusals: u32,
+    replay: Replay,
+    /// Whether its failing was logged.
+    is_reported: bool,
+}
+
+/// Dead letters that are sent again: one at a time, and in turns with what is new.
+#[derive(Debug, Default)]
+struct Replay {
+    is_under_way: bool,
+    was_last: bool,
+}
+
+/// Events that wait for others to share their request.
+#[derive(Debug, Default)]
+struct Gathered {
+    entries: Vec<Entry>,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl<'t> Delivery<'t> {
+    /// Goes on after what the sink has.
+    pub fn new(
+        client: &'t Arc<Client>,
+        options: &'t RestOptions,
+        backoff: &'t mut Backoff,
+        worker: &Worker,
+    ) -> Self {
+        let cursor = worker.sink.cursor();
+        worker.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
+        Self {
+            client,
+            options,
+            backoff,
+            sink: Arc::clone(&worker.sink),
+            feed: Feed::after(cursor, &worker.log, &worker.sink),
+            gathered: Gathered::default(),
+            waiting: BTreeMap::new(),
+            requests: JoinSet::new(),
+            outstanding: BTreeSet::new(),
+            passed: cursor,
+            resting: None,
+            is_trusted: true,
+            refusals: 0,
+            replay: Replay::default(),
+            is_reported: false,
+        }
+    }
+
+    /// Delivers until somebody interrupts, the sink is gone, or everything is delivered and nothing more will
+    /// come.
+    pub async fn run(&mut self, worker: &mut Worker) -> End {
+        loop {
+            match self.turn(worker).await {
+                Ok(()) => consume_budget().await,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Gives requests that are under way a moment to end, so that what the sink has by then is not sent again.
+    pub async fn finish(&mut self, worker: &mut Worker) -> Option<End> {
+        let by = Instant::now() + SINK_CLOSE_MAX;
+        while let Ok(Some(done)) = timeout_at(by, self.requests.join_next()).await {
+            if let Ok((post, answer)) = done
+                && let Err(end @ End::Storage(_)) = self.settle(post, answer).await
+            {
+                return Some(end);
+            }
+        }
+        worker.bookmark.advance(self.delivered());
+        None
+    }
+
+    /// Sends what can be sent, then waits for something to happen.
+    async fn turn(&mut self, worker: &mut Worker) -> Result<(), End> {
+        self.send_all(worker).await?;
+        worker.bookmark.advance(self.delivered());
+        if self.is_trusted {
+            self.sink.show_lag(self.feed.lag());
+        }
+        if self.feed.is_over() && self.outstanding.is_empty() && self.requests.is_empty() {
+            return Err(End::Stopping);
+        }
+        let wants_more = self.feed.is_empty() && !self.feed.is_over() && self.gathered.is_open(self.options);
+        let (save_due, resting, batch_due) = (worker.bookmark.due(), self.resting, self.batch_due());
+        let may_replay = self.may_send() && !self.replay.is_under_way;
+        let sink = Arc::clone(&self.sink);
+        let (bookmark, stop, orders) = worker.parts();
+        tokio::select! {
+            Some(done) = self.requests.join_next() => {
+                // A request panics only if something in us is broken.
+                let (post, answer) = done.map_err(|error| StorageError::new("post to a sink", error))?;
+                self.settle(post, answer).await
+            }
+            refilled = self.feed.refill(), if wants_more => {
+                if let Refilled::Lost(up_to) = refilled? {
+                    self.passed = up_to;
+                }
+                Ok(())
+            }
+            () = at(resting), if resting.is_some() => {
+                self.resting = None;
+                Ok(())
+            }
+            () = at(batch_due), if batch_due.is_some() => Ok(()),
+            () = sink.letters.asked(), if may_replay => Ok(()),
+            () = at(save_due), if save_due.is_some() => Ok(bookmark.save().await?),
+            // What a sink that fails has not got it gets when the gateway is back.
+            end = Worker::interrupted(stop, orders, self.is_trusted) => Err(end),
+        }
+    }
+
+    /// Up to where the sink has everything that it wants.
+    fn delivered(&self) -> Cursor {
+        self.outstanding.first().map_or(self.passed, |first| keys::before(*first))
+    }
+
+    /// Sends as many posts as may be under way.
+    async fn send_all(&mut self, worker: &mut Worker) -> Result<(), End> {
+        while self.may_send() {
+            let Some(mut post) = self.next_post(worker).await? else { break };
+            let client = Arc::clone(self.client);
+            self.requests.spawn(async move {
+                let answer = client.send(&mut post).await;
+                (post, answer)
+            });
+        }
+        Ok(())
+    }
+
+    fn may_send(&self) -> bool {
+        let at_once = if self.is_trusted { self.options.concurrency.get() } else { 1 };
+        self.resting.is_none() && self.requests.len() < at_once
+    }
+
+    /// What is sent next: what failed before, then a dead letter that somebody wants sent again, then what is
+    /// new.
+    async fn next_post(&mut self, worker: &Worker) -> Result<Option<Post>, End> {
+        if let Some((_, post)) = self.waiting.pop_first() {
+            return Ok(Some(post));
+        }
+        if !self.replay.was_last
+            && let Some(post) = self.next_replay().await?
+        {
+            return Ok(Some(post));
+        }
+        self.gather(worker);
+        self.replay.was_last = false;
+        if let Some(entries) = self.gathered.take_if_ready(self.options, self.feed.is_over()) {
+            return Ok(Some(Post::new(entries)));
+        }
+        self.next_replay().await
+    }
+
+    async fn next_replay(&mut self) -> Result<Option<Post>, End> {
+        if self.replay.is_under_way {
+            return Ok(None);
+        }
+        while let Some(seq) = self.sink.letters.next_replay() {
+            let sink = Arc::clone(&self.sink);
+            let letter = blocking(move || sink.letters.get(seq)).await?;
+            if let Some(letter) = letter {
+                self.replay = Replay { is_under_way: true, was_last: true };
+                return Ok(Some(Post::replay(letter.entry, letter.tries)));
+            }
+            self.sink.letters.forget_replay(seq); // It was dropped meanwhile.
+        }
+        Ok(None)
+    }
+
+    /// Takes what is at hand, as far as a request may hold it.
+    fn gather(&mut self, worker: &Worker) {
+        while self.gathered.is_open(self.options)
+            && let Some(entry) = self.feed.next()
+        {
+            self.passed = Cursor::after(entry.seq);
+            if worker.selection.wants(&entry.event) {
+                if self.gathered.entries.is_empty() {
+                    self.outstanding.insert(entry.seq);
+                }
+                self.gathered.push(entry, self.options);
+            }
+        }
+    }
+
+    /// When what was gathered has waited long enough.
+    fn batch_due(&self) -> Option<Instant> {
+        let due = self.gathered.since? + self.options.batch_wait;
+        self.may_send().then_some(due)
+    }
+
+    /// Draws the conclusion from an answer.
+    async fn settle(&mut self, post: Post, answer: Answer) -> Result<(), End> {
+        if post.is_replay {
+            self.replay.is_under_way = false;
+        }
+        match answer {
+            Answer::Taken => self.taken(post).await,
+            Answer::Later { reason, after } => {
+                self.later(post, reason, after);
+                Ok(())
+            }
+            Answer::TooLarge { reason } if !post.is_replay => match post.halved() {
+                Ok(halves) => {
+                    tracing::debug!(sink = &*self.sink.name, reason, "the batch is halved");
+                    for half in halves {
+                        self.outstanding.insert(half.first());
+                        self.waiting.insert(half.first(), half);
+                    }
+                    Ok(())
+                }
+                Err(post) => self.refused(post, reason).await,
+            },
+            Answer::TooLarge { reason } | Answer::Refused { reason } => self.refused(post, reason).await,
+            Answer::Gone { reason } => {
+                self.keep_waiting(post);
+                Err(End::Parked(reason))
+            }
+        }
+    }
+
+    async fn taken(&mut self, post: Post) -> Result<(), End> {
+        self.refusals = 0;
+        self.backoff.reset();
+        self.sink.count_delivered(post.entries().len() as u64);
+        if !self.is_trusted {
+            self.is_trusted = true;
+            self.is_reported = false;
+            self.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
+            tracing::info!(sink = &*self.sink.name, cursor = %self.delivered(), "sink takes events again");
+        }
+        if post.is_replay {
+            let (sink, seq) = (Arc::clone(&self.sink), post.first());
+            blocking(move || sink.letters.drop(Which::One(seq))).await?;
+        } else {
+            self.outstanding.remove(&post.first());
+        }
+        Ok(())
+    }
+
+    /// The sink rests, and the post is sent again after that.
+    fn later(&mut self, mut post: Post, reason: String, after: Option<Duration>) {
+        post.tries += 1;
+        self.keep_waiting(post);
+        self.sink.retries.inc();
+        let delay = self.backoff.next_delay();
+        // Posts that were under way together fail together: that is one failure.
+        let rest = if self.resting.is_some() { Duration::ZERO } else { delay }.max(after.unwrap_or_default());
+        let until = Instant::now() + rest;
+        if self.resting.is_none_or(|resting| until > resting) {
+            self.resting = Some(until);
+            self.sink.rests(rest, reason.clone());
+        }
+        self.is_trusted = false;
+        let (sink, milliseconds) = (&*self.sink.name, rest.as_millis());
+        // A sink that stays away does not fill the log.
+        if std::mem::replace(&mut self.is_reported, true) {
+            tracing::debug!(sink, reason, milliseconds, "sink still does not take events");
+        } else {
+            tracing::warn!(sink, reason, milliseconds, "sink does not take events; it is tried again");
+        }
+    }
+
+    fn keep_waiting(&mut self, post: Post) {
+        // A replay stays among those that are asked for.
+        if !post.is_replay {
+            self.waiting.insert(post.first(), post);
+        }
+    }
+
+    /// What the sink refuses becomes dead letters, and only when they are kept does the cursor go on.
+    async fn refused(&mut self, post: Post, reason: String) -> Result<(), End> {
+        self.refusals += u32::from(!post.is_replay);
+        if self.refusals > REFUSALS_IN_A_ROW_MAX {
+            // It refuses whatever comes: a wrong key or address, and not a matter of single events.
+            self.keep_waiting(post);
+            return Err(End::Parked(format!(
+                "it refused {REFUSALS_IN_A_ROW_MAX} requests in a row: {reason}"
+            )));
+        }
+        let (first, is_replay, tries) = (post.first(), post.is_replay, post.tries + 1);
+        tracing::warn!(
+            sink = &*self.sink.name,
+            %first,
+            events = post.entries().len(),
+            reason,
+            "the sink refused events: they are kept as dead letters"
+        );
+        let refused_at_ms = unix_ms();
+        let letter = |entry| Letter { entry, refused_at_ms, tries, reason: reason.clone() };
+        let letters: Vec<Letter> = post.into_entries().into_iter().map(letter).collect();
+        let sink = Arc::clone(&self.sink);
+        blocking(move || sink.letters.keep(&letters)).await?;
+        self.backoff.reset();
+        if !is_replay {
+            self.outstanding.remove(&first);
+        }
+        Ok(())
+    }
+}
+
+impl Gathered {
+    /// Whether another event may be added.
+    fn is_open(&self, options: &RestOptions) -> bool {
+        self.entries.len() < options.batch.map_or(1, usize::from) && self.bytes < options.batch_bytes
+    }
+
+    fn push(&mut self, entry: &Entry, options: &RestOptions) {
+        // An envelope is written once for all who want it, so it is asked for before the entry is copied.
+        self.bytes += match options.batch {
+            Some(_) => entry.envelope().len(),
+            None => entry.event.json().len(),
+        };
+        self.entries.push(entry.copied());
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// The events, if they are as many as a request may have, have waited long enough, or are the last.
+    fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Vec<Entry>> {
+        let since = self.since?;
+        let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;
+        is_ready.then(|| std::mem::take(self).entries)
+    }
+}
+
+/// Does what waits for the disk on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, End> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| StorageError::new("write dead letters", error))??)
+}

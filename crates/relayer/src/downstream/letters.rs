@@ -1,0 +1,256 @@
+//! The dead letters of one sink: what it refused for good, bounded, and what is to be sent to it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
+
+use crate::event_log::letters::Letter;
+use crate::event_log::{EventLog, Seq, StorageError};
+use crate::limits::{LETTERS_BYTES_MAX, LETTERS_MAX};
+use crate::telemetry::Metrics;
+
+/// The dead letters of one sink. The events are in RocksDB; here is which there are.
+#[derive(Debug)]
+pub struct Letters {
+    sink: Arc<str>,
+    log: Arc<EventLog>,
+    kept: Mutex<Kept>,
+    asked: Notify,
+    refused: Counter,
+    dropped: Counter,
+    gauge: Gauge,
+}
+
+/// Which letters there are.
+#[derive(Debug, Default)]
+struct Kept {
+    /// With the bytes of each.
+    sizes: BTreeMap<Seq, usize>,
+    bytes: usize,
+    /// Those that are to be sent again.
+    replays: BTreeSet<Seq>,
+}
+
+/// Which letters somebody means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The one of this sequence.
+    One(Seq),
+    /// All.
+    All,
+}
+
+impl Letters {
+    /// Those that are kept of a sink.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn of(sink: &Arc<str>, log: &Arc<EventLog>, metrics: &Metrics) -> Result<Self, StorageError> {
+        let mut kept = Kept::default();
+        log.for_each_letter(sink, Seq::FIRST, |letter, bytes| {
+            kept.insert(letter.entry.seq, bytes);
+            true
+        })?;
+        let label = metrics.sink_label(sink);
+        let letters = Self {
+            sink: Arc::clone(sink),
+            log: Arc::clone(log),
+            kept: Mutex::new(kept),
+            asked: Notify::new(),
+            refused: metrics.downstream_refused.get_or_create_owned(&label),
+            dropped: metrics.downstream_letters_dropped.get_or_create_owned(&label),
+            gauge: metrics.downstream_letters.get_or_create_owned(&label),
+        };
+        letters.show();
+        Ok(letters)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.kept.lock().sizes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many of them wait to be sent again.
+    pub fn replaying(&self) -> usize {
+        self.kept.lock().replays.len()
+    }
+
+    /// Events that were refused, since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// Letters that were dropped to make room for others, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    /// At most so many from a sequence on, oldest first. Reads the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn page(&self, from: Seq, limit: usize, bytes_max: usize) -> Result<Vec<Letter>, StorageError> {
+        let (mut page, mut held) = (Vec::new(), 0);
+        self.log.for_each_letter(&self.sink, from, |letter, bytes| {
+            if page.len() >= limit || (held > 0 && held + bytes > bytes_max) {
+                return false;
+            }
+            held += bytes;
+            page.push(letter);
+            true
+        })?;
+        Ok(page)
+    }
+
+    /// The letter of a sequence. Reads the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn get(&self, seq: Seq) -> Result<Option<Letter>, StorageError> {
+        Ok(self.page(seq, 1, usize::MAX)?.into_iter().find(|letter| letter.entry.seq == seq))
+    }
+
+    /// Keeps what the sink refused, durably before it returns as far as commits are durable at all. When
+    /// there are too many, the oldest are dropped. Writes the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
+        self.refused.inc_by(letters.len() as u64);
+        // Under the lock, so that what is here and what is there never differ.
+        let mut kept = self.kept.lock();
+        for letter in letters {
+            // About what its row takes: what is counted here is counted again from the rows at a start.
+            let bytes = letter.entry.event.json().len() + letter.reason.len() + letter.entry.relay.len() + 64;
+            kept.insert(letter.entry.seq, bytes);
+            kept.replays.remove(&letter.entry.seq);
+        }
+        let dropped = kept.drop_surplus();
+        self.log.change_letters(&self.sink, letters, &dropped)?;
+        drop(kept);
+        if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
+            self.dropped.inc_by(dropped.len() as u64);
+            tracing::error!(
+                sink = &*self.sink,
+                %first,
+                %last,
+                count = dropped.len(),
+                "there are too many dead letters: the oldest were dropped, and the sink will never get them"
+            );
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Drops letters, and gives how many. Writes the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn drop(&self, which: Which) -> Result<usize, StorageError> {
+        let mut kept = self.kept.lock();
+        let found = kept.find(which);
+        for seq in &found {
+            kept.remove(*seq);
+        }
+        self.log.change_letters(&self.sink, &[], &found)?;
+        std::mem::drop(kept);
+        self.show();
+        Ok(found.len())
+    }
+
+    /// Has letters sent again, and gives how many.
+    pub fn replay(&self, which: Which) -> usize {
+        let mut kept = self.kept.lock();
+        let found = kept.find(which);
+        kept.replays.extend(&found);
+        std::mem::drop(kept);
+        self.asked.notify_one();
+        found.len()
+    }
+
+    /// The oldest letter that is to be sent again after this one; it stays to be until it is delivered or
+    /// refused again.
+    pub(super) fn next_replay(&self) -> Option<Seq> {
+        self.kept.lock().replays.first().copied()
+    }
+
+    /// It need not be sent again, for now.
+    pub(super) fn forget_replay(&self, seq: Seq) {
+        self.kept.lock().replays.remove(&seq);
+    }
+
+    /// Waits until somebody wants a letter sent again.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    fn show(&self) {
+        self.gauge.set(i64::try_from(self.len()).unwrap_or(i64::MAX));
+    }
+}
+
+impl Kept {
+    fn insert(&mut self, seq: Seq, bytes: usize) {
+        self.bytes += bytes;
+        self.bytes -= self.sizes.insert(seq, bytes).unwrap_or(0);
+    }
+
+    fn remove(&mut self, seq: Seq) {
+        self.bytes -= self.sizes.remove(&seq).unwrap_or(0);
+        self.replays.remove(&seq);
+    }
+
+    fn find(&self, which: Which) -> Vec<Seq> {
+        match which {
+            Which::One(seq) => self.sizes.contains_key(&seq).then_some(seq).into_iter().collect(),
+            Which::All => self.sizes.keys().copied().collect(),
+        }
+    }
+
+    /// Removes the oldest that are over the bounds.
+    fn drop_surplus(&mut self) -> Vec<Seq> {
+        let mut dropped = Vec::new();
+        while (self.sizes.len() > LETTERS_MAX || self.bytes > LETTERS_BYTES_MAX) && self.sizes.len() > 1 {
+            let Some(oldest) = self.sizes.keys().next().copied() else { break };
+            self.remove(oldest);
+            dropped.push(oldest);
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_log::Cursor;
+
+    fn seq(number: u64) -> Seq {
+        Cursor::from_number(number - 1).next()
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_by_number_and_by_bytes() {
+        let mut kept = Kept::default();
+        for number in 1..=LETTERS_MAX as u64 + 2 {
+            kept.insert(seq(number), 10);
+        }
+        kept.replays.extend([seq(1), seq(9)]);
+        assert_eq!(kept.drop_surplus(), [seq(1), seq(2)]);
+        assert_eq!(kept.replays, [seq(9)].into());
+        assert_eq!(kept.bytes, 10 * LETTERS_MAX);
+        kept.insert(seq(3), LETTERS_BYTES_MAX);
+        assert_eq!(kept.drop_surplus(), [seq(3)]);
+        kept.insert(seq(1_000_000), LETTERS_BYTES_MAX + 1);
+        assert_eq!(kept.drop_surplus().len(), LETTERS_MAX - 1, "the newest is kept, whatever its size");
+        assert_eq!(kept.bytes, LETTERS_BYTES_MAX + 1);
+    }
+}

@@ -1,0 +1,50 @@
+//! How many events a second, as of the last minute. No clock of its own.
+
+use std::time::Duration;
+
+/// After so long two thirds of what was counted are forgotten.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// A rate that forgets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rate {
+    /// What was counted, less what was forgotten of it.
+    remembered: f64,
+    /// When that was.
+    at: Duration,
+}
+
+impl Rate {
+    /// Counts, at a time since any one beginning.
+    pub fn add(&mut self, count: u64, now: Duration) {
+        self.remembered = self.remembered_at(now) + count as f64;
+        self.at = self.at.max(now);
+    }
+
+    /// How many a second.
+    pub fn per_second(&self, now: Duration) -> f64 {
+        self.remembered_at(now) / MEMORY.as_secs_f64()
+    }
+
+    fn remembered_at(&self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.at);
+        self.remembered * (-passed.as_secs_f64() / MEMORY.as_secs_f64()).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_stream_has_its_rate_and_loses_it_when_it_ends() {
+        let mut rate = Rate::default();
+        for second in 0..600 {
+            rate.add(20, Duration::from_secs(second));
+        }
+        let at = |second| rate.per_second(Duration::from_secs(second));
+        assert!((19.0..21.0).contains(&at(600)), "{}", at(600));
+        assert!((7.0..8.0).contains(&at(660)), "{}", at(660));
+        assert!(at(1_200) < 0.01);
+    }
+}

@@ -59,7 +59,7 @@ impl Gateway {
                 pipeline.admission.clone(),
             )),
             instance: pipeline.instance,
-            sinks: Vec::new(),
+            sinks: Arc::clone(pipeline.sinks()),
         });
         let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?.to_string();

@@ -45,7 +45,7 @@ impl Feed {
 
     /// The next entry, if it is at hand. Now and then there is none although there are more in memory, so that
     /// whoever wants next to nothing of the log does not keep the thread from others.
-    pub fn next(&mut self) -> Option<&Entry> {
+    pub fn next_at_hand(&mut self) -> Option<&Entry> {
         if self.chunk.is_none() {
             self.chunk = Some((self.reader.next_in_memory()?, 0));
         }

@@ -173,7 +173,8 @@ impl<'a> LetterRow<'a> {
 
     /// The value as it is stored. A reason that is longer than a u16 can say is cut.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let reason = self.reason.get(..self.reason.floor_char_boundary(u16::MAX.into())).unwrap_or_default();
+        let most = self.reason.len().min(u16::MAX.into());
+        let reason = (0..=most).rev().find_map(|end| self.reason.get(..end)).unwrap_or_default();
         let mut out = vec![Self::VERSION];
         out.extend_from_slice(&self.refused_at_ms.to_be_bytes());
         out.extend_from_slice(&self.tries.to_be_bytes());

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -20,9 +20,9 @@ pub enum TlsSetupError {
     #[error("{key} = \"{path}\": the file {fault}", path = .path.display())]
     CaFile {
         /// Who names it, as in `[relay] extra_ca_file`.
-        key: String,
+        key: Box<str>,
         /// The file.
-        path: PathBuf,
+        path: Box<Path>,
         /// What is wrong with it.
         fault: CaFileFault,
     },
@@ -109,7 +109,7 @@ pub fn trusted(
 ) -> Result<RootCertStore, TlsSetupError> {
     if let Some(path) = file {
         let added = add_authorities(&mut roots, path);
-        added.map_err(|fault| TlsSetupError::CaFile { key: key.to_owned(), path: path.to_owned(), fault })?;
+        added.map_err(|fault| TlsSetupError::CaFile { key: key.into(), path: path.into(), fault })?;
     }
     Ok(roots)
 }

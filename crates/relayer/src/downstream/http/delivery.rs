@@ -221,7 +221,7 @@ impl<'t> Delivery<'t> {
     /// Takes what is at hand, as far as a request may hold it.
     fn gather(&mut self, worker: &Worker) {
         while self.gathered.is_open(self.options)
-            && let Some(entry) = self.feed.next()
+            && let Some(entry) = self.feed.next_at_hand()
         {
             self.passed = Cursor::after(entry.seq);
             if worker.selection.wants(&entry.event) {

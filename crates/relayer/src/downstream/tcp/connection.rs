@@ -163,7 +163,7 @@ impl<'o> Connection<'o> {
     /// Gathers what is at hand, as far as there is room.
     fn fill(&mut self, worker: &Worker) {
         while self.has_room()
-            && let Some(entry) = self.feed.next()
+            && let Some(entry) = self.feed.next_at_hand()
         {
             if worker.selection.wants(&entry.event) {
                 let end = self.outbox.push(entry);

@@ -223,6 +223,9 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Characters of a sink's answer that are shown as a reason.
 pub const ANSWER_SHOWN_MAX: usize = 200;
 
+/// Events that are looked at for a post before others get the thread: a few milliseconds.
+pub const GATHER_LOOKS_MAX: usize = 10_000;
+
 /// Requests that a sink refuses in a row until it is parked. An event may be refused for what it is; a hundred
 /// in a row are refused for a wrong key or address, and would push each other out of the dead letters.
 pub const REFUSALS_IN_A_ROW_MAX: u32 = 100;

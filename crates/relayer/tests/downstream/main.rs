@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod acks;
+mod answers;
 #[path = "../event_log/bench.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod bench;
 mod cursor;
 mod delivery;
 mod gateway;
+mod hook;
+mod http;
+mod letters;
+mod orders;
 mod receiver;
 mod retention;

@@ -24,7 +24,7 @@ use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::letters::Letter;
 use crate::event_log::{Cursor, Entry, Seq, StorageError, keys};
 use crate::ingest::candidate::unix_ms;
-use crate::limits::{REFUSALS_IN_A_ROW_MAX, SINK_CLOSE_MAX};
+use crate::limits::{GATHER_LOOKS_MAX, REFUSALS_IN_A_ROW_MAX, SINK_CLOSE_MAX};
 
 /// Posts to one sink, from a cursor on.
 #[derive(Debug)]
@@ -131,7 +131,11 @@ impl<'t> Delivery<'t> {
         if self.feed.is_over() && self.outstanding.is_empty() && self.requests.is_empty() {
             return Err(End::Stopping);
         }
-        let wants_more = self.feed.is_empty() && !self.feed.is_over() && self.gathered.is_open(self.options);
+        let is_open = self.gathered.is_open(self.options);
+        if !self.feed.is_empty() && is_open && self.may_send() {
+            return Ok(());
+        }
+        let wants_more = self.feed.is_empty() && !self.feed.is_over() && is_open;
         let (save_due, resting, batch_due) = (worker.bookmark.due(), self.resting, self.batch_due());
         let may_replay = self.may_send() && !self.replay.is_under_way;
         let sink = Arc::clone(&self.sink);
@@ -218,11 +222,22 @@ impl<'t> Delivery<'t> {
         Ok(None)
     }
 
-    /// Takes what is at hand, as far as a request may hold it.
+    /// Takes what is in memory, as far as a request may hold it; but gives the thread back now and then to others
+    /// while nothing is found that the sink wants.
     fn gather(&mut self, worker: &Worker) {
-        while self.gathered.is_open(self.options)
-            && let Some(entry) = self.feed.next_at_hand()
-        {
+        let mut is_at_end = false;
+        for _ in 0..GATHER_LOOKS_MAX {
+            if !self.gathered.is_open(self.options) {
+                return;
+            }
+            let Some(entry) = self.feed.next_at_hand() else {
+                // A chunk's end comes before the next chunk.
+                if std::mem::replace(&mut is_at_end, true) {
+                    return;
+                }
+                continue;
+            };
+            is_at_end = false;
             self.passed = Cursor::after(entry.seq);
             if worker.selection.wants(&entry.event) {
                 if self.gathered.entries.is_empty() {

@@ -1,0 +1,135 @@
+//! Dead letters: kept before the cursor passes them, sent again, dropped.
+
+use moltrade_relayer::downstream::Which;
+use moltrade_relayer::event_log::letters::Letter;
+use moltrade_relayer::event_log::{Cursor, Seq};
+use tempfile::TempDir;
+
+use crate::gateway::{Gateway, until};
+use crate::hook::{Hook, Reply};
+
+fn seq(number: u64) -> Seq {
+    Cursor::from_number(number - 1).next()
+}
+
+fn kept(gateway: &Gateway) -> Vec<u64> {
+    let letters = gateway.sink(0).letters.page(Seq::FIRST, 100, usize::MAX).unwrap();
+    letters.iter().map(|letter| letter.entry.seq.get()).collect()
+}
+
+/// A sink that has refused the even ones of ten events.
+async fn refused() -> (TempDir, Hook, Gateway) {
+    let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
+    let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));
+    gateway.append(1..=10);
+    for expected in 1..=10 {
+        let post = hook.next().await;
+        assert_eq!(post.date(), expected, "refusals do not change the order");
+        let status = if expected % 2 == 0 { 422 } else { 204 };
+        post.answer(Reply::status(status));
+    }
+    gateway.until_delivered(0, 10).await;
+    assert_eq!(kept(&gateway), [2, 4, 6, 8, 10]);
+    (folder, hook, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_outlive_a_crash_and_the_log() {
+    let (folder, hook, gateway) = refused().await;
+    let output = hook.output("");
+    gateway.crash().await;
+    let gateway = Gateway::start_with(&folder, &output);
+    assert_eq!(kept(&gateway), [2, 4, 6, 8, 10]);
+    let all = moltrade_relayer::event_log::retention::Retention { bytes_max: 1, ..Default::default() };
+    gateway.running.log.trim(all, 0).unwrap();
+    assert_eq!(gateway.running.log.floor().get(), 11);
+    let letter: Letter = gateway.sink(0).letters.get(seq(4)).unwrap().unwrap();
+    assert_eq!((letter.entry.event.created_at(), letter.entry.received_at_ms), (4, 4_000));
+    assert_eq!((&*letter.entry.relay, letter.tries), ("ws://relay.example", 1));
+    assert_eq!(letter.reason, "it answered 422 Unprocessable Entity");
+    let metrics = gateway.metrics.encode();
+    assert!(metrics.contains("downstream_dead_letters{sink=\"a\"} 5\n"), "{metrics}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_4_the_cursor_passes_what_is_refused_only_when_it_is_kept() {
+    let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
+    let gateway = Gateway::start_with(&folder, &hook.output(""));
+    gateway.append(1..=200);
+    for date in 1..=50 {
+        let post = hook.next().await;
+        assert_eq!(post.date(), date);
+        post.answer(Reply::status(400));
+        // At every moment what is before the cursor is a letter.
+        let cursor = gateway.sink(0).cursor().get();
+        let letters = gateway.sink(0).letters.page(Seq::FIRST, 100, usize::MAX).unwrap().len() as u64;
+        assert!(cursor <= letters, "{cursor} with {letters} letters");
+    }
+    gateway.crash().await;
+    let gateway = Gateway::start_with(&folder, &hook.output(""));
+    let cursor = gateway.sink(0).cursor().get();
+    assert!((kept(&gateway).len() as u64) >= cursor, "what was passed is kept");
+    gateway.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_letter_or_all_are_sent_again() {
+    let (_folder, mut hook, gateway) = refused().await;
+    let letters = || &gateway.sink(0).letters;
+    assert_eq!(letters().replay(Which::One(seq(3))), 0, "there is no such letter");
+    assert_eq!(letters().replay(Which::One(seq(6))), 1);
+    let post = hook.next().await;
+    assert_eq!((post.date(), kept(&gateway).len()), (6, 5), "it is a letter until it is delivered");
+    post.take();
+    until("four letters", || letters().len() == 4).await;
+    assert_eq!(kept(&gateway), [2, 4, 8, 10]);
+    assert_eq!(letters().replay(Which::All), 4);
+    // What is new comes in turns with them.
+    gateway.append(11..=12);
+    let mut dates = Vec::new();
+    while dates.len() < 6 {
+        let post = hook.next().await;
+        dates.push(post.date());
+        // One of them is refused again.
+        let status = if post.date() == 8 { 400 } else { 204 };
+        post.answer(Reply::status(status));
+    }
+    let old: Vec<u64> = dates.iter().copied().filter(|date| *date <= 10).collect();
+    assert_eq!(old, [2, 4, 8, 10], "{dates:?}");
+    until("one letter", || letters().len() == 1 && letters().replaying() == 0).await;
+    gateway.until_delivered(0, 12).await;
+    let letter = letters().get(seq(8)).unwrap().unwrap();
+    assert_eq!((letter.tries, &*letter.reason), (2, "it answered 400 Bad Request"));
+    hook.nothing().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_waits_for_a_sink_that_fails() {
+    let (_folder, mut hook, gateway) = refused().await;
+    gateway.sink(0).letters.replay(Which::All);
+    hook.next().await.answer(Reply::status(503));
+    let mut dates = Vec::new();
+    while dates.len() < 5 {
+        let post = hook.next().await;
+        dates.push(post.date());
+        post.take();
+    }
+    assert_eq!(dates, [2, 4, 6, 8, 10]);
+    until("no letters", || gateway.sink(0).letters.is_empty()).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_dropped_one_or_all() {
+    let (folder, hook, gateway) = refused().await;
+    assert_eq!(gateway.sink(0).letters.drop(Which::One(seq(4))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).letters.drop(Which::One(seq(4))).unwrap(), 0);
+    assert_eq!(kept(&gateway), [2, 6, 8, 10]);
+    assert_eq!(gateway.sink(0).letters.drop(Which::All).unwrap(), 4);
+    gateway.stop().await;
+    let gateway = Gateway::start_with(&folder, &hook.output(""));
+    assert_eq!(kept(&gateway), [0_u64; 0]);
+    gateway.stop().await;
+}

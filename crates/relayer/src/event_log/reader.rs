@@ -139,9 +139,11 @@ impl Reader {
 impl EventLog {
     /// The stored entries after a cursor, and up to where they were looked for.
     fn read_stored(&self, cursor: Cursor) -> Result<Stored, ReadError> {
-        let up_to = self.head();
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };
+            // Asked for after the floor, which is then at most one more. A head of before could lie far below
+            // it, and a reader that began at 0 would stand there and be told that it is behind.
+            let up_to = self.head();
             let entries = self.note(self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX))?;
             // The floor moves before events are deleted, so if it is not above, nothing was missed.
             let oldest = self.floor();

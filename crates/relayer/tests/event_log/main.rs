@@ -10,4 +10,5 @@ mod disk;
 mod marks;
 mod readers;
 mod retention;
+mod schedules;
 mod sequence;

@@ -1,0 +1,179 @@
+//! A reader as a task: polled when it is woken, and held against the truth with everything that it gets.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::event_log::reader::{Chunk, ReadError, Reader};
+use relay_sim::rng::Rng;
+
+use super::stage::Stage;
+
+type Answer = Result<Option<Chunk>, ReadError>;
+
+pub struct Consumer {
+    stage: Arc<Stage>,
+    is_woken: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Locked by the wait for it, if there is one.
+    reader: Arc<tokio::sync::Mutex<Reader>>,
+    waiting: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    /// What it has got everything up to; 0 for one that began at 0 and has got nothing.
+    at: u64,
+    /// The floor when it began to wait for what it does not have.
+    floor_before: u64,
+    /// It has been told that there is nothing more for it.
+    has_ended: bool,
+    fault: Option<String>,
+    rng: Rng,
+}
+
+impl Consumer {
+    pub fn new(stage: &Arc<Stage>, at: u64, rng: Rng) -> Arc<Self> {
+        let state = State {
+            reader: reader(stage, at),
+            waiting: None,
+            at,
+            floor_before: stage.truth.lock().expect("not poisoned").floor(),
+            has_ended: false,
+            fault: None,
+            rng,
+        };
+        Arc::new(Self { stage: Arc::clone(stage), is_woken: AtomicBool::new(true), state: Mutex::new(state) })
+    }
+
+    pub fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::SeqCst)
+    }
+
+    /// Polls it, and goes on, mostly, while it gets something.
+    pub fn run(self: &Arc<Self>) {
+        self.run_with(&mut self.state.lock().expect("not poisoned"));
+    }
+
+    fn run_with(self: &Arc<Self>, state: &mut State) {
+        let _entered = self.stage.runtime.enter();
+        let waker = Waker::from(Arc::clone(self));
+        let mut context = Context::from_waker(&waker);
+        self.is_woken.store(false, Ordering::SeqCst);
+        while !state.has_ended && state.fault.is_none() {
+            let reader = &state.reader;
+            let waiting = state.waiting.get_or_insert_with(|| Box::pin(next(Arc::clone(reader))));
+            let Poll::Ready(answer) = waiting.as_mut().poll(&mut context) else { return };
+            state.waiting = None;
+            state.fault = state.take(&self.stage, answer).err();
+            if state.rng.chance(0.3) {
+                // It does something else, and nobody but itself knows that it will go on.
+                self.is_woken.store(true, Ordering::SeqCst);
+                return;
+            }
+        }
+    }
+
+    /// Gives up its wait. It is going to begin another one, so it counts as awake.
+    pub fn drop_wait(&self) {
+        self.state.lock().expect("not poisoned").waiting = None;
+        self.is_woken.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives up its wait, and takes what is in memory.
+    pub fn take_in_memory(&self) {
+        self.drop_wait();
+        let state = &mut *self.state.lock().expect("not poisoned");
+        if !state.has_ended && state.fault.is_none() {
+            let chunk = state.reader.try_lock().expect("nobody waits for it").next_in_memory();
+            state.fault = match chunk {
+                Some(chunk) => state.take(&self.stage, Ok(Some(chunk))).err(),
+                None if self.stage.truth.lock().expect("not poisoned").is_in_memory(state.at) => {
+                    Some("the newest batch is not in memory".into())
+                }
+                None => None,
+            };
+        }
+    }
+
+    /// If it has everything, it becomes a reader that begins at `at`.
+    pub fn begin_again_if_at_head(&self, at: u64) {
+        let state = &mut *self.state.lock().expect("not poisoned");
+        let truth = self.stage.truth.lock().expect("not poisoned");
+        if !state.has_ended && state.fault.is_none() && !truth.owes(state.at) {
+            state.waiting = None;
+            state.reader = reader(&self.stage, at);
+            (state.at, state.floor_before) = (at, truth.floor());
+            self.is_woken.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// What is wrong with what it got so far.
+    pub fn fault(&self) -> Option<String> {
+        let state = self.state.lock().expect("not poisoned");
+        state.fault.as_ref().map(|fault| format!("at {}: {fault}", state.at))
+    }
+
+    /// What is wrong if nothing more happens by itself.
+    pub fn fault_at_rest(&self) -> Option<String> {
+        let state = self.state.lock().expect("not poisoned");
+        let truth = self.stage.truth.lock().expect("not poisoned");
+        if state.has_ended {
+            None
+        } else if truth.is_closing {
+            Some(format!("at {}: sleeps, and the log is closed", state.at))
+        } else if truth.owes(state.at) {
+            Some(format!("at {}: sleeps, and the head is at {}", state.at, truth.published()))
+        } else {
+            None
+        }
+    }
+}
+
+impl Wake for Consumer {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        // One that is being polled right now is polled again later.
+        if self.stage.runs_at_once.load(Ordering::SeqCst)
+            && let Ok(mut state) = self.state.try_lock()
+        {
+            self.run_with(&mut state);
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, stage: &Arc<Stage>, answer: Answer) -> Result<(), String> {
+        let truth = stage.truth.lock().expect("not poisoned");
+        match answer {
+            Ok(Some(chunk)) => self.at = truth.check_entries(self.at, chunk.entries())?,
+            Ok(None) => {
+                truth.check_end(self.at)?;
+                self.has_ended = true;
+            }
+            Err(ReadError::Trimmed { oldest }) => {
+                if self.at == 0 {
+                    let cursor = self.reader.try_lock().expect("nobody waits for it").cursor();
+                    truth.check_start(cursor.get())?;
+                }
+                truth.check_trimmed(self.at, oldest.get(), self.floor_before)?;
+                // As sinks do: they go on with what is kept.
+                self.at = oldest.get() - 1;
+                self.reader = reader(stage, self.at);
+            }
+            Err(ReadError::Storage(error)) => return Err(error.to_string()),
+        }
+        self.floor_before = truth.floor();
+        Ok(())
+    }
+}
+
+fn reader(stage: &Stage, at: u64) -> Arc<tokio::sync::Mutex<Reader>> {
+    Arc::new(tokio::sync::Mutex::new(stage.log.reader(Cursor::from_number(at))))
+}
+
+/// A wait that leaves the reader behind when it is dropped.
+async fn next(reader: Arc<tokio::sync::Mutex<Reader>>) -> Answer {
+    reader.try_lock().expect("one wait at a time").next().await
+}

@@ -1,0 +1,170 @@
+//! What a schedule holds in its hands: a writer that stops between commit and publication, and a thread for the
+//! disk that goes no further than it is let.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
+use moltrade_relayer::event_log::{
+    Checkpoint, EventLog, Mark, RelayTable, StoreOptions, Submission, Verified,
+};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::truth::Truth;
+
+/// What the writer's thread, the disk's and the schedule's share.
+pub struct Stage {
+    pub log: Arc<EventLog>,
+    pub truth: Mutex<Truth>,
+    /// Whether a reader that is woken runs at once, on the thread that wakes it and before that goes on: as
+    /// on a machine with a free core.
+    pub runs_at_once: AtomicBool,
+    /// Whose thread reads the disk.
+    pub runtime: Handle,
+}
+
+impl Stage {
+    pub fn open(folder: &Path, truth: Truth, tail_bytes: usize, runtime: Handle) -> Arc<Self> {
+        let log = EventLog::open(folder, StoreOptions { fsync: false }, tail_bytes).expect("opens");
+        let runs_at_once = AtomicBool::new(false);
+        Arc::new(Self { log, truth: Mutex::new(truth), runs_at_once, runtime })
+    }
+
+    /// How many reads of the disk are under way, or wait for the disk's thread: each holds the log.
+    pub fn reads(&self, readers: usize) -> usize {
+        const STAGE_AND_SEQUENCER: usize = 2;
+        Arc::strong_count(&self.log).saturating_sub(STAGE_AND_SEQUENCER + readers)
+    }
+}
+
+/// A sequencer that commits when it is told to, and publishes when it is told to.
+pub struct Writer {
+    inbox: Option<SyncSender<Vec<Submission>>>,
+    committed: Receiver<()>,
+    go_on: Option<SyncSender<()>>,
+    published: (SyncSender<()>, Receiver<()>),
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub fn start(log: Arc<EventLog>) -> Self {
+        let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
+        let options = SequencerOptions { batch_size: 1_000, free_bytes_min: 0, free_space };
+        let sequencer = Sequencer::new(log, options, Arc::new(DiskFull::default())).expect("a log");
+        let (inbox, receiver) = sync_channel(1);
+        let (has_committed, committed) = sync_channel(1);
+        let (go_on, may_go_on) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let stop_there = |_: &[_]| {
+                has_committed.send(()).expect("the schedule listens");
+                may_go_on.recv().expect("the schedule lets it go on");
+            };
+            sequencer.run(&receiver, stop_there).expect("commits");
+        });
+        let published = sync_channel(1);
+        Self { inbox: Some(inbox), committed, go_on: Some(go_on), published, thread: Some(thread) }
+    }
+
+    /// Commits a batch, and returns before it is published.
+    pub fn commit(&self, batch: Vec<Verified>) {
+        let mut submissions: Vec<Submission> = batch.into_iter().map(Submission::from).collect();
+        // Marks of a batch are told after its publication, so one tells when that is over.
+        let published = self.published.0.clone();
+        let mark = Mark {
+            table: RelayTable::Coverage,
+            relay: "ws://relay.example/".into(),
+            row: Vec::new(),
+            committed: Box::new(move || published.send(()).expect("the schedule listens")),
+        };
+        submissions.push(Submission::Checkpoint(Checkpoint::new(mark, 1)));
+        self.inbox.as_ref().expect("open").send(submissions).expect("the sequencer listens");
+        self.committed.recv().expect("the sequencer goes on");
+    }
+
+    /// Publishes what was committed, and calls `meanwhile` until that is over.
+    pub fn publish(&self, mut meanwhile: impl FnMut()) {
+        self.go_on.as_ref().expect("open").send(()).expect("the sequencer waits");
+        loop {
+            match self.published.1.try_recv() {
+                Ok(()) => return,
+                Err(TryRecvError::Empty) => meanwhile(),
+                Err(TryRecvError::Disconnected) => panic!("the sequencer is gone"),
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// RocksDB must not be in use when the folder goes.
+    fn drop(&mut self) {
+        (self.inbox, self.go_on) = (None, None);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "it ends well");
+    }
+}
+
+/// The one thread that reads RocksDB for readers. It stands at a gate until that is opened; then it does the
+/// reads that wait before the next gate, and stands there.
+pub struct Disk {
+    /// The gates that are closed. The thread stands at the first.
+    gates: VecDeque<Sender<()>>,
+    reached: (Sender<()>, Receiver<()>),
+    runtime: Runtime,
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        let mut disk = Self { gates: VecDeque::new(), reached: channel(), runtime };
+        disk.put_gate();
+        disk.wait_at_gate();
+        disk
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.runtime.handle().clone()
+    }
+
+    /// Puts a gate behind all reads that wait now.
+    pub fn put_gate(&mut self) {
+        let (gate, opened) = channel::<()>();
+        let reached = self.reached.0.clone();
+        self.runtime.spawn_blocking(move || {
+            // Both fail only when the test has failed before.
+            let _ = reached.send(());
+            let _ = opened.recv();
+        });
+        self.gates.push_back(gate);
+    }
+
+    fn wait_at_gate(&self) {
+        self.reached.1.recv().expect("this holds a sender");
+    }
+
+    /// Whether a read that waits now may have no gate behind it.
+    pub fn is_at_last_gate(&self) -> bool {
+        self.gates.len() == 1
+    }
+
+    /// Lets the thread go on to the next gate, and waits until it stands there.
+    pub fn read(&mut self) {
+        if !self.is_at_last_gate() {
+            self.gates.pop_front();
+            self.wait_at_gate();
+        }
+    }
+
+    /// Opens all gates while `work` is done.
+    pub fn run_during(&mut self, work: impl FnOnce()) {
+        let reached_later = self.gates.len(); // All but the first, and the one that is put now.
+        self.gates.clear();
+        work();
+        self.put_gate();
+        (0..reached_later).for_each(|_| self.wait_at_gate());
+    }
+}

@@ -1,0 +1,152 @@
+//! What readers are held to: every number that was written, up to where they may see, and where the log began.
+
+use wire::EventId;
+
+use moltrade_relayer::event_log::Entry;
+
+/// The log as it should be.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// Every number with its event, in order. Trimmed ones stay.
+    written: Vec<(u64, EventId)>,
+    /// Nothing beyond this number has been published, or is being published.
+    published: u64,
+    /// The first and last number of the newest batch that was published since the log was opened.
+    newest: Option<(u64, u64)>,
+    /// Every floor there has been, in order. The last one may only be on its way.
+    floors: Vec<u64>,
+    /// The floor that is certainly in force.
+    floor: u64,
+    /// Whether the end of the log may be told.
+    pub is_closing: bool,
+}
+
+impl Truth {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self { floors: vec![1], floor: 1, ..Self::default() }
+    }
+
+    /// The log was closed and opened again, so memory holds nothing.
+    pub fn reopen(&mut self) {
+        self.newest = None;
+        self.is_closing = false;
+    }
+
+    /// A batch is about to be committed.
+    pub fn write(&mut self, batch: impl IntoIterator<Item = (u64, EventId)>) {
+        self.written.extend(batch);
+    }
+
+    /// What was committed may be seen from now on.
+    pub fn publish(&mut self) {
+        let first = self.first_after(self.published).map(|place| self.written[place].0);
+        self.published = self.written.last().map_or(0, |(seq, _)| *seq);
+        self.newest = first.map(|first| (first, self.published));
+    }
+
+    /// From now on readers may meet another floor.
+    pub fn announce_floor(&mut self, floor: u64) {
+        self.floors.push(floor);
+    }
+
+    /// Now they must.
+    pub fn enforce_floor(&mut self) {
+        self.floor = self.announced_floor();
+    }
+
+    pub const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub const fn published(&self) -> u64 {
+        self.published
+    }
+
+    fn announced_floor(&self) -> u64 {
+        *self.floors.last().expect("there is always one")
+    }
+
+    /// The place of the first number after another.
+    fn first_after(&self, seq: u64) -> Option<usize> {
+        let place = self.written.partition_point(|(written, _)| *written <= seq);
+        (place < self.written.len()).then_some(place)
+    }
+
+    /// The numbers that are kept and published.
+    pub fn kept(&self) -> impl Iterator<Item = u64> + '_ {
+        let kept = self.floor..=self.published;
+        let first = self.written.partition_point(|(seq, _)| *seq < self.floor);
+        self.written[first..].iter().map(|(seq, _)| *seq).take_while(move |seq| kept.contains(seq))
+    }
+
+    /// Whether a reader that has everything up to `at` has not got all there is.
+    pub fn owes(&self, at: u64) -> bool {
+        let after = if at == 0 { self.floor - 1 } else { at };
+        self.first_after(after).is_some_and(|place| self.written[place].0 <= self.published)
+    }
+
+    /// Whether what comes next must be in memory: the newest batch never leaves, unless it is trimmed.
+    pub fn is_in_memory(&self, at: u64) -> bool {
+        self.newest.is_some_and(|(first, last)| {
+            at > 0 && at + 1 >= first && at < last && last >= self.announced_floor()
+        })
+    }
+
+    /// Holds what a reader got that had everything up to `at` against what was written, and says up to where
+    /// it has everything now.
+    pub fn check_entries(&self, at: u64, entries: &[Entry]) -> Result<u64, String> {
+        let (first, last) = match entries {
+            [] => return Err("got an empty chunk".into()),
+            [first, .., last] => (first.seq.get(), last.seq.get()),
+            [only] => (only.seq.get(), only.seq.get()),
+        };
+        let after = if at == 0 { first - 1 } else { at };
+        let place = self.first_after(after).ok_or_else(|| format!("got {first}, which was never written"))?;
+        if at == 0 && place > 0 && self.written[place - 1].0 >= self.announced_floor() {
+            return Err(format!("0 is the oldest kept, and {first} is not the oldest"));
+        }
+        let got = entries.iter().map(|entry| (entry.seq.get(), entry.event.id()));
+        if !got.eq(self.written[place..].iter().copied().take(entries.len())) {
+            let got: Vec<_> = entries.iter().map(|entry| entry.seq.get()).collect();
+            return Err(format!("what follows {at} is other than what was written: {got:?}"));
+        }
+        if last > self.published {
+            return Err(format!("got up to {last}, of which only {} is published", self.published));
+        }
+        Ok(last)
+    }
+
+    /// Whether a reader that has everything up to `at` may be told that its log now begins at `oldest`, if the
+    /// floor was at least `since` while it waited.
+    pub fn check_trimmed(&self, at: u64, oldest: u64, since: u64) -> Result<(), String> {
+        if oldest <= at + 1 {
+            return Err(format!(
+                "was told that the log begins at {oldest}, though that takes nothing from it"
+            ));
+        }
+        if oldest < since || !self.floors.contains(&oldest) {
+            return Err(format!("was told that the log begins at {oldest}, which is no floor of that time"));
+        }
+        Ok(())
+    }
+
+    /// Whether a reader that began at 0 and got nothing may stand at `cursor`: only if nothing up to there was
+    /// kept at some time.
+    pub fn check_start(&self, cursor: u64) -> Result<(), String> {
+        let has_nothing_from =
+            |floor: &u64| self.first_after(floor - 1).is_none_or(|place| self.written[place].0 > cursor);
+        if cursor == 0 || !self.floors.iter().any(has_nothing_from) {
+            return Err(format!("began at 0, stands at {cursor}, and was told that it is behind"));
+        }
+        Ok(())
+    }
+
+    /// Whether a reader at `at` may be told that there is nothing more.
+    pub fn check_end(&self, at: u64) -> Result<(), String> {
+        if !self.is_closing || self.owes(at) {
+            return Err(format!("was told that this is the end, of a log up to {}", self.published));
+        }
+        Ok(())
+    }
+}

@@ -1,12 +1,14 @@
 //! Every example under `kill -9`, its own and the gateway's: every event is printed, in order, and what comes
 //! twice is what was dealt with and not noted yet.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use relay_sim::Sim;
 use relay_sim::rng::Rng;
 
 use crate::consumer::{Consumer, Language, Line, assert_complete, free_address};
+use crate::http::SECRET;
 use crate::program::{Running, Site};
 
 const EVENTS: u64 = 1_500;
@@ -33,6 +35,16 @@ async fn python_over_tcp() {
     over_tcp(Language::Python, 34).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rust_over_http() {
+    over_http(Language::Rust, 35).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_over_http() {
+    over_http(Language::Python, 36).await;
+}
+
 async fn over_websocket(language: Language, seed: u64) {
     let sim = start_sim(seed).await;
     let site = Site::on(&sim);
@@ -51,13 +63,31 @@ async fn over_tcp(language: Language, seed: u64) {
     survives_kills(&site, consumer, seed, 1).await;
 }
 
-pub async fn start_sim(seed: u64) -> Sim {
+/// A batch is noted as a whole, so all of it may come twice.
+async fn over_http(language: Language, seed: u64) {
+    let sim = start_sim(seed).await;
+    let address = free_address();
+    let site = Site::on(&sim).set("RELAYER_OUTPUT__REST", http_sink(address));
+    let consumer = Consumer::new(language, "http", address.to_string()).secret(SECRET);
+    survives_kills(&site, consumer, seed, BATCH).await;
+}
+
+/// The most events that are posted at a time.
+const BATCH: u64 = 100;
+
+/// The configuration of a sink that posts to this address.
+fn http_sink(address: SocketAddr) -> String {
+    let target = format!("name = 'a', address = 'http://{address}/', start = 'oldest'");
+    format!("[{{ {target}, batch = {BATCH}, secret = '{SECRET}' }}]")
+}
+
+async fn start_sim(seed: u64) -> Sim {
     let sim = Sim::builder().seed(seed).relays(4).events(EVENTS as usize).copies(2).per_second(500.0);
     sim.start().await.expect("starts")
 }
 
 /// After a kill, at most `repeats_max` events may come twice.
-pub async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_max: u64) {
+async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_max: u64) {
     let mut running = site.start().await;
     consumer.start();
     let mut rng = Rng::new(&[seed]);

@@ -1,0 +1,206 @@
+//! One of the examples as a process, which can be killed and started again, and what it printed in each life.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::program::PATIENCE;
+
+#[derive(Debug, Clone, Copy)]
+pub enum Language {
+    Rust,
+    Python,
+}
+
+impl Language {
+    fn command(self, transport: &str) -> Command {
+        match self {
+            Self::Rust => {
+                let programs = Path::new(env!("CARGO_BIN_EXE_moltrade-relayer")).parent().expect("a folder");
+                let program = programs.join("examples").join(format!("consume-{transport}"));
+                assert!(program.exists(), "{} is not built; run: make test", program.display());
+                Command::new(program)
+            }
+            Self::Python => {
+                let python = std::env::var_os("RELAYER_TEST_PYTHON").map_or_else(
+                    || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/python3"),
+                    PathBuf::from,
+                );
+                let missing = "there is no Python to run the examples with; run: make test";
+                assert!(python.exists(), "{}: {missing}", python.display());
+                let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python");
+                let mut command = Command::new(python);
+                // Without writing anything into the source.
+                command.arg("-B").arg(scripts.join(format!("consume_{transport}.py")));
+                command
+            }
+        }
+    }
+}
+
+/// A line that was printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub seq: u64,
+    pub id: String,
+}
+
+pub struct Consumer {
+    language: Language,
+    transport: &'static str,
+    target: String,
+    secret: Option<String>,
+    folder: TempDir,
+    child: Option<Child>,
+    lives: usize,
+}
+
+impl Consumer {
+    /// `target` is its first argument: where it connects to, or what it listens on.
+    pub fn new(language: Language, transport: &'static str, target: impl Into<String>) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let target = target.into();
+        Self { language, transport, target, secret: None, folder, child: None, lives: 0 }
+    }
+
+    pub fn secret(mut self, secret: &str) -> Self {
+        self.secret = Some(secret.to_owned());
+        self
+    }
+
+    pub fn start(&mut self) {
+        let life = |what: &str| File::create(self.file(self.lives, what)).expect("a file");
+        let mut command = self.language.command(self.transport);
+        command.arg(&self.target).arg(self.state());
+        // Nothing of the caller's environment reaches it, such as a proxy.
+        command.env_clear().envs(self.secret.as_ref().map(|secret| ("WEBHOOK_SECRET", secret)));
+        self.child = Some(command.stdout(life("out")).stderr(life("err")).spawn().expect("it starts"));
+        self.lives += 1;
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("started");
+        let ended = child.try_wait().expect("waits");
+        assert!(ended.is_none(), "it had ended already: {ended:?}\n{}", self.said());
+        child.kill().expect("it was running");
+        child.wait().expect("it ends");
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        self.until("it ends", |this| {
+            status = this.child.as_mut().expect("started").try_wait().expect("waits");
+            status.is_some()
+        })
+        .await;
+        self.child = None;
+        status.expect("ended")
+    }
+
+    /// What it printed in each of its lives.
+    pub fn printed(&self) -> Vec<Vec<Line>> {
+        let line = |line: &str| {
+            let (seq, id) = line.split_once(' ').expect("a number and an id");
+            Line { seq: seq.parse().expect("a number"), id: id.to_owned() }
+        };
+        let lives = (0..self.lives).map(|life| read(&self.file(life, "out")));
+        lives.map(|text| text.lines().map(line).collect()).collect()
+    }
+
+    /// What it has said on standard error, over all its lives.
+    pub fn said(&self) -> String {
+        (0..self.lives).map(|life| read(&self.file(life, "err"))).collect()
+    }
+
+    /// Waits until it has printed a sequence.
+    pub async fn until_printed(&mut self, seq: u64) {
+        let what = format!("it prints {seq}");
+        // The last line is enough, and cheap.
+        self.until(&what, |this| {
+            (0..this.lives).any(|life| {
+                let text = read(&this.file(life, "out"));
+                let last = text.lines().next_back().and_then(|line| line.split(' ').next());
+                last.is_some_and(|last| last.parse::<u64>().expect("a number") >= seq)
+            })
+        })
+        .await;
+    }
+
+    /// Waits until it has said something on standard error.
+    pub async fn until_it_says(&mut self, text: &str) {
+        self.until(text, |this| this.said().contains(text)).await;
+    }
+
+    async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "{:?}: not in time: {what}\n{}", self.language, self.said());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("cursor.txt")
+    }
+
+    pub fn write_state(&self, text: &str) {
+        File::create(self.state()).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+    }
+
+    fn file(&self, life: usize, what: &str) -> PathBuf {
+        self.folder.path().join(format!("life-{life}.{what}"))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut text = String::new();
+    File::open(path).and_then(|mut file| file.read_to_string(&mut text)).expect("it can be read");
+    text
+}
+
+/// An address that is free now; the system hands out others before this one again.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+/// Asserts that over all lives every event was printed, in order, and that what came twice came directly after
+/// a kill: at most so many events, those that were dealt with and not noted yet. Gives each event once.
+#[track_caller]
+pub fn assert_complete(lives: &[Vec<Line>], repeats_max: u64) -> Vec<Line> {
+    let mut all: Vec<Line> = Vec::new();
+    for (number, life) in lives.iter().enumerate() {
+        let mut expected = all.len() as u64 + 1;
+        if let Some(first) = life.first() {
+            let repeats = if number == 0 { 0 } else { repeats_max };
+            let earliest = expected.saturating_sub(repeats).max(1);
+            assert!((earliest..=expected).contains(&first.seq), "{} instead of {expected}", first.seq);
+            expected = first.seq;
+        }
+        for line in life {
+            assert_eq!(line.seq, expected, "life {number}: out of order, repeated or missing");
+            expected += 1;
+            match all.get(line.seq as usize - 1) {
+                Some(known) => assert_eq!(line, known),
+                None => all.push(line.clone()),
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,133 @@
+//! Every example under `kill -9`, its own and the gateway's: every event is printed, in order, and what comes
+//! twice is what was dealt with and not noted yet.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use relay_sim::Sim;
+use relay_sim::rng::Rng;
+
+use crate::consumer::{Consumer, Language, Line, assert_complete, free_address};
+use crate::http::SECRET;
+use crate::program::{Running, Site};
+
+const EVENTS: u64 = 1_500;
+/// Kills of the consumer. With every third, the gateway is killed as well.
+const KILLS: u64 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rust_over_websocket() {
+    over_websocket(Language::Rust, 31).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_over_websocket() {
+    over_websocket(Language::Python, 32).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rust_over_tcp() {
+    over_tcp(Language::Rust, 33).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_over_tcp() {
+    over_tcp(Language::Python, 34).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rust_over_http() {
+    over_http(Language::Rust, 35).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_over_http() {
+    over_http(Language::Python, 36).await;
+}
+
+async fn over_websocket(language: Language, seed: u64) {
+    let sim = start_sim(seed).await;
+    let site = Site::on(&sim);
+    let consumer = Consumer::new(language, "websocket", site.ws(""));
+    survives_kills(&site, consumer, seed, 1).await;
+}
+
+async fn over_tcp(language: Language, seed: u64) {
+    let sim = start_sim(seed).await;
+    let address = free_address();
+    let sinks = format!(
+        "[{{ name = 'a', address = '{address}', framing = 'ndjson', ack = true, start = 'oldest' }}]"
+    );
+    let site = Site::on(&sim).set("RELAYER_OUTPUT__TCP", sinks);
+    let consumer = Consumer::new(language, "tcp", address.to_string());
+    survives_kills(&site, consumer, seed, 1).await;
+}
+
+/// A batch is noted as a whole, so all of it may come twice.
+async fn over_http(language: Language, seed: u64) {
+    let sim = start_sim(seed).await;
+    let address = free_address();
+    let site = Site::on(&sim).set("RELAYER_OUTPUT__REST", http_sink(address));
+    let consumer = Consumer::new(language, "http", address.to_string()).secret(SECRET);
+    survives_kills(&site, consumer, seed, BATCH).await;
+}
+
+/// The most events that are posted at a time.
+const BATCH: u64 = 100;
+
+/// The configuration of a sink that posts to this address.
+fn http_sink(address: SocketAddr) -> String {
+    let target = format!("name = 'a', address = 'http://{address}/', start = 'oldest'");
+    format!("[{{ {target}, batch = {BATCH}, secret = '{SECRET}' }}]")
+}
+
+async fn start_sim(seed: u64) -> Sim {
+    let sim = Sim::builder().seed(seed).relays(4).events(EVENTS as usize).copies(2).per_second(500.0);
+    sim.start().await.expect("starts")
+}
+
+/// After a kill, at most `repeats_max` events may come twice.
+async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_max: u64) {
+    let mut running = site.start().await;
+    consumer.start();
+    let mut rng = Rng::new(&[seed]);
+    for kill in 1..=KILLS {
+        consumer.until_printed(kill * EVENTS / (KILLS + 2)).await;
+        // A moment in the middle of things, another each time.
+        tokio::time::sleep(Duration::from_millis(rng.below(50) as u64)).await;
+        if kill % 3 == 0 {
+            running.kill();
+            running = site.start().await;
+        }
+        consumer.kill();
+        consumer.start();
+    }
+    // Once the gateway alone, so that the example has to find it again.
+    running.kill();
+    let running = site.start().await;
+    consumer.until_printed(EVENTS).await;
+    consumer.kill();
+    let lives = consumer.printed();
+    println!("lives: {:?}", lives.iter().map(Vec::len).collect::<Vec<_>>());
+    let printed = assert_complete(&lives, repeats_max);
+    assert_eq!(printed, logged(&running).await);
+    assert_eq!(printed.len() as u64, EVENTS);
+    assert!(lives.iter().filter(|life| !life.is_empty()).count() > 3, "hardly a kill hit anything");
+}
+
+/// What the gateway has in its log.
+async fn logged(running: &Running) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    loop {
+        let after = lines.last().map_or(0, |line| line.seq);
+        let page = running.json(&format!("/api/events?cursor={after}&limit=1000")).await;
+        let events = page["events"].as_array().expect("a list");
+        if events.is_empty() {
+            return lines;
+        }
+        lines.extend(events.iter().map(|envelope| Line {
+            seq: envelope["seq"].as_u64().expect("a number"),
+            id: envelope["event"]["id"].as_str().expect("an id").to_owned(),
+        }));
+    }
+}

@@ -1,0 +1,12 @@
+//! The programs in `examples/`, which users copy: each in Rust and in Python, against the built program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod consumer;
+mod http;
+mod kills;
+#[path = "../process/program.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod program;
+mod tcp;
+mod websocket;

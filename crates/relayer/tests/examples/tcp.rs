@@ -1,0 +1,115 @@
+//! What a receiver over TCP may meet that a well-behaved gateway on a good network never does.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::consumer::{Consumer, Language, free_address};
+use crate::program::PATIENCE;
+
+struct Gateway(BufReader<TcpStream>);
+
+impl Gateway {
+    /// Connects, once the example listens.
+    async fn connect(consumer: &Consumer, address: std::net::SocketAddr) -> Self {
+        let connect = async {
+            loop {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => return Self(BufReader::new(stream)),
+                    Err(_) => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let connected = timeout(PATIENCE, connect).await;
+        connected.unwrap_or_else(|_| panic!("it does not listen: {}", consumer.said()))
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.expect("sent");
+    }
+
+    async fn send_event(&mut self, seq: u64) {
+        let event = format!(
+            "{{\"seq\":{seq},\"received_at\":1,\"relay\":\"wss://r\",\"event\":{{\"id\":\"id-{seq}\"}}}}\n"
+        );
+        self.send(event.as_bytes()).await;
+    }
+
+    /// The next line that it answers; nothing if it closed the connection.
+    async fn answer(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("in time");
+        // A reset is an end, too.
+        read.is_ok_and(|bytes| bytes > 0).then_some(line)
+    }
+}
+
+#[tokio::test]
+async fn rust_heeds_the_newest_connection() {
+    heeds_the_newest_connection(Language::Rust).await;
+}
+
+#[tokio::test]
+async fn python_heeds_the_newest_connection() {
+    heeds_the_newest_connection(Language::Python).await;
+}
+
+/// The old connection stays open, as it does if the gateway's machine vanished, in the middle of a line.
+async fn heeds_the_newest_connection(language: Language) {
+    let address = free_address();
+    let mut consumer = Consumer::new(language, "tcp", address.to_string());
+    consumer.start();
+    let mut old = Gateway::connect(&consumer, address).await;
+    for seq in 1..=3 {
+        old.send_event(seq).await;
+        assert_eq!(old.answer().await, Some(format!("{{\"ack\":{seq}}}\n")));
+    }
+    old.send(b"{\"seq\":4,\"rec").await;
+    let mut new = Gateway::connect(&consumer, address).await;
+    // It lost the last two acknowledgements, so it sends them again.
+    for seq in 2..=5 {
+        new.send_event(seq).await;
+        assert_eq!(new.answer().await, Some(format!("{{\"ack\":{seq}}}\n")));
+    }
+    assert_eq!(old.answer().await, None, "the old one is closed");
+    let seqs: Vec<u64> = consumer.printed().concat().iter().map(|line| line.seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5], "a repeat is acknowledged and not printed");
+}
+
+#[tokio::test]
+async fn rust_bounds_a_line() {
+    bounds_a_line(Language::Rust).await;
+}
+
+#[tokio::test]
+async fn python_bounds_a_line() {
+    bounds_a_line(Language::Python).await;
+}
+
+/// It closes the connection, and takes the next one.
+async fn bounds_a_line(language: Language) {
+    let address = free_address();
+    let mut consumer = Consumer::new(language, "tcp", address.to_string());
+    consumer.start();
+    let mut gateway = Gateway::connect(&consumer, address).await;
+    let flood = async {
+        let chunk = vec![b'x'; 1 << 20];
+        while gateway.0.write_all(&chunk).await.is_ok() {}
+    };
+    timeout(PATIENCE, flood).await.expect("it closes the connection");
+    consumer.until_it_says("a line is longer than 32 MiB").await;
+    let mut stranger = Gateway::connect(&consumer, address).await;
+    stranger.send(b"GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(stranger.answer().await, None);
+    let mut gateway = Gateway::connect(&consumer, address).await;
+    gateway.send_event(1).await;
+    assert_eq!(gateway.answer().await.as_deref(), Some("{\"ack\":1}\n"));
+    // What is read byte by byte is a line all the same.
+    for byte in b"{\"seq\":2,\"event\":{\"id\":\"slow\"}}\n" {
+        gateway.send(&[*byte]).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(gateway.answer().await.as_deref(), Some("{\"ack\":2}\n"));
+}

@@ -1,0 +1,134 @@
+"""Listens on HTTP for a gateway, and takes every batch of events that it posts.
+
+    python3 consume_http.py 127.0.0.1:9100 cursor.txt
+
+prints the number and the id of each event that is new. With WEBHOOK_SECRET=whsec_... in the environment, only what is
+signed with this secret is taken (https://www.standardwebhooks.com). The secret is not an argument, because ps shows
+those to everybody.
+Needs: pip install standardwebhooks
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+BODY_BYTES_MAX = 64 * 2**20
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: [WEBHOOK_SECRET=whsec_...] consume_http.py ADDRESS STATE_FILE")
+    host, _, port = sys.argv[1].rpartition(":")
+    Receiver.cursor = Cursor(sys.argv[2])
+    if (secret := os.environ.get("WEBHOOK_SECRET")) is not None:
+        try:
+            Receiver.webhook = Webhook(secret)
+        except Exception as error:  # the library has several for this
+            sys.exit(f"WEBHOOK_SECRET is not a secret: {error}")
+    if ":" in host:
+        ThreadingHTTPServer.address_family = socket.AF_INET6
+    try:
+        server = ThreadingHTTPServer((host.strip("[]"), int(port)), Receiver)
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot listen on {sys.argv[1]}: {error}")
+    server.serve_forever()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # the gateway keeps its connection
+    timeout = 60  # who says nothing for so long does not keep a thread
+    cursor = None
+    webhook = None
+    # If the gateway repeats a batch while we are still at it, the repeat waits.
+    working = threading.Lock()
+
+    def do_POST(self):
+        """2xx acknowledges the whole batch. After any other answer the gateway sends it again."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            return self.refuse(411, "the header Content-Length is missing")
+        if int(length) > BODY_BYTES_MAX:
+            return self.refuse(413, "the body has more than 64 MiB")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            self.close_connection = True
+            return self.log_error("the connection ended in the middle of a body")
+        if self.webhook:
+            try:
+                self.webhook.verify(body, dict(self.headers), json_parse=False)
+            except (WebhookVerificationError, ValueError) as error:
+                return self.refuse(401, f"the signature is wrong: {error}")
+        try:
+            batch = json.loads(body)
+            if not isinstance(batch, list):
+                raise TypeError("no array")
+            batch = [(envelope["seq"], envelope["event"]) for envelope in batch]
+        except (ValueError, KeyError, TypeError) as error:
+            return self.refuse(400, f"not an array of envelopes: {error!r}")
+        try:
+            with self.working:
+                self.deal_with(batch)
+        except OSError as error:
+            return self.refuse(500, str(error))
+        self.send_response(204)
+        self.end_headers()
+
+    def deal_with(self, batch):
+        last = self.cursor.seq
+        for seq, event in batch:
+            if seq > last:
+                # Your work here. If the program dies before the cursor is written, it is done a second time for the
+                # batch; so let that do no harm, as it does none to write rows under the events' ids.
+                print(seq, event["id"], flush=True)
+                last = seq
+        # After the work and before the answer, so that a repeat is recognised.
+        if last > self.cursor.seq:
+            self.cursor.advance(last)
+
+    def refuse(self, status, reason):
+        self.log_error("answered %d: %s", status, reason)
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(reason.encode())))
+        self.send_header("Connection", "close")  # the body may not have been read
+        self.end_headers()
+        self.wfile.write(reason.encode())
+
+    def log_request(self, *_):
+        """Says nothing of what went well."""
+
+
+class Cursor:
+    """The sequence of the last event that was dealt with, in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            with open(path) as file:
+                self.seq = int(file.read())
+        except FileNotFoundError:
+            self.seq = 0
+        except (OSError, ValueError) as error:
+            sys.exit(f"cannot read a sequence from {path}: {error}")
+
+    def advance(self, seq):
+        """At any moment the file holds the old number or the new one, and never a part."""
+        temporary = f"{self.path}.new"
+        with open(temporary, "w") as file:
+            file.write(str(seq))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+        self.seq = seq
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,130 @@
+"""Listens on TCP for a gateway, takes every event that it sends, and acknowledges each.
+
+    python3 consume_tcp.py 127.0.0.1:9000 cursor.txt
+
+prints the number and the id of each event that is new. The gateway needs a sink in its configuration:
+
+    [[output.tcp]]
+    name = "archive"
+    address = "127.0.0.1:9000"
+    framing = "ndjson"
+    ack = true
+    start = "oldest"
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+
+LINE_BYTES_MAX = 32 * 2**20
+ACK_SECONDS_MAX = 10
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: consume_tcp.py ADDRESS STATE_FILE")
+    cursor = Cursor(sys.argv[2])
+    listener = listen(sys.argv[1])
+    gateway, received = None, bytearray()
+    while True:
+        readable, _, _ = select.select([listener, gateway] if gateway else [listener], [], [])
+        try:
+            if listener in readable:
+                # The newest connection counts: a gateway that comes again has given up the old one, even if we
+                # never hear of that because its machine or the network went away.
+                if gateway:
+                    gateway.close()
+                gateway, peer = listener.accept()
+                gateway.settimeout(ACK_SECONDS_MAX)
+                received.clear()
+                say(f"connected: {peer}")
+            else:
+                take(gateway, received, cursor)
+        except OSError as error:
+            # The gateway comes again, and begins after what we have acknowledged.
+            say(f"disconnected: {error}")
+            if gateway:
+                gateway.close()
+                gateway = None
+
+
+def take(gateway, received, cursor):
+    """Reads what there is, deals with the lines that are whole, and keeps the rest."""
+    chunk = gateway.recv(65536)
+    if not chunk:
+        raise ConnectionError("the connection ended" + (" in the middle of a line" if received else ""))
+    received += chunk
+    if b"\n" in chunk:
+        *lines, rest = received.split(b"\n")
+        received[:] = rest
+        for line in lines:
+            seq = deal_with(line, cursor)
+            gateway.sendall(b'{"ack":%d}\n' % seq)
+    if len(received) > LINE_BYTES_MAX:
+        raise ConnectionError("a line is longer than 32 MiB")
+
+
+def deal_with(line, cursor):
+    """Does the work for an event, unless it is a repeat, and says up to where all is done."""
+    try:
+        envelope = json.loads(line)
+        seq, event = envelope["seq"], envelope["event"]
+    except (ValueError, KeyError, TypeError):
+        raise ConnectionError(f"a line is no envelope: {bytes(line[:200])}") from None
+    if seq > cursor.seq:
+        # Your work here. If the program dies before the cursor is written, it is done a second time for this event;
+        # so let that do no harm, as it does none to write a row under the event's id.
+        print(seq, event["id"], flush=True)
+        # After the work and before the acknowledgement, so that a repeat is recognised. An fsync for each event is
+        # the simple way; if it is too slow, note and acknowledge every hundredth.
+        cursor.advance(seq)
+    return seq
+
+
+def listen(address):
+    host, _, port = address.rpartition(":")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot listen on {address}: {error}")
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Cursor:
+    """The sequence of the last event that was dealt with, in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            with open(path) as file:
+                self.seq = int(file.read())
+        except FileNotFoundError:
+            self.seq = 0
+        except (OSError, ValueError) as error:
+            sys.exit(f"cannot read a sequence from {path}: {error}")
+
+    def advance(self, seq):
+        """At any moment the file holds the old number or the new one, and never a part."""
+        temporary = f"{self.path}.new"
+        try:
+            with open(temporary, "w") as file:
+                file.write(str(seq))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError as error:
+            sys.exit(f"cannot write {self.path}: {error}")
+        self.seq = seq
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,114 @@
+"""Takes every event of a gateway over WebSocket, and misses none, whatever breaks or is restarted.
+
+    python3 consume_websocket.py ws://127.0.0.1:8080/ws cursor.txt
+
+prints the number and the id of each event. Parameters select: 'ws://127.0.0.1:8080/ws?kinds=1,7'.
+Needs: pip install websockets
+"""
+
+import json
+import os
+import sys
+import time
+
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import connect
+
+MESSAGE_BYTES_MAX = 32 * 2**20
+PAUSE_SECONDS = 1
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: consume_websocket.py URL STATE_FILE")
+    url, cursor = sys.argv[1], Cursor(sys.argv[2])
+    while True:
+        try:
+            follow(f"{url}{'&' if '?' in url else '?'}cursor={cursor.seq}", cursor)
+        except InvalidURI as error:
+            sys.exit(str(error))
+        except InvalidStatus as error:
+            refused(error.response, cursor)
+        except (OSError, WebSocketException) as error:
+            # Among them are the gateway's close codes. Their reason may name a cursor, too; ours is right in any case.
+            say(f"connecting again: {error}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def follow(url, cursor):
+    """Connects and deals with what comes until the connection ends, which is an exception."""
+    # The library pings and so notices a dead connection. Slow work delays its notice of the answer, so be patient.
+    with connect(url, max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as gateway:
+        say(f"connected; going on after event {cursor.seq}")
+        while True:
+            message = gateway.recv()
+            try:
+                envelope = json.loads(message)
+                seq, event = envelope["seq"], envelope["event"]
+            except (ValueError, KeyError, TypeError):
+                sys.exit(f"a message is no envelope: {message}")
+            if seq <= cursor.seq:
+                continue  # a repeat
+            # Your work here. If the program dies before the cursor is written, it is done a second time for this
+            # event; so let that do no harm, as it does none to write a row under the event's id.
+            print(seq, event["id"], flush=True)
+            # Only after it: what is noted does not come again. An fsync for each event is the simple way; if it is
+            # too slow, note every hundredth, and as many come twice.
+            cursor.advance(seq)
+
+
+def refused(response, cursor):
+    """The gateway answered the handshake with an error, which is JSON unless a proxy made it."""
+    try:
+        answer = json.loads(response.body)
+        reason = answer["message"]
+    except (ValueError, KeyError, TypeError):
+        answer, reason = {}, "no reason given"
+    if response.status_code == 410 and "oldest" in answer:
+        # What comes next has been trimmed: say what is lost, and go on with what there is.
+        oldest = answer["oldest"]
+        say(f"events {cursor.seq + 1} to {oldest - 1} are lost: the gateway no longer keeps them")
+        cursor.advance(oldest - 1)
+    elif response.status_code == 429 or response.status_code >= 500:
+        say(f"connecting again: the gateway answered {response.status_code}: {reason}")
+    else:
+        # A wrong parameter, or a cursor of another gateway: trying again would not help.
+        sys.exit(f"the gateway answered {response.status_code}: {reason}")
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Cursor:
+    """The sequence of the last event that was dealt with, in a file."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            with open(path) as file:
+                self.seq = int(file.read())
+        except FileNotFoundError:
+            self.seq = 0
+        except (OSError, ValueError) as error:
+            sys.exit(f"cannot read a sequence from {path}: {error}")
+
+    def advance(self, seq):
+        """At any moment the file holds the old number or the new one, and never a part."""
+        temporary = f"{self.path}.new"
+        try:
+            with open(temporary, "w") as file:
+                file.write(str(seq))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError as error:
+            sys.exit(f"cannot write {self.path}: {error}")
+        self.seq = seq
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

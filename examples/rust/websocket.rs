@@ -1,0 +1,146 @@
+//! Takes every event of a gateway over WebSocket, and misses none, whatever breaks or is restarted.
+//!
+//! `consume-websocket ws://127.0.0.1:8080/ws cursor.txt` prints the number and the id of each event. Parameters
+//! select: `'ws://127.0.0.1:8080/ws?kinds=1,7'`.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use tokio::time::{sleep, timeout};
+use tokio_websockets::{ClientBuilder, Error, Limits, upgrade};
+
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
+const PAUSE: Duration = Duration::from_secs(1);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// The gateway pings every 30 seconds, so a connection that is silent for this long is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let (Some(url), Some(file), None) = (args.next(), args.next(), args.next()) else {
+        bail!("usage: consume-websocket URL STATE_FILE");
+    };
+    let mut cursor = Cursor::open(file)?;
+    let mut after = cursor.seq;
+    loop {
+        after = match follow(&url, after, &mut cursor).await? {
+            End::Broken(reason) => {
+                eprintln!("connecting again: {reason}");
+                // The close reason may name a cursor, too. Our own is right in any case.
+                cursor.seq
+            }
+            // 410: the gateway has trimmed what comes next. 0 is the oldest event that there is.
+            End::TooOld => {
+                eprintln!("what follows event {} is no longer kept; going on at the oldest", cursor.seq);
+                0
+            }
+        };
+        sleep(PAUSE).await;
+    }
+}
+
+/// How a connection ended.
+enum End {
+    Broken(String),
+    TooOld,
+}
+
+/// Connects and deals with what comes until the connection ends. An error is what does not pass by itself.
+async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
+    let url = format!("{url}{}cursor={after}", if url.contains('?') { '&' } else { '?' });
+    let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES_MAX));
+    let client =
+        ClientBuilder::new().uri(&url).with_context(|| format!("{url} is not a URL"))?.limits(limits);
+    let mut socket = match timeout(CONNECT_TIME_MAX, client.connect()).await {
+        Err(_) => return Ok(End::Broken("no connection in time".to_owned())),
+        Ok(Err(Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)))) => match status {
+            410 => return Ok(End::TooOld),
+            429 | 500.. => return Ok(End::Broken(format!("the gateway answered {status}"))),
+            // A wrong parameter, or a cursor of another gateway: trying again would not help.
+            _ => {
+                bail!("the gateway answered {status}; curl 'http{}' shows why", url.trim_start_matches("ws"))
+            }
+        },
+        Ok(Err(error @ Error::UnsupportedScheme)) => return Err(error).context(url),
+        Ok(Err(error)) => return Ok(End::Broken(error.to_string())),
+        Ok(Ok((socket, _))) => socket,
+    };
+    eprintln!("connected; going on after event {after}");
+    // We asked for less than our cursor, so something was trimmed; the first message shows how much.
+    let mut trimmed_after = (after < cursor.seq).then_some(cursor.seq);
+    loop {
+        let message = match timeout(SILENCE_MAX, socket.next()).await {
+            Err(_) => return Ok(End::Broken("nothing was heard, not even a ping".to_owned())),
+            Ok(None) => return Ok(End::Broken("the connection broke".to_owned())),
+            Ok(Some(Err(error))) => return Ok(End::Broken(error.to_string())),
+            Ok(Some(Ok(message))) => message,
+        };
+        if let Some((code, reason)) = message.as_close() {
+            return Ok(End::Broken(format!("the gateway closed with {}: {reason}", u16::from(code))));
+        }
+        // Else it is a ping, which the library has answered.
+        let Some(text) = message.as_text() else { continue };
+        let Envelope { seq, event } =
+            serde_json::from_str(text).with_context(|| format!("a message is no envelope: {text}"))?;
+        if let Some(last) = trimmed_after.take() {
+            eprintln!("events {} to {} are lost: the gateway no longer keeps them", last + 1, seq - 1);
+        }
+        if seq > cursor.seq {
+            // Your work here. If the program dies before the cursor is written, it is done a second time for
+            // this event; so let that do no harm, as it does none to write a row under the event's id.
+            println!("{seq} {}", event.id);
+            // Only after it: what is noted does not come again. An fsync for each event is the simple way;
+            // if it is too slow, note every hundredth, and as many come twice.
+            cursor.advance(seq)?;
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    seq: u64,
+    event: Event,
+}
+
+/// With what you need of it: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+}
+
+/// The sequence of the last event that was dealt with, in a file.
+struct Cursor {
+    seq: u64,
+    file: String,
+}
+
+impl Cursor {
+    fn open(file: String) -> Result<Self> {
+        let seq = match fs::read_to_string(&file) {
+            Ok(text) => text.trim().parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
+        };
+        Ok(Self { seq, file })
+    }
+
+    /// At any moment the file holds the old number or the new one, and never a part.
+    fn advance(&mut self, seq: u64) -> Result<()> {
+        self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
+        self.seq = seq;
+        Ok(())
+    }
+
+    fn replace(&self, seq: u64) -> io::Result<()> {
+        let temporary = format!("{}.new", self.file);
+        let mut file = File::create(&temporary)?;
+        write!(file, "{seq}")?;
+        file.sync_all()?;
+        fs::rename(temporary, &self.file)
+    }
+}

@@ -7,6 +7,7 @@ mod corpus;
 mod crash;
 mod downtime;
 mod program;
+mod receivers;
 mod sinks;
 mod start;
 mod stop;

@@ -1,84 +1,155 @@
-//! Sinks of the program under `kill -9`: nothing is missing at the end, in order, and what comes twice is
-//! what was not acknowledged or not written down yet.
+//! Receivers of every sort at once, under `kill -9` of the gateway, and beside some that are in trouble: nothing
+//! is missing at the end, everything is in order, and what comes twice is what was not acknowledged or not
+//! written down yet.
+//!
+//! `SINK_EVENTS` and `SINK_KILLS` make the runs longer; what each receiver got is printed.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use relay_sim::Sim;
 use relay_sim::rng::Rng;
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::program::{PATIENCE, Site};
+use crate::program::{Running, Site};
+use crate::receivers::{self, Receiver, Temper, ids_of_the_log, patience};
 
-/// What a receiver got: the highest sequence, and how many came twice.
-#[derive(Debug, Default, PartialEq)]
-struct Got {
-    highest: u64,
-    repeats: u64,
-    connections: u64,
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Takes and acknowledges every envelope, over all connections, up to a sequence.
-async fn receive(listener: TcpListener, up_to: u64) -> Got {
-    let mut got = Got::default();
-    while got.highest < up_to {
-        let (stream, _) = listener.accept().await.expect("a connection");
-        got.connections += 1;
-        let (input, mut output) = stream.into_split();
-        let (mut lines, mut previous) = (BufReader::new(input).lines(), None);
-        while got.highest < up_to
-            && let Ok(Some(line)) = lines.next_line().await
-        {
-            // A gateway that is killed leaves its last line unfinished.
-            let Ok(envelope) = serde_json::from_str::<Value>(&line) else { break };
-            let seq = envelope["seq"].as_u64().expect("a sequence");
-            assert!(seq <= got.highest + 1, "{seq} after {}: something is missing", got.highest);
-            assert!(previous.is_none_or(|previous| seq == previous + 1), "out of order");
-            got.repeats += u64::from(seq <= got.highest);
-            (got.highest, previous) = (got.highest.max(seq), Some(seq));
-            let _ = output.write_all(format!("{{\"ack\":{seq}}}\n").as_bytes()).await;
+/// Two WebSockets, TCP with and without acknowledgements, and HTTP in batches.
+struct Five {
+    site: Site,
+    receivers: Vec<Receiver>,
+    plain: Arc<Mutex<Vec<String>>>,
+}
+
+/// The five, with others beside them. WebSockets come when the gateway is there.
+async fn five(sim: &Sim, events: u64, tcp: Vec<(Receiver, String)>, http: Vec<(Receiver, String)>) -> Five {
+    let (plain, plain_sink, ids) = receivers::plain("plain", events).await;
+    let mut tcp_sinks = vec![plain_sink];
+    let mut all = vec![plain];
+    for (receiver, sink) in [receivers::tcp("acked", events, Temper::Steady).await].into_iter().chain(tcp) {
+        tcp_sinks.push(sink);
+        all.push(receiver);
+    }
+    let mut http_sinks = Vec::new();
+    for (receiver, sink) in [receivers::http("hook", events, None).await].into_iter().chain(http) {
+        http_sinks.push(sink);
+        all.push(receiver);
+    }
+    let site = Site::on(sim)
+        .set("RELAYER_OUTPUT__TCP", format!("[{}]", tcp_sinks.join(", ")))
+        .set("RELAYER_OUTPUT__REST", format!("[{}]", http_sinks.join(", ")));
+    Five { site, receivers: all, plain: ids }
+}
+
+impl Five {
+    async fn add_websockets(&mut self, events: u64) {
+        for name in ["ws-1", "ws-2"] {
+            self.receivers.push(receivers::websocket(name, &self.site, events).await);
         }
     }
-    got
+
+    fn report(&self, since: Instant) {
+        for receiver in &self.receivers {
+            println!("{}", receiver.report(since));
+        }
+    }
+
+    async fn plain_is_the_log(&self, running: &Running) {
+        let ids = ids_of_the_log(running).await;
+        assert_eq!(*self.plain.lock().unwrap(), ids, "bare events in the order of the log");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invariant_4_kills_of_the_gateway_lose_nothing_of_a_sink() {
-    const EVENTS: u64 = 4_000;
-    const KILLS: u64 = 8;
-    let sim = Sim::builder().seed(21).relays(4).events(EVENTS as usize).copies(2).per_second(900.0);
+async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
+    let (events, kills) = (setting("SINK_EVENTS", 4_000), setting("SINK_KILLS", 6));
+    let rate = (events as f64 / (kills as f64 * 0.7)).min(20_000.0);
+    let sim = Sim::builder().seed(21).relays(4).events(events as usize).copies(2).per_second(rate);
     let sim = sim.start().await.expect("starts");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let sinks = format!(
-        "[{{ name = 'a', address = '{address}', framing = 'ndjson', ack = true, start = 'oldest' }}]"
-    );
-    let site = Site::on(&sim).set("RELAYER_OUTPUT__TCP", sinks);
-    let received = tokio::spawn(receive(listener, EVENTS));
-    let mut rng = Rng::new(&[21]);
-    for _ in 0..KILLS {
-        let running = site.start().await;
+    let mut five = five(&sim, events, Vec::new(), Vec::new()).await;
+    let (mut rng, began) = (Rng::new(&[21]), Instant::now());
+    for kill in 0..kills {
+        let running = five.site.start().await;
+        if kill == 0 {
+            five.add_websockets(events).await;
+        }
         // A moment in the middle of things, another each time.
-        tokio::time::sleep(Duration::from_millis(200 + rng.below(300) as u64)).await;
+        tokio::time::sleep(Duration::from_millis(200 + rng.below(600) as u64)).await;
         running.kill();
     }
-    let running = site.start().await;
-    let got = tokio::time::timeout(2 * PATIENCE, received).await.expect("in time").expect("no panic");
-    println!("{got:?}");
-    assert_eq!(got.highest, EVENTS);
-    assert!(got.connections > 1, "no kill hit anything: {got:?}");
-    // As the API shows it.
-    let mut shown = running.json("/api/downstreams").await;
-    while shown["downstreams"][0]["cursor"] != EVENTS {
-        assert!(shown["downstreams"][0]["cursor"].as_u64() < Some(EVENTS), "{shown}");
-        shown = running.json("/api/downstreams").await;
+    let running = five.site.start().await;
+    for receiver in &five.receivers {
+        receiver.finished(patience(events)).await;
     }
-    let sink = &shown["downstreams"][0];
-    assert_eq!((&sink["name"], &sink["kind"], &sink["lag"]), (&"a".into(), &"tcp".into(), &0.into()));
-    assert_eq!(sink["address"], address.to_string());
-    assert_eq!((&sink["lost"], &sink["ack_errors"]), (&0.into(), &0.into()));
-    let metrics = running.get("/metrics").await.expect("an answer");
-    assert!(metrics.contains("downstream_lag_events{sink=\"a\"} 0\n"), "{metrics}");
-    assert!(metrics.contains("downstream_state{sink=\"a\",state=\""), "{metrics}");
+    five.report(began);
+    five.plain_is_the_log(&running).await;
+    // As the API shows it.
+    for sink in ["plain", "acked", "hook"] {
+        let mut shown = running.json(&format!("/api/downstreams/{sink}")).await;
+        while shown["cursor"] != events {
+            assert!(shown["cursor"].as_u64() < Some(events), "{shown}");
+            shown = running.json(&format!("/api/downstreams/{sink}")).await;
+        }
+        assert_eq!((&shown["lag"], &shown["lost"], &shown["ack_errors"]), (&0.into(), &0.into(), &0.into()));
+        assert_eq!(shown["dead_letters"], 0, "{shown}");
+        let metrics = running.get("/metrics").await.expect("an answer");
+        assert!(metrics.contains(&format!("downstream_lag_events{{sink=\"{sink}\"}} 0\n")), "{metrics}");
+    }
+}
+
+/// The five alone, and then beside one that is frozen, one that dies ten times, one that fails every third
+/// request, and one that takes an event a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
+    let events = setting("SINK_EVENTS", 4_000);
+    let start = || Sim::builder().seed(22).relays(4).events(events as usize).copies(2).start();
+
+    let sim = start().await.expect("starts");
+    let mut alone = five(&sim, events, Vec::new(), Vec::new()).await;
+    let (began, running) = (Instant::now(), alone.site.start().await);
+    alone.add_websockets(events).await;
+    for receiver in &alone.receivers {
+        receiver.finished(patience(events)).await;
+    }
+    println!("alone: {}", memory(&running).await);
+    alone.report(began);
+    running.kill();
+    drop(sim);
+
+    let release = watch::Sender::new(false);
+    let sim = start().await.expect("starts");
+    let troubled = vec![
+        receivers::tcp("frozen", events, Temper::Frozen(release.subscribe())).await,
+        receivers::tcp("dies", events, Temper::Dies(10)).await,
+        receivers::tcp("slow", events, Temper::Slow(release.subscribe())).await,
+    ];
+    let flaky = vec![receivers::http("flaky", events, Some(3)).await];
+    let mut beside = five(&sim, events, troubled, flaky).await;
+    let (began, running) = (Instant::now(), beside.site.start().await);
+    beside.add_websockets(events).await;
+    let steady = ["plain", "acked", "hook", "ws-1", "ws-2", "dies", "flaky"];
+    for receiver in beside.receivers.iter().filter(|receiver| steady.contains(&receiver.name)) {
+        receiver.finished(patience(events)).await;
+    }
+    println!("beside four in trouble: {}", memory(&running).await);
+    beside.report(began);
+    let still = |name: &str| beside.receivers.iter().find(|found| found.name == name).expect("it").highest();
+    assert!(still("frozen") == 0 && still("slow") < events, "they are not in trouble");
+    release.send_replace(true);
+    for receiver in &beside.receivers {
+        receiver.finished(patience(events)).await;
+    }
+    println!("and when they are released: {}", memory(&running).await);
+    beside.report(began);
+    beside.plain_is_the_log(&running).await;
+}
+
+/// The gateway's resident memory.
+async fn memory(running: &Running) -> String {
+    let shown = running.json("/api/metrics/memory").await;
+    format!("{:.0} MB", shown["resident_bytes"].as_f64().expect("bytes") / 1e6)
 }

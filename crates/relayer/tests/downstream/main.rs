@@ -12,6 +12,7 @@ mod delivery;
 mod gateway;
 mod hook;
 mod http;
+mod https;
 mod letters;
 mod orders;
 mod receiver;

@@ -96,8 +96,9 @@ impl HttpUrl {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
 
-    pub(super) fn has_query(&self) -> bool {
-        self.0.contains('?')
+    /// What must not be shown of it.
+    pub fn query(&self) -> Option<&str> {
+        self.0.split_once('?').map(|(_, query)| query)
     }
 }
 

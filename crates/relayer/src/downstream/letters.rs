@@ -19,6 +19,9 @@ pub struct Letters {
     sink: Arc<str>,
     log: Arc<EventLog>,
     kept: Mutex<Kept>,
+    /// Held while the disk is written, so that what is here and what is there change in one order. It is taken
+    /// before `kept`, and by nobody who must not wait for the disk.
+    writing: Mutex<()>,
     asked: Notify,
     refused: Counter,
     dropped: Counter,
@@ -60,6 +63,7 @@ impl Letters {
             sink: Arc::clone(sink),
             log: Arc::clone(log),
             kept: Mutex::new(kept),
+            writing: Mutex::default(),
             asked: Notify::new(),
             refused: metrics.downstream_refused.get_or_create_owned(&label),
             dropped: metrics.downstream_letters_dropped.get_or_create_owned(&label),
@@ -126,7 +130,7 @@ impl Letters {
     /// When RocksDB fails.
     pub fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
         self.refused.inc_by(letters.len() as u64);
-        // Under the lock, so that what is here and what is there never differ.
+        let _writing = self.writing.lock();
         let mut kept = self.kept.lock();
         for letter in letters {
             // About what its row takes: what is counted here is counted again from the rows at a start.
@@ -135,8 +139,8 @@ impl Letters {
             kept.replays.remove(&letter.entry.seq);
         }
         let dropped = kept.drop_surplus();
-        self.log.change_letters(&self.sink, letters, &dropped)?;
         drop(kept);
+        self.log.change_letters(&self.sink, letters, &dropped)?;
         if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
             self.dropped.inc_by(dropped.len() as u64);
             tracing::error!(
@@ -156,13 +160,14 @@ impl Letters {
     /// # Errors
     /// When RocksDB fails.
     pub fn drop(&self, which: Which) -> Result<usize, StorageError> {
+        let _writing = self.writing.lock();
         let mut kept = self.kept.lock();
         let found = kept.find(which);
         for seq in &found {
             kept.remove(*seq);
         }
-        self.log.change_letters(&self.sink, &[], &found)?;
         std::mem::drop(kept);
+        self.log.change_letters(&self.sink, &[], &found)?;
         self.show();
         Ok(found.len())
     }

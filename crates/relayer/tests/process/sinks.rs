@@ -67,8 +67,10 @@ impl Five {
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     let (events, kills) = (setting("SINK_EVENTS", 4_000), setting("SINK_KILLS", 6));
-    let rate = (events as f64 / (kills as f64 * 0.7)).min(20_000.0);
-    let sim = Sim::builder().seed(21).relays(4).events(events as usize).copies(2).per_second(rate);
+    // Each relay has half of them: more than 500 in a second, and it could not give them again.
+    const RATE: u64 = 900;
+    let between_kills_ms = (events * 1_000 / RATE / kills) as usize;
+    let sim = Sim::builder().seed(21).relays(4).events(events as usize).copies(2).per_second(RATE as f64);
     let sim = sim.start().await.expect("starts");
     let mut five = five(&sim, events, Vec::new(), Vec::new()).await;
     let (mut rng, began) = (Rng::new(&[21]), Instant::now());
@@ -78,7 +80,8 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
             five.add_websockets(events).await;
         }
         // A moment in the middle of things, another each time.
-        tokio::time::sleep(Duration::from_millis(200 + rng.below(600) as u64)).await;
+        let lived_ms = between_kills_ms / 2 + rng.below(between_kills_ms);
+        tokio::time::sleep(Duration::from_millis(lived_ms as u64)).await;
         running.kill();
     }
     let running = five.site.start().await;

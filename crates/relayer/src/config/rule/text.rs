@@ -69,7 +69,7 @@ pub fn http_url() -> Text<HttpUrl> {
         secret: false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
         show: |url: &HttpUrl| {
-            let query = if url.has_query() { "?***" } else { "" };
+            let query = if url.query().is_some() { "?***" } else { "" };
             Some(format!("{}{query}", url.without_query()))
         },
     }
@@ -81,7 +81,7 @@ pub fn plain_http_url() -> Text<HttpUrl> {
         allowed: "a URL (http:// or https://, and a host) without a query, which may hold a secret: with one \
                   it belongs into [[output.rest]]",
         read: |text| match text.parse::<HttpUrl>() {
-            Ok(url) if url.has_query() => Err("it has a query".to_owned()),
+            Ok(url) if url.query().is_some() => Err("it has a query".to_owned()),
             Ok(url) => Ok(url),
             Err(fault) => Err(fault.to_string()),
         },

@@ -88,15 +88,15 @@ impl Client {
         Answer::of(response.status(), response.headers(), &said, SystemTime::now())
     }
 
-    /// The beginning of what a sink said, without what must not be shown, should it repeat that.
+    /// The beginning of what a sink said, unless it repeats what must not be shown.
     fn shown(&self, said: &[u8]) -> String {
         let said = String::from_utf8_lossy(said);
-        let mut shown: String = said.chars().take(ANSWER_SHOWN_MAX).collect();
-        for secret in self.options.headers.map().values().filter_map(|value| value.to_str().ok()) {
-            if !secret.is_empty() && said.contains(secret) {
-                shown = "(it repeats a header that is not shown)".to_owned();
-            }
+        let headers = self.options.headers.map().values().filter_map(|value| value.to_str().ok());
+        let query = self.url.query().into_iter();
+        if headers.chain(query).any(|secret| !secret.is_empty() && said.contains(secret)) {
+            return "(it repeats what is not shown)".to_owned();
         }
+        let shown: String = said.chars().take(ANSWER_SHOWN_MAX).collect();
         shown.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "")
     }
 

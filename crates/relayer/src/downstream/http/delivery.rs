@@ -286,14 +286,8 @@ impl<'t> Delivery<'t> {
 
     async fn taken(&mut self, post: Post) -> Result<(), End> {
         self.refusals = 0;
-        self.backoff.reset();
+        self.works();
         self.sink.count_delivered(post.entries().len() as u64);
-        if !self.is_trusted {
-            self.is_trusted = true;
-            self.is_reported = false;
-            self.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
-            tracing::info!(sink = &*self.sink.name, cursor = %self.delivered(), "sink takes events again");
-        }
         if post.is_replay {
             let (sink, seq) = (Arc::clone(&self.sink), post.first());
             blocking(move || sink.letters.drop(Which::One(seq))).await?;
@@ -303,14 +297,25 @@ impl<'t> Delivery<'t> {
         Ok(())
     }
 
+    /// The sink did with a post what it had to do: it does not fail, or no longer.
+    fn works(&mut self) {
+        self.backoff.reset();
+        if std::mem::replace(&mut self.is_trusted, true) {
+            return;
+        }
+        self.is_reported = false;
+        self.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
+        tracing::info!(sink = &*self.sink.name, cursor = %self.delivered(), "sink takes events again");
+    }
+
     /// The sink rests, and the post is sent again after that.
     fn later(&mut self, mut post: Post, reason: String, after: Option<Duration>) {
         post.tries += 1;
         self.keep_waiting(post);
         self.sink.retries.inc();
-        let delay = self.backoff.next_delay();
         // Posts that were under way together fail together: that is one failure.
-        let rest = if self.resting.is_some() { Duration::ZERO } else { delay }.max(after.unwrap_or_default());
+        let delay = if self.resting.is_some() { Duration::ZERO } else { self.backoff.next_delay() };
+        let rest = delay.max(after.unwrap_or_default());
         let until = Instant::now() + rest;
         if self.resting.is_none_or(|resting| until > resting) {
             self.resting = Some(until);
@@ -356,7 +361,7 @@ impl<'t> Delivery<'t> {
         let letters: Vec<Letter> = post.into_entries().into_iter().map(letter).collect();
         let sink = Arc::clone(&self.sink);
         blocking(move || sink.letters.keep(&letters)).await?;
-        self.backoff.reset();
+        self.works();
         if !is_replay {
             self.outstanding.remove(&first);
         }

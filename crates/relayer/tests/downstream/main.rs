@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod acks;
+#[path = "../dial/authority.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod authority;
 #[path = "../event_log/bench.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod bench;
@@ -11,3 +14,4 @@ mod delivery;
 mod gateway;
 mod receiver;
 mod retention;
+mod tls;

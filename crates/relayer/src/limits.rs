@@ -188,7 +188,7 @@ pub const SINK_BUFFER_BYTES: usize = 64 << 10;
 
 /// Bytes that are encrypted at once for a sink: what one TLS record takes. So one record waits for the socket
 /// at most, and none of its bytes can be read by the sink before the socket has taken all of it. With what may
-/// have arrived of the sink's own record, TLS holds about 40 KiB of a connection.
+/// have arrived of the sink's own record, TLS holds about 50 KiB of a connection.
 pub const SINK_RECORD_BYTES: usize = 16 << 10;
 
 /// Records that are made with the keys of one connection in TLS 1.2, which has no others; then it is made anew.

@@ -349,3 +349,23 @@ async fn an_end_in_order_is_said_and_what_the_sink_ends_is_noticed() {
     gateway.stop().await;
     assert_eq!(read.await.unwrap(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decrypted_is_read_though_the_socket_has_nothing_more() {
+    let (ours, ca_file) = authority();
+    let folder = TempDir::new().unwrap();
+    let receiver = Receiver::start().await.secure(ours.server("127.0.0.1"));
+    let options = trusting(&ca_file) + "ack = true\nmax_unacked = 1500\nack_timeout_secs = 60";
+    let gateway = Gateway::start(&folder, &[sink("a", &receiver, &options)]);
+    let mut session = receiver.accept(Framing::Length).await;
+    gateway.append(1..=1_500);
+    session.seqs(1_500).await;
+    // One record, which one read does not take.
+    let acks: Vec<u8> = (1..=1_500_u64).flat_map(u64::to_be_bytes).collect();
+    session.say(&acks).await;
+    gateway.until_delivered(0, 1_500).await;
+    // It goes as a program does that is killed: without a farewell.
+    drop(session);
+    assert_eq!(gateway.until_away(0).await, "it closed the connection");
+    gateway.stop().await;
+}

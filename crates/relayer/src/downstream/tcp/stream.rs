@@ -219,7 +219,7 @@ mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::version::{TLS12, TLS13};
-    use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
@@ -228,6 +228,14 @@ mod tests {
 
     /// Both sides of a connection.
     async fn pair(version: &'static SupportedProtocolVersion) -> (Box<Tls>, server::TlsStream<TcpStream>) {
+        greeted(version, b"").await
+    }
+
+    /// Likewise; if the version allows it, the other side greets together with its part of the handshake.
+    async fn greeted(
+        version: &'static SupportedProtocolVersion,
+        greeting: &[u8],
+    ) -> (Box<Tls>, server::TlsStream<TcpStream>) {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
         let mut roots = RootCertStore::empty();
@@ -239,18 +247,23 @@ mod tests {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
-        let server = ServerConfig::builder_with_provider(provider)
+        let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .expect("a version")
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
             .expect("they belong together");
+        server.send_half_rtt_data = true;
+        server.send_tls13_tickets = 0; // They would show that there is something to read.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let tcp = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let name = ServerName::try_from("a.example").expect("a name");
         let (accepted, _) = listener.accept().await.expect("accepted");
         let (client, server) = (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(Arc::new(server)));
-        let (near, far) = tokio::join!(client.connect(name, tcp), server.accept(accepted));
+        let greet = |session: &mut ServerConnection| {
+            session.writer().write_all(greeting).expect("room");
+        };
+        let (near, far) = tokio::join!(client.connect(name, tcp), server.accept_with(accepted, greet));
         match Stream::from(near.expect("a handshake")) {
             Stream::Tls(tls) => (tls, far.expect("a handshake")),
             Stream::Plain(_) => panic!("it is in TLS"),
@@ -276,6 +289,21 @@ mod tests {
             assert_eq!(read.len(), taken);
             assert!(bytes.starts_with(&read));
         }
+    }
+
+    #[tokio::test]
+    async fn what_came_with_the_handshake_is_read() {
+        let (tls, _far) = greeted(&TLS13, b"welcome").await;
+        assert!(!tls.session.wants_read(), "it came later");
+        let (mut stream, mut bytes) = (Stream::Tls(tls), [0; 4]);
+        for said in [&b"welc"[..], b"ome"] {
+            let ready = tokio::time::timeout(std::time::Duration::from_secs(5), stream.readable()).await;
+            ready.expect("it is there").expect("open");
+            let count = stream.try_read(&mut bytes).expect("it is there");
+            assert_eq!(&bytes[..count], said);
+        }
+        let nothing = stream.try_read(&mut bytes).expect_err("nothing more");
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[tokio::test]

@@ -186,6 +186,16 @@ pub const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// exceed it by one event.
 pub const SINK_BUFFER_BYTES: usize = 64 << 10;
 
+/// Bytes that are encrypted at once for a sink: what one TLS record takes. So one record waits for the socket
+/// at most, and none of its bytes can be read by the sink before the socket has taken all of it. With what may
+/// have arrived of the sink's own record, TLS holds about 50 KiB of a connection.
+pub const SINK_RECORD_BYTES: usize = 16 << 10;
+
+/// Records that are made with the keys of one connection in TLS 1.2, which has no others; then it is made anew.
+/// The library stops at twice as many, and says of what it no longer sends that it was sent. TLS 1.3 changes
+/// its keys by itself.
+pub const SINK_OLD_TLS_RECORDS_MAX: u64 = 1 << 23;
+
 /// Bytes that are read at once of what a sink sends.
 pub const SINK_READ_BYTES: usize = 4 << 10;
 

@@ -144,7 +144,11 @@ impl<'a> Starting<'a> {
     fn tcp(&mut self, config: TcpSink) -> Result<(), SinkSetupError> {
         let TcpSink { name, address, common, options } = config;
         let shown = address.as_str().to_owned();
-        let transport = tcp::Transport::new(address, options, Arc::clone(&self.lookups));
+        let tls = match options.tls {
+            true => Some(Arc::new(self.tls(&name, options.ca_file.as_deref())?).into()),
+            false => None,
+        };
+        let transport = tcp::Transport::new(address, options, tls, Arc::clone(&self.lookups));
         self.spawn(&name, "tcp", &shown, &common, Transport::Tcp(transport))
     }
 

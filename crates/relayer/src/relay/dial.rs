@@ -15,6 +15,7 @@ use url::{Host, Url};
 
 pub use super::address::Reach;
 use super::address::{NotPublic, in_turns};
+use super::handshake::HandshakeError;
 use super::information::{Information, InformationError, fetch};
 use super::instance::InstanceId;
 use super::resolver::{LookupError, Lookups, Resolver};
@@ -81,12 +82,9 @@ pub enum DialError {
     /// No address accepts the connection.
     #[error("TCP: {0}")]
     Tcp(io::Error),
-    /// The server's certificate is not to be trusted, or is another server's.
-    #[error("TLS: {0}")]
-    Certificate(rustls::Error),
     /// The TLS handshake fails.
     #[error("TLS: {0}")]
-    Tls(io::Error),
+    Tls(#[from] HandshakeError),
     /// The server does not upgrade to WebSocket.
     #[error("WebSocket upgrade: {0}")]
     Upgrade(UpgradeError),
@@ -108,7 +106,7 @@ impl DialError {
             Self::Url
             | Self::NoSuchName(_)
             | Self::NotPublic { .. }
-            | Self::Certificate(_)
+            | Self::Tls(HandshakeError::Certificate(_))
             | Self::Ourselves => true,
             Self::Upgrade(UpgradeError::Status { code, .. }) => !matches!(*code, 408 | 425 | 429 | 500..),
             Self::Dns(_) | Self::Tcp(_) | Self::Tls(_) | Self::Upgrade(_) | Self::Timeout(_) => false,
@@ -239,7 +237,7 @@ impl Dialer {
             Host::Ipv4(address) => address.into(),
             Host::Ipv6(address) => address.into(),
         };
-        let stream = within("TLS", self.tls.connect(name, stream)).await?.map_err(tls_error)?;
+        let stream = within("TLS", self.tls.connect(name, stream)).await?.map_err(HandshakeError::from)?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 }
@@ -252,14 +250,6 @@ impl std::fmt::Debug for Dialer {
 
 fn parse(relay: &RelayUrl) -> Result<Url, DialError> {
     relay.as_str().parse().map_err(|_| DialError::Url)
-}
-
-/// Tells a bad certificate from other trouble, which tokio hands out in the same wrapping.
-fn tls_error(error: io::Error) -> DialError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner @ rustls::Error::InvalidCertificate(_)) => DialError::Certificate(inner.clone()),
-        _ => DialError::Tls(error),
-    }
 }
 
 async fn within<T>(step: &'static str, future: impl Future<Output = T>) -> Result<T, DialError> {

@@ -17,6 +17,7 @@ mod conversation;
 pub mod coverage;
 mod desk;
 pub mod dial;
+pub mod handshake;
 pub mod information;
 pub mod instance;
 pub mod manners;

@@ -2,6 +2,7 @@
 
 use moltrade_relayer::limits::INFORMATION_BYTES_MAX;
 use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::handshake::HandshakeError;
 use moltrade_relayer::relay::information::{Information, InformationError};
 use moltrade_relayer::relay::instance::InstanceId;
 
@@ -74,7 +75,10 @@ async fn a_document_comes_over_tls() {
     let trusting = Dialer::new(DialOptions { extra_ca_file, ..options() }).expect("set up");
     assert_is_document(trusting.information(&relay, Reach::Anywhere).await);
     let refused = dialer().information(&relay, Reach::Anywhere).await.expect_err("unknown");
-    assert!(matches!(refused, InformationError::Dial(DialError::Certificate(_))), "{refused}");
+    assert!(
+        matches!(refused, InformationError::Dial(DialError::Tls(HandshakeError::Certificate(_)))),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::handshake::HandshakeError;
 use rustls::HandshakeKind;
 
 use crate::authority::{Authority, file};
@@ -18,7 +19,7 @@ fn trusting(path: &std::path::Path) -> Dialer {
 async fn dial(dialer: &Dialer, host: &str, server: &Server) -> Result<(), String> {
     let dialled = dialer.dial(&url(format!("wss://{host}:{}", server.port())), Reach::Anywhere).await;
     dialled.map(drop).map_err(|error| {
-        assert!(matches!(error, DialError::Certificate(_)), "{error}");
+        assert!(matches!(error, DialError::Tls(HandshakeError::Certificate(_))), "{error}");
         assert!(error.is_permanent());
         error.to_string()
     })
@@ -106,7 +107,7 @@ async fn trouble_that_is_not_the_certificates_may_pass() {
     });
     let dialled = crate::dialer().dial(&url(format!("wss://relay.example:{port}")), Reach::Anywhere).await;
     let error = dialled.expect_err("that is no TLS");
-    assert!(matches!(error, DialError::Tls(_)) && !error.is_permanent(), "{error}");
+    assert!(matches!(error, DialError::Tls(HandshakeError::NotTls)) && !error.is_permanent(), "{error}");
 }
 
 #[test]

@@ -122,10 +122,15 @@ async fn sinks_that_are_slow_frozen_or_away_delay_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_is_killed_again_and_again_misses_nothing() {
+    killed_again_and_again("", |receiver| receiver).await;
+}
+
+/// With these options, and a receiver that is made ready each time.
+pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> Receiver) {
     const EVENTS: u64 = 5_000;
     const WINDOW: u64 = 50;
-    let (folder, mut receiver) = (TempDir::new().unwrap(), Receiver::start().await);
-    let (address, options) = (receiver.address, format!("ack = true\nmax_unacked = {WINDOW}"));
+    let (folder, mut receiver) = (TempDir::new().unwrap(), ready(Receiver::start().await));
+    let (address, options) = (receiver.address, format!("{options}ack = true\nmax_unacked = {WINDOW}"));
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &options)]);
     gateway.append(1..=EVENTS);
     let (mut highest, mut repeats, mut lives) = (0, 0, 0_u64);
@@ -151,7 +156,7 @@ async fn a_receiver_that_is_killed_again_and_again_misses_nothing() {
         }
         if highest < EVENTS {
             drop((session, receiver));
-            receiver = Receiver::on(address);
+            receiver = ready(Receiver::on(address));
         }
     }
     assert!(lives > 20, "it was not killed");

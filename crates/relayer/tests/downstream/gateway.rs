@@ -44,9 +44,14 @@ impl Gateway {
     }
 
     pub fn start_with(folder: &TempDir, output: &Output) -> Self {
+        Self::start_at(folder, output, Resolver::system())
+    }
+
+    /// Where names have other addresses.
+    pub fn start_at(folder: &TempDir, output: &Output, resolver: Resolver) -> Self {
         let running = Running::open(folder.path());
         let metrics = Arc::new(Metrics::new());
-        let workers = Workers::start(output, &running.log, Resolver::system(), &metrics).unwrap();
+        let workers = Workers::start(output, &running.log, resolver, &metrics).unwrap();
         Self { running, metrics, workers }
     }
 

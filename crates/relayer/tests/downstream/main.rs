@@ -4,6 +4,9 @@
 
 mod acks;
 mod answers;
+#[path = "../dial/authority.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod authority;
 #[path = "../event_log/bench.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod bench;
@@ -17,3 +20,4 @@ mod letters;
 mod orders;
 mod receiver;
 mod retention;
+mod tls;

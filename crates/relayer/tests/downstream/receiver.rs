@@ -1,17 +1,27 @@
 //! A receiver on a port of its own, which is written from what the documentation says.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use moltrade_relayer::config::Framing;
+use rustls::ServerConfig;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::gateway::within;
 
+/// A connection, plain or in TLS.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 pub struct Receiver {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     pub address: SocketAddr,
 }
 
@@ -27,24 +37,44 @@ impl Receiver {
         socket.bind(address).unwrap();
         let listener = socket.listen(16).unwrap();
         let address = listener.local_addr().unwrap();
-        Self { listener, address }
+        Self { listener, tls: None, address }
+    }
+
+    /// Speaks TLS from now on.
+    pub fn secure(mut self, config: ServerConfig) -> Self {
+        self.tls = Some(TlsAcceptor::from(Arc::new(config)));
+        self
     }
 
     pub async fn accept(&self, framing: Framing) -> Session {
-        let (stream, _) = within("a connection", self.listener.accept()).await.unwrap();
-        Session::new(stream, framing)
+        self.try_accept(framing).await.unwrap()
+    }
+
+    /// A connection whose handshake may fail.
+    pub async fn try_accept(&self, framing: Framing) -> io::Result<Session> {
+        let stream = self.accept_tcp().await;
+        let stream: Box<dyn Stream> = match &self.tls {
+            Some(tls) => Box::new(within("a handshake", tls.accept(stream)).await?),
+            None => Box::new(stream),
+        };
+        Ok(Session::new(stream, framing))
+    }
+
+    /// A connection of which nothing was read.
+    pub async fn accept_tcp(&self) -> TcpStream {
+        within("a connection", self.listener.accept()).await.unwrap().0
     }
 }
 
 /// One connection.
 pub struct Session {
     framing: Framing,
-    input: BufReader<ReadHalf<TcpStream>>,
-    output: WriteHalf<TcpStream>,
+    input: BufReader<ReadHalf<Box<dyn Stream>>>,
+    output: WriteHalf<Box<dyn Stream>>,
 }
 
 impl Session {
-    fn new(stream: TcpStream, framing: Framing) -> Self {
+    pub fn new(stream: Box<dyn Stream>, framing: Framing) -> Self {
         let (input, output) = tokio::io::split(stream);
         Self { framing, input: BufReader::new(input), output }
     }
@@ -99,6 +129,7 @@ impl Session {
     /// The other side may be gone already.
     pub async fn say(&mut self, bytes: &[u8]) {
         let _ = self.output.write_all(bytes).await;
+        let _ = self.output.flush().await;
     }
 
     /// Waits until the other side ends the connection; what comes before that is passed over.

@@ -5,16 +5,17 @@
 //! unacknowledged.
 
 use std::io;
+use std::mem::replace;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::ack::{Acks, NotAnAck};
 use super::flight::{BadAck, Flight};
 use super::outbox::Outbox;
+use super::stream::{Stream, not_ready};
 use crate::config::TcpOptions;
 use crate::downstream::feed::{Feed, Refilled};
 use crate::downstream::selection::Format;
@@ -23,6 +24,9 @@ use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::StorageError;
 use crate::ingest::candidate::unix_ms;
 use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
+
+/// How a TLS server begins that has got something else. No acknowledgement begins so, and no greeting.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
 /// Why a connection is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,9 @@ pub enum Break {
     /// The sink should not say so much.
     #[error("it sent more than {SINK_CHATTER_BYTES_MAX} bytes, though it is not asked for acknowledgements")]
     Chatter,
+    /// The sink does not understand us.
+    #[error("it speaks TLS; set `tls = true`")]
+    SpeaksTls,
 }
 
 impl Break {
@@ -72,7 +79,7 @@ impl From<Break> for Stop {
 /// An open connection.
 #[derive(Debug)]
 pub struct Connection<'o> {
-    stream: TcpStream,
+    stream: Stream,
     sink: Arc<Sink>,
     options: &'o TcpOptions,
     feed: Feed,
@@ -81,13 +88,15 @@ pub struct Connection<'o> {
     acks: Acks,
     last_ack_at: Instant,
     chatter_bytes: u64,
+    /// Whether the sink has said anything.
+    has_answered: bool,
     /// Events that the sink has by this connection.
     had: u64,
 }
 
 impl<'o> Connection<'o> {
     /// Goes on after what the sink has.
-    pub fn new(stream: TcpStream, worker: &Worker, options: &'o TcpOptions) -> Self {
+    pub fn new(stream: Stream, worker: &Worker, options: &'o TcpOptions) -> Self {
         let format = if options.ack { Format::Envelope } else { Format::Event };
         let cursor = worker.sink.cursor();
         worker.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
@@ -101,6 +110,7 @@ impl<'o> Connection<'o> {
             acks: Acks::new(options.framing),
             last_ack_at: Instant::now(),
             chatter_bytes: 0,
+            has_answered: false,
             had: 0,
         }
     }
@@ -186,8 +196,7 @@ impl<'o> Connection<'o> {
                 self.count(had);
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(Break::Broken(error)),
+            Err(error) => not_ready(error).map_err(Break::Broken),
         }
     }
 
@@ -202,15 +211,19 @@ impl<'o> Connection<'o> {
         let count = match self.stream.try_read(&mut bytes) {
             Ok(0) => return Err(Break::Closed),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(Break::Broken(error)),
+            Err(error) => return not_ready(error).map_err(Break::Broken),
         };
+        let bytes = bytes.get(..count).unwrap_or_default();
+        let is_first = !replace(&mut self.has_answered, true);
+        if is_first && !self.stream.is_tls() && bytes.starts_with(TLS_ALERT) {
+            return Err(Break::SpeaksTls);
+        }
         if !self.options.ack {
             self.chatter_bytes += count as u64;
             return if self.chatter_bytes > SINK_CHATTER_BYTES_MAX { Err(Break::Chatter) } else { Ok(()) };
         }
         let (acks, flight, mut had) = (&mut self.acks, &mut self.flight, 0);
-        let read = acks.read(bytes.get(..count).unwrap_or_default(), |number| {
+        let read = acks.read(bytes, |number| {
             had += flight.acked(number)?;
             Ok::<_, Break>(())
         });
@@ -244,10 +257,18 @@ impl<'o> Connection<'o> {
         let by = Instant::now() + SINK_CLOSE_MAX;
         let by = deadline.map_or(by, |deadline| by.min(deadline + SINK_CLOSE_MAX));
         let closing = async {
-            tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await?;
+            self.stream.shutdown().await?;
             let mut bytes = [0; SINK_READ_BYTES];
-            while tokio::io::AsyncReadExt::read(&mut self.stream, &mut bytes).await? > 0 {}
-            Ok::<_, io::Error>(())
+            loop {
+                // One that goes on sending must not keep the time from being looked at.
+                consume_budget().await;
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut bytes) {
+                    Ok(0) => return Ok::<_, io::Error>(()),
+                    Ok(_) => {}
+                    Err(error) => not_ready(error)?,
+                }
+            }
         };
         drop(timeout_at(by, closing).await);
     }

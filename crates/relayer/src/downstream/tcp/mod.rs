@@ -1,6 +1,6 @@
 //! Sinks by TCP: connect, deliver, and after a rest again.
 //!
-//! [`connect`] makes the connection. On it, a [`connection`] puts events into the [`outbox`], they stay in
+//! [`connect`] makes the connection, a [`stream`] plain or in TLS. On it, a [`connection`] puts events into the [`outbox`], they stay in
 //! [`flight`] until the sink has them, and [`ack`] says that it does.
 
 pub mod ack;
@@ -8,11 +8,14 @@ pub mod connect;
 pub mod connection;
 pub mod flight;
 pub mod outbox;
+pub mod stream;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
 
 use self::connect::ConnectError;
 use self::connection::{Break, Connection, Stop};
@@ -24,11 +27,12 @@ use crate::limits::SINK_BACKOFF_MAX;
 use crate::relay::resolver::Lookups;
 
 /// What brings events to one sink by TCP.
-#[derive(Debug)]
 pub struct Transport {
     address: HostPort,
     options: TcpOptions,
     lookups: Arc<Lookups>,
+    /// If it is to be in TLS.
+    tls: Option<TlsConnector>,
     backoff: Backoff,
     connections: u64,
     /// Why the sink was not connected, as it was last logged.
@@ -45,9 +49,14 @@ enum Trouble {
 }
 
 impl Transport {
-    /// For a sink at an address.
-    pub fn new(address: HostPort, options: TcpOptions, lookups: Arc<Lookups>) -> Self {
-        Self { address, options, lookups, backoff: Backoff::of_sink(), connections: 0, trouble: None }
+    /// For a sink at an address, with how its certificate is checked if it has one.
+    pub fn new(
+        address: HostPort,
+        options: TcpOptions,
+        tls: Option<TlsConnector>,
+        lookups: Arc<Lookups>,
+    ) -> Self {
+        Self { address, options, lookups, tls, backoff: Backoff::of_sink(), connections: 0, trouble: None }
     }
 
     /// Delivers for as long as nobody interrupts.
@@ -72,7 +81,7 @@ impl Transport {
     async fn once(&mut self, worker: &mut Worker) -> Result<End, Trouble> {
         worker.sink.set_state(SinkState::Connecting);
         let stream = tokio::select! {
-            connected = connect::connect(&self.address, &self.lookups) => connected?,
+            connected = connect::connect(&self.address, &self.lookups, self.tls.as_ref()) => connected?,
             // What it has not got it gets when it is connected to again.
             end = worker.interruption() => return Ok(end),
         };
@@ -115,5 +124,12 @@ impl Transport {
         }
         worker.sink.rests(rest, reason);
         rest
+    }
+}
+
+/// Without TLS, which has nothing to show.
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("address", &self.address).finish_non_exhaustive()
     }
 }

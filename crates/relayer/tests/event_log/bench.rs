@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{Cursor, EventLog, Seq, StoreOptions, Submission, Verified};
+use moltrade_relayer::event_log::{Cursor, EventLog, OpenError, Seq, StoreOptions, Submission, Verified};
 use wire::{ClaimedId, Signer};
 
 pub const TAIL_BYTES: usize = 64 << 10;
@@ -38,7 +38,7 @@ impl Running {
     }
 
     pub fn open_with(folder: &Path, options: Options) -> Self {
-        let log = EventLog::open(folder, StoreOptions { fsync: options.fsync }, TAIL_BYTES).expect("opens");
+        let log = open(folder, options.fsync);
         let disk_full = Arc::new(DiskFull::default());
         let sequencer_options = SequencerOptions {
             batch_size: options.batch_size,
@@ -90,6 +90,19 @@ impl Running {
     pub fn seqs(&self) -> Vec<u64> {
         let page = self.log.page(Cursor::START, 1_000, &[]).expect("readable");
         page.entries.iter().map(|entry| entry.seq.get()).collect()
+    }
+}
+
+/// Opens a log. The last user of it before may have let go of it and still be closing it.
+fn open(folder: &Path, fsync: bool) -> Arc<EventLog> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match EventLog::open(folder, StoreOptions { fsync }, TAIL_BYTES) {
+            Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened.expect("opens"),
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::downstream::{Sink, SinkSetupError, Workers};
+use crate::downstream::{Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::FreeSpace;
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use crate::event_log::{Cursor, Entry, EventLog, OpenError, StorageError, StoreOptions};
+use crate::event_log::{Entry, EventLog, OpenError, StorageError, StoreOptions};
 use crate::ingest::admission::Admission;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
@@ -334,7 +334,7 @@ fn keep_trimmed(
     while !stop.load(Ordering::Relaxed) {
         if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
             retention.admitted_age_secs_max = admission.load().age_secs_max();
-            retention.needed_after = sinks.iter().map(|sink| sink.cursor()).min().unwrap_or(Cursor::END);
+            retention.needed_after = needed_after(sinks);
             let trimmed = log.trim(retention, unix_ms())?;
             if trimmed > 0 {
                 tracing::info!(events = trimmed, oldest = %log.floor(), "trimmed the log by retention");

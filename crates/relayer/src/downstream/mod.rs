@@ -30,4 +30,4 @@ pub use order::Command;
 pub use selection::{Format, Selection};
 pub use sink::{Sink, SinkState};
 pub use slow::Patience;
-pub use workers::{SinkSetupError, Workers};
+pub use workers::{SinkSetupError, Workers, needed_after};

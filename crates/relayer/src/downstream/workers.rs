@@ -200,6 +200,11 @@ impl<'a> Starting<'a> {
     }
 }
 
+/// Up to where all of these sinks have everything: the cursor of the slowest.
+pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
+    sinks.iter().map(|sink| sink.cursor()).min().unwrap_or(Cursor::END)
+}
+
 /// Where a sink begins that is new.
 fn first_cursor(log: &EventLog, start: Start) -> Cursor {
     match start {

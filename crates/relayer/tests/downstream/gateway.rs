@@ -60,6 +60,10 @@ impl Gateway {
         self.running.append(events(seqs));
     }
 
+    pub fn sinks(&self) -> &[Arc<Sink>] {
+        self.workers.sinks()
+    }
+
     pub fn sink(&self, index: usize) -> &Arc<Sink> {
         &self.workers.sinks()[index]
     }

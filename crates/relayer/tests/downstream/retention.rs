@@ -1,10 +1,12 @@
 //! Retention that overtakes a sink: what is lost is counted, and never silent.
 
 use moltrade_relayer::config::Framing;
+use moltrade_relayer::downstream::needed_after;
 use moltrade_relayer::event_log::retention::Retention;
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, sink};
+use crate::hook::Hook;
 use crate::receiver::Receiver;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,4 +42,52 @@ async fn what_retention_took_is_counted_and_delivery_goes_on_at_the_oldest() {
         );
         gateway.stop_with(session).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn age_takes_nothing_that_the_slowest_sink_does_not_have() {
+    let (folder, fast, slow) = (TempDir::new().unwrap(), Receiver::start().await, Receiver::start().await);
+    let configs = [sink("fast", &fast, "ack = true"), sink("slow", &slow, "ack = true")];
+    let gateway = Gateway::start(&folder, &configs);
+    let mut sessions = [fast.accept(Framing::Length).await, slow.accept(Framing::Length).await];
+    gateway.append(1..=20);
+    for (index, acked) in [(0, 20), (1, 4)] {
+        sessions[index].seqs(20).await;
+        sessions[index].ack(acked).await;
+        gateway.until_delivered(index, acked).await;
+    }
+    let trim = || {
+        let needed_after = needed_after(gateway.sinks());
+        let retention = Retention { age_ms_max: 1, needed_after, ..Retention::default() };
+        gateway.running.log.trim(retention, 15_001).unwrap();
+        gateway.running.log.floor().get()
+    };
+    assert_eq!(trim(), 5);
+    sessions[1].ack(20).await;
+    gateway.until_delivered(1, 20).await;
+    assert_eq!(trim(), 15);
+    assert_eq!(gateway.sink(1).lost.get(), 0);
+    assert_eq!(needed_after(&[]), moltrade_relayer::event_log::Cursor::END, "without sinks nobody waits");
+    drop(sessions);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sink_by_http_lost_is_shown_as_a_range() {
+    let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
+    let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));
+    gateway.append(1..=3);
+    assert_eq!(hook.dates(3).await, [1, 2, 3]);
+    gateway.until_delivered(0, 3).await;
+    gateway.stop().await;
+    let gateway = Gateway::start(&folder, &[]);
+    gateway.append(4..=20);
+    gateway.running.log.trim(Retention { age_ms_max: 1, ..Retention::default() }, 15_001).unwrap();
+    gateway.stop().await;
+    let gateway = Gateway::start_with(&folder, &hook.output(""));
+    assert_eq!(hook.dates(6).await, (15..=20).collect::<Vec<_>>());
+    gateway.until_delivered(0, 20).await;
+    let ranges = serde_json::to_string(&gateway.sink(0).lost_ranges()).unwrap();
+    assert_eq!((gateway.sink(0).lost.get(), &*ranges), (11, r#"[{"first":4,"last":14}]"#));
+    gateway.stop().await;
 }

@@ -15,15 +15,17 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Counts, at a time since any one beginning.
+    /// Counts, at a time since the beginning.
     pub fn add(&mut self, count: u64, now: Duration) {
         self.remembered = self.remembered_at(now) + count as f64;
         self.at = self.at.max(now);
     }
 
-    /// How many a second.
+    /// How many a second. Until as much time has passed as is remembered, only what has passed counts.
     pub fn per_second(&self, now: Duration) -> f64 {
-        self.remembered_at(now) / MEMORY.as_secs_f64()
+        let memory = MEMORY.as_secs_f64();
+        let span = memory * (1.0 - (-now.as_secs_f64().max(1.0) / memory).exp());
+        self.remembered_at(now) / span
     }
 
     fn remembered_at(&self, now: Duration) -> f64 {
@@ -44,6 +46,10 @@ mod tests {
         }
         let at = |second| rate.per_second(Duration::from_secs(second));
         assert!((19.0..21.0).contains(&at(600)), "{}", at(600));
+        let mut young = Rate::default();
+        young.add(200, Duration::from_secs(10));
+        let after_ten = young.per_second(Duration::from_secs(10));
+        assert!((20.0..23.0).contains(&after_ten), "{after_ten}");
         assert!((7.0..8.0).contains(&at(660)), "{}", at(660));
         assert!(at(1_200) < 0.01);
     }

@@ -9,6 +9,7 @@
 //! [`http`]: they come out of a [`feed`], and how far the sink is, the [`bookmark`] writes down. What it
 //! refuses becomes dead [`letters`]. [`sink`] is what is known of it, its [`rate`] included.
 
+pub mod ack;
 pub mod bookmark;
 pub mod clients;
 pub mod feed;

@@ -12,10 +12,11 @@ use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::ack::{Acks, NotAnAck};
+use super::ack::Acks;
 use super::flight::{BadAck, Flight};
 use super::outbox::Outbox;
 use crate::config::TcpOptions;
+use crate::downstream::ack::NotAnAck;
 use crate::downstream::feed::{Feed, Refilled};
 use crate::downstream::selection::Format;
 use crate::downstream::sink::{Sink, SinkState};

@@ -120,7 +120,7 @@ impl Farewell {
                 tracing::debug!(%origin, consumer, "a /ws client gave no sign of life and was closed");
             }
             End::Replaced => tracing::debug!(%origin, consumer, "another connection took over a consumer"),
-            End::BadAck(bad) => tracing::warn!(%origin, consumer, "a consumer was closed: {bad}"),
+            End::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
             End::Read(ReadError::Trimmed { oldest }) => {
                 tracing::warn!(%cursor, %oldest, consumer, "a /ws client fell behind what is kept and was closed");
             }

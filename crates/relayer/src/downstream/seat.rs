@@ -244,3 +244,88 @@ impl Replacement {
 async fn finished(writing: JoinHandle<Result<(), StorageError>>) -> Result<(), StorageError> {
     writing.await.map_err(|error| StorageError::new("write a cursor", error))?
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::event_log::StoreOptions;
+
+    fn consumer(folder: &TempDir) -> Arc<Consumer> {
+        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+        Arc::new(Consumer::new("a".into(), log, CursorRow::at(Cursor::START), None))
+    }
+
+    fn stored(consumer: &Consumer) -> Option<CursorRow> {
+        let rows = consumer.log.cursors(Cursors::Consumers).unwrap();
+        rows.into_iter().map(|(_, row)| row).next()
+    }
+
+    async fn turn(consumer: &Arc<Consumer>, millis: u64) -> Result<Turn, Busy> {
+        Arc::clone(consumer).turn(Instant::now() + Duration::from_millis(millis)).await
+    }
+
+    #[tokio::test]
+    async fn of_those_that_wait_the_last_one_gets_the_seat() {
+        let folder = TempDir::new().unwrap();
+        let consumer = consumer(&folder);
+        let first = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
+        let mut replacement = first.replacement();
+        let leaves = async {
+            replacement.wanted().await;
+            sleep(Duration::from_millis(50)).await; // The third one comes meanwhile.
+            first.leave().await.unwrap();
+        };
+        let third = async {
+            sleep(Duration::from_millis(10)).await;
+            turn(&consumer, 10_000).await
+        };
+        let (second, third, ()) = tokio::join!(turn(&consumer, 10_000), third, leaves);
+        assert_eq!((second.err(), third.err()), (Some(Busy), None));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let folder = TempDir::new().unwrap();
+        let consumer = consumer(&folder);
+        let _seat = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
+        assert_eq!(turn(&consumer, 20).await.err(), Some(Busy));
+    }
+
+    /// Such as one whose client hung up before it was answered.
+    #[tokio::test]
+    async fn a_seat_that_is_dropped_is_left() {
+        let folder = TempDir::new().unwrap();
+        let consumer = consumer(&folder);
+        let mut seat = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
+        seat.acknowledge(Cursor::from_number(7));
+        drop(seat);
+        let next = turn(&consumer, 10_000).await.unwrap();
+        let row = stored(&consumer).unwrap();
+        assert_eq!(row.cursor, Cursor::from_number(7));
+        assert_ne!(row.unused_since_ms, 0);
+        drop(next);
+    }
+
+    /// A write that was begun for somebody who is gone comes to its end last.
+    #[tokio::test]
+    async fn a_write_that_is_late_undoes_nothing() {
+        let folder = TempDir::new().unwrap();
+        let consumer = consumer(&folder);
+        let mut seat = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
+        seat.acknowledge(Cursor::from_number(7));
+        consumer.write().unwrap();
+        assert_eq!(stored(&consumer).map(|row| row.cursor), Some(Cursor::from_number(7)));
+        seat.leave().await.unwrap();
+        consumer.write().unwrap();
+        assert_ne!(stored(&consumer).unwrap().unused_since_ms, 0);
+        assert!(consumer.forget(|_| true, || {}).unwrap());
+        consumer.write().unwrap();
+        assert_eq!(stored(&consumer), None, "forgotten for good");
+        assert!(turn(&consumer, 0).await.unwrap().row().is_none());
+    }
+}

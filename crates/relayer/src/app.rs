@@ -68,6 +68,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         control: Arc::clone(&control),
         instance: pipeline.instance,
         sinks: Arc::clone(pipeline.sinks()),
+        consumers: pipeline.consumers.clone(),
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {

@@ -205,8 +205,8 @@ pub const SINK_CHATTER_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of one line with an acknowledgement: `{"ack":18446744073709551615}` and some white space.
 pub const ACK_LINE_BYTES_MAX: usize = 64;
 
-/// How often a sink's cursor is written down, and after how many events at the latest: what a crash of the
-/// gateway makes a sink get twice, beside what it has not acknowledged.
+/// How often the cursor of a sink or consumer is written down, and of a sink after how many events at the latest:
+/// what a crash of the gateway makes it get twice, beside what it has not acknowledged.
 pub const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 /// See [`CURSOR_INTERVAL`].
 pub const CURSOR_EVENTS_MAX: u64 = 10_000;
@@ -272,7 +272,11 @@ pub const BODY_BYTES_MAX: usize = 16 << 10;
 /// rest at the next try.
 pub const PROBLEMS_SHOWN_MAX: usize = 100;
 
-/// Largest message that a `/ws` client may send: it has nothing to say yet.
+/// How long a consumer of `/ws` that connects waits for its connection before to end. That one stops at once and
+/// writes one row, so only a disk that stalls takes longer.
+pub const CONSUMER_TURN_MAX: Duration = Duration::from_secs(5);
+
+/// Largest message that a `/ws` client may send. An acknowledgement is tiny; what others say is passed over.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes that are gathered for a `/ws` client before they are written to its socket: what an idle client

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::downstream::{Sink, SinkSetupError, Workers, needed_after};
+use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::FreeSpace;
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -70,6 +70,8 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     /// Which events are let in; what is put here counts from the next event on.
     pub admission: Arc<ArcSwap<Admission>>,
+    /// The consumers of `/ws` whose cursors are kept.
+    pub consumers: Consumers,
     /// Who this process is, so that it does not connect to itself.
     pub instance: InstanceId,
     workers: Workers,
@@ -131,6 +133,7 @@ impl Pipeline {
         let sequencer = sequencer(config, &log, &disk_full, surroundings.free_space)?;
         let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
         let workers = Workers::start(&config.output, &log, surroundings.resolver, &metrics)?;
+        let consumers = Consumers::open(&config.output, &log, metrics.websocket_consumers.clone())?;
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {
@@ -160,6 +163,7 @@ impl Pipeline {
             disk_full,
             metrics,
             admission,
+            consumers,
             instance,
             workers,
             stages,

@@ -60,6 +60,7 @@ impl Gateway {
             )),
             instance: pipeline.instance,
             sinks: Arc::clone(pipeline.sinks()),
+            consumers: pipeline.consumers.clone(),
         });
         let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?.to_string();

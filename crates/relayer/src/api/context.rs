@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::auth::Access;
 use super::websocket::WebSocketOptions;
 use crate::control::Control;
-use crate::downstream::{Clients, Sink};
+use crate::downstream::{Clients, Consumers, Sink};
 use crate::event_log::EventLog;
 use crate::event_log::sequencer::DiskFull;
 use crate::ingest::candidate::unix_ms;
@@ -38,6 +38,8 @@ pub struct Parts {
     pub control: Arc<Control>,
     /// The sinks.
     pub sinks: Arc<[Arc<Sink>]>,
+    /// The consumers of `/ws` whose cursors are kept.
+    pub consumers: Consumers,
     /// What this process sends to relays as `Relayer-Instance`.
     pub instance: InstanceId,
 }

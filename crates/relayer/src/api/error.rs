@@ -1,6 +1,7 @@
 //! What a request is answered that cannot be served: one type, `{"error":"<code>","message":"…"}`.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -14,6 +15,8 @@ use super::query::QueryError;
 use crate::config::{ConfigErrors, InvalidUrl};
 use crate::control::ReloadError;
 use crate::downstream::clients::Refused;
+use crate::downstream::consumers::EnterError;
+use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::BODY_BYTES_MAX;
 use crate::relay::dial::DialError;
@@ -50,6 +53,42 @@ pub enum ApiError {
         /// The newest sequence.
         newest: Cursor,
     },
+    /// What comes after the cursor that is kept of a consumer has been trimmed.
+    #[error(
+        "the consumer {name} is at cursor {cursor}, and what comes after it is no longer kept; move it with \
+         seek={resume} to go on without what was trimmed, or with seek=0 to all that is kept",
+        resume = oldest.get().saturating_sub(1)
+    )]
+    ConsumerTooOld {
+        /// The consumer.
+        name: Arc<str>,
+        /// Its cursor.
+        cursor: Cursor,
+        /// The oldest sequence that is kept.
+        oldest: Seq,
+        /// The newest sequence.
+        newest: Cursor,
+    },
+    /// No more cursors of consumers are kept.
+    #[error(
+        "the cursors of {max} consumers are kept, and [output] max_consumers allows no more; forget some with \
+         DELETE /api/consumers/{{name}} or raise it"
+    )]
+    TooManyConsumers {
+        /// The most.
+        max: NonZeroUsize,
+    },
+    /// Another connection has the consumer's name.
+    #[error(
+        "another connection with this consumer's name has not ended yet, or came after yours; try again later"
+    )]
+    ConsumerBusy,
+    /// No such consumer.
+    #[error("no cursor is kept of a consumer of this name; /api/consumers lists those that there are")]
+    NoSuchConsumer,
+    /// Only a consumer that is away can be forgotten.
+    #[error("somebody is connected as this consumer; close the connection first, or it would go on unkept")]
+    ConsumerConnected,
     /// `/ws` is switched off.
     #[error("the WebSocket output is switched off; set websocket_enabled = true under [output]")]
     WebSocketDisabled,
@@ -174,6 +213,29 @@ impl From<Refused> for ApiError {
     }
 }
 
+impl From<CursorError> for ApiError {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::TooOld { cursor, oldest, newest } => Self::CursorTooOld { cursor, oldest, newest },
+            CursorError::Ahead { cursor, newest } => Self::CursorAhead { cursor, newest },
+        }
+    }
+}
+
+impl From<EnterError> for ApiError {
+    fn from(error: EnterError) -> Self {
+        match error {
+            EnterError::Cursor(error) => error.into(),
+            EnterError::Trimmed { name, cursor, oldest, newest } => {
+                Self::ConsumerTooOld { name, cursor, oldest, newest }
+            }
+            EnterError::TooMany(max) => Self::TooManyConsumers { max },
+            EnterError::Busy => Self::ConsumerBusy,
+            EnterError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
 impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         let refused = |code, why| Self::RelayRefused { code, why };
@@ -207,7 +269,11 @@ impl ApiError {
     pub const fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Query(error) => (StatusCode::BAD_REQUEST, error.code()),
-            Self::CursorTooOld { .. } => (StatusCode::GONE, "cursor_too_old"),
+            Self::CursorTooOld { .. } | Self::ConsumerTooOld { .. } => (StatusCode::GONE, "cursor_too_old"),
+            Self::TooManyConsumers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_consumers"),
+            Self::ConsumerBusy => (StatusCode::SERVICE_UNAVAILABLE, "consumer_busy"),
+            Self::NoSuchConsumer => (StatusCode::NOT_FOUND, "consumer_not_found"),
+            Self::ConsumerConnected => (StatusCode::CONFLICT, "consumer_connected"),
             Self::CursorAhead { .. } => (StatusCode::BAD_REQUEST, "cursor_ahead"),
             Self::WebSocketDisabled => (StatusCode::NOT_FOUND, "websocket_disabled"),
             Self::UpgradeRequired(_) => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
@@ -246,7 +312,9 @@ impl ApiError {
     /// What programs may want to know beside the code.
     fn more(&self) -> Map<String, Value> {
         let more = match self {
-            Self::CursorTooOld { oldest, newest, .. } => json!({ "oldest": oldest, "newest": newest }),
+            Self::CursorTooOld { oldest, newest, .. } | Self::ConsumerTooOld { oldest, newest, .. } => {
+                json!({ "oldest": oldest, "newest": newest })
+            }
             Self::BadConfig(errors) => json!({ "problems": problems(errors) }),
             _ => Value::Null,
         };
@@ -271,7 +339,9 @@ impl ApiError {
             Self::Stopping
             | Self::NotReady(_)
             | Self::TooManyClients { .. }
-            | Self::TooManyClientsFromAddress { .. } => {
+            | Self::TooManyClientsFromAddress { .. }
+            | Self::TooManyConsumers { .. }
+            | Self::ConsumerBusy => {
                 vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))]
             }
             _ => Vec::new(),

@@ -2,12 +2,13 @@
 //!
 //! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever is wrong
 //! is answered by one type of [error]. What changes something is behind [auth]. Handlers stand by subject:
-//! [health], [metrics], [relays], [events], [downstreams], [config](mod@config), and the upgrade to a
+//! [health], [metrics], [relays], [events], [downstreams], [consumers], [config](mod@config), and the upgrade to a
 //! [WebSocket](websocket). [serve] is about the sockets under it.
 
 pub mod auth;
 mod body;
 pub mod config;
+pub mod consumers;
 pub mod context;
 pub mod downstreams;
 pub mod error;

@@ -10,12 +10,13 @@ use std::ops::RangeInclusive;
 use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
+use crate::config::SinkName;
 use crate::downstream::{Format, Selection};
 use crate::event_log::{Cursor, EventLog};
 use crate::limits::PAGE_EVENTS_MAX;
 
 /// What `/ws` takes.
-pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter"];
+pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
 
 /// What `/api/events` takes.
 pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
@@ -73,6 +74,10 @@ impl QueryError {
 pub struct Query {
     /// After which sequence.
     pub cursor: Option<Cursor>,
+    /// Who asks, so that its cursor is kept.
+    pub consumer: Option<SinkName>,
+    /// After which sequence, wherever the consumer was. There is a consumer then, and no cursor.
+    pub seek: Option<Cursor>,
     /// In which form.
     pub format: Option<Format>,
     /// How many, at least 1.
@@ -92,7 +97,9 @@ impl Query {
         let mut lists = Filter::new();
         for (name, value) in parameters(query, allowed)? {
             match name {
-                "cursor" => read.cursor = Some(cursor(&value)?),
+                "cursor" => read.cursor = Some(cursor("cursor", "bad_cursor", &value)?),
+                "consumer" => read.consumer = Some(consumer(&value)?),
+                "seek" => read.seek = Some(cursor("seek", "bad_seek", &value)?),
                 "format" => read.format = Some(format(&value)?),
                 "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=PAGE_EVENTS_MAX)?),
                 "kinds" => lists = lists.kinds(kinds(&value)?),
@@ -104,6 +111,10 @@ impl Query {
             filters.push(lists);
         }
         read.selection = Selection::new(filters);
+        if read.seek.is_some() && (read.consumer.is_none() || read.cursor.is_some()) {
+            let expected = "given with `consumer`, which it moves, and without `cursor`";
+            return Err(QueryError::value("seek", "bad_seek", expected));
+        }
         Ok(read)
     }
 }
@@ -136,22 +147,17 @@ pub(super) fn parameters(
 /// # Errors
 /// When what comes next is trimmed, or the cursor is beyond the newest sequence.
 pub fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
-    // The floor is read first: it never passes the head that is read after it.
-    let oldest = log.floor();
-    let newest = log.head();
-    if cursor > newest {
-        return Err(ApiError::CursorAhead { cursor, newest });
-    }
-    if cursor != Cursor::START && cursor.next() < oldest {
-        return Err(ApiError::CursorTooOld { cursor, oldest, newest });
-    }
-    Ok(())
+    Ok(log.check_cursor(cursor)?)
 }
 
-fn cursor(value: &str) -> Result<Cursor, QueryError> {
+fn cursor(name: &'static str, code: &'static str, value: &str) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept";
-    let number = whole_number(value).ok_or_else(|| QueryError::value("cursor", "bad_cursor", expected))?;
+    let number = whole_number(value).ok_or_else(|| QueryError::value(name, code, expected))?;
     Ok(Cursor::from_number(number))
+}
+
+fn consumer(value: &str) -> Result<SinkName, QueryError> {
+    SinkName::new(value).ok_or_else(|| QueryError::value("consumer", "bad_consumer", SinkName::ALLOWED))
 }
 
 fn format(value: &str) -> Result<Format, QueryError> {
@@ -256,6 +262,12 @@ mod tests {
         for filter in ["", "[]", "{", "%7B%22kind%22:[1]%7D", &"[".repeat(50_000)] {
             refused(&format!("filter={filter}"), "bad_filter", "NIP-01 filter");
         }
+        for name in ["", "a b", "a/b", "ä", "a:1", &"x".repeat(65)] {
+            refused(&format!("consumer={name}"), "bad_consumer", "1 to 64 of the characters");
+        }
+        refused("consumer=a&seek=x", "bad_seek", "`seek` must be a sequence number");
+        refused("seek=1", "bad_seek", "given with `consumer`");
+        refused("consumer=a&seek=1&cursor=1", "bad_seek", "without `cursor`");
         refused("format=json", "bad_format", "`event` or `envelope`");
     }
 
@@ -276,6 +288,9 @@ mod tests {
         let query = Query::parse("cursor=18446744073709551615&&format=event", WS_PARAMETERS).expect("right");
         assert_eq!(query.cursor, Some(Cursor::from_number(u64::MAX)));
         assert_eq!(query.format, Some(Format::Event));
+        let query = Query::parse("seek=7&consumer=A.z_0-9", WS_PARAMETERS).expect("right");
+        assert_eq!(query.consumer.as_ref().map(SinkName::as_str), Some("A.z_0-9"));
+        assert_eq!((query.seek, query.cursor), (Some(Cursor::from_number(7)), None));
         let query = Query::parse("limit=1000&kinds=1,7", PAGE_PARAMETERS).expect("right");
         assert_eq!((query.limit, query.selection.filters().len()), (Some(1_000), 1));
         let query = Query::parse("filter=%7b%22%23t%22%3A[%22a+b%2bc%22]%7D", WS_PARAMETERS).expect("right");

@@ -6,7 +6,7 @@ use axum::routing::{delete, get, post};
 
 use super::context::Context;
 use super::error::ApiError;
-use super::{auth, config, downstreams, events, health, itself, metrics, relays, websocket};
+use super::{auth, config, consumers, downstreams, events, health, itself, metrics, relays, websocket};
 
 /// What the API's port serves.
 pub fn router(context: Context) -> Router {
@@ -23,6 +23,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/downstreams", get(downstreams::list))
         .route("/api/downstreams/{name}", get(downstreams::one))
         .route("/api/downstreams/{name}/dead-letters", get(downstreams::letters))
+        .route("/api/consumers", get(consumers::list))
         .route("/api/events", get(events::page))
         .route("/api/events/{id}", get(events::one));
     let changing = Router::new()
@@ -33,6 +34,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/downstreams/{name}/seek", post(downstreams::seek))
         .route("/api/downstreams/{name}/dead-letters", delete(downstreams::drop_letters))
         .route("/api/downstreams/{name}/dead-letters/replay", post(downstreams::replay))
+        .route("/api/consumers/{name}", delete(consumers::forget))
         .route("/api/config/reload", post(config::reload))
         .route_layer(from_fn_with_state(context.clone(), auth::guard));
     finished(reading.merge(changing), context)

@@ -11,11 +11,14 @@ use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
 use crate::config::{Output, WebOrigin};
+use crate::downstream::consumers::Begin;
+use crate::downstream::seat::Seat;
 use crate::downstream::websocket::Session;
 use crate::downstream::{ClientLimits, Format, Patience};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
+use crate::telemetry::metrics::REFUSED;
 
 /// How `/ws` is served.
 #[derive(Debug, Clone)]
@@ -73,19 +76,23 @@ pub(super) async fn upgrade(
         return Err(counted(&context, ApiError::OriginNotAllowed));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS)?;
-    if let Some(cursor) = query.cursor {
+    // Of a consumer that is known, the cursor of the URL means nothing.
+    if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
     let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
     let client =
         context.clients().enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
-    let (cursor, default_format) = match query.cursor {
-        Some(cursor) => (cursor, Format::Envelope),
-        None => (head, Format::Event),
+    let seat = seat(&context, &query).await.map_err(|refused| counted(&context, refused))?;
+    let (cursor, default_format) = match (&seat, query.cursor) {
+        (Some(seat), _) => (seat.cursor(), Format::Envelope),
+        (None, Some(cursor)) => (cursor, Format::Envelope),
+        (None, None) => (head, Format::Event),
     };
     let format = query.format.unwrap_or(default_format);
-    tracing::debug!(%cursor, ?format, origin = %client.origin(), "a client connects to /ws");
+    let consumer = seat.as_ref().map(Seat::name);
+    tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
     let session = Session::new(
         context.log.reader(cursor),
         head,
@@ -95,6 +102,10 @@ pub(super) async fn upgrade(
         options.patience,
         peer.taken,
     );
+    let session = match seat {
+        Some(seat) => session.of(seat),
+        None => session,
+    };
     let upgrade = upgrade
         .read_buffer_size(CLIENT_READ_BYTES)
         .write_buffer_size(CLIENT_FLUSH_BYTES)
@@ -104,10 +115,22 @@ pub(super) async fn upgrade(
     Ok(upgrade.on_upgrade(|socket| session.run(socket, client)))
 }
 
-/// Counts a client that is not let in, by the code that it is told. At the end nobody is, which is no news.
+/// The seat of a consumer whose cursor we keep, once whoever had it is gone.
+async fn seat(context: &Context, query: &Query) -> Result<Option<Seat>, ApiError> {
+    let Some(name) = &query.consumer else { return Ok(None) };
+    let begin = match (query.seek, query.cursor) {
+        (Some(cursor), _) => Begin::Seek(cursor),
+        (None, Some(cursor)) => Begin::After(cursor),
+        (None, None) => Begin::Now,
+    };
+    Ok(Some(context.consumers.enter(name, begin).await?))
+}
+
+/// Counts a client that is not let in though it asked for nothing wrong, by the code that it is told. At the end
+/// nobody is let in, which is no news.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
-    if !matches!(refusal, ApiError::Stopping) {
-        let (_, code) = refusal.status();
+    let (_, code) = refusal.status();
+    if REFUSED.contains(&code) {
         context.metrics.client_refused(code).inc();
     }
     refusal

@@ -209,6 +209,8 @@ settings! {
         /// Receivers by HTTP with options: events are posted to them. Each has a cursor of its own, as those by
         /// TCP have.
         rest: Vec<RestSink> = Vec::new(), rule::rest_sinks();
+        /// The most consumers of /ws whose cursors are kept, by the names that they give themselves.
+        max_consumers: NonZeroUsize = nonzero(1_000), rule::count(1..=100_000);
         /// How many hours the cursor and the dead letters of a sink are kept that is no longer configured, and
         /// the cursor of a consumer of /ws that does not come back.
         keep_unused("keep_unused_hours"): Duration = hours(720), rule::hours(1..=1_000_000);

@@ -17,7 +17,8 @@ use super::secret::SecretFile;
 use super::types::{HostPort, HttpUrl};
 use super::webhook::{Headers, SigningKeys};
 
-/// What a sink is called in the log, the metrics and the API. Its cursor is kept under it.
+/// What a sink is called in the log, the metrics and the API, or a consumer of `/ws`. Its cursor is kept under
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkName(Arc<str>);
 
@@ -32,8 +33,11 @@ impl SinkName {
         Arc::clone(&self.0)
     }
 
+    /// What a name must be.
+    pub const ALLOWED: &str = "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'";
+
     /// `None` unless it has 1 to 64 of the characters that need no escape in a URL.
-    pub(super) fn new(text: &str) -> Option<Self> {
+    pub fn new(text: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into()))
     }

@@ -4,25 +4,33 @@
 //! What it misses meanwhile is read from the log when it goes on. It is closed when it is [too slow](super::slow)
 //! or no longer there, and when retention has trimmed what comes next, because then nothing could be
 //! delivered without a gap.
+//!
+//! What it says is heard while it is waited for, too: a consumer may acknowledge what it has without taking
+//! more.
 
-use std::net::IpAddr;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio::task::coop::consume_budget;
-use tokio::time::{Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use super::clients::Client;
+use super::farewell::{End, Farewell};
+use super::said::acknowledged;
+use super::seat::{Replacement, Seat};
 use super::selection::{Format, Selection};
 use super::slow::{Beat, Look, Patience, Pulse, Taken, Watch};
-use crate::event_log::reader::{Chunk, ReadError, Reader};
+use super::worker::at;
+use crate::event_log::reader::{Chunk, Reader};
 use crate::event_log::{Cursor, Entry};
-use crate::limits::{CLIENT_CLOSE_MAX, CLIENT_FLUSH_BYTES, CLIENT_LAST_WORDS_MAX};
+use crate::limits::CLIENT_FLUSH_BYTES;
 use crate::telemetry::Metrics;
 
 /// What a client gets, and how.
@@ -36,40 +44,13 @@ pub struct Session {
     live_after: Cursor,
     /// Up to here nothing waits for the client's socket.
     flushed: Cursor,
+    /// The last event that its socket was handed, or where it began.
+    sent: Cursor,
+    /// Of a client whose cursor we keep.
+    seat: Option<Seat>,
     patience: Patience,
     taken: Taken,
     pulse: Pulse,
-}
-
-/// Why a session is over.
-#[derive(Debug)]
-enum End {
-    /// The client closed the connection, or it broke.
-    ClientGone,
-    /// The gateway stops.
-    Stopping,
-    /// The client is far behind, and its socket takes nothing.
-    Slow,
-    /// The client does not answer pings.
-    Silent,
-    /// The log cannot be read on.
-    Read(ReadError),
-    /// An event is not UTF-8, which nobody can have verified.
-    Damaged(Cursor),
-}
-
-impl End {
-    /// The label in the metrics.
-    const fn reason(&self) -> &'static str {
-        match self {
-            Self::ClientGone => "left",
-            Self::Stopping => "stopping",
-            Self::Slow => "slow",
-            Self::Silent => "silent",
-            Self::Read(ReadError::Trimmed { .. }) => "trimmed",
-            Self::Read(ReadError::Storage(_)) | Self::Damaged(_) => "failed",
-        }
-    }
 }
 
 /// What was handed to the socket since it was last flushed.
@@ -95,43 +76,62 @@ impl Session {
     ) -> Self {
         let flushed = reader.cursor();
         let pulse = Pulse::default();
-        Self { reader, selection, format, metrics, live_after: head, flushed, patience, taken, pulse }
+        let (sent, seat) = (flushed, None);
+        Self {
+            reader,
+            selection,
+            format,
+            metrics,
+            live_after: head,
+            flushed,
+            sent,
+            seat,
+            patience,
+            taken,
+            pulse,
+        }
     }
 
-    /// Serves the client until it goes, is given up, falls behind what is kept, or the gateway stops.
+    /// The session of a consumer whose cursor we keep, which is where the reader stands.
+    pub fn of(self, seat: Seat) -> Self {
+        Self { seat: Some(seat), ..self }
+    }
+
+    /// Serves the client until it goes, is given up, falls behind what is kept, another one has its name, or the
+    /// gateway stops.
     pub async fn run(mut self, mut socket: WebSocket, mut client: Client) {
-        let end = tokio::select! {
+        let replacement = self.seat.as_ref().map(Seat::replacement);
+        let mut end = tokio::select! {
             end = self.deliver(&mut socket) => end,
             () = client.deadline() => End::Stopping,
+            () = replaced(replacement) => End::Replaced,
         };
+        let consumer = self.seat.as_ref().map(|seat| seat.name().to_owned());
+        // Before the client has heard it: who waits for its seat need not wait for that.
+        if let Some(seat) = self.seat.take()
+            && let Err(error) = seat.leave().await
+        {
+            end = End::Unwritten(error);
+        }
         self.metrics.client_closed(end.reason()).inc();
-        self.close(&mut socket, end, client.origin()).await;
+        let (cursor, flushed, head) = (self.reader.cursor(), self.flushed, self.reader.head());
+        Farewell { end, origin: client.origin(), consumer, cursor, flushed, head }.say(socket).await;
     }
 
     async fn deliver(&mut self, socket: &mut WebSocket) -> End {
-        let mut pings = self.patience.ping_interval.map(|period| {
-            let mut pings = interval_at(tokio::time::Instant::now() + period, period);
-            // Whatever was late, there is a whole interval to answer in.
-            pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            pings
-        });
+        // Whatever was late, there is a whole interval to answer in.
+        let mut pings = self.patience.ping_interval.map(every);
         loop {
+            let save_due = self.seat.as_ref().and_then(Seat::due);
             let done = tokio::select! {
                 next = self.reader.next() => match next {
                     Ok(Some(chunk)) => self.send(socket, chunk).await,
                     Ok(None) => Err(End::Stopping),
                     Err(error) => Err(End::Read(error)),
                 },
-                message = socket.next() => match message {
-                    // Nothing that a client says means anything yet, but that it is there. Pings are
-                    // answered by the socket.
-                    Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => {
-                        self.pulse.heard();
-                        Ok(())
-                    }
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::ClientGone),
-                },
+                message = socket.next() => self.hear(message),
                 () = tick(&mut pings) => self.ping(socket).await,
+                () = at(save_due) => self.save().await,
             };
             if let Err(end) = done {
                 return end;
@@ -141,15 +141,38 @@ impl Session {
         }
     }
 
+    /// What the client said: at least that it is there. Pings are answered by the socket.
+    fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        let Some(Ok(message)) = message else { return Err(End::ClientGone) };
+        if let Message::Close(_) = message {
+            return Err(End::ClientGone);
+        }
+        self.pulse.heard();
+        if let Some(seat) = &mut self.seat
+            && let Some(cursor) = acknowledged(&message, seat.cursor(), self.sent).map_err(End::BadAck)?
+        {
+            seat.acknowledge(cursor);
+        }
+        Ok(())
+    }
+
+    async fn save(&mut self) -> Result<(), End> {
+        match &mut self.seat {
+            Some(seat) => seat.save().await.map_err(End::Unwritten),
+            None => Ok(()),
+        }
+    }
+
     async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         if self.pulse.beat() == Beat::Gone {
-            // Its answer may be there, and not have been looked at while something waited for its socket.
-            if !matches!(socket.next().now_or_never(), Some(Some(Ok(_)))) {
-                return Err(End::Silent);
+            // Its answer may be there, and not have been looked at while something else was done.
+            match socket.next().now_or_never() {
+                Some(message @ Some(Ok(_))) => self.hear(message)?,
+                _ => return Err(End::Silent),
             }
-            self.pulse.heard();
         }
-        self.patiently(socket.send(Message::Ping(Bytes::new()))).await
+        self.write(socket, Message::Ping(Bytes::new())).await?;
+        self.patiently(socket, Sink::poll_flush).await
     }
 
     /// Hands a chunk to the socket, and what follows it in memory, so that one write carries many events;
@@ -188,7 +211,7 @@ impl Session {
     ) -> Result<(), End> {
         let Unflushed { messages, oldest, .. } = std::mem::take(unflushed);
         if messages > 0 {
-            self.patiently(socket.flush()).await?;
+            self.patiently(socket, Sink::poll_flush).await?;
             self.metrics.websocket_messages.inc_by(messages);
         }
         if let Some(oldest) = oldest {
@@ -198,26 +221,44 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for the socket to take something, for as long as the client's slowness is to be borne.
-    async fn patiently(&mut self, write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), End> {
-        let mut write = pin!(write);
+    /// Waits for the socket to take something, for as long as the client's slowness is to be borne, and hears
+    /// what it says meanwhile.
+    async fn patiently(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), End> {
         // Almost always there is room, and then this costs no look at the clock.
-        if let Some(written) = poll_immediate(write.as_mut()).await {
+        if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {
             return written.map_err(|_| End::ClientGone);
         }
         let (began, mut watch) = (Instant::now(), Watch::new(self.taken.get()));
+        // However much it says, it is looked at.
+        let mut looks = every(self.patience.look_every());
         loop {
-            if let Ok(written) = timeout(self.patience.look_every(), write.as_mut()).await {
-                // The client has made room.
-                self.pulse.heard();
-                return written.map_err(|_| End::ClientGone);
+            let save_due = self.seat.as_ref().and_then(Seat::due);
+            tokio::select! {
+                step = poll_fn(|cx| step(socket, write, cx)) => match step {
+                    Step::Written(written) => {
+                        // The client has made room.
+                        self.pulse.heard();
+                        return written.map_err(|_| End::ClientGone);
+                    }
+                    Step::Heard(message) => self.hear(message)?,
+                },
+                _ = looks.tick() => {
+                    let lag = self.reader.head().get().saturating_sub(self.flushed.get());
+                    let look = Look { waited: began.elapsed(), taken: self.taken.get(), lag };
+                    if watch.is_too_slow(&self.patience, look) {
+                        return Err(End::Slow);
+                    }
+                }
+                () = at(save_due) => self.save().await?,
             }
-            let lag = self.reader.head().get().saturating_sub(self.flushed.get());
-            let look = Look { waited: began.elapsed(), taken: self.taken.get(), lag };
-            if watch.is_too_slow(&self.patience, look) {
-                return Err(End::Slow);
-            }
+            consume_budget().await;
         }
+    }
+
+    /// Hands a message to the socket, when that has room.
+    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), End> {
+        self.patiently(socket, Sink::poll_ready).await?;
+        socket.start_send_unpin(message).map_err(|_| End::ClientGone)
     }
 
     /// Hands an event to the socket; returns its bytes.
@@ -232,7 +273,8 @@ impl Session {
         let Ok(message) = Utf8Bytes::try_from(text.clone()) else {
             return Err(End::Damaged(Cursor::after(entry.seq)));
         };
-        self.patiently(socket.feed(Message::Text(message))).await?;
+        self.write(socket, Message::Text(message)).await?;
+        self.sent = Cursor::after(entry.seq);
         unflushed.messages += 1;
         unflushed.bytes += text.len();
         if Cursor::after(entry.seq) > self.live_after {
@@ -241,46 +283,38 @@ impl Session {
         }
         Ok(text.len())
     }
+}
 
-    /// Says why, and waits a little for the client to have heard it.
-    async fn close(&self, socket: &mut WebSocket, end: End, origin: IpAddr) {
-        let cursor = self.reader.cursor();
-        let patience = if matches!(end, End::Slow) { CLIENT_LAST_WORDS_MAX } else { CLIENT_CLOSE_MAX };
-        let frame = match end {
-            End::ClientGone => None,
-            End::Stopping => Some((close_code::AWAY, "the gateway is stopping".to_owned())),
-            End::Slow => {
-                let cursor = self.flushed;
-                tracing::warn!(%cursor, head = %self.reader.head(), %origin, "a /ws client was too slow and was closed");
-                Some((close_code::POLICY, format!("slow: resume with cursor={cursor}")))
-            }
-            End::Silent => {
-                tracing::debug!(%origin, "a /ws client gave no sign of life and was closed");
-                Some((close_code::POLICY, "no answer to pings".to_owned()))
-            }
-            End::Read(ReadError::Trimmed { oldest }) => {
-                tracing::warn!(%cursor, %oldest, "a /ws client fell behind what is kept and was closed");
-                let reason = format!("cursor {cursor} is no longer kept; oldest is {oldest}");
-                Some((close_code::POLICY, reason))
-            }
-            End::Read(ReadError::Storage(error)) => {
-                tracing::error!(%error, %cursor, "a /ws client was closed");
-                Some((close_code::ERROR, "the event log cannot be read".to_owned()))
-            }
-            End::Damaged(cursor) => {
-                tracing::error!(%cursor, "a /ws client was closed: an event in the log is not UTF-8");
-                Some((close_code::ERROR, "the event log cannot be read".to_owned()))
-            }
-        };
-        if let Some((code, reason)) = frame {
-            let message = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-            if !matches!(timeout(patience, socket.send(message)).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-        // Until the other side has answered, or our answer to its close is out.
-        let answered = async { while let Some(Ok(_)) = socket.next().await {} };
-        drop(timeout(patience, answered).await);
+/// What is waited for when a socket is full.
+type Write = fn(Pin<&mut WebSocket>, &mut Context<'_>) -> Poll<Result<(), axum::Error>>;
+
+/// What happens first on a socket that is full.
+enum Step {
+    /// It took what was to be written, or broke.
+    Written(Result<(), axum::Error>),
+    /// The client said something.
+    Heard(Option<Result<Message, axum::Error>>),
+}
+
+fn step(socket: &mut WebSocket, write: Write, cx: &mut Context<'_>) -> Poll<Step> {
+    match write(Pin::new(&mut *socket), cx) {
+        Poll::Ready(written) => Poll::Ready(Step::Written(written)),
+        Poll::Pending => socket.poll_next_unpin(cx).map(Step::Heard),
+    }
+}
+
+/// Ticks for the first time when the period is over, and then at least so long after each time.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Comes back when another connection has the consumer's name.
+async fn replaced(replacement: Option<Replacement>) {
+    match replacement {
+        Some(mut replacement) => replacement.wanted().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use wire::{ClaimedId, Filter};
 
-use super::entry::{Cursor, Entry};
+use super::entry::{Cursor, Entry, Seq};
 use super::{EventLog, StorageError};
 use crate::limits::{KNOWN_SCAN_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 
@@ -13,6 +13,29 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// Where the next page goes on. Everything up to here was looked at, whether it matched or not.
     pub next_cursor: Cursor,
+}
+
+/// Why delivery cannot go on after a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// What comes next is trimmed.
+    #[error("the events after cursor {cursor} are no longer kept; the oldest is {oldest}")]
+    TooOld {
+        /// What was asked for.
+        cursor: Cursor,
+        /// The oldest sequence that is kept.
+        oldest: Seq,
+        /// The newest sequence.
+        newest: Cursor,
+    },
+    /// It names a sequence that was not given yet.
+    #[error("cursor {cursor} is beyond the newest sequence, which is {newest}")]
+    Ahead {
+        /// What was asked for.
+        cursor: Cursor,
+        /// The newest sequence.
+        newest: Cursor,
+    },
 }
 
 /// What the log has of a span.
@@ -27,6 +50,23 @@ pub enum Known {
 }
 
 impl EventLog {
+    /// Whether delivery can go on after a cursor that somebody asks for: 0 always means from the oldest kept.
+    ///
+    /// # Errors
+    /// When what comes next is trimmed, or the cursor is beyond the newest sequence.
+    pub fn check_cursor(&self, cursor: Cursor) -> Result<(), CursorError> {
+        // The floor is read first: it never passes the head that is read after it.
+        let oldest = self.floor();
+        let newest = self.head();
+        if cursor > newest {
+            return Err(CursorError::Ahead { cursor, newest });
+        }
+        if cursor != Cursor::START && cursor.next() < oldest {
+            return Err(CursorError::TooOld { cursor, oldest, newest });
+        }
+        Ok(())
+    }
+
     /// The event of this id, if it is in the log. Reads the disk.
     ///
     /// # Errors

@@ -13,11 +13,19 @@ use prometheus_client::registry::Registry;
 use crate::ingest::{DropReason, Layer};
 
 /// Why a client of `/ws` is gone: it left, the gateway stopped, it was too slow, it gave no sign of life, what it
-/// needed next was trimmed, the log could not be read.
-pub const CLOSED: [&str; 6] = ["left", "stopping", "slow", "silent", "trimmed", "failed"];
+/// needed next was trimmed, another connection took over its name, it acknowledged what cannot be, the log could
+/// not be read.
+pub const CLOSED: [&str; 8] =
+    ["left", "stopping", "slow", "silent", "trimmed", "replaced", "bad_ack", "failed"];
 
 /// Why a client of `/ws` was not let in: the codes of the answers that it got.
-pub const REFUSED: [&str; 3] = ["too_many_clients", "too_many_clients_from_address", "origin_not_allowed"];
+pub const REFUSED: [&str; 5] = [
+    "too_many_clients",
+    "too_many_clients_from_address",
+    "origin_not_allowed",
+    "too_many_consumers",
+    "consumer_busy",
+];
 
 /// A label `reason`, `layer`, `state` or `figure`.
 macro_rules! label {
@@ -129,6 +137,8 @@ metrics! {
     bytes_in_queue: Gauge = Gauge::default(), "bytes_in_queue";
     /// Clients that are connected to /ws.
     websocket_clients: Gauge = Gauge::default(), "websocket_clients";
+    /// Consumers of /ws whose cursors are kept.
+    websocket_consumers: Gauge = Gauge::default(), "websocket_consumers";
     /// Messages that were handed to the sockets of /ws clients.
     websocket_messages: Counter = Counter::default(), "websocket_messages";
     /// Clients of /ws that are gone, by reason.

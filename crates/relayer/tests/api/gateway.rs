@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use moltrade_relayer::api::{self, Access, Context, WebSocketOptions};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
-use moltrade_relayer::downstream::Workers;
+use moltrade_relayer::downstream::{Consumers, Workers};
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -50,6 +50,8 @@ pub struct Setup {
     pub supervised: bool,
     pub admin_token: Option<&'static str>,
     pub bind_address: IpAddr,
+    /// Where the log is, to come back to it; none for one of its own.
+    pub folder: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -61,6 +63,7 @@ impl Default for Setup {
             supervised: true,
             admin_token: None,
             bind_address: Ipv4Addr::LOCALHOST.into(),
+            folder: None,
         }
     }
 }
@@ -93,7 +96,8 @@ impl Gateway {
 
     pub async fn start_with(setup: Setup) -> Self {
         let folder = TempDir::new().unwrap();
-        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, setup.tail_bytes).unwrap();
+        let path = setup.folder.as_deref().unwrap_or(folder.path());
+        let log = EventLog::open(path, StoreOptions { fsync: false }, setup.tail_bytes).unwrap();
         let sizes = DedupeSizes { hotset: 1_000, bloom: 1_000, lru: 1_000 };
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         let disk_full = Arc::new(DiskFull::default());
@@ -127,7 +131,10 @@ impl Gateway {
         let pool = Arc::new(pool);
         let admission = Admission::shared(&loaded.config.filters);
         let workers = Workers::start(&setup.output, &log, unanswering(), &metrics).unwrap();
+        let appended = log.head().get();
+        let consumers = Consumers::open(&setup.output, &log, metrics.websocket_consumers.clone()).unwrap();
         let context = Context::new(api::Parts {
+            consumers,
             control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),
             pool,
             log,
@@ -147,7 +154,7 @@ impl Gateway {
             signer: Signer::from_seed(1),
             inbox: Some(inbox),
             sequencer: Some(sequencer),
-            appended: AtomicU64::new(0),
+            appended: AtomicU64::new(appended),
             free_bytes,
             supervised,
             _workers: workers,

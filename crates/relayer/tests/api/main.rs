@@ -11,6 +11,7 @@ mod health;
 mod metrics;
 mod relays;
 mod reload;
+mod websocket_consumer;
 mod websocket_delivery;
 mod websocket_end;
 mod websocket_handshake;

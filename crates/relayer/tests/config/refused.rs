@@ -36,7 +36,7 @@ fn unknown_names_are_refused_with_the_likely_ones() {
         &[
             "config.toml:1:10: output.udp: unknown key; allowed: websocket_enabled, websocket_port, bind_address, batch_size, \
          max_latency_ms, downstream_tcp, downstream_rest, slow_client_lag, slow_client_secs, ping_interval_secs, \
-         max_clients, max_clients_per_address, allowed_origins, tcp, rest, keep_unused_hours",
+         max_clients, max_clients_per_address, allowed_origins, tcp, rest, max_consumers, keep_unused_hours",
         ],
     );
     refused("output = 5", &["config.toml:1:10: output: found 5; allowed: a section [output]"]);

@@ -252,7 +252,7 @@ pub fn secret_key_file() -> Text<Option<SecretFile<SecretKey>>> {
 /// What a sink is called.
 pub fn sink_name() -> Text<SinkName> {
     Text {
-        allowed: "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'",
+        allowed: SinkName::ALLOWED,
         secret: false,
         read: |text| SinkName::new(text).ok_or_else(String::new),
         show: |name| Some(name.as_str().to_owned()),

@@ -2,15 +2,9 @@
 //!
 //! Bytes in, numbers out. At most [`ACK_LINE_BYTES_MAX`] bytes of an unfinished one are kept.
 
-use serde::Deserialize;
-
 use crate::config::Framing;
+use crate::downstream::ack::{NotAnAck, number};
 use crate::limits::ACK_LINE_BYTES_MAX;
-
-/// What is no acknowledgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it sent something that is no acknowledgement")]
-pub struct NotAnAck;
 
 /// Finds acknowledgements in what arrives.
 #[derive(Debug)]
@@ -18,12 +12,6 @@ pub struct Acks {
     framing: Framing,
     /// The beginning of one.
     begun: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    ack: u64,
 }
 
 impl Acks {
@@ -73,9 +61,7 @@ impl Acks {
         let line = self.begun.trim_ascii();
         let number = match line.is_empty() {
             true => None,
-            // An array of one number would be read as such an object, too.
-            false if !line.starts_with(b"{") => return Err(NotAnAck),
-            false => Some(serde_json::from_slice::<Line>(line).map_err(|_| NotAnAck)?.ack),
+            false => Some(number(line)?),
         };
         self.begun.clear();
         Ok(number)

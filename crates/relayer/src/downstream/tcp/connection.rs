@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::ack::{Acks, NotAnAck};
+use super::ack::Acks;
 use super::flight::{BadAck, Flight};
 use super::outbox::Outbox;
 use super::stream::{Stream, not_ready};
 use crate::config::TcpOptions;
+use crate::downstream::ack::NotAnAck;
 use crate::downstream::feed::{Feed, Refilled};
 use crate::downstream::selection::Format;
 use crate::downstream::sink::{Sink, SinkState};

@@ -1,0 +1,597 @@
+//! Consumers whose cursors the gateway keeps: `?consumer=NAME`.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use moltrade_relayer::config::Output;
+use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, EventLog, StoreOptions};
+use moltrade_relayer::ingest::candidate::unix_ms;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use relay_sim::Delivery;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+
+use crate::gateway::{Gateway, Setup};
+
+/// More than any test takes.
+const LONG: Duration = Duration::from_secs(30);
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// A client that can say something.
+struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    async fn connect(gateway: &Gateway, query: &str) -> Self {
+        let url = format!("ws://{}/ws{query}", gateway.address);
+        let builder = ClientBuilder::new().uri(&url).unwrap();
+        Self(timeout(LONG, builder.connect()).await.unwrap().unwrap().0)
+    }
+
+    /// The next sequence, or the close code with its reason.
+    async fn next(&mut self) -> Result<u64, String> {
+        loop {
+            let message = timeout(LONG, self.0.next()).await.expect("something comes");
+            let Some(Ok(message)) = message else { return Err("it broke".to_owned()) };
+            if let Some((code, reason)) = message.as_close() {
+                return Err(format!("{} {reason}", u16::from(code)));
+            }
+            if message.is_text() {
+                let delivery = Delivery::parse(&message.into_payload().into()).unwrap();
+                return Ok(delivery.seq.expect("an envelope"));
+            }
+        }
+    }
+
+    async fn expect(&mut self, seqs: impl IntoIterator<Item = u64>) {
+        for seq in seqs {
+            assert_eq!(self.next().await, Ok(seq));
+        }
+    }
+
+    async fn ack(&mut self, seq: u64) {
+        self.say(Message::text(format!("{{\"ack\":{seq}}}"))).await;
+    }
+
+    async fn say(&mut self, message: Message) {
+        self.0.send(message).await.unwrap();
+    }
+
+    /// Waits until the gateway has read everything that was said.
+    async fn is_heard(&mut self) {
+        self.say(Message::ping("heard?")).await;
+        while !timeout(LONG, self.0.next()).await.unwrap().unwrap().unwrap().is_pong() {}
+    }
+
+    /// Why the gateway closes, whatever it sends before.
+    async fn end(&mut self) -> String {
+        loop {
+            if let Err(end) = self.next().await {
+                return end;
+            }
+        }
+    }
+
+    /// Goes, and waits until the gateway knows.
+    async fn leave(mut self, gateway: &Gateway, name: &str) {
+        self.0.close().await.unwrap();
+        while timeout(LONG, self.0.next()).await.unwrap().is_some_and(|message| message.is_ok()) {}
+        until(|| !is_connected(gateway, name)).await;
+    }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, waiting).await.expect("it becomes so");
+}
+
+fn shown(gateway: &Gateway, name: &str) -> Option<CursorRow> {
+    let consumers = gateway.context.consumers.list();
+    consumers.into_iter().find(|(found, _)| &**found == name).map(|(_, row)| row)
+}
+
+fn is_connected(gateway: &Gateway, name: &str) -> bool {
+    shown(gateway, name).is_some_and(|row| row.unused_since_ms == 0)
+}
+
+/// What the database has of a consumer.
+fn stored(gateway: &Gateway, name: &str) -> Option<CursorRow> {
+    let rows = gateway.context.log.cursors(Cursors::Consumers).unwrap();
+    rows.into_iter().find(|(found, _)| found == name).map(|(_, row)| row)
+}
+
+fn stored_cursor(gateway: &Gateway, name: &str) -> u64 {
+    stored(gateway, name).expect("it is known").cursor.get()
+}
+
+fn closed(gateway: &Gateway, reason: &'static str) -> u64 {
+    gateway.context.metrics.client_closed(reason).get()
+}
+
+fn output(max_consumers: usize) -> Output {
+    Output { max_consumers: NonZeroUsize::new(max_consumers).unwrap(), ..Output::default() }
+}
+
+async fn start(output: Output) -> Gateway {
+    Gateway::start_with(Setup { output, supervised: false, ..Setup::default() }).await
+}
+
+/// What happens in one process: everything of it ends with it.
+fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (folder, output) = (Some(folder.to_owned()), Output::default());
+    let setup = Setup { folder, output, supervised: false, ..Setup::default() };
+    let result = runtime.block_on(async { body(Gateway::start_with(setup).await).await });
+    runtime.shutdown_timeout(LONG);
+    result
+}
+
+/// Writes rows into a log that nobody has open.
+fn prepare(folder: &Path, rows: &[(&str, CursorRow)]) {
+    let log = EventLog::open(folder, StoreOptions { fsync: false }, 1 << 20).unwrap();
+    for (name, row) in rows {
+        log.set_cursor(Cursors::Consumers, name, *row).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_url_goes_on_where_the_acknowledgements_end() {
+    let gateway = start(Output::default()).await;
+    gateway.append_numbered(10).await;
+    let url = "?consumer=indexer&cursor=0";
+    let mut client = Client::connect(&gateway, url).await;
+    client.expect(1..=10).await;
+    client.ack(4).await;
+    client.ack(4).await;
+    client.ack(7).await;
+    client.leave(&gateway, "indexer").await;
+    assert_eq!(stored_cursor(&gateway, "indexer"), 7);
+    let mut client = Client::connect(&gateway, url).await;
+    client.expect(8..=10).await;
+    client.leave(&gateway, "indexer").await;
+    let mut client = Client::connect(&gateway, "?consumer=indexer").await;
+    client.expect(8..=10).await;
+    gateway.append_numbered(1).await;
+    client.expect([11]).await;
+    client.ack(11).await;
+    // What was acknowledged is in the database soon, also of one that stays.
+    until(|| stored_cursor(&gateway, "indexer") == 11).await;
+    assert!(is_connected(&gateway, "indexer"));
+}
+
+#[tokio::test]
+async fn who_is_new_begins_now_and_is_remembered_from_then_on() {
+    let gateway = start(Output::default()).await;
+    gateway.append_numbered(5).await;
+    let client = Client::connect(&gateway, "?consumer=late").await;
+    assert_eq!(stored_cursor(&gateway, "late"), 5, "before it is let in");
+    client.leave(&gateway, "late").await;
+    gateway.append_numbered(5).await;
+    // Its own cursor counts, and not the one in the URL, whatever that is.
+    for query in ["?consumer=late", "?consumer=late&cursor=0", "?consumer=late&cursor=1000"] {
+        let mut client = Client::connect(&gateway, query).await;
+        client.expect(6..=10).await;
+        client.leave(&gateway, "late").await;
+    }
+}
+
+#[test]
+fn a_cursor_lasts_over_a_restart() {
+    let folder = TempDir::new().unwrap();
+    in_a_process(folder.path(), async |gateway| {
+        gateway.append_numbered(20).await;
+        let mut client = Client::connect(&gateway, "?consumer=indexer&cursor=0").await;
+        client.expect(1..=20).await;
+        client.ack(12).await;
+        client.is_heard().await;
+        // The gateway stops: what was heard is written before the client is gone.
+        let (end, left) = tokio::join!(client.end(), gateway.stop(LONG));
+        assert_eq!((end.as_str(), left), ("1001 the gateway is stopping", 0));
+        assert_eq!(stored_cursor(&gateway, "indexer"), 12);
+    });
+    in_a_process(folder.path(), async |gateway| {
+        assert_eq!(gateway.context.metrics.websocket_consumers.get(), 1);
+        let mut client = Client::connect(&gateway, "?consumer=indexer&cursor=0").await;
+        client.expect(13..=20).await;
+        client.ack(20).await;
+        until(|| stored_cursor(&gateway, "indexer") == 20).await;
+        assert_eq!(stored(&gateway, "indexer").unwrap().unused_since_ms, 0);
+        // It ends while somebody is connected, as by a crash.
+    });
+    in_a_process(folder.path(), async |gateway| {
+        let row = stored(&gateway, "indexer").unwrap();
+        assert_eq!(row.cursor.get(), 20);
+        assert!(row.unused_since_ms.abs_diff(unix_ms()) < 60_000, "since the start nobody is connected");
+        gateway.append_numbered(1).await;
+        Client::connect(&gateway, "?consumer=indexer&cursor=0").await.expect([21]).await;
+    });
+}
+
+/// Random acknowledgements while events come, with breaks: at no moment has the database more than was
+/// acknowledged, and everything after it comes again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
+    let gateway = start(Output::default()).await;
+    let mut random = StdRng::seed_from_u64(4);
+    let mut acked = 0;
+    for _ in 0..30 {
+        gateway.append_numbered(20).await;
+        let head = gateway.context.log.head().get();
+        let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+        let last = random.random_range(acked + 1..=head);
+        for seq in acked + 1..=last {
+            assert_eq!(client.next().await, Ok(seq), "after {acked}");
+            assert!(stored_cursor(&gateway, "a") <= acked, "it is ahead of {acked}");
+            if random.random_bool(0.1) {
+                acked = seq;
+                client.ack(seq).await;
+            }
+        }
+        // What is sent and flushed, and long enough ago to be written down, is not acknowledged.
+        client.is_heard().await;
+        sleep(Duration::from_millis(150)).await;
+        assert_eq!(stored_cursor(&gateway, "a"), acked);
+        if random.random_bool(0.5) {
+            drop(client);
+        } else {
+            client.leave(&gateway, "a").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_acknowledgement_closes_and_moves_nothing() {
+    let gateway = start(Output::default()).await;
+    gateway.append_numbered(10).await;
+    let not_an_ack = "bad ack: it is not {\"ack\":N}";
+    let wrong = [
+        (Message::text("hello"), not_an_ack),
+        (Message::text(""), not_an_ack),
+        (Message::text("[7]"), not_an_ack),
+        (Message::text("{\"ack\":\"7\"}"), not_an_ack),
+        (Message::text("{\"ack\":7,\"x\":1}"), not_an_ack),
+        (Message::binary(&b"{\"ack\":7}"[..]), "bad ack: it is binary; send {\"ack\":N} as text"),
+        (Message::text("{\"ack\":4}"), "bad ack: 4 is below your cursor, which is 5"),
+        (Message::text("{\"ack\":0}"), "bad ack: 0 is below your cursor, which is 5"),
+        (Message::text("{\"ack\":11}"), "bad ack: 11 was not sent to you on this connection; the last is 10"),
+        (
+            Message::text("{\"ack\":18446744073709551615}"),
+            "bad ack: 18446744073709551615 was not sent to you on this connection; the last is 10",
+        ),
+    ];
+    let count = wrong.len() as u64;
+    for (message, told) in wrong {
+        let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+        if shown(&gateway, "a").unwrap().cursor == Cursor::START {
+            client.expect(1..=5).await;
+            client.ack(5).await;
+        }
+        client.expect(6..=10).await;
+        client.say(message).await;
+        assert_eq!(client.end().await, format!("1008 {told}"));
+        assert_eq!(stored_cursor(&gateway, "a"), 5, "{told}");
+    }
+    assert_eq!(closed(&gateway, "bad_ack"), count);
+}
+
+/// What was sent on an earlier connection does not count: the client mixes something up.
+#[tokio::test]
+async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
+    let gateway = start(Output::default()).await;
+    gateway.append_numbered(10).await;
+    let mut client = Client::connect(&gateway, "?consumer=a&cursor=0&kinds=1").await;
+    client.expect(1..=10).await;
+    client.leave(&gateway, "a").await;
+    let mut client = Client::connect(&gateway, "?consumer=a&kinds=7").await;
+    client.ack(0).await;
+    client.ack(1).await;
+    let told = "1008 bad ack: 1 was not sent to you on this connection; the last is 0";
+    assert_eq!(client.end().await, told);
+}
+
+#[tokio::test]
+async fn who_is_no_consumer_may_say_what_it_likes() {
+    let gateway = start(Output::default()).await;
+    let mut client = Client::connect(&gateway, "?cursor=0").await;
+    client.say(Message::text("{\"ack\":18446744073709551615}")).await;
+    client.say(Message::binary(&b"\0"[..])).await;
+    client.is_heard().await;
+    gateway.append_numbered(1).await;
+    client.expect([1]).await;
+    assert!(gateway.context.consumers.list().is_empty());
+}
+
+/// Nothing of a selection is passed over for good: only what is acknowledged moves the cursor.
+#[tokio::test]
+async fn with_a_selection_the_acknowledgement_is_what_counts() {
+    let gateway = start(Output::default()).await;
+    let kinds = [1, 7, 1, 7, 1, 1, 1, 1];
+    let event = |(at, kind): (usize, &u16)| gateway.signer.sign(at as u64, *kind, &[] as &[[&str; 0]], "");
+    gateway.append(kinds.iter().enumerate().map(event).collect()).await;
+    let mut client = Client::connect(&gateway, "?consumer=a&cursor=0&kinds=7").await;
+    client.expect([2, 4]).await;
+    client.ack(2).await;
+    client.leave(&gateway, "a").await;
+    assert_eq!(stored_cursor(&gateway, "a"), 2);
+    // It may want something else the next time, and that is found after its cursor.
+    let mut client = Client::connect(&gateway, "?consumer=a&filter=%7B%22kinds%22:[1]%7D").await;
+    client.expect([3, 5, 6, 7, 8]).await;
+    // Between two that were sent to it, it may acknowledge what it was not sent.
+    client.ack(4).await;
+    client.leave(&gateway, "a").await;
+    let mut client = Client::connect(&gateway, "?consumer=a&kinds=7").await;
+    client.is_heard().await;
+    client.leave(&gateway, "a").await;
+    assert_eq!(stored_cursor(&gateway, "a"), 4, "what was passed over is not acknowledged");
+}
+
+#[tokio::test]
+async fn a_consumer_gets_bare_events_if_it_insists() {
+    let gateway = start(Output::default()).await;
+    gateway.append_numbered(1).await;
+    let mut client = gateway.connect("?consumer=a&cursor=0&format=event").await;
+    assert_eq!(client.next().await.unwrap().seq, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_something() {
+    const EVENTS: u64 = 300;
+    let gateway = start(Output::default()).await;
+    let content = "x".repeat(64 << 10); // 20 MiB in all: more than sockets buffer.
+    for n in 1..=EVENTS / 10 {
+        let large = (0..10).map(|m| gateway.signer.sign(10 * n + m, 1, &[] as &[[&str; 0]], &content));
+        gateway.append(large.collect()).await;
+    }
+    let mut earlier = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    earlier.expect(1..=20).await;
+    // It reads nothing more, so the gateway waits for its socket, and hears it all the same.
+    sleep(Duration::from_millis(300)).await;
+    earlier.ack(17).await;
+    until(|| stored_cursor(&gateway, "a") == 17).await;
+    earlier.ack(19).await;
+    until(|| shown(&gateway, "a").unwrap().cursor.get() == 19).await;
+    let mut later = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    later.expect(20..=40).await;
+    // What the earlier one says now has no effect, and it learns why.
+    drop(earlier.0.send(Message::text("{\"ack\":25}")).await);
+    assert_eq!(earlier.end().await, "1008 another connection took over this consumer");
+    assert_eq!(shown(&gateway, "a").unwrap().cursor.get(), 19);
+    later.ack(40).await;
+    until(|| stored_cursor(&gateway, "a") == 40).await;
+    assert_eq!(closed(&gateway, "replaced"), 1);
+}
+
+/// Acknowledged and at once taken over, many times: nothing that was heard is lost or undone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
+    const ROUNDS: u64 = 200;
+    let gateway = start(Output::default()).await;
+    gateway.append_numbered(ROUNDS).await;
+    let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    for seq in 1..=ROUNDS {
+        assert_eq!(client.next().await, Ok(seq));
+        client.ack(seq).await;
+        until(|| shown(&gateway, "a").unwrap().cursor.get() == seq).await;
+        let mut later = Client::connect(&gateway, "?consumer=a").await;
+        assert_eq!(stored_cursor(&gateway, "a"), seq, "before the later one is let in");
+        std::mem::swap(&mut client, &mut later);
+        if seq % 10 == 0 {
+            assert_eq!(later.end().await, "1008 another connection took over this consumer");
+        }
+    }
+}
+
+/// Of many that come at once one has the name in the end, and the others know that they have not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_that_come_at_once_one_stays() {
+    let gateway = std::sync::Arc::new(start(Output::default()).await);
+    gateway.append_numbered(1).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let gateway = std::sync::Arc::clone(&gateway);
+        tasks.spawn(async move {
+            let url = format!("ws://{}/ws?consumer=a&cursor=0", gateway.address);
+            let connected = ClientBuilder::new().uri(&url).unwrap().connect().await;
+            connected.ok().map(|(socket, _)| Client(socket))
+        });
+    }
+    let mut connected: Vec<Client> = Vec::new();
+    while let Some(client) = tasks.join_next().await {
+        connected.extend(client.unwrap());
+    }
+    let closed_or_refused =
+        || closed(&gateway, "replaced") + gateway.context.metrics.client_refused("consumer_busy").get();
+    until(|| closed_or_refused() == 39).await;
+    assert!(is_connected(&gateway, "a"));
+    until(|| gateway.context.clients().connected() == 1).await;
+}
+
+#[tokio::test]
+async fn names_are_checked() {
+    let gateway = start(Output::default()).await;
+    let long = "x".repeat(65);
+    for name in ["", "a%20b", "a/b", "%C3%A4", "a:1", "a%00", &long] {
+        let told = gateway.refused(&format!("/ws?consumer={name}")).await.error(400, "bad_consumer");
+        assert!(told.contains("1 to 64 of the characters"), "{told}");
+    }
+    gateway.refused("/ws?consumer=a&consumer=b").await.error(400, "repeated_parameter");
+    gateway.refused("/ws?seek=0").await.error(400, "bad_seek");
+    gateway.refused("/ws?consumer=a&cursor=1").await.error(400, "cursor_ahead");
+    gateway.refused("/ws?consumer=a&seek=1").await.error(400, "cursor_ahead");
+    // Only who could connect has a name.
+    gateway.get("/ws?consumer=a").await.error(426, "upgrade_required");
+    assert!(gateway.context.consumers.list().is_empty());
+    Client::connect(&gateway, &format!("?consumer={}", "A.z_0-9".repeat(9))).await;
+}
+
+#[tokio::test]
+async fn there_is_a_most_of_names() {
+    let gateway = start(output(2)).await;
+    let first = Client::connect(&gateway, "?consumer=a").await;
+    let _second = Client::connect(&gateway, "?consumer=b").await;
+    let answer = gateway.refused("/ws?consumer=c").await;
+    let told = answer.error(503, "too_many_consumers");
+    assert!(told.contains("[output] max_consumers"), "{told}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(gateway.context.metrics.client_refused("too_many_consumers").get(), 1);
+    // Away is not forgotten, and who is known is let in.
+    first.leave(&gateway, "a").await;
+    gateway.refused("/ws?consumer=c").await.error(503, "too_many_consumers");
+    let first = Client::connect(&gateway, "?consumer=a").await;
+    first.leave(&gateway, "a").await;
+    assert_eq!(gateway.change("DELETE", "/api/consumers/a", "").await.status, 200);
+    Client::connect(&gateway, "?consumer=c").await;
+    assert_eq!(gateway.context.metrics.websocket_consumers.get(), 2);
+}
+
+#[test]
+fn who_does_not_come_back_is_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let row =
+        |hours| CursorRow { unused_since_ms: unix_ms() - hours * HOUR_MS, ..CursorRow::at(Cursor::START) };
+    let keep = Output::default().keep_unused.as_secs() / 3_600;
+    let rows = [("away", row(keep - 1)), ("gone", row(keep + 1)), ("here", CursorRow::at(Cursor::START))];
+    prepare(folder.path(), &rows);
+    in_a_process(folder.path(), async |gateway| {
+        let names: Vec<_> = gateway.context.consumers.list().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["away", "here"]);
+        assert_eq!(stored(&gateway, "gone"), None);
+        assert_eq!(stored(&gateway, "away").unwrap().unused_since_ms, rows[0].1.unused_since_ms);
+        assert_ne!(stored(&gateway, "here").unwrap().unused_since_ms, 0, "from now on");
+    });
+}
+
+/// Also without a restart, when somebody new needs the room. Who is connected is not old.
+#[tokio::test]
+async fn room_is_made_for_a_new_name() {
+    let gateway = start(Output { keep_unused: Duration::from_millis(300), ..output(2) }).await;
+    Client::connect(&gateway, "?consumer=old").await.leave(&gateway, "old").await;
+    Client::connect(&gateway, "?consumer=back").await.leave(&gateway, "back").await;
+    let _back = Client::connect(&gateway, "?consumer=back").await;
+    sleep(Duration::from_millis(400)).await;
+    let _new = Client::connect(&gateway, "?consumer=new").await;
+    assert_eq!((stored(&gateway, "old"), shown(&gateway, "old")), (None, None));
+    assert!(is_connected(&gateway, "back") && is_connected(&gateway, "new"));
+    gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
+}
+
+#[tokio::test]
+async fn consumers_are_listed_and_forgotten() {
+    let gateway = start(Output::default()).await;
+    assert_eq!(gateway.get("/api/consumers").await.json(), json!({ "head": 0, "consumers": [] }));
+    gateway.append_numbered(5).await;
+    let mut here = Client::connect(&gateway, "?consumer=here&cursor=0").await;
+    here.expect(1..=5).await;
+    here.ack(3).await;
+    here.is_heard().await;
+    Client::connect(&gateway, "?consumer=away").await.leave(&gateway, "away").await;
+    let mut listed = gateway.get("/api/consumers").await.json();
+    let since = listed["consumers"][0]["unused_since"].take().as_u64().unwrap();
+    assert!(since.abs_diff(unix_ms()) < 60_000, "{since}");
+    assert_eq!(
+        listed,
+        json!({ "head": 5, "consumers": [
+            { "name": "away", "cursor": 5, "lag": 0, "connected": false, "unused_since": Value::Null },
+            { "name": "here", "cursor": 3, "lag": 2, "connected": true, "unused_since": Value::Null },
+        ]})
+    );
+    gateway.change("DELETE", "/api/consumers/here", "").await.error(409, "consumer_connected");
+    gateway.change("DELETE", "/api/consumers/nobody", "").await.error(404, "consumer_not_found");
+    gateway.call("DELETE", "/api/consumers/away", &["host: x"], "").await.error(403, "admin_token_required");
+    let forgotten = gateway.change("DELETE", "/api/consumers/away", "").await.json();
+    assert_eq!(forgotten, json!({ "forgotten": true, "name": "away" }));
+    assert_eq!((stored(&gateway, "away"), shown(&gateway, "away")), (None, None));
+    assert_eq!(gateway.context.metrics.websocket_consumers.get(), 1);
+    // Whoever comes with the name now is new.
+    Client::connect(&gateway, "?consumer=away&cursor=1").await.expect(2..=5).await;
+    // It goes on as it was.
+    here.ack(5).await;
+    until(|| stored_cursor(&gateway, "here") == 5).await;
+}
+
+#[tokio::test]
+async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
+    let gateway = start(Output::default()).await;
+    let early = Client::connect(&gateway, "?consumer=early&cursor=0").await;
+    early.leave(&gateway, "early").await;
+    gateway.append_numbered(30).await;
+    let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    client.expect(1..=30).await;
+    client.ack(10).await;
+    client.leave(&gateway, "a").await;
+    gateway.trim_below(21);
+    for query in ["consumer=a", "consumer=a&cursor=0", "consumer=a&cursor=25"] {
+        let answer = gateway.refused(&format!("/ws?{query}")).await;
+        let told = answer.error(410, "cursor_too_old");
+        assert!(told.contains("the consumer a is at cursor 10") && told.contains("seek=20"), "{told}");
+        assert_eq!(
+            (answer.json()["oldest"].as_u64(), answer.json()["newest"].as_u64()),
+            (Some(21), Some(30))
+        );
+    }
+    // One that has had nothing yet misses something, too.
+    let told = gateway.refused("/ws?consumer=early&cursor=0").await.error(410, "cursor_too_old");
+    assert!(told.contains("at cursor 0"), "{told}");
+    gateway.refused("/ws?consumer=a&seek=19").await.error(410, "cursor_too_old");
+    gateway.refused("/ws?consumer=a&seek=31").await.error(400, "cursor_ahead");
+    assert_eq!(stored_cursor(&gateway, "a"), 10, "it was not moved");
+    let mut client = Client::connect(&gateway, "?consumer=a&seek=25").await;
+    client.expect(26..=30).await;
+    client.leave(&gateway, "a").await;
+    let mut client = Client::connect(&gateway, "?consumer=a&seek=0").await;
+    client.expect(21..=30).await;
+    client.leave(&gateway, "a").await;
+    assert_eq!(stored_cursor(&gateway, "a"), 20, "a place, so that what is trimmed from now on is missed");
+    // And who is new can begin so, too.
+    Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
+}
+
+/// Of a database that was restored, nobody has what will be under the numbers that are beyond.
+#[test]
+fn a_cursor_beyond_the_head_is_at_the_head() {
+    let folder = TempDir::new().unwrap();
+    prepare(folder.path(), &[("a", CursorRow::at(Cursor::from_number(1_000)))]);
+    in_a_process(folder.path(), async |gateway| {
+        gateway.append_numbered(3).await;
+        let mut client = Client::connect(&gateway, "?consumer=a").await;
+        assert_eq!(stored_cursor(&gateway, "a"), 3);
+        gateway.append_numbered(1).await;
+        client.expect([4]).await;
+        client.ack(4).await;
+        client.leave(&gateway, "a").await;
+        assert_eq!(stored_cursor(&gateway, "a"), 4);
+    });
+}
+
+/// It says something all the time and takes nothing: that is no sign that it keeps up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_acknowledges_and_reads_nothing_is_too_slow_all_the_same() {
+    let output = Output { slow_client: Duration::from_secs(1), slow_client_lag: 10, ..Output::default() };
+    let gateway = start(output).await;
+    let content = "x".repeat(64 << 10);
+    for n in 1..=30 {
+        let large = (0..10).map(|m| gateway.signer.sign(10 * n + m, 1, &[] as &[[&str; 0]], &content));
+        gateway.append(large.collect()).await;
+    }
+    let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    client.expect([1]).await;
+    let talking = async {
+        while closed(&gateway, "slow") == 0 {
+            drop(client.0.send(Message::text("{\"ack\":1}")).await);
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, talking).await.expect("it is closed");
+    assert_eq!(client.end().await, "1008 slow: resume with consumer=a");
+    assert_eq!(stored_cursor(&gateway, "a"), 1);
+}

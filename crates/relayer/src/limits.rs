@@ -238,7 +238,24 @@ pub const GATHER_LOOKS_MAX: usize = 10_000;
 
 /// Requests that a sink refuses in a row until it is parked. An event may be refused for what it is; a hundred
 /// in a row are refused for a wrong key or address, and would push each other out of the dead letters.
-pub const REFUSALS_IN_A_ROW_MAX: u32 = 100;
+pub const REFUSED_IN_A_ROW_MAX: u32 = 100;
+/// The same for the events in them, and their bytes: a tenth of what is kept of a sink, or little more.
+pub const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
+/// See [`REFUSED_EVENTS_IN_A_ROW_MAX`].
+pub const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
+
+/// How often a sink's refusals are logged as long as they have the same reason.
+pub const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// Posts, for each that may be under way at once, that may be begun after one that is not answered: they would
+/// all be sent again after a crash of the gateway.
+pub const POSTS_AHEAD_MAX: u64 = 16;
+
+/// The shortest part of a header or a query that counts as a secret when an answer repeats it.
+pub const SECRET_BYTES_MIN: usize = 6;
+
+/// The size from which on a body is put together on a thread for work, and not between others' events.
+pub const SMALL_BODY_BYTES_MAX: usize = 256 << 10;
 
 /// Dead letters that are kept of one sink. When there are more, the oldest are dropped.
 pub const LETTERS_MAX: usize = 10_000;

@@ -107,10 +107,39 @@ impl Raw {
 }
 
 /// `scheme://user:password@host/path?query` without what may be a secret in it: even a refused URL is not to
-/// put a password into a log.
+/// put a password into a log. It need not be a URL at all.
 fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("***@", host));
-    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(before, _)| (before, "?***"));
-    format!("{scheme}://{user}{rest}{query}")
+    let (before, query) = text.split_once('?').map_or((text, ""), |(before, _)| (before, "?***"));
+    let hidden = match before.split_once("://") {
+        // A password may have a question mark in it, so that what hides it stands behind that.
+        Some((scheme, _)) if !query.is_empty() && text.rfind('@') > Some(before.len()) => {
+            format!("{scheme}://***")
+        }
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://***@{host}"),
+            None => before.to_owned(),
+        },
+        None => before.to_owned(),
+    };
+    hidden + query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_in_a_url_is_not_described() {
+        for (text, shown) in [
+            ("http://a.example/x", "http://a.example/x"),
+            ("http://me:pass@a.example/x?key=1", "http://***@a.example/x?***"),
+            ("http://a.example/n?user=a@b.example&token=SECRET", "http://***?***"),
+            ("http://me:pa?ss@a.example/", "http://***?***"),
+            ("a.example/n?token=SECRET", "a.example/n?***"),
+            ("https:a.example/n?token=SECRET", "https:a.example/n?***"),
+            ("no URL", "no URL"),
+        ] {
+            assert_eq!(without_password(text), shown);
+        }
+    }
 }

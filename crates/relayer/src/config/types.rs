@@ -96,6 +96,11 @@ impl HttpUrl {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
 
+    /// Whether it speaks TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
     /// What must not be shown of it.
     pub fn query(&self) -> Option<&str> {
         self.0.split_once('?').map(|(_, query)| query)

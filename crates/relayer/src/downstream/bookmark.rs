@@ -80,6 +80,7 @@ impl Bookmark {
         let (log, name) = (Arc::clone(&self.log), Arc::clone(&self.sink.name));
         let written = tokio::task::spawn_blocking(move || log.set_cursor(Cursors::Sinks, &name, row)).await;
         written.map_err(|error| StorageError::new("write a cursor", error))??;
+        self.sink.set_saved_cursor(row.cursor);
         (self.saved, self.saved_at) = (row, Instant::now());
         Ok(())
     }

@@ -131,6 +131,20 @@ impl Letters {
     pub fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
         self.refused.inc_by(letters.len() as u64);
         let _writing = self.writing.lock();
+        self.write(letters)
+    }
+
+    /// Keeps letters that were sent again and refused again, unless they were dropped meanwhile. Writes the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn keep_again(&self, mut letters: Vec<Letter>) -> Result<(), StorageError> {
+        let _writing = self.writing.lock();
+        letters.retain(|letter| self.kept.lock().sizes.contains_key(&letter.entry.seq));
+        self.write(&letters)
+    }
+
+    fn write(&self, letters: &[Letter]) -> Result<(), StorageError> {
         let mut kept = self.kept.lock();
         for letter in letters {
             // About what its row takes: what is counted here is counted again from the rows at a start.

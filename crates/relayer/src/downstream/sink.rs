@@ -111,6 +111,8 @@ pub struct Sink {
     state: Mutex<SinkState>,
     /// Up to where it has everything.
     cursor: AtomicU64,
+    /// The same, as it is in the database.
+    saved: AtomicU64,
     last_error: Mutex<Option<String>>,
     lost_ranges: Mutex<VecDeque<LostRange>>,
     began: Instant,
@@ -144,6 +146,7 @@ impl Sink {
             orders,
             state: Mutex::new(SinkState::Connecting),
             cursor: AtomicU64::new(cursor.get()),
+            saved: AtomicU64::new(cursor.get()),
             last_error: Mutex::new(None),
             lost_ranges: Mutex::default(),
             began: Instant::now(),
@@ -161,6 +164,11 @@ impl Sink {
     /// Up to where it has everything.
     pub fn cursor(&self) -> Cursor {
         Cursor::from_number(self.cursor.load(Ordering::Relaxed))
+    }
+
+    /// Up to where it has everything, as it is in the database: where it would go on after a crash.
+    pub fn saved_cursor(&self) -> Cursor {
+        Cursor::from_number(self.saved.load(Ordering::Relaxed))
     }
 
     /// What went wrong last, since the start.
@@ -198,7 +206,13 @@ impl Sink {
         if let SinkState::Retrying { reason, .. } | SinkState::Parked { reason, .. } = &state {
             *self.last_error.lock() = Some(reason.clone());
         }
-        *self.state.lock() = state;
+        let mut present = self.state.lock();
+        match (&*present, &state) {
+            // It is still so, since when it was.
+            (SinkState::Paused { .. }, SinkState::Paused { .. })
+            | (SinkState::Parked { .. }, SinkState::Parked { .. }) => {}
+            _ => *present = state,
+        }
     }
 
     /// Shows whether it is live, as far as it is behind. It takes more to stop being so than to become it.
@@ -218,14 +232,23 @@ impl Sink {
         self.set_state(SinkState::Retrying { until_ms: unix_ms().saturating_add(milliseconds), reason });
     }
 
+    pub(super) fn set_saved_cursor(&self, cursor: Cursor) {
+        self.saved.store(cursor.get(), Ordering::Relaxed);
+    }
+
     pub(super) fn set_cursor(&self, cursor: Cursor) {
         self.cursor.store(cursor.get(), Ordering::Relaxed);
     }
 
     /// It does not get these: retention has taken them.
     pub(super) fn lose(&self, first: Seq, last: Cursor) {
-        self.lost.inc_by(last.next().get() - first.get());
         let mut ranges = self.lost_ranges.lock();
+        // A connection that broke before the sink had what comes before it meets the same range again.
+        let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
+        if Cursor::after(first) > last {
+            return;
+        }
+        self.lost.inc_by(last.next().get() - first.get());
         ranges.push_back(LostRange { first, last });
         if ranges.len() > LOST_RANGES_KEPT {
             ranges.pop_front();

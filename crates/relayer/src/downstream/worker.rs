@@ -11,7 +11,7 @@ use super::order::{Command, Order};
 use super::selection::Selection;
 use super::sink::{Sink, SinkState};
 use super::{http, tcp};
-use crate::event_log::{EventLog, StorageError};
+use crate::event_log::{Cursor, EventLog, StorageError, keys};
 use crate::ingest::candidate::unix_ms;
 
 /// When the gateway is stopping: by when sinks must be gone.
@@ -151,8 +151,10 @@ impl Worker {
             }
             Command::Seek(cursor) => {
                 tracing::info!(sink, from = %self.sink.cursor(), to = %cursor, "sink moved to another cursor");
-                // Nothing beyond the head: it would not be sent what will be under these numbers.
-                self.bookmark.seek(cursor.min(self.log.head())).await?;
+                // Nothing beyond the head: it would not be sent what will be under these numbers. And who wants
+                // the oldest loses nothing by what is no longer kept.
+                let oldest = if cursor == Cursor::START { keys::before(self.log.floor()) } else { cursor };
+                self.bookmark.seek(oldest.min(self.log.head())).await?;
             }
         }
         // Shown before it is answered: whoever asks next sees what was obeyed.

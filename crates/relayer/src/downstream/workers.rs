@@ -121,7 +121,7 @@ struct Starting<'a> {
     known: HashMap<String, CursorRow>,
     lookups: Arc<Lookups>,
     /// The system's authorities, once they were asked for.
-    authorities: Option<RootCertStore>,
+    authorities: Option<Arc<RootCertStore>>,
     sinks: Vec<Arc<Sink>>,
     tasks: JoinSet<Result<(), StorageError>>,
     stop: watch::Sender<Option<Instant>>,
@@ -155,14 +155,21 @@ impl<'a> Starting<'a> {
     fn rest(&mut self, config: RestSink) -> Result<(), SinkSetupError> {
         let RestSink { name, address, common, options } = config;
         let shown = address.without_query().to_owned();
-        let tls = self.tls(&name, options.ca_file.as_deref())?;
+        let tls = match address.is_https() {
+            true => self.tls(&name, options.ca_file.as_deref())?,
+            false => tls::config_of(RootCertStore::empty())?,
+        };
         let client = Client::new(address, options.clone(), tls, Arc::clone(&self.lookups))?;
         self.spawn(&name, "http", &shown, &common, Transport::Http(http::Transport::new(client, options)))
     }
 
     /// How a sink's certificate is checked.
     fn tls(&mut self, name: &SinkName, ca_file: Option<&Path>) -> Result<ClientConfig, TlsSetupError> {
-        let authorities = self.authorities.get_or_insert_with(tls::system_authorities).clone();
+        let authorities = self.authorities.get_or_insert_with(|| Arc::new(tls::system_authorities()));
+        if ca_file.is_none() {
+            return tls::config_of(Arc::clone(authorities)); // One copy for all of them.
+        }
+        let authorities = RootCertStore::clone(authorities);
         let key = format!("ca_file of the sink {}", name.as_str());
         tls::config_of(tls::trusted(authorities, &key, ca_file)?)
     }
@@ -176,9 +183,7 @@ impl<'a> Starting<'a> {
         transport: Transport,
     ) -> Result<(), SinkSetupError> {
         let row = self.row(name, common.start)?;
-        // No sink can have what was never committed: it would not be sent what is under these numbers.
-        let cursor = row.cursor.min(self.log.head());
-        let sink = Sink::new(name.to_arc(), kind, address, cursor, self.log, self.metrics)?;
+        let sink = Sink::new(name.to_arc(), kind, address, row.cursor, self.log, self.metrics)?;
         let (sink, orders) = (Arc::new(sink.0), sink.1);
         self.sinks.push(Arc::clone(&sink));
         let bookmark = Bookmark::new(Arc::clone(self.log), Arc::clone(&sink), row);
@@ -192,7 +197,8 @@ impl<'a> Starting<'a> {
     fn row(&self, name: &SinkName, start: Start) -> Result<CursorRow, StorageError> {
         let known = self.known.get(name.as_str()).copied();
         let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));
-        let row = CursorRow { unused_since_ms: 0, ..row };
+        // No sink can have what was never committed: it would not be sent what is under these numbers.
+        let row = CursorRow { cursor: row.cursor.min(self.log.head()), unused_since_ms: 0, ..row };
         if known != Some(row) {
             self.log.set_cursor(Cursors::Sinks, name.as_str(), row)?;
         }
@@ -200,9 +206,9 @@ impl<'a> Starting<'a> {
     }
 }
 
-/// Up to where all of these sinks have everything: the cursor of the slowest.
+/// Up to where all of these sinks have everything, also after a crash: the cursor of the slowest.
 pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
-    sinks.iter().map(|sink| sink.cursor()).min().unwrap_or(Cursor::END)
+    sinks.iter().map(|sink| sink.saved_cursor()).min().unwrap_or(Cursor::END)
 }
 
 /// Where a sink begins that is new.

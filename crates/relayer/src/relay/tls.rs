@@ -83,7 +83,7 @@ pub fn client_config(
 ///
 /// # Errors
 /// When the library refuses.
-pub fn config_of(roots: RootCertStore) -> Result<ClientConfig, TlsSetupError> {
+pub fn config_of(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

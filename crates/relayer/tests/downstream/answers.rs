@@ -115,7 +115,7 @@ async fn what_will_never_be_taken_becomes_a_dead_letter() {
     }
     let reason = refuses(Reply::Status(400, "", "no such \u{1b}[31mmarket".to_owned())).await;
     assert_eq!(reason, "it answered 400 Bad Request: no such [31mmarket");
-    for echo in ["your X-Key was hunter3", "Cannot POST /hook?key=hunter2"] {
+    for echo in ["your X-Key was hunter3", "Cannot POST /hook?key=hunter2", "invalid key \"hunter2\""] {
         let reason = refuses(Reply::Status(400, "", echo.to_owned())).await;
         assert_eq!(reason, "it answered 400 Bad Request: (it repeats what is not shown)");
     }
@@ -191,11 +191,28 @@ async fn a_sink_that_refuses_whatever_comes_is_parked_before_it_loses_anything()
     }
     until("parked", || matches!(gateway.sink(0).state(), SinkState::Parked { .. })).await;
     let reason = gateway.sink(0).last_error().unwrap();
-    assert_eq!(reason, "it refused 100 requests in a row: it answered 401 Unauthorized");
+    assert_eq!(reason, "it refused 100 requests in a row, and then one more: it answered 401 Unauthorized");
     assert_eq!((gateway.sink(0).letters.len(), gateway.sink(0).cursor().get()), (100, 100));
     gateway.sink(0).order(Command::Resume).await.unwrap();
     assert_eq!(hook.dates(50).await, (101..=150).collect::<Vec<_>>());
     gateway.until_delivered(0, 150).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_batches_park_a_sink_before_they_fill_the_dead_letters() {
+    let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
+    let gateway = Gateway::start_with(&folder, &hook.output("batch = 300\nstart = 'oldest'"));
+    gateway.append(1..=2_000);
+    let mut refused = 0;
+    while !matches!(gateway.sink(0).state(), SinkState::Parked { .. }) {
+        let Ok(post) = tokio::time::timeout(Duration::from_millis(300), hook.next()).await else { continue };
+        refused += post.seqs().len();
+        post.answer(Reply::status(403));
+    }
+    let letters = gateway.sink(0).letters.len();
+    assert!((700..=1_000).contains(&letters), "{letters} of {refused} refused");
+    assert_eq!(gateway.sink(0).cursor().get(), letters as u64, "what it passed is kept");
     gateway.stop().await;
 }
 

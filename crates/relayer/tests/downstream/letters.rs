@@ -133,3 +133,29 @@ async fn letters_are_dropped_one_or_all() {
     assert_eq!(kept(&gateway), [0_u64; 0]);
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_is_dropped_while_it_is_sent_again_stays_dropped() {
+    let (_folder, mut hook, gateway) = refused().await;
+    gateway.sink(0).letters.replay(Which::One(seq(4)));
+    let post = hook.next().await;
+    assert_eq!(gateway.sink(0).letters.drop(Which::One(seq(4))).unwrap(), 1);
+    post.answer(Reply::status(400));
+    gateway.append([11]);
+    assert_eq!(hook.dates(1).await, [11]);
+    gateway.until_delivered(0, 11).await;
+    assert_eq!(kept(&gateway), [2, 6, 8, 10]);
+    assert_eq!(gateway.sink(0).letters.refused(), 5, "what is refused again is no news");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_is_to_be_sent_much_later_does_not_hold_up_what_is_new() {
+    let (_folder, mut hook, gateway) = refused().await;
+    gateway.sink(0).letters.replay(Which::One(seq(4)));
+    hook.next().await.answer(Reply::with(503, "retry-after: 0\r\n"));
+    gateway.append([11]);
+    assert_eq!(hook.dates(1).await, [11]);
+    assert_eq!((kept(&gateway).len(), gateway.sink(0).letters.replaying()), (5, 0));
+    gateway.stop().await;
+}

@@ -102,3 +102,41 @@ async fn a_request_that_is_under_way_may_end_before_a_pause() {
     gateway.until_delivered(0, 3).await;
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_anew_loses_nothing_by_what_is_no_longer_kept() {
+    let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
+    let gateway = Gateway::start_with(&folder, &hook.output(""));
+    gateway.append(1..=20);
+    assert_eq!(hook.dates(20).await, (1..=20).collect::<Vec<_>>());
+    gateway.until_delivered(0, 20).await;
+    let by_age = moltrade_relayer::event_log::retention::Retention { age_ms_max: 1, ..Default::default() };
+    gateway.running.log.trim(by_age, 15_001).unwrap();
+    gateway.sink(0).order(Command::Seek(Cursor::START)).await.unwrap();
+    assert_eq!(gateway.sink(0).cursor().get(), 14);
+    assert_eq!(hook.dates(6).await, (15..=20).collect::<Vec<_>>());
+    gateway.until_delivered(0, 20).await;
+    assert_eq!(gateway.sink(0).lost.get(), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_several_requests_at_once_one_that_hangs_stops_the_others_in_time() {
+    let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
+    let gateway = Gateway::start_with(&folder, &hook.output("concurrency = 2"));
+    gateway.append(1..=200);
+    let hangs = hook.next().await;
+    assert_eq!(hangs.date(), 1);
+    let mut taken = 0;
+    while let Ok(post) = tokio::time::timeout(Duration::from_millis(300), hook.next()).await {
+        taken += 1;
+        post.take();
+    }
+    assert_eq!(taken, 31, "sixteen for each that may be under way");
+    hangs.take();
+    let mut rest = hook.dates(168).await;
+    rest.sort_unstable();
+    assert_eq!(rest, (33..=200).collect::<Vec<_>>());
+    gateway.until_delivered(0, 200).await;
+    gateway.stop().await;
+}

@@ -59,10 +59,14 @@ pub(in crate::api) async fn letters(
     let after = query.cursor.unwrap_or(Cursor::START);
     let limit = query.limit.unwrap_or(PAGE_LETTERS_DEFAULT);
     let letters = Arc::clone(&sink);
-    let page = on_disk(move || letters.letters.page(after.next(), limit, PAGE_BYTES_MAX)).await?;
-    let next_cursor = page.last().map_or(after, |letter| Cursor::after(letter.entry.seq));
-    let shown: Result<Vec<Value>, StorageError> = page.iter().map(shown).collect();
-    Ok(Json(json!({ "total": sink.letters.len(), "dead_letters": shown?, "next_cursor": next_cursor })))
+    let page = on_disk(move || {
+        let page = letters.letters.page(after.next(), limit, PAGE_BYTES_MAX)?;
+        let next_cursor = page.last().map_or(after, |letter| Cursor::after(letter.entry.seq));
+        let shown: Result<Vec<Value>, StorageError> = page.iter().map(shown).collect();
+        Ok((shown?, next_cursor))
+    });
+    let (shown, next_cursor) = page.await?;
+    Ok(Json(json!({ "total": sink.letters.len(), "dead_letters": shown, "next_cursor": next_cursor })))
 }
 
 fn shown(letter: &Letter) -> Result<Value, StorageError> {

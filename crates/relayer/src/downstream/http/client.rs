@@ -13,7 +13,9 @@ use rustls::ClientConfig;
 use super::answer::Answer;
 use super::post::Post;
 use crate::config::{Compression, HttpUrl, RestOptions};
-use crate::limits::{ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_SHOWN_MAX, DIAL_STEP_TIMEOUT};
+use crate::limits::{
+    ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_SHOWN_MAX, DIAL_STEP_TIMEOUT, SECRET_BYTES_MIN,
+};
 use crate::relay::resolver::{LookupError, Lookups};
 
 /// What sends posts to one sink.
@@ -22,6 +24,8 @@ pub struct Client {
     http: reqwest::Client,
     url: HttpUrl,
     options: RestOptions,
+    /// What must not be shown, should an answer repeat it.
+    secrets: Vec<String>,
 }
 
 impl Client {
@@ -48,13 +52,19 @@ impl Client {
             .pool_max_idle_per_host(options.concurrency.get())
             .tcp_nodelay(true)
             .build()?;
-        Ok(Self { http, url, options })
+        let secrets = secrets(&url, &options);
+        Ok(Self { http, url, options, secrets })
     }
 
     /// Sends a post, and gives what became of it.
     pub async fn send(&self, post: &mut Post) -> Answer {
         let compression = self.options.compression;
-        let body = post.body(self.options.batch.is_some(), compression).await;
+        let body = match post.body(self.options.batch.is_some(), compression).await {
+            Ok(body) => body,
+            Err(error) => {
+                return Answer::Later { reason: format!("its body cannot be made: {error}"), after: None };
+            }
+        };
         let mut request = self.http.post(self.url.as_str()).headers(self.options.headers.map().clone());
         request = request.header(CONTENT_TYPE, "application/json");
         if compression != Compression::None {
@@ -91,9 +101,7 @@ impl Client {
     /// The beginning of what a sink said, unless it repeats what must not be shown.
     fn shown(&self, said: &[u8]) -> String {
         let said = String::from_utf8_lossy(said);
-        let headers = self.options.headers.map().values().filter_map(|value| value.to_str().ok());
-        let query = self.url.query().into_iter();
-        if headers.chain(query).any(|secret| !secret.is_empty() && said.contains(secret)) {
+        if self.secrets.iter().any(|secret| said.contains(secret)) {
             return "(it repeats what is not shown)".to_owned();
         }
         let shown: String = said.chars().take(ANSWER_SHOWN_MAX).collect();
@@ -115,6 +123,25 @@ impl Client {
             false => format!("the request failed: {cause}"),
         }
     }
+}
+
+/// Header values and queries, and the parts of them that sinks repeat: the key behind `Bearer`, the value of a
+/// parameter. What is very short says nothing, and would hide half of all answers.
+fn secrets(url: &HttpUrl, options: &RestOptions) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for value in options.headers.map().values() {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        secrets.extend(value.split_whitespace().map(str::to_owned));
+        secrets.push(value);
+    }
+    if let Some(query) = url.query() {
+        secrets.push(query.to_owned());
+        secrets.extend(query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+        let decoded = url::form_urlencoded::parse(query.as_bytes());
+        secrets.extend(decoded.map(|(_, value)| value.into_owned()));
+    }
+    secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+    secrets
 }
 
 /// Names are looked up on threads of their own, so that DNS that does not answer keeps no others waiting.

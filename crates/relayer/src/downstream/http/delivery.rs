@@ -4,7 +4,7 @@
 //! not have, whatever came after it. When the sink fails, all of it rests: nothing new is sent, and after
 //! the rest one post alone tries whether it is back, so that a dead sink is not hammered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
 use super::client::Client;
+use super::pending::Pending;
 use super::post::Post;
+use super::refusals::Refusals;
 use crate::backoff::Backoff;
 use crate::config::RestOptions;
 use crate::downstream::feed::{Feed, Refilled};
@@ -22,9 +24,9 @@ use crate::downstream::letters::Which;
 use crate::downstream::sink::{Sink, SinkState};
 use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::letters::Letter;
-use crate::event_log::{Cursor, Entry, Seq, StorageError, keys};
+use crate::event_log::{Cursor, Entry, Seq, StorageError};
 use crate::ingest::candidate::unix_ms;
-use crate::limits::{GATHER_LOOKS_MAX, REFUSALS_IN_A_ROW_MAX, SINK_CLOSE_MAX};
+use crate::limits::{GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX};
 
 /// Posts to one sink, from a cursor on.
 #[derive(Debug)]
@@ -38,15 +40,15 @@ pub struct Delivery<'t> {
     /// Posts that failed and are to be sent again, by their first sequences.
     waiting: BTreeMap<Seq, Post>,
     requests: JoinSet<(Post, Answer)>,
-    /// The first sequences of posts that the sink does not have, gathered ones included.
-    outstanding: BTreeSet<Seq>,
-    /// Up to here everything was gathered, passed over or lost.
-    passed: Cursor,
+    /// What was begun, from gathering on, and is not done.
+    pending: Pending,
     /// The sink failed: until when nothing is sent, and then one post alone until it is taken.
     resting: Option<Instant>,
     is_trusted: bool,
-    /// Posts that were refused without one that was taken between, dead letters that are sent again left out.
-    refusals: u32,
+    /// Dead letters that are sent again left out.
+    refusals: Refusals,
+    /// The refusal that was logged last, and when.
+    told: Option<(String, Instant)>,
     replay: Replay,
     /// Whether its failing was logged.
     is_reported: bool,
@@ -86,11 +88,11 @@ impl<'t> Delivery<'t> {
             gathered: Gathered::default(),
             waiting: BTreeMap::new(),
             requests: JoinSet::new(),
-            outstanding: BTreeSet::new(),
-            passed: cursor,
+            pending: Pending::after(cursor),
             resting: None,
             is_trusted: true,
-            refusals: 0,
+            refusals: Refusals::default(),
+            told: None,
             replay: Replay::default(),
             is_reported: false,
         }
@@ -117,21 +119,21 @@ impl<'t> Delivery<'t> {
                 return Some(end);
             }
         }
-        worker.bookmark.advance(self.delivered());
+        worker.bookmark.advance(self.pending.delivered());
         None
     }
 
     /// Sends what can be sent, then waits for something to happen.
     async fn turn(&mut self, worker: &mut Worker) -> Result<(), End> {
         self.send_all(worker).await?;
-        worker.bookmark.advance(self.delivered());
+        worker.bookmark.advance(self.pending.delivered());
         if self.is_trusted {
             self.sink.show_lag(self.feed.lag());
         }
-        if self.feed.is_over() && self.outstanding.is_empty() && self.requests.is_empty() {
+        if self.feed.is_over() && self.pending.is_empty() && self.requests.is_empty() {
             return Err(End::Stopping);
         }
-        let is_open = self.gathered.is_open(self.options);
+        let is_open = self.may_gather();
         if !self.feed.is_empty() && is_open && self.may_send() {
             return Ok(());
         }
@@ -148,7 +150,7 @@ impl<'t> Delivery<'t> {
             }
             refilled = self.feed.refill(), if wants_more => {
                 if let Refilled::Lost(up_to) = refilled? {
-                    self.passed = up_to;
+                    self.pending.pass(up_to);
                 }
                 Ok(())
             }
@@ -162,11 +164,6 @@ impl<'t> Delivery<'t> {
             // What a sink that fails has not got it gets when the gateway is back.
             end = Worker::interrupted(stop, orders, self.is_trusted) => Err(end),
         }
-    }
-
-    /// Up to where the sink has everything that it wants.
-    fn delivered(&self) -> Cursor {
-        self.outstanding.first().map_or(self.passed, |first| keys::before(*first))
     }
 
     /// Sends as many posts as may be under way.
@@ -207,7 +204,8 @@ impl<'t> Delivery<'t> {
     }
 
     async fn next_replay(&mut self) -> Result<Option<Post>, End> {
-        if self.replay.is_under_way {
+        // When the gateway stops, what is new goes first, and letters stay letters.
+        if self.replay.is_under_way || self.feed.is_over() {
             return Ok(None);
         }
         while let Some(seq) = self.sink.letters.next_replay() {
@@ -222,12 +220,20 @@ impl<'t> Delivery<'t> {
         Ok(None)
     }
 
+    /// Whether another event may be taken: a request may hold it, and not too much is begun that an old post,
+    /// which is not answered, would have sent again.
+    fn may_gather(&self) -> bool {
+        let at_once = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
+        let may_begin = self.pending.ahead() < at_once.saturating_mul(POSTS_AHEAD_MAX);
+        self.gathered.is_open(self.options) && (may_begin || !self.gathered.entries.is_empty())
+    }
+
     /// Takes what is in memory, as far as a request may hold it; but gives the thread back now and then to others
     /// while nothing is found that the sink wants.
     fn gather(&mut self, worker: &Worker) {
         let mut is_at_end = false;
         for _ in 0..GATHER_LOOKS_MAX {
-            if !self.gathered.is_open(self.options) {
+            if !self.may_gather() {
                 return;
             }
             let Some(entry) = self.feed.next_at_hand() else {
@@ -238,10 +244,10 @@ impl<'t> Delivery<'t> {
                 continue;
             };
             is_at_end = false;
-            self.passed = Cursor::after(entry.seq);
+            self.pending.pass(Cursor::after(entry.seq));
             if worker.selection.wants(&entry.event) {
                 if self.gathered.entries.is_empty() {
-                    self.outstanding.insert(entry.seq);
+                    self.pending.begin(entry.seq);
                 }
                 self.gathered.push(entry, self.options);
             }
@@ -269,7 +275,7 @@ impl<'t> Delivery<'t> {
                 Ok(halves) => {
                     tracing::debug!(sink = &*self.sink.name, reason, "the batch is halved");
                     for half in halves {
-                        self.outstanding.insert(half.first());
+                        self.pending.divide(half.first());
                         self.waiting.insert(half.first(), half);
                     }
                     Ok(())
@@ -285,14 +291,14 @@ impl<'t> Delivery<'t> {
     }
 
     async fn taken(&mut self, post: Post) -> Result<(), End> {
-        self.refusals = 0;
         self.works();
         self.sink.count_delivered(post.entries().len() as u64);
         if post.is_replay {
             let (sink, seq) = (Arc::clone(&self.sink), post.first());
             blocking(move || sink.letters.drop(Which::One(seq))).await?;
         } else {
-            self.outstanding.remove(&post.first());
+            self.refusals = Refusals::default();
+            self.pending.done(post.first());
         }
         Ok(())
     }
@@ -305,12 +311,16 @@ impl<'t> Delivery<'t> {
         }
         self.is_reported = false;
         self.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
-        tracing::info!(sink = &*self.sink.name, cursor = %self.delivered(), "sink takes events again");
+        tracing::info!(sink = &*self.sink.name, cursor = %self.pending.delivered(), "sink takes events again");
     }
 
     /// The sink rests, and the post is sent again after that.
     fn later(&mut self, mut post: Post, reason: String, after: Option<Duration>) {
         post.tries += 1;
+        if post.is_replay && after.is_some() {
+            // It stays a letter: what is new is not to wait for it again and again.
+            self.sink.letters.forget_replay(post.first());
+        }
         self.keep_waiting(post);
         self.sink.retries.inc();
         // Posts that were under way together fail together: that is one failure.
@@ -340,32 +350,42 @@ impl<'t> Delivery<'t> {
 
     /// What the sink refuses becomes dead letters, and only when they are kept does the cursor go on.
     async fn refused(&mut self, post: Post, reason: String) -> Result<(), End> {
-        self.refusals += u32::from(!post.is_replay);
-        if self.refusals > REFUSALS_IN_A_ROW_MAX {
+        if !post.is_replay && !self.refusals.lets_in(&post) {
             // It refuses whatever comes: a wrong key or address, and not a matter of single events.
             self.keep_waiting(post);
+            let requests = self.refusals.requests();
             return Err(End::Parked(format!(
-                "it refused {REFUSALS_IN_A_ROW_MAX} requests in a row: {reason}"
+                "it refused {requests} requests in a row, and then one more: {reason}"
             )));
         }
         let (first, is_replay, tries) = (post.first(), post.is_replay, post.tries + 1);
-        tracing::warn!(
-            sink = &*self.sink.name,
-            %first,
-            events = post.entries().len(),
-            reason,
-            "the sink refused events: they are kept as dead letters"
-        );
+        self.tell_refusal(&post, &reason);
         let refused_at_ms = unix_ms();
         let letter = |entry| Letter { entry, refused_at_ms, tries, reason: reason.clone() };
         let letters: Vec<Letter> = post.into_entries().into_iter().map(letter).collect();
         let sink = Arc::clone(&self.sink);
-        blocking(move || sink.letters.keep(&letters)).await?;
+        let keep = move || match is_replay {
+            true => sink.letters.keep_again(letters),
+            false => sink.letters.keep(&letters),
+        };
+        blocking(keep).await?;
         self.works();
         if !is_replay {
-            self.outstanding.remove(&first);
+            self.pending.done(first);
         }
         Ok(())
+    }
+
+    /// A sink that refuses much does not fill the log: the letters have it all.
+    fn tell_refusal(&mut self, post: &Post, reason: &str) {
+        let (sink, first, events) = (&*self.sink.name, post.first(), post.entries().len());
+        let told = self.told.as_ref();
+        if told.is_some_and(|(told, at)| told == reason && at.elapsed() < REFUSAL_LOGGED_EVERY) {
+            tracing::debug!(sink, %first, events, reason, "the sink refused more events");
+        } else {
+            tracing::warn!(sink, %first, events, reason, "the sink refused events: they are kept as dead letters");
+            self.told = Some((reason.to_owned(), Instant::now()));
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! A [`delivery`] keeps the order and the cursor: it makes a [`post`] of one event or a batch, the [`client`]
 //! sends it, and the [`answer`] says whether the sink has it, refuses it, is gone, or is to be asked again.
+//! [`pending`] is what the sink does not have yet, [`refusals`] says when it refuses whatever comes.
 
 pub mod answer;
 pub mod client;
 pub mod delivery;
+pub mod pending;
 pub mod post;
+pub mod refusals;
 
 use std::sync::Arc;
 

@@ -1,10 +1,13 @@
 //! One request's worth of events: its body, and by what it is recognised when it comes again.
 
+use std::io;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ring::digest;
 
 use crate::config::Compression;
 use crate::event_log::{Entry, Seq};
+use crate::limits::SMALL_BODY_BYTES_MAX;
 
 /// Events that go in one request.
 #[derive(Debug)]
@@ -40,6 +43,11 @@ impl Post {
         self.entries
     }
 
+    /// Bytes of the events' JSON.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.event.json().len()).sum()
+    }
+
     /// The first sequence.
     pub fn first(&self) -> Seq {
         self.entries.first().map_or(Seq::FIRST, |entry| entry.seq)
@@ -67,31 +75,32 @@ impl Post {
         Ok([Self::new(self.entries), Self::new(second)])
     }
 
-    /// The body: one bare event, or an array of envelopes. It is made once, on a thread for work if it has to
-    /// be compressed.
-    pub async fn body(&mut self, is_batch: bool, compression: Compression) -> Bytes {
+    /// The body: one bare event, or an array of envelopes. It is made once; on a thread for work if that takes
+    /// long.
+    ///
+    /// # Errors
+    /// When it cannot be compressed.
+    pub async fn body(&mut self, is_batch: bool, compression: Compression) -> io::Result<Bytes> {
         if let Some(body) = &self.body {
-            return body.clone();
+            return Ok(body.clone());
         }
-        let written = match (is_batch, self.entries.first()) {
-            (false, Some(entry)) => entry.event.json().clone(),
-            _ => array(&self.entries),
-        };
-        let body = match compression {
-            Compression::None => written,
-            compression => {
-                let plain = written.clone();
-                let made = tokio::task::spawn_blocking(move || compressed(&plain, compression)).await;
-                // Compressing into memory fails for lack of memory alone.
-                made.unwrap_or(written)
-            }
+        let body = if self.bytes() > SMALL_BODY_BYTES_MAX || compression != Compression::None {
+            let entries: Vec<Entry> = self.entries.iter().map(Entry::copied).collect();
+            let made =
+                tokio::task::spawn_blocking(move || compressed(written(&entries, is_batch), compression));
+            made.await.map_err(io::Error::other)??
+        } else {
+            written(&self.entries, is_batch)
         };
         self.body = Some(body.clone());
-        body
+        Ok(body)
     }
 }
 
-fn array(entries: &[Entry]) -> Bytes {
+fn written(entries: &[Entry], is_batch: bool) -> Bytes {
+    if let (false, Some(entry)) = (is_batch, entries.first()) {
+        return entry.event.json().clone();
+    }
     let bytes = entries.iter().map(|entry| entry.envelope().len() + 1).sum::<usize>() + 1;
     let mut body = BytesMut::with_capacity(bytes);
     for (index, entry) in entries.iter().enumerate() {
@@ -103,14 +112,14 @@ fn array(entries: &[Entry]) -> Bytes {
 }
 
 /// What is compressed quickly: a body is sent once, and mostly not far.
-fn compressed(plain: &[u8], compression: Compression) -> Bytes {
+fn compressed(plain: Bytes, compression: Compression) -> io::Result<Bytes> {
     match compression {
-        Compression::None => Bytes::copy_from_slice(plain),
+        Compression::None => Ok(plain),
         Compression::Gzip => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            let written = std::io::Write::write_all(&mut encoder, plain).and_then(|()| encoder.finish());
-            written.map_or_else(|_| Bytes::new(), Bytes::from)
+            io::Write::write_all(&mut encoder, &plain)?;
+            Ok(encoder.finish()?.into())
         }
-        Compression::Zstd => zstd::bulk::compress(plain, 3).map_or_else(|_| Bytes::new(), Bytes::from),
+        Compression::Zstd => Ok(zstd::bulk::compress(&plain, 3)?.into()),
     }
 }

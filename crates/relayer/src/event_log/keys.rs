@@ -160,7 +160,7 @@ pub fn letter_key(sink: &str, seq: Seq) -> Vec<u8> {
 pub struct LetterRow<'a> {
     /// Unix milliseconds.
     pub refused_at_ms: u64,
-    /// Requests that ended with a refusal.
+    /// How often it was sent in vain, since it was last in a larger batch.
     pub tries: u32,
     /// What the sink answered.
     pub reason: &'a str,

@@ -11,7 +11,7 @@ pub struct Letter {
     pub entry: Entry,
     /// When it was refused, in Unix milliseconds.
     pub refused_at_ms: u64,
-    /// Requests that ended with a refusal.
+    /// How often it was sent in vain, since it was last in a larger batch.
     pub tries: u32,
     /// What the sink answered.
     pub reason: String,

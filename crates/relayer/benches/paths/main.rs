@@ -5,6 +5,7 @@
 //! Figures are CPU time and ratios, because wall-clock time on a shared machine says little.
 
 mod bare;
+mod catch_up;
 mod cpu;
 mod crowd;
 mod duplicate;
@@ -18,7 +19,10 @@ mod new_event;
 mod player;
 mod pool;
 mod pooled;
+mod receiver;
 mod repair;
+mod sinks;
+mod stock;
 mod traffic;
 
 use std::error::Error;
@@ -31,7 +35,7 @@ type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, Path); 8] = [
+const PATHS: [(&str, Path); 10] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
@@ -40,6 +44,8 @@ const PATHS: [(&str, Path); 8] = [
     ("ids", ids::run),
     ("pool", pool::run),
     ("repair", repair::run),
+    ("sinks", sinks::run),
+    ("catch-up", catch_up::run),
 ];
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::{Fallible, bare, crowd, duplicate, memory, pooled, repair, traffic};
+use crate::{Fallible, bare, crowd, duplicate, memory, pooled, receiver, repair, traffic};
 
 /// The first argument of a child.
 pub const ROLE: &str = "play";
@@ -67,6 +67,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
         ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
         ["pooled", place] => runtime.block_on(pooled::play(place)),
+        ["receiver", manner] => runtime.block_on(receiver::play(manner)),
         ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),
     }

@@ -4,8 +4,10 @@
 //! (this same program, told what to play), so that CPU time measured here is the gateway's alone.
 //! Figures are CPU time and ratios, because wall-clock time on a shared machine says little.
 
+mod audience;
 mod bare;
 mod catch_up;
+mod clients;
 mod cpu;
 mod crowd;
 mod duplicate;
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 /// The paths that run only if they are asked for by their whole names: `cargo bench -p moltrade-relayer --bench paths -- tls-10000`.
-const LONG_PATHS: [(&str, Path); 1] = [("tls-10000", pool::run_tls)];
+const LONG_PATHS: [(&str, Path); 2] = [("tls-10000", pool::run_tls), ("clients-10000", clients::run)];
 
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.
 fn run(arguments: &[String]) -> Fallible<()> {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::{Fallible, bare, crowd, duplicate, memory, pooled, receiver, repair, traffic};
+use crate::{Fallible, audience, bare, crowd, duplicate, memory, pooled, receiver, repair, traffic};
 
 /// The first argument of a child.
 pub const ROLE: &str = "play";
@@ -61,6 +61,7 @@ impl Drop for Player {
 pub fn play(arguments: &[String]) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["audience", numbers @ ..] => runtime.block_on(audience::play(numbers)),
         ["bare", place] => runtime.block_on(bare::play(place)),
         ["copies"] => runtime.block_on(duplicate::play()),
         ["crowd"] => runtime.block_on(crowd::play()),

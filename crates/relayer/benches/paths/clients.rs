@@ -2,7 +2,7 @@
 //! and whether any of them missed something.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::figures::{Figure, Target};
 use crate::gateway::Gateway;
@@ -33,16 +33,21 @@ pub fn run() -> Outcome {
         tokio::time::sleep(REST).await;
         let each_kib = |all_kib: u64| all_kib.saturating_sub(none_kib) as f64 / CLIENTS as f64;
         let idle_kib = each_kib(resident_kib()?);
-        let before = cpu::used();
+        let (before, begin) = (cpu::used(), Instant::now());
         let answer = audience.ask("go")?;
-        let message_us = cpu::micros_each(cpu::used() - before, (CLIENTS * EVENTS) as u64);
+        let (time, ours) = (begin.elapsed(), cpu::used() - before);
         let busy_kib = each_kib(resident_kib()?);
         gateway.stop().await?;
         let numbers: Vec<f64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        let [whole, half, most, all] = *numbers.as_slice() else { return Err("four figures".into()) };
+        let [whole, half, most, all, theirs] = *numbers.as_slice() else { return Err("five figures".into()) };
+        let each = |micros: f64| micros / (CLIENTS * EVENTS) as f64;
+        let ours = ours.as_secs_f64() * 1e6;
         println!(
-            "{EVENTS} events to {CLIENTS} clients, {RATE} a second: {message_us:.2} us of CPU a message"
+            "{EVENTS} events to {CLIENTS} clients, {RATE} a second: {:.2} us of CPU a message, {:.2} us of the clients",
+            each(ours),
+            each(theirs),
         );
+        println!("gateway and clients together: {:.2} cores", (ours + theirs) / 1e6 / time.as_secs_f64());
         println!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", half / 1e3, most / 1e3, all / 1e3);
         println!(
             "resident, a client: {idle_kib:.1} KiB before the first event, {busy_kib:.1} KiB after the last"

@@ -77,10 +77,13 @@ impl Gateway {
     }
 }
 
+/// How often those who wait for something look.
+pub const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// Looks every few milliseconds until it is so.
 pub async fn until(is_so: impl Fn() -> bool) {
     while !is_so() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

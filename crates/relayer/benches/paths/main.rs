@@ -4,7 +4,10 @@
 //! (this same program, told what to play), so that CPU time measured here is the gateway's alone.
 //! Figures are CPU time and ratios, because wall-clock time on a shared machine says little.
 
+mod audience;
 mod bare;
+mod catch_up;
+mod clients;
 mod cpu;
 mod crowd;
 mod duplicate;
@@ -18,7 +21,10 @@ mod new_event;
 mod player;
 mod pool;
 mod pooled;
+mod receiver;
 mod repair;
+mod sinks;
+mod stock;
 mod traffic;
 
 use std::error::Error;
@@ -31,7 +37,7 @@ type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, Path); 8] = [
+const PATHS: [(&str, Path); 10] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
@@ -40,6 +46,8 @@ const PATHS: [(&str, Path); 8] = [
     ("ids", ids::run),
     ("pool", pool::run),
     ("repair", repair::run),
+    ("sinks", sinks::run),
+    ("catch-up", catch_up::run),
 ];
 
 fn main() -> ExitCode {
@@ -58,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 /// The paths that run only if they are asked for by their whole names: `cargo bench -p moltrade-relayer --bench paths -- tls-10000`.
-const LONG_PATHS: [(&str, Path); 1] = [("tls-10000", pool::run_tls)];
+const LONG_PATHS: [(&str, Path); 2] = [("tls-10000", pool::run_tls), ("clients-10000", clients::run)];
 
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.
 fn run(arguments: &[String]) -> Fallible<()> {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::{Fallible, bare, crowd, duplicate, memory, pooled, repair, traffic};
+use crate::{Fallible, audience, bare, crowd, duplicate, memory, pooled, receiver, repair, traffic};
 
 /// The first argument of a child.
 pub const ROLE: &str = "play";
@@ -61,12 +61,14 @@ impl Drop for Player {
 pub fn play(arguments: &[String]) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["audience", numbers @ ..] => runtime.block_on(audience::play(numbers)),
         ["bare", place] => runtime.block_on(bare::play(place)),
         ["copies"] => runtime.block_on(duplicate::play()),
         ["crowd"] => runtime.block_on(crowd::play()),
         ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
         ["pooled", place] => runtime.block_on(pooled::play(place)),
+        ["receiver", manner] => runtime.block_on(receiver::play(manner)),
         ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),
     }

@@ -23,7 +23,7 @@ pub struct Traffic {
 }
 
 /// Bytes of an event's JSON.
-const EVENT_BYTES: usize = 600;
+pub const EVENT_BYTES: usize = 600;
 
 impl Traffic {
     /// A child that waits for [`go`](Self) with these events.

@@ -1,0 +1,154 @@
+//! A player: a receiver of sinks, which does as little with what it gets as its protocol allows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::player::{Player, told};
+use crate::{Fallible, gateway};
+
+/// How long bytes may take that were sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a receiver does with what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Nothing.
+    Read,
+    /// Acknowledges the last whole line of each read.
+    Acknowledge,
+    /// Answers posts.
+    Answer,
+}
+
+impl Manner {
+    const ALL: [Self; 3] = [Self::Read, Self::Acknowledge, Self::Answer];
+
+    /// As the argument of a player.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Acknowledge => "acknowledge",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+/// A child that receives.
+pub struct Receiver {
+    player: Player,
+    pub address: String,
+    seen: u64,
+}
+
+impl Receiver {
+    pub fn start(manner: Manner) -> Fallible<Self> {
+        let mut player = Player::start(&["receiver", manner.name()])?;
+        let address = player.hear()?;
+        Ok(Self { player, address, seen: 0 })
+    }
+
+    /// Waits until it has so many bytes more than the last time, heads of requests left out, and fails if it
+    /// has more than that, or no more comes.
+    pub async fn has(&mut self, bytes: u64) -> Fallible<()> {
+        let by = Instant::now() + PATIENCE;
+        loop {
+            let more = self.player.ask("bytes")?.parse::<u64>()? - self.seen;
+            if more == bytes {
+                self.seen += more;
+                return Ok(());
+            }
+            if more > bytes || Instant::now() > by {
+                return Err(format!("{more} bytes were received instead of {bytes}").into());
+            }
+            tokio::time::sleep(gateway::LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Says its address, takes whatever connects, and answers any line with the number of bytes that came.
+pub async fn play(manner: &str) -> Fallible<()> {
+    let manner = Manner::ALL.into_iter().find(|known| known.name() == manner).ok_or("no such manner")?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let bytes = Arc::<AtomicU64>::default();
+    let counted = Arc::clone(&bytes);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let bytes = Arc::clone(&counted);
+            tokio::spawn(async move {
+                match manner {
+                    Manner::Read => read(stream, &bytes).await,
+                    Manner::Acknowledge => acknowledge(stream, &bytes).await,
+                    Manner::Answer => answer(stream, &bytes).await,
+                }
+            });
+        }
+    });
+    while !told().await?.is_empty() {
+        println!("{}", bytes.load(Ordering::Relaxed));
+    }
+    Ok(())
+}
+
+/// Each of these ends with its connection.
+async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = stream.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
+        bytes.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+async fn acknowledge(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    // What is kept is the beginning of a line.
+    let mut buffer = Vec::with_capacity(256 << 10);
+    loop {
+        let count = stream.read_buf(&mut buffer).await.ok().filter(|count| *count > 0)?;
+        bytes.fetch_add(count as u64, Ordering::Relaxed);
+        let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else { continue };
+        let before = buffer.get(..end)?;
+        let last = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let seq = seq(before.get(last..)?)?;
+        stream.write_all(format!("{{\"ack\":{seq}}}\n").as_bytes()).await.ok()?;
+        buffer.drain(..=end);
+    }
+}
+
+/// The sequence of an envelope.
+pub fn seq(envelope: &[u8]) -> Option<u64> {
+    let rest = envelope.strip_prefix(br#"{"seq":"#)?;
+    let digits = rest.split(|byte| *byte == b',').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+async fn answer(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut buffer = Vec::with_capacity(256 << 10);
+    loop {
+        let head = loop {
+            if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            stream.read_buf(&mut buffer).await.ok().filter(|count| *count > 0)?;
+        };
+        let length = content_length(buffer.get(..head)?)?;
+        while buffer.len() < head + length {
+            stream.read_buf(&mut buffer).await.ok().filter(|count| *count > 0)?;
+        }
+        buffer.drain(..head + length);
+        bytes.fetch_add(length as u64, Ordering::Relaxed);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
+    }
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    let head = std::str::from_utf8(head).ok()?;
+    let headers = head.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths = headers.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    lengths.next()?.1.trim().parse().ok()
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod auth;
+mod consumer_client;
 mod downstreams;
 mod events;
 mod gateway;
@@ -12,6 +13,7 @@ mod metrics;
 mod relays;
 mod reload;
 mod websocket_consumer;
+mod websocket_consumer_names;
 mod websocket_delivery;
 mod websocket_end;
 mod websocket_handshake;

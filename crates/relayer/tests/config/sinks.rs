@@ -287,4 +287,10 @@ fn authorities_are_for_tls() {
         "[[output.tcp]]\nname = 'a'\naddress = 'a:1'\nca_file = 'a.pem'",
         &["config.toml:4:11: output.tcp.ca_file: it is set; allowed: only with tls = true"],
     );
+    refused(
+        "[[output.rest]]\nname = 'a'\naddress = 'http://a.example'\nca_file = 'a.pem'",
+        &[
+            "config.toml:4:11: output.rest.ca_file: it is set; allowed: only with an address that begins with https://",
+        ],
+    );
 }

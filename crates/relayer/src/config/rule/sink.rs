@@ -30,10 +30,8 @@ pub trait SinkTable: SinkOptions {
     /// What an address is.
     fn address() -> Text<Self::Address>;
 
-    /// What of two keys does not go together: the second of them, and why.
-    fn conflict(&self) -> Option<(&'static str, &'static str)> {
-        None
-    }
+    /// What does not go together with something else: a key, and why.
+    fn conflict(&self, address: &Self::Address) -> Option<(&'static str, &'static str)>;
 }
 
 impl SinkTable for TcpOptions {
@@ -45,7 +43,7 @@ impl SinkTable for TcpOptions {
         host_port()
     }
 
-    fn conflict(&self) -> Option<(&'static str, &'static str)> {
+    fn conflict(&self, _: &HostPort) -> Option<(&'static str, &'static str)> {
         (self.ca_file.is_some() && !self.tls)
             .then_some(("ca_file", "it is set; allowed: only with tls = true"))
     }
@@ -60,9 +58,12 @@ impl SinkTable for RestOptions {
         http_url()
     }
 
-    fn conflict(&self) -> Option<(&'static str, &'static str)> {
-        let both = self.secret.is_some() && self.secret_file.is_some();
-        both.then_some(("secret_file", "secret is set, too; allowed: one of the two"))
+    fn conflict(&self, address: &HttpUrl) -> Option<(&'static str, &'static str)> {
+        if self.secret.is_some() && self.secret_file.is_some() {
+            return Some(("secret_file", "secret is set, too; allowed: one of the two"));
+        }
+        let in_vain = self.ca_file.is_some() && !address.is_https();
+        in_vain.then_some(("ca_file", "it is set; allowed: only with an address that begins with https://"))
     }
 }
 
@@ -183,7 +184,7 @@ fn read_sink<O: SinkTable>(table: &Raw, members: &[Member]) -> Result<SinkConfig
             }
         }
     }
-    if let Some((key, what)) = options.conflict() {
+    if let Some((key, what)) = address.as_ref().and_then(|address| options.conflict(address)) {
         let offset = find(members, key).map_or(table.offset, |value| value.offset);
         faults.push(Mismatch { key: key.to_owned(), offset, what: what.to_owned() });
     }

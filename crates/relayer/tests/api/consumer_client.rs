@@ -1,0 +1,140 @@
+//! A client of `/ws` that acknowledges, and what the gateway keeps of it.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use moltrade_relayer::config::Output;
+use moltrade_relayer::event_log::{CursorRow, Cursors, EventLog, StoreOptions};
+use relay_sim::Delivery;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+
+use crate::gateway::{Gateway, Setup};
+
+/// More than any test takes.
+pub const LONG: Duration = Duration::from_secs(30);
+
+pub const HOUR_MS: u64 = 3_600_000;
+
+/// A client that can say something.
+pub struct Client(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    pub async fn connect(gateway: &Gateway, query: &str) -> Self {
+        let url = format!("ws://{}/ws{query}", gateway.address);
+        let builder = ClientBuilder::new().uri(&url).unwrap();
+        Self(timeout(LONG, builder.connect()).await.unwrap().unwrap().0)
+    }
+
+    /// The next sequence, or the close code with its reason.
+    pub async fn next(&mut self) -> Result<u64, String> {
+        loop {
+            let message = timeout(LONG, self.0.next()).await.expect("something comes");
+            let Some(Ok(message)) = message else { return Err("it broke".to_owned()) };
+            if let Some((code, reason)) = message.as_close() {
+                return Err(format!("{} {reason}", u16::from(code)));
+            }
+            if message.is_text() {
+                let delivery = Delivery::parse(&message.into_payload().into()).unwrap();
+                return Ok(delivery.seq.expect("an envelope"));
+            }
+        }
+    }
+
+    pub async fn expect(&mut self, seqs: impl IntoIterator<Item = u64>) {
+        for seq in seqs {
+            assert_eq!(self.next().await, Ok(seq));
+        }
+    }
+
+    pub async fn ack(&mut self, seq: u64) {
+        self.say(Message::text(format!("{{\"ack\":{seq}}}"))).await;
+    }
+
+    pub async fn say(&mut self, message: Message) {
+        self.0.send(message).await.unwrap();
+    }
+
+    /// Waits until the gateway has read everything that was said.
+    pub async fn is_heard(&mut self) {
+        self.say(Message::ping("heard?")).await;
+        while !timeout(LONG, self.0.next()).await.unwrap().unwrap().unwrap().is_pong() {}
+    }
+
+    /// Why the gateway closes, whatever it sends before.
+    pub async fn end(&mut self) -> String {
+        loop {
+            if let Err(end) = self.next().await {
+                return end;
+            }
+        }
+    }
+
+    /// Goes, and waits until the gateway knows.
+    pub async fn leave(mut self, gateway: &Gateway, name: &str) {
+        self.0.close().await.unwrap();
+        while timeout(LONG, self.0.next()).await.unwrap().is_some_and(|message| message.is_ok()) {}
+        until(|| !is_connected(gateway, name)).await;
+    }
+}
+
+pub async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, waiting).await.expect("it becomes so");
+}
+
+pub fn shown(gateway: &Gateway, name: &str) -> Option<CursorRow> {
+    let consumers = gateway.context.consumers.list();
+    consumers.into_iter().find(|(found, _)| &**found == name).map(|(_, row)| row)
+}
+
+pub fn is_connected(gateway: &Gateway, name: &str) -> bool {
+    shown(gateway, name).is_some_and(|row| row.unused_since_ms == 0)
+}
+
+/// What the database has of a consumer.
+pub fn stored(gateway: &Gateway, name: &str) -> Option<CursorRow> {
+    let rows = gateway.context.log.cursors(Cursors::Consumers).unwrap();
+    rows.into_iter().find(|(found, _)| found == name).map(|(_, row)| row)
+}
+
+pub fn stored_cursor(gateway: &Gateway, name: &str) -> u64 {
+    stored(gateway, name).expect("it is known").cursor.get()
+}
+
+pub fn closed(gateway: &Gateway, reason: &'static str) -> u64 {
+    gateway.context.metrics.client_closed(reason).get()
+}
+
+pub fn output(max_consumers: usize) -> Output {
+    Output { max_consumers: NonZeroUsize::new(max_consumers).unwrap(), ..Output::default() }
+}
+
+pub async fn start(output: Output) -> Gateway {
+    Gateway::start_with(Setup { output, supervised: false, ..Setup::default() }).await
+}
+
+/// What happens in one process: everything of it ends with it.
+pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (folder, output) = (Some(folder.to_owned()), Output::default());
+    let setup = Setup { folder, output, supervised: false, ..Setup::default() };
+    let result = runtime.block_on(async { body(Gateway::start_with(setup).await).await });
+    runtime.shutdown_timeout(LONG);
+    result
+}
+
+/// Writes rows into a log that nobody has open.
+pub fn prepare(folder: &Path, rows: &[(&str, CursorRow)]) {
+    let log = EventLog::open(folder, StoreOptions { fsync: false }, 1 << 20).unwrap();
+    for (name, row) in rows {
+        log.set_cursor(Cursors::Consumers, name, *row).unwrap();
+    }
+}

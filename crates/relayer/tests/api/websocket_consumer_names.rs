@@ -1,0 +1,169 @@
+//! The names of consumers: how many there may be, who is forgotten, and who is moved.
+
+use std::time::Duration;
+
+use moltrade_relayer::config::Output;
+use moltrade_relayer::event_log::{Cursor, CursorRow};
+use moltrade_relayer::ingest::candidate::unix_ms;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::consumer_client::*;
+
+#[tokio::test]
+async fn names_are_checked() {
+    let gateway = start(Output::default()).await;
+    let long = "x".repeat(65);
+    for name in ["", "a%20b", "a/b", "%C3%A4", "a:1", "a%00", &long] {
+        let told = gateway.refused(&format!("/ws?consumer={name}")).await.error(400, "bad_consumer");
+        assert!(told.contains("1 to 64 of the characters"), "{told}");
+    }
+    gateway.refused("/ws?consumer=a&consumer=b").await.error(400, "repeated_parameter");
+    gateway.refused("/ws?seek=0").await.error(400, "bad_seek");
+    gateway.refused("/ws?consumer=a&cursor=1").await.error(400, "cursor_ahead");
+    gateway.refused("/ws?consumer=a&seek=1").await.error(400, "cursor_ahead");
+    // Only who could connect has a name.
+    gateway.get("/ws?consumer=a").await.error(426, "upgrade_required");
+    assert!(gateway.context.consumers.list().is_empty());
+    Client::connect(&gateway, &format!("?consumer={}", "A.z_0-9".repeat(9))).await;
+}
+
+#[tokio::test]
+async fn there_is_a_most_of_names() {
+    let gateway = start(output(2)).await;
+    let first = Client::connect(&gateway, "?consumer=a").await;
+    let _second = Client::connect(&gateway, "?consumer=b").await;
+    let answer = gateway.refused("/ws?consumer=c").await;
+    let told = answer.error(503, "too_many_consumers");
+    assert!(told.contains("[output] max_consumers"), "{told}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(gateway.context.metrics.client_refused("too_many_consumers").get(), 1);
+    // Away is not forgotten, and who is known is let in.
+    first.leave(&gateway, "a").await;
+    gateway.refused("/ws?consumer=c").await.error(503, "too_many_consumers");
+    let first = Client::connect(&gateway, "?consumer=a").await;
+    first.leave(&gateway, "a").await;
+    assert_eq!(gateway.change("DELETE", "/api/consumers/a", "").await.status, 200);
+    Client::connect(&gateway, "?consumer=c").await;
+    assert_eq!(gateway.context.metrics.websocket_consumers.get(), 2);
+}
+
+#[test]
+fn who_does_not_come_back_is_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let row =
+        |hours| CursorRow { unused_since_ms: unix_ms() - hours * HOUR_MS, ..CursorRow::at(Cursor::START) };
+    let keep = Output::default().keep_unused.as_secs() / 3_600;
+    let rows = [("away", row(keep - 1)), ("gone", row(keep + 1)), ("here", CursorRow::at(Cursor::START))];
+    prepare(folder.path(), &rows);
+    in_a_process(folder.path(), async |gateway| {
+        let names: Vec<_> = gateway.context.consumers.list().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["away", "here"]);
+        assert_eq!(stored(&gateway, "gone"), None);
+        assert_eq!(stored(&gateway, "away").unwrap().unused_since_ms, rows[0].1.unused_since_ms);
+        assert_ne!(stored(&gateway, "here").unwrap().unused_since_ms, 0, "from now on");
+    });
+}
+
+/// Also without a restart, when somebody new needs the room. Who is connected is not old.
+#[tokio::test]
+async fn room_is_made_for_a_new_name() {
+    let gateway = start(Output { keep_unused: Duration::from_millis(300), ..output(2) }).await;
+    Client::connect(&gateway, "?consumer=old").await.leave(&gateway, "old").await;
+    Client::connect(&gateway, "?consumer=back").await.leave(&gateway, "back").await;
+    let _back = Client::connect(&gateway, "?consumer=back").await;
+    sleep(Duration::from_millis(400)).await;
+    let _new = Client::connect(&gateway, "?consumer=new").await;
+    assert_eq!((stored(&gateway, "old"), shown(&gateway, "old")), (None, None));
+    assert!(is_connected(&gateway, "back") && is_connected(&gateway, "new"));
+    gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
+}
+
+#[tokio::test]
+async fn consumers_are_listed_and_forgotten() {
+    let gateway = start(Output::default()).await;
+    assert_eq!(gateway.get("/api/consumers").await.json(), json!({ "head": 0, "consumers": [] }));
+    gateway.append_numbered(5).await;
+    let mut here = Client::connect(&gateway, "?consumer=here&cursor=0").await;
+    here.expect(1..=5).await;
+    here.ack(3).await;
+    here.is_heard().await;
+    Client::connect(&gateway, "?consumer=away").await.leave(&gateway, "away").await;
+    let mut listed = gateway.get("/api/consumers").await.json();
+    let since = listed["consumers"][0]["unused_since"].take().as_u64().unwrap();
+    assert!(since.abs_diff(unix_ms()) < 60_000, "{since}");
+    assert_eq!(
+        listed,
+        json!({ "head": 5, "consumers": [
+            { "name": "away", "cursor": 5, "lag": 0, "connected": false, "unused_since": Value::Null },
+            { "name": "here", "cursor": 3, "lag": 2, "connected": true, "unused_since": Value::Null },
+        ]})
+    );
+    gateway.change("DELETE", "/api/consumers/here", "").await.error(409, "consumer_connected");
+    gateway.change("DELETE", "/api/consumers/nobody", "").await.error(404, "consumer_not_found");
+    gateway.call("DELETE", "/api/consumers/away", &["host: x"], "").await.error(403, "admin_token_required");
+    let forgotten = gateway.change("DELETE", "/api/consumers/away", "").await.json();
+    assert_eq!(forgotten, json!({ "forgotten": true, "name": "away" }));
+    assert_eq!((stored(&gateway, "away"), shown(&gateway, "away")), (None, None));
+    assert_eq!(gateway.context.metrics.websocket_consumers.get(), 1);
+    // Whoever comes with the name now is new.
+    Client::connect(&gateway, "?consumer=away&cursor=1").await.expect(2..=5).await;
+    // It goes on as it was.
+    here.ack(5).await;
+    until(|| stored_cursor(&gateway, "here") == 5).await;
+}
+
+#[tokio::test]
+async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
+    let gateway = start(Output::default()).await;
+    let early = Client::connect(&gateway, "?consumer=early&cursor=0").await;
+    early.leave(&gateway, "early").await;
+    gateway.append_numbered(30).await;
+    let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    client.expect(1..=30).await;
+    client.ack(10).await;
+    client.leave(&gateway, "a").await;
+    gateway.trim_below(21);
+    for query in ["consumer=a", "consumer=a&cursor=0", "consumer=a&cursor=25"] {
+        let answer = gateway.refused(&format!("/ws?{query}")).await;
+        let told = answer.error(410, "cursor_too_old");
+        assert!(told.contains("the consumer a is at cursor 10") && told.contains("seek=20"), "{told}");
+        assert_eq!(
+            (answer.json()["oldest"].as_u64(), answer.json()["newest"].as_u64()),
+            (Some(21), Some(30))
+        );
+    }
+    // One that has had nothing yet misses something, too.
+    let told = gateway.refused("/ws?consumer=early&cursor=0").await.error(410, "cursor_too_old");
+    assert!(told.contains("at cursor 0"), "{told}");
+    gateway.refused("/ws?consumer=a&seek=19").await.error(410, "cursor_too_old");
+    gateway.refused("/ws?consumer=a&seek=31").await.error(400, "cursor_ahead");
+    assert_eq!(stored_cursor(&gateway, "a"), 10, "it was not moved");
+    let mut client = Client::connect(&gateway, "?consumer=a&seek=25").await;
+    client.expect(26..=30).await;
+    client.leave(&gateway, "a").await;
+    let mut client = Client::connect(&gateway, "?consumer=a&seek=0").await;
+    client.expect(21..=30).await;
+    client.leave(&gateway, "a").await;
+    assert_eq!(stored_cursor(&gateway, "a"), 20, "a place, so that what is trimmed from now on is missed");
+    // And who is new can begin so, too.
+    Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
+}
+
+/// Of a database that was restored, nobody has what will be under the numbers that are beyond.
+#[test]
+fn a_cursor_beyond_the_head_is_at_the_head() {
+    let folder = TempDir::new().unwrap();
+    prepare(folder.path(), &[("a", CursorRow::at(Cursor::from_number(1_000)))]);
+    in_a_process(folder.path(), async |gateway| {
+        gateway.append_numbered(3).await;
+        let mut client = Client::connect(&gateway, "?consumer=a").await;
+        assert_eq!(stored_cursor(&gateway, "a"), 3);
+        gateway.append_numbered(1).await;
+        client.expect([4]).await;
+        client.ack(4).await;
+        client.leave(&gateway, "a").await;
+        assert_eq!(stored_cursor(&gateway, "a"), 4);
+    });
+}

@@ -1,7 +1,7 @@
 //! The gateway, as a library: modules in the order of the data's way.
 //!
 //! [`relay`] reads sockets, [`ingest`] decides what is new and genuine, [`event_log`] keeps it in order,
-//! [`downstream`] delivers it, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
+//! [`downstream`] delivers it, [`fanout`] encrypts trade signals for followers, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
 
 pub mod cli;
 
@@ -18,6 +18,8 @@ pub mod ingest;
 pub mod event_log;
 
 pub mod downstream;
+
+pub mod fanout;
 
 pub mod api;
 

@@ -325,3 +325,8 @@ pub const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long `/ws` clients may take what is left for them when the gateway stops.
 pub const CLIENT_DRAIN_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes of the secret that a follower and a gateway may share. Fewer than 16 can be guessed.
+pub const SHARED_SECRET_BYTES_MIN: usize = 16;
+/// See [`SHARED_SECRET_BYTES_MIN`].
+pub const SHARED_SECRET_BYTES_MAX: usize = 256;

@@ -2,6 +2,7 @@
 
 use secp256k1::{Keypair, Secp256k1, SignOnly};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::event::{Serialisation, VerifiedEvent};
 use crate::ids::{PublicKey, Signature};
@@ -40,6 +41,11 @@ impl Signer {
         &self.pubkey
     }
 
+    /// The secret key itself, for who derives other keys from it. It is wiped when it is dropped.
+    pub fn secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.keypair.secret_bytes())
+    }
+
     /// Makes and signs an event. The same fields give the same signature.
     pub fn sign<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
         &self,
@@ -54,6 +60,12 @@ impl Signer {
         let sig = self.secp.sign_schnorr_no_aux_rand(id.as_bytes(), &self.keypair);
         let sig = Signature::from_bytes(sig.to_byte_array());
         serialisation.to_verified(id, self.pubkey, created_at, kind, &sig)
+    }
+}
+
+impl Drop for Signer {
+    fn drop(&mut self) {
+        self.keypair.non_secure_erase();
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Cursors {
     Sinks,
     /// Of consumers of `/ws`, by the names that they give themselves.
     Consumers,
+    /// Of followers on `/fanout`: public key in hex, `/`, and the name that it gives itself.
+    Followers,
 }
 
 impl Cursors {
@@ -20,6 +22,7 @@ impl Cursors {
         match self {
             Self::Sinks => keys::CURSORS,
             Self::Consumers => keys::CONSUMERS,
+            Self::Followers => keys::FOLLOWERS,
         }
     }
 }

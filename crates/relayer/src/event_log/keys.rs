@@ -26,8 +26,8 @@ use super::entry::{Cursor, Entry, Seq};
 use super::mark::RelayTable;
 
 /// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`, before
-/// 4 neither `consumers` nor `dead_letters`.
-pub const FORMAT_VERSION: u64 = 4;
+/// 4 neither `consumers` nor `dead_letters`, before 5 neither `registry` nor `followers`.
+pub const FORMAT_VERSION: u64 = 5;
 
 /// The oldest version that becomes the present one by opening it: what was added is empty then.
 pub const FORMAT_OLDEST: u64 = 1;
@@ -46,8 +46,13 @@ pub const CURSORS: &str = "cursors";
 pub const CONSUMERS: &str = "consumers";
 /// Column family of what sinks refused.
 pub const DEAD_LETTERS: &str = "dead_letters";
+/// Column family of the embedded registry: bots, and who follows them.
+pub const REGISTRY: &str = "registry";
+/// Column family of the cursors of followers on `/fanout`.
+pub const FOLLOWERS: &str = "followers";
 /// All of them.
-pub const FAMILIES: [&str; 7] = [EVENTS, IDS, META, RELAYS, CURSORS, CONSUMERS, DEAD_LETTERS];
+pub const FAMILIES: [&str; 9] =
+    [EVENTS, IDS, META, RELAYS, CURSORS, CONSUMERS, DEAD_LETTERS, REGISTRY, FOLLOWERS];
 
 /// `meta`: [`FORMAT_VERSION`].
 pub const META_FORMAT: &[u8] = b"format";
@@ -57,6 +62,9 @@ pub const META_HEAD: &[u8] = b"head";
 pub const META_FLOOR: &[u8] = b"floor";
 /// `meta`: without fsync, sequences up to here may have been given, whatever `head` says after a power loss.
 pub const META_RESERVED: &[u8] = b"reserved";
+
+/// `meta`: the public key whose secrets the registry holds, 32 bytes; absent before the first start with fan-out.
+pub const META_REGISTRY_OWNER: &[u8] = b"registry_owner";
 
 /// The key of a record.
 pub const fn event_key(seq: Seq) -> [u8; 8] {

@@ -26,6 +26,8 @@ const RELAYS_BUFFER_BYTES: usize = 8 << 20;
 const CURSORS_BUFFER_BYTES: usize = 1 << 20;
 /// Hardly ever written.
 const DEAD_LETTERS_BUFFER_BYTES: usize = 4 << 20;
+/// Hardly ever written, and then maybe 100,000 rows of 150 bytes at once.
+const REGISTRY_BUFFER_BYTES: usize = 8 << 20;
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -455,6 +457,8 @@ fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor
         ColumnFamilyDescriptor::new(keys::CURSORS, with_buffer(CURSORS_BUFFER_BYTES)),
         ColumnFamilyDescriptor::new(keys::CONSUMERS, with_buffer(CURSORS_BUFFER_BYTES)),
         ColumnFamilyDescriptor::new(keys::DEAD_LETTERS, with_buffer(DEAD_LETTERS_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(keys::REGISTRY, with_buffer(REGISTRY_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(keys::FOLLOWERS, with_buffer(CURSORS_BUFFER_BYTES)),
     ]
 }
 
@@ -464,7 +468,8 @@ fn reading(family: &str) -> &'static str {
         keys::EVENTS => "read events",
         keys::IDS => "look an id up",
         keys::RELAYS => "read what is kept of relays",
-        keys::CURSORS | keys::CONSUMERS => "read a cursor",
+        keys::CURSORS | keys::CONSUMERS | keys::FOLLOWERS => "read a cursor",
+        keys::REGISTRY => "read the registry",
         keys::DEAD_LETTERS => "read dead letters",
         _ => "read its own state",
     }
@@ -475,7 +480,8 @@ fn writing(family: &str) -> &'static str {
     match family {
         keys::EVENTS | keys::IDS => "write events",
         keys::RELAYS => "write what is kept of relays",
-        keys::CURSORS | keys::CONSUMERS => "write a cursor",
+        keys::CURSORS | keys::CONSUMERS | keys::FOLLOWERS => "write a cursor",
+        keys::REGISTRY => "write the registry",
         keys::DEAD_LETTERS => "write dead letters",
         _ => "write its own state",
     }

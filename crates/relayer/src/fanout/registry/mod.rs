@@ -1,0 +1,11 @@
+//! Who may be followed and who follows: kept in a [`store`], known in memory.
+//!
+//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them.
+
+pub mod row;
+pub mod seal;
+pub mod store;
+
+pub use row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
+pub use seal::{SealedSecret, Sealer};
+pub use store::{Changed, RegistryError, Store};

@@ -1,0 +1,116 @@
+//! Where a registry is kept: one trait, so that what stands above it does not know which database it is.
+//!
+//! A store holds secrets only as they were [sealed](super::seal), and knows by whose key. It caches nothing.
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+use wire::PublicKey;
+
+use super::row::{Change, FollowRow, Row, RowKey};
+use super::seal::SealedSecret;
+use crate::event_log::StorageError;
+
+/// Why the registry cannot be read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RegistryError {
+    /// The database cannot be reached, or does not answer. That passes by itself.
+    #[error("the registry's database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The database refuses us. Somebody must mend that.
+    #[error("the registry's database refuses: {0}")]
+    Refused(String),
+    /// The database was made by a later version.
+    #[error("the registry's database was made by a later version (migration {0}); use that version")]
+    Newer(i64),
+    /// The secrets in it were sealed with another key.
+    #[error(
+        "the registry belongs to the gateway key {found}, and this gateway has {ours}; set that key under [nostr], or \
+         move the registry to this one with `moltrade-relayer registry rekey --old-key-file FILE`"
+    )]
+    OtherKey {
+        /// The public key of who sealed them.
+        found: PublicKey,
+        /// Our public key.
+        ours: PublicKey,
+    },
+    /// A follow names a bot that is not registered.
+    #[error("the bot {0} is not registered")]
+    NoSuchBot(PublicKey),
+    /// What was read is not what was written.
+    #[error("the registry is damaged: {0}")]
+    Damaged(String),
+    /// RocksDB failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl RegistryError {
+    /// Whether waiting mends it.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
+/// What others have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// These rows, which may be there or not.
+    Rows(Vec<RowKey>),
+    /// Nobody knows what: all of it must be read again.
+    Unknown,
+}
+
+/// What an operation of a store comes to.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
+
+/// Where a registry is kept.
+pub trait Store: Debug + Send + Sync {
+    /// What it is called in logs and answers.
+    fn name(&self) -> &'static str;
+
+    /// Makes it ready: its tables as this version knows them, for secrets that the key `owner` has sealed. A registry
+    /// that nobody owns becomes that key's.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherKey`] if it belongs to another one; and when the database does not do it.
+    fn prepare(&self, owner: PublicKey) -> Answer<'_, ()>;
+
+    /// Calls `each` for all rows, bots before those who follow them.
+    ///
+    /// # Errors
+    /// When the database fails; `each` may have been called before.
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()>;
+
+    /// These rows as they are now, in the same order; `None` for one that is not there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn read<'a>(&'a self, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>>;
+
+    /// Makes all of these changes in their order, or none.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`]; and when
+    /// the database fails. After [`RegistryError::Unreachable`] the changes may have been made or not.
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()>;
+
+    /// Gives the registry from one key to another: `reseal` seals a follow's secret anew. All of it is done or nothing.
+    /// Returns how many secrets there are.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherKey`] if it does not belong to `from`; what `reseal` says; and when the database fails.
+    fn rekey<'a>(
+        &'a self,
+        from: PublicKey,
+        to: PublicKey,
+        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+    ) -> Answer<'a, u64>;
+
+    /// Waits until others have changed something; where nobody else can, for ever. When the future is dropped, nothing
+    /// is missed.
+    ///
+    /// # Errors
+    /// When it can no longer be told. What was changed until it can again is then unknown.
+    fn changed(&self) -> Answer<'_, Changed>;
+}

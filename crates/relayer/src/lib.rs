@@ -9,6 +9,8 @@ pub mod config;
 
 pub mod limits;
 
+pub mod nip19;
+
 pub mod backoff;
 
 pub mod relay;

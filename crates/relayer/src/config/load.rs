@@ -107,9 +107,32 @@ impl Config {
                  the rest is not connected to"
             ));
         }
-        if self.postgres.dsn.is_some() {
-            warnings
-                .push("postgres.dsn is set, but this version has no fan-out yet: it is not used".to_owned());
+        warnings.extend(self.fanout_warnings());
+        warnings
+    }
+
+    fn fanout_warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.fanout.enabled {
+            if self.postgres.dsn.is_some() {
+                warnings.push("postgres.dsn is set, but fanout.enabled is false: it is not used".to_owned());
+            }
+            return warnings;
+        }
+        let allowed = &self.filters.allowed_kinds;
+        if !allowed.is_empty() && self.fanout.kinds.is_disjoint(allowed) {
+            warnings.push(
+                "filters.allowed_kinds has none of fanout.kinds: there will be no signals for followers"
+                    .to_owned(),
+            );
+        }
+        let is_loopback = self.output.bind_address.to_canonical().is_loopback();
+        if !is_loopback && self.api.public_url.is_none() {
+            warnings.push(
+                "output.bind_address is no loopback address and api.public_url is not set: followers and bots \
+                 cannot prove their keys, so /fanout lets nobody in"
+                    .to_owned(),
+            );
         }
         warnings
     }

@@ -32,13 +32,15 @@ pub use error::{ConfigErrors, Place, Problem};
 pub use load::{DEFAULT_FILE, Loaded, environment};
 pub use print::template;
 pub use reload::{Source, needs_restart};
-pub use secret::{InvalidKey, Secret, SecretFile, SecretKey};
+pub use secret::{Secret, SecretFile, SecretKey};
 pub use settings::{
-    Api, Config, Deduplication, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
+    Api, Config, Deduplication, Fanout, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
 };
 pub use sink::{
     CommonOptions, Compression, Framing, RestOptions, RestSink, SinkConfig, SinkName, SinkOptions, Start,
     TcpOptions, TcpSink,
 };
-pub use types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, URL_BYTES_MAX, UserAgent, WebOrigin};
+pub use types::{
+    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, RelayUrl, URL_BYTES_MAX, UserAgent, WebOrigin,
+};
 pub use webhook::{Headers, InvalidSecret, SigningKeys};

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use bech32::Bech32;
-use bech32::primitives::decode::CheckedHrpstring;
 use wire::Signer;
+
+use crate::nip19::{self, InvalidKey};
 
 /// A value that is used but never shown: `Debug` and `Display` print `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl FromStr for SecretKey {
 
     /// Reads 64 hex digits or `nsec1…` (NIP-19).
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let secret = if text.starts_with(['n', 'N']) { from_nsec(text)? } else { from_hex(text)? };
+        let secret = nip19::secret_key(text)?;
         Signer::from_secret(&secret)
             .map(|signer| Self(Arc::new(signer)))
             .ok_or(InvalidKey("its number is no secret key of secp256k1"))
@@ -84,41 +84,6 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// Why a text is no secret key. It says nothing of the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidKey(&'static str);
-
-fn from_hex(text: &str) -> Result<[u8; 32], InvalidKey> {
-    if text.len() != 64 {
-        return Err(InvalidKey("it neither has 64 digits nor begins with nsec1"));
-    }
-    let mut digits = text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
-    let mut secret = [0; 32];
-    for byte in &mut secret {
-        match (digits.next().flatten(), digits.next().flatten()) {
-            (Some(high), Some(low)) => *byte = high << 4 | low,
-            _ => return Err(InvalidKey("not all of it are hex digits")),
-        }
-    }
-    Ok(secret)
-}
-
-fn from_nsec(text: &str) -> Result<[u8; 32], InvalidKey> {
-    let decoded = CheckedHrpstring::new::<Bech32>(text)
-        .map_err(|_| InvalidKey("a character of it is wrong or missing"))?;
-    match decoded.hrp().to_lowercase().as_str() {
-        "nsec" => {}
-        "npub" => return Err(InvalidKey("it is a public key; the secret one begins with nsec1")),
-        "ncryptsec" => return Err(InvalidKey("it is encrypted (NIP-49); it must be decrypted before")),
-        _ => return Err(InvalidKey("it does not begin with nsec1")),
-    }
-    let wrong = InvalidKey("it does not hold 32 bytes");
-    decoded.validate_segwit_padding().map_err(|_| wrong)?;
-    let bytes: Vec<u8> = decoded.byte_iter().take(33).collect();
-    bytes.try_into().map_err(|_| wrong)
-}
-
 /// A file that holds a secret and that nobody but its owner may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile<T> {
@@ -144,7 +109,7 @@ impl<T: Filed> SecretFile<T> {
     /// # Errors
     /// When it cannot be read, others may read it, or it holds no such secret; the text says nothing of what
     /// it holds.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
         /// Secrets have a few hundred characters at most, and an editor may add a few.
         const BYTES_MAX: u64 = 1024;
         let unreadable = |fault: std::io::Error| format!("it cannot be read: {fault}");
@@ -214,8 +179,9 @@ mod tests {
         for wrong in ["nsec1", &NSEC.replace("laq", "lap"), &NSEC.replacen('n', "N", 1)] {
             refused(wrong, "a character of it is wrong or missing");
         }
-        let encode =
-            |hrp, data: &[u8]| bech32::encode::<Bech32>(bech32::Hrp::parse(hrp).unwrap(), data).unwrap();
+        let encode = |hrp, data: &[u8]| {
+            bech32::encode::<bech32::Bech32>(bech32::Hrp::parse(hrp).unwrap(), data).unwrap()
+        };
         refused(&encode("npub", &[1; 32]), "it is a public key; the secret one begins with nsec1");
         refused(&encode("ncryptsec", &[1; 91]), "it is encrypted (NIP-49); it must be decrypted before");
         refused(&encode("note", &[1; 32]), "it does not begin with nsec1");

@@ -14,7 +14,7 @@ use super::raw::{Raw, Shape};
 use super::rule::{self, Mismatch, Rule};
 use super::secret::{Secret, SecretFile, SecretKey};
 use super::sink::{RestSink, SinkName, TcpSink};
-use super::types::{HostPort, HttpUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
+use super::types::{HostPort, HttpUrl, LogLevel, PublicUrl, RelayUrl, UserAgent, WebOrigin};
 
 /// One key of the file.
 pub(super) struct Setting {
@@ -216,8 +216,31 @@ settings! {
         keep_unused("keep_unused_hours"): Duration = hours(720), rule::hours(1..=1_000_000);
     }
 
-    /// Who may change something over the API.
+    /// The encrypted fan-out: trade signals of bots, for each of their followers, on /fanout.
+    [fanout] Fanout {
+        /// Whether there is a fan-out.
+        enabled: bool = true, rule::Flag;
+        /// The kinds that are signals, of authors that are registered as bots.
+        kinds: BTreeSet<u16> = (30_931..=30_934).collect(), rule::list(rule::kind(), 1_000);
+        /// How many seconds old a signal may be. An older one is delivered with "stale":true, so that nobody
+        /// trades on it unknowingly. 0: any age.
+        max_age("max_age_secs"): Option<Duration> = Some(Duration::from_secs(600)), rule::seconds_or_none(1_000_000_000);
+        /// How often a day a key, and an address, may register, subscribe and unsubscribe; of IPv6 the first
+        /// 64 bits count. Who has the admin token is not counted. Behind a proxy all have its address. 0: no limit.
+        daily_limit: Option<NonZeroU32> = NonZeroU32::new(1_000), rule::number_or_none(1..=1_000_000_000);
+        /// The most connections to /fanout at the same time. For single addresses, slow ones and pings there are
+        /// the keys of [output].
+        max_clients: NonZeroUsize = nonzero(10_000), rule::count(1..=1_000_000);
+        /// The most cursors of followers that are kept. They are forgotten as those of /ws are.
+        max_consumers: NonZeroUsize = nonzero(100_000), rule::count(1..=10_000_000);
+    }
+
+    /// Who may change something over the API, and what it is called from outside.
     [api] Api {
+        /// The URL that others reach the API by: what comes before /fanout and /api. Who proves a key signs for
+        /// it (NIP-42, NIP-98). Unset: http://127.0.0.1 and localhost, with the port, while bind_address is a
+        /// loopback address; otherwise nobody can prove a key.
+        public_url: Option<PublicUrl> = None, rule::public_url();
         /// What a request that changes something must carry: "Authorization: Bearer <admin_token>". It is
         /// never shown. Unset: such requests may only come from this machine, and only while bind_address is
         /// a loopback address.
@@ -226,15 +249,18 @@ settings! {
 
     /// The key that the gateway signs with when it speaks in its own name.
     [nostr] Nostr {
-        /// The secret key. It is never shown.
+        /// The secret key. It is never shown. If neither of the two is set, the fan-out uses the key in the file
+        /// relayer.key beside the folder of the database, and makes one there at the first start.
         secret_key: Option<SecretKey> = None, rule::secret_key();
         /// A file that holds the secret key, instead of secret_key.
         secret_key_file: Option<SecretFile<SecretKey>> = None, rule::secret_key_file();
     }
 
-    /// The registry of the encrypted fan-out. This version has no fan-out yet and does not connect.
+    /// Where bots and followers of the fan-out are kept, if not in the gateway's own database: so that several
+    /// gateways share them. They must have the same key of [nostr], too.
     [postgres] Postgres {
-        /// The database to use, with its password. It is never shown.
+        /// The database to use, with its password: PostgreSQL 14 or later. TLS as it says (sslmode, sslrootcert).
+        /// It is never shown.
         dsn: Option<Secret> = None, rule::postgres_dsn();
         /// The most connections to it.
         max_connections: NonZeroUsize = nonzero(5), rule::count(1..=1000);

@@ -161,6 +161,38 @@ impl FromStr for HostPort {
     }
 }
 
+/// What the API is called from outside: scheme, host, and the path that comes before ours, without a slash at the end.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicUrl(Arc<str>);
+
+impl PublicUrl {
+    /// The normal form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
+        }
+        if url.query().is_some() {
+            return Err(InvalidUrl("it has a query"));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').into()))
+    }
+}
+
+impl fmt::Debug for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The origin of a web page (RFC 6454), as browsers write it: scheme, host, and the port if it is not the
 /// scheme's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -382,6 +414,20 @@ mod tests {
             ["", "*", "null", "app.example", "wss://a.example", "https://a.example/x", "https://a.example?x"]
         {
             assert!(bad.parse::<WebOrigin>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_ends_before_our_paths() {
+        for (given, kept) in [
+            ("https://Relayer.example", "https://relayer.example"),
+            ("https://relayer.example:443/", "https://relayer.example"),
+            ("http://a.example:8080/gateway/", "http://a.example:8080/gateway"),
+        ] {
+            assert_eq!(given.parse::<PublicUrl>().unwrap().as_str(), kept);
+        }
+        for bad in ["", "a.example", "wss://a.example", "https://a.example?x=1", "https://me:pw@a.example"] {
+            assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
         }
     }
 

@@ -197,11 +197,11 @@ fn what_is_not_supported_yet_is_not_ignored() {
 #[test]
 fn all_problems_are_told_at_once_in_the_files_order() {
     refused(
-        "[output]\nbatch_size = 0\nwebsocket_port = -1\n[filters]\nkinds = []\n[relay]\nmax_connections = 0\n",
+        "[output]\nbatch_size = 0\nwebsocket_port = -1\n[filters]\nauthors = []\n[relay]\nmax_connections = 0\n",
         &[
             "config.toml:2:14: output.batch_size: found 0; allowed: a whole number from 1 to 100000",
             "config.toml:3:18: output.websocket_port: found -1; allowed: a whole number from 0 to 65535",
-            "config.toml:5:1: filters.kinds: unknown key; allowed: allowed_kinds, max_event_bytes, max_future_secs, max_age_hours, admit_expired",
+            "config.toml:5:1: filters.authors: unknown key; allowed: allowed_kinds, max_event_bytes, max_future_secs, max_age_hours, admit_expired",
             "config.toml:7:19: relay.max_connections: found 0; allowed: a whole number from 1 to 100000",
         ],
     );

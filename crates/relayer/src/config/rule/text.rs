@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use super::{Mismatch, Rule};
 use crate::config::error::printable;
 use crate::config::raw::{Kind, Raw, Shape};
-use crate::config::secret::{InvalidKey, Secret, SecretFile, SecretKey};
+use crate::config::secret::{Secret, SecretFile, SecretKey};
 use crate::config::sink::{Compression, Framing, SinkName, Start};
-use crate::config::types::{HostPort, HttpUrl, InvalidUrl, LogLevel, RelayUrl, UserAgent, WebOrigin};
+use crate::config::types::{
+    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, RelayUrl, UserAgent, WebOrigin,
+};
 use crate::config::webhook::{InvalidSecret, SigningKeys};
+use crate::nip19::InvalidKey;
 use wire::{Filter, PublicKey};
 
 /// A text with a meaning, kept as `T`.
@@ -177,6 +180,16 @@ fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// What the API is called from outside, or nothing.
+pub fn public_url() -> Text<Option<PublicUrl>> {
+    Text {
+        allowed: "a URL (http:// or https://, and a host; a path if a proxy puts one before ours; no query)",
+        secret: false,
+        read: |text| text.parse().map(Some).map_err(|fault: InvalidUrl| fault.to_string()),
+        show: |url| url.as_ref().map(|url| url.as_str().to_owned()),
+    }
+}
+
 /// How the gateway introduces itself.
 pub fn user_agent() -> Text<UserAgent> {
     Text {
@@ -203,7 +216,13 @@ pub fn postgres_dsn() -> Text<Option<Secret>> {
         allowed: "a URL such as \"postgres://user:password@localhost:5432/moltrade\"",
         secret: true,
         read: |text| match url::Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => Ok(Some(Secret::new(text))),
+            Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => {
+                // What it says may hold the password.
+                match text.parse::<sqlx::postgres::PgConnectOptions>() {
+                    Ok(_) => Ok(Some(Secret::new(text))),
+                    Err(_) => Err("one of its parts is not what PostgreSQL takes".to_owned()),
+                }
+            }
             Ok(_) => Err("its scheme is not postgres://".to_owned()),
             Err(_) => Err("it is not a URL".to_owned()),
         },

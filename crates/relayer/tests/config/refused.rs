@@ -28,7 +28,7 @@ fn unknown_names_are_refused_with_the_likely_ones() {
     refused(
         "[xyz]",
         &[
-            "config.toml:1:2: xyz: unknown section; allowed: relay, deduplication, filters, storage, output, api, nostr, postgres, monitoring",
+            "config.toml:1:2: xyz: unknown section; allowed: relay, deduplication, filters, storage, output, fanout, api, nostr, postgres, monitoring",
         ],
     );
     refused(
@@ -183,15 +183,32 @@ fn a_relay_cannot_be_authenticated_to_without_a_key() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_not_ignored() {
+fn what_will_have_no_effect_is_warned_of() {
     refused(
         "[output]\ndownstream_tcp = ['a.example']",
         &[
             "config.toml:2:19: output.downstream_tcp: found \"a.example\" (it has no port); allowed: \"host:port\"",
         ],
     );
-    let dsn = parse("postgres.dsn = 'postgres://localhost/db'", &[]).unwrap();
-    assert_eq!(dsn.warnings, ["postgres.dsn is set, but this version has no fan-out yet: it is not used"]);
+    for (text, warning) in [
+        (
+            "postgres.dsn = 'postgres://localhost/db'\nfanout.enabled = false",
+            "postgres.dsn is set, but fanout.enabled is false: it is not used",
+        ),
+        (
+            "filters.allowed_kinds = [1, 30930]",
+            "filters.allowed_kinds has none of fanout.kinds: there will be no signals for followers",
+        ),
+        (
+            "output.bind_address = '0.0.0.0'",
+            "output.bind_address is no loopback address and api.public_url is not set: followers and bots cannot \
+             prove their keys, so /fanout lets nobody in",
+        ),
+    ] {
+        assert_eq!(parse(text, &[]).unwrap().warnings, [warning]);
+    }
+    let right = "filters.allowed_kinds = [30931]\noutput.bind_address = '0.0.0.0'\napi.public_url = 'https://a.example'";
+    assert_eq!(parse(right, &[]).unwrap().warnings, [""; 0]);
 }
 
 #[test]

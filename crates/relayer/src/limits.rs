@@ -330,3 +330,46 @@ pub const CLIENT_DRAIN_MAX: Duration = Duration::from_secs(3);
 pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// See [`SHARED_SECRET_BYTES_MIN`].
 pub const SHARED_SECRET_BYTES_MAX: usize = 256;
+
+/// How long a registry's database may take for one thing. It takes milliseconds; who waits is a person, or a listener
+/// that must notice that the database is gone.
+pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a registry whose database is gone is tried again.
+pub const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// Bots that one follower may follow: each of their signals is encrypted for it.
+pub const FOLLOWS_MAX: usize = 1_000;
+/// Connections to `/fanout` that one follower may have: each of them gets everything.
+pub const FOLLOWER_CONNECTIONS_MAX: usize = 16;
+/// Cursors that are kept of one follower.
+pub const FOLLOWER_CONSUMERS_MAX: usize = 16;
+
+/// Followers whose conversation keys are remembered, about 200 bytes each. Deriving one takes about 50 us.
+pub const CONVERSATION_KEYS_MAX: usize = 100_000;
+
+/// Bytes of the newest signals that are kept in memory for followers, about 2 KB each. Who is further behind reads
+/// the log, where other events lie between.
+pub const SIGNALS_BYTES_MAX: usize = 32 << 20;
+/// Followers that read the log at once, because they are behind those.
+pub const FOLLOWERS_BEHIND_MAX: usize = 4;
+/// Threads that wait for the disk on behalf of followers.
+pub const FANOUT_BLOCKING_THREADS_MAX: usize = 16;
+
+/// How long a client of `/fanout` may take to prove its key after it has connected.
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of what proves a key: an event with a few tags.
+pub const PROOF_BYTES_MAX: usize = 8 << 10;
+/// Seconds that a NIP-98 token may differ from our clock.
+pub const TOKEN_SECS_MAX: u64 = 60;
+/// Seconds that a NIP-42 answer may differ from our clock. The challenge is what makes it fresh.
+pub const ANSWER_SECS_MAX: u64 = 600;
+/// NIP-98 tokens that are remembered, 24 bytes each, so that none is used twice. They expire after two minutes, so
+/// that is 8,000 a second; more are refused.
+pub const TOKENS_MAX: usize = 1_000_000;
+
+/// Keys and addresses whose calls are counted at once, about 50 bytes each. When there are more, those that have not
+/// used up much are forgotten.
+pub const CALLERS_MAX: usize = 100_000;
+
+/// Followers that one answer lists at most.
+pub const FOLLOWERS_LISTED_MAX: usize = 10_000;

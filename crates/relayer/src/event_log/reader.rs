@@ -38,12 +38,14 @@ impl Chunk {
         self.entries.get(self.from..).unwrap_or_default()
     }
 
-    fn after(cursor: Cursor, entries: Arc<[Entry]>) -> Self {
+    /// Those of the entries that come after a cursor, of which there must be one.
+    pub(crate) fn after(cursor: Cursor, entries: Arc<[Entry]>) -> Self {
         let from = entries.partition_point(|entry| Cursor::after(entry.seq) <= cursor);
         Self { entries, from }
     }
 
-    fn last(&self) -> Option<Cursor> {
+    /// The cursor after all of them.
+    pub(crate) fn last(&self) -> Option<Cursor> {
         self.entries.last().map(|entry| Cursor::after(entry.seq))
     }
 }

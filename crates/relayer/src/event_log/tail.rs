@@ -11,7 +11,7 @@ use super::keys;
 
 /// The last committed batches.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     bytes_max: usize,
     state: RwLock<State>,
 }
@@ -35,7 +35,7 @@ struct Batch {
 
 /// What the tail has for a cursor.
 #[derive(Debug)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// The batch that holds the next entry.
     Here(Arc<[Entry]>),
     /// Nothing after the cursor has been committed.

@@ -165,6 +165,28 @@ metrics! {
     downstream_letters_dropped: Family<SinkLabel, Counter> = Family::default(), "downstream_dead_letters_dropped";
     /// Sequences that retention trimmed before a sink had them.
     downstream_lost: Family<SinkLabel, Counter> = Family::default(), "downstream_lost_events";
+    /// Clients that are connected to /fanout, with or without having proved a key.
+    fanout_clients: Gauge = Gauge::default(), "fanout_clients";
+    /// Signals that were encrypted and handed to the sockets of followers.
+    fanout_messages: Counter = Counter::default(), "fanout_messages";
+    /// Seconds from reading a signal's frame until a follower's socket has it, once for each write to a follower, of the signal that waited longest; replayed signals do not count.
+    fanout_latency: Histogram = latency_histogram(), "fanout_latency_seconds";
+    /// Clients of /fanout that are gone, by reason.
+    fanout_clients_closed: Family<ReasonLabel, Counter> = Family::default(), "fanout_clients_closed";
+    /// Clients of /fanout that were not let in, by reason.
+    fanout_clients_refused: Family<ReasonLabel, Counter> = Family::default(), "fanout_clients_refused";
+    /// Proofs of a key (NIP-42, NIP-98) that did not hold, by reason.
+    proofs_refused: Family<ReasonLabel, Counter> = Family::default(), "proofs_refused";
+    /// Cursors of followers that are kept.
+    fanout_consumers: Gauge = Gauge::default(), "fanout_consumers";
+    /// Bots that are registered.
+    registry_bots: Gauge = Gauge::default(), "registry_bots";
+    /// Follows of bots.
+    registry_follows: Gauge = Gauge::default(), "registry_follows";
+    /// Whether the database of the registry can be used.
+    registry_up: Gauge = Gauge::default(), "registry_up";
+    /// Statements that were sent to the database of the registry; none for an event.
+    registry_queries: Counter = Counter::default(), "registry_queries";
     /// The last sequence that was committed.
     log_head: Gauge = Gauge::default(), "log_head_seq";
     /// The oldest sequence that is kept.

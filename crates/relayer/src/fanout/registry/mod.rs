@@ -1,11 +1,280 @@
 //! Who may be followed and who follows: kept in a [`store`], known in memory.
 //!
-//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them.
+//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. What is written goes to the
+//! store first and is known then; what others write in a database that is shared, the store tells.
 
 pub mod row;
 pub mod seal;
 pub mod store;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
+use tokio::time::{sleep, timeout};
+use wire::{PublicKey, Signer};
+
+use super::directory::{Directory, Opened};
+use super::keys::MessageKey;
+use crate::ingest::candidate::unix_ms;
+use crate::limits::{REGISTRY_RETRY, REGISTRY_TIMEOUT};
+use crate::telemetry::Metrics;
+
 pub use row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, RegistryError, Store};
+
+/// Whether the registry's database can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Up,
+    /// It cannot. What is known goes on to be served.
+    Down {
+        /// Since when, in Unix milliseconds.
+        since_ms: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The registry.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+    owner: PublicKey,
+    sealer: Sealer,
+    directory: Arc<Directory>,
+    /// Held from a write, or a look at what others wrote, until it is known here: so that what is known is never older
+    /// than what was written before.
+    turn: tokio::sync::Mutex<()>,
+    health: Mutex<Health>,
+    is_loaded: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// Holds that nobody else writes.
+type Turn<'a> = MutexGuard<'a, ()>;
+
+impl Registry {
+    /// Reads what a store has. One that cannot be reached is tried again by [`follow`](Self::follow).
+    ///
+    /// # Errors
+    /// When the store fails in a way that does not pass by itself.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        gateway: &Signer,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, RegistryError> {
+        let registry = Arc::new(Self {
+            store,
+            owner: *gateway.pubkey(),
+            sealer: Sealer::new(gateway),
+            directory: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
+            health: Mutex::new(Health::Up),
+            is_loaded: AtomicBool::new(false),
+            metrics,
+        });
+        match registry.reload().await {
+            Ok(()) => registry.note_up(),
+            Err(error) if error.is_passing() => registry.note_down(&error),
+            Err(error) => return Err(error),
+        }
+        Ok(registry)
+    }
+
+    /// What is known.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Where it is kept.
+    pub fn store_name(&self) -> &'static str {
+        self.store.name()
+    }
+
+    /// Whether it can be written.
+    pub fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    /// Whether it was read since the start: until then nobody is known.
+    pub fn is_loaded(&self) -> bool {
+        self.is_loaded.load(Ordering::Acquire)
+    }
+
+    /// Registers a bot, or gives it another name. Returns whether it is new.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn register(&self, pubkey: PublicKey, name: BotName) -> Result<bool, RegistryError> {
+        let _turn = self.turn().await?;
+        let is_new = self.directory.bot(&pubkey).is_none();
+        let row = BotRow { pubkey, name: name.clone(), registered_at_ms: unix_ms() };
+        self.store.write(self.owner, vec![Change::Put(Row::Bot(row))]).await?;
+        self.directory.put_bot(pubkey, name);
+        self.show_size();
+        Ok(is_new)
+    }
+
+    /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether it is new.
+    ///
+    /// # Errors
+    /// When there is no such bot, it follows enough, or the store fails.
+    pub async fn subscribe(&self, key: FollowKey, secret: Option<&[u8]>) -> Result<bool, RegistryError> {
+        let turn = self.turn().await?;
+        if self.directory.bot(&key.bot).is_none() {
+            // Another gateway may have registered it a moment ago.
+            self.look_at(&turn, &[RowKey::Bot(key.bot)]).await?;
+            self.directory.bot(&key.bot).ok_or(RegistryError::NoSuchBot(key.bot))?;
+        }
+        let known = self.directory.follow(&key);
+        if known.is_none() && self.directory.follows_enough(&key.follower) {
+            return Err(RegistryError::TooManyFollows);
+        }
+        let since_ms = known.as_ref().map_or_else(unix_ms, |known| known.since_ms);
+        let sealed = secret.map(|secret| self.sealer.seal(&key, secret));
+        let row = FollowRow { key, secret: sealed, since_ms };
+        self.store.write(self.owner, vec![Change::Put(Row::Follow(row))]).await?;
+        let secret = secret.map(MessageKey::from_shared_secret);
+        self.directory.put_follow(Opened { key, secret, since_ms });
+        self.show_size();
+        Ok(known.is_none())
+    }
+
+    /// A follower follows a bot no more. Returns whether it did.
+    ///
+    /// # Errors
+    /// When there is no such bot, or the store fails.
+    pub async fn unsubscribe(&self, key: FollowKey) -> Result<bool, RegistryError> {
+        let turn = self.turn().await?;
+        if self.directory.follow(&key).is_none() {
+            self.look_at(&turn, &[RowKey::Bot(key.bot), RowKey::Follow(key)]).await?;
+            self.directory.bot(&key.bot).ok_or(RegistryError::NoSuchBot(key.bot))?;
+        }
+        let did_follow = self.directory.follow(&key).is_some();
+        self.store.write(self.owner, vec![Change::Unfollow(key)]).await?;
+        self.directory.remove_follow(&key);
+        self.show_size();
+        Ok(did_follow)
+    }
+
+    /// Follows what others write, and reads everything again when that was not possible for a while. It does not end.
+    pub async fn follow(&self) {
+        loop {
+            if self.health() != Health::Up {
+                sleep(REGISTRY_RETRY).await;
+            }
+            match self.follow_once().await {
+                Ok(()) => self.note_up(),
+                Err(error) => self.note_down(&error),
+            }
+        }
+    }
+
+    async fn follow_once(&self) -> Result<(), RegistryError> {
+        if self.health() != Health::Up {
+            return self.reload().await;
+        }
+        match self.store.changed().await? {
+            Changed::Rows(keys) => {
+                let turn = self.turn().await?;
+                self.look_at(&turn, &keys).await
+            }
+            Changed::Unknown => self.reload().await,
+        }
+    }
+
+    /// Reads everything again.
+    async fn reload(&self) -> Result<(), RegistryError> {
+        let _turn = self.turn().await?;
+        self.store.prepare(self.owner).await?;
+        let (mut bots, mut follows) = (Vec::new(), Vec::new());
+        let mut each = |row| match row {
+            Row::Bot(bot) => bots.push((bot.pubkey, bot.name)),
+            Row::Follow(follow) => follows.extend(self.opened(follow)),
+        };
+        self.store.load(&mut each).await?;
+        self.directory.replace(bots, follows);
+        self.is_loaded.store(true, Ordering::Release);
+        self.show_size();
+        Ok(())
+    }
+
+    /// Reads these rows again.
+    async fn look_at(&self, _: &Turn<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
+        let rows = self.store.read(keys).await?;
+        for (key, row) in keys.iter().zip(rows) {
+            match (key, row) {
+                (_, Some(Row::Bot(bot))) => self.directory.put_bot(bot.pubkey, bot.name),
+                (RowKey::Follow(key), Some(Row::Follow(follow))) => match self.opened(follow) {
+                    Some(follow) => self.directory.put_follow(follow),
+                    None => self.directory.remove_follow(key),
+                },
+                (RowKey::Bot(_), Some(Row::Follow(_))) => {
+                    return Err(RegistryError::Damaged("a follow where a bot was asked for".to_owned()));
+                }
+                (RowKey::Bot(pubkey), None) => self.directory.remove_bot(pubkey),
+                (RowKey::Follow(key), None) => self.directory.remove_follow(key),
+            }
+        }
+        self.show_size();
+        Ok(())
+    }
+
+    /// A follow with what follows from its secret. One whose secret does not open is left out: its signals would be
+    /// encrypted otherwise than it has agreed with us.
+    fn opened(&self, FollowRow { key, secret, since_ms }: FollowRow) -> Option<Opened> {
+        let secret = match secret.map(|secret| self.sealer.open(&key, &secret)) {
+            None => None,
+            Some(Ok(secret)) => Some(MessageKey::from_shared_secret(&secret)),
+            Some(Err(error)) => {
+                let FollowKey { bot, follower } = key;
+                tracing::error!(%bot, %follower, "a follow is left out until it is made anew: {error}");
+                return None;
+            }
+        };
+        Some(Opened { key, secret, since_ms })
+    }
+
+    async fn turn(&self) -> Result<Turn<'_>, RegistryError> {
+        // What is under way has its own time-outs, and reading a large registry takes a while.
+        let turn = timeout(REGISTRY_TIMEOUT, self.turn.lock()).await;
+        turn.map_err(|_| RegistryError::Unreachable("it is busy".to_owned()))
+    }
+
+    fn show_size(&self) {
+        let (bots, follows) = self.directory.len();
+        self.metrics.registry_bots.set(i64::try_from(bots).unwrap_or(i64::MAX));
+        self.metrics.registry_follows.set(i64::try_from(follows).unwrap_or(i64::MAX));
+    }
+
+    fn note_up(&self) {
+        let before = std::mem::replace(&mut *self.health.lock(), Health::Up);
+        self.metrics.registry_up.set(1);
+        if let Health::Down { since_ms, .. } = before {
+            let seconds = unix_ms().saturating_sub(since_ms) / 1_000;
+            tracing::info!(
+                store = self.store.name(),
+                seconds,
+                "the registry of the fan-out can be used again"
+            );
+        }
+    }
+
+    /// A failure is logged when it is new, not each time that it is met again.
+    fn note_down(&self, error: &RegistryError) {
+        let reason = error.to_string();
+        self.metrics.registry_up.set(0);
+        let mut health = self.health.lock();
+        let since_ms = match &*health {
+            Health::Down { reason: before, .. } if *before == reason => return,
+            Health::Down { since_ms, .. } => *since_ms,
+            Health::Up => unix_ms(),
+        };
+        tracing::error!("{reason}; known followers are served, and it is tried again every second");
+        *health = Health::Down { since_ms, reason };
+    }
+}

@@ -10,6 +10,7 @@ use wire::PublicKey;
 use super::row::{Change, FollowRow, Row, RowKey};
 use super::seal::SealedSecret;
 use crate::event_log::StorageError;
+use crate::limits::FOLLOWS_MAX;
 
 /// Why the registry cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +38,11 @@ pub enum RegistryError {
     /// A follow names a bot that is not registered.
     #[error("the bot {0} is not registered")]
     NoSuchBot(PublicKey),
+    /// A follower follows as many bots as one may.
+    #[error(
+        "the follower follows {FOLLOWS_MAX} bots, and nobody may follow more; unsubscribe from one first"
+    )]
+    TooManyFollows,
     /// What was read is not what was written.
     #[error("the registry is damaged: {0}")]
     Damaged(String),

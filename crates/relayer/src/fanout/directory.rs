@@ -1,0 +1,332 @@
+//! Who follows whom, in memory: about 300 bytes a follow, and no database is asked for any event.
+//!
+//! A follower that is connected shares what is here, so that a change of its follows is in effect with its next
+//! message.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use wire::PublicKey;
+
+use super::keys::MessageKey;
+use super::registry::{BotName, FollowKey};
+use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
+
+/// A bot as it is known.
+#[derive(Debug)]
+pub struct Bot {
+    /// The key that signs its signals.
+    pub pubkey: PublicKey,
+    inner: RwLock<BotInner>,
+}
+
+#[derive(Debug)]
+struct BotInner {
+    name: BotName,
+    followers: BTreeMap<PublicKey, Arc<Follower>>,
+}
+
+/// Who follows bots, or is connected.
+#[derive(Debug)]
+pub struct Follower {
+    /// The key that it proves.
+    pub pubkey: PublicKey,
+    /// In the order of the bots' keys.
+    follows: RwLock<Vec<Follow>>,
+    /// How many connections it has. It changes only while the directory is locked for writing.
+    connections: AtomicUsize,
+    wake: Notify,
+}
+
+/// A follow as it is known.
+#[derive(Debug, Clone)]
+struct Follow {
+    bot: PublicKey,
+    secret: Option<Box<MessageKey>>,
+    since_ms: u64,
+}
+
+/// How a follow is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Who follows.
+    pub follower: PublicKey,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
+    /// Whether it has agreed on a secret.
+    pub has_secret: bool,
+}
+
+/// What a signal is to a follower.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// It is encrypted with the key of the conversation.
+    Plain,
+    /// It is encrypted with the key that follows from their secret.
+    Secret(MessageKey),
+}
+
+/// Why a follower does not get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyConnections;
+
+/// A follower that is connected, until this is dropped.
+#[derive(Debug)]
+pub struct Presence {
+    directory: Arc<Directory>,
+    follower: Arc<Follower>,
+}
+
+/// A follow whose secret was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Which.
+    pub key: FollowKey,
+    /// What follows from their secret.
+    pub secret: Option<MessageKey>,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// All bots and followers.
+#[derive(Debug, Default)]
+pub struct Directory {
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bots: HashMap<PublicKey, Arc<Bot>>,
+    followers: HashMap<PublicKey, Arc<Follower>>,
+    follows: usize,
+}
+
+impl Directory {
+    /// How many bots and follows there are.
+    pub fn len(&self) -> (usize, usize) {
+        let state = self.state.read();
+        (state.bots.len(), state.follows)
+    }
+
+    /// A bot.
+    pub fn bot(&self, pubkey: &PublicKey) -> Option<Arc<Bot>> {
+        self.state.read().bots.get(pubkey).cloned()
+    }
+
+    /// A bot is registered, or has another name.
+    pub fn put_bot(&self, pubkey: PublicKey, name: BotName) {
+        self.state.write().put_bot(pubkey, name);
+    }
+
+    /// A follow is there, or has another secret. One of a bot that is not known is passed over.
+    pub fn put_follow(&self, follow: Opened) {
+        self.state.write().put_follow(follow);
+    }
+
+    /// A follow is there no more, if it was.
+    pub fn remove_follow(&self, key: &FollowKey) {
+        self.state.write().remove_follow(key);
+    }
+
+    /// A bot is there no more, if it was, nor are those who follow it.
+    pub fn remove_bot(&self, pubkey: &PublicKey) {
+        self.state.write().remove_bot(pubkey);
+    }
+
+    /// All of it becomes this. Who is connected stays so.
+    pub fn replace(&self, bots: Vec<(PublicKey, BotName)>, follows: Vec<Opened>) {
+        let kept_bots: HashSet<PublicKey> = bots.iter().map(|(pubkey, _)| *pubkey).collect();
+        let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
+        let mut state = self.state.write();
+        let gone: Vec<PublicKey> =
+            state.bots.keys().filter(|bot| !kept_bots.contains(bot)).copied().collect();
+        gone.iter().for_each(|bot| state.remove_bot(bot));
+        let gone: Vec<FollowKey> = state.keys().filter(|key| !kept.contains(key)).collect();
+        gone.iter().for_each(|key| state.remove_follow(key));
+        bots.into_iter().for_each(|(pubkey, name)| state.put_bot(pubkey, name));
+        follows.into_iter().for_each(|follow| state.put_follow(follow));
+    }
+
+    /// A follow as it is known.
+    pub fn follow(&self, key: &FollowKey) -> Option<Opened> {
+        let state = self.state.read();
+        let follow = state.followers.get(&key.follower)?.follow(&key.bot)?;
+        Some(Opened { key: *key, secret: follow.secret.map(|secret| *secret), since_ms: follow.since_ms })
+    }
+
+    /// Whether a follower follows as many bots as one may.
+    pub fn follows_enough(&self, follower: &PublicKey) -> bool {
+        let state = self.state.read();
+        state.followers.get(follower).is_some_and(|follower| follower.follows.read().len() >= FOLLOWS_MAX)
+    }
+
+    /// A connection of a follower begins, which need not follow anybody.
+    ///
+    /// # Errors
+    /// When it has as many connections as one may have.
+    pub fn enter(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
+        let mut state = self.state.write();
+        let follower = state.follower(pubkey);
+        if follower.connections.load(Ordering::Relaxed) >= FOLLOWER_CONNECTIONS_MAX {
+            return Err(TooManyConnections);
+        }
+        follower.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Presence { directory: Arc::clone(self), follower })
+    }
+
+    /// Wakes the followers of these bots that are connected.
+    pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
+        for bot in bots {
+            let Some(bot) = self.bot(bot) else { continue };
+            bot.inner.read().followers.values().for_each(|follower| follower.wake.notify_waiters());
+        }
+    }
+
+    /// Wakes everybody.
+    pub fn wake_all(&self) {
+        self.state.read().followers.values().for_each(|follower| follower.wake.notify_waiters());
+    }
+}
+
+impl State {
+    fn put_bot(&mut self, pubkey: PublicKey, name: BotName) {
+        let bot = self.bots.entry(pubkey).or_insert_with(|| {
+            let inner = BotInner { name: name.clone(), followers: BTreeMap::new() };
+            Arc::new(Bot { pubkey, inner: RwLock::new(inner) })
+        });
+        bot.inner.write().name = name;
+    }
+
+    fn put_follow(&mut self, Opened { key, secret, since_ms }: Opened) {
+        let Some(bot) = self.bots.get(&key.bot).cloned() else { return };
+        let follower = self.follower(key.follower);
+        let follow = Follow { bot: key.bot, secret: secret.map(Box::new), since_ms };
+        let mut follows = follower.follows.write();
+        match follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
+            Ok(index) => {
+                if let Some(known) = follows.get_mut(index) {
+                    *known = follow;
+                }
+            }
+            Err(index) => {
+                // Most have a few: room for four would be taken otherwise.
+                follows.reserve_exact(1);
+                follows.insert(index, follow);
+                self.follows += 1;
+            }
+        }
+        drop(follows);
+        bot.inner.write().followers.insert(key.follower, follower);
+    }
+
+    fn remove_follow(&mut self, key: &FollowKey) {
+        let Some(follower) = self.followers.get(&key.follower).cloned() else { return };
+        let mut follows = follower.follows.write();
+        if let Ok(index) = follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
+            follows.remove(index);
+            self.follows -= 1;
+        }
+        drop(follows);
+        if let Some(bot) = self.bots.get(&key.bot) {
+            bot.inner.write().followers.remove(&key.follower);
+        }
+        self.forget_if_idle(&follower);
+    }
+
+    fn remove_bot(&mut self, pubkey: &PublicKey) {
+        let Some(bot) = self.bots.get(pubkey).cloned() else { return };
+        let followers: Vec<PublicKey> = bot.inner.read().followers.keys().copied().collect();
+        followers.iter().for_each(|&follower| self.remove_follow(&FollowKey { bot: *pubkey, follower }));
+        self.bots.remove(pubkey);
+    }
+
+    fn follower(&mut self, pubkey: PublicKey) -> Arc<Follower> {
+        let new = || {
+            let (follows, connections) = (RwLock::default(), AtomicUsize::new(0));
+            Arc::new(Follower { pubkey, follows, connections, wake: Notify::new() })
+        };
+        Arc::clone(self.followers.entry(pubkey).or_insert_with(new))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = FollowKey> {
+        self.bots.values().flat_map(|bot| {
+            let followers: Vec<PublicKey> = bot.inner.read().followers.keys().copied().collect();
+            followers.into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower })
+        })
+    }
+
+    /// Who neither follows nor is connected costs nothing.
+    fn forget_if_idle(&mut self, follower: &Follower) {
+        if follower.connections.load(Ordering::Relaxed) == 0 && follower.follows.read().is_empty() {
+            self.followers.remove(&follower.pubkey);
+        }
+    }
+}
+
+impl Bot {
+    /// What it calls itself.
+    pub fn name(&self) -> BotName {
+        self.inner.read().name.clone()
+    }
+
+    /// How many follow it.
+    pub fn followers(&self) -> usize {
+        self.inner.read().followers.len()
+    }
+
+    /// Those who follow it, in the order of their keys, after a key, so many at most.
+    pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<Listed> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let inner = self.inner.read();
+        let listed = inner.followers.range((from, Bound::Unbounded)).filter_map(|(pubkey, follower)| {
+            let Follow { secret, since_ms, .. } = follower.follow(&self.pubkey)?;
+            Some(Listed { follower: *pubkey, since_ms, has_secret: secret.is_some() })
+        });
+        listed.take(limit).collect()
+    }
+}
+
+impl Follower {
+    fn follow(&self, bot: &PublicKey) -> Option<Follow> {
+        let follows = self.follows.read();
+        let index = follows.binary_search_by_key(bot, |follow| follow.bot).ok()?;
+        follows.get(index).cloned()
+    }
+
+    /// How it wants the signals of an author; `None` if it does not follow it.
+    pub fn wants(&self, author: &PublicKey) -> Option<Wanted> {
+        let follow = self.follow(author)?;
+        Some(follow.secret.map_or(Wanted::Plain, |secret| Wanted::Secret(*secret)))
+    }
+
+    /// Whether it follows anybody.
+    pub fn follows_somebody(&self) -> bool {
+        !self.follows.read().is_empty()
+    }
+
+    /// Tells when there may be a signal for it, from when this is [enabled](Notified::enable).
+    pub fn woken(&self) -> Notified<'_> {
+        self.wake.notified()
+    }
+}
+
+impl std::ops::Deref for Presence {
+    type Target = Follower;
+
+    fn deref(&self) -> &Follower {
+        &self.follower
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut state = self.directory.state.write();
+        self.follower.connections.fetch_sub(1, Ordering::Relaxed);
+        state.forget_if_idle(&self.follower);
+    }
+}

@@ -1,0 +1,187 @@
+//! The gateway's own key: configured, or made once and kept beside the database.
+//!
+//! A key that is there is used or the start fails. It is never replaced, because what followers have pinned and what
+//! is sealed in the registry depends on it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wire::Signer;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, SecretFile, SecretKey};
+use crate::nip19::{npub, nsec};
+
+/// The file that a key is made in if none is configured, beside the folder of the database.
+pub const KEY_FILE: &str = "relayer.key";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file is there, and is not what it should be.
+    #[error(
+        "the gateway's key in {path} cannot be used: {why}; restore the file, or move it away to start with a new key, \
+         which followers and the secrets in the registry do not know"
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; nothing of the key.
+        why: String,
+    },
+    /// A new file cannot be made.
+    #[error(
+        "no key is set under [nostr], and none can be made at {path}: {source}; make the folder writable, or set one"
+    )]
+    NotMade {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The gateway's key: what is configured, or else what [`KEY_FILE`] holds, which is made if it is not there.
+///
+/// # Errors
+/// When the file holds no key, others may read it, or it cannot be made.
+pub fn of(config: &Config) -> Result<Arc<Signer>, IdentityError> {
+    if let Some(key) = config.nostr.key() {
+        return Ok(Arc::clone(key.signer()));
+    }
+    let path = key_file(&config.deduplication.rocksdb_path);
+    match path.symlink_metadata() {
+        Ok(_) => read(&path),
+        Err(missing) if missing.kind() == ErrorKind::NotFound => {
+            make(&path).map_err(|source| IdentityError::NotMade { path: path.clone(), source })?;
+            let signer = read(&path)?;
+            let (npub, file) = (npub(signer.pubkey()), path.display());
+            tracing::info!(npub, %file, "made a key for this gateway; keep a copy of the file");
+            Ok(signer)
+        }
+        Err(error) => Err(IdentityError::Unusable { path, why: error.to_string() }),
+    }
+}
+
+/// Where the key is kept, of a database in this folder.
+pub fn key_file(database: &Path) -> PathBuf {
+    // The parent of `data/..` is not `data`; of `data` it is here.
+    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).join(KEY_FILE)
+}
+
+fn read(path: &Path) -> Result<Arc<Signer>, IdentityError> {
+    let read = SecretFile::<SecretKey>::read(path);
+    let file = read.map_err(|why| IdentityError::Unusable { path: path.to_owned(), why })?;
+    Ok(Arc::clone(file.secret.signer()))
+}
+
+/// Makes a new key. It appears whole or not at all, and never in the place of another one.
+fn make(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let unfinished = path.with_extension(format!("key.{}", std::process::id()));
+    let made = write_new(&unfinished).and_then(|()| match fs::hard_link(&unfinished, path) {
+        // Another start was quicker: its key it is.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let removed = fs::remove_file(&unfinished);
+    made.and(removed)?;
+    File::open(folder)?.sync_all()
+}
+
+fn write_new(path: &Path) -> io::Result<()> {
+    // What a start left behind that was killed between.
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", *nsec(&random_key()))?;
+    file.sync_all()
+}
+
+fn random_key() -> Zeroizing<[u8; 32]> {
+    loop {
+        let key = Zeroizing::new(rand::random::<[u8; 32]>());
+        // Nearly every number is a key.
+        if Signer::from_secret(&key).is_some() {
+            return key;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn config(folder: &TempDir) -> Config {
+        let mut config = Config::default();
+        config.deduplication.rocksdb_path = folder.path().join("data/rocksdb");
+        config
+    }
+
+    #[test]
+    fn a_key_is_made_once() {
+        let folder = TempDir::new().unwrap();
+        let config = config(&folder);
+        let first = of(&config).unwrap();
+        let file = folder.path().join("data/relayer.key");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(of(&config).unwrap().pubkey(), first.pubkey());
+        let left: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        let other = TempDir::new().unwrap();
+        assert_ne!(of(&self::config(&other)).unwrap().pubkey(), first.pubkey());
+    }
+
+    #[test]
+    fn starts_at_the_same_time_have_one_key() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join(KEY_FILE);
+        make(&file).unwrap();
+        let first = read(&file).unwrap();
+        make(&file).unwrap();
+        assert_eq!(read(&file).unwrap().pubkey(), first.pubkey());
+    }
+
+    #[test]
+    fn what_is_there_is_never_replaced() {
+        let folder = TempDir::new().unwrap();
+        let config = config(&folder);
+        let file = folder.path().join("data/relayer.key");
+        fs::create_dir(folder.path().join("data")).unwrap();
+        for (content, mode, why) in [
+            ("", 0o600, "it is empty"),
+            ("nsec1oops", 0o600, "it holds no secret key"),
+            (&"01".repeat(32), 0o644, "chmod 600"),
+        ] {
+            drop(fs::remove_file(&file));
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let error = of(&config).unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("relayer.key"), "{error}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn the_file_is_beside_the_database() {
+        for (database, file) in [
+            ("./data/rocksdb", "./data/relayer.key"),
+            ("rocksdb", "./relayer.key"),
+            ("/a/b", "/a/relayer.key"),
+        ] {
+            assert_eq!(key_file(Path::new(database)), Path::new(file));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the gateway is called by who proves a key to it.
+
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use crate::config::PublicUrl;
+
+/// What we are called. It is configured, because what a request says of it is said by who may be lying: somebody
+/// could pass a follower's proof on to us that was given to him.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addresses {
+    /// This, and nothing else.
+    Public(PublicUrl),
+    /// Names of this machine that nobody else can be reached by, with this port.
+    Loopback(u16),
+    /// Nobody told us.
+    Unknown,
+}
+
+impl Addresses {
+    /// Of a server that is bound so, and is called from outside as configured.
+    pub fn new(public_url: Option<PublicUrl>, bound: IpAddr, port: u16) -> Self {
+        match public_url {
+            Some(url) => Self::Public(url),
+            None if bound.to_canonical().is_loopback() => Self::Loopback(port),
+            None => Self::Unknown,
+        }
+    }
+
+    /// Whether a URL means this path and query with us. Of WebSockets the scheme may be that of HTTP.
+    pub(super) fn is_ours(&self, url: &str, path_and_query: &str) -> bool {
+        let Some(url) = as_http(url) else { return false };
+        let base = match self {
+            Self::Public(base) => base.as_str().to_owned(),
+            Self::Loopback(port) if is_loopback(&url) => {
+                let host = url.host_str().unwrap_or_default();
+                format!("http://{host}:{port}")
+            }
+            Self::Loopback(_) | Self::Unknown => return false,
+        };
+        as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
+    }
+
+    /// Whether a URL means our WebSocket for followers, or us as a whole, as NIP-42's relay tag may.
+    pub(super) fn is_our_relay(&self, url: &str) -> bool {
+        let url = url.trim_end_matches('/');
+        ["", "/", "/fanout"].iter().any(|path| self.is_ours(url, path))
+    }
+}
+
+/// A URL without what makes no difference, its scheme `http` or `https`.
+fn as_http(url: &str) -> Option<Url> {
+    let rest = |scheme: &str| {
+        let (found, rest) = url.split_at_checked(scheme.len())?;
+        found.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    let url = match (rest("wss://"), rest("ws://")) {
+        (Some(rest), _) => Url::parse(&format!("https://{rest}")),
+        (_, Some(rest)) => Url::parse(&format!("http://{rest}")),
+        _ => Url::parse(url),
+    };
+    let url = url.ok()?;
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    (matches!(url.scheme(), "http" | "https") && !has_user && url.fragment().is_none()).then_some(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(public: Option<&str>, bound: &str) -> Addresses {
+        Addresses::new(public.map(|url| url.parse().unwrap()), bound.parse().unwrap(), 8080)
+    }
+
+    #[test]
+    fn with_a_public_url_nothing_else_is_ours() {
+        let ours = addresses(Some("https://relayer.example/gateway"), "0.0.0.0");
+        for url in [
+            "https://relayer.example/gateway/api/x?a=1",
+            "HTTPS://Relayer.EXAMPLE:443/gateway/api/x?a=1",
+            "wss://relayer.example/gateway/api/x?a=1",
+        ] {
+            assert!(ours.is_ours(url, "/api/x?a=1"), "{url}");
+        }
+        for url in [
+            "http://relayer.example/gateway/api/x?a=1",
+            "https://relayer.example/api/x?a=1",
+            "https://relayer.example:8080/gateway/api/x?a=1",
+            "https://relayer.example/gateway/api/x?a=2",
+            "https://relayer.example/gateway/api/x",
+            "https://relayer.example/gateway/api/x?a=1#b",
+            "https://me@relayer.example/gateway/api/x?a=1",
+            "https://relayer.example.evil/gateway/api/x?a=1",
+            "http://127.0.0.1:8080/api/x?a=1",
+            "",
+            "x",
+        ] {
+            assert!(!ours.is_ours(url, "/api/x?a=1"), "{url}");
+        }
+    }
+
+    #[test]
+    fn on_a_loopback_address_all_its_names_are_ours() {
+        let ours = addresses(None, "127.0.0.1");
+        for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "127.9.9.9"] {
+            assert!(ours.is_ours(&format!("http://{host}:8080/fanout"), "/fanout"), "{host}");
+            assert!(ours.is_our_relay(&format!("ws://{host}:8080")), "{host}");
+        }
+        for url in [
+            "http://127.0.0.1:8081/fanout",
+            "http://127.0.0.1/fanout",
+            "https://127.0.0.1:8080/fanout",
+            "http://localhost.evil:8080/fanout",
+            "http://10.0.0.1:8080/fanout",
+        ] {
+            assert!(!ours.is_ours(url, "/fanout"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_relay_tag_names_us_or_the_socket() {
+        let ours = addresses(Some("https://relayer.example"), "0.0.0.0");
+        for url in ["wss://relayer.example", "wss://relayer.example/", "wss://relayer.example/fanout/"] {
+            assert!(ours.is_our_relay(url), "{url}");
+        }
+        for url in ["wss://other.example", "wss://relayer.example/ws", "ws://relayer.example/fanout"] {
+            assert!(!ours.is_our_relay(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_know_its_name_has_none() {
+        let ours = addresses(None, "0.0.0.0");
+        assert_eq!(ours, Addresses::Unknown);
+        assert!(!ours.is_ours("http://0.0.0.0:8080/x", "/x"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Who holds a key: NIP-42 on a WebSocket, NIP-98 on a request.
+//!
+//! Both are a signed event that says for whom and for what it was signed: [`address`] is what we are called. What was
+//! proved to somebody else, for something else, at another time or before is no proof here.
+
+pub mod address;
+pub mod nip42;
+pub mod nip98;
+mod spent;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use wire::{ParseError, PublicKey, UnverifiedEvent, Verifier, VerifyError};
+
+use address::Addresses;
+use spent::Spent;
+
+/// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadProof {
+    /// It is no event, or too long for one.
+    #[error("it is no base64 of a signed event")]
+    NotEncoded,
+    /// The event is malformed.
+    #[error("its event is malformed: {0}")]
+    Malformed(ParseError),
+    /// The event is for something else.
+    #[error("its event must be of kind {expected}")]
+    Kind {
+        /// The kind that it must be of.
+        expected: u16,
+    },
+    /// The event is too old.
+    #[error("it has expired: created_at must be within {0} seconds of the gateway's clock; sign a new one")]
+    Expired(u64),
+    /// The event is dated ahead.
+    #[error(
+        "it is dated ahead: created_at must be within {0} seconds of the gateway's clock; set your clock"
+    )]
+    Future(u64),
+    /// It is older than this process, which cannot know whether it was used before.
+    #[error("it was signed before the gateway started; sign a new one")]
+    BeforeStart,
+    /// It was signed for somebody else.
+    #[error("it was signed for another URL than this request's")]
+    Url,
+    /// It was signed for another method.
+    #[error("it was signed for another method than this request's")]
+    Method,
+    /// It was signed for another body, or for none.
+    #[error("its `payload` tag is not the SHA-256 of this body in hex")]
+    Payload,
+    /// It answers to another challenge.
+    #[error("it answers to another challenge than this connection's")]
+    Challenge,
+    /// The signature or the id is wrong.
+    #[error("its event is forged: {0}")]
+    Forged(VerifyError),
+    /// It was used before.
+    #[error("it was used before; sign a new one for each request")]
+    Replayed,
+    /// Nobody can prove anything to a gateway that does not know its name.
+    #[error(
+        "the gateway does not know what it is called from outside; its operator must set public_url under [api]"
+    )]
+    NoPublicUrl,
+    /// No more tokens can be remembered.
+    #[error("too many tokens were used in the last minutes; try again in a minute")]
+    TooMany,
+}
+
+impl BadProof {
+    /// All of them, as they are counted.
+    pub const REASONS: [&str; 14] = [
+        "not_encoded",
+        "malformed",
+        "kind",
+        "expired",
+        "future",
+        "before_start",
+        "url",
+        "method",
+        "payload",
+        "challenge",
+        "forged",
+        "replayed",
+        "no_public_url",
+        "too_many",
+    ];
+
+    /// The label in the metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotEncoded => "not_encoded",
+            Self::Malformed(_) => "malformed",
+            Self::Kind { .. } => "kind",
+            Self::Expired(_) => "expired",
+            Self::Future(_) => "future",
+            Self::BeforeStart => "before_start",
+            Self::Url => "url",
+            Self::Method => "method",
+            Self::Payload => "payload",
+            Self::Challenge => "challenge",
+            Self::Forged(_) => "forged",
+            Self::Replayed => "replayed",
+            Self::NoPublicUrl => "no_public_url",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+/// What checks proofs.
+#[derive(Debug)]
+pub struct Prover {
+    addresses: Addresses,
+    /// A check takes 50 us, so those who wait for this do not wait long.
+    verifier: Mutex<Verifier>,
+    spent: Mutex<Spent>,
+    /// Unix seconds.
+    started_at: u64,
+}
+
+impl Prover {
+    /// For a gateway that is called so, and starts now.
+    pub fn new(addresses: Addresses) -> Self {
+        let (verifier, spent) = (Mutex::new(Verifier::new()), Mutex::default());
+        Self { addresses, verifier, spent, started_at: unix_secs() }
+    }
+
+    /// Whether anybody can prove anything.
+    pub const fn knows_its_name(&self) -> bool {
+        !matches!(self.addresses, Addresses::Unknown)
+    }
+
+    /// Verifies an event that says the right things.
+    fn verify(&self, event: &UnverifiedEvent<'_>) -> Result<PublicKey, BadProof> {
+        let verified = self.verifier.lock().verify(event).map_err(BadProof::Forged)?;
+        Ok(*verified.pubkey())
+    }
+}
+
+/// Checks kind and time of an event.
+fn check(event: &UnverifiedEvent<'_>, kind: u16, secs_max: u64, now: u64) -> Result<(), BadProof> {
+    if event.kind != kind {
+        return Err(BadProof::Kind { expected: kind });
+    }
+    if now.saturating_sub(event.created_at) > secs_max {
+        return Err(BadProof::Expired(secs_max));
+    }
+    if event.created_at.saturating_sub(now) > secs_max {
+        return Err(BadProof::Future(secs_max));
+    }
+    Ok(())
+}
+
+/// The present as events state it.
+pub fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,53 @@
+//! NIP-42: who connects signs a challenge that only this connection has.
+
+use rand::Rng;
+use wire::{PublicKey, UnverifiedEvent};
+
+use super::{BadProof, Prover, check, unix_secs};
+use crate::limits::ANSWER_SECS_MAX;
+
+/// The kind of an answer.
+const KIND: u16 = 22_242;
+
+/// What one connection asks to be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge(String);
+
+impl Challenge {
+    /// One that nobody can guess.
+    pub fn random() -> Self {
+        let mut bytes = [0; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        Self(faster_hex::hex_string(&bytes))
+    }
+
+    /// What is sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Prover {
+    /// Whose answer to a challenge this is.
+    ///
+    /// # Errors
+    /// When the event is none, or not genuine.
+    pub fn answered(
+        &self,
+        event: &UnverifiedEvent<'_>,
+        challenge: &Challenge,
+    ) -> Result<PublicKey, BadProof> {
+        if !self.knows_its_name() {
+            return Err(BadProof::NoPublicUrl);
+        }
+        check(event, KIND, ANSWER_SECS_MAX, unix_secs())?;
+        if event.tag_value("challenge") != Some(challenge.as_str()) {
+            return Err(BadProof::Challenge);
+        }
+        let relay = event.tag_value("relay").unwrap_or_default();
+        if !self.addresses.is_our_relay(relay) {
+            return Err(BadProof::Url);
+        }
+        self.verify(event)
+    }
+}

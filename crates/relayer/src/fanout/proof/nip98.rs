@@ -1,0 +1,166 @@
+//! NIP-98: a request carries an event that was signed for it alone.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
+use subtle::ConstantTimeEq;
+use wire::{PublicKey, UnverifiedEvent};
+
+use super::spent::Use;
+use super::{BadProof, Prover, check, unix_secs};
+use crate::limits::{PROOF_BYTES_MAX, TOKEN_SECS_MAX};
+
+/// The kind of a token.
+const KIND: u16 = 27_235;
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method, in capitals.
+    pub method: &'a str,
+    /// Path and query as the server got them.
+    pub path_and_query: &'a str,
+    /// The body; empty if there is none.
+    pub body: &'a [u8],
+}
+
+impl Prover {
+    /// Who signed a token for a request. From then on the token holds no more.
+    ///
+    /// # Errors
+    /// When it is none, was signed for something else, or was used before.
+    pub fn signed(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
+        self.signed_at(token, request, unix_secs())
+    }
+
+    fn signed_at(&self, token: &[u8], request: Request<'_>, now: u64) -> Result<PublicKey, BadProof> {
+        if !self.knows_its_name() {
+            return Err(BadProof::NoPublicUrl);
+        }
+        if token.len() > PROOF_BYTES_MAX {
+            return Err(BadProof::NotEncoded);
+        }
+        let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
+        let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
+        check(&event, KIND, TOKEN_SECS_MAX, now)?;
+        if event.created_at < self.started_at {
+            return Err(BadProof::BeforeStart);
+        }
+        if !self.addresses.is_ours(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
+            return Err(BadProof::Url);
+        }
+        if !event.tag_value("method").is_some_and(|method| method.eq_ignore_ascii_case(request.method)) {
+            return Err(BadProof::Method);
+        }
+        if !is_payload(event.tag_value("payload"), request.body) {
+            return Err(BadProof::Payload);
+        }
+        let signer = self.verify(&event)?;
+        // Last, so that nobody fills the memory with what was never signed.
+        match self.spent.lock().spend(&event.id, event.created_at.saturating_add(TOKEN_SECS_MAX), now) {
+            Use::First => Ok(signer),
+            Use::Again => Err(BadProof::Replayed),
+            Use::TooMany => Err(BadProof::TooMany),
+        }
+    }
+}
+
+/// Whether a tag is the hash of a body. Without a body it may be absent.
+fn is_payload(tag: Option<&str>, body: &[u8]) -> bool {
+    match tag {
+        None => body.is_empty(),
+        Some(tag) => {
+            let hash = faster_hex::hex_string(digest(&SHA256, body).as_ref());
+            tag.to_ascii_lowercase().as_bytes().ct_eq(hash.as_bytes()).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Signer;
+
+    use super::*;
+    use crate::fanout::proof::address::Addresses;
+
+    const NOW: u64 = 2_000_000_000;
+    const BODY: &[u8] = br#"{"a":1}"#;
+    /// SHA-256 of it, as `sha256sum` prints it.
+    const HASH: &str = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862";
+    const REQUEST: Request<'_> = Request { method: "POST", path_and_query: "/api/x", body: BODY };
+
+    fn prover() -> Prover {
+        Prover { started_at: NOW - 30, ..Prover::new(Addresses::Loopback(80)) }
+    }
+
+    fn token(created_at: u64, kind: u16, tags: &[[&str; 2]]) -> String {
+        let tags: Vec<Vec<String>> = tags.iter().map(|tag| tag.map(str::to_owned).to_vec()).collect();
+        STANDARD.encode(Signer::from_seed(5).sign(created_at, kind, &tags, "").json())
+    }
+
+    const RIGHT: [[&str; 2]; 3] = [["u", "http://127.0.0.1/api/x"], ["method", "POST"], ["payload", HASH]];
+
+    fn with(index: usize, tag: [&'static str; 2]) -> Vec<[&'static str; 2]> {
+        let mut tags = RIGHT.to_vec();
+        tags[index] = tag;
+        tags
+    }
+
+    #[test]
+    fn a_token_holds_once_for_its_request() {
+        let prover = prover();
+        let right = token(NOW, KIND, &RIGHT);
+        assert_eq!(prover.signed_at(right.as_bytes(), REQUEST, NOW), Ok(*Signer::from_seed(5).pubkey()));
+        assert_eq!(prover.signed_at(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
+        let get = Request { method: "GET", body: b"", ..REQUEST };
+        let without = token(NOW, KIND, &[RIGHT[0], ["method", "get"]]);
+        assert!(prover.signed_at(without.as_bytes(), get, NOW).is_ok());
+    }
+
+    #[test]
+    fn anything_else_is_refused_for_its_own_reason() {
+        let prover = prover();
+        let check = |token: String, expected| {
+            assert_eq!(prover.signed_at(token.as_bytes(), REQUEST, NOW), Err(expected));
+        };
+        check(token(NOW - 61, KIND, &RIGHT), BadProof::Expired(60));
+        check(token(NOW + 61, KIND, &RIGHT), BadProof::Future(60));
+        check(token(NOW - 31, KIND, &RIGHT), BadProof::BeforeStart);
+        check(token(NOW, 1, &RIGHT), BadProof::Kind { expected: KIND });
+        check(token(NOW, KIND, &with(0, ["u", "http://127.0.0.1/api/y"])), BadProof::Url);
+        check(token(NOW, KIND, &with(0, ["u", "http://evil.example/api/x"])), BadProof::Url);
+        check(token(NOW, KIND, &with(1, ["method", "DELETE"])), BadProof::Method);
+        check(token(NOW, KIND, &with(2, ["payload", &HASH[1..]])), BadProof::Payload);
+        check(token(NOW, KIND, &with(2, ["x", HASH])), BadProof::Payload);
+        check(token(NOW, KIND, &[]), BadProof::Url);
+        check("!".to_owned(), BadProof::NotEncoded);
+        check("A".repeat(PROOF_BYTES_MAX + 4), BadProof::NotEncoded);
+        check(STANDARD.encode("{}"), BadProof::Malformed(wire::ParseError::Missing(wire::Field::Id)));
+        let json = String::from_utf8(STANDARD.decode(token(NOW, KIND, &RIGHT)).unwrap()).unwrap();
+        let later = json.replace("2000000000", "2000000001");
+        check(STANDARD.encode(later), BadProof::Forged(wire::VerifyError::IdMismatch));
+        let sig = json.split(r#""sig":""#).nth(1).unwrap();
+        let forged = json.replace(
+            sig,
+            &Signer::from_seed(6)
+                .sign(1, 1, &[[""]; 0], "")
+                .json()
+                .iter()
+                .rev()
+                .take(sig.len())
+                .rev()
+                .map(|byte| char::from(*byte))
+                .collect::<String>(),
+        );
+        check(STANDARD.encode(forged), BadProof::Forged(wire::VerifyError::BadSignature));
+        let unnamed = Prover::new(Addresses::Unknown);
+        let token = token(NOW, KIND, &RIGHT);
+        assert_eq!(unnamed.signed_at(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
+    }
+
+    #[test]
+    fn every_reason_is_counted_under_its_own_name() {
+        let names: std::collections::HashSet<_> = BadProof::REASONS.iter().collect();
+        assert_eq!(names.len(), BadProof::REASONS.len());
+    }
+}

@@ -14,7 +14,7 @@ use crate::config::{Output, WebOrigin};
 use crate::downstream::consumers::Begin;
 use crate::downstream::seat::Seat;
 use crate::downstream::websocket::Session;
-use crate::downstream::{ClientLimits, Format, Patience};
+use crate::downstream::{ClientLimits, Format, LogSource, Patience};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
@@ -93,15 +93,9 @@ pub(super) async fn upgrade(
     let format = query.format.unwrap_or(default_format);
     let consumer = seat.as_ref().map(Seat::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
-    let session = Session::new(
-        context.log.reader(cursor),
-        head,
-        query.selection,
-        format,
-        std::sync::Arc::clone(&context.metrics),
-        options.patience,
-        peer.taken,
-    );
+    let source = LogSource::new(context.log.reader(cursor), query.selection, format);
+    let counts = context.metrics.websocket_counts();
+    let session = Session::new(source, head, counts, options.patience, peer.taken);
     let session = match seat {
         Some(seat) => session.of(seat),
         None => session,

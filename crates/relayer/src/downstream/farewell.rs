@@ -1,4 +1,4 @@
-//! Why a client of `/ws` is no longer served, and what it is told.
+//! Why a client is no longer served, and what it is told.
 
 use std::net::IpAddr;
 
@@ -55,6 +55,8 @@ impl End {
 pub struct Farewell {
     /// Why.
     pub end: End,
+    /// The path that it came by, as the log names it.
+    pub path: &'static str,
     /// Where it comes from.
     pub origin: IpAddr,
     /// The name that its cursor is kept under.
@@ -109,26 +111,26 @@ impl Farewell {
     }
 
     fn log(&self) {
-        let Self { origin, cursor, flushed, head, .. } = self;
+        let Self { path, origin, cursor, flushed, head, .. } = self;
         let consumer = self.consumer.as_deref();
         match &self.end {
             End::ClientGone | End::Stopping => {}
             End::Slow => {
-                tracing::warn!(cursor = %flushed, %head, %origin, consumer, "a /ws client was too slow and was closed");
+                tracing::warn!(cursor = %flushed, %head, %origin, consumer, "a {path} client was too slow and was closed");
             }
             End::Silent => {
-                tracing::debug!(%origin, consumer, "a /ws client gave no sign of life and was closed");
+                tracing::debug!(%origin, consumer, "a {path} client gave no sign of life and was closed");
             }
             End::Replaced => tracing::debug!(%origin, consumer, "another connection took over a consumer"),
             End::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
             End::Read(ReadError::Trimmed { oldest }) => {
-                tracing::warn!(%cursor, %oldest, consumer, "a /ws client fell behind what is kept and was closed");
+                tracing::warn!(%cursor, %oldest, consumer, "a {path} client fell behind what is kept and was closed");
             }
             End::Read(ReadError::Storage(error)) | End::Unwritten(error) => {
-                tracing::error!(%error, %cursor, consumer, "a /ws client was closed");
+                tracing::error!(%error, %cursor, consumer, "a {path} client was closed");
             }
             End::Damaged(cursor) => {
-                tracing::error!(%cursor, "a /ws client was closed: an event in the log is not UTF-8");
+                tracing::error!(%cursor, "a {path} client was closed: an event in the log is not UTF-8");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What a client of `/ws` says. A consumer whose cursor we keep acknowledges and says nothing else; what others
-//! say means nothing, but that they are there.
+//! What a client says. A consumer whose cursor we keep acknowledges and says nothing else; what others say means
+//! nothing, but that they are there.
 
 use axum::extract::ws::Message;
 

@@ -1,4 +1,4 @@
-//! When a client of `/ws` is given up: because it is too slow, or because it is no longer there.
+//! When a client is given up: because it is too slow, or because it is no longer there.
 //!
 //! Nothing here knows a clock or a socket. How far behind a client is says little: it may be reading a
 //! backlog of a week. That its socket takes nothing says little, too: it may be at the head, or pause. Only

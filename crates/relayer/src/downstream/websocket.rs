@@ -1,4 +1,4 @@
-//! One client of `/ws`: its socket is fed from the log as fast as it takes it.
+//! One client of a WebSocket: its socket is fed from a [source](super::source) as fast as it takes it.
 //!
 //! A client that stops reading blocks nothing but its own task, which holds one chunk of the log at most.
 //! What it misses meanwhile is read from the log when it goes on. It is closed when it is [too slow](super::slow)
@@ -10,11 +10,10 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
@@ -25,21 +24,19 @@ use super::clients::Client;
 use super::farewell::{End, Farewell};
 use super::said::acknowledged;
 use super::seat::{Replacement, Seat};
-use super::selection::{Format, Selection};
 use super::slow::{Beat, Look, Patience, Pulse, Taken, Watch};
+use super::source::{Damaged, Source};
 use super::worker::at;
-use crate::event_log::reader::{Chunk, Reader};
-use crate::event_log::{Cursor, Entry};
+use crate::event_log::reader::Chunk;
+use crate::event_log::{Cursor, Entry, keys};
 use crate::limits::CLIENT_FLUSH_BYTES;
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::ClientCounts;
 
 /// What a client gets, and how.
 #[derive(Debug)]
-pub struct Session {
-    reader: Reader,
-    selection: Selection,
-    format: Format,
-    metrics: Arc<Metrics>,
+pub struct Session<S> {
+    source: S,
+    counts: ClientCounts,
     /// What is after this was committed while the client was there.
     live_after: Cursor,
     /// Up to here nothing waits for the client's socket.
@@ -62,37 +59,17 @@ struct Unflushed {
     oldest: Option<Instant>,
 }
 
-impl Session {
-    /// A session that goes on where the reader stands. `head` is the end of the log as the client found it,
+impl<S: Source> Session<S> {
+    /// A session that goes on where the source stands. `head` is the end of the log as the client found it,
     /// `taken` what the client's socket takes.
-    pub fn new(
-        reader: Reader,
-        head: Cursor,
-        selection: Selection,
-        format: Format,
-        metrics: Arc<Metrics>,
-        patience: Patience,
-        taken: Taken,
-    ) -> Self {
-        let flushed = reader.cursor();
+    pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
+        let flushed = source.cursor();
         let pulse = Pulse::default();
         let (sent, seat) = (flushed, None);
-        Self {
-            reader,
-            selection,
-            format,
-            metrics,
-            live_after: head,
-            flushed,
-            sent,
-            seat,
-            patience,
-            taken,
-            pulse,
-        }
+        Self { source, counts, live_after: head, flushed, sent, seat, patience, taken, pulse }
     }
 
-    /// The session of a consumer whose cursor we keep, which is where the reader stands.
+    /// The session of a consumer whose cursor we keep, which is where the source stands.
     pub fn of(self, seat: Seat) -> Self {
         Self { seat: Some(seat), ..self }
     }
@@ -113,9 +90,10 @@ impl Session {
         {
             end = End::Unwritten(error);
         }
-        self.metrics.client_closed(end.reason()).inc();
-        let (cursor, flushed, head) = (self.reader.cursor(), self.flushed, self.reader.head());
-        Farewell { end, origin: client.origin(), consumer, cursor, flushed, head }.say(socket).await;
+        self.counts.closed(end.reason()).inc();
+        let (path, origin) = (self.counts.path, client.origin());
+        let (cursor, flushed, head) = (self.source.cursor(), self.flushed, self.source.head());
+        Farewell { end, path, origin, consumer, cursor, flushed, head }.say(socket).await;
     }
 
     async fn deliver(&mut self, socket: &mut WebSocket) -> End {
@@ -124,7 +102,7 @@ impl Session {
         loop {
             let save_due = self.seat.as_ref().and_then(Seat::due);
             let done = tokio::select! {
-                next = self.reader.next() => match next {
+                next = self.source.next() => match next {
                     Ok(Some(chunk)) => self.send(socket, chunk).await,
                     Ok(None) => Err(End::Stopping),
                     Err(error) => Err(End::Read(error)),
@@ -171,6 +149,8 @@ impl Session {
                 _ => return Err(End::Silent),
             }
         }
+        // Nothing else waits, least of all what the source has passed without giving it.
+        self.flushed = self.source.cursor();
         self.write(socket, Message::Ping(Bytes::new())).await?;
         self.patiently(socket, Sink::poll_flush).await
     }
@@ -180,11 +160,13 @@ impl Session {
     async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), End> {
         let mut unflushed = Unflushed::default();
         let mut sent = 0;
+        // What the source has passed without giving it does not wait for the socket: it makes nobody slow.
+        if let Some(first) = chunk.entries().first() {
+            self.flushed = self.flushed.max(keys::before(first.seq));
+        }
         loop {
             for entry in chunk.entries() {
-                if self.selection.wants(&entry.event) {
-                    sent += self.feed(socket, entry, &mut unflushed).await?;
-                }
+                sent += self.feed(socket, entry, &mut unflushed).await?;
                 if unflushed.bytes >= CLIENT_FLUSH_BYTES {
                     self.flush(socket, &mut unflushed, Cursor::after(entry.seq)).await?;
                 }
@@ -192,13 +174,13 @@ impl Session {
             if sent >= CLIENT_FLUSH_BYTES {
                 break;
             }
-            match self.reader.next_in_memory() {
+            match self.source.next_in_memory() {
                 Some(next) => chunk = next,
                 None => break,
             }
             consume_budget().await;
         }
-        let up_to = self.reader.cursor();
+        let up_to = self.source.cursor();
         self.flush(socket, &mut unflushed, up_to).await
     }
 
@@ -212,10 +194,10 @@ impl Session {
         let Unflushed { messages, oldest, .. } = std::mem::take(unflushed);
         if messages > 0 {
             self.patiently(socket, Sink::poll_flush).await?;
-            self.metrics.websocket_messages.inc_by(messages);
+            self.counts.messages.inc_by(messages);
         }
         if let Some(oldest) = oldest {
-            self.metrics.delivery_latency.observe(oldest.elapsed().as_secs_f64());
+            self.counts.latency.observe(oldest.elapsed().as_secs_f64());
         }
         self.flushed = up_to;
         Ok(())
@@ -243,7 +225,7 @@ impl Session {
                     Step::Heard(message) => self.hear(message)?,
                 },
                 _ = looks.tick() => {
-                    let lag = self.reader.head().get().saturating_sub(self.flushed.get());
+                    let lag = self.source.head().get().saturating_sub(self.flushed.get());
                     let look = Look { waited: began.elapsed(), taken: self.taken.get(), lag };
                     if watch.is_too_slow(&self.patience, look) {
                         return Err(End::Slow);
@@ -261,27 +243,29 @@ impl Session {
         socket.start_send_unpin(message).map_err(|_| End::ClientGone)
     }
 
-    /// Hands an event to the socket; returns its bytes.
+    /// Hands an event to the socket, if the client wants it; returns its bytes.
     async fn feed(
         &mut self,
         socket: &mut WebSocket,
         entry: &Entry,
         unflushed: &mut Unflushed,
     ) -> Result<usize, End> {
-        let text = self.format.of(entry);
-        // Shares the bytes with all other clients.
-        let Ok(message) = Utf8Bytes::try_from(text.clone()) else {
-            return Err(End::Damaged(Cursor::after(entry.seq)));
+        let cursor = Cursor::after(entry.seq);
+        let text = match self.source.message(entry) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(0),
+            Err(Damaged) => return Err(End::Damaged(cursor)),
         };
-        self.write(socket, Message::Text(message)).await?;
-        self.sent = Cursor::after(entry.seq);
+        let bytes = text.len();
+        self.write(socket, Message::Text(text)).await?;
+        self.sent = cursor;
         unflushed.messages += 1;
-        unflushed.bytes += text.len();
-        if Cursor::after(entry.seq) > self.live_after {
+        unflushed.bytes += bytes;
+        if cursor > self.live_after {
             let both = [unflushed.oldest, entry.received];
             unflushed.oldest = both.into_iter().flatten().min();
         }
-        Ok(text.len())
+        Ok(bytes)
     }
 }
 

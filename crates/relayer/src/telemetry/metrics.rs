@@ -58,6 +58,26 @@ pub struct SinkStateLabel {
     state: &'static str,
 }
 
+/// What is counted of the clients that come by one path. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct ClientCounts {
+    /// The path, as the log names it.
+    pub path: &'static str,
+    /// Messages that were handed to their sockets.
+    pub messages: Counter,
+    /// Seconds from reading an event's frame until a client's socket has it.
+    pub latency: Histogram,
+    /// Those that are gone, by reason.
+    pub closed: Family<ReasonLabel, Counter>,
+}
+
+impl ClientCounts {
+    /// The counter of a reason, one of [`CLOSED`], for which a client is gone.
+    pub fn closed(&self, reason: &'static str) -> Counter {
+        self.closed.get_or_create_owned(&ReasonLabel { reason })
+    }
+}
+
 macro_rules! metrics {
     ($( #[doc = $help:literal] $field:ident: $type:ty = $make:expr, $name:literal; )*) => {
         /// All metrics.
@@ -226,9 +246,19 @@ impl Metrics {
         metrics
     }
 
+    /// What is counted of the clients of `/ws`.
+    pub fn websocket_counts(&self) -> ClientCounts {
+        ClientCounts {
+            path: "/ws",
+            messages: self.websocket_messages.clone(),
+            latency: self.delivery_latency.clone(),
+            closed: self.websocket_clients_closed.clone(),
+        }
+    }
+
     /// The counter of a reason, one of [`CLOSED`], for which a client of `/ws` is gone.
     pub fn client_closed(&self, reason: &'static str) -> Counter {
-        self.websocket_clients_closed.get_or_create_owned(&ReasonLabel { reason })
+        self.websocket_counts().closed(reason)
     }
 
     /// The counter of a reason, one of [`REFUSED`], for which a client of `/ws` was not let in.

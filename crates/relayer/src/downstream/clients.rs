@@ -147,7 +147,7 @@ impl Drop for Client {
 
 /// What counts as one address: of IPv6 the first 64 bits, since whoever has one address has all that begin
 /// like it (RFC 4291, section 2.5.4); an IPv4 address in IPv6's clothes is an IPv4 address.
-fn origin(address: IpAddr) -> IpAddr {
+pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         address => address,

@@ -1,10 +1,19 @@
 //! Trade signals, encrypted for each follower of a bot.
 //!
 //! The [`registry`] knows who follows whom; what it knows is in memory, in the [`directory`]. The gateway's
-//! [`identity`] is the key that followers know it by, and [`keys`] are what signals are encrypted with.
+//! [`identity`] is the key that followers know it by, and [`keys`] are what signals are encrypted with. [`signals`] are
+//! picked out of the log, and each [`follower`] gets those of its bots, once it has given [`proof`] of its key, on a
+//! WebSocket by its [`greeting`]. [`limits`] say how often somebody may call, and [`service`] puts all of it together.
 
 pub mod directory;
+pub mod follower;
+pub mod greeting;
 pub mod identity;
 pub mod keys;
+pub mod limits;
 pub mod proof;
 pub mod registry;
+pub mod service;
+pub mod signals;
+
+pub use service::Fanout;

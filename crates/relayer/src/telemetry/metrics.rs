@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::fanout::proof::BadProof;
 use crate::ingest::{DropReason, Layer};
 
 /// Why a client of `/ws` is gone: it left, the gateway stopped, it was too slow, it gave no sign of life, what it
@@ -25,6 +26,16 @@ pub const REFUSED: [&str; 5] = [
     "origin_not_allowed",
     "too_many_consumers",
     "consumer_busy",
+];
+
+/// Why a client of `/fanout` was not let in: the codes of the answers that it got.
+pub const FANOUT_REFUSED: [&str; 6] = [
+    "too_many_clients",
+    "too_many_clients_from_address",
+    "origin_not_allowed",
+    "too_many_connections",
+    "registry_unavailable",
+    "unauthorized",
 ];
 
 /// A label `reason`, `layer`, `state` or `figure`.
@@ -243,6 +254,15 @@ impl Metrics {
         for reason in REFUSED {
             drop(metrics.client_refused(reason));
         }
+        for reason in CLOSED {
+            drop(metrics.fanout_counts().closed(reason));
+        }
+        for reason in FANOUT_REFUSED {
+            drop(metrics.fanout_refused(reason));
+        }
+        for reason in BadProof::REASONS {
+            drop(metrics.proof_refused(reason));
+        }
         metrics
     }
 
@@ -259,6 +279,26 @@ impl Metrics {
     /// The counter of a reason, one of [`CLOSED`], for which a client of `/ws` is gone.
     pub fn client_closed(&self, reason: &'static str) -> Counter {
         self.websocket_counts().closed(reason)
+    }
+
+    /// What is counted of the clients of `/fanout`.
+    pub fn fanout_counts(&self) -> ClientCounts {
+        ClientCounts {
+            path: "/fanout",
+            messages: self.fanout_messages.clone(),
+            latency: self.fanout_latency.clone(),
+            closed: self.fanout_clients_closed.clone(),
+        }
+    }
+
+    /// The counter of a reason, one of [`FANOUT_REFUSED`], for which a client of `/fanout` was not let in.
+    pub fn fanout_refused(&self, reason: &'static str) -> Counter {
+        self.fanout_clients_refused.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// The counter of a reason, one of [`BadProof::REASONS`], for which a proof did not hold.
+    pub fn proof_refused(&self, reason: &'static str) -> Counter {
+        self.proofs_refused.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// The counter of a reason, one of [`REFUSED`], for which a client of `/ws` was not let in.

@@ -1,0 +1,137 @@
+//! What one follower gets: the signals of the bots that it follows at that moment, each encrypted for it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+
+use super::directory::{Presence, Wanted};
+use super::keys::ConversationKeys;
+use super::signals::{Next, Signals};
+use crate::downstream::source::{Damaged, Source};
+use crate::event_log::reader::{Chunk, ReadError, Reader};
+use crate::event_log::{Cursor, Entry};
+use crate::ingest::candidate::unix_ms;
+
+/// A message that is encrypted with the key of the conversation (NIP-44 v2).
+pub const ENCRYPTION: &str = "nip44-v2";
+/// A message that is encrypted with the key that follows from the shared secret; the rest is NIP-44 v2.
+pub const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
+
+/// What one follower gets.
+#[derive(Debug)]
+pub struct FollowerSource {
+    presence: Presence,
+    signals: Arc<Signals>,
+    keys: Arc<ConversationKeys>,
+    cursor: Cursor,
+    /// While it is behind what is in memory.
+    behind: Option<Reader>,
+    /// From which age on a signal is stale.
+    max_age: Option<Duration>,
+}
+
+impl FollowerSource {
+    /// What a follower gets after a cursor.
+    pub const fn new(
+        presence: Presence,
+        signals: Arc<Signals>,
+        keys: Arc<ConversationKeys>,
+        cursor: Cursor,
+        max_age: Option<Duration>,
+    ) -> Self {
+        Self { presence, signals, keys, cursor, behind: None, max_age }
+    }
+
+    /// Takes a chunk of the log itself, when it is its turn.
+    async fn read_log(&mut self) -> Result<Option<Chunk>, ReadError> {
+        let Ok(_turn) = self.signals.turns().acquire().await else { return Ok(None) };
+        let (log, cursor) = (self.signals.log(), self.cursor);
+        let reader = self.behind.get_or_insert_with(|| log.reader(cursor));
+        let chunk = reader.next().await?;
+        self.cursor = reader.cursor();
+        Ok(chunk)
+    }
+
+    fn take(&mut self, chunk: Chunk) -> Chunk {
+        self.behind = None;
+        self.cursor = chunk.last().unwrap_or(self.cursor);
+        chunk
+    }
+
+    fn is_stale(&self, entry: &Entry) -> bool {
+        // What a bot dates ahead is not younger than what we have had for long.
+        let made_ms = entry.event.created_at().saturating_mul(1_000).min(entry.received_at_ms);
+        self.max_age.is_some_and(|max| u128::from(unix_ms().saturating_sub(made_ms)) > max.as_millis())
+    }
+}
+
+impl Source for FollowerSource {
+    async fn next(&mut self) -> Result<Option<Chunk>, ReadError> {
+        let signals = Arc::clone(&self.signals);
+        loop {
+            match signals.after(self.cursor) {
+                Next::Here(chunk) => return Ok(Some(self.take(chunk))),
+                Next::Closed => return Ok(None),
+                Next::Behind => return self.read_log().await,
+                Next::NoneUpTo(cursor) => self.cursor = cursor,
+            }
+            let mut woken = pin!(self.presence.woken());
+            // From here on it is noticed when there is something; what came before is looked for once more.
+            woken.as_mut().enable();
+            if let Next::NoneUpTo(cursor) = signals.after(self.cursor) {
+                self.cursor = cursor;
+                woken.await;
+            }
+        }
+    }
+
+    fn next_in_memory(&mut self) -> Option<Chunk> {
+        match self.signals.after(self.cursor) {
+            Next::Here(chunk) => Some(self.take(chunk)),
+            Next::NoneUpTo(cursor) => {
+                self.cursor = cursor;
+                None
+            }
+            Next::Closed | Next::Behind => None,
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    fn head(&self) -> Cursor {
+        self.signals.log().head()
+    }
+
+    fn message(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, Damaged> {
+        let event = &entry.event;
+        if !self.signals.is_signal(event) {
+            return Ok(None);
+        }
+        // Asked for each signal, so that what has changed is in effect.
+        let (encryption, ciphertext) = match self.presence.wants(event.pubkey()) {
+            None => return Ok(None),
+            Some(Wanted::Secret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
+            Some(Wanted::Plain) => {
+                // Whoever has proved a key has one that is on the curve.
+                let key = self.keys.with(&self.presence.pubkey).ok_or(Damaged)?;
+                (ENCRYPTION, key.encrypt(event.json()))
+            }
+        };
+        let ciphertext = ciphertext.ok_or(Damaged)?;
+        let stale = if self.is_stale(entry) { r#""stale":true,"# } else { "" };
+        let message = format!(
+            r#"{{"seq":{},"target_pubkey":"{}","bot_pubkey":"{}","kind":{},"original_event_id":"{}","created_at":{},{stale}"encryption":"{encryption}","ciphertext":"{ciphertext}"}}"#,
+            entry.seq,
+            self.presence.pubkey,
+            event.pubkey(),
+            event.kind(),
+            event.id(),
+            event.created_at(),
+        );
+        Ok(Some(message.into()))
+    }
+}

@@ -1,0 +1,66 @@
+//! How a follower that has connected proves its key: NIP-42.
+//!
+//! The gateway begins with `["AUTH",<challenge>]`, and nothing but the answer may come before it is given.
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+use wire::{ClientMessage, PublicKey, RelayMessage, UnverifiedEvent};
+
+use super::proof::nip42::Challenge;
+use super::proof::{BadProof, Prover};
+use crate::limits::PROOF_TIMEOUT;
+
+/// Why nobody was greeted. The text is the reason of the close, which has room for 123 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ungreeted {
+    /// The client went.
+    #[error("it left")]
+    Gone,
+    /// It did not answer in time.
+    #[error("auth-required: the challenge was not answered within {} seconds", PROOF_TIMEOUT.as_secs())]
+    TooLate,
+    /// It said something else.
+    #[error("auth-required: answer the challenge with [\"AUTH\",<event of kind 22242>] first (NIP-42)")]
+    SomethingElse,
+    /// Its answer proves nothing.
+    #[error("auth-required: the proof does not hold")]
+    BadProof(BadProof),
+}
+
+/// Asks for a proof and waits for it. A good one is acknowledged, of a bad one it is said what is wrong.
+///
+/// # Errors
+/// When it does not come, or does not hold.
+pub async fn greet(socket: &mut WebSocket, prover: &Prover) -> Result<PublicKey, Ungreeted> {
+    let challenge = Challenge::random();
+    let greeted = async {
+        say(socket, &RelayMessage::Auth { challenge: challenge.as_str().into() }).await?;
+        let text = loop {
+            match socket.next().await {
+                Some(Ok(Message::Text(text))) => break text,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Binary(_))) => return Err(Ungreeted::SomethingElse),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Ungreeted::Gone),
+            }
+        };
+        let Ok(ClientMessage::Auth { event }) = ClientMessage::parse(text.as_bytes()) else {
+            return Err(Ungreeted::SomethingElse);
+        };
+        let event = match UnverifiedEvent::parse(event.as_bytes()) {
+            Ok(event) => event,
+            Err(error) => return Err(Ungreeted::BadProof(BadProof::Malformed(error))),
+        };
+        let id = event.id.to_string();
+        let answered = prover.answered(&event, &challenge);
+        let reason = answered.map_or_else(|bad| format!("auth-required: {bad}"), |_| String::new());
+        let accepted = answered.is_ok();
+        say(socket, &RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }).await?;
+        answered.map_err(Ungreeted::BadProof)
+    };
+    timeout(PROOF_TIMEOUT, greeted).await.unwrap_or(Err(Ungreeted::TooLate))
+}
+
+async fn say(socket: &mut WebSocket, message: &RelayMessage<'_>) -> Result<(), Ungreeted> {
+    socket.send(Message::text(message.to_json())).await.map_err(|_| Ungreeted::Gone)
+}

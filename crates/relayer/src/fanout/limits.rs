@@ -1,0 +1,131 @@
+//! How often a key, and an address, may change something in a day.
+//!
+//! Each has so many calls at once, and they come back evenly over the day (GCRA, ITU-T I.371).
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
+use wire::PublicKey;
+
+use crate::downstream::clients::origin;
+use crate::limits::CALLERS_MAX;
+
+/// Whose calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Caller {
+    Key(PublicKey),
+    Address(IpAddr),
+}
+
+/// A caller has used up its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedUp {
+    /// How many it has a day.
+    pub daily_limit: NonZeroU32,
+    /// When there is one again.
+    pub retry_after: Duration,
+}
+
+/// What counts calls; nothing, if there is no limit.
+#[derive(Debug)]
+pub struct CallLimits(Option<Counting>);
+
+#[derive(Debug)]
+struct Counting {
+    daily_limit: NonZeroU32,
+    clock: DefaultClock,
+    limiter: Mutex<Limiter>,
+}
+
+type Limiter = RateLimiter<Caller, HashMapStateStore<Caller>, DefaultClock>;
+
+impl CallLimits {
+    /// With so many calls a day.
+    pub fn new(daily_limit: Option<NonZeroU32>) -> Self {
+        Self(daily_limit.map(|daily_limit| {
+            let clock = DefaultClock::default();
+            Counting { daily_limit, clock, limiter: Mutex::new(limiter(daily_limit, clock)) }
+        }))
+    }
+
+    /// Counts a call of a key that comes from an address.
+    ///
+    /// # Errors
+    /// When one of the two has used up its calls.
+    pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), UsedUp> {
+        let Some(counting) = &self.0 else { return Ok(()) };
+        let mut limiter = counting.limiter.lock();
+        counting.make_room(&mut limiter);
+        for caller in [Caller::Key(key), Caller::Address(origin(address))] {
+            limiter.check_key(&caller).map_err(|until| UsedUp {
+                daily_limit: counting.daily_limit,
+                retry_after: until.wait_time_from(counting.clock.now()),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Counting {
+    /// Keeps what is counted from growing without end: who has all its calls back need not be remembered. If that is
+    /// not enough, everybody begins anew, which is better than to refuse those who did nothing.
+    fn make_room(&self, limiter: &mut Limiter) {
+        if limiter.len() < CALLERS_MAX {
+            return;
+        }
+        limiter.retain_recent();
+        if limiter.len() >= CALLERS_MAX {
+            tracing::warn!("too many keys and addresses call to count them all: they are counted anew");
+            *limiter = self::limiter(self.daily_limit, self.clock);
+        }
+    }
+}
+
+fn limiter(daily_limit: NonZeroU32, clock: DefaultClock) -> Limiter {
+    let each = Duration::from_secs(86_400) / daily_limit.get();
+    // The largest limit that can be configured has 86 us for each.
+    let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MAX));
+    RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), clock)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Signer;
+
+    use super::*;
+
+    fn key(seed: u64) -> PublicKey {
+        *Signer::from_seed(seed).pubkey()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn a_key_and_an_address_have_so_many_calls_a_day() {
+        let limits = CallLimits::new(NonZeroU32::new(3));
+        for last in 0..3 {
+            assert_eq!(limits.count(key(1), address(last)), Ok(()));
+        }
+        let used_up = limits.count(key(1), address(9)).unwrap_err();
+        let a_third = 86_400 / 3;
+        assert!((a_third - 60..=a_third).contains(&used_up.retry_after.as_secs()), "{used_up:?}");
+        for seed in 2..5 {
+            assert_eq!(limits.count(key(seed), address(100)), Ok(()));
+        }
+        assert!(limits.count(key(5), address(100)).is_err());
+        assert_eq!(limits.count(key(6), address(101)), Ok(()));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let limits = CallLimits::new(None);
+        assert!((0..10_000).all(|_| limits.count(key(1), address(1)).is_ok()));
+    }
+}

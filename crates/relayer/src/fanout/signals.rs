@@ -1,0 +1,128 @@
+//! The signals among the events, picked out once for all followers.
+//!
+//! One reader follows the log. The newest signals are kept in memory, and whose bot has made one is woken, so that
+//! what is no signal, or of another bot, costs a follower nothing. There is no queue for a follower: it looks at what
+//! is kept here behind its own cursor, and reads the log itself when it is further behind.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use wire::{PublicKey, VerifiedEvent};
+
+use super::directory::Directory;
+use crate::event_log::reader::{Chunk, ReadError};
+use crate::event_log::tail::{Look, Tail};
+use crate::event_log::{Cursor, Entry, EventLog, StorageError, keys};
+use crate::limits::{FOLLOWERS_BEHIND_MAX, SIGNALS_BYTES_MAX};
+
+/// The newest signals.
+#[derive(Debug)]
+pub struct Signals {
+    log: Arc<EventLog>,
+    kinds: BTreeSet<u16>,
+    directory: Arc<Directory>,
+    tail: Tail,
+    /// Up to here the log was looked through, and what it has of signals is in the tail.
+    seen: AtomicU64,
+    /// Turns to read the log for who is behind the tail.
+    turns: Semaphore,
+}
+
+/// What there is for a follower after its cursor.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Signals; not all of them may be of its bots.
+    Here(Chunk),
+    /// None up to here, which is as far as anybody knows.
+    NoneUpTo(Cursor),
+    /// None, and there will be none.
+    Closed,
+    /// That must be looked for in the log.
+    Behind,
+}
+
+impl Signals {
+    /// Those of a log from now on, which are events of these kinds.
+    pub fn new(log: &Arc<EventLog>, kinds: BTreeSet<u16>, directory: Arc<Directory>) -> Self {
+        let head = log.head();
+        Self {
+            log: Arc::clone(log),
+            kinds,
+            directory,
+            tail: Tail::new(head, SIGNALS_BYTES_MAX),
+            seen: AtomicU64::new(head.get()),
+            turns: Semaphore::new(FOLLOWERS_BEHIND_MAX),
+        }
+    }
+
+    /// Follows the log from where this began until it is closed.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub async fn run(&self) -> Result<(), StorageError> {
+        let mut reader = self.log.reader(Cursor::from_number(self.seen.load(Ordering::Acquire)));
+        // What sleeps through the signals of others for long would find that its own place is no longer in memory.
+        let mut unswept = 0;
+        loop {
+            match reader.next().await {
+                Ok(Some(chunk)) => unswept += self.take(&chunk),
+                Ok(None) => break,
+                Err(ReadError::Storage(error)) => return Err(error),
+                Err(ReadError::Trimmed { oldest }) => {
+                    tracing::error!(%oldest, "signals were trimmed before they were delivered: retention is too short");
+                    reader = self.log.reader(keys::before(oldest));
+                }
+            }
+            if unswept > SIGNALS_BYTES_MAX / 2 {
+                self.directory.wake_all();
+                unswept = 0;
+            }
+        }
+        self.tail.close();
+        self.directory.wake_all();
+        Ok(())
+    }
+
+    /// Keeps the signals of a chunk and wakes whom they are for. Returns their bytes.
+    fn take(&self, chunk: &Chunk) -> usize {
+        let signals: Arc<[Entry]> =
+            chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
+        let bots: HashSet<PublicKey> = signals.iter().map(|entry| *entry.event.pubkey()).collect();
+        let bytes = signals.iter().map(|entry| entry.event.json().len()).sum();
+        self.tail.push(signals);
+        if let Some(last) = chunk.last() {
+            // After the push: who reads this first and then finds nothing has missed nothing up to here.
+            self.seen.store(last.get(), Ordering::Release);
+        }
+        self.directory.wake_followers(bots.iter());
+        bytes
+    }
+
+    /// Whether an event is a signal, if its author is a bot.
+    pub(super) fn is_signal(&self, event: &VerifiedEvent) -> bool {
+        self.kinds.contains(&event.kind())
+    }
+
+    /// What there is after a cursor.
+    pub(super) fn after(&self, cursor: Cursor) -> Next {
+        let seen = Cursor::from_number(self.seen.load(Ordering::Acquire));
+        match self.tail.look(cursor) {
+            Look::Here(entries) => Next::Here(Chunk::after(cursor, entries)),
+            Look::AtHead => Next::NoneUpTo(seen.max(cursor)),
+            Look::Closed => Next::Closed,
+            Look::Behind => Next::Behind,
+        }
+    }
+
+    /// The log that they are of.
+    pub(super) const fn log(&self) -> &Arc<EventLog> {
+        &self.log
+    }
+
+    /// Turns to read it.
+    pub(super) const fn turns(&self) -> &Semaphore {
+        &self.turns
+    }
+}

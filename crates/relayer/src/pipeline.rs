@@ -15,7 +15,7 @@ use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::FreeSpace;
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use crate::event_log::{Entry, EventLog, OpenError, StorageError, StoreOptions};
+use crate::event_log::{Cursors, Entry, EventLog, OpenError, StorageError, StoreOptions};
 use crate::ingest::admission::Admission;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
@@ -133,7 +133,9 @@ impl Pipeline {
         let sequencer = sequencer(config, &log, &disk_full, surroundings.free_space)?;
         let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
         let workers = Workers::start(&config.output, &log, surroundings.resolver, &metrics)?;
-        let consumers = Consumers::open(&config.output, &log, metrics.websocket_consumers.clone())?;
+        let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
+        let gauge = metrics.websocket_consumers.clone();
+        let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
         let shared = Arc::new(Shared {

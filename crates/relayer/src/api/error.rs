@@ -78,6 +78,15 @@ pub enum ApiError {
         /// The most.
         max: NonZeroUsize,
     },
+    /// No more cursors of a follower's consumers are kept.
+    #[error(
+        "the cursors of {max} consumers of yours are kept, and a follower has no more; connect with one of their \
+         names, or wait until those that you do not use are forgotten ([output] keep_unused_hours)"
+    )]
+    TooManyConsumersOfFollower {
+        /// The most.
+        max: usize,
+    },
     /// Another connection has the consumer's name.
     #[error(
         "another connection with this consumer's name has not ended yet, or came after yours; try again later"
@@ -230,6 +239,7 @@ impl From<EnterError> for ApiError {
                 Self::ConsumerTooOld { name, cursor, oldest, newest }
             }
             EnterError::TooMany(max) => Self::TooManyConsumers { max },
+            EnterError::TooManyShared(max) => Self::TooManyConsumersOfFollower { max },
             EnterError::Busy => Self::ConsumerBusy,
             EnterError::Storage(error) => Self::Storage(error),
         }
@@ -271,6 +281,9 @@ impl ApiError {
             Self::Query(error) => (StatusCode::BAD_REQUEST, error.code()),
             Self::CursorTooOld { .. } | Self::ConsumerTooOld { .. } => (StatusCode::GONE, "cursor_too_old"),
             Self::TooManyConsumers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_consumers"),
+            Self::TooManyConsumersOfFollower { .. } => {
+                (StatusCode::CONFLICT, "too_many_consumers_of_follower")
+            }
             Self::ConsumerBusy => (StatusCode::SERVICE_UNAVAILABLE, "consumer_busy"),
             Self::NoSuchConsumer => (StatusCode::NOT_FOUND, "consumer_not_found"),
             Self::ConsumerConnected => (StatusCode::CONFLICT, "consumer_connected"),

@@ -117,7 +117,7 @@ async fn seat(context: &Context, query: &Query) -> Result<Option<Seat>, ApiError
         (None, Some(cursor)) => Begin::After(cursor),
         (None, None) => Begin::Now,
     };
-    Ok(Some(context.consumers.enter(name, begin).await?))
+    Ok(Some(context.consumers.enter(name.as_str(), begin, None).await?))
 }
 
 /// Counts a client that is not let in though it asked for nothing wrong, by the code that it is told. At the end

@@ -1,19 +1,20 @@
-//! The consumers of `/ws` whose cursors we keep, by the names that they give themselves.
+//! The consumers whose cursors we keep, by the names that they give themselves. Those of `/ws` share one space of
+//! names; where names belong to somebody, whose they are stands before them in the key.
 //!
-//! All of them are in memory, a few hundred bytes each; `[output] max_consumers` says how many there may be.
-//! One that nobody has been connected as for long is forgotten: at the start, and when there is no room for a
-//! new one.
+//! All of them are in memory, a few hundred bytes each, and there is a most. One that nobody has been connected
+//! as for long is forgotten: at the start, and when there is no room for a new one.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::seat::{Busy, Consumer, Seat};
-use crate::config::{Output, SinkName};
+use super::seat::{Busy, Consumer, Seat, name};
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError, keys};
 use crate::ingest::candidate::unix_ms;
@@ -30,6 +31,15 @@ pub enum Begin {
     Seek(Cursor),
 }
 
+/// Consumers that belong together, and how many of them there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share<'a> {
+    /// What their keys begin with, and no others.
+    pub prefix: &'a str,
+    /// The most.
+    pub max: usize,
+}
+
 /// Why a consumer cannot connect.
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
@@ -39,7 +49,7 @@ pub enum EnterError {
     /// What comes after the consumer's own cursor has been trimmed.
     #[error("what comes after the cursor of {name} is no longer kept")]
     Trimmed {
-        /// The consumer.
+        /// The consumer, as it calls itself.
         name: Arc<str>,
         /// Its cursor.
         cursor: Cursor,
@@ -51,6 +61,9 @@ pub enum EnterError {
     /// There are as many as there may be.
     #[error("there are {0} consumers")]
     TooMany(NonZeroUsize),
+    /// There are as many as there may be of those that belong together.
+    #[error("there are {0} consumers that belong together")]
+    TooManyShared(usize),
     /// The connection before under this name has not ended, or one after this came in between.
     #[error("another connection has the name")]
     Busy,
@@ -82,93 +95,124 @@ pub struct Consumers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    log: Arc<EventLog>,
+    whose: Cursors,
     max: NonZeroUsize,
     keep_ms: u64,
-    names: Mutex<BTreeMap<Arc<str>, Arc<Consumer>>>,
+    log: Arc<EventLog>,
+    known: Mutex<Known>,
     gauge: Gauge,
 }
 
+/// The consumers by their keys.
+type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
+
 impl Consumers {
-    /// Those that the database knows. Nobody is connected yet. The gauge follows their number.
+    /// Those that the database knows, of which there may be so many, each unused for so long. Nobody is connected
+    /// yet. The gauge follows their number.
     ///
     /// # Errors
     /// When the database cannot be read or written.
-    pub fn open(output: &Output, log: &Arc<EventLog>, gauge: Gauge) -> Result<Self, StorageError> {
-        let keep_ms = u64::try_from(output.keep_unused.as_millis()).unwrap_or(u64::MAX);
-        for consumer in log.forget_unused(Cursors::Consumers, |_| false, unix_ms(), keep_ms)? {
+    pub fn open(
+        whose: Cursors,
+        max: NonZeroUsize,
+        keep_unused: Duration,
+        log: &Arc<EventLog>,
+        gauge: Gauge,
+    ) -> Result<Self, StorageError> {
+        let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
+        for consumer in log.forget_unused(whose, |_| false, unix_ms(), keep_ms)? {
             tracing::info!(consumer, "a consumer that did not come back was forgotten");
         }
-        let known = log.cursors(Cursors::Consumers)?.into_iter().map(|(name, row)| {
-            let name: Arc<str> = name.into();
-            (Arc::clone(&name), Arc::new(Consumer::new(name, Arc::clone(log), row, Some(row))))
+        let known = log.cursors(whose)?.into_iter().map(|(key, row)| {
+            let key: Arc<str> = key.into();
+            (Arc::clone(&key), Arc::new(Consumer::new(key, whose, Arc::clone(log), row, Some(row))))
         });
-        let names: BTreeMap<_, _> = known.collect();
-        show(&gauge, names.len());
-        let (max, names) = (output.max_consumers, Mutex::new(names));
-        Ok(Self(Arc::new(Inner { log: Arc::clone(log), max, keep_ms, names, gauge })))
+        let known: Known = known.collect();
+        show(&gauge, &known);
+        let (log, known) = (Arc::clone(log), Mutex::new(known));
+        Ok(Self(Arc::new(Inner { whose, max, keep_ms, log, known, gauge })))
     }
 
-    /// Takes a consumer's seat; the connection that has it is closed.
+    /// Takes the seat of the consumer with this key; the connection that has it is closed. One that is new must
+    /// have room in its share, if it has one.
     ///
     /// # Errors
     /// When delivery cannot go on where it should, there are enough consumers, the connection before does not
     /// end, or RocksDB fails.
-    pub async fn enter(&self, name: &SinkName, begin: Begin) -> Result<Seat, EnterError> {
+    pub async fn enter(&self, key: &str, begin: Begin, share: Option<Share<'_>>) -> Result<Seat, EnterError> {
         let deadline = Instant::now() + CONSUMER_TURN_MAX;
         loop {
-            let consumer = self.find_or_add(name, begin).await?;
+            let consumer = self.find_or_add(key, begin, share).await?;
             let turn = consumer.turn(deadline).await?;
             // One that was forgotten while we waited is new.
             let Some(row) = turn.row() else { continue };
-            let cursor = self.0.goes_on(name, row, begin)?;
+            let cursor = self.0.goes_on(key, row, begin)?;
             return Ok(turn.sit(cursor).await?);
         }
     }
 
-    async fn find_or_add(&self, name: &SinkName, begin: Begin) -> Result<Arc<Consumer>, EnterError> {
-        match self.0.find_or_add(name, begin) {
-            Err(EnterError::TooMany(_)) => {}
-            found => return found,
-        }
+    async fn find_or_add(
+        &self,
+        key: &str,
+        begin: Begin,
+        share: Option<Share<'_>>,
+    ) -> Result<Arc<Consumer>, EnterError> {
+        let in_the_way = match (self.0.find_or_add(key, begin, share), share) {
+            (Err(EnterError::TooMany(_)), _) => String::new(),
+            (Err(EnterError::TooManyShared(_)), Some(share)) => share.prefix.to_owned(),
+            (found, _) => return found,
+        };
         let inner = Arc::clone(&self.0);
-        let forgotten = tokio::task::spawn_blocking(move || inner.forget_unused()).await;
+        let forgotten = tokio::task::spawn_blocking(move || inner.forget_unused(&in_the_way)).await;
         forgotten.map_err(|error| StorageError::new("forget consumers", error))??;
-        self.0.find_or_add(name, begin)
+        self.0.find_or_add(key, begin, share)
     }
 
-    /// All of them in the order of their names, each with its cursor and since when nobody is connected.
+    /// All of them in the order of their keys, each with its cursor and since when nobody is connected.
     pub fn list(&self) -> Vec<(Arc<str>, CursorRow)> {
-        let names = self.0.names.lock();
-        names.values().filter_map(|consumer| Some((Arc::clone(&consumer.name), consumer.row()?))).collect()
+        let known = self.0.known.lock();
+        known.values().filter_map(|consumer| Some((Arc::clone(&consumer.key), consumer.row()?))).collect()
     }
 
     /// Forgets a consumer that nobody is connected as. Waits for the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn forget(&self, name: &str) -> Result<Forgotten, StorageError> {
-        let consumer = self.0.names.lock().get(name).cloned();
+    pub fn forget(&self, key: &str) -> Result<Forgotten, StorageError> {
+        let consumer = self.0.known.lock().get(key).cloned();
         let Some(consumer) = consumer else { return Ok(Forgotten::Unknown) };
         Ok(if self.0.forget(&consumer, |_| true)? { Forgotten::Done } else { Forgotten::Connected })
     }
 }
 
 impl Inner {
-    fn find_or_add(&self, name: &SinkName, begin: Begin) -> Result<Arc<Consumer>, EnterError> {
-        let mut names = self.names.lock();
-        if let Some(known) = names.get(name.as_str()) {
-            return Ok(Arc::clone(known));
+    fn find_or_add(
+        &self,
+        key: &str,
+        begin: Begin,
+        share: Option<Share<'_>>,
+    ) -> Result<Arc<Consumer>, EnterError> {
+        let mut known = self.known.lock();
+        if let Some(consumer) = known.get(key) {
+            return Ok(Arc::clone(consumer));
         }
-        if names.len() >= self.max.get() {
+        // First, so that who has enough makes nobody look through all of them for room.
+        if let Some(Share { prefix, max }) = share
+            && with_prefix(&known, prefix).take(max).count() >= max
+        {
+            return Err(EnterError::TooManyShared(max));
+        }
+        if known.len() >= self.max.get() {
             return Err(EnterError::TooMany(self.max));
         }
         let cursor = self.place(begin)?;
         // It is written down when it sits. If it never does, nobody has it.
         let row = CursorRow { unused_since_ms: unix_ms(), ..CursorRow::at(cursor) };
-        let consumer = Arc::new(Consumer::new(name.to_arc(), Arc::clone(&self.log), row, None));
-        names.insert(name.to_arc(), Arc::clone(&consumer));
-        show(&self.gauge, names.len());
+        let key: Arc<str> = key.into();
+        let consumer = Consumer::new(Arc::clone(&key), self.whose, Arc::clone(&self.log), row, None);
+        let consumer = Arc::new(consumer);
+        known.insert(key, Arc::clone(&consumer));
+        show(&self.gauge, &known);
         Ok(consumer)
     }
 
@@ -183,7 +227,7 @@ impl Inner {
 
     /// Where one goes on that is known. Its cursor is a place, so 0 does not mean the oldest that is kept: it
     /// would miss what was trimmed, and not know.
-    fn goes_on(&self, name: &SinkName, row: CursorRow, begin: Begin) -> Result<Cursor, EnterError> {
+    fn goes_on(&self, key: &str, row: CursorRow, begin: Begin) -> Result<Cursor, EnterError> {
         if let Begin::Seek(_) = begin {
             return Ok(self.place(begin)?);
         }
@@ -193,7 +237,7 @@ impl Inner {
         // Nobody can have what was never committed: it would not be sent what is under these numbers.
         let cursor = row.cursor.min(newest);
         if cursor.next() < oldest {
-            return Err(EnterError::Trimmed { name: name.to_arc(), cursor, oldest, newest });
+            return Err(EnterError::Trimmed { name: name(key).into(), cursor, oldest, newest });
         }
         Ok(cursor)
     }
@@ -203,28 +247,30 @@ impl Inner {
         consumer: &Consumer,
         is_expected: impl FnOnce(CursorRow) -> bool,
     ) -> Result<bool, StorageError> {
-        // Once only, so the name is still this consumer's.
+        // Once only, so the key is still this consumer's.
         consumer.forget(is_expected, || {
-            let mut names = self.names.lock();
-            names.remove(&consumer.name);
-            show(&self.gauge, names.len());
+            let mut known = self.known.lock();
+            known.remove(&consumer.key);
+            show(&self.gauge, &known);
         })
     }
 
-    /// Forgets those that nobody has been connected as for long. Waits for the disk.
-    fn forget_unused(&self) -> Result<(), StorageError> {
+    /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for long. Waits for
+    /// the disk.
+    fn forget_unused(&self, prefix: &str) -> Result<(), StorageError> {
         let now = unix_ms();
         let is_old = |row: CursorRow| {
             row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= self.keep_ms
         };
         let old: Vec<_> = {
-            let names = self.names.lock();
-            names.values().filter(|consumer| consumer.row().is_some_and(is_old)).cloned().collect()
+            let known = self.known.lock();
+            let old = with_prefix(&known, prefix).filter(|consumer| consumer.row().is_some_and(is_old));
+            old.cloned().collect()
         };
         for consumer in old {
             // Somebody may have been connected since it was looked at.
             if self.forget(&consumer, is_old)? {
-                let consumer = &*consumer.name;
+                let consumer = &*consumer.key;
                 tracing::info!(consumer, "a consumer that did not come back was forgotten");
             }
         }
@@ -232,6 +278,109 @@ impl Inner {
     }
 }
 
-fn show(gauge: &Gauge, names: usize) {
-    gauge.set(i64::try_from(names).unwrap_or(i64::MAX));
+/// Those whose keys begin like this. No others are looked at.
+fn with_prefix<'a>(known: &'a Known, prefix: &str) -> impl Iterator<Item = &'a Arc<Consumer>> {
+    let from = known.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+    from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, consumer)| consumer)
+}
+
+fn show(gauge: &Gauge, known: &Known) {
+    gauge.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::event_log::StoreOptions;
+
+    fn log(folder: &TempDir) -> Arc<EventLog> {
+        EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap()
+    }
+
+    fn open(log: &Arc<EventLog>, whose: Cursors, max: usize, keep_unused: Duration) -> Consumers {
+        let max = NonZeroUsize::new(max).unwrap();
+        Consumers::open(whose, max, keep_unused, log, Gauge::default()).unwrap()
+    }
+
+    fn followers(log: &Arc<EventLog>, max: usize) -> Consumers {
+        open(log, Cursors::Followers, max, Duration::MAX)
+    }
+
+    fn keys(consumers: &Consumers) -> Vec<String> {
+        consumers.list().into_iter().map(|(key, _)| (*key).to_owned()).collect()
+    }
+
+    /// One of those that `prefix` has, of which there may be two, connects and goes.
+    async fn visit(consumers: &Consumers, prefix: &str, name: &str) -> Result<(), EnterError> {
+        let share = Share { prefix, max: 2 };
+        let seat = consumers.enter(&format!("{prefix}{name}"), Begin::Now, Some(share)).await?;
+        assert_eq!(seat.name(), name);
+        Ok(seat.leave().await?)
+    }
+
+    #[tokio::test]
+    async fn those_that_belong_together_have_a_most() {
+        let folder = TempDir::new().unwrap();
+        let consumers = followers(&log(&folder), 100);
+        // Neighbours on both sides, which count for nobody else.
+        for (prefix, name) in [("a/", "x"), ("a/", "y"), ("c/", "x"), ("c/", "y"), ("b/", "x"), ("b/", "y")] {
+            visit(&consumers, prefix, name).await.unwrap();
+        }
+        let refused = visit(&consumers, "b/", "z").await.unwrap_err();
+        assert!(matches!(refused, EnterError::TooManyShared(2)), "{refused}");
+        visit(&consumers, "b/", "x").await.unwrap();
+        assert_eq!(consumers.forget("b/y").unwrap(), Forgotten::Done);
+        visit(&consumers, "b/", "z").await.unwrap();
+        assert_eq!(keys(&consumers), ["a/x", "a/y", "b/x", "b/z", "c/x", "c/y"]);
+    }
+
+    #[tokio::test]
+    async fn there_is_a_most_of_all_whatever_each_may_have() {
+        let folder = TempDir::new().unwrap();
+        let consumers = followers(&log(&folder), 3);
+        for (prefix, name) in [("a/", "x"), ("a/", "y"), ("b/", "x")] {
+            visit(&consumers, prefix, name).await.unwrap();
+        }
+        let refused = visit(&consumers, "b/", "y").await.unwrap_err();
+        assert!(matches!(refused, EnterError::TooMany(_)), "{refused}");
+        let refused = visit(&consumers, "a/", "z").await.unwrap_err();
+        assert!(matches!(refused, EnterError::TooManyShared(_)), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn room_in_a_share_is_made_by_those_that_did_not_come_back() {
+        let folder = TempDir::new().unwrap();
+        let consumers = open(&log(&folder), Cursors::Followers, 100, Duration::ZERO);
+        visit(&consumers, "a/", "other").await.unwrap();
+        let _there = consumers.enter("b/there", Begin::Now, None).await.unwrap();
+        visit(&consumers, "b/", "gone").await.unwrap();
+        visit(&consumers, "b/", "new").await.unwrap();
+        assert_eq!(keys(&consumers), ["a/other", "b/new", "b/there"], "nobody else's are looked at");
+    }
+
+    #[tokio::test]
+    async fn each_table_has_its_own_and_they_last_over_a_restart() {
+        let folder = TempDir::new().unwrap();
+        let start = || {
+            let log = log(&folder);
+            [open(&log, Cursors::Consumers, 1, Duration::MAX), followers(&log, 1)]
+        };
+        let [consumers, followers] = start();
+        let one = consumers.enter("a", Begin::Now, None).await.unwrap();
+        let other = followers.enter("00ff/a", Begin::Now, None).await.unwrap();
+        assert_eq!((one.name(), other.name()), ("a", "a"));
+        for seat in [one, other] {
+            seat.leave().await.unwrap();
+        }
+        drop((consumers, followers));
+        let [consumers, followers] = start();
+        assert_eq!((keys(&consumers), keys(&followers)), (vec!["a".to_owned()], vec!["00ff/a".to_owned()]));
+        assert_eq!(followers.forget("a").unwrap(), Forgotten::Unknown);
+        assert_eq!(followers.forget("00ff/a").unwrap(), Forgotten::Done);
+        drop((consumers, followers));
+        let [consumers, followers] = start();
+        assert_eq!((keys(&consumers).len(), keys(&followers).len()), (1, 0));
+    }
 }

@@ -20,11 +20,19 @@ use crate::limits::CURSOR_INTERVAL;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
+/// The name that a consumer gave itself, out of the key of its cursor: what is behind the last `/`, which no
+/// name contains. What stands before says whose the name is.
+pub fn name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, name)| name)
+}
+
 /// What is known of a consumer.
 #[derive(Debug)]
 pub struct Consumer {
-    /// Its name.
-    pub name: Arc<str>,
+    /// What its cursor is kept under.
+    pub key: Arc<str>,
+    /// Among whose cursors.
+    whose: Cursors,
     log: Arc<EventLog>,
     /// What is true; `None` when it is forgotten.
     row: Mutex<Option<CursorRow>>,
@@ -37,9 +45,16 @@ pub struct Consumer {
 
 impl Consumer {
     /// One that nobody is connected as. `written` is what the database has of it.
-    pub fn new(name: Arc<str>, log: Arc<EventLog>, row: CursorRow, written: Option<CursorRow>) -> Self {
+    pub fn new(
+        key: Arc<str>,
+        whose: Cursors,
+        log: Arc<EventLog>,
+        row: CursorRow,
+        written: Option<CursorRow>,
+    ) -> Self {
         Self {
-            name,
+            key,
+            whose,
             log,
             row: Mutex::new(Some(row)),
             written: Mutex::new(written),
@@ -102,8 +117,8 @@ impl Consumer {
         let row = self.row();
         match row {
             _ if row == *written => return Ok(()),
-            Some(row) => self.log.set_cursor(Cursors::Consumers, &self.name, row)?,
-            None => self.log.delete_cursor(Cursors::Consumers, &self.name)?,
+            Some(row) => self.log.set_cursor(self.whose, &self.key, row)?,
+            None => self.log.delete_cursor(self.whose, &self.key)?,
         }
         *written = row;
         Ok(())
@@ -156,9 +171,9 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// The consumer's name.
+    /// The consumer's name, as it gave it itself.
     pub fn name(&self) -> &str {
-        &self.consumer.name
+        name(&self.consumer.key)
     }
 
     /// What it has acknowledged, or where it began.
@@ -257,7 +272,7 @@ mod tests {
 
     fn consumer(folder: &TempDir) -> Arc<Consumer> {
         let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
-        Arc::new(Consumer::new("a".into(), log, CursorRow::at(Cursor::START), None))
+        Arc::new(Consumer::new("a".into(), Cursors::Consumers, log, CursorRow::at(Cursor::START), None))
     }
 
     fn stored(consumer: &Consumer) -> Option<CursorRow> {
@@ -267,6 +282,11 @@ mod tests {
 
     async fn turn(consumer: &Arc<Consumer>, millis: u64) -> Result<Turn, Busy> {
         Arc::clone(consumer).turn(Instant::now() + Duration::from_millis(millis)).await
+    }
+
+    #[test]
+    fn a_name_is_what_is_behind_the_last_slash() {
+        assert_eq!([name("a.b-c"), name("00ff/a"), name("0/1/a")], ["a.b-c", "a", "a"]);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use moltrade_relayer::downstream::{Consumers, Workers};
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{EventLog, StoreOptions, Submission, Verified};
+use moltrade_relayer::event_log::{Cursors, EventLog, StoreOptions, Submission, Verified};
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::DedupeSizes;
 use moltrade_relayer::ingest::{Dedupe, Inboxes};
@@ -132,7 +132,9 @@ impl Gateway {
         let admission = Admission::shared(&loaded.config.filters);
         let workers = Workers::start(&setup.output, &log, unanswering(), &metrics).unwrap();
         let appended = log.head().get();
-        let consumers = Consumers::open(&setup.output, &log, metrics.websocket_consumers.clone()).unwrap();
+        let (max, keep_unused) = (setup.output.max_consumers, setup.output.keep_unused);
+        let gauge = metrics.websocket_consumers.clone();
+        let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge).unwrap();
         let context = Context::new(api::Parts {
             consumers,
             control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),

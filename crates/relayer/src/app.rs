@@ -7,11 +7,16 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use wire::Signer;
 
 use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
+use crate::fanout::identity::{self, IdentityError};
+use crate::fanout::service::FanoutError;
+use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX};
+use crate::nip19::npub;
 use crate::pipeline::{Pipeline, StartError};
 use crate::tasks::StageFailure;
 use crate::telemetry::summary;
@@ -22,6 +27,12 @@ pub enum RunError {
     /// The pipeline did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// There is no key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is no fan-out.
+    #[error(transparent)]
+    Fanout(#[from] FanoutError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}; free the port or set another {key}")]
     Listen {
@@ -53,8 +64,17 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
     let (listener, metrics_listener) = listen(config)?;
+    let identity = identity::of(config)?;
     let mut pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
+    let fanout = match start_fanout(config, &identity, &pipeline, &listener).await {
+        Ok(fanout) => fanout,
+        Err(error) => {
+            // What came in meanwhile is kept in order.
+            drop(tokio::time::timeout(DRAIN_MAX, pipeline.drain()).await);
+            return Err(error.into());
+        }
+    };
     let control = Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission)));
     let context = api::Context::new(api::Parts {
         pool: Arc::clone(&pipeline.pool),
@@ -69,6 +89,8 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         instance: pipeline.instance,
         sinks: Arc::clone(pipeline.sinks()),
         consumers: pipeline.consumers.clone(),
+        identity: *identity.pubkey(),
+        fanout: fanout.clone(),
     });
     let mut servers = JoinSet::new();
     if let Some(listener) = metrics_listener {
@@ -86,7 +108,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
             tracing::info!(signal = name, "stopping: finishing what has been read");
             None
         }
-        failure = pipeline.failure() => {
+        failure = first_failure(&mut pipeline, fanout.as_deref()) => {
             tracing::error!(%failure, "stopping");
             Some(failure)
         }
@@ -94,7 +116,14 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let log = Arc::clone(&pipeline.log);
     let drained = tokio::time::timeout(DRAIN_MAX, async {
         let clients = async {
-            let left = context.clients().drain(CLIENT_DRAIN_MAX).await;
+            let followers = async {
+                match &fanout {
+                    Some(fanout) => fanout.clients.drain(CLIENT_DRAIN_MAX).await,
+                    None => 0,
+                }
+            };
+            let (left, followers) = tokio::join!(context.clients().drain(CLIENT_DRAIN_MAX), followers);
+            let left = left + followers;
             if left > 0 {
                 tracing::warn!(
                     clients = left,
@@ -111,6 +140,45 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         (Some(failure), _) | (None, Ok(Err(failure))) => Err(failure.into()),
         (None, Err(_)) => Err(RunError::DrainTimeout),
         (None, Ok(Ok(()))) => Ok(()),
+    }
+}
+
+/// Starts the fan-out, if there is one, with the registry that is configured.
+async fn start_fanout(
+    config: &Config,
+    identity: &Signer,
+    pipeline: &Pipeline,
+    listener: &TcpListener,
+) -> Result<Option<Arc<Fanout>>, FanoutError> {
+    if !config.fanout.enabled {
+        return Ok(None);
+    }
+    let (log, metrics) = (&pipeline.log, &pipeline.metrics);
+    let store = registry::store(config, log, metrics.registry_queries.clone())?;
+    let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
+    let fanout = Fanout::start(config, identity, store, log, metrics, port).await?;
+    let (bots, follows) = fanout.registry.directory().len();
+    tracing::info!(
+        bots,
+        follows,
+        registry = fanout.registry.store_name(),
+        npub = npub(identity.pubkey()),
+        "signals are fanned out to followers on /fanout"
+    );
+    Ok(Some(fanout))
+}
+
+/// The first failure of a stage. As long as all is well, it waits.
+async fn first_failure(pipeline: &mut Pipeline, fanout: Option<&Fanout>) -> StageFailure {
+    let of_fanout = async {
+        match fanout {
+            Some(fanout) => fanout.failure().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        failure = pipeline.failure() => failure,
+        failure = of_fanout => failure,
     }
 }
 

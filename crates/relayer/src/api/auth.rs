@@ -74,6 +74,12 @@ impl Access {
         Self { admin_token, bound }
     }
 
+    /// Whether who sends these headers has the admin token; `None` if it does not claim to.
+    pub fn is_admin(&self, headers: &HeaderMap) -> Option<bool> {
+        headers.get(header::AUTHORIZATION)?;
+        Some(self.admin_token.as_ref().is_some_and(|token| carries(headers, token).is_ok()))
+    }
+
     /// Whether who sends these headers may change something.
     ///
     /// # Errors
@@ -96,6 +102,11 @@ pub(super) async fn guard(
     context.access.check(request.headers()).inspect_err(|reason| {
         tracing::debug!(method = %request.method(), path = request.uri().path(), %reason, "refused");
     })?;
+    to_its_end(next.run(request)).await
+}
+
+/// Has a call that changes something go on to its end.
+pub(super) async fn finish(request: Request, next: Next) -> Result<Response, ApiError> {
     to_its_end(next.run(request)).await
 }
 

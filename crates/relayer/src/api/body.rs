@@ -24,16 +24,21 @@ impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bad = |why| ApiError::BadBody { expected: T::EXPECTED, why };
         if !is_json(request.headers()) {
             return Err(ApiError::JsonExpected);
         }
         // A body whose connection ends too soon has no one left to be answered.
         let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
-        // serde would take an array of the values as well.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(bad("it is no object".to_owned()));
-        }
-        serde_json::from_slice(&body).map(Self).map_err(|error| bad(excerpt(&error.to_string())))
+        parse(&body).map(Self)
     }
+}
+
+/// Reads a body that was read whole.
+pub(super) fn parse<T: DeserializeOwned + Expected>(body: &[u8]) -> Result<T, ApiError> {
+    let bad = |why| ApiError::BadBody { expected: T::EXPECTED, why };
+    // serde would take an array of the values as well.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(bad("it is no object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| bad(excerpt(&error.to_string())))
 }

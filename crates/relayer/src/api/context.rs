@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wire::PublicKey;
+
 use super::auth::Access;
 use super::websocket::WebSocketOptions;
 use crate::control::Control;
 use crate::downstream::{Clients, Consumers, Sink};
 use crate::event_log::EventLog;
 use crate::event_log::sequencer::DiskFull;
+use crate::fanout::Fanout;
 use crate::ingest::candidate::unix_ms;
 use crate::ingest::{Dedupe, InboxGauge};
 use crate::relay::Pool;
@@ -40,6 +43,10 @@ pub struct Parts {
     pub sinks: Arc<[Arc<Sink>]>,
     /// The consumers of `/ws` whose cursors are kept.
     pub consumers: Consumers,
+    /// The public key of the gateway.
+    pub identity: PublicKey,
+    /// The fan-out, if there is one.
+    pub fanout: Option<Arc<Fanout>>,
     /// What this process sends to relays as `Relayer-Instance`.
     pub instance: InstanceId,
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::Denied;
 use super::config::problems;
+use super::fanout::Refusal;
 use super::itself::INSTANCE_HEADER;
 use super::query::QueryError;
 use crate::config::{ConfigErrors, InvalidUrl};
@@ -201,6 +202,9 @@ pub enum ApiError {
         "the request comes from this gateway itself: one of its relays' URLs leads back to it; remove it"
     )]
     Loop(HeaderValue),
+    /// Of the fan-out.
+    #[error(transparent)]
+    Fanout(#[from] Refusal),
     /// The database fails.
     #[error("the database cannot be read or written; the gateway's log says why")]
     Storage(#[from] StorageError),
@@ -317,6 +321,7 @@ impl ApiError {
             Self::PoolFull { .. } => (StatusCode::CONFLICT, "pool_full"),
             Self::RelayRefused { code, .. } => (StatusCode::BAD_REQUEST, code),
             Self::BadConfig(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),
+            Self::Fanout(refusal) => refusal.status(),
             Self::Loop(_) => (StatusCode::LOOP_DETECTED, "loop_detected"),
             Self::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
         }
@@ -348,6 +353,7 @@ impl ApiError {
                     HeaderValue::from_static("Bearer realm=\"moltrade-relayer\""),
                 )]
             }
+            Self::Fanout(refusal) => refusal.headers(),
             Self::Loop(instance) => vec![(INSTANCE_HEADER, instance.clone())],
             Self::Stopping
             | Self::NotReady(_)

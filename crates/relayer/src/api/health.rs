@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::ApiError;
 use super::relays;
+use crate::fanout::registry::Health;
 
 /// `GET /health`: somebody answers.
 pub(super) async fn health() -> Json<Value> {
@@ -43,7 +44,27 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
         "bytes_in_queue": bytes_in_queue,
         "websocket_enabled": context.websocket.is_enabled,
         "websocket_clients": context.clients().connected(),
+        "fanout": fanout(&context),
         "active_connections": relays::active(&context),
         "connections": relays,
     }))
+}
+
+/// How the fan-out stands.
+fn fanout(context: &Context) -> Value {
+    let Some(fanout) = &context.fanout else { return json!({ "enabled": false }) };
+    let (bots, follows) = fanout.registry.directory().len();
+    let (state, since, reason) = match fanout.registry.health() {
+        Health::Up => ("up", None, None),
+        Health::Down { since_ms, reason } => ("down", Some(since_ms), Some(reason)),
+    };
+    json!({
+        "enabled": true,
+        "clients": fanout.clients.connected(),
+        "bots": bots,
+        "follows": follows,
+        "registry": {
+            "store": fanout.registry.store_name(), "state": state, "down_since": since, "reason": reason,
+        },
+    })
 }

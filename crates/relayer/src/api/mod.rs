@@ -2,7 +2,7 @@
 //!
 //! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever is wrong
 //! is answered by one type of [error]. What changes something is behind [auth]. Handlers stand by subject:
-//! [health], [metrics], [relays], [events], [downstreams], [consumers], [config](mod@config), and the upgrade to a
+//! [health], [metrics], [relays], [events], [downstreams], [consumers], [fanout], [config](mod@config), and the upgrade to a
 //! [WebSocket](websocket). [serve] is about the sockets under it.
 
 pub mod auth;
@@ -13,6 +13,7 @@ pub mod context;
 pub mod downstreams;
 pub mod error;
 pub mod events;
+pub mod fanout;
 pub mod health;
 mod itself;
 pub mod metrics;

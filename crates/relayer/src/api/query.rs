@@ -11,12 +11,16 @@ use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
 use crate::config::SinkName;
+use crate::downstream::consumers::Begin;
 use crate::downstream::{Format, Selection};
 use crate::event_log::{Cursor, EventLog};
 use crate::limits::PAGE_EVENTS_MAX;
 
 /// What `/ws` takes.
 pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
+
+/// What `/fanout` takes.
+pub const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
 
 /// What `/api/events` takes.
 pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
@@ -116,6 +120,15 @@ impl Query {
             return Err(QueryError::value("seek", "bad_seek", expected));
         }
         Ok(read)
+    }
+
+    /// Where the consumer begins, if there is one.
+    pub fn begin(&self) -> Begin {
+        match (self.seek, self.cursor) {
+            (Some(cursor), _) => Begin::Seek(cursor),
+            (None, Some(cursor)) => Begin::After(cursor),
+            (None, None) => Begin::Now,
+        }
     }
 }
 

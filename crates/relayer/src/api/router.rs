@@ -1,12 +1,14 @@
 //! The whole route table: what only reads, and what changes something.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 
 use super::context::Context;
 use super::error::ApiError;
-use super::{auth, config, consumers, downstreams, events, health, itself, metrics, relays, websocket};
+use super::{
+    auth, config, consumers, downstreams, events, fanout, health, itself, metrics, relays, websocket,
+};
 
 /// What the API's port serves.
 pub fn router(context: Context) -> Router {
@@ -25,7 +27,9 @@ pub fn router(context: Context) -> Router {
         .route("/api/downstreams/{name}/dead-letters", get(downstreams::letters))
         .route("/api/consumers", get(consumers::list))
         .route("/api/events", get(events::page))
-        .route("/api/events/{id}", get(events::one));
+        .route("/api/events/{id}", get(events::one))
+        .route("/api/identity", get(fanout::identity::identity))
+        .route("/fanout", get(fanout::upgrade::upgrade));
     let changing = Router::new()
         .route("/api/relays/add", post(relays::add))
         .route("/api/relays/remove", delete(relays::remove))
@@ -37,7 +41,14 @@ pub fn router(context: Context) -> Router {
         .route("/api/consumers/{name}", delete(consumers::forget))
         .route("/api/config/reload", post(config::reload))
         .route_layer(from_fn_with_state(context.clone(), auth::guard));
-    finished(reading.merge(changing), context)
+    // Who calls these says who it is; what it may do depends on that.
+    let proving = Router::new()
+        .route("/api/bots/register", post(fanout::registry::register))
+        .route("/api/subscriptions", post(fanout::registry::subscribe))
+        .route("/api/subscriptions/{bot}", get(fanout::registry::list))
+        .route("/api/subscriptions/{bot}/{follower}", delete(fanout::registry::unsubscribe))
+        .route_layer(from_fn(auth::finish));
+    finished(reading.merge(changing).merge(proving), context)
 }
 
 /// What `[monitoring] prometheus_port` serves: `/metrics` and nothing else.

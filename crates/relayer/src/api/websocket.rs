@@ -11,7 +11,6 @@ use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
 use crate::config::{Output, WebOrigin};
-use crate::downstream::consumers::Begin;
 use crate::downstream::seat::Seat;
 use crate::downstream::websocket::Session;
 use crate::downstream::{ClientLimits, Format, LogSource, Patience};
@@ -38,11 +37,7 @@ impl From<&Output> for WebSocketOptions {
         Self {
             is_enabled: output.websocket_enabled,
             limits: ClientLimits { in_all: output.max_clients, from_address: output.max_clients_per_address },
-            patience: Patience {
-                lag_max: output.slow_client_lag,
-                window: output.slow_client,
-                ping_interval: output.ping_interval,
-            },
+            patience: Patience::from(output),
             allowed_origins: output.allowed_origins.clone(),
         }
     }
@@ -51,7 +46,7 @@ impl From<&Output> for WebSocketOptions {
 impl WebSocketOptions {
     /// Whether the page that makes a request may read. Browsers say whose page it is; whatever does not say
     /// it is no browser, and could say anything.
-    fn allows(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         let allowed =
             |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
         self.allowed_origins.is_empty()
@@ -100,24 +95,23 @@ pub(super) async fn upgrade(
         Some(seat) => session.of(seat),
         None => session,
     };
-    let upgrade = upgrade
+    Ok(bounded(upgrade).on_upgrade(|socket| session.run(socket, client)))
+}
+
+/// A connection with bounds on what it holds.
+pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
         .read_buffer_size(CLIENT_READ_BYTES)
         .write_buffer_size(CLIENT_FLUSH_BYTES)
         .max_write_buffer_size(CLIENT_WRITE_BYTES_MAX)
         .max_message_size(CLIENT_MESSAGE_BYTES_MAX)
-        .max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
-    Ok(upgrade.on_upgrade(|socket| session.run(socket, client)))
+        .max_frame_size(CLIENT_MESSAGE_BYTES_MAX)
 }
 
 /// The seat of a consumer whose cursor we keep, once whoever had it is gone.
 async fn seat(context: &Context, query: &Query) -> Result<Option<Seat>, ApiError> {
     let Some(name) = &query.consumer else { return Ok(None) };
-    let begin = match (query.seek, query.cursor) {
-        (Some(cursor), _) => Begin::Seek(cursor),
-        (None, Some(cursor)) => Begin::After(cursor),
-        (None, None) => Begin::Now,
-    };
-    Ok(Some(context.consumers.enter(name.as_str(), begin, None).await?))
+    Ok(Some(context.consumers.enter(name.as_str(), query.begin(), None).await?))
 }
 
 /// Counts a client that is not let in though it asked for nothing wrong, by the code that it is told. At the end

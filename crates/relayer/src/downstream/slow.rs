@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::config::Output;
+
 /// Intervals between two pings that may pass without a sign of life.
 const SILENT_INTERVALS_MAX: u32 = 2;
 
@@ -26,6 +28,16 @@ pub struct Patience {
     pub window: Duration,
     /// The time between two pings; `None` for no pings.
     pub ping_interval: Option<Duration>,
+}
+
+impl From<&Output> for Patience {
+    fn from(output: &Output) -> Self {
+        Self {
+            lag_max: output.slow_client_lag,
+            window: output.slow_client,
+            ping_interval: output.ping_interval,
+        }
+    }
 }
 
 impl Patience {

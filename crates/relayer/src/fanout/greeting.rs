@@ -3,7 +3,7 @@
 //! The gateway begins with `["AUTH",<challenge>]`, and nothing but the answer may come before it is given.
 
 use axum::extract::ws::{Message, WebSocket};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::time::timeout;
 use wire::{ClientMessage, PublicKey, RelayMessage, UnverifiedEvent};
 

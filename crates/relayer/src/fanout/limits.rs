@@ -47,9 +47,10 @@ type Limiter = RateLimiter<Caller, HashMapStateStore<Caller>, DefaultClock>;
 impl CallLimits {
     /// With so many calls a day.
     pub fn new(daily_limit: Option<NonZeroU32>) -> Self {
-        Self(daily_limit.map(|daily_limit| {
-            let clock = DefaultClock::default();
-            Counting { daily_limit, clock, limiter: Mutex::new(limiter(daily_limit, clock)) }
+        Self(daily_limit.map(|daily_limit| Counting {
+            daily_limit,
+            clock: DefaultClock::default(),
+            limiter: Mutex::new(limiter(daily_limit)),
         }))
     }
 
@@ -81,16 +82,16 @@ impl Counting {
         limiter.retain_recent();
         if limiter.len() >= CALLERS_MAX {
             tracing::warn!("too many keys and addresses call to count them all: they are counted anew");
-            *limiter = self::limiter(self.daily_limit, self.clock);
+            *limiter = self::limiter(self.daily_limit);
         }
     }
 }
 
-fn limiter(daily_limit: NonZeroU32, clock: DefaultClock) -> Limiter {
+fn limiter(daily_limit: NonZeroU32) -> Limiter {
     let each = Duration::from_secs(86_400) / daily_limit.get();
     // The largest limit that can be configured has 86 us for each.
     let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MAX));
-    RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), clock)
+    RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), DefaultClock::default())
 }
 
 #[cfg(test)]

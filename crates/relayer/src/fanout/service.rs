@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -126,7 +126,8 @@ impl Fanout {
     ) -> Result<Arc<Self>, FanoutError> {
         let (fanout, output) = (&config.fanout, &config.output);
         let registry = Registry::open(store, gateway, Arc::clone(metrics)).await?;
-        let limits = ClientLimits { in_all: fanout.max_clients, from_address: output.max_clients_per_address };
+        let limits =
+            ClientLimits { in_all: fanout.max_clients, from_address: output.max_clients_per_address };
         let consumers = Consumers::open(
             Cursors::Followers,
             fanout.max_consumers,

@@ -137,6 +137,8 @@ impl Gateway {
         let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge).unwrap();
         let context = Context::new(api::Parts {
             consumers,
+            identity: *Signer::from_seed(0).pubkey(),
+            fanout: None,
             control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),
             pool,
             log,

@@ -1,8 +1,11 @@
 //! Who may be followed and who follows: kept in a [`store`], known in memory.
 //!
-//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. What is written goes to the
-//! store first and is known then; what others write in a database that is shared, the store tells.
+//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. There are two stores: one that is
+//! [`embedded`] in the gateway's own database, and [`postgres`], which several gateways share. What is written goes to
+//! the store first and is known then; what others write in a database that is shared, the store tells.
 
+pub mod embedded;
+pub mod postgres;
 pub mod row;
 pub mod seal;
 pub mod store;
@@ -11,16 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::MutexGuard;
 use tokio::time::{sleep, timeout};
 use wire::{PublicKey, Signer};
 
 use super::directory::{Directory, Opened};
 use super::keys::MessageKey;
+use crate::config::Config;
+use crate::event_log::EventLog;
 use crate::ingest::candidate::unix_ms;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_TIMEOUT};
 use crate::telemetry::Metrics;
 
+pub use embedded::Embedded;
+pub use postgres::Postgres;
 pub use row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, RegistryError, Store};
@@ -52,6 +60,21 @@ pub struct Registry {
     health: Mutex<Health>,
     is_loaded: AtomicBool,
     metrics: Arc<Metrics>,
+}
+
+/// The store that is configured: Postgres, or else the gateway's own database.
+///
+/// # Errors
+/// When the DSN is none.
+pub fn store(
+    config: &Config,
+    log: &Arc<EventLog>,
+    queries: Counter,
+) -> Result<Arc<dyn Store>, RegistryError> {
+    Ok(match &config.postgres.dsn {
+        Some(dsn) => Arc::new(Postgres::new(dsn, config.postgres.max_connections, queries)?),
+        None => Arc::new(Embedded::new(Arc::clone(log))),
+    })
 }
 
 /// Holds that nobody else writes.

@@ -1,0 +1,115 @@
+//! A call of somebody who says who it is, and proves it: by NIP-98, or as the admin.
+
+use std::net::IpAddr;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::http::{HeaderMap, Method, Uri, header};
+use serde::de::DeserializeOwned;
+use wire::PublicKey;
+
+use super::{Refusal, ready};
+use crate::api::auth::is_json;
+use crate::api::body::{Expected, parse};
+use crate::api::context::Context;
+use crate::api::error::ApiError;
+use crate::api::serve::Peer;
+use crate::fanout::Fanout;
+use crate::fanout::proof::nip98::Request as Signed;
+use crate::limits::BODY_BYTES_MAX;
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Who has the admin token.
+    Admin,
+    /// Who has this key.
+    Key(PublicKey),
+}
+
+/// A call, read whole, of somebody who has proved who it is.
+#[derive(Debug)]
+pub(in crate::api) struct Call {
+    caller: Caller,
+    address: IpAddr,
+    is_json: bool,
+    body: Bytes,
+}
+
+impl Call {
+    /// What the body says.
+    pub fn body<T: DeserializeOwned + Expected>(&self) -> Result<T, ApiError> {
+        if self.is_json { parse(&self.body) } else { Err(ApiError::JsonExpected) }
+    }
+
+    /// Sees to it that the caller may decide about what concerns a key.
+    pub fn concerns(&self, key: &PublicKey) -> Result<(), Refusal> {
+        match self.caller {
+            Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),
+            Caller::Key(_) | Caller::Admin => Ok(()),
+        }
+    }
+
+    /// Counts a call that changes something.
+    pub fn count(&self, fanout: &Fanout) -> Result<(), Refusal> {
+        match self.caller {
+            Caller::Key(key) => Ok(fanout.call_limits.count(key, self.address)?),
+            Caller::Admin => Ok(()),
+        }
+    }
+}
+
+impl FromRequest<Context> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
+        // Before the body is read: who sends one in vain learns it sooner.
+        ready(context)?;
+        let (parts, body) = request.into_parts();
+        let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
+        let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
+        let caller = caller(context, &parts.headers, &parts.method, &parts.uri, &body)?;
+        Ok(Self { caller, address, is_json: is_json(&parts.headers), body })
+    }
+}
+
+fn caller(
+    context: &Context,
+    headers: &HeaderMap,
+    method: &Method,
+    uri: &Uri,
+    body: &[u8],
+) -> Result<Caller, Refusal> {
+    match proved(context, headers, method, uri, body) {
+        Some(proved) => Ok(Caller::Key(proved?)),
+        None => match context.access.is_admin(headers) {
+            Some(true) => Ok(Caller::Admin),
+            Some(false) => Err(Refusal::TokenWrong),
+            None => Err(Refusal::ProofMissing),
+        },
+    }
+}
+
+/// Who proves a key with a request; `None` if nobody tries.
+pub(super) fn proved(
+    context: &Context,
+    headers: &HeaderMap,
+    method: &Method,
+    uri: &Uri,
+    body: &[u8],
+) -> Option<Result<PublicKey, Refusal>> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(b"Nostr ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Nostr ") {
+        return None;
+    }
+    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Signed { method: method.as_str(), path_and_query, body };
+    Some(ready(context).and_then(|fanout| {
+        fanout.prover.signed(token.trim_ascii(), request).map_err(|bad| {
+            context.metrics.proof_refused(bad.reason()).inc();
+            tracing::debug!(path = uri.path(), reason = bad.reason(), "a proof does not hold");
+            Refusal::BadProof(bad)
+        })
+    }))
+}

@@ -1,0 +1,147 @@
+//! Why a request of the fan-out is refused.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+
+use crate::fanout::limits::UsedUp;
+use crate::fanout::proof::BadProof;
+use crate::fanout::registry::{BotName, RegistryError};
+use crate::limits::{
+    FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX, SHARED_SECRET_BYTES_MAX, SHARED_SECRET_BYTES_MIN,
+};
+use crate::nip19::InvalidKey;
+
+/// Why a request of the fan-out is refused. The text is the message: what is wrong, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no fan-out.
+    #[error("the fan-out is switched off; set enabled = true under [fanout]")]
+    Disabled,
+    /// The registry's database cannot be used.
+    #[error(
+        "the registry cannot be read or written at the moment; try again later (GET /status says since when)"
+    )]
+    RegistryUnavailable,
+    /// Nobody says who asks.
+    #[error(
+        "say who you are: send `Authorization: Nostr <token>`, a NIP-98 event that is signed by the key that this \
+         concerns, or `Authorization: Bearer <admin_token>`, if the gateway has one; docs/fanout.md shows how"
+    )]
+    ProofMissing,
+    /// The admin token is wrong.
+    #[error("the token in the Authorization header is not the admin_token of [api]")]
+    TokenWrong,
+    /// What should prove a key does not.
+    #[error("the NIP-98 token does not hold: {0}")]
+    BadProof(BadProof),
+    /// Somebody else's business.
+    #[error("the token is signed by {signer}, and this concerns another key: sign it with that one")]
+    NotYours {
+        /// Who signed.
+        signer: wire::PublicKey,
+    },
+    /// Too many calls.
+    #[error(
+        "this key, or this address, has used up its {daily_limit} calls a day; the next is possible in \
+         {seconds} s ([fanout] daily_limit)",
+        seconds = retry_after.as_secs().saturating_add(1)
+    )]
+    UsedUp {
+        /// How many there are a day.
+        daily_limit: NonZeroU32,
+        /// When there is one again.
+        retry_after: Duration,
+    },
+    /// A field is no public key.
+    #[error("`{field}` must be a public key, as 64 hex digits or npub1…: {why}")]
+    BadPublicKey {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        why: InvalidKey,
+    },
+    /// The name of a bot is none.
+    #[error("`name` must have 1 to {} characters, none of them a control character", BotName::CHARACTERS_MAX)]
+    BadName,
+    /// A shared secret is none.
+    #[error("`shared_secret` must have {SHARED_SECRET_BYTES_MIN} to {SHARED_SECRET_BYTES_MAX} bytes")]
+    BadSecret,
+    /// No such bot.
+    #[error("no bot with this key is registered; the bot registers itself with POST /api/bots/register")]
+    NoSuchBot,
+    /// It follows enough.
+    #[error(
+        "the follower follows {FOLLOWS_MAX} bots, and nobody may follow more; unsubscribe from one first"
+    )]
+    TooManyFollows,
+    /// It has enough connections.
+    #[error(
+        "the follower has {FOLLOWER_CONNECTIONS_MAX} connections, and nobody may have more; close one first"
+    )]
+    TooManyConnections,
+    /// It follows nobody.
+    #[error(
+        "the follower follows no bot, so no cursor is kept of it; subscribe first, or connect without `consumer`"
+    )]
+    NotFollowing,
+}
+
+impl Refusal {
+    /// The status and the code.
+    pub const fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Disabled => (StatusCode::NOT_FOUND, "fanout_disabled"),
+            Self::RegistryUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable"),
+            Self::BadProof(BadProof::NoPublicUrl) => (StatusCode::FORBIDDEN, "public_url_required"),
+            Self::BadProof(BadProof::TooMany) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::ProofMissing | Self::TokenWrong | Self::BadProof(_) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized")
+            }
+            Self::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
+            Self::UsedUp { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::BadPublicKey { .. } => (StatusCode::BAD_REQUEST, "bad_public_key"),
+            Self::BadName => (StatusCode::BAD_REQUEST, "bad_name"),
+            Self::BadSecret => (StatusCode::BAD_REQUEST, "bad_shared_secret"),
+            Self::NoSuchBot => (StatusCode::NOT_FOUND, "bot_not_found"),
+            Self::TooManyFollows => (StatusCode::CONFLICT, "too_many_follows"),
+            Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+            Self::NotFollowing => (StatusCode::FORBIDDEN, "not_following"),
+        }
+    }
+
+    /// Headers that belong to the status.
+    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let seconds = match self {
+            Self::UsedUp { retry_after, .. } => retry_after.as_secs().saturating_add(1),
+            Self::RegistryUnavailable | Self::TooManyConnections => 5,
+            Self::BadProof(BadProof::TooMany) => 60,
+            _ if self.status().0 == StatusCode::UNAUTHORIZED => {
+                let schemes = HeaderValue::from_static("Nostr, Bearer realm=\"moltrade-relayer\"");
+                return vec![(header::WWW_AUTHENTICATE, schemes)];
+            }
+            _ => return Vec::new(),
+        };
+        vec![(header::RETRY_AFTER, seconds.into())]
+    }
+}
+
+impl From<UsedUp> for Refusal {
+    fn from(UsedUp { daily_limit, retry_after }: UsedUp) -> Self {
+        Self::UsedUp { daily_limit, retry_after }
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::NoSuchBot(_) => Self::NoSuchBot,
+            RegistryError::TooManyFollows => Self::TooManyFollows,
+            error => {
+                tracing::error!("a request could not be answered: {error}");
+                Self::RegistryUnavailable
+            }
+        }
+    }
+}

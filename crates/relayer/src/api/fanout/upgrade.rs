@@ -1,0 +1,89 @@
+//! `GET /fanout`: what can be checked is checked before the upgrade, so that whoever is refused learns why.
+
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::response::Response;
+
+use super::call::proved;
+use super::{Refusal, ready};
+use crate::api::context::Context;
+use crate::api::error::ApiError;
+use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
+use crate::api::serve::Peer;
+use crate::api::websocket::bounded;
+use crate::downstream::consumers::EnterError;
+use crate::fanout::proof::BadProof;
+use crate::fanout::service::{Guest, NotServed, Wish};
+use crate::telemetry::metrics::FANOUT_REFUSED;
+
+/// Lets a follower in that proves its key with the request (NIP-98), or will prove it when it has connected (NIP-42).
+pub(in crate::api) async fn upgrade(
+    state: State<Context>,
+    peer: ConnectInfo<Peer>,
+    (method, uri): (Method, Uri),
+    query: RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let context = state.0.clone();
+    let upgraded = try_upgrade(state, peer, (method, uri), query, headers, upgrade).await;
+    upgraded.inspect_err(|refusal| {
+        let (_, code) = refusal.status();
+        if FANOUT_REFUSED.contains(&code) {
+            context.metrics.fanout_refused(code).inc();
+        }
+    })
+}
+
+async fn try_upgrade(
+    State(context): State<Context>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    (method, uri): (Method, Uri),
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let fanout = Arc::clone(ready(&context)?);
+    if !context.websocket.allows(&headers) {
+        return Err(ApiError::OriginNotAllowed);
+    }
+    let query = Query::parse(&query.unwrap_or_default(), FANOUT_PARAMETERS)?;
+    if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
+        check_cursor(&context.log, cursor)?;
+    }
+    let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
+    let client = fanout.clients.enter(peer.address)?;
+    let head = context.log.head();
+    let wish = Wish {
+        cursor: query.cursor.unwrap_or(head),
+        consumer: query.consumer.clone().map(|name| (name, query.begin())),
+    };
+    let guest = match proved(&context, &headers, &method, &uri, &[]) {
+        Some(proved) => {
+            let ready = fanout.admit(proved?, wish, head).await?;
+            Guest::Known(Box::new(ready))
+        }
+        // What is meant to prove something must not be passed over.
+        None if headers.contains_key(header::AUTHORIZATION) => return Err(Refusal::ProofMissing.into()),
+        None if !fanout.prover.knows_its_name() => {
+            return Err(Refusal::BadProof(BadProof::NoPublicUrl).into());
+        }
+        None => Guest::Unknown(wish),
+    };
+    Ok(bounded(upgrade).on_upgrade(move |socket| fanout.serve(socket, client, peer.taken, guest)))
+}
+
+impl From<NotServed> for ApiError {
+    fn from(refused: NotServed) -> Self {
+        match refused {
+            NotServed::TooManyConnections => Refusal::TooManyConnections.into(),
+            NotServed::NotFollowing => Refusal::NotFollowing.into(),
+            NotServed::Consumer(EnterError::Storage(error)) => Self::Storage(error),
+            NotServed::Consumer(error) => error.into(),
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A registry in Postgres: shared by gateways, away and back, and what a gateway cannot start with.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relay_sim::Sim;
 use sqlx::{Connection, PgConnection};
@@ -153,7 +153,10 @@ async fn while_postgres_is_away_known_followers_are_served() {
         (&bot.key, registration(bot.key.pubkey(), "another name")),
         (&follower.key, crate::client::unsubscription(bot.key.pubkey(), follower.key.pubkey())),
     ] {
+        let began = Instant::now();
         let answer = api.call(key, request).await;
+        // Nobody waits for what is known to be away.
+        assert!(began.elapsed() < SOON, "it was refused after {:.1?}", began.elapsed());
         answer.assert(503, "registry_unavailable", "try again later");
         assert_eq!(answer.header("retry-after"), Some("5"));
     }

@@ -225,6 +225,26 @@ async fn a_name_belongs_to_one_follower() {
 }
 
 #[tokio::test]
+async fn one_follower_has_sixteen_names_at_most() {
+    let site = Site::empty();
+    let _running = site.start().await;
+    let api = Api::of(&site);
+    let bot = Bot::registered(1, &api).await;
+    let (follower, other) = (Follower::new(11), Follower::new(12));
+    for follower in [&follower, &other] {
+        follower.follow(&api, bot.key.pubkey()).await;
+    }
+    for number in 0..16 {
+        follower.connect(&api, &format!("?consumer=desk-{number}")).await.leave().await;
+    }
+    let refused = api.call(&follower.key, Request::upgrade("/fanout?consumer=one-more")).await;
+    refused.assert(409, "too_many_consumers_of_follower", "16");
+    // Those that it has stay its own, and others have theirs.
+    follower.connect(&api, "?consumer=desk-0").await;
+    other.connect(&api, "?consumer=one-more").await;
+}
+
+#[tokio::test]
 async fn who_follows_nobody_has_no_name() {
     let site = Site::empty();
     let _running = site.start().await;

@@ -254,7 +254,8 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
         let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"moltrade-fanout-v1"), secret.as_bytes());
         needles.add("what follows from a shared secret", key.as_ref());
     }
-    scribe.tokens.iter().for_each(|token| needles.add("a token", token.as_bytes()));
+    let tokens = scribe.tokens.iter().map(|token| ("a token".to_owned(), token.clone().into_bytes()));
+    needles.0.extend(tokens);
 
     // What is written at once is there as it is; what is written at the end may be compressed.
     let files =

@@ -12,6 +12,8 @@ mod cpu;
 mod crowd;
 mod duplicate;
 mod fanout;
+mod followers;
+mod registry;
 mod figures;
 mod gateway;
 mod ids;
@@ -37,7 +39,7 @@ type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, Path); 10] = [
+const PATHS: [(&str, Path); 12] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
@@ -48,6 +50,8 @@ const PATHS: [(&str, Path); 10] = [
     ("repair", repair::run),
     ("sinks", sinks::run),
     ("catch-up", catch_up::run),
+    ("followers", followers::run),
+    ("registry", registry::run),
 ];
 
 fn main() -> ExitCode {

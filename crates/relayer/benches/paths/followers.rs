@@ -1,0 +1,199 @@
+//! One signal at a time to ten thousand followers on `/fanout`: latency from the relay's socket to each of them, CPU
+//! beside a bare encryption, and how long other events take meanwhile from the relay's socket to the log.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use moltrade_relayer::event_log::{Cursor, EventLog};
+use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, FollowKey, FollowRow, Row};
+use nostr::nips::nip44::v2::{ConversationKey, encrypt_to_bytes_with_nonce};
+use relay_sim::{Pace, Sim, Sizes};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout_at};
+use wire::{ClaimedId, Signer, VerifiedEvent};
+
+use crate::audience::{Arrivals, PATIENCE, dial_all, now_us, shares};
+use crate::crowd::upgrade_request;
+use crate::figures::{Figure, Target};
+use crate::gateway::Gateway;
+use crate::memory::resident_kib;
+use crate::player::{Player, told};
+use crate::{Fallible, Outcome, cpu, gateway};
+
+const FOLLOWERS: usize = 10_000;
+/// Signals while nothing else comes, and then as many while other events do.
+const SIGNALS: usize = 15;
+/// Between two signals.
+const EVERY: Duration = Duration::from_secs(1);
+/// Other events a second.
+const OTHERS_RATE: usize = 200;
+const OTHERS: usize = OTHERS_RATE * SIGNALS;
+/// Bytes of a signal's content: an order with its reasons.
+const CONTENT_BYTES: usize = 400;
+/// What connections that were just made are given to come to rest.
+const REST: Duration = Duration::from_secs(2);
+
+fn bot() -> Signer {
+    Signer::from_seed(1)
+}
+
+fn follower(number: usize) -> Signer {
+    Signer::from_seed(1_000 + number as u64)
+}
+
+fn signal(number: usize) -> VerifiedEvent {
+    let tags = [["d", "btc-usdt"].map(str::to_owned)];
+    let content = format!("{number:0CONTENT_BYTES$}");
+    bot().sign(now_us() / 1_000_000, 30_931, &tags, &content)
+}
+
+pub fn run() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut crowd = Player::start(&["followers"])?;
+        let (mut config, folder) = gateway::config([crowd.hear()?])?;
+        config.fanout.max_clients = NonZeroUsize::new(FOLLOWERS).ok_or("no followers")?;
+        let gateway = Gateway::start_with_followers((config, folder), Some(rows())).await?;
+        crowd.ask("subscribed")?;
+        sleep(REST).await;
+        let none_kib = resident_kib()?;
+        crowd.ask(&format!("open {FOLLOWERS} {}", gateway.address))?;
+        sleep(REST).await;
+        let each_kib = resident_kib()?.saturating_sub(none_kib) as f64 / FOLLOWERS as f64;
+
+        let log = gateway.pipeline.log.clone();
+        let committed = std::thread::spawn(move || commits(&log));
+        let queries = gateway.pipeline.metrics.registry_queries.get();
+        let before = cpu::used();
+        let alone = numbers(&crowd.ask("alone")?)?;
+        let ours = cpu::micros_each(cpu::used() - before, (SIGNALS * FOLLOWERS) as u64);
+        let bare = bare_encryption()?;
+        let beside = numbers(&crowd.ask("beside")?)?;
+        let sent = crowd.ask("sent")?;
+        let queries = gateway.pipeline.metrics.registry_queries.get() - queries;
+        gateway.stop().await?;
+        let committed = committed.join().map_err(|_| "the reader of the log panicked")??;
+        let [ingest_half, ingest_most, ingest_all] = shares(ingest(&committed, &sent)?);
+
+        let [whole, half, most, all] = alone;
+        let [whole_beside, _, most_beside, all_beside] = beside;
+        println!("{SIGNALS} signals to {FOLLOWERS} followers, one a second: {ours:.2} us of CPU a message");
+        println!("bare NIP-44 encryption with a known key: {bare:.2} us");
+        println!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", half / 1e3, most / 1e3, all / 1e3);
+        println!(
+            "beside {OTHERS_RATE} other events a second: p99 {:.1} ms, max {:.1} ms; ingest of those: p50 {:.1} ms, \
+             p99 {:.1} ms, max {:.1} ms",
+            most_beside / 1e3,
+            all_beside / 1e3,
+            ingest_half as f64 / 1e3,
+            ingest_most as f64 / 1e3,
+            ingest_all as f64 / 1e3
+        );
+        println!("resident, a connected follower: {each_kib:.1} KiB; statements to a database: {queries}");
+        let least = whole.min(whole_beside);
+        Ok(vec![
+            Figure::plain("signal to 10,000 followers, p99", most / 1e3, "ms", Target::AtMost(500.0)),
+            Figure::plain("10,000 followers, that got everything", least, "", Target::AtLeast(FOLLOWERS as f64)),
+            Figure::ratio("/fanout message / bare encryption", ours, bare, 3.0),
+            Figure::plain("ingest beside signals, p99", ingest_most as f64 / 1e3, "ms", Target::AtMost(20.0)),
+            Figure::plain("statements to a database, for all signals", queries as f64, "", Target::AtMost(0.0)),
+        ])
+    })
+}
+
+fn rows() -> Vec<Change> {
+    let bot = *bot().pubkey();
+    let name = BotName::new("bench").into_iter();
+    let bots = name.map(|name| Row::Bot(BotRow { pubkey: bot, name, registered_at_ms: 1 }));
+    let follows = (0..FOLLOWERS).map(|number| {
+        let key = FollowKey { bot, follower: *follower(number).pubkey() };
+        Row::Follow(FollowRow { key, secret: None, since_ms: 1 })
+    });
+    bots.chain(follows).map(Change::Put).collect()
+}
+
+/// When each event was committed, in Unix microseconds, until the log is closed. On a thread of its own, so that it
+/// does not wait for what is measured.
+fn commits(log: &std::sync::Arc<EventLog>) -> Result<HashMap<String, u64>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let mut reader = log.reader(Cursor::START);
+    let mut at_us = HashMap::new();
+    runtime.block_on(async {
+        while let Some(chunk) = reader.next().await.map_err(|error| error.to_string())? {
+            let now = now_us();
+            at_us.extend(chunk.entries().iter().map(|entry| (entry.event.id().to_string(), now)));
+        }
+        Ok(at_us)
+    })
+}
+
+/// Microseconds from the relay's socket to the commit.
+fn ingest(committed: &HashMap<String, u64>, sent: &str) -> Fallible<Vec<u64>> {
+    let each = sent.split(' ').map(|one| {
+        let (id, at_us) = one.split_once('=').ok_or("no time")?;
+        let at: u64 = at_us.parse()?;
+        Ok(committed.get(id).ok_or("an event that was not committed")?.saturating_sub(at))
+    });
+    each.collect()
+}
+
+/// Microseconds of one encryption of a signal, by this thread.
+fn bare_encryption() -> Fallible<f64> {
+    const TIMES: u64 = 50_000;
+    let (key, signal) = (ConversationKey::new([7; 32]), signal(0));
+    let before = cpu::used_by_thread();
+    for _ in 0..TIMES {
+        let payload = encrypt_to_bytes_with_nonce(&key, signal.json(), rand::random())?;
+        black_box(STANDARD.encode(payload));
+    }
+    Ok(cpu::micros_each(cpu::used_by_thread() - before, TIMES))
+}
+
+fn numbers(answer: &str) -> Fallible<[f64; 4]> {
+    let numbers: Vec<f64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    numbers.try_into().map_err(|_| "four figures".into())
+}
+
+/// Obeys: `open <followers> <address>` connects them; `subscribed` answers when the gateway is; `alone` sends signals,
+/// and `beside` does so while other events come. Both answer with how many followers got all of them, and with the
+/// microseconds from the relay's socket to a follower: half, 99 of 100, and all messages were at least as fast.
+/// `sent` tells when the other events were sent.
+pub async fn play(_: &[&str]) -> Fallible<()> {
+    let sim = Sim::builder().relays(1).events(OTHERS).copies(1).sizes(Sizes::Exactly(600));
+    let sim = sim.pace(Pace::PerSecond(OTHERS_RATE as f64)).hold().start().await?;
+    println!("{}", sim.url(0));
+    let mut followers = JoinSet::new();
+    let mut sent = Vec::new();
+    loop {
+        let line = told().await?;
+        match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["open", count, address] => {
+                let request = |number| request(address, number);
+                let is_next = |_, _| true;
+                followers = dial_all(count.parse()?, address, request, 2 * SIGNALS, is_next).await?;
+                println!("open");
+            }
+            ["subscribed"] => {
+                sim.wait_subscribed(1).await;
+                println!("subscribed");
+            }
+            ["alone"] => {
+                sent.extend(send(&sim, 0).await?);
+                sleep(EVERY).await;
+                // They go on reading: what they have is told at the end.
+                println!("{}", found(&mut followers, &sent, 0).await?);
+            }
+            ["beside"] => {
+                sim.go();
+                sent.extend(send(&sim, SIGNALS).await?);
+                println!("{}", found(&mut followers, &sent, SIGNALS).await?);
+            }
+            ["sent"] => println!("{}", others(&sim)?),
+            _ => return Ok(()),
+        }
+    }
+}

@@ -92,8 +92,8 @@ struct Later {
     rest: Duration,
 }
 
-impl<E: ToString> From<E> for Later {
-    fn from(reason: E) -> Self {
+impl Later {
+    fn new(reason: impl ToString) -> Self {
         Self { reason: reason.to_string(), rest: Duration::ZERO }
     }
 }
@@ -149,12 +149,12 @@ impl Follower {
         let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES_MAX));
         let client = ClientBuilder::new().uri(&with_cursor).context(url.clone())?.limits(limits);
         let mut socket = match timeout(ANSWER_TIME_MAX, client.connect()).await {
-            Err(_) => return Ok(Err("no connection in time".into())),
+            Err(_) => return Ok(Err(Later::new("no connection in time"))),
             Ok(Err(Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(_)))) => {
                 return Ok(Err(self.refused().await?));
             }
             Ok(Err(error @ Error::UnsupportedScheme)) => return Err(error).context(url),
-            Ok(Err(error)) => return Ok(Err(error.into())),
+            Ok(Err(error)) => return Ok(Err(Later::new(error))),
             Ok(Ok((socket, _))) => socket,
         };
         Ok(self.authenticate(&mut socket, &url).await?.map(|()| socket))
@@ -181,7 +181,7 @@ impl Follower {
         let (_, challenge): (String, String) = serde_json::from_str(&text).context("no challenge")?;
         let event = sign(&self.keys, 22242, [["relay", url], ["challenge", &challenge]])?;
         if let Err(error) = socket.send(Message::text(format!("[\"AUTH\",{}]", event.as_json()))).await {
-            return Ok(Err(error.into()));
+            return Ok(Err(Later::new(error)));
         }
         let text = match next_text(socket, ANSWER_TIME_MAX).await {
             Ok(text) => text,
@@ -255,20 +255,20 @@ impl Follower {
         let url = format!("{}/fanout?cursor={}", self.gateway, self.state.seq);
         let response = match self.http.get(url).send().await {
             Ok(response) => response,
-            Err(error) => return Ok(error.into()),
+            Err(error) => return Ok(Later::new(error)),
         };
         match response.status() {
             StatusCode::GONE => {
-                let Ok(body) = response.bytes().await else { return Ok("the connection broke".into()) };
+                let Ok(body) = response.bytes().await else { return Ok(Later::new("the connection broke")) };
                 let Trimmed { oldest } = serde_json::from_slice(&body).context("410 without `oldest`")?;
                 // What comes next has been trimmed: say what is lost, and go on with what there is.
                 let (first, last) = (self.state.seq + 1, oldest - 1);
                 eprintln!("signals between {first} and {last} are lost: the gateway no longer keeps them");
                 self.state.advance(last)?;
-                Ok("going on with what is kept".into())
+                Ok(Later::new("going on with what is kept"))
             }
             // It would have let us in now.
-            StatusCode::UPGRADE_REQUIRED => Ok("the gateway refused the connection".into()),
+            StatusCode::UPGRADE_REQUIRED => Ok(Later::new("the gateway refused the connection")),
             _ => refuse(response).await,
         }
     }
@@ -309,12 +309,12 @@ struct Signal {
 async fn next_text(socket: &mut Socket, patience: Duration) -> Result<String, Later> {
     loop {
         let message = match timeout(patience, socket.next()).await {
-            Err(_) => return Err("nothing was heard, not even a ping".into()),
-            Ok(None) => return Err("the connection broke".into()),
-            Ok(Some(message)) => message?,
+            Err(_) => return Err(Later::new("nothing was heard, not even a ping")),
+            Ok(None) => return Err(Later::new("the connection broke")),
+            Ok(Some(message)) => message.map_err(Later::new)?,
         };
         if let Some((code, reason)) = message.as_close() {
-            return Err(format!("the gateway closed with {}: {reason}", u16::from(code)).into());
+            return Err(Later::new(format!("the gateway closed with {}: {reason}", u16::from(code))));
         }
         // Else it is a ping, which the library has answered.
         if let Some(text) = message.as_text() {
@@ -328,18 +328,19 @@ async fn answer(request: RequestBuilder) -> Attempt<Vec<u8>> {
     let response = match request.send().await {
         Ok(response) if response.status().is_success() => response,
         Ok(response) => return Ok(Err(refuse(response).await?)),
-        Err(error) => return Ok(Err(format!("{:#}", anyhow::Error::from(error)).into())),
+        Err(error) => return Ok(Err(Later::new(format!("{:#}", anyhow::Error::from(error))))),
     };
     match response.bytes().await {
         Ok(body) => Ok(Ok(body.to_vec())),
-        Err(error) => Ok(Err(error.into())),
+        Err(error) => Ok(Err(Later::new(error))),
     }
 }
 
 async fn refuse(response: Response) -> Result<Later> {
     let status = response.status();
-    let rest = response.headers().get(header::RETRY_AFTER).and_then(|rest| rest.to_str().ok()?.parse().ok());
-    let rest = Duration::from_secs(rest.unwrap_or(0).min(3600));
+    let rest = response.headers().get(header::RETRY_AFTER);
+    let rest: Option<u64> = rest.and_then(|rest| rest.to_str().ok()?.parse().ok());
+    let rest = Duration::from_secs(rest.map_or(0, |rest| rest.min(3600)));
     let reason = format!("the gateway answered {status}: {}", response.text().await.unwrap_or_default());
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Ok(Later { reason, rest });

@@ -64,6 +64,6 @@ fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     let tags = tags.into_iter().map(Tag::parse).collect::<Result<Vec<_>, _>>()?;
-    let event = EventBuilder::new(Kind::from(27235), "").tags(tags).finalize(keys)?;
+    let event = EventBuilder::new(Kind::from(27235_u16), "").tags(tags).finalize(keys)?;
     Ok(format!("Nostr {}", BASE64_STANDARD.encode(event.as_json())))
 }

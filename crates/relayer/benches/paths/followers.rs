@@ -72,6 +72,8 @@ pub fn run() -> Outcome {
         let alone = numbers(&crowd.ask("alone")?)?;
         let ours = cpu::micros_each(cpu::used() - before, (SIGNALS * FOLLOWERS) as u64);
         let bare = bare_encryption()?;
+        crowd.ask(&format!("open {FOLLOWERS} {}", gateway.address))?;
+        sleep(REST).await;
         let beside = numbers(&crowd.ask("beside")?)?;
         let sent = crowd.ask("sent")?;
         let queries = gateway.pipeline.metrics.registry_queries.get() - queries;
@@ -158,42 +160,70 @@ fn numbers(answer: &str) -> Fallible<[f64; 4]> {
     numbers.try_into().map_err(|_| "four figures".into())
 }
 
-/// Obeys: `open <followers> <address>` connects them; `subscribed` answers when the gateway is; `alone` sends signals,
-/// and `beside` does so while other events come. Both answer with how many followers got all of them, and with the
-/// microseconds from the relay's socket to a follower: half, 99 of 100, and all messages were at least as fast.
-/// `sent` tells when the other events were sent.
-pub async fn play(_: &[&str]) -> Fallible<()> {
+/// Obeys: `open <followers> <address>` connects followers and answers when all are; `subscribed` answers when the
+/// gateway is; `alone` sends signals, and `beside` does so while other events come. Both answer with how many followers
+/// got all of them, and with the microseconds from the relay's socket to a follower: half, 99 of 100, and all messages
+/// were at least as fast; the followers are gone then. `sent` tells when the other events were sent.
+pub async fn play() -> Fallible<()> {
     let sim = Sim::builder().relays(1).events(OTHERS).copies(1).sizes(Sizes::Exactly(600));
     let sim = sim.pace(Pace::PerSecond(OTHERS_RATE as f64)).hold().start().await?;
     println!("{}", sim.url(0));
     let mut followers = JoinSet::new();
-    let mut sent = Vec::new();
     loop {
         let line = told().await?;
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["open", count, address] => {
-                let request = |number| request(address, number);
-                let is_next = |_, _| true;
-                followers = dial_all(count.parse()?, address, request, 2 * SIGNALS, is_next).await?;
+                let address = (*address).to_owned();
+                let host = address.clone();
+                let request = move |number| request(&host, number);
+                followers = dial_all(count.parse()?, &address, request, SIGNALS, |_, _| true).await?;
                 println!("open");
             }
             ["subscribed"] => {
                 sim.wait_subscribed(1).await;
                 println!("subscribed");
             }
-            ["alone"] => {
-                sent.extend(send(&sim, 0).await?);
-                sleep(EVERY).await;
-                // They go on reading: what they have is told at the end.
-                println!("{}", found(&mut followers, &sent, 0).await?);
-            }
+            ["alone"] => println!("{}", signals(&sim, 0, std::mem::take(&mut followers)).await?),
             ["beside"] => {
                 sim.go();
-                sent.extend(send(&sim, SIGNALS).await?);
-                println!("{}", found(&mut followers, &sent, SIGNALS).await?);
+                println!("{}", signals(&sim, SIGNALS, std::mem::take(&mut followers)).await?);
             }
-            ["sent"] => println!("{}", others(&sim)?),
+            ["sent"] => {
+                let sent = sim.ids().into_iter().filter_map(|id| Some((id, sim.first_sent_us(&id.into())?)));
+                let sent: Vec<String> = sent.map(|(id, at_us)| format!("{id}={at_us}")).collect();
+                println!("{}", sent.join(" "));
+            }
             _ => return Ok(()),
         }
     }
+}
+
+/// Asks for a follower's signals, with a token that its key has signed.
+fn request(address: &str, number: usize) -> String {
+    let tags = [["u", &format!("http://{address}/fanout")], ["method", "GET"]];
+    let tags = tags.map(|tag| tag.map(str::to_owned));
+    let token = follower(number).sign(now_us() / 1_000_000, 27_235, &tags, "");
+    let header = format!("\r\nAuthorization: Nostr {}\r\n\r\n", STANDARD.encode(token.json()));
+    upgrade_request(address, "/fanout").replace("\r\n\r\n", &header)
+}
+
+/// Has the relay send signals, the first of which has this number, and tells what the followers found.
+async fn signals(sim: &Sim, first: usize, mut followers: JoinSet<Arrivals>) -> Fallible<String> {
+    let mut ids: Vec<ClaimedId> = Vec::new();
+    for number in first..first + SIGNALS {
+        let signal = signal(number);
+        ids.push(signal.id().into());
+        sim.publish([0], signal.json().clone());
+        sleep(EVERY).await;
+    }
+    let sent: Option<Vec<u64>> = ids.iter().map(|id| sim.first_sent_us(id)).collect();
+    let sent = sent.ok_or("a signal that was not sent")?;
+    let (by, mut whole, mut latencies) = (Instant::now() + PATIENCE, 0, Vec::new());
+    while let Ok(Some(arrivals)) = timeout_at(by.into(), followers.join_next()).await {
+        let arrivals = arrivals?;
+        whole += usize::from(arrivals.len() == SIGNALS);
+        latencies.extend(arrivals.iter().zip(&sent).map(|(at_us, sent_us)| at_us.saturating_sub(*sent_us)));
+    }
+    let [half, most, all] = shares(latencies);
+    Ok(format!("{whole} {half} {most} {all}"))
 }

@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use moltrade_relayer::event_log::{Cursor, EventLog};
 use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, FollowKey, FollowRow, Row};
 use nostr::nips::nip44::v2::{ConversationKey, encrypt_to_bytes_with_nonce};
-use relay_sim::{Pace, Sim, Sizes};
+use relay_sim::{Sim, Sizes};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout_at};
-use wire::{ClaimedId, Signer, VerifiedEvent};
+use tokio::time::{interval, sleep, timeout_at};
+use wire::{Signer, VerifiedEvent};
 
 use crate::audience::{Arrivals, PATIENCE, dial_all, now_us, shares};
 use crate::crowd::upgrade_request;
@@ -165,10 +165,9 @@ fn numbers(answer: &str) -> Fallible<[f64; 4]> {
 /// got all of them, and with the microseconds from the relay's socket to a follower: half, 99 of 100, and all messages
 /// were at least as fast; the followers are gone then. `sent` tells when the other events were sent.
 pub async fn play() -> Fallible<()> {
-    let sim = Sim::builder().relays(1).events(OTHERS).copies(1).sizes(Sizes::Exactly(600));
-    let sim = sim.pace(Pace::PerSecond(OTHERS_RATE as f64)).hold().start().await?;
+    let sim = Sim::builder().relays(1).events(0).copies(1).sizes(Sizes::Exactly(600)).start().await?;
     println!("{}", sim.url(0));
-    let mut followers = JoinSet::new();
+    let (mut followers, mut others) = (JoinSet::new(), Vec::new());
     loop {
         let line = told().await?;
         match line.split(' ').collect::<Vec<_>>().as_slice() {
@@ -185,17 +184,29 @@ pub async fn play() -> Fallible<()> {
             }
             ["alone"] => println!("{}", signals(&sim, 0, std::mem::take(&mut followers)).await?),
             ["beside"] => {
-                sim.go();
-                println!("{}", signals(&sim, SIGNALS, std::mem::take(&mut followers)).await?);
+                let signals = signals(&sim, SIGNALS, std::mem::take(&mut followers));
+                let (found, sent) = tokio::join!(signals, send_others(&sim));
+                others = sent;
+                println!("{}", found?);
             }
-            ["sent"] => {
-                let sent = sim.ids().into_iter().filter_map(|id| Some((id, sim.first_sent_us(&id.into())?)));
-                let sent: Vec<String> = sent.map(|(id, at_us)| format!("{id}={at_us}")).collect();
-                println!("{}", sent.join(" "));
-            }
+            ["sent"] => println!("{}", others.join(" ")),
             _ => return Ok(()),
         }
     }
+}
+
+/// Has the relay send events that are no signals, a few at a time. Returns their ids, each with when it was sent.
+async fn send_others(sim: &Sim) -> Vec<String> {
+    const AT_ONCE: usize = 4;
+    let mut ticks = interval(Duration::from_secs(1) / (OTHERS_RATE / AT_ONCE) as u32);
+    let mut sent = Vec::new();
+    while sent.len() < OTHERS {
+        ticks.tick().await;
+        let before = now_us();
+        let events = sim.publish_many(&[0], 1, &[before / 1_000_000; AT_ONCE]);
+        sent.extend(events.iter().map(|event| format!("{}={before}", event.id())));
+    }
+    sent
 }
 
 /// Asks for a follower's signals, with a token that its key has signed.
@@ -209,15 +220,14 @@ fn request(address: &str, number: usize) -> String {
 
 /// Has the relay send signals, the first of which has this number, and tells what the followers found.
 async fn signals(sim: &Sim, first: usize, mut followers: JoinSet<Arrivals>) -> Fallible<String> {
-    let mut ids: Vec<ClaimedId> = Vec::new();
+    let mut sent = Vec::new();
     for number in first..first + SIGNALS {
         let signal = signal(number);
-        ids.push(signal.id().into());
+        // It is written to the socket at once.
+        sent.push(now_us());
         sim.publish([0], signal.json().clone());
         sleep(EVERY).await;
     }
-    let sent: Option<Vec<u64>> = ids.iter().map(|id| sim.first_sent_us(id)).collect();
-    let sent = sent.ok_or("a signal that was not sent")?;
     let (by, mut whole, mut latencies) = (Instant::now() + PATIENCE, 0, Vec::new());
     while let Ok(Some(arrivals)) = timeout_at(by.into(), followers.join_next()).await {
         let arrivals = arrivals?;

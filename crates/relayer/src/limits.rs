@@ -330,3 +330,23 @@ pub const CLIENT_DRAIN_MAX: Duration = Duration::from_secs(3);
 pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// See [`SHARED_SECRET_BYTES_MIN`].
 pub const SHARED_SECRET_BYTES_MAX: usize = 256;
+
+/// How long the registry's database may take for one statement. Those who wait are people and their requests, whose
+/// patience ends about there; what is slower is down for them.
+pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may be until there is a connection to it. It leaves time to ask for the reason within
+/// [`REGISTRY_TIMEOUT`].
+pub const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);
+/// How long asking for the reason may take.
+pub const REGISTRY_REASON_MAX: Duration = Duration::from_secs(1);
+/// How long it may take from one row to the next where all of them are read: a sort of millions comes before the first.
+pub const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the registry's database may wait for a lock on our behalf: less than we wait for it, so that it says why.
+pub const REGISTRY_LOCK_MAX: Duration = Duration::from_secs(4);
+/// After how much silence the connection on which changes are told must show that it lives. A peer that is gone
+/// without a word is noticed so late.
+pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Changes of the registry that are told at once. What is beyond waits in the socket.
+pub const REGISTRY_CHANGES_MAX: usize = 1_000;
+/// Rows of the registry that one statement writes, or one chunk holds: some 500 KiB.
+pub const REGISTRY_BATCH_ROWS: usize = 2_000;

@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | `events` | sequence (u64) | [`Record`] |
 //! | `ids` | event id (32 bytes) | sequence (u64), `created_at` (u64) |
-//! | `meta` | a name below | a number (u64) |
+//! | `meta` | a name below | a number (u64), or the public key that owns the registry |
 //! | `relays` | a letter for the [table](RelayTable), the relay's URL | what [`crate::relay`] writes |
 //! | `cursors` | a sink's name | [`CursorRow`] |
 //! | `consumers` | the name of a consumer of `/ws` | [`CursorRow`] |
 //! | `dead_letters` | a sink's name, 0, sequence (u64) | [`LetterRow`] |
+//! | `registry` | `b` and a bot, or `f`, a bot, and a follower | what [`crate::fanout::registry::embedded`] writes |
+//! | `followers` | a follower in hex, `/`, a name | [`CursorRow`] |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id and the
 //! new head, so they exist together or not at all. Trimming deletes a range of `events`; rows of `ids` stay

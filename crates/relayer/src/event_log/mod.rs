@@ -4,9 +4,8 @@
 //! layout is in [`keys`]; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
 //! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log
 //! it keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks refused
-//! ([`letters`]). A
-//! [full disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
-//! must never be read as "absent".
+//! ([`letters`]), and the embedded registry ([`registry`]). A [full disk](free_space) pauses the writer; any other error
+//! of RocksDB stops the process, because it must never be read as "absent".
 
 pub mod cursors;
 mod entry;
@@ -17,6 +16,7 @@ pub mod letters;
 pub mod mark;
 pub mod query;
 pub mod reader;
+pub mod registry;
 pub mod retention;
 pub mod sequencer;
 pub mod store;

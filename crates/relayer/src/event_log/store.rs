@@ -89,7 +89,7 @@ impl StorageError {
         Self { operation, reason: reason.to_string() }
     }
 
-    fn damaged(operation: &'static str, what: &str, key: &[u8]) -> Self {
+    pub(super) fn damaged(operation: &'static str, what: &str, key: &[u8]) -> Self {
         Self::new(operation, format_args!("{what} {key:02x?} is damaged"))
     }
 }
@@ -463,7 +463,7 @@ fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor
 }
 
 /// What reading a family is called in an error.
-fn reading(family: &str) -> &'static str {
+pub(super) fn reading(family: &str) -> &'static str {
     match family {
         keys::EVENTS => "read events",
         keys::IDS => "look an id up",

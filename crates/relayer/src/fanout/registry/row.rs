@@ -46,6 +46,16 @@ pub enum Row {
     Follow(FollowRow),
 }
 
+impl Row {
+    /// Which row it is.
+    pub const fn key(&self) -> RowKey {
+        match self {
+            Self::Bot(bot) => RowKey::Bot(bot.pubkey),
+            Self::Follow(follow) => RowKey::Follow(follow.key),
+        }
+    }
+}
+
 /// Which row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
@@ -62,6 +72,16 @@ pub enum Change {
     Put(Row),
     /// The follow is there no more, if it was.
     Unfollow(FollowKey),
+}
+
+impl Change {
+    /// Which row it changes.
+    pub const fn key(&self) -> RowKey {
+        match self {
+            Self::Put(row) => row.key(),
+            Self::Unfollow(follow) => RowKey::Follow(*follow),
+        }
+    }
 }
 
 /// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters, none of which controls a terminal.

@@ -1,0 +1,83 @@
+//! The rows of the embedded registry, as bytes: what they mean, [`embedded`](crate::fanout::registry::embedded) knows.
+
+use wire::PublicKey;
+
+use super::store::reading;
+use super::{EventLog, StorageError, keys};
+
+/// A row of the registry that is set, or deleted.
+pub type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
+
+impl EventLog {
+    /// Calls `each` for the rows of the registry in the order of their keys, as they were when this began, until it
+    /// says stop. `None` means that a row is not what it should be.
+    ///
+    /// # Errors
+    /// When RocksDB fails, or a row is damaged.
+    pub fn for_each_registry_row(
+        &self,
+        each: impl FnMut(&[u8], &[u8]) -> Option<bool>,
+    ) -> Result<(), StorageError> {
+        self.note(self.store.for_each_row(keys::REGISTRY, &[], each))
+    }
+
+    /// A row of the registry, as `read` understands it.
+    ///
+    /// # Errors
+    /// When RocksDB fails, or `read` does not understand it.
+    pub fn registry_row<T>(
+        &self,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StorageError> {
+        self.registry_value(keys::REGISTRY, key, read)
+    }
+
+    /// The public key whose secrets the registry holds.
+    ///
+    /// # Errors
+    /// When RocksDB fails, or it is no key.
+    pub fn registry_owner(&self) -> Result<Option<PublicKey>, StorageError> {
+        self.registry_value(keys::META, keys::META_REGISTRY_OWNER, |key| {
+            Some(PublicKey::from_bytes(key.try_into().ok()?))
+        })
+    }
+
+    /// Changes rows of the registry, and sets whose it is if `owner` is given, in one commit, and waits for the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails; the process must not go on then.
+    pub fn change_registry(
+        &self,
+        rows: &[RegistryChange],
+        owner: Option<PublicKey>,
+    ) -> Result<(), StorageError> {
+        let mut changes = self.store.batch();
+        let written = (|| {
+            for (key, row) in rows {
+                match row {
+                    Some(row) => changes.put(keys::REGISTRY, key, row)?,
+                    None => changes.delete(keys::REGISTRY, key)?,
+                }
+            }
+            if let Some(owner) = owner {
+                changes.put(keys::META, keys::META_REGISTRY_OWNER, owner.as_bytes())?;
+            }
+            changes.commit_durably()
+        })();
+        self.note(written)
+    }
+
+    fn registry_value<T>(
+        &self,
+        family: &'static str,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StorageError> {
+        let value = self.store.row(family, key).and_then(|value| {
+            let Some(value) = value else { return Ok(None) };
+            read(&value).map(Some).ok_or_else(|| StorageError::damaged(reading(family), family, key))
+        });
+        self.note(value)
+    }
+}

@@ -1,0 +1,123 @@
+//! How the embedded registry lies in RocksDB.
+//!
+//! | key | value |
+//! |---|---|
+//! | `b`, bot (32 bytes) | version (u8, now 1), when it was registered in Unix milliseconds (u64), its name |
+//! | `f`, bot (32 bytes), follower (32 bytes) | version (u8, now 1), since when in Unix milliseconds (u64), the sealed secret; empty if there is none |
+//!
+//! Numbers are big-endian. Bots sort before follows, and a bot's follows stand together.
+
+use wire::PublicKey;
+
+use crate::fanout::registry::{BotName, BotRow, FollowKey, FollowRow, Row, RowKey, SealedSecret};
+
+const BOT: u8 = b'b';
+const FOLLOW: u8 = b'f';
+
+const VERSION: u8 = 1;
+
+/// The key of a row as it is stored.
+pub fn key(key: &RowKey) -> Vec<u8> {
+    match key {
+        RowKey::Bot(bot) => [&[BOT], bot.as_bytes().as_slice()].concat(),
+        RowKey::Follow(FollowKey { bot, follower }) => {
+            [&[FOLLOW], bot.as_bytes().as_slice(), follower.as_bytes()].concat()
+        }
+    }
+}
+
+/// Reads a stored key.
+pub fn read_key(key: &[u8]) -> Option<RowKey> {
+    let (kind, rest) = key.split_first()?;
+    let (bot, follower) = rest.split_first_chunk()?;
+    let bot = PublicKey::from_bytes(*bot);
+    match *kind {
+        BOT if follower.is_empty() => Some(RowKey::Bot(bot)),
+        FOLLOW => {
+            let follower = PublicKey::from_bytes(follower.try_into().ok()?);
+            Some(RowKey::Follow(FollowKey { bot, follower }))
+        }
+        _ => None,
+    }
+}
+
+/// A row as it is stored under its key.
+pub fn value(row: &Row) -> Vec<u8> {
+    let (time, rest) = match row {
+        Row::Bot(bot) => (bot.registered_at_ms, bot.name.as_str().as_bytes()),
+        Row::Follow(follow) => {
+            (follow.since_ms, follow.secret.as_ref().map_or(&[][..], SealedSecret::as_bytes))
+        }
+    };
+    [&[VERSION], time.to_be_bytes().as_slice(), rest].concat()
+}
+
+/// Reads the row that is stored under a key.
+pub fn read(key: RowKey, value: &[u8]) -> Option<Row> {
+    let (time, rest) = value.strip_prefix(&[VERSION])?.split_first_chunk()?;
+    let time = u64::from_be_bytes(*time);
+    Some(match key {
+        RowKey::Bot(pubkey) => {
+            let name = BotName::new(std::str::from_utf8(rest).ok()?)?;
+            Row::Bot(BotRow { pubkey, name, registered_at_ms: time })
+        }
+        RowKey::Follow(key) => {
+            let secret = SealedSecret::from_bytes(rest)?;
+            let secret = (!rest.is_empty()).then_some(secret);
+            Row::Follow(FollowRow { key, secret, since_ms: time })
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads_back(row: &Row) -> (Vec<u8>, Vec<u8>) {
+        let (stored_key, stored) = (key(&row.key()), value(row));
+        assert_eq!(read_key(&stored_key), Some(row.key()));
+        assert_eq!(read(row.key(), &stored).as_ref(), Some(row));
+        for cut in 0..stored_key.len() {
+            assert_eq!(read_key(&stored_key[..cut]), None, "{cut}");
+        }
+        for cut in 0..9 {
+            assert_eq!(read(row.key(), &stored[..cut]), None, "{cut}");
+        }
+        assert_eq!(read_key(&[stored_key.as_slice(), &[0]].concat()), None);
+        assert_eq!(read(row.key(), &[&[2], &stored[1..]].concat()), None, "another version");
+        (stored_key, stored)
+    }
+
+    #[test]
+    fn a_bot_reads_back() {
+        let pubkey = PublicKey::from_bytes([7; 32]);
+        let row = Row::Bot(BotRow { pubkey, name: BotName::new("é").unwrap(), registered_at_ms: 258 });
+        let (stored_key, stored) = reads_back(&row);
+        assert_eq!(stored_key, [&[b'b'][..], &[7; 32]].concat(), "the layout is a promise");
+        assert_eq!(stored, [1, 0, 0, 0, 0, 0, 0, 1, 2, 0xc3, 0xa9], "the layout is a promise");
+        assert_eq!(read(row.key(), &stored[..9]), None, "no name");
+        assert_eq!(read(row.key(), &stored[..10]), None, "no UTF-8");
+        assert_eq!(read(row.key(), &[&stored[..9], b"\x1b[2J"].concat()), None, "controls the terminal");
+    }
+
+    #[test]
+    fn a_follow_reads_back() {
+        let key = FollowKey { bot: PublicKey::from_bytes([7; 32]), follower: PublicKey::from_bytes([8; 32]) };
+        let without = Row::Follow(FollowRow { key, secret: None, since_ms: 3 });
+        let (stored_key, stored) = reads_back(&without);
+        assert_eq!(stored_key, [&[b'f'][..], &[7; 32], &[8; 32]].concat(), "the layout is a promise");
+        assert_eq!(stored, [1, 0, 0, 0, 0, 0, 0, 0, 3], "the layout is a promise");
+        let secret = SealedSecret::from_bytes(&[1, 2, 3]);
+        let (_, stored) = reads_back(&Row::Follow(FollowRow { key, secret, since_ms: 3 }));
+        assert_eq!(stored, [1, 0, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3], "the layout is a promise");
+        let long = [&stored[..9], &[0; SealedSecret::BYTES_MAX + 1]].concat();
+        assert_eq!(read(RowKey::Follow(key), &long), None);
+    }
+
+    #[test]
+    fn bots_sort_before_follows() {
+        let (least, most) = (PublicKey::from_bytes([0; 32]), PublicKey::from_bytes([255; 32]));
+        let follow = RowKey::Follow(FollowKey { bot: least, follower: least });
+        assert!(key(&RowKey::Bot(most)) < key(&follow));
+    }
+}

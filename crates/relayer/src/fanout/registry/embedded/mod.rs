@@ -1,0 +1,236 @@
+//! The registry in the gateway's own RocksDB: nothing to set up, and nobody else changes it.
+//!
+//! Its rows lie in a column family of the event log, as the [`layout`] says.
+
+pub mod layout;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+use wire::PublicKey;
+
+use super::row::{BotRow, Change, FollowRow, Row, RowKey};
+use super::seal::SealedSecret;
+use super::store::{Answer, Changed, RegistryError, Store};
+use crate::event_log::registry::RegistryChange;
+use crate::event_log::{EventLog, StorageError};
+use crate::limits::REGISTRY_BATCH_ROWS;
+
+/// The registry of one gateway. There is one of a log.
+#[derive(Debug)]
+pub struct Embedded {
+    log: Arc<EventLog>,
+    /// Held from a look at what is there until the change that follows from it is committed.
+    changing: Arc<Mutex<()>>,
+}
+
+impl Embedded {
+    /// The registry that lies in this log.
+    pub fn new(log: Arc<EventLog>) -> Self {
+        Self { log, changing: Arc::default() }
+    }
+
+    /// Does what waits for the disk where it holds up nobody.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let log = Arc::clone(&self.log);
+        tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(stopped(error)))
+    }
+
+    /// Does what changes something, alone. It holds the lock itself, so that it does so also when nobody waits for it
+    /// any more.
+    async fn changing<T: Send + 'static>(
+        &self,
+        alone: OwnedMutexGuard<()>,
+        work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        self.blocking(move |log| {
+            let done = work(log);
+            drop(alone);
+            done
+        })
+        .await
+    }
+
+    async fn alone(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.changing).lock_owned().await
+    }
+
+    /// Calls `each` for all rows until it fails.
+    async fn for_each(
+        &self,
+        mut each: impl FnMut(Row) -> Result<(), RegistryError> + Send,
+    ) -> Result<(), RegistryError> {
+        let (chunks, mut read) = mpsc::channel(1);
+        let log = Arc::clone(&self.log);
+        let reader = tokio::task::spawn_blocking(move || send_rows(&log, &chunks));
+        while let Some(chunk) = read.recv().await {
+            chunk.into_iter().try_for_each(&mut each)?;
+        }
+        reader.await.unwrap_or_else(|error| Err(stopped(error)))
+    }
+}
+
+impl Store for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn prepare(&self, owner: PublicKey) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let alone = self.alone().await;
+            let prepare = move |log: &EventLog| match log.registry_owner()? {
+                None => Ok(log.change_registry(&[], Some(owner))?),
+                Some(found) => owned_by(found, owner),
+            };
+            self.changing(alone, prepare).await
+        })
+    }
+
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
+        Box::pin(self.for_each(move |row| {
+            each(row);
+            Ok(())
+        }))
+    }
+
+    fn read<'a>(&'a self, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
+        let keys = keys.to_vec();
+        Box::pin(self.blocking(move |log| {
+            let rows = keys.iter().map(|key| stored(log, key));
+            Ok(rows.collect::<Result<_, _>>()?)
+        }))
+    }
+
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let alone = self.alone().await;
+            let write = move |log: &EventLog| {
+                check_owner(log, owner)?;
+                let mut draft = Draft { log, rows: BTreeMap::new() };
+                changes.into_iter().try_for_each(|change| draft.make(change))?;
+                Ok(log.change_registry(&draft.changes(), None)?)
+            };
+            self.changing(alone, write).await
+        })
+    }
+
+    fn rekey<'a>(
+        &'a self,
+        from: PublicKey,
+        to: PublicKey,
+        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+    ) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let alone = self.alone().await;
+            self.blocking(move |log| check_owner(log, from)).await?;
+            let (mut changes, mut secrets) = (Vec::new(), 0);
+            self.for_each(|row| {
+                if let Row::Follow(mut follow) = row
+                    && follow.secret.is_some()
+                {
+                    follow.secret = reseal(&follow)?;
+                    secrets += u64::from(follow.secret.is_some());
+                    changes.push(put(&Row::Follow(follow)));
+                }
+                Ok(())
+            })
+            .await?;
+            self.changing(alone, move |log| Ok(log.change_registry(&changes, Some(to))?)).await?;
+            Ok(secrets)
+        })
+    }
+
+    fn changed(&self) -> Answer<'_, Changed> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// What changes come to, before they are committed together.
+struct Draft<'l> {
+    log: &'l EventLog,
+    rows: BTreeMap<RowKey, Option<Row>>,
+}
+
+impl Draft<'_> {
+    fn make(&mut self, change: Change) -> Result<(), RegistryError> {
+        let key = change.key();
+        let row = match change {
+            Change::Unfollow(_) => None,
+            Change::Put(Row::Bot(bot)) => {
+                let earlier = match self.row(key)? {
+                    Some(Row::Bot(there)) => there.registered_at_ms,
+                    _ => bot.registered_at_ms,
+                };
+                Some(Row::Bot(BotRow { registered_at_ms: bot.registered_at_ms.min(earlier), ..bot }))
+            }
+            Change::Put(Row::Follow(follow)) => {
+                if self.row(RowKey::Bot(follow.key.bot))?.is_none() {
+                    return Err(RegistryError::NoSuchBot(follow.key.bot));
+                }
+                let earlier = match self.row(key)? {
+                    Some(Row::Follow(there)) => there.since_ms,
+                    _ => follow.since_ms,
+                };
+                Some(Row::Follow(FollowRow { since_ms: follow.since_ms.min(earlier), ..follow }))
+            }
+        };
+        self.rows.insert(key, row);
+        Ok(())
+    }
+
+    fn row(&self, key: RowKey) -> Result<Option<Row>, StorageError> {
+        match self.rows.get(&key) {
+            Some(row) => Ok(row.clone()),
+            None => stored(self.log, &key),
+        }
+    }
+
+    fn changes(&self) -> Vec<RegistryChange> {
+        let changes = self.rows.iter().map(|(key, row)| match row {
+            Some(row) => put(row),
+            None => (layout::key(key), None),
+        });
+        changes.collect()
+    }
+}
+
+fn put(row: &Row) -> RegistryChange {
+    (layout::key(&row.key()), Some(layout::value(row)))
+}
+
+fn stored(log: &EventLog, key: &RowKey) -> Result<Option<Row>, StorageError> {
+    log.registry_row(&layout::key(key), |value| layout::read(*key, value))
+}
+
+/// Sends all rows in chunks, until nobody takes them.
+fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), RegistryError> {
+    let mut chunk = Vec::new();
+    log.for_each_registry_row(|key, value| {
+        chunk.push(layout::read(layout::read_key(key)?, value)?);
+        let is_full = chunk.len() >= REGISTRY_BATCH_ROWS;
+        Some(!is_full || chunks.blocking_send(std::mem::take(&mut chunk)).is_ok())
+    })?;
+    // Nobody may be there any more.
+    chunks.blocking_send(chunk).ok();
+    Ok(())
+}
+
+fn check_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError> {
+    match log.registry_owner()? {
+        Some(found) => owned_by(found, ours),
+        None => Err(RegistryError::Damaged("nobody owns it".to_owned())),
+    }
+}
+
+fn owned_by(found: PublicKey, ours: PublicKey) -> Result<(), RegistryError> {
+    if found == ours { Ok(()) } else { Err(RegistryError::OtherKey { found, ours }) }
+}
+
+/// The work did not come to its end: it panicked, or the process stops.
+fn stopped(error: tokio::task::JoinError) -> RegistryError {
+    StorageError::new("do work for the registry", error).into()
+}

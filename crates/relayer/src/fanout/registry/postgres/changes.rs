@@ -1,0 +1,161 @@
+//! Changes, each in one transaction, while the registry is ours.
+
+use std::collections::HashSet;
+
+use sqlx::query;
+use wire::PublicKey;
+
+use super::super::row::{BotRow, Change, FollowKey, FollowRow, Row};
+use super::super::seal::SealedSecret;
+use super::super::store::RegistryError;
+use super::rows::follow;
+use super::schema::{OWNER_CHANGES, OWNER_STAYS, owned_by, owner_of};
+use super::session::{Access, Session};
+use crate::limits::REGISTRY_BATCH_ROWS;
+
+/// Makes all changes in their order, or none.
+pub async fn write(access: &Access, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
+    let mut session = access.session().await?;
+    session.command("BEGIN").await?;
+    owned_by(owner_of(&mut session, OWNER_STAYS).await?, owner)?;
+    let mut rest = changes.as_slice();
+    while let (run, [first, ..]) = (run(rest), rest) {
+        match first {
+            Change::Put(Row::Bot(_)) => put_bots(&mut session, run).await?,
+            Change::Put(Row::Follow(_)) => put_follows(&mut session, run).await?,
+            Change::Unfollow(_) => unfollow(&mut session, run).await?,
+        }
+        rest = rest.get(run.len()..).unwrap_or_default();
+    }
+    session.command("COMMIT").await?;
+    session.done();
+    Ok(())
+}
+
+/// The first of the changes, as many as one statement can make: of one sort, and no row twice.
+fn run(changes: &[Change]) -> &[Change] {
+    let sort = |change: &Change| match change {
+        Change::Put(Row::Bot(_)) => 0,
+        Change::Put(Row::Follow(_)) => 1,
+        Change::Unfollow(_) => 2,
+    };
+    let (first, mut rows) = (changes.first().map(sort), HashSet::new());
+    let fits = |change: &&Change| Some(sort(change)) == first && rows.insert(change.key());
+    let length = changes.iter().take(REGISTRY_BATCH_ROWS).take_while(fits).count();
+    changes.get(..length).unwrap_or_default()
+}
+
+async fn put_bots(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
+    let (mut pubkeys, mut names, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for change in run {
+        if let Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms })) = change {
+            pubkeys.push(pubkey.as_bytes().as_slice());
+            names.push(name.as_str());
+            times.push(stored(*registered_at_ms));
+        }
+    }
+    // A row that stays as it is is told to nobody.
+    let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms)
+        SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[])
+        ON CONFLICT (pubkey) DO UPDATE
+        SET name = excluded.name, registered_at_ms = least(there.registered_at_ms, excluded.registered_at_ms)
+        WHERE there.name <> excluded.name OR there.registered_at_ms > excluded.registered_at_ms";
+    session.execute(query(statement).bind(pubkeys).bind(names).bind(times)).await
+}
+
+async fn put_follows(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
+    let (mut bots, mut followers) = (Vec::new(), Vec::new());
+    let (mut secrets, mut times) = (Vec::new(), Vec::new());
+    for change in run {
+        if let Change::Put(Row::Follow(FollowRow { key, secret, since_ms })) = change {
+            bots.push(key.bot.as_bytes().as_slice());
+            followers.push(key.follower.as_bytes().as_slice());
+            secrets.push(secret.as_ref().map(SealedSecret::as_bytes));
+            times.push(stored(*since_ms));
+        }
+    }
+    let statement = "INSERT INTO follows AS there (bot, follower, secret, since_ms)
+        SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[])
+        ON CONFLICT (bot, follower) DO UPDATE
+        SET secret = excluded.secret, since_ms = least(there.since_ms, excluded.since_ms)
+        WHERE there.secret IS DISTINCT FROM excluded.secret OR there.since_ms > excluded.since_ms";
+    session.execute(query(statement).bind(bots).bind(followers).bind(secrets).bind(times)).await
+}
+
+async fn unfollow(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
+    let (mut bots, mut followers) = (Vec::new(), Vec::new());
+    for change in run {
+        if let Change::Unfollow(FollowKey { bot, follower }) = change {
+            bots.push(bot.as_bytes().as_slice());
+            followers.push(follower.as_bytes().as_slice());
+        }
+    }
+    let statement = "DELETE FROM follows USING unnest($1::bytea[], $2::bytea[]) AS gone (bot, follower)
+        WHERE follows.bot = gone.bot AND follows.follower = gone.follower";
+    session.execute(query(statement).bind(bots).bind(followers)).await
+}
+
+/// Seals all secrets anew, and changes whose they are. Nobody writes meanwhile, as all ask for the owner.
+pub async fn rekey(
+    access: &Access,
+    from: PublicKey,
+    to: PublicKey,
+    reseal: &mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+) -> Result<u64, RegistryError> {
+    let mut session = access.session().await?;
+    session.command("BEGIN").await?;
+    owned_by(owner_of(&mut session, OWNER_CHANGES).await?, from)?;
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let follows = secrets_after(&mut session, after).await?;
+        let Some(last) = follows.last() else { break };
+        after = Some(last.key);
+        count += replace(&mut session, &follows, &mut *reseal).await?;
+    }
+    let owner = query("UPDATE meta SET value = $1 WHERE key = 'owner'").bind(to.as_bytes().as_slice());
+    session.execute(owner).await?;
+    session.command("COMMIT").await?;
+    session.done();
+    Ok(count)
+}
+
+/// The next follows that have secrets.
+async fn secrets_after(
+    session: &mut Session<'_>,
+    after: Option<FollowKey>,
+) -> Result<Vec<FollowRow>, RegistryError> {
+    let statement = "SELECT bot, follower, secret, since_ms FROM follows
+        WHERE secret IS NOT NULL AND (bot, follower) > ($1, $2) ORDER BY bot, follower LIMIT $3";
+    let bytes =
+        |key: fn(&FollowKey) -> &PublicKey| after.as_ref().map_or(&[][..], |after| key(after).as_bytes());
+    let statement = query(statement)
+        .bind(bytes(|key| &key.bot))
+        .bind(bytes(|key| &key.follower))
+        .bind(stored(REGISTRY_BATCH_ROWS as u64));
+    session.all(statement).await?.iter().map(follow).collect()
+}
+
+/// Puts new secrets in the place of those that are there, and counts them.
+async fn replace(
+    session: &mut Session<'_>,
+    follows: &[FollowRow],
+    reseal: &mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+) -> Result<u64, RegistryError> {
+    let sealed = follows.iter().map(reseal).collect::<Result<Vec<_>, _>>()?;
+    let column = |key: fn(&FollowKey) -> &PublicKey| -> Vec<&[u8]> {
+        follows.iter().map(|follow| key(&follow.key).as_bytes().as_slice()).collect()
+    };
+    let secrets: Vec<_> = sealed.iter().map(|sealed| sealed.as_ref().map(SealedSecret::as_bytes)).collect();
+    let statement = "UPDATE follows SET secret = new.secret
+        FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS new (bot, follower, secret)
+        WHERE follows.bot = new.bot AND follows.follower = new.follower";
+    let statement =
+        query(statement).bind(column(|key| &key.bot)).bind(column(|key| &key.follower)).bind(secrets);
+    session.execute(statement).await?;
+    Ok(sealed.iter().flatten().count() as u64)
+}
+
+/// A number as Postgres keeps it. There is none beyond for 292 million years.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

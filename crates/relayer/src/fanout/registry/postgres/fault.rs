@@ -1,0 +1,117 @@
+//! What an error of the database means: whether it passes by itself, in one line, and never with the DSN.
+
+use std::error::Error as _;
+use std::io::ErrorKind;
+
+use sqlx::Error;
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
+use wire::PublicKey;
+
+use super::super::store::RegistryError;
+
+/// The most characters of a text of the server's that are passed on.
+const TEXT_CHARACTERS_MAX: usize = 300;
+
+/// What an error of the database means.
+pub fn fault(error: Error) -> RegistryError {
+    match error {
+        Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => said(error),
+            None => RegistryError::Refused(line(error.message())),
+        },
+        // What TLS finds wrong comes as invalid data.
+        Error::Io(error) if error.kind() == ErrorKind::InvalidData => RegistryError::Refused(line(error)),
+        Error::Io(error) => RegistryError::Unreachable(line(error)),
+        Error::PoolTimedOut => RegistryError::Unreachable("there is no connection in time".to_owned()),
+        Error::PoolClosed | Error::WorkerCrashed => {
+            RegistryError::Unreachable("the connections are closed".to_owned())
+        }
+        Error::Tls(error) => RegistryError::Refused(line(format_args!("TLS: {error}"))),
+        Error::Protocol(error) => RegistryError::Refused(line(format_args!("it speaks otherwise: {error}"))),
+        // Its text may hold parts of the DSN.
+        Error::Configuration(_) => RegistryError::Refused("the DSN cannot be used".to_owned()),
+        Error::Migrate(error) => migration(*error, i64::MAX),
+        // Something is of another type, or absent.
+        other => RegistryError::Damaged(line(match other.source() {
+            Some(source) => source.to_string(),
+            None => other.to_string(),
+        })),
+    }
+}
+
+/// What an error of the migrations means, of which `newest` is the last that this version knows.
+pub fn migration(error: MigrateError, newest: i64) -> RegistryError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fault(error),
+        MigrateError::VersionMissing(version) if version > newest => RegistryError::Newer(version),
+        other => RegistryError::Damaged(line(other)),
+    }
+}
+
+/// What the server says.
+fn said(error: &PgDatabaseError) -> RegistryError {
+    let code = error.code();
+    let text = line(format_args!("{} (SQLSTATE {code})", error.message()));
+    match code {
+        // A foreign key: there is one.
+        "23503" => match error.detail().and_then(key_in) {
+            Some(bot) => RegistryError::NoSuchBot(bot),
+            None => RegistryError::Refused(text),
+        },
+        // It shuts down, starts, or ended our session; we waited too long for a lock, or somebody cancelled us.
+        "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "55P03" | "25P03" => {
+            RegistryError::Unreachable(text)
+        }
+        // Connections, roll-backs because of others, and no room.
+        _ if ["08", "40", "53"].iter().any(|class| code.starts_with(class)) => {
+            RegistryError::Unreachable(text)
+        }
+        _ => RegistryError::Refused(text),
+    }
+}
+
+/// The key in `Key (bot)=(\x…) is not present in table "bots".`, in whatever language.
+fn key_in(detail: &str) -> Option<PublicKey> {
+    let (_, rest) = detail.split_once("(\\x")?;
+    let (hex, _) = rest.split_once(')')?;
+    PublicKey::from_hex(hex.as_bytes()).ok()
+}
+
+/// One line, without what controls a terminal, and not too long.
+fn line(text: impl ToString) -> String {
+    let text = text.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.chars().filter(|letter| !letter.is_control()).take(TEXT_CHARACTERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_becomes_one_short_line() {
+        assert_eq!(line("a\u{1b}[2Jb\nc"), "a[2Jb");
+        assert_eq!(line("é".repeat(1_000)).chars().count(), TEXT_CHARACTERS_MAX);
+        assert_eq!(line(""), "");
+    }
+
+    #[test]
+    fn what_waiting_mends_and_what_it_does_not() {
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof] {
+            assert!(fault(Error::Io(kind.into())).is_passing(), "{kind}");
+        }
+        assert!(fault(Error::PoolTimedOut).is_passing() && fault(Error::PoolClosed).is_passing());
+        let configuration = Error::Configuration("postgres://me:hunter2@db".into());
+        assert!(!fault(configuration).to_string().contains("hunter2"));
+        assert!(matches!(migration(MigrateError::VersionMissing(9), 2), RegistryError::Newer(9)));
+        assert!(matches!(migration(MigrateError::VersionMissing(1), 2), RegistryError::Damaged(_)));
+    }
+
+    #[test]
+    fn the_bot_that_is_not_there_is_named() {
+        let detail = format!("Schlüssel (bot)=(\\x{}) ist nicht vorhanden", "07".repeat(32));
+        assert_eq!(key_in(&detail), Some(PublicKey::from_bytes([7; 32])));
+        assert_eq!(key_in("Key (bot)=(\\x07) is not there"), None);
+    }
+}

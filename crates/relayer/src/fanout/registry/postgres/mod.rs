@@ -1,0 +1,90 @@
+//! The registry in PostgreSQL, so that several gateways share one.
+//!
+//! It has a [`schema`] of its own in a database that may be somebody else's, too. [`rows`] are read and [`changes`]
+//! made in [`session`]s; what others change, also by hand, is heard by [`listen`]. The [`dsn`] is never shown, and
+//! [`fault`] says which errors pass by themselves.
+
+mod changes;
+mod dsn;
+mod fault;
+mod listen;
+mod rows;
+mod schema;
+mod session;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use prometheus_client::metrics::counter::Counter;
+use wire::PublicKey;
+
+use super::row::{Change, FollowRow, Row, RowKey};
+use super::seal::SealedSecret;
+use super::store::{Answer, Changed, RegistryError, Store};
+use crate::config::Secret;
+use listen::Listening;
+use session::Access;
+
+/// The registry that gateways share.
+pub struct Postgres {
+    access: Access,
+    listening: Listening,
+}
+
+impl Postgres {
+    /// The registry in the database that `dsn` names. There is no connection until something needs one, and never are
+    /// there more than so many; but two are needed, since one listens. Every statement counts in `queries`, except
+    /// those of the migrations.
+    ///
+    /// # Errors
+    /// When the DSN is none, has a parameter that is not known, or names a file that cannot be read.
+    pub fn new(dsn: &Secret, max_connections: NonZeroUsize, queries: Counter) -> Result<Self, RegistryError> {
+        let access = Access::new(dsn::options(dsn)?, max_connections, queries);
+        Ok(Self { access, listening: Listening::default() })
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Postgres(***)")
+    }
+}
+
+impl Store for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn prepare(&self, owner: PublicKey) -> Answer<'_, ()> {
+        Box::pin(async move {
+            schema::prepare(&self.access, owner).await?;
+            // Before rows are read, so that what is changed after that is told.
+            self.listening.begin(&self.access).await
+        })
+    }
+
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
+        Box::pin(rows::load(&self.access, each))
+    }
+
+    fn read<'a>(&'a self, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
+        Box::pin(rows::read(&self.access, keys))
+    }
+
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {
+        Box::pin(changes::write(&self.access, owner, changes))
+    }
+
+    fn rekey<'a>(
+        &'a self,
+        from: PublicKey,
+        to: PublicKey,
+        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+    ) -> Answer<'a, u64> {
+        Box::pin(changes::rekey(&self.access, from, to, reseal))
+    }
+
+    fn changed(&self) -> Answer<'_, Changed> {
+        Box::pin(self.listening.changed(&self.access))
+    }
+}

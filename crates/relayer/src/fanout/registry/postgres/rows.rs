@@ -1,0 +1,106 @@
+//! Rows as they are read. What is in a database anybody may have written, so that all of it is checked.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgRow;
+use sqlx::{Row as _, query};
+use wire::PublicKey;
+
+use super::super::row::{BotName, BotRow, FollowKey, FollowRow, Row, RowKey};
+use super::super::seal::SealedSecret;
+use super::super::store::RegistryError;
+use super::fault::fault;
+use super::session::Access;
+
+/// Calls `each` for all rows as they are at one moment.
+pub async fn load(access: &Access, each: &mut (dyn FnMut(Row) + Send)) -> Result<(), RegistryError> {
+    let mut session = access.session().await?;
+    session.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    let bots = "SELECT pubkey, name, registered_at_ms FROM bots ORDER BY pubkey";
+    let follows = "SELECT bot, follower, secret, since_ms FROM follows ORDER BY bot, follower";
+    let mut rows = session.each(query(bots));
+    while let Some(row) = rows.next().await? {
+        each(Row::Bot(bot(&row)?));
+    }
+    drop(rows);
+    let mut rows = session.each(query(follows));
+    while let Some(row) = rows.next().await? {
+        each(Row::Follow(follow(&row)?));
+    }
+    drop(rows);
+    session.command("COMMIT").await?;
+    session.done();
+    Ok(())
+}
+
+/// The rows of these keys, in the same order, by two statements at most.
+pub async fn read(access: &Access, keys: &[RowKey]) -> Result<Vec<Option<Row>>, RegistryError> {
+    let (mut pubkeys, mut bots, mut followers) = (Vec::new(), Vec::new(), Vec::new());
+    for key in keys {
+        match key {
+            RowKey::Bot(bot) => pubkeys.push(bot.as_bytes().as_slice()),
+            RowKey::Follow(FollowKey { bot, follower }) => {
+                bots.push(bot.as_bytes().as_slice());
+                followers.push(follower.as_bytes().as_slice());
+            }
+        }
+    }
+    let mut found = HashMap::with_capacity(keys.len());
+    let mut session = access.session().await?;
+    if !pubkeys.is_empty() {
+        let statement = "SELECT pubkey, name, registered_at_ms FROM bots WHERE pubkey = ANY($1)";
+        for row in session.all(query(statement).bind(pubkeys)).await? {
+            let row = bot(&row)?;
+            found.insert(RowKey::Bot(row.pubkey), Row::Bot(row));
+        }
+    }
+    if !bots.is_empty() {
+        let statement = "SELECT bot, follower, secret, since_ms
+            FROM follows JOIN unnest($1::bytea[], $2::bytea[]) AS wanted (bot, follower) USING (bot, follower)";
+        for row in session.all(query(statement).bind(bots).bind(followers)).await? {
+            let row = follow(&row)?;
+            found.insert(RowKey::Follow(row.key), Row::Follow(row));
+        }
+    }
+    session.done();
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+}
+
+/// A row with `pubkey`, `name` and `registered_at_ms`.
+fn bot(row: &PgRow) -> Result<BotRow, RegistryError> {
+    let pubkey = key(row, "pubkey")?;
+    let name = row.try_get("name").map_err(fault)?;
+    let name = BotName::new(name)
+        .ok_or_else(|| damaged(format_args!("the name of the bot {pubkey} is too long, or no name")))?;
+    Ok(BotRow { pubkey, name, registered_at_ms: time(row, "registered_at_ms")? })
+}
+
+/// A row with `bot`, `follower`, `secret` and `since_ms`.
+pub fn follow(row: &PgRow) -> Result<FollowRow, RegistryError> {
+    let key = FollowKey { bot: key(row, "bot")?, follower: key(row, "follower")? };
+    let secret: Option<&[u8]> = row.try_get("secret").map_err(fault)?;
+    let sealed = secret.map(|secret| {
+        SealedSecret::from_bytes(secret).ok_or_else(|| {
+            let FollowKey { bot, follower } = key;
+            damaged(format_args!("the secret of the follower {follower} of {bot} is too long"))
+        })
+    });
+    Ok(FollowRow { key, secret: sealed.transpose()?, since_ms: time(row, "since_ms")? })
+}
+
+/// A column with a public key.
+pub fn key(row: &PgRow, column: &str) -> Result<PublicKey, RegistryError> {
+    let bytes: &[u8] = row.try_get(column).map_err(fault)?;
+    let length = bytes.len();
+    let key = bytes.try_into().map_err(|_| damaged(format_args!("a key in {column} has {length} bytes")))?;
+    Ok(PublicKey::from_bytes(key))
+}
+
+fn time(row: &PgRow, column: &str) -> Result<u64, RegistryError> {
+    let time: i64 = row.try_get(column).map_err(fault)?;
+    u64::try_from(time).map_err(|_| damaged(format_args!("a time in {column} is negative")))
+}
+
+fn damaged(what: impl ToString) -> RegistryError {
+    RegistryError::Damaged(what.to_string())
+}

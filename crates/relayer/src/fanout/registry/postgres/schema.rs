@@ -1,0 +1,98 @@
+//! The registry's place in the database: a schema of its own, its tables as this version knows them, and whose it is.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Row as _, query};
+use tokio::time::timeout;
+use wire::PublicKey;
+
+use super::super::store::RegistryError;
+use super::fault::{fault, migration};
+use super::rows::key;
+use super::session::{Access, Session};
+use crate::limits::REGISTRY_ROWS_TIMEOUT;
+
+/// Where everything lies, the list of migrations, too, so that it meets nothing of what else the database holds.
+pub const SCHEMA: &str = "moltrade_relayer";
+
+/// What is locked while the schema is made: "relayer" in ASCII.
+const LOCK: i64 = 0x72_65_6c_61_79_65_72;
+
+/// What has made the tables what they are, oldest first. What was released is never changed, only added to.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "registry", include_str!("migrations/0001_registry.sql")),
+    (2, "tell", include_str!("migrations/0002_tell.sql")),
+];
+
+/// Makes everything ready for secrets that `owner` has sealed.
+pub async fn prepare(access: &Access, owner: PublicKey) -> Result<(), RegistryError> {
+    let mut session = access.session().await?;
+    make_schema(&mut session).await?;
+    migrate(&mut session).await?;
+    // Asked for first: to insert is to tell everybody.
+    let mut found = owner_of(&mut session, OWNER).await?;
+    if found.is_none() {
+        let insert = "INSERT INTO meta (key, value) VALUES ('owner', $1) ON CONFLICT DO NOTHING";
+        session.execute(query(insert).bind(owner.as_bytes().as_slice())).await?;
+        found = owner_of(&mut session, OWNER).await?;
+    }
+    session.done();
+    owned_by(found, owner)
+}
+
+/// Reads the owner.
+pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
+/// Reads the owner, who then remains so until the transaction ends.
+pub const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
+/// Reads the owner, and then nobody else reads or changes who it is until the transaction ends.
+pub const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
+
+/// Whose secrets are there, by one of the statements above.
+pub async fn owner_of(
+    session: &mut Session<'_>,
+    statement: &'static str,
+) -> Result<Option<PublicKey>, RegistryError> {
+    session.first(query(statement)).await?.map(|row| key(&row, "value")).transpose()
+}
+
+/// Refuses another owner, or none.
+pub fn owned_by(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {
+    match found {
+        Some(found) if found == ours => Ok(()),
+        Some(found) => Err(RegistryError::OtherKey { found, ours }),
+        None => Err(RegistryError::Damaged("nobody owns it".to_owned())),
+    }
+}
+
+/// Who has the schema already needs no right to make one.
+async fn make_schema(session: &mut Session<'_>) -> Result<(), RegistryError> {
+    if has_schema(session).await? {
+        return Ok(());
+    }
+    session.command("BEGIN").await?;
+    session.execute(query("SELECT pg_advisory_xact_lock($1)").bind(LOCK)).await?;
+    if !has_schema(session).await? {
+        session.command("CREATE SCHEMA moltrade_relayer").await?;
+    }
+    session.command("COMMIT").await
+}
+
+async fn has_schema(session: &mut Session<'_>) -> Result<bool, RegistryError> {
+    let statement =
+        query("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)").bind(SCHEMA);
+    let row = session.first(statement).await?;
+    row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))
+}
+
+/// sqlx holds a lock meanwhile, so that of several gateways that start at once one does it. When it fails it keeps the
+/// lock, which goes with the connection.
+async fn migrate(session: &mut Session<'_>) -> Result<(), RegistryError> {
+    let migrations = MIGRATIONS.map(|(version, description, sql)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into(), false)
+    });
+    let migrator = Migrator { migrations: migrations.to_vec().into(), ..Migrator::DEFAULT };
+    let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    match timeout(REGISTRY_ROWS_TIMEOUT, migrator.run_direct(session.connection())).await {
+        Ok(done) => done.map_err(|error| migration(error, newest)),
+        Err(_) => Err(RegistryError::Unreachable("its migrations take too long".to_owned())),
+    }
+}

@@ -345,7 +345,7 @@ pub const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
 pub const REGISTRY_LOCK_MAX: Duration = Duration::from_secs(4);
 /// After how much silence the connection on which changes are told must show that it lives. A peer that is gone
 /// without a word is noticed so late.
-pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(30);
+pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Changes of the registry that are told at once. What is beyond waits in the socket.
 pub const REGISTRY_CHANGES_MAX: usize = 1_000;
 /// Rows of the registry that one statement writes, or one chunk holds: some 500 KiB.

@@ -1,0 +1,105 @@
+//! Gateways that change PostgreSQL at once, and what it costs.
+
+use std::time::{Duration, Instant};
+
+use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, Store};
+use tokio::time::timeout;
+
+use crate::bench::{
+    OTHER, OWNER, bot_row, counted, follow, follow_row, gateway, loaded, somebody, sql, text, write,
+};
+use crate::postgres::Database;
+
+/// While another one gives the registry to another key, who has the old one waits, and is then refused: what it sealed
+/// would never open.
+#[tokio::test]
+async fn nobody_writes_while_the_registry_gets_another_key() {
+    let database = Database::fresh();
+    let store = gateway(&database).await;
+    let mut hand = somebody(&database).await;
+    sql(&mut hand, &format!("BEGIN; UPDATE meta SET value = '\\x{OTHER}' WHERE key = 'owner'")).await;
+    let mut writing = store.write(OWNER, vec![Change::Put(bot_row(1, "one", 1))]);
+    assert!(timeout(Duration::from_millis(300), &mut writing).await.is_err(), "it waits");
+    sql(&mut hand, "COMMIT").await;
+    let refused = writing.await.unwrap_err();
+    assert!(matches!(refused, RegistryError::OtherKey { found: OTHER, ours: OWNER }), "{refused:?}");
+    assert_eq!(loaded(&store).await, []);
+}
+
+/// And the other way round: who writes is not overtaken.
+#[tokio::test]
+async fn the_registry_gets_another_key_only_after_what_is_being_written() {
+    let database = Database::fresh();
+    let store = gateway(&database).await;
+    write(&store, [bot_row(1, "one", 1)]).await;
+    let mut hand = somebody(&database).await;
+    let follow = follow(1, 8);
+    sql(&mut hand, "BEGIN; SELECT FROM meta WHERE key = 'owner' FOR SHARE").await;
+    let insert =
+        format!("INSERT INTO follows VALUES ('\\x{}', '\\x{}', '\\x01', 2)", follow.bot, follow.follower);
+    sql(&mut hand, &insert).await;
+    let mut seen = 0;
+    let mut reseal = |_: &_| {
+        seen += 1;
+        Ok(None)
+    };
+    let mut giving = store.rekey(OWNER, OTHER, &mut reseal);
+    assert!(timeout(Duration::from_millis(300), &mut giving).await.is_err(), "it waits");
+    sql(&mut hand, "COMMIT").await;
+    assert_eq!(giving.await.unwrap(), 0);
+    assert_eq!(seen, 1, "what was written meanwhile is sealed anew, too");
+}
+
+#[tokio::test]
+async fn who_holds_a_lock_for_long_makes_others_fail_in_time() {
+    let database = Database::fresh();
+    let store = gateway(&database).await;
+    let mut hand = somebody(&database).await;
+    sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
+    let since = Instant::now();
+    let failed = store.write(OWNER, vec![Change::Put(bot_row(1, "one", 1))]).await.unwrap_err();
+    assert!(failed.is_passing() && text(&failed).contains("lock timeout"), "{failed:?}");
+    assert!(since.elapsed() < Duration::from_millis(5_500), "{:?}", since.elapsed());
+    sql(&mut hand, "ROLLBACK").await;
+    write(&store, [bot_row(1, "two", 1)]).await;
+    assert_eq!(loaded(&store).await, [bot_row(1, "two", 1)], "what failed was not done later");
+}
+
+#[tokio::test]
+async fn few_statements_do_much() {
+    let database = Database::fresh();
+    let (store, queries) = counted(&database.dsn, 1);
+    store.prepare(OWNER).await.unwrap();
+    let before = queries.get();
+    let rows: Vec<Row> = [bot_row(1, "one", 1)]
+        .into_iter()
+        .chain((0..20_000).map(|n| follow_row(follow(1, n), &[7; 100], 1)))
+        .collect();
+    let since = Instant::now();
+    write(&store, rows.clone()).await;
+    println!("20,000 follows are written in {:?}", since.elapsed());
+    assert_eq!(queries.get() - before, 3 + 1 + 10, "begin, owner, commit; the bot; 2,000 follows each");
+    let before = queries.get();
+    let keys: Vec<_> = rows.iter().map(Row::key).collect();
+    assert!(store.read(&keys).await.unwrap().into_iter().eq(rows.into_iter().map(Some)));
+    assert_eq!(queries.get() - before, 2);
+    let since = Instant::now();
+    assert_eq!(loaded(&store).await.len(), 20_001);
+    println!("and loaded in {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_leaves_nothing_half_done() {
+    let database = Database::fresh();
+    let (store, _) = counted(&database.dsn, 2);
+    store.prepare(OWNER).await.unwrap();
+    let change = || vec![Change::Put(bot_row(1, "one", 1)), Change::Put(follow_row(follow(1, 8), b"", 1))];
+    for micros in (0..60).map(|step| step * 100) {
+        timeout(Duration::from_micros(micros), store.write(OWNER, change())).await.ok();
+        let count = loaded(&store).await.len();
+        assert!(count == 0 || count == 2, "{count}");
+    }
+    write(&store, [bot_row(2, "two", 1)]).await;
+    assert_eq!(loaded(&store).await[1], bot_row(2, "two", 1));
+}

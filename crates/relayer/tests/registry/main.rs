@@ -1,0 +1,15 @@
+//! The registry's stores: both keep the same promises, and PostgreSQL's some more.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod bench;
+mod conformance;
+mod faults;
+mod frozen;
+mod listening;
+mod locks;
+mod owner;
+mod schema;

@@ -13,7 +13,7 @@ export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.ca
 
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo ci fmt lint smoke release clean setup-env \
-        config-template requirements python docker-build docker-run docker-push
+        config-template requirements python node postgres docker-build docker-run docker-push
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ run: requirements ## Run the release version (ARGS="--config my.toml")
 debug: requirements ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
@@ -81,6 +81,12 @@ requirements: ## Check for Rust, a C++ compiler, clang and libclang; install the
 
 python: ## Make the Python environment that the tests of the examples run in
 	@scripts/python >/dev/null
+
+node: ## Install the packages that the tests of the examples in JavaScript need
+	@scripts/node >/dev/null
+
+postgres: ## Check for PostgreSQL, which the tests of the registry start; install it where that is possible
+	@scripts/postgres
 
 docker-build: ## Build the Docker image
 	docker build --tag $(IMAGE):$(TAG) .

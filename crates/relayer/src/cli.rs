@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::offline::RegistryCommand;
+
 /// Exit status for a wrong configuration: sysexits' EX_CONFIG. A supervisor need not restart on it
 /// (systemd: `RestartPreventExitStatus=78`).
 pub const EXIT_CONFIG: u8 = 78;
@@ -12,6 +14,8 @@ const AFTER_HELP: &str = "\
 Examples:
   moltrade-relayer                              run, with config.toml if it is here, else with defaults
   moltrade-relayer --config /etc/relayer.toml   run with this file
+  moltrade-relayer registry export --file bots.jsonl
+                                                bots and followers, to import them elsewhere
   moltrade-relayer check-config                 what is in effect, and where each value came from
   RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
 
@@ -41,7 +45,7 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the gateway; this is what happens without a command
     Run,
@@ -49,11 +53,17 @@ pub enum Command {
     CheckConfig,
     /// Print a configuration file with every key, its help and its default
     ConfigTemplate,
+    /// Move the bots and followers of the fan-out, or give them to another key
+    Registry {
+        /// What to do with them
+        #[command(subcommand)]
+        action: RegistryCommand,
+    },
 }
 
 impl Cli {
     /// The command that was given, or [`Command::Run`].
     pub fn command(&self) -> Command {
-        self.command.unwrap_or(Command::Run)
+        self.command.clone().unwrap_or(Command::Run)
     }
 }

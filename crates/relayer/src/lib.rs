@@ -33,4 +33,6 @@ pub mod tasks;
 
 pub mod app;
 
+pub mod offline;
+
 pub mod telemetry;

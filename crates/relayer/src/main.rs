@@ -6,7 +6,8 @@ use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
 use moltrade_relayer::config::{self, Config, Loaded};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
-use moltrade_relayer::{app, telemetry};
+use moltrade_relayer::offline::RegistryCommand;
+use moltrade_relayer::{app, offline, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -26,13 +27,25 @@ fn main() -> ExitCode {
         print!("{}", loaded.to_toml());
         return ExitCode::SUCCESS;
     }
-    match run(&loaded) {
+    let done = match cli.command() {
+        Command::Registry { action } => administer(&loaded, &action),
+        _ => run(&loaded),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("moltrade-relayer: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn administer(loaded: &Loaded, action: &RegistryCommand) -> anyhow::Result<()> {
+    loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let told = runtime.block_on(offline::run(&loaded.config, action))?;
+    eprintln!("{told}");
+    Ok(())
 }
 
 fn run(loaded: &Loaded) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ use crate::{Fallible, cpu};
 /// Handshakes at once.
 const DIALS: usize = 64;
 /// Every client has everything so long after it was sent, or does not get it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest message of a gateway that sends nothing but small events.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -60,28 +60,43 @@ pub async fn play(numbers: &[&str]) -> Fallible<()> {
 }
 
 /// When the messages came to one client, in Unix microseconds.
-type Arrivals = Vec<u64>;
+pub type Arrivals = Vec<u64>;
 
 /// Clients that read so many events each.
 async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Arrivals>> {
+    let request = upgrade_request(address, "/ws?cursor=0");
+    // All begin at the first event, so its sequence is their count.
+    let is_next = |seq: u64, before: usize| seq == before as u64 + 1;
+    dial_all(count, address, move |_| request.clone(), events, is_next).await
+}
+
+/// Connects so many clients, each with its own request, that read so many events each, for as long as each is the
+/// next one by its sequence and how many came before.
+pub async fn dial_all(
+    count: usize,
+    address: &str,
+    request: impl Fn(usize) -> String,
+    events: usize,
+    is_next: fn(u64, usize) -> bool,
+) -> Fallible<JoinSet<Arrivals>> {
     let (mut dials, mut clients) = (JoinSet::new(), JoinSet::new());
     for number in 0..count + DIALS {
         if number >= DIALS {
             let (stream, bytes) = dials.join_next().await.ok_or("nobody dials")???;
-            clients.spawn(read(stream, bytes, events));
+            clients.spawn(read(stream, bytes, events, is_next));
         }
         if number < count {
-            dials.spawn(dial(address.to_owned()));
+            dials.spawn(dial(address.to_owned(), request(number)));
         }
     }
     Ok(clients)
 }
 
 /// A client's socket, and what came after the answer to the upgrade.
-async fn dial(address: String) -> std::io::Result<(TcpStream, Vec<u8>)> {
+async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, Vec<u8>)> {
     let mut stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(upgrade_request(&address, "/ws?cursor=0").as_bytes()).await?;
+    stream.write_all(request.as_bytes()).await?;
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -99,14 +114,19 @@ async fn dial(address: String) -> std::io::Result<(TcpStream, Vec<u8>)> {
 }
 
 /// When the events came, as far as they came in order and none was left out.
-async fn read(mut stream: TcpStream, mut bytes: Vec<u8>, events: usize) -> Arrivals {
+async fn read(
+    mut stream: TcpStream,
+    mut bytes: Vec<u8>,
+    events: usize,
+    is_next: fn(u64, usize) -> bool,
+) -> Arrivals {
     let (mut decoder, mut arrivals) = (Decoder::new(MESSAGE_BYTES_MAX), Vec::with_capacity(events));
     while arrivals.len() < events {
         let mut used = 0;
         while let Ok(Decoded::Message(message, taken)) = decoder.decode(bytes.get(used..).unwrap_or_default())
         {
             match message {
-                Message::Text(text) if seq(text) == Some(arrivals.len() as u64 + 1) => {
+                Message::Text(text) if seq(text).is_some_and(|seq| is_next(seq, arrivals.len())) => {
                     arrivals.push(now_us())
                 }
                 Message::Ping(payload) => {
@@ -127,7 +147,8 @@ async fn read(mut stream: TcpStream, mut bytes: Vec<u8>, events: usize) -> Arriv
     arrivals
 }
 
-fn now_us() -> u64 {
+/// The present in Unix microseconds.
+pub fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
@@ -152,8 +173,13 @@ async fn receive(
         let with_seq = (1..).zip(arrivals);
         latencies.extend(with_seq.filter_map(|(seq, at_us)| Some(at_us.saturating_sub(*sent.get(&seq)?))));
     }
+    let [half, most, all] = shares(latencies);
+    Ok(format!("{whole} {half} {most} {all}"))
+}
+
+/// What half, 99 of 100, and all of them are at most.
+pub fn shares(mut latencies: Vec<u64>) -> [u64; 3] {
     latencies.sort_unstable();
     let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).or(latencies.last());
-    let [half, most, all] = [0.5, 0.99, 1.0].map(|part| share(part).copied().unwrap_or(u64::MAX));
-    Ok(format!("{whole} {half} {most} {all}"))
+    [0.5, 0.99, 1.0].map(|part| share(part).copied().unwrap_or(u64::MAX))
 }

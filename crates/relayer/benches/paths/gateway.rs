@@ -7,10 +7,13 @@ use std::time::Duration;
 use moltrade_relayer::api;
 use moltrade_relayer::config::{Config, Output};
 use moltrade_relayer::control::Control;
+use moltrade_relayer::fanout::Fanout;
+use moltrade_relayer::fanout::registry::{Change, Embedded, Store};
 use moltrade_relayer::pipeline::Pipeline;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use wire::Signer;
 
 use crate::Fallible;
 
@@ -41,9 +44,31 @@ pub struct Gateway {
 
 impl Gateway {
     pub async fn start((config, folder): (Config, TempDir)) -> Fallible<Self> {
+        Self::start_with_followers((config, folder), None).await
+    }
+
+    /// With a fan-out, whose registry these rows are written into before.
+    pub async fn start_with_followers(
+        (config, folder): (Config, TempDir),
+        rows: Option<Vec<Change>>,
+    ) -> Fallible<Self> {
         // All clients come from one address.
         let output = Output { max_clients_per_address: None, ..config.output.clone() };
         let pipeline = Pipeline::start(&config)?;
+        let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = listener.local_addr()?;
+        let identity = Signer::from_seed(0);
+        let fanout = match rows {
+            None => None,
+            Some(rows) => {
+                let store = Arc::new(Embedded::new(Arc::clone(&pipeline.log)));
+                store.prepare(*identity.pubkey()).await?;
+                store.write(*identity.pubkey(), rows).await?;
+                let (log, metrics) = (&pipeline.log, &pipeline.metrics);
+                let config = Config { output: output.clone(), ..config.clone() };
+                Some(Fanout::start(&config, &identity, store, log, metrics, address.port()).await?)
+            }
+        };
         let clients = api::Context::new(api::Parts {
             pool: pipeline.pool.clone(),
             log: pipeline.log.clone(),
@@ -61,9 +86,10 @@ impl Gateway {
             instance: pipeline.instance,
             sinks: Arc::clone(pipeline.sinks()),
             consumers: pipeline.consumers.clone(),
+            identity: *identity.pubkey(),
+            fanout,
         });
-        let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
-        let address = listener.local_addr()?.to_string();
+        let address = address.to_string();
         let server = tokio::spawn(api::serve(listener, api::router(clients.clone())));
         Ok(Self { pipeline, address, server, clients, _folder: folder })
     }
@@ -72,6 +98,9 @@ impl Gateway {
     pub async fn stop(self) -> Fallible<()> {
         self.pipeline.drain().await?;
         self.clients.clients().drain(Duration::from_secs(1)).await;
+        if let Some(fanout) = &self.clients.fanout {
+            fanout.clients.drain(Duration::from_secs(1)).await;
+        }
         self.server.abort();
         Ok(())
     }

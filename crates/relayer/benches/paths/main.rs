@@ -13,6 +13,7 @@ mod crowd;
 mod duplicate;
 mod fanout;
 mod figures;
+mod followers;
 mod gateway;
 mod ids;
 mod latency;
@@ -22,6 +23,7 @@ mod player;
 mod pool;
 mod pooled;
 mod receiver;
+mod registry;
 mod repair;
 mod sinks;
 mod stock;
@@ -37,7 +39,7 @@ type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, Path); 10] = [
+const PATHS: [(&str, Path); 12] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
@@ -48,6 +50,8 @@ const PATHS: [(&str, Path); 10] = [
     ("repair", repair::run),
     ("sinks", sinks::run),
     ("catch-up", catch_up::run),
+    ("followers", followers::run),
+    ("registry", registry::run),
 ];
 
 fn main() -> ExitCode {

@@ -3,7 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::{Fallible, audience, bare, crowd, duplicate, memory, pooled, receiver, repair, traffic};
+use crate::{
+    Fallible, audience, bare, crowd, duplicate, followers, memory, pooled, receiver, registry, repair,
+    traffic,
+};
 
 /// The first argument of a child.
 pub const ROLE: &str = "play";
@@ -65,10 +68,12 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
         ["bare", place] => runtime.block_on(bare::play(place)),
         ["copies"] => runtime.block_on(duplicate::play()),
         ["crowd"] => runtime.block_on(crowd::play()),
+        ["followers"] => runtime.block_on(followers::play()),
         ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
         ["pooled", place] => runtime.block_on(pooled::play(place)),
         ["receiver", manner] => runtime.block_on(receiver::play(manner)),
+        ["registry", store] => runtime.block_on(registry::play(store)),
         ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),
     }

@@ -113,6 +113,11 @@ impl Directory {
         (state.bots.len(), state.follows)
     }
 
+    /// Whether nobody is remembered who follows or is connected.
+    pub fn is_without_followers(&self) -> bool {
+        self.state.read().followers.is_empty()
+    }
+
     /// A bot.
     pub fn bot(&self, pubkey: &PublicKey) -> Option<Arc<Bot>> {
         self.state.read().bots.get(pubkey).cloned()

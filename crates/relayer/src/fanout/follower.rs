@@ -59,12 +59,13 @@ impl FollowerSource {
         self.cursor = chunk.last().unwrap_or(self.cursor);
         chunk
     }
+}
 
-    fn is_stale(&self, entry: &Entry) -> bool {
-        // What a bot dates ahead is not younger than what we have had for long.
-        let made_ms = entry.event.created_at().saturating_mul(1_000).min(entry.received_at_ms);
-        self.max_age.is_some_and(|max| u128::from(unix_ms().saturating_sub(made_ms)) > max.as_millis())
-    }
+/// Whether a signal that was made (Unix seconds) and received (Unix milliseconds) then is too old to be traded on. What
+/// a bot dates ahead is not younger than what we have had for long.
+fn is_stale(created_at: u64, received_at_ms: u64, now_ms: u64, max_age: Option<Duration>) -> bool {
+    let made_ms = created_at.saturating_mul(1_000).min(received_at_ms);
+    max_age.is_some_and(|max| u128::from(now_ms.saturating_sub(made_ms)) > max.as_millis())
 }
 
 impl Source for FollowerSource {
@@ -122,7 +123,8 @@ impl Source for FollowerSource {
             }
         };
         let ciphertext = ciphertext.ok_or(Damaged)?;
-        let stale = if self.is_stale(entry) { r#""stale":true,"# } else { "" };
+        let is_stale = is_stale(event.created_at(), entry.received_at_ms, unix_ms(), self.max_age);
+        let stale = if is_stale { r#""stale":true,"# } else { "" };
         let message = format!(
             r#"{{"seq":{},"target_pubkey":"{}","bot_pubkey":"{}","kind":{},"original_event_id":"{}","created_at":{},{stale}"encryption":"{encryption}","ciphertext":"{ciphertext}"}}"#,
             entry.seq,
@@ -133,5 +135,34 @@ impl Source for FollowerSource {
             event.created_at(),
         );
         Ok(Some(message.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_stale_when_it_was_made_or_received_too_long_ago() {
+        const NOW: u64 = 1_000_000;
+        let max = Some(Duration::from_secs(600));
+        for (created_at, received_at_ms, stale) in [
+            (1_000, NOW, false),
+            (400, NOW, false),
+            (399, NOW, true),
+            (1_000, 400_000, false),
+            (1_000, 399_999, true),
+            (1_500, NOW, false),
+            (1_500, 399_999, true),
+            (u64::MAX, NOW, false),
+            (0, 0, true),
+        ] {
+            assert_eq!(
+                is_stale(created_at, received_at_ms, NOW, max),
+                stale,
+                "{created_at} {received_at_ms}"
+            );
+            assert!(!is_stale(created_at, received_at_ms, NOW, None));
+        }
     }
 }

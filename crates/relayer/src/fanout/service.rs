@@ -29,7 +29,9 @@ use crate::downstream::slow::Taken;
 use crate::downstream::websocket::Session;
 use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
-use crate::limits::{CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX};
+use crate::limits::{
+    CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SIGNALS_BYTES_MAX,
+};
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 
@@ -142,7 +144,7 @@ impl Fanout {
             prover: Prover::new(addresses),
             call_limits: CallLimits::new(fanout.daily_limit),
             clients: Clients::new(limits, metrics.fanout_clients.clone()),
-            signals: Arc::new(Signals::new(log, fanout.kinds.clone(), directory)),
+            signals: Arc::new(Signals::new(log, fanout.kinds.clone(), directory, SIGNALS_BYTES_MAX)),
             keys: Arc::new(ConversationKeys::new(gateway).ok_or(FanoutError::Key)?),
             consumers,
             patience: Patience::from(output),

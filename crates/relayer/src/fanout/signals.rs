@@ -15,7 +15,7 @@ use super::directory::Directory;
 use crate::event_log::reader::{Chunk, ReadError};
 use crate::event_log::tail::{Look, Tail};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError, keys};
-use crate::limits::{FOLLOWERS_BEHIND_MAX, SIGNALS_BYTES_MAX};
+use crate::limits::FOLLOWERS_BEHIND_MAX;
 
 /// The newest signals.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct Signals {
     log: Arc<EventLog>,
     kinds: BTreeSet<u16>,
     directory: Arc<Directory>,
+    bytes_max: usize,
     tail: Tail,
     /// Up to here the log was looked through, and what it has of signals is in the tail.
     seen: AtomicU64,
@@ -44,14 +45,20 @@ pub(super) enum Next {
 }
 
 impl Signals {
-    /// Those of a log from now on, which are events of these kinds.
-    pub fn new(log: &Arc<EventLog>, kinds: BTreeSet<u16>, directory: Arc<Directory>) -> Self {
+    /// Those of a log from now on, which are events of these kinds. So many bytes of them are kept in memory.
+    pub fn new(
+        log: &Arc<EventLog>,
+        kinds: BTreeSet<u16>,
+        directory: Arc<Directory>,
+        bytes_max: usize,
+    ) -> Self {
         let head = log.head();
         Self {
             log: Arc::clone(log),
             kinds,
             directory,
-            tail: Tail::new(head, SIGNALS_BYTES_MAX),
+            bytes_max,
+            tail: Tail::new(head, bytes_max),
             seen: AtomicU64::new(head.get()),
             turns: Semaphore::new(FOLLOWERS_BEHIND_MAX),
         }
@@ -63,7 +70,8 @@ impl Signals {
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
         let mut reader = self.log.reader(Cursor::from_number(self.seen.load(Ordering::Acquire)));
-        // What sleeps through the signals of others for long would find that its own place is no longer in memory.
+        // Who slept through the signals of others for long would find that its place is no longer in memory. An entry
+        // takes up to three times its JSON there.
         let mut unswept = 0;
         loop {
             match reader.next().await {
@@ -75,7 +83,7 @@ impl Signals {
                     reader = self.log.reader(keys::before(oldest));
                 }
             }
-            if unswept > SIGNALS_BYTES_MAX / 2 {
+            if unswept > self.bytes_max / 4 {
                 self.directory.wake_all();
                 unswept = 0;
             }

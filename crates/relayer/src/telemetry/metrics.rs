@@ -214,7 +214,7 @@ metrics! {
     registry_bots: Gauge = Gauge::default(), "registry_bots";
     /// Follows of bots.
     registry_follows: Gauge = Gauge::default(), "registry_follows";
-    /// Whether the database of the registry can be used.
+    /// Whether the database of the registry can be used; 1 also without a fan-out.
     registry_up: Gauge = Gauge::default(), "registry_up";
     /// Statements that were sent to the database of the registry; none for an event.
     registry_queries: Counter = Counter::default(), "registry_queries";
@@ -248,6 +248,7 @@ impl Metrics {
         let layers = Layer::ALL.iter().map(|layer| LayerLabel { layer: layer.label() });
         metrics.layers =
             layers.map(|label| metrics.duplicates_filtered.get_or_create_owned(&label)).collect();
+        metrics.registry_up.set(1);
         for reason in CLOSED {
             drop(metrics.client_closed(reason));
         }

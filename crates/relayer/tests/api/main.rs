@@ -7,6 +7,7 @@ mod auth;
 mod consumer_client;
 mod downstreams;
 mod events;
+mod follower;
 mod gateway;
 mod health;
 mod metrics;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -15,14 +16,18 @@ use crate::program::PATIENCE;
 pub enum Language {
     Rust,
     Python,
+    JavaScript,
 }
 
 impl Language {
-    fn command(self, transport: &str) -> Command {
-        match self {
+    /// The example of this name, to be run with nothing of the caller's environment. What it needs beside itself
+    /// is put into the folder.
+    pub fn command(self, name: &str, folder: &Path) -> Command {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        let mut command = match self {
             Self::Rust => {
                 let programs = Path::new(env!("CARGO_BIN_EXE_moltrade-relayer")).parent().expect("a folder");
-                let program = programs.join("examples").join(format!("consume-{transport}"));
+                let program = programs.join("examples").join(name);
                 assert!(program.exists(), "{} is not built; run: make test", program.display());
                 Command::new(program)
             }
@@ -31,15 +36,35 @@ impl Language {
                     || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/python3"),
                     PathBuf::from,
                 );
-                let missing = "there is no Python to run the examples with; run: make test";
+                let missing = "there is no Python to run the examples with; run: make python";
                 assert!(python.exists(), "{}: {missing}", python.display());
-                let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python");
                 let mut command = Command::new(python);
                 // Without writing anything into the source.
-                command.arg("-B").arg(scripts.join(format!("consume_{transport}.py")));
+                command.arg("-B").arg(examples.join("python").join(format!("{}.py", name.replace('-', "_"))));
                 command
             }
-        }
+            Self::JavaScript => {
+                let node = std::env::var_os("RELAYER_TEST_NODE").map_or_else(
+                    || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("node"),
+                    PathBuf::from,
+                );
+                let missing = "there is no Node.js to run the examples with; run: make node";
+                assert!(node.join("node").exists(), "{}: {missing}", node.display());
+                // A module's packages are looked for beside it, and nowhere else.
+                let program = folder.join(format!("{name}.mjs"));
+                std::fs::copy(examples.join("javascript").join(format!("{name}.mjs")), &program)
+                    .unwrap_or_else(|error| panic!("{name}.mjs: {error}"));
+                let packages = folder.join("node_modules");
+                if !packages.exists() {
+                    symlink(node.join("node_modules"), packages).expect("a link");
+                }
+                let mut command = Command::new(node.join("node"));
+                command.arg(program);
+                command
+            }
+        };
+        command.env_clear();
+        command
     }
 }
 
@@ -75,10 +100,9 @@ impl Consumer {
 
     pub fn start(&mut self) {
         let life = |what: &str| File::create(self.file(self.lives, what)).expect("a file");
-        let mut command = self.language.command(self.transport);
+        let mut command = self.language.command(&format!("consume-{}", self.transport), self.folder.path());
         command.arg(&self.target).arg(self.state());
-        // Nothing of the caller's environment reaches it, such as a proxy.
-        command.env_clear().envs(self.secret.as_ref().map(|secret| ("WEBHOOK_SECRET", secret)));
+        command.envs(self.secret.as_ref().map(|secret| ("WEBHOOK_SECRET", secret)));
         self.child = Some(command.stdout(life("out")).stderr(life("err")).spawn().expect("it starts"));
         self.lives += 1;
     }
@@ -169,7 +193,7 @@ impl Drop for Consumer {
     }
 }
 
-fn read(path: &Path) -> String {
+pub fn read(path: &Path) -> String {
     let mut text = String::new();
     File::open(path).and_then(|mut file| file.read_to_string(&mut text)).expect("it can be read");
     text

@@ -1,8 +1,10 @@
-//! The programs in `examples/`, which users copy: each in Rust and in Python, against the built program.
+//! The programs in `examples/`, which users copy: each in each of its languages, against the built program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod consumer;
+mod fanout;
+mod follower;
 mod http;
 mod kills;
 #[path = "../process/program.rs"]

@@ -14,6 +14,7 @@ of_both![
     a_registry_is_given_to_another_key,
     all_secrets_are_sealed_anew_or_none,
     many_secrets_are_sealed_anew,
+    what_is_written_meanwhile_is_sealed_anew_or_refused,
 ];
 
 async fn a_registry_belongs_to_one_key(store: &dyn Store) {
@@ -87,6 +88,26 @@ async fn many_secrets_are_sealed_anew(store: &dyn Store) {
         (0..5_000).map(|n| follow_row(follow(n % 2, n), &n.to_be_bytes(), 2)).collect();
     follows.sort_by_key(Row::key);
     assert!(rows[2..] == follows);
+}
+
+async fn what_is_written_meanwhile_is_sealed_anew_or_refused(store: &dyn Store) {
+    let follows = (0..5_000).map(|n| follow_row(follow(1, n), b"ab", 2));
+    write(store, [bot_row(1, "one", 1)].into_iter().chain(follows)).await;
+    let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
+    // Both at the beginning and at the end of the table.
+    let changes = [0, 9_999].map(|number| Change::Put(follow_row(follow(1, number), b"cd", 2)));
+    let (given, written) =
+        tokio::join!(store.rekey(OWNER, OTHER, &mut reseal), store.write(OWNER, changes.to_vec()));
+    given.unwrap();
+    let rows = loaded(store).await;
+    let expected = if written.is_ok() { b"dc" } else { b"ba" };
+    assert_eq!(rows[1], follow_row(follow(1, 0), expected, 2), "{written:?}");
+    assert_eq!(rows.len(), if written.is_ok() { 5_002 } else { 5_001 });
+    assert!(
+        rows[2..5_001].iter().all(
+            |row| matches!(row, Row::Follow(follow) if follow.secret == SealedSecret::from_bytes(b"ba"))
+        )
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod row;
 pub mod seal;
 pub mod store;
+pub mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,10 +72,19 @@ pub fn store(
     log: &Arc<EventLog>,
     queries: Counter,
 ) -> Result<Arc<dyn Store>, RegistryError> {
-    Ok(match &config.postgres.dsn {
-        Some(dsn) => Arc::new(Postgres::new(dsn, config.postgres.max_connections, queries)?),
+    Ok(match postgres(config, queries)? {
+        Some(store) => store,
         None => Arc::new(Embedded::new(Arc::clone(log))),
     })
+}
+
+/// The store in Postgres, if one is configured.
+///
+/// # Errors
+/// When the DSN is none.
+pub fn postgres(config: &Config, queries: Counter) -> Result<Option<Arc<dyn Store>>, RegistryError> {
+    let Some(dsn) = &config.postgres.dsn else { return Ok(None) };
+    Ok(Some(Arc::new(Postgres::new(dsn, config.postgres.max_connections, queries)?)))
 }
 
 /// Holds that nobody else writes.

@@ -113,8 +113,8 @@ pub trait Store: Debug + Send + Sync {
         reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
     ) -> Answer<'a, u64>;
 
-    /// Waits until others have changed something; where nobody else can, for ever. When the future is dropped, nothing
-    /// is missed.
+    /// Waits until others have changed something; where nobody else can, for ever. What this store changed itself may
+    /// be told, too. When the future is dropped, nothing is missed.
     ///
     /// # Errors
     /// When it can no longer be told. What was changed until it can again is then unknown.

@@ -31,9 +31,9 @@ pub fn read_key(key: &[u8]) -> Option<RowKey> {
     let (kind, rest) = key.split_first()?;
     let (bot, follower) = rest.split_first_chunk()?;
     let bot = PublicKey::from_bytes(*bot);
-    match kind {
-        &BOT if follower.is_empty() => Some(RowKey::Bot(bot)),
-        &FOLLOW => {
+    match *kind {
+        BOT if follower.is_empty() => Some(RowKey::Bot(bot)),
+        FOLLOW => {
             let follower = PublicKey::from_bytes(follower.try_into().ok()?);
             Some(RowKey::Follow(FollowKey { bot, follower }))
         }

@@ -70,7 +70,7 @@ impl Embedded {
         while let Some(chunk) = read.recv().await {
             chunk.into_iter().try_for_each(&mut each)?;
         }
-        Ok(reader.await.unwrap_or_else(|error| Err(stopped(error)))?)
+        reader.await.unwrap_or_else(|error| Err(stopped(error)))
     }
 }
 

@@ -41,7 +41,7 @@ pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
                 File::open(&*value)
                     .map_err(|error| refused(format!("the DSN's file {name} cannot be read: {error}")))?;
             }
-        } else if !PARAMETERS.contains(&name) && !(name.starts_with("options[") && name.ends_with(']')) {
+        } else if !(PARAMETERS.contains(&name) || name.starts_with("options[") && name.ends_with(']')) {
             let known = "sslmode, sslrootcert, sslcert, sslkey, host, port, user, password, dbname, options";
             return Err(refused(format!("the DSN has a parameter that is not known; these are: {known}")));
         }

@@ -57,9 +57,9 @@ impl Store for Postgres {
 
     fn prepare(&self, owner: PublicKey) -> Answer<'_, ()> {
         Box::pin(async move {
-            // Before anything is read: what is changed from now on is told.
-            self.listening.begin(&self.access).await?;
-            schema::prepare(&self.access, owner).await
+            schema::prepare(&self.access, owner).await?;
+            // Before rows are read, so that what is changed after that is told.
+            self.listening.begin(&self.access).await
         })
     }
 

@@ -1,0 +1,239 @@
+//! One signal at a time to ten thousand followers on `/fanout`: latency from the relay's socket to each of them, CPU
+//! beside a bare encryption, and how long other events take meanwhile from the relay's socket to the log.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use moltrade_relayer::event_log::{Cursor, EventLog};
+use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, FollowKey, FollowRow, Row};
+use nostr::nips::nip44::v2::{ConversationKey, encrypt_to_bytes_with_nonce};
+use relay_sim::{Sim, Sizes};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout_at};
+use wire::{Signer, VerifiedEvent};
+
+use crate::audience::{Arrivals, PATIENCE, dial_all, now_us, shares};
+use crate::crowd::upgrade_request;
+use crate::figures::{Figure, Target};
+use crate::gateway::Gateway;
+use crate::memory::resident_kib;
+use crate::player::{Player, told};
+use crate::{Fallible, Outcome, cpu, gateway};
+
+const FOLLOWERS: usize = 10_000;
+/// Signals while nothing else comes, and then as many while other events do.
+const SIGNALS: usize = 15;
+/// Between two signals.
+const EVERY: Duration = Duration::from_secs(1);
+/// Other events a second.
+const OTHERS_RATE: usize = 200;
+const OTHERS: usize = OTHERS_RATE * SIGNALS;
+/// Bytes of a signal's content: an order with its reasons.
+const CONTENT_BYTES: usize = 400;
+/// What connections that were just made are given to come to rest.
+const REST: Duration = Duration::from_secs(2);
+
+fn bot() -> Signer {
+    Signer::from_seed(1)
+}
+
+fn follower(number: usize) -> Signer {
+    Signer::from_seed(1_000 + number as u64)
+}
+
+fn signal(number: usize) -> VerifiedEvent {
+    let tags = [["d", "btc-usdt"].map(str::to_owned)];
+    let content = format!("{number:0CONTENT_BYTES$}");
+    bot().sign(now_us() / 1_000_000, 30_931, &tags, &content)
+}
+
+pub fn run() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut crowd = Player::start(&["followers"])?;
+        let (mut config, folder) = gateway::config([crowd.hear()?])?;
+        config.fanout.max_clients = NonZeroUsize::new(FOLLOWERS).ok_or("no followers")?;
+        let gateway = Gateway::start_with_followers((config, folder), Some(rows())).await?;
+        crowd.ask("subscribed")?;
+        sleep(REST).await;
+        let none_kib = resident_kib()?;
+        crowd.ask(&format!("open {FOLLOWERS} {}", gateway.address))?;
+        sleep(REST).await;
+        let each_kib = resident_kib()?.saturating_sub(none_kib) as f64 / FOLLOWERS as f64;
+
+        let log = gateway.pipeline.log.clone();
+        let committed = std::thread::spawn(move || commits(&log));
+        let queries = gateway.pipeline.metrics.registry_queries.get();
+        let before = cpu::used();
+        let alone = numbers(&crowd.ask("alone")?)?;
+        let ours = cpu::micros_each(cpu::used() - before, (SIGNALS * FOLLOWERS) as u64);
+        let bare = bare_encryption()?;
+        crowd.ask(&format!("open {FOLLOWERS} {}", gateway.address))?;
+        sleep(REST).await;
+        let beside = numbers(&crowd.ask("beside")?)?;
+        let sent = crowd.ask("sent")?;
+        let queries = gateway.pipeline.metrics.registry_queries.get() - queries;
+        gateway.stop().await?;
+        let committed = committed.join().map_err(|_| "the reader of the log panicked")??;
+        let [ingest_half, ingest_most, ingest_all] = shares(ingest(&committed, &sent)?);
+
+        let [whole, half, most, all] = alone;
+        let [whole_beside, _, most_beside, all_beside] = beside;
+        println!("{SIGNALS} signals to {FOLLOWERS} followers, one a second: {ours:.2} us of CPU a message");
+        println!("bare NIP-44 encryption with a known key: {bare:.2} us");
+        println!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", half / 1e3, most / 1e3, all / 1e3);
+        println!(
+            "beside {OTHERS_RATE} other events a second: p99 {:.1} ms, max {:.1} ms; ingest of those: p50 {:.1} ms, \
+             p99 {:.1} ms, max {:.1} ms",
+            most_beside / 1e3,
+            all_beside / 1e3,
+            ingest_half as f64 / 1e3,
+            ingest_most as f64 / 1e3,
+            ingest_all as f64 / 1e3
+        );
+        println!("resident, a connected follower: {each_kib:.1} KiB; statements to a database: {queries}");
+        let least = whole.min(whole_beside);
+        Ok(vec![
+            Figure::plain("signal to 10,000 followers, p99", most / 1e3, "ms", Target::AtMost(500.0)),
+            Figure::plain("10,000 followers, that got everything", least, "", Target::AtLeast(FOLLOWERS as f64)),
+            Figure::ratio("/fanout message / bare encryption", ours, bare, 3.0),
+            Figure::plain("ingest beside signals, p99", ingest_most as f64 / 1e3, "ms", Target::AtMost(20.0)),
+            Figure::plain("statements to a database, for all signals", queries as f64, "", Target::AtMost(0.0)),
+        ])
+    })
+}
+
+fn rows() -> Vec<Change> {
+    let bot = *bot().pubkey();
+    let name = BotName::new("bench").into_iter();
+    let bots = name.map(|name| Row::Bot(BotRow { pubkey: bot, name, registered_at_ms: 1 }));
+    let follows = (0..FOLLOWERS).map(|number| {
+        let key = FollowKey { bot, follower: *follower(number).pubkey() };
+        Row::Follow(FollowRow { key, secret: None, since_ms: 1 })
+    });
+    bots.chain(follows).map(Change::Put).collect()
+}
+
+/// When each event was committed, in Unix microseconds, until the log is closed. On a thread of its own, so that it
+/// does not wait for what is measured.
+fn commits(log: &std::sync::Arc<EventLog>) -> Result<HashMap<String, u64>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let mut reader = log.reader(Cursor::START);
+    let mut at_us = HashMap::new();
+    runtime.block_on(async {
+        while let Some(chunk) = reader.next().await.map_err(|error| error.to_string())? {
+            let now = now_us();
+            at_us.extend(chunk.entries().iter().map(|entry| (entry.event.id().to_string(), now)));
+        }
+        Ok(at_us)
+    })
+}
+
+/// Microseconds from the relay's socket to the commit.
+fn ingest(committed: &HashMap<String, u64>, sent: &str) -> Fallible<Vec<u64>> {
+    let each = sent.split(' ').map(|one| {
+        let (id, at_us) = one.split_once('=').ok_or("no time")?;
+        let at: u64 = at_us.parse()?;
+        Ok(committed.get(id).ok_or("an event that was not committed")?.saturating_sub(at))
+    });
+    each.collect()
+}
+
+/// Microseconds of one encryption of a signal, by this thread.
+fn bare_encryption() -> Fallible<f64> {
+    const TIMES: u64 = 50_000;
+    let (key, signal) = (ConversationKey::new([7; 32]), signal(0));
+    let before = cpu::used_by_thread();
+    for _ in 0..TIMES {
+        let payload = encrypt_to_bytes_with_nonce(&key, signal.json(), rand::random())?;
+        black_box(STANDARD.encode(payload));
+    }
+    Ok(cpu::micros_each(cpu::used_by_thread() - before, TIMES))
+}
+
+fn numbers(answer: &str) -> Fallible<[f64; 4]> {
+    let numbers: Vec<f64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    numbers.try_into().map_err(|_| "four figures".into())
+}
+
+/// Obeys: `open <followers> <address>` connects followers and answers when all are; `subscribed` answers when the
+/// gateway is; `alone` sends signals, and `beside` does so while other events come. Both answer with how many followers
+/// got all of them, and with the microseconds from the relay's socket to a follower: half, 99 of 100, and all messages
+/// were at least as fast; the followers are gone then. `sent` tells when the other events were sent.
+pub async fn play() -> Fallible<()> {
+    let sim = Sim::builder().relays(1).events(0).copies(1).sizes(Sizes::Exactly(600)).start().await?;
+    println!("{}", sim.url(0));
+    let (mut followers, mut others) = (JoinSet::new(), Vec::new());
+    loop {
+        let line = told().await?;
+        match line.split(' ').collect::<Vec<_>>().as_slice() {
+            ["open", count, address] => {
+                let address = (*address).to_owned();
+                let host = address.clone();
+                let request = move |number| request(&host, number);
+                followers = dial_all(count.parse()?, &address, request, SIGNALS, |_, _| true).await?;
+                println!("open");
+            }
+            ["subscribed"] => {
+                sim.wait_subscribed(1).await;
+                println!("subscribed");
+            }
+            ["alone"] => println!("{}", signals(&sim, 0, std::mem::take(&mut followers)).await?),
+            ["beside"] => {
+                let signals = signals(&sim, SIGNALS, std::mem::take(&mut followers));
+                let (found, sent) = tokio::join!(signals, send_others(&sim));
+                others = sent;
+                println!("{}", found?);
+            }
+            ["sent"] => println!("{}", others.join(" ")),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Has the relay send events that are no signals, a few at a time. Returns their ids, each with when it was sent.
+async fn send_others(sim: &Sim) -> Vec<String> {
+    const AT_ONCE: usize = 4;
+    let mut ticks = interval(Duration::from_secs(1) / (OTHERS_RATE / AT_ONCE) as u32);
+    let mut sent = Vec::new();
+    while sent.len() < OTHERS {
+        ticks.tick().await;
+        let before = now_us();
+        let events = sim.publish_many(&[0], 1, &[before / 1_000_000; AT_ONCE]);
+        sent.extend(events.iter().map(|event| format!("{}={before}", event.id())));
+    }
+    sent
+}
+
+/// Asks for a follower's signals, with a token that its key has signed.
+fn request(address: &str, number: usize) -> String {
+    let tags = [["u", &format!("http://{address}/fanout")], ["method", "GET"]];
+    let tags = tags.map(|tag| tag.map(str::to_owned));
+    let token = follower(number).sign(now_us() / 1_000_000, 27_235, &tags, "");
+    let header = format!("\r\nAuthorization: Nostr {}\r\n\r\n", STANDARD.encode(token.json()));
+    upgrade_request(address, "/fanout").replace("\r\n\r\n", &header)
+}
+
+/// Has the relay send signals, the first of which has this number, and tells what the followers found.
+async fn signals(sim: &Sim, first: usize, mut followers: JoinSet<Arrivals>) -> Fallible<String> {
+    let mut sent = Vec::new();
+    for number in first..first + SIGNALS {
+        let signal = signal(number);
+        // It is written to the socket at once.
+        sent.push(now_us());
+        sim.publish([0], signal.json().clone());
+        sleep(EVERY).await;
+    }
+    let (by, mut whole, mut latencies) = (Instant::now() + PATIENCE, 0, Vec::new());
+    while let Ok(Some(arrivals)) = timeout_at(by.into(), followers.join_next()).await {
+        let arrivals = arrivals?;
+        whole += usize::from(arrivals.len() == SIGNALS);
+        latencies.extend(arrivals.iter().zip(&sent).map(|(at_us, sent_us)| at_us.saturating_sub(*sent_us)));
+    }
+    let [half, most, all] = shares(latencies);
+    Ok(format!("{whole} {half} {most} {all}"))
+}

@@ -1,0 +1,289 @@
+//! A registry as lines of JSON, to move it from one store to another.
+//!
+//! The first line says what it is and whose key has sealed the secrets, the last how many rows there were, so that a
+//! file that was cut is noticed. Between them stand bots, and then follows, with their secrets as they are sealed: the
+//! file is of no use to who has not the gateway's key.
+
+use std::io::{self, BufRead, Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use wire::PublicKey;
+
+use super::{BotName, BotRow, Change, FollowKey, FollowRow, RegistryError, Row, SealedSecret, Sealer, Store};
+
+/// The version of these lines.
+const VERSION: u32 = 1;
+
+/// The longest line is a follow with a secret; names have 100 characters, which JSON may write as 12 bytes each.
+const LINE_BYTES_MAX: u64 = 4 << 10;
+
+/// Why a registry cannot be moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Reading or writing the lines.
+    #[error("the lines cannot be read or written: {0}")]
+    Io(#[from] io::Error),
+    /// A line is not what it should be.
+    #[error("line {number}: {why}; nothing was imported")]
+    Line {
+        /// Which, from 1.
+        number: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The secrets were sealed with another key.
+    #[error(
+        "the secrets were sealed by the gateway key {found}, and this gateway has {ours}: import them with that key, \
+         and then give the registry to this one with `moltrade-relayer registry rekey`; nothing was imported"
+    )]
+    OtherKey {
+        /// Who sealed them.
+        found: PublicKey,
+        /// Our public key.
+        ours: PublicKey,
+    },
+}
+
+/// How many rows were moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moved {
+    /// Bots.
+    pub bots: u64,
+    /// Follows.
+    pub follows: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Line {
+    Head {
+        registry: u32,
+        owner: PublicKey,
+    },
+    Bot {
+        bot_pubkey: PublicKey,
+        name: String,
+        registered_at: u64,
+    },
+    Follow {
+        bot_pubkey: PublicKey,
+        follower_pubkey: PublicKey,
+        since: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sealed_secret: Option<String>,
+    },
+    End {
+        end: Moved,
+    },
+}
+
+/// Writes all that a store has, which must be ready.
+///
+/// # Errors
+/// When it cannot be read, or the lines cannot be written.
+pub async fn export(
+    store: &dyn Store,
+    owner: PublicKey,
+    out: &mut (impl Write + Send),
+) -> Result<Moved, TransferError> {
+    let (mut moved, mut written) = (Moved::default(), Ok(()));
+    write(out, &Line::Head { registry: VERSION, owner })?;
+    let mut each = |row| {
+        if written.is_ok() {
+            let line = match row {
+                Row::Bot(BotRow { pubkey, name, registered_at_ms }) => {
+                    moved.bots += 1;
+                    Line::Bot {
+                        bot_pubkey: pubkey,
+                        name: name.as_str().to_owned(),
+                        registered_at: registered_at_ms,
+                    }
+                }
+                Row::Follow(FollowRow { key, secret, since_ms }) => {
+                    moved.follows += 1;
+                    let sealed_secret = secret.map(|secret| STANDARD.encode(secret.as_bytes()));
+                    let FollowKey { bot, follower } = key;
+                    Line::Follow {
+                        bot_pubkey: bot,
+                        follower_pubkey: follower,
+                        since: since_ms,
+                        sealed_secret,
+                    }
+                }
+            };
+            written = write(out, &line);
+        }
+    };
+    store.load(&mut each).await?;
+    written?;
+    write(out, &Line::End { end: moved })?;
+    out.flush()?;
+    Ok(moved)
+}
+
+/// Adds all that the lines have to a store, which must be ready, or nothing. What is there is replaced.
+///
+/// # Errors
+/// When a line is wrong, a secret does not open, or the store fails.
+pub async fn import(
+    store: &dyn Store,
+    owner: PublicKey,
+    sealer: &Sealer,
+    lines: impl BufRead,
+) -> Result<Moved, TransferError> {
+    let (changes, moved) = read(owner, sealer, lines)?;
+    store.write(owner, changes).await?;
+    Ok(moved)
+}
+
+fn write(out: &mut impl Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
+
+fn read(
+    owner: PublicKey,
+    sealer: &Sealer,
+    mut lines: impl BufRead,
+) -> Result<(Vec<Change>, Moved), TransferError> {
+    let (mut changes, mut moved, mut number) = (Vec::new(), Moved::default(), 0);
+    loop {
+        number += 1;
+        let wrong = |why: &str| TransferError::Line { number, why: why.to_owned() };
+        match (number, next(&mut lines, number)?) {
+            (1, Some(Line::Head { registry: VERSION, owner: found })) => {
+                if found != owner {
+                    return Err(TransferError::OtherKey { found, ours: owner });
+                }
+            }
+            (1, Some(Line::Head { .. })) => return Err(wrong("it was written by another version")),
+            (1, _) => return Err(wrong("it is no beginning of an exported registry")),
+            (_, Some(Line::Bot { bot_pubkey, name, registered_at })) => {
+                moved.bots += 1;
+                let name = BotName::new(&name).ok_or_else(|| wrong("its name is none"))?;
+                if !bot_pubkey.is_on_curve() {
+                    return Err(wrong("its public key is not on the curve"));
+                }
+                let row = BotRow { pubkey: bot_pubkey, name, registered_at_ms: registered_at };
+                changes.push(Change::Put(Row::Bot(row)));
+            }
+            (_, Some(Line::Follow { bot_pubkey, follower_pubkey, since, sealed_secret })) => {
+                moved.follows += 1;
+                let key = FollowKey { bot: bot_pubkey, follower: follower_pubkey };
+                if !follower_pubkey.is_on_curve() {
+                    return Err(wrong("its public key is not on the curve"));
+                }
+                let secret = match sealed_secret {
+                    None => None,
+                    Some(text) => {
+                        let bytes = STANDARD.decode(text).ok();
+                        let sealed = bytes.and_then(|bytes| SealedSecret::from_bytes(&bytes));
+                        let sealed = sealed.ok_or_else(|| wrong("its secret is none"))?;
+                        sealer.open(&key, &sealed).map_err(|fault| wrong(&fault.to_string()))?;
+                        Some(sealed)
+                    }
+                };
+                changes.push(Change::Put(Row::Follow(FollowRow { key, secret, since_ms: since })));
+            }
+            (_, Some(Line::End { end })) if end == moved => return Ok((changes, moved)),
+            (_, Some(Line::End { .. })) => return Err(wrong("there were other rows than it says")),
+            (_, Some(Line::Head { .. })) => return Err(wrong("it begins anew")),
+            (_, None) => return Err(wrong("the last line is missing: the file was cut")),
+        }
+    }
+}
+
+/// The next line; `None` at the end.
+fn next(lines: &mut impl BufRead, number: u64) -> Result<Option<Line>, TransferError> {
+    let mut line = Vec::new();
+    let length = lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+    let wrong = |why: String| TransferError::Line { number, why };
+    if length == 0 {
+        return Ok(None);
+    }
+    if line.pop() != Some(b'\n') {
+        return Err(wrong("it does not end, or is too long".to_owned()));
+    }
+    // What the parser says of a line that fits none of them does not help.
+    let read = serde_json::from_slice(&line);
+    read.map(Some).map_err(|_| wrong("it is neither a bot nor a follow".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Signer;
+
+    use super::*;
+
+    fn key(seed: u64) -> PublicKey {
+        *Signer::from_seed(seed).pubkey()
+    }
+
+    /// A registry of two rows, as it is exported.
+    fn exported() -> String {
+        let sealer = Sealer::new(&Signer::from_seed(1));
+        let follow = FollowKey { bot: key(2), follower: key(3) };
+        let sealed = STANDARD.encode(sealer.seal(&follow, b"sixteen bytes ok").as_bytes());
+        [
+            format!(r#"{{"registry":1,"owner":"{}"}}"#, key(1)),
+            format!(r#"{{"bot_pubkey":"{}","name":"a \"bot\"","registered_at":5}}"#, key(2)),
+            format!(
+                r#"{{"bot_pubkey":"{}","follower_pubkey":"{}","since":6,"sealed_secret":"{sealed}"}}"#,
+                key(2),
+                key(3)
+            ),
+            r#"{"end":{"bots":1,"follows":1}}"#.to_owned(),
+        ]
+        .join("\n")
+            + "\n"
+    }
+
+    fn imported(text: &str) -> Result<Moved, String> {
+        let read = read(key(1), &Sealer::new(&Signer::from_seed(1)), text.as_bytes());
+        read.map(|(_, moved)| moved).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_was_exported_is_imported() {
+        assert_eq!(imported(&exported()), Ok(Moved { bots: 1, follows: 1 }));
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_named_with_its_line() {
+        let whole = exported();
+        let lines: Vec<&str> = whole.lines().collect();
+        let with = |index: usize, line: &str| {
+            let mut lines = lines.clone();
+            lines[index] = line;
+            lines.join("\n") + "\n"
+        };
+        let check = |text: String, expected: &str| {
+            let error = imported(&text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(String::new(), "line 1: it is no beginning");
+        check(with(0, r#"{"registry":2,"owner":"00"}"#), "line 1: it is neither");
+        check(
+            whole.replace(r#""registry":1"#, r#""registry":2"#),
+            "line 1: it was written by another version",
+        );
+        check(whole.replacen(&key(1).to_string(), &key(9).to_string(), 1), "sealed by the gateway key");
+        check(whole.replace("a \\\"bot\\\"", ""), "line 2: its name is none");
+        check(whole.replace("a \\\"bot\\\"", &"x".repeat(5_000)), "line 2: it does not end, or is too long");
+        check(whole.replace("\"since\":6", "\"since\":-6"), "line 3: it is neither");
+        check(whole.replace(&key(3).to_string(), &key(4).to_string()), "line 3: a secret does not open");
+        check(whole.replace("sealed_secret\":\"", "sealed_secret\":\"!"), "line 3: its secret is none");
+        check(with(3, r#"{"end":{"bots":1,"follows":2}}"#), "line 4: there were other rows");
+        check(with(3, lines[0]), "line 4: it begins anew");
+        check(lines[..3].join("\n") + "\n", "line 4: the last line is missing");
+        for cut in 0..whole.len() - 1 {
+            assert!(imported(&whole[..cut]).is_err(), "{cut}");
+        }
+    }
+}

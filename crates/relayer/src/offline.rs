@@ -1,0 +1,168 @@
+//! What the program does with the registry without serving anybody: `moltrade-relayer registry …`.
+//!
+//! The embedded registry is in the gateway's database, which one process has at a time: the gateway must be stopped.
+//! One in Postgres may be in use; of it the gateways notice what is imported.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Subcommand;
+use prometheus_client::metrics::counter::Counter;
+use wire::Signer;
+
+use crate::config::{Config, SecretFile, SecretKey};
+use crate::event_log::{EventLog, OpenError, StoreOptions};
+use crate::fanout::identity::{self, IdentityError};
+use crate::fanout::registry::transfer::{Moved, TransferError, export, import};
+use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store, postgres};
+use crate::nip19::npub;
+
+/// Of events nothing is kept in memory.
+const TAIL_BYTES: usize = 0;
+
+/// What to do with the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum RegistryCommand {
+    /// Write all bots and follows as lines of JSON; secrets stay sealed
+    Export {
+        /// Where to; standard output if it is not given
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Add what was exported to the registry that is configured; all of it or nothing
+    Import {
+        /// Where from; standard input if it is not given
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Give the registry from an old key of the gateway to the one that is configured
+    Rekey {
+        /// A file with the old key
+        #[arg(long, value_name = "FILE")]
+        old_key_file: PathBuf,
+    },
+}
+
+/// Why that was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// There is no key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The gateway's database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Moving it.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// A file.
+    #[error("{path} cannot be used: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The old key.
+    #[error("--old-key-file {path}: {why}")]
+    OldKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; nothing of the key.
+        why: String,
+    },
+}
+
+/// Does it, and returns what is to be told.
+///
+/// # Errors
+/// When it cannot be done; then nothing has changed.
+pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, OfflineError> {
+    let store = match postgres(config, Counter::default())? {
+        Some(store) => store,
+        None => {
+            let options = StoreOptions { fsync: config.storage.fsync };
+            let log = EventLog::open(&config.deduplication.rocksdb_path, options, TAIL_BYTES)?;
+            Arc::new(Embedded::new(log))
+        }
+    };
+    let gateway = identity::of(config)?;
+    let name = store.name();
+    match command {
+        RegistryCommand::Export { file } => {
+            store.prepare(*gateway.pubkey()).await?;
+            let Moved { bots, follows } = export_to(&*store, &gateway, file.as_deref()).await?;
+            Ok(format!("exported {bots} bots and {follows} follows from the {name} registry"))
+        }
+        RegistryCommand::Import { file } => {
+            store.prepare(*gateway.pubkey()).await?;
+            let Moved { bots, follows } = import_from(&*store, &gateway, file.as_deref()).await?;
+            Ok(format!("imported {bots} bots and {follows} follows into the {name} registry"))
+        }
+        RegistryCommand::Rekey { old_key_file } => {
+            let secrets = rekey(&*store, &gateway, old_key_file).await?;
+            let npub = npub(gateway.pubkey());
+            Ok(format!("the {name} registry belongs to {npub} now; {secrets} secrets were sealed anew"))
+        }
+    }
+}
+
+async fn export_to(store: &dyn Store, gateway: &Signer, file: Option<&Path>) -> Result<Moved, OfflineError> {
+    let owner = *gateway.pubkey();
+    let Some(path) = file else {
+        return Ok(export(store, owner, &mut BufWriter::new(io::stdout())).await?);
+    };
+    // In its place when it is whole.
+    let unfinished = self::unfinished(path);
+    let failed = |source| OfflineError::File { path: unfinished.clone(), source };
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+    let mut out = BufWriter::new(made.map_err(failed)?);
+    let moved = export(store, owner, &mut out).await?;
+    let finished = out.flush().and_then(|()| out.get_ref().sync_all());
+    finished.and_then(|()| fs::rename(&unfinished, path)).map_err(failed)?;
+    Ok(moved)
+}
+
+/// The file that becomes another one when it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unfinished");
+    name.into()
+}
+
+async fn import_from(
+    store: &dyn Store,
+    gateway: &Signer,
+    file: Option<&Path>,
+) -> Result<Moved, OfflineError> {
+    let (owner, sealer) = (*gateway.pubkey(), Sealer::new(gateway));
+    Ok(match file {
+        None => import(store, owner, &sealer, BufReader::new(io::stdin())).await?,
+        Some(path) => {
+            let failed = |source| OfflineError::File { path: path.to_owned(), source };
+            import(store, owner, &sealer, BufReader::new(File::open(path).map_err(failed)?)).await?
+        }
+    })
+}
+
+async fn rekey(store: &dyn Store, gateway: &Signer, old_key_file: &Path) -> Result<u64, OfflineError> {
+    let old = SecretFile::<SecretKey>::read(old_key_file)
+        .map_err(|why| OfflineError::OldKey { path: old_key_file.to_owned(), why })?;
+    let old = Arc::clone(old.secret.signer());
+    let (opener, sealer) = (Sealer::new(&old), Sealer::new(gateway));
+    let mut reseal = |follow: &FollowRow| {
+        let Some(sealed) = &follow.secret else { return Ok(None) };
+        let secret = opener.open(&follow.key, sealed);
+        let secret = secret.map_err(|fault| RegistryError::Damaged(fault.to_string()))?;
+        Ok(Some(sealer.seal(&follow.key, &secret)))
+    };
+    store.prepare(*old.pubkey()).await?;
+    Ok(store.rekey(*old.pubkey(), *gateway.pubkey(), &mut reseal).await?)
+}

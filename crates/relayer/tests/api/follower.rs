@@ -1,0 +1,198 @@
+//! What a follower is served from: signals of its bots, from memory or from the log behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moltrade_relayer::downstream::Source;
+use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::event_log::reader::Chunk;
+use moltrade_relayer::fanout::directory::{Directory, Opened};
+use moltrade_relayer::fanout::follower::FollowerSource;
+use moltrade_relayer::fanout::keys::ConversationKeys;
+use moltrade_relayer::fanout::registry::{BotName, FollowKey};
+use moltrade_relayer::fanout::signals::Signals;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use wire::{PublicKey, Signer, VerifiedEvent};
+
+use crate::gateway::Gateway;
+
+const KIND: u16 = 30_931;
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn bot(number: u64) -> Signer {
+    Signer::from_seed(1_000 + number)
+}
+
+fn follower() -> PublicKey {
+    *Signer::from_seed(5_000).pubkey()
+}
+
+fn key(bot_number: u64) -> FollowKey {
+    FollowKey { bot: *bot(bot_number).pubkey(), follower: follower() }
+}
+
+fn signal(bot_number: u64, created_at: u64) -> VerifiedEvent {
+    bot(bot_number).sign(created_at, KIND, &[["d", "x"].map(str::to_owned)], &"x".repeat(200))
+}
+
+/// Signals of a gateway whose bots 1 to 3 are registered, of which our follower follows the first.
+struct World {
+    gateway: Gateway,
+    directory: Arc<Directory>,
+    signals: Arc<Signals>,
+    looking: JoinHandle<()>,
+}
+
+impl World {
+    async fn keeping(bytes_max: usize) -> Self {
+        let gateway = Gateway::start().await;
+        let directory = Arc::new(Directory::default());
+        for number in 1..=3 {
+            directory.put_bot(*bot(number).pubkey(), BotName::new("a bot").unwrap());
+        }
+        directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
+        let kinds = [KIND].into();
+        let signals = Arc::new(Signals::new(&gateway.context.log, kinds, Arc::clone(&directory), bytes_max));
+        let looking = {
+            let signals = Arc::clone(&signals);
+            tokio::spawn(async move { signals.run().await.unwrap() })
+        };
+        Self { gateway, directory, signals, looking }
+    }
+
+    fn source(&self, cursor: u64) -> FollowerSource {
+        let presence = self.directory.enter(follower()).unwrap();
+        let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(0)).unwrap());
+        let cursor = Cursor::from_number(cursor);
+        FollowerSource::new(presence, Arc::clone(&self.signals), keys, cursor, None)
+    }
+}
+
+/// What a source makes of a chunk: the sequences and bots of its messages.
+fn messages(source: &mut FollowerSource, chunk: &Chunk) -> Vec<u64> {
+    let texts = chunk.entries().iter().filter_map(|entry| source.message(entry).unwrap());
+    let read = texts.map(|text| {
+        let message: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(message["target_pubkey"], follower().to_string());
+        assert_eq!(message["bot_pubkey"], bot(1).pubkey().to_string());
+        message["seq"].as_u64().unwrap()
+    });
+    read.collect()
+}
+
+async fn next(source: &mut FollowerSource) -> Option<Vec<u64>> {
+    let chunk = timeout(PATIENCE, source.next()).await.expect("in time").unwrap()?;
+    Some(messages(source, &chunk))
+}
+
+async fn next_seqs(source: &mut FollowerSource, count: usize) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    while seqs.len() < count {
+        seqs.extend(next(source).await.expect("more"));
+    }
+    seqs
+}
+
+/// Events of no bot, signals of others, and one signal of ours each: its sequences are 3, 6, 9, …
+async fn append_rounds(world: &World, rounds: u64) {
+    let first = world.gateway.context.log.head().get();
+    for round in 0..rounds {
+        let at = 10 * (first + round);
+        let noise = bot(1).sign(at, 1, &[["t", "x"].map(str::to_owned)], "no signal");
+        world.gateway.append(vec![noise]).await;
+        world.gateway.append(vec![signal(2, at)]).await;
+        world.gateway.append(vec![signal(1, at)]).await;
+    }
+}
+
+#[tokio::test]
+async fn live_signals_come_from_memory() {
+    let world = World::keeping(1 << 20).await;
+    let mut source = world.source(0);
+    append_rounds(&world, 20).await;
+    assert_eq!(next_seqs(&mut source, 20).await, (1..=20).map(|round| 3 * round).collect::<Vec<_>>());
+    assert!(source.next_in_memory().is_none());
+    assert_eq!(source.cursor(), Cursor::from_number(60));
+}
+
+#[tokio::test]
+async fn what_is_no_longer_in_memory_comes_from_the_log() {
+    let world = World::keeping(2_000).await;
+    append_rounds(&world, 50).await;
+    let mut source = world.source(0);
+    assert_eq!(next_seqs(&mut source, 50).await, (1..=50).map(|round| 3 * round).collect::<Vec<_>>());
+    // From where it was it goes on in memory, without gap or repeat.
+    append_rounds(&world, 5).await;
+    assert_eq!(next_seqs(&mut source, 5).await, (51..=55).map(|round| 3 * round).collect::<Vec<_>>());
+}
+
+/// Who waits is not left behind by the signals of others, which would make it read the log from there.
+#[tokio::test]
+async fn the_cursor_of_who_waits_follows_the_signals_of_others() {
+    let world = World::keeping(20_000).await;
+    let mut source = world.source(0);
+    let waiting = async {
+        loop {
+            let next = tokio::select! {
+                next = source.next() => next.unwrap().expect("not closed"),
+                () = tokio::time::sleep(Duration::from_millis(100)) => break,
+            };
+            assert_eq!(messages(&mut source, &next), [0; 0]);
+        }
+    };
+    let others = async {
+        for at in 0..200 {
+            world.gateway.append(vec![signal(2, at)]).await;
+        }
+    };
+    tokio::join!(waiting, others);
+    world.gateway.append(vec![signal(1, 1)]).await;
+    // One chunk would not hold them all.
+    assert!(source.cursor().get() > 150, "{}", source.cursor());
+    assert_eq!(next_seqs(&mut source, 1).await, [201]);
+}
+
+#[tokio::test]
+async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
+    let world = World::keeping(1 << 20).await;
+    let mut source = world.source(0);
+    world.gateway.append(vec![signal(1, 1)]).await;
+    world.gateway.append(vec![signal(1, 2)]).await;
+    assert_eq!(next_seqs(&mut source, 1).await, [1]);
+    // The chunk is in the follower's hands already.
+    let chunk = timeout(PATIENCE, source.next()).await.unwrap().unwrap().unwrap();
+    world.directory.remove_follow(&key(1));
+    assert_eq!(messages(&mut source, &chunk), [0; 0]);
+    world.directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
+    world.gateway.append(vec![signal(1, 3)]).await;
+    assert_eq!(next_seqs(&mut source, 1).await, [3]);
+}
+
+#[tokio::test]
+async fn it_ends_with_the_log() {
+    let world = World::keeping(1 << 20).await;
+    let mut source = world.source(0);
+    append_rounds(&world, 1).await;
+    world.gateway.context.log.close();
+    assert_eq!(next(&mut source).await, Some(vec![]), "of another bot");
+    assert_eq!(next(&mut source).await, Some(vec![3]));
+    assert_eq!(next(&mut source).await, None);
+    timeout(PATIENCE, world.looking).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_neither_follows_nor_is_connected_is_forgotten() {
+    let world = World::keeping(1 << 20).await;
+    assert_eq!(world.directory.len(), (3, 1));
+    let stranger = *Signer::from_seed(6_000).pubkey();
+    let connections: Vec<_> = (0..16).map(|_| world.directory.enter(stranger).unwrap()).collect();
+    assert!(world.directory.enter(stranger).is_err(), "one has 16 connections");
+    drop(connections);
+    drop(world.directory.enter(stranger).unwrap());
+    world.directory.remove_follow(&key(1));
+    assert_eq!(world.directory.len(), (3, 0));
+    assert!(world.directory.is_without_followers());
+}

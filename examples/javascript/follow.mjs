@@ -1,0 +1,336 @@
+// Follows a bot: takes each of its trade signals from a gateway's /fanout, decrypts it, verifies it and prints it.
+//
+//     node follow.mjs --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
+//
+// prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. Begun with a new state, it takes first
+// what the gateway keeps of the bot's past. The key is in the file, as nsec1... or hex, or in the variable
+// NOSTR_SECRET_KEY; it is not an argument, because ps shows those to everybody. --shared-secret-file FILE has the
+// signals encrypted with what is in the file, without the end of the line; without it, one that was set is taken away.
+// Needs: npm ci, and Node.js 18.3 or newer
+
+import { createHash, createHmac, randomBytes, webcrypto } from "node:crypto";
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { finalizeEvent, getPublicKey, nip19, nip42, nip44, verifyEvent } from "nostr-tools";
+import WebSocket from "ws";
+
+globalThis.crypto ??= webcrypto; // Node.js 18 has it, but not there
+
+const MESSAGE_BYTES_MAX = 32 * 2 ** 20;
+const ANSWER_MS_MAX = 10_000;
+// The gateway pings every 30 seconds, so a connection that is silent for this long is dead.
+const SILENCE_MS_MAX = 90_000;
+const [PAUSE_MS_MIN, PAUSE_MS_MAX] = [500, 30_000];
+
+/** What does not pass by itself. */
+class Fatal extends Error {}
+
+/** The gateway has no time for us now. */
+class Refused extends Error {
+  constructor(text, restMs) {
+    super(text);
+    this.restMs = restMs;
+  }
+}
+
+async function main() {
+  const string = { type: "string" };
+  const options = { gateway: string, bot: string, "key-file": string, "shared-secret-file": string, state: string };
+  const args = attempt("usage", () => parseArgs({ options })).values;
+  if (!args.gateway || !args.bot) {
+    throw new Fatal(
+      "usage: follow.mjs --gateway URL --bot KEY [--key-file FILE] [--shared-secret-file FILE] [--state FILE]",
+    );
+  }
+  const gateway = args.gateway.replace(/\/+$/, "");
+  if (!/^https?:/.test(gateway)) throw new Fatal(`--gateway ${gateway} begins with neither http:// nor https://`);
+  const secretFile = args["shared-secret-file"];
+  const readSecret = () => readFileSync(secretFile, "utf8").replace(/[\r\n]+$/, "");
+  const follower = new Follower({
+    gateway,
+    bot: attempt(`${args.bot} is not a public key`, () => publicKey(args.bot)),
+    secretKey: loadKey(args["key-file"]),
+    sharedSecret: secretFile && attempt("no shared secret", readSecret),
+    state: new State(args.state ?? "follow.json", gateway),
+  });
+  for (let pause = PAUSE_MS_MIN; ; ) {
+    let rest = 0;
+    try {
+      await follower.follow();
+    } catch (error) {
+      if (error instanceof Fatal) throw error;
+      // Among them are the gateway's close codes. Their reason may name a cursor, too; ours is right in any case.
+      say(`connecting again: ${error.cause?.message ?? error.message}`);
+      rest = error.restMs ?? 0;
+    }
+    pause = follower.wasConnected ? PAUSE_MS_MIN : Math.min(2 * pause, PAUSE_MS_MAX);
+    // Not all followers at once, when the gateway comes back.
+    await sleep(Math.max(rest, pause * (0.5 + Math.random() / 2)));
+  }
+}
+
+class Follower {
+  constructor({ gateway, bot, secretKey, sharedSecret, state }) {
+    Object.assign(this, { gateway, bot, secretKey, sharedSecret, state });
+    this.publicKey = getPublicKey(secretKey);
+    this.subscribed = this.wasConnected = false;
+  }
+
+  /** Subscribes, connects and deals with what comes until the connection ends, which is an error. */
+  async follow() {
+    this.wasConnected = false;
+    if (!this.subscribed) {
+      const body = { bot_pubkey: this.bot, follower_pubkey: this.publicKey, shared_secret: this.sharedSecret };
+      await call(`${this.gateway}/api/subscriptions`, { body, secretKey: this.secretKey });
+      this.subscribed = true;
+    }
+    this.state.pin((await call(`${this.gateway}/api/identity`)).pubkey);
+    const url = `${this.gateway.replace(/^http/, "ws")}/fanout`;
+    const socket = attempt("no WebSocket", () => new WebSocket(`${url}?cursor=${this.state.seq}`, {
+      maxPayload: MESSAGE_BYTES_MAX,
+      handshakeTimeout: ANSWER_MS_MAX,
+    }));
+    await new Promise((_, reject) => {
+      const fail = (error) => {
+        clearTimeout(silence);
+        socket.removeAllListeners("message"); // nothing after it may be taken before it
+        socket.terminate();
+        reject(error);
+      };
+      const silence = setTimeout(() => fail(new Error("nothing was heard, not even a ping")), SILENCE_MS_MAX);
+      const step = (work) => {
+        silence.refresh();
+        try {
+          work();
+        } catch (error) {
+          fail(error);
+        }
+      };
+      socket.on("message", (text) => step(() => {
+        const message = JSON.parse(text);
+        if (this.wasConnected) this.take(message);
+        else this.authenticate(socket, url, message);
+      }));
+      socket.on("ping", () => silence.refresh());
+      socket.on("close", (code, reason) => fail(new Error(`the gateway closed with ${code}: ${reason}`)));
+      socket.on("error", fail);
+      socket.on("unexpected-response", async (_, response) => {
+        const chunks = [];
+        try {
+          for await (const chunk of response) chunks.push(chunk);
+          this.refused(response, Buffer.concat(chunks));
+        } catch (error) {
+          fail(error);
+        }
+      });
+    });
+  }
+
+  /** NIP-42: the gateway sends a challenge, we sign it, and it says whether that will do. */
+  authenticate(socket, url, [type, value, accepted, reason]) {
+    if (type === "AUTH") {
+      socket.send(JSON.stringify(["AUTH", finalizeEvent(nip42.makeAuthEvent(url, value), this.secretKey)]));
+    } else if (type === "OK" && accepted) {
+      this.wasConnected = true;
+      say(`connected; going on after ${this.state.seq}`);
+    } else {
+      throw new Fatal(`the gateway does not accept our key: ${reason}`);
+    }
+  }
+
+  take(message) {
+    if (message.seq <= this.state.seq) return; // a repeat
+    // All bots that this key follows come on one connection. The others are for other programs.
+    if (message.bot_pubkey === this.bot) {
+      const { event, wrong } = this.open(message);
+      if (event) {
+        // Your work here; never trade on a stale signal. If the program dies before the state is written, it is done a
+        // second time for this event; so let that do no harm, as it does none to write a row under the event's id.
+        // Work that awaits something needs a queue here, so that messages are dealt with one after the other.
+        console.log(JSON.stringify({ seq: message.seq, stale: message.stale ?? false, event }));
+      } else {
+        // It would be no better the next time, so it must not stand in the way of what comes after it.
+        say(`NOT A SIGNAL, passed over: message ${message.seq}: ${wrong}`);
+      }
+    }
+    // Only after the work: what is noted does not come again.
+    this.state.advance(message.seq);
+  }
+
+  /** Decrypts a message, and gives the event in it if it is what the bot has signed. */
+  open(message) {
+    if (message.target_pubkey !== this.publicKey) return { wrong: "it is for somebody else" };
+    let text;
+    try {
+      text = nip44.v2.decrypt(message.ciphertext, this.conversationKey(message.encryption));
+    } catch (error) {
+      throw new Fatal(`message ${message.seq} cannot be decrypted: ${error.message}`);
+    }
+    let given;
+    try {
+      given = JSON.parse(text);
+    } catch {
+      return { wrong: "no JSON" };
+    }
+    // The signed fields and nothing else; and anew, because verifyEvent believes a note that it makes in the object.
+    const { id, pubkey, created_at, kind, tags, content, sig } = given ?? {};
+    const event = { id, pubkey, created_at, kind, tags, content, sig };
+    if (!verifyEvent(event)) return { wrong: "the id or the signature is wrong" };
+    if (pubkey !== this.bot) return { wrong: "another key has signed it" };
+    if (id !== message.original_event_id || kind !== message.kind || created_at !== message.created_at) {
+      return { wrong: "the envelope says something else than the event" };
+    }
+    return { event };
+  }
+
+  conversationKey(encryption) {
+    if (encryption === "nip44-v2") return nip44.getConversationKey(this.secretKey, this.state.pubkey);
+    if (encryption !== "nip44-v2-shared-secret") throw new Error(`${encryption} is not known to this program`);
+    if (!this.sharedSecret) throw new Error("another program has set a shared secret; give --shared-secret-file");
+    // HKDF-SHA256-extract is an HMAC whose key is the salt.
+    return createHmac("sha256", "moltrade-fanout-v1").update(this.sharedSecret).digest();
+  }
+
+  /** The gateway answered the handshake with an error, which is JSON unless a proxy made it. */
+  refused(response, body) {
+    const answer = readError(body);
+    if (response.statusCode === 410 && answer.oldest) {
+      // What comes next has been trimmed: say what is lost, and go on with what there is.
+      const oldest = answer.oldest;
+      say(`signals between ${this.state.seq + 1} and ${oldest - 1} are lost: the gateway no longer keeps them`);
+      this.state.advance(oldest - 1);
+      throw new Refused("going on with what is kept", 0);
+    }
+    refuse(response.statusCode, answer.message, response.headers["retry-after"]);
+  }
+}
+
+/** A request to the gateway; with a key it is signed as NIP-98 has it. */
+async function call(url, { body, secretKey } = {}) {
+  const request = { method: body ? "POST" : "GET", headers: {}, signal: AbortSignal.timeout(ANSWER_MS_MAX) };
+  if (body) {
+    request.body = JSON.stringify(body);
+    request.headers["Content-Type"] = "application/json";
+  }
+  if (secretKey) {
+    const tags = [["u", url], ["method", request.method]];
+    if (body) tags.push(["payload", createHash("sha256").update(request.body).digest("hex")]);
+    // The gateway takes each token once. Two for the same call in the same second would be the same but for this.
+    tags.push(["random", randomBytes(8).toString("hex")]);
+    const created_at = Math.floor(Date.now() / 1000);
+    const event = finalizeEvent({ kind: 27235, created_at, tags, content: "" }, secretKey);
+    request.headers.Authorization = `Nostr ${Buffer.from(JSON.stringify(event)).toString("base64")}`;
+  }
+  const answer = await fetch(url, request);
+  const text = await answer.text();
+  if (!answer.ok) refuse(answer.status, readError(text).message, answer.headers.get("retry-after"));
+  return JSON.parse(text);
+}
+
+function refuse(status, reason, rest) {
+  const text = `the gateway answered ${status}: ${reason}`;
+  if (status === 429 || status >= 500) throw new Refused(text, Math.min(Number(rest) || 0, 3600) * 1000);
+  // A wrong key, parameter or clock, no such bot, a cursor of another gateway: trying again would not help.
+  throw new Fatal(text);
+}
+
+function readError(body) {
+  try {
+    return { message: "no reason given", ...JSON.parse(body) };
+  } catch {
+    return { message: "no reason given" };
+  }
+}
+
+function publicKey(text) {
+  if (/^[0-9a-f]{64}$/.test(text)) return text;
+  const { type, data } = nip19.decode(text);
+  if (type !== "npub") throw new Error(`it is an ${type}`);
+  return data;
+}
+
+function loadKey(path) {
+  if (!path && !process.env.NOSTR_SECRET_KEY) throw new Fatal("no key: give --key-file, or set NOSTR_SECRET_KEY");
+  return attempt(`cannot read the key from ${path ?? "NOSTR_SECRET_KEY"}`, () => {
+    const text = path ? readFileSync(path, "utf8").trim() : process.env.NOSTR_SECRET_KEY;
+    if (/^[0-9a-f]{64}$/.test(text)) return Uint8Array.from(Buffer.from(text, "hex"));
+    const { type, data } = nip19.decode(text);
+    if (type !== "nsec") throw new Error("it is neither nsec1... nor 64 hex digits");
+    return data;
+  });
+}
+
+/** Makes an error a fatal one. */
+function attempt(what, work) {
+  try {
+    return work();
+  } catch (error) {
+    throw new Fatal(`${what}: ${error.message}`);
+  }
+}
+
+function say(text) {
+  console.error(text);
+}
+
+/** The last message that was dealt with, and the gateway that it is of, in a file. */
+class State {
+  constructor(path, gateway) {
+    Object.assign(this, { path, gateway, pubkey: null, seq: 0 });
+    let text;
+    try {
+      text = readFileSync(path, "utf8");
+    } catch (error) {
+      if (error.code === "ENOENT") return;
+      throw new Fatal(`cannot read ${path}: ${error.message}`);
+    }
+    const state = attempt(`${path} is not a state of this program`, () => JSON.parse(text));
+    if (!Number.isSafeInteger(state?.seq) || typeof state.pubkey !== "string") {
+      throw new Fatal(`${path} is not a state of this program`);
+    }
+    if (state.gateway !== gateway) {
+      throw new Fatal(
+        `${path} belongs to ${state.gateway}, and a cursor is of use to one gateway only: take another file`,
+      );
+    }
+    Object.assign(this, { pubkey: state.pubkey, seq: state.seq });
+  }
+
+  /** The first key is believed and kept. If the gateway has another one later, somebody has to look. */
+  pin(pubkey) {
+    if (this.pubkey === null) {
+      this.write(pubkey, this.seq);
+    } else if (this.pubkey !== pubkey) {
+      throw new Fatal(
+        `the gateway's key was ${this.pubkey} and is now ${pubkey}. If its operator says that this is right, ` +
+          `write the new one into ${this.path}`,
+      );
+    }
+  }
+
+  advance(seq) {
+    this.write(this.pubkey, seq);
+  }
+
+  /** At any moment the file holds the old state or the new one, and never a part. */
+  write(pubkey, seq) {
+    const temporary = `${this.path}.new`;
+    attempt(`cannot write ${this.path}`, () => {
+      const file = openSync(temporary, "w");
+      try {
+        writeSync(file, JSON.stringify({ gateway: this.gateway, pubkey, seq }));
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(temporary, this.path);
+    });
+    Object.assign(this, { pubkey, seq });
+  }
+}
+
+main().catch((error) => {
+  say(error instanceof Fatal ? error.message : error.stack);
+  process.exit(1);
+});

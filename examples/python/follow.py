@@ -1,0 +1,276 @@
+"""Follows a bot: takes each of its trade signals from a gateway's /fanout, decrypts it, verifies it and prints it.
+
+    python3 follow.py --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
+
+prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. Begun with a new state, it takes first
+what the gateway keeps of the bot's past. The key is in the file, as nsec1... or hex, or in the variable
+NOSTR_SECRET_KEY; it is not an argument, because ps shows those to everybody.
+
+Two things are beyond nostr-sdk for Python: a shared secret, so following with this program takes away one that was set
+for the same bot and follower; and signals of more than 65,535 bytes, which are passed over with a message.
+Needs: pip install nostr-sdk websockets
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import random
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+
+from nostr_sdk import Event, EventBuilder, Keys, Kind, NostrSdkError, PublicKey, Tag
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import connect
+
+MESSAGE_BYTES_MAX = 32 * 2**20
+CIPHERTEXT_CHARS_MAX = 87_472  # of 65,535 bytes, padded, in base64
+ANSWER_SECONDS_MAX = 10
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.5, 30
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Follows a bot and prints its trade signals.")
+    parser.add_argument("--gateway", required=True, help="such as http://127.0.0.1:8080")
+    parser.add_argument("--bot", required=True, type=public_key, help="the bot's key, npub1... or hex")
+    parser.add_argument("--key-file", help="your secret key, nsec1... or hex; or set NOSTR_SECRET_KEY")
+    parser.add_argument("--state", default="follow.json", help="where the cursor is kept (follow.json)")
+    args = parser.parse_args()
+    if not args.gateway.startswith("http"):
+        sys.exit(f"--gateway {args.gateway} begins with neither http:// nor https://")
+    follower = Follower(args.gateway.rstrip("/"), args.bot, load_keys(args.key_file), args.state)
+    pause = PAUSE_SECONDS_MIN
+    while True:
+        rest = 0
+        try:
+            follower.follow()
+        except Refused as error:
+            say(f"trying again: {error}")
+            rest = error.rest
+        except (OSError, HTTPException, WebSocketException) as error:
+            # Among them are the gateway's close codes. Their reason may name a cursor, too; ours is right in any case.
+            say(f"connecting again: {error}")
+        pause = PAUSE_SECONDS_MIN if follower.was_connected else min(2 * pause, PAUSE_SECONDS_MAX)
+        # Not all followers at once, when the gateway comes back.
+        time.sleep(max(rest, pause * random.uniform(0.5, 1)))
+
+
+class Refused(Exception):
+    """The gateway has no time for us now."""
+
+    def __init__(self, text, rest):
+        super().__init__(text)
+        self.rest = rest
+
+
+class Follower:
+    def __init__(self, gateway, bot, keys, state):
+        self.gateway, self.bot, self.keys = gateway, bot, keys
+        self.state = State(state, gateway)
+        self.subscribed = self.was_connected = False
+
+    def follow(self):
+        """Subscribes, connects and deals with what comes until the connection ends, which is an exception."""
+        self.was_connected = False
+        if not self.subscribed:
+            body = {"bot_pubkey": self.bot, "follower_pubkey": self.keys.public_key().to_hex()}
+            call(self.gateway + "/api/subscriptions", body, self.keys)
+            self.subscribed = True
+        self.state.pin(call(self.gateway + "/api/identity")["pubkey"])
+        url = "ws" + self.gateway.removeprefix("http") + "/fanout"
+        try:
+            # The library pings and so notices a dead connection. Slow work delays its notice of the answer, so be
+            # patient.
+            with connect(f"{url}?cursor={self.state.seq}", max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as socket:
+                self.authenticate(socket, url)
+                self.was_connected = True
+                say(f"connected; going on after {self.state.seq}")
+                while True:
+                    self.take(json.loads(socket.recv()))
+        except InvalidURI as error:
+            sys.exit(str(error))
+        except InvalidStatus as error:
+            self.refused(error.response)
+
+    def authenticate(self, socket, url):
+        """NIP-42: the gateway sends a challenge, and we sign it."""
+        _, challenge = json.loads(socket.recv(timeout=ANSWER_SECONDS_MAX))
+        event = sign(self.keys, 22242, [["relay", url], ["challenge", challenge]])
+        socket.send(f'["AUTH",{event}]')
+        _, _, accepted, reason = json.loads(socket.recv(timeout=ANSWER_SECONDS_MAX))
+        if not accepted:
+            sys.exit(f"the gateway does not accept our key: {reason}")
+
+    def take(self, message):
+        seq = message["seq"]
+        if seq <= self.state.seq:
+            return  # a repeat
+        # All bots that this key follows come on one connection. The others are for other programs.
+        if message["bot_pubkey"] == self.bot:
+            try:
+                event = self.open(message)
+            except ValueError as error:
+                # It would be no better the next time, so it must not stand in the way of what comes after it.
+                say(f"NOT A SIGNAL, passed over: message {seq}: {error}")
+            else:
+                # Your work here; never trade on a stale signal. If the program dies before the state is written, it is
+                # done a second time for this event; so let that do no harm, as it does none to write a row under the
+                # event's id.
+                print(json.dumps({"seq": seq, "stale": message.get("stale", False), "event": event}), flush=True)
+        # Only after the work: what is noted does not come again.
+        self.state.advance(seq)
+
+    def open(self, message):
+        """Decrypts a message, and gives the event in it if it is what the bot has signed."""
+        if message["target_pubkey"] != self.keys.public_key().to_hex():
+            raise ValueError("it is for somebody else")
+        if message["encryption"] != "nip44-v2":
+            sys.exit(f"this program cannot decrypt {message['encryption']}: has another one set a shared secret?")
+        if len(message["ciphertext"]) > CIPHERTEXT_CHARS_MAX:
+            raise ValueError("the signal has more than 65,535 bytes, which nostr-sdk cannot decrypt")
+        try:
+            text = self.keys.nip44_decrypt(PublicKey.parse(self.state.pubkey), message["ciphertext"])
+        except NostrSdkError as error:
+            sys.exit(f"message {message['seq']} cannot be decrypted: {error}")
+        try:
+            event = Event.from_json(text)
+        except NostrSdkError as error:
+            raise ValueError(f"no event: {error}") from None
+        if not event.verify():
+            raise ValueError("the id or the signature is wrong")
+        if event.author().to_hex() != self.bot:
+            raise ValueError("another key has signed it")
+        said = (message["original_event_id"], message["kind"], message["created_at"])
+        if said != (event.id().to_hex(), event.kind().as_u16(), event.created_at().as_secs()):
+            raise ValueError("the envelope says something else than the event")
+        return json.loads(event.as_json())
+
+    def refused(self, response):
+        """The gateway answered the handshake with an error, which is JSON unless a proxy made it."""
+        answer, reason = read_error(response.body)
+        if response.status_code == 410 and "oldest" in answer:
+            # What comes next has been trimmed: say what is lost, and go on with what there is.
+            oldest = answer["oldest"]
+            say(f"signals between {self.state.seq + 1} and {oldest - 1} are lost: the gateway no longer keeps them")
+            self.state.advance(oldest - 1)
+            raise Refused("going on with what is kept", 0)
+        refuse(response.status_code, reason, response.headers.get("Retry-After"))
+
+
+def call(url, body=None, keys=None):
+    """A request to the gateway; with keys it is signed as NIP-98 has it."""
+    request = urllib.request.Request(url)
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    if keys is not None:
+        tags = [["u", url], ["method", request.get_method()]]
+        if request.data:
+            tags.append(["payload", hashlib.sha256(request.data).hexdigest()])
+        # The gateway takes each token once. Two for the same call in the same second would be the same but for this.
+        tags.append(["random", secrets.token_hex(8)])
+        token = base64.b64encode(sign(keys, 27235, tags).encode()).decode()
+        request.add_header("Authorization", f"Nostr {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS_MAX) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        refuse(error.code, read_error(error.read())[1], error.headers.get("Retry-After"))
+
+
+def refuse(status, reason, rest):
+    text = f"the gateway answered {status}: {reason}"
+    if status == 429 or status >= 500:
+        raise Refused(text, min(int(rest), 3600) if (rest or "").isdecimal() else 0)
+    # A wrong key, parameter or clock, no such bot, a cursor of another gateway: trying again would not help.
+    sys.exit(text)
+
+
+def read_error(body):
+    try:
+        answer = json.loads(body)
+        return answer, answer["message"]
+    except (ValueError, KeyError, TypeError):
+        return {}, "no reason given"
+
+
+def sign(keys, kind, tags):
+    return EventBuilder(Kind(kind), "").tags([Tag.parse(tag) for tag in tags]).finalize(keys).as_json()
+
+
+def public_key(text):
+    try:
+        return PublicKey.parse(text).to_hex()
+    except NostrSdkError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a public key: {error}") from None
+
+
+def load_keys(path):
+    try:
+        if path:
+            with open(path) as file:
+                return Keys.parse(file.read().strip())
+        return Keys.parse(os.environ["NOSTR_SECRET_KEY"])
+    except KeyError:
+        sys.exit("no key: give --key-file, or set NOSTR_SECRET_KEY")
+    except (OSError, ValueError, NostrSdkError) as error:
+        sys.exit(f"cannot read the key from {path or 'NOSTR_SECRET_KEY'}: {error}")
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class State:
+    """The last message that was dealt with, and the gateway that it is of, in a file."""
+
+    def __init__(self, path, gateway):
+        self.path, self.gateway, self.pubkey, self.seq = path, gateway, None, 0
+        try:
+            with open(path) as file:
+                state = json.load(file)
+            self.pubkey, self.seq, known = state["pubkey"], state["seq"], state["gateway"]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            sys.exit(f"{path} is not a state of this program: {error!r}")
+        if known != gateway:
+            sys.exit(f"{path} belongs to {known}, and a cursor is of use to one gateway only: take another file")
+
+    def pin(self, pubkey):
+        """The first key is believed and kept. If the gateway has another one later, somebody has to look."""
+        if self.pubkey is None:
+            self.write(pubkey, self.seq)
+        elif self.pubkey != pubkey:
+            sys.exit(
+                f"the gateway's key was {self.pubkey} and is now {pubkey}. If its operator says that this is right,"
+                f" write the new one into {self.path}"
+            )
+
+    def advance(self, seq):
+        self.write(self.pubkey, seq)
+
+    def write(self, pubkey, seq):
+        """At any moment the file holds the old state or the new one, and never a part."""
+        temporary = f"{self.path}.new"
+        try:
+            with open(temporary, "w") as file:
+                json.dump({"gateway": self.gateway, "pubkey": pubkey, "seq": seq}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError as error:
+            sys.exit(f"cannot write {self.path}: {error}")
+        self.pubkey, self.seq = pubkey, seq
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

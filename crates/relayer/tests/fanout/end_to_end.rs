@@ -123,7 +123,7 @@ async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     }
     follower.follow(api, bell.key.pubkey()).await;
     let mut connections = Vec::new();
-    for connection in 0..if number % 10 == 0 { 3 } else { 1 } {
+    for connection in 0..if number.is_multiple_of(10) { 3 } else { 1 } {
         connections.push(match (number + connection) % 2 {
             0 => Connection::with_token(api, "", &follower.key).await,
             _ => Connection::with_answer(api, "", &follower.key).await,

@@ -20,11 +20,12 @@ async fn identity(site: &Site) -> (String, String) {
     let answer = Api::of(site).get("/api/identity").await.json();
     running.signal("TERM");
     let mut running = running;
-    assert!(running.ended().await.success());
+    let status = running.ended().await;
     assert_eq!(answer.as_object().map(|fields| fields.len()), Some(2), "{answer}");
     let (pubkey, npub_shown) = (answer["pubkey"].as_str().unwrap(), answer["npub"].as_str().unwrap());
     assert_eq!(npub(&pubkey.parse().unwrap()), npub_shown);
     let said = running.said();
+    assert!(status.success(), "{status}: {said}");
     assert!(said.contains(npub_shown), "{said}");
     (pubkey.to_owned(), said)
 }

@@ -152,6 +152,19 @@ async fn that_are_none() {
     scene.assert_unharmed().await;
 }
 
+/// These hold: libraries of WebSockets know a URL by that scheme, and NIP-98 by the other.
+#[tokio::test]
+async fn for_the_socket_by_either_scheme() {
+    let scene = Scene::start().await;
+    let [_, upgrade] = attempts(&scene);
+    for scheme in ["http", "ws"] {
+        let mut token = scene.api.token(&upgrade);
+        token.url = token.url.replacen("http", scheme, 1);
+        let request = upgrade.clone().header("Authorization", token.header(&scene.follower.key));
+        assert_eq!(scene.api.send(request).await.status, 101, "{scheme}");
+    }
+}
+
 #[tokio::test]
 async fn the_admin_may_all_but_be_a_follower() {
     let scene = Scene::start().await;

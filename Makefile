@@ -93,6 +93,7 @@ docker-build: ## Build the Docker image
 
 docker-run: ## Run the image in the background; its data stays in the volume moltrade-relayer-data
 	docker run --detach --rm --name moltrade-relayer --env RELAY_URLS --env RELAYER_API__ADMIN_TOKEN \
+		--env RELAYER_API__PUBLIC_URL="$${RELAYER_API__PUBLIC_URL:-http://127.0.0.1:8080}" --env RELAYER_POSTGRES__DSN \
 		--publish 127.0.0.1:8080:8080 --publish 127.0.0.1:9090:9090 \
 		--volume moltrade-relayer-data:/data $(IMAGE):$(TAG)
 

@@ -66,6 +66,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["audience", numbers @ ..] => runtime.block_on(audience::play(numbers)),
         ["bare", place] => runtime.block_on(bare::play(place)),
+        ["bot"] => runtime.block_on(followers::play_bot()),
         ["copies"] => runtime.block_on(duplicate::play()),
         ["crowd"] => runtime.block_on(crowd::play()),
         ["followers"] => runtime.block_on(followers::play()),

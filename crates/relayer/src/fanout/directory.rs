@@ -3,7 +3,9 @@
 //! A follower that is connected shares what is here, so that a change of its follows is in effect with its next
 //! message.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +30,7 @@ pub struct Bot {
 #[derive(Debug)]
 struct BotInner {
     name: BotName,
-    followers: BTreeMap<PublicKey, Arc<Follower>>,
+    followers: BTreeSet<Keyed>,
 }
 
 /// Who follows bots, or is connected.
@@ -41,6 +43,42 @@ pub struct Follower {
     /// How many connections it has. It changes only while the directory is locked for writing.
     connections: AtomicUsize,
     wake: Notify,
+}
+
+/// A follower where it is looked for by its key, which is there once.
+#[derive(Debug, Clone)]
+struct Keyed(Arc<Follower>);
+
+impl Borrow<PublicKey> for Keyed {
+    fn borrow(&self) -> &PublicKey {
+        &self.0.pubkey
+    }
+}
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.pubkey.hash(state);
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.pubkey == other.0.pubkey
+    }
+}
+
+impl Eq for Keyed {}
+
+impl PartialOrd for Keyed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Keyed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.pubkey.cmp(&other.0.pubkey)
+    }
 }
 
 /// A follow as it is known.
@@ -102,7 +140,7 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct State {
     bots: HashMap<PublicKey, Arc<Bot>>,
-    followers: HashMap<PublicKey, Arc<Follower>>,
+    followers: HashSet<Keyed>,
     follows: usize,
 }
 
@@ -160,14 +198,14 @@ impl Directory {
     /// A follow as it is known.
     pub fn follow(&self, key: &FollowKey) -> Option<Opened> {
         let state = self.state.read();
-        let follow = state.followers.get(&key.follower)?.follow(&key.bot)?;
+        let follow = state.followers.get(&key.follower)?.0.follow(&key.bot)?;
         Some(Opened { key: *key, secret: follow.secret.map(|secret| *secret), since_ms: follow.since_ms })
     }
 
     /// Whether a follower follows as many bots as one may.
     pub fn follows_enough(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
-        state.followers.get(follower).is_some_and(|follower| follower.follows.read().len() >= FOLLOWS_MAX)
+        state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
     }
 
     /// A connection of a follower begins, which need not follow anybody.
@@ -188,20 +226,25 @@ impl Directory {
     pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
         for bot in bots {
             let Some(bot) = self.bot(bot) else { continue };
-            bot.inner.read().followers.values().for_each(|follower| follower.wake.notify_waiters());
+            // Waking thousands takes a while, in which somebody may want to follow.
+            let connected: Vec<Keyed> = {
+                let inner = bot.inner.read();
+                inner.followers.iter().filter(|follower| follower.0.is_connected()).cloned().collect()
+            };
+            connected.iter().for_each(|follower| follower.0.wake.notify_waiters());
         }
     }
 
     /// Wakes everybody.
     pub fn wake_all(&self) {
-        self.state.read().followers.values().for_each(|follower| follower.wake.notify_waiters());
+        self.state.read().followers.iter().for_each(|follower| follower.0.wake.notify_waiters());
     }
 }
 
 impl State {
     fn put_bot(&mut self, pubkey: PublicKey, name: BotName) {
         let bot = self.bots.entry(pubkey).or_insert_with(|| {
-            let inner = BotInner { name: name.clone(), followers: BTreeMap::new() };
+            let inner = BotInner { name: name.clone(), followers: BTreeSet::new() };
             Arc::new(Bot { pubkey, inner: RwLock::new(inner) })
         });
         bot.inner.write().name = name;
@@ -226,11 +269,11 @@ impl State {
             }
         }
         drop(follows);
-        bot.inner.write().followers.insert(key.follower, follower);
+        bot.inner.write().followers.insert(Keyed(follower));
     }
 
     fn remove_follow(&mut self, key: &FollowKey) {
-        let Some(follower) = self.followers.get(&key.follower).cloned() else { return };
+        let Some(Keyed(follower)) = self.followers.get(&key.follower).cloned() else { return };
         let mut follows = follower.follows.write();
         if let Ok(index) = follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
             follows.remove(index);
@@ -245,29 +288,34 @@ impl State {
 
     fn remove_bot(&mut self, pubkey: &PublicKey) {
         let Some(bot) = self.bots.get(pubkey).cloned() else { return };
-        let followers: Vec<PublicKey> = bot.inner.read().followers.keys().copied().collect();
-        followers.iter().for_each(|&follower| self.remove_follow(&FollowKey { bot: *pubkey, follower }));
+        let followers = bot.list(None, usize::MAX);
+        followers
+            .iter()
+            .map(|listed| &listed.follower)
+            .for_each(|&follower| self.remove_follow(&FollowKey { bot: *pubkey, follower }));
         self.bots.remove(pubkey);
     }
 
     fn follower(&mut self, pubkey: PublicKey) -> Arc<Follower> {
-        let new = || {
-            let (follows, connections) = (RwLock::default(), AtomicUsize::new(0));
-            Arc::new(Follower { pubkey, follows, connections, wake: Notify::new() })
-        };
-        Arc::clone(self.followers.entry(pubkey).or_insert_with(new))
+        if let Some(Keyed(known)) = self.followers.get(&pubkey) {
+            return Arc::clone(known);
+        }
+        let (follows, connections) = (RwLock::default(), AtomicUsize::new(0));
+        let new = Arc::new(Follower { pubkey, follows, connections, wake: Notify::new() });
+        self.followers.insert(Keyed(Arc::clone(&new)));
+        new
     }
 
     fn keys(&self) -> impl Iterator<Item = FollowKey> {
         self.bots.values().flat_map(|bot| {
-            let followers: Vec<PublicKey> = bot.inner.read().followers.keys().copied().collect();
-            followers.into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower })
+            let followers = bot.list(None, usize::MAX).into_iter();
+            followers.map(|Listed { follower, .. }| FollowKey { bot: bot.pubkey, follower })
         })
     }
 
     /// Who neither follows nor is connected costs nothing.
     fn forget_if_idle(&mut self, follower: &Follower) {
-        if follower.connections.load(Ordering::Relaxed) == 0 && follower.follows.read().is_empty() {
+        if !follower.is_connected() && follower.follows.read().is_empty() {
             self.followers.remove(&follower.pubkey);
         }
     }
@@ -286,11 +334,12 @@ impl Bot {
 
     /// Those who follow it, in the order of their keys, after a key, so many at most.
     pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<Listed> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let inner = self.inner.read();
-        let listed = inner.followers.range((from, Bound::Unbounded)).filter_map(|(pubkey, follower)| {
+        let listed = inner.followers.range::<PublicKey, _>((from, Bound::Unbounded));
+        let listed = listed.filter_map(|Keyed(follower)| {
             let Follow { secret, since_ms, .. } = follower.follow(&self.pubkey)?;
-            Some(Listed { follower: *pubkey, since_ms, has_secret: secret.is_some() })
+            Some(Listed { follower: follower.pubkey, since_ms, has_secret: secret.is_some() })
         });
         listed.take(limit).collect()
     }
@@ -307,6 +356,10 @@ impl Follower {
     pub fn wants(&self, author: &PublicKey) -> Option<Wanted> {
         let follow = self.follow(author)?;
         Some(follow.secret.map_or(Wanted::Plain, |secret| Wanted::Secret(*secret)))
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > 0
     }
 
     /// Whether it follows anybody.

@@ -33,7 +33,11 @@ impl MessageKey {
     /// The NIP-44 v2 payload of a text of 1 to 2^32 - 1 bytes, in base64: different each time. `None` for any other
     /// length.
     pub fn encrypt(&self, plaintext: &[u8]) -> Option<String> {
-        let payload = encrypt_to_bytes_with_nonce(&ConversationKey::new(*self.0), plaintext, rand::random());
+        self.encrypt_with(plaintext, rand::random())
+    }
+
+    fn encrypt_with(&self, plaintext: &[u8], nonce: [u8; 32]) -> Option<String> {
+        let payload = encrypt_to_bytes_with_nonce(&ConversationKey::new(*self.0), plaintext, nonce);
         payload.ok().map(|payload| STANDARD.encode(payload))
     }
 }
@@ -86,29 +90,63 @@ mod tests {
         decrypt_to_bytes(&ConversationKey::new(*key), &STANDARD.decode(payload).unwrap()).unwrap()
     }
 
-    /// Vectors of the NIP-44 authors, sha256 269ed0f69e4c192512cc779e78c555090cebc7c785b609e338a62afc3ce25040; the file
-    /// has more, which the library's own tests go through.
+    /// The official vectors, as NIP-44 names them by their SHA-256:
+    /// 269ed0f69e4c192512cc779e78c555090cebc7c785b609e338a62afc3ce25040.
+    fn vectors() -> serde_json::Value {
+        let text = include_str!("../../tests/vectors/nip44.json");
+        serde_json::from_str::<serde_json::Value>(text).unwrap()["v2"].clone()
+    }
+
+    fn hex(value: &serde_json::Value) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        faster_hex::hex_decode(value.as_str().unwrap().as_bytes(), &mut bytes).unwrap();
+        bytes
+    }
+
+    fn conversation(secret: [u8; 32], public: [u8; 32]) -> Option<Arc<MessageKey>> {
+        let keys = ConversationKeys::new(&Signer::from_secret(&secret)?)?;
+        let key = keys.with(&PublicKey::from_bytes(public))?;
+        assert!(Arc::ptr_eq(&keys.with(&PublicKey::from_bytes(public))?, &key), "it is remembered");
+        Some(key)
+    }
+
     #[test]
-    fn conversation_keys_are_those_of_nip_44() {
-        for (secret, public, expected) in [
-            (
-                "315e59ff51cb9209768cf7da80791ddcaae56ac9775eb25b6dee1234bc5d2268",
-                "c2f9d9948dc8c7c38321e4b85c8558872eafa0641cd269db76848a6073e69133",
-                "3dfef0ce2a4d80a25e7a328accf73448ef67096f65f79588e358d9a0eb9013f1",
-            ),
-            (
-                "a1e37752c9fdc1273be53f68c5f74be7c8905728e8de75800b94262f9497c86e",
-                "03bb7947065dde12ba991ea045132581d0954f042c84e06d8c00066e23c1a800",
-                "4d14f36e81b8452128da64fe6f1eae873baae2f444b02c950b90e43553f2178b",
-            ),
-        ] {
-            let mut bytes = [0; 32];
-            faster_hex::hex_decode(secret.as_bytes(), &mut bytes).unwrap();
-            let keys = ConversationKeys::new(&Signer::from_secret(&bytes).unwrap()).unwrap();
-            let key = keys.with(&public.parse().unwrap()).unwrap();
-            assert_eq!(faster_hex::hex_string(&*key.0), expected);
-            assert!(Arc::ptr_eq(&keys.with(&public.parse().unwrap()).unwrap(), &key), "it is remembered");
+    fn conversation_keys_are_those_of_the_official_vectors() {
+        let vectors = vectors();
+        let valid = vectors["valid"]["get_conversation_key"].as_array().unwrap();
+        for case in valid {
+            let key = conversation(hex(&case["sec1"]), hex(&case["pub2"])).unwrap();
+            assert_eq!(*key.0, hex(&case["conversation_key"]));
         }
+        let invalid = vectors["invalid"]["get_conversation_key"].as_array().unwrap();
+        for case in invalid {
+            assert!(conversation(hex(&case["sec1"]), hex(&case["pub2"])).is_none(), "{case}");
+        }
+        assert_eq!((valid.len(), invalid.len()), (35, 8));
+    }
+
+    #[test]
+    fn payloads_are_those_of_the_official_vectors() {
+        let vectors = vectors();
+        let short = vectors["valid"]["encrypt_decrypt"].as_array().unwrap();
+        for case in short {
+            let public = *Signer::from_secret(&hex(&case["sec2"])).unwrap().pubkey();
+            let key = conversation(hex(&case["sec1"]), *public.as_bytes()).unwrap();
+            assert_eq!(*key.0, hex(&case["conversation_key"]));
+            let plaintext = case["plaintext"].as_str().unwrap();
+            let payload = key.encrypt_with(plaintext.as_bytes(), hex(&case["nonce"]));
+            assert_eq!(payload.as_deref(), case["payload"].as_str());
+        }
+        let long = vectors["valid"]["encrypt_decrypt_long_msg"].as_array().unwrap();
+        for case in long {
+            let key = MessageKey(Zeroizing::new(hex(&case["conversation_key"])));
+            let repeat = usize::try_from(case["repeat"].as_u64().unwrap()).unwrap();
+            let plaintext = case["pattern"].as_str().unwrap().repeat(repeat);
+            let payload = key.encrypt_with(plaintext.as_bytes(), hex(&case["nonce"])).unwrap();
+            let sha256 = ring::digest::digest(&ring::digest::SHA256, payload.as_bytes());
+            assert_eq!(sha256.as_ref(), hex(&case["payload_sha256"]));
+        }
+        assert_eq!((short.len(), long.len()), (10, 3));
     }
 
     #[test]

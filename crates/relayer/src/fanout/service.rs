@@ -35,6 +35,9 @@ use crate::limits::{
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 
+/// How nice the threads of the fan-out are: they get a third of a core that others want, too.
+const NICENESS: i32 = 5;
+
 /// Why there is no fan-out.
 #[derive(Debug, thiserror::Error)]
 pub enum FanoutError {
@@ -292,8 +295,8 @@ async fn close(mut socket: WebSocket, reason: String) {
     drop(timeout(CLIENT_CLOSE_MAX, heard).await);
 }
 
-/// The threads that encrypt and send. The system shares the cores between them and those that read relays, which
-/// mostly wait and so come first when there is something to do.
+/// The threads that encrypt and send. They are nicer than those that read relays and commit, so that these come first
+/// when there is something to do, however many followers have a signal sent at once.
 #[derive(Debug)]
 struct Threads(Option<Runtime>);
 
@@ -304,6 +307,7 @@ impl Threads {
             .worker_threads(cores)
             .max_blocking_threads(FANOUT_BLOCKING_THREADS_MAX)
             .thread_name("fanout")
+            .on_thread_start(be_nice)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
@@ -317,6 +321,14 @@ impl Threads {
             Some(runtime) => runtime.spawn(task),
             None => tokio::spawn(task), // Only while this is being dropped.
         }
+    }
+}
+
+/// Has the calling thread come after others (on Linux a thread has a priority of its own).
+fn be_nice() {
+    let set = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+    if let Err(error) = set {
+        tracing::debug!(%error, "a thread of the fan-out has the priority of all others");
     }
 }
 

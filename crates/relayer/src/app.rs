@@ -134,6 +134,9 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         pipeline.drain_beside(clients).await
     });
     let drained = drained.await;
+    if let Some(fanout) = fanout {
+        fanout.stop().await;
+    }
     tracing::info!(head = %log.head(), "stopped");
     servers.abort_all();
     match (failed, drained) {

@@ -122,6 +122,13 @@ impl Client {
         self.origin
     }
 
+    /// Comes back when the gateway begins to stop.
+    pub async fn stopping(&mut self) {
+        if self.deadline.wait_for(Option::is_some).await.is_err() {
+            std::future::pending().await // Cannot be: `clients` holds the sender.
+        }
+    }
+
     /// Comes back when the client must be gone.
     pub async fn deadline(&mut self) {
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::StreamExt;
-use tokio::runtime::{Builder, Runtime};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{PublicKey, Signer};
@@ -30,7 +31,7 @@ use crate::downstream::websocket::Session;
 use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{
-    CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SIGNALS_BYTES_MAX,
+    CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SHUTDOWN_MAX, SIGNALS_BYTES_MAX,
 };
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
@@ -192,6 +193,12 @@ impl Fanout {
         }
     }
 
+    /// Ends everything, once the clients are gone. What holds the database must be gone before the process ends, or
+    /// RocksDB aborts it.
+    pub async fn stop(&self) {
+        self.threads.stop().await;
+    }
+
     /// Prepares to serve a follower that has proved its key.
     ///
     /// # Errors
@@ -227,7 +234,8 @@ impl Fanout {
             Guest::Unknown(wish) => {
                 let greeted = tokio::select! {
                     greeted = self.greet(&mut socket, wish) => greeted,
-                    () = client.deadline() => Err("the gateway is stopping".to_owned()),
+                    // Nothing is owed to somebody who has not said who it is.
+                    () = client.stopping() => Err("the gateway is stopping".to_owned()),
                 };
                 match greeted {
                     Ok(ready) => ready,
@@ -298,7 +306,10 @@ async fn close(mut socket: WebSocket, reason: String) {
 /// The threads that encrypt and send. They are nicer than those that read relays and commit, so that these come first
 /// when there is something to do, however many followers have a signal sent at once.
 #[derive(Debug)]
-struct Threads(Option<Runtime>);
+struct Threads {
+    handle: Handle,
+    runtime: Mutex<Option<Runtime>>,
+}
 
 impl Threads {
     fn start() -> io::Result<Self> {
@@ -310,17 +321,20 @@ impl Threads {
             .on_thread_start(be_nice)
             .enable_all()
             .build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
     }
 
     fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
-        match &self.0 {
-            Some(runtime) => runtime.spawn(task),
-            None => tokio::spawn(task), // Only while this is being dropped.
-        }
+        self.handle.spawn(task)
+    }
+
+    /// Ends what runs on them, and waits for that.
+    async fn stop(&self) {
+        let Some(runtime) = self.runtime.lock().take() else { return };
+        drop(tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_MAX)).await);
     }
 }
 
@@ -335,7 +349,7 @@ fn be_nice() {
 impl Drop for Threads {
     /// It may be in a task, which must not wait.
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.get_mut().take() {
             runtime.shutdown_background();
         }
     }

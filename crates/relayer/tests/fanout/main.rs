@@ -19,4 +19,5 @@ mod intrusion;
 mod registry_life;
 mod resume;
 mod secrets;
+mod stop;
 mod token;

@@ -1,0 +1,42 @@
+//! Stopping in order, with followers that are connected: they are told, and nothing of the fan-out still runs when the
+//! process ends.
+
+use crate::bots::{Bot, relays};
+use crate::client::Api;
+use crate::connection::{Closed, Connection, Follower};
+use crate::program::Site;
+
+/// What still used the database while the process ended would abort it, once in dozens of times.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_followers_stops_in_order_every_time() {
+    const STOPS: usize = 30;
+    let sim = relays(2).await;
+    let site = Site::on(&sim);
+    let api = Api::of(&site);
+    let follower = Follower::new(2);
+    for stop in 0..STOPS {
+        let mut running = site.start().await;
+        let bot = Bot::registered(1, &api).await;
+        follower.follow(&api, bot.key.pubkey()).await;
+        let mut connections = Vec::new();
+        for query in ["", "?cursor=0", "?consumer=desk"] {
+            connections.push(follower.connect(&api, query).await);
+        }
+        let mut unproved = Connection::open(&api, "").await;
+        unproved.challenge().await;
+        bot.publish(&sim);
+        running.signal("TERM");
+        for mut connection in connections {
+            let closed = loop {
+                if let Err(closed) = connection.text().await {
+                    break closed;
+                }
+            };
+            assert_eq!(closed, Closed { code: 1001, reason: "the gateway is stopping".to_owned() });
+        }
+        assert_eq!(unproved.text().await.unwrap_err().reason, "the gateway is stopping");
+        drop(unproved);
+        let status = running.ended().await;
+        assert!(status.success(), "{status} at stop {stop}: {}", running.said());
+    }
+}

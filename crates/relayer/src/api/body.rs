@@ -40,5 +40,46 @@ pub(super) fn parse<T: DeserializeOwned + Expected>(body: &[u8]) -> Result<T, Ap
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(bad("it is no object".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| bad(excerpt(&error.to_string())))
+    serde_json::from_slice(body).map_err(|error| bad(excerpt(&without_what_was_found(error.to_string()))))
+}
+
+/// What serde says, without a value that it found: that may be a secret in the wrong place.
+fn without_what_was_found(error: String) -> String {
+    match error.rsplit_once(", expected ") {
+        Some((found, expected)) if found.starts_with("invalid ") => format!("expected {expected}"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        #[expect(dead_code, reason = "it is only read")]
+        url: String,
+    }
+
+    impl Expected for Wanted {
+        const EXPECTED: &'static str = "{}";
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_what_was_found() {
+        for (body, why) in [
+            (r#"{"url":918273}"#, "expected a string at line 1 column 13"),
+            (r#"{"name":"918273"}"#, "unknown field `name`, expected `url` at line 1 column 7"),
+            (r#"{"url":["918273"]}"#, "expected a string at line 1 column 7"),
+            (r#"{"url":"918273"} 918273"#, "trailing characters at line 1 column 18"),
+            (r#"{"url":"918273","url":""}"#, "duplicate field `url` at line 1 column 21"),
+            ("{918273", "key must be a string at line 1 column 2"),
+        ] {
+            let error = parse::<Wanted>(body.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, format!("the body must be {{}}: {why}"));
+        }
+    }
 }

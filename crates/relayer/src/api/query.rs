@@ -31,7 +31,7 @@ pub const LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// Not percent-encoded UTF-8.
+    /// A name or its value is not percent-encoded UTF-8. The value is not repeated: it may be a secret.
     #[error("`{0}` is not percent-encoded UTF-8; encode each value, as encodeURIComponent does")]
     Encoding(String),
     /// A parameter that is not taken here.
@@ -143,7 +143,8 @@ pub(super) fn parameters(
     let mut found: Vec<(&'static str, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decode(name)?, decode(value)?);
+        let wrong = || QueryError::Encoding(excerpt(name));
+        let (name, value) = decode(name).zip(decode(value)).ok_or_else(wrong)?;
         let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
             return Err(QueryError::Unknown { name: excerpt(&name), allowed });
         };
@@ -220,8 +221,7 @@ fn whole_number(value: &str) -> Option<u64> {
 
 /// Percent-decoding as forms do it, where `+` is a space. Strict, unlike the usual libraries: what is not
 /// UTF-8 is refused and not replaced.
-fn decode(text: &str) -> Result<String, QueryError> {
-    let wrong = || QueryError::Encoding(excerpt(text));
+fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -230,12 +230,12 @@ fn decode(text: &str) -> Result<String, QueryError> {
             b'%' => {
                 let mut digit = || char::from(rest.next()?).to_digit(16);
                 let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
-                value.and_then(|value| u8::try_from(value).ok()).ok_or_else(wrong)?
+                value.and_then(|value| u8::try_from(value).ok())?
             }
             byte => byte,
         });
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    String::from_utf8(bytes).ok()
 }
 
 /// As much as belongs into a message of what somebody else wrote.
@@ -260,8 +260,9 @@ mod tests {
         refused("curser=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter");
         refused("limit=1", "unknown_parameter", "`limit`");
         refused("kinds=1&kinds=7", "repeated_parameter", "`kinds` occurs more than once");
-        refused("cursor=%zz", "malformed_query", "`%zz`");
-        refused("cursor=%f", "malformed_query", "`%f`");
+        refused("cursor=%zz", "malformed_query", "`cursor` is not");
+        refused("%zz=1", "malformed_query", "`%zz` is not");
+        refused("cursor=%f", "malformed_query", "`cursor` is not");
         refused("cursor=%ff", "malformed_query", "UTF-8");
         for cursor in ["", "-1", "%2B1", "+1", "1.0", "0x1", "18446744073709551616", "1 ", "٣"] {
             refused(&format!("cursor={cursor}"), "bad_cursor", "`cursor` must be a sequence number");

@@ -286,8 +286,8 @@ async fn close(mut socket: WebSocket, reason: String) {
     /// What a close has room for (RFC 6455, section 5.5).
     const REASON_BYTES_MAX: usize = 123;
     tracing::debug!(reason, "a client of /fanout is not served");
-    let end = reason.floor_char_boundary(REASON_BYTES_MAX);
-    let reason = reason.get(..end).unwrap_or_default().to_owned();
+    let reason =
+        (0..=REASON_BYTES_MAX).rev().find_map(|end| reason.get(..end)).unwrap_or_default().to_owned();
     let frame = CloseFrame { code: close_code::POLICY, reason: reason.into() };
     let heard = async {
         if socket.send(Message::Close(Some(frame))).await.is_ok() {

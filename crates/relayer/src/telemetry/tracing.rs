@@ -2,7 +2,11 @@
 
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogLevel;
 
@@ -21,6 +25,9 @@ pub fn start(level: LogLevel) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        .finish()
+        // Its traces are whole messages of clients, who may say what nobody else should know. RUST_LOG does not lift this.
+        .with(filter_fn(|line| !line.target().starts_with("tungstenite") || *line.level() <= Level::INFO))
         .init();
     if let Some(error) = problem {
         tracing::warn!(%error, "RUST_LOG is not understood; [monitoring] log_level is used");

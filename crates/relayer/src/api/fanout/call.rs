@@ -108,7 +108,8 @@ pub(super) fn proved(
     Some(ready(context).and_then(|fanout| {
         fanout.prover.signed(token.trim_ascii(), request).map_err(|bad| {
             context.metrics.proof_refused(bad.reason()).inc();
-            tracing::debug!(path = uri.path(), reason = bad.reason(), "a proof does not hold");
+            // Not the path: somebody may have put a secret key where the public one belongs.
+            tracing::debug!(method = method.as_str(), reason = bad.reason(), "a proof does not hold");
             Refusal::BadProof(bad)
         })
     }))

@@ -14,7 +14,7 @@ use super::{Refusal, ready};
 use crate::api::body::Expected;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
-use crate::api::query::{QueryError, count, parameters};
+use crate::api::query::{count, parameters};
 use crate::fanout::directory::Listed;
 use crate::fanout::registry::{BotName, FollowKey};
 use crate::limits::{FOLLOWERS_LISTED_MAX, SHARED_SECRET_BYTES_MAX, SHARED_SECRET_BYTES_MIN};
@@ -145,10 +145,7 @@ fn page(query: &str) -> Result<(Option<PublicKey>, usize), ApiError> {
     for (name, value) in parameters(query, &["after", "limit"])? {
         match name {
             "after" => after = Some(key("after", &value)?),
-            _ => {
-                limit =
-                    count("limit", "bad_limit", &value, 1..=FOLLOWERS_LISTED_MAX).map_err(QueryError::from)?
-            }
+            _ => limit = count("limit", "bad_limit", &value, 1..=FOLLOWERS_LISTED_MAX)?,
         }
     }
     Ok((after, limit))

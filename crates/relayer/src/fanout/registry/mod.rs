@@ -143,7 +143,7 @@ impl Registry {
     /// # Errors
     /// When the store fails.
     pub async fn register(&self, pubkey: PublicKey, name: BotName) -> Result<bool, RegistryError> {
-        let _turn = self.turn().await?;
+        let _turn = self.turn_to_write().await?;
         let is_new = self.directory.bot(&pubkey).is_none();
         let row = BotRow { pubkey, name: name.clone(), registered_at_ms: unix_ms() };
         self.store.write(self.owner, vec![Change::Put(Row::Bot(row))]).await?;
@@ -157,7 +157,7 @@ impl Registry {
     /// # Errors
     /// When there is no such bot, it follows enough, or the store fails.
     pub async fn subscribe(&self, key: FollowKey, secret: Option<&[u8]>) -> Result<bool, RegistryError> {
-        let turn = self.turn().await?;
+        let turn = self.turn_to_write().await?;
         if self.directory.bot(&key.bot).is_none() {
             // Another gateway may have registered it a moment ago.
             self.look_at(&turn, &[RowKey::Bot(key.bot)]).await?;
@@ -182,7 +182,7 @@ impl Registry {
     /// # Errors
     /// When there is no such bot, or the store fails.
     pub async fn unsubscribe(&self, key: FollowKey) -> Result<bool, RegistryError> {
-        let turn = self.turn().await?;
+        let turn = self.turn_to_write().await?;
         if self.directory.follow(&key).is_none() {
             self.look_at(&turn, &[RowKey::Bot(key.bot), RowKey::Follow(key)]).await?;
             self.directory.bot(&key.bot).ok_or(RegistryError::NoSuchBot(key.bot))?;
@@ -276,6 +276,16 @@ impl Registry {
         // What is under way has its own time-outs, and reading a large registry takes a while.
         let turn = timeout(REGISTRY_TIMEOUT, self.turn.lock()).await;
         turn.map_err(|_| RegistryError::Unreachable("it is busy".to_owned()))
+    }
+
+    /// While the database is known to be away, who writes is told at once: it is tried again without him.
+    async fn turn_to_write(&self) -> Result<Turn<'_>, RegistryError> {
+        match self.health() {
+            Health::Up => self.turn().await,
+            Health::Down { .. } => {
+                Err(RegistryError::Unreachable("it is tried again every second".to_owned()))
+            }
+        }
     }
 
     fn show_size(&self) {

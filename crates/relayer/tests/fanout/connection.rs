@@ -1,0 +1,227 @@
+//! A follower that is connected: it proves its key, gets messages, decrypts and verifies them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt, StreamExt};
+use nostr::nips::nip44::v2::{ConversationKey, decrypt_to_bytes};
+use ring::hmac;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+use wire::{PublicKey, Signer, UnverifiedEvent, VerifiedEvent, Verifier};
+
+use crate::client::Api;
+use crate::http::Request;
+use crate::program::PATIENCE;
+use crate::token;
+
+/// A WebSocket on which a key may have been proved.
+pub struct Connection {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+/// What a follower gets, and nothing else.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Delivered {
+    pub seq: u64,
+    pub target_pubkey: String,
+    pub bot_pubkey: String,
+    pub kind: u16,
+    pub original_event_id: String,
+    pub created_at: u64,
+    #[serde(default)]
+    pub stale: bool,
+    pub encryption: String,
+    pub ciphertext: String,
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    pub code: u16,
+    pub reason: String,
+}
+
+impl Connection {
+    /// Connects without proving anything.
+    pub async fn open(api: &Api, query: &str) -> Self {
+        Self::connect(api, query, None).await
+    }
+
+    /// Connects with a NIP-98 token.
+    pub async fn with_token(api: &Api, query: &str, signer: &Signer) -> Self {
+        let request = Request::new("GET", &format!("/fanout{query}"));
+        let mut token: HeaderValue = api.token(&request).header(signer).parse().expect("a header");
+        token.set_sensitive(true);
+        Self::connect(api, query, Some(token)).await
+    }
+
+    /// Connects and answers the challenge.
+    pub async fn with_answer(api: &Api, query: &str, signer: &Signer) -> Self {
+        let mut connection = Self::open(api, query).await;
+        let challenge = connection.challenge().await;
+        let answer = token::Answer::new(&challenge, ws(api)).sign(signer);
+        connection.auth(&token::text(&answer)).await;
+        let accepted = connection.text().await.expect("an answer");
+        assert_eq!(accepted, format!(r#"["OK","{}",true,""]"#, answer.id()));
+        connection
+    }
+
+    async fn connect(api: &Api, query: &str, token: Option<HeaderValue>) -> Self {
+        let url = format!("ws://{}/fanout{query}", api.address);
+        let mut builder = ClientBuilder::new().uri(&url).expect("a URL");
+        if let Some(token) = token {
+            builder = builder.add_header(header::AUTHORIZATION, token).expect("a header");
+        }
+        let connected = timeout(PATIENCE, builder.connect()).await.expect("in time");
+        Self { socket: connected.expect("it is let in").0 }
+    }
+
+    /// What the gateway asks to be signed.
+    pub async fn challenge(&mut self) -> String {
+        let text = self.text().await.expect("a challenge");
+        let (kind, challenge): (String, String) = serde_json::from_str(&text).expect("[\"AUTH\",…]");
+        assert_eq!(kind, "AUTH");
+        challenge
+    }
+
+    /// Answers with an event.
+    pub async fn auth(&mut self, event: &str) {
+        self.say(Message::text(format!(r#"["AUTH",{event}]"#))).await;
+    }
+
+    pub async fn say(&mut self, message: Message) {
+        // It may be closed already; the test sees why.
+        let _ = self.socket.send(message).await;
+    }
+
+    /// The next text, or why there is none.
+    pub async fn text(&mut self) -> Result<String, Closed> {
+        self.text_within(PATIENCE).await.expect("something comes")
+    }
+
+    /// The next text, or why there is none; `None` if nothing comes.
+    pub async fn text_within(&mut self, patience: Duration) -> Option<Result<String, Closed>> {
+        timeout(patience, async {
+            loop {
+                let Some(Ok(message)) = self.socket.next().await else {
+                    return Err(Closed { code: 0, reason: "it broke".to_owned() });
+                };
+                if let Some((code, reason)) = message.as_close() {
+                    return Err(Closed { code: code.into(), reason: reason.to_owned() });
+                }
+                if let Some(text) = message.as_text() {
+                    return Ok(text.to_owned());
+                }
+            }
+        })
+        .await
+        .ok()
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> Delivered {
+        let text = self.text().await.expect("a message");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    pub async fn ack(&mut self, seq: u64) {
+        self.say(Message::text(format!("{{\"ack\":{seq}}}"))).await;
+    }
+
+    /// Goes, and waits until the gateway has heard everything and said goodbye.
+    pub async fn leave(mut self) {
+        let _ = self.socket.close().await;
+        while let Some(Ok(_)) = timeout(PATIENCE, self.socket.next()).await.expect("in time") {}
+    }
+}
+
+/// What a relay tag names a gateway.
+pub fn ws(api: &Api) -> String {
+    format!("{}/fanout", api.url.replacen("http", "ws", 1))
+}
+
+/// What a follower opens messages with.
+pub struct Opener {
+    follower: PublicKey,
+    conversation: ConversationKey,
+    secret: Option<ConversationKey>,
+    verifier: Verifier,
+}
+
+impl Opener {
+    pub fn new(follower: &Signer, gateway: &PublicKey) -> Self {
+        let own = nostr::key::SecretKey::from_slice(&*follower.secret()).expect("a key");
+        let theirs = nostr::key::PublicKey::from_byte_array(*gateway.as_bytes());
+        let conversation = ConversationKey::derive(&own, &theirs).expect("on the curve");
+        Self { follower: *follower.pubkey(), conversation, secret: None, verifier: Verifier::new() }
+    }
+
+    /// With a secret that the follower and the gateway share.
+    pub fn sharing(self, secret: Option<&str>) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"moltrade-fanout-v1");
+        let extracted = secret.map(|secret| hmac::sign(&key, secret.as_bytes()));
+        let secret = extracted.map(|bytes| ConversationKey::from_slice(bytes.as_ref()).expect("32 bytes"));
+        Self { secret, ..self }
+    }
+
+    /// The signed event that a message carries, once it is sure that the bot has signed it, and that the message says
+    /// the same of it.
+    pub fn open(&mut self, message: &Delivered) -> VerifiedEvent {
+        self.try_open(message).expect("it decrypts")
+    }
+
+    /// `None` if the message is not encrypted with the key that this has.
+    pub fn try_open(&mut self, message: &Delivered) -> Option<VerifiedEvent> {
+        let (key, encryption) = match &self.secret {
+            Some(secret) => (secret, "nip44-v2-shared-secret"),
+            None => (&self.conversation, "nip44-v2"),
+        };
+        let payload = STANDARD.decode(&message.ciphertext).expect("base64");
+        let plaintext = decrypt_to_bytes(key, &payload).ok()?;
+        assert_eq!(message.encryption, encryption);
+        let event = UnverifiedEvent::parse(&plaintext).expect("an event");
+        let event = self.verifier.verify(&event).expect("it is signed");
+        assert_eq!(message.target_pubkey, self.follower.to_string());
+        assert_eq!(message.bot_pubkey, event.pubkey().to_string());
+        assert_eq!(message.original_event_id, event.id().to_string());
+        assert_eq!((message.kind, message.created_at), (event.kind(), event.created_at()));
+        Some(event)
+    }
+}
+
+/// A follower with its key, which may share a secret, and follows bots.
+#[derive(Clone)]
+pub struct Follower {
+    pub key: Arc<Signer>,
+    pub secret: Option<String>,
+}
+
+impl Follower {
+    pub fn new(seed: u64) -> Self {
+        Self { key: Arc::new(Signer::from_seed(seed)), secret: None }
+    }
+
+    pub fn sharing(self, secret: &str) -> Self {
+        Self { secret: Some(secret.to_owned()), ..self }
+    }
+
+    pub async fn follow(&self, api: &Api, bot: &PublicKey) {
+        api.subscribe(bot, &self.key, self.secret.as_deref()).await;
+    }
+
+    pub fn opener(&self, gateway: &PublicKey) -> Opener {
+        Opener::new(&self.key, gateway).sharing(self.secret.as_deref())
+    }
+
+    /// In one of the two ways.
+    pub async fn connect(&self, api: &Api, query: &str) -> Connection {
+        Connection::with_token(api, query, &self.key).await
+    }
+}

@@ -1,0 +1,189 @@
+//! Signals on their whole way: from the relays that carry them to all who follow their bots, and to nobody else.
+//!
+//! `FANOUT_FOLLOWERS` makes the runs larger; how long they took is printed.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use relay_sim::Sim;
+use relay_sim::rng::Rng;
+use wire::{PublicKey, VerifiedEvent};
+
+use crate::bots::{Bot, SIGNAL_KINDS, publish};
+use crate::client::Api;
+use crate::connection::{Connection, Delivered, Follower};
+use crate::postgres::Database;
+use crate::program::{Running, Site};
+use crate::token::now;
+
+const BOTS: usize = 10;
+/// Of each bot, of each kind that is a signal; and half as many of another kind.
+const SIGNALS: usize = 4;
+/// Events of strangers, four of ten of which would be signals if they were bots.
+const STRANGE: usize = 2_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_follower_gets_what_its_bots_sign_with_the_embedded_registry() {
+    everybody_gets_theirs(Site::empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_follower_gets_what_its_bots_sign_with_postgres() {
+    let database = Database::fresh();
+    everybody_gets_theirs(Site::empty().set("RELAYER_POSTGRES__DSN", &*database.dsn)).await;
+}
+
+/// Who follows which bots.
+struct Fan {
+    follower: Follower,
+    follows: Vec<usize>,
+    connections: Vec<Connection>,
+}
+
+async fn everybody_gets_theirs(site: Site) {
+    let followers =
+        std::env::var("FANOUT_FOLLOWERS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
+    let sim = Sim::builder().seed(51).relays(4).events(STRANGE).copies(2).hold().start().await.unwrap();
+    let site = site
+        .set("RELAY_URLS", sim.urls().join(","))
+        .set("RELAYER_FANOUT__DAILY_LIMIT", "0")
+        .set("RELAYER_OUTPUT__MAX_CLIENTS_PER_ADDRESS", "0");
+    let running = site.start().await;
+    let api = Api::of(&site);
+    let gateway = api.identity().await;
+
+    let bots: Vec<Bot> =
+        stream::iter(0..BOTS).then(|n| Bot::registered(1_000 + n as u64, &api)).collect().await;
+    // Everybody follows it, so that its signal, which is the last one, says that nothing more will come.
+    let bell = Bot::registered(999, &api).await;
+    let began = Instant::now();
+    let fans: Vec<Fan> = stream::iter(0..followers)
+        .map(|number| join(number, &api, &bots, &bell))
+        .buffered(16)
+        .collect()
+        .await;
+    let connections: usize = fans.iter().map(|fan| fan.connections.len()).sum();
+    println!("{followers} followers, {connections} connections after {:.1?}", began.elapsed());
+    let status = api.status().await;
+    assert_eq!(status["clients"], connections, "{status}");
+
+    sim.wait_subscribed(4).await;
+    let began = Instant::now();
+    let signals = go(&sim, &bots);
+    sim.wait_first_copies().await;
+    api.until_head(sim.ids().len()).await;
+    let logged = began.elapsed();
+    bell.publish(&sim);
+    api.until_head(sim.ids().len()).await;
+    let log = api.log().await;
+    let log: Vec<(u64, VerifiedEvent)> = in_log(&log, &sim);
+    assert_eq!(log.len(), sim.ids().len());
+
+    let receiving = fans.into_iter().flat_map(|fan| {
+        let wanted: HashSet<PublicKey> = fan.follows.iter().map(|bot| *bots[*bot].key.pubkey()).collect();
+        let expected: Vec<(u64, VerifiedEvent)> = log
+            .iter()
+            .filter(|(_, event)| wanted.contains(event.pubkey()) && SIGNAL_KINDS.contains(&event.kind()))
+            .cloned()
+            .collect();
+        assert_eq!(expected.len(), wanted.len() * SIGNALS * SIGNAL_KINDS.len());
+        let (follower, bell) = (fan.follower, *bell.key.pubkey());
+        fan.connections.into_iter().map(move |connection| {
+            let (follower, expected) = (follower.clone(), expected.clone());
+            tokio::spawn(async move { receive(connection, &follower, &gateway, &bell, &expected).await })
+        })
+    });
+    let receiving: Vec<_> = receiving.collect();
+    let messages: usize =
+        stream::iter(receiving).buffered(1_000).try_fold(0, async |sum, got| Ok(sum + got)).await.unwrap();
+    println!(
+        "{} signals among {} events in the log after {logged:.1?}; {messages} messages received, decrypted and \
+         verified after {:.1?}; {} MB resident",
+        signals.len(),
+        log.len(),
+        began.elapsed(),
+        resident(&running).await
+    );
+    assert!(running.get("/metrics").await.unwrap().contains("fanout"));
+}
+
+/// A follower subscribes to some of the bots and connects. What it is like follows from its number.
+async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
+    let follower = Follower::new(10_000 + number as u64);
+    let follower = match number % 3 {
+        0 => follower.sharing(&format!("what {number} and the gateway know")),
+        _ => follower,
+    };
+    let mut rng = Rng::new(&[number as u64]);
+    let count = rng.between(1, 5);
+    let follows = rng.distinct(count, bots.len());
+    for bot in &follows {
+        follower.follow(api, bots[*bot].key.pubkey()).await;
+    }
+    follower.follow(api, bell.key.pubkey()).await;
+    let mut connections = Vec::new();
+    for connection in 0..if number.is_multiple_of(10) { 3 } else { 1 } {
+        connections.push(match (number + connection) % 2 {
+            0 => Connection::with_token(api, "", &follower.key).await,
+            _ => Connection::with_answer(api, "", &follower.key).await,
+        });
+    }
+    Fan { follower, follows, connections }
+}
+
+/// The bots and everybody else publish, all at once.
+fn go(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
+    sim.go();
+    let mut signals = Vec::new();
+    for round in 0..SIGNALS {
+        for bot in bots {
+            for kind in SIGNAL_KINDS {
+                let signal = bot.event(kind, now());
+                publish(sim, &signal);
+                signals.push(signal);
+            }
+            if round % 2 == 0 {
+                publish(sim, &bot.event(1, now()));
+                publish(sim, &bot.event(30_930, now()));
+            }
+        }
+    }
+    signals
+}
+
+/// The log with the events themselves.
+fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
+    let events = sim.events();
+    let events: std::collections::HashMap<String, &VerifiedEvent> =
+        events.iter().map(|event| (event.id().to_string(), event)).collect();
+    log.iter().map(|(seq, event)| (*seq, events[event["id"].as_str().unwrap()].clone())).collect()
+}
+
+/// Receives until the bell rings: what is expected, in its order, each once, and nothing else.
+async fn receive(
+    mut connection: Connection,
+    follower: &Follower,
+    gateway: &PublicKey,
+    bell: &PublicKey,
+    expected: &[(u64, VerifiedEvent)],
+) -> usize {
+    let mut opener = follower.opener(gateway);
+    let mut expected = expected.iter();
+    let mut count = 1;
+    loop {
+        let message: Delivered = connection.next().await;
+        let event = opener.open(&message);
+        if event.pubkey() == bell {
+            assert_eq!(expected.next(), None, "something is missing");
+            return count;
+        }
+        let (seq, signal) = expected.next().expect("something else came");
+        assert_eq!((message.seq, &event), (*seq, signal));
+        count += 1;
+    }
+}
+
+async fn resident(running: &Running) -> u64 {
+    running.json("/api/metrics/memory").await["resident_bytes"].as_u64().expect("bytes") / 1_000_000
+}

@@ -1,0 +1,179 @@
+//! Input that is no input: SQL, too much of it, keys that are none.
+
+use serde_json::{Value, json};
+use wire::Signer;
+
+use super::Scene;
+use crate::bots::Bot;
+use crate::client::{listing, registration, subscription};
+use crate::connection::Follower;
+use crate::http::{Answer, Request};
+use crate::postgres::Database;
+
+const SQL: [&str; 5] = [
+    "'; DROP TABLE moltrade_relayer.follows; --",
+    "\" OR 1=1 --",
+    "x'); DELETE FROM moltrade_relayer.bots; COMMIT; --",
+    "$1",
+    "\\'; SELECT pg_sleep(10); --",
+];
+
+/// 64 hex digits that are no x of a point, the field's order, and the greatest number.
+const OFF_THE_CURVE: [&str; 3] = [
+    "0000000000000000000000000000000000000000000000000000000000000005",
+    "fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f",
+    "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+];
+
+fn register(body: &Value) -> Request {
+    Request::new("POST", "/api/bots/register").json(body.to_string())
+}
+
+fn subscribe(body: &Value) -> Request {
+    Request::new("POST", "/api/subscriptions").json(body.to_string())
+}
+
+/// What is in the path, as a URL has it.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// Every answer to a text in the place of a key.
+async fn with_keys(scene: &Scene, text: &str) -> Vec<Answer> {
+    let (key, good) = (&scene.follower.key, scene.follower.key.pubkey().to_string());
+    let bot = scene.bot.key.pubkey();
+    let path = encoded(text);
+    let mut answers = Vec::new();
+    for request in [
+        register(&json!({ "bot_pubkey": text, "name": "a name" })),
+        subscribe(&json!({ "bot_pubkey": text, "follower_pubkey": good })),
+        subscribe(&json!({ "bot_pubkey": bot, "follower_pubkey": text })),
+        Request::new("GET", &format!("/api/subscriptions/{path}")),
+        Request::new("DELETE", &format!("/api/subscriptions/{path}/{good}")),
+        Request::new("DELETE", &format!("/api/subscriptions/{bot}/{path}")),
+    ] {
+        answers.push(scene.api.call(key, request).await);
+    }
+    // The bot may ask for pages of its own followers.
+    let page = Request::new("GET", &format!("/api/subscriptions/{bot}?after={path}"));
+    answers.push(scene.api.call(&scene.bot.key, page).await);
+    answers
+}
+
+async fn sql_means_nothing(scene: Scene) {
+    for (text, seed) in SQL.into_iter().zip(100..) {
+        for answer in with_keys(&scene, text).await {
+            answer.assert(400, "bad_public_key", "must be a public key");
+        }
+        // Where any text may stand, it is a text.
+        let (bot, follower) = (Bot { name: text.to_owned(), ..Bot::new(seed) }, Follower::new(seed + 100));
+        scene.api.register(&bot.key, &bot.name).await;
+        let follower = follower.sharing(&format!("{text} and sixteen bytes"));
+        follower.follow(&scene.api, bot.key.pubkey()).await;
+        let listed = scene.api.call(&bot.key, listing(bot.key.pubkey())).await.json();
+        assert_eq!((&listed["name"], &listed["total"]), (&text.into(), &1.into()));
+        let mut connection = follower.connect(&scene.api, "").await;
+        let signal = bot.publish(&scene.sim);
+        assert_eq!(follower.opener(&scene.gateway).open(&connection.next().await), signal);
+        let query = format!("/fanout?cursor={0}&consumer={0}", encoded(text));
+        assert_eq!(scene.api.call(&follower.key, Request::upgrade(&query)).await.status, 400);
+    }
+    scene.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn sql_in_every_field() {
+    sql_means_nothing(Scene::start().await).await;
+}
+
+#[tokio::test]
+async fn sql_in_every_field_with_postgres() {
+    let database = Database::fresh();
+    sql_means_nothing(Scene::with(|site| site.set("RELAYER_POSTGRES__DSN", &*database.dsn)).await).await;
+}
+
+#[tokio::test]
+async fn keys_that_are_no_keys() {
+    let scene = Scene::start().await;
+    for key in OFF_THE_CURVE {
+        for answer in with_keys(&scene, key).await {
+            answer.assert(400, "bad_public_key", "no point of the curve");
+        }
+    }
+    let hex = scene.bot.key.pubkey().to_string();
+    for key in
+        ["x", "npub1", &hex[1..], &format!("{hex}00"), &hex.replace(&hex[..1], "g"), &"1".repeat(1_000)]
+    {
+        for answer in with_keys(&scene, key).await {
+            answer.assert(400, "bad_public_key", "must be a public key");
+        }
+    }
+    scene.assert_unharmed().await;
+}
+
+/// Of a key off the curve nobody has a signature.
+#[tokio::test]
+async fn a_proof_by_a_key_that_is_none() {
+    let scene = Scene::start().await;
+    let request = subscription(scene.bot.key.pubkey(), scene.follower.key.pubkey(), None);
+    let event = crate::token::text(&scene.api.token(&request).sign(&scene.follower.key));
+    for key in OFF_THE_CURVE {
+        let event = event.replace(&scene.follower.key.pubkey().to_string(), key);
+        let token = crate::token::header(event.as_bytes());
+        let answer = scene.api.send(request.clone().header("Authorization", token)).await;
+        answer.assert(401, "unauthorized", "does not hold");
+    }
+}
+
+#[tokio::test]
+async fn names_and_secrets_of_the_wrong_length() {
+    let scene = Scene::start().await;
+    let (bot, follower) = (scene.bot.key.pubkey(), &scene.follower.key);
+    for name in ["", &"n".repeat(101), "a\nb", "\u{1b}[31m", "\u{0}"] {
+        let answer = scene.api.call(&scene.bot.key, registration(bot, name)).await;
+        answer.assert(400, "bad_name", "1 to 100 characters");
+    }
+    for secret in ["", "fifteen bytes!!", &"s".repeat(257)] {
+        let answer = scene.api.call(follower, subscription(bot, follower.pubkey(), Some(secret))).await;
+        answer.assert(400, "bad_shared_secret", "16 to 256 bytes");
+    }
+    scene.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_none() {
+    let scene = Scene::start().await;
+    let (bot, follower) = (scene.bot.key.pubkey(), &scene.follower.key);
+    let good = subscription(bot, follower.pubkey(), None);
+    for body in [
+        "",
+        "null",
+        "[]",
+        "{",
+        "{}",
+        &format!(r#"["{bot}","{}"]"#, follower.pubkey()),
+        &format!(r#"{{"bot_pubkey":"{bot}","follower_pubkey":7}}"#),
+        &format!(r#"{{"bot_pubkey":"{bot}","follower_pubkey":"{}","x":1}}"#, follower.pubkey()),
+        &format!(r#"{{"bot_pubkey":"{bot}","bot_pubkey":"{bot}","follower_pubkey":"{bot}"}}"#),
+        "\u{0}",
+    ] {
+        let request = Request { body: body.into(), ..good.clone() };
+        scene.api.call(follower, request).await.assert(400, "bad_body", "the body must be");
+    }
+    let binary = Request { body: vec![0xff; 100], ..good.clone() };
+    scene.api.call(follower, binary).await.assert(400, "bad_body", "");
+    let huge = Request { body: vec![b' '; 20_000], ..good.clone() };
+    scene.api.call(follower, huge).await.assert(413, "body_too_large", "16384 bytes");
+    let unsaid = Request { headers: Vec::new(), ..good };
+    scene.api.call(follower, unsaid).await.assert(415, "json_expected", "application/json");
+    scene.assert_unharmed().await;
+}
+
+/// Sends a body for which nobody has a token: it is not kept either.
+#[tokio::test]
+async fn a_body_that_is_said_to_be_longer_than_any() {
+    let scene = Scene::start().await;
+    let request = subscription(scene.bot.key.pubkey(), scene.follower.key.pubkey(), None);
+    let request = Request { body: vec![b'{'; 3_000_000], ..request };
+    scene.api.call(&Signer::from_seed(9), request).await.assert(413, "body_too_large", "");
+}

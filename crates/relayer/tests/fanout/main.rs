@@ -1,0 +1,22 @@
+//! The fan-out of the built program, as bots and their followers have it: what they get, what nobody else gets, what is
+//! never told, and what stays when the gateway or its database goes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[path = "../process/program.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod program;
+
+mod bots;
+mod client;
+mod connection;
+mod end_to_end;
+mod http;
+mod identity;
+mod intrusion;
+mod registry_life;
+mod resume;
+mod secrets;
+mod token;

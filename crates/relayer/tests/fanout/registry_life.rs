@@ -1,0 +1,276 @@
+//! A registry in Postgres: shared by gateways, away and back, and what a gateway cannot start with.
+
+use std::time::{Duration, Instant};
+
+use relay_sim::Sim;
+use sqlx::{Connection, PgConnection};
+use wire::Signer;
+
+use crate::bots::{Bot, relays};
+use crate::client::{Api, registration, subscription};
+use crate::connection::{Connection as FollowerConnection, Follower};
+use crate::http::{Request, until};
+use crate::postgres::{Database, PASSWORD};
+use crate::program::Site;
+
+/// What a change may take from one gateway to the other.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A gateway on a database. Those with the same key share it.
+fn site(sim: &Sim, dsn: &str, key: u64) -> Site {
+    let key = faster_hex::hex_string(&*Signer::from_seed(key).secret());
+    Site::on(sim).set("RELAYER_NOSTR__SECRET_KEY", key).set("RELAYER_POSTGRES__DSN", dsn)
+}
+
+/// How a bot's only follower is listed: whether it shares a secret; `None` if there is none.
+async fn listed(api: &Api, bot: &Bot) -> Option<bool> {
+    let answer = api.call(&bot.key, crate::client::listing(bot.key.pubkey())).await.json();
+    answer["subscriptions"].get(0).map(|follow| follow["shared_secret"].as_bool().expect("a flag"))
+}
+
+/// Waits until the other gateway lists it so, which must be soon.
+async fn soon(what: &str, api: &Api, bot: &Bot, expected: Option<bool>) {
+    let took = until(what, async || listed(api, bot).await == expected).await;
+    println!("{what}: in effect at the other gateway after {took:.0?}");
+    assert!(took < SOON, "{what}: {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_at_one_gateway_is_soon_in_effect_at_the_other() {
+    let (sim, database) = (relays(2).await, Database::fresh());
+    let sites = [site(&sim, &database.dsn, 7), site(&sim, &database.dsn, 7)];
+    let _running = [sites[0].start().await, sites[1].start().await];
+    let [here, there] = [Api::of(&sites[0]), Api::of(&sites[1])];
+    assert_eq!(here.identity().await, there.identity().await);
+    let gateway = here.identity().await;
+    // The other need not have heard of the bot to take a follow of it.
+    let bot = Bot::registered(1, &here).await;
+    let key = bot.key.pubkey();
+    let bell = Bot::registered(2, &here).await;
+    let follower = Follower::new(11);
+    follower.follow(&there, bell.key.pubkey()).await;
+    let mut connection = follower.connect(&there, "").await;
+
+    follower.follow(&here, key).await;
+    soon("a subscription", &there, &bot, Some(false)).await;
+    let signal = bot.publish(&sim);
+    assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
+
+    let sharing = follower.clone().sharing("the secret that came later");
+    sharing.follow(&here, key).await;
+    soon("a secret", &there, &bot, Some(true)).await;
+    let signal = bot.publish(&sim);
+    assert_eq!(sharing.opener(&gateway).open(&connection.next().await), signal);
+
+    here.unsubscribe(key, &follower.key).await;
+    soon("an end", &there, &bot, None).await;
+    bot.publish(&sim);
+    there.until_head(3).await;
+    let signal = bell.publish(&sim);
+    assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
+}
+
+/// Both write at once, and both know the same in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_write_at_once_come_to_the_same() {
+    const FOLLOWERS: u64 = 40;
+    let (sim, database) = (relays(1).await, Database::fresh());
+    let sites = [site(&sim, &database.dsn, 7), site(&sim, &database.dsn, 7)];
+    let _running = [sites[0].start().await, sites[1].start().await];
+    let apis = [Api::of(&sites[0]), Api::of(&sites[1])];
+    let bot = Bot::registered(1, &apis[0]).await;
+    let key = bot.key.pubkey();
+    let write = async |number: u64| {
+        let (follower, api) = (Follower::new(100 + number), &apis[number as usize % 2]);
+        follower.follow(api, key).await;
+        follower
+            .clone()
+            .sharing("a secret of sixteen bytes")
+            .follow(&apis[(number as usize + 1) % 2], key)
+            .await;
+        if number.is_multiple_of(4) {
+            api.unsubscribe(key, &follower.key).await;
+        }
+    };
+    futures_util::future::join_all((0..FOLLOWERS).map(write)).await;
+    let expected = FOLLOWERS as usize * 3 / 4;
+    for api in &apis {
+        until("all is known", async || api.followers(&bot.key).await.len() == expected).await;
+        let status = api.status().await;
+        assert_eq!(status["follows"], expected, "{status}");
+    }
+    assert_eq!(apis[0].followers(&bot.key).await, apis[1].followers(&bot.key).await);
+}
+
+/// Asserts that everything but a change of the registry goes on.
+async fn goes_on(sim: &Sim, api: &Api, bot: &Bot, follower: &Follower, connection: &mut FollowerConnection) {
+    let gateway = api.identity().await;
+    for _ in 0..3 {
+        let signal = bot.publish(sim);
+        let message = connection.next().await;
+        assert_eq!(follower.opener(&gateway).open(&message), signal);
+        // It is in the log, and whoever comes anew gets it, too.
+        let cursor = format!("?cursor={}", message.seq - 1);
+        let mut other = follower.connect(api, &cursor).await;
+        assert_eq!(other.next().await.seq, message.seq);
+        other.leave().await;
+    }
+    // Who follows is known.
+    assert_eq!(api.followers(&bot.key).await.len(), 1);
+}
+
+async fn is(api: &Api, state: &str) -> Duration {
+    until(state, async || api.status().await["registry"]["state"] == state).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgres_is_away_known_followers_are_served() {
+    let (sim, database) = (relays(2).await, Database::alone());
+    let site = site(&sim, &database.dsn, 7);
+    let running = site.start().await;
+    let api = Api::of(&site);
+    let bot = Bot::registered(1, &api).await;
+    let follower = Follower::new(11);
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "").await;
+    let mut everything = site.consumer("?cursor=0").await;
+
+    database.cluster().stop();
+    println!("it was noticed after {:.0?}", is(&api, "down").await);
+    let status = api.status().await;
+    assert_eq!((&status["bots"], &status["follows"]), (&1.into(), &1.into()), "{status}");
+    assert!(status["registry"]["down_since"].as_u64().is_some(), "{status}");
+    assert!(status["registry"]["reason"].as_str().unwrap().contains("cannot be reached"), "{status}");
+    let metrics = running.get("/metrics").await.unwrap();
+    assert!(metrics.contains("registry_up 0\n"), "{metrics}");
+    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    for _ in 0..3 {
+        everything.next().await.expect("an event");
+    }
+    let late = Follower::new(12);
+    for (key, request) in [
+        (&*late.key, subscription(bot.key.pubkey(), late.key.pubkey(), None)),
+        (&bot.key, registration(bot.key.pubkey(), "another name")),
+        (&follower.key, crate::client::unsubscription(bot.key.pubkey(), follower.key.pubkey())),
+    ] {
+        let began = Instant::now();
+        let answer = api.call(key, request).await;
+        // Nobody waits for what is known to be away.
+        assert!(began.elapsed() < SOON, "it was refused after {:.1?}", began.elapsed());
+        answer.assert(503, "registry_unavailable", "try again later");
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    // What was not written is not known either.
+    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+
+    database.cluster().start();
+    println!("it was well again after {:.0?}", is(&api, "up").await);
+    late.follow(&api, bot.key.pubkey()).await;
+    assert_eq!(api.followers(&bot.key).await.len(), 2);
+    assert!(running.get("/metrics").await.unwrap().contains("registry_up 1\n"));
+}
+
+/// It takes connections and says nothing: the worst way to be away.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgres_hangs_known_followers_are_served() {
+    let (sim, database) = (relays(2).await, Database::alone());
+    let site = site(&sim, &database.dsn, 7);
+    let _running = site.start().await;
+    let api = Api::of(&site);
+    let bot = Bot::registered(1, &api).await;
+    let follower = Follower::new(11);
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "").await;
+    database.cluster().freeze();
+    let late = Follower::new(12);
+    let writes = async {
+        for _ in 0..2 {
+            let request = subscription(bot.key.pubkey(), late.key.pubkey(), None);
+            api.call(&late.key, request).await.assert(503, "registry_unavailable", "try again later");
+        }
+    };
+    tokio::join!(writes, goes_on(&sim, &api, &bot, &follower, &mut connection));
+    database.cluster().thaw();
+    is(&api, "up").await;
+    until("it can be written", async || {
+        let request = subscription(bot.key.pubkey(), late.key.pubkey(), None);
+        matches!(api.call(&late.key, request).await.status, 200 | 201)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_starts_while_postgres_is_away() {
+    let (sim, database) = (relays(2).await, Database::alone());
+    let site = site(&sim, &database.dsn, 7);
+    database.cluster().stop();
+    let running = site.start().await;
+    let api = Api::of(&site);
+    let (bot, follower) = (Bot::new(1), Follower::new(11));
+    for request in [
+        Request::upgrade("/fanout"),
+        registration(bot.key.pubkey(), "a name"),
+        crate::client::listing(bot.key.pubkey()),
+    ] {
+        let answer = api.call(&bot.key, request).await;
+        answer.assert(503, "registry_unavailable", "try again later");
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    assert_eq!(api.status().await["registry"]["state"], "down");
+    // Everything else does its work.
+    let signal = bot.publish(&sim);
+    api.until_head(1).await;
+    assert_eq!(api.log().await[0].1["id"], signal.id().to_string());
+    database.cluster().start();
+    is(&api, "up").await;
+    api.register(&bot.key, "a name").await;
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "?cursor=0").await;
+    assert_eq!(follower.opener(&api.identity().await).open(&connection.next().await), signal);
+    running.kill();
+}
+
+/// Asserts that a gateway says in its last line why it does not start.
+fn assert_refused(site: &Site, code: i32, expected: &[&str]) {
+    let output = site.run();
+    let said = String::from_utf8([output.stderr, output.stdout].concat()).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    let last = said.lines().last().expect("a line");
+    for expected in expected {
+        assert!(last.contains(expected), "{expected:?} is not in: {last}");
+    }
+    assert!(!said.contains("panicked") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_used_stops_the_start() {
+    let (sim, database) = (relays(1).await, Database::alone());
+    let refused = |dsn: &str, code, expected: &[&str]| assert_refused(&site(&sim, dsn, 7), code, expected);
+    for dsn in [
+        &format!("mysql://relayer:{PASSWORD}@127.0.0.1/moltrade"),
+        &format!("relayer:{PASSWORD}@127.0.0.1/moltrade"),
+        &format!("host=127.0.0.1 password={PASSWORD}"),
+        &format!("postgres://relayer:{PASSWORD}@127.0.0.1/moltrade?sslmode={PASSWORD}"),
+        "",
+    ] {
+        refused(dsn, 78, &["RELAYER_POSTGRES__DSN", "postgres://"]);
+    }
+    let wrong = database.dsn_with(|url| url.set_password(Some("wrong-hunter2-not-shown")).unwrap());
+    refused(&wrong, 1, &["the registry's database refuses: password authentication failed"]);
+    let missing = database.dsn_with(|url| url.set_path("nowhere"));
+    refused(&missing, 1, &["database \"nowhere\" does not exist"]);
+    let plain = database.dsn_with(|url| url.set_query(Some("sslmode=require")));
+    refused(&plain, 1, &["TLS"]);
+
+    site(&sim, &database.dsn, 7).start().await.kill();
+    assert_refused(
+        &site(&sim, &database.dsn, 8),
+        1,
+        &["belongs to the gateway key", &Signer::from_seed(7).pubkey().to_string(), "registry rekey"],
+    );
+    let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
+    let later = "INSERT INTO moltrade_relayer._sqlx_migrations (version, description, success, checksum,
+        execution_time) VALUES (99, 'later', true, '', 0)";
+    sqlx::raw_sql(later).execute(&mut hand).await.unwrap();
+    refused(&database.dsn, 1, &["made by a later version (migration 99)"]);
+}

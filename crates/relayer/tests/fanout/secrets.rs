@@ -1,0 +1,393 @@
+//! Invariant 8, of a whole run that logs everything: what is secret is nowhere but where it belongs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
+use moltrade_relayer::nip19::{nsec, secret_key};
+use ring::hmac;
+use rocksdb::{DB, IteratorMode, Options};
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection, Row};
+use tokio_websockets::Message;
+use wire::Signer;
+
+use crate::bots::{Bot, relays};
+use crate::client::{Api, listing, registration, subscription, unsubscription};
+use crate::connection::{Connection, Follower};
+use crate::http::{Answer, Request};
+use crate::postgres::{Database, PASSWORD};
+use crate::program::Site;
+
+const ADMIN_TOKEN: &str = "Adm1n-T0ken-of-the-secrets-test";
+const SHARED: &str = "Shared-Secret-one-zq81";
+const SHARED_LATER: &str = "Shared-Secret-two-zq82";
+/// What somebody put where it does not belong.
+const MISPLACED: &str = "Misplaced-Secret-zq83";
+/// The same as a number.
+const MISPLACED_NUMBER: &str = "9182736450918273645";
+const MISPLACED_TOKEN: &str = "Tm9zdHItdG9rZW4taW4tYS13cm9uZy1wbGFjZQ==";
+/// What is no secret, and must be found wherever it belongs: else the search finds nothing at all.
+const CANARY: &str = "Canary-Bot-zq84";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_8_nothing_tells_a_secret_with_the_embedded_registry() {
+    let site = Site::empty();
+    let needles = run(&site, None).await;
+    // What was written is as it was, and what is compressed is opened.
+    let database = rows(&site.log_path());
+    needles.search("rows of RocksDB", &database);
+    assert!(contains(&database, CANARY), "the name of the bot is not in RocksDB");
+    needles.search_files(site.folder());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_8_nothing_tells_a_secret_with_postgres() {
+    let database = Database::alone();
+    let site = Site::empty().set("RELAYER_POSTGRES__DSN", &*database.dsn);
+    let mut needles = run(&site, Some(&database)).await;
+    needles.search("rows of RocksDB", &rows(&site.log_path()));
+    needles.search_files(site.folder());
+    let (dump, folder) = dump(&database.dsn).await;
+    assert!(contains(&dump, CANARY), "the name of the bot is not in the dump");
+    needles.search("the tables of Postgres", &dump);
+    // Postgres knows its own password.
+    needles.forget("the DSN's password");
+    assert!(needles.search_files(Path::new(&folder)).contains(CANARY.as_bytes()));
+}
+
+/// What must not be found, in all forms that it may have.
+#[derive(Default)]
+struct Needles(Vec<(String, Vec<u8>)>);
+
+impl Needles {
+    /// As bytes, and as these are written usually.
+    fn add(&mut self, what: &str, secret: &[u8]) {
+        let url = secret.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        for (form, bytes) in [
+            ("", secret.to_vec()),
+            (" in hex", faster_hex::hex_string(secret).into_bytes()),
+            (" in base64", STANDARD.encode(secret).into_bytes()),
+            (" in a URL", url.into_bytes()),
+        ] {
+            self.0.push((format!("{what}{form}"), bytes));
+        }
+    }
+
+    fn forget(&mut self, what: &str) {
+        self.0.retain(|(name, _)| !name.starts_with(what));
+    }
+
+    fn found(&self, text: &[u8]) -> Vec<&str> {
+        let found = self.0.iter().filter(|(_, secret)| memmem::find(text, secret).is_some());
+        found.map(|(what, _)| &**what).collect()
+    }
+
+    #[track_caller]
+    fn search(&self, place: &str, text: &[u8]) {
+        let found = self.found(text);
+        if found.is_empty() {
+            return;
+        }
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !self.found(line).is_empty()).take(20);
+        let lines: BTreeSet<String> =
+            lines.map(|line| String::from_utf8_lossy(&line[..line.len().min(600)]).into_owned()).collect();
+        panic!("{place} has {found:?}: {lines:#?}");
+    }
+
+    /// Searches every file but the gateway's key, and tells what all of them have together.
+    fn search_files(&self, folder: &Path) -> Haystack {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                all.extend(self.search_files(&path).0);
+            } else if path.file_name().is_some_and(|name| name != "relayer.key")
+                && let Ok(bytes) = fs::read(&path)
+            {
+                self.search(&path.display().to_string(), &bytes);
+                all.extend(bytes);
+            }
+        }
+        Haystack(all)
+    }
+}
+
+struct Haystack(Vec<u8>);
+
+impl Haystack {
+    fn contains(&self, text: &[u8]) -> bool {
+        memmem::find(&self.0, text).is_some()
+    }
+}
+
+fn contains(text: &[u8], canary: &str) -> bool {
+    memmem::find(text, canary.as_bytes()).is_some()
+}
+
+/// Calls, and remembers every token and every answer.
+struct Scribe {
+    api: Api,
+    tokens: Vec<String>,
+    answers: String,
+}
+
+impl Scribe {
+    async fn call(&mut self, key: &Signer, request: Request) -> Answer {
+        let event = self.api.token(&request).sign(key);
+        let token = crate::token::header(event.json());
+        // Who has the signature can write the token.
+        let (_, signature) = std::str::from_utf8(event.json()).unwrap().split_once(r#""sig":""#).unwrap();
+        self.tokens.extend([token["Nostr ".len()..].to_owned(), signature[..128].to_owned()]);
+        self.send(request.header("Authorization", token)).await
+    }
+
+    async fn send(&mut self, request: Request) -> Answer {
+        let answer = self.api.send(request).await;
+        self.answers += &format!("{}\n{}\n", answer.head, answer.body);
+        answer
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.send(Request::new("GET", path)).await
+    }
+}
+
+/// A whole run: everything that can be done is done, and everything that can be done wrong.
+async fn run(site: &Site, database: Option<&Database>) -> Needles {
+    let sim = relays(2).await;
+    let config = site.folder().join("config.toml");
+    let relays_line = format!("[relay]\nbootstrap_relays = [{:?}, {:?}]\n", sim.url(0), sim.url(1));
+    let configured = |more: &str| fs::write(&config, format!("{relays_line}{more}")).expect("written");
+    configured(&format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n"));
+    let running =
+        site.start_with(&[("RUST_LOG", "trace".to_owned()), ("RELAY_URLS", sim.urls().join(","))]).await;
+    let api = Api::of(site);
+    crate::http::until("it listens", async || tokio::net::TcpStream::connect(api.address).await.is_ok())
+        .await;
+    let gateway = api.identity().await;
+    let mut scribe = Scribe { api: api.clone(), tokens: Vec::new(), answers: String::new() };
+
+    let (bot, follower) = (Bot::new(1), Follower::new(2).sharing(SHARED));
+    let (bot_key, key) = (*bot.key.pubkey(), *follower.key.pubkey());
+    assert_eq!(scribe.call(&bot.key, registration(&bot_key, CANARY)).await.status, 201);
+    let subscribe = |secret| subscription(&bot_key, &key, Some(secret));
+    assert_eq!(scribe.call(&follower.key, subscribe(SHARED)).await.status, 201);
+    sim.wait_subscribed(2).await;
+
+    let mut connection = follower.connect(&api, "?consumer=desk").await;
+    let signal = bot.publish(&sim);
+    let message = connection.next().await;
+    assert_eq!(follower.opener(&gateway).open(&message), signal);
+    connection.ack(message.seq).await;
+    assert_eq!(scribe.call(&follower.key, subscribe(SHARED_LATER)).await.status, 200);
+    let later = follower.clone().sharing(SHARED_LATER);
+    let signal = bot.publish(&sim);
+    assert_eq!(later.opener(&gateway).open(&connection.next().await), signal);
+    scribe.call(&bot.key, listing(&bot_key)).await;
+
+    misplace(&mut scribe, &bot, &follower).await;
+    // Not text, once a key was proved; and what a consumer may not say.
+    connection.say(Message::text(MISPLACED)).await;
+    scribe.answers += &format!("{:?}", connection.text().await.unwrap_err());
+
+    for wrong in [
+        format!("[api]\nadmin_token = \"{MISPLACED}\n"),
+        format!("[api]\nadmin_tokn = \"{MISPLACED}\"\n"),
+        format!("[api]\nadmin_token = [\"{MISPLACED}\"]\n"),
+        format!("[postgres]\ndsn = \"mysql://u:{MISPLACED}@127.0.0.1/x\"\n"),
+        format!("[nostr]\nsecret_key = \"nsec1{MISPLACED}\"\n"),
+    ] {
+        configured(&wrong);
+        let reload = Request::new("POST", "/api/config/reload").json("{}");
+        let answer = scribe.send(reload.header("Authorization", format!("Bearer {ADMIN_TOKEN}"))).await;
+        assert_eq!(answer.status, 422, "{wrong}: {answer:?}");
+        running.signal("HUP");
+    }
+    running.until_it_says("the configuration was not reloaded").await;
+    configured(&format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n"));
+    running.signal("HUP");
+    if let Some(database) = database {
+        // What is said of a database that is away.
+        database.cluster().stop();
+        let answer = scribe.call(&follower.key, subscribe(SHARED)).await;
+        assert_eq!(answer.status, 503);
+        scribe.get("/status").await;
+        database.cluster().start();
+        crate::http::until("the registry is back", async || api.status().await["registry"]["state"] == "up")
+            .await;
+    }
+    for path in [
+        "/status",
+        "/metrics",
+        "/ready",
+        "/api/metrics/summary",
+        "/api/metrics/memory",
+        "/api/identity",
+        "/api/relays",
+        "/api/downstreams",
+        "/api/consumers",
+        "/api/events?cursor=0",
+    ] {
+        assert_eq!(scribe.get(path).await.status, 200, "{path}");
+    }
+
+    let secret = secret_key(fs::read_to_string(site.folder().join("relayer.key")).unwrap().trim()).unwrap();
+    let mut needles = Needles::default();
+    for (what, secret) in [
+        ("the admin token", ADMIN_TOKEN),
+        ("the first shared secret", SHARED),
+        ("the second shared secret", SHARED_LATER),
+        ("the misplaced secret", MISPLACED),
+        ("the misplaced number", MISPLACED_NUMBER),
+        ("the misplaced token", MISPLACED_TOKEN),
+        ("the DSN's password", PASSWORD),
+        ("the gateway's key as nsec", &nsec(&secret)),
+    ] {
+        needles.add(what, secret.as_bytes());
+    }
+    needles.add("the gateway's key", &*secret);
+    for secret in [SHARED, SHARED_LATER] {
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"moltrade-fanout-v1"), secret.as_bytes());
+        needles.add("what follows from a shared secret", key.as_ref());
+    }
+    let tokens = scribe.tokens.iter().map(|token| ("a token".to_owned(), token.clone().into_bytes()));
+    needles.0.extend(tokens);
+
+    // What is written at once is there as it is; what is written at the end may be compressed.
+    let files =
+        fs::read_dir(site.log_path()).unwrap().flatten().filter_map(|file| fs::read(file.path()).ok());
+    let files: Vec<u8> = files.flatten().collect();
+    assert_eq!(contains(&files, CANARY), database.is_none(), "the name of the bot in RocksDB's files");
+    needles.search("RocksDB's files", &files);
+    let mut running = running;
+    running.signal("TERM");
+    assert!(running.ended().await.success());
+    fs::remove_file(&config).unwrap();
+    let said = running.said();
+    assert!(said.contains(CANARY) && said.contains(" TRACE "), "the log is not searched");
+    needles.search("the log", said.as_bytes());
+    assert!(scribe.answers.contains(CANARY), "the answers are not searched");
+    needles.search("the answers", scribe.answers.as_bytes());
+    needles
+}
+
+/// Puts secrets where none belong.
+async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
+    let (bot_key, key) = (bot.key.pubkey(), follower.key.pubkey());
+    let body = |body: String| Request::new("POST", "/api/subscriptions").json(body);
+    let other = |field: &str, value: serde_json::Value| {
+        let mut object = json!({ "bot_pubkey": bot_key, "follower_pubkey": key });
+        object[field] = value;
+        body(object.to_string())
+    };
+    for request in [
+        other("secret", MISPLACED.into()),
+        other("shared_secret", json!([MISPLACED])),
+        other("shared_secret", json!({ MISPLACED: 1 })),
+        other("shared_secret", serde_json::from_str(MISPLACED_NUMBER).unwrap()),
+        other("bot_pubkey", serde_json::from_str(MISPLACED_NUMBER).unwrap()),
+        other("bot_pubkey", MISPLACED.into()),
+        other("follower_pubkey", MISPLACED.into()),
+        other("shared_secret", MISPLACED.repeat(20).into()),
+        body(MISPLACED.to_owned()),
+        body(format!("\"{MISPLACED}\"")),
+        body(format!("{{\"{MISPLACED}")),
+        body(format!("{{{MISPLACED}}}")),
+        body(MISPLACED_NUMBER.to_owned()),
+        registration(bot_key, &format!("\n{MISPLACED}")),
+        Request::new("POST", &format!("/api/subscriptions?shared_secret={MISPLACED}")).json("{}"),
+        Request::new("GET", &format!("/api/subscriptions/{MISPLACED}")),
+        Request::new("GET", &format!("/api/subscriptions/{bot_key}?token={MISPLACED_TOKEN}")),
+        Request::new("GET", &format!("/api/subscriptions/{bot_key}?after={MISPLACED}")),
+        Request::new("GET", &format!("/api/subscriptions/{bot_key}?limit={MISPLACED}")),
+        Request::new("DELETE", &format!("/api/subscriptions/{bot_key}/{MISPLACED}")),
+        Request::new("DELETE", &format!("/api/subscriptions/{MISPLACED}/{bot_key}")),
+        unsubscription(key, key),
+        Request::upgrade(&format!("/fanout?token={MISPLACED_TOKEN}")),
+        Request::upgrade(&format!("/fanout?token={MISPLACED}%zz")),
+        Request::upgrade(&format!("/fanout?cursor={MISPLACED}")),
+        Request::upgrade(&format!("/fanout?cursor=0&consumer={MISPLACED}%zz")),
+        Request::upgrade(&format!("/fanout?consumer=%20{MISPLACED}")),
+    ] {
+        // With a proof that holds, with none, and with one that is something else.
+        for key in [&follower.key, &bot.key] {
+            let answer = scribe.call(key, request.clone()).await;
+            assert!((400..500).contains(&answer.status), "{request:?}: {answer:?}");
+        }
+        scribe.send(request.clone()).await;
+        for authorization in [
+            format!("Bearer {MISPLACED}"),
+            format!("Nostr {MISPLACED}"),
+            format!("Nostr {MISPLACED_TOKEN}"),
+            format!("Nostr {}", STANDARD.encode(MISPLACED)),
+            MISPLACED.to_owned(),
+        ] {
+            scribe.send(request.clone().header("Authorization", authorization)).await;
+        }
+    }
+    for path in [
+        format!("/{MISPLACED}"),
+        format!("/ws?access_token={ADMIN_TOKEN}"),
+        format!("/api/events?token={ADMIN_TOKEN}"),
+        format!("/api/events/{MISPLACED}"),
+        format!("/api/relays/{MISPLACED}"),
+        format!("/api/downstreams/{MISPLACED}"),
+    ] {
+        scribe.get(&path).await;
+    }
+    for message in [
+        Message::text(MISPLACED),
+        Message::text(format!(r#"["AUTH","{MISPLACED}"]"#)),
+        Message::text(format!(r#"["AUTH",{{"id":"{MISPLACED}"}}]"#)),
+        Message::text(format!(r#"["REQ","{MISPLACED}",{{}}]"#)),
+        Message::binary(MISPLACED),
+        Message::ping(MISPLACED),
+    ] {
+        let mut connection = Connection::open(&scribe.api, "").await;
+        connection.challenge().await;
+        let is_ping = message.is_ping();
+        connection.say(message).await;
+        if is_ping {
+            connection.leave().await;
+        } else {
+            scribe.answers += &format!("{:?}", connection.text().await.unwrap_err());
+        }
+    }
+}
+
+/// All keys and values of a database that nobody has open.
+fn rows(path: &Path) -> Vec<u8> {
+    let families = DB::list_cf(&Options::default(), path).expect("column families");
+    let database = DB::open_cf_for_read_only(&Options::default(), path, &families, false).expect("it opens");
+    let mut all = Vec::new();
+    for family in &families {
+        let family = database.cf_handle(family).expect("it is there");
+        for row in database.iterator_cf(family, IteratorMode::Start) {
+            let (key, value) = row.expect("readable");
+            all.extend([&*key, b"\n", &*value, b"\n"].concat());
+        }
+    }
+    all
+}
+
+/// All rows of all tables as text, where bytes are in hex, and the folder where the server keeps them.
+async fn dump(dsn: &str) -> (Vec<u8>, String) {
+    let mut hand = PgConnection::connect(dsn).await.unwrap();
+    sqlx::raw_sql("CHECKPOINT").execute(&mut hand).await.unwrap();
+    let tables = "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables
+        WHERE table_schema NOT IN ('pg_catalog', 'information_schema')";
+    let tables = sqlx::query(tables).fetch_all(&mut hand).await.unwrap();
+    assert!(tables.len() >= 4, "bots, follows, meta, and the migrations");
+    let mut all = String::new();
+    for table in tables {
+        let table: String = table.get(0);
+        let rows = sqlx::query(&format!("SELECT t::text FROM {table} t")).fetch_all(&mut hand).await.unwrap();
+        rows.iter().for_each(|row| all += &format!("{table}: {}\n", row.get::<String, _>(0)));
+    }
+    let folder: String = sqlx::query("SHOW data_directory").fetch_one(&mut hand).await.unwrap().get(0);
+    (all.into_bytes(), folder)
+}

@@ -246,6 +246,8 @@ impl Fanout {
         let Ready { presence, seat, cursor, head } = ready;
         let (follower, consumer) = (presence.pubkey, seat.as_ref().map(|seat| seat.name().to_owned()));
         tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "a follower is served");
+        // Derived now, so that not all who have just connected have it derived when the first signal comes.
+        drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
         let session = Session::new(source, head, self.metrics.fanout_counts(), self.patience, taken);

@@ -100,7 +100,12 @@ impl Site {
 
     /// Runs the program to its end, with what it says.
     pub fn run(&self) -> Output {
-        self.command().output().expect("it runs")
+        self.run_with(&[])
+    }
+
+    /// As [`run`](Self::run), with a command.
+    pub fn run_with(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).output().expect("it runs")
     }
 
     pub fn ws(&self, query: &str) -> String {

@@ -162,10 +162,8 @@ impl Follower {
 
     async fn subscribe(&self) -> Attempt<()> {
         let url = format!("{}/api/subscriptions", self.gateway);
-        let mut body = json!({ "bot_pubkey": self.bot, "follower_pubkey": self.keys.public_key() });
-        if let Some(secret) = &self.shared_secret {
-            body["shared_secret"] = json!(secret);
-        }
+        let follower = self.keys.public_key();
+        let body = json!({ "bot_pubkey": self.bot, "follower_pubkey": follower, "shared_secret": self.shared_secret });
         let body = body.to_string();
         let request = self.http.post(&url).header(header::CONTENT_TYPE, "application/json");
         let request = request.header(header::AUTHORIZATION, token(&self.keys, &url, "POST", &body)?);

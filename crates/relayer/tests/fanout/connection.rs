@@ -135,6 +135,14 @@ impl Connection {
         self.say(Message::text(format!("{{\"ack\":{seq}}}"))).await;
     }
 
+    /// Waits until the gateway has heard everything. No text may be under way.
+    pub async fn is_heard(&mut self) {
+        self.say(Message::ping("heard?")).await;
+        let answered =
+            async { while !self.socket.next().await.expect("it lives").expect("it lives").is_pong() {} };
+        timeout(PATIENCE, answered).await.expect("in time");
+    }
+
     /// Goes, and waits until the gateway has heard everything and said goodbye.
     pub async fn leave(mut self) {
         let _ = self.socket.close().await;

@@ -212,6 +212,7 @@ async fn a_name_belongs_to_one_follower() {
     for (connection, follower, ack) in [(&mut first, &followers[0], 2), (&mut second, &followers[1], 4)] {
         assert_eq!(receive(connection, follower, &gateway, 5, false).await.len(), 5);
         connection.ack(ack).await;
+        connection.is_heard().await;
     }
     // Neither has taken over from the other; each does from itself.
     let mut again = followers[0].connect(&api, name).await;

@@ -125,10 +125,13 @@ async fn one_key_has_sixteen_connections_at_most() {
     let scene = Scene::start().await;
     let mut connections = Vec::new();
     for number in 0..16 {
-        connections.push(match number % 2 {
+        let mut connection = match number % 2 {
             0 => scene.follower.connect(&scene.api, "").await,
             _ => Connection::with_answer(&scene.api, "", &scene.follower.key).await,
-        });
+        };
+        // It counts once it is served, which is after its proof was taken.
+        connection.is_heard().await;
+        connections.push(connection);
     }
     let upgrade = crate::http::Request::upgrade("/fanout");
     let refused = scene.api.call(&scene.follower.key, upgrade.clone()).await;

@@ -13,6 +13,7 @@ use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::fanout::identity::{self, IdentityError};
+use crate::fanout::proof::unix_secs;
 use crate::fanout::service::FanoutError;
 use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX};
@@ -59,7 +60,7 @@ pub enum RunError {
 /// # Errors
 /// When it cannot start, a stage fails, or draining takes too long.
 pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
-    let config = &loaded.config;
+    let (config, started_at) = (&loaded.config, unix_secs());
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
@@ -67,12 +68,23 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let identity = identity::of(config)?;
     let mut pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
-    let fanout = match start_fanout(config, &identity, &pipeline, &listener).await {
-        Ok(fanout) => fanout,
-        Err(error) => {
+    // It may have to wait for a database, and somebody may not want to wait so long.
+    let started = tokio::select! {
+        started = start_fanout(config, &identity, &pipeline, &listener, started_at) => Some(started),
+        name = stop_signals.next() => {
+            tracing::info!(signal = name, "stopping before the start was over");
+            None
+        }
+    };
+    let fanout = match started {
+        Some(Ok(fanout)) => fanout,
+        ended => {
             // What came in meanwhile is kept in order.
-            drop(tokio::time::timeout(DRAIN_MAX, pipeline.drain()).await);
-            return Err(error.into());
+            let drained = tokio::time::timeout(DRAIN_MAX, pipeline.drain()).await;
+            return match ended {
+                Some(Err(error)) => Err(error.into()),
+                _ => drained.map_err(|_| RunError::DrainTimeout)?.map_err(RunError::from),
+            };
         }
     };
     let control = Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission)));
@@ -152,6 +164,7 @@ async fn start_fanout(
     identity: &Signer,
     pipeline: &Pipeline,
     listener: &TcpListener,
+    started_at: u64,
 ) -> Result<Option<Arc<Fanout>>, FanoutError> {
     if !config.fanout.enabled {
         return Ok(None);
@@ -159,7 +172,7 @@ async fn start_fanout(
     let (log, metrics) = (&pipeline.log, &pipeline.metrics);
     let store = registry::store(config, log, metrics.registry_queries.clone())?;
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    let fanout = Fanout::start(config, identity, store, log, metrics, port).await?;
+    let fanout = Fanout::start(config, identity, store, log, metrics, port, started_at).await?;
     let (bots, follows) = fanout.registry.directory().len();
     tracing::info!(
         bots,

@@ -352,6 +352,14 @@ pub const REGISTRY_CHANGES_MAX: usize = 1_000;
 pub const REGISTRY_BATCH_ROWS: usize = 2_000;
 /// How often a registry whose database is gone is tried again.
 pub const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+/// How often one is tried again that somebody must mend.
+pub const REGISTRY_RETRY_SELDOM: Duration = Duration::from_secs(10);
+/// How long reading the registry may hold up the start. 100,000 follows take less than a second.
+pub const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
+
+/// How far back the log is looked through for signals at the start, in sequences: so far back a follower need not look
+/// for itself. It takes a second or two.
+pub const SIGNALS_LOOK_BACK: u64 = 1_000_000;
 
 /// Bots that one follower may follow: each of their signals is encrypted for it.
 pub const FOLLOWS_MAX: usize = 1_000;
@@ -379,7 +387,7 @@ pub const PROOF_BYTES_MAX: usize = 8 << 10;
 pub const TOKEN_SECS_MAX: u64 = 60;
 /// Seconds that a NIP-42 answer may differ from our clock. The challenge is what makes it fresh.
 pub const ANSWER_SECS_MAX: u64 = 600;
-/// NIP-98 tokens that are remembered, 24 bytes each, so that none is used twice. They expire after two minutes, so
+/// NIP-98 tokens that are remembered, about 50 bytes each, so that none is used twice. They expire after two minutes, so
 /// that is 8,000 a second; more are refused.
 pub const TOKENS_MAX: usize = 1_000_000;
 

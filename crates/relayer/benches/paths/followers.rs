@@ -116,7 +116,7 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     let directory = Arc::new(Directory::default());
     let bot = *bot().pubkey();
     directory.put_bot(bot, BotName::new("bench").ok_or("no name")?);
-    let signals = Arc::new(Signals::new(log, [30_931].into(), Arc::clone(&directory), 1 << 20));
+    let signals = Arc::new(Signals::new(log, [30_931].into(), Arc::clone(&directory), log.head(), 1 << 20));
     let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(0)).ok_or("no key")?);
     let mut sources = Vec::new();
     for number in 0..FOLLOWERS {

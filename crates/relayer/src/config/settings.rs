@@ -187,12 +187,12 @@ settings! {
         /// Receivers by HTTP that need no options. Each event's JSON is posted to each of them, one request after
         /// the other. The address is the name, too, under which its cursor is kept.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rule::list(rule::plain_http_url(), 1000);
-        /// How many events a client of /ws may be behind while its socket takes nothing.
+        /// How many events a client of /ws or /fanout may be behind while its socket takes nothing.
         slow_client_lag: u64 = 10_000, rule::events(1..=1_000_000_000_000);
         /// How many seconds the socket of a client that is further behind may take nothing before it is
         /// closed, with the cursor to resume from.
         slow_client("slow_client_secs"): Duration = Duration::from_secs(30), rule::seconds(1..=86_400);
-        /// How many seconds there are between two pings to a client of /ws. One that gives no sign of life
+        /// How many seconds there are between two pings to a client of /ws or /fanout. One that gives no sign of life
         /// for two such spans is closed. 0: no pings.
         ping_interval("ping_interval_secs"): Option<Duration> = Some(Duration::from_secs(30)), rule::seconds_or_none(86_400);
         /// The most clients of /ws at the same time.
@@ -200,7 +200,7 @@ settings! {
         /// The most of them from one address; of IPv6 the first 64 bits count. Behind a proxy all clients
         /// have its address. 0: as many as there may be.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rule::count_or_none(1..=1_000_000);
-        /// The origins whose pages may open /ws in a browser. Empty: any. Programs that send no Origin are
+        /// The origins whose pages may open /ws and /fanout in a browser. Empty: any. Programs that send no Origin are
         /// not concerned.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rule::list(rule::web_origin(), 1000);
         /// Receivers by TCP with options. Each has a cursor of its own in the database: what it missed while it
@@ -212,7 +212,7 @@ settings! {
         /// The most consumers of /ws whose cursors are kept, by the names that they give themselves.
         max_consumers: NonZeroUsize = nonzero(1_000), rule::count(1..=100_000);
         /// How many hours the cursor and the dead letters of a sink are kept that is no longer configured, and
-        /// the cursor of a consumer of /ws that does not come back.
+        /// the cursor of a consumer of /ws or /fanout that does not come back.
         keep_unused("keep_unused_hours"): Duration = hours(720), rule::hours(1..=1_000_000);
     }
 
@@ -228,9 +228,13 @@ settings! {
         /// How often a day a key, and an address, may register, subscribe and unsubscribe; of IPv6 the first
         /// 64 bits count. Who has the admin token is not counted. Behind a proxy all have its address. 0: no limit.
         daily_limit: Option<NonZeroU32> = NonZeroU32::new(1_000), rule::number_or_none(1..=1_000_000_000);
-        /// The most connections to /fanout at the same time. For single addresses, slow ones and pings there are
-        /// the keys of [output].
+        /// The most connections to /fanout at the same time. For single addresses, slow ones, pings and origins there
+        /// are the keys of [output].
         max_clients: NonZeroUsize = nonzero(10_000), rule::count(1..=1_000_000);
+        /// The most bots that may be registered.
+        max_bots: NonZeroUsize = nonzero(10_000), rule::count(1..=10_000_000);
+        /// The most follows of bots, about 300 bytes of memory each.
+        max_follows: NonZeroUsize = nonzero(1_000_000), rule::count(1..=100_000_000);
         /// The most cursors of followers that are kept. They are forgotten as those of /ws are.
         max_consumers: NonZeroUsize = nonzero(100_000), rule::count(1..=10_000_000);
     }

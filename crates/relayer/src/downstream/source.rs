@@ -29,8 +29,8 @@ pub trait Source: Send {
     /// The last sequence that was committed.
     fn head(&self) -> Cursor;
 
-    /// What the client is sent of an entry; `None` if it does not want it. Asked for once an entry, right before
-    /// the text is handed to the socket, so it may be made for this client alone.
+    /// What the client is sent of an entry; `None` if it does not want it. Asked for right before the text is handed to
+    /// the socket, and once more if that has no room at first, so it may be made for this client alone.
     ///
     /// # Errors
     /// When the entry cannot be what was verified.

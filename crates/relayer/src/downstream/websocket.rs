@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
@@ -243,6 +243,10 @@ impl<S: Source> Session<S> {
         socket.start_send_unpin(message).map_err(|_| End::ClientGone)
     }
 
+    fn text(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, End> {
+        self.source.message(entry).map_err(|Damaged| End::Damaged(Cursor::after(entry.seq)))
+    }
+
     /// Hands an event to the socket, if the client wants it; returns its bytes.
     async fn feed(
         &mut self,
@@ -251,13 +255,17 @@ impl<S: Source> Session<S> {
         unflushed: &mut Unflushed,
     ) -> Result<usize, End> {
         let cursor = Cursor::after(entry.seq);
-        let text = match self.source.message(entry) {
-            Ok(Some(text)) => text,
-            Ok(None) => return Ok(0),
-            Err(Damaged) => return Err(End::Damaged(cursor)),
-        };
+        let Some(mut text) = self.text(entry)? else { return Ok(0) };
+        if poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
+            self.patiently(socket, Sink::poll_ready).await?;
+            // Meanwhile it may have come to be for this client no more, or in other words.
+            match self.text(entry)? {
+                Some(anew) => text = anew,
+                None => return Ok(0),
+            }
+        }
         let bytes = text.len();
-        self.write(socket, Message::Text(text)).await?;
+        socket.start_send_unpin(Message::Text(text)).map_err(|_| End::ClientGone)?;
         self.sent = cursor;
         unflushed.messages += 1;
         unflushed.bytes += bytes;

@@ -19,6 +19,9 @@ use super::keys::MessageKey;
 use super::registry::{BotName, FollowKey};
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
+/// Follows that are put in before others get a look: well under a millisecond of work.
+const ROWS_AT_ONCE: usize = 500;
+
 /// A bot as it is known.
 #[derive(Debug)]
 pub struct Bot {
@@ -85,7 +88,7 @@ impl Ord for Keyed {
 #[derive(Debug, Clone)]
 struct Follow {
     bot: PublicKey,
-    secret: Option<Box<MessageKey>>,
+    secret: Option<Arc<MessageKey>>,
     since_ms: u64,
 }
 
@@ -106,7 +109,7 @@ pub enum Wanted {
     /// It is encrypted with the key of the conversation.
     Plain,
     /// It is encrypted with the key that follows from their secret.
-    Secret(MessageKey),
+    Secret(Arc<MessageKey>),
 }
 
 /// Why a follower does not get in.
@@ -126,7 +129,7 @@ pub struct Opened {
     /// Which.
     pub key: FollowKey,
     /// What follows from their secret.
-    pub secret: Option<MessageKey>,
+    pub secret: Option<Arc<MessageKey>>,
     /// Since when, in Unix milliseconds.
     pub since_ms: u64,
 }
@@ -151,9 +154,9 @@ impl Directory {
         (state.bots.len(), state.follows)
     }
 
-    /// Whether nobody is remembered who follows or is connected.
-    pub fn is_without_followers(&self) -> bool {
-        self.state.read().followers.is_empty()
+    /// How many followers are remembered: those who follow or are connected.
+    pub fn followers(&self) -> usize {
+        self.state.read().followers.len()
     }
 
     /// A bot.
@@ -181,25 +184,33 @@ impl Directory {
         self.state.write().remove_bot(pubkey);
     }
 
-    /// All of it becomes this. Who is connected stays so.
+    /// All of it becomes this. Who is connected stays so. It is done a part at a time, so that nobody waits for long.
     pub fn replace(&self, bots: Vec<(PublicKey, BotName)>, follows: Vec<Opened>) {
         let kept_bots: HashSet<PublicKey> = bots.iter().map(|(pubkey, _)| *pubkey).collect();
         let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
-        let mut state = self.state.write();
-        let gone: Vec<PublicKey> =
-            state.bots.keys().filter(|bot| !kept_bots.contains(bot)).copied().collect();
-        gone.iter().for_each(|bot| state.remove_bot(bot));
-        let gone: Vec<FollowKey> = state.keys().filter(|key| !kept.contains(key)).collect();
-        gone.iter().for_each(|key| state.remove_follow(key));
-        bots.into_iter().for_each(|(pubkey, name)| state.put_bot(pubkey, name));
-        follows.into_iter().for_each(|follow| state.put_follow(follow));
+        let known: Vec<Arc<Bot>> = self.state.read().bots.values().cloned().collect();
+        for bot in known {
+            if !kept_bots.contains(&bot.pubkey) {
+                self.remove_bot(&bot.pubkey);
+                continue;
+            }
+            let follows = bot.keys().into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower });
+            let gone: Vec<FollowKey> = follows.filter(|key| !kept.contains(key)).collect();
+            gone.iter().for_each(|key| self.remove_follow(key));
+        }
+        bots.into_iter().for_each(|(pubkey, name)| self.put_bot(pubkey, name));
+        let mut follows = follows.into_iter().peekable();
+        while follows.peek().is_some() {
+            let mut state = self.state.write();
+            follows.by_ref().take(ROWS_AT_ONCE).for_each(|follow| state.put_follow(follow));
+        }
     }
 
     /// A follow as it is known.
     pub fn follow(&self, key: &FollowKey) -> Option<Opened> {
         let state = self.state.read();
         let follow = state.followers.get(&key.follower)?.0.follow(&key.bot)?;
-        Some(Opened { key: *key, secret: follow.secret.map(|secret| *secret), since_ms: follow.since_ms })
+        Some(Opened { key: *key, secret: follow.secret, since_ms: follow.since_ms })
     }
 
     /// Whether a follower follows as many bots as one may.
@@ -253,7 +264,7 @@ impl State {
     fn put_follow(&mut self, Opened { key, secret, since_ms }: Opened) {
         let Some(bot) = self.bots.get(&key.bot).cloned() else { return };
         let follower = self.follower(key.follower);
-        let follow = Follow { bot: key.bot, secret: secret.map(Box::new), since_ms };
+        let follow = Follow { bot: key.bot, secret, since_ms };
         let mut follows = follower.follows.write();
         match follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
             Ok(index) => {
@@ -269,7 +280,9 @@ impl State {
             }
         }
         drop(follows);
-        bot.inner.write().followers.insert(Keyed(follower));
+        bot.inner.write().followers.insert(Keyed(Arc::clone(&follower)));
+        // A signal may have come a moment before, when nobody knew that it is for this one, too.
+        follower.wake.notify_waiters();
     }
 
     fn remove_follow(&mut self, key: &FollowKey) {
@@ -288,11 +301,9 @@ impl State {
 
     fn remove_bot(&mut self, pubkey: &PublicKey) {
         let Some(bot) = self.bots.get(pubkey).cloned() else { return };
-        let followers = bot.list(None, usize::MAX);
-        followers
-            .iter()
-            .map(|listed| &listed.follower)
-            .for_each(|&follower| self.remove_follow(&FollowKey { bot: *pubkey, follower }));
+        for follower in bot.keys() {
+            self.remove_follow(&FollowKey { bot: *pubkey, follower });
+        }
         self.bots.remove(pubkey);
     }
 
@@ -304,13 +315,6 @@ impl State {
         let new = Arc::new(Follower { pubkey, follows, connections, wake: Notify::new() });
         self.followers.insert(Keyed(Arc::clone(&new)));
         new
-    }
-
-    fn keys(&self) -> impl Iterator<Item = FollowKey> {
-        self.bots.values().flat_map(|bot| {
-            let followers = bot.list(None, usize::MAX).into_iter();
-            followers.map(|Listed { follower, .. }| FollowKey { bot: bot.pubkey, follower })
-        })
     }
 
     /// Who neither follows nor is connected costs nothing.
@@ -325,6 +329,11 @@ impl Bot {
     /// What it calls itself.
     pub fn name(&self) -> BotName {
         self.inner.read().name.clone()
+    }
+
+    /// The keys of those who follow it.
+    fn keys(&self) -> Vec<PublicKey> {
+        self.inner.read().followers.iter().map(|Keyed(follower)| follower.pubkey).collect()
     }
 
     /// How many follow it.
@@ -355,7 +364,7 @@ impl Follower {
     /// How it wants the signals of an author; `None` if it does not follow it.
     pub fn wants(&self, author: &PublicKey) -> Option<Wanted> {
         let follow = self.follow(author)?;
-        Some(follow.secret.map_or(Wanted::Plain, |secret| Wanted::Secret(*secret)))
+        Some(follow.secret.map_or(Wanted::Plain, Wanted::Secret))
     }
 
     fn is_connected(&self) -> bool {

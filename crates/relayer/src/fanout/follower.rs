@@ -54,6 +54,12 @@ impl FollowerSource {
         Ok(chunk)
     }
 
+    /// There is nothing for it up to here.
+    fn pass(&mut self, cursor: Cursor) {
+        self.behind = None;
+        self.cursor = cursor;
+    }
+
     fn take(&mut self, chunk: Chunk) -> Chunk {
         self.behind = None;
         self.cursor = chunk.last().unwrap_or(self.cursor);
@@ -75,15 +81,18 @@ impl Source for FollowerSource {
             match signals.after(self.cursor) {
                 Next::Here(chunk) => return Ok(Some(self.take(chunk))),
                 Next::Closed => return Ok(None),
-                Next::Behind => return self.read_log().await,
-                Next::NoneUpTo(cursor) => self.cursor = cursor,
+                // Who follows nobody would read for nothing. It is woken when it does.
+                Next::Behind if self.presence.follows_somebody() => return self.read_log().await,
+                Next::Behind => {}
+                Next::NoneUpTo(cursor) => self.pass(cursor),
             }
             let mut woken = pin!(self.presence.woken());
             // From here on it is noticed when there is something; what came before is looked for once more.
             woken.as_mut().enable();
-            if let Next::NoneUpTo(cursor) = signals.after(self.cursor) {
-                self.cursor = cursor;
-                woken.await;
+            match signals.after(self.cursor) {
+                Next::NoneUpTo(_) => woken.await,
+                Next::Behind if !self.presence.follows_somebody() => woken.await,
+                Next::Behind | Next::Here(_) | Next::Closed => {}
             }
         }
     }
@@ -92,7 +101,7 @@ impl Source for FollowerSource {
         match self.signals.after(self.cursor) {
             Next::Here(chunk) => Some(self.take(chunk)),
             Next::NoneUpTo(cursor) => {
-                self.cursor = cursor;
+                self.pass(cursor);
                 None
             }
             Next::Closed | Next::Behind => None,

@@ -3,14 +3,14 @@
 //! The [`registry`] knows who follows whom; what it knows is in memory, in the [`directory`]. The gateway's
 //! [`identity`] is the key that followers know it by, and [`keys`] are what signals are encrypted with. [`signals`] are
 //! picked out of the log, and each [`follower`] gets those of its bots, once it has given [`proof`] of its key, on a
-//! WebSocket by its [`greeting`]. [`limits`] say how often somebody may call, and [`service`] puts all of it together.
+//! WebSocket by its [`greeting`]. [`calls`] are counted: somebody may call, and [`service`] puts all of it together.
 
+pub mod calls;
 pub mod directory;
 pub mod follower;
 pub mod greeting;
 pub mod identity;
 pub mod keys;
-pub mod limits;
 pub mod proof;
 pub mod registry;
 pub mod service;

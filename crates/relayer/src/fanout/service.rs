@@ -13,14 +13,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{PublicKey, Signer};
 
+use super::calls::CallLimits;
 use super::directory::{Presence, TooManyConnections};
 use super::follower::FollowerSource;
 use super::greeting::{Ungreeted, greet};
 use super::keys::ConversationKeys;
-use super::limits::CallLimits;
 use super::proof::Prover;
 use super::proof::address::Addresses;
-use super::registry::{Registry, RegistryError, Store};
+use super::registry::{Registry, RegistryError, Room, Store};
 use super::signals::Signals;
 use crate::config::{Config, SinkName};
 use crate::downstream::clients::Client;
@@ -29,14 +29,15 @@ use crate::downstream::seat::Seat;
 use crate::downstream::slow::Taken;
 use crate::downstream::websocket::Session;
 use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
-use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
+use crate::event_log::{Cursor, Cursors, EventLog, StorageError, keys};
 use crate::limits::{
     CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SHUTDOWN_MAX, SIGNALS_BYTES_MAX,
+    SIGNALS_LOOK_BACK,
 };
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 
-/// How nice the threads of the fan-out are: they get a third of a core that others want, too.
+/// How nice the threads of the fan-out are: they get a quarter of a core that others want, too.
 const NICENESS: i32 = 5;
 
 /// Why there is no fan-out.
@@ -79,6 +80,20 @@ pub enum NotServed {
     Consumer(#[from] EnterError),
 }
 
+impl NotServed {
+    /// What it is counted under, if it is the client's doing or that of too many.
+    const fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyConnections => Some("too_many_connections"),
+            Self::NotFollowing => Some("not_following"),
+            Self::Consumer(EnterError::TooMany(_)) => Some("too_many_consumers"),
+            Self::Consumer(EnterError::TooManyShared(_)) => Some("too_many_consumers_of_follower"),
+            Self::Consumer(EnterError::Busy) => Some("consumer_busy"),
+            Self::Consumer(_) => None,
+        }
+    }
+}
+
 impl From<TooManyConnections> for NotServed {
     fn from(TooManyConnections: TooManyConnections) -> Self {
         Self::TooManyConnections
@@ -118,7 +133,8 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Reads the registry and begins to look for signals. `port` is the one that the API listens on.
+    /// Reads the registry and begins to look for signals. `port` is the one that the API listens on, and the process
+    /// began at `started_at`, in Unix seconds.
     ///
     /// # Errors
     /// When the registry cannot be used in a way that does not pass, or the system gives no threads.
@@ -129,9 +145,11 @@ impl Fanout {
         log: &Arc<EventLog>,
         metrics: &Arc<Metrics>,
         port: u16,
+        started_at: u64,
     ) -> Result<Arc<Self>, FanoutError> {
         let (fanout, output) = (&config.fanout, &config.output);
-        let registry = Registry::open(store, gateway, Arc::clone(metrics)).await?;
+        let room = Room { bots: fanout.max_bots.get(), follows: fanout.max_follows.get() };
+        let registry = Registry::open(store, gateway, room, Arc::clone(metrics)).await?;
         let limits =
             ClientLimits { in_all: fanout.max_clients, from_address: output.max_clients_per_address };
         let consumers = Consumers::open(
@@ -145,10 +163,16 @@ impl Fanout {
         let addresses = Addresses::new(config.api.public_url.clone(), output.bind_address, port);
         let fanout = Arc::new(Self {
             registry,
-            prover: Prover::new(addresses),
+            prover: Prover::new(addresses, started_at),
             call_limits: CallLimits::new(fanout.daily_limit),
             clients: Clients::new(limits, metrics.fanout_clients.clone()),
-            signals: Arc::new(Signals::new(log, fanout.kinds.clone(), directory, SIGNALS_BYTES_MAX)),
+            signals: Arc::new(Signals::new(
+                log,
+                fanout.kinds.clone(),
+                directory,
+                look_back(log),
+                SIGNALS_BYTES_MAX,
+            )),
             keys: Arc::new(ConversationKeys::new(gateway).ok_or(FanoutError::Key)?),
             consumers,
             patience: Patience::from(output),
@@ -267,10 +291,17 @@ impl Fanout {
                 if let Ungreeted::BadProof(bad) = ungreeted {
                     self.metrics.proof_refused(bad.reason()).inc();
                 }
+                if !matches!(ungreeted, Ungreeted::Gone) {
+                    self.metrics.fanout_refused("unauthorized").inc();
+                }
                 return Err(ungreeted.to_string());
             }
         };
-        self.admit(follower, wish, head).await.map_err(|refused| match refused {
+        let admitted = self.admit(follower, wish, head).await;
+        if let Some(code) = admitted.as_ref().err().and_then(NotServed::code) {
+            self.metrics.fanout_refused(code).inc();
+        }
+        admitted.map_err(|refused| match refused {
             NotServed::Consumer(EnterError::Storage(error)) => {
                 tracing::error!(%error, "a follower cannot be served");
                 "the cursor cannot be written".to_owned()
@@ -287,6 +318,13 @@ pub enum Guest {
     Known(Box<Ready>),
     /// Somebody who will.
     Unknown(Wish),
+}
+
+/// Where the search for signals begins: followers that are behind no further need not search for themselves, of whom
+/// there may be thousands after a restart.
+fn look_back(log: &EventLog) -> Cursor {
+    let oldest = keys::before(log.floor());
+    Cursor::from_number(log.head().get().saturating_sub(SIGNALS_LOOK_BACK)).max(oldest)
 }
 
 /// Tells a client why it is not served, and waits a little for it to have heard that.
@@ -340,9 +378,11 @@ impl Threads {
     }
 }
 
-/// Has the calling thread come after others (on Linux a thread has a priority of its own).
+/// Has the calling thread come after others. Elsewhere than on Linux a thread has no priority of its own.
 fn be_nice() {
+    #[cfg(target_os = "linux")]
     let set = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+    #[cfg(target_os = "linux")]
     if let Err(error) = set {
         tracing::debug!(%error, "a thread of the fan-out has the priority of all others");
     }

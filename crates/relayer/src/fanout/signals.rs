@@ -45,21 +45,21 @@ pub(super) enum Next {
 }
 
 impl Signals {
-    /// Those of a log from now on, which are events of these kinds. So many bytes of them are kept in memory.
+    /// Those of a log after a cursor, which are events of these kinds. So many bytes of them are kept in memory.
     pub fn new(
         log: &Arc<EventLog>,
         kinds: BTreeSet<u16>,
         directory: Arc<Directory>,
+        after: Cursor,
         bytes_max: usize,
     ) -> Self {
-        let head = log.head();
         Self {
             log: Arc::clone(log),
             kinds,
             directory,
             bytes_max,
-            tail: Tail::new(head, bytes_max),
-            seen: AtomicU64::new(head.get()),
+            tail: Tail::new(after, bytes_max),
+            seen: AtomicU64::new(after.get()),
             turns: Semaphore::new(FOLLOWERS_BEHIND_MAX),
         }
     }

@@ -28,14 +28,22 @@ pub const REFUSED: [&str; 5] = [
     "consumer_busy",
 ];
 
-/// Why a client of `/fanout` was not let in: the codes of the answers that it got.
-pub const FANOUT_REFUSED: [&str; 6] = [
+/// Why a client of `/fanout` was not let in: the codes of the answers that it got, or would have got if it had proved
+/// its key with the request.
+pub const FANOUT_REFUSED: [&str; 13] = [
     "too_many_clients",
     "too_many_clients_from_address",
     "origin_not_allowed",
     "too_many_connections",
     "registry_unavailable",
     "unauthorized",
+    "starting",
+    "rate_limited",
+    "public_url_required",
+    "not_following",
+    "too_many_consumers",
+    "too_many_consumers_of_follower",
+    "consumer_busy",
 ];
 
 /// A label `reason`, `layer`, `state` or `figure`.

@@ -48,14 +48,21 @@ struct World {
 
 impl World {
     async fn keeping(bytes_max: usize) -> Self {
+        Self::after(0, Cursor::START, bytes_max).await
+    }
+
+    /// With so many rounds of events in the log before, of which what is after a cursor is looked at.
+    async fn after(rounds: u64, after: Cursor, bytes_max: usize) -> Self {
         let gateway = Gateway::start().await;
+        append_rounds(&gateway, rounds).await;
         let directory = Arc::new(Directory::default());
         for number in 1..=3 {
             directory.put_bot(*bot(number).pubkey(), BotName::new("a bot").unwrap());
         }
         directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
         let kinds = [KIND].into();
-        let signals = Arc::new(Signals::new(&gateway.context.log, kinds, Arc::clone(&directory), bytes_max));
+        let signals =
+            Arc::new(Signals::new(&gateway.context.log, kinds, Arc::clone(&directory), after, bytes_max));
         let looking = {
             let signals = Arc::clone(&signals);
             tokio::spawn(async move { signals.run().await.unwrap() })
@@ -97,14 +104,14 @@ async fn next_seqs(source: &mut FollowerSource, count: usize) -> Vec<u64> {
 }
 
 /// Events of no bot, signals of others, and one signal of ours each: its sequences are 3, 6, 9, …
-async fn append_rounds(world: &World, rounds: u64) {
-    let first = world.gateway.context.log.head().get();
+async fn append_rounds(gateway: &Gateway, rounds: u64) {
+    let first = gateway.context.log.head().get();
     for round in 0..rounds {
         let at = 10 * (first + round);
         let noise = bot(1).sign(at, 1, &[["t", "x"].map(str::to_owned)], "no signal");
-        world.gateway.append(vec![noise]).await;
-        world.gateway.append(vec![signal(2, at)]).await;
-        world.gateway.append(vec![signal(1, at)]).await;
+        gateway.append(vec![noise]).await;
+        gateway.append(vec![signal(2, at)]).await;
+        gateway.append(vec![signal(1, at)]).await;
     }
 }
 
@@ -112,7 +119,7 @@ async fn append_rounds(world: &World, rounds: u64) {
 async fn live_signals_come_from_memory() {
     let world = World::keeping(1 << 20).await;
     let mut source = world.source(0);
-    append_rounds(&world, 20).await;
+    append_rounds(&world.gateway, 20).await;
     assert_eq!(next_seqs(&mut source, 20).await, (1..=20).map(|round| 3 * round).collect::<Vec<_>>());
     assert!(source.next_in_memory().is_none());
     assert_eq!(source.cursor(), Cursor::from_number(60));
@@ -121,12 +128,39 @@ async fn live_signals_come_from_memory() {
 #[tokio::test]
 async fn what_is_no_longer_in_memory_comes_from_the_log() {
     let world = World::keeping(2_000).await;
-    append_rounds(&world, 50).await;
+    append_rounds(&world.gateway, 50).await;
     let mut source = world.source(0);
     assert_eq!(next_seqs(&mut source, 50).await, (1..=50).map(|round| 3 * round).collect::<Vec<_>>());
     // From where it was it goes on in memory, without gap or repeat.
-    append_rounds(&world, 5).await;
+    append_rounds(&world.gateway, 5).await;
     assert_eq!(next_seqs(&mut source, 5).await, (51..=55).map(|round| 3 * round).collect::<Vec<_>>());
+}
+
+/// After a restart followers come back with cursors of before.
+#[tokio::test]
+async fn what_was_there_at_the_start_is_looked_through_once_for_all() {
+    let world = World::after(40, Cursor::from_number(60), 1 << 20).await;
+    let mut recent = world.source(90);
+    assert_eq!(next_seqs(&mut recent, 10).await, (31..=40).map(|round| 3 * round).collect::<Vec<_>>());
+    let mut old = world.source(0);
+    assert_eq!(next_seqs(&mut old, 40).await, (1..=40).map(|round| 3 * round).collect::<Vec<_>>());
+}
+
+/// It would read the log for nothing, and keep others from their turn.
+#[tokio::test]
+async fn who_follows_nobody_waits_until_it_does() {
+    let world = World::after(5, Cursor::from_number(15), 1 << 20).await;
+    world.directory.remove_follow(&key(1));
+    let mut source = world.source(0);
+    let waited = timeout(Duration::from_millis(100), source.next()).await;
+    assert!(waited.is_err(), "{waited:?}");
+    assert_eq!(source.cursor(), Cursor::START);
+    let follows = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        world.directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
+    };
+    let (seqs, ()) = tokio::join!(next_seqs(&mut source, 5), follows);
+    assert_eq!(seqs, [3, 6, 9, 12, 15]);
 }
 
 /// Who waits is not left behind by the signals of others, which would make it read the log from there.
@@ -175,7 +209,7 @@ async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
 async fn it_ends_with_the_log() {
     let world = World::keeping(1 << 20).await;
     let mut source = world.source(0);
-    append_rounds(&world, 1).await;
+    append_rounds(&world.gateway, 1).await;
     world.gateway.context.log.close();
     assert_eq!(next(&mut source).await, Some(vec![]), "of another bot");
     assert_eq!(next(&mut source).await, Some(vec![3]));
@@ -194,5 +228,5 @@ async fn who_neither_follows_nor_is_connected_is_forgotten() {
     drop(world.directory.enter(stranger).unwrap());
     world.directory.remove_follow(&key(1));
     assert_eq!(world.directory.len(), (3, 0));
-    assert!(world.directory.is_without_followers());
+    assert_eq!(world.directory.followers(), 0);
 }

@@ -28,7 +28,6 @@ enum Caller {
 }
 
 /// A call, read whole, of somebody who has proved who it is.
-#[derive(Debug)]
 pub(in crate::api) struct Call {
     caller: Caller,
     address: IpAddr,
@@ -68,6 +67,9 @@ impl FromRequest<Context> for Call {
         let (parts, body) = request.into_parts();
         let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
         let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        if !is_nostr(&parts.headers) {
+            admin(context, &parts.headers)?;
+        }
         let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
         let caller = caller(context, &parts.headers, &parts.method, &parts.uri, &body)?;
         Ok(Self { caller, address, is_json: is_json(&parts.headers), body })
@@ -83,12 +85,25 @@ fn caller(
 ) -> Result<Caller, Refusal> {
     match proved(context, headers, method, uri, body) {
         Some(proved) => Ok(Caller::Key(proved?)),
-        None => match context.access.is_admin(headers) {
-            Some(true) => Ok(Caller::Admin),
-            Some(false) => Err(Refusal::TokenWrong),
-            None => Err(Refusal::ProofMissing),
-        },
+        None => admin(context, headers),
     }
+}
+
+fn admin(context: &Context, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    match context.access.is_admin(headers) {
+        Some(true) => Ok(Caller::Admin),
+        Some(false) => Err(Refusal::TokenWrong),
+        None => Err(Refusal::ProofMissing),
+    }
+}
+
+/// Whether somebody tries to prove a key.
+fn is_nostr(headers: &HeaderMap) -> bool {
+    const SCHEME: &[u8] = b"Nostr";
+    headers.get(header::AUTHORIZATION).is_some_and(|value| {
+        let scheme = value.as_bytes().split(u8::is_ascii_whitespace).next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+    })
 }
 
 /// Who proves a key with a request; `None` if nobody tries.
@@ -99,10 +114,10 @@ pub(super) fn proved(
     uri: &Uri,
     body: &[u8],
 ) -> Option<Result<PublicKey, Refusal>> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(b"Nostr ".len())?;
-    if !scheme.eq_ignore_ascii_case(b"Nostr ") {
+    if !is_nostr(headers) {
         return None;
     }
+    let token = headers.get(header::AUTHORIZATION)?.as_bytes().get(b"Nostr".len()..).unwrap_or_default();
     let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Signed { method: method.as_str(), path_and_query, body };
     Some(ready(context).and_then(|fanout| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::fanout::limits::UsedUp;
+use crate::fanout::calls::UsedUp;
 use crate::fanout::proof::BadProof;
 use crate::fanout::registry::{BotName, RegistryError};
 use crate::limits::{
@@ -76,6 +76,9 @@ pub enum Refusal {
         "the follower follows {FOLLOWS_MAX} bots, and nobody may follow more; unsubscribe from one first"
     )]
     TooManyFollows,
+    /// There is no room for more.
+    #[error("the gateway takes no more bots or follows ([fanout] max_bots, max_follows); ask its operator")]
+    Full,
     /// It has enough connections.
     #[error(
         "the follower has {FOLLOWER_CONNECTIONS_MAX} connections, and nobody may have more; close one first"
@@ -96,6 +99,8 @@ impl Refusal {
             Self::RegistryUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable"),
             Self::BadProof(BadProof::NoPublicUrl) => (StatusCode::FORBIDDEN, "public_url_required"),
             Self::BadProof(BadProof::TooMany) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            // Nobody has done anything wrong: a new one holds.
+            Self::BadProof(BadProof::BeforeStart) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Self::ProofMissing | Self::TokenWrong | Self::BadProof(_) => {
                 (StatusCode::UNAUTHORIZED, "unauthorized")
             }
@@ -106,6 +111,7 @@ impl Refusal {
             Self::BadSecret => (StatusCode::BAD_REQUEST, "bad_shared_secret"),
             Self::NoSuchBot => (StatusCode::NOT_FOUND, "bot_not_found"),
             Self::TooManyFollows => (StatusCode::CONFLICT, "too_many_follows"),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "registry_full"),
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
             Self::NotFollowing => (StatusCode::FORBIDDEN, "not_following"),
         }
@@ -117,6 +123,8 @@ impl Refusal {
             Self::UsedUp { retry_after, .. } => retry_after.as_secs().saturating_add(1),
             Self::RegistryUnavailable | Self::TooManyConnections => 5,
             Self::BadProof(BadProof::TooMany) => 60,
+            Self::BadProof(BadProof::BeforeStart) => 1,
+            Self::Full => 3_600,
             _ if self.status().0 == StatusCode::UNAUTHORIZED => {
                 let schemes = HeaderValue::from_static("Nostr, Bearer realm=\"moltrade-relayer\"");
                 return vec![(header::WWW_AUTHENTICATE, schemes)];
@@ -138,6 +146,9 @@ impl From<RegistryError> for Refusal {
         match error {
             RegistryError::NoSuchBot(_) => Self::NoSuchBot,
             RegistryError::TooManyFollows => Self::TooManyFollows,
+            RegistryError::Full => Self::Full,
+            // Said in the log by who notices it first.
+            RegistryError::Unreachable(_) => Self::RegistryUnavailable,
             error => {
                 tracing::error!("a request could not be answered: {error}");
                 Self::RegistryUnavailable

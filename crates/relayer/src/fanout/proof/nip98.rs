@@ -90,7 +90,7 @@ mod tests {
     const REQUEST: Request<'_> = Request { method: "POST", path_and_query: "/api/x", body: BODY };
 
     fn prover() -> Prover {
-        Prover { started_at: NOW - 30, ..Prover::new(Addresses::Loopback(80)) }
+        Prover::new(Addresses::Loopback(80), NOW - 30)
     }
 
     fn token(created_at: u64, kind: u16, tags: &[[&str; 2]]) -> String {
@@ -153,7 +153,7 @@ mod tests {
                 .collect::<String>(),
         );
         check(STANDARD.encode(forged), BadProof::Forged(wire::VerifyError::BadSignature));
-        let unnamed = Prover::new(Addresses::Unknown);
+        let unnamed = Prover::new(Addresses::Unknown, 0);
         let token = token(NOW, KIND, &RIGHT);
         assert_eq!(unnamed.signed_at(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }

@@ -13,6 +13,8 @@ pub(super) struct Spent {
     tokens: HashMap<[u8; 16], u64>,
     /// How many there may be before those that expired are looked for.
     look_at: usize,
+    /// In which second that was done last: it takes milliseconds when there are many.
+    looked_at: u64,
 }
 
 /// What became of using a token.
@@ -33,7 +35,8 @@ impl Spent {
         if self.tokens.contains_key(half) {
             return Use::Again;
         }
-        if self.tokens.len() >= self.look_at {
+        if self.tokens.len() >= self.look_at && now != self.looked_at {
+            self.looked_at = now;
             self.tokens.retain(|_, until| *until >= now);
             self.tokens.shrink_to(1_024);
             self.look_at = (2 * self.tokens.len()).clamp(1_024, TOKENS_MAX);

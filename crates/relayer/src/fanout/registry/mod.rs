@@ -25,7 +25,7 @@ use super::keys::MessageKey;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::ingest::candidate::unix_ms;
-use crate::limits::{REGISTRY_RETRY, REGISTRY_TIMEOUT};
+use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX, REGISTRY_TIMEOUT};
 use crate::telemetry::Metrics;
 
 pub use embedded::Embedded;
@@ -43,9 +43,18 @@ pub enum Health {
     Down {
         /// Since when, in Unix milliseconds.
         since_ms: u64,
-        /// Why.
-        reason: String,
+        /// Why, in a few words that anybody may read.
+        reason: &'static str,
     },
+}
+
+/// How much there may be, so that nobody fills memory and disk from outside. What is there already may be more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bots.
+    pub bots: usize,
+    /// Follows of all of them.
+    pub follows: usize,
 }
 
 /// The registry.
@@ -59,6 +68,7 @@ pub struct Registry {
     /// than what was written before.
     turn: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
+    room: Room,
     is_loaded: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -91,13 +101,15 @@ pub fn postgres(config: &Config, queries: Counter) -> Result<Option<Arc<dyn Stor
 type Turn<'a> = MutexGuard<'a, ()>;
 
 impl Registry {
-    /// Reads what a store has. One that cannot be reached is tried again by [`follow`](Self::follow).
+    /// Reads what a store has. One that cannot be reached, or takes too long, is tried again by
+    /// [`follow`](Self::follow).
     ///
     /// # Errors
     /// When the store fails in a way that does not pass by itself.
     pub async fn open(
         store: Arc<dyn Store>,
         gateway: &Signer,
+        room: Room,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RegistryError> {
         let registry = Arc::new(Self {
@@ -107,10 +119,12 @@ impl Registry {
             directory: Arc::default(),
             turn: tokio::sync::Mutex::default(),
             health: Mutex::new(Health::Up),
+            room,
             is_loaded: AtomicBool::new(false),
             metrics,
         });
-        match registry.reload().await {
+        let slow = || RegistryError::Unreachable("it takes too long to read".to_owned());
+        match timeout(REGISTRY_START_MAX, registry.reload()).await.unwrap_or_else(|_| Err(slow())) {
             Ok(()) => registry.note_up(),
             Err(error) if error.is_passing() => registry.note_down(&error),
             Err(error) => return Err(error),
@@ -144,7 +158,15 @@ impl Registry {
     /// When the store fails.
     pub async fn register(&self, pubkey: PublicKey, name: BotName) -> Result<bool, RegistryError> {
         let _turn = self.turn_to_write().await?;
-        let is_new = self.directory.bot(&pubkey).is_none();
+        let known = self.directory.bot(&pubkey);
+        // Programs say so each time that they start.
+        if known.as_ref().is_some_and(|bot| bot.name() == name) {
+            return Ok(false);
+        }
+        let is_new = known.is_none();
+        if is_new && self.directory.len().0 >= self.room.bots {
+            return Err(RegistryError::Full);
+        }
         let row = BotRow { pubkey, name: name.clone(), registered_at_ms: unix_ms() };
         self.store.write(self.owner, vec![Change::Put(Row::Bot(row))]).await?;
         self.directory.put_bot(pubkey, name);
@@ -164,15 +186,21 @@ impl Registry {
             self.directory.bot(&key.bot).ok_or(RegistryError::NoSuchBot(key.bot))?;
         }
         let known = self.directory.follow(&key);
+        let agreed = secret.map(MessageKey::from_shared_secret).map(Arc::new);
+        if known.as_ref().is_some_and(|known| known.secret == agreed) {
+            return Ok(false);
+        }
         if known.is_none() && self.directory.follows_enough(&key.follower) {
             return Err(RegistryError::TooManyFollows);
+        }
+        if known.is_none() && self.directory.len().1 >= self.room.follows {
+            return Err(RegistryError::Full);
         }
         let since_ms = known.as_ref().map_or_else(unix_ms, |known| known.since_ms);
         let sealed = secret.map(|secret| self.sealer.seal(&key, secret));
         let row = FollowRow { key, secret: sealed, since_ms };
         self.store.write(self.owner, vec![Change::Put(Row::Follow(row))]).await?;
-        let secret = secret.map(MessageKey::from_shared_secret);
-        self.directory.put_follow(Opened { key, secret, since_ms });
+        self.directory.put_follow(Opened { key, secret: agreed, since_ms });
         self.show_size();
         Ok(known.is_none())
     }
@@ -187,22 +215,25 @@ impl Registry {
             self.look_at(&turn, &[RowKey::Bot(key.bot), RowKey::Follow(key)]).await?;
             self.directory.bot(&key.bot).ok_or(RegistryError::NoSuchBot(key.bot))?;
         }
-        let did_follow = self.directory.follow(&key).is_some();
+        if self.directory.follow(&key).is_none() {
+            return Ok(false);
+        }
         self.store.write(self.owner, vec![Change::Unfollow(key)]).await?;
         self.directory.remove_follow(&key);
         self.show_size();
-        Ok(did_follow)
+        Ok(true)
     }
 
     /// Follows what others write, and reads everything again when that was not possible for a while. It does not end.
     pub async fn follow(&self) {
         loop {
-            if self.health() != Health::Up {
-                sleep(REGISTRY_RETRY).await;
-            }
             match self.follow_once().await {
                 Ok(()) => self.note_up(),
-                Err(error) => self.note_down(&error),
+                Err(error) => {
+                    self.note_down(&error);
+                    // What somebody must mend is not mended within a second.
+                    sleep(if error.is_passing() { REGISTRY_RETRY } else { REGISTRY_RETRY_SELDOM }).await;
+                }
             }
         }
     }
@@ -213,7 +244,7 @@ impl Registry {
         }
         match self.store.changed().await? {
             Changed::Rows(keys) => {
-                let turn = self.turn().await?;
+                let turn = self.turn.lock().await;
                 self.look_at(&turn, &keys).await
             }
             Changed::Unknown => self.reload().await,
@@ -222,7 +253,8 @@ impl Registry {
 
     /// Reads everything again.
     async fn reload(&self) -> Result<(), RegistryError> {
-        let _turn = self.turn().await?;
+        // However many write before: they have time-outs.
+        let _turn = self.turn.lock().await;
         self.store.prepare(self.owner).await?;
         let (mut bots, mut follows) = (Vec::new(), Vec::new());
         let mut each = |row| match row {
@@ -262,7 +294,7 @@ impl Registry {
     fn opened(&self, FollowRow { key, secret, since_ms }: FollowRow) -> Option<Opened> {
         let secret = match secret.map(|secret| self.sealer.open(&key, &secret)) {
             None => None,
-            Some(Ok(secret)) => Some(MessageKey::from_shared_secret(&secret)),
+            Some(Ok(secret)) => Some(Arc::new(MessageKey::from_shared_secret(&secret))),
             Some(Err(error)) => {
                 let FollowKey { bot, follower } = key;
                 tracing::error!(%bot, %follower, "a follow is left out until it is made anew: {error}");
@@ -272,20 +304,14 @@ impl Registry {
         Some(Opened { key, secret, since_ms })
     }
 
-    async fn turn(&self) -> Result<Turn<'_>, RegistryError> {
+    /// While the database is known to be away, who writes is told at once: it is tried again without him.
+    async fn turn_to_write(&self) -> Result<Turn<'_>, RegistryError> {
+        if self.health() != Health::Up {
+            return Err(RegistryError::Unreachable("it is known to be away".to_owned()));
+        }
         // What is under way has its own time-outs, and reading a large registry takes a while.
         let turn = timeout(REGISTRY_TIMEOUT, self.turn.lock()).await;
         turn.map_err(|_| RegistryError::Unreachable("it is busy".to_owned()))
-    }
-
-    /// While the database is known to be away, who writes is told at once: it is tried again without him.
-    async fn turn_to_write(&self) -> Result<Turn<'_>, RegistryError> {
-        match self.health() {
-            Health::Up => self.turn().await,
-            Health::Down { .. } => {
-                Err(RegistryError::Unreachable("it is tried again every second".to_owned()))
-            }
-        }
     }
 
     fn show_size(&self) {
@@ -309,7 +335,7 @@ impl Registry {
 
     /// A failure is logged when it is new, not each time that it is met again.
     fn note_down(&self, error: &RegistryError) {
-        let reason = error.to_string();
+        let reason = error.kind();
         self.metrics.registry_up.set(0);
         let mut health = self.health.lock();
         let since_ms = match &*health {
@@ -317,7 +343,7 @@ impl Registry {
             Health::Down { since_ms, .. } => *since_ms,
             Health::Up => unix_ms(),
         };
-        tracing::error!("{reason}; known followers are served, and it is tried again every second");
+        tracing::error!("{error}; known followers are served, and it is tried again");
         *health = Health::Down { since_ms, reason };
     }
 }

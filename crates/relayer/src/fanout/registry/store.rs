@@ -43,6 +43,9 @@ pub enum RegistryError {
         "the follower follows {FOLLOWS_MAX} bots, and nobody may follow more; unsubscribe from one first"
     )]
     TooManyFollows,
+    /// There are as many bots, or follows, as there may be.
+    #[error("the registry is full: [fanout] max_bots or max_follows allows no more")]
+    Full,
     /// What was read is not what was written.
     #[error("the registry is damaged: {0}")]
     Damaged(String),
@@ -52,6 +55,19 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// What it is, in a few words without anything of the database.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "its database cannot be reached",
+            Self::Refused(_) => "its database refuses",
+            Self::Newer(_) => "its database was made by a later version",
+            Self::OtherKey { .. } => "it belongs to another key",
+            Self::NoSuchBot(_) | Self::TooManyFollows | Self::Full => "it does not take this",
+            Self::Damaged(_) => "it is damaged",
+            Self::Storage(_) => "the gateway's database fails",
+        }
+    }
+
     /// Whether waiting mends it.
     pub const fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable(_))

@@ -62,7 +62,9 @@ impl CallLimits {
         let Some(counting) = &self.0 else { return Ok(()) };
         let mut limiter = counting.limiter.lock();
         counting.make_room(&mut limiter);
-        for caller in [Caller::Key(key), Caller::Address(origin(address))] {
+        // The address first: one that has used up its calls does not get a place for each key that it makes up, and
+        // costs an honest key nothing.
+        for caller in [Caller::Address(origin(address)), Caller::Key(key)] {
             limiter.check_key(&caller).map_err(|until| UsedUp {
                 daily_limit: counting.daily_limit,
                 retry_after: until.wait_time_from(counting.clock.now()),
@@ -117,10 +119,17 @@ mod tests {
         let used_up = limits.count(key(1), address(9)).unwrap_err();
         let a_third = 86_400 / 3;
         assert!((a_third - 60..=a_third).contains(&used_up.retry_after.as_secs()), "{used_up:?}");
+        let mine = limits.0.as_ref().unwrap().limiter.lock().len();
+        assert_eq!(mine, 5, "one key, four addresses");
         for seed in 2..5 {
             assert_eq!(limits.count(key(seed), address(100)), Ok(()));
         }
         assert!(limits.count(key(5), address(100)).is_err());
+        assert_eq!(
+            limits.0.as_ref().unwrap().limiter.lock().len(),
+            mine + 4,
+            "none for the key that was refused"
+        );
         assert_eq!(limits.count(key(6), address(101)), Ok(()));
     }
 

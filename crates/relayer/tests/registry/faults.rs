@@ -8,7 +8,9 @@ use moltrade_relayer::fanout::registry::{Changed, Postgres, RegistryError, RowKe
 use prometheus_client::metrics::counter::Counter;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::bench::{OWNER, bot, bot_row, follow, follow_row, gateway, somebody, sql, store, text, write};
+use crate::bench::{
+    OWNER, bot, bot_row, follow, follow_row, gateway, loaded, somebody, sql, store, text, write,
+};
 use crate::postgres::{Database, PASSWORD};
 
 /// What every operation comes to says the same.
@@ -133,6 +135,14 @@ async fn what_is_no_row_does_not_get_in() {
         let refused = refused.downcast_ref::<PgDatabaseError>();
         assert!(refused.code().starts_with("23"), "{row}: {refused}");
     }
+    // What is not refused can be read.
+    for row in [
+        format!("bots VALUES ('\\x{whole}', U&'\\0020~\\00a0' || repeat('é', 97), 0)"),
+        format!("follows VALUES ('\\x{whole}', '\\x{whole}', decode(repeat('00', 297), 'hex'), 0)"),
+    ] {
+        sql(&mut hand, &format!("INSERT INTO {row}")).await;
+    }
+    assert_eq!(loaded(&store).await.len(), 3);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ fn embedded(path: &str) -> Fallible<Embedded> {
 /// before, and reads everything once: its own memory is not meant.
 pub async fn play(path: &str) -> Fallible<()> {
     let store = Arc::new(embedded(path)?);
-    store.load(&mut |_| {}).await?;
+    store.load(*gateway().pubkey(), &mut |_| {}).await?;
     let (before, begin) = (resident_kib()?, Instant::now());
     let registry = Registry::open(store, &gateway(), ROOM, Arc::new(Metrics::new())).await?;
     let seconds = begin.elapsed().as_secs_f64();

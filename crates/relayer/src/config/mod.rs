@@ -1,8 +1,8 @@
 //! The configuration: one struct a section, checked once at the start, valid from then on.
 //!
 //! `settings` declares every key with its help, default and rule; everything else follows from that
-//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and `webhook` what passed them;
-//! `load` puts defaults, file and environment together, `reload` does so again and says what differs,
+//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and `webhook` what passed them,
+//! `dsn` what a DSN says; `load` puts defaults, file and environment together, `reload` does so again and says what differs,
 //! `error` says what is wrong and where, `print` writes the template and `check-config`'s answer. It reads
 //! no environment but what it is given.
 
@@ -11,6 +11,8 @@ mod settings;
 mod types;
 
 mod secret;
+
+mod dsn;
 
 mod sink;
 
@@ -28,6 +30,7 @@ mod error;
 
 mod print;
 
+pub use dsn::postgres_options;
 pub use error::{ConfigErrors, Place, Problem};
 pub use load::{DEFAULT_FILE, Loaded, environment};
 pub use print::template;

@@ -26,10 +26,19 @@ pub fn start(level: LogLevel) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .finish()
-        // Its traces are whole messages of clients, who may say what nobody else should know. RUST_LOG does not lift this.
-        .with(filter_fn(|line| !line.target().starts_with("tungstenite") || *line.level() <= Level::INFO))
+        // RUST_LOG does not lift this.
+        .with(filter_fn(|line| may_be_said(line.target(), *line.level())))
         .init();
     if let Some(error) = problem {
         tracing::warn!(%error, "RUST_LOG is not understood; [monitoring] log_level is used");
     }
+}
+
+/// Whether what others write into the log shows nothing that nobody else should know.
+fn may_be_said(target: &str, level: Level) -> bool {
+    // Its traces are whole messages of clients, who may say anything.
+    let is_message = target.starts_with("tungstenite") && level > Level::INFO;
+    // Its warnings are whole values of a DSN, and whole lines of a .pgpass.
+    let is_of_dsn = target.starts_with("sqlx_postgres::options");
+    !is_message && !is_of_dsn
 }

@@ -24,6 +24,26 @@ fn secrets_are_never_shown() {
         "[postgres]\ndsn = 'hunter2'",
         &[&format!("config.toml:2:7: {not_shown} (it is not a URL); {allowed}")],
     );
+    for (dsn, fault) in [
+        (
+            "postgres://me@localhost/db?pasword=hunter2",
+            "it has a parameter that is not known; these are: sslmode, sslrootcert, sslcert, sslkey, host, port, user, \
+             password, dbname, options",
+        ),
+        (
+            "postgres://me@localhost/db?sslmode=hunter2",
+            "a value in it is wrong; sslmode, for one, may be verify-full",
+        ),
+        (
+            "postgres://me@localhost/db?sslkey=/hunter2",
+            "its file sslkey cannot be read: No such file or directory (os error 2)",
+        ),
+    ] {
+        refused(
+            &format!("[postgres]\ndsn = '{dsn}'"),
+            &[&format!("config.toml:2:7: {not_shown} ({fault}); {allowed}")],
+        );
+    }
     refused("[postgres]\ndsn = 12345", &[&format!("config.toml:2:7: {not_shown}; {allowed}")]);
     refused_variable(
         "RELAYER_POSTGRES__DSN",

@@ -1,5 +1,6 @@
 //! A registry in Postgres: shared by gateways, away and back, and what a gateway cannot start with.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use relay_sim::Sim;
@@ -199,6 +200,68 @@ async fn while_postgres_hangs_known_followers_are_served() {
     .await;
 }
 
+/// Gives the registry from one key to another while a gateway with the old one runs. It keeps what it knows, and cannot
+/// write; with the registry back, it goes on as before.
+async fn the_registry_goes_to_another_key(tells_whose: bool) {
+    let (sim, database) = (relays(2).await, Database::fresh());
+    let old = site(&sim, &database.dsn, 7);
+    let running = old.start().await;
+    let api = Api::of(&old);
+    let bot = Bot::registered(1, &api).await;
+    let follower = Follower::new(11).sharing("a secret of the old key's");
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "").await;
+    if !tells_whose {
+        // So that a changed row is all that the gateway hears.
+        let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
+        let mute = "ALTER TABLE moltrade_relayer.meta DISABLE TRIGGER tell_change";
+        sqlx::raw_sql(mute).execute(&mut hand).await.unwrap();
+    }
+    let rekey = |from: u64, to: u64| {
+        let new = site(&sim, &database.dsn, to);
+        let file = new.folder().join("old.key");
+        std::fs::write(&file, faster_hex::hex_string(&*Signer::from_seed(from).secret())).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let output = new.run_with(&["registry", "rekey", "--old-key-file", &file.display().to_string()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+
+    rekey(7, 8);
+    is(&api, "down").await;
+    let status = api.status().await;
+    let reason = status["registry"]["reason"].as_str().unwrap();
+    let found = Signer::from_seed(8).pubkey().to_string();
+    assert!(reason.contains(&format!("belongs to the gateway key {found}")), "{status}");
+    assert_eq!((&status["bots"], &status["follows"]), (&1.into(), &1.into()), "{status}");
+    running.until_it_says("belongs to the gateway key").await;
+    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    let late = Follower::new(12);
+    for (key, request) in [
+        (&*late.key, subscription(bot.key.pubkey(), late.key.pubkey(), None)),
+        (&*follower.key, subscription(bot.key.pubkey(), follower.key.pubkey(), Some("another secret of it"))),
+        (&bot.key, registration(bot.key.pubkey(), "another name")),
+    ] {
+        api.call(key, request).await.assert(503, "registry_unavailable", "try again later");
+    }
+    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+
+    rekey(8, 7);
+    is(&api, "up").await;
+    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    late.follow(&api, bot.key.pubkey()).await;
+    running.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_gateway_keeps_what_it_knows_when_the_registry_goes_to_another_key() {
+    the_registry_goes_to_another_key(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_gateway_takes_no_row_that_another_key_has_sealed() {
+    the_registry_goes_to_another_key(false).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_starts_while_postgres_is_away() {
     let (sim, database) = (relays(2).await, Database::alone());
@@ -251,6 +314,8 @@ async fn a_database_that_cannot_be_used_stops_the_start() {
         &format!("relayer:{PASSWORD}@127.0.0.1/moltrade"),
         &format!("host=127.0.0.1 password={PASSWORD}"),
         &format!("postgres://relayer:{PASSWORD}@127.0.0.1/moltrade?sslmode={PASSWORD}"),
+        &format!("postgres://relayer:{PASSWORD}@127.0.0.1/moltrade?pasword={PASSWORD}"),
+        &format!("postgres://relayer@127.0.0.1/moltrade?sslkey=/{PASSWORD}"),
         "",
     ] {
         refused(dsn, 78, &["RELAYER_POSTGRES__DSN", "postgres://"]);

@@ -151,6 +151,11 @@ impl Scribe {
         answer
     }
 
+    async fn reload(&mut self) -> Answer {
+        let reload = Request::new("POST", "/api/config/reload").json("{}");
+        self.send(reload.header("Authorization", format!("Bearer {ADMIN_TOKEN}"))).await
+    }
+
     async fn get(&mut self, path: &str) -> Answer {
         self.send(Request::new("GET", path)).await
     }
@@ -162,9 +167,17 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let config = site.folder().join("config.toml");
     let relays_line = format!("[relay]\nbootstrap_relays = [{:?}, {:?}]\n", sim.url(0), sim.url(1));
     let configured = |more: &str| fs::write(&config, format!("{relays_line}{more}")).expect("written");
-    configured(&format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n"));
-    let running =
-        site.start_with(&[("RUST_LOG", "trace".to_owned()), ("RELAY_URLS", sim.urls().join(","))]).await;
+    let right = format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n");
+    configured(&right);
+    // What PostgreSQL's own programs read passwords from, with a line that is none.
+    let passwords = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(passwords.path(), format!("{MISPLACED}\n")).expect("written");
+    let environment = [
+        ("RUST_LOG", "trace".to_owned()),
+        ("RELAY_URLS", sim.urls().join(",")),
+        ("PGPASSFILE", passwords.path().display().to_string()),
+    ];
+    let running = site.start_with(&environment).await;
     let api = Api::of(site);
     crate::http::until("it listens", async || tokio::net::TcpStream::connect(api.address).await.is_ok())
         .await;
@@ -199,16 +212,22 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
         format!("[api]\nadmin_tokn = \"{MISPLACED}\"\n"),
         format!("[api]\nadmin_token = [\"{MISPLACED}\"]\n"),
         format!("[postgres]\ndsn = \"mysql://u:{MISPLACED}@127.0.0.1/x\"\n"),
+        format!("[postgres]\ndsn = \"postgres://u@127.0.0.1/x?pasword={MISPLACED}\"\n"),
+        format!("[postgres]\ndsn = \"postgres://u@127.0.0.1/x?{MISPLACED}=1\"\n"),
+        format!("[postgres]\ndsn = \"postgres://u@127.0.0.1/x?sslmode={MISPLACED}\"\n"),
+        format!("[postgres]\ndsn = \"postgres://u@127.0.0.1/x?sslkey=/{MISPLACED}\"\n"),
         format!("[nostr]\nsecret_key = \"nsec1{MISPLACED}\"\n"),
     ] {
         configured(&wrong);
-        let reload = Request::new("POST", "/api/config/reload").json("{}");
-        let answer = scribe.send(reload.header("Authorization", format!("Bearer {ADMIN_TOKEN}"))).await;
+        let answer = scribe.reload().await;
         assert_eq!(answer.status, 422, "{wrong}: {answer:?}");
         running.signal("HUP");
     }
     running.until_it_says("the configuration was not reloaded").await;
-    configured(&format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n"));
+    // Without a password, so that it is looked for in that file.
+    configured(&format!("{right}[postgres]\ndsn = \"postgres://u@127.0.0.1/x\"\n"));
+    assert_eq!(scribe.reload().await.status, 200);
+    configured(&right);
     running.signal("HUP");
     if let Some(database) = database {
         // What is said of a database that is away.

@@ -109,14 +109,19 @@ pub async fn write(store: &dyn Store, rows: impl IntoIterator<Item = Row>) {
 
 /// All rows, as they are loaded.
 pub async fn loaded(store: &dyn Store) -> Vec<Row> {
+    loaded_by(OWNER, store).await
+}
+
+/// All rows, as they are loaded by who owns them.
+pub async fn loaded_by(owner: PublicKey, store: &dyn Store) -> Vec<Row> {
     let mut rows = Vec::new();
-    store.load(&mut |row| rows.push(row)).await.unwrap();
+    store.load(owner, &mut |row| rows.push(row)).await.unwrap();
     rows
 }
 
 /// One row, if it is there.
 pub async fn read(store: &dyn Store, key: RowKey) -> Option<Row> {
-    store.read(&[key]).await.unwrap().remove(0)
+    store.read(OWNER, &[key]).await.unwrap().remove(0)
 }
 
 /// What an error says, in one line and without the password.

@@ -55,8 +55,8 @@ async fn what_is_written_is_read_and_loaded(store: &dyn Store) {
         rows[0].key(),
     ];
     let found = [Some(&rows[4]), None, Some(&rows[0]), None, Some(&rows[3]), Some(&rows[0])];
-    assert_eq!(store.read(&keys).await.unwrap(), found.map(Option::<&Row>::cloned));
-    assert_eq!(store.read(&[]).await.unwrap(), []);
+    assert_eq!(store.read(OWNER, &keys).await.unwrap(), found.map(Option::<&Row>::cloned));
+    assert_eq!(store.read(OWNER, &[]).await.unwrap(), []);
     store.write(OWNER, Vec::new()).await.unwrap();
     assert_eq!(loaded(store).await, rows);
 }
@@ -142,7 +142,7 @@ async fn many_follows_are_loaded_and_read_in_order(store: &dyn Store) {
     sorted.sort_by_key(Row::key);
     assert!(loaded(store).await.split_off(3) == sorted);
     let keys: Vec<RowKey> = rows.iter().map(Row::key).collect();
-    let found = store.read(&keys).await.unwrap();
+    let found = store.read(OWNER, &keys).await.unwrap();
     assert!(found.into_iter().eq(rows.into_iter().map(Some)));
 }
 

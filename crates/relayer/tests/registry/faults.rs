@@ -8,7 +8,9 @@ use moltrade_relayer::fanout::registry::{Changed, Postgres, RegistryError, RowKe
 use prometheus_client::metrics::counter::Counter;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::bench::{OWNER, bot, bot_row, follow, follow_row, gateway, somebody, sql, store, text, write};
+use crate::bench::{
+    OWNER, bot, bot_row, follow, follow_row, gateway, loaded, somebody, sql, store, text, write,
+};
 use crate::postgres::{Database, PASSWORD};
 
 /// What every operation comes to says the same.
@@ -16,8 +18,8 @@ async fn fails(dsn: &str) -> RegistryError {
     let store = store(dsn);
     let error = store.prepare(OWNER).await.unwrap_err();
     let others = [
-        store.load(&mut |_| {}).await.unwrap_err(),
-        store.read(&[RowKey::Bot(bot(1))]).await.unwrap_err(),
+        store.load(OWNER, &mut |_| {}).await.unwrap_err(),
+        store.read(OWNER, &[RowKey::Bot(bot(1))]).await.unwrap_err(),
         store.write(OWNER, Vec::new()).await.unwrap_err(),
         store.changed().await.unwrap_err(),
     ];
@@ -94,7 +96,7 @@ async fn all_connections_in_use_passes() {
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
     let (mut each, keys) = (|_| {}, [RowKey::Bot(bot(1))]);
-    let (first, second) = tokio::join!(store.load(&mut each), store.read(&keys));
+    let (first, second) = tokio::join!(store.load(OWNER, &mut each), store.read(OWNER, &keys));
     let (first, second) = (first.unwrap_err(), second.unwrap_err());
     assert!(first.is_passing() && text(&first).contains("lock timeout"), "{}", text(&first));
     assert!(second.is_passing() && text(&second).contains("are in use"), "{}", text(&second));
@@ -112,18 +114,35 @@ async fn what_is_no_row_does_not_get_in() {
         format!("bots VALUES ('\\x{short}', 'short', 1)"),
         format!("bots VALUES ('\\x{whole}', '', 1)"),
         format!("bots VALUES ('\\x{whole}', repeat('x', 101), 1)"),
+        format!("bots VALUES ('\\x{whole}', E'a\\x01', 1)"),
+        format!("bots VALUES ('\\x{whole}', E'\\x1b[2J', 1)"),
+        format!("bots VALUES ('\\x{whole}', E'a\\nb', 1)"),
+        format!("bots VALUES ('\\x{whole}', E'\\x1f', 1)"),
+        format!("bots VALUES ('\\x{whole}', E'\\x7f', 1)"),
+        format!("bots VALUES ('\\x{whole}', E'a\\u0080', 1)"),
+        format!("bots VALUES ('\\x{whole}', E'\\u009fb', 1)"),
         format!("bots VALUES ('\\x{whole}', 'early', -1)"),
         format!("bots VALUES ('\\x{whole}', NULL, 1)"),
         format!("follows VALUES ('\\x{bot}', '\\x{short}', NULL, 1)"),
         format!("follows VALUES ('\\x{bot}', '\\x{whole}', '', 1)"),
-        format!("follows VALUES ('\\x{bot}', '\\x{whole}', decode(repeat('00', 1025), 'hex'), 1)"),
+        format!("follows VALUES ('\\x{bot}', '\\x{whole}', decode(repeat('00', 298), 'hex'), 1)"),
+        format!("follows VALUES ('\\x{bot}', '\\x{whole}', NULL, -1)"),
         format!("follows VALUES ('\\x{whole}', '\\x{whole}', NULL, 1)"),
+        format!("meta VALUES ('owner', '\\x{short}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"),
     ] {
         let refused = sqlx::raw_sql(&format!("INSERT INTO {row}")).execute(&mut hand).await.expect_err(&row);
         let refused = refused.into_database_error().unwrap();
         let refused = refused.downcast_ref::<PgDatabaseError>();
         assert!(refused.code().starts_with("23"), "{row}: {refused}");
     }
+    // What is not refused can be read.
+    for row in [
+        format!("bots VALUES ('\\x{whole}', U&'\\0020~\\00a0' || repeat('é', 97), 0)"),
+        format!("follows VALUES ('\\x{whole}', '\\x{whole}', decode(repeat('00', 297), 'hex'), 0)"),
+    ] {
+        sql(&mut hand, &format!("INSERT INTO {row}")).await;
+    }
+    assert_eq!(loaded(&store).await.len(), 3);
 }
 
 #[tokio::test]
@@ -134,7 +153,8 @@ async fn a_damaged_row_is_never_read_as_absent() {
     let mut hand = somebody(&database).await;
     let loose =
         "ALTER TABLE bots DROP CONSTRAINT bots_name_check, DROP CONSTRAINT bots_registered_at_ms_check;
-        ALTER TABLE follows DROP CONSTRAINT follows_follower_check, DROP CONSTRAINT follows_since_ms_check";
+        ALTER TABLE follows DROP CONSTRAINT follows_follower_check, DROP CONSTRAINT follows_secret_check,
+        DROP CONSTRAINT follows_since_ms_check; ALTER TABLE meta DROP CONSTRAINT meta_owner_check";
     sql(&mut hand, loose).await;
     let (good_name, good_follow) = ("UPDATE bots SET name = 'one'", "UPDATE follows SET secret = NULL");
     for (damage, why, mend) in [
@@ -148,7 +168,8 @@ async fn a_damaged_row_is_never_read_as_absent() {
     ] {
         sql(&mut hand, damage).await;
         let keys = [RowKey::Bot(bot(1)), RowKey::Follow(follow(1, 8))];
-        let errors = [store.load(&mut |_| {}).await.unwrap_err(), store.read(&keys).await.unwrap_err()];
+        let errors =
+            [store.load(OWNER, &mut |_| {}).await.unwrap_err(), store.read(OWNER, &keys).await.unwrap_err()];
         for error in errors {
             let is_named = matches!(error, RegistryError::Damaged(_) | RegistryError::Refused(_));
             assert!(is_named && text(&error).contains(why), "{damage}: {}", text(&error));
@@ -158,7 +179,7 @@ async fn a_damaged_row_is_never_read_as_absent() {
         sql(&mut hand, mend).await;
     }
     sql(&mut hand, "UPDATE follows SET follower = '\\x07'").await;
-    let error = store.load(&mut |_| {}).await.unwrap_err();
+    let error = store.load(OWNER, &mut |_| {}).await.unwrap_err();
     assert_eq!(text(&error), "the registry is damaged: a key in follower has 1 bytes");
     sql(&mut hand, "UPDATE meta SET value = '\\x07'").await;
     let error = store.write(OWNER, Vec::new()).await.unwrap_err();

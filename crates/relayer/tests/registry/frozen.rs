@@ -29,11 +29,11 @@ async fn a_server_that_does_not_answer_holds_up_nobody_for_long() {
     let (mut nothing, mut nothing_new, mut reseal) = (|_| {}, |_| {}, |_: &_| Ok(None));
     let change = || vec![Change::Put(bot_row(2, "two", 1))];
     let (first, second, third, fourth, fifth, sixth) = tokio::join!(
-        passes(known.read(&keys)),
-        passes(known.load(&mut nothing)),
+        passes(known.read(OWNER, &keys)),
+        passes(known.load(OWNER, &mut nothing)),
         passes(known.write(OWNER, change())),
         passes(new.prepare(OWNER)),
-        passes(new.load(&mut nothing_new)),
+        passes(new.load(OWNER, &mut nothing_new)),
         passes(known.rekey(OWNER, OWNER, &mut reseal)),
     );
     for text in [first, second, third, fourth, fifth, sixth] {
@@ -75,7 +75,7 @@ async fn a_server_that_is_back_is_used_again() {
     for round in 1..=2 {
         write(&store, [bot_row(round, "before", 1)]).await;
         database.cluster().stop();
-        let down = passes(store.read(&[RowKey::Bot(bot(1))])).await;
+        let down = passes(store.read(OWNER, &[RowKey::Bot(bot(1))])).await;
         assert!(down.contains("Connection refused"), "{down}");
         database.cluster().start();
         assert_eq!(loaded(&store).await.len(), round as usize);

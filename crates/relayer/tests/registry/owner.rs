@@ -5,13 +5,15 @@ use moltrade_relayer::fanout::registry::{
     Change, Embedded, FollowRow, RegistryError, Row, SealedSecret, Store,
 };
 use tempfile::TempDir;
+use wire::PublicKey;
 
-use crate::bench::{Bench, OTHER, OWNER, bot_row, follow, follow_row, loaded, text, write};
+use crate::bench::{Bench, OTHER, OWNER, bot_row, follow, follow_row, loaded, loaded_by, text, write};
 use crate::conformance::of_both;
 
 of_both![
     a_registry_belongs_to_one_key,
     a_registry_is_given_to_another_key,
+    nobody_reads_what_another_key_has_sealed,
     all_secrets_are_sealed_anew_or_none,
     many_secrets_are_sealed_anew,
     what_is_written_meanwhile_is_sealed_anew_or_refused,
@@ -54,12 +56,40 @@ async fn a_registry_is_given_to_another_key(store: &dyn Store) {
     assert_eq!(seen, [rows[1].clone(), rows[3].clone()]);
     rows[1] = follow_row(follow(1, 7), b"cba", 2);
     rows[3] = follow_row(follow(1, 9), b"yx", 4);
-    assert_eq!(loaded(store).await, rows);
+    assert_eq!(loaded_by(OTHER, store).await, rows);
     let refused = store.write(OWNER, vec![Change::Unfollow(follow(1, 8))]).await.unwrap_err();
     assert!(matches!(refused, RegistryError::OtherKey { found: OTHER, ours: OWNER }), "{refused:?}");
     assert!(store.prepare(OWNER).await.is_err());
     store.prepare(OTHER).await.unwrap();
     store.write(OTHER, vec![Change::Unfollow(follow(1, 8))]).await.unwrap();
+}
+
+async fn nobody_reads_what_another_key_has_sealed(store: &dyn Store) {
+    let rows = [bot_row(1, "one", 1), follow_row(follow(1, 7), b"abc", 2)];
+    write(store, rows.clone()).await;
+    let keys = rows.each_ref().map(Row::key);
+    let refused = async |ours: PublicKey, found: PublicKey| {
+        let mut called = 0;
+        let errors = [
+            store.load(ours, &mut |_| called += 1).await.unwrap_err(),
+            store.read(ours, &keys).await.unwrap_err(),
+            store.read(ours, &keys[..1]).await.unwrap_err(),
+            store.read(ours, &[]).await.unwrap_err(),
+        ];
+        for error in errors {
+            let is_right =
+                matches!(error, RegistryError::OtherKey { found: f, ours: o } if (f, o) == (found, ours));
+            assert!(is_right, "{error:?}");
+        }
+        assert_eq!(called, 0, "rows were told before it was known whose they are");
+    };
+    refused(OTHER, OWNER).await;
+    let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
+    store.rekey(OWNER, OTHER, &mut reseal).await.unwrap();
+    refused(OWNER, OTHER).await;
+    let rows = [rows[0].clone(), follow_row(follow(1, 7), b"cba", 2)];
+    assert_eq!(loaded_by(OTHER, store).await, rows);
+    assert_eq!(store.read(OTHER, &keys).await.unwrap(), rows.map(Some));
 }
 
 async fn all_secrets_are_sealed_anew_or_none(store: &dyn Store) {
@@ -83,7 +113,7 @@ async fn many_secrets_are_sealed_anew(store: &dyn Store) {
     write(store, [bot_row(0, "zero", 1), bot_row(1, "one", 1)].into_iter().chain(follows)).await;
     let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
     assert_eq!(store.rekey(OWNER, OTHER, &mut reseal).await.unwrap(), 5_000);
-    let rows = loaded(store).await;
+    let rows = loaded_by(OTHER, store).await;
     let mut follows: Vec<Row> =
         (0..5_000).map(|n| follow_row(follow(n % 2, n), &n.to_be_bytes(), 2)).collect();
     follows.sort_by_key(Row::key);
@@ -99,7 +129,7 @@ async fn what_is_written_meanwhile_is_sealed_anew_or_refused(store: &dyn Store) 
     let (given, written) =
         tokio::join!(store.rekey(OWNER, OTHER, &mut reseal), store.write(OWNER, changes.to_vec()));
     given.unwrap();
-    let rows = loaded(store).await;
+    let rows = loaded_by(OTHER, store).await;
     let expected = if written.is_ok() { b"dc" } else { b"ba" };
     assert_eq!(rows[1], follow_row(follow(1, 0), expected, 2), "{written:?}");
     assert_eq!(rows.len(), if written.is_ok() { 5_002 } else { 5_001 });

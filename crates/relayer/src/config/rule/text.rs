@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Mismatch, Rule};
+use crate::config::dsn::postgres_options;
 use crate::config::error::printable;
 use crate::config::raw::{Kind, Raw, Shape};
 use crate::config::secret::{Secret, SecretFile, SecretKey};
@@ -215,16 +216,9 @@ pub fn postgres_dsn() -> Text<Option<Secret>> {
     Text {
         allowed: "a URL such as \"postgres://user:password@localhost:5432/moltrade\"",
         secret: true,
-        read: |text| match url::Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => {
-                // What it says may hold the password.
-                match text.parse::<sqlx::postgres::PgConnectOptions>() {
-                    Ok(_) => Ok(Some(Secret::new(text))),
-                    Err(_) => Err("one of its parts is not what PostgreSQL takes".to_owned()),
-                }
-            }
-            Ok(_) => Err("its scheme is not postgres://".to_owned()),
-            Err(_) => Err("it is not a URL".to_owned()),
+        read: |text| {
+            let dsn = Secret::new(text);
+            postgres_options(&dsn).map(|_| Some(dsn))
         },
         show: |dsn| dsn.as_ref().map(Secret::to_string),
     }

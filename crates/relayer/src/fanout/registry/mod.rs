@@ -261,7 +261,7 @@ impl Registry {
             Row::Bot(bot) => bots.push((bot.pubkey, bot.name)),
             Row::Follow(follow) => follows.extend(self.opened(follow)),
         };
-        self.store.load(&mut each).await?;
+        self.store.load(self.owner, &mut each).await?;
         self.directory.replace(bots, follows);
         self.is_loaded.store(true, Ordering::Release);
         self.show_size();
@@ -270,7 +270,7 @@ impl Registry {
 
     /// Reads these rows again.
     async fn look_at(&self, _: &Turn<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
-        let rows = self.store.read(keys).await?;
+        let rows = self.store.read(self.owner, keys).await?;
         for (key, row) in keys.iter().zip(rows) {
             match (key, row) {
                 (_, Some(Row::Bot(bot))) => self.directory.put_bot(bot.pubkey, bot.name),

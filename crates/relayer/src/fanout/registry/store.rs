@@ -101,14 +101,15 @@ pub trait Store: Debug + Send + Sync {
     /// Calls `each` for all rows, bots before those who follow them.
     ///
     /// # Errors
-    /// When the database fails; `each` may have been called before.
-    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()>;
+    /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, and `each` was not called then; and when
+    /// the database fails, and `each` may have been called before.
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()>;
 
     /// These rows as they are now, in the same order; `None` for one that is not there.
     ///
     /// # Errors
-    /// When the database fails.
-    fn read<'a>(&'a self, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>>;
+    /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`; and when the database fails.
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>>;
 
     /// Makes all of these changes in their order, or none.
     ///

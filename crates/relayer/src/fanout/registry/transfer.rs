@@ -120,7 +120,7 @@ pub async fn export(
             written = write(out, &line);
         }
     };
-    store.load(&mut each).await?;
+    store.load(owner, &mut each).await?;
     written?;
     write(out, &Line::End { end: moved })?;
     out.flush()?;

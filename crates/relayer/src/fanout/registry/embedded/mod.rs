@@ -90,18 +90,26 @@ impl Store for Embedded {
         })
     }
 
-    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
-        Box::pin(self.for_each(move |row| {
-            each(row);
-            Ok(())
-        }))
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
+        Box::pin(async move {
+            // Until all is read, so that it stays the owner's.
+            let _alone = self.alone().await;
+            self.blocking(move |log| check_owner(log, owner)).await?;
+            let each = move |row| {
+                each(row);
+                Ok(())
+            };
+            self.for_each(each).await
+        })
     }
 
-    fn read<'a>(&'a self, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
         let keys = keys.to_vec();
         Box::pin(self.blocking(move |log| {
-            let rows = keys.iter().map(|key| stored(log, key));
-            Ok(rows.collect::<Result<_, _>>()?)
+            let rows = keys.iter().map(|key| stored(log, key)).collect::<Result<_, _>>()?;
+            // Who owns the registry after that owned it before, too.
+            check_owner(log, owner)?;
+            Ok(rows)
         }))
     }
 

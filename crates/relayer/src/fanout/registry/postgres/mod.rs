@@ -1,13 +1,13 @@
 //! The registry in PostgreSQL, so that several gateways share one.
 //!
 //! It has a [`schema`] of its own in a database that may be somebody else's, too. [`rows`] are read and [`changes`]
-//! made in [`session`]s; what others change, also by hand, is heard by [`listen`]. The [`dsn`] is never shown, and
-//! [`fault`] says which errors pass by themselves.
+//! made in [`session`]s with their [`options`]; what others change, also by hand, is heard by [`listen`]. [`fault`] says
+//! which errors pass by themselves. The DSN is never shown.
 
 mod changes;
-mod dsn;
 mod fault;
 mod listen;
+mod options;
 mod rows;
 mod schema;
 mod session;
@@ -32,14 +32,14 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The registry in the database that `dsn` names. There is no connection until something needs one, and never are
-    /// there more than so many; but two are needed, since one listens. Every statement counts in `queries`, except
-    /// those of the migrations.
+    /// The registry in the database that `dsn` names. There is no connection until something needs one, and there are
+    /// not more than so many; but two are needed, since one listens, and when none could be had, one more asks for a
+    /// moment why. Every statement counts in `queries`, except those of the migrations.
     ///
     /// # Errors
     /// When the DSN is none, has a parameter that is not known, or names a file that cannot be read.
     pub fn new(dsn: &Secret, max_connections: NonZeroUsize, queries: Counter) -> Result<Self, RegistryError> {
-        let access = Access::new(dsn::options(dsn)?, max_connections, queries);
+        let access = Access::new(options::options(dsn)?, max_connections, queries);
         Ok(Self { access, listening: Listening::default() })
     }
 }
@@ -63,12 +63,12 @@ impl Store for Postgres {
         })
     }
 
-    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
-        Box::pin(rows::load(&self.access, each))
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
+        Box::pin(rows::load(&self.access, owner, each))
     }
 
-    fn read<'a>(&'a self, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
-        Box::pin(rows::read(&self.access, keys))
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
+        Box::pin(rows::read(&self.access, owner, keys))
     }
 
     fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {

@@ -10,12 +10,19 @@ use super::super::row::{BotName, BotRow, FollowKey, FollowRow, Row, RowKey};
 use super::super::seal::SealedSecret;
 use super::super::store::RegistryError;
 use super::fault::fault;
+use super::schema::{OWNER, owned_by, owner_of};
 use super::session::Access;
 
-/// Calls `each` for all rows as they are at one moment.
-pub async fn load(access: &Access, each: &mut (dyn FnMut(Row) + Send)) -> Result<(), RegistryError> {
+/// Calls `each` for all rows as they are at one moment, if they are the owner's then.
+pub async fn load(
+    access: &Access,
+    owner: PublicKey,
+    each: &mut (dyn FnMut(Row) + Send),
+) -> Result<(), RegistryError> {
     let mut session = access.session().await?;
     session.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    // The first statement decides which moment it is.
+    owned_by(owner_of(&mut session, OWNER).await?, owner)?;
     let bots = "SELECT pubkey, name, registered_at_ms FROM bots ORDER BY pubkey";
     let follows = "SELECT bot, follower, secret, since_ms FROM follows ORDER BY bot, follower";
     let mut rows = session.each(query(bots));
@@ -33,8 +40,12 @@ pub async fn load(access: &Access, each: &mut (dyn FnMut(Row) + Send)) -> Result
     Ok(())
 }
 
-/// The rows of these keys, in the same order, by two statements at most.
-pub async fn read(access: &Access, keys: &[RowKey]) -> Result<Vec<Option<Row>>, RegistryError> {
+/// The rows of these keys, in the same order, by two statements at most, and one that asks whose they are.
+pub async fn read(
+    access: &Access,
+    owner: PublicKey,
+    keys: &[RowKey],
+) -> Result<Vec<Option<Row>>, RegistryError> {
     let (mut pubkeys, mut bots, mut followers) = (Vec::new(), Vec::new(), Vec::new());
     for key in keys {
         match key {
@@ -62,6 +73,8 @@ pub async fn read(access: &Access, keys: &[RowKey]) -> Result<Vec<Option<Row>>, 
             found.insert(RowKey::Follow(row.key), Row::Follow(row));
         }
     }
+    // Who owns the registry after that owned it before, too: nothing that was read is another one's.
+    owned_by(owner_of(&mut session, OWNER).await?, owner)?;
     session.done();
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }

@@ -96,3 +96,21 @@ async fn migrate(session: &mut Session<'_>) -> Result<(), RegistryError> {
         Err(_) => Err(RegistryError::Unreachable("its migrations take too long".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::row::BotName;
+    use super::super::super::seal::SealedSecret;
+    use super::*;
+
+    #[test]
+    fn the_schema_is_as_strict_as_the_reader() {
+        let [(_, _, tables), _] = MIGRATIONS;
+        for check in [
+            format!("octet_length(secret) BETWEEN 1 AND {}", SealedSecret::BYTES_MAX),
+            format!("char_length(name) BETWEEN 1 AND {}", BotName::CHARACTERS_MAX),
+        ] {
+            assert!(tables.contains(&check), "{check}");
+        }
+    }
+}

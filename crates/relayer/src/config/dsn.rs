@@ -1,0 +1,86 @@
+//! What a DSN of PostgreSQL says about the way to the database. Nothing here shows a part of it, nor lets sqlx do so.
+
+use std::fs::File;
+
+use sqlx::postgres::PgConnectOptions;
+use url::Url;
+
+use super::secret::Secret;
+
+/// Parameters that name a file.
+const FILES: [&str; 7] =
+    ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
+/// The others that sqlx knows. One that it does not know, it would write into the log with its value.
+const PARAMETERS: [&str; 11] = [
+    "sslmode",
+    "ssl-mode",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// How to connect. This is the one place where a DSN is given to sqlx.
+///
+/// # Errors
+/// When it is no URL of PostgreSQL, has a parameter that is not known, names a file that cannot be read, or has a value
+/// that is wrong. What is said goes on from "it" and has nothing of the DSN.
+pub fn postgres_options(dsn: &Secret) -> Result<PgConnectOptions, String> {
+    let url = Url::parse(dsn.reveal()).map_err(|_| "it is not a URL".to_owned())?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err("its scheme is not postgres://".to_owned());
+    }
+    for (name, value) in url.query_pairs() {
+        let name = &*name;
+        if let Some(name) = FILES.iter().find(|file| **file == name) {
+            // A certificate or key may stand there itself.
+            if !value.contains("-----BEGIN") {
+                File::open(&*value).map_err(|error| format!("its file {name} cannot be read: {error}"))?;
+            }
+        } else if !(PARAMETERS.contains(&name) || name.starts_with("options[") && name.ends_with(']')) {
+            let known = "sslmode, sslrootcert, sslcert, sslkey, host, port, user, password, dbname, options";
+            return Err(format!("it has a parameter that is not known; these are: {known}"));
+        }
+    }
+    // What sqlx says of a wrong value holds the value.
+    let options = dsn.reveal().parse();
+    options.map_err(|_| "a value in it is wrong; sslmode, for one, may be verify-full".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(dsn: &str) -> Result<PgConnectOptions, String> {
+        postgres_options(&Secret::new(dsn))
+    }
+
+    #[test]
+    fn a_dsn_says_where_and_how() {
+        let options = read("postgres://me:hunter2@db.example:5433/moltrade?sslmode=verify-full").unwrap();
+        assert_eq!((options.get_host(), options.get_port()), ("db.example", 5433));
+        assert_eq!((options.get_username(), options.get_database()), ("me", Some("moltrade")));
+        assert!(read("postgresql://me@db/x?options[work_mem]=8MB&sslrootcert=/dev/null").is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_a_word_of_it() {
+        for (dsn, why) in [
+            ("hunter2", "it is not a URL"),
+            ("hunter2://me:x@db/x", "its scheme is not postgres://"),
+            ("postgres://me:x@db/x?sslmode=hunter2", "a value in it is wrong"),
+            ("postgres://me:x@db/x?port=hunter2", "a value in it is wrong"),
+            ("postgres://me:x@db/x?passwort=hunter2", "a parameter that is not known; these are: sslmode,"),
+            ("postgres://me:x@db/x?hunter2=1", "a parameter that is not known"),
+            ("postgres://me:x@db/x?sslkey=/hunter2", "its file sslkey cannot be read: No such file"),
+        ] {
+            let error = read(dsn).expect_err(dsn);
+            assert!(error.contains(why) && !error.contains("hunter2"), "{dsn}: {error}");
+        }
+    }
+}

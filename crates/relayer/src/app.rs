@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use wire::Signer;
 
 use crate::api;
@@ -66,7 +67,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     // Ports first: a second start by mistake must not get as far as the database.
     let (listener, metrics_listener) = listen(config)?;
     let identity = identity::of(config)?;
-    let mut pipeline = Pipeline::start(config)?;
+    let pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
     // It may have to wait for a database, and somebody may not want to wait so long.
     let started = tokio::select! {
@@ -76,17 +77,39 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
             None
         }
     };
-    let fanout = match started {
-        Some(Ok(fanout)) => fanout,
-        ended => {
-            // What came in meanwhile is kept in order.
-            let drained = tokio::time::timeout(DRAIN_MAX, pipeline.drain()).await;
-            return match ended {
-                Some(Err(error)) => Err(error.into()),
-                _ => drained.map_err(|_| RunError::DrainTimeout)?.map_err(RunError::from),
-            };
+    match started {
+        Some(Ok(fanout)) => {
+            serve(
+                loaded,
+                &identity,
+                pipeline,
+                fanout,
+                (listener, metrics_listener),
+                stop_signals,
+                reload_signals,
+            )
+            .await
         }
-    };
+        Some(Err(error)) => {
+            // What came in meanwhile is kept in order.
+            drop(timeout(DRAIN_MAX, pipeline.drain()).await);
+            Err(error.into())
+        }
+        None => Ok(timeout(DRAIN_MAX, pipeline.drain()).await.map_err(|_| RunError::DrainTimeout)??),
+    }
+}
+
+/// Serves until told to stop, or until a stage fails, and drains.
+async fn serve(
+    loaded: &Loaded,
+    identity: &Signer,
+    mut pipeline: Pipeline,
+    fanout: Option<Arc<Fanout>>,
+    (listener, metrics_listener): (TcpListener, Option<TcpListener>),
+    mut stop_signals: StopSignals,
+    reload_signals: Signal,
+) -> Result<(), RunError> {
+    let config = &loaded.config;
     let control = Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission)));
     let context = api::Context::new(api::Parts {
         pool: Arc::clone(&pipeline.pool),
@@ -126,7 +149,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
         }
     };
     let log = Arc::clone(&pipeline.log);
-    let drained = tokio::time::timeout(DRAIN_MAX, async {
+    let drained = timeout(DRAIN_MAX, async {
         let clients = async {
             let followers = async {
                 match &fanout {

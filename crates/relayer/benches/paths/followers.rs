@@ -74,7 +74,6 @@ pub fn run() -> Outcome {
         crowd.ask(&open)?;
         sleep(REST).await;
         let each_kib = resident_kib()?.saturating_sub(none_kib) as f64 / FOLLOWERS as f64;
-        let queries = gateway.pipeline.metrics.registry_queries.get();
         let before = cpu::used();
         let sent = relay.ask("alone")?;
         let ours = cpu::micros_each(cpu::used() - before, (SIGNALS * FOLLOWERS) as u64);
@@ -85,7 +84,6 @@ pub fn run() -> Outcome {
         let sent = relay.ask("beside")?;
         let (sent, others) = sent.split_once('|').ok_or("two lists")?;
         let [whole_beside, _, most_beside, all_beside] = numbers(&crowd.ask(&format!("found {sent}"))?)?;
-        let queries = gateway.pipeline.metrics.registry_queries.get() - queries;
         let (bare, made) = (bare_encryption()?, made_messages(&gateway.pipeline.log).await?);
         gateway.stop().await?;
         let committed = committed.join().map_err(|_| "the reader of the log panicked")??;
@@ -97,7 +95,7 @@ pub fn run() -> Outcome {
         println!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", half / 1e3, most / 1e3, all / 1e3);
         println!("beside {OTHERS_RATE} other events a second: p99 {:.1} ms, max {:.1} ms", most_beside / 1e3, all_beside / 1e3);
         println!("ingest of those: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", ms(ingest_half), ms(ingest_most), ms(ingest_all));
-        println!("resident, a connected follower: {each_kib:.1} KiB; statements to a database: {queries}");
+        println!("resident, a connected follower: {each_kib:.1} KiB");
         let least = whole.min(whole_beside);
         Ok(vec![
             Figure::plain("signal to 10,000 followers, p99", most / 1e3, "ms", Target::AtMost(500.0)),
@@ -105,7 +103,6 @@ pub fn run() -> Outcome {
             Figure::ratio("a follower's message made / bare encryption", made, bare, 3.0),
             Figure::ratio("the same, and written / bare encryption", ours, bare, 3.0),
             Figure::plain("ingest beside signals, p99", ms(ingest_most), "ms", Target::AtMost(20.0)),
-            Figure::plain("statements to a database, for all signals", queries as f64, "", Target::AtMost(0.0)),
         ])
     })
 }

@@ -1,7 +1,7 @@
 //! The durable ordered log of verified events: who writes it, how it lies on disk, and who reads it.
 //!
 //! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
-//! layout is in [`keys`]; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
+//! layout is in [`keys`] and whose set-up in `options`; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
 //! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log
 //! it keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks refused
 //! ([`letters`]), and the embedded registry ([`registry`]). A [full disk](free_space) pauses the writer; any other error
@@ -14,6 +14,7 @@ pub mod free_space;
 pub mod keys;
 pub mod letters;
 pub mod mark;
+mod options;
 pub mod query;
 pub mod reader;
 pub mod registry;

@@ -3,7 +3,7 @@
 //! `FANOUT_FOLLOWERS` makes the runs larger; how long they took is printed.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use relay_sim::Sim;
@@ -69,6 +69,7 @@ async fn everybody_gets_theirs(site: Site) {
     assert_eq!(status["clients"], connections, "{status}");
 
     sim.wait_subscribed(4).await;
+    let queries = settled_queries(&running).await;
     let began = Instant::now();
     let signals = go(&sim, &bots);
     sim.wait_first_copies().await;
@@ -105,7 +106,30 @@ async fn everybody_gets_theirs(site: Site) {
         began.elapsed(),
         resident(&running).await
     );
-    assert!(running.get("/metrics").await.unwrap().contains("fanout"));
+    let queries = queries_sent(&running).await - queries;
+    println!("{queries} statements to the registry's database meanwhile");
+    // One for each 15 seconds in which it is silent, to see that it is there.
+    assert!(queries <= began.elapsed().as_secs() / 15 + 1, "{queries}");
+}
+
+/// How many statements the registry's database was sent.
+async fn queries_sent(running: &Running) -> u64 {
+    let metrics = running.get("/metrics").await.expect("an answer");
+    let line = metrics.lines().find_map(|line| line.strip_prefix("registry_queries_total "));
+    line.expect("the metric").parse().expect("a number")
+}
+
+/// The same, when what was told of the subscriptions has been read.
+async fn settled_queries(running: &Running) -> u64 {
+    let mut before = None;
+    loop {
+        let sent = queries_sent(running).await;
+        if before == Some(sent) {
+            return sent;
+        }
+        before = Some(sent);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// A follower subscribes to some of the bots and connects. What it is like follows from its number.

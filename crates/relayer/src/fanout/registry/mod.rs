@@ -215,13 +215,12 @@ impl Registry {
             self.look_at(&turn, &[RowKey::Bot(key.bot), RowKey::Follow(key)]).await?;
             self.directory.bot(&key.bot).ok_or(RegistryError::NoSuchBot(key.bot))?;
         }
-        if self.directory.follow(&key).is_none() {
-            return Ok(false);
-        }
+        let did_follow = self.directory.follow(&key).is_some();
+        // In any case: a follow that was left out, because its secret does not open, is in the store.
         self.store.write(self.owner, vec![Change::Unfollow(key)]).await?;
         self.directory.remove_follow(&key);
         self.show_size();
-        Ok(true)
+        Ok(did_follow)
     }
 
     /// Follows what others write, and reads everything again when that was not possible for a while. It does not end.

@@ -9,6 +9,7 @@ mod bench;
 mod conformance;
 mod faults;
 mod frozen;
+mod known;
 mod listening;
 mod locks;
 mod owner;

@@ -391,8 +391,8 @@ pub const ANSWER_SECS_MAX: u64 = 600;
 /// that is 8,000 a second; more are refused.
 pub const TOKENS_MAX: usize = 1_000_000;
 
-/// Keys and addresses whose calls are counted at once, about 50 bytes each. When there are more, those that have not
-/// used up much are forgotten.
+/// Keys and addresses whose calls are counted at once, about 100 bytes each. When there are more, those that have all
+/// their calls back are forgotten; if that is not enough, all are counted anew.
 pub const CALLERS_MAX: usize = 100_000;
 
 /// Followers that one answer lists at most.

@@ -82,7 +82,8 @@ pub enum OfflineError {
 /// Does it, and returns what is to be told.
 ///
 /// # Errors
-/// When it cannot be done; then nothing has changed.
+/// When it cannot be done. The bots and follows are what they were then; a key may have been made, and an empty registry
+/// be ready and this gateway's, as after a start.
 pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, OfflineError> {
     let store = match postgres(config, Counter::default())? {
         Some(store) => store,

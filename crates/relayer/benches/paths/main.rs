@@ -11,7 +11,6 @@ mod clients;
 mod cpu;
 mod crowd;
 mod duplicate;
-mod fanout;
 mod figures;
 mod followers;
 mod gateway;
@@ -28,6 +27,7 @@ mod repair;
 mod sinks;
 mod stock;
 mod traffic;
+mod websocket;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -44,7 +44,7 @@ const PATHS: [(&str, Path); 12] = [
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
     ("latency", latency::run),
-    ("fanout", fanout::run),
+    ("websocket", websocket::run),
     ("ids", ids::run),
     ("pool", pool::run),
     ("repair", repair::run),

@@ -72,8 +72,8 @@ pub enum ApiError {
     },
     /// No more cursors of consumers are kept.
     #[error(
-        "the cursors of {max} consumers are kept, and [output] max_consumers allows no more; forget some with \
-         DELETE /api/consumers/{{name}} or raise it"
+        "the cursors of {max} consumers are kept, and [output] max_consumers (of /fanout: [fanout] max_consumers) \
+         allows no more; raise it, or forget some of /ws with DELETE /api/consumers/{{name}}"
     )]
     TooManyConsumers {
         /// The most.
@@ -103,7 +103,7 @@ pub enum ApiError {
     #[error("the WebSocket output is switched off; set websocket_enabled = true under [output]")]
     WebSocketDisabled,
     /// `/ws` without a WebSocket handshake.
-    #[error("/ws speaks WebSocket (RFC 6455, version 13); connect to it with a WebSocket client: {0}")]
+    #[error("this path speaks WebSocket (RFC 6455, version 13); connect to it with a WebSocket client: {0}")]
     UpgradeRequired(String),
     /// A page of a site that may not read.
     #[error(
@@ -113,7 +113,8 @@ pub enum ApiError {
     OriginNotAllowed,
     /// No more clients of `/ws` are let in.
     #[error(
-        "{max} clients are connected, and [output] max_clients allows no more; try again later or raise it"
+        "{max} clients are connected, and [output] max_clients (of /fanout: [fanout] max_clients) allows no \
+         more; try again later or raise it"
     )]
     TooManyClients {
         /// The most.

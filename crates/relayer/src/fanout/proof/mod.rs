@@ -8,13 +8,13 @@ pub mod nip42;
 pub mod nip98;
 mod spent;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use parking_lot::Mutex;
 use wire::{ParseError, PublicKey, UnverifiedEvent, Verifier, VerifyError};
 
 use address::Addresses;
 use spent::Spent;
+
+use crate::ingest::candidate::unix_ms;
 
 /// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -156,5 +156,5 @@ fn check(event: &UnverifiedEvent<'_>, kind: u16, secs_max: u64, now: u64) -> Res
 
 /// The present as events state it.
 pub fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    unix_ms() / 1_000
 }

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use wire::Signer;
 
 use crate::api;
+use crate::clock::unix_secs;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::fanout::identity::{self, IdentityError};
-use crate::fanout::proof::unix_secs;
 use crate::fanout::service::FanoutError;
 use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX};

@@ -3,6 +3,8 @@
 //! [`relay`] reads sockets, [`ingest`] decides what is new and genuine, [`event_log`] keeps it in order,
 //! [`downstream`] delivers it, [`fanout`] encrypts trade signals for followers, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
 
+#![warn(clippy::disallowed_methods)]
+
 pub mod cli;
 
 pub mod config;
@@ -10,6 +12,8 @@ pub mod config;
 pub mod limits;
 
 pub mod nip19;
+
+pub mod clock;
 
 pub mod backoff;
 

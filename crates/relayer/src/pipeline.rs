@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::FreeSpace;
@@ -17,7 +18,6 @@ use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use crate::event_log::{Cursors, Entry, EventLog, OpenError, StorageError, StoreOptions};
 use crate::ingest::admission::Admission;
-use crate::ingest::candidate::unix_ms;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
 use crate::ingest::{InboxGauge, Inboxes};

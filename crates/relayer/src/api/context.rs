@@ -7,12 +7,12 @@ use wire::PublicKey;
 
 use super::auth::Access;
 use super::websocket::WebSocketOptions;
+use crate::clock::unix_ms;
 use crate::control::Control;
 use crate::downstream::{Clients, Consumers, Sink};
 use crate::event_log::EventLog;
 use crate::event_log::sequencer::DiskFull;
 use crate::fanout::Fanout;
-use crate::ingest::candidate::unix_ms;
 use crate::ingest::{Dedupe, InboxGauge};
 use crate::relay::Pool;
 use crate::relay::instance::InstanceId;

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::relays;
+use crate::clock::unix_secs;
 use crate::downstream::SinkState;
-use crate::ingest::candidate::unix_ms;
 use crate::relay::{ConnectionState, Peer};
 use crate::telemetry::{Metrics, memory};
 
@@ -102,7 +102,7 @@ fn refresh(context: &Context) {
 
 /// Reads what is known of the relays into the gauges.
 fn refresh_relays(metrics: &Metrics, peers: &[Arc<Peer>]) {
-    let now = unix_ms() / 1000;
+    let now = unix_secs();
     let mut states = [0; ConnectionState::LABELS.len()];
     let (mut connected, mut silent, mut repairs) = (0, 0, 0);
     let (mut gaps, mut with_gaps, mut proven, mut lag) = (0, 0, 0, 0);

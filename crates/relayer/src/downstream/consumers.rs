@@ -15,9 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::seat::{Busy, Consumer, Seat, name};
+use crate::clock::unix_ms;
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError, keys};
-use crate::ingest::candidate::unix_ms;
 use crate::limits::CONSUMER_TURN_MAX;
 
 /// Where a consumer that connects goes on.

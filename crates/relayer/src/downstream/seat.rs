@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock::unix_ms;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
-use crate::ingest::candidate::unix_ms;
 use crate::limits::CURSOR_INTERVAL;
 
 /// The connection before does not leave in time, or another one came in between.

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::letters::Letters;
 use super::order::{Command, NobodyObeys, Order};
 use super::rate::Rate;
+use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
-use crate::ingest::candidate::unix_ms;
 use crate::limits::{LIVE_LAG_MAX, LOST_RANGES_KEPT, ORDERS_WAITING_MAX};
 use crate::telemetry::Metrics;
 

@@ -11,8 +11,8 @@ use super::order::{Command, Order};
 use super::selection::Selection;
 use super::sink::{Sink, SinkState};
 use super::{http, tcp};
+use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, StorageError, keys};
-use crate::ingest::candidate::unix_ms;
 
 /// When the gateway is stopping: by when sinks must be gone.
 pub type Deadline = watch::Receiver<Option<Instant>>;

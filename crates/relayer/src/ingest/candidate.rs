@@ -2,12 +2,13 @@
 //! events what is true once they are in the log.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::ClaimedId;
 
+use crate::clock::unix_ms;
 use crate::event_log::{Checkpoint, Mark};
 use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE};
 use crate::relay::Peer;
@@ -171,10 +172,4 @@ impl InboxGauge {
         let candidates = open.map(|shard| shard.max_capacity() - shard.capacity()).sum();
         (candidates, self.budget_bytes - self.budget.available_permits())
     }
-}
-
-/// The system's clock, Unix time in milliseconds.
-pub fn unix_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,8 +20,8 @@ use super::peer::{ConnectionState, Peer, RepairProgress};
 use super::refusal::{Refusal, RefusalKind};
 use super::repair::{Repair, Window};
 use super::subscription::{LIVE, LiveForm, Subscription, request};
+use crate::clock::{unix_ms, unix_secs};
 use crate::event_log::{Mark, RelayTable};
-use crate::ingest::candidate::unix_ms;
 use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY};
 
 /// The kind of event that answers a challenge (NIP-42).
@@ -112,7 +112,7 @@ impl Conversation {
     /// Opens the live subscription. From now on nothing new is missed; what came before is not proven.
     async fn subscribe(&mut self) -> Result<(), End> {
         loop {
-            let now = unix_ms() / 1000;
+            let now = unix_secs();
             let (live, form) = self.peer.manners(|manners| (manners.live, manners.form()));
             let filters = self.subscription.live(live, form, now);
             match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
@@ -161,7 +161,7 @@ impl Conversation {
                 self.desk.send(closing(LIVE));
             }
             self.set_subscribed(false);
-            let now = unix_ms() / 1000;
+            let now = unix_secs();
             self.reconnected(now).await;
             self.repair_all().await?;
             if self.subscribe_since(now).await? || round == ROUNDS_MAX {
@@ -175,7 +175,7 @@ impl Conversation {
     /// Opens a live subscription that gives what came since this second, too; `true` if it gave all.
     async fn subscribe_since(&mut self, second: u64) -> Result<bool, End> {
         loop {
-            let now = unix_ms() / 1000;
+            let now = unix_secs();
             let window =
                 Window { since: second.saturating_sub(self.subscription.overlap_secs()), until: None };
             let form = self.peer.manners(|manners| manners.form());
@@ -343,7 +343,7 @@ impl Conversation {
             .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
         let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];
         let tags = tags.map(|tag| tag.map(str::to_owned));
-        let event = signer.sign(unix_ms() / 1000, AUTHENTICATION_KIND, &tags, "");
+        let event = signer.sign(unix_secs(), AUTHENTICATION_KIND, &tags, "");
         let text = String::from_utf8_lossy(event.json());
         let message = ClientMessage::Auth { event: &text }.to_json();
         match self.ask(&event.id().to_string(), Wanted::Verdict, message).await {

@@ -13,10 +13,10 @@ use super::coverage::Coverage;
 use super::dial::Reach;
 use super::manners::Manners;
 use super::tally::Tally;
+use crate::clock::unix_ms;
 use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::DropReason;
-use crate::ingest::candidate::unix_ms;
 use crate::limits::STATES_KEPT;
 use crate::telemetry::Metrics;
 

@@ -27,8 +27,8 @@ use super::socket::{Socket, SocketError};
 use super::subscription::Subscription;
 use super::throttle::Throttle;
 use super::turn::Turn;
+use crate::clock::unix_secs;
 use crate::ingest::DropReason;
-use crate::ingest::candidate::unix_ms;
 use crate::limits::SEND_TIMEOUT;
 
 /// How long saying goodbye may take.
@@ -250,7 +250,7 @@ impl<'a> Session<'a> {
             return Err(End::Silent);
         }
         let payload = rand::random::<u64>().to_be_bytes();
-        self.ping = Some(Ping { payload, at: Instant::now(), second: unix_ms() / 1000 });
+        self.ping = Some(Ping { payload, at: Instant::now(), second: unix_secs() });
         self.heard = false;
         send(socket, ClientFrame::Ping(&payload)).await
     }

@@ -1,6 +1,6 @@
 //! `/metrics` and its JSON relatives.
 
-use moltrade_relayer::ingest::candidate::unix_ms;
+use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::ingest::{DropReason, Layer};
 use moltrade_relayer::relay::{ConnectionState, Coverage};
 use moltrade_relayer::telemetry::metrics::{CLOSED, REFUSED};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::SinkExt;
+use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::config::Output;
 use moltrade_relayer::event_log::Cursor;
-use moltrade_relayer::ingest::candidate::unix_ms;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::config::Output;
 use moltrade_relayer::event_log::{Cursor, CursorRow};
-use moltrade_relayer::ingest::candidate::unix_ms;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;

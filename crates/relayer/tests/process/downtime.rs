@@ -31,7 +31,7 @@ async fn relays(seed: u64) -> Sim {
 }
 
 fn now() -> u64 {
-    moltrade_relayer::ingest::candidate::unix_ms() / 1000
+    moltrade_relayer::clock::unix_secs()
 }
 
 /// Publishes so many events, each at two of the relays, dated evenly over the seconds before now.

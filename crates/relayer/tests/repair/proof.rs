@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 
 /// The clock, in Unix seconds.
 pub fn now() -> u64 {
-    moltrade_relayer::ingest::candidate::unix_ms() / 1000
+    moltrade_relayer::clock::unix_secs()
 }
 
 /// First contact goes back an hour, which is more than the simulated events do.

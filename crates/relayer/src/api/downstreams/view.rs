@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
+use crate::clock::unix_ms;
 use crate::downstream::sink::LostRange;
 use crate::downstream::{Sink, SinkState};
 use crate::event_log::{Cursor, EventLog, StorageError};
-use crate::ingest::candidate::unix_ms;
 
 /// One sink, as it is shown.
 #[derive(Debug, Serialize)]

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -12,6 +11,7 @@ use rustls::ClientConfig;
 
 use super::answer::Answer;
 use super::post::Post;
+use crate::clock::{system_time, unix_secs};
 use crate::config::{Compression, HttpUrl, RestOptions};
 use crate::limits::{
     ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_SHOWN_MAX, DIAL_STEP_TIMEOUT, SECRET_BYTES_MIN,
@@ -71,7 +71,7 @@ impl Client {
             request = request.header(CONTENT_ENCODING, compression.as_str());
         }
         if let Some(keys) = self.options.signing_keys() {
-            let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+            let time = unix_secs();
             let id = post.id();
             let signature = keys.sign(&id, time, &body);
             request = request
@@ -95,7 +95,7 @@ impl Client {
             said.extend_from_slice(&bytes);
         }
         let said = self.shown(&said);
-        Answer::of(response.status(), response.headers(), &said, SystemTime::now())
+        Answer::of(response.status(), response.headers(), &said, system_time())
     }
 
     /// The beginning of what a sink said, unless it repeats what must not be shown.

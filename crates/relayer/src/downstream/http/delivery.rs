@@ -18,6 +18,7 @@ use super::pending::Pending;
 use super::post::Post;
 use super::refusals::Refusals;
 use crate::backoff::Backoff;
+use crate::clock::unix_ms;
 use crate::config::RestOptions;
 use crate::downstream::feed::{Feed, Refilled};
 use crate::downstream::letters::Which;
@@ -25,7 +26,6 @@ use crate::downstream::sink::{Sink, SinkState};
 use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::letters::Letter;
 use crate::event_log::{Cursor, Entry, Seq, StorageError};
-use crate::ingest::candidate::unix_ms;
 use crate::limits::{GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX};
 
 /// Posts to one sink, from a cursor on.

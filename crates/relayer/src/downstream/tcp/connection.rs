@@ -16,6 +16,7 @@ use super::ack::Acks;
 use super::flight::{BadAck, Flight};
 use super::outbox::Outbox;
 use super::stream::{Stream, not_ready};
+use crate::clock::unix_ms;
 use crate::config::TcpOptions;
 use crate::downstream::ack::NotAnAck;
 use crate::downstream::feed::{Feed, Refilled};
@@ -23,7 +24,6 @@ use crate::downstream::selection::Format;
 use crate::downstream::sink::{Sink, SinkState};
 use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::StorageError;
-use crate::ingest::candidate::unix_ms;
 use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
 
 /// How a TLS server begins that has got something else. No acknowledgement begins so, and no greeting.

@@ -14,8 +14,6 @@ use wire::{ParseError, PublicKey, UnverifiedEvent, Verifier, VerifyError};
 use address::Addresses;
 use spent::Spent;
 
-use crate::ingest::candidate::unix_ms;
-
 /// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
@@ -152,9 +150,4 @@ fn check(event: &UnverifiedEvent<'_>, kind: u16, secs_max: u64, now: u64) -> Res
         return Err(BadProof::Future(secs_max));
     }
     Ok(())
-}
-
-/// The present as events state it.
-pub fn unix_secs() -> u64 {
-    unix_ms() / 1_000
 }

@@ -3,7 +3,8 @@
 use rand::Rng;
 use wire::{PublicKey, UnverifiedEvent};
 
-use super::{BadProof, Prover, check, unix_secs};
+use super::{BadProof, Prover, check};
+use crate::clock::unix_secs;
 use crate::limits::ANSWER_SECS_MAX;
 
 /// The kind of an answer.

@@ -7,7 +7,8 @@ use subtle::ConstantTimeEq;
 use wire::{PublicKey, UnverifiedEvent};
 
 use super::spent::Use;
-use super::{BadProof, Prover, check, unix_secs};
+use super::{BadProof, Prover, check};
+use crate::clock::unix_secs;
 use crate::limits::{PROOF_BYTES_MAX, TOKEN_SECS_MAX};
 
 /// The kind of a token.

@@ -22,9 +22,9 @@ use wire::{PublicKey, Signer};
 
 use super::directory::{Directory, Opened};
 use super::keys::MessageKey;
+use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::event_log::EventLog;
-use crate::ingest::candidate::unix_ms;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX, REGISTRY_TIMEOUT};
 use crate::telemetry::Metrics;
 

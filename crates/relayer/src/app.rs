@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use wire::Signer;
 
 use crate::api;
-use crate::clock::unix_secs;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::fanout::identity::{self, IdentityError};
@@ -61,7 +60,7 @@ pub enum RunError {
 /// # Errors
 /// When it cannot start, a stage fails, or draining takes too long.
 pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
-    let (config, started_at) = (&loaded.config, unix_secs());
+    let config = &loaded.config;
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
@@ -71,7 +70,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     announce(config, &pipeline, &listener);
     // It may have to wait for a database, and somebody may not want to wait so long.
     let started = tokio::select! {
-        started = start_fanout(config, &identity, &pipeline, &listener, started_at) => Some(started),
+        started = start_fanout(config, &identity, &pipeline, &listener) => Some(started),
         name = stop_signals.next() => {
             tracing::info!(signal = name, "stopping before the start was over");
             None
@@ -187,7 +186,6 @@ async fn start_fanout(
     identity: &Signer,
     pipeline: &Pipeline,
     listener: &TcpListener,
-    started_at: u64,
 ) -> Result<Option<Arc<Fanout>>, FanoutError> {
     if !config.fanout.enabled {
         return Ok(None);
@@ -195,7 +193,7 @@ async fn start_fanout(
     let (log, metrics) = (&pipeline.log, &pipeline.metrics);
     let store = registry::store(config, log, metrics.registry_queries.clone())?;
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    let fanout = Fanout::start(config, identity, store, log, metrics, port, started_at).await?;
+    let fanout = Fanout::start(config, identity, store, log, metrics, port).await?;
     let (bots, follows) = fanout.registry.directory().len();
     tracing::info!(
         bots,

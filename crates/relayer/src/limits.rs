@@ -397,3 +397,18 @@ pub const CALLERS_MAX: usize = 100_000;
 
 /// Followers that one answer lists at most.
 pub const FOLLOWERS_LISTED_MAX: usize = 10_000;
+
+/// A change of the wall clock against the time since boot that is a step. Adjusting a clock gradually changes both.
+pub const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
+/// How often a step is looked for, beside every use of the clock that decides something.
+pub const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How far a live event's date may be from our clock to agree with it: authors' clocks and slow relays.
+pub const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
+/// How long the dates of live events say something of our clock.
+pub const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);
+/// Relays whose events are counted for that, a few dozen bytes each; those beyond have no vote.
+pub const CLOCK_VOTERS_MAX: usize = 256;
+/// A start later than this after the newest event of the log does not delete by age at once: the clock may be ahead.
+pub const CLOCK_START_GAP_MAX: Duration = Duration::from_secs(3_600);
+/// How long nothing is deleted for its age after that, or after a step, at least.
+pub const CLOCK_DOUBT_MIN: Duration = Duration::from_secs(3_600);

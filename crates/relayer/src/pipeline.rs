@@ -10,11 +10,11 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::clock::unix_ms;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::FreeSpace;
-use crate::event_log::retention::Retention;
+use crate::event_log::retention::{AGED_AT_ONCE_MAX, Retention};
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use crate::event_log::{Cursors, Entry, EventLog, OpenError, StorageError, StoreOptions};
 use crate::ingest::admission::Admission;
@@ -77,6 +77,8 @@ pub struct Pipeline {
     workers: Workers,
     stages: Stages,
     supervisor: JoinHandle<Result<(), StageFailure>>,
+    /// What looks for steps of the clock.
+    clock: JoinHandle<()>,
     stop: watch::Sender<bool>,
     stopping: Arc<AtomicBool>,
 }
@@ -88,6 +90,8 @@ pub struct Surroundings {
     pub free_space: FreeSpace,
     /// Who tells the addresses of a name.
     pub resolver: Resolver,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 impl Surroundings {
@@ -96,6 +100,7 @@ impl Surroundings {
         Self {
             free_space: FreeSpace::of(config.deduplication.rocksdb_path.clone()),
             resolver: Resolver::system(),
+            clock: Clock::system(),
         }
     }
 }
@@ -116,7 +121,7 @@ impl Pipeline {
     pub fn start_in(config: &Config, surroundings: Surroundings) -> Result<Self, StartError> {
         let path = &config.deduplication.rocksdb_path;
         let store = StoreOptions { fsync: config.storage.fsync };
-        let log = EventLog::open(path, store, config.storage.tail_bytes)?;
+        let log = EventLog::open_with(path, store, config.storage.tail_bytes, surroundings.clock)?;
         let sizes = DedupeSizes {
             hotset: config.deduplication.hotset_size.get(),
             bloom: config.deduplication.bloom_capacity.get(),
@@ -157,6 +162,7 @@ impl Pipeline {
         let (pool, supervisor) = Pool::new(config, shared)?;
         let stop = watch::Sender::new(false);
         let supervisor = tokio::spawn(supervisor.run(stop.subscribe()));
+        let clock = tokio::spawn(log.clock().clone().watch());
         Ok(Self {
             pool: Arc::new(pool),
             dedupe,
@@ -170,6 +176,7 @@ impl Pipeline {
             workers,
             stages,
             supervisor,
+            clock,
             stop,
             stopping,
         })
@@ -186,6 +193,7 @@ impl Pipeline {
             failure = self.stages.failure() => failure,
             failure = self.workers.failure() => failure,
             error = self.log.failure() => StageFailure::new("a reader of the log", error),
+            Err(panic) = &mut self.clock => StageFailure::new("the look at the clock", panic),
             ended = &mut self.supervisor => match ended {
                 Ok(Err(failure)) => failure,
                 Ok(Ok(())) => StageFailure::new("the supervisor of relays", "it ended"),
@@ -211,6 +219,7 @@ impl Pipeline {
         self.stopping.store(true, Ordering::Relaxed);
         self.disk_full.give_up();
         self.stop.send_replace(true);
+        self.clock.abort();
         // With the last connection the last sender into the shards goes, and with them the sequencer's.
         if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
             self.supervisor.abort();
@@ -274,6 +283,9 @@ fn start_ingest(
     stages.spawn("sequencer", move || {
         sequencer.run(&bursts, |entries| {
             dedupe.committed(entries);
+            if let Some(last) = entries.last() {
+                dedupe.clock().saw(last.received_at_ms);
+            }
             count_batch(&metrics, entries);
         })
     })?;
@@ -327,10 +339,11 @@ fn start_retention(
 }
 
 /// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop. Ids are forgotten only of events
-/// that the policy of the moment does not let in, and age takes nothing that a sink does not have.
+/// that the policy of the moment does not let in, and age takes nothing that a sink does not have, and nothing at all
+/// while the clock is in doubt.
 fn keep_trimmed(
     log: &EventLog,
-    mut retention: Retention,
+    configured: Retention,
     admission: &ArcSwap<Admission>,
     sinks: &[Arc<Sink>],
     stop: &AtomicBool,
@@ -339,13 +352,16 @@ fn keep_trimmed(
     let mut last: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
         if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
-            retention.admitted_age_secs_max = admission.load().age_secs_max();
-            retention.needed_after = needed_after(sinks);
-            let trimmed = log.trim(retention, unix_ms())?;
+            let trimmed = log.retain(Retention {
+                needed_after: needed_after(sinks),
+                admitted_age_secs_max: admission.load().age_secs_max(),
+                ..configured
+            })?;
             if trimmed > 0 {
                 tracing::info!(events = trimmed, oldest = %log.floor(), "trimmed the log by retention");
             }
-            last = Some(Instant::now());
+            // There may be more.
+            last = (trimmed < AGED_AT_ONCE_MAX).then(Instant::now);
         }
         std::thread::sleep(LOOK_FOR_STOP);
     }

@@ -66,7 +66,7 @@ impl Gateway {
                 store.write(*identity.pubkey(), rows).await?;
                 let (log, metrics) = (&pipeline.log, &pipeline.metrics);
                 let config = Config { output: output.clone(), ..config.clone() };
-                Some(Fanout::start(&config, &identity, store, log, metrics, address.port(), 0).await?)
+                Some(Fanout::start(&config, &identity, store, log, metrics, address.port()).await?)
             }
         };
         let clients = api::Context::new(api::Parts {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::ApiError;
 use super::relays;
+use crate::clock::{Standing, Step};
 use crate::fanout::registry::Health;
 
 /// `GET /health`: somebody answers.
@@ -39,6 +40,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
         "uptime_seconds": context.uptime().as_secs(),
         "ingest_paused": context.disk_full.is_paused(),
         "log": { "head": context.log.head(), "floor": context.log.floor() },
+        "clock": clock(&context),
         "bloom_complete": context.dedupe.bloom().is_complete(),
         "events_in_queue": events_in_queue,
         "bytes_in_queue": bytes_in_queue,
@@ -48,6 +50,17 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
         "active_connections": relays::active(&context),
         "connections": relays,
     }))
+}
+
+/// Whether the clock can be believed.
+fn clock(context: &Context) -> Value {
+    let Standing { steps, last_step, agrees, deletes_by_age } = context.log.clock().standing();
+    json!({
+        "steps": steps,
+        "last_step": last_step.map(|Step { at_ms, by_ms }| json!({ "at_ms": at_ms, "by_ms": by_ms })),
+        "agrees": agrees,
+        "deletes_by_age": deletes_by_age,
+    })
 }
 
 /// How the fan-out stands.

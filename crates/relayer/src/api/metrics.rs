@@ -1,6 +1,7 @@
 //! Figures: for Prometheus, and as JSON for people and scripts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -90,6 +91,9 @@ fn refresh(context: &Context) {
     set(&metrics.log_head, context.log.head().get());
     set(&metrics.log_floor, context.log.floor().get());
     set(&metrics.ingest_paused, context.disk_full.is_paused().into());
+    let clock = context.log.clock().standing();
+    metrics.clock_steps.inner().store(clock.steps, Ordering::Relaxed);
+    set(&metrics.clock_in_doubt, (!clock.deletes_by_age).into());
     for sink in context.sinks.iter() {
         metrics.set_sink_state(&sink.name, &SinkState::LABELS, sink.state().label());
         let lag = context.log.head().get().saturating_sub(sink.cursor().get());

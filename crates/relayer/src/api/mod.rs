@@ -7,7 +7,8 @@
 
 pub mod auth;
 mod body;
-pub mod config;
+mod clock;
+mod config;
 pub mod consumers;
 pub mod context;
 pub mod downstreams;

@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post};
 use super::context::Context;
 use super::error::ApiError;
 use super::{
-    auth, config, consumers, downstreams, events, fanout, health, itself, metrics, relays, websocket,
+    auth, clock, config, consumers, downstreams, events, fanout, health, itself, metrics, relays, websocket,
 };
 
 /// What the API's port serves.
@@ -40,6 +40,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/downstreams/{name}/dead-letters/replay", post(downstreams::replay))
         .route("/api/consumers/{name}", delete(consumers::forget))
         .route("/api/config/reload", post(config::reload))
+        .route("/api/clock/confirm", post(clock::confirm))
         .route_layer(from_fn_with_state(context.clone(), auth::guard));
     // Who calls these says who it is; what it may do depends on that.
     let proving = Router::new()

@@ -15,7 +15,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::seat::{Busy, Consumer, Seat, name};
-use crate::clock::unix_ms;
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError, keys};
 use crate::limits::CONSUMER_TURN_MAX;
@@ -120,7 +119,7 @@ impl Consumers {
         gauge: Gauge,
     ) -> Result<Self, StorageError> {
         let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
-        for consumer in log.forget_unused(whose, |_| false, unix_ms(), keep_ms)? {
+        for consumer in log.forget_unused(whose, |_| false, keep_ms)? {
             tracing::info!(consumer, "a consumer that did not come back was forgotten");
         }
         let known = log.cursors(whose)?.into_iter().map(|(key, row)| {
@@ -207,7 +206,8 @@ impl Inner {
         }
         let cursor = self.place(begin)?;
         // It is written down when it sits. If it never does, nobody has it.
-        let row = CursorRow { unused_since_ms: unix_ms(), ..CursorRow::at(cursor) };
+        let unused_since_ms = self.log.clock().at_least_the_log_ms();
+        let row = CursorRow { unused_since_ms, ..CursorRow::at(cursor) };
         let key: Arc<str> = key.into();
         let consumer = Consumer::new(Arc::clone(&key), self.whose, Arc::clone(&self.log), row, None);
         let consumer = Arc::new(consumer);
@@ -255,10 +255,13 @@ impl Inner {
         })
     }
 
-    /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for long. Waits for
-    /// the disk.
+    /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for long, unless the
+    /// clock is in doubt. Waits for the disk.
     fn forget_unused(&self, prefix: &str) -> Result<(), StorageError> {
-        let now = unix_ms();
+        if !self.log.clock().deletes_by_age() {
+            return Ok(());
+        }
+        let now = self.log.clock().unix_ms();
         let is_old = |row: CursorRow| {
             row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= self.keep_ms
         };

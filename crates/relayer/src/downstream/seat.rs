@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::unix_ms;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::CURSOR_INTERVAL;
 
@@ -221,7 +220,8 @@ impl Seat {
 
     fn give_back(&mut self) -> Option<JoinHandle<Result<(), StorageError>>> {
         let permit = self.permit.take()?;
-        self.consumer.change(|row| row.unused_since_ms = unix_ms());
+        let now_ms = self.consumer.log.clock().at_least_the_log_ms();
+        self.consumer.change(|row| row.unused_since_ms = now_ms);
         let consumer = Arc::clone(&self.consumer);
         // Without a runtime the process is ending. At the next start nobody is connected in any case.
         Some(Handle::try_current().ok()?.spawn_blocking(move || {

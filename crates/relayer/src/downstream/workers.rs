@@ -16,7 +16,6 @@ use super::selection::Selection;
 use super::sink::Sink;
 use super::worker::{Transport, Worker};
 use super::{http, tcp};
-use crate::clock::unix_ms;
 use crate::config::{CommonOptions, Output, RestSink, SinkName, Start, TcpSink};
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError, keys};
 use crate::limits::SINK_CLOSE_MAX;
@@ -107,7 +106,7 @@ impl Workers {
         let used: HashSet<&str> = self.sinks.iter().map(|sink| &*sink.name).collect();
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let is_used = |name: &str| used.contains(name);
-        for sink in log.forget_unused(Cursors::Sinks, is_used, unix_ms(), keep_ms)? {
+        for sink in log.forget_unused(Cursors::Sinks, is_used, keep_ms)? {
             tracing::info!(sink, "a sink that is no longer configured was forgotten, with its dead letters");
         }
         Ok(())

@@ -62,7 +62,8 @@ impl EventLog {
     }
 
     /// Forgets the cursors that nobody has used for so long, with the dead letters of the sinks, and notes of
-    /// those that nobody uses from now on that it is so. Gives the names that were forgotten.
+    /// those that nobody uses from now on that it is so. Gives the names that were forgotten. While the clock is in
+    /// doubt, nothing is forgotten.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -70,15 +71,18 @@ impl EventLog {
         &self,
         whose: Cursors,
         is_used: impl Fn(&str) -> bool,
-        now_ms: u64,
         keep_ms: u64,
     ) -> Result<Vec<String>, StorageError> {
+        let (now_ms, may_forget) = (self.clock.unix_ms(), self.clock.deletes_by_age());
         let mut forgotten = Vec::new();
         for (name, row) in self.cursors(whose)? {
             match row.unused_since_ms {
                 _ if is_used(&name) => {}
-                0 => self.set_cursor(whose, &name, CursorRow { unused_since_ms: now_ms, ..row })?,
-                since if now_ms.saturating_sub(since) < keep_ms => {}
+                0 => {
+                    let unused_since_ms = self.clock.at_least_the_log_ms();
+                    self.set_cursor(whose, &name, CursorRow { unused_since_ms, ..row })?;
+                }
+                since if !may_forget || now_ms.saturating_sub(since) < keep_ms => {}
                 _ => {
                     if whose == Cursors::Sinks {
                         self.delete_letters(&name)?;

@@ -36,6 +36,7 @@ pub use keys::CursorRow;
 pub use mark::{Checkpoint, Mark, RelayTable};
 pub use store::{OpenError, StorageError, StoreOptions};
 
+use crate::clock::Clock;
 use store::Store;
 use tail::Tail;
 
@@ -43,6 +44,7 @@ use tail::Tail;
 #[derive(Debug)]
 pub struct EventLog {
     store: Store,
+    clock: Clock,
     tail: Tail,
     /// The last committed sequence; readers wait on it. Closed when the log is.
     head: watch::Sender<Cursor>,
@@ -59,9 +61,24 @@ impl EventLog {
     /// When the path cannot be used, another process holds it, it is damaged, or it has a format that
     /// this version does not know.
     pub fn open(path: &Path, options: StoreOptions, tail_bytes_max: usize) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(path, options, tail_bytes_max, Clock::system())
+    }
+
+    /// As [`open`](Self::open), with a clock, which is compared with the newest event.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        path: &Path,
+        options: StoreOptions,
+        tail_bytes_max: usize,
+        clock: Clock,
+    ) -> Result<Arc<Self>, OpenError> {
         let store = Store::open(path, options)?;
         let (head, floor) = store.bounds()?;
+        clock.begin(store.newest_received_ms()?, head != Cursor::START);
         Ok(Arc::new(Self {
+            clock,
             tail: Tail::new(head, tail_bytes_max),
             head: watch::Sender::new(head),
             floor: AtomicU64::new(floor.get()),
@@ -135,6 +152,11 @@ impl EventLog {
             None => changes.delete(keys::RELAYS, &key),
         })?;
         self.note(changes.commit_durably())
+    }
+
+    /// The clock that its events are received by.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The store, for figures.

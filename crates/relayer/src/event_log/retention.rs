@@ -1,5 +1,8 @@
 //! Retention: trims the log from its old end, by age and by size. Age waits for the slowest sink, size does not.
 //!
+//! Events that were received while the clock was wrong lie between others. So age looks at one event after the other
+//! and ends at the first that is to be kept, whatever comes behind it: each event is read once before it goes.
+//!
 //! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids stay
 //! until compaction finds that an event of their age would be refused anyway.
 
@@ -31,21 +34,34 @@ impl Default for Retention {
 }
 
 impl EventLog {
-    /// Trims what is over the bounds, and gives the number of events that went. Reads and writes the disk.
+    /// [Trims](Self::trim) by the log's clock. While the clock is in doubt, nothing goes for its age.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn retain(&self, retention: Retention) -> Result<u64, StorageError> {
+        let believed = match self.clock.deletes_by_age() {
+            true => retention,
+            false => Retention { age_ms_max: 0, admitted_age_secs_max: 0, ..retention },
+        };
+        self.trim(believed, self.clock.unix_ms())
+    }
+
+    /// Trims what is over the bounds, and gives the number of events that went: at most
+    /// [`AGED_AT_ONCE_MAX`] for their age. Reads and writes the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
     pub fn trim(&self, retention: Retention, now_ms: u64) -> Result<u64, StorageError> {
-        if retention.admitted_age_secs_max > 0 {
-            let oldest_admitted = (now_ms / 1000).saturating_sub(retention.admitted_age_secs_max);
-            self.store.forget_ids_created_before(oldest_admitted.saturating_sub(CLOCK_STEP_SECS));
-        }
+        let forgotten_before = match retention.admitted_age_secs_max {
+            0 => 0,
+            age => (now_ms / 1000).saturating_sub(age).saturating_sub(CLOCK_STEP_SECS),
+        };
+        self.store.forget_ids_created_before(forgotten_before);
         let floor = self.floor();
         let mut kept_from = floor;
         if retention.age_ms_max > 0 {
             let oldest_ms = now_ms.saturating_sub(retention.age_ms_max);
-            kept_from = self.first_where(kept_from, |record| record.received_at_ms >= oldest_ms)?;
-            kept_from = kept_from.min(retention.needed_after.next()).max(floor);
+            kept_from = self.first_young(kept_from, oldest_ms, retention.needed_after)?;
         }
         if retention.bytes_max > 0 {
             let surplus = self.store.bytes_written()?.saturating_sub(retention.bytes_max);
@@ -53,6 +69,21 @@ impl EventLog {
         }
         self.trim_below(kept_from)?;
         Ok(kept_from.get() - floor.get())
+    }
+
+    /// The first sequence from `from` on that was received at `oldest_ms` or later, or comes after `needed_after`.
+    fn first_young(&self, from: Seq, oldest_ms: u64, needed_after: Cursor) -> Result<Seq, StorageError> {
+        let last = needed_after.min(self.head());
+        let (mut kept_from, mut looked_at) = (from, 0);
+        self.store.for_each_record(from, |seq, record| {
+            if Cursor::after(seq) > last || record.received_at_ms >= oldest_ms {
+                return Some(false);
+            }
+            kept_from = Cursor::after(seq).next();
+            looked_at += 1;
+            Some(looked_at < AGED_AT_ONCE_MAX)
+        })?;
+        Ok(kept_from)
     }
 
     /// Moves the floor up to `kept_from`.
@@ -102,6 +133,9 @@ impl EventLog {
         Ok(answer)
     }
 }
+
+/// Events that go for their age at once, a fraction of a second's reading.
+pub const AGED_AT_ONCE_MAX: u64 = 100_000;
 
 /// How far a clock may be set back without an id being missed that was forgotten for its age.
 const CLOCK_STEP_SECS: u64 = 3_600;

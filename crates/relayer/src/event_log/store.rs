@@ -232,19 +232,30 @@ impl Store {
 
     /// How many bytes of records were ever written, as far as kept records tell.
     pub(super) fn bytes_written(&self) -> Result<u64, StorageError> {
+        let bytes = self.newest(|record, length| record.bytes_before + length as u64)?;
+        Ok(bytes.unwrap_or(0))
+    }
+
+    /// When the newest event that is kept was received, in Unix milliseconds.
+    pub(super) fn newest_received_ms(&self) -> Result<Option<u64>, StorageError> {
+        self.newest(|record, _| record.received_at_ms)
+    }
+
+    /// Looks at the newest record and its length.
+    fn newest<T>(&self, look: impl FnOnce(Record<'_>, usize) -> T) -> Result<Option<T>, StorageError> {
         const OPERATION: &str = "read the newest event";
         let mut rows = self.db.raw_iterator_cf(self.family(keys::EVENTS, OPERATION)?);
         rows.seek_to_last();
-        let bytes = match (rows.key(), rows.value()) {
+        let seen = match (rows.key(), rows.value()) {
             (Some(key), Some(value)) => {
                 let record = Record::read(value);
                 let record = record.ok_or_else(|| StorageError::damaged(OPERATION, "event", key))?;
-                record.bytes_before + value.len() as u64
+                Some(look(record, value.len()))
             }
-            _ => 0,
+            _ => None,
         };
         rows.status().map_err(|error| StorageError::new(OPERATION, error))?;
-        Ok(bytes)
+        Ok(seen)
     }
 
     /// Forgets the events below `floor`, and lets go of the space that they occupy.

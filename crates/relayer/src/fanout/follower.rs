@@ -9,7 +9,6 @@ use axum::extract::ws::Utf8Bytes;
 use super::directory::{Presence, Wanted};
 use super::keys::ConversationKeys;
 use super::signals::{Next, Signals};
-use crate::clock::unix_ms;
 use crate::downstream::source::{Damaged, Source};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
@@ -132,7 +131,12 @@ impl Source for FollowerSource {
             }
         };
         let ciphertext = ciphertext.ok_or(Damaged)?;
-        let is_stale = is_stale(event.created_at(), entry.received_at_ms, unix_ms(), self.max_age);
+        let is_stale = is_stale(
+            event.created_at(),
+            entry.received_at_ms,
+            self.signals.log().clock().unix_ms(),
+            self.max_age,
+        );
         let stale = if is_stale { r#""stale":true,"# } else { "" };
         let message = format!(
             r#"{{"seq":{},"target_pubkey":"{}","bot_pubkey":"{}","kind":{},"original_event_id":"{}","created_at":{},{stale}"encryption":"{encryption}","ciphertext":"{ciphertext}"}}"#,

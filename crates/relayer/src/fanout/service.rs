@@ -133,8 +133,7 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Reads the registry and begins to look for signals. `port` is the one that the API listens on, and the process
-    /// began at `started_at`, in Unix seconds.
+    /// Reads the registry and begins to look for signals. `port` is the one that the API listens on.
     ///
     /// # Errors
     /// When the registry cannot be used in a way that does not pass, or the system gives no threads.
@@ -145,7 +144,6 @@ impl Fanout {
         log: &Arc<EventLog>,
         metrics: &Arc<Metrics>,
         port: u16,
-        started_at: u64,
     ) -> Result<Arc<Self>, FanoutError> {
         let (fanout, output) = (&config.fanout, &config.output);
         let room = Room { bots: fanout.max_bots.get(), follows: fanout.max_follows.get() };
@@ -163,7 +161,7 @@ impl Fanout {
         let addresses = Addresses::new(config.api.public_url.clone(), output.bind_address, port);
         let fanout = Arc::new(Self {
             registry,
-            prover: Prover::new(addresses, started_at),
+            prover: Prover::new(addresses, log.clock().clone()),
             call_limits: CallLimits::new(fanout.daily_limit),
             clients: Clients::new(limits, metrics.fanout_clients.clone()),
             signals: Arc::new(Signals::new(

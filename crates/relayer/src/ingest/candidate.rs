@@ -8,7 +8,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::ClaimedId;
 
-use crate::clock::unix_ms;
+use crate::clock::Clock;
 use crate::event_log::{Checkpoint, Mark};
 use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE};
 use crate::relay::Peer;
@@ -32,12 +32,12 @@ pub struct Candidate {
 
 impl Candidate {
     /// Copies an event's text out of the frame that was just read.
-    pub fn new(claimed: ClaimedId, json: &[u8], peer: &Arc<Peer>) -> Self {
+    pub fn new(claimed: ClaimedId, json: &[u8], peer: &Arc<Peer>, clock: &Clock) -> Self {
         Self {
             claimed,
             json: json.into(),
             peer: Arc::clone(peer),
-            received_at_ms: unix_ms(),
+            received_at_ms: clock.unix_ms(),
             received: Instant::now(),
             budget: None,
         }

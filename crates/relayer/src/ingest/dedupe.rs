@@ -15,6 +15,7 @@ use wire::ClaimedId;
 use super::arrivals::Arrivals;
 use super::bloom::Bloom;
 use super::hotset::Hotset;
+use crate::clock::Clock;
 use crate::event_log::{Entry, EventLog, StorageError};
 
 /// Where a copy was recognised.
@@ -174,6 +175,11 @@ impl Dedupe {
         self.bloom.extend(ids.iter());
         self.hotset.extend(ids.iter());
         self.claims.remove(&ids);
+    }
+
+    /// The clock that events are received by.
+    pub fn clock(&self) -> &Clock {
+        self.log.clock()
     }
 
     /// The hotset, for figures.

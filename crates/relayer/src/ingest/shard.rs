@@ -127,6 +127,9 @@ impl Shard {
             Verdict::New(event) => {
                 peer.tally.first.add(1);
                 let relay = peer.url.to_arc();
+                if peer.is_live() {
+                    self.dedupe.clock().heard(&relay, event.created_at(), received_at_ms);
+                }
                 burst.push(Verified { event, relay, received_at_ms, received, budget }.into());
             }
             Verdict::Duplicate(layer) => {

@@ -20,7 +20,7 @@ use super::peer::{ConnectionState, Peer, RepairProgress};
 use super::refusal::{Refusal, RefusalKind};
 use super::repair::{Repair, Window};
 use super::subscription::{LIVE, LiveForm, Subscription, request};
-use crate::clock::{unix_ms, unix_secs};
+use crate::clock::{Now, unix_ms};
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY};
 
@@ -112,9 +112,9 @@ impl Conversation {
     /// Opens the live subscription. From now on nothing new is missed; what came before is not proven.
     async fn subscribe(&mut self) -> Result<(), End> {
         loop {
-            let now = unix_secs();
+            let now = self.shared.log.clock().now();
             let (live, form) = self.peer.manners(|manners| (manners.live, manners.form()));
-            let filters = self.subscription.live(live, form, now);
+            let filters = self.subscription.live(live, form, now.secs());
             match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
@@ -161,10 +161,10 @@ impl Conversation {
                 self.desk.send(closing(LIVE));
             }
             self.set_subscribed(false);
-            let now = unix_secs();
+            let now = self.shared.log.clock().now();
             self.reconnected(now).await;
             self.repair_all().await?;
-            if self.subscribe_since(now).await? || round == ROUNDS_MAX {
+            if self.subscribe_since(now.secs()).await? || round == ROUNDS_MAX {
                 break;
             }
         }
@@ -175,7 +175,7 @@ impl Conversation {
     /// Opens a live subscription that gives what came since this second, too; `true` if it gave all.
     async fn subscribe_since(&mut self, second: u64) -> Result<bool, End> {
         loop {
-            let now = unix_secs();
+            let now = self.shared.log.clock().now();
             let window =
                 Window { since: second.saturating_sub(self.subscription.overlap_secs()), until: None };
             let form = self.peer.manners(|manners| manners.form());
@@ -203,19 +203,11 @@ impl Conversation {
 
     /// The relay is live from this second on; what has passed since the last contact is not proven, and
     /// neither is the overlap before it.
-    async fn reconnected(&self, now: u64) {
-        let since = self.subscription.first_contact_since(now);
-        let mark = self.peer.change_coverage(|known| {
-            let kinds = self.subscription.kinds();
-            Some(match known {
-                None => Coverage::first_contact(kinds, since, now),
-                Some(known) => {
-                    let mut coverage = known.of_kinds(kinds, since);
-                    coverage.reconnected(now, self.subscription.overlap_secs());
-                    coverage
-                }
-            })
-        });
+    async fn reconnected(&self, now: Now) {
+        let since = self.subscription.first_contact_since(now.secs());
+        let (kinds, overlap) = (self.subscription.kinds(), self.subscription.overlap_secs());
+        let mark =
+            self.peer.change_coverage(|known| Some(Coverage::resumed(known, kinds, since, now, overlap)));
         self.mark(mark).await;
     }
 
@@ -227,7 +219,7 @@ impl Conversation {
 
     /// Asks the relay once a day what it is (NIP-11). That it does not say is an answer, too.
     async fn ask_what_it_is(&self) {
-        let now_ms = unix_ms();
+        let now_ms = self.shared.log.clock().unix_ms();
         if !self.peer.manners(|manners| manners.wants_information(now_ms)) {
             return;
         }
@@ -343,7 +335,7 @@ impl Conversation {
             .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
         let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];
         let tags = tags.map(|tag| tag.map(str::to_owned));
-        let event = signer.sign(unix_secs(), AUTHENTICATION_KIND, &tags, "");
+        let event = signer.sign(self.shared.log.clock().unix_secs(), AUTHENTICATION_KIND, &tags, "");
         let text = String::from_utf8_lossy(event.json());
         let message = ClientMessage::Auth { event: &text }.to_json();
         match self.ask(&event.id().to_string(), Wanted::Verdict, message).await {

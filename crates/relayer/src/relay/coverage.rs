@@ -8,10 +8,16 @@
 //! It cannot vouch for what a relay gets later under an older `created_at` while we are not connected. So
 //! with every new connection the last `[relay] overlap_secs` before the end are not proven any more, and
 //! the watermark goes back by as much, until they have been asked for again.
+//!
+//! The end comes from our clock, and what the clock refused as too old or too far ahead counts as had. So every claim
+//! rests on a [`Base`] of the clock. Beside it stands what was claimed when live events last agreed with the clock,
+//! which is *vouched* for. When the clock has been set, nothing else is believed, and all that follows is asked for
+//! again.
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::GAPS_MAX;
+use crate::clock::{Base, Now};
+use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_STEP_MIN, GAPS_MAX};
 
 /// What is proven of a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +29,20 @@ pub struct Coverage {
     /// Where it ends: nothing is known of later events.
     until: u64,
     /// What is not proven in between: ascending, apart from each other, within the ends.
+    gaps: Vec<Gap>,
+    /// The clock that the claims rest on; `None` in rows of versions that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Base>,
+    /// What holds whatever becomes of the clock; `None` if nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched: Option<Box<Vouched>>,
+}
+
+/// What was claimed when live events agreed with the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Vouched {
+    from: u64,
+    until: u64,
     gaps: Vec<Gap>,
 }
 
@@ -62,7 +82,70 @@ impl Coverage {
             true => vec![Gap { since, until: now, reason: GapReason::NotAsked }],
             false => Vec::new(),
         };
-        Self { kinds: sorted(kinds), from: since.min(now.saturating_add(1)), until: now, gaps }
+        let from = since.min(now.saturating_add(1));
+        Self { kinds: sorted(kinds), from, until: now, gaps, base: None, vouched: None }
+    }
+
+    /// What is known of a relay that is live from `now` on again, or for the first time: see
+    /// [`first_contact`](Self::first_contact) and [`reconnected`](Self::reconnected).
+    pub fn resumed(
+        known: Option<Self>,
+        kinds: impl IntoIterator<Item = u16>,
+        since: u64,
+        now: Now,
+        overlap: u64,
+    ) -> Self {
+        let coverage = match known.map(|known| known.on_clock(now)) {
+            None => Self::first_contact(kinds, since, now.secs()),
+            Some(known) if known.is_empty() => Self::first_contact(kinds, since.min(known.from), now.secs()),
+            Some(known) => {
+                let mut coverage = known.of_kinds(kinds, since);
+                // A step of the clock that is too small to be noticed must not open a hole.
+                coverage.reconnected(now.secs(), overlap.max(CLOCK_STEP_MIN.as_secs()));
+                coverage
+            }
+        };
+        Self { base: Some(coverage.base.unwrap_or(now.base)), ..coverage }
+    }
+
+    /// What of it holds on this clock: all of it if the claims rest on the same one, or else what is vouched for. A row
+    /// of a version that noted no clock is believed as far as it does not reach beyond the present.
+    pub fn on_clock(mut self, now: Now) -> Self {
+        match self.base {
+            Some(base) if base.is_same(now.base) => return self,
+            None if self.until <= now.secs() => {
+                self.vouch();
+            }
+            Some(_) | None => {
+                let (from, until, gaps) = match self.vouched.as_deref().cloned() {
+                    Some(Vouched { from, until, gaps }) => (from, until, gaps),
+                    None => (self.from, self.from.saturating_sub(1), Vec::new()),
+                };
+                (self.from, self.until, self.gaps) = (from, until, gaps);
+            }
+        }
+        self.base = Some(now.base);
+        self
+    }
+
+    /// Whether its claims rest on this clock.
+    pub fn rests_on(&self, base: Base) -> bool {
+        self.base.is_some_and(|ours| ours.is_same(base))
+    }
+
+    /// Live events agree with the clock that the claims rest on, so they hold also when it is set later. The last
+    /// minute is left out, because clocks agree no better than that.
+    pub fn vouch(&mut self) {
+        let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
+        let until = until.max(self.from.saturating_sub(1));
+        let gaps = self.gaps.iter().filter(|gap| gap.since <= until);
+        let gaps = gaps.map(|gap| Gap { until: gap.until.min(until), ..gap.clone() }).collect();
+        self.vouched = Some(Box::new(Vouched { from: self.from, until, gaps }));
+    }
+
+    /// Whether it claims nothing, because nothing was vouched for when the clock was set.
+    pub const fn is_empty(&self) -> bool {
+        self.until < self.from
     }
 
     /// The coverage of other kinds, as far as this one tells, at first contact from `since`.
@@ -77,8 +160,16 @@ impl Coverage {
             return Self { kinds, ..self.clone() };
         }
         let after_watermark = self.proven_until().map_or(self.from, |proven| proven.saturating_add(1));
+        // If the clock is set, what follows from the watermark that it made is not believed either.
+        let after_vouched = match self.vouched.as_deref() {
+            Some(vouched) => vouched.gaps.first().map_or(vouched.until.saturating_add(1), |gap| gap.since),
+            None => self.from,
+        };
+        let from = since.min(after_vouched);
+        let vouched = Some(Box::new(Vouched { from, until: from.saturating_sub(1), gaps: Vec::new() }));
         let since = since.min(after_watermark);
-        Self::first_contact(kinds, since, self.until.max(since))
+        let wider = Self::first_contact(kinds, since, self.until.max(since));
+        Self { base: self.base, vouched, ..wider }
     }
 
     /// Reads a stored row.

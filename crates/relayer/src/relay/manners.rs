@@ -86,7 +86,8 @@ impl Manners {
     /// Whether the relay should be asked what it is.
     pub fn wants_information(&self, now_ms: u64) -> bool {
         let asked_at_ms = self.stated.as_ref().map(|stated| stated.asked_at_ms);
-        asked_at_ms.is_none_or(|asked| now_ms.saturating_sub(asked) >= INFORMATION_MS_MAX)
+        // A clock that was ahead when it was asked must not keep us from asking for long.
+        asked_at_ms.is_none_or(|asked| now_ms.abs_diff(asked) >= INFORMATION_MS_MAX)
     }
 
     /// What the relay takes of a request.

@@ -11,7 +11,6 @@ use super::desk::{Reply, Wanted};
 use super::manners::Manners;
 use super::refusal::Refusal;
 use super::repair::{Finding, Repair, Window};
-use crate::clock::unix_secs;
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
 
 /// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
@@ -116,7 +115,7 @@ impl Conversation {
                         Then::Later if tries < 2 => continue,
                         Then::Otherwise if self.simplify(Manners::simplify_window) => continue,
                         Then::Later | Then::Otherwise if refusals < REFUSALS_MAX => {
-                            repair.refused(&refusal.text, unix_secs())
+                            repair.refused(&refusal.text, self.shared.log.clock().unix_secs())
                         }
                         Then::Later | Then::Otherwise | Then::Never => {
                             return self.give_up(gap, &refusal.text).await;

@@ -13,7 +13,7 @@ use super::coverage::Coverage;
 use super::dial::Reach;
 use super::manners::Manners;
 use super::tally::Tally;
-use crate::clock::unix_ms;
+use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::DropReason;
@@ -162,6 +162,8 @@ struct Coverages {
     read: Option<Coverage>,
     /// What is proven by what is in the log.
     committed: Option<Coverage>,
+    /// The clock when it was set last: what rests on another one is not shown.
+    set: Option<Now>,
 }
 
 /// How far a repair is.
@@ -220,6 +222,11 @@ impl Peer {
     /// How its connection stands.
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
+    }
+
+    /// Whether it is connected and asked for nothing of its past.
+    pub fn is_live(&self) -> bool {
+        matches!(self.states.lock().now, ConnectionState::Live { .. })
     }
 
     /// Notes how its connection stands.
@@ -292,8 +299,18 @@ impl Peer {
     }
 
     /// Takes up what the log had when the process started.
-    pub fn restore_coverage(&self, coverage: Coverage) {
-        *self.coverage.lock() = Coverages { read: Some(coverage.clone()), committed: Some(coverage) };
+    pub fn restore_coverage(&self, coverage: Coverage, now: Now) {
+        let coverage = coverage.on_clock(now);
+        let mut coverages = self.coverage.lock();
+        (coverages.read, coverages.committed) = (Some(coverage.clone()), Some(coverage));
+    }
+
+    /// The clock was set: from now on nothing is shown as proven that rested on the clock before. What has been read
+    /// is left to the conversation, which first ends what it asked by that clock.
+    pub(super) fn clock_was_set(&self, now: Now) {
+        let mut coverages = self.coverage.lock();
+        coverages.set = Some(now);
+        coverages.committed = coverages.committed.take().map(|coverage| coverage.on_clock(now));
     }
 
     /// What is proven by what has been read; the log may not have it yet.
@@ -316,7 +333,13 @@ impl Peer {
             table: RelayTable::Coverage,
             relay: self.url.to_arc(),
             row,
-            committed: Box::new(move || peer.coverage.lock().committed = Some(coverage)),
+            committed: Box::new(move || {
+                let mut coverages = peer.coverage.lock();
+                coverages.committed = Some(match coverages.set {
+                    Some(now) => coverage.on_clock(now),
+                    None => coverage,
+                });
+            }),
         })
     }
 

@@ -20,6 +20,7 @@ use super::manners::Stated;
 use super::peer::Peer;
 use super::silence::Silence;
 use super::subscription::Subscription;
+use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
 use crate::event_log::{EventLog, RelayTable, StorageError};
 use crate::limits::ORDERS_WAITING_MAX;
@@ -221,10 +222,11 @@ impl Wishes {
 }
 
 /// Gives a peer what the database has of it.
-fn restore(peer: &Peer, log: &EventLog) -> Result<(), StorageError> {
+fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     let url = peer.url.as_str();
     if let Some(row) = log.relay_row(RelayTable::Coverage, url)? {
-        peer.restore_coverage(Coverage::from_row(&row).map_err(|_| damaged("a relay's coverage"))?);
+        let coverage = Coverage::from_row(&row).map_err(|_| damaged("a relay's coverage"))?;
+        peer.restore_coverage(coverage, now);
     }
     if let Some(row) = log.relay_row(RelayTable::Information, url)? {
         let stated = Stated::from_row(&row).map_err(|_| damaged("a relay's information"))?;
@@ -268,6 +270,7 @@ impl Supervisor {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StageFailure> {
         let mut looks = tokio::time::interval(self.silence.interval());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut steps = self.shared.log.clock().steps();
         loop {
             for (peer, orders) in self.waiting.drain(..) {
                 self.connections.spawn(connection::run(peer, Arc::clone(&self.shared), orders));
@@ -280,6 +283,10 @@ impl Supervisor {
                 _ = looks.tick() => {
                     let peers = self.peers.read().list.clone();
                     self.silence.look(&peers, Instant::now().into_std());
+                }
+                Ok(()) = steps.changed() => {
+                    let now = self.shared.log.clock().now();
+                    self.peers.read().list.iter().for_each(|peer| peer.clock_was_set(now));
                 }
                 () = told_to_stop(&mut stop) => break,
             }
@@ -389,6 +396,7 @@ impl Supervisor {
             }
             list.push(peer);
         }
+        self.shared.log.clock().set_relays(list.len());
         let by_url = list.iter().map(|peer| (peer.url.clone(), Arc::clone(peer))).collect();
         let configured = self.wishes.configured.iter().cloned().collect();
         *self.peers.write() = Peers { list, by_url, configured };
@@ -397,7 +405,7 @@ impl Supervisor {
 
     fn start(&mut self, url: &RelayUrl, is_trusted: bool) -> Result<Arc<Peer>, StorageError> {
         let peer = Arc::new(Peer::with(url.clone(), is_trusted, self.offences_an_hour_max));
-        restore(&peer, &self.shared.log)?;
+        restore(&peer, &self.shared.log, self.shared.log.clock().now())?;
         let (order, orders) = watch::channel(Order::Run(Arc::clone(&self.subscription)));
         self.tasks.insert(url.clone(), order);
         self.waiting.push((Arc::clone(&peer), orders));

@@ -17,6 +17,7 @@ use super::peer::Peer;
 use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
 use super::turn::Turn;
+use crate::clock::Clock;
 use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
 
 /// Why reading pauses between two messages.
@@ -48,6 +49,8 @@ pub(super) struct Reader<'a> {
     pub peer: &'a Arc<Peer>,
     pub dedupe: &'a Dedupe,
     pub inboxes: &'a Inboxes,
+    /// What tells when an event was received.
+    pub clock: &'a Clock,
     pub desk: &'a Desk,
     /// Set when something came that memory did not know.
     pub useful: &'a mut bool,
@@ -117,7 +120,7 @@ impl Reader<'_> {
             return end(End::NotUtf8);
         }
         *self.useful = true;
-        match self.inboxes.offer(Candidate::new(claimed, event, self.peer)) {
+        match self.inboxes.offer(Candidate::new(claimed, event, self.peer, self.clock)) {
             Ok(()) => GO_ON,
             Err(candidate) => ControlFlow::Break(Pause::Busy(candidate)),
         }

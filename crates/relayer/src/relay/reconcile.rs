@@ -16,7 +16,6 @@ use super::desk::{Reply, Wanted};
 use super::refusal::Refusal;
 use super::repair::{Finding, Window};
 use super::subscription::by_ids;
-use crate::clock::unix_secs;
 use crate::event_log::query::Known;
 use crate::limits::{
     IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
@@ -57,7 +56,9 @@ impl Conversation {
                     self.found(vec![Finding::Proven(window.since, until)]).await;
                 }
                 Difference::TooMuch if windows.len() < HALVINGS_MAX => {
-                    let Some(halves) = window.halves(unix_secs()) else { return Ok(false) };
+                    let Some(halves) = window.halves(self.shared.log.clock().unix_secs()) else {
+                        return Ok(false);
+                    };
                     windows.extend(halves);
                 }
                 Difference::Missing(_) | Difference::TooMuch | Difference::Unknown => return Ok(false),

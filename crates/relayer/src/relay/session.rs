@@ -27,7 +27,7 @@ use super::socket::{Socket, SocketError};
 use super::subscription::Subscription;
 use super::throttle::Throttle;
 use super::turn::Turn;
-use crate::clock::unix_secs;
+use crate::clock::Now;
 use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
 
@@ -61,8 +61,7 @@ pub(super) struct Session<'a> {
 struct Ping {
     payload: [u8; 8],
     at: Instant,
-    /// Unix seconds.
-    second: u64,
+    now: Now,
 }
 
 /// What a conversation has done.
@@ -121,6 +120,7 @@ impl<'a> Session<'a> {
         let mut health = tokio::time::interval_at(first, interval);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut resume: Option<Instant> = None;
+        let mut steps = self.shared.log.clock().steps();
         loop {
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
@@ -143,6 +143,11 @@ impl<'a> Session<'a> {
                     }
                 },
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
+                // What was asked and proven by the clock before is asked for again.
+                Ok(()) = steps.changed() => {
+                    desk.set_live(false);
+                    talk = Some(self.talk(&subscription));
+                }
                 () = changed(orders) => {
                     let wanted = wanted(orders).ok_or(End::Stopping)?;
                     if wanted != subscription {
@@ -182,6 +187,7 @@ impl<'a> Session<'a> {
             peer: self.peer,
             dedupe: &self.shared.dedupe,
             inboxes: &self.shared.inboxes,
+            clock: self.shared.log.clock(),
             desk: &self.desk,
             useful: &mut self.useful,
         };
@@ -250,7 +256,7 @@ impl<'a> Session<'a> {
             return Err(End::Silent);
         }
         let payload = rand::random::<u64>().to_be_bytes();
-        self.ping = Some(Ping { payload, at: Instant::now(), second: unix_secs() });
+        self.ping = Some(Ping { payload, at: Instant::now(), now: self.shared.log.clock().now() });
         self.heard = false;
         send(socket, ClientFrame::Ping(&payload)).await
     }
@@ -262,10 +268,18 @@ impl<'a> Session<'a> {
         if !self.desk.is_live() {
             return;
         }
+        let clock = self.shared.log.clock();
+        let is_vouched = clock.agrees() == Some(true) && clock.now().base.is_same(ping.now.base);
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
-            // The second of the ping was not over when the relay answered.
-            coverage.extend(ping.second.saturating_sub(1));
+            // After a step of the clock, the conversation first takes up what is still proven.
+            if coverage.rests_on(ping.now.base) {
+                // The second of the ping was not over when the relay answered.
+                coverage.extend(ping.now.secs().saturating_sub(1));
+                if is_vouched {
+                    coverage.vouch();
+                }
+            }
             Some(coverage)
         });
         // If the shards are too busy for it, the next pong says the same and more.

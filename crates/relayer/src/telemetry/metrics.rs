@@ -230,6 +230,10 @@ metrics! {
     log_head: Gauge = Gauge::default(), "log_head_seq";
     /// The oldest sequence that is kept.
     log_floor: Gauge = Gauge::default(), "log_floor_seq";
+    /// Steps of the wall clock that were noticed since the start.
+    clock_steps: Counter = Counter::default(), "clock_steps";
+    /// Whether the clock is in doubt, so that nothing is deleted for its age.
+    clock_in_doubt: Gauge = Gauge::default(), "clock_in_doubt";
     /// Whether ingest is paused for lack of disk space.
     ingest_paused: Gauge = Gauge::default(), "ingest_paused";
     /// Figures of RocksDB, in bytes or as their name says.

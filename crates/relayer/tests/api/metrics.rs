@@ -81,7 +81,7 @@ async fn what_is_proven_of_the_relays_is_a_figure() {
     let peers = gateway.context.pool.peers();
     for (peer, (state, coverage)) in peers.iter().zip([(&live, whole), (&live, torn), (&away, old)]) {
         peer.set_state(state.clone());
-        peer.restore_coverage(coverage);
+        peer.restore_coverage(coverage, gateway.context.log.clock().now());
     }
     let text = gateway.get("/metrics").await.text;
     for line in [

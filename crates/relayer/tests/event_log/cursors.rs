@@ -1,6 +1,9 @@
 //! Cursors of sinks: they last, and older databases learn to keep them.
 
-use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, OpenError, keys};
+use std::time::Duration;
+
+use moltrade_relayer::clock::Clock;
+use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, EventLog, OpenError, StoreOptions, keys};
 use tempfile::TempDir;
 
 use crate::bench::{Running, events};
@@ -44,18 +47,23 @@ fn a_sink_and_a_consumer_of_one_name_are_two() {
 #[test]
 fn what_nobody_uses_is_forgotten_after_a_while() {
     let folder = TempDir::new().expect("a folder");
-    let log = Running::open(folder.path());
-    set(&log, Cursors::Sinks, "used", 1);
-    set(&log, Cursors::Sinks, "gone", 2);
-    let forget = |now| {
-        let forgotten = log.log.forget_unused(Cursors::Sinks, |name| name == "used", now, 100);
-        forgotten.expect("written")
-    };
+    let (clock, hands) = Clock::manual();
+    let log = EventLog::open_with(folder.path(), StoreOptions { fsync: false }, 1 << 20, clock);
+    let log = log.expect("opens");
+    for (name, cursor) in [("used", 1), ("gone", 2)] {
+        log.set_cursor(Cursors::Sinks, name, CursorRow::at(Cursor::from_number(cursor))).expect("written");
+    }
+    const KEEP_MS: u64 = 100_000;
+    let forget = || log.forget_unused(Cursors::Sinks, |name| name == "used", KEEP_MS).expect("written");
     let none: [&str; 0] = [];
-    assert_eq!(forget(1_000), none, "not used from now on");
-    assert_eq!(forget(1_099), none);
-    assert_eq!(forget(1_100), ["gone"]);
-    assert_eq!(cursors(&log), [("used".to_owned(), 1)]);
+    assert_eq!(forget(), none, "not used from now on");
+    hands.pass(Duration::from_millis(KEEP_MS / 2));
+    assert_eq!(forget(), none);
+    hands.pass(Duration::from_millis(KEEP_MS / 2));
+    assert_eq!(forget(), ["gone"]);
+    let left: Vec<String> =
+        log.cursors(Cursors::Sinks).expect("readable").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["used"]);
 }
 
 /// Databases of all earlier formats: what they did not keep is empty.

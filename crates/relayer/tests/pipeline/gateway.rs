@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use moltrade_relayer::clock::Hands;
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::free_space::FreeSpace;
@@ -28,6 +29,8 @@ pub struct Gateway {
     config: Config,
     free_space: FreeSpace,
     resolver: Resolver,
+    /// What sets the clock.
+    pub hands: Hands,
     _folder: TempDir,
 }
 
@@ -57,14 +60,15 @@ impl Gateway {
     }
 
     fn start(config: Config, folder: TempDir, free_space: FreeSpace, resolver: Resolver) -> Self {
-        let mut gateway = Self { pipeline: None, config, free_space, resolver, _folder: folder };
+        let hands = Hands::default();
+        let mut gateway = Self { pipeline: None, config, free_space, resolver, hands, _folder: folder };
         gateway.go_on();
         gateway
     }
 
     fn go_on(&mut self) {
         let (free_space, resolver) = (self.free_space.clone(), self.resolver.clone());
-        let surroundings = Surroundings { free_space, resolver };
+        let surroundings = Surroundings { free_space, resolver, clock: self.hands.clock() };
         self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
     }
 

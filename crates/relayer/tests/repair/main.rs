@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod caps;
+mod clock;
 mod drops;
 #[path = "../pipeline/gateway.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]

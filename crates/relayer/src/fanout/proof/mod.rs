@@ -14,6 +14,8 @@ use wire::{ParseError, PublicKey, UnverifiedEvent, Verifier, VerifyError};
 use address::Addresses;
 use spent::Spent;
 
+use crate::clock::Clock;
+
 /// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
@@ -37,8 +39,9 @@ pub enum BadProof {
         "it is dated ahead: created_at must be within {0} seconds of the gateway's clock; set your clock"
     )]
     Future(u64),
-    /// It is older than this process, which cannot know whether it was used before.
-    #[error("it was signed before the gateway started; sign a new one")]
+    /// It is older than this process, or dated in a time that the clock has shown twice, so nobody knows whether it was
+    /// used before.
+    #[error("it was signed before the gateway started, or before its clock was set; sign a new one")]
     BeforeStart,
     /// It was signed for somebody else.
     #[error("it was signed for another URL than this request's")]
@@ -115,15 +118,14 @@ pub struct Prover {
     /// A check takes 50 us, so those who wait for this do not wait long.
     verifier: Mutex<Verifier>,
     spent: Mutex<Spent>,
-    /// Unix seconds.
-    started_at: u64,
+    clock: Clock,
 }
 
 impl Prover {
-    /// For a gateway that is called so, and whose process began then, in Unix seconds.
-    pub fn new(addresses: Addresses, started_at: u64) -> Self {
+    /// For a gateway that is called so, and has used this clock since its start.
+    pub fn new(addresses: Addresses, clock: Clock) -> Self {
         let (verifier, spent) = (Mutex::new(Verifier::new()), Mutex::default());
-        Self { addresses, verifier, spent, started_at }
+        Self { addresses, verifier, spent, clock }
     }
 
     /// Whether anybody can prove anything.

@@ -4,7 +4,6 @@ use rand::Rng;
 use wire::{PublicKey, UnverifiedEvent};
 
 use super::{BadProof, Prover, check};
-use crate::clock::unix_secs;
 use crate::limits::ANSWER_SECS_MAX;
 
 /// The kind of an answer.
@@ -41,7 +40,7 @@ impl Prover {
         if !self.knows_its_name() {
             return Err(BadProof::NoPublicUrl);
         }
-        check(event, KIND, ANSWER_SECS_MAX, unix_secs())?;
+        check(event, KIND, ANSWER_SECS_MAX, self.clock.unix_secs())?;
         if event.tag_value("challenge") != Some(challenge.as_str()) {
             return Err(BadProof::Challenge);
         }

@@ -1,5 +1,7 @@
 //! NIP-98: a request carries an event that was signed for it alone.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
@@ -8,7 +10,7 @@ use wire::{PublicKey, UnverifiedEvent};
 
 use super::spent::Use;
 use super::{BadProof, Prover, check};
-use crate::clock::unix_secs;
+use crate::clock::Now;
 use crate::limits::{PROOF_BYTES_MAX, TOKEN_SECS_MAX};
 
 /// The kind of a token.
@@ -31,10 +33,16 @@ impl Prover {
     /// # Errors
     /// When it is none, was signed for something else, or was used before.
     pub fn signed(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
-        self.signed_at(token, request, unix_secs())
+        self.signed_at(token, request, self.clock.now(), self.clock.uptime())
     }
 
-    fn signed_at(&self, token: &[u8], request: Request<'_>, now: u64) -> Result<PublicKey, BadProof> {
+    fn signed_at(
+        &self,
+        token: &[u8],
+        request: Request<'_>,
+        now: Now,
+        uptime: Duration,
+    ) -> Result<PublicKey, BadProof> {
         if !self.knows_its_name() {
             return Err(BadProof::NoPublicUrl);
         }
@@ -43,8 +51,10 @@ impl Prover {
         }
         let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
         let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
-        check(&event, KIND, TOKEN_SECS_MAX, now)?;
-        if event.created_at < self.started_at {
+        check(&event, KIND, TOKEN_SECS_MAX, now.secs())?;
+        // In the time of the present clock: the one of the start may have been wrong.
+        let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
+        if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);
         }
         if !self.addresses.is_ours(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
@@ -58,9 +68,10 @@ impl Prover {
         }
         let signer = self.verify(&event)?;
         // Last, so that nobody fills the memory with what was never signed.
-        match self.spent.lock().spend(&event.id, event.created_at.saturating_add(TOKEN_SECS_MAX), now) {
+        match self.spent.lock().spend(&event.id, event.created_at, now) {
             Use::First => Ok(signer),
             Use::Again => Err(BadProof::Replayed),
+            Use::Unknown => Err(BadProof::BeforeStart),
             Use::TooMany => Err(BadProof::TooMany),
         }
     }
@@ -82,6 +93,7 @@ mod tests {
     use wire::Signer;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::fanout::proof::address::Addresses;
 
     const NOW: u64 = 2_000_000_000;
@@ -91,7 +103,15 @@ mod tests {
     const REQUEST: Request<'_> = Request { method: "POST", path_and_query: "/api/x", body: BODY };
 
     fn prover() -> Prover {
-        Prover::new(Addresses::Loopback(80), NOW - 30)
+        Prover::new(Addresses::Loopback(80), Clock::system())
+    }
+
+    impl Prover {
+        /// A process that began 30 seconds before `NOW` is asked at a second.
+        fn signed_in(&self, token: &[u8], request: Request<'_>, second: u64) -> Result<PublicKey, BadProof> {
+            let now = Now { ms: second * 1_000, base: self.clock.now().base };
+            self.signed_at(token, request, now, Duration::from_secs(second + 30 - NOW))
+        }
     }
 
     fn token(created_at: u64, kind: u16, tags: &[[&str; 2]]) -> String {
@@ -111,18 +131,18 @@ mod tests {
     fn a_token_holds_once_for_its_request() {
         let prover = prover();
         let right = token(NOW, KIND, &RIGHT);
-        assert_eq!(prover.signed_at(right.as_bytes(), REQUEST, NOW), Ok(*Signer::from_seed(5).pubkey()));
-        assert_eq!(prover.signed_at(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
+        assert_eq!(prover.signed_in(right.as_bytes(), REQUEST, NOW), Ok(*Signer::from_seed(5).pubkey()));
+        assert_eq!(prover.signed_in(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
         let get = Request { method: "GET", body: b"", ..REQUEST };
         let without = token(NOW, KIND, &[RIGHT[0], ["method", "get"]]);
-        assert!(prover.signed_at(without.as_bytes(), get, NOW).is_ok());
+        assert!(prover.signed_in(without.as_bytes(), get, NOW).is_ok());
     }
 
     #[test]
     fn anything_else_is_refused_for_its_own_reason() {
         let prover = prover();
         let check = |token: String, expected| {
-            assert_eq!(prover.signed_at(token.as_bytes(), REQUEST, NOW), Err(expected));
+            assert_eq!(prover.signed_in(token.as_bytes(), REQUEST, NOW), Err(expected));
         };
         check(token(NOW - 61, KIND, &RIGHT), BadProof::Expired(60));
         check(token(NOW + 61, KIND, &RIGHT), BadProof::Future(60));
@@ -154,14 +174,62 @@ mod tests {
                 .collect::<String>(),
         );
         check(STANDARD.encode(forged), BadProof::Forged(wire::VerifyError::BadSignature));
-        let unnamed = Prover::new(Addresses::Unknown, 0);
+        let unnamed = Prover::new(Addresses::Unknown, Clock::system());
         let token = token(NOW, KIND, &RIGHT);
-        assert_eq!(unnamed.signed_at(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
+        assert_eq!(unnamed.signed_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }
 
     #[test]
     fn every_reason_is_counted_under_its_own_name() {
         let names: std::collections::HashSet<_> = BadProof::REASONS.iter().collect();
         assert_eq!(names.len(), BadProof::REASONS.len());
+    }
+
+    /// A token of the present for a prover with this clock.
+    fn present(clock: &Clock, nonce: &str) -> String {
+        let tags = [RIGHT[0], RIGHT[1], RIGHT[2], ["nonce", nonce]];
+        token(clock.unix_secs(), KIND, &tags)
+    }
+
+    #[test]
+    fn a_start_with_a_wrong_clock_refuses_no_token_once_the_clock_is_right() {
+        for wrong in [10, 300, 7_200, 32 * 86_400] {
+            for wrong in [wrong, -wrong] {
+                let (clock, hands) = Clock::manual();
+                hands.step_secs(wrong);
+                let prover = Prover::new(Addresses::Loopback(80), clock.clone());
+                hands.pass(Duration::from_secs(5));
+                hands.step_secs(-wrong);
+                let token = present(&clock, "1");
+                assert!(prover.signed(token.as_bytes(), REQUEST).is_ok(), "{wrong}");
+                assert_eq!(prover.signed(token.as_bytes(), REQUEST), Err(BadProof::Replayed), "{wrong}");
+            }
+        }
+    }
+
+    /// Also when so many came that those that expired were forgotten.
+    #[test]
+    fn no_step_of_the_clock_lets_a_token_in_twice() {
+        for away in [10, 61, 300, 7_200, 32 * 86_400] {
+            for away in [away, -away] {
+                let (clock, hands) = Clock::manual();
+                let prover = Prover::new(Addresses::Loopback(80), clock.clone());
+                hands.pass(Duration::from_secs(3_600));
+                let used = present(&clock, "used");
+                assert!(prover.signed(used.as_bytes(), REQUEST).is_ok());
+                hands.step_secs(away);
+                prover.spent.lock().forget_expired(clock.unix_secs());
+                let meanwhile = present(&clock, "meanwhile");
+                assert!(prover.signed(meanwhile.as_bytes(), REQUEST).is_ok(), "{away}");
+                hands.step_secs(-away);
+                let again = prover.signed(used.as_bytes(), REQUEST);
+                assert!(
+                    matches!(again, Err(BadProof::Replayed | BadProof::BeforeStart)),
+                    "{away}: {again:?}"
+                );
+                hands.pass(Duration::from_secs(5));
+                assert!(prover.signed(present(&clock, "new").as_bytes(), REQUEST).is_ok(), "{away}");
+            }
+        }
     }
 }

@@ -1,20 +1,43 @@
 //! The tokens that were used, for as long as they would hold.
+//!
+//! The clock may be set back into a time that it has shown before. So of the tokens that were forgotten, the span of
+//! their dates is kept: what is dated in it may have been used.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use wire::ClaimedId;
 
-use crate::limits::TOKENS_MAX;
+use crate::clock::{Base, Now};
+use crate::limits::{TOKEN_SECS_MAX, TOKENS_MAX};
+
+/// Settings of the clock whose spans are kept apart. Of more, the two oldest become one, which refuses more.
+const SETTINGS_MAX: usize = 32;
 
 /// Used tokens, by the first half of their ids: finding another event that begins so takes 2^128 tries.
 #[derive(Debug, Default)]
 pub(super) struct Spent {
-    /// With the last second, in Unix time, in which each would hold.
-    tokens: HashMap<[u8; 16], u64>,
-    /// How many there may be before those that expired are looked for.
+    tokens: HashMap<[u8; 16], Token>,
+    settings: Vec<Setting>,
+    /// How many tokens there may be before those that expired are looked for.
     look_at: usize,
     /// In which second that was done last: it takes milliseconds when there are many.
     looked_at: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Token {
+    /// Unix seconds.
+    created_at: u64,
+    /// The clock by which it was taken.
+    base: Base,
+}
+
+/// A setting of the clock, and which tokens were forgotten that were taken by it.
+#[derive(Debug)]
+struct Setting {
+    base: Base,
+    forgotten: RangeInclusive<u64>,
 }
 
 /// What became of using a token.
@@ -24,34 +47,69 @@ pub(super) enum Use {
     First,
     /// It was used before.
     Again,
+    /// It may have been used before.
+    Unknown,
     /// There are too many to remember one more.
     TooMany,
 }
 
 impl Spent {
-    /// Uses a token that holds up to a second.
-    pub fn spend(&mut self, id: &ClaimedId, holds_until: u64, now: u64) -> Use {
+    /// Uses a token that is dated so, in Unix seconds.
+    pub fn spend(&mut self, id: &ClaimedId, created_at: u64, now: Now) -> Use {
         let [half, _] = id.as_bytes().as_chunks::<16>().0 else { return Use::TooMany };
         if self.tokens.contains_key(half) {
             return Use::Again;
         }
-        if self.tokens.len() >= self.look_at && now != self.looked_at {
-            self.looked_at = now;
-            self.tokens.retain(|_, until| *until >= now);
-            self.tokens.shrink_to(1_024);
-            self.look_at = (2 * self.tokens.len()).clamp(1_024, TOKENS_MAX);
+        if self.settings.iter().any(|setting| setting.forgotten.contains(&created_at)) {
+            return Use::Unknown;
+        }
+        if self.tokens.len() >= self.look_at && now.secs() != self.looked_at {
+            self.looked_at = now.secs();
+            self.forget_expired(now.secs());
         }
         if self.tokens.len() >= TOKENS_MAX {
             return Use::TooMany;
         }
-        self.tokens.insert(*half, holds_until);
+        self.tokens.insert(*half, Token { created_at, base: now.base });
         Use::First
     }
+
+    pub(super) fn forget_expired(&mut self, now: u64) {
+        let settings = &mut self.settings;
+        self.tokens.retain(|_, token| {
+            let holds = token.created_at.saturating_add(TOKEN_SECS_MAX) >= now;
+            if !holds {
+                note_forgotten(settings, *token);
+            }
+            holds
+        });
+        while settings.len() > SETTINGS_MAX {
+            let Setting { forgotten, .. } = settings.remove(0);
+            if let Some(next) = settings.first_mut() {
+                next.forgotten = join(&next.forgotten, &forgotten);
+            }
+        }
+        self.tokens.shrink_to(1_024);
+        self.look_at = (2 * self.tokens.len()).clamp(1_024, TOKENS_MAX);
+    }
+}
+
+fn note_forgotten(settings: &mut Vec<Setting>, Token { created_at, base }: Token) {
+    let forgotten = created_at..=created_at;
+    match settings.iter_mut().find(|setting| setting.base.is_same(base)) {
+        Some(setting) => setting.forgotten = join(&setting.forgotten, &forgotten),
+        None => settings.push(Setting { base, forgotten }),
+    }
+}
+
+fn join(one: &RangeInclusive<u64>, other: &RangeInclusive<u64>) -> RangeInclusive<u64> {
+    *one.start().min(other.start())..=*one.end().max(other.end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     fn id(number: u64) -> ClaimedId {
         let mut bytes = [0; 32];
@@ -59,23 +117,30 @@ mod tests {
         ClaimedId::from_bytes(bytes)
     }
 
+    /// The same clock at other seconds.
+    fn clock() -> impl Fn(u64) -> Now {
+        let base = Clock::system().now().base;
+        move |second| Now { ms: second * 1_000, base }
+    }
+
     #[test]
     fn a_token_is_used_once_and_forgotten_when_it_no_longer_holds() {
-        let mut spent = Spent::default();
+        let (mut spent, at) = (Spent::default(), clock());
         for number in 0..10_000 {
-            let now = number / 10;
-            assert_eq!(spent.spend(&id(number), now + 60, now), Use::First);
-            assert_eq!(spent.spend(&id(number), now + 60, now), Use::Again);
+            let now = number / 10 + 100;
+            assert_eq!(spent.spend(&id(number), now, at(now)), Use::First);
+            assert_eq!(spent.spend(&id(number), now, at(now)), Use::Again);
         }
         assert!(spent.tokens.len() < 2_048, "{}", spent.tokens.len());
-        assert_eq!(spent.spend(&id(9_500), 1_059, 999), Use::Again, "of 950, so it holds until 1010");
+        assert_eq!(spent.spend(&id(9_500), 1_050, at(1_099)), Use::Again, "it holds until 1110");
+        assert_eq!(spent.spend(&id(1), 100, at(100)), Use::Unknown, "the clock was set back");
     }
 
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
-        let mut spent = Spent::default();
-        let full = (0..).find(|number| spent.spend(&id(*number), 60, 0) == Use::TooMany);
+        let (mut spent, at) = (Spent::default(), clock());
+        let full = (0..).find(|number| spent.spend(&id(*number), 100, at(100)) == Use::TooMany);
         assert_eq!(full, Some(TOKENS_MAX as u64));
-        assert_eq!(spent.spend(&id(u64::MAX), 121, 61), Use::First, "after they have expired");
+        assert_eq!(spent.spend(&id(u64::MAX), 161, at(161)), Use::First, "after they have expired");
     }
 }

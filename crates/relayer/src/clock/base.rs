@@ -1,0 +1,84 @@
+//! What tells two settings of the wall clock apart: the difference between wall clock and time since boot.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::unix_ms;
+use crate::limits::CLOCK_STEP_MIN;
+
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// Unix milliseconds.
+    pub wall_ms: u64,
+    /// The time since boot, which nobody sets.
+    pub since_boot: Duration,
+}
+
+/// Reading both clocks takes no longer than this, or they are read again: a thread that was interrupted in between
+/// would see a step.
+const READING_MAX: Duration = Duration::from_millis(50);
+const READINGS_MAX: u32 = 20;
+
+impl Reading {
+    pub fn system() -> Self {
+        for _ in 0..READINGS_MAX {
+            let before = since_boot();
+            let wall_ms = unix_ms();
+            let after = since_boot();
+            if after.saturating_sub(before) <= READING_MAX {
+                return Self { wall_ms, since_boot: after };
+            }
+        }
+        Self { wall_ms: unix_ms(), since_boot: since_boot() }
+    }
+
+    pub fn base(self, boot: u64) -> Base {
+        let since_boot = i64::try_from(self.since_boot.as_millis()).unwrap_or(i64::MAX);
+        let wall_ms = i64::try_from(self.wall_ms).unwrap_or(i64::MAX);
+        Base { boot, wall_at_boot_ms: wall_ms.saturating_sub(since_boot) }
+    }
+}
+
+/// What a time of the wall clock rests on. Two times with the same base are as far apart as their difference says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Which boot of the machine.
+    boot: u64,
+    /// What the wall clock would have said at boot, in Unix milliseconds.
+    wall_at_boot_ms: i64,
+}
+
+impl Base {
+    /// Whether there was no step between two bases.
+    pub fn is_same(self, other: Self) -> bool {
+        let apart = self.wall_at_boot_ms.abs_diff(other.wall_at_boot_ms);
+        self.boot == other.boot && u128::from(apart) < CLOCK_STEP_MIN.as_millis()
+    }
+
+    /// By how many milliseconds this one is ahead.
+    pub const fn ahead_of(self, other: Self) -> i64 {
+        self.wall_at_boot_ms.saturating_sub(other.wall_at_boot_ms)
+    }
+}
+
+/// The boot of this machine. Where the system does not tell, every process is one of its own.
+pub(super) fn boot() -> u64 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let digits: Option<String> = id.map(|id| id.chars().filter(char::is_ascii_hexdigit).take(16).collect());
+    digits.and_then(|digits| u64::from_str_radix(&digits, 16).ok()).unwrap_or_else(rand::random)
+}
+
+/// It goes on while the machine sleeps, as the wall clock does.
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    static FIRST: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    FIRST.elapsed()
+}

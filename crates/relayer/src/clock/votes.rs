@@ -1,0 +1,110 @@
+//! What the dates of live events say of our clock: each relay has one vote, however much it sends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::{CLOCK_VOTERS_MAX, CLOCK_VOTES_LAST};
+
+/// The votes of the last minutes, in two halves of which the older one is dropped as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Votes {
+    recent: HashMap<Arc<str>, Count>,
+    older: HashMap<Arc<str>, Count>,
+    /// When the halves were last turned, as time since boot.
+    turned: Duration,
+}
+
+/// How many of a relay's live events have our time, and how many have not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    agreeing: u64,
+    others: u64,
+}
+
+/// How many relays have voted, and for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub agreeing: usize,
+    pub voting: usize,
+}
+
+impl Verdict {
+    /// What most of them say; `None` if there are none.
+    pub fn majority(self) -> Option<bool> {
+        (self.voting > 0).then_some(2 * self.agreeing > self.voting)
+    }
+}
+
+impl Votes {
+    pub fn add(&mut self, relay: &Arc<str>, agrees: bool, since_boot: Duration) {
+        self.turn(since_boot);
+        // Beyond so many relays, more of them would not change the verdict much.
+        if self.recent.len() >= CLOCK_VOTERS_MAX && !self.recent.contains_key(relay) {
+            return;
+        }
+        let count = self.recent.entry(Arc::clone(relay)).or_default();
+        if agrees { count.agreeing += 1 } else { count.others += 1 }
+    }
+
+    pub fn verdict(&mut self, since_boot: Duration) -> Verdict {
+        self.turn(since_boot);
+        let mut verdict = Verdict { agreeing: 0, voting: 0 };
+        let earlier = self.older.iter().filter(|(relay, _)| !self.recent.contains_key(*relay));
+        for (relay, count) in self.recent.iter().chain(earlier) {
+            let before = self.older.get(relay).copied().filter(|_| self.recent.contains_key(relay));
+            let Count { agreeing, others } = before.unwrap_or_default();
+            verdict.voting += 1;
+            verdict.agreeing += usize::from(count.agreeing + agreeing >= count.others + others);
+        }
+        verdict
+    }
+
+    fn turn(&mut self, since_boot: Duration) {
+        let age = since_boot.saturating_sub(self.turned);
+        if age < CLOCK_VOTES_LAST / 2 {
+            return;
+        }
+        let recent = std::mem::take(&mut self.recent);
+        self.older = if age < CLOCK_VOTES_LAST { recent } else { HashMap::new() };
+        self.turned = since_boot;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_secs(1_000);
+
+    fn relay(name: &str) -> Arc<str> {
+        Arc::from(name)
+    }
+
+    #[test]
+    fn each_relay_has_one_vote_and_votes_pass() {
+        let mut votes = Votes::default();
+        assert_eq!(votes.verdict(START).majority(), None);
+        for _ in 0..100 {
+            votes.add(&relay("a"), true, START);
+        }
+        votes.add(&relay("b"), false, START);
+        assert_eq!(votes.verdict(START), Verdict { agreeing: 1, voting: 2 });
+        assert_eq!(votes.verdict(START).majority(), Some(false), "a half is not most");
+        let half = START + CLOCK_VOTES_LAST / 2;
+        votes.add(&relay("b"), true, half);
+        assert_eq!(votes.verdict(half), Verdict { agreeing: 2, voting: 2 });
+        let late = half + CLOCK_VOTES_LAST / 2;
+        assert_eq!(votes.verdict(late), Verdict { agreeing: 1, voting: 1 }, "a has said nothing since");
+        assert_eq!(votes.verdict(late + CLOCK_VOTES_LAST).majority(), None);
+    }
+
+    #[test]
+    fn there_is_an_end_to_who_is_remembered() {
+        let mut votes = Votes::default();
+        for number in 0..10 * CLOCK_VOTERS_MAX {
+            votes.add(&relay(&number.to_string()), true, START);
+        }
+        assert_eq!(votes.verdict(START).voting, CLOCK_VOTERS_MAX);
+    }
+}

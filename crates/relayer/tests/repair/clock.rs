@@ -1,0 +1,107 @@
+//! A clock that was wrong, and is set right at any time, leaves no hole that is called proven: over sockets.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use moltrade_relayer::config::Config;
+use relay_sim::{Behaviour, Sim};
+use wire::Signer;
+
+use crate::gateway::Gateway;
+use crate::proof::{an_hour_back, assert_claims_are_true, now, until_complete};
+
+/// When the clock is set right.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    /// While the relay is live.
+    Live,
+    /// While the relay is away.
+    Away,
+    /// While the gateway is stopped.
+    Stopped,
+    /// While the gateway is stopped, and the machine has booted since.
+    Rebooted,
+}
+
+fn publish(sim: &Sim, created_at: u64, content: &str) {
+    let event = Signer::from_seed(created_at).sign(created_at, 1, &[] as &[Vec<String>], content);
+    sim.publish([0], event.json().clone());
+}
+
+async fn lose(gateway: &Gateway, sim: &Sim) {
+    sim.behave(0, Behaviour::Refusing);
+    sim.drop_connections(0);
+    gateway.until("it is lost", |gateway| !gateway.peer(0).state().is_connected()).await;
+}
+
+/// The gateway starts with a wrong clock, which is set right; the relay gets an event in each phase.
+async fn wrong_by(seconds: i64, when: When) {
+    println!("wrong by {seconds} s, set right when {when:?}");
+    let sim = Sim::builder().seed(71).relays(1).events(20).copies(1).stored(1.0);
+    let sim = sim.start().await.expect("starts");
+    let mut gateway = Gateway::configured(&sim, |_| {});
+    gateway
+        .restart(|config| {
+            an_hour_back(config);
+            config.relay.health_check_interval = Duration::from_millis(50);
+            config.relay.overlap = Duration::ZERO;
+        })
+        .await;
+    gateway.until("it is live", |gateway| gateway.peer(0).is_live()).await;
+    gateway.hands.step_secs(seconds);
+    gateway.restart(|_| {}).await;
+    gateway.until("it is live", |gateway| gateway.peer(0).is_live()).await;
+    let wrong_now = now().saturating_add_signed(seconds);
+    until_complete(&gateway, &[0], wrong_now - 1).await;
+    publish(&sim, now(), "the clock is wrong");
+    until_complete(&gateway, &[0], wrong_now + 1).await;
+    match when {
+        When::Live => {
+            gateway.hands.step_secs(-seconds);
+            until_complete(&gateway, &[0], now()).await;
+            gateway.until_logged(sim.ids()).await;
+            lose(&gateway, &sim).await;
+            publish(&sim, now(), "missed");
+        }
+        When::Away => {
+            lose(&gateway, &sim).await;
+            publish(&sim, now(), "missed while it is wrong");
+            gateway.hands.step_secs(-seconds);
+            publish(&sim, now(), "missed");
+        }
+        When::Stopped | When::Rebooted => {
+            lose(&gateway, &sim).await;
+            let hands = gateway.hands.clone();
+            let meanwhile = |_: &mut Config| {
+                hands.step_secs(-seconds);
+                publish(&sim, now(), "missed");
+                if matches!(when, When::Rebooted) {
+                    hands.reboot();
+                }
+            };
+            gateway.restart(meanwhile).await;
+        }
+    }
+    let returned = now();
+    sim.behave(0, Behaviour::Normal);
+    gateway.until_logged(sim.ids()).await;
+    until_complete(&gateway, &[0], returned).await;
+    let until = gateway.peer(0).coverage().expect("contact").until();
+    assert!(until <= now(), "{until} is not over yet");
+    assert_claims_are_true(&gateway, &sim, 0);
+    // And it goes on from there.
+    lose(&gateway, &sim).await;
+    publish(&sim, now(), "later");
+    sim.behave(0, Behaviour::Normal);
+    gateway.until_logged(sim.ids()).await;
+    assert_claims_are_true(&gateway, &sim, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_6_a_clock_that_was_wrong_leaves_no_hole_that_is_called_proven() {
+    let whens = [When::Live, When::Away, When::Stopped, When::Rebooted];
+    let all = [7_200, -7_200, 90_000, -90_000]
+        .into_iter()
+        .flat_map(|seconds| whens.into_iter().map(move |when| wrong_by(seconds, when)));
+    join_all(all).await;
+}

@@ -87,7 +87,7 @@ class Follower {
     }
     this.state.pin((await call(`${this.gateway}/api/identity`)).pubkey);
     const url = `${this.gateway.replace(/^http/, "ws")}/fanout`;
-    const socket = attempt("no WebSocket", () => new WebSocket(`${url}?cursor=${this.state.seq}`, {
+    const socket = attempt("no WebSocket", () => new WebSocket(`${url}?cursor=${this.state.cursor()}`, {
       maxPayload: MESSAGE_BYTES_MAX,
       handshakeTimeout: ANSWER_MS_MAX,
     }));
@@ -155,7 +155,7 @@ class Follower {
       }
     }
     // Only after the work: what is noted does not come again.
-    this.state.advance(message.seq);
+    this.state.advance(message.log, message.seq);
   }
 
   /** Decrypts a message, and gives the event in it if it is what the bot has signed. */
@@ -199,8 +199,15 @@ class Follower {
       // What comes next has been trimmed: say what is lost, and go on with what there is.
       const oldest = answer.oldest;
       say(`signals between ${this.state.seq + 1} and ${oldest - 1} are lost: the gateway no longer keeps them`);
-      this.state.advance(oldest - 1);
+      this.state.advance(this.state.log, oldest - 1);
       throw new Refused("going on with what is kept", 0);
+    }
+    if (response.statusCode === 409 && answer.error === "cursor_of_another_log") {
+      // A backup of the gateway was restored, and its numbers mean other signals from some number on. All that it has
+      // comes again, and what is old is marked as stale.
+      const log = this.state.log;
+      this.state.advance(null, 0);
+      throw new Refused(`the log was ${log} and is ${answer.log} now: a backup was restored; starting over`, 0);
     }
     refuse(response.statusCode, answer.message, response.headers["retry-after"]);
   }
@@ -277,7 +284,7 @@ function say(text) {
 /** The last message that was dealt with, and the gateway that it is of, in a file. */
 class State {
   constructor(path, gateway) {
-    Object.assign(this, { path, gateway, pubkey: null, seq: 0 });
+    Object.assign(this, { path, gateway, pubkey: null, log: null, seq: 0 });
     let text;
     try {
       text = readFileSync(path, "utf8");
@@ -294,13 +301,14 @@ class State {
         `${path} belongs to ${state.gateway}, and a cursor is of use to one gateway only: take another file`,
       );
     }
-    Object.assign(this, { pubkey: state.pubkey, seq: state.seq });
+    // An earlier version of this program did not note the log.
+    Object.assign(this, { pubkey: state.pubkey, log: state.log ?? null, seq: state.seq });
   }
 
   /** The first key is believed and kept. If the gateway has another one later, somebody has to look. */
   pin(pubkey) {
     if (this.pubkey === null) {
-      this.write(pubkey, this.seq);
+      this.write(pubkey, this.log, this.seq);
     } else if (this.pubkey !== pubkey) {
       throw new Fatal(
         `the gateway's key was ${this.pubkey} and is now ${pubkey}. If its operator says that this is right, ` +
@@ -309,24 +317,29 @@ class State {
     }
   }
 
-  advance(seq) {
-    this.write(this.pubkey, seq);
+  /** With the log before it, it is refused by another log, in which the number means another signal. */
+  cursor() {
+    return this.log === null ? this.seq : `${this.log}:${this.seq}`;
+  }
+
+  advance(log, seq) {
+    this.write(this.pubkey, log, seq);
   }
 
   /** At any moment the file holds the old state or the new one, and never a part. */
-  write(pubkey, seq) {
+  write(pubkey, log, seq) {
     const temporary = `${this.path}.new`;
     attempt(`cannot write ${this.path}`, () => {
       const file = openSync(temporary, "w");
       try {
-        writeSync(file, JSON.stringify({ gateway: this.gateway, pubkey, seq }));
+        writeSync(file, JSON.stringify({ gateway: this.gateway, pubkey, log, seq }));
         fsyncSync(file);
       } finally {
         closeSync(file);
       }
       renameSync(temporary, this.path);
     });
-    Object.assign(this, { pubkey, seq });
+    Object.assign(this, { pubkey, log, seq });
   }
 }
 

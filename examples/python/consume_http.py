@@ -67,7 +67,7 @@ class Receiver(BaseHTTPRequestHandler):
             batch = json.loads(body)
             if not isinstance(batch, list):
                 raise TypeError("no array")
-            batch = [(envelope["seq"], envelope["event"]) for envelope in batch]
+            batch = [(envelope["log"], envelope["seq"], envelope["event"]) for envelope in batch]
         except (ValueError, KeyError, TypeError) as error:
             return self.refuse(400, f"not an array of envelopes: {error!r}")
         try:
@@ -79,8 +79,11 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def deal_with(self, batch):
+        # A batch is of one log.
+        if batch:
+            self.cursor.enter(batch[0][0])
         last = self.cursor.seq
-        for seq, event in batch:
+        for _, seq, event in batch:
             if seq > last:
                 # Your work here. If the program dies before the cursor is written, it is done a second time for the
                 # batch; so let that do no harm, as it does none to write rows under the events' ids.
@@ -104,23 +107,31 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 class Cursor:
-    """The sequence of the last event that was dealt with, in a file."""
+    """The last event that was dealt with, in a file: LOG:SEQ, the identity of the log and the sequence."""
 
     def __init__(self, path):
-        self.path = path
+        self.path, self.log, self.seq = path, "", 0
         try:
             with open(path) as file:
-                self.seq = int(file.read())
+                self.log, _, seq = file.read().rpartition(":")
+            self.seq = int(seq)
         except FileNotFoundError:
-            self.seq = 0
+            pass
         except (OSError, ValueError) as error:
             sys.exit(f"cannot read a sequence from {path}: {error}")
+
+    def enter(self, log):
+        """An event of this log has come. In another log than before, the numbers mean other events."""
+        if self.log and self.log != log:
+            print(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over", file=sys.stderr)
+            self.seq = 0
+        self.log = log
 
     def advance(self, seq):
         """At any moment the file holds the old number or the new one, and never a part."""
         temporary = f"{self.path}.new"
         with open(temporary, "w") as file:
-            file.write(str(seq))
+            file.write(f"{self.log}:{seq}")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)

@@ -70,9 +70,10 @@ def deal_with(line, cursor):
     """Does the work for an event, unless it is a repeat, and says up to where all is done."""
     try:
         envelope = json.loads(line)
-        seq, event = envelope["seq"], envelope["event"]
+        log, seq, event = envelope["log"], envelope["seq"], envelope["event"]
     except (ValueError, KeyError, TypeError):
         raise ConnectionError(f"a line is no envelope: {bytes(line[:200])}") from None
+    cursor.enter(log)
     if seq > cursor.seq:
         # Your work here. If the program dies before the cursor is written, it is done a second time for this event;
         # so let that do no harm, as it does none to write a row under the event's id.
@@ -97,24 +98,32 @@ def say(text):
 
 
 class Cursor:
-    """The sequence of the last event that was dealt with, in a file."""
+    """The last event that was dealt with, in a file: LOG:SEQ, the identity of the log and the sequence."""
 
     def __init__(self, path):
-        self.path = path
+        self.path, self.log, self.seq = path, "", 0
         try:
             with open(path) as file:
-                self.seq = int(file.read())
+                self.log, _, seq = file.read().rpartition(":")
+            self.seq = int(seq)
         except FileNotFoundError:
-            self.seq = 0
+            pass
         except (OSError, ValueError) as error:
             sys.exit(f"cannot read a sequence from {path}: {error}")
+
+    def enter(self, log):
+        """An event of this log has come. In another log than before, the numbers mean other events."""
+        if self.log and self.log != log:
+            say(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over")
+            self.seq = 0
+        self.log = log
 
     def advance(self, seq):
         """At any moment the file holds the old number or the new one, and never a part."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:
-                file.write(str(seq))
+                file.write(f"{self.log}:{seq}")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)

@@ -24,7 +24,7 @@ def main():
     url, cursor = sys.argv[1], Cursor(sys.argv[2])
     while True:
         try:
-            follow(f"{url}{'&' if '?' in url else '?'}cursor={cursor.seq}", cursor)
+            follow(f"{url}{'&' if '?' in url else '?'}cursor={cursor}", cursor)
         except InvalidURI as error:
             sys.exit(str(error))
         except InvalidStatus as error:
@@ -44,7 +44,7 @@ def follow(url, cursor):
             message = gateway.recv()
             try:
                 envelope = json.loads(message)
-                seq, event = envelope["seq"], envelope["event"]
+                log, seq, event = envelope["log"], envelope["seq"], envelope["event"]
             except (ValueError, KeyError, TypeError):
                 sys.exit(f"a message is no envelope: {message}")
             if seq <= cursor.seq:
@@ -54,7 +54,7 @@ def follow(url, cursor):
             print(seq, event["id"], flush=True)
             # Only after it: what is noted does not come again. An fsync for each event is the simple way; if it is
             # too slow, note every hundredth, and as many come twice.
-            cursor.advance(seq)
+            cursor.advance(log, seq)
 
 
 def refused(response, cursor):
@@ -68,7 +68,12 @@ def refused(response, cursor):
         # What comes next has been trimmed: say what is lost, and go on with what there is.
         oldest = answer["oldest"]
         say(f"events {cursor.seq + 1} to {oldest - 1} are lost: the gateway no longer keeps them")
-        cursor.advance(oldest - 1)
+        cursor.advance(cursor.log, oldest - 1)
+    elif response.status_code == 409 and "log" in answer:
+        # A backup of the gateway was restored, and its numbers mean other events from some number on. All that it has
+        # comes again; so the work must do no harm the second time.
+        say(f"the log was {cursor.log} and is {answer['log']} now: a backup of the gateway was restored; starting over")
+        cursor.log, cursor.seq = "", 0
     elif response.status_code == 429 or response.status_code >= 500:
         say(f"connecting again: the gateway answered {response.status_code}: {reason}")
     else:
@@ -81,30 +86,34 @@ def say(text):
 
 
 class Cursor:
-    """The sequence of the last event that was dealt with, in a file."""
+    """The last event that was dealt with, in a file: LOG:SEQ, the identity of the log and the sequence."""
 
     def __init__(self, path):
-        self.path = path
+        self.path, self.log, self.seq = path, "", 0
         try:
             with open(path) as file:
-                self.seq = int(file.read())
+                self.log, _, seq = file.read().rpartition(":")
+            self.seq = int(seq)
         except FileNotFoundError:
-            self.seq = 0
+            pass
         except (OSError, ValueError) as error:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
-    def advance(self, seq):
+    def __str__(self):
+        return f"{self.log}:{self.seq}" if self.log else str(self.seq)
+
+    def advance(self, log, seq):
         """At any moment the file holds the old number or the new one, and never a part."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:
-                file.write(str(seq))
+                file.write(f"{log}:{seq}" if log else str(seq))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
         except OSError as error:
             sys.exit(f"cannot write {self.path}: {error}")
-        self.seq = seq
+        self.log, self.seq = log, seq
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Follower:
         try:
             # The library pings and so notices a dead connection. Slow work delays its notice of the answer, so be
             # patient.
-            with connect(f"{url}?cursor={self.state.seq}", max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as socket:
+            with connect(f"{url}?cursor={self.state.cursor()}", max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as socket:
                 self.authenticate(socket, url)
                 self.was_connected = True
                 say(f"connected; going on after {self.state.seq}")
@@ -123,7 +123,7 @@ class Follower:
                 # event's id.
                 print(json.dumps({"seq": seq, "stale": message.get("stale", False), "event": event}), flush=True)
         # Only after the work: what is noted does not come again.
-        self.state.advance(seq)
+        self.state.advance(message["log"], seq)
 
     def open(self, message):
         """Decrypts a message, and gives the event in it if it is what the bot has signed."""
@@ -157,8 +157,14 @@ class Follower:
             # What comes next has been trimmed: say what is lost, and go on with what there is.
             oldest = answer["oldest"]
             say(f"signals between {self.state.seq + 1} and {oldest - 1} are lost: the gateway no longer keeps them")
-            self.state.advance(oldest - 1)
+            self.state.advance(self.state.log, oldest - 1)
             raise Refused("going on with what is kept", 0)
+        if response.status_code == 409 and answer.get("error") == "cursor_of_another_log":
+            # A backup of the gateway was restored, and its numbers mean other signals from some number on. All that it
+            # has comes again, and what is old is marked as stale.
+            log = self.state.log
+            self.state.advance(None, 0)
+            raise Refused(f"the log was {log} and is {answer['log']} now: a backup was restored; starting over", 0)
         refuse(response.status_code, reason, response.headers.get("Retry-After"))
 
 
@@ -230,11 +236,12 @@ class State:
     """The last message that was dealt with, and the gateway that it is of, in a file."""
 
     def __init__(self, path, gateway):
-        self.path, self.gateway, self.pubkey, self.seq = path, gateway, None, 0
+        self.path, self.gateway, self.pubkey, self.log, self.seq = path, gateway, None, None, 0
         try:
             with open(path) as file:
                 state = json.load(file)
             self.pubkey, self.seq, known = state["pubkey"], state["seq"], state["gateway"]
+            self.log = state.get("log")  # an earlier version of this program did not note it
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -245,28 +252,32 @@ class State:
     def pin(self, pubkey):
         """The first key is believed and kept. If the gateway has another one later, somebody has to look."""
         if self.pubkey is None:
-            self.write(pubkey, self.seq)
+            self.write(pubkey, self.log, self.seq)
         elif self.pubkey != pubkey:
             sys.exit(
                 f"the gateway's key was {self.pubkey} and is now {pubkey}. If its operator says that this is right,"
                 f" write the new one into {self.path}"
             )
 
-    def advance(self, seq):
-        self.write(self.pubkey, seq)
+    def cursor(self):
+        """With the log before it, it is refused by another log, in which the number means another signal."""
+        return f"{self.log}:{self.seq}" if self.log else self.seq
 
-    def write(self, pubkey, seq):
+    def advance(self, log, seq):
+        self.write(self.pubkey, log, seq)
+
+    def write(self, pubkey, log, seq):
         """At any moment the file holds the old state or the new one, and never a part."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:
-                json.dump({"gateway": self.gateway, "pubkey": pubkey, "seq": seq}, file)
+                json.dump({"gateway": self.gateway, "pubkey": pubkey, "log": log, "seq": seq}, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
         except OSError as error:
             sys.exit(f"cannot write {self.path}: {error}")
-        self.pubkey, self.seq = pubkey, seq
+        self.pubkey, self.log, self.seq = pubkey, log, seq
 
 
 if __name__ == "__main__":

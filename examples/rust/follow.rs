@@ -145,7 +145,7 @@ impl Follower {
             Err(later) => return Ok(Err(later)),
         }
         let url = format!("{}/fanout", self.gateway.replacen("http", "ws", 1));
-        let with_cursor = format!("{url}?cursor={}", self.state.seq);
+        let with_cursor = format!("{url}?cursor={}", self.state.cursor());
         let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES_MAX));
         let client = ClientBuilder::new().uri(&with_cursor).context(url.clone())?.limits(limits);
         let mut socket = match timeout(ANSWER_TIME_MAX, client.connect()).await {
@@ -212,7 +212,7 @@ impl Follower {
             }
         }
         // Only after the work: what is noted does not come again.
-        self.state.advance(seq)
+        self.state.advance(Some(envelope.log), seq)
     }
 
     fn decrypt(&self, envelope: &Envelope) -> Result<Vec<u8>> {
@@ -250,7 +250,7 @@ impl Follower {
 
     /// The gateway refused the handshake. tokio-websockets does not show why, but a plain request does.
     async fn refused(&mut self) -> Result<Later> {
-        let url = format!("{}/fanout?cursor={}", self.gateway, self.state.seq);
+        let url = format!("{}/fanout?cursor={}", self.gateway, self.state.cursor());
         let response = match self.http.get(url).send().await {
             Ok(response) => response,
             Err(error) => return Ok(Later::new(error)),
@@ -262,8 +262,16 @@ impl Follower {
                 // What comes next has been trimmed: say what is lost, and go on with what there is.
                 let (first, last) = (self.state.seq + 1, oldest - 1);
                 eprintln!("signals between {first} and {last} are lost: the gateway no longer keeps them");
-                self.state.advance(last)?;
+                self.state.advance(self.state.log.clone(), last)?;
                 Ok(Later::new("going on with what is kept"))
+            }
+            // Of the refusals with this status, the only one that we can meet here.
+            StatusCode::CONFLICT => {
+                // A backup of the gateway was restored, and its numbers mean other signals from some number on. All
+                // that it has comes again, and what is old is marked as stale.
+                let log = self.state.log.take().unwrap_or_default();
+                self.state.advance(None, 0)?;
+                Ok(Later::new(format!("the log is not {log} any more: a backup was restored; starting over")))
             }
             // It would have let us in now.
             StatusCode::UPGRADE_REQUIRED => Ok(Later::new("the gateway refused the connection")),
@@ -285,6 +293,7 @@ struct Trimmed {
 #[derive(Deserialize)]
 struct Envelope {
     seq: u64,
+    log: String,
     target_pubkey: PublicKey,
     bot_pubkey: PublicKey,
     kind: u16,
@@ -380,6 +389,9 @@ struct State {
     file: String,
     gateway: String,
     pubkey: Option<PublicKey>,
+    /// An earlier version of this program did not note it.
+    #[serde(default)]
+    log: Option<String>,
     seq: u64,
 }
 
@@ -388,7 +400,7 @@ impl State {
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { file, gateway: gateway.to_owned(), pubkey: None, seq: 0 });
+                return Ok(Self { file, gateway: gateway.to_owned(), pubkey: None, log: None, seq: 0 });
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
         };
@@ -418,8 +430,16 @@ impl State {
         }
     }
 
-    fn advance(&mut self, seq: u64) -> Result<()> {
-        self.seq = seq;
+    /// With the log before it, it is refused by another log, in which the number means another signal.
+    fn cursor(&self) -> String {
+        match &self.log {
+            Some(log) => format!("{log}:{}", self.seq),
+            None => self.seq.to_string(),
+        }
+    }
+
+    fn advance(&mut self, log: Option<String>, seq: u64) -> Result<()> {
+        (self.log, self.seq) = (log, seq);
         self.write()
     }
 

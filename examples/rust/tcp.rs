@@ -53,7 +53,8 @@ async fn main() -> Result<()> {
             },
             line = Gateway::next_line(&mut gateway) => {
                 let acknowledged = match line.and_then(|line| read(&line)) {
-                    Ok(Envelope { seq, event }) => {
+                    Ok(Envelope { seq, log, event }) => {
+                        cursor.enter(&log);
                         deal_with(seq, &event, &mut cursor)?;
                         Gateway::acknowledge(&mut gateway, seq).await
                     }
@@ -72,6 +73,7 @@ async fn main() -> Result<()> {
 #[derive(Deserialize)]
 struct Envelope {
     seq: u64,
+    log: String,
     event: Event,
 }
 
@@ -130,20 +132,45 @@ impl Gateway {
     }
 }
 
-/// The sequence of the last event that was dealt with, in a file.
+/// The last event that was dealt with, in a file: `LOG:SEQ`, the identity of the log and the sequence.
 struct Cursor {
+    log: Option<String>,
     seq: u64,
     file: String,
 }
 
 impl Cursor {
     fn open(file: String) -> Result<Self> {
-        let seq = match fs::read_to_string(&file) {
-            Ok(text) => text.trim().parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self { log: None, seq: 0, file }),
             Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
         };
-        Ok(Self { seq, file })
+        // An earlier version of this program did not note the log.
+        let (log, seq) =
+            text.trim().split_once(':').map_or((None, text.trim()), |(log, seq)| (Some(log), seq));
+        let seq = seq.parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?;
+        Ok(Self { log: log.map(str::to_owned), seq, file })
+    }
+
+    /// An event of this log has come. In another log than before, the numbers mean other events.
+    fn enter(&mut self, log: &str) {
+        if let Some(old) = &self.log
+            && old != log
+        {
+            eprintln!(
+                "the log was {old} and is {log} now: a backup of the gateway was restored; starting over"
+            );
+            self.seq = 0;
+        }
+        self.log = Some(log.to_owned());
+    }
+
+    fn text(&self, seq: u64) -> String {
+        match &self.log {
+            Some(log) => format!("{log}:{seq}"),
+            None => seq.to_string(),
+        }
     }
 
     /// At any moment the file holds the old number or the new one, and never a part.
@@ -156,7 +183,7 @@ impl Cursor {
     fn replace(&self, seq: u64) -> io::Result<()> {
         let temporary = format!("{}.new", self.file);
         let mut file = File::create(&temporary)?;
-        write!(file, "{seq}")?;
+        write!(file, "{}", self.text(seq))?;
         file.sync_all()?;
         fs::rename(temporary, &self.file)
     }

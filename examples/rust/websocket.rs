@@ -26,18 +26,28 @@ async fn main() -> Result<()> {
         bail!("usage: consume-websocket URL STATE_FILE");
     };
     let mut cursor = Cursor::open(file)?;
-    let mut after = cursor.seq;
+    let mut after = cursor.text(cursor.seq);
     loop {
-        after = match follow(&url, after, &mut cursor).await? {
+        after = match follow(&url, &after, &mut cursor).await? {
             End::Broken(reason) => {
                 eprintln!("connecting again: {reason}");
                 // The close reason may name a cursor, too. Our own is right in any case.
-                cursor.seq
+                cursor.text(cursor.seq)
             }
             // 410: the gateway has trimmed what comes next. 0 is the oldest event that there is.
             End::TooOld => {
                 eprintln!("what follows event {} is no longer kept; going on at the oldest", cursor.seq);
-                0
+                cursor.text(0)
+            }
+            // 409: a backup of the gateway was restored, and its numbers mean other events from some number on. All
+            // that it has comes again; so the work must do no harm the second time.
+            End::AnotherLog => {
+                let log = cursor.log.take().unwrap_or_default();
+                eprintln!(
+                    "the log is not {log} any more: a backup of the gateway was restored; starting over"
+                );
+                cursor.seq = 0;
+                cursor.text(0)
             }
         };
         sleep(PAUSE).await;
@@ -48,10 +58,11 @@ async fn main() -> Result<()> {
 enum End {
     Broken(String),
     TooOld,
+    AnotherLog,
 }
 
 /// Connects and deals with what comes until the connection ends. An error is what does not pass by itself.
-async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
+async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
     let url = format!("{url}{}cursor={after}", if url.contains('?') { '&' } else { '?' });
     let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES_MAX));
     let client =
@@ -59,6 +70,7 @@ async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
     let mut socket = match timeout(CONNECT_TIME_MAX, client.connect()).await {
         Err(_) => return Ok(End::Broken("no connection in time".to_owned())),
         Ok(Err(Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(status)))) => match status {
+            409 => return Ok(End::AnotherLog),
             410 => return Ok(End::TooOld),
             429 | 500.. => return Ok(End::Broken(format!("the gateway answered {status}"))),
             // A wrong parameter, or a cursor of another gateway: trying again would not help.
@@ -72,7 +84,7 @@ async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
     };
     eprintln!("connected; going on after event {after}");
     // We asked for less than our cursor, so something was trimmed; the first message shows how much.
-    let mut trimmed_after = (after < cursor.seq).then_some(cursor.seq);
+    let mut trimmed_after = (after != cursor.text(cursor.seq)).then_some(cursor.seq);
     loop {
         let message = match timeout(SILENCE_MAX, socket.next()).await {
             Err(_) => return Ok(End::Broken("nothing was heard, not even a ping".to_owned())),
@@ -85,7 +97,7 @@ async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
         }
         // Else it is a ping, which the library has answered.
         let Some(text) = message.as_text() else { continue };
-        let Envelope { seq, event } =
+        let Envelope { seq, log, event } =
             serde_json::from_str(text).with_context(|| format!("a message is no envelope: {text}"))?;
         if let Some(last) = trimmed_after.take() {
             eprintln!("events {} to {} are lost: the gateway no longer keeps them", last + 1, seq - 1);
@@ -96,6 +108,7 @@ async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
             println!("{seq} {}", event.id);
             // Only after it: what is noted does not come again. An fsync for each event is the simple way;
             // if it is too slow, note every hundredth, and as many come twice.
+            cursor.log = Some(log);
             cursor.advance(seq)?;
         }
     }
@@ -104,6 +117,7 @@ async fn follow(url: &str, after: u64, cursor: &mut Cursor) -> Result<End> {
 #[derive(Deserialize)]
 struct Envelope {
     seq: u64,
+    log: String,
     event: Event,
 }
 
@@ -113,20 +127,32 @@ struct Event {
     id: String,
 }
 
-/// The sequence of the last event that was dealt with, in a file.
+/// The last event that was dealt with, in a file: `LOG:SEQ`, the identity of the log and the sequence.
 struct Cursor {
+    log: Option<String>,
     seq: u64,
     file: String,
 }
 
 impl Cursor {
     fn open(file: String) -> Result<Self> {
-        let seq = match fs::read_to_string(&file) {
-            Ok(text) => text.trim().parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self { log: None, seq: 0, file }),
             Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
         };
-        Ok(Self { seq, file })
+        // An earlier version of this program did not note the log.
+        let (log, seq) =
+            text.trim().split_once(':').map_or((None, text.trim()), |(log, seq)| (Some(log), seq));
+        let seq = seq.parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?;
+        Ok(Self { log: log.map(str::to_owned), seq, file })
+    }
+
+    fn text(&self, seq: u64) -> String {
+        match &self.log {
+            Some(log) => format!("{log}:{seq}"),
+            None => seq.to_string(),
+        }
     }
 
     /// At any moment the file holds the old number or the new one, and never a part.
@@ -139,7 +165,7 @@ impl Cursor {
     fn replace(&self, seq: u64) -> io::Result<()> {
         let temporary = format!("{}.new", self.file);
         let mut file = File::create(&temporary)?;
-        write!(file, "{seq}")?;
+        write!(file, "{}", self.text(seq))?;
         file.sync_all()?;
         fs::rename(temporary, &self.file)
     }

@@ -116,6 +116,7 @@ async fn serve(
         inboxes: pipeline.inboxes.clone(),
         dedupe: Arc::clone(&pipeline.dedupe),
         disk_full: Arc::clone(&pipeline.disk_full),
+        reserve: pipeline.reserve.clone(),
         metrics: Arc::clone(&pipeline.metrics),
         websocket: api::WebSocketOptions::from(&config.output),
         access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
@@ -246,6 +247,7 @@ fn announce(config: &Config, pipeline: &Pipeline, listener: &TcpListener) {
     let (log, relays) = (&pipeline.log, pipeline.pool.peers());
     tracing::info!(
         path = %config.deduplication.rocksdb_path.display(),
+        id = %log.id(),
         head = %log.head(),
         oldest = %log.floor(),
         fsync = config.storage.fsync,

@@ -16,6 +16,8 @@ Examples:
   moltrade-relayer --config /etc/relayer.toml   run with this file
   moltrade-relayer registry export --file bots.jsonl
                                                 bots and followers, to import them elsewhere
+  moltrade-relayer backup /backups/monday       a backup of the log, while the gateway runs
+  moltrade-relayer restore /backups/monday      the log as it was, under a new identity
   moltrade-relayer check-config                 what is in effect, and where each value came from
   RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
 
@@ -53,6 +55,21 @@ pub enum Command {
     CheckConfig,
     /// Print a configuration file with every key, its help and its default
     ConfigTemplate,
+    /// Make a backup of the log in a folder, whether a gateway runs or not
+    Backup {
+        /// A folder that is empty or does not exist
+        folder: PathBuf,
+    },
+    /// Put a backup in the place of the log; the gateway must be stopped
+    Restore {
+        /// The folder of the backup
+        folder: PathBuf,
+        /// Delete the log that is there
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Give the log a new identity, so that cursors which name the old one are refused; the gateway must be stopped
+    NewLogId,
     /// Move the bots and followers of the fan-out, or give them to another key
     Registry {
         /// What to do with them

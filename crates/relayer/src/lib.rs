@@ -39,4 +39,6 @@ pub mod app;
 
 pub mod offline;
 
+pub mod backup;
+
 pub mod telemetry;

@@ -29,6 +29,13 @@ pub const READ_EVENTS_MAX: usize = 512;
 /// See [`READ_EVENTS_MAX`].
 pub const READ_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of the file that describes a backup: 100,000 file names.
+pub const BACKUP_DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
+
+/// How long the gateway may take for a checkpoint before `moltrade-relayer backup` gives up: it writes what is only in
+/// memory, about 200 MB.
+pub const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Threads that wait for the disk, on behalf of lagging consumers and queries.
 pub const BLOCKING_THREADS_MAX: usize = 64;
 

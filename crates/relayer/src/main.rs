@@ -6,8 +6,7 @@ use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
 use moltrade_relayer::config::{self, Config, Loaded};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
-use moltrade_relayer::offline::RegistryCommand;
-use moltrade_relayer::{app, offline, telemetry};
+use moltrade_relayer::{app, backup, offline, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -28,7 +27,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let done = match cli.command() {
-        Command::Registry { action } => administer(&loaded, &action),
+        Command::Backup { folder } => {
+            told(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
+        }
+        Command::Restore { folder, replace } => {
+            told(&loaded, async |config| Ok(backup::restore(config, &folder, replace)?))
+        }
+        Command::NewLogId => told(&loaded, async |config| Ok(backup::new_log_id(config)?)),
+        Command::Registry { action } => {
+            told(&loaded, async |config| Ok(offline::run(config, &action).await?))
+        }
         _ => run(&loaded),
     };
     match done {
@@ -40,10 +48,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn administer(loaded: &Loaded, action: &RegistryCommand) -> anyhow::Result<()> {
+/// Does something else than to serve, and says what came of it.
+fn told(loaded: &Loaded, command: impl AsyncFnOnce(&Config) -> anyhow::Result<String>) -> anyhow::Result<()> {
     loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let told = runtime.block_on(offline::run(&loaded.config, action))?;
+    let told = runtime.block_on(command(&loaded.config))?;
     eprintln!("{told}");
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
-use crate::event_log::free_space::FreeSpace;
+use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::event_log::retention::{AGED_AT_ONCE_MAX, Retention};
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use crate::event_log::{Cursors, Entry, EventLog, OpenError, StorageError, StoreOptions};
@@ -66,6 +66,8 @@ pub struct Pipeline {
     pub log: Arc<EventLog>,
     /// Whether the log waits for room.
     pub disk_full: Arc<DiskFull>,
+    /// What must stay free on the disk of the log.
+    pub reserve: Reserve,
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
     /// Which events are let in; what is put here counts from the next event on.
@@ -135,7 +137,9 @@ impl Pipeline {
         let instance = InstanceId::random();
         let dialer = Arc::new(dialer(config, instance, surroundings.resolver.clone())?);
         let admission = Admission::shared(&config.filters);
-        let sequencer = sequencer(config, &log, &disk_full, surroundings.free_space)?;
+        let reserve =
+            Reserve { free_space: surroundings.free_space, bytes_min: config.storage.min_free_bytes };
+        let sequencer = sequencer(config, &log, &disk_full, reserve.free_space.clone())?;
         let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
         let workers = Workers::start(&config.output, &log, surroundings.resolver, &metrics)?;
         let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
@@ -169,6 +173,7 @@ impl Pipeline {
             inboxes: inboxes.gauge(),
             log,
             disk_full,
+            reserve,
             metrics,
             admission,
             consumers,

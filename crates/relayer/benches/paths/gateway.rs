@@ -75,6 +75,7 @@ impl Gateway {
             inboxes: pipeline.inboxes.clone(),
             dedupe: pipeline.dedupe.clone(),
             disk_full: pipeline.disk_full.clone(),
+            reserve: pipeline.reserve.clone(),
             metrics: pipeline.metrics.clone(),
             websocket: api::WebSocketOptions::from(&output),
             access: api::Access::new(None, Ipv4Addr::LOCALHOST.into()),

@@ -11,6 +11,7 @@ use crate::clock::unix_ms;
 use crate::control::Control;
 use crate::downstream::{Clients, Consumers, Sink};
 use crate::event_log::EventLog;
+use crate::event_log::free_space::Reserve;
 use crate::event_log::sequencer::DiskFull;
 use crate::fanout::Fanout;
 use crate::ingest::{Dedupe, InboxGauge};
@@ -29,6 +30,8 @@ pub struct Parts {
     pub inboxes: InboxGauge,
     /// The seen set.
     pub dedupe: Arc<Dedupe>,
+    /// What must stay free on the disk of the log.
+    pub reserve: Reserve,
     /// Whether ingest is paused.
     pub disk_full: Arc<DiskFull>,
     /// The metrics.

@@ -17,6 +17,8 @@ use crate::config::{ConfigErrors, InvalidUrl};
 use crate::control::ReloadError;
 use crate::downstream::clients::Refused;
 use crate::downstream::consumers::EnterError;
+use crate::event_log::backup::BackupError;
+use crate::event_log::free_space::NoRoom;
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::BODY_BYTES_MAX;
@@ -206,6 +208,12 @@ pub enum ApiError {
     /// Of the fan-out.
     #[error(transparent)]
     Fanout(#[from] Refusal),
+    /// The disk has no room for what is asked for.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// A backup cannot be made.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The database fails.
     #[error("the database cannot be read or written; the gateway's log says why")]
     Storage(#[from] StorageError),
@@ -283,6 +291,7 @@ impl ApiError {
     /// The status and the code, for programs.
     pub const fn status(&self) -> (StatusCode, &'static str) {
         match self {
+            Self::Query(error @ QueryError::OtherLog { .. }) => (StatusCode::CONFLICT, error.code()),
             Self::Query(error) => (StatusCode::BAD_REQUEST, error.code()),
             Self::CursorTooOld { .. } | Self::ConsumerTooOld { .. } => (StatusCode::GONE, "cursor_too_old"),
             Self::TooManyConsumers { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_consumers"),
@@ -324,6 +333,9 @@ impl ApiError {
             Self::BadConfig(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),
             Self::Fanout(refusal) => refusal.status(),
             Self::Loop(_) => (StatusCode::LOOP_DETECTED, "loop_detected"),
+            Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
+            Self::Backup(BackupError::Busy) => (StatusCode::CONFLICT, "backup_in_progress"),
+            Self::Backup(_) => (StatusCode::INTERNAL_SERVER_ERROR, "backup_failed"),
             Self::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
         }
     }
@@ -334,6 +346,7 @@ impl ApiError {
             Self::CursorTooOld { oldest, newest, .. } | Self::ConsumerTooOld { oldest, newest, .. } => {
                 json!({ "oldest": oldest, "newest": newest })
             }
+            Self::Query(QueryError::OtherLog { log, .. }) => json!({ "log": log }),
             Self::BadConfig(errors) => json!({ "problems": problems(errors) }),
             _ => Value::Null,
         };

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::query::{PAGE_PARAMETERS, Query, check_cursor};
 use crate::event_log::query::Page;
-use crate::event_log::{Cursor, Entry, StorageError};
+use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
 /// Events of a page if no limit is given.
 const PAGE_EVENTS_DEFAULT: usize = 100;
@@ -32,7 +32,7 @@ pub(super) async fn page(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS)?;
+    let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS, context.log.id())?;
     let cursor = query.cursor.unwrap_or(Cursor::START);
     check_cursor(&context.log, cursor)?;
     let log = std::sync::Arc::clone(&context.log);
@@ -40,11 +40,11 @@ pub(super) async fn page(
     let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;
     // Retention may have trimmed meanwhile what the page should begin with.
     check_cursor(&context.log, cursor)?;
-    Ok(json(body(&page, context.log.head())))
+    Ok(json(body(&page, &context.log)))
 }
 
 /// The envelopes are written as they are, so the JSON is put together by hand.
-fn body(page: &Page, head: Cursor) -> Vec<u8> {
+fn body(page: &Page, log: &EventLog) -> Vec<u8> {
     let bytes: usize = page.entries.iter().map(|entry| entry.envelope().len() + 1).sum();
     let mut body = Vec::with_capacity(bytes + 100);
     body.extend_from_slice(br#"{"events":["#);
@@ -54,7 +54,10 @@ fn body(page: &Page, head: Cursor) -> Vec<u8> {
         }
         body.extend_from_slice(envelope);
     }
-    body.extend_from_slice(format!(r#"],"next_cursor":{},"head":{head}}}"#, page.next_cursor).as_bytes());
+    let (next_cursor, head, id) = (page.next_cursor, log.head(), log.id());
+    body.extend_from_slice(
+        format!(r#"],"next_cursor":{next_cursor},"head":{head},"log":"{id}"}}"#).as_bytes(),
+    );
     body
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
         "started_at": context.started_at_ms(),
         "uptime_seconds": context.uptime().as_secs(),
         "ingest_paused": context.disk_full.is_paused(),
-        "log": { "head": context.log.head(), "floor": context.log.floor() },
+        "log": { "id": context.log.id(), "head": context.log.head(), "floor": context.log.floor() },
         "clock": clock(&context),
         "bloom_complete": context.dedupe.bloom().is_complete(),
         "events_in_queue": events_in_queue,

@@ -2,10 +2,11 @@
 //!
 //! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever is wrong
 //! is answered by one type of [error]. What changes something is behind [auth]. Handlers stand by subject:
-//! [health], [metrics], [relays], [events], [downstreams], [consumers], [fanout], [config](mod@config), and the upgrade to a
+//! [health], [metrics], [relays], [events], [downstreams], [consumers], [backup], [fanout], [config](mod@config), and the upgrade to a
 //! [WebSocket](websocket). [serve] is about the sockets under it.
 
 pub mod auth;
+pub mod backup;
 mod body;
 mod clock;
 mod config;

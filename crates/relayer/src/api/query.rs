@@ -13,7 +13,7 @@ use super::error::ApiError;
 use crate::config::SinkName;
 use crate::downstream::consumers::Begin;
 use crate::downstream::{Format, Selection};
-use crate::event_log::{Cursor, EventLog};
+use crate::event_log::{Cursor, EventLog, LogId};
 use crate::limits::PAGE_EVENTS_MAX;
 
 /// What `/ws` takes.
@@ -45,6 +45,20 @@ pub enum QueryError {
     /// A parameter occurs twice.
     #[error("`{0}` occurs more than once; write several values as one list: {0}=1,7")]
     Repeated(&'static str),
+    /// A cursor names another log.
+    #[error(
+        "`{name}` is of the log {found}, and this is the log {log}: a backup was restored, or this is another gateway. \
+         Its sequence numbers mean other events. Start over with {name}=0, or with {name}={log}:N after an event that \
+         this log sent you"
+    )]
+    OtherLog {
+        /// The parameter.
+        name: &'static str,
+        /// The log that the cursor names.
+        found: LogId,
+        /// The log that there is.
+        log: LogId,
+    },
     /// A parameter's value is wrong.
     #[error("`{name}` must be {expected}")]
     Value {
@@ -64,6 +78,7 @@ impl QueryError {
             Self::Encoding(_) => "malformed_query",
             Self::Unknown { .. } => "unknown_parameter",
             Self::Repeated(_) => "repeated_parameter",
+            Self::OtherLog { .. } => "cursor_of_another_log",
             Self::Value { code, .. } => code,
         }
     }
@@ -91,19 +106,19 @@ pub struct Query {
 }
 
 impl Query {
-    /// Reads a query string, without its `?`, of which only some parameters are taken.
+    /// Reads a query string, without its `?`, of which only some parameters are taken. Cursors are those of `log`.
     ///
     /// # Errors
-    /// When something in it is unknown, repeated or of the wrong form.
-    pub fn parse(query: &str, allowed: &'static [&'static str]) -> Result<Self, QueryError> {
+    /// When something in it is unknown, repeated or of the wrong form, or a cursor names another log.
+    pub fn parse(query: &str, allowed: &'static [&'static str], log: LogId) -> Result<Self, QueryError> {
         let mut read = Self::default();
         let mut filters = Vec::new();
         let mut lists = Filter::new();
         for (name, value) in parameters(query, allowed)? {
             match name {
-                "cursor" => read.cursor = Some(cursor("cursor", "bad_cursor", &value)?),
+                "cursor" => read.cursor = Some(cursor("cursor", "bad_cursor", &value, log)?),
                 "consumer" => read.consumer = Some(consumer(&value)?),
-                "seek" => read.seek = Some(cursor("seek", "bad_seek", &value)?),
+                "seek" => read.seek = Some(cursor("seek", "bad_seek", &value, log)?),
                 "format" => read.format = Some(format(&value)?),
                 "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=PAGE_EVENTS_MAX)?),
                 "kinds" => lists = lists.kinds(kinds(&value)?),
@@ -164,9 +179,19 @@ pub fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
     Ok(log.check_cursor(cursor)?)
 }
 
-fn cursor(name: &'static str, code: &'static str, value: &str) -> Result<Cursor, QueryError> {
-    let expected = "a sequence number, the last that you handled, or 0 for all that is kept";
-    let number = whole_number(value).ok_or_else(|| QueryError::value(name, code, expected))?;
+/// `SEQ`, or `LOG:SEQ` by a client that wants to be told when `SEQ` means another event than before.
+fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
+    let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
+                    before it, LOG:SEQ, it is refused if this is another log";
+    let wrong = || QueryError::value(name, code, expected);
+    let (found, number) = match value.split_once(':') {
+        Some((found, number)) => (found.parse().map_err(|_| wrong())?, number),
+        None => (log, value),
+    };
+    let number = whole_number(number).ok_or_else(wrong)?;
+    if found != log {
+        return Err(QueryError::OtherLog { name, found, log });
+    }
     Ok(Cursor::from_number(number))
 }
 
@@ -248,9 +273,15 @@ pub(super) fn excerpt(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const LOG: &str = "00000000000000af";
+
+    fn log() -> LogId {
+        LOG.parse().expect("an identity")
+    }
+
     #[track_caller]
     fn refused(query: &str, code: &str, message: &str) {
-        let error = Query::parse(query, WS_PARAMETERS).expect_err(query);
+        let error = Query::parse(query, WS_PARAMETERS, log()).expect_err(query);
         assert_eq!(error.code(), code, "{query}");
         assert!(error.to_string().contains(message), "{query}: {error}");
     }
@@ -266,6 +297,12 @@ mod tests {
         refused("cursor=%ff", "malformed_query", "UTF-8");
         for cursor in ["", "-1", "%2B1", "+1", "1.0", "0x1", "18446744073709551616", "1 ", "٣"] {
             refused(&format!("cursor={cursor}"), "bad_cursor", "`cursor` must be a sequence number");
+        }
+        for number in ["", "-1", "+1", "1 ", ":1", "18446744073709551616"] {
+            refused(&format!("cursor={LOG}:{number}"), "bad_cursor", "LOG:SEQ");
+        }
+        for other in ["", "0af", "00000000000000AF", "0000000000000000af", "00000000000000ag"] {
+            refused(&format!("cursor={other}:1"), "bad_cursor", "LOG:SEQ");
         }
         for kinds in ["", "1,", ",", "65536", "-1", "1 7", "1;7", "one"] {
             refused(&format!("kinds={kinds}"), "bad_kinds", "0 to 65535");
@@ -286,28 +323,45 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_may_name_its_log() {
+        let read = |query: &str| Query::parse(query, WS_PARAMETERS, log());
+        let cursor = Some(Cursor::from_number(7));
+        assert_eq!(read(&format!("cursor={LOG}:7")).expect("right").cursor, cursor);
+        assert_eq!(read(&format!("cursor={LOG}%3A7")).expect("right").cursor, cursor);
+        assert_eq!(read(&format!("consumer=a&seek={LOG}:7")).expect("right").seek, cursor);
+        let other = "fedcba9876543210";
+        for query in [format!("cursor={other}:0"), format!("consumer=a&seek={other}:7")] {
+            let name = if query.starts_with("cursor") { "cursor" } else { "seek" };
+            refused(&query, "cursor_of_another_log", &format!("`{name}` is of the log {other}"));
+            refused(&query, "cursor_of_another_log", &format!("{name}=0, or with {name}={LOG}:N"));
+        }
+    }
+
+    #[test]
     fn messages_are_short_whatever_was_sent() {
         for query in [
             "x".repeat(60_000),
             format!("filter=%7B%22{}%22:1%7D", "x".repeat(60_000)),
             format!("cursor={}%", "x".repeat(60_000)),
         ] {
-            let error = Query::parse(&query, WS_PARAMETERS).expect_err("wrong").to_string();
+            let error = Query::parse(&query, WS_PARAMETERS, log()).expect_err("wrong").to_string();
             assert!(error.len() < 1_000, "{}", error.len());
         }
     }
 
     #[test]
     fn what_is_right_is_read() {
-        let query = Query::parse("cursor=18446744073709551615&&format=event", WS_PARAMETERS).expect("right");
+        let query =
+            Query::parse("cursor=18446744073709551615&&format=event", WS_PARAMETERS, log()).expect("right");
         assert_eq!(query.cursor, Some(Cursor::from_number(u64::MAX)));
         assert_eq!(query.format, Some(Format::Event));
-        let query = Query::parse("seek=7&consumer=A.z_0-9", WS_PARAMETERS).expect("right");
+        let query = Query::parse("seek=7&consumer=A.z_0-9", WS_PARAMETERS, log()).expect("right");
         assert_eq!(query.consumer.as_ref().map(SinkName::as_str), Some("A.z_0-9"));
         assert_eq!((query.seek, query.cursor), (Some(Cursor::from_number(7)), None));
-        let query = Query::parse("limit=1000&kinds=1,7", PAGE_PARAMETERS).expect("right");
+        let query = Query::parse("limit=1000&kinds=1,7", PAGE_PARAMETERS, log()).expect("right");
         assert_eq!((query.limit, query.selection.filters().len()), (Some(1_000), 1));
-        let query = Query::parse("filter=%7b%22%23t%22%3A[%22a+b%2bc%22]%7D", WS_PARAMETERS).expect("right");
+        let query =
+            Query::parse("filter=%7b%22%23t%22%3A[%22a+b%2bc%22]%7D", WS_PARAMETERS, log()).expect("right");
         assert_eq!(query.selection.filters(), [Filter::parse(r##"{"#t":["a b+c"]}"##).expect("right")]);
     }
 }

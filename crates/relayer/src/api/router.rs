@@ -1,14 +1,21 @@
 //! The whole route table: what only reads, and what changes something.
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
+use axum::response::Response;
 use axum::routing::{delete, get, post};
 
 use super::context::Context;
 use super::error::ApiError;
 use super::{
-    auth, clock, config, consumers, downstreams, events, fanout, health, itself, metrics, relays, websocket,
+    auth, backup, clock, config, consumers, downstreams, events, fanout, health, itself, metrics, relays,
+    websocket,
 };
+
+/// [`LogId::HEADER`], as axum has header names.
+const LOG_HEADER: HeaderName = HeaderName::from_static("relayer-log");
 
 /// What the API's port serves.
 pub fn router(context: Context) -> Router {
@@ -41,6 +48,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/consumers/{name}", delete(consumers::forget))
         .route("/api/config/reload", post(config::reload))
         .route("/api/clock/confirm", post(clock::confirm))
+        .route("/api/backup", post(backup::make))
         .route_layer(from_fn_with_state(context.clone(), auth::guard));
     // Who calls these says who it is; what it may do depends on that.
     let proving = Router::new()
@@ -63,5 +71,15 @@ fn finished(routes: Router<Context>, context: Context) -> Router {
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(from_fn_with_state(context.clone(), itself::guard))
+        .layer(map_response_with_state(context.clone(), name_log))
         .with_state(context)
+}
+
+/// Names the log in an answer, refusals and upgrades included.
+async fn name_log(State(context): State<Context>, mut response: Response) -> Response {
+    // The written form of an identity is valid in a header.
+    if let Ok(id) = HeaderValue::try_from(context.log.id().to_string()) {
+        response.headers_mut().insert(LOG_HEADER, id);
+    }
+    response
 }

@@ -70,7 +70,7 @@ pub(super) async fn upgrade(
     if !options.allows(&headers) {
         return Err(counted(&context, ApiError::OriginNotAllowed));
     }
-    let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS)?;
+    let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
     // Of a consumer that is known, the cursor of the URL means nothing.
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;

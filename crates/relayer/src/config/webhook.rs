@@ -94,7 +94,8 @@ pub struct Headers(HeaderMap);
 
 impl Headers {
     /// What we say ourselves, and what belongs to the connection.
-    const OURS: [HeaderName; 9] = [
+    const OURS: [HeaderName; 10] = [
+        HeaderName::from_static("relayer-log"),
         header::CONTENT_TYPE,
         header::CONTENT_LENGTH,
         header::CONTENT_ENCODING,

@@ -5,14 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use wire::VerifiedEvent;
 
+use super::log_id::LogId;
 use super::mark::Checkpoint;
 
 /// The number of an event in the log, from 1. It is never given to another event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(u64);
 
 impl Seq {
@@ -36,7 +37,7 @@ impl fmt::Display for Seq {
 }
 
 /// The last sequence that a consumer has handled; 0 before the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cursor(u64);
 
 impl Cursor {
@@ -108,6 +109,8 @@ impl From<Verified> for Submission {
 pub struct Entry {
     /// Its number.
     pub seq: Seq,
+    /// The log in which it has that number.
+    pub log: LogId,
     /// When its first copy was received, Unix time in milliseconds.
     pub received_at_ms: u64,
     /// The URL of the relay that delivered it first.
@@ -120,18 +123,24 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) const fn new(seq: Seq, received_at_ms: u64, relay: Arc<str>, event: VerifiedEvent) -> Self {
-        Self { seq, received_at_ms, relay, event, received: None, envelope: OnceLock::new() }
+    pub(super) const fn new(
+        log: LogId,
+        seq: Seq,
+        received_at_ms: u64,
+        relay: Arc<str>,
+        event: VerifiedEvent,
+    ) -> Self {
+        Self { seq, log, received_at_ms, relay, event, received: None, envelope: OnceLock::new() }
     }
 
-    /// `{"seq":N,"received_at":<unix ms>,"relay":"wss://…","event":{…}}`, written once for all consumers.
-    /// It is valid UTF-8.
+    /// `{"seq":N,"log":"<16 hex digits>","received_at":<unix ms>,"relay":"wss://…","event":{…}}`, written once for
+    /// all consumers. It is valid UTF-8.
     pub fn envelope(&self) -> &Bytes {
         self.envelope.get_or_init(|| {
             let relay = serde_json::Value::from(&*self.relay);
             let head = format!(
-                r#"{{"seq":{},"received_at":{},"relay":{relay},"event":"#,
-                self.seq, self.received_at_ms
+                r#"{{"seq":{},"log":"{}","received_at":{},"relay":{relay},"event":"#,
+                self.seq, self.log, self.received_at_ms
             );
             [head.as_bytes(), self.event.json(), b"}"].concat().into()
         })
@@ -141,6 +150,7 @@ impl Entry {
     pub fn copied(&self) -> Self {
         Self {
             seq: self.seq,
+            log: self.log,
             received_at_ms: self.received_at_ms,
             relay: Arc::clone(&self.relay),
             event: self.event.clone(),

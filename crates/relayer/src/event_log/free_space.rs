@@ -33,6 +33,44 @@ impl FreeSpace {
     }
 }
 
+/// What must stay free on a disk, besides what is about to be written.
+#[derive(Debug, Clone)]
+pub struct Reserve {
+    /// The disk.
+    pub free_space: FreeSpace,
+    /// The bytes that must stay free.
+    pub bytes_min: u64,
+}
+
+/// The disk has too little room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the disk has {free} bytes free, and {needed} are needed: {bytes} to write, and {min_free_bytes} that must stay free \
+     ([storage] min_free_bytes); make room", needed = bytes.saturating_add(*min_free_bytes)
+)]
+pub struct NoRoom {
+    /// The bytes that are free.
+    pub free: u64,
+    /// The bytes to write.
+    pub bytes: u64,
+    /// The bytes that must stay free.
+    pub min_free_bytes: u64,
+}
+
+impl Reserve {
+    /// Whether so many bytes can be written. If the file system does not tell, the write shows it.
+    ///
+    /// # Errors
+    /// When there is too little room.
+    pub fn check(&self, bytes: u64) -> Result<(), NoRoom> {
+        let Ok(free) = self.free_space.bytes() else { return Ok(()) };
+        if free < bytes.saturating_add(self.bytes_min) {
+            return Err(NoRoom { free, bytes, min_free_bytes: self.bytes_min });
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for FreeSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FreeSpace({:?})", self.bytes())

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use wire::VerifiedEvent;
 
 use super::entry::{Cursor, Entry, Seq};
+use super::log_id::LogId;
 use super::mark::RelayTable;
 
 /// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`, before
@@ -64,6 +65,10 @@ pub const META_HEAD: &[u8] = b"head";
 pub const META_FLOOR: &[u8] = b"floor";
 /// `meta`: without fsync, sequences up to here may have been given, whatever `head` says after a power loss.
 pub const META_RESERVED: &[u8] = b"reserved";
+
+/// `meta`: the number of the [`LogId`]. A log of a version that did not know it gets one when it is opened; the format's
+/// version stays, because that version ignores the row and keeps it valid.
+pub const META_LOG_ID: &[u8] = b"log_id";
 
 /// `meta`: the public key whose secrets the registry holds, 32 bytes; absent before the first start with fan-out.
 pub const META_REGISTRY_OWNER: &[u8] = b"registry_owner";
@@ -256,10 +261,10 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// The entry that this record is, under its number.
-    pub fn into_entry(self, seq: Seq) -> Option<Entry> {
+    /// The entry that this record is, under its number in a log.
+    pub fn into_entry(self, log: LogId, seq: Seq) -> Option<Entry> {
         let event = VerifiedEvent::from_canonical(Bytes::copy_from_slice(self.json))?;
-        Some(Entry::new(seq, self.received_at_ms, Arc::from(self.relay), event))
+        Some(Entry::new(log, seq, self.received_at_ms, Arc::from(self.relay), event))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, Seq};
 use super::keys::{self, LetterRow, Record};
+use super::log_id::LogId;
 use super::{EventLog, StorageError};
 
 /// An event that a sink refused.
@@ -18,9 +19,9 @@ pub struct Letter {
 }
 
 impl Letter {
-    fn read(seq: Seq, row: &[u8]) -> Option<Self> {
+    fn read(log: LogId, seq: Seq, row: &[u8]) -> Option<Self> {
         let LetterRow { refused_at_ms, tries, reason, record } = LetterRow::from_bytes(row)?;
-        Some(Self { refused_at_ms, tries, reason: reason.to_owned(), entry: record.into_entry(seq)? })
+        Some(Self { refused_at_ms, tries, reason: reason.to_owned(), entry: record.into_entry(log, seq)? })
     }
 
     fn to_row(&self) -> Vec<u8> {
@@ -78,7 +79,7 @@ impl EventLog {
         let prefix = keys::letters_prefix(sink);
         let read = self.store.for_each_row(keys::DEAD_LETTERS, &keys::letter_key(sink, from), |key, row| {
             let Some(seq) = key.strip_prefix(prefix.as_slice()) else { return Some(false) };
-            Some(each(Letter::read(keys::read_event_key(seq)?, row)?, key.len() + row.len()))
+            Some(each(Letter::read(self.id(), keys::read_event_key(seq)?, row)?, key.len() + row.len()))
         });
         self.note(read)
     }

@@ -1,18 +1,20 @@
 //! The durable ordered log of verified events: who writes it, how it lies on disk, and who reads it.
 //!
 //! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
-//! layout is in [`keys`] and whose set-up in `options`; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
+//! layout is in [`keys`] and whose set-up in `options`; [`log_id`] says which log it is; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
 //! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log
 //! it keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks refused
-//! ([`letters`]), and the embedded registry ([`registry`]). A [full disk](free_space) pauses the writer; any other error
+//! ([`letters`]), and the embedded registry ([`registry`]). [`backup`] makes a copy of all that. A [full disk](free_space) pauses the writer; any other error
 //! of RocksDB stops the process, because it must never be read as "absent".
 
+pub mod backup;
 pub mod cursors;
 mod entry;
 mod figures;
 pub mod free_space;
 pub mod keys;
 pub mod letters;
+pub mod log_id;
 pub mod mark;
 mod options;
 pub mod query;
@@ -27,12 +29,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::ClaimedId;
 
 pub use cursors::Cursors;
 pub use entry::{Cursor, Entry, Seq, Submission, Verified};
 pub use keys::CursorRow;
+pub use log_id::LogId;
 pub use mark::{Checkpoint, Mark, RelayTable};
 pub use store::{OpenError, StorageError, StoreOptions};
 
@@ -52,6 +56,8 @@ pub struct EventLog {
     floor: AtomicU64,
     /// The first failure of RocksDB that a reader met.
     broken: watch::Sender<Option<StorageError>>,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
 }
 
 impl EventLog {
@@ -83,8 +89,25 @@ impl EventLog {
             head: watch::Sender::new(head),
             floor: AtomicU64::new(floor.get()),
             broken: watch::Sender::new(None),
+            backing_up: Mutex::new(()),
             store,
         }))
+    }
+
+    /// Gives the log at `path` a new identity, and returns the old one and the new one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn renew_id(path: &Path, options: StoreOptions) -> Result<(LogId, LogId), OpenError> {
+        let mut store = Store::open(path, options)?;
+        let (old, new) = (store.log_id(), LogId::random());
+        store.set_log_id(new)?;
+        Ok((old, new))
+    }
+
+    /// The identity of the log, which changes when sequence numbers may mean other events than before.
+    pub const fn id(&self) -> LogId {
+        self.store.log_id()
     }
 
     /// The last committed sequence; 0 for an empty log.

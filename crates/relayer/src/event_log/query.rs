@@ -109,7 +109,7 @@ impl EventLog {
         let (mut known, mut looked_at) = (Vec::new(), 0);
         let looked = self.store.for_each_record(first, |seq, record| {
             looked_at += 1;
-            let event = record.into_entry(seq)?.event;
+            let event = record.into_entry(self.id(), seq)?.event;
             if filter.matches(&event) {
                 known.push((event.created_at(), event.id().into()));
             }
@@ -142,7 +142,7 @@ impl EventLog {
                 return Some(false);
             }
             looked_at += 1;
-            let entry = record.into_entry(seq)?;
+            let entry = record.into_entry(self.id(), seq)?;
             page.next_cursor = Cursor::after(seq);
             if filters.iter().all(|filter| filter.matches(&entry.event)) {
                 bytes += entry.event.json().len();

@@ -189,7 +189,7 @@ impl Sequencer {
             changes.put_event(seq, &self.record, &event.id().into(), row)?;
             self.bytes_written += self.record.len() as u64;
             self.last = Cursor::after(seq);
-            let mut entry = Entry::new(seq, received_at_ms, relay, event);
+            let mut entry = Entry::new(log.id(), seq, received_at_ms, relay, event);
             entry.received = Some(received);
             entries.push(entry);
             budgets.push(budget);

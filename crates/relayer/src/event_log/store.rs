@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{ESTIMATE_NUM_KEYS, PropName};
 use rocksdb::{
     ColumnFamily, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 use wire::ClaimedId;
 
+use super::backup;
 use super::entry::{Cursor, Entry, Seq};
 use super::keys::{self, IdRow, Record};
+use super::log_id::LogId;
 use super::options::{Forgettable, column_families, database_options};
 
 /// Why the log cannot be opened.
@@ -44,6 +47,15 @@ pub enum OpenError {
         path: PathBuf,
         /// What RocksDB says.
         reason: String,
+    },
+    /// A restore did not come to its end.
+    #[error(
+        "a restore into {path} was begun and not finished; run `moltrade-relayer restore` again, with the same backup or \
+         another one"
+    )]
+    RestoreUnfinished {
+        /// The log's directory.
+        path: PathBuf,
     },
     /// It was written by a version with another layout.
     #[error(
@@ -92,6 +104,8 @@ pub struct Store {
     db: DB,
     fsync: bool,
     forgettable: Arc<Forgettable>,
+    log_id: LogId,
+    path: PathBuf,
 }
 
 impl Store {
@@ -102,13 +116,53 @@ impl Store {
             return Err(unusable(&"it is not a folder"));
         }
         std::fs::create_dir_all(path).map_err(|error| unusable(&error))?;
+        if path.join(backup::RESTORE_UNFINISHED).try_exists().map_err(|error| unusable(&error))? {
+            return Err(OpenError::RestoreUnfinished { path: path.to_owned() });
+        }
         let forgettable = Arc::new(Forgettable::default());
         let families = column_families(&forgettable);
         let db = DB::open_cf_descriptors(&database_options(options.fsync), path, families)
             .map_err(|error| open_error(path, &error))?;
-        let store = Self { db, fsync: options.fsync, forgettable };
+        let log_id = LogId::random();
+        let mut store = Self { db, fsync: options.fsync, forgettable, log_id, path: path.to_owned() };
         store.check_format(path)?;
+        let is_backup = backup::is_backup_in_place(path).map_err(|error| unusable(&error))?;
+        match store.number(keys::META_LOG_ID)? {
+            Some(number) if !is_backup => store.log_id = LogId::from_number(number),
+            _ => store.set_log_id(log_id)?,
+        }
+        if is_backup {
+            tracing::warn!(id = %log_id, "the data folder is a backup that was put in place: the log has a new identity");
+            backup::put_in_place(path).map_err(|error| unusable(&error))?;
+        }
+        // What a backup or a restore that did not come to its end has left there.
+        backup::remove_folder(&path.join(backup::STAGING)).map_err(|error| unusable(&error))?;
         Ok(store)
+    }
+
+    /// The log's directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a consistent copy of the database in a folder that does not exist. Sorted files are hard links.
+    pub(super) fn checkpoint(&self, folder: &Path) -> Result<(), StorageError> {
+        let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(folder));
+        made.map_err(|error| StorageError::new("make a checkpoint", error))
+    }
+
+    /// The identity of the log.
+    pub(super) const fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// Replaces the identity of the log, and waits for the disk.
+    pub(super) fn set_log_id(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let mut batch = self.batch();
+        batch.set_number(keys::META_LOG_ID, log_id.to_number());
+        batch.commit_durably()?;
+        self.log_id = log_id;
+        Ok(())
     }
 
     fn check_format(&self, path: &Path) -> Result<(), OpenError> {
@@ -224,7 +278,7 @@ impl Store {
                 return Some(false);
             }
             bytes += record.json.len();
-            entries.push(record.into_entry(seq)?);
+            entries.push(record.into_entry(self.log_id, seq)?);
             Some(entries.len() < events_max && bytes < bytes_max)
         })?;
         Ok(entries)

@@ -139,8 +139,9 @@ impl Source for FollowerSource {
         );
         let stale = if is_stale { r#""stale":true,"# } else { "" };
         let message = format!(
-            r#"{{"seq":{},"target_pubkey":"{}","bot_pubkey":"{}","kind":{},"original_event_id":"{}","created_at":{},{stale}"encryption":"{encryption}","ciphertext":"{ciphertext}"}}"#,
+            r#"{{"seq":{},"log":"{}","target_pubkey":"{}","bot_pubkey":"{}","kind":{},"original_event_id":"{}","created_at":{},{stale}"encryption":"{encryption}","ciphertext":"{ciphertext}"}}"#,
             entry.seq,
+            entry.log,
             self.presence.pubkey,
             event.pubkey(),
             event.kind(),

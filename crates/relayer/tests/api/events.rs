@@ -19,7 +19,13 @@ async fn an_event_is_found_by_its_id() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(
         (answer.status, answer.text),
-        (200, format!(r#"{{"seq":2,"received_at":2000,"relay":"wss://relay.example","event":{json}}}"#))
+        (
+            200,
+            format!(
+                r#"{{"seq":2,"log":"{}","received_at":2000,"relay":"wss://relay.example","event":{json}}}"#,
+                gateway.context.log.id()
+            )
+        )
     );
 }
 
@@ -51,7 +57,8 @@ async fn pages_follow_each_other_to_the_head() {
     }
     assert_eq!(seen, (1..=250).collect::<Vec<_>>());
     let end = gateway.get("/api/events?cursor=250").await;
-    assert_eq!(end.text, r#"{"events":[],"next_cursor":250,"head":250}"#);
+    let log = gateway.context.log.id();
+    assert_eq!(end.text, format!(r#"{{"events":[],"next_cursor":250,"head":250,"log":"{log}"}}"#));
     gateway.trim_below(200);
     assert_eq!(seqs(&gateway.get("/api/events?limit=2").await.json()), [200, 201]);
 }

@@ -13,7 +13,7 @@ use moltrade_relayer::api::{self, Access, Context, WebSocketOptions};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
 use moltrade_relayer::downstream::{Consumers, Workers};
-use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{Cursors, EventLog, StoreOptions, Submission, Verified};
@@ -135,7 +135,10 @@ impl Gateway {
         let (max, keep_unused) = (setup.output.max_consumers, setup.output.keep_unused);
         let gauge = metrics.websocket_consumers.clone();
         let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge).unwrap();
+        let free = Arc::clone(&free_bytes);
+        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         let context = Context::new(api::Parts {
+            reserve: Reserve { free_space, bytes_min: 1_000 },
             consumers,
             identity: *Signer::from_seed(0).pubkey(),
             fanout: None,

@@ -50,7 +50,7 @@ async fn relays_are_shown_with_what_they_did() {
     peers[1].set_state(ConnectionState::BackingOff { until_ms: 7, reason: "refused".to_owned() });
     let status = gateway.get("/status").await.json();
     assert_eq!(status["active_connections"], 1);
-    assert_eq!(status["log"], json!({ "head": 4, "floor": 1 }));
+    assert_eq!(status["log"], json!({ "id": gateway.context.log.id(), "head": 4, "floor": 1 }));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     let mut first = status["connections"][0].clone();
     let history = first.as_object_mut().unwrap().remove("history").unwrap();

@@ -23,7 +23,8 @@ async fn with_a_cursor_envelopes_come_from_there_on() {
         let delivery = next(&mut client).await;
         let event = gateway.event(seq).json().clone();
         let envelope = format!(
-            r#"{{"seq":{seq},"received_at":{},"relay":"wss://relay.example","event":{}}}"#,
+            r#"{{"seq":{seq},"log":"{}","received_at":{},"relay":"wss://relay.example","event":{}}}"#,
+            gateway.context.log.id(),
             seq * 1_000,
             std::str::from_utf8(&event).unwrap()
         );

@@ -32,6 +32,14 @@ async fn subprotocols_and_extensions_are_offered_in_vain() {
 }
 
 #[tokio::test]
+async fn an_upgrade_names_the_log() {
+    let gateway = Gateway::start().await;
+    let log = gateway.context.log.id().to_string();
+    let answer = handshake(&gateway, &[]).await;
+    assert_eq!((answer.status, answer.header("relayer-log")), (101, Some(&*log)));
+}
+
+#[tokio::test]
 async fn any_page_may_read_unless_some_are_named() {
     let gateway = Gateway::start().await;
     assert_eq!(handshake(&gateway, &["origin: https://anywhere.example"]).await.status, 101);

@@ -2,7 +2,7 @@
 
 use moltrade_relayer::config::Output;
 
-use crate::gateway::{Gateway, Setup, request};
+use crate::gateway::{Gateway, Setup, next_seqs, request};
 
 #[tokio::test]
 async fn what_is_wrong_with_the_query_is_said() {
@@ -64,6 +64,34 @@ async fn a_cursor_that_is_no_longer_kept_is_gone() {
     gateway.connect("?cursor=30").await;
     gateway.connect("?cursor=0").await;
     gateway.refused("/ws?cursor=29").await.error(410, "cursor_too_old");
+}
+
+/// Its sequence numbers mean other events, so nothing may be delivered behind one.
+#[tokio::test]
+async fn a_cursor_of_another_log_is_refused() {
+    let gateway = Gateway::start().await;
+    gateway.append_numbered(3).await;
+    let log = gateway.context.log.id().to_string();
+    let other = "0123456789abcdef";
+    let letters = "/api/downstreams/archive/dead-letters";
+    for query in [
+        format!("/ws?cursor={other}:2"),
+        format!("/ws?cursor={other}:0"),
+        format!("/ws?consumer=a&cursor={other}:2"),
+        format!("/ws?consumer=a&seek={other}:2"),
+        format!("/api/events?cursor={other}:2"),
+        format!("{letters}?cursor={other}:2"),
+    ] {
+        let answer = gateway.refused(&query).await;
+        let told = answer.error(409, "cursor_of_another_log");
+        assert!(told.contains("a backup was restored") && told.contains(&format!("{log}:N")), "{told}");
+        assert_eq!((answer.json()["log"].as_str(), answer.header("relayer-log")), (Some(&*log), Some(&*log)));
+    }
+    // With the log's own identity, it is the same as without.
+    assert_eq!(next_seqs(&mut gateway.connect(&format!("?cursor={log}:2")).await, 1).await, [3]);
+    assert_eq!(next_seqs(&mut gateway.connect(&format!("?consumer=a&cursor={log}:2")).await, 1).await, [3]);
+    assert_eq!(gateway.get(&format!("/api/events?cursor={log}:2")).await.json()["next_cursor"], 3);
+    gateway.refused(&format!("/ws?cursor={log}:4")).await.error(400, "cursor_ahead");
 }
 
 #[tokio::test]

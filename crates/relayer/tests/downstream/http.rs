@@ -20,6 +20,7 @@ async fn bare_events_are_posted_one_after_the_other_on_one_connection() {
     for (name, value) in [("content-type", "application/json"), ("x-team", "traders")] {
         assert_eq!(post.header(name), Some(value));
     }
+    assert_eq!(post.header("relayer-log"), Some(gateway.running.log.id().to_string().as_str()));
     assert!(post.header("user-agent").unwrap().starts_with("moltrade-relayer/"));
     assert_eq!((post.header("webhook-id"), post.header("content-encoding")), (None, None));
     hook.nothing().await;

@@ -8,6 +8,7 @@ mod committed;
 mod cursors;
 mod damage;
 mod disk;
+mod log_id;
 mod marks;
 mod readers;
 mod retention;

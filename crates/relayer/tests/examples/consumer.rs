@@ -162,6 +162,11 @@ impl Consumer {
         self.until(text, |this| this.said().contains(text)).await;
     }
 
+    /// Waits until its state is this.
+    pub async fn until_state(&mut self, text: &str) {
+        self.until(text, |this| std::fs::read_to_string(this.state()).is_ok_and(|state| state == text)).await;
+    }
+
     async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !is_so(self) {

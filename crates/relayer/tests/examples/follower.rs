@@ -111,6 +111,14 @@ impl Follower {
         (0..self.lives).map(|life| read(&self.file(life, "err"))).collect()
     }
 
+    /// Waits until its state has this text in it.
+    pub async fn until_state_contains(&mut self, text: &str) {
+        self.until(text, |this| {
+            std::fs::read_to_string(this.state()).is_ok_and(|state| state.contains(text))
+        })
+        .await;
+    }
+
     async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !is_so(self) {

@@ -7,6 +7,7 @@ mod fanout;
 mod follower;
 mod http;
 mod kills;
+mod other_log;
 #[path = "../process/program.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod program;

@@ -31,8 +31,12 @@ impl Gateway {
     }
 
     async fn send_event(&mut self, seq: u64) {
+        self.send_event_of("a", seq).await;
+    }
+
+    async fn send_event_of(&mut self, log: &str, seq: u64) {
         let event = format!(
-            "{{\"seq\":{seq},\"received_at\":1,\"relay\":\"wss://r\",\"event\":{{\"id\":\"id-{seq}\"}}}}\n"
+            "{{\"seq\":{seq},\"log\":\"{log}\",\"received_at\":1,\"relay\":\"wss://r\",\"event\":{{\"id\":\"id-{seq}\"}}}}\n"
         );
         self.send(event.as_bytes()).await;
     }
@@ -79,6 +83,34 @@ async fn heeds_the_newest_connection(language: Language) {
 }
 
 #[tokio::test]
+async fn rust_starts_over_with_another_log() {
+    starts_over_with_another_log(Language::Rust).await;
+}
+
+#[tokio::test]
+async fn python_starts_over_with_another_log() {
+    starts_over_with_another_log(Language::Python).await;
+}
+
+/// After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is to be taken.
+async fn starts_over_with_another_log(language: Language) {
+    let address = free_address();
+    let mut consumer = Consumer::new(language, "tcp", address.to_string());
+    // As an earlier version of the program wrote it: the log that comes first is taken for the one that it is of.
+    consumer.write_state("2");
+    consumer.start();
+    let mut gateway = Gateway::connect(&consumer, address).await;
+    for (log, seq) in [("a", 2), ("a", 3), ("a", 4), ("b", 3), ("b", 4), ("b", 4)] {
+        gateway.send_event_of(log, seq).await;
+        assert_eq!(gateway.answer().await, Some(format!("{{\"ack\":{seq}}}\n")));
+    }
+    consumer.until_it_says("the log was a and is b now").await;
+    let seqs: Vec<u64> = consumer.printed().concat().iter().map(|line| line.seq).collect();
+    assert_eq!(seqs, [3, 4, 3, 4]);
+    assert_eq!(std::fs::read_to_string(consumer.state()).expect("a cursor"), "b:4");
+}
+
+#[tokio::test]
 async fn rust_bounds_a_line() {
     bounds_a_line(Language::Rust).await;
 }
@@ -107,7 +139,7 @@ async fn bounds_a_line(language: Language) {
     gateway.send_event(1).await;
     assert_eq!(gateway.answer().await.as_deref(), Some("{\"ack\":1}\n"));
     // What is read byte by byte is a line all the same.
-    for byte in b"{\"seq\":2,\"event\":{\"id\":\"slow\"}}\n" {
+    for byte in b"{\"seq\":2,\"log\":\"a\",\"event\":{\"id\":\"slow\"}}\n" {
         gateway.send(&[*byte]).await;
         sleep(Duration::from_millis(1)).await;
     }

@@ -30,6 +30,7 @@ pub struct Connection {
 #[serde(deny_unknown_fields)]
 pub struct Delivered {
     pub seq: u64,
+    pub log: String,
     pub target_pubkey: String,
     pub bot_pubkey: String,
     pub kind: u16,

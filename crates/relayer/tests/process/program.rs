@@ -105,7 +105,14 @@ impl Site {
 
     /// As [`run`](Self::run), with a command.
     pub fn run_with(&self, arguments: &[&str]) -> Output {
-        self.command().args(arguments).output().expect("it runs")
+        self.run_in(&[], arguments)
+    }
+
+    /// As [`run_with`](Self::run_with), with more in its environment.
+    pub fn run_in(&self, environment: &[(&str, String)], arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
+        command.args(arguments).output().expect("it runs")
     }
 
     pub fn ws(&self, query: &str) -> String {

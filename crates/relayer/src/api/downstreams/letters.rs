@@ -55,7 +55,7 @@ pub(in crate::api) async fn letters(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let sink = find(&context, name)?;
-    let query = Query::parse(&query.unwrap_or_default(), LETTERS_PARAMETERS)?;
+    let query = Query::parse(&query.unwrap_or_default(), LETTERS_PARAMETERS, context.log.id())?;
     let after = query.cursor.unwrap_or(Cursor::START);
     let limit = query.limit.unwrap_or(PAGE_LETTERS_DEFAULT);
     let letters = Arc::clone(&sink);

@@ -51,7 +51,7 @@ async fn try_upgrade(
     if !context.websocket.allows(&headers) {
         return Err(ApiError::OriginNotAllowed);
     }
-    let query = Query::parse(&query.unwrap_or_default(), FANOUT_PARAMETERS)?;
+    let query = Query::parse(&query.unwrap_or_default(), FANOUT_PARAMETERS, context.log.id())?;
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }

@@ -13,6 +13,7 @@ use super::answer::Answer;
 use super::post::Post;
 use crate::clock::{system_time, unix_secs};
 use crate::config::{Compression, HttpUrl, RestOptions};
+use crate::event_log::LogId;
 use crate::limits::{
     ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_SHOWN_MAX, DIAL_STEP_TIMEOUT, SECRET_BYTES_MIN,
 };
@@ -67,6 +68,9 @@ impl Client {
         };
         let mut request = self.http.post(self.url.as_str()).headers(self.options.headers.map().clone());
         request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(entry) = post.entries().first() {
+            request = request.header(LogId::HEADER, entry.log.to_string());
+        }
         if compression != Compression::None {
             request = request.header(CONTENT_ENCODING, compression.as_str());
         }

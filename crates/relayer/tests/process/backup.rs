@@ -262,7 +262,9 @@ async fn a_restore_that_was_cut_off_is_never_taken_for_a_log() {
         let output = site.run_in(&crash, &["restore", "--replace", text(&folder)]);
         assert!(!output.status.success(), "{point}");
         if is_begun {
-            refused(&site.run(), "a restore into");
+            let mut running = site.start_with(&[]).await;
+            assert_eq!(running.ended().await.code(), Some(1), "{point}");
+            assert!(running.said().contains("a restore into"), "{point}");
             refused(&site.run_with(&["new-log-id"]), "a restore into");
             succeeded(&site.run_with(&["restore", text(&folder)]));
         }

@@ -64,7 +64,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
-    let (listener, metrics_listener) = listen(config)?;
+    let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::of(config)?;
     let pipeline = Pipeline::start(config)?;
     announce(config, &pipeline, &listener);
@@ -229,17 +229,30 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-fn listen(config: &Config) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+/// Opens the ports. Prometheus itself listens on the default of the second one, which must not stop a first start.
+fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+    const METRICS_PORT: &str = "monitoring.prometheus_port";
+    let config = &loaded.config;
     let on = |port, key| {
         let address = SocketAddr::new(config.output.bind_address, port);
         api::listen(address).map_err(|source| RunError::Listen { address, key, source })
     };
     let main = on(config.output.websocket_port, "[output] websocket_port")?;
-    let metrics = match config.monitoring.prometheus_port {
-        Some(port) => Some(on(port.get(), "[monitoring] prometheus_port")?),
-        None => None,
-    };
-    Ok((main, metrics))
+    let Some(port) = config.monitoring.prometheus_port else { return Ok((main, None)) };
+    match on(port.get(), "[monitoring] prometheus_port") {
+        Ok(metrics) => Ok((main, Some(metrics))),
+        Err(RunError::Listen { address, source, .. })
+            if source.kind() == io::ErrorKind::AddrInUse && !loaded.sets(METRICS_PORT) =>
+        {
+            tracing::warn!(
+                "{address} is in use (it is Prometheus' own port, too), so there is no port for metrics alone; \
+                 the port of the API serves /metrics as well. Set [monitoring] prometheus_port to a free port, \
+                 or to 0 for none"
+            );
+            Ok((main, None))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What was opened, and what it means.

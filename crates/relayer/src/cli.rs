@@ -23,7 +23,8 @@ Examples:
 
 Environment (it goes before the file):
   RELAYER_<SECTION>__<KEY>   any key of the file, e.g. RELAYER_OUTPUT__WEBSOCKET_PORT=9000;
-                             a list is a TOML array or its items with commas between
+                             a list is a TOML array, or its items with commas, semicolons or
+                             white space between
   RELAY_URLS                 short for RELAYER_RELAY__BOOTSTRAP_RELAYS
   RUST_LOG                   what is logged, e.g. moltrade_relayer=debug; goes before monitoring.log_level
 

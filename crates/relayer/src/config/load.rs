@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::environment;
 use super::error::{ConfigErrors, Place, Problem, nearest, printable};
 use super::raw::{Kind, Raw};
 use super::reload::Source;
@@ -21,12 +22,6 @@ pub const DEFAULT_FILE: &str = "config.toml";
 /// from filling the memory.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// The prefix of the variables that are ours: an unknown one is an error.
-const PREFIX: &str = "RELAYER_";
-
-/// The short name of the variable for `relay.bootstrap_relays`.
-const RELAY_URLS: &str = "RELAY_URLS";
-
 /// A configuration and where it came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -40,6 +35,14 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where each key of [`SETTINGS`] was set, in their order.
     pub(super) places: Vec<Place>,
+}
+
+impl Loaded {
+    /// Whether the file or the environment sets this dotted key.
+    pub fn sets(&self, key: &str) -> bool {
+        let index = SETTINGS.iter().position(|setting| setting.path() == key);
+        index.and_then(|index| self.places.get(index)).is_some_and(|place| *place != Place::Default)
+    }
 }
 
 impl Config {
@@ -83,14 +86,15 @@ impl Config {
         if let Some((path, text)) = file {
             loading.file(&Document { path, text });
         }
-        let environment = variables_of_ours(environment);
+        let (environment, misspelt) = environment::ours_and_misspelt(environment);
         loading.environment(&environment);
         if loading.problems.is_empty() {
             loading.combinations();
         }
         let Loading { config, places, problems } = loading;
         ConfigErrors::unless_empty(problems)?;
-        let (warnings, file) = (config.warnings(), file.map(|(path, _)| path.to_owned()));
+        let file = file.map(|(path, _)| path.to_owned());
+        let warnings = misspelt.into_iter().chain(config.warnings()).collect();
         Ok(Loaded { source: Source::new(file.clone(), environment), config, file, warnings, places })
     }
 
@@ -136,25 +140,6 @@ impl Config {
         }
         warnings
     }
-}
-
-/// The variables of this process; what is not Unicode is made so, and then fails its check.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-}
-
-/// The variables that are ours, in the order of their names.
-fn variables_of_ours(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, Secret)> {
-    let mut ours: Vec<(String, Secret)> = environment
-        .into_iter()
-        .filter(|(name, value)| {
-            name == RELAY_URLS || (name.starts_with(PREFIX) && !is_service_link(name, value))
-        })
-        .map(|(name, value)| (name, Secret::new(value)))
-        .collect();
-    ours.sort_by(|(one, _), (other, _)| one.cmp(other));
-    ours
 }
 
 /// The text of the file; `None` if it does not exist and nobody asked for it.
@@ -264,7 +249,7 @@ impl Loading {
         for (name, value) in ours {
             let place = Place::Environment(name.clone());
             let Some((index, setting)) = SETTINGS.iter().enumerate().find(|(_, s)| s.is_named(name)) else {
-                let what = unknown_variable(name);
+                let what = environment::unknown(name);
                 self.problems.push(Problem { place: Place::Environment(printable(name)), key: None, what });
                 continue;
             };
@@ -360,11 +345,17 @@ impl Setting {
 
     /// The environment variable.
     pub(super) fn variable(&self) -> String {
-        format!("{PREFIX}{}__{}", self.section.to_ascii_uppercase(), self.key.to_ascii_uppercase())
+        format!(
+            "{}{}__{}",
+            environment::PREFIX,
+            self.section.to_ascii_uppercase(),
+            self.key.to_ascii_uppercase()
+        )
     }
 
     fn is_named(&self, variable: &str) -> bool {
-        self.variable() == variable || (variable == RELAY_URLS && self.path() == "relay.bootstrap_relays")
+        self.variable() == variable
+            || (variable == environment::RELAY_URLS && self.path() == environment::RELAY_URLS_KEY)
     }
 }
 
@@ -375,15 +366,6 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
         .iter()
         .map(|setting| setting.section)
         .filter(move |name| std::mem::replace(&mut last, *name) != *name)
-}
-
-/// Kubernetes sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` … in every pod beside a service that
-/// is called "relayer". They mean nothing to us, and are no mistake of the operator.
-fn is_service_link(name: &str, value: &str) -> bool {
-    let name = name.strip_prefix(PREFIX).unwrap_or(name);
-    name.starts_with("SERVICE_")
-        || (name == "PORT" && value.contains("://"))
-        || name.strip_prefix("PORT_").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn unknown_section(name: &str) -> String {
@@ -405,14 +387,4 @@ fn unknown_key(section: &str, name: &str) -> String {
         return format!("unknown key here; it belongs into [{}]", setting.section);
     }
     format!("unknown key; allowed: {}", siblings().collect::<Vec<_>>().join(", "))
-}
-
-fn unknown_variable(name: &str) -> String {
-    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
-    match nearest(name, known.iter().map(String::as_str)) {
-        Some(near) => format!("unknown variable; did you mean {near}?"),
-        None => {
-            format!("unknown variable; allowed: {PREFIX}<SECTION>__<KEY>, as in {PREFIX}OUTPUT__BATCH_SIZE")
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `settings` declares every key with its help, default and rule; everything else follows from that
 //! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and `webhook` what passed them,
-//! `dsn` what a DSN says; `load` puts defaults, file and environment together, `reload` does so again and says what differs,
+//! `dsn` what a DSN says; `environment` says which variables are ours, `load` puts defaults, file and environment together, `reload` does so again and says what differs,
 //! `error` says what is wrong and where, `print` writes the template and `check-config`'s answer. It reads
 //! no environment but what it is given.
 
@@ -22,6 +22,8 @@ mod raw;
 
 mod rule;
 
+mod environment;
+
 mod load;
 
 mod reload;
@@ -31,8 +33,9 @@ mod error;
 mod print;
 
 pub use dsn::postgres_options;
+pub use environment::environment;
 pub use error::{ConfigErrors, Place, Problem};
-pub use load::{DEFAULT_FILE, Loaded, environment};
+pub use load::{DEFAULT_FILE, Loaded};
 pub use print::template;
 pub use reload::{Source, needs_restart};
 pub use secret::{Secret, SecretFile, SecretKey};

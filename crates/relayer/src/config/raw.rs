@@ -43,7 +43,7 @@ pub(super) enum Shape {
     Plain,
     /// Text, as it is.
     Text,
-    /// A TOML array, or items separated by commas.
+    /// A TOML array, or items separated by commas, semicolons or white space.
     List { of_text: bool },
 }
 
@@ -84,7 +84,8 @@ impl Raw {
             Shape::List { .. } if trimmed.starts_with('[') => as_toml().unwrap_or_else(|| verbatim(text)),
             Shape::List { of_text } => {
                 let item = if of_text { Shape::Text } else { Shape::Plain };
-                let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty());
+                let between = |c: char| matches!(c, ',' | ';') || c.is_whitespace();
+                let items = trimmed.split(between).filter(|item| !item.is_empty());
                 Self {
                     kind: Kind::List(items.map(|text| Self::from_environment(text, item)).collect()),
                     offset: 0,

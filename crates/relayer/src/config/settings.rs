@@ -274,7 +274,8 @@ settings! {
     [monitoring] Monitoring {
         /// How much is logged. RUST_LOG, if set, goes before it: RUST_LOG=moltrade_relayer=debug.
         log_level: LogLevel = LogLevel::Info, rule::log_level();
-        /// The port that serves nothing but /metrics. 0: none; the API's port has it in any case.
+        /// The port that serves nothing but /metrics. 0: none; the API's port has it in any case. If the default
+        /// is in use, by Prometheus itself for one, the gateway starts without this port.
         prometheus_port: Option<NonZeroU16> = NonZeroU16::new(9090), rule::port_or_none();
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use url::Url;
+use url::{Host, Url};
 
 /// Longest URL that is accepted, in bytes: far above any relay's, and it bounds what logs, metrics and
 /// the relay list can be made to hold.
@@ -156,7 +156,11 @@ impl FromStr for HostPort {
         if !port.parse::<u16>().is_ok_and(|port| port != 0) {
             return Err(InvalidUrl("its port is not a number from 1 to 65535"));
         }
-        let host = url::Host::parse(host).map_err(|_| InvalidUrl("its host is not a name or an address"))?;
+        let no_host = InvalidUrl("its host is not a name or an address");
+        let host = Host::parse(host).map_err(|_| no_host)?;
+        if matches!(&host, Host::Domain(name) if !is_name(name)) {
+            return Err(no_host);
+        }
         Ok(Self(Arc::from(format!("{host}:{port}"))))
     }
 }
@@ -301,7 +305,11 @@ fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Ur
     if text.len() > URL_BYTES_MAX {
         return Err(InvalidUrl("it is longer than 1024 bytes"));
     }
-    let url = Url::parse(text).map_err(|fault| match fault {
+    // The parser leaves out tabs and line breaks, so two URLs with one between would become one.
+    if text.trim().contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(InvalidUrl("it has white space or a control character in it"));
+    }
+    let url = Url::parse(text.trim()).map_err(|fault| match fault {
         url::ParseError::EmptyHost => InvalidUrl("it has no host"),
         url::ParseError::InvalidPort => InvalidUrl("its port is not a number from 1 to 65535"),
         url::ParseError::RelativeUrlWithoutBase => InvalidUrl("it has no scheme"),
@@ -320,7 +328,16 @@ fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Ur
     if url.fragment().is_some() {
         return Err(InvalidUrl("it has a fragment (#…), which is never sent"));
     }
-    Ok(url)
+    match url.host() {
+        Some(Host::Domain(name)) if !is_name(name) => Err(InvalidUrl("its host is not a name or an address")),
+        _ => Ok(url),
+    }
+}
+
+/// Whether a host can be a name in DNS. The parser also takes `a.example;wss`, the beginning of two URLs with a
+/// semicolon between them.
+fn is_name(host: &str) -> bool {
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 #[cfg(test)]
@@ -382,7 +399,14 @@ mod tests {
         check("wss://a.example:99999", "its port is not a number from 1 to 65535");
         check("wss://me:pass@a.example", "it carries a user or a password, which would end up in logs");
         check("wss://a.example/#x", "it has a fragment (#…), which is never sent");
-        check("wss://a b", "its host is not a name or an address");
+        for between in [" ", "\n", "\t", "\r\n", "\u{a0}", "\0"] {
+            let two = format!("wss://a.example{between}wss://b.example");
+            check(&two, "it has white space or a control character in it");
+        }
+        for between in [";", ",", "|", "'"] {
+            let two = format!("wss://a.example{between}wss://b.example");
+            check(&two, "its host is not a name or an address");
+        }
         check(&format!("wss://a.example/{}", "x".repeat(1024)), "it is longer than 1024 bytes");
         check(&format!("wss://a.example/{}", "é".repeat(400)), "it is longer than 1024 bytes");
     }
@@ -438,7 +462,8 @@ mod tests {
         }
         let six: HostPort = "[::1]:65535".parse().unwrap();
         assert_eq!((six.host(), six.port()), ("::1", 65535));
-        for bad in ["", "a.example", "a.example:0", "a.example:x", ":1", "::1:9x", "a b:1"] {
+        for bad in ["", "a.example", "a.example:0", "a.example:x", ":1", "::1:9x", "a b:1", "a\nb:1", "a;b:1"]
+        {
             assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }
     }

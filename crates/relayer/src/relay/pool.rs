@@ -198,7 +198,14 @@ impl Wishes {
     fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
         let mut wishes = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
         for (url, row) in log.relay_rows(RelayTable::Wish)? {
-            let url = url.parse().map_err(|_| damaged("a relay's URL"))?;
+            // An earlier version took URLs that this one does not.
+            let url = match url.parse() {
+                Ok(url) => url,
+                Err(error) => {
+                    tracing::warn!(url, %error, "a relay that was added or removed over the API is left out");
+                    continue;
+                }
+            };
             match row.as_slice() {
                 ADDED => wishes.added.push(url),
                 REMOVED => _ = wishes.removed.insert(url),

@@ -83,3 +83,49 @@ fn what_kubernetes_sets_is_no_mistake() {
     );
     assert!(parse("", &[("RELAYER_PORT", "9000")]).is_err());
 }
+
+#[test]
+fn items_of_a_list_have_commas_semicolons_or_white_space_between() {
+    for between in [",", ";", " ", "\n", "\t", "\r\n", " ; ", ",\n", ",,"] {
+        let urls = format!("{between}wss://a.example{between}wss://b.example{between}");
+        let config = accepted("", &[("RELAY_URLS", &urls)]);
+        let relays: Vec<_> = config.relay.bootstrap_relays.iter().map(|relay| relay.as_str()).collect();
+        assert_eq!(relays, ["wss://a.example", "wss://b.example"], "{between:?}");
+        let kinds = accepted("", &[("RELAYER_FILTERS__ALLOWED_KINDS", &format!("1{between}7"))]);
+        assert_eq!(kinds.filters.allowed_kinds, [1, 7].into(), "{between:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_was_probably_meant_for_us_is_warned_about() {
+    for (name, hint) in [
+        ("RELAY_URL", "did you mean RELAY_URLS?"),
+        ("RELAYS", "did you mean RELAY_URLS?"),
+        ("relay_urls", "did you mean RELAY_URLS?"),
+        ("RELAY_MODE", "those that are used are RELAY_URLS and RELAYER_<SECTION>__<KEY>"),
+        ("RELAY__BOOTSTRAP_RELAYS", "did you mean RELAYER_RELAY__BOOTSTRAP_RELAYS?"),
+        ("relayer_output__batch_size", "did you mean RELAYER_OUTPUT__BATCH_SIZE?"),
+        ("OUTPUT__BATCH_SIZE", "did you mean RELAYER_OUTPUT__BATCH_SIZE?"),
+        ("PORT", "did you mean RELAYER_OUTPUT__WEBSOCKET_PORT?"),
+        ("WEBSOCKET_PORT", "did you mean RELAYER_OUTPUT__WEBSOCKET_PORT?"),
+        ("PROMETHEUS_PORT", "did you mean RELAYER_MONITORING__PROMETHEUS_PORT?"),
+    ] {
+        let loaded = parse("", &[(name, "9000")]).unwrap();
+        assert_eq!(loaded.warnings, [format!("the environment variable {name} is not used; {hint}")]);
+    }
+    for (name, value) in [
+        ("RELAY_SERVICE_HOST", "10.0.0.1"),
+        ("RELAY_PORT", "tcp://10.0.0.1:80"),
+        ("RELAY_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("SSH_PORT", "22"),
+        ("REPORT", "9"),
+    ] {
+        assert_eq!(parse("", &[(name, value)]).unwrap().warnings, [String::new(); 0], "{name}");
+    }
+    // Within our prefix it is an error, as a key of the file is.
+    refused_variable(
+        "RELAYER_APi__PUBLIC_URL",
+        "http://a.example",
+        "RELAYER_APi__PUBLIC_URL: unknown variable; did you mean RELAYER_API__PUBLIC_URL?",
+    );
+}

@@ -24,6 +24,21 @@ fn a_port_in_use() {
     assert!(!site.log_path().exists(), "it did not get as far as the database");
 }
 
+/// Prometheus itself has the default port for metrics.
+#[tokio::test]
+async fn the_default_port_for_metrics_in_use_stops_nothing() {
+    const KEY: &str = "RELAYER_MONITORING__PROMETHEUS_PORT";
+    let site = Site::empty().unset(KEY);
+    // If it cannot be taken here, somebody else has it.
+    let _taken = TcpListener::bind("127.0.0.1:9090");
+    let running = site.start().await;
+    running.until_it_says("127.0.0.1:9090 is in use").await;
+    let metrics = running.get("/metrics").await.expect("an answer");
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
+    running.kill();
+    assert_refused(&site.set(KEY, "9090"), 1, &["cannot listen on 127.0.0.1:9090", "prometheus_port"]);
+}
+
 #[tokio::test]
 async fn a_locked_database() {
     let site = Site::empty();

@@ -1,0 +1,94 @@
+//! Which environment variables are ours, and which look as if they were meant to be.
+
+use super::error::{nearest, printable};
+use super::secret::Secret;
+use super::settings::{SETTINGS, Setting};
+
+/// The prefix of the variables that are ours: an unknown one is an error, as an unknown key of the file is.
+pub(super) const PREFIX: &str = "RELAYER_";
+
+/// The short name of the variable for [`RELAY_URLS_KEY`].
+pub(super) const RELAY_URLS: &str = "RELAY_URLS";
+/// See [`RELAY_URLS`].
+pub(super) const RELAY_URLS_KEY: &str = "relay.bootstrap_relays";
+
+/// What `PORT` sets for programs that are made to be hosted.
+const PORT_KEY: &str = "output.websocket_port";
+
+/// The variables of this process; what is not Unicode is made so, and then fails its check.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// The variables that are ours, in the order of their names, and a warning for each of the others that was
+/// probably meant to be. Those are no errors: other programs may use their names.
+pub(super) fn ours_and_misspelt(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> (Vec<(String, Secret)>, Vec<String>) {
+    let (mut ours, mut misspelt) = (Vec::new(), Vec::new());
+    for (name, value) in environment {
+        if is_service_link(&name, &value) {
+            continue;
+        }
+        if name == RELAY_URLS || name.starts_with(PREFIX) {
+            ours.push((name, Secret::new(value)));
+        } else {
+            misspelt
+                .extend(meant_for_us(&name).map(|hint| {
+                    format!("the environment variable {} is not used; {hint}", printable(&name))
+                }));
+        }
+    }
+    ours.sort_by(|(one, _), (other, _)| one.cmp(other));
+    misspelt.sort();
+    (ours, misspelt)
+}
+
+/// Whether Kubernetes made this variable. It sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` … in every pod
+/// beside a service that is called "relayer"; other names of services begin like our variables, too.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.ends_with("_PORT") && value.contains("://"))
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// What an unknown variable with our prefix should have been.
+pub(super) fn unknown(name: &str) -> String {
+    match nearest_variable(name) {
+        Some(near) => format!("unknown variable; did you mean {near}?"),
+        None => {
+            format!("unknown variable; allowed: {PREFIX}<SECTION>__<KEY>, as in {PREFIX}OUTPUT__BATCH_SIZE")
+        }
+    }
+}
+
+fn nearest_variable(name: &str) -> Option<String> {
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+    nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// What to write instead of a variable that is not ours, if it was probably meant to be: it begins like ours, or
+/// is one without the prefix, or is the key of a port alone.
+fn meant_for_us(name: &str) -> Option<String> {
+    let upper = name.to_ascii_uppercase();
+    let variable_of = |is_meant: &dyn Fn(&Setting) -> bool| {
+        SETTINGS.iter().find(|setting| is_meant(setting)).map(Setting::variable)
+    };
+    let without_prefix = variable_of(&|setting| {
+        let key = setting.key.to_ascii_uppercase();
+        setting.variable().strip_prefix(PREFIX) == Some(&*upper) || (key.ends_with("_PORT") && key == upper)
+    });
+    let meant = match &*upper {
+        "PORT" => variable_of(&|setting| setting.path() == PORT_KEY),
+        _ if without_prefix.is_some() => without_prefix,
+        _ if !upper.starts_with("RELAY") => return None,
+        _ if upper.contains("__") => nearest_variable(&upper),
+        _ => nearest(&upper, [RELAY_URLS].into_iter()).map(str::to_owned),
+    };
+    Some(match meant {
+        Some(variable) => format!("did you mean {variable}?"),
+        None => format!("those that are used are {RELAY_URLS} and {PREFIX}<SECTION>__<KEY>"),
+    })
+}

@@ -13,14 +13,17 @@ use wire::Signer;
 use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
+use crate::descriptors::{self, TooFew};
+use crate::downstream::clients::ClientLimits;
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
 use crate::fanout::{Fanout, registry};
-use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX};
+use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, METRICS_CONNECTIONS_MAX};
 use crate::nip19::npub;
 use crate::pipeline::{Pipeline, StartError};
 use crate::tasks::StageFailure;
 use crate::telemetry::summary;
+use crate::watchdog;
 
 /// Why the program ended otherwise than in order.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// The system lets the process open too few files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The system gives no signals.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -60,7 +66,17 @@ pub enum RunError {
 /// # Errors
 /// When it cannot start, a stage fails, or draining takes too long.
 pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
-    let config = &loaded.config;
+    let (config, warning) = descriptors::fit(&loaded.config, descriptors::raise())?;
+    let config = &config;
+    if let Some(warning) = warning {
+        // The defaults are meant for systems that allow more; they are no wish of somebody's.
+        let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
+        if are_named || descriptors::KEYS.iter().any(|key| loaded.sets(key)) {
+            tracing::warn!("{warning}");
+        } else {
+            tracing::info!("{warning}");
+        }
+    }
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not get as far as the database.
@@ -78,38 +94,34 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     };
     match started {
         Some(Ok(fanout)) => {
-            serve(
-                loaded,
-                &identity,
-                pipeline,
-                fanout,
-                (listener, metrics_listener),
-                stop_signals,
-                reload_signals,
-            )
-            .await
+            let (pool, admission) = (Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission));
+            let control = Arc::new(Control::new(loaded, pool, admission));
+            let signals = (stop_signals, reload_signals);
+            serve(config, control, &identity, pipeline, fanout, (listener, metrics_listener), signals).await
         }
         Some(Err(error)) => {
+            watchdog::must_end();
             // What came in meanwhile is kept in order.
             drop(timeout(DRAIN_MAX, pipeline.drain()).await);
             Err(error.into())
         }
-        None => Ok(timeout(DRAIN_MAX, pipeline.drain()).await.map_err(|_| RunError::DrainTimeout)??),
+        None => {
+            watchdog::must_end();
+            Ok(timeout(DRAIN_MAX, pipeline.drain()).await.map_err(|_| RunError::DrainTimeout)??)
+        }
     }
 }
 
 /// Serves until told to stop, or until a stage fails, and drains.
 async fn serve(
-    loaded: &Loaded,
+    config: &Config,
+    control: Arc<Control>,
     identity: &Signer,
     mut pipeline: Pipeline,
     fanout: Option<Arc<Fanout>>,
     (listener, metrics_listener): (TcpListener, Option<TcpListener>),
-    mut stop_signals: StopSignals,
-    reload_signals: Signal,
+    (mut stop_signals, reload_signals): (StopSignals, Signal),
 ) -> Result<(), RunError> {
-    let config = &loaded.config;
-    let control = Arc::new(Control::new(loaded, Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission)));
     let context = api::Context::new(api::Parts {
         pool: Arc::clone(&pipeline.pool),
         log: Arc::clone(&pipeline.log),
@@ -127,27 +139,34 @@ async fn serve(
         identity: *identity.pubkey(),
         fanout: fanout.clone(),
     });
-    let mut servers = JoinSet::new();
+    let (mut servers, mut helpers) = (JoinSet::new(), JoinSet::new());
+    // Each port has places of its own: who uses up those of one does not keep Prometheus from the other.
+    let places = |in_all| {
+        let from_address = config.connections_per_address();
+        api::Connections::new(ClientLimits { in_all, from_address }, &pipeline.metrics)
+    };
     if let Some(listener) = metrics_listener {
-        servers.spawn(api::serve(listener, api::metrics_router(context.clone())));
+        let router = api::metrics_router(context.clone());
+        servers.spawn(api::serve(listener, router, places(METRICS_CONNECTIONS_MAX)));
     }
-    servers.spawn(api::serve(listener, api::router(context.clone())));
-    servers.spawn(summary::run(
+    servers.spawn(api::serve(listener, api::router(context.clone()), places(config.api.max_connections)));
+    helpers.spawn(summary::run(
         Arc::clone(&pipeline.pool),
         Arc::clone(&pipeline.log),
         Arc::clone(&pipeline.metrics),
     ));
-    servers.spawn(reload_on_signal(reload_signals, control));
+    helpers.spawn(reload_on_signal(reload_signals, control));
     let failed = tokio::select! {
         name = stop_signals.next() => {
             tracing::info!(signal = name, "stopping: finishing what has been read");
             None
         }
-        failure = first_failure(&mut pipeline, fanout.as_deref()) => {
+        failure = first_failure(&mut pipeline, fanout.as_deref(), &mut servers) => {
             tracing::error!(%failure, "stopping");
             Some(failure)
         }
     };
+    watchdog::must_end();
     let log = Arc::clone(&pipeline.log);
     let drained = timeout(DRAIN_MAX, async {
         let clients = async {
@@ -173,7 +192,7 @@ async fn serve(
         fanout.stop().await;
     }
     tracing::info!(head = %log.head(), "stopped");
-    servers.abort_all();
+    drop((servers, helpers));
     match (failed, drained) {
         (Some(failure), _) | (None, Ok(Err(failure))) => Err(failure.into()),
         (None, Err(_)) => Err(RunError::DrainTimeout),
@@ -207,7 +226,11 @@ async fn start_fanout(
 }
 
 /// The first failure of a stage. As long as all is well, it waits.
-async fn first_failure(pipeline: &mut Pipeline, fanout: Option<&Fanout>) -> StageFailure {
+async fn first_failure(
+    pipeline: &mut Pipeline,
+    fanout: Option<&Fanout>,
+    servers: &mut JoinSet<()>,
+) -> StageFailure {
     let of_fanout = async {
         match fanout {
             Some(fanout) => fanout.failure().await,
@@ -217,15 +240,24 @@ async fn first_failure(pipeline: &mut Pipeline, fanout: Option<&Fanout>) -> Stag
     tokio::select! {
         failure = pipeline.failure() => failure,
         failure = of_fanout => failure,
+        Some(ended) = servers.join_next() => {
+            let reason = ended.map_or_else(|panic| panic.to_string(), |()| "it ended".to_owned());
+            StageFailure::new("a server", reason)
+        }
     }
 }
 
 /// Reads the configuration again at each SIGHUP. A wrong one is reported, and the old one stays.
 async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     while signals.recv().await.is_some() {
-        if let Err(error) = control.reload().await {
-            tracing::error!("the configuration was not reloaded, the old one stays in effect: {error}");
-        }
+        let control = Arc::clone(&control);
+        // A task of its own, so that one that panics is not the last one.
+        let reason = match tokio::spawn(async move { control.reload().await }).await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        tracing::error!("the configuration was not reloaded, the old one stays in effect: {reason}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! The list of relays and the filters take effect at once; the rest waits for the next start, and is named.
 //! A configuration that is wrong changes nothing.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart
 use crate::ingest::admission::Admission;
 use crate::relay::Pool;
 use crate::relay::pool::PoolError;
+use crate::telemetry::crash_point;
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +62,15 @@ impl Control {
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut config = self.config.lock().await;
         let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || source.load()).await;
-        let new = loaded.map_err(|_| PoolError::Stopping)??.config;
+        let load = move || {
+            crash_point::reached("reload");
+            source.load()
+        };
+        let new = match tokio::task::spawn_blocking(load).await {
+            Ok(loaded) => loaded?.config,
+            Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+            Err(_) => return Err(PoolError::Stopping.into()),
+        };
         let changed = config.changed_keys(&new);
         let (needs_restart, at_once): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| needs_restart(key));

@@ -3,6 +3,7 @@
 //! What holds memory or waits is bounded by something here or in the configuration; what happens at the
 //! bound is said beside it.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Bytes of candidate frames between the sockets and the commit. When they are used up, connections stop
@@ -280,6 +281,17 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(9);
 /// How long reads that are under way may hold up the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
+/// How long the process may take to end once it must, with what follows draining. Then it is aborted.
+pub const END_MAX: Duration = Duration::from_secs(20);
+/// How long noting a panic may take until the process is aborted.
+pub const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of log lines that wait for standard error to take them: a few thousand lines. More are lost. Twice as many
+/// are allocated.
+pub const LOG_BUFFER_BYTES: usize = 512 << 10;
+/// How long the last log lines may take to be written before the process exits.
+pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
+
 /// How long relays may take to hear that we close. It is part of draining.
 pub const GOODBYES_MAX: Duration = Duration::from_secs(2);
 
@@ -322,6 +334,30 @@ pub const CLIENT_SEND_BUFFER_BYTES: u32 = 256 << 10;
 
 /// Connections that may wait to be accepted: what the library takes, too.
 pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
+
+/// How long a connection may take until the head of a request is there, and how long it may be idle between two requests.
+pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a request's head: the longest URL has 65,534.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 128 << 10;
+/// How long the body of a request may take to come.
+pub const REQUEST_BODY_MAX: Duration = Duration::from_secs(10);
+/// After how long a connection is closed that takes nothing of a response that waits; at most twice as long. Since
+/// the system reports room only when a third of the buffer is free, a client that reads some KB a second is safe.
+pub const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
+/// How long to wait after an error of `accept`: the reason, no descriptor for one, may last.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often it is logged that connections are refused.
+pub const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_secs(60);
+/// Connections to the port that serves `/metrics` alone; from one address as to the other port.
+pub const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+
+/// Files that RocksDB keeps open at most, beside some that it writes.
+pub const DATABASE_OPEN_FILES_MAX: i32 = 512;
+/// Descriptors that are left to the database: those, its logs, and what a compaction writes.
+pub const DATABASE_FILES_MAX: usize = DATABASE_OPEN_FILES_MAX as usize + 64;
+/// Descriptors of the process itself: standard streams, ports, event queues, signals, files of the configuration,
+/// connections that are about to be refused.
+pub const OWN_FILES_MAX: usize = 64;
 
 /// How long a `/ws` client that is closed for being slow may take to read why, and then to answer. What its
 /// socket holds comes first, so it gets more time than others.

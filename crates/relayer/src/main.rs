@@ -1,32 +1,36 @@
 //! The gateway's program: parse, configure, run.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
 use moltrade_relayer::config::{self, Config, Loaded};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
-use moltrade_relayer::{app, backup, offline, telemetry};
+use moltrade_relayer::telemetry::log_buffer;
+use moltrade_relayer::{app, backup, offline, telemetry, watchdog};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.command() == Command::ConfigTemplate {
-        print!("{}", config::template());
-        return ExitCode::SUCCESS;
+        return print(&config::template());
     }
     let loaded = match Config::load(cli.config.as_deref(), config::environment()) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            eprintln!("{errors}");
+            say(errors);
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    if cli.command() == Command::CheckConfig {
-        loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        print!("{}", loaded.to_toml());
-        return ExitCode::SUCCESS;
-    }
-    let done = match cli.command() {
+    match cli.command() {
+        Command::CheckConfig => {
+            loaded.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
+            print(&loaded.to_toml())
+        }
         Command::Backup { folder } => {
             told(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
         }
@@ -37,27 +41,62 @@ fn main() -> ExitCode {
         Command::Registry { action } => {
             told(&loaded, async |config| Ok(offline::run(config, &action).await?))
         }
-        _ => run(&loaded),
-    };
-    match done {
+        _ => match log_buffer::start() {
+            Err(error) => {
+                say(format_args!("moltrade-relayer: cannot start a thread: {error}"));
+                ExitCode::FAILURE
+            }
+            Ok(_flushed_at_the_end) => match run(&loaded) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    // Behind the lines that led to it, and like them without waiting for a reader that stalls.
+                    log_buffer::write(format_args!("moltrade-relayer: {error}\n"));
+                    ExitCode::FAILURE
+                }
+            },
+        },
+    }
+}
+
+/// Writes an answer to standard output.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader has what it wanted, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("moltrade-relayer: {error}");
+            say(format_args!("moltrade-relayer: cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Does something else than to serve, and says what came of it.
-fn told(loaded: &Loaded, command: impl AsyncFnOnce(&Config) -> anyhow::Result<String>) -> anyhow::Result<()> {
-    loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let told = runtime.block_on(command(&loaded.config))?;
-    eprintln!("{told}");
-    Ok(())
+/// Writes a line to standard error.
+fn say(line: impl Display) {
+    // If standard error takes nothing, the exit status alone tells.
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn run(loaded: &Loaded) -> anyhow::Result<()> {
+/// Does something else than to serve, and says what came of it.
+fn told(loaded: &Loaded, command: impl AsyncFnOnce(&Config) -> Result<String, Box<dyn Error>>) -> ExitCode {
+    loaded.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(command(&loaded.config)));
+    match done {
+        Ok(done) => {
+            say(done);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(format_args!("moltrade-relayer: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
+    watchdog::start().map_err(|error| format!("cannot start a thread: {error}"))?;
     telemetry::tracing::start(loaded.config.monitoring.log_level);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

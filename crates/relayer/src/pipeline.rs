@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -231,13 +231,10 @@ impl Pipeline {
             // What it supervised ends with it.
             let _ = self.supervisor.await;
         }
-        // A thread of its own: Tokio's may all be waiting for a disk or for DNS.
-        let (stages, (joined, outcome)) = (self.stages, oneshot::channel());
-        std::thread::spawn(move || joined.send(stages.join()));
-        let outcome = outcome.await;
+        let outcome = self.stages.join().await;
         self.log.close();
         tokio::join!(self.workers.drain(SINK_DRAIN_MAX), others);
-        outcome.unwrap_or(Ok(()))
+        outcome
     }
 }
 

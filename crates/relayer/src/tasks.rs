@@ -3,9 +3,10 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
+
+use crate::watchdog;
 
 /// A stage that could not go on.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,7 +26,7 @@ impl StageFailure {
 /// The stages of a running process.
 #[derive(Debug)]
 pub struct Stages {
-    threads: Vec<JoinHandle<()>>,
+    /// Each stage has a clone, until it has ended.
     failed: mpsc::UnboundedSender<StageFailure>,
     failures: mpsc::UnboundedReceiver<StageFailure>,
 }
@@ -34,7 +35,7 @@ impl Default for Stages {
     fn default() -> Self {
         // One message a stage at most.
         let (failed, failures) = mpsc::unbounded_channel();
-        Self { threads: Vec::new(), failed, failures }
+        Self { failed, failures }
     }
 }
 
@@ -51,15 +52,18 @@ impl Stages {
         let (stage, failed) = (stage.into(), self.failed.clone());
         let thread = std::thread::Builder::new().name(stage.clone());
         let run = move || {
+            watchdog::mark_stage();
             let reason = match catch_unwind(AssertUnwindSafe(body)) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "it panicked".to_owned(),
             };
+            // Whoever is told may be unable to act on it.
+            watchdog::must_end();
             // Nobody listens any more only when the process is ending.
             let _ = failed.send(StageFailure { stage, reason });
         };
-        self.threads.push(thread.spawn(run)?);
+        thread.spawn(run)?;
         Ok(())
     }
 
@@ -75,15 +79,15 @@ impl Stages {
     ///
     /// # Errors
     /// When a stage failed.
-    pub fn join(mut self) -> Result<(), StageFailure> {
-        for thread in self.threads.drain(..) {
-            // Panics have been caught and reported.
-            let _ = thread.join();
+    pub async fn join(self) -> Result<(), StageFailure> {
+        let Self { failed, mut failures } = self;
+        drop(failed);
+        let mut first = None;
+        // With the last stage the last sender goes.
+        while let Some(failure) = failures.recv().await {
+            first.get_or_insert(failure);
         }
-        match self.failures.try_recv() {
-            Ok(failure) => Err(failure),
-            Err(_) => Ok(()),
-        }
+        first.map_or(Ok(()), Err)
     }
 }
 
@@ -99,10 +103,16 @@ mod tests {
         assert_eq!(stages.failure().await.to_string(), "loud failed: it panicked");
     }
 
-    #[test]
-    fn join_gives_the_failure() {
+    #[tokio::test]
+    async fn join_waits_for_all_stages_and_gives_the_failure() {
         let mut stages = Stages::default();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
         stages.spawn("broken", || Err("no disk")).expect("a thread");
-        assert_eq!(stages.join().expect_err("failed").to_string(), "broken failed: no disk");
+        stages.spawn("slow", move || ended.recv()).expect("a thread");
+        let mut joined = Box::pin(stages.join());
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut joined).await;
+        assert!(early.is_err(), "one has not ended");
+        end.send(()).expect("it runs");
+        assert_eq!(joined.await.expect_err("failed").to_string(), "broken failed: no disk");
     }
 }

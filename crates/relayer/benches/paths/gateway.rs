@@ -1,12 +1,14 @@
 //! The gateway that is measured, on a folder of its own.
 
 use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moltrade_relayer::api;
 use moltrade_relayer::config::{Config, Output};
 use moltrade_relayer::control::Control;
+use moltrade_relayer::downstream::clients::ClientLimits;
 use moltrade_relayer::fanout::Fanout;
 use moltrade_relayer::fanout::registry::{Change, Embedded, Store};
 use moltrade_relayer::pipeline::Pipeline;
@@ -91,7 +93,9 @@ impl Gateway {
             fanout,
         });
         let address = address.to_string();
-        let server = tokio::spawn(api::serve(listener, api::router(clients.clone())));
+        let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
+        let connections = api::Connections::new(limits, &pipeline.metrics);
+        let server = tokio::spawn(api::serve(listener, api::router(clients.clone()), connections));
         Ok(Self { pipeline, address, server, clients, _folder: folder })
     }
 

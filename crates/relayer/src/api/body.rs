@@ -1,13 +1,14 @@
 //! The body of a request that changes something: JSON, short, and with nothing in it that is not known.
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::auth::is_json;
 use super::error::ApiError;
 use super::query::excerpt;
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
 
 /// What a body is to look like.
 pub(super) trait Expected {
@@ -27,10 +28,18 @@ impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::JsonExpected);
         }
-        // A body whose connection ends too soon has no one left to be answered.
-        let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
-        parse(&body).map(Self)
+        parse(&whole(request.into_body()).await?).map(Self)
     }
+}
+
+/// Reads a body whole.
+///
+/// # Errors
+/// When it is too long, or takes too long to come.
+pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
+    let read = timeout(REQUEST_BODY_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    // A body whose connection ends too soon has no one left to be answered.
+    read.map_err(|_| ApiError::BodyTooSlow)?.map_err(|_| ApiError::BodyTooLarge)
 }
 
 /// Reads a body that was read whole.

@@ -21,7 +21,7 @@ use crate::event_log::backup::BackupError;
 use crate::event_log::free_space::NoRoom;
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, Seq, StorageError};
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
 use crate::relay::dial::DialError;
 use crate::relay::pool::PoolError;
 
@@ -131,6 +131,24 @@ pub enum ApiError {
         /// The most.
         max: NonZeroUsize,
     },
+    /// No more connections are taken.
+    #[error(
+        "{max} connections are open that are no clients of /ws or /fanout, and [api] max_connections allows no more; \
+         try again later or raise it"
+    )]
+    TooManyConnections {
+        /// The most.
+        max: NonZeroUsize,
+    },
+    /// No more connections are taken from where this one comes from.
+    #[error(
+        "{max} connections are open from your address that are no clients of /ws or /fanout, and [api] \
+         max_connections_per_address allows no more; close some or raise it (behind a proxy, all have its address)"
+    )]
+    TooManyConnectionsFromAddress {
+        /// The most.
+        max: NonZeroUsize,
+    },
     /// The gateway does not take new clients any more.
     #[error("the gateway is stopping; connect again in a moment")]
     Stopping,
@@ -158,6 +176,9 @@ pub enum ApiError {
     /// A body that is too long, or does not come to its end.
     #[error("the body does not end within {BODY_BYTES_MAX} bytes")]
     BodyTooLarge,
+    /// A body that takes too long to come.
+    #[error("the body has not come within {secs} s", secs = REQUEST_BODY_MAX.as_secs())]
+    BodyTooSlow,
     /// A body that says something else.
     #[error("the body must be {expected}: {why}")]
     BadBody {
@@ -214,6 +235,11 @@ pub enum ApiError {
     /// A backup cannot be made.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// The request met a fault of ours.
+    #[error(
+        "the gateway failed at this request, by a fault of its own; its log says where (panics_total counts them)"
+    )]
+    Panicked,
     /// The database fails.
     #[error("the database cannot be read or written; the gateway's log says why")]
     Storage(#[from] StorageError),
@@ -309,6 +335,10 @@ impl ApiError {
             Self::TooManyClientsFromAddress { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_clients_from_address")
             }
+            Self::TooManyConnections { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
+            Self::TooManyConnectionsFromAddress { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_connections_from_address")
+            }
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::BadEventId => (StatusCode::BAD_REQUEST, "bad_event_id"),
@@ -323,6 +353,7 @@ impl ApiError {
             }
             Self::Denied(_) => (StatusCode::FORBIDDEN, "admin_token_required"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::BadBody { .. } => (StatusCode::BAD_REQUEST, "bad_body"),
             Self::BadRelayUrl(_) => (StatusCode::BAD_REQUEST, "bad_relay_url"),
             Self::NoSuchRelay => (StatusCode::NOT_FOUND, "relay_not_found"),
@@ -336,6 +367,7 @@ impl ApiError {
             Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             Self::Backup(BackupError::Busy) => (StatusCode::CONFLICT, "backup_in_progress"),
             Self::Backup(_) => (StatusCode::INTERNAL_SERVER_ERROR, "backup_failed"),
+            Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             Self::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
         }
     }
@@ -373,6 +405,8 @@ impl ApiError {
             | Self::NotReady(_)
             | Self::TooManyClients { .. }
             | Self::TooManyClientsFromAddress { .. }
+            | Self::TooManyConnections { .. }
+            | Self::TooManyConnectionsFromAddress { .. }
             | Self::TooManyConsumers { .. }
             | Self::ConsumerBusy => {
                 vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))]

@@ -15,7 +15,8 @@ use super::relays;
 use crate::clock::unix_secs;
 use crate::downstream::SinkState;
 use crate::relay::{ConnectionState, Peer};
-use crate::telemetry::{Metrics, memory};
+use crate::telemetry::{Metrics, log_buffer, memory};
+use crate::watchdog;
 
 /// What `prometheus_client` writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -90,6 +91,8 @@ fn refresh(context: &Context) {
     set(&metrics.bytes_in_queue, bytes as u64);
     set(&metrics.log_head, context.log.head().get());
     set(&metrics.log_floor, context.log.floor().get());
+    metrics.panics.inner().store(watchdog::panics(), Ordering::Relaxed);
+    metrics.log_lines_lost.inner().store(log_buffer::lines_lost(), Ordering::Relaxed);
     set(&metrics.ingest_paused, context.disk_full.is_paused().into());
     let clock = context.log.clock().standing();
     metrics.clock_steps.inner().store(clock.steps, Ordering::Relaxed);

@@ -1,11 +1,14 @@
 //! The whole route table: what only reads, and what changes something.
 
+use std::panic::AssertUnwindSafe;
+
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
+use futures_util::FutureExt;
 
 use super::context::Context;
 use super::error::ApiError;
@@ -71,6 +74,7 @@ fn finished(routes: Router<Context>, context: Context) -> Router {
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(from_fn_with_state(context.clone(), itself::guard))
+        .layer(from_fn(answer_panics))
         .layer(map_response_with_state(context.clone(), name_log))
         .with_state(context)
 }
@@ -82,4 +86,48 @@ async fn name_log(State(context): State<Context>, mut response: Response) -> Res
         response.headers_mut().insert(LOG_HEADER, id);
     }
     response
+}
+
+/// Answers a request whose handler panics. The panic itself is logged and counted where all are.
+async fn answer_panics(request: Request, next: Next) -> Result<Response, ApiError> {
+    // What the handler shared with others is behind locks that do not stay locked.
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| ApiError::Panicked)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::routing::any;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn broken() {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_answer() {
+        let router = Router::new()
+            .route("/broken", any(broken))
+            .route("/spawned", any(broken).layer(from_fn(auth::finish)))
+            .route("/whole", any(|| async { "whole" }))
+            .layer(from_fn(answer_panics));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        for (path, status, word) in
+            [("broken", 500, "internal_error"), ("spawned", 500, "internal_error"), ("whole", 200, "whole")]
+        {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            socket.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            socket.read_to_end(&mut answer).await.unwrap();
+            assert!(String::from_utf8_lossy(&answer).contains(word), "{path}");
+            assert!(answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{path}");
+        }
+    }
 }

@@ -1,19 +1,33 @@
 //! The server's sockets: set up so that small messages go out at once and slow receivers are seen to be slow,
-//! each with what handlers want to know of it.
+//! each with what handlers want to know of it. A
+//! client that says nothing, or takes nothing, has its connection closed.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
 
+use super::connections::Connections;
+use crate::downstream::clients::Client;
 use crate::downstream::slow::Taken;
-use crate::limits::{CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX};
+use crate::limits::{
+    ACCEPT_RETRY, CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX, REQUEST_HEAD_BYTES_MAX,
+    REQUEST_HEAD_MAX, RESPONSE_STALL_MAX,
+};
+use crate::telemetry::Metrics;
 
 /// Who is on the other side of a connection.
 #[derive(Debug, Clone)]
@@ -38,47 +52,73 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
-/// Serves what comes to a port, until the future is dropped; single connections that fail are hyper's to
-/// report.
-pub async fn serve(listener: TcpListener, router: Router) {
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let _ = axum::serve(Port(listener), service).await;
-}
-
-struct Port(TcpListener);
-
-impl Listener for Port {
-    type Io = Socket;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Socket, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Without this a small message waits for the acknowledgement of the one before.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a client's socket cannot send without delay");
+/// Serves what comes to a port, until the future is dropped. No error of `accept` ends it: the client may have gone, or
+/// descriptors or memory be used up, which passes.
+pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Some((stream, place)) = connections.enter(stream).await {
+                    tokio::spawn(connection(stream, place, router.clone(), Arc::clone(&connections.metrics)));
+                }
+            }
+            Err(error) => {
+                connections.refused("accept_failed", &error);
+                sleep(ACCEPT_RETRY).await;
+            }
         }
-        (Socket { stream, taken: Taken::default() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
     }
 }
 
-impl Connected<IncomingStream<'_, Port>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Port>) -> Self {
-        Self { address: stream.remote_addr().ip(), taken: stream.io().taken.clone() }
+/// Serves a connection until it is closed or upgraded. Its place is free then.
+async fn connection(stream: TcpStream, place: Client, router: Router, metrics: Arc<Metrics>) {
+    // Without this a small message waits for the acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client's socket cannot send without delay");
     }
+    let Ok(address) = stream.peer_addr() else { return };
+    let (taken, is_blocked) = (Taken::default(), Arc::<AtomicBool>::default());
+    let peer = Peer { address: address.ip(), taken: taken.clone() };
+    let socket = Socket { stream, taken: taken.clone(), is_blocked: Arc::clone(&is_blocked) };
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer.clone()));
+        routes.call(request)
+    });
+    let mut http = http1::Builder::new();
+    // The head's time begins when the connection waits for it, so an idle connection has no longer.
+    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
+    let mut served = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
+    loop {
+        let before = taken.get();
+        match timeout(RESPONSE_STALL_MAX, served.as_mut()).await {
+            Ok(Err(error)) if error.is_timeout() => {
+                metrics.connection_timed_out("request").inc();
+                break;
+            }
+            // The client went, or broke HTTP.
+            Ok(_) => break,
+            Err(_) if is_blocked.load(Ordering::Relaxed) && taken.get() == before => {
+                metrics.connection_timed_out("response").inc();
+                break;
+            }
+            Err(_) => {}
+        }
+    }
+    drop(place);
 }
 
 /// A connection that counts what it takes.
 struct Socket {
     stream: TcpStream,
     taken: Taken,
+    /// Whether something waits for it to take more.
+    is_blocked: Arc<AtomicBool>,
 }
 
 impl Socket {
     fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(Ok(bytes)) = written {
             self.taken.add(bytes);
         }

@@ -249,6 +249,12 @@ settings! {
         /// never shown. Unset: such requests may only come from this machine, and only while bind_address is
         /// a loopback address.
         admin_token: Option<Secret> = None, rule::admin_token();
+        /// The most connections that are no clients of /ws or /fanout, or not yet: those are counted by [output]
+        /// max_clients and [fanout] max_clients. One that sends no request for 30 seconds is closed.
+        max_connections: NonZeroUsize = nonzero(4_096), rule::count(1..=1_000_000);
+        /// The most of them from one address; of IPv6 the first 64 bits count. 0: as many as there may be, as also
+        /// when [output] max_clients_per_address is 0, because of a proxy whose address all have.
+        max_connections_per_address: Option<NonZeroUsize> = NonZeroUsize::new(256), rule::count_or_none(1..=1_000_000);
     }
 
     /// The key that the gateway signs with when it speaks in its own name.
@@ -299,6 +305,13 @@ impl Output {
     /// How many sinks there are.
     pub(super) const fn sinks(&self) -> usize {
         self.downstream_tcp.len() + self.tcp.len() + self.downstream_rest.len() + self.rest.len()
+    }
+}
+
+impl Config {
+    /// How many of the connections that are no clients may come from one address.
+    pub fn connections_per_address(&self) -> Option<NonZeroUsize> {
+        self.output.max_clients_per_address.and(self.api.max_connections_per_address)
     }
 }
 

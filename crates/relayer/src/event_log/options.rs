@@ -9,6 +9,7 @@ use rocksdb::{
 };
 
 use super::keys::{self, IdRow};
+use crate::limits::DATABASE_OPEN_FILES_MAX;
 
 /// Memory for blocks of both column families.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
@@ -49,7 +50,7 @@ pub(super) fn database_options(fsync: bool) -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);
-    options.set_max_open_files(512);
+    options.set_max_open_files(DATABASE_OPEN_FILES_MAX);
     options.set_bytes_per_sync(1 << 20);
     options.set_max_total_wal_size(256 << 20);
     options.set_keep_log_file_num(2);

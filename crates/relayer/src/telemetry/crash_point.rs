@@ -1,24 +1,43 @@
-//! Named places at which a debug build can be told to die, so that tests can crash it where it hurts.
+//! Named places at which a debug build can be told to fail, so that tests can do so where it hurts.
 //!
 //! `MOLTRADE_CRASH_POINT=before_commit:37` aborts the process when `before_commit` is reached for the
-//! 37th time. Release builds have no crash points.
+//! 37th time; `before_commit:37:panic` panics there, `before_commit:37:hang` never goes on. Several have commas
+//! between them. Release builds have no crash points.
 
-/// Dies here if the environment says so.
+/// Fails here if the environment says so.
 #[cfg(debug_assertions)]
 pub fn reached(name: &str) {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static WANTED: LazyLock<Option<(String, AtomicU64)>> = LazyLock::new(|| {
-        let setting = std::env::var("MOLTRADE_CRASH_POINT").ok()?;
-        let (name, times) = setting.split_once(':')?;
-        Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
+    struct Point {
+        name: String,
+        times: AtomicU64,
+        action: String,
+    }
+
+    fn point(setting: &str) -> Option<Point> {
+        let mut parts = setting.split(':').map(str::to_owned);
+        let (name, times) = (parts.next()?, parts.next()?.parse().ok()?);
+        Some(Point { name, times: AtomicU64::new(times), action: parts.next().unwrap_or_default() })
+    }
+
+    static POINTS: LazyLock<Vec<Point>> = LazyLock::new(|| {
+        let setting = std::env::var("MOLTRADE_CRASH_POINT").unwrap_or_default();
+        setting.split(',').filter_map(point).collect()
     });
-    if let Some((wanted, times)) = &*WANTED
-        && wanted == name
-        && times.fetch_sub(1, Ordering::Relaxed) == 1
-    {
-        std::process::abort();
+    for point in POINTS.iter().filter(|point| point.name == name) {
+        if point.times.fetch_sub(1, Ordering::Relaxed) != 1 {
+            continue;
+        }
+        match &*point.action {
+            #[expect(clippy::panic, reason = "a test asked for it")]
+            "panic" => panic!("the crash point {name} was reached"),
+            "hang" => loop {
+                std::thread::park();
+            },
+            _ => std::process::abort(),
+        }
     }
 }
 

@@ -46,6 +46,13 @@ pub const FANOUT_REFUSED: [&str; 13] = [
     "consumer_busy",
 ];
 
+/// Why a connection to one of our ports was not let in: there are too many, in all or from its address, the gateway
+/// stops, the system does not hand it out.
+pub const CONNECTIONS_REFUSED: [&str; 4] = ["too_many", "too_many_from_address", "stopping", "accept_failed"];
+
+/// What did not come or was not taken in time on a connection that was closed.
+pub const CONNECTIONS_TIMED_OUT: [&str; 2] = ["request", "response"];
+
 /// A label `reason`, `layer`, `state` or `figure`.
 macro_rules! label {
     ($Name:ident { $field:ident }) => {
@@ -236,6 +243,18 @@ metrics! {
     clock_in_doubt: Gauge = Gauge::default(), "clock_in_doubt";
     /// Whether ingest is paused for lack of disk space.
     ingest_paused: Gauge = Gauge::default(), "ingest_paused";
+    /// Connections to our ports that are open and no clients of /ws or /fanout, or not yet.
+    connections: Gauge = Gauge::default(), "connections";
+    /// Connections to our ports that were let in.
+    connections_accepted: Counter = Counter::default(), "connections_accepted";
+    /// Connections to our ports that were not let in, by reason.
+    connections_refused: Family<ReasonLabel, Counter> = Family::default(), "connections_refused";
+    /// Connections to our ports that were closed because a request did not come, or a response was not taken, in time.
+    connections_timed_out: Family<ReasonLabel, Counter> = Family::default(), "connections_timed_out";
+    /// Panics, each of which is a fault of the program. The log says where it was.
+    panics: Counter = Counter::default(), "panics";
+    /// Log lines that were lost, because standard error took them too slowly or not at all.
+    log_lines_lost: Counter = Counter::default(), "log_lines_lost";
     /// Figures of RocksDB, in bytes or as their name says.
     rocksdb: Family<FigureLabel, Gauge<i64>> = Family::default(), "rocksdb";
 }
@@ -272,6 +291,12 @@ impl Metrics {
         }
         for reason in FANOUT_REFUSED {
             drop(metrics.fanout_refused(reason));
+        }
+        for reason in CONNECTIONS_REFUSED {
+            drop(metrics.connection_refused(reason));
+        }
+        for reason in CONNECTIONS_TIMED_OUT {
+            drop(metrics.connection_timed_out(reason));
         }
         for reason in BadProof::REASONS {
             drop(metrics.proof_refused(reason));
@@ -317,6 +342,16 @@ impl Metrics {
     /// The counter of a reason, one of [`REFUSED`], for which a client of `/ws` was not let in.
     pub fn client_refused(&self, reason: &'static str) -> Counter {
         self.websocket_clients_refused.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// The counter of a reason, one of [`CONNECTIONS_REFUSED`], for which a connection was not let in.
+    pub fn connection_refused(&self, reason: &'static str) -> Counter {
+        self.connections_refused.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// The counter of a reason, one of [`CONNECTIONS_TIMED_OUT`], for which a connection was closed.
+    pub fn connection_timed_out(&self, reason: &'static str) -> Counter {
+        self.connections_timed_out.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// The counter of a drop reason.

@@ -1,6 +1,7 @@
 //! What the program says of itself.
 
 pub mod crash_point;
+pub mod log_buffer;
 pub mod memory;
 pub mod metrics;
 pub mod summary;

@@ -1,4 +1,4 @@
-//! The log lines: to standard error, at the level of the configuration unless `RUST_LOG` says otherwise.
+//! The log lines: to standard error, by way of [`log_buffer`], at the level of the configuration unless `RUST_LOG` says otherwise.
 
 use std::io::IsTerminal;
 
@@ -8,6 +8,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_buffer;
 use crate::config::LogLevel;
 
 /// Starts logging. A `RUST_LOG` that does not parse is reported in the log itself.
@@ -22,7 +23,8 @@ pub fn start(level: LogLevel) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| log_buffer::Line)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .finish()

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -9,9 +10,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::api::{self, Access, Context, WebSocketOptions};
+use moltrade_relayer::api::{self, Access, Connections, Context, WebSocketOptions};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
+use moltrade_relayer::downstream::clients::ClientLimits;
 use moltrade_relayer::downstream::{Consumers, Workers};
 use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::event_log::retention::Retention;
@@ -322,7 +324,8 @@ fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
 fn serve(router: axum::Router) -> SocketAddr {
     let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(api::serve(listener, router));
+    let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
+    tokio::spawn(api::serve(listener, router, Connections::new(limits, &Arc::new(Metrics::new()))));
     address
 }
 

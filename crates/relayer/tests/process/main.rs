@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod backup;
+mod connections;
 mod control;
 mod corpus;
 mod crash;
 mod downtime;
+mod faults;
 mod program;
 mod receivers;
 mod sinks;

@@ -69,7 +69,7 @@ impl Site {
         self.address.port()
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moltrade-relayer"));
         // Nothing of the caller's environment reaches it.
         command.env_clear().envs(&self.settings).current_dir(self.folder.path());
@@ -86,16 +86,41 @@ impl Site {
     pub async fn start_with(&self, environment: &[(&str, String)]) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
-        let said = Arc::<Mutex<String>>::default();
-        let (mut stderr, heard) = (child.stderr.take().expect("piped"), Arc::clone(&said));
-        let listener = std::thread::spawn(move || {
+        self.hear(command)
+    }
+
+    /// With a limit of open files.
+    pub async fn start_with_files(&self, files: u64) -> Running {
+        let program = self.command();
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -S -n 256; ulimit -H -n {files}; exec \"$0\"");
+        command.arg("-c").arg(script).arg(program.get_program());
+        command.env_clear().envs(&self.settings).current_dir(self.folder.path());
+        self.hear(command)
+    }
+
+    fn hear(&self, command: Command) -> Running {
+        let mut running = self.spawn(command, Stdio::piped());
+        let (mut stderr, heard) = (running.child.stderr.take().expect("piped"), Arc::clone(&running.said));
+        running.listener = Some(std::thread::spawn(move || {
             for line in BufReader::new(&mut stderr).lines() {
                 let line = line.expect("UTF-8");
                 *heard.lock().expect("whole") += &format!("{line}\n");
             }
-        });
-        Running { child, address: self.address, said, listener: Some(listener) }
+        }));
+        running
+    }
+
+    /// With standard error of its own, which is not heard.
+    pub async fn start_saying_to(&self, environment: &[(&str, String)], stderr: Stdio) -> Running {
+        let mut command = self.command();
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
+        self.spawn(command, stderr)
+    }
+
+    fn spawn(&self, mut command: Command, stderr: Stdio) -> Running {
+        let child = command.stderr(stderr).stdout(Stdio::null()).spawn().expect("it starts");
+        Running { child, address: self.address, said: Arc::default(), listener: None }
     }
 
     /// Runs the program to its end, with what it says.
@@ -134,7 +159,7 @@ pub struct Running {
 }
 
 impl Running {
-    async fn until_healthy(&self) {
+    pub async fn until_healthy(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.get("/health").await.is_none_or(|answer| !answer.contains("\"healthy\"")) {
             assert!(Instant::now() < deadline, "it did not become healthy");
@@ -142,14 +167,13 @@ impl Running {
         }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The answer to a GET, head and body.
     pub async fn get(&self, path: &str) -> Option<String> {
-        let mut socket = TcpStream::connect(self.address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).await.ok()?;
-        String::from_utf8(answer).ok()
+        get(self.address, path).await
     }
 
     /// The JSON body of the answer to a GET.
@@ -157,6 +181,37 @@ impl Running {
         let answer = self.get(path).await.expect("an answer");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {answer}"))
+    }
+
+    /// A metric without labels.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics").await.expect("an answer");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.expect(name).parse().expect("a number")
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
+        self.until_within(PATIENCE, what, is_so).await;
+    }
+
+    pub async fn until_within(&self, patience: Duration, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
+        let deadline = Instant::now() + patience;
+        while !is_so(self).await {
+            assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its address space, in bytes.
+    pub fn virtual_bytes(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).expect("it runs");
+        let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
+        pages * rustix::param::page_size() as u64
     }
 
     /// As `kill -9` does.
@@ -205,4 +260,14 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The answer to a GET, head and body.
+pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.ok()?;
+    String::from_utf8(answer).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
 use serde::de::DeserializeOwned;
@@ -10,13 +10,12 @@ use wire::PublicKey;
 
 use super::{Refusal, ready};
 use crate::api::auth::is_json;
-use crate::api::body::{Expected, parse};
+use crate::api::body::{Expected, parse, whole};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::serve::Peer;
 use crate::fanout::Fanout;
 use crate::fanout::proof::nip98::Request as Signed;
-use crate::limits::BODY_BYTES_MAX;
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +69,7 @@ impl FromRequest<Context> for Call {
         if !is_nostr(&parts.headers) {
             admin(context, &parts.headers)?;
         }
-        let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| ApiError::BodyTooLarge)?;
+        let body = whole(body).await?;
         let caller = caller(context, &parts.headers, &parts.method, &parts.uri, &body)?;
         Ok(Self { caller, address, is_json: is_json(&parts.headers), body })
     }

@@ -1,0 +1,252 @@
+//! Where log lines go: into a buffer that a thread of its own writes to standard error.
+//!
+//! Whoever logs never waits for standard error and never fails with it: a reader that stalls, a pipe that is closed
+//! and a file system that is full cost lines, which are counted. The buffer is allocated at the start, so that a
+//! line about a panic or about the end of memory needs no allocation.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::limits::{LOG_BUFFER_BYTES, LOG_FLUSH_MAX};
+
+static LINES: Lines = Lines::new();
+
+/// Lines that were lost since the start.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How long to wait before standard error is tried again that is not blocking and takes nothing.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Has what was logged written before the process exits, also by a panic: waits for that, but only for a while.
+#[derive(Debug)]
+pub struct FlushedAtTheEnd(());
+
+impl Drop for FlushedAtTheEnd {
+    fn drop(&mut self) {
+        let is_busy = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
+        // What is left is lost with the process.
+        drop(LINES.changed.wait_timeout_while(LINES.lock(), LOG_FLUSH_MAX, is_busy));
+    }
+}
+
+/// Starts the thread that writes.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn start() -> io::Result<FlushedAtTheEnd> {
+    LINES.lock().waiting.reserve_exact(LOG_BUFFER_BYTES);
+    let writing = thread::Builder::new().name("log".to_owned());
+    writing.spawn(|| LINES.write_to(&mut io::stderr(), Vec::with_capacity(LOG_BUFFER_BYTES)))?;
+    Ok(FlushedAtTheEnd(()))
+}
+
+/// Adds a line, in one piece or not at all.
+pub fn write(line: fmt::Arguments<'_>) {
+    LINES.add(|buffer| buffer.write_fmt(line));
+}
+
+/// As [`write`], but nothing is waited for: the line is lost if somebody else is adding one.
+pub fn try_write(line: fmt::Arguments<'_>) {
+    if let Ok(mut state) = LINES.state.try_lock() {
+        state.add(|buffer| buffer.write_fmt(line));
+        drop(state);
+        LINES.changed.notify_all();
+    }
+}
+
+/// How many lines were lost since the start, because standard error took them too slowly or not at all.
+pub fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// What [`tracing_subscriber`] writes each line to.
+#[derive(Debug, Clone, Copy)]
+pub struct Line;
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.add(|buffer| buffer.write_all(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines that wait to be written.
+struct Lines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// It never grows beyond [`LOG_BUFFER_BYTES`].
+    waiting: Vec<u8>,
+    /// Whether the thread is writing what was waiting before.
+    is_writing: bool,
+    /// Lines that found no room and have not been reported.
+    lost: u64,
+}
+
+impl State {
+    fn add(&mut self, write: impl FnOnce(&mut Room<'_>) -> io::Result<()>) {
+        let before = self.waiting.len();
+        if write(&mut Room(&mut self.waiting)).is_err() {
+            self.waiting.truncate(before);
+            self.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Lines {
+    const fn new() -> Self {
+        let state = State { waiting: Vec::new(), is_writing: false, lost: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, write: impl FnOnce(&mut Room<'_>) -> io::Result<()>) {
+        self.lock().add(write);
+        self.changed.notify_all();
+    }
+
+    /// Writes what waits, for as long as the process runs.
+    fn write_to(&self, out: &mut impl Write, mut lines: Vec<u8>) -> ! {
+        loop {
+            let state = self.lock();
+            let waited = self.changed.wait_while(state, |state| state.waiting.is_empty() && state.lost == 0);
+            let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut state.waiting, &mut lines);
+            state.is_writing = true;
+            let lost = std::mem::take(&mut state.lost);
+            drop(state);
+            let unwritten = write_all(out, &lines);
+            LOST.fetch_add(unwritten.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
+            if lost > 0 {
+                // If this line is lost, too, the counter still knows.
+                let _ = writeln!(out, "{lost} log lines were lost: standard error took them too slowly");
+            }
+            lines.clear();
+            self.lock().is_writing = false;
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// Writes what can be written, and returns the rest.
+fn write_all<'a>(out: &mut impl Write, mut lines: &'a [u8]) -> &'a [u8] {
+    while !lines.is_empty() {
+        match out.write(lines) {
+            Ok(0) => break,
+            Ok(written) => lines = lines.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
+            Err(_) => break,
+        }
+    }
+    lines
+}
+
+/// The room that is left in the buffer.
+struct Room<'a>(&'a mut Vec<u8>);
+
+impl Write for Room<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LOG_BUFFER_BYTES {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// Tells what is written, and takes nothing more until somebody listens.
+    struct Slow(SyncSender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(|_| ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (&'static Lines, Receiver<Vec<u8>>) {
+        let (write, written) = sync_channel(0);
+        let lines: &Lines = Box::leak(Box::new(Lines::new()));
+        thread::spawn(move || lines.write_to(&mut Slow(write), Vec::new()));
+        (lines, written)
+    }
+
+    fn add(lines: &Lines, line: &[u8]) {
+        lines.add(|buffer| buffer.write_all(line));
+    }
+
+    #[test]
+    fn who_logs_does_not_wait_for_a_reader_that_stalls() {
+        let (lines, written) = slow();
+        add(lines, b"first\n");
+        // The first one is being written from here on, or will be with the others.
+        let long = [b"x".repeat(LOG_BUFFER_BYTES / 4 - 1), b"\n".to_vec()].concat();
+        for _ in 0..20 {
+            add(lines, &long);
+        }
+        let lost = lines.lock().lost;
+        assert!((15..=17).contains(&lost), "{lost}: what does not fit is lost");
+        let mut all = Vec::new();
+        while !String::from_utf8_lossy(&all).contains("log lines were lost") {
+            all.extend(written.recv().unwrap());
+        }
+        let text = String::from_utf8(all).unwrap();
+        assert!(text.starts_with("first\nx"));
+        assert!(text.contains(&format!("\n{lost} log lines were lost")), "none is lost in silence");
+        assert_eq!(text.matches('x').count(), long.len().saturating_sub(1) * (20 - lost as usize));
+    }
+
+    #[test]
+    fn a_line_is_there_whole_or_not_at_all() {
+        let lines = Lines::new();
+        add(&lines, &b"x".repeat(LOG_BUFFER_BYTES - 4));
+        lines.add(|buffer| buffer.write_fmt(format_args!("{}{}", "abc", "def")));
+        lines.add(|buffer| buffer.write_fmt(format_args!("{}{}", "ab", "cd")));
+        let state = lines.lock();
+        assert!(state.waiting.ends_with(b"xabcd"));
+        assert_eq!(state.lost, 1);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_costs_lines_alone() {
+        let (lines, written) = slow();
+        drop(written);
+        let lost = lines_lost();
+        for _ in 0..3 {
+            add(lines, b"nobody reads this\n");
+            let state = lines.lock();
+            let is_busy = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
+            drop(lines.changed.wait_while(state, is_busy).unwrap());
+        }
+        assert!(lines_lost() >= lost + 3, "they are counted");
+    }
+}

@@ -1,0 +1,182 @@
+//! Connections that say nothing, little, or take nothing: they are limited, and they end; the rest goes on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use relay_sim::Sim;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::program::{PATIENCE, Running, Site, get};
+
+/// Connects from one of the addresses of the loopback network.
+async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("all of 127/8 is ours");
+    socket.connect(to).await.expect("connects")
+}
+
+/// What a connection is told before it is closed.
+async fn told(mut socket: TcpStream) -> String {
+    let mut text = Vec::new();
+    // A connection that is closed while we write may be reset.
+    let _ = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut text)).await.expect("it is closed");
+    String::from_utf8(text).expect("UTF-8")
+}
+
+fn open_files(running: &Running) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", running.id())).expect("it runs").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_one_address_keep_nobody_else_out() {
+    let sim = Sim::builder().seed(51).relays(2).events(3_000).copies(2).per_second(1_000.0).hold();
+    let sim = sim.start().await.expect("starts");
+    let site = Site::on(&sim).set("RELAYER_API__MAX_CONNECTIONS_PER_ADDRESS", "20");
+    let running = site.start().await;
+    let address = running.address();
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(connect_from(9, address).await);
+    }
+    running.until("they are there", async |running| running.metric("connections").await >= 20).await;
+    let refused = told(connect_from(9, address).await).await;
+    assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refused}");
+    assert!(refused.contains("retry-after: 5\r\n"), "{refused}");
+    assert!(refused.contains("\"too_many_connections_from_address\""), "{refused}");
+    // Others do not notice: here, by 127.0.0.1.
+    sim.go();
+    let mut consumer = site.consumer("?cursor=0").await;
+    for seq in 1..=sim.ids().len() as u64 {
+        assert_eq!(consumer.next().await.expect("delivered").seq, Some(seq));
+    }
+    assert!(get(address, "/health").await.expect("an answer").contains("\"healthy\""));
+    let metrics = running.get("/metrics").await.expect("an answer");
+    assert!(
+        metrics.contains("\nconnections_refused_total{reason=\"too_many_from_address\"} 1\n"),
+        "{metrics}"
+    );
+    // With those that go, room comes back.
+    idle.truncate(10);
+    running.until("there is room", async |running| running.metric("connections").await <= 11).await;
+    let mut again = connect_from(9, address).await;
+    again.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("written");
+    assert!(told(again).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_are_left_for_the_database() {
+    const LIMIT: u64 = 1_100;
+    let sim = Sim::builder().seed(52).relays(2).events(5_000).copies(2).per_second(1_000.0).hold();
+    let sim = sim.start().await.expect("starts");
+    let last = format!("\nlog_head_seq {}\n", sim.ids().len());
+    // Every connection that there could be, had the system as many descriptors.
+    let site = Site::on(&sim).set("RELAYER_OUTPUT__MAX_CLIENTS_PER_ADDRESS", "0");
+    let running = site.start_with_files(LIMIT).await;
+    running.until_it_says("the system lets this process open 1100 files").await;
+    running.until_healthy().await;
+    let address = running.address();
+    let mut idle = Vec::new();
+    for _ in 0..LIMIT {
+        idle.push(connect_from(9, address).await);
+    }
+    running
+        .until("some are refused", async |running| {
+            let files = open_files(running);
+            files > 30 && files < 700
+        })
+        .await;
+    sim.go();
+    // Those that are too many are closed, and among them ask us; a client that was let in before stays.
+    drop(idle.split_off(200));
+    running
+        .until("all events are there", async |running| {
+            running.get("/metrics").await.is_some_and(|metrics| metrics.contains(&last))
+        })
+        .await;
+    assert!(open_files(&running) < 700);
+    // Even were there none left, accepting would go on afterwards.
+    let pid = Pid::from_raw(running.id().try_into().expect("a pid")).expect("a pid");
+    let files = |soft: u64| Rlimit { current: Some(soft), maximum: Some(LIMIT) };
+    prlimit(Some(pid), Resource::Nofile, files(3)).expect("lowered");
+    let waiting = connect_from(8, address).await;
+    running.until_it_says("accept_failed").await;
+    prlimit(Some(pid), Resource::Nofile, files(LIMIT)).expect("raised");
+    drop(waiting);
+    running.until_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_descriptors_stop_the_start_with_a_reason() {
+    let mut running = Site::empty().start_with_files(300).await;
+    assert_eq!(running.ended().await.code(), Some(1));
+    let said = running.said();
+    assert!(said.contains("open 300 files (ulimit -n)") && said.contains("needs at least"), "{said}");
+}
+
+/// Nothing at all, half a head, a body that does not come, a response that is not taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_go_on_are_closed() {
+    let sim =
+        Sim::builder().seed(53).relays(1).events(4_000).copies(1).sizes(relay_sim::Sizes::Exactly(4_000));
+    let sim = sim.start().await.expect("starts");
+    let last = format!("\nlog_head_seq {}\n", sim.ids().len());
+    let site = Site::on(&sim);
+    let running = site.start().await;
+    running
+        .until("all events are there", async |running| {
+            running.get("/metrics").await.is_some_and(|metrics| metrics.contains(&last))
+        })
+        .await;
+    let address = running.address();
+    let ended = async |text: &str| {
+        let mut socket = connect_from(7, address).await;
+        socket.write_all(text.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        let closed = async { drop(socket.read_to_end(&mut answer).await) };
+        tokio::time::timeout(3 * PATIENCE, closed).await.expect("it is closed");
+        String::from_utf8(answer).expect("UTF-8")
+    };
+    let trickled = async {
+        let mut socket = connect_from(7, address).await;
+        let head = format!(
+            "POST /api/relays/add HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+             content-length: 100\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.expect("written");
+        let (mut read, mut write) = socket.into_split();
+        let mut answer = Vec::new();
+        tokio::select! {
+            _ = read.read_to_end(&mut answer) => {}
+            () = async {
+                loop {
+                    drop(write.write_all(b" ").await);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            } => {}
+        }
+        String::from_utf8(answer).expect("UTF-8")
+    };
+    let not_taken = async {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("set");
+        let mut socket = socket.connect(address).await.expect("connects");
+        // More than the buffers of both sides have room for.
+        let request = "GET /api/events?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
+        socket.write_all(request.repeat(4).as_bytes()).await.expect("written");
+        running
+            .until_within(4 * PATIENCE, "it is given up", async |running| {
+                let metrics = running.get("/metrics").await.unwrap_or_default();
+                metrics.contains("connections_timed_out_total{reason=\"response\"} 1")
+            })
+            .await;
+        drop(socket);
+    };
+    let (silent, half, body, ()) =
+        tokio::join!(ended(""), ended("GET /health HTTP/1.1\r\nhost: x\r\nx-half: "), trickled, not_taken);
+    assert_eq!((&*silent, &*half), ("", ""));
+    assert!(body.starts_with("HTTP/1.1 408 ") && body.contains("\"body_too_slow\""), "{body}");
+    let metrics = running.get("/metrics").await.expect("an answer");
+    assert!(metrics.contains("connections_timed_out_total{reason=\"request\"} 2"), "{metrics}");
+}

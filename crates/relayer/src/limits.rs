@@ -374,9 +374,12 @@ pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// See [`SHARED_SECRET_BYTES_MIN`].
 pub const SHARED_SECRET_BYTES_MAX: usize = 256;
 
-/// How long the registry's database may take for one statement. Those who wait are people and their requests, whose
-/// patience ends about there; what is slower is down for them.
+/// How long the registry's database may take for one statement, and how long a whole write may take, from the wait for
+/// its turn to the answer to its COMMIT. Callers are people and their requests, whose patience ends about there.
 pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of [`REGISTRY_TIMEOUT`] a write keeps for its COMMIT. As much is left between the server's own limit for locks
+/// and ours, so that the server can say what it waited for.
+pub const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
 /// How long it may be until there is a connection to it. It leaves time to ask for the reason within
 /// [`REGISTRY_TIMEOUT`].
 pub const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);

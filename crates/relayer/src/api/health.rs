@@ -69,7 +69,8 @@ fn fanout(context: &Context) -> Value {
     let (bots, follows) = fanout.registry.directory().len();
     let (state, since, reason) = match fanout.registry.health() {
         Health::Up => ("up", None, None),
-        Health::Down { since_ms, reason } => ("down", Some(since_ms), Some(reason)),
+        Health::ReadOnly { since_ms } => ("read_only", Some(since_ms), Some("its database is read-only")),
+        Health::Down { since_ms, reason, .. } => ("down", Some(since_ms), Some(reason)),
     };
     json!({
         "enabled": true,

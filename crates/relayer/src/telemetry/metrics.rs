@@ -229,8 +229,10 @@ metrics! {
     registry_bots: Gauge = Gauge::default(), "registry_bots";
     /// Follows of bots.
     registry_follows: Gauge = Gauge::default(), "registry_follows";
-    /// Whether the database of the registry can be used; 1 also without a fan-out.
+    /// Whether the database of the registry can be read and written; 1 also without a fan-out.
     registry_up: Gauge = Gauge::default(), "registry_up";
+    /// Whether the database of the registry can be read, but takes no writes.
+    registry_read_only: Gauge = Gauge::default(), "registry_read_only";
     /// Statements that were sent to the database of the registry; none for an event.
     registry_queries: Counter = Counter::default(), "registry_queries";
     /// The last sequence that was committed.

@@ -2,7 +2,9 @@
 
 use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, RowKey, Store};
 
-use crate::bench::{Bench, OWNER, bot, bot_row, follow, follow_row, loaded, read, write};
+use tokio::time::{Duration, Instant};
+
+use crate::bench::{Bench, OTHER, OWNER, bot, bot_row, follow, follow_row, loaded, read, write};
 
 /// A test of each store for each of these properties.
 macro_rules! of_both {
@@ -33,6 +35,8 @@ of_both![
     many_follows_are_loaded_and_read_in_order,
     whatever_a_field_holds_comes_back,
     nobody_waits_for_nothing,
+    what_is_decided_is_decided_by_the_rows_that_are_there,
+    who_decides_is_alone_with_its_rows,
 ];
 
 async fn what_is_written_is_read_and_loaded(store: &dyn Store) {
@@ -165,6 +169,57 @@ async fn whatever_a_field_holds_comes_back(store: &dyn Store) {
     assert_eq!(loaded(store).await, rows);
     for row in rows {
         assert_eq!(read(store, row.key()).await, Some(row));
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+async fn what_is_decided_is_decided_by_the_rows_that_are_there(store: &dyn Store) {
+    write(store, [bot_row(1, "one", 1), follow_row(follow(1, 8), b"", 5)]).await;
+    let keys = [RowKey::Follow(follow(1, 9)), RowKey::Bot(bot(1)), RowKey::Follow(follow(1, 8))];
+    let mut seen = Vec::new();
+    let mut decide = |rows: &[Option<Row>]| {
+        seen = rows.to_vec();
+        Ok(vec![Change::Unfollow(follow(1, 8)), Change::Put(follow_row(follow(1, 9), b"x", 7))])
+    };
+    store.change(OWNER, &keys, soon(), &mut decide).await.unwrap();
+    assert_eq!(seen, [None, Some(bot_row(1, "one", 1)), Some(follow_row(follow(1, 8), b"", 5))]);
+    let after = [bot_row(1, "one", 1), follow_row(follow(1, 9), b"x", 7)];
+    assert_eq!(loaded(store).await, after);
+    // What is refused, or names a bot that is not there, changes nothing.
+    let mut refuse = |_: &[Option<Row>]| Err(RegistryError::Full);
+    let refused = store.change(OWNER, &keys, soon(), &mut refuse).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Full), "{refused:?}");
+    let mut decide = |_: &[Option<Row>]| {
+        Ok(vec![Change::Unfollow(follow(1, 9)), Change::Put(follow_row(follow(7, 9), b"", 1))])
+    };
+    let refused = store.change(OWNER, &keys, soon(), &mut decide).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::NoSuchBot(missing) if missing == bot(7)), "{refused:?}");
+    let mut nothing = |_: &[Option<Row>]| Ok(Vec::new());
+    store.change(OWNER, &keys, soon(), &mut nothing).await.unwrap();
+    let refused = store.change(OTHER, &keys, soon(), &mut nothing).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::OtherKey { .. }), "{refused:?}");
+    assert_eq!(loaded(store).await, after);
+}
+
+/// Of many that want to make the same follow, one makes it.
+async fn who_decides_is_alone_with_its_rows(store: &dyn Store) {
+    write(store, [bot_row(1, "one", 1)]).await;
+    for round in 0..20 {
+        let made = (0..4).map(async |n| {
+            let mut is_new = false;
+            let mut decide = |rows: &[Option<Row>]| {
+                is_new = rows[0].is_none();
+                Ok(vec![Change::Put(follow_row(follow(1, round), &[n + 1], 1))])
+            };
+            let keys = [RowKey::Follow(follow(1, round))];
+            store.change(OWNER, &keys, soon(), &mut decide).await.unwrap();
+            usize::from(is_new)
+        });
+        let made: usize = futures_util::future::join_all(made).await.into_iter().sum();
+        assert_eq!(made, 1, "round {round}");
     }
 }
 

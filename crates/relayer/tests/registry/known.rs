@@ -53,8 +53,8 @@ async fn a_follow_that_is_left_out_can_be_ended_and_made_anew() {
     store.write(owner, vec![Change::Put(Row::Bot(bot)), sealed(2), sealed(3)]).await.unwrap();
     let registry = open(&store, &gateway).await;
     assert_eq!(registry.directory().len(), (1, 0));
-    assert!(!registry.unsubscribe(follow(2)).await.unwrap());
-    assert!(registry.subscribe(follow(3), Some(b"a secret of now, ours")).await.unwrap());
+    assert!(registry.unsubscribe(follow(2)).await.unwrap(), "it is in the store");
+    assert!(!registry.subscribe(follow(3), Some(b"a secret of now, ours")).await.unwrap(), "so is this");
     let rows = store.read(owner, &[RowKey::Follow(follow(2)), RowKey::Follow(follow(3))]).await.unwrap();
     assert!(rows[0].is_none() && rows[1].is_some());
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 1));

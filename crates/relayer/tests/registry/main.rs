@@ -7,10 +7,12 @@ mod postgres;
 
 mod bench;
 mod conformance;
+mod deaf;
 mod faults;
 mod frozen;
 mod known;
 mod listening;
 mod locks;
 mod owner;
+mod read_only;
 mod schema;

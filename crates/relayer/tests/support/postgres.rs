@@ -103,6 +103,12 @@ impl Cluster {
         *self.server.lock().expect("not poisoned") = Some(server);
     }
 
+    /// Starts it as a standby, which takes no writes until it is promoted. It has no primary.
+    pub fn start_as_standby(&self) {
+        fs::write(self.path("data/standby.signal"), "").expect("written");
+        self.start();
+    }
+
     /// Stops it: who is connected is told.
     pub fn stop(&self) {
         self.end(Signal::INT);

@@ -147,10 +147,9 @@ impl From<RegistryError> for Refusal {
             RegistryError::NoSuchBot(_) => Self::NoSuchBot,
             RegistryError::TooManyFollows => Self::TooManyFollows,
             RegistryError::Full => Self::Full,
-            // Said in the log by who notices it first.
-            RegistryError::Unreachable(_) => Self::RegistryUnavailable,
+            // The registry logs it when its database changes for the worse, and not for each call.
             error => {
-                tracing::error!("a request could not be answered: {error}");
+                tracing::debug!("a request could not be answered: {error}");
                 Self::RegistryUnavailable
             }
         }

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use wire::PublicKey;
 
 use super::row::{Change, FollowRow, Row, RowKey};
@@ -18,6 +19,14 @@ pub enum RegistryError {
     /// The database cannot be reached, or does not answer. That passes by itself.
     #[error("the registry's database cannot be reached: {0}")]
     Unreachable(String),
+    /// The database takes no writes: a standby, a server after a failover, or `default_transaction_read_only`. It
+    /// passes when the database is writable again, or another one takes its place.
+    #[error("the registry's database is read-only: {0}")]
+    ReadOnly(String),
+    /// The database is there, but what was asked waited too long for a lock, a connection, or its turn. Nothing was
+    /// changed.
+    #[error("the registry's database is busy: {0}")]
+    Busy(String),
     /// The database refuses us. Somebody must mend that.
     #[error("the registry's database refuses: {0}")]
     Refused(String),
@@ -59,6 +68,8 @@ impl RegistryError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "its database cannot be reached",
+            Self::ReadOnly(_) => "its database is read-only",
+            Self::Busy(_) => "its database is busy",
             Self::Refused(_) => "its database refuses",
             Self::Newer(_) => "its database was made by a later version",
             Self::OtherKey { .. } => "it belongs to another key",
@@ -70,8 +81,22 @@ impl RegistryError {
 
     /// Whether waiting mends it.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::Busy(_))
     }
+
+    /// Whether it says something of the database, and not only of the call that met it.
+    pub const fn is_of_database(&self) -> bool {
+        !matches!(self, Self::Busy(_) | Self::NoSuchBot(_) | Self::TooManyFollows | Self::Full)
+    }
+}
+
+/// Whether a store that is ready takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Writable,
+    /// It can only be read.
+    ReadOnly,
 }
 
 /// What others have changed.
@@ -86,17 +111,21 @@ pub enum Changed {
 /// What an operation of a store comes to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
 
+/// Decides what to change, from the rows as they are in the store; `None` stands for a row that is not there.
+pub type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, RegistryError> + Send + 'a;
+
 /// Where a registry is kept.
 pub trait Store: Debug + Send + Sync {
     /// What it is called in logs and answers.
     fn name(&self) -> &'static str;
 
     /// Makes it ready: its tables as this version knows them, for secrets that the key `owner` has sealed. A registry
-    /// that nobody owns becomes that key's.
+    /// that nobody owns becomes that key's. Nothing is written if nothing is missing, so that a store that can only be
+    /// read may be ready, too.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if it belongs to another one; and when the database does not do it.
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, ()>;
+    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode>;
 
     /// Calls `each` for all rows, bots before those who follow them.
     ///
@@ -111,7 +140,23 @@ pub trait Store: Debug + Send + Sync {
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`; and when the database fails.
     fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>>;
 
-    /// Makes all of these changes in their order, or none.
+    /// Reads these rows, makes the changes that `decide` derives from them, and commits, as one step: meanwhile nobody
+    /// else changes these rows or adds those that are missing. It ends by `until`, so that a caller can rely on the
+    /// whole operation taking no longer.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`], what
+    /// `decide` says; and when the database fails. After [`RegistryError::Unreachable`] the changes may have been made or
+    /// not, after all others they were not.
+    fn change<'a>(
+        &'a self,
+        owner: PublicKey,
+        keys: &'a [RowKey],
+        until: Instant,
+        decide: &'a mut Decide<'a>,
+    ) -> Answer<'a, ()>;
+
+    /// Makes all of these changes in their order, or none, whatever is there.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`]; and when

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+use tokio::time::{Instant, timeout_at};
 use wire::PublicKey;
 
 use super::row::{BotRow, Change, FollowRow, Row, RowKey};
 use super::seal::SealedSecret;
-use super::store::{Answer, Changed, RegistryError, Store};
+use super::store::{Answer, Changed, Decide, Mode, RegistryError, Store};
 use crate::event_log::registry::RegistryChange;
 use crate::event_log::{EventLog, StorageError};
 use crate::limits::REGISTRY_BATCH_ROWS;
@@ -79,14 +80,15 @@ impl Store for Embedded {
         "embedded"
     }
 
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, ()> {
+    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode> {
         Box::pin(async move {
             let alone = self.alone().await;
             let prepare = move |log: &EventLog| match log.registry_owner()? {
                 None => Ok(log.change_registry(&[], Some(owner))?),
                 Some(found) => owned_by(found, owner),
             };
-            self.changing(alone, prepare).await
+            self.changing(alone, prepare).await?;
+            Ok(Mode::Writable)
         })
     }
 
@@ -113,16 +115,27 @@ impl Store for Embedded {
         }))
     }
 
+    fn change<'a>(
+        &'a self,
+        owner: PublicKey,
+        keys: &'a [RowKey],
+        until: Instant,
+        decide: &'a mut Decide<'a>,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let busy = |_| RegistryError::Busy("other changes take too long".to_owned());
+            let alone = timeout_at(until, self.alone()).await.map_err(busy)?;
+            let rows = self.read(owner, keys).await?;
+            let changes = decide(&rows)?;
+            // Once begun, it is committed or fails: a commit takes as long as the disk takes.
+            self.changing(alone, move |log| commit(log, owner, changes)).await
+        })
+    }
+
     fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {
         Box::pin(async move {
             let alone = self.alone().await;
-            let write = move |log: &EventLog| {
-                check_owner(log, owner)?;
-                let mut draft = Draft { log, rows: BTreeMap::new() };
-                changes.into_iter().try_for_each(|change| draft.make(change))?;
-                Ok(log.change_registry(&draft.changes(), None)?)
-            };
-            self.changing(alone, write).await
+            self.changing(alone, move |log| commit(log, owner, changes)).await
         })
     }
 
@@ -204,6 +217,17 @@ impl Draft<'_> {
         });
         changes.collect()
     }
+}
+
+/// Makes changes in their order, or none.
+fn commit(log: &EventLog, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
+    check_owner(log, owner)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut draft = Draft { log, rows: BTreeMap::new() };
+    changes.into_iter().try_for_each(|change| draft.make(change))?;
+    Ok(log.change_registry(&draft.changes(), None)?)
 }
 
 fn put(row: &Row) -> RegistryChange {

@@ -3,32 +3,85 @@
 use std::collections::HashSet;
 
 use sqlx::query;
+use tokio::time::{Instant, timeout_at};
 use wire::PublicKey;
 
-use super::super::row::{BotRow, Change, FollowKey, FollowRow, Row};
+use super::super::row::{BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 use super::super::seal::SealedSecret;
-use super::super::store::RegistryError;
-use super::rows::follow;
+use super::super::store::{Decide, RegistryError};
+use super::rows::{Locking, follow, stored};
 use super::schema::{OWNER_CHANGES, OWNER_STAYS, owned_by, owner_of};
 use super::session::{Access, Session};
-use crate::limits::REGISTRY_BATCH_ROWS;
+use crate::limits::{REGISTRY_BATCH_ROWS, REGISTRY_MARGIN};
+
+/// Reads rows, has `decide` say what to change, and changes that: alone with these rows, whether they are there or not.
+pub async fn change(
+    access: &Access,
+    owner: PublicKey,
+    keys: &[RowKey],
+    until: Instant,
+    decide: &mut Decide<'_>,
+) -> Result<(), RegistryError> {
+    let changed = async {
+        let mut session = access.session().await?;
+        let left = until.saturating_duration_since(Instant::now());
+        session.begin_within(left.saturating_sub(2 * REGISTRY_MARGIN)).await?;
+        owned_by(owner_of(&mut session, OWNER_STAYS).await?, owner)?;
+        lock(&mut session, keys).await?;
+        let rows = stored(&mut session, keys, Locking::ForUpdate).await?;
+        make(&mut session, &decide(&rows)?).await?;
+        Ok::<_, RegistryError>(session)
+    };
+    let late = |_| RegistryError::Busy("it does not come to this change in time".to_owned());
+    let mut session = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
+    // From here on nobody knows what becomes of it until the server says so.
+    let unknown = |_| RegistryError::Unreachable("it did not say in time whether it has committed".to_owned());
+    timeout_at(until, session.command("COMMIT")).await.map_err(unknown)??;
+    session.done();
+    Ok(())
+}
+
+/// Locks these rows until the transaction ends, for all that lock them so: also those that are not there, which
+/// `FOR UPDATE` does not.
+async fn lock(session: &mut Session<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
+    /// What separates these locks from those of others in the database: "rela" in ASCII.
+    const ROWS: i32 = 0x72_65_6c_61;
+    let mut names: Vec<String> = keys.iter().map(name).collect();
+    // Everybody in the same order, so that nobody waits in a circle.
+    names.sort_unstable();
+    let statement = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM unnest($2::text[]) AS name";
+    session.execute(query(statement).bind(ROWS).bind(names)).await
+}
+
+fn name(key: &RowKey) -> String {
+    match key {
+        RowKey::Bot(bot) => format!("b:{bot}"),
+        RowKey::Follow(FollowKey { bot, follower }) => format!("f:{bot}:{follower}"),
+    }
+}
 
 /// Makes all changes in their order, or none.
 pub async fn write(access: &Access, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
     let mut session = access.session().await?;
     session.command("BEGIN").await?;
     owned_by(owner_of(&mut session, OWNER_STAYS).await?, owner)?;
-    let mut rest = changes.as_slice();
+    make(&mut session, &changes).await?;
+    session.command("COMMIT").await?;
+    session.done();
+    Ok(())
+}
+
+/// Makes changes in their order.
+async fn make(session: &mut Session<'_>, changes: &[Change]) -> Result<(), RegistryError> {
+    let mut rest = changes;
     while let (run, [first, ..]) = (run(rest), rest) {
         match first {
-            Change::Put(Row::Bot(_)) => put_bots(&mut session, run).await?,
-            Change::Put(Row::Follow(_)) => put_follows(&mut session, run).await?,
-            Change::Unfollow(_) => unfollow(&mut session, run).await?,
+            Change::Put(Row::Bot(_)) => put_bots(session, run).await?,
+            Change::Put(Row::Follow(_)) => put_follows(session, run).await?,
+            Change::Unfollow(_) => unfollow(session, run).await?,
         }
         rest = rest.get(run.len()..).unwrap_or_default();
     }
-    session.command("COMMIT").await?;
-    session.done();
     Ok(())
 }
 
@@ -51,7 +104,7 @@ async fn put_bots(session: &mut Session<'_>, run: &[Change]) -> Result<(), Regis
         if let Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms })) = change {
             pubkeys.push(pubkey.as_bytes().as_slice());
             names.push(name.as_str());
-            times.push(stored(*registered_at_ms));
+            times.push(number(*registered_at_ms));
         }
     }
     // A row that stays as it is is told to nobody.
@@ -71,7 +124,7 @@ async fn put_follows(session: &mut Session<'_>, run: &[Change]) -> Result<(), Re
             bots.push(key.bot.as_bytes().as_slice());
             followers.push(key.follower.as_bytes().as_slice());
             secrets.push(secret.as_ref().map(SealedSecret::as_bytes));
-            times.push(stored(*since_ms));
+            times.push(number(*since_ms));
         }
     }
     let statement = "INSERT INTO follows AS there (bot, follower, secret, since_ms)
@@ -131,7 +184,7 @@ async fn secrets_after(
     let statement = query(statement)
         .bind(bytes(|key| &key.bot))
         .bind(bytes(|key| &key.follower))
-        .bind(stored(REGISTRY_BATCH_ROWS as u64));
+        .bind(number(REGISTRY_BATCH_ROWS as u64));
     session.all(statement).await?.iter().map(follow).collect()
 }
 
@@ -156,6 +209,6 @@ async fn replace(
 }
 
 /// A number as Postgres keeps it. There is none beyond for 292 million years.
-fn stored(number: u64) -> i64 {
+fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

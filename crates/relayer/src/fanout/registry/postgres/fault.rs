@@ -59,12 +59,16 @@ fn said(error: &PgDatabaseError) -> RegistryError {
             Some(bot) => RegistryError::NoSuchBot(bot),
             None => RegistryError::Refused(text),
         },
-        // It shuts down, starts, or ended our session; we waited too long for a lock, or somebody cancelled us.
-        "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "55P03" | "25P03" => {
-            RegistryError::Unreachable(text)
-        }
-        // Connections, roll-backs because of others, and no room.
-        _ if ["08", "40", "53"].iter().any(|class| code.starts_with(class)) => {
+        // A standby, a server after a failover, or a setting.
+        "25006" => RegistryError::ReadOnly(text),
+        // We waited too long for a lock, or somebody cancelled us.
+        "57014" | "55P03" => RegistryError::Busy(text),
+        // It shuts down, starts, or ended our session; or it does not know whether it has committed.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => RegistryError::Unreachable(text),
+        // Others were in our way, and PostgreSQL rolled us back.
+        _ if code.starts_with("40") => RegistryError::Busy(text),
+        // Connections, and no room.
+        _ if ["08", "53"].iter().any(|class| code.starts_with(class)) => {
             RegistryError::Unreachable(text)
         }
         _ => RegistryError::Refused(text),

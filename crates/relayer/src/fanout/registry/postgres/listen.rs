@@ -44,6 +44,11 @@ impl Listening {
         Ok(())
     }
 
+    /// Stops listening. What is changed until it begins again is unknown.
+    pub async fn end(&self) {
+        *self.0.lock().await = State { ear: None, has_missed: true };
+    }
+
     /// Waits until something was changed.
     pub async fn changed(&self, access: &Access) -> Result<Changed, RegistryError> {
         let mut state = self.0.lock().await;

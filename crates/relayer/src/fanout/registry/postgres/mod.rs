@@ -16,11 +16,12 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
 use wire::PublicKey;
 
 use super::row::{Change, FollowRow, Row, RowKey};
 use super::seal::SealedSecret;
-use super::store::{Answer, Changed, RegistryError, Store};
+use super::store::{Answer, Changed, Decide, Mode, RegistryError, Store};
 use crate::config::Secret;
 use listen::Listening;
 use session::Access;
@@ -55,11 +56,18 @@ impl Store for Postgres {
         "postgres"
     }
 
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, ()> {
+    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode> {
         Box::pin(async move {
-            schema::prepare(&self.access, owner).await?;
-            // Before rows are read, so that what is changed after that is told.
-            self.listening.begin(&self.access).await
+            match schema::prepare(&self.access, owner).await? {
+                // Before rows are read, so that what is changed after that is told.
+                Mode::Writable => self.listening.begin(&self.access).await.map(|()| Mode::Writable),
+                // A standby tells nothing. And after a failover, the connection that listens may be one to a server
+                // that nobody writes to any more.
+                Mode::ReadOnly => {
+                    self.listening.end().await;
+                    Ok(Mode::ReadOnly)
+                }
+            }
         })
     }
 
@@ -69,6 +77,16 @@ impl Store for Postgres {
 
     fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
         Box::pin(rows::read(&self.access, owner, keys))
+    }
+
+    fn change<'a>(
+        &'a self,
+        owner: PublicKey,
+        keys: &'a [RowKey],
+        until: Instant,
+        decide: &'a mut Decide<'a>,
+    ) -> Answer<'a, ()> {
+        Box::pin(changes::change(&self.access, owner, keys, until, decide))
     }
 
     fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {

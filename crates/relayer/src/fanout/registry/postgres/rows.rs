@@ -11,7 +11,7 @@ use super::super::seal::SealedSecret;
 use super::super::store::RegistryError;
 use super::fault::fault;
 use super::schema::{OWNER, owned_by, owner_of};
-use super::session::Access;
+use super::session::{Access, Session};
 
 /// Calls `each` for all rows as they are at one moment, if they are the owner's then.
 pub async fn load(
@@ -46,6 +46,27 @@ pub async fn read(
     owner: PublicKey,
     keys: &[RowKey],
 ) -> Result<Vec<Option<Row>>, RegistryError> {
+    let mut session = access.session().await?;
+    let rows = stored(&mut session, keys, Locking::No).await?;
+    // Who owns the registry after that owned it before, too: nothing that was read is another one's.
+    owned_by(owner_of(&mut session, OWNER).await?, owner)?;
+    session.done();
+    Ok(rows)
+}
+
+/// Whether rows that are read stay as they are until the transaction ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Locking {
+    No,
+    ForUpdate,
+}
+
+/// The rows of these keys, in the same order.
+pub async fn stored(
+    session: &mut Session<'_>,
+    keys: &[RowKey],
+    locking: Locking,
+) -> Result<Vec<Option<Row>>, RegistryError> {
     let (mut pubkeys, mut bots, mut followers) = (Vec::new(), Vec::new(), Vec::new());
     for key in keys {
         match key {
@@ -57,25 +78,35 @@ pub async fn read(
         }
     }
     let mut found = HashMap::with_capacity(keys.len());
-    let mut session = access.session().await?;
     if !pubkeys.is_empty() {
-        let statement = "SELECT pubkey, name, registered_at_ms FROM bots WHERE pubkey = ANY($1)";
+        let statement = match locking {
+            Locking::No => "SELECT pubkey, name, registered_at_ms FROM bots WHERE pubkey = ANY($1)",
+            Locking::ForUpdate => {
+                "SELECT pubkey, name, registered_at_ms FROM bots WHERE pubkey = ANY($1) FOR UPDATE"
+            }
+        };
         for row in session.all(query(statement).bind(pubkeys)).await? {
             let row = bot(&row)?;
             found.insert(RowKey::Bot(row.pubkey), Row::Bot(row));
         }
     }
     if !bots.is_empty() {
-        let statement = "SELECT bot, follower, secret, since_ms
-            FROM follows JOIN unnest($1::bytea[], $2::bytea[]) AS wanted (bot, follower) USING (bot, follower)";
+        let statement = match locking {
+            Locking::No => {
+                "SELECT bot, follower, secret, since_ms FROM follows
+                JOIN unnest($1::bytea[], $2::bytea[]) AS wanted (bot, follower) USING (bot, follower)"
+            }
+            Locking::ForUpdate => {
+                "SELECT bot, follower, secret, since_ms FROM follows
+                JOIN unnest($1::bytea[], $2::bytea[]) AS wanted (bot, follower) USING (bot, follower)
+                FOR UPDATE OF follows"
+            }
+        };
         for row in session.all(query(statement).bind(bots).bind(followers)).await? {
             let row = follow(&row)?;
             found.insert(RowKey::Follow(row.key), Row::Follow(row));
         }
     }
-    // Who owns the registry after that owned it before, too: nothing that was read is another one's.
-    owned_by(owner_of(&mut session, OWNER).await?, owner)?;
-    session.done();
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 

@@ -5,7 +5,7 @@ use sqlx::{Row as _, query};
 use tokio::time::timeout;
 use wire::PublicKey;
 
-use super::super::store::RegistryError;
+use super::super::store::{Mode, RegistryError};
 use super::fault::{fault, migration};
 use super::rows::key;
 use super::session::{Access, Session};
@@ -23,11 +23,14 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
     (2, "tell", include_str!("migrations/0002_tell.sql")),
 ];
 
-/// Makes everything ready for secrets that `owner` has sealed.
-pub async fn prepare(access: &Access, owner: PublicKey) -> Result<(), RegistryError> {
+/// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is missing: that needs
+/// neither the right to create something nor a database that takes writes.
+pub async fn prepare(access: &Access, owner: PublicKey) -> Result<Mode, RegistryError> {
     let mut session = access.session().await?;
-    make_schema(&mut session).await?;
-    migrate(&mut session).await?;
+    if !is_current(&mut session).await? {
+        make_schema(&mut session).await?;
+        migrate(&mut session).await?;
+    }
     // Asked for first: to insert is to tell everybody.
     let mut found = owner_of(&mut session, OWNER).await?;
     if found.is_none() {
@@ -35,8 +38,20 @@ pub async fn prepare(access: &Access, owner: PublicKey) -> Result<(), RegistryEr
         session.execute(query(insert).bind(owner.as_bytes().as_slice())).await?;
         found = owner_of(&mut session, OWNER).await?;
     }
-    session.done();
-    owned_by(found, owner)
+    owned_by(found, owner)?;
+    let mode = mode(&mut session).await?;
+    if mode == Mode::Writable {
+        session.done();
+    }
+    // Otherwise the connection is closed: the next one may lead to the server that takes writes.
+    Ok(mode)
+}
+
+/// Whether the server takes writes on this connection.
+async fn mode(session: &mut Session<'_>) -> Result<Mode, RegistryError> {
+    let row = session.first(query("SELECT current_setting('transaction_read_only')::bool")).await?;
+    let is_read_only = row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))?;
+    Ok(if is_read_only { Mode::ReadOnly } else { Mode::Writable })
 }
 
 /// Reads the owner.
@@ -63,6 +78,36 @@ pub fn owned_by(found: Option<PublicKey>, ours: PublicKey) -> Result<(), Registr
     }
 }
 
+/// Whether the tables are as this version knows them. What is neither that nor older is for [`migrate`] to judge.
+async fn is_current(session: &mut Session<'_>) -> Result<bool, RegistryError> {
+    let there = query("SELECT to_regclass('moltrade_relayer._sqlx_migrations') IS NOT NULL");
+    let row = session.first(there).await?;
+    if !row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))? {
+        return Ok(false);
+    }
+    let applied = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
+    let mut found = Vec::new();
+    for row in session.all(query(applied)).await? {
+        let (version, success) = (row.try_get(0).map_err(fault)?, row.try_get(1).map_err(fault)?);
+        let checksum: Vec<u8> = row.try_get(2).map_err(fault)?;
+        found.push((version, success, checksum));
+    }
+    let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    // Said here, because the migrations need rights and a database that takes writes before they say so.
+    if let Some((later, ..)) = found.last().filter(|(version, ..)| *version > newest) {
+        return Err(RegistryError::Newer(*later));
+    }
+    let wanted = migrations().into_iter().map(|one| (one.version, true, one.checksum.into_owned()));
+    Ok(wanted.eq(found))
+}
+
+fn migrations() -> Vec<Migration> {
+    let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into(), false)
+    };
+    MIGRATIONS.map(migration).to_vec()
+}
+
 /// Who has the schema already needs no right to make one.
 async fn make_schema(session: &mut Session<'_>) -> Result<(), RegistryError> {
     if has_schema(session).await? {
@@ -86,10 +131,7 @@ async fn has_schema(session: &mut Session<'_>) -> Result<bool, RegistryError> {
 /// sqlx holds a lock meanwhile, so that of several gateways that start at once one does it. When it fails it keeps the
 /// lock, which goes with the connection.
 async fn migrate(session: &mut Session<'_>) -> Result<(), RegistryError> {
-    let migrations = MIGRATIONS.map(|(version, description, sql)| {
-        Migration::new(version, description.into(), MigrationType::Simple, sql.into(), false)
-    });
-    let migrator = Migrator { migrations: migrations.to_vec().into(), ..Migrator::DEFAULT };
+    let migrator = Migrator { migrations: migrations().into(), ..Migrator::DEFAULT };
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
     match timeout(REGISTRY_ROWS_TIMEOUT, migrator.run_direct(session.connection())).await {
         Ok(done) => done.map_err(|error| migration(error, newest)),

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 
 use super::super::store::RegistryError;
 use super::fault::fault;
-use crate::limits::{REGISTRY_CONNECT_MAX, REGISTRY_REASON_MAX, REGISTRY_ROWS_TIMEOUT, REGISTRY_TIMEOUT};
+use crate::limits::{
+    REGISTRY_CONNECT_MAX, REGISTRY_MARGIN, REGISTRY_REASON_MAX, REGISTRY_ROWS_TIMEOUT, REGISTRY_TIMEOUT,
+};
 
 /// A statement with its values.
 pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -55,7 +57,7 @@ impl Access {
         }
         match timeout(REGISTRY_REASON_MAX, self.options.connect()).await {
             Ok(Err(error)) => fault(error),
-            Ok(Ok(_)) => RegistryError::Unreachable("all connections that we may have are in use".to_owned()),
+            Ok(Ok(_)) => RegistryError::Busy("all connections that we may have are in use".to_owned()),
             Err(_) => RegistryError::Unreachable("it does not answer".to_owned()),
         }
     }
@@ -83,6 +85,18 @@ impl Session<'_> {
     pub async fn command(&mut self, sql: &'static str) -> Result<(), RegistryError> {
         self.queries.inc();
         within(REGISTRY_TIMEOUT, self.connection.execute(sql)).await.map(|_| ())
+    }
+
+    /// Begins a transaction in which the server gives up after so long: a lock first, so that it says what it waited
+    /// for.
+    pub async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
+        // Zero would mean without a limit.
+        let lock = lock.as_millis().max(1);
+        let statement = lock + REGISTRY_MARGIN.as_millis() / 2;
+        let begin =
+            format!("BEGIN; SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}");
+        self.queries.inc();
+        within(REGISTRY_TIMEOUT, self.connection.execute(begin.as_str())).await.map(|_| ())
     }
 
     /// Sends a statement; its rows are of no interest.

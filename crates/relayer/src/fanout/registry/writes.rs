@@ -1,0 +1,179 @@
+//! What bots and followers change. The store decides what a call comes to; memory follows what the store said.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+use wire::PublicKey;
+
+use super::health::Health;
+use super::row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
+use super::store::{Decide, RegistryError};
+use super::{Registry, Turn};
+use crate::event_log::StorageError;
+use crate::fanout::directory::Opened;
+use crate::fanout::keys::MessageKey;
+use crate::clock::unix_ms;
+use crate::limits::{REGISTRY_MARGIN, REGISTRY_TIMEOUT};
+
+impl Registry {
+    /// Registers a bot, or gives it another name. Returns whether it is new.
+    ///
+    /// # Errors
+    /// When there are as many bots as there may be, or the store fails.
+    pub async fn register(
+        self: &Arc<Self>,
+        pubkey: PublicKey,
+        name: BotName,
+    ) -> Result<bool, RegistryError> {
+        let registry = Arc::clone(self);
+        finished(async move { registry.try_register(pubkey, name).await }).await
+    }
+
+    async fn try_register(&self, pubkey: PublicKey, name: BotName) -> Result<bool, RegistryError> {
+        let until = Instant::now() + REGISTRY_TIMEOUT;
+        let turn = self.turn_to_write(until).await?;
+        let is_full = self.directory.len().0 >= self.room.bots;
+        let mut is_new = false;
+        let mut decide = |rows: &[Option<Row>]| {
+            is_new = match rows.first() {
+                // Programs say so each time that they start.
+                Some(Some(Row::Bot(bot))) if bot.name == name => return Ok(Vec::new()),
+                Some(Some(_)) => false,
+                _ => true,
+            };
+            if is_new && is_full {
+                return Err(RegistryError::Full);
+            }
+            let row = BotRow { pubkey, name: name.clone(), registered_at_ms: unix_ms() };
+            Ok(vec![Change::Put(Row::Bot(row))])
+        };
+        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        self.directory.put_bot(pubkey, name);
+        self.show_size();
+        Ok(is_new)
+    }
+
+    /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether it is new.
+    ///
+    /// # Errors
+    /// When there is no such bot, it follows enough, there are as many follows as there may be, or the store fails.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        key: FollowKey,
+        secret: Option<&[u8]>,
+    ) -> Result<bool, RegistryError> {
+        let sealed = secret.map(|secret| self.sealer.seal(&key, secret));
+        let row = FollowRow { key, secret: sealed, since_ms: unix_ms() };
+        let agreed = secret.map(MessageKey::from_shared_secret).map(Arc::new);
+        let registry = Arc::clone(self);
+        finished(async move { registry.try_subscribe(row, agreed).await }).await
+    }
+
+    async fn try_subscribe(
+        &self,
+        row: FollowRow,
+        agreed: Option<Arc<MessageKey>>,
+    ) -> Result<bool, RegistryError> {
+        let until = Instant::now() + REGISTRY_TIMEOUT;
+        let turn = self.turn_to_write(until).await?;
+        let key = row.key;
+        self.find_bot(&turn, &key.bot, until).await?;
+        let follows_enough = self.directory.follows_enough(&key.follower);
+        let is_full = self.directory.len().1 >= self.room.follows;
+        let (mut is_new, mut since_ms) = (false, row.since_ms);
+        let mut decide = |rows: &[Option<Row>]| match rows.first() {
+            Some(Some(Row::Follow(there))) => {
+                (is_new, since_ms) = (false, there.since_ms.min(row.since_ms));
+                let is_same = self.agreed(there).is_ok_and(|there| there == agreed);
+                Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Follow(row.clone()))] })
+            }
+            _ if follows_enough => Err(RegistryError::TooManyFollows),
+            _ if is_full => Err(RegistryError::Full),
+            _ => {
+                is_new = true;
+                Ok(vec![Change::Put(Row::Follow(row.clone()))])
+            }
+        };
+        self.change(&turn, &[RowKey::Follow(key)], until, &mut decide).await?;
+        self.directory.put_follow(Opened { key, secret: agreed, since_ms });
+        self.show_size();
+        Ok(is_new)
+    }
+
+    /// A follower follows a bot no more. Returns whether it did.
+    ///
+    /// # Errors
+    /// When there is no such bot, or the store fails.
+    pub async fn unsubscribe(self: &Arc<Self>, key: FollowKey) -> Result<bool, RegistryError> {
+        let registry = Arc::clone(self);
+        finished(async move { registry.try_unsubscribe(key).await }).await
+    }
+
+    async fn try_unsubscribe(&self, key: FollowKey) -> Result<bool, RegistryError> {
+        let until = Instant::now() + REGISTRY_TIMEOUT;
+        let turn = self.turn_to_write(until).await?;
+        self.find_bot(&turn, &key.bot, until).await?;
+        let mut did_follow = false;
+        let mut decide = |rows: &[Option<Row>]| {
+            did_follow = matches!(rows.first(), Some(Some(_)));
+            Ok(if did_follow { vec![Change::Unfollow(key)] } else { Vec::new() })
+        };
+        self.change(&turn, &[RowKey::Follow(key)], until, &mut decide).await?;
+        self.directory.remove_follow(&key);
+        self.show_size();
+        Ok(did_follow)
+    }
+
+    /// Sees to it that a bot is known if it is registered: another gateway may have registered it a moment ago.
+    async fn find_bot(&self, turn: &Turn<'_>, bot: &PublicKey, until: Instant) -> Result<(), RegistryError> {
+        if self.directory.bot(bot).is_none() {
+            let looked = timeout_at(until, self.look_at(turn, &[RowKey::Bot(*bot)])).await;
+            self.noted(looked.unwrap_or_else(|_| Err(busy())))?;
+            self.directory.bot(bot).ok_or(RegistryError::NoSuchBot(*bot))?;
+        }
+        Ok(())
+    }
+
+    /// Has the store make a change, and notes what that says of the store.
+    async fn change<'a>(
+        &'a self,
+        _: &Turn<'_>,
+        keys: &'a [RowKey],
+        until: Instant,
+        decide: &'a mut Decide<'a>,
+    ) -> Result<(), RegistryError> {
+        self.noted(self.store.change(self.owner, keys, until, decide).await)
+    }
+
+    fn noted<T>(&self, done: Result<T, RegistryError>) -> Result<T, RegistryError> {
+        done.inspect_err(|error| self.health.note_failure(error))
+    }
+
+    /// While the database is known not to take writes, a caller is told at once: it is tried again without one.
+    async fn turn_to_write(&self, until: Instant) -> Result<Turn<'_>, RegistryError> {
+        match self.health() {
+            Health::Up => {}
+            Health::ReadOnly { .. } => {
+                return Err(RegistryError::ReadOnly("it is known to take no writes".to_owned()));
+            }
+            Health::Down { .. } => {
+                return Err(RegistryError::Unreachable("it is known to be away".to_owned()));
+            }
+        }
+        // Those before it have their time-outs, and reading a large registry takes a while.
+        timeout_at(until - REGISTRY_MARGIN, self.turn.lock()).await.map_err(|_| busy())
+    }
+}
+
+fn busy() -> RegistryError {
+    RegistryError::Busy("other changes take too long".to_owned())
+}
+
+/// Does work on a task of its own, so that it comes to its end although the caller may hang up: what was committed would
+/// not be known here otherwise.
+async fn finished<T: Send + 'static>(
+    work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
+) -> Result<T, RegistryError> {
+    let stopped = |error| StorageError::new("change the registry", error).into();
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(stopped(error)))
+}

@@ -1,0 +1,215 @@
+//! Two gateways on one PostgreSQL of which one is not told what the other changes: every answer is the store's all the
+//! same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moltrade_relayer::fanout::directory::Opened;
+use moltrade_relayer::fanout::keys::MessageKey;
+use moltrade_relayer::fanout::registry::{BotName, FollowKey, Registry, Room, RowKey, Store};
+use moltrade_relayer::telemetry::Metrics;
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{PgConnection, Row as _};
+use tokio::task::JoinHandle;
+use wire::{PublicKey, Signer};
+
+use crate::bench::{somebody, sql, store};
+use crate::postgres::Database;
+
+const ROOM: Room = Room { bots: 100, follows: 1_000 };
+
+/// A gateway's registry, which follows what others write.
+pub struct Gateway {
+    pub registry: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
+    following: JoinHandle<()>,
+}
+
+impl Gateway {
+    pub async fn on(dsn: &str) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let store = Arc::new(store(dsn));
+        let opened = Registry::open(store, &signer(), ROOM, Arc::clone(&metrics)).await;
+        let registry = opened.unwrap();
+        let follows = Arc::clone(&registry);
+        let following = tokio::spawn(async move { follows.follow().await });
+        Self { registry, metrics, following }
+    }
+
+    /// What it knows of a follow.
+    fn knows(&self, follow: &FollowKey) -> Option<Opened> {
+        self.registry.directory().follow(follow)
+    }
+
+    fn name(&self, bot: &PublicKey) -> String {
+        self.registry.directory().bot(bot).map(|bot| bot.name().as_str().to_owned()).unwrap_or_default()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+/// Whose the registry is.
+pub fn signer() -> Signer {
+    Signer::from_seed(50)
+}
+
+pub fn bot() -> PublicKey {
+    *Signer::from_seed(1).pubkey()
+}
+
+pub fn follow(seed: u64) -> FollowKey {
+    FollowKey { bot: bot(), follower: *Signer::from_seed(seed).pubkey() }
+}
+
+pub fn name(name: &str) -> BotName {
+    BotName::new(name).unwrap()
+}
+
+/// Waits until something is so.
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("not so: {what}"));
+}
+
+/// Connections that listen, stopped in the middle of everything: what is told waits, and nobody notices.
+struct Deaf {
+    hand: PgConnection,
+    listeners: Vec<Pid>,
+}
+
+impl Deaf {
+    async fn all(database: &Database) -> Self {
+        let mut hand = somebody(database).await;
+        let listening = "SELECT pid FROM pg_stat_activity
+            WHERE application_name = 'moltrade-relayer' AND query LIKE 'LISTEN%'";
+        let rows = sqlx::query(listening).fetch_all(&mut hand).await.unwrap();
+        let listeners: Vec<Pid> = rows.iter().map(|row| Pid::from_raw(row.get(0)).unwrap()).collect();
+        assert_eq!(listeners.len(), 2, "both gateways listen");
+        listeners.iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+        Self { hand, listeners }
+    }
+
+    /// Ends the connections, so that the gateways connect again.
+    async fn end(mut self) {
+        for pid in std::mem::take(&mut self.listeners) {
+            sql(&mut self.hand, &format!("SELECT pg_terminate_backend({})", pid.as_raw_nonzero())).await;
+            kill_process(pid, Signal::CONT).unwrap();
+        }
+    }
+}
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        for pid in &self.listeners {
+            kill_process(*pid, Signal::CONT).ok();
+        }
+    }
+}
+
+async fn two(database: &Database) -> [Gateway; 2] {
+    let gateways = [Gateway::on(&database.dsn).await, Gateway::on(&database.dsn).await];
+    assert!(gateways[0].registry.register(bot(), name("one")).await.unwrap());
+    until("the other knows the bot", || gateways[1].name(&bot()) == "one").await;
+    gateways
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follow_that_was_acknowledged_last_is_there() {
+    let database = Database::alone();
+    let [here, there] = two(&database).await;
+    for seed in [11, 12] {
+        assert!(here.registry.subscribe(follow(seed), None).await.unwrap());
+        until("the other knows the follow", || there.knows(&follow(seed)).is_some()).await;
+    }
+    let deaf = Deaf::all(&database).await;
+    assert!(here.registry.unsubscribe(follow(11)).await.unwrap(), "it was there");
+    assert!(there.registry.subscribe(follow(11), None).await.unwrap(), "it is made again");
+    // And the other way round.
+    assert!(here.registry.subscribe(follow(13), None).await.unwrap());
+    assert!(!there.registry.subscribe(follow(13), None).await.unwrap(), "it is there");
+    assert!(here.registry.unsubscribe(follow(12)).await.unwrap());
+    assert!(!there.registry.unsubscribe(follow(12)).await.unwrap(), "it is gone");
+    assert!(there.knows(&follow(12)).is_none() && there.knows(&follow(13)).is_some());
+    deaf.end().await;
+    for gateway in [&here, &there] {
+        until("all is read again", || {
+            gateway.knows(&follow(11)).is_some()
+                && gateway.knows(&follow(12)).is_none()
+                && gateway.knows(&follow(13)).is_some()
+        })
+        .await;
+    }
+    let keys = [11, 12, 13].map(|seed| RowKey::Follow(follow(seed)));
+    let rows = store(&database.dsn).read(*signer().pubkey(), &keys).await.unwrap();
+    assert_eq!(rows.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_acknowledged_last_is_the_bots() {
+    let database = Database::alone();
+    let [here, there] = two(&database).await;
+    let deaf = Deaf::all(&database).await;
+    assert!(!here.registry.register(bot(), name("two")).await.unwrap());
+    assert!(!there.registry.register(bot(), name("one")).await.unwrap(), "as it thinks that it is called");
+    deaf.end().await;
+    for gateway in [&here, &there] {
+        until("all is read again", || gateway.name(&bot()) == "one").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_was_acknowledged_last_is_the_follows() {
+    let database = Database::alone();
+    let [here, there] = two(&database).await;
+    let (first, second) = (&b"the first secret of it"[..], &b"the second secret of it"[..]);
+    assert!(here.registry.subscribe(follow(11), Some(first)).await.unwrap());
+    until("the other knows the follow", || there.knows(&follow(11)).is_some()).await;
+    let deaf = Deaf::all(&database).await;
+    assert!(!here.registry.subscribe(follow(11), Some(second)).await.unwrap());
+    assert!(!there.registry.subscribe(follow(11), Some(first)).await.unwrap(), "as it thinks that it is");
+    deaf.end().await;
+    let agreed = Some(Arc::new(MessageKey::from_shared_secret(first)));
+    for gateway in [&here, &there] {
+        until("all is read again", || gateway.knows(&follow(11)).is_some_and(|it| it.secret == agreed)).await;
+    }
+}
+
+/// Nothing is stopped, and a change may be told before or after the next call comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follow_survives_hundreds_of_races() {
+    let database = Database::fresh();
+    let [here, there] = two(&database).await;
+    let store = store(&database.dsn);
+    let is_there = async || {
+        let rows = store.read(*signer().pubkey(), &[RowKey::Follow(follow(11))]).await.unwrap();
+        rows[0].is_some()
+    };
+    assert!(here.registry.subscribe(follow(11), None).await.unwrap());
+    for round in 0..200 {
+        let (one, other) = if round % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        assert!(one.registry.unsubscribe(follow(11)).await.unwrap(), "round {round}");
+        assert!(other.registry.subscribe(follow(11), None).await.unwrap(), "round {round}");
+    }
+    for round in 0..200 {
+        let ended = here.registry.unsubscribe(follow(11));
+        let (ended, made) = tokio::join!(ended, there.registry.subscribe(follow(11), None));
+        // It was there: who came first decides whether it is there now.
+        let (ended, made) = (ended.unwrap(), made.unwrap());
+        assert!(ended, "round {round}");
+        assert_eq!(is_there().await, made, "round {round}");
+        if !made {
+            assert!(here.registry.subscribe(follow(11), None).await.unwrap(), "round {round}");
+        }
+    }
+    for gateway in [&here, &there] {
+        until("it is known", || gateway.knows(&follow(11)).is_some()).await;
+    }
+}

@@ -140,6 +140,7 @@ class Follower {
   }
 
   take(message) {
+    if (message.seq === undefined) return this.told(message);
     if (message.seq <= this.state.seq) return; // a repeat
     // All bots that this key follows come on one connection. The others are for other programs.
     if (message.bot_pubkey === this.bot) {
@@ -156,6 +157,17 @@ class Follower {
     }
     // Only after the work: what is noted does not come again.
     this.state.advance(message.log, message.seq);
+  }
+
+  /** The gateway says what has changed of a follow while we are connected. */
+  told(message) {
+    if (message.bot_pubkey !== this.bot) return;
+    if (message.type === "unsubscribed") {
+      throw new Fatal("the follow has ended: this program subscribes again when it is started again");
+    }
+    if (message.type === "secret_changed") {
+      say(`signals are encrypted with ${message.encryption} from now on, because somebody subscribed again`);
+    }
   }
 
   /** Decrypts a message, and gives the event in it if it is what the bot has signed. */

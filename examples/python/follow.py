@@ -107,6 +107,8 @@ class Follower:
             sys.exit(f"the gateway does not accept our key: {reason}")
 
     def take(self, message):
+        if "seq" not in message:
+            return self.told(message)
         seq = message["seq"]
         if seq <= self.state.seq:
             return  # a repeat
@@ -124,6 +126,15 @@ class Follower:
                 print(json.dumps({"seq": seq, "stale": message.get("stale", False), "event": event}), flush=True)
         # Only after the work: what is noted does not come again.
         self.state.advance(message["log"], seq)
+
+    def told(self, message):
+        """The gateway says what has changed of a follow while we are connected."""
+        if message.get("bot_pubkey") != self.bot:
+            return
+        if message.get("type") == "unsubscribed":
+            sys.exit("the follow has ended: this program subscribes again when it is started again")
+        if message.get("type") == "secret_changed":
+            say(f"signals are encrypted with {message.get('encryption')} from now on, because somebody subscribed again")
 
     def open(self, message):
         """Decrypts a message, and gives the event in it if it is what the bot has signed."""

@@ -192,8 +192,11 @@ impl Follower {
     }
 
     fn take(&mut self, text: &str) -> Result<()> {
-        let envelope: Envelope =
-            serde_json::from_str(text).with_context(|| format!("a message is no envelope: {text}"))?;
+        let message = serde_json::from_str(text);
+        let envelope = match message.with_context(|| format!("a message is no envelope: {text}"))? {
+            Incoming::Signal(envelope) => envelope,
+            Incoming::Notice(notice) => return self.told(&notice),
+        };
         let (seq, stale) = (envelope.seq, envelope.stale);
         if seq <= self.state.seq {
             return Ok(()); // a repeat
@@ -213,6 +216,22 @@ impl Follower {
         }
         // Only after the work: what is noted does not come again.
         self.state.advance(Some(envelope.log), seq)
+    }
+
+    /// The gateway says what has changed of a follow while we are connected.
+    fn told(&self, notice: &Notice) -> Result<()> {
+        if notice.bot_pubkey != Some(self.bot) {
+            return Ok(());
+        }
+        match notice.kind.as_str() {
+            "unsubscribed" => bail!("the follow has ended: this program subscribes again when it is started again"),
+            "secret_changed" => {
+                let encryption = notice.encryption.as_deref().unwrap_or_default();
+                eprintln!("signals are encrypted with {encryption} from now on, because somebody subscribed again");
+            }
+            _ => {} // A later gateway may say more.
+        }
+        Ok(())
     }
 
     fn decrypt(&self, envelope: &Envelope) -> Result<Vec<u8>> {
@@ -288,6 +307,22 @@ struct Identity {
 #[derive(Deserialize)]
 struct Trimmed {
     oldest: u64,
+}
+
+/// What comes on the WebSocket.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Incoming {
+    Signal(Envelope),
+    Notice(Notice),
+}
+
+#[derive(Deserialize)]
+struct Notice {
+    #[serde(rename = "type")]
+    kind: String,
+    bot_pubkey: Option<PublicKey>,
+    encryption: Option<String>,
 }
 
 #[derive(Deserialize)]

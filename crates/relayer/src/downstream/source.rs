@@ -23,6 +23,12 @@ pub trait Source: Send {
     /// What is in memory after the cursor; `None` if nothing is.
     fn next_in_memory(&mut self) -> Option<Chunk>;
 
+    /// The next text that the client must get before any further entry. [`next`](Self::next) returns when there is one,
+    /// with an empty chunk.
+    fn notice(&mut self) -> Option<Utf8Bytes> {
+        None
+    }
+
     /// Up to here everything was given, or is not for this client.
     fn cursor(&self) -> Cursor;
 

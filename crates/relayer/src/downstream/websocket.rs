@@ -100,6 +100,9 @@ impl<S: Source> Session<S> {
         // Whatever was late, there is a whole interval to answer in.
         let mut pings = self.patience.ping_interval.map(every);
         loop {
+            if let Err(end) = self.tell(socket).await {
+                return end;
+            }
             let save_due = self.seat.as_ref().and_then(Seat::due);
             let done = tokio::select! {
                 next = self.source.next() => match next {
@@ -116,6 +119,18 @@ impl<S: Source> Session<S> {
             }
             // A client that wants next to nothing of a long log must let others have the thread, too.
             consume_budget().await;
+        }
+    }
+
+    /// Sends what the client must know before any further event.
+    async fn tell(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+        let Some(mut notice) = self.source.notice() else { return Ok(()) };
+        loop {
+            self.write(socket, Message::Text(notice)).await?;
+            match self.source.notice() {
+                Some(next) => notice = next,
+                None => return self.patiently(socket, Sink::poll_flush).await,
+            }
         }
     }
 
@@ -255,10 +270,12 @@ impl<S: Source> Session<S> {
         unflushed: &mut Unflushed,
     ) -> Result<usize, End> {
         let cursor = Cursor::after(entry.seq);
+        self.tell(socket).await?;
         let Some(mut text) = self.text(entry)? else { return Ok(0) };
-        if poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
+        while poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
             self.patiently(socket, Sink::poll_ready).await?;
             // Meanwhile it may have come to be for this client no more, or in other words.
+            self.tell(socket).await?;
             match self.text(entry)? {
                 Some(anew) => text = anew,
                 None => return Ok(0),

@@ -41,8 +41,8 @@ struct BotInner {
 pub struct Follower {
     /// The key that it proves.
     pub pubkey: PublicKey,
-    /// In the order of the bots' keys.
-    follows: RwLock<Vec<Follow>>,
+    /// In the order of the bots' keys. Connections keep what they knew last, to tell what has changed since.
+    follows: RwLock<Arc<Vec<Follow>>>,
     /// How many connections it has. It changes only while the directory is locked for writing.
     connections: AtomicUsize,
     wake: Notify,
@@ -86,7 +86,7 @@ impl Ord for Keyed {
 
 /// A follow as it is known.
 #[derive(Debug, Clone)]
-struct Follow {
+pub(super) struct Follow {
     bot: PublicKey,
     secret: Option<Arc<MessageKey>>,
     since_ms: u64,
@@ -110,6 +110,15 @@ pub enum Wanted {
     Plain,
     /// It is encrypted with the key that follows from their secret.
     Secret(Arc<MessageKey>),
+}
+
+/// A change of a follow that its follower is told on open connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// It gets no more signals of this bot.
+    Unsubscribed(PublicKey),
+    /// The signals of this bot are encrypted with another key from now on.
+    SecretChanged { bot: PublicKey, has_secret: bool },
 }
 
 /// Why a follower does not get in.
@@ -265,7 +274,8 @@ impl State {
         let Some(bot) = self.bots.get(&key.bot).cloned() else { return };
         let follower = self.follower(key.follower);
         let follow = Follow { bot: key.bot, secret, since_ms };
-        let mut follows = follower.follows.write();
+        let mut shared = follower.follows.write();
+        let follows = Arc::make_mut(&mut shared);
         match follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
             Ok(index) => {
                 if let Some(known) = follows.get_mut(index) {
@@ -279,7 +289,7 @@ impl State {
                 self.follows += 1;
             }
         }
-        drop(follows);
+        drop(shared);
         bot.inner.write().followers.insert(Keyed(Arc::clone(&follower)));
         // A signal may have come a moment before, when nobody knew that it is for this one, too.
         follower.wake.notify_waiters();
@@ -289,10 +299,12 @@ impl State {
         let Some(Keyed(follower)) = self.followers.get(&key.follower).cloned() else { return };
         let mut follows = follower.follows.write();
         if let Ok(index) = follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
-            follows.remove(index);
+            Arc::make_mut(&mut follows).remove(index);
             self.follows -= 1;
         }
         drop(follows);
+        // It is told.
+        follower.wake.notify_waiters();
         if let Some(bot) = self.bots.get(&key.bot) {
             bot.inner.write().followers.remove(&key.follower);
         }
@@ -356,15 +368,17 @@ impl Bot {
 
 impl Follower {
     fn follow(&self, bot: &PublicKey) -> Option<Follow> {
-        let follows = self.follows.read();
-        let index = follows.binary_search_by_key(bot, |follow| follow.bot).ok()?;
-        follows.get(index).cloned()
+        of_bot(&self.follows.read(), bot).cloned()
     }
 
-    /// How it wants the signals of an author; `None` if it does not follow it.
-    pub fn wants(&self, author: &PublicKey) -> Option<Wanted> {
-        let follow = self.follow(author)?;
-        Some(follow.secret.map_or(Wanted::Plain, Wanted::Secret))
+    /// Its follows, in the order of the bots' keys.
+    pub(super) fn follows(&self) -> Arc<Vec<Follow>> {
+        Arc::clone(&self.follows.read())
+    }
+
+    /// Whether these are its follows still.
+    pub(super) fn still_follows(&self, known: &Arc<Vec<Follow>>) -> bool {
+        Arc::ptr_eq(&self.follows.read(), known)
     }
 
     fn is_connected(&self) -> bool {
@@ -380,6 +394,28 @@ impl Follower {
     pub fn woken(&self) -> Notified<'_> {
         self.wake.notified()
     }
+}
+
+fn of_bot<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
+    let index = follows.binary_search_by_key(bot, |follow| follow.bot).ok()?;
+    follows.get(index)
+}
+
+/// How a follower with these follows wants the signals of an author; `None` if it does not follow it.
+pub(super) fn wanted(follows: &[Follow], author: &PublicKey) -> Option<Wanted> {
+    let follow = of_bot(follows, author)?;
+    Some(follow.secret.clone().map_or(Wanted::Plain, Wanted::Secret))
+}
+
+/// What a follower must be told that knew these follows and has those now.
+pub(super) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
+    before.iter().filter_map(|follow| match of_bot(now, &follow.bot) {
+        None => Some(Notice::Unsubscribed(follow.bot)),
+        Some(now) if now.secret != follow.secret => {
+            Some(Notice::SecretChanged { bot: follow.bot, has_secret: now.secret.is_some() })
+        }
+        Some(_) => None,
+    })
 }
 
 impl std::ops::Deref for Presence {

@@ -1,12 +1,13 @@
 //! What one follower gets: the signals of the bots that it follows at that moment, each encrypted for it.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 
-use super::directory::{Presence, Wanted};
+use super::directory::{Follow, Notice, Presence, Wanted, notices, wanted};
 use super::keys::ConversationKeys;
 use super::signals::{Next, Signals};
 use crate::downstream::source::{Damaged, Source};
@@ -25,6 +26,10 @@ pub struct FollowerSource {
     signals: Arc<Signals>,
     keys: Arc<ConversationKeys>,
     cursor: Cursor,
+    /// The follows that it was told of. Messages go by these, so that it learns of a change before it is in effect.
+    known: Arc<Vec<Follow>>,
+    /// What it must be told.
+    untold: VecDeque<Utf8Bytes>,
     /// While it is behind what is in memory.
     behind: Option<Reader>,
     /// From which age on a signal is stale.
@@ -33,14 +38,36 @@ pub struct FollowerSource {
 
 impl FollowerSource {
     /// What a follower gets after a cursor.
-    pub const fn new(
+    pub fn new(
         presence: Presence,
         signals: Arc<Signals>,
         keys: Arc<ConversationKeys>,
         cursor: Cursor,
         max_age: Option<Duration>,
     ) -> Self {
-        Self { presence, signals, keys, cursor, behind: None, max_age }
+        let (known, untold) = (presence.follows(), VecDeque::new());
+        Self { presence, signals, keys, cursor, known, untold, behind: None, max_age }
+    }
+
+    /// Whether there may be something to tell.
+    fn has_news(&self) -> bool {
+        !self.untold.is_empty() || !self.presence.still_follows(&self.known)
+    }
+
+    fn notice_text(&self, notice: Notice) -> Utf8Bytes {
+        let target = self.presence.pubkey;
+        match notice {
+            Notice::Unsubscribed(bot) => {
+                format!(r#"{{"type":"unsubscribed","target_pubkey":"{target}","bot_pubkey":"{bot}"}}"#)
+            }
+            Notice::SecretChanged { bot, has_secret } => {
+                let encryption = if has_secret { ENCRYPTION_SECRET } else { ENCRYPTION };
+                format!(
+                    r#"{{"type":"secret_changed","target_pubkey":"{target}","bot_pubkey":"{bot}","encryption":"{encryption}"}}"#
+                )
+            }
+        }
+        .into()
     }
 
     /// Takes a chunk of the log itself, when it is its turn.
@@ -77,6 +104,10 @@ impl Source for FollowerSource {
     async fn next(&mut self) -> Result<Option<Chunk>, ReadError> {
         let signals = Arc::clone(&self.signals);
         loop {
+            if self.has_news() {
+                // Nothing to send, but something to tell.
+                return Ok(Some(Chunk::after(self.cursor, Arc::default())));
+            }
             match signals.after(self.cursor) {
                 Next::Here(chunk) => return Ok(Some(self.take(chunk))),
                 Next::Closed => return Ok(None),
@@ -88,6 +119,9 @@ impl Source for FollowerSource {
             let mut woken = pin!(self.presence.woken());
             // From here on it is noticed when there is something; what came before is looked for once more.
             woken.as_mut().enable();
+            if self.has_news() {
+                continue;
+            }
             match signals.after(self.cursor) {
                 Next::NoneUpTo(_) => woken.await,
                 Next::Behind if !self.presence.follows_somebody() => woken.await,
@@ -107,6 +141,16 @@ impl Source for FollowerSource {
         }
     }
 
+    fn notice(&mut self) -> Option<Utf8Bytes> {
+        if !self.presence.still_follows(&self.known) {
+            let now = self.presence.follows();
+            let texts: Vec<_> = notices(&self.known, &now).map(|notice| self.notice_text(notice)).collect();
+            self.untold.extend(texts);
+            self.known = now;
+        }
+        self.untold.pop_front()
+    }
+
     fn cursor(&self) -> Cursor {
         self.cursor
     }
@@ -120,8 +164,7 @@ impl Source for FollowerSource {
         if !self.signals.is_signal(event) {
             return Ok(None);
         }
-        // Asked for each signal, so that what has changed is in effect.
-        let (encryption, ciphertext) = match self.presence.wants(event.pubkey()) {
+        let (encryption, ciphertext) = match wanted(&self.known, event.pubkey()) {
             None => return Ok(None),
             Some(Wanted::Secret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
             Some(Wanted::Plain) => {

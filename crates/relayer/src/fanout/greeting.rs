@@ -12,7 +12,7 @@ use super::proof::{BadProof, Prover};
 use crate::limits::PROOF_TIMEOUT;
 
 /// Why nobody was greeted. The text is the reason of the close, which has room for 123 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Ungreeted {
     /// The client went.
     #[error("it left")]
@@ -53,7 +53,7 @@ pub async fn greet(socket: &mut WebSocket, prover: &Prover) -> Result<PublicKey,
         };
         let id = event.id.to_string();
         let answered = prover.answered(&event, &challenge);
-        let reason = answered.map_or_else(|bad| format!("auth-required: {bad}"), |_| String::new());
+        let reason = answered.as_ref().map_or_else(|bad| format!("auth-required: {bad}"), |_| String::new());
         let accepted = answered.is_ok();
         say(socket, &RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }).await?;
         answered.map_err(Ungreeted::BadProof)

@@ -286,7 +286,7 @@ impl Fanout {
         let follower = match greet(socket, &self.prover).await {
             Ok(follower) => follower,
             Err(ungreeted) => {
-                if let Ungreeted::BadProof(bad) = ungreeted {
+                if let Ungreeted::BadProof(bad) = &ungreeted {
                     self.metrics.proof_refused(bad.reason()).inc();
                 }
                 if !matches!(ungreeted, Ungreeted::Gone) {

@@ -126,10 +126,21 @@ impl Connection {
         .ok()
     }
 
-    /// The next message.
+    /// The next signal; notices before it are passed over.
     pub async fn next(&mut self) -> Delivered {
-        let text = self.text().await.expect("a message");
+        let mut text = self.text().await.expect("a message");
+        while text.starts_with(r#"{"type":"#) {
+            text = self.text().await.expect("a message");
+        }
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// What comes next, which is no signal.
+    pub async fn notice(&mut self) -> serde_json::Value {
+        let text = self.text().await.expect("a message");
+        let notice: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert!(notice.get("seq").is_none(), "{notice}");
+        notice
     }
 
     pub async fn ack(&mut self, seq: u64) {

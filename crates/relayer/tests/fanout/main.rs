@@ -16,6 +16,7 @@ mod end_to_end;
 mod http;
 mod identity;
 mod intrusion;
+mod notices;
 mod registry_commands;
 mod registry_life;
 mod resume;

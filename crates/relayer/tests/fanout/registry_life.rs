@@ -3,6 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use moltrade_relayer::config::Secret;
+use moltrade_relayer::fanout::registry::{
+    BotName, BotRow, Change, FollowKey, FollowRow, Postgres, Row, Sealer, Store,
+};
+use prometheus_client::metrics::counter::Counter;
 use relay_sim::Sim;
 use sqlx::{Connection, PgConnection};
 use wire::Signer;
@@ -289,6 +294,83 @@ async fn a_gateway_starts_while_postgres_is_away() {
     follower.follow(&api, bot.key.pubkey()).await;
     let mut connection = follower.connect(&api, "?cursor=0").await;
     assert_eq!(follower.opener(&api.identity().await).open(&connection.next().await), signal);
+    running.kill();
+}
+
+/// Secrets that were stored before they were checked.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
+    let (sim, database) = (relays(1).await, Database::fresh());
+    let site = site(&sim, &database.dsn, 7);
+    let gateway = Signer::from_seed(7);
+    let (bot, weak, strong) = (Bot::new(1), Follower::new(11), Follower::new(12));
+    let secret = weak.key.pubkey().to_string();
+    {
+        let store = Postgres::new(&Secret::new(&*database.dsn), 5.try_into().unwrap(), Counter::default()).unwrap();
+        store.prepare(*gateway.pubkey()).await.unwrap();
+        let sealer = Sealer::new(&gateway);
+        let row = |follower: &Follower, secret: &str| {
+            let key = FollowKey { bot: *bot.key.pubkey(), follower: *follower.key.pubkey() };
+            let secret = Some(sealer.seal(&key, secret.as_bytes()));
+            Change::Put(Row::Follow(FollowRow { key, secret, since_ms: 1 }))
+        };
+        let name = BotName::new("a bot").unwrap();
+        let bot = BotRow { pubkey: *bot.key.pubkey(), name, registered_at_ms: 1 };
+        let changes =
+            vec![Change::Put(Row::Bot(bot)), row(&weak, &secret), row(&strong, "kxN0x4kTDdPmw8ZBtDMZWQ==")];
+        store.write(*gateway.pubkey(), changes).await.unwrap();
+    }
+    let running = site.start().await;
+    running.until_it_says("some follows have a shared secret that is refused now").await;
+    running.until_it_says("follows=1").await;
+    let api = Api::of(&site);
+    let weak = weak.sharing(&secret);
+    let mut connection = weak.connect(&api, "").await;
+    let signal = bot.publish(&sim);
+    assert_eq!(weak.opener(&api.identity().await).open(&connection.next().await), signal);
+    running.kill();
+}
+
+/// Calls say so, the status and the metrics say so, and the log says it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_postgres_is_said_to_be_so_once() {
+    let (sim, database) = (relays(1).await, Database::alone());
+    let site = site(&sim, &database.dsn, 7);
+    let running = site.start().await;
+    let api = Api::of(&site);
+    let bot = Bot::registered(1, &api).await;
+    let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
+    let mut set = async |value: &str| {
+        let statements = [
+            "SET default_transaction_read_only = off".to_owned(),
+            format!("ALTER SYSTEM SET default_transaction_read_only = {value}"),
+            "SELECT pg_reload_conf()".to_owned(),
+        ];
+        for statement in statements {
+            sqlx::raw_sql(&statement).execute(&mut hand).await.unwrap();
+        }
+    };
+    set("on").await;
+    until("a write is refused", async || {
+        api.call(&bot.key, registration(bot.key.pubkey(), "a name")).await.status == 503
+    })
+    .await;
+    is(&api, "read_only").await;
+    for _ in 0..50 {
+        let answer = api.call(&bot.key, registration(bot.key.pubkey(), "a name")).await;
+        answer.assert(503, "registry_unavailable", "try again later");
+    }
+    let metrics = running.get("/metrics").await.unwrap();
+    assert!(metrics.contains("registry_up 0\n") && metrics.contains("registry_read_only 1\n"), "{metrics}");
+    running.signal("KILL");
+    let log = running.said();
+    assert_eq!(log.matches("the registry's database is read-only").count(), 1, "{log}");
+    // A start does not wait for it either.
+    let running = site.start().await;
+    is(&api, "read_only").await;
+    set("off").await;
+    is(&api, "up").await;
+    api.register(&bot.key, "another name").await;
     running.kill();
 }
 

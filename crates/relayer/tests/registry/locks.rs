@@ -102,5 +102,6 @@ async fn a_future_that_is_dropped_leaves_nothing_half_done() {
         assert!(count == 0 || count == 2, "{count}");
     }
     write(&store, [bot_row(2, "two", 1)]).await;
-    assert_eq!(loaded(&store).await[1], bot_row(2, "two", 1));
+    // Whether one of the others had the time or not.
+    assert!(loaded(&store).await.contains(&bot_row(2, "two", 1)));
 }

@@ -8,9 +8,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use crate::fanout::calls::UsedUp;
 use crate::fanout::proof::BadProof;
 use crate::fanout::registry::{BotName, RegistryError};
-use crate::limits::{
-    FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX, SHARED_SECRET_BYTES_MAX, SHARED_SECRET_BYTES_MIN,
-};
+use crate::fanout::shared_secret::WeakSecret;
+use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 use crate::nip19::InvalidKey;
 
 /// Why a request of the fan-out is refused. The text is the message: what is wrong, and how to mend it.
@@ -66,8 +65,8 @@ pub enum Refusal {
     #[error("`name` must have 1 to {} characters, none of them a control character", BotName::CHARACTERS_MAX)]
     BadName,
     /// A shared secret is none.
-    #[error("`shared_secret` must have {SHARED_SECRET_BYTES_MIN} to {SHARED_SECRET_BYTES_MAX} bytes")]
-    BadSecret,
+    #[error("`shared_secret` {0}; use 32 random bytes in base64, as `openssl rand -base64 32` prints them")]
+    BadSecret(WeakSecret),
     /// No such bot.
     #[error("no bot with this key is registered; the bot registers itself with POST /api/bots/register")]
     NoSuchBot,
@@ -108,7 +107,7 @@ impl Refusal {
             Self::UsedUp { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::BadPublicKey { .. } => (StatusCode::BAD_REQUEST, "bad_public_key"),
             Self::BadName => (StatusCode::BAD_REQUEST, "bad_name"),
-            Self::BadSecret => (StatusCode::BAD_REQUEST, "bad_shared_secret"),
+            Self::BadSecret(_) => (StatusCode::BAD_REQUEST, "bad_shared_secret"),
             Self::NoSuchBot => (StatusCode::NOT_FOUND, "bot_not_found"),
             Self::TooManyFollows => (StatusCode::CONFLICT, "too_many_follows"),
             Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "registry_full"),

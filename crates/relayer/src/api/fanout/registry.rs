@@ -17,7 +17,8 @@ use crate::api::error::ApiError;
 use crate::api::query::{count, parameters};
 use crate::fanout::directory::Listed;
 use crate::fanout::registry::{BotName, FollowKey};
-use crate::limits::{FOLLOWERS_LISTED_MAX, SHARED_SECRET_BYTES_MAX, SHARED_SECRET_BYTES_MIN};
+use crate::fanout::shared_secret;
+use crate::limits::FOLLOWERS_LISTED_MAX;
 use crate::nip19;
 
 /// Followers that are listed if no limit is given.
@@ -77,10 +78,8 @@ pub(in crate::api) async fn subscribe(
     let follower = key("follower_pubkey", &follower_pubkey)?;
     let shared_secret = shared_secret.map(Zeroizing::new);
     let secret = shared_secret.as_ref().map(|secret| secret.as_bytes());
-    let is_secret =
-        |secret: &[u8]| (SHARED_SECRET_BYTES_MIN..=SHARED_SECRET_BYTES_MAX).contains(&secret.len());
-    if !secret.is_none_or(is_secret) {
-        return Err(Refusal::BadSecret.into());
+    if let Some(secret) = secret {
+        shared_secret::check(secret, &[bot, follower, context.identity]).map_err(Refusal::BadSecret)?;
     }
     call.concerns(&follower)?;
     call.count(fanout)?;

@@ -42,6 +42,19 @@ impl Addresses {
         as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
     }
 
+    /// The URL of this path and query with us, for somebody who signed for another one. What the caller sent is cut if
+    /// it is long.
+    pub(super) fn expected(&self, path_and_query: &str) -> Box<str> {
+        const CHARACTERS_MAX: usize = 300;
+        let path: String = path_and_query.chars().take(CHARACTERS_MAX).collect();
+        let cut = if path.len() < path_and_query.len() { "…" } else { "" };
+        match self {
+            Self::Public(base) => format!("{}{path}{cut}", base.as_str()).into(),
+            Self::Loopback(port) => format!("http://127.0.0.1:{port}{path}{cut}, or with localhost").into(),
+            Self::Unknown => "".into(),
+        }
+    }
+
     /// Whether a URL means our WebSocket for followers, or us as a whole, as NIP-42's relay tag may.
     pub(super) fn is_our_relay(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');
@@ -136,6 +149,16 @@ mod tests {
         for url in ["wss://other.example", "wss://relayer.example/ws", "ws://relayer.example/fanout"] {
             assert!(!ours.is_our_relay(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_caller_learns_which_url_was_expected() {
+        let ours = addresses(Some("https://relayer.example/gateway"), "0.0.0.0");
+        assert_eq!(&*ours.expected("/api/x?a=1"), "https://relayer.example/gateway/api/x?a=1");
+        let long = ours.expected(&format!("/{}", "é".repeat(10_000)));
+        assert!(long.chars().count() < 350 && long.ends_with('…'), "{long}");
+        let here = addresses(None, "127.0.0.1");
+        assert_eq!(&*here.expected("/api/x"), "http://127.0.0.1:8080/api/x, or with localhost");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use spent::Spent;
 use crate::clock::Clock;
 
 /// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
     /// It is no event, or too long for one.
     #[error("it is no base64 of a signed event")]
@@ -44,8 +44,13 @@ pub enum BadProof {
     #[error("it was signed before the gateway started, or before its clock was set; sign a new one")]
     BeforeStart,
     /// It was signed for somebody else.
-    #[error("it was signed for another URL than this request's")]
-    Url,
+    #[error("it was signed for another URL than this request's: its `{tag}` tag must be {expected}")]
+    Url {
+        /// The tag that names the URL.
+        tag: &'static str,
+        /// What the tag must be.
+        expected: Box<str>,
+    },
     /// It was signed for another method.
     #[error("it was signed for another method than this request's")]
     Method,
@@ -91,7 +96,7 @@ impl BadProof {
     ];
 
     /// The label in the metrics.
-    pub const fn reason(self) -> &'static str {
+    pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotEncoded => "not_encoded",
             Self::Malformed(_) => "malformed",
@@ -99,7 +104,7 @@ impl BadProof {
             Self::Expired(_) => "expired",
             Self::Future(_) => "future",
             Self::BeforeStart => "before_start",
-            Self::Url => "url",
+            Self::Url { .. } => "url",
             Self::Method => "method",
             Self::Payload => "payload",
             Self::Challenge => "challenge",

@@ -46,7 +46,7 @@ impl Prover {
         }
         let relay = event.tag_value("relay").unwrap_or_default();
         if !self.addresses.is_our_relay(relay) {
-            return Err(BadProof::Url);
+            return Err(BadProof::Url { tag: "relay", expected: self.addresses.expected("/fanout") });
         }
         self.verify(event)
     }

@@ -58,7 +58,8 @@ impl Prover {
             return Err(BadProof::BeforeStart);
         }
         if !self.addresses.is_ours(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
-            return Err(BadProof::Url);
+            let expected = self.addresses.expected(request.path_and_query);
+            return Err(BadProof::Url { tag: "u", expected });
         }
         if !event.tag_value("method").is_some_and(|method| method.eq_ignore_ascii_case(request.method)) {
             return Err(BadProof::Method);
@@ -148,12 +149,15 @@ mod tests {
         check(token(NOW + 61, KIND, &RIGHT), BadProof::Future(60));
         check(token(NOW - 31, KIND, &RIGHT), BadProof::BeforeStart);
         check(token(NOW, 1, &RIGHT), BadProof::Kind { expected: KIND });
-        check(token(NOW, KIND, &with(0, ["u", "http://127.0.0.1/api/y"])), BadProof::Url);
-        check(token(NOW, KIND, &with(0, ["u", "http://evil.example/api/x"])), BadProof::Url);
+        let expected = "http://127.0.0.1:80/api/x, or with localhost".into();
+        let another_url = BadProof::Url { tag: "u", expected };
+        assert!(another_url.to_string().ends_with("its `u` tag must be http://127.0.0.1:80/api/x, or with localhost"));
+        check(token(NOW, KIND, &with(0, ["u", "http://127.0.0.1/api/y"])), another_url.clone());
+        check(token(NOW, KIND, &with(0, ["u", "http://evil.example/api/x"])), another_url.clone());
         check(token(NOW, KIND, &with(1, ["method", "DELETE"])), BadProof::Method);
         check(token(NOW, KIND, &with(2, ["payload", &HASH[1..]])), BadProof::Payload);
         check(token(NOW, KIND, &with(2, ["x", HASH])), BadProof::Payload);
-        check(token(NOW, KIND, &[]), BadProof::Url);
+        check(token(NOW, KIND, &[]), another_url);
         check("!".to_owned(), BadProof::NotEncoded);
         check("A".repeat(PROOF_BYTES_MAX + 4), BadProof::NotEncoded);
         check(STANDARD.encode("{}"), BadProof::Malformed(wire::ParseError::Missing(wire::Field::Id)));

@@ -23,6 +23,7 @@ use wire::{PublicKey, Signer};
 
 use super::directory::{Directory, Opened};
 use super::keys::MessageKey;
+use super::shared_secret;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX};
@@ -184,12 +185,23 @@ impl Registry {
         let mode = self.store.prepare(self.owner).await?;
         let is_recent = read_at.is_some_and(|at| at.elapsed() < REGISTRY_RETRY_SELDOM);
         if mode == Mode::Writable || !is_recent {
-            let (mut bots, mut follows) = (Vec::new(), Vec::new());
+            let is_first = !self.is_loaded();
+            let (mut bots, mut follows, mut weak) = (Vec::new(), Vec::new(), 0_u64);
             let mut each = |row| match row {
                 Row::Bot(bot) => bots.push((bot.pubkey, bot.name)),
-                Row::Follow(follow) => follows.extend(self.opened(follow)),
+                Row::Follow(follow) => {
+                    weak += u64::from(is_first && self.is_weak(&follow));
+                    follows.extend(self.opened(follow));
+                }
             };
             self.store.load(self.owner, &mut each).await?;
+            if weak > 0 {
+                tracing::warn!(
+                    follows = weak,
+                    "some follows have a shared secret that is refused now, because others know it or can guess it; \
+                     they are served as before: have their followers subscribe again with a random secret"
+                );
+            }
             self.directory.replace(bots, follows);
             *read_at = Some(Instant::now());
             self.is_loaded.store(true, Ordering::Release);
@@ -228,6 +240,13 @@ impl Registry {
             tracing::error!(%bot, %follower, "a follow is left out until it is made anew: {error}");
         });
         Some(Opened { key: follow.key, secret: agreed.ok()?, since_ms: follow.since_ms })
+    }
+
+    /// Whether a follow has a secret that a call would be refused with.
+    fn is_weak(&self, follow: &FollowRow) -> bool {
+        let FollowKey { bot, follower } = follow.key;
+        let secret = follow.secret.as_ref().and_then(|sealed| self.sealer.open(&follow.key, sealed).ok());
+        secret.is_some_and(|secret| shared_secret::check(&secret, &[bot, follower, self.owner]).is_err())
     }
 
     /// What follows from a follow's secret, if it has one.

@@ -1,5 +1,6 @@
 //! Input that is no input: SQL, too much of it, keys that are none.
 
+use base64::Engine;
 use serde_json::{Value, json};
 use wire::Signer;
 
@@ -136,6 +137,30 @@ async fn names_and_secrets_of_the_wrong_length() {
     for secret in ["", "fifteen bytes!!", &"s".repeat(257)] {
         let answer = scene.api.call(follower, subscription(bot, follower.pubkey(), Some(secret))).await;
         answer.assert(400, "bad_shared_secret", "16 to 256 bytes");
+    }
+    scene.assert_unharmed().await;
+}
+
+#[tokio::test]
+async fn secrets_that_others_know_or_can_guess() {
+    let scene = Scene::start().await;
+    let (bot, follower) = (scene.bot.key.pubkey(), &scene.follower.key);
+    let gateway = scene.api.identity().await;
+    let base64 = |key: &wire::PublicKey| base64::engine::general_purpose::STANDARD.encode(key.as_bytes());
+    for (secret, why) in [
+        ("npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg".to_owned(), "NIP-19"),
+        ("nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5".to_owned(), "NIP-19"),
+        (bot.to_string(), "64 hex digits"),
+        ("5e".repeat(32), "64 hex digits"),
+        (base64(bot), "public key"),
+        (base64(follower.pubkey()), "public key"),
+        (base64(&gateway), "public key"),
+        ("passwordpassword".to_owned(), "too little variety"),
+    ] {
+        let answer = scene.api.call(follower, subscription(bot, follower.pubkey(), Some(&secret))).await;
+        answer.assert(400, "bad_shared_secret", why);
+        answer.assert(400, "bad_shared_secret", "openssl rand -base64 32");
+        assert!(!answer.body.contains(&secret), "{answer:?}");
     }
     scene.assert_unharmed().await;
 }

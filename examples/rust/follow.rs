@@ -224,10 +224,14 @@ impl Follower {
             return Ok(());
         }
         match notice.kind.as_str() {
-            "unsubscribed" => bail!("the follow has ended: this program subscribes again when it is started again"),
+            "unsubscribed" => {
+                bail!("the follow has ended: this program subscribes again when it is started again")
+            }
             "secret_changed" => {
                 let encryption = notice.encryption.as_deref().unwrap_or_default();
-                eprintln!("signals are encrypted with {encryption} from now on, because somebody subscribed again");
+                eprintln!(
+                    "signals are encrypted with {encryption} from now on, because somebody subscribed again"
+                );
             }
             _ => {} // A later gateway may say more.
         }

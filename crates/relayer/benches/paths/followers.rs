@@ -112,7 +112,8 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     const ROUNDS: usize = 5;
     let directory = Arc::new(Directory::default());
     let bot = *bot().pubkey();
-    directory.put_bot(bot, BotName::new("bench").ok_or("no name")?);
+    let name = BotName::new("bench").ok_or("no name")?;
+    directory.put_bot(BotRow { pubkey: bot, name, registered_at_ms: 1, is_approved: true });
     let signals = Arc::new(Signals::new(log, [30_931].into(), Arc::clone(&directory), log.head(), 1 << 20));
     let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(0)).ok_or("no key")?);
     let mut sources = Vec::new();
@@ -142,7 +143,8 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
 fn rows() -> Vec<Change> {
     let bot = *bot().pubkey();
     let name = BotName::new("bench").into_iter();
-    let bots = name.map(|name| Row::Bot(BotRow { pubkey: bot, name, registered_at_ms: 1 }));
+    let bots =
+        name.map(|name| Row::Bot(BotRow { pubkey: bot, name, registered_at_ms: 1, is_approved: true }));
     let follows = (0..FOLLOWERS).map(|number| {
         let key = FollowKey { bot, follower: *follower(number).pubkey() };
         Row::Follow(FollowRow { key, secret: None, since_ms: 1 })

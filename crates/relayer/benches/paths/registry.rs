@@ -52,8 +52,9 @@ fn rows() -> Vec<Change> {
     let sealer = Sealer::new(&gateway());
     let bots: Vec<_> = (0..BOTS).map(|number| *Signer::from_seed(number as u64 + 1).pubkey()).collect();
     let names = bots.iter().filter_map(|bot| Some((*bot, BotName::new("bench")?)));
-    let bot_rows: Vec<_> =
-        names.map(|(pubkey, name)| Row::Bot(BotRow { pubkey, name, registered_at_ms: 1 })).collect();
+    let bot_rows: Vec<_> = names
+        .map(|(pubkey, name)| Row::Bot(BotRow { pubkey, name, registered_at_ms: 1, is_approved: true }))
+        .collect();
     let follows = (0..FOLLOWERS).zip(bots.iter().cycle()).map(|(number, bot)| {
         let key = FollowKey { bot: *bot, follower: *Signer::from_seed(1_000 + number as u64).pubkey() };
         let secret = (number % 2 == 0).then(|| sealer.seal(&key, b"thirty-two bytes of some secret!"));

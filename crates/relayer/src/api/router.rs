@@ -55,7 +55,10 @@ pub fn router(context: Context) -> Router {
         .route_layer(from_fn_with_state(context.clone(), auth::guard));
     // Who calls these says who it is; what it may do depends on that.
     let proving = Router::new()
-        .route("/api/bots/register", post(fanout::registry::register))
+        .route("/api/bots", get(fanout::bots::list))
+        .route("/api/bots/register", post(fanout::bots::register))
+        .route("/api/bots/{bot}", delete(fanout::bots::remove))
+        .route("/api/bots/{bot}/approve", post(fanout::bots::approve))
         .route("/api/subscriptions", post(fanout::registry::subscribe))
         .route("/api/subscriptions/{bot}", get(fanout::registry::list))
         .route("/api/subscriptions/{bot}/{follower}", delete(fanout::registry::unsubscribe))

@@ -47,6 +47,7 @@ pub use sink::{
     TcpOptions, TcpSink,
 };
 pub use types::{
-    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, RelayUrl, URL_BYTES_MAX, UserAgent, WebOrigin,
+    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, Registration, RelayUrl, URL_BYTES_MAX, UserAgent,
+    WebOrigin,
 };
 pub use webhook::{Headers, InvalidSecret, SigningKeys};

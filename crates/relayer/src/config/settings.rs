@@ -14,7 +14,7 @@ use super::raw::{Raw, Shape};
 use super::rule::{self, Mismatch, Rule};
 use super::secret::{Secret, SecretFile, SecretKey};
 use super::sink::{RestSink, SinkName, TcpSink};
-use super::types::{HostPort, HttpUrl, LogLevel, PublicUrl, RelayUrl, UserAgent, WebOrigin};
+use super::types::{HostPort, HttpUrl, LogLevel, PublicUrl, Registration, RelayUrl, UserAgent, WebOrigin};
 
 /// One key of the file.
 pub(super) struct Setting {
@@ -228,10 +228,17 @@ settings! {
         /// How often a day a key, and an address, may register, subscribe and unsubscribe; of IPv6 the first
         /// 64 bits count. Who has the admin token is not counted. Behind a proxy all have its address. 0: no limit.
         daily_limit: Option<NonZeroU32> = NonZeroU32::new(1_000), rule::number_or_none(1..=1_000_000_000);
+        /// Who may register new bots. "open": everybody who proves the bot's key. "approve": the same, but nobody can
+        /// follow the bot until the operator approves it. "closed": the operator, with the admin token.
+        registration: Registration = Registration::Open, rule::registration();
+        /// How many new bots an address may register in a day; of IPv6 the first 64 bits count. A bot that is
+        /// registered, and who has the admin token, is not counted. 0: no limit.
+        daily_new_bots: Option<NonZeroU32> = NonZeroU32::new(100), rule::number_or_none(1..=1_000_000_000);
         /// The most connections to /fanout at the same time. For single addresses, slow ones, pings and origins there
         /// are the keys of [output].
         max_clients: NonZeroUsize = nonzero(10_000), rule::count(1..=1_000_000);
-        /// The most bots that may be registered.
+        /// The most bots that may be registered. When there are so many, the first that nobody follows, and that has
+        /// not published a signal, gives way to a new one.
         max_bots: NonZeroUsize = nonzero(10_000), rule::count(1..=10_000_000);
         /// The most follows of bots, about 300 bytes of memory each.
         max_follows: NonZeroUsize = nonzero(1_000_000), rule::count(1..=100_000_000);

@@ -265,6 +265,32 @@ impl Default for UserAgent {
     }
 }
 
+/// Who may register new bots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Everybody who proves the bot's key.
+    Open,
+    /// The same, but the operator must approve the bot before it can be followed.
+    Approve,
+    /// The operator.
+    Closed,
+}
+
+impl Registration {
+    /// As it is written in a configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Approve => "approve",
+            Self::Closed => "closed",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Open, Self::Approve, Self::Closed].into_iter().find(|one| one.as_str() == name)
+    }
+}
+
 /// How much is logged, unless `RUST_LOG` says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {

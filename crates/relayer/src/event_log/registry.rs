@@ -9,16 +9,17 @@ use super::{EventLog, StorageError, keys};
 pub type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
 
 impl EventLog {
-    /// Calls `each` for the rows of the registry in the order of their keys, as they were when this began, until it
-    /// says stop. `None` means that a row is not what it should be.
+    /// Calls `each` for the rows of the registry from a key on, in the order of their keys, as they were when this began,
+    /// until it says stop. `None` means that a row is not what it should be.
     ///
     /// # Errors
     /// When RocksDB fails, or a row is damaged.
     pub fn for_each_registry_row(
         &self,
+        from: &[u8],
         each: impl FnMut(&[u8], &[u8]) -> Option<bool>,
     ) -> Result<(), StorageError> {
-        self.note(self.store.for_each_row(keys::REGISTRY, &[], each))
+        self.note(self.store.for_each_row(keys::REGISTRY, from, each))
     }
 
     /// A row of the registry, as `read` understands it.

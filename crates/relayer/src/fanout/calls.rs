@@ -59,13 +59,25 @@ impl CallLimits {
     /// # Errors
     /// When one of the two has used up its calls.
     pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), UsedUp> {
+        // The address first: one that has used up its calls does not get a place for each key that it makes up, and
+        // costs an honest key nothing.
+        self.count_all(&[Caller::Address(origin(address)), Caller::Key(key)])
+    }
+
+    /// Counts a call that comes from an address.
+    ///
+    /// # Errors
+    /// When the address has used up its calls.
+    pub fn count_address(&self, address: IpAddr) -> Result<(), UsedUp> {
+        self.count_all(&[Caller::Address(origin(address))])
+    }
+
+    fn count_all(&self, callers: &[Caller]) -> Result<(), UsedUp> {
         let Some(counting) = &self.0 else { return Ok(()) };
         let mut limiter = counting.limiter.lock();
         counting.make_room(&mut limiter);
-        // The address first: one that has used up its calls does not get a place for each key that it makes up, and
-        // costs an honest key nothing.
-        for caller in [Caller::Address(origin(address)), Caller::Key(key)] {
-            limiter.check_key(&caller).map_err(|until| UsedUp {
+        for caller in callers {
+            limiter.check_key(caller).map_err(|until| UsedUp {
                 daily_limit: counting.daily_limit,
                 retry_after: until.wait_time_from(counting.clock.now()),
             })?;

@@ -16,7 +16,7 @@ use tokio::sync::futures::Notified;
 use wire::PublicKey;
 
 use super::keys::MessageKey;
-use super::registry::{BotName, FollowKey};
+use super::registry::{BotName, BotRow, FollowKey};
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
 /// Follows that are put in before others get a look: well under a millisecond of work.
@@ -32,7 +32,9 @@ pub struct Bot {
 
 #[derive(Debug)]
 struct BotInner {
-    name: BotName,
+    row: BotRow,
+    /// Whether a signal of it was seen since the start, or a little before it.
+    has_published: bool,
     followers: BTreeSet<Keyed>,
 }
 
@@ -174,11 +176,33 @@ impl Directory {
     }
 
     /// A bot is registered, or has another name.
-    pub fn put_bot(&self, pubkey: PublicKey, name: BotName) {
-        self.state.write().put_bot(pubkey, name);
+    pub fn put_bot(&self, row: BotRow) {
+        self.state.write().put_bot(row);
     }
 
-    /// A follow is there, or has another secret. One of a bot that is not known is passed over.
+    /// The bots after a key, in the order of their keys, so many at most.
+    pub fn bots(&self, after: Option<PublicKey>, limit: usize) -> Vec<Arc<Bot>> {
+        let mut bots: Vec<Arc<Bot>> = {
+            let state = self.state.read();
+            state.bots.values().filter(|bot| after.is_none_or(|after| bot.pubkey > after)).cloned().collect()
+        };
+        bots.sort_unstable_by_key(|bot| bot.pubkey);
+        bots.truncate(limit);
+        bots
+    }
+
+    /// The bot that was registered first of those that nobody follows and that have not published.
+    pub fn first_idle_bot(&self) -> Option<PublicKey> {
+        let state = self.state.read();
+        let idle = state.bots.values().filter_map(|bot| {
+            let inner = bot.inner.read();
+            let is_idle = inner.followers.is_empty() && !inner.has_published;
+            is_idle.then_some((inner.row.registered_at_ms, bot.pubkey))
+        });
+        idle.min().map(|(_, pubkey)| pubkey)
+    }
+
+    /// A follow is there, or has another secret. One of a bot that is not known, or is not approved, is passed over.
     pub fn put_follow(&self, follow: Opened) {
         self.state.write().put_follow(follow);
     }
@@ -194,8 +218,8 @@ impl Directory {
     }
 
     /// All of it becomes this. Who is connected stays so. It is done a part at a time, so that nobody waits for long.
-    pub fn replace(&self, bots: Vec<(PublicKey, BotName)>, follows: Vec<Opened>) {
-        let kept_bots: HashSet<PublicKey> = bots.iter().map(|(pubkey, _)| *pubkey).collect();
+    pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<Opened>) {
+        let kept_bots: HashSet<PublicKey> = bots.iter().map(|bot| bot.pubkey).collect();
         let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
         let known: Vec<Arc<Bot>> = self.state.read().bots.values().cloned().collect();
         for bot in known {
@@ -207,7 +231,7 @@ impl Directory {
             let gone: Vec<FollowKey> = follows.filter(|key| !kept.contains(key)).collect();
             gone.iter().for_each(|key| self.remove_follow(key));
         }
-        bots.into_iter().for_each(|(pubkey, name)| self.put_bot(pubkey, name));
+        bots.into_iter().for_each(|bot| self.put_bot(bot));
         let mut follows = follows.into_iter().peekable();
         while follows.peek().is_some() {
             let mut state = self.state.write();
@@ -242,11 +266,14 @@ impl Directory {
         Ok(Presence { directory: Arc::clone(self), follower })
     }
 
-    /// Wakes the followers of these bots that are connected.
+    /// These bots have published: their followers that are connected are woken.
     pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
         for bot in bots {
             let Some(bot) = self.bot(bot) else { continue };
             // Waking thousands takes a while, in which somebody may want to follow.
+            if !bot.inner.read().has_published {
+                bot.inner.write().has_published = true;
+            }
             let connected: Vec<Keyed> = {
                 let inner = bot.inner.read();
                 inner.followers.iter().filter(|follower| follower.0.is_connected()).cloned().collect()
@@ -262,16 +289,24 @@ impl Directory {
 }
 
 impl State {
-    fn put_bot(&mut self, pubkey: PublicKey, name: BotName) {
+    fn put_bot(&mut self, row: BotRow) {
+        let (pubkey, is_approved) = (row.pubkey, row.is_approved);
         let bot = self.bots.entry(pubkey).or_insert_with(|| {
-            let inner = BotInner { name: name.clone(), followers: BTreeSet::new() };
+            let inner = BotInner { row: row.clone(), has_published: false, followers: BTreeSet::new() };
             Arc::new(Bot { pubkey, inner: RwLock::new(inner) })
         });
-        bot.inner.write().name = name;
+        bot.inner.write().row = row;
+        if !is_approved {
+            // A bot that is not approved delivers nothing, whoever made follows of it.
+            let followers = bot.keys();
+            followers
+                .into_iter()
+                .for_each(|follower| self.remove_follow(&FollowKey { bot: pubkey, follower }));
+        }
     }
 
     fn put_follow(&mut self, Opened { key, secret, since_ms }: Opened) {
-        let Some(bot) = self.bots.get(&key.bot).cloned() else { return };
+        let Some(bot) = self.bots.get(&key.bot).filter(|bot| bot.is_approved()).cloned() else { return };
         let follower = self.follower(key.follower);
         let follow = Follow { bot: key.bot, secret, since_ms };
         let mut shared = follower.follows.write();
@@ -340,7 +375,22 @@ impl State {
 impl Bot {
     /// What it calls itself.
     pub fn name(&self) -> BotName {
-        self.inner.read().name.clone()
+        self.inner.read().row.name.clone()
+    }
+
+    /// Whether it may be followed.
+    pub fn is_approved(&self) -> bool {
+        self.inner.read().row.is_approved
+    }
+
+    /// Whether a signal of it was seen since the start, or a little before it.
+    pub fn has_published(&self) -> bool {
+        self.inner.read().has_published
+    }
+
+    /// When it was first registered, in Unix milliseconds.
+    pub fn registered_at_ms(&self) -> u64 {
+        self.inner.read().row.registered_at_ms
     }
 
     /// The keys of those who follow it.

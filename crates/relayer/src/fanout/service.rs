@@ -22,7 +22,7 @@ use super::proof::Prover;
 use super::proof::address::Addresses;
 use super::registry::{Registry, RegistryError, Room, Store};
 use super::signals::Signals;
-use crate::config::{Config, SinkName};
+use crate::config::{Config, Registration, SinkName};
 use crate::downstream::clients::Client;
 use crate::downstream::consumers::{Begin, EnterError, Share};
 use crate::downstream::seat::Seat;
@@ -119,6 +119,10 @@ pub struct Fanout {
     pub prover: Prover,
     /// How often somebody may call.
     pub call_limits: CallLimits,
+    /// How many new bots an address may register.
+    pub new_bot_limits: CallLimits,
+    /// Who may register new bots.
+    pub registration: Registration,
     /// The clients of `/fanout`.
     pub clients: Clients,
     signals: Arc<Signals>,
@@ -163,6 +167,8 @@ impl Fanout {
             registry,
             prover: Prover::new(addresses, log.clock().clone()),
             call_limits: CallLimits::new(fanout.daily_limit),
+            new_bot_limits: CallLimits::new(fanout.daily_new_bots),
+            registration: fanout.registration,
             clients: Clients::new(limits, metrics.fanout_clients.clone()),
             signals: Arc::new(Signals::new(
                 log,

@@ -107,13 +107,15 @@ mod tests {
             assert_eq!(checked(&secret), Err(WeakSecret::Nip19), "{secret}");
         }
         let hex = key(9).to_string();
-        let forms = [hex.clone(), hex.to_uppercase(), format!("0x{hex}"), format!("{hex}{hex}"), format!("({hex})")];
+        let forms =
+            [hex.clone(), hex.to_uppercase(), format!("0x{hex}"), format!("{hex}{hex}"), format!("({hex})")];
         for secret in forms {
             assert_eq!(checked(&secret), Err(WeakSecret::HexDigits), "{secret}");
         }
         for seed in 1..4 {
             let key = key(seed);
-            let forms = [STANDARD_NO_PAD.encode(key.as_bytes()) + "=", URL_SAFE_NO_PAD.encode(key.as_bytes())];
+            let forms =
+                [STANDARD_NO_PAD.encode(key.as_bytes()) + "=", URL_SAFE_NO_PAD.encode(key.as_bytes())];
             for secret in forms {
                 assert_eq!(checked(&secret), Err(WeakSecret::PublicKey), "{secret}");
             }
@@ -143,7 +145,12 @@ mod tests {
 
     #[test]
     fn random_texts_are_taken() {
-        for secret in ["kxN0x4kTDdPmw8ZBtDMZWQ==", "9f8a1c0b7d2e4f63", "correct horse battery staple", "ein Geheimnis mit ü"] {
+        for secret in [
+            "kxN0x4kTDdPmw8ZBtDMZWQ==",
+            "9f8a1c0b7d2e4f63",
+            "correct horse battery staple",
+            "ein Geheimnis mit ü",
+        ] {
             assert_eq!(checked(secret), Ok(()), "{secret}");
         }
         for _ in 0..1_000 {

@@ -9,7 +9,7 @@ use moltrade_relayer::event_log::reader::Chunk;
 use moltrade_relayer::fanout::directory::{Directory, Opened};
 use moltrade_relayer::fanout::follower::FollowerSource;
 use moltrade_relayer::fanout::keys::ConversationKeys;
-use moltrade_relayer::fanout::registry::{BotName, FollowKey};
+use moltrade_relayer::fanout::registry::{BotName, BotRow, FollowKey};
 use moltrade_relayer::fanout::signals::Signals;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -57,7 +57,8 @@ impl World {
         append_rounds(&gateway, rounds).await;
         let directory = Arc::new(Directory::default());
         for number in 1..=3 {
-            directory.put_bot(*bot(number).pubkey(), BotName::new("a bot").unwrap());
+            let (pubkey, name) = (*bot(number).pubkey(), BotName::new("a bot").unwrap());
+            directory.put_bot(BotRow { pubkey, name, registered_at_ms: 1, is_approved: true });
         }
         directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
         let kinds = [KIND].into();

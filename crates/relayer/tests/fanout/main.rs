@@ -17,6 +17,7 @@ mod http;
 mod identity;
 mod intrusion;
 mod notices;
+mod registrations;
 mod registry_commands;
 mod registry_life;
 mod resume;

@@ -306,7 +306,8 @@ async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
     let (bot, weak, strong) = (Bot::new(1), Follower::new(11), Follower::new(12));
     let secret = weak.key.pubkey().to_string();
     {
-        let store = Postgres::new(&Secret::new(&*database.dsn), 5.try_into().unwrap(), Counter::default()).unwrap();
+        let store =
+            Postgres::new(&Secret::new(&*database.dsn), 5.try_into().unwrap(), Counter::default()).unwrap();
         store.prepare(*gateway.pubkey()).await.unwrap();
         let sealer = Sealer::new(&gateway);
         let row = |follower: &Follower, secret: &str| {
@@ -315,7 +316,7 @@ async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
             Change::Put(Row::Follow(FollowRow { key, secret, since_ms: 1 }))
         };
         let name = BotName::new("a bot").unwrap();
-        let bot = BotRow { pubkey: *bot.key.pubkey(), name, registered_at_ms: 1 };
+        let bot = BotRow { pubkey: *bot.key.pubkey(), name, registered_at_ms: 1, is_approved: true };
         let changes =
             vec![Change::Put(Row::Bot(bot)), row(&weak, &secret), row(&strong, "kxN0x4kTDdPmw8ZBtDMZWQ==")];
         store.write(*gateway.pubkey(), changes).await.unwrap();

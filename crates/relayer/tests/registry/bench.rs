@@ -95,7 +95,8 @@ pub fn follow(bot_number: u32, follower: u32) -> FollowKey {
 }
 
 pub fn bot_row(number: u32, name: &str, registered_at_ms: u64) -> Row {
-    Row::Bot(BotRow { pubkey: bot(number), name: BotName::new(name).unwrap(), registered_at_ms })
+    let name = BotName::stored(name).unwrap();
+    Row::Bot(BotRow { pubkey: bot(number), name, registered_at_ms, is_approved: true })
 }
 
 pub fn follow_row(key: FollowKey, secret: &[u8], since_ms: u64) -> Row {

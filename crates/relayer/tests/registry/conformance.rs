@@ -37,6 +37,7 @@ of_both![
     nobody_waits_for_nothing,
     what_is_decided_is_decided_by_the_rows_that_are_there,
     who_decides_is_alone_with_its_rows,
+    a_bot_is_removed_with_its_follows_or_only_without,
 ];
 
 async fn what_is_written_is_read_and_loaded(store: &dyn Store) {
@@ -202,6 +203,37 @@ async fn what_is_decided_is_decided_by_the_rows_that_are_there(store: &dyn Store
     let refused = store.change(OTHER, &keys, soon(), &mut nothing).await.unwrap_err();
     assert!(matches!(refused, RegistryError::OtherKey { .. }), "{refused:?}");
     assert_eq!(loaded(store).await, after);
+}
+
+async fn a_bot_is_removed_with_its_follows_or_only_without(store: &dyn Store) {
+    let follows = [
+        follow_row(follow(1, 8), b"", 1),
+        follow_row(follow(2, 8), b"", 1),
+        follow_row(follow(2, 9), b"", 1),
+    ];
+    let bots = [bot_row(1, "one", 1), bot_row(2, "two", 1), bot_row(3, "three", 1)];
+    write(store, bots.clone().into_iter().chain(follows.clone())).await;
+    let refused = store.write(OWNER, vec![Change::RemoveUnfollowedBot(bot(1))]).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Followed(followed) if followed == bot(1)), "{refused:?}");
+    let changes = vec![
+        Change::RemoveUnfollowedBot(bot(3)),
+        Change::Unfollow(follow(1, 8)),
+        Change::RemoveUnfollowedBot(bot(1)),
+        Change::RemoveUnfollowedBot(bot(7)),
+        Change::RemoveBot(bot(7)),
+    ];
+    store.write(OWNER, changes).await.unwrap();
+    assert_eq!(loaded(store).await, [bots[1].clone(), follows[1].clone(), follows[2].clone()]);
+    store.write(OWNER, vec![Change::RemoveBot(bot(2))]).await.unwrap();
+    assert_eq!(loaded(store).await, []);
+    let mut pending = bot_row(1, "one", 1);
+    if let Row::Bot(bot) = &mut pending {
+        bot.is_approved = false;
+    }
+    write(store, [pending.clone()]).await;
+    assert_eq!(loaded(store).await, [pending]);
+    write(store, [bot_row(1, "one", 1)]).await;
+    assert_eq!(loaded(store).await, [bot_row(1, "one", 1)]);
 }
 
 /// Of many that want to make the same follow, one makes it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moltrade_relayer::fanout::directory::Opened;
 use moltrade_relayer::fanout::keys::MessageKey;
-use moltrade_relayer::fanout::registry::{BotName, FollowKey, Registry, Room, RowKey, Store};
+use moltrade_relayer::fanout::registry::{BotName, FollowKey, NewBots, Registry, Room, RowKey, Store};
 use moltrade_relayer::telemetry::Metrics;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{PgConnection, Row as _};
@@ -116,7 +116,7 @@ impl Drop for Deaf {
 
 async fn two(database: &Database) -> [Gateway; 2] {
     let gateways = [Gateway::on(&database.dsn).await, Gateway::on(&database.dsn).await];
-    assert!(gateways[0].registry.register(bot(), name("one")).await.unwrap());
+    assert!(gateways[0].registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new);
     until("the other knows the bot", || gateways[1].name(&bot()) == "one").await;
     gateways
 }
@@ -157,8 +157,11 @@ async fn a_name_that_was_acknowledged_last_is_the_bots() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
     let deaf = Deaf::all(&database).await;
-    assert!(!here.registry.register(bot(), name("two")).await.unwrap());
-    assert!(!there.registry.register(bot(), name("one")).await.unwrap(), "as it thinks that it is called");
+    assert!(!here.registry.register(bot(), name("two"), NewBots::Approved).await.unwrap().is_new);
+    assert!(
+        !there.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new,
+        "as it thinks that it is called"
+    );
     deaf.end().await;
     for gateway in [&here, &there] {
         until("all is read again", || gateway.name(&bot()) == "one").await;

@@ -45,7 +45,7 @@ async fn a_server_that_does_not_answer_holds_up_nobody_for_long() {
         &known,
         change().into_iter().filter_map(|change| match change {
             Change::Put(row) => Some(row),
-            Change::Unfollow(_) => None,
+            _ => None,
         }),
     )
     .await;

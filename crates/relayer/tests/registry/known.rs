@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use moltrade_relayer::event_log::{EventLog, StoreOptions};
 use moltrade_relayer::fanout::registry::{
-    BotName, BotRow, Change, Embedded, FollowKey, FollowRow, Registry, RegistryError, Room, Row, RowKey,
-    Sealer, Store,
+    BotName, BotRow, Change, Embedded, FollowKey, FollowRow, NewBots, Registered, Registry, RegistryError,
+    Room, Row, RowKey, Sealer, Store,
 };
 use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
@@ -44,7 +44,7 @@ async fn a_follow_that_is_left_out_can_be_ended_and_made_anew() {
     let (store, gateway) = store(&folder);
     let owner = *gateway.pubkey();
     store.prepare(owner).await.unwrap();
-    let bot = BotRow { pubkey: key(1), name: name("one"), registered_at_ms: 1 };
+    let bot = BotRow { pubkey: key(1), name: name("one"), registered_at_ms: 1, is_approved: true };
     let foreign = Sealer::new(&Signer::from_seed(51));
     let sealed = |follower| {
         let secret = Some(foreign.seal(&follow(follower), b"of another key of ours"));
@@ -60,16 +60,91 @@ async fn a_follow_that_is_left_out_can_be_ended_and_made_anew() {
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 1));
 }
 
+async fn register(
+    registry: &Arc<Registry>,
+    seed: u64,
+    text: &str,
+    new_bots: NewBots,
+) -> Result<Registered, RegistryError> {
+    registry.register(key(seed), name(text), new_bots).await
+}
+
+/// Keys that anybody can make do not keep a bot out for good.
+#[tokio::test]
+async fn bots_that_nobody_follows_and_that_have_not_published_give_way_oldest_first() {
+    let folder = TempDir::new().unwrap();
+    let (store, gateway) = store(&folder);
+    let owner = *gateway.pubkey();
+    store.prepare(owner).await.unwrap();
+    let row = |seed: u64, registered_at_ms| {
+        let (pubkey, name) = (key(seed), name("a bot"));
+        Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved: true }))
+    };
+    store.write(owner, vec![row(1, 200), row(2, 100)]).await.unwrap();
+    let registry = open(&store, &gateway).await;
+    for (seed, gone, kept) in [(3, 2, 1), (4, 1, 3)] {
+        assert!(register(&registry, seed, "new", NewBots::Approved).await.unwrap().is_new);
+        assert!(
+            registry.directory().bot(&key(gone)).is_none() && registry.directory().bot(&key(kept)).is_some()
+        );
+    }
+    let again = open(&store, &gateway).await;
+    assert_eq!(again.directory().len(), (2, 0), "in the store, too");
+    // Whoever gave way in memory that is behind may have followers in the store: they are not lost.
+    let follow = FollowRow { key: FollowKey { bot: key(3), follower: key(9) }, secret: None, since_ms: 1 };
+    registry.directory().wake_followers([key(4)].iter());
+    store.write(owner, vec![Change::Put(Row::Follow(follow))]).await.unwrap();
+    let full = register(&registry, 5, "new", NewBots::Approved).await;
+    assert!(matches!(full, Err(RegistryError::Full)), "{full:?}");
+    assert_eq!(open(&store, &gateway).await.directory().len(), (2, 1));
+}
+
+#[tokio::test]
+async fn a_bot_that_waits_for_approval_cannot_be_followed() {
+    let folder = TempDir::new().unwrap();
+    let (store, gateway) = store(&folder);
+    let registry = open(&store, &gateway).await;
+    let closed = register(&registry, 1, "bot", NewBots::Refused).await;
+    assert!(matches!(closed, Err(RegistryError::Closed)), "{closed:?}");
+    let pending = Registered { is_new: true, is_approved: false };
+    assert_eq!(register(&registry, 1, "bot", NewBots::Pending).await.unwrap(), pending);
+    for registry in [&registry, &open(&store, &gateway).await] {
+        let refused = registry.subscribe(follow(2), None).await;
+        assert!(matches!(refused, Err(RegistryError::NotApproved(_))), "{refused:?}");
+    }
+    // By hand: what is there of such a bot is not in effect.
+    let row = FollowRow { key: follow(3), secret: None, since_ms: 1 };
+    store.write(*gateway.pubkey(), vec![Change::Put(Row::Follow(row))]).await.unwrap();
+    assert_eq!(open(&store, &gateway).await.directory().len(), (1, 0));
+    assert!(registry.approve(key(1)).await.unwrap());
+    assert!(!registry.approve(key(1)).await.unwrap(), "it no longer waits");
+    assert!(registry.subscribe(follow(2), None).await.unwrap());
+    // Another name does not make it wait again.
+    let renamed = Registered { is_new: false, is_approved: true };
+    assert_eq!(register(&registry, 1, "another", NewBots::Pending).await.unwrap(), renamed);
+    assert_eq!(open(&store, &gateway).await.directory().len(), (1, 2));
+    assert!(registry.remove_bot(key(1)).await.unwrap());
+    assert!(!registry.remove_bot(key(1)).await.unwrap());
+    assert_eq!(registry.directory().len(), (0, 0));
+    assert_eq!(open(&store, &gateway).await.directory().len(), (0, 0), "nor its follows");
+}
+
 #[tokio::test]
 async fn there_is_a_most_of_everything() {
     let folder = TempDir::new().unwrap();
     let (store, gateway) = store(&folder);
     let registry = open(&store, &gateway).await;
     for seed in 1..=2 {
-        assert!(registry.register(key(seed), name("bot")).await.unwrap());
+        assert!(register(&registry, seed, "bot", NewBots::Approved).await.unwrap().is_new);
     }
-    assert!(matches!(registry.register(key(3), name("bot")).await, Err(RegistryError::Full)));
-    assert!(!registry.register(key(1), name("another name")).await.unwrap());
+    // Nobody gives way who is followed, or has published.
+    let other = FollowKey { bot: key(2), follower: key(10) };
+    assert!(registry.subscribe(other, None).await.unwrap());
+    registry.directory().wake_followers([key(1)].iter());
+    let full = register(&registry, 3, "bot", NewBots::Approved).await;
+    assert!(matches!(full, Err(RegistryError::Full)), "{full:?}");
+    assert!(registry.unsubscribe(other).await.unwrap());
+    assert!(!register(&registry, 1, "another name", NewBots::Approved).await.unwrap().is_new);
     for follower in 10..13 {
         assert!(registry.subscribe(follow(follower), None).await.unwrap());
     }

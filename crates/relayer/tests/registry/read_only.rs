@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moltrade_relayer::fanout::registry::{Health, Mode, RegistryError, Store};
+use moltrade_relayer::fanout::registry::{Health, Mode, NewBots, RegistryError, Store};
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
@@ -23,9 +23,9 @@ fn shown(gateway: &Gateway) -> (i64, i64) {
 async fn refuses_writes(gateway: &Gateway) {
     let registry = &gateway.registry;
     for refused in [
-        registry.register(bot(), name("another")).await.unwrap_err(),
+        registry.register(bot(), name("another"), NewBots::Approved).await.unwrap_err(),
         // Also what would change nothing: only the store knows whether it does.
-        registry.register(bot(), name("one")).await.unwrap_err(),
+        registry.register(bot(), name("one"), NewBots::Approved).await.unwrap_err(),
         registry.subscribe(follow(11), None).await.unwrap_err(),
         registry.unsubscribe(follow(11)).await.unwrap_err(),
     ] {
@@ -59,7 +59,7 @@ async fn set_read_only(database: &Database, is: bool) {
 async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() {
     let database = Database::alone();
     let gateway = Gateway::on(&database.dsn).await;
-    gateway.registry.register(bot(), name("one")).await.unwrap();
+    gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap();
     gateway.registry.subscribe(follow(11), None).await.unwrap();
     assert_eq!(shown(&gateway), (1, 0));
     for _ in 0..2 {
@@ -67,7 +67,7 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
         // Whether the connection had read the setting by the first write or not.
         let wait = async {
             while !is_read_only(&gateway) {
-                gateway.registry.register(bot(), name("one")).await.ok();
+                gateway.registry.register(bot(), name("one"), NewBots::Approved).await.ok();
             }
         };
         timeout(Duration::from_secs(10), wait).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_standby_serves_what_it_has_until_it_is_promoted() {
     let database = Database::alone();
     {
         let gateway = Gateway::on(&database.dsn).await;
-        gateway.registry.register(bot(), name("one")).await.unwrap();
+        gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap();
         gateway.registry.subscribe(follow(11), None).await.unwrap();
     }
     database.cluster().stop();
@@ -118,7 +118,7 @@ async fn a_read_only_database_without_tables_does_not_stop_the_start() {
     assert!(is_read_only(&gateway) && !gateway.registry.is_loaded(), "{:?}", gateway.registry.health());
     set_read_only(&database, false).await;
     until("it recovers by itself", || gateway.registry.health() == Health::Up).await;
-    assert!(gateway.registry.register(bot(), name("one")).await.unwrap());
+    assert!(gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new);
 }
 
 /// As operations.md says of a schema that is up to date.
@@ -148,12 +148,11 @@ async fn tables_that_are_up_to_date_need_no_right_to_create() {
 async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     let database = Database::fresh();
     let gateway = Gateway::on(&database.dsn).await;
-    gateway.registry.register(bot(), name("one")).await.unwrap();
+    gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap();
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE follows").await;
-    let writes = (11..15).map(|seed| {
-        timeout(Duration::from_millis(5_400), gateway.registry.subscribe(follow(seed), None))
-    });
+    let writes = (11..15)
+        .map(|seed| timeout(Duration::from_millis(5_400), gateway.registry.subscribe(follow(seed), None)));
     for done in futures_util::future::join_all(writes).await {
         let failed = done.expect("within the time that limits.rs states").unwrap_err();
         assert!(matches!(failed, RegistryError::Busy(_)), "{failed:?}");

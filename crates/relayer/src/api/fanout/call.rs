@@ -15,6 +15,7 @@ use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::serve::Peer;
 use crate::fanout::Fanout;
+use crate::fanout::calls::UsedUp;
 use crate::fanout::proof::nip98::Request as Signed;
 
 /// Who calls.
@@ -46,6 +47,28 @@ impl Call {
             Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),
             Caller::Key(_) | Caller::Admin => Ok(()),
         }
+    }
+
+    /// Whether the caller has the admin token.
+    pub fn is_admin(&self) -> bool {
+        self.caller == Caller::Admin
+    }
+
+    /// Sees to it that the caller has the admin token.
+    pub fn needs_admin(&self) -> Result<(), Refusal> {
+        if self.is_admin() { Ok(()) } else { Err(Refusal::AdminOnly) }
+    }
+
+    /// Counts a new bot.
+    pub fn count_new_bot(&self, fanout: &Fanout) -> Result<(), Refusal> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        let counted = fanout.new_bot_limits.count_address(self.address);
+        counted.map_err(|UsedUp { daily_limit, retry_after }| Refusal::NewBotsUsedUp {
+            daily_limit,
+            retry_after,
+        })
     }
 
     /// Counts a call that changes something.

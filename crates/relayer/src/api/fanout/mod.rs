@@ -2,6 +2,7 @@
 //!
 //! Each request is a `call` of somebody who proves who it is; [`Refusal`] is what it is answered otherwise.
 
+pub(super) mod bots;
 pub(super) mod call;
 pub(super) mod identity;
 pub(super) mod refusal;

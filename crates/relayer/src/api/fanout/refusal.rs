@@ -53,6 +53,27 @@ pub enum Refusal {
         /// When there is one again.
         retry_after: Duration,
     },
+    /// Too many new bots.
+    #[error(
+        "this address has registered its {daily_limit} new bots of a day; the next is possible in {seconds} s \
+         ([fanout] daily_new_bots)",
+        seconds = retry_after.as_secs().saturating_add(1)
+    )]
+    NewBotsUsedUp {
+        /// How many there are a day.
+        daily_limit: NonZeroU32,
+        /// When there is one again.
+        retry_after: Duration,
+    },
+    /// For the operator alone.
+    #[error("this call is for the operator: send `Authorization: Bearer <admin_token>`")]
+    AdminOnly,
+    /// New bots are not registered.
+    #[error("the gateway registers no new bots ([fanout] registration = \"closed\"); ask its operator")]
+    RegistrationClosed,
+    /// The bot waits.
+    #[error("this bot waits for the operator's approval and cannot be followed yet; try again later")]
+    NotApproved,
     /// A field is no public key.
     #[error("`{field}` must be a public key, as 64 hex digits or npub1…: {why}")]
     BadPublicKey {
@@ -62,7 +83,11 @@ pub enum Refusal {
         why: InvalidKey,
     },
     /// The name of a bot is none.
-    #[error("`name` must have 1 to {} characters, none of them a control character", BotName::CHARACTERS_MAX)]
+    #[error(
+        "`name` must have 1 to {} characters, none of them a control character, invisible, or one that changes the \
+         direction of text",
+        BotName::CHARACTERS_MAX
+    )]
     BadName,
     /// A shared secret is none.
     #[error("`shared_secret` {0}; use 32 random bytes in base64, as `openssl rand -base64 32` prints them")]
@@ -104,7 +129,12 @@ impl Refusal {
                 (StatusCode::UNAUTHORIZED, "unauthorized")
             }
             Self::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
-            Self::UsedUp { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::UsedUp { .. } | Self::NewBotsUsedUp { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+            }
+            Self::AdminOnly => (StatusCode::FORBIDDEN, "admin_only"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::NotApproved => (StatusCode::FORBIDDEN, "bot_not_approved"),
             Self::BadPublicKey { .. } => (StatusCode::BAD_REQUEST, "bad_public_key"),
             Self::BadName => (StatusCode::BAD_REQUEST, "bad_name"),
             Self::BadSecret(_) => (StatusCode::BAD_REQUEST, "bad_shared_secret"),
@@ -119,7 +149,9 @@ impl Refusal {
     /// Headers that belong to the status.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = match self {
-            Self::UsedUp { retry_after, .. } => retry_after.as_secs().saturating_add(1),
+            Self::UsedUp { retry_after, .. } | Self::NewBotsUsedUp { retry_after, .. } => {
+                retry_after.as_secs().saturating_add(1)
+            }
             Self::RegistryUnavailable | Self::TooManyConnections => 5,
             Self::BadProof(BadProof::TooMany) => 60,
             Self::BadProof(BadProof::BeforeStart) => 1,
@@ -146,6 +178,8 @@ impl From<RegistryError> for Refusal {
             RegistryError::NoSuchBot(_) => Self::NoSuchBot,
             RegistryError::TooManyFollows => Self::TooManyFollows,
             RegistryError::Full => Self::Full,
+            RegistryError::Closed => Self::RegistrationClosed,
+            RegistryError::NotApproved(_) => Self::NotApproved,
             // The registry logs it when its database changes for the worse, and not for each call.
             error => {
                 tracing::debug!("a request could not be answered: {error}");

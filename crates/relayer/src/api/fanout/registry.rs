@@ -1,4 +1,4 @@
-//! Bots and those who follow them: registered, subscribed, listed, unsubscribed.
+//! Those who follow bots: subscribed, listed, unsubscribed.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -16,24 +16,13 @@ use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::query::{count, parameters};
 use crate::fanout::directory::Listed;
-use crate::fanout::registry::{BotName, FollowKey};
+use crate::fanout::registry::FollowKey;
 use crate::fanout::shared_secret;
 use crate::limits::FOLLOWERS_LISTED_MAX;
 use crate::nip19;
 
 /// Followers that are listed if no limit is given.
 const LISTED_DEFAULT: usize = 1_000;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Registration {
-    bot_pubkey: String,
-    name: String,
-}
-
-impl Expected for Registration {
-    const EXPECTED: &'static str = r#"{"bot_pubkey":"npub1…","name":"…"}"#;
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,25 +35,6 @@ struct Subscription {
 impl Expected for Subscription {
     const EXPECTED: &'static str =
         r#"{"bot_pubkey":"npub1…","follower_pubkey":"npub1…"}, and "shared_secret" if there is one"#;
-}
-
-/// `POST /api/bots/register`: a bot may be followed from now on, or has another name.
-pub(in crate::api) async fn register(
-    State(context): State<Context>,
-    call: Call,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let fanout = ready(&context)?;
-    let Registration { bot_pubkey, name } = call.body()?;
-    let bot = key("bot_pubkey", &bot_pubkey)?;
-    let name = BotName::new(&name).ok_or(Refusal::BadName)?;
-    call.concerns(&bot)?;
-    call.count(fanout)?;
-    let created = fanout.registry.register(bot, name.clone()).await.map_err(Refusal::from)?;
-    if created {
-        tracing::info!(%bot, name = name.as_str(), "a bot was registered");
-    }
-    let body = json!({ "bot_pubkey": bot, "name": name.as_str(), "created": created });
-    Ok((made(created), Json(body)))
 }
 
 /// `POST /api/subscriptions`: a follower gets a bot's signals from now on, or has another secret.
@@ -138,8 +108,8 @@ pub(in crate::api) async fn unsubscribe(
     Ok(Json(json!({ "bot_pubkey": bot, "follower_pubkey": follower, "deleted": deleted })))
 }
 
-/// What a page of followers is asked for by.
-fn page(query: &str) -> Result<(Option<PublicKey>, usize), ApiError> {
+/// What a page of followers or bots is asked for by.
+pub(super) fn page(query: &str) -> Result<(Option<PublicKey>, usize), ApiError> {
     let (mut after, mut limit) = (None, LISTED_DEFAULT);
     for (name, value) in parameters(query, &["after", "limit"])? {
         match name {
@@ -150,10 +120,10 @@ fn page(query: &str) -> Result<(Option<PublicKey>, usize), ApiError> {
     Ok((after, limit))
 }
 
-fn key(field: &'static str, text: &str) -> Result<PublicKey, Refusal> {
+pub(super) fn key(field: &'static str, text: &str) -> Result<PublicKey, Refusal> {
     nip19::public_key(text).map_err(|why| Refusal::BadPublicKey { field, why })
 }
 
-const fn made(created: bool) -> StatusCode {
+pub(super) const fn made(created: bool) -> StatusCode {
     if created { StatusCode::CREATED } else { StatusCode::OK }
 }

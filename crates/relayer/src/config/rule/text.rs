@@ -10,7 +10,7 @@ use crate::config::raw::{Kind, Raw, Shape};
 use crate::config::secret::{Secret, SecretFile, SecretKey};
 use crate::config::sink::{Compression, Framing, SinkName, Start};
 use crate::config::types::{
-    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, RelayUrl, UserAgent, WebOrigin,
+    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, Registration, RelayUrl, UserAgent, WebOrigin,
 };
 use crate::config::webhook::{InvalidSecret, SigningKeys};
 use crate::nip19::InvalidKey;
@@ -198,6 +198,16 @@ pub fn user_agent() -> Text<UserAgent> {
         secret: false,
         read: |text| UserAgent::new(text).ok_or_else(String::new),
         show: |agent| Some(agent.written().to_owned()),
+    }
+}
+
+/// Who may register new bots.
+pub fn registration() -> Text<Registration> {
+    Text {
+        allowed: "\"open\", \"approve\" or \"closed\"",
+        secret: false,
+        read: |text| Registration::named(text).ok_or_else(String::new),
+        show: |registration| Some(registration.as_str().to_owned()),
     }
 }
 

@@ -151,7 +151,11 @@ mod tests {
         check(token(NOW, 1, &RIGHT), BadProof::Kind { expected: KIND });
         let expected = "http://127.0.0.1:80/api/x, or with localhost".into();
         let another_url = BadProof::Url { tag: "u", expected };
-        assert!(another_url.to_string().ends_with("its `u` tag must be http://127.0.0.1:80/api/x, or with localhost"));
+        assert!(
+            another_url
+                .to_string()
+                .ends_with("its `u` tag must be http://127.0.0.1:80/api/x, or with localhost")
+        );
         check(token(NOW, KIND, &with(0, ["u", "http://127.0.0.1/api/y"])), another_url.clone());
         check(token(NOW, KIND, &with(0, ["u", "http://evil.example/api/x"])), another_url.clone());
         check(token(NOW, KIND, &with(1, ["method", "DELETE"])), BadProof::Method);

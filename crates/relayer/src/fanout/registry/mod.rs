@@ -38,6 +38,7 @@ pub use postgres::Postgres;
 pub use row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, Mode, RegistryError, Store};
+pub use writes::{NewBots, Registered};
 
 /// How much there may be, so that nobody fills memory and disk from outside. What is there already may be more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +154,9 @@ impl Registry {
             }
             match self.health() {
                 Health::Up => {}
-                Health::ReadOnly { .. } | Health::Down { is_passing: true, .. } => sleep(REGISTRY_RETRY).await,
+                Health::ReadOnly { .. } | Health::Down { is_passing: true, .. } => {
+                    sleep(REGISTRY_RETRY).await
+                }
                 // What somebody must mend is not mended within a second.
                 Health::Down { is_passing: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
             }
@@ -188,7 +191,7 @@ impl Registry {
             let is_first = !self.is_loaded();
             let (mut bots, mut follows, mut weak) = (Vec::new(), Vec::new(), 0_u64);
             let mut each = |row| match row {
-                Row::Bot(bot) => bots.push((bot.pubkey, bot.name)),
+                Row::Bot(bot) => bots.push(bot),
                 Row::Follow(follow) => {
                     weak += u64::from(is_first && self.is_weak(&follow));
                     follows.extend(self.opened(follow));
@@ -216,7 +219,7 @@ impl Registry {
         let rows = self.store.read(self.owner, keys).await?;
         for (key, row) in keys.iter().zip(rows) {
             match (key, row) {
-                (_, Some(Row::Bot(bot))) => self.directory.put_bot(bot.pubkey, bot.name),
+                (_, Some(Row::Bot(bot))) => self.directory.put_bot(bot),
                 (RowKey::Follow(key), Some(Row::Follow(follow))) => match self.opened(follow) {
                     Some(follow) => self.directory.put_follow(follow),
                     None => self.directory.remove_follow(key),

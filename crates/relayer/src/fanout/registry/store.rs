@@ -47,6 +47,17 @@ pub enum RegistryError {
     /// A follow names a bot that is not registered.
     #[error("the bot {0} is not registered")]
     NoSuchBot(PublicKey),
+    /// A bot waits for the operator.
+    #[error("the bot {0} waits for the operator's approval")]
+    NotApproved(PublicKey),
+    /// A bot is followed that must not be.
+    #[error("the bot {0} is followed")]
+    Followed(PublicKey),
+    /// No bots are registered.
+    #[error(
+        "registration is closed: [fanout] registration = \"closed\" lets nobody but the operator register new bots"
+    )]
+    Closed,
     /// A follower follows as many bots as one may.
     #[error(
         "the follower follows {FOLLOWS_MAX} bots, and nobody may follow more; unsubscribe from one first"
@@ -73,7 +84,12 @@ impl RegistryError {
             Self::Refused(_) => "its database refuses",
             Self::Newer(_) => "its database was made by a later version",
             Self::OtherKey { .. } => "it belongs to another key",
-            Self::NoSuchBot(_) | Self::TooManyFollows | Self::Full => "it does not take this",
+            Self::NoSuchBot(_)
+            | Self::NotApproved(_)
+            | Self::Followed(_)
+            | Self::Closed
+            | Self::TooManyFollows
+            | Self::Full => "it does not take this",
             Self::Damaged(_) => "it is damaged",
             Self::Storage(_) => "the gateway's database fails",
         }
@@ -86,7 +102,22 @@ impl RegistryError {
 
     /// Whether it says something of the database, and not only of the call that met it.
     pub const fn is_of_database(&self) -> bool {
-        !matches!(self, Self::Busy(_) | Self::NoSuchBot(_) | Self::TooManyFollows | Self::Full)
+        match self {
+            Self::Busy(_)
+            | Self::NoSuchBot(_)
+            | Self::NotApproved(_)
+            | Self::Followed(_)
+            | Self::Closed
+            | Self::TooManyFollows
+            | Self::Full => false,
+            Self::Unreachable(_)
+            | Self::ReadOnly(_)
+            | Self::Refused(_)
+            | Self::Newer(_)
+            | Self::OtherKey { .. }
+            | Self::Damaged(_)
+            | Self::Storage(_) => true,
+        }
     }
 }
 
@@ -145,8 +176,8 @@ pub trait Store: Debug + Send + Sync {
     /// whole operation taking no longer.
     ///
     /// # Errors
-    /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`], what
-    /// `decide` says; and when the database fails. After [`RegistryError::Unreachable`] the changes may have been made or
+    /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`],
+    /// [`RegistryError::Followed`], what `decide` says; and when the database fails. After [`RegistryError::Unreachable`] the changes may have been made or
     /// not, after all others they were not.
     fn change<'a>(
         &'a self,

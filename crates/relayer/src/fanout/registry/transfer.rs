@@ -70,6 +70,9 @@ enum Line {
         bot_pubkey: PublicKey,
         name: String,
         registered_at: u64,
+        /// It waits for approval.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pending: bool,
     },
     Follow {
         bot_pubkey: PublicKey,
@@ -97,12 +100,13 @@ pub async fn export(
     let mut each = |row| {
         if written.is_ok() {
             let line = match row {
-                Row::Bot(BotRow { pubkey, name, registered_at_ms }) => {
+                Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved }) => {
                     moved.bots += 1;
                     Line::Bot {
                         bot_pubkey: pubkey,
                         name: name.as_str().to_owned(),
                         registered_at: registered_at_ms,
+                        pending: !is_approved,
                     }
                 }
                 Row::Follow(FollowRow { key, secret, since_ms }) => {
@@ -164,13 +168,14 @@ fn read(
             }
             (1, Some(Line::Head { .. })) => return Err(wrong("it was written by another version")),
             (1, _) => return Err(wrong("it is no beginning of an exported registry")),
-            (_, Some(Line::Bot { bot_pubkey, name, registered_at })) => {
+            (_, Some(Line::Bot { bot_pubkey, name, registered_at, pending })) => {
                 moved.bots += 1;
-                let name = BotName::new(&name).ok_or_else(|| wrong("its name is none"))?;
+                let name = BotName::stored(&name).ok_or_else(|| wrong("its name is none"))?;
                 if !bot_pubkey.is_on_curve() {
                     return Err(wrong("its public key is not on the curve"));
                 }
-                let row = BotRow { pubkey: bot_pubkey, name, registered_at_ms: registered_at };
+                let registered_at_ms = registered_at;
+                let row = BotRow { pubkey: bot_pubkey, name, registered_at_ms, is_approved: !pending };
                 changes.push(Change::Put(Row::Bot(row)));
             }
             (_, Some(Line::Follow { bot_pubkey, follower_pubkey, since, sealed_secret })) => {

@@ -9,48 +9,145 @@ use super::health::Health;
 use super::row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 use super::store::{Decide, RegistryError};
 use super::{Registry, Turn};
+use crate::clock::unix_ms;
 use crate::event_log::StorageError;
 use crate::fanout::directory::Opened;
 use crate::fanout::keys::MessageKey;
-use crate::clock::unix_ms;
 use crate::limits::{REGISTRY_MARGIN, REGISTRY_TIMEOUT};
 
+/// What becomes of a bot that is not registered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewBots {
+    /// It may be followed.
+    Approved,
+    /// It waits for the operator's approval.
+    Pending,
+    /// It is not registered.
+    Refused,
+}
+
+/// What registering a bot came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// Whether it was not registered before.
+    pub is_new: bool,
+    /// Whether it may be followed.
+    pub is_approved: bool,
+}
+
 impl Registry {
-    /// Registers a bot, or gives it another name. Returns whether it is new.
+    /// Registers a bot, or gives it another name. If there are as many bots as there may be, the first of those that
+    /// nobody follows and that have not published gives way.
     ///
     /// # Errors
-    /// When there are as many bots as there may be, or the store fails.
+    /// When the bot is new and new bots are refused, or there is no room; and when the store fails.
     pub async fn register(
         self: &Arc<Self>,
         pubkey: PublicKey,
         name: BotName,
-    ) -> Result<bool, RegistryError> {
+        new_bots: NewBots,
+    ) -> Result<Registered, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_register(pubkey, name).await }).await
+        finished(async move { registry.try_register(pubkey, name, new_bots).await }).await
     }
 
-    async fn try_register(&self, pubkey: PublicKey, name: BotName) -> Result<bool, RegistryError> {
+    /// A bot that waits for approval may be followed from now on. Returns whether it had to wait.
+    ///
+    /// # Errors
+    /// When there is no such bot, or the store fails.
+    pub async fn approve(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
+        let registry = Arc::clone(self);
+        finished(async move { registry.try_approve(pubkey).await }).await
+    }
+
+    async fn try_approve(&self, pubkey: PublicKey) -> Result<bool, RegistryError> {
+        let until = Instant::now() + REGISTRY_TIMEOUT;
+        let turn = self.turn_to_write(until).await?;
+        let mut approved = None;
+        let mut decide = |rows: &[Option<Row>]| match rows.first() {
+            Some(Some(Row::Bot(bot))) => {
+                let row = BotRow { is_approved: true, ..bot.clone() };
+                approved = Some((!bot.is_approved, row.clone()));
+                Ok(if bot.is_approved { Vec::new() } else { vec![Change::Put(Row::Bot(row))] })
+            }
+            _ => Err(RegistryError::NoSuchBot(pubkey)),
+        };
+        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        let (had_to_wait, row) = approved.ok_or(RegistryError::NoSuchBot(pubkey))?;
+        self.directory.put_bot(row);
+        Ok(had_to_wait)
+    }
+
+    /// A bot is registered no more, and nobody follows it. Returns whether it was registered.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_bot(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
+        let registry = Arc::clone(self);
+        finished(async move { registry.try_remove_bot(pubkey).await }).await
+    }
+
+    async fn try_remove_bot(&self, pubkey: PublicKey) -> Result<bool, RegistryError> {
+        let until = Instant::now() + REGISTRY_TIMEOUT;
+        let turn = self.turn_to_write(until).await?;
+        let mut was_there = false;
+        let mut decide = |rows: &[Option<Row>]| {
+            was_there = matches!(rows.first(), Some(Some(_)));
+            Ok(if was_there { vec![Change::RemoveBot(pubkey)] } else { Vec::new() })
+        };
+        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        self.directory.remove_bot(&pubkey);
+        self.show_size();
+        Ok(was_there)
+    }
+
+    async fn try_register(
+        &self,
+        pubkey: PublicKey,
+        name: BotName,
+        new_bots: NewBots,
+    ) -> Result<Registered, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
         let turn = self.turn_to_write(until).await?;
         let is_full = self.directory.len().0 >= self.room.bots;
-        let mut is_new = false;
+        let gives_way = if is_full { self.directory.first_idle_bot() } else { None };
+        let is_approved = new_bots == NewBots::Approved;
+        let mut row = BotRow { pubkey, name, registered_at_ms: unix_ms(), is_approved };
+        let (mut is_new, mut has_given_way) = (false, false);
         let mut decide = |rows: &[Option<Row>]| {
-            is_new = match rows.first() {
+            if let Some(Some(Row::Bot(there))) = rows.first() {
+                row.is_approved |= there.is_approved;
+                row.registered_at_ms = row.registered_at_ms.min(there.registered_at_ms);
                 // Programs say so each time that they start.
-                Some(Some(Row::Bot(bot))) if bot.name == name => return Ok(Vec::new()),
-                Some(Some(_)) => false,
-                _ => true,
-            };
-            if is_new && is_full {
-                return Err(RegistryError::Full);
+                let is_same = *there == row;
+                return Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Bot(row.clone()))] });
             }
-            let row = BotRow { pubkey, name: name.clone(), registered_at_ms: unix_ms() };
-            Ok(vec![Change::Put(Row::Bot(row))])
+            is_new = true;
+            let put = Change::Put(Row::Bot(row.clone()));
+            match gives_way {
+                _ if new_bots == NewBots::Refused => Err(RegistryError::Closed),
+                None if is_full => Err(RegistryError::Full),
+                None => Ok(vec![put]),
+                Some(first) => {
+                    has_given_way = true;
+                    Ok(vec![Change::RemoveUnfollowedBot(first), put])
+                }
+            }
         };
-        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
-        self.directory.put_bot(pubkey, name);
+        match self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await {
+            Ok(()) => {}
+            // Somebody follows the one that should give way, and this gateway was not told yet.
+            Err(RegistryError::Followed(_)) => return Err(RegistryError::Full),
+            Err(error) => return Err(error),
+        }
+        if let Some(first) = gives_way.filter(|_| has_given_way) {
+            tracing::info!(bot = %first, "a bot that nobody follows, and that has not published, gave way to a new one");
+            self.directory.remove_bot(&first);
+        }
+        let registered = Registered { is_new, is_approved: row.is_approved };
+        self.directory.put_bot(row);
         self.show_size();
-        Ok(is_new)
+        Ok(registered)
     }
 
     /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether it is new.
@@ -78,6 +175,12 @@ impl Registry {
         let turn = self.turn_to_write(until).await?;
         let key = row.key;
         self.find_bot(&turn, &key.bot, until).await?;
+        if !self.is_approved(&key.bot) {
+            self.look_for_bot(&turn, &key.bot, until).await?;
+            if !self.is_approved(&key.bot) {
+                return Err(RegistryError::NotApproved(key.bot));
+            }
+        }
         let follows_enough = self.directory.follows_enough(&key.follower);
         let is_full = self.directory.len().1 >= self.room.follows;
         let (mut is_new, mut since_ms) = (false, row.since_ms);
@@ -127,11 +230,24 @@ impl Registry {
     /// Sees to it that a bot is known if it is registered: another gateway may have registered it a moment ago.
     async fn find_bot(&self, turn: &Turn<'_>, bot: &PublicKey, until: Instant) -> Result<(), RegistryError> {
         if self.directory.bot(bot).is_none() {
-            let looked = timeout_at(until, self.look_at(turn, &[RowKey::Bot(*bot)])).await;
-            self.noted(looked.unwrap_or_else(|_| Err(busy())))?;
+            self.look_for_bot(turn, bot, until).await?;
             self.directory.bot(bot).ok_or(RegistryError::NoSuchBot(*bot))?;
         }
         Ok(())
+    }
+
+    async fn look_for_bot(
+        &self,
+        turn: &Turn<'_>,
+        bot: &PublicKey,
+        until: Instant,
+    ) -> Result<(), RegistryError> {
+        let looked = timeout_at(until, self.look_at(turn, &[RowKey::Bot(*bot)])).await;
+        self.noted(looked.unwrap_or_else(|_| Err(busy())))
+    }
+
+    fn is_approved(&self, bot: &PublicKey) -> bool {
+        self.directory.bot(bot).is_some_and(|bot| bot.is_approved())
     }
 
     /// Has the store make a change, and notes what that says of the store.

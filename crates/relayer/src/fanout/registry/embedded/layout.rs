@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `b`, bot (32 bytes) | version (u8, now 1), when it was registered in Unix milliseconds (u64), its name |
+//! | `b`, bot (32 bytes) | version (u8: 1, or 2 while it waits for approval), when it was registered in Unix milliseconds (u64), its name |
 //! | `f`, bot (32 bytes), follower (32 bytes) | version (u8, now 1), since when in Unix milliseconds (u64), the sealed secret; empty if there is none |
 //!
 //! Numbers are big-endian. Bots sort before follows, and a bot's follows stand together.
@@ -16,6 +16,9 @@ const FOLLOW: u8 = b'f';
 
 const VERSION: u8 = 1;
 
+/// A bot that waits for approval. A gateway that knows nothing of approval must not take it for one that may be followed.
+const VERSION_PENDING: u8 = 2;
+
 /// The key of a row as it is stored.
 pub fn key(key: &RowKey) -> Vec<u8> {
     match key {
@@ -24,6 +27,11 @@ pub fn key(key: &RowKey) -> Vec<u8> {
             [&[FOLLOW], bot.as_bytes().as_slice(), follower.as_bytes()].concat()
         }
     }
+}
+
+/// Where the follows of a bot begin.
+pub fn follows_of(bot: &PublicKey) -> Vec<u8> {
+    [&[FOLLOW], bot.as_bytes().as_slice()].concat()
 }
 
 /// Reads a stored key.
@@ -43,29 +51,34 @@ pub fn read_key(key: &[u8]) -> Option<RowKey> {
 
 /// A row as it is stored under its key.
 pub fn value(row: &Row) -> Vec<u8> {
-    let (time, rest) = match row {
-        Row::Bot(bot) => (bot.registered_at_ms, bot.name.as_str().as_bytes()),
+    let (version, time, rest) = match row {
+        Row::Bot(bot) => {
+            let version = if bot.is_approved { VERSION } else { VERSION_PENDING };
+            (version, bot.registered_at_ms, bot.name.as_str().as_bytes())
+        }
         Row::Follow(follow) => {
-            (follow.since_ms, follow.secret.as_ref().map_or(&[][..], SealedSecret::as_bytes))
+            (VERSION, follow.since_ms, follow.secret.as_ref().map_or(&[][..], SealedSecret::as_bytes))
         }
     };
-    [&[VERSION], time.to_be_bytes().as_slice(), rest].concat()
+    [&[version], time.to_be_bytes().as_slice(), rest].concat()
 }
 
 /// Reads the row that is stored under a key.
 pub fn read(key: RowKey, value: &[u8]) -> Option<Row> {
-    let (time, rest) = value.strip_prefix(&[VERSION])?.split_first_chunk()?;
+    let (version, rest) = value.split_first()?;
+    let (time, rest) = rest.split_first_chunk()?;
     let time = u64::from_be_bytes(*time);
-    Some(match key {
-        RowKey::Bot(pubkey) => {
-            let name = BotName::new(std::str::from_utf8(rest).ok()?)?;
-            Row::Bot(BotRow { pubkey, name, registered_at_ms: time })
+    Some(match (key, *version) {
+        (RowKey::Bot(pubkey), VERSION | VERSION_PENDING) => {
+            let name = BotName::stored(std::str::from_utf8(rest).ok()?)?;
+            Row::Bot(BotRow { pubkey, name, registered_at_ms: time, is_approved: *version == VERSION })
         }
-        RowKey::Follow(key) => {
+        (RowKey::Follow(key), VERSION) => {
             let secret = SealedSecret::from_bytes(rest)?;
             let secret = (!rest.is_empty()).then_some(secret);
             Row::Follow(FollowRow { key, secret, since_ms: time })
         }
+        _ => return None,
     })
 }
 
@@ -84,14 +97,18 @@ mod tests {
             assert_eq!(read(row.key(), &stored[..cut]), None, "{cut}");
         }
         assert_eq!(read_key(&[stored_key.as_slice(), &[0]].concat()), None);
-        assert_eq!(read(row.key(), &[&[2], &stored[1..]].concat()), None, "another version");
+        assert_eq!(read(row.key(), &[&[3], &stored[1..]].concat()), None, "another version");
         (stored_key, stored)
     }
 
     #[test]
     fn a_bot_reads_back() {
         let pubkey = PublicKey::from_bytes([7; 32]);
-        let row = Row::Bot(BotRow { pubkey, name: BotName::new("é").unwrap(), registered_at_ms: 258 });
+        let bot =
+            BotRow { pubkey, name: BotName::new("é").unwrap(), registered_at_ms: 258, is_approved: true };
+        let pending = Row::Bot(BotRow { is_approved: false, ..bot.clone() });
+        assert_eq!(reads_back(&pending).1[..2], [2, 0], "the layout is a promise");
+        let row = Row::Bot(bot);
         let (stored_key, stored) = reads_back(&row);
         assert_eq!(stored_key, [&[b'b'][..], &[7; 32]].concat(), "the layout is a promise");
         assert_eq!(stored, [1, 0, 0, 0, 0, 0, 0, 1, 2, 0xc3, 0xa9], "the layout is a promise");

@@ -4,7 +4,7 @@
 
 pub mod layout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
@@ -181,6 +181,14 @@ impl Draft<'_> {
         let key = change.key();
         let row = match change {
             Change::Unfollow(_) => None,
+            Change::RemoveBot(bot) => {
+                for follow in self.follows_of(&bot)? {
+                    self.rows.insert(follow, None);
+                }
+                None
+            }
+            Change::RemoveUnfollowedBot(bot) if self.follows_of(&bot)?.is_empty() => None,
+            Change::RemoveUnfollowedBot(bot) => return Err(RegistryError::Followed(bot)),
             Change::Put(Row::Bot(bot)) => {
                 let earlier = match self.row(key)? {
                     Some(Row::Bot(there)) => there.registered_at_ms,
@@ -201,6 +209,25 @@ impl Draft<'_> {
         };
         self.rows.insert(key, row);
         Ok(())
+    }
+
+    /// The follows of a bot as they are after the changes so far.
+    fn follows_of(&self, bot: &PublicKey) -> Result<BTreeSet<RowKey>, StorageError> {
+        let (from, mut follows) = (layout::follows_of(bot), BTreeSet::new());
+        self.log.for_each_registry_row(&from, |key, _| {
+            if !key.starts_with(&from) {
+                return Some(false);
+            }
+            follows.insert(layout::read_key(key)?);
+            Some(true)
+        })?;
+        for (key, row) in &self.rows {
+            match key {
+                RowKey::Follow(follow) if follow.bot == *bot && row.is_some() => follows.insert(*key),
+                _ => row.is_none() && follows.remove(key),
+            };
+        }
+        Ok(follows)
     }
 
     fn row(&self, key: RowKey) -> Result<Option<Row>, StorageError> {
@@ -241,7 +268,7 @@ fn stored(log: &EventLog, key: &RowKey) -> Result<Option<Row>, StorageError> {
 /// Sends all rows in chunks, until nobody takes them.
 fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), RegistryError> {
     let mut chunk = Vec::new();
-    log.for_each_registry_row(|key, value| {
+    log.for_each_registry_row(&[], |key, value| {
         chunk.push(layout::read(layout::read_key(key)?, value)?);
         let is_full = chunk.len() >= REGISTRY_BATCH_ROWS;
         Some(!is_full || chunks.blocking_send(std::mem::take(&mut chunk)).is_ok())

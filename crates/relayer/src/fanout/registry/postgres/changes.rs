@@ -35,7 +35,8 @@ pub async fn change(
     let late = |_| RegistryError::Busy("it does not come to this change in time".to_owned());
     let mut session = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
     // From here on nobody knows what becomes of it until the server says so.
-    let unknown = |_| RegistryError::Unreachable("it did not say in time whether it has committed".to_owned());
+    let unknown =
+        |_| RegistryError::Unreachable("it did not say in time whether it has committed".to_owned());
     timeout_at(until, session.command("COMMIT")).await.map_err(unknown)??;
     session.done();
     Ok(())
@@ -79,6 +80,8 @@ async fn make(session: &mut Session<'_>, changes: &[Change]) -> Result<(), Regis
             Change::Put(Row::Bot(_)) => put_bots(session, run).await?,
             Change::Put(Row::Follow(_)) => put_follows(session, run).await?,
             Change::Unfollow(_) => unfollow(session, run).await?,
+            Change::RemoveBot(bot) => remove_bot(session, bot).await?,
+            Change::RemoveUnfollowedBot(bot) => remove_unfollowed_bot(session, bot).await?,
         }
         rest = rest.get(run.len()..).unwrap_or_default();
     }
@@ -91,29 +94,58 @@ fn run(changes: &[Change]) -> &[Change] {
         Change::Put(Row::Bot(_)) => 0,
         Change::Put(Row::Follow(_)) => 1,
         Change::Unfollow(_) => 2,
+        Change::RemoveBot(_) | Change::RemoveUnfollowedBot(_) => 3,
     };
     let (first, mut rows) = (changes.first().map(sort), HashSet::new());
     let fits = |change: &&Change| Some(sort(change)) == first && rows.insert(change.key());
-    let length = changes.iter().take(REGISTRY_BATCH_ROWS).take_while(fits).count();
+    let most = if first == Some(3) { 1 } else { REGISTRY_BATCH_ROWS };
+    let length = changes.iter().take(most).take_while(fits).count();
     changes.get(..length).unwrap_or_default()
 }
 
 async fn put_bots(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
-    let (mut pubkeys, mut names, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pubkeys, mut names) = (Vec::new(), Vec::new());
+    let (mut times, mut approvals) = (Vec::new(), Vec::new());
     for change in run {
-        if let Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms })) = change {
+        if let Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved })) = change {
             pubkeys.push(pubkey.as_bytes().as_slice());
             names.push(name.as_str());
             times.push(number(*registered_at_ms));
+            approvals.push(*is_approved);
         }
     }
     // A row that stays as it is is told to nobody.
-    let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms)
-        SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[])
+    let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms, approved)
+        SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::boolean[])
         ON CONFLICT (pubkey) DO UPDATE
-        SET name = excluded.name, registered_at_ms = least(there.registered_at_ms, excluded.registered_at_ms)
-        WHERE there.name <> excluded.name OR there.registered_at_ms > excluded.registered_at_ms";
-    session.execute(query(statement).bind(pubkeys).bind(names).bind(times)).await
+        SET name = excluded.name, registered_at_ms = least(there.registered_at_ms, excluded.registered_at_ms),
+            approved = excluded.approved
+        WHERE there.name <> excluded.name OR there.registered_at_ms > excluded.registered_at_ms
+            OR there.approved <> excluded.approved";
+    session.execute(query(statement).bind(pubkeys).bind(names).bind(times).bind(approvals)).await
+}
+
+async fn remove_bot(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
+    keep_unfollowed(session, bot).await?;
+    let key = bot.as_bytes().as_slice();
+    session.execute(query("DELETE FROM follows WHERE bot = $1").bind(key)).await?;
+    session.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
+}
+
+async fn remove_unfollowed_bot(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
+    keep_unfollowed(session, bot).await?;
+    let key = bot.as_bytes().as_slice();
+    if session.first(query("SELECT FROM follows WHERE bot = $1 LIMIT 1").bind(key)).await?.is_some() {
+        return Err(RegistryError::Followed(*bot));
+    }
+    session.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
+}
+
+/// Locks a bot's row, so that nobody begins to follow it until the transaction ends. Who has done so is seen by what is
+/// asked after that.
+async fn keep_unfollowed(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
+    let lock = "SELECT FROM bots WHERE pubkey = $1 FOR UPDATE";
+    session.execute(query(lock).bind(bot.as_bytes().as_slice())).await
 }
 
 async fn put_follows(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {

@@ -68,9 +68,7 @@ fn said(error: &PgDatabaseError) -> RegistryError {
         // Others were in our way, and PostgreSQL rolled us back.
         _ if code.starts_with("40") => RegistryError::Busy(text),
         // Connections, and no room.
-        _ if ["08", "53"].iter().any(|class| code.starts_with(class)) => {
-            RegistryError::Unreachable(text)
-        }
+        _ if ["08", "53"].iter().any(|class| code.starts_with(class)) => RegistryError::Unreachable(text),
         _ => RegistryError::Refused(text),
     }
 }

@@ -23,7 +23,7 @@ pub async fn load(
     session.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
     // The first statement decides which moment it is.
     owned_by(owner_of(&mut session, OWNER).await?, owner)?;
-    let bots = "SELECT pubkey, name, registered_at_ms FROM bots ORDER BY pubkey";
+    let bots = "SELECT pubkey, name, registered_at_ms, approved FROM bots ORDER BY pubkey";
     let follows = "SELECT bot, follower, secret, since_ms FROM follows ORDER BY bot, follower";
     let mut rows = session.each(query(bots));
     while let Some(row) = rows.next().await? {
@@ -80,9 +80,9 @@ pub async fn stored(
     let mut found = HashMap::with_capacity(keys.len());
     if !pubkeys.is_empty() {
         let statement = match locking {
-            Locking::No => "SELECT pubkey, name, registered_at_ms FROM bots WHERE pubkey = ANY($1)",
+            Locking::No => "SELECT pubkey, name, registered_at_ms, approved FROM bots WHERE pubkey = ANY($1)",
             Locking::ForUpdate => {
-                "SELECT pubkey, name, registered_at_ms FROM bots WHERE pubkey = ANY($1) FOR UPDATE"
+                "SELECT pubkey, name, registered_at_ms, approved FROM bots WHERE pubkey = ANY($1) FOR UPDATE"
             }
         };
         for row in session.all(query(statement).bind(pubkeys)).await? {
@@ -110,13 +110,14 @@ pub async fn stored(
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
-/// A row with `pubkey`, `name` and `registered_at_ms`.
+/// A row with `pubkey`, `name`, `registered_at_ms` and `approved`.
 fn bot(row: &PgRow) -> Result<BotRow, RegistryError> {
     let pubkey = key(row, "pubkey")?;
     let name = row.try_get("name").map_err(fault)?;
-    let name = BotName::new(name)
+    let name = BotName::stored(name)
         .ok_or_else(|| damaged(format_args!("the name of the bot {pubkey} is too long, or no name")))?;
-    Ok(BotRow { pubkey, name, registered_at_ms: time(row, "registered_at_ms")? })
+    let is_approved = row.try_get("approved").map_err(fault)?;
+    Ok(BotRow { pubkey, name, registered_at_ms: time(row, "registered_at_ms")?, is_approved })
 }
 
 /// A row with `bot`, `follower`, `secret` and `since_ms`.

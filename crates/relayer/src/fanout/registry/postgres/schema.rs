@@ -18,9 +18,10 @@ pub const SCHEMA: &str = "moltrade_relayer";
 const LOCK: i64 = 0x72_65_6c_61_79_65_72;
 
 /// What has made the tables what they are, oldest first. What was released is never changed, only added to.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "registry", include_str!("migrations/0001_registry.sql")),
     (2, "tell", include_str!("migrations/0002_tell.sql")),
+    (3, "approval", include_str!("migrations/0003_approval.sql")),
 ];
 
 /// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is missing: that needs
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_schema_is_as_strict_as_the_reader() {
-        let [(_, _, tables), _] = MIGRATIONS;
+        let [(_, _, tables), ..] = MIGRATIONS;
         for check in [
             format!("octet_length(secret) BETWEEN 1 AND {}", SealedSecret::BYTES_MAX),
             format!("char_length(name) BETWEEN 1 AND {}", BotName::CHARACTERS_MAX),

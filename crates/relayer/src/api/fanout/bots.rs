@@ -1,0 +1,126 @@
+//! Bots: registered, listed, approved, removed.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::registry::{key, made, page};
+use super::{Refusal, ready};
+use crate::api::body::Expected;
+use crate::api::context::Context;
+use crate::api::error::ApiError;
+use crate::config::Registration;
+use crate::fanout::registry::{BotName, NewBots, Registered};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBot {
+    bot_pubkey: String,
+    name: String,
+}
+
+impl Expected for NewBot {
+    const EXPECTED: &'static str = r#"{"bot_pubkey":"npub1…","name":"…"}"#;
+}
+
+/// `POST /api/bots/register`: a bot may be followed from now on, or has another name.
+pub(in crate::api) async fn register(
+    State(context): State<Context>,
+    call: Call,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let fanout = ready(&context)?;
+    let NewBot { bot_pubkey, name } = call.body()?;
+    let bot = key("bot_pubkey", &bot_pubkey)?;
+    let name = BotName::new(&name).ok_or(Refusal::BadName)?;
+    call.concerns(&bot)?;
+    call.count(fanout)?;
+    let new_bots = match fanout.registration {
+        _ if call.is_admin() => NewBots::Approved,
+        Registration::Open => NewBots::Approved,
+        Registration::Approve => NewBots::Pending,
+        Registration::Closed => NewBots::Refused,
+    };
+    if fanout.registry.directory().bot(&bot).is_none() && new_bots != NewBots::Refused {
+        call.count_new_bot(fanout)?;
+    }
+    let registered = fanout.registry.register(bot, name.clone(), new_bots).await.map_err(Refusal::from)?;
+    let Registered { is_new, is_approved } = registered;
+    if is_new {
+        tracing::info!(%bot, name = name.as_str(), is_approved, "a bot was registered");
+    }
+    let body = json!({
+        "bot_pubkey": bot, "name": name.as_str(), "created": is_new, "state": state(is_approved),
+    });
+    Ok((made(is_new), Json(body)))
+}
+
+/// `GET /api/bots`: all bots, for the operator.
+pub(in crate::api) async fn list(
+    State(context): State<Context>,
+    RawQuery(query): RawQuery,
+    call: Call,
+) -> Result<Json<Value>, ApiError> {
+    let fanout = ready(&context)?;
+    call.needs_admin()?;
+    let (after, limit) = page(&query.unwrap_or_default())?;
+    let directory = fanout.registry.directory();
+    // One more tells whether there is more.
+    let mut bots = directory.bots(after, limit.saturating_add(1));
+    let more = bots.len() > limit;
+    bots.truncate(limit);
+    let next = bots.last().filter(|_| more).map(|last| last.pubkey);
+    let bots: Vec<Value> = bots
+        .iter()
+        .map(|bot| {
+            json!({
+                "bot_pubkey": bot.pubkey, "name": bot.name().as_str(), "state": state(bot.is_approved()),
+                "registered_at": bot.registered_at_ms(), "followers": bot.followers(),
+                "published": bot.has_published(),
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "total": directory.len().0, "bots": bots, "next": next })))
+}
+
+/// `POST /api/bots/{bot_pubkey}/approve`: a bot that waits may be followed, says the operator.
+pub(in crate::api) async fn approve(
+    State(context): State<Context>,
+    bot: Result<Path<String>, PathRejection>,
+    call: Call,
+) -> Result<Json<Value>, ApiError> {
+    let fanout = ready(&context)?;
+    call.needs_admin()?;
+    let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
+    let bot = key("bot_pubkey", &bot)?;
+    let approved = fanout.registry.approve(bot).await.map_err(Refusal::from)?;
+    if approved {
+        tracing::info!(%bot, "a bot was approved");
+    }
+    Ok(Json(json!({ "bot_pubkey": bot, "state": state(true), "approved": approved })))
+}
+
+/// `DELETE /api/bots/{bot_pubkey}`: the bot is registered no more, and nobody follows it.
+pub(in crate::api) async fn remove(
+    State(context): State<Context>,
+    bot: Result<Path<String>, PathRejection>,
+    call: Call,
+) -> Result<Json<Value>, ApiError> {
+    let fanout = ready(&context)?;
+    let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
+    let bot = key("bot_pubkey", &bot)?;
+    call.concerns(&bot)?;
+    call.count(fanout)?;
+    let deleted = fanout.registry.remove_bot(bot).await.map_err(Refusal::from)?;
+    if deleted {
+        tracing::info!(%bot, "a bot was removed, and its follows with it");
+    }
+    Ok(Json(json!({ "bot_pubkey": bot, "deleted": deleted })))
+}
+
+const fn state(is_approved: bool) -> &'static str {
+    if is_approved { "registered" } else { "pending" }
+}

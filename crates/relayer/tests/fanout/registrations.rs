@@ -1,0 +1,130 @@
+//! Who may register bots, and what the operator can do about them.
+
+use serde_json::Value;
+
+use crate::bots::{Bot, relays};
+use crate::client::{Api, registration, subscription};
+use crate::connection::Follower;
+use crate::http::{Answer, Request};
+use crate::program::Site;
+
+const ADMIN: &str = "0123456789abcdef0123";
+
+/// What the operator asks.
+async fn operator(api: &Api, method: &str, path: &str) -> Answer {
+    api.send(Request::new(method, path).header("Authorization", format!("Bearer {ADMIN}"))).await
+}
+
+async fn listed(api: &Api) -> Vec<(String, String)> {
+    let answer = operator(api, "GET", "/api/bots").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let bots = answer.json()["bots"].as_array().expect("a list").clone();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    bots.iter().map(|bot| (text(&bot["bot_pubkey"]), text(&bot["state"]))).collect()
+}
+
+async fn site(settings: &[(&str, &str)]) -> (relay_sim::Sim, Site) {
+    let sim = relays(1).await;
+    let site = Site::on(&sim).set("RELAYER_API__ADMIN_TOKEN", ADMIN);
+    let site = settings.iter().fold(site, |site, (key, value)| site.set(key, *value));
+    (sim, site)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_registry_takes_a_real_bot_and_the_operator_sees_and_removes() {
+    let (sim, site) = site(&[("RELAYER_FANOUT__MAX_BOTS", "3")]).await;
+    let _running = site.start().await;
+    let api = Api::of(&site);
+    for seed in 1..=10 {
+        Bot::registered(seed, &api).await;
+    }
+    let real = Bot::registered(11, &api).await;
+    let bots = listed(&api).await;
+    assert!(
+        bots.len() == 3 && bots.contains(&(real.key.pubkey().to_string(), "registered".to_owned())),
+        "{bots:?}"
+    );
+    let (first, rest) = (operator(&api, "GET", "/api/bots?limit=1").await.json(), bots[1].0.clone());
+    assert_eq!((&first["total"], &first["next"]), (&3.into(), &bots[0].0.clone().into()));
+    let second = operator(&api, "GET", &format!("/api/bots?limit=1&after={}", bots[0].0)).await.json();
+    assert_eq!(second["bots"][0]["bot_pubkey"], rest);
+
+    let idle =
+        bots.iter().find(|(key, _)| *key != real.key.pubkey().to_string()).expect("two more").0.clone();
+
+    let follower = Follower::new(20);
+    follower.follow(&api, real.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "").await;
+    let gone = real.publish(&sim);
+    assert_eq!(follower.opener(&api.identity().await).open(&connection.next().await), gone);
+    let path = format!("/api/bots/{}", real.key.pubkey());
+    let other = Bot::new(12);
+    api.call(&other.key, Request::new("DELETE", &path)).await.assert(403, "not_yours", "another key");
+    api.call(&other.key, Request::new("GET", "/api/bots")).await.assert(403, "admin_only", "operator");
+    let answer = api.call(&real.key, Request::new("DELETE", &path)).await;
+    assert_eq!((answer.status, answer.json()["deleted"].clone()), (200, true.into()), "{answer:?}");
+    let told = connection.notice().await;
+    assert_eq!(told["type"], "unsubscribed", "{told}");
+    assert_eq!(operator(&api, "DELETE", &path).await.json()["deleted"], false);
+    assert_eq!(operator(&api, "DELETE", &format!("/api/bots/{idle}")).await.json()["deleted"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_approval_a_bot_waits_for_the_operator() {
+    let (sim, site) = site(&[("RELAYER_FANOUT__REGISTRATION", "approve")]).await;
+    let running = site.start().await;
+    let api = Api::of(&site);
+    let (bot, follower) = (Bot::new(1), Follower::new(2));
+    let answer = api.call(&bot.key, registration(bot.key.pubkey(), " Momentum ")).await.json();
+    assert_eq!((&answer["state"], &answer["name"]), (&"pending".into(), &"Momentum".into()), "{answer}");
+    let subscribe = || subscription(bot.key.pubkey(), follower.key.pubkey(), None);
+    api.call(&follower.key, subscribe()).await.assert(403, "bot_not_approved", "approval");
+    assert_eq!(listed(&api).await, [(bot.key.pubkey().to_string(), "pending".to_owned())]);
+    // It waits over a restart, and cannot approve itself.
+    running.kill();
+    let _running = site.start().await;
+    let path = format!("/api/bots/{}/approve", bot.key.pubkey());
+    api.call(&bot.key, Request::new("POST", &path)).await.assert(403, "admin_only", "operator");
+    api.call(&follower.key, subscribe()).await.assert(403, "bot_not_approved", "approval");
+    assert_eq!(operator(&api, "POST", &path).await.json()["approved"], true);
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "").await;
+    let signal = bot.publish(&sim);
+    assert_eq!(follower.opener(&api.identity().await).open(&connection.next().await), signal);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_registration_is_for_the_operator_and_an_address_has_so_many_new_bots() {
+    let (_sim, closed) = site(&[("RELAYER_FANOUT__REGISTRATION", "closed")]).await;
+    let _running = closed.start().await;
+    let api = Api::of(&closed);
+    let bot = Bot::new(1);
+    let register = registration(bot.key.pubkey(), "one");
+    api.call(&bot.key, register.clone()).await.assert(403, "registration_closed", "ask its operator");
+    let answer = api.send(register.header("Authorization", format!("Bearer {ADMIN}"))).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    api.register(&bot.key, "another name").await;
+
+    let (_sim, counted) = site(&[("RELAYER_FANOUT__DAILY_NEW_BOTS", "2")]).await;
+    let _running = counted.start().await;
+    let api = Api::of(&counted);
+    for seed in [1, 2, 1, 2, 1] {
+        Bot::registered(seed, &api).await;
+    }
+    let third = Bot::new(3);
+    let answer = api.call(&third.key, registration(third.key.pubkey(), "three")).await;
+    answer.assert(429, "rate_limited", "daily_new_bots");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_shows_something_else_is_refused() {
+    let (_sim, site) = site(&[]).await;
+    let _running = site.start().await;
+    let api = Api::of(&site);
+    let bot = Bot::new(1);
+    for name in ["   ", "a\u{202e}b", "Momentum\u{200b}", "\u{2066}x", "a\tb"] {
+        let answer = api.call(&bot.key, registration(bot.key.pubkey(), name)).await;
+        answer.assert(400, "bad_name", "1 to 100 characters");
+    }
+}

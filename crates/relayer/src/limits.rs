@@ -72,6 +72,13 @@ pub const REPAIRS_AT_ONCE_MAX: usize = 64;
 pub const REPAIR_QUEUE_SHARE: usize = 8;
 /// How often a repair that waits for live events looks again.
 pub const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
+/// Events of one second of an answer that are held until all of the second has come, so that they keep the order of
+/// arrival. A second with more, which no bot's signals fill, is passed on in parts.
+pub const SECOND_EVENTS_MAX: usize = 1_024;
+/// See [`SECOND_EVENTS_MAX`].
+pub const SECOND_BYTES_MAX: usize = 256 << 10;
+/// Bytes of events that all connections hold so. When they are used up, events are passed on as they come.
+pub const SECONDS_BYTES_MAX: usize = 8 << 20;
 /// How long a relay may send nothing of an answer before the request is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take in all: a relay that never ends one must not hold a turn for ever.

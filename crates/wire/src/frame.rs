@@ -7,7 +7,7 @@
 
 use memchr::memchr2;
 
-use crate::ids::ClaimedId;
+use crate::ids::{ClaimedId, PublicKey};
 
 /// What a frame is, as far as a scan can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,17 @@ pub fn scan(frame: &[u8]) -> Scan<'_> {
     Walk { text: frame, at: 0 }.event_frame().unwrap_or(Scan::Parse)
 }
 
+/// The author that an event object's text claims, found without parsing; `None` means "parse it to know".
+///
+/// For every event that parses, a scanned author is the parsed one: the scan stops at the first `pubkey`, and
+/// the parser refuses an event that has two.
+pub fn author(event: &[u8]) -> Option<PublicKey> {
+    let mut walk = Walk { text: event, at: 0 };
+    walk.expect(b'{')?;
+    walk.member(b"pubkey")?;
+    PublicKey::from_hex(walk.plain_string()?).ok()
+}
+
 /// A position in the text. Every method gives `None` for "not sure".
 struct Walk<'a> {
     text: &'a [u8],
@@ -48,12 +59,18 @@ impl<'a> Walk<'a> {
         self.skip_space();
         let event = self.text.get(self.at..)?.trim_ascii_end().strip_suffix(b"]")?;
         self.expect(b'{')?;
+        self.member(b"id")?;
+        let claimed = ClaimedId::from_hex(self.plain_string()?).ok()?;
+        Some(Scan::Event { subscription, claimed, event })
+    }
+
+    /// Goes to the value of an object's member, from behind the object's opening brace.
+    fn member(&mut self, name: &[u8]) -> Option<()> {
         loop {
             let key = self.plain_string()?;
             self.expect(b':')?;
-            if key == b"id" {
-                let claimed = ClaimedId::from_hex(self.plain_string()?).ok()?;
-                return Some(Scan::Event { subscription, claimed, event });
+            if key == name {
+                return Some(());
             }
             self.skip_value()?;
             self.expect(b',')?;
@@ -153,6 +170,24 @@ mod tests {
             format!(r#"["EVENT","s",{{"tags":[["id","{OTHER}"],[]],"id":"{ID}"}}]"#),
         ] {
             assert_eq!(claimed(&frame).as_deref(), Some(ID), "{frame}");
+        }
+    }
+
+    #[test]
+    fn finds_the_author_wherever_json_allows_it() {
+        for (event, found) in [
+            (format!(r#"{{"id":"{OTHER}","pubkey":"{ID}"}}"#), true),
+            (format!("{{\n\"tags\" : [[\"pubkey\",\"{OTHER}\"]] , \"pubkey\" : \"{ID}\"}}"), true),
+            (format!(r#"{{"content":"\"pubkey\":\"{OTHER}\"","pubkey":"{ID}"}}"#), true),
+            (format!(r#"{{"extra":{{"pubkey":"{OTHER}"}},"pubkey":"{ID}"}}"#), true),
+            (format!(r#"{{"\u0070ubkey":"{ID}"}}"#), false),
+            (format!(r#"{{"pubkey":"\u0034{}"}}"#, &ID[1..]), false),
+            (format!(r#"{{"pubkey":"{}"}}"#, ID.to_uppercase()), false),
+            (format!(r#"["pubkey","{ID}"]"#), false),
+            ("{}".to_owned(), false),
+        ] {
+            let author = author(event.as_bytes()).map(|author| author.to_string());
+            assert_eq!(author.as_deref(), found.then_some(ID), "{event}");
         }
     }
 

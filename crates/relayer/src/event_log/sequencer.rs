@@ -2,6 +2,10 @@
 //!
 //! Marks of relays ride along: each is in the batch of the events before it, or in a later one.
 //!
+//! Within a batch events are sorted by `created_at`. Events of the same second keep the order in which they came
+//! from their shard: it is the order of arrival for each author, and reordering "open" and "close" of one bot
+//! costs its followers money.
+//!
 //! It never waits to fill a batch. While one batch is being committed the next gathers in the inbox, so
 //! batches grow with the load by themselves and stay small when there is little to do. A batch is one
 //! RocksDB write: records, ids and the head are on disk together or not at all.
@@ -156,7 +160,7 @@ impl Sequencer {
         if batch.is_empty() && marks.is_empty() {
             return Ok(());
         }
-        batch.sort_unstable_by_key(|verified| (verified.event.created_at(), verified.event.id()));
+        batch.sort_by_key(|verified| verified.event.created_at()); // Stable: ties keep the order of arrival.
         self.reserve(batch.len() as u64)?;
         let entries = self.commit(batch, &marks)?;
         crash_point::reached("after_commit");

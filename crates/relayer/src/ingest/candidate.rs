@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use wire::ClaimedId;
+use wire::{ClaimedId, PublicKey, UnverifiedEvent};
 
 use crate::clock::Clock;
 use crate::event_log::{Checkpoint, Mark};
-use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE};
+use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE, SECONDS_BYTES_MAX};
 use crate::relay::Peer;
 
 /// An event that may be new. Nothing of it is verified.
@@ -18,6 +18,9 @@ use crate::relay::Peer;
 pub struct Candidate {
     /// The id that it claims.
     pub claimed: ClaimedId,
+    /// The last byte of the author's key that it claims, which decides the shard. People choose how their keys
+    /// begin, but not how they end. 0 if its text is no event.
+    pub author_byte: u8,
     /// The event object's text, in memory of its own: the frame that it came in is gone.
     pub json: Box<[u8]>,
     /// Who sent it.
@@ -35,6 +38,7 @@ impl Candidate {
     pub fn new(claimed: ClaimedId, json: &[u8], peer: &Arc<Peer>, clock: &Clock) -> Self {
         Self {
             claimed,
+            author_byte: claimed_author(json).map_or(0, |author| last_byte(&author)),
             json: json.into(),
             peer: Arc::clone(peer),
             received_at_ms: clock.unix_ms(),
@@ -58,12 +62,27 @@ pub enum Inbound {
     Checkpoint(Arc<Checkpoint>),
 }
 
-/// The shards' inboxes. An id always goes to the same shard.
+/// The author that an event's text claims. Parses the text only if a scan cannot tell.
+fn claimed_author(json: &[u8]) -> Option<PublicKey> {
+    wire::author(json).or_else(|| UnverifiedEvent::parse(json).ok().map(|event| event.pubkey))
+}
+
+/// The byte of an author's key that decides the shard.
+pub(super) const fn last_byte(author: &PublicKey) -> u8 {
+    let [.., last] = *author.as_bytes();
+    last
+}
+
+/// The shards' inboxes. All events of one author go to the same shard, in the order in which they were handed
+/// over, so that the author's events enter the log in that order.
 #[derive(Debug, Clone)]
 pub struct Inboxes {
     senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
+    /// For events of one second that wait for the others. It is not part of the budget: nothing may be asked for
+    /// while much of that is used, and those who wait for an answer would wait for themselves.
+    held: Arc<Semaphore>,
 }
 
 impl Inboxes {
@@ -74,9 +93,18 @@ impl Inboxes {
             std::iter::repeat_with(|| mpsc::channel(INBOX_CANDIDATES_MAX)).take(shards.max(1)).unzip();
         // The longest frame must fit, or it would wait for ever.
         let budget_bytes = INGEST_BYTES_MAX.max(2 * frame_bytes_max);
-        let inboxes =
-            Self { senders: senders.into(), budget: Arc::new(Semaphore::new(budget_bytes)), budget_bytes };
+        let inboxes = Self {
+            senders: senders.into(),
+            budget: Arc::new(Semaphore::new(budget_bytes)),
+            budget_bytes,
+            held: Arc::new(Semaphore::new(SECONDS_BYTES_MAX)),
+        };
         (inboxes, receivers)
+    }
+
+    /// Room for a candidate that is not handed over yet because others belong before it; `None` if there is none.
+    pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
     }
 
     /// Hands a candidate to its shard, if there is room at once.
@@ -87,7 +115,7 @@ impl Inboxes {
         let Ok(budget) = Arc::clone(&self.budget).try_acquire_many_owned(candidate.cost()) else {
             return Err(candidate);
         };
-        let Some(shard) = self.shard(&candidate.claimed) else {
+        let Some(shard) = self.shard(&candidate) else {
             return Err(candidate);
         };
         candidate.budget = Some(budget);
@@ -129,7 +157,7 @@ impl Inboxes {
         if candidate.budget.is_none() {
             candidate.budget = Arc::clone(&self.budget).acquire_many_owned(candidate.cost()).await.ok();
         }
-        match self.shard(&candidate.claimed) {
+        match self.shard(&candidate) {
             Some(shard) => shard.send(Inbound::Candidate(candidate)).await.is_ok(),
             None => false,
         }
@@ -142,9 +170,9 @@ impl Inboxes {
         used <= self.budget_bytes / REPAIR_QUEUE_SHARE
     }
 
-    fn shard(&self, id: &ClaimedId) -> Option<&mpsc::Sender<Inbound>> {
-        let [first, ..] = *id.as_bytes();
-        self.senders.get(usize::from(first) % self.senders.len())
+    /// The shard of the candidate's author. What is no event goes to any shard, to be refused.
+    fn shard(&self, candidate: &Candidate) -> Option<&mpsc::Sender<Inbound>> {
+        self.senders.get(usize::from(candidate.author_byte) % self.senders.len())
     }
 
     /// A view that does not keep the inboxes open.

@@ -133,7 +133,7 @@ impl Dedupe {
         }
     }
 
-    /// Looks everywhere: the layer that has seen the id, if one has. For the shard that the id belongs to.
+    /// Looks everywhere: the layer that has seen the id, if one has. For shards.
     ///
     /// # Errors
     /// When RocksDB cannot tell.

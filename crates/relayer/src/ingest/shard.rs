@@ -1,7 +1,9 @@
-//! A shard: one thread that judges all candidates whose ids belong to it, one after the other.
+//! A shard: one thread that judges all candidates of its authors, one after the other.
 //!
-//! That there is one judge an id, and that an id is claimed only after its event has been verified, is
-//! why a forged copy cannot suppress a genuine one and why no event is let through twice.
+//! An id follows from its event's author, so all copies that can pass verification have the same judge. That,
+//! and that an id is claimed only after its event has been verified, is why a forged copy cannot suppress a
+//! genuine one and why no event is let through twice. A copy that claims another author may have another judge,
+//! which refuses it or finds the id claimed or seen.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -12,7 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use wire::{UnverifiedEvent, VerifiedEvent, Verifier};
 
 use super::admission::Admission;
-use super::candidate::{Candidate, Inbound};
+use super::candidate::{Candidate, Inbound, last_byte};
 use super::dedupe::{Dedupe, Layer};
 use super::drop_reason::DropReason;
 use crate::event_log::{StorageError, Submission, Verified};
@@ -29,7 +31,7 @@ pub enum Verdict {
     Dropped(DropReason),
 }
 
-/// The judge of a part of all ids.
+/// The judge of a part of all authors.
 #[derive(Debug)]
 pub struct Shard {
     dedupe: Arc<Dedupe>,
@@ -72,8 +74,9 @@ impl Shard {
 
     fn verify(&mut self, candidate: &Candidate) -> Result<VerifiedEvent, DropReason> {
         let event = UnverifiedEvent::parse(&candidate.json)?;
-        if event.id != candidate.claimed {
-            return Err(DropReason::RepeatedField); // Only two `id`s can make the scan and the parser differ.
+        if event.id != candidate.claimed || last_byte(&event.pubkey) != candidate.author_byte {
+            // Only two `id`s, or two `pubkey`s, can make the scan and the parser differ.
+            return Err(DropReason::RepeatedField);
         }
         let now_secs = candidate.received_at_ms / 1000;
         self.admission.load().check(&event, candidate.json.len(), now_secs)?;

@@ -115,7 +115,13 @@ impl Conversation {
             let now = self.shared.log.clock().now();
             let (live, form) = self.peer.manners(|manners| (manners.live, manners.form()));
             let filters = self.subscription.live(live, form, now.secs());
-            match self.ask(LIVE, Wanted::Stored(EVERYTHING), request(LIVE, filters)).await {
+            let window = match live {
+                LiveForm::Since => {
+                    Window { since: now.secs().saturating_sub(self.subscription.overlap_secs()), until: None }
+                }
+                LiveForm::LimitZero | LiveForm::LimitOne => EVERYTHING,
+            };
+            match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
                     self.set_subscribed(true);
@@ -267,7 +273,9 @@ impl Conversation {
     /// Asks, at the relay's pace, and waits for the answer; `None` if none comes.
     pub(super) async fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
-        self.ask_now(subscription, wanted, message).await
+        let reply = self.ask_now(subscription, wanted, message).await;
+        self.pass_on_held().await;
+        reply
     }
 
     async fn wait_for_pace(&self) {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use wire::ClaimedId;
 
 use super::repair::{Answer, Window};
+use super::same_second::SameSecond;
 use super::subscription::LIVE;
 use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
 
@@ -83,6 +84,8 @@ pub(super) struct Desk {
     noticed: Notify,
     /// Whether events of the live subscription count as an answer.
     live_counts: AtomicBool,
+    /// Events of an answer that wait for the others of their second.
+    pub same_second: SameSecond,
 }
 
 #[derive(Debug, Default)]
@@ -274,18 +277,20 @@ impl Desk {
         self.live_counts.load(Ordering::Relaxed)
     }
 
-    /// Counts an event that came for a subscription.
-    pub fn event(&self, subscription: &[u8], claimed: &ClaimedId, event: &[u8]) {
+    /// Counts an event that came for a subscription. Gives its second if it is a stored event of an answer, which
+    /// may come newest first.
+    pub fn event(&self, subscription: &[u8], claimed: &ClaimedId, event: &[u8]) -> Option<u64> {
         let mut state = self.state.lock();
         let mut questions = state.questions.iter_mut();
-        let Some(question) = questions.find(|open| open.subscription.as_bytes() == subscription) else {
-            return;
-        };
+        let question = questions.find(|open| open.subscription.as_bytes() == subscription)?;
+        // What cannot be read is refused by its shard.
+        let created_at = wire::event::created_at(event)?;
+        let mut is_stored = true;
         match &mut question.wanted {
             Wanted::Stored(window) => {
+                // A live subscription that reaches back to no second gives live events only.
+                is_stored = subscription != LIVE.as_bytes() || window.since > 0;
                 let within = within(*window);
-                // What cannot be read is refused by its shard.
-                let Some(created_at) = wire::event::created_at(event) else { return };
                 if !within.contains(&created_at) {
                     question.answer.strays = true;
                 } else {
@@ -299,6 +304,7 @@ impl Desk {
             Wanted::Step | Wanted::Verdict => {}
         }
         state.progress = Some(Instant::now());
+        is_stored.then_some(created_at)
     }
 
     /// Takes EOSE. `false` if nobody waits for it.

@@ -30,6 +30,7 @@ mod reconcile;
 pub mod refusal;
 pub mod repair;
 pub mod resolver;
+mod same_second;
 mod session;
 mod silence;
 mod socket;

@@ -70,6 +70,12 @@ impl Conversation {
 
     /// Asks for a window with `REQ`s, in as many pieces as it takes.
     async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
+        let outcome = self.ask_pieces(window, gap).await;
+        self.pass_on_held().await;
+        outcome
+    }
+
+    async fn ask_pieces(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
         let form = self.peer.manners(|manners| manners.form());
         let filters = self.subscription.filter_count(form);
         let mut repair = Repair::new(window, filters);
@@ -136,6 +142,9 @@ impl Conversation {
             if ahead.is_some_and(beyond) {
                 ahead = None; // Not all that is dated ahead can be had: time that passes is not proven.
             }
+            if !self.comes_again(repair.next(), &findings) {
+                self.pass_on_held().await;
+            }
             self.found(findings).await;
             if let Some(newest) = ahead
                 && repair.next().is_none_or(|left| left.until.is_some_and(|until| until <= newest))
@@ -163,6 +172,22 @@ impl Conversation {
         });
         self.mark(mark).await;
         Ok(())
+    }
+
+    /// Passes on what is held of the last answer. It must come before every mark that may prove its second.
+    pub(super) async fn pass_on_held(&self) {
+        for candidate in self.desk.same_second.take() {
+            self.shared.inboxes.send(candidate).await;
+        }
+    }
+
+    /// Whether the second of which events are held is not proven, and is asked for as a whole next.
+    fn comes_again(&self, next: Option<Window>, findings: &[Finding]) -> bool {
+        let (Some(second), Some(next)) = (self.desk.same_second.second(), next) else { return false };
+        let is_proven = findings.iter().any(
+            |finding| matches!(finding, Finding::Proven(since, until) if (*since..=*until).contains(&second)),
+        );
+        !is_proven && (next.since..=next.until.unwrap_or(u64::MAX)).contains(&second)
     }
 
     /// Takes up what an answer has shown.

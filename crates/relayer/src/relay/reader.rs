@@ -22,8 +22,8 @@ use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
 
 /// Why reading pauses between two messages.
 pub(super) enum Pause {
-    /// The shards are busy: this candidate waits, and so does the socket.
-    Busy(Candidate),
+    /// The shards are busy: these candidates wait, and so does the socket.
+    Busy(Vec<Candidate>),
     /// A ping wants its answer.
     Ping(Vec<u8>),
     /// A ping was answered.
@@ -88,21 +88,29 @@ impl Reader<'_> {
         event: &[u8],
         turn: &mut Turn<'_>,
     ) -> Flow {
+        let mut stored_in = None;
         if subscription == LIVE.as_bytes() {
             if self.desk.live_counts() {
-                self.desk.event(subscription, &claimed, event);
+                stored_in = self.desk.event(subscription, &claimed, event);
             }
         } else if is_past(subscription) {
-            self.desk.event(subscription, &claimed, event);
+            stored_in = self.desk.event(subscription, &claimed, event);
         } else {
             turn.refuse(DropReason::WrongSubscription);
             return GO_ON;
         }
-        self.event(claimed, event, turn)
+        self.event(claimed, event, stored_in, turn)
     }
 
-    /// The way of every event: dropped here if memory has seen it, else passed on.
-    fn event(&mut self, claimed: ClaimedId, event: &[u8], turn: &mut Turn<'_>) -> Flow {
+    /// The way of every event: dropped here if memory has seen it, else passed on. If it is a stored event of an
+    /// answer, `stored_in` is its second.
+    fn event(
+        &mut self,
+        claimed: ClaimedId,
+        event: &[u8],
+        stored_in: Option<u64>,
+        turn: &mut Turn<'_>,
+    ) -> Flow {
         turn.event();
         match self.dedupe.look(&claimed) {
             Look::Seen(layer) => {
@@ -120,10 +128,21 @@ impl Reader<'_> {
             return end(End::NotUtf8);
         }
         *self.useful = true;
-        match self.inboxes.offer(Candidate::new(claimed, event, self.peer, self.clock)) {
-            Ok(()) => GO_ON,
-            Err(candidate) => ControlFlow::Break(Pause::Busy(candidate)),
+        let candidate = Candidate::new(claimed, event, self.peer, self.clock);
+        let Some(second) = stored_in else {
+            return match self.inboxes.offer(candidate) {
+                Ok(()) => GO_ON,
+                Err(candidate) => ControlFlow::Break(Pause::Busy(vec![candidate])),
+            };
+        };
+        let mut released = self.desk.same_second.push(second, candidate, self.inboxes).into_iter();
+        while let Some(candidate) = released.next() {
+            if let Err(candidate) = self.inboxes.offer(candidate) {
+                let waiting = std::iter::once(candidate).chain(released).collect();
+                return ControlFlow::Break(Pause::Busy(waiting));
+            }
         }
+        GO_ON
     }
 
     /// Whatever the scan is not sure of.

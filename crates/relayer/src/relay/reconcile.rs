@@ -34,6 +34,10 @@ enum Difference {
 /// Windows that wait while a part of them is compared: each halving adds one.
 const HALVINGS_MAX: usize = 40;
 
+/// Requests by ids up to which a window is divided instead. Each look at the log for a part costs more the older
+/// the part is.
+const ORDERED_PARTS_MAX: usize = 8;
+
 /// What an id takes in a `REQ`: 64 hex digits, quotes and a comma.
 const ID_BYTES: usize = 67;
 /// What the rest of such a message takes, at most.
@@ -50,21 +54,35 @@ impl Conversation {
             self.open = Some((id.clone(), closing(&id)));
             let difference = self.find_missing(window, &id).await?;
             self.end_open();
+            if self.is_divided(&difference)
+                && windows.len() < HALVINGS_MAX
+                && let Some(halves) = window.halves(self.shared.log.clock().unix_secs())
+            {
+                windows.extend(halves);
+                continue;
+            }
             match difference {
                 Difference::Missing(ids) if self.fetch(window, &ids).await? => {
                     let until = window.until.unwrap_or(u64::MAX);
                     self.found(vec![Finding::Proven(window.since, until)]).await;
                 }
-                Difference::TooMuch if windows.len() < HALVINGS_MAX => {
-                    let Some(halves) = window.halves(self.shared.log.clock().unix_secs()) else {
-                        return Ok(false);
-                    };
-                    windows.extend(halves);
-                }
                 Difference::Missing(_) | Difference::TooMuch | Difference::Unknown => return Ok(false),
             }
         }
         Ok(true)
+    }
+
+    /// Whether the window is reconciled in halves. Events of one second keep their order only within one answer, so
+    /// what one request does not fetch is divided, too, unless that takes many requests.
+    fn is_divided(&self, difference: &Difference) -> bool {
+        match difference {
+            Difference::TooMuch => true,
+            Difference::Missing(ids) => {
+                let parts = ids.len().div_ceil(self.ids_at_once());
+                (2..=ORDERED_PARTS_MAX).contains(&parts)
+            }
+            Difference::Unknown => false,
+        }
     }
 
     /// What the relay has of a window and the log has not.
@@ -148,7 +166,9 @@ impl Conversation {
         while let Some(ids) = part {
             self.note_progress(window, "negentropy");
             let wanted = Wanted::ByIds(ids.iter().copied().collect());
-            match self.ask_past(wanted, by_ids(ids.iter().copied())).await {
+            let reply = self.ask_past(wanted, by_ids(ids.iter().copied())).await;
+            self.pass_on_held().await;
+            match reply {
                 Some(Reply::ByIds(not_sent)) if not_sent.is_empty() => {
                     self.progress.events += ids.len() as u64;
                     part = parts.next();

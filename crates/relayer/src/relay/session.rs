@@ -99,11 +99,23 @@ impl<'a> Session<'a> {
         orders: &mut watch::Receiver<Order>,
     ) -> End {
         let Err(end) = self.converse(&mut socket, subscription, orders).await;
+        self.pass_on_held();
         if matches!(end, End::Stopping) {
             // A courtesy: if it fails, the connection ends all the same.
             let _ = timeout(GOODBYE, socket.send(ClientFrame::Close(1001))).await;
         }
         end
+    }
+
+    /// What is held of an answer that has not ended is asked for again on the next connection, in order. A relay
+    /// whose connections break again and again may never send all of that second, so what it has sent is taken.
+    fn pass_on_held(&self) {
+        if self.peer.manners(|manners| manners.caps.is_eased()) {
+            for candidate in self.desk.same_second.take() {
+                // A candidate for which there is no room is asked for again, too.
+                let _ = self.shared.inboxes.offer(candidate);
+            }
+        }
     }
 
     async fn converse(
@@ -214,9 +226,11 @@ impl<'a> Session<'a> {
     async fn pause(&mut self, socket: &mut Socket, pause: Pause) -> Result<Option<String>, End> {
         match pause {
             // The shards are busy. The socket is not read meanwhile, and so the relay learns of it.
-            Pause::Busy(candidate) => {
-                if !self.shared.inboxes.send(candidate).await {
-                    return Err(End::Stopping);
+            Pause::Busy(candidates) => {
+                for candidate in candidates {
+                    if !self.shared.inboxes.send(candidate).await {
+                        return Err(End::Stopping);
+                    }
                 }
             }
             Pause::Ping(payload) => send(socket, ClientFrame::Pong(&payload)).await?,

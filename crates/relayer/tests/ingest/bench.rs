@@ -1,8 +1,7 @@
 //! A test bench: one log, one seen set, shards and a sequencer that work when they are told to.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use moltrade_relayer::config::Filters;
 use moltrade_relayer::event_log::free_space::FreeSpace;
@@ -45,12 +44,17 @@ impl Bench {
         let Scan::Event { claimed, .. } = wire::scan(frame.as_bytes()) else {
             panic!("no id in {json}");
         };
-        Candidate {
-            claimed,
-            json: json.as_bytes().into(),
-            peer: Arc::clone(&self.peer),
-            received_at_ms: NOW_SECS * 1000,
-            received: Instant::now(),
+        let mut candidate = Candidate::new(claimed, json.as_bytes(), &self.peer, self.log.clock());
+        candidate.received_at_ms = NOW_SECS * 1000;
+        candidate
+    }
+
+    pub fn verified(event: VerifiedEvent, candidate: &Candidate) -> Verified {
+        Verified {
+            event,
+            relay: "ws://relay.example".into(),
+            received_at_ms: candidate.received_at_ms,
+            received: candidate.received,
             budget: None,
         }
     }
@@ -63,13 +67,7 @@ impl Bench {
         }
         let verdict = self.shard.judge(&candidate).expect("the log answers");
         if let Verdict::New(event) = &verdict {
-            self.uncommitted.push(Verified {
-                event: event.clone(),
-                relay: "ws://relay.example".into(),
-                received_at_ms: candidate.received_at_ms,
-                received: candidate.received,
-                budget: None,
-            });
+            self.uncommitted.push(Self::verified(event.clone(), &candidate));
         }
         verdict
     }
@@ -79,14 +77,19 @@ impl Bench {
         let events = std::mem::take(&mut self.uncommitted);
         sender.send(events.into_iter().map(Submission::from).collect()).expect("room for one");
         drop(sender);
+        self.sequence(&receiver, 100);
+    }
+
+    /// Commits bursts, in batches of at most this size, until nobody can send more.
+    pub fn sequence(&self, bursts: &Receiver<Vec<Submission>>, batch_size: usize) {
         let options = SequencerOptions {
-            batch_size: 100,
+            batch_size,
             free_bytes_min: 0,
             free_space: FreeSpace::from_fn(|| Ok(u64::MAX)),
         };
         let sequencer =
             Sequencer::new(Arc::clone(&self.log), options, Arc::new(DiskFull::default())).expect("a log");
-        sequencer.run(&receiver, |entries| self.dedupe.committed(entries)).expect("committed");
+        sequencer.run(bursts, |entries| self.dedupe.committed(entries)).expect("committed");
     }
 
     pub fn logged(&self) -> Vec<VerifiedEvent> {
@@ -130,6 +133,6 @@ pub fn badly_signed(genuine: &str) -> String {
     format!("{event}{flipped}")
 }
 
-fn text(event: &VerifiedEvent) -> String {
+pub fn text(event: &VerifiedEvent) -> String {
     String::from_utf8(event.json().to_vec()).expect("UTF-8")
 }

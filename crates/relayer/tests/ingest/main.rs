@@ -5,3 +5,4 @@
 mod bench;
 mod forgery;
 mod once;
+mod order;

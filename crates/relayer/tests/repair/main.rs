@@ -9,6 +9,7 @@ mod drops;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod gateway;
 mod kinds;
+mod order;
 mod proof;
 mod restart;
 mod second;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use wire::websocket::{DecodeError, Decoded, Decoder, Message};
 use wire::{
     ClientMessage, Filter, RelayMessage, Scan, Signer, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError,
-    scan,
+    author, scan,
 };
 
 thread_local! {
@@ -27,6 +27,8 @@ pub fn frame(frame: &[u8]) {
     let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
     if let Ok(parsed) = UnverifiedEvent::parse(event) {
         assert_eq!(parsed.id, claimed, "the scan names another id than the parser");
+        let author = author(event).unwrap_or(parsed.pubkey);
+        assert_eq!(parsed.pubkey, author, "the scan names another author than the parser");
     }
     if let Ok(FirstId(id)) = serde_json::from_slice(event) {
         assert_eq!(id, Some(claimed.to_string().into()), "the scan names another id than the object");

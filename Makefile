@@ -7,12 +7,14 @@ TAG   ?= latest
 ARGS  ?=
 # What to fuzz: frame, event, relay_message, client_message, filter, websocket
 TARGET ?= frame
+# How long make soak takes
+MINUTES ?= 30
 
 # Where rustup puts cargo, for shells that have not been restarted since; before an older one of the system.
 export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help build dev run debug test bench fuzz demo ci fmt lint smoke release clean setup-env \
+.PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint smoke release clean setup-env \
         config-template requirements python node postgres docker-build docker-run docker-push
 
 help: ## Print this list
@@ -48,6 +50,10 @@ fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install ca
 
 demo: requirements ## Watch simulated relays, the gateway and two clients for a minute; needs no network
 	$(CARGO) run --release -p moltrade-relayer --example demo
+
+soak: requirements ## Run the program under faults, attacks, kills and full disks (MINUTES=30; as root)
+	$(CARGO) build --release -p moltrade-relayer --bin moltrade-relayer --example soak
+	"$${CARGO_TARGET_DIR:-target}/release/examples/soak" --minutes $(MINUTES)
 
 ci: ## What the CI does: test, lint, smoke
 	.ci/run

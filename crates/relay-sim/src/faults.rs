@@ -94,6 +94,33 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every fault once, with times that an honest client can wait for; garbage has
+    /// [`Garbage::ALL`].
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::Notice,
+            Self::Closed,
+            Self::Ping,
+            Self::Repeat,
+            Self::Fragment,
+            Self::Stall(Duration::from_secs(1)),
+            Self::HalfOpen,
+            Self::Drop,
+            Self::Refuse,
+            Self::RefuseUpgrade,
+            Self::NeverUpgrade,
+            Self::SlowUpgrade(Duration::from_secs(1)),
+            Self::Mute,
+            Self::Silent,
+            Self::NoPongs,
+            Self::Drip(Duration::from_millis(1)),
+            Self::Auth,
+            Self::AuthRequired,
+            Self::AuthLate,
+            Self::AuthRestricted,
+        ]
+    }
+
     /// Whether it is decided once a connection.
     pub const fn is_per_connection(self) -> bool {
         match self {

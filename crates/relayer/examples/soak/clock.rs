@@ -1,0 +1,45 @@
+//! The gateway's clock, which the soak steps: a library that is loaded before the gateway adds an offset.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::Outcome;
+
+const SOURCE: &str = include_str!("clock.c");
+
+/// A clock of which the offset can be set while the gateway runs.
+pub struct Clock {
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl Clock {
+    /// Builds the library with `cc`.
+    pub fn build(folder: &Path) -> Outcome<Self> {
+        let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
+        std::fs::write(&source, SOURCE)?;
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+        let status = cc.status().context("`cc`, which builds the stepped clock, does not start")?;
+        anyhow::ensure!(status.success(), "`cc` cannot build {}: {status}", source.display());
+        let clock = Self { library, offset: folder.join("clock-offset") };
+        clock.set_offset(0)?;
+        Ok(clock)
+    }
+
+    /// Steps the clock: from now on it is so many seconds ahead of the system's.
+    pub fn set_offset(&self, secs: i64) -> Outcome<()> {
+        use std::io::Write;
+        // Written in place: the gateway has the file mapped.
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.offset)?;
+        Ok(file.write_all(&secs.to_ne_bytes())?)
+    }
+
+    /// What the gateway's environment must have.
+    pub fn environment(&self) -> [(&'static str, &Path); 2] {
+        [("LD_PRELOAD", &self.library), ("CLOCK_OFFSET", &self.offset)]
+    }
+}

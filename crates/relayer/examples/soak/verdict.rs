@@ -1,0 +1,110 @@
+//! The verdict of a soak: what must hold, and the figures beside it.
+
+use std::collections::BTreeSet;
+
+use crate::Outcome;
+use crate::attack::Attackers;
+use crate::watch::Watch;
+
+/// How much more memory the last third may need than the first: a fifth, and what caches still fill.
+const MEMORY_GROWTH_MAX: f64 = 1.2;
+/// See [`MEMORY_GROWTH_MAX`].
+const MEMORY_SLACK_BYTES: u64 = 32 << 20;
+/// How much longer events may take than in the quiet run beside it.
+const LATENCY_FACTOR_MAX: u64 = 2;
+
+/// What was seen while the soak ran.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Resident memory of the gateway: how much of the soak was over, from 0 to 1, and bytes.
+    pub memory: Vec<(f64, u64)>,
+    /// Honest relays that were quarantined at some time.
+    pub quarantined: BTreeSet<String>,
+    /// Steps of the clock that were made, and that the gateway showed.
+    pub steps: (usize, usize),
+    /// Spans in which the gateway was down or held up on purpose, in Unix microseconds.
+    pub disturbed: Vec<(u64, u64)>,
+    pub kills: usize,
+    /// Which disks were full.
+    pub disks: Vec<&'static str>,
+}
+
+/// What is looked at, whether it is as it should be, and the figures.
+type Finding = (&'static str, bool, String);
+
+/// Prints what holds and what does not, and says whether everything does.
+pub fn print(
+    seen: &Seen,
+    hostile: &Watch,
+    quiet: &Watch,
+    attackers: &Attackers,
+    ended: &Outcome<()>,
+) -> bool {
+    let (verdict, beside) = (hostile.verdict(), quiet.verdict());
+    let missing = verdict.missing + beside.missing;
+    let doubled = verdict.doubled + verdict.not_ascending + verdict.gaps;
+    let wrong = verdict.not_genuine + verdict.unexpected;
+    let findings: [Finding; 8] = [
+        ("complete", missing == 0, format!("{} events delivered, {missing} missing", verdict.distinct)),
+        ("once", doubled == 0, format!("{doubled} doubled, out of sequence or left out")),
+        ("genuine", wrong == 0, format!("{wrong} altered or unknown events delivered")),
+        (
+            "honest",
+            seen.quarantined.is_empty(),
+            format!("{} honest relays were quarantined {:?}", seen.quarantined.len(), seen.quarantined),
+        ),
+        memory(&seen.memory),
+        latency(hostile.p99_us(&seen.disturbed), quiet.p99_us(&seen.disturbed)),
+        (
+            "clock",
+            seen.steps.0 == seen.steps.1,
+            format!("{} steps of the clock, {} of them shown in /status", seen.steps.0, seen.steps.1),
+        ),
+        (
+            "attacks",
+            attackers.take_overs() == 0,
+            format!("{}; {} consumers taken over", attackers.figures(), attackers.take_overs()),
+        ),
+    ];
+    println!("\nVerdict: {} kills, full disks: {}", seen.kills, seen.disks.join(", "));
+    for (name, holds, what) in &findings {
+        println!("  {} {name:<10} {what}", if *holds { "ok    " } else { "FAILED" });
+    }
+    for wrong in hostile.wrong() {
+        println!("         {wrong}");
+    }
+    if let Err(error) = ended {
+        println!("  FAILED {error:#}");
+    }
+    let passed = ended.is_ok() && findings.iter().all(|(_, holds, _)| *holds);
+    println!("{}", if passed { "PASSED" } else { "FAILED" });
+    passed
+}
+
+fn memory(samples: &[(f64, u64)]) -> Finding {
+    let median = |from: f64, until: f64| {
+        let within = samples.iter().filter(|(at, _)| (from..until).contains(at));
+        let mut within: Vec<u64> = within.map(|(_, bytes)| *bytes).collect();
+        within.sort_unstable();
+        within.get(within.len() / 2).copied().unwrap_or(0)
+    };
+    let (first, last) = (median(0.0, 1.0 / 3.0), median(2.0 / 3.0, f64::INFINITY));
+    let most = (first as f64 * MEMORY_GROWTH_MAX) as u64 + MEMORY_SLACK_BYTES;
+    let what = format!("{} MiB in the first third, {} MiB in the last (medians)", first >> 20, last >> 20);
+    ("memory", first > 0 && last > 0 && last <= most, what)
+}
+
+fn latency(hostile: Option<u64>, quiet: Option<u64>) -> Finding {
+    match (hostile, quiet) {
+        (Some(hostile), Some(quiet)) => {
+            let milliseconds = |us: u64| us as f64 / 1_000.0;
+            let what = format!(
+                "p99 {:.1} ms, {:.1} ms in the quiet run beside it",
+                milliseconds(hostile),
+                milliseconds(quiet)
+            );
+            ("latency", hostile <= quiet * LATENCY_FACTOR_MAX, what)
+        }
+        _ => ("latency", false, "no event came while nothing was disturbed".to_owned()),
+    }
+}

@@ -259,7 +259,7 @@ pub const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
 /// See [`REFUSED_EVENTS_IN_A_ROW_MAX`].
 pub const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
 
-/// How often a sink's refusals are logged as long as they have the same reason.
+/// How often a sink's refusals are logged as long as they have the same reason, and refused web pages.
 pub const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Posts, for each that may be under way at once, that may be begun after one that is not answered: they would

@@ -146,15 +146,21 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(host) = host.as_deref().filter(|host| !names_loopback(host)) {
         return Err(Denied::HostNotLocal(excerpt(host)));
     }
-    // A browser sends the page's origin with whatever is no plain reading.
-    let same_origin = host.map(|host| format!("http://{host}"));
-    if let Some(origin) = text(headers, &header::ORIGIN)
-        && same_origin.is_none_or(|same| !same.eq_ignore_ascii_case(&origin))
-    {
-        return Err(Denied::CrossOrigin(excerpt(&origin)));
+    if let Some(origin) = foreign_origin(headers) {
+        return Err(Denied::CrossOrigin(origin));
     }
     // Without this a page's form could be sent here by a browser that sends no origin.
     if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
+}
+
+/// The origin of the web page that makes a request, cut to a few characters, unless it is the server's own on a
+/// loopback address. Browsers send the origin of the page with every request that is not plain reading, and
+/// with every WebSocket handshake; other programs send none.
+pub(super) fn foreign_origin(headers: &HeaderMap) -> Option<String> {
+    let origin = text(headers, &header::ORIGIN)?;
+    let host = text(headers, &header::HOST).filter(|host| names_loopback(host));
+    let is_own = host.is_some_and(|host| format!("http://{host}").eq_ignore_ascii_case(&origin));
+    (!is_own).then(|| excerpt(&origin))
 }
 
 fn is_forwarding(name: &HeaderName) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use wire::PublicKey;
 
 use super::auth::Access;
@@ -15,6 +16,7 @@ use crate::event_log::free_space::Reserve;
 use crate::event_log::sequencer::DiskFull;
 use crate::fanout::Fanout;
 use crate::ingest::{Dedupe, InboxGauge};
+use crate::limits::REFUSAL_LOGGED_EVERY;
 use crate::relay::Pool;
 use crate::relay::instance::InstanceId;
 use crate::telemetry::Metrics;
@@ -64,19 +66,34 @@ struct Inner {
     clients: Clients,
     started: Instant,
     started_at_ms: u64,
+    /// When the refusal of a web page was last logged.
+    refused_page_logged: Mutex<Option<Instant>>,
 }
 
 impl Context {
     /// Puts the parts together; the process counts as started now.
     pub fn new(parts: Parts) -> Self {
         let clients = Clients::new(parts.websocket.limits, parts.metrics.websocket_clients.clone());
-        Self(Arc::new(Inner { parts, clients, started: Instant::now(), started_at_ms: unix_ms() }))
+        let (started, started_at_ms) = (Instant::now(), unix_ms());
+        let refused_page_logged = Mutex::new(None);
+        Self(Arc::new(Inner { parts, clients, started, started_at_ms, refused_page_logged }))
     }
 
     /// The clients of `/ws`. To stop, close the log and then [drain](Clients::drain) them: the HTTP server
     /// does not wait for connections that were upgraded.
     pub fn clients(&self) -> &Clients {
         &self.0.clients
+    }
+
+    /// Whether the refusal of a web page may be logged: once each [`REFUSAL_LOGGED_EVERY`], so that a page that
+    /// tries again and again does not fill the log.
+    pub fn may_log_refused_page(&self) -> bool {
+        let mut logged = self.0.refused_page_logged.lock();
+        let may = logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOGGED_EVERY);
+        if may {
+            *logged = Some(Instant::now());
+        }
+        may
     }
 
     /// How long the process runs.

@@ -113,6 +113,13 @@ pub enum ApiError {
          browsers send them (https://app.example)"
     )]
     OriginNotAllowed,
+    /// A page that would move a consumer's cursor, though no origins are named that may.
+    #[error(
+        "a page of {0} connects with `consumer`, which moves a cursor that the gateway keeps, and no pages may do \
+         that while [output] allowed_origins is empty; name the origin there, written as browsers send it \
+         (https://app.example), or connect without `consumer`"
+    )]
+    OriginMayNotChange(String),
     /// No more clients of `/ws` are let in.
     #[error(
         "{max} clients are connected, and [output] max_clients (of /fanout: [fanout] max_clients) allows no \
@@ -330,7 +337,9 @@ impl ApiError {
             Self::CursorAhead { .. } => (StatusCode::BAD_REQUEST, "cursor_ahead"),
             Self::WebSocketDisabled => (StatusCode::NOT_FOUND, "websocket_disabled"),
             Self::UpgradeRequired(_) => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
-            Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed"),
+            Self::OriginNotAllowed | Self::OriginMayNotChange(_) => {
+                (StatusCode::FORBIDDEN, "origin_not_allowed")
+            }
             Self::TooManyClients { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_clients"),
             Self::TooManyClientsFromAddress { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_clients_from_address")

@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
+use super::auth::foreign_origin;
 use super::context::Context;
 use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
@@ -28,7 +29,7 @@ pub struct WebSocketOptions {
     pub limits: ClientLimits,
     /// When a client is given up.
     pub patience: Patience,
-    /// Whose pages may read; any if there are none.
+    /// Whose pages may connect. If there are none, any page may read, and none may change a consumer's cursor.
     pub allowed_origins: Vec<WebOrigin>,
 }
 
@@ -52,6 +53,15 @@ impl WebSocketOptions {
         self.allowed_origins.is_empty()
             || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
     }
+
+    /// Whether whoever makes a request that was [allowed](Self::allows) may also change something. Without a
+    /// list, the rule is that of calls that change something: no page may, but the server's own.
+    fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        match foreign_origin(headers) {
+            Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::OriginMayNotChange(origin)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Checks what is asked for, and makes the connection a client of the log. Of subprotocols and extensions
@@ -71,6 +81,15 @@ pub(super) async fn upgrade(
         return Err(counted(&context, ApiError::OriginNotAllowed));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
+    // A consumer's cursor is written down, and its other connection is closed.
+    if query.consumer.is_some()
+        && let Err(refusal) = options.allows_change(&headers)
+    {
+        if context.may_log_refused_page() {
+            tracing::warn!(reason = %refusal, "a web page may not connect as a consumer of /ws");
+        }
+        return Err(counted(&context, refusal));
+    }
     // Of a consumer that is known, the cursor of the URL means nothing.
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;

@@ -200,8 +200,8 @@ settings! {
         /// The most of them from one address; of IPv6 the first 64 bits count. Behind a proxy all clients
         /// have its address. 0: as many as there may be.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rule::count_or_none(1..=1_000_000);
-        /// The origins whose pages may open /ws and /fanout in a browser. Empty: any. Programs that send no Origin are
-        /// not concerned.
+        /// The origins whose pages may open /ws and /fanout in a browser. Empty: any page may read, and none may connect
+        /// to /ws with `consumer`, which moves a cursor. Programs that send no Origin are not concerned.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rule::list(rule::web_origin(), 1000);
         /// Receivers by TCP with options. Each has a cursor of its own in the database: what it missed while it
         /// was away, or the gateway was, it gets when it is back.

@@ -1,8 +1,10 @@
 //! The consumers whose cursors we keep, by the names that they give themselves. Those of `/ws` share one space of
 //! names; where names belong to somebody, whose they are stands before them in the key.
 //!
-//! All of them are in memory, a few hundred bytes each, and there is a most. One that nobody has been connected
-//! as for long is forgotten: at the start, and when there is no room for a new one.
+//! All of them are in memory, a few hundred bytes each, and their number is limited. A consumer that nobody has
+//! been connected as for long is forgotten: at the start, and when there is no room for a new one. If that makes
+//! no room, a consumer that is away and never acknowledged anything gives way, the one that has been away longest:
+//! otherwise whoever may connect could use up all names with connections that last a moment.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -162,8 +164,8 @@ impl Consumers {
             (found, _) => return found,
         };
         let inner = Arc::clone(&self.0);
-        let forgotten = tokio::task::spawn_blocking(move || inner.forget_unused(&in_the_way)).await;
-        forgotten.map_err(|error| StorageError::new("forget consumers", error))??;
+        let made = tokio::task::spawn_blocking(move || inner.make_room(&in_the_way)).await;
+        made.map_err(|error| StorageError::new("forget consumers", error))??;
         self.0.find_or_add(key, begin, share)
     }
 
@@ -207,7 +209,7 @@ impl Inner {
         let cursor = self.place(begin)?;
         // It is written down when it sits. If it never does, nobody has it.
         let unused_since_ms = self.log.clock().at_least_the_log_ms();
-        let row = CursorRow { unused_since_ms, ..CursorRow::at(cursor) };
+        let row = CursorRow { unused_since_ms, has_acked: false, ..CursorRow::at(cursor) };
         let key: Arc<str> = key.into();
         let consumer = Consumer::new(Arc::clone(&key), self.whose, Arc::clone(&self.log), row, None);
         let consumer = Arc::new(consumer);
@@ -255,11 +257,17 @@ impl Inner {
         })
     }
 
+    /// Makes room for a new consumer among those whose keys begin like this, if that is possible. Waits for the
+    /// disk.
+    fn make_room(&self, prefix: &str) -> Result<(), StorageError> {
+        if self.forget_unused(prefix)? { Ok(()) } else { self.forget_one_without_acks(prefix) }
+    }
+
     /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for long, unless the
-    /// clock is in doubt. Waits for the disk.
-    fn forget_unused(&self, prefix: &str) -> Result<(), StorageError> {
+    /// clock is in doubt. Says whether there were any.
+    fn forget_unused(&self, prefix: &str) -> Result<bool, StorageError> {
         if !self.log.clock().deletes_by_age() {
-            return Ok(());
+            return Ok(false);
         }
         let now = self.log.clock().unix_ms();
         let is_old = |row: CursorRow| {
@@ -270,11 +278,35 @@ impl Inner {
             let old = with_prefix(&known, prefix).filter(|consumer| consumer.row().is_some_and(is_old));
             old.cloned().collect()
         };
+        let mut has_forgotten = false;
         for consumer in old {
             // Somebody may have been connected since it was looked at.
             if self.forget(&consumer, is_old)? {
+                has_forgotten = true;
                 let consumer = &*consumer.key;
                 tracing::info!(consumer, "a consumer that did not come back was forgotten");
+            }
+        }
+        Ok(has_forgotten)
+    }
+
+    /// Of those whose keys begin like this, which are away and never acknowledged anything, forgets the one that
+    /// has been away longest.
+    fn forget_one_without_acks(&self, prefix: &str) -> Result<(), StorageError> {
+        let gives_way = |row: CursorRow| row.unused_since_ms != 0 && !row.has_acked;
+        let mut candidates: Vec<_> = {
+            let known = self.known.lock();
+            let rows = with_prefix(&known, prefix).filter_map(|consumer| Some((consumer.row()?, consumer)));
+            let rows = rows.filter(|(row, _)| gives_way(*row));
+            rows.map(|(row, consumer)| (row.unused_since_ms, Arc::clone(consumer))).collect()
+        };
+        candidates.sort_unstable_by_key(|(unused_since_ms, _)| *unused_since_ms);
+        for (_, consumer) in candidates {
+            // Somebody may have been connected since it was looked at.
+            if self.forget(&consumer, gives_way)? {
+                let consumer = &*consumer.key;
+                tracing::info!(consumer, "a consumer that never acknowledged gave way to a new one");
+                break;
             }
         }
         Ok(())
@@ -315,12 +347,29 @@ mod tests {
         consumers.list().into_iter().map(|(key, _)| (*key).to_owned()).collect()
     }
 
-    /// One of those that `prefix` has, of which there may be two, connects and goes.
+    /// One of those that `prefix` has, of which there may be two, connects, acknowledges and goes.
     async fn visit(consumers: &Consumers, prefix: &str, name: &str) -> Result<(), EnterError> {
+        let mut seat = enter(consumers, prefix, name).await?;
+        seat.acknowledge(seat.cursor());
+        Ok(seat.leave().await?)
+    }
+
+    async fn enter(consumers: &Consumers, prefix: &str, name: &str) -> Result<Seat, EnterError> {
         let share = Share { prefix, max: 2 };
         let seat = consumers.enter(&format!("{prefix}{name}"), Begin::Now, Some(share)).await?;
         assert_eq!(seat.name(), name);
-        Ok(seat.leave().await?)
+        Ok(seat)
+    }
+
+    #[tokio::test]
+    async fn only_what_belongs_together_gives_way() {
+        let folder = TempDir::new().unwrap();
+        let consumers = followers(&log(&folder), 100);
+        for (prefix, name) in [("a/", "x"), ("b/", "x"), ("b/", "y")] {
+            enter(&consumers, prefix, name).await.unwrap().leave().await.unwrap();
+        }
+        enter(&consumers, "b/", "z").await.unwrap().leave().await.unwrap();
+        assert_eq!(keys(&consumers), ["a/x", "b/y", "b/z"]);
     }
 
     #[tokio::test]

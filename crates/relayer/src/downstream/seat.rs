@@ -144,7 +144,7 @@ impl Turn {
     /// When RocksDB fails.
     pub async fn sit(self, cursor: Cursor) -> Result<Seat, StorageError> {
         let Self { consumer, permit, number } = self;
-        consumer.change(|row| *row = CursorRow::at(cursor));
+        consumer.change(|row| (row.cursor, row.unused_since_ms) = (cursor, 0));
         let mut seat = Seat {
             number,
             consumer,
@@ -183,7 +183,7 @@ impl Seat {
     /// It has acknowledged everything up to here. Nothing else moves its cursor.
     pub fn acknowledge(&mut self, cursor: Cursor) {
         self.acked = cursor;
-        self.consumer.change(|row| row.cursor = cursor);
+        self.consumer.change(|row| (row.cursor, row.has_acked) = (cursor, true));
     }
 
     /// When the cursor is to be written down, if it has moved since it was.

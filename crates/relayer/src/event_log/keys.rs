@@ -29,8 +29,9 @@ use super::log_id::LogId;
 use super::mark::RelayTable;
 
 /// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`, before
-/// 4 neither `consumers` nor `dead_letters`, before 5 neither `registry` nor `followers`.
-pub const FORMAT_VERSION: u64 = 5;
+/// 4 neither `consumers` nor `dead_letters`, before 5 neither `registry` nor `followers`, before 6 no
+/// [`CursorRow::has_acked`].
+pub const FORMAT_VERSION: u64 = 6;
 
 /// The oldest version that becomes the present one by opening it: what was added is empty then.
 pub const FORMAT_OLDEST: u64 = 1;
@@ -115,8 +116,9 @@ impl IdRow {
     }
 }
 
-/// A value of `cursors` and of `consumers`: version (u8, now 2), cursor (u64), since when it is not used in
-/// Unix milliseconds (u64; 0: it is), whether it is paused (u8). Version 1 ends after the cursor.
+/// A value of `cursors`, `consumers` and `followers`: version (u8, now 3), cursor (u64), since when it is not
+/// used in Unix milliseconds (u64; 0: it is), whether it is paused (u8), whether it has acknowledged (u8).
+/// Version 1 ends after the cursor, version 2 before the last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorRow {
     /// Up to where everything is handled.
@@ -126,21 +128,25 @@ pub struct CursorRow {
     pub unused_since_ms: u64,
     /// Whether an operator has paused it.
     pub is_paused: bool,
+    /// Whether the consumer has acknowledged an event. A consumer that never has may give way to a new one.
+    /// Rows of older versions do not say it, and count as acknowledged.
+    pub has_acked: bool,
 }
 
 impl CursorRow {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
+    const VERSION_WITHOUT_ACKED: u8 = 2;
     const VERSION_OF_CURSOR_ALONE: u8 = 1;
 
-    /// Of a sink or consumer that is in use.
+    /// Of a sink, or of a consumer that has acknowledged, which is in use.
     pub const fn at(cursor: Cursor) -> Self {
-        Self { cursor, unused_since_ms: 0, is_paused: false }
+        Self { cursor, unused_since_ms: 0, is_paused: false, has_acked: true }
     }
 
     /// The value as it is stored.
     pub fn to_bytes(self) -> Vec<u8> {
         let numbers = [self.cursor.get().to_be_bytes(), self.unused_since_ms.to_be_bytes()];
-        [&[Self::VERSION], numbers.as_flattened(), &[self.is_paused.into()]].concat()
+        [&[Self::VERSION], numbers.as_flattened(), &[self.is_paused.into(), self.has_acked.into()]].concat()
     }
 
     /// Reads a stored value.
@@ -148,10 +154,19 @@ impl CursorRow {
         let (version, rest) = value.split_first()?;
         let (cursor, rest) = rest.split_first_chunk::<8>()?;
         let cursor = Cursor::from_number(u64::from_be_bytes(*cursor));
+        let row = |since: &[u8; 8], is_paused: u8, has_acked: u8| Self {
+            cursor,
+            unused_since_ms: u64::from_be_bytes(*since),
+            is_paused: is_paused == 1,
+            has_acked: has_acked == 1,
+        };
         match (*version, rest.split_first_chunk::<8>()) {
             (Self::VERSION_OF_CURSOR_ALONE, None) if rest.is_empty() => Some(Self::at(cursor)),
-            (Self::VERSION, Some((since, [is_paused @ 0..=1]))) => {
-                Some(Self { cursor, unused_since_ms: u64::from_be_bytes(*since), is_paused: *is_paused == 1 })
+            (Self::VERSION_WITHOUT_ACKED, Some((since, &[is_paused @ 0..=1]))) => {
+                Some(row(since, is_paused, 1))
+            }
+            (Self::VERSION, Some((since, &[is_paused @ 0..=1, has_acked @ 0..=1]))) => {
+                Some(row(since, is_paused, has_acked))
             }
             _ => None,
         }
@@ -301,10 +316,10 @@ mod tests {
     fn a_cursor_row_reads_back() {
         for row in [
             CursorRow::at(Cursor::from_number(7)),
-            CursorRow { cursor: Cursor::START, unused_since_ms: 8, is_paused: true },
+            CursorRow { cursor: Cursor::START, unused_since_ms: 8, is_paused: true, has_acked: false },
         ] {
             let stored = row.to_bytes();
-            assert_eq!((stored.len(), stored[0]), (18, 2), "the layout is a promise");
+            assert_eq!((stored.len(), stored[0]), (19, 3), "the layout is a promise");
             assert_eq!(CursorRow::from_bytes(&stored), Some(row));
             for cut in 0..stored.len() {
                 assert_eq!(CursorRow::from_bytes(&stored[..cut]), None, "{cut}");
@@ -313,7 +328,10 @@ mod tests {
         let old = [1, 0, 0, 0, 0, 0, 0, 0, 7];
         assert_eq!(CursorRow::from_bytes(&old), Some(CursorRow::at(Cursor::from_number(7))));
         assert_eq!(CursorRow::from_bytes(&[old.as_slice(), &[0]].concat()), None);
-        assert_eq!(CursorRow::from_bytes(&[3; 18]), None, "another version");
+        let second = [&[2][..], &7_u64.to_be_bytes(), &8_u64.to_be_bytes(), &[0]].concat();
+        let read = CursorRow { unused_since_ms: 8, ..CursorRow::at(Cursor::from_number(7)) };
+        assert_eq!(CursorRow::from_bytes(&second), Some(read), "what it does not say counts as acknowledged");
+        assert_eq!(CursorRow::from_bytes(&[4; 19]), None, "another version");
     }
 
     #[test]

@@ -32,7 +32,11 @@ async fn names_are_checked() {
 #[tokio::test]
 async fn there_is_a_most_of_names() {
     let gateway = start(output(2)).await;
-    let first = Client::connect(&gateway, "?consumer=a").await;
+    gateway.append_numbered(1).await;
+    let mut first = Client::connect(&gateway, "?consumer=a&cursor=0").await;
+    first.expect([1]).await;
+    first.ack(1).await;
+    first.is_heard().await;
     let _second = Client::connect(&gateway, "?consumer=b").await;
     let answer = gateway.refused("/ws?consumer=c").await;
     let told = answer.error(503, "too_many_consumers");
@@ -78,6 +82,43 @@ async fn room_is_made_for_a_new_name() {
     assert_eq!((stored(&gateway, "old"), shown(&gateway, "old")), (None, None));
     assert!(is_connected(&gateway, "back") && is_connected(&gateway, "new"));
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
+}
+
+/// Otherwise connections that last a moment would use up all names.
+#[tokio::test]
+async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
+    let gateway = start(output(4)).await;
+    gateway.append_numbered(2).await;
+    let mut acked = Client::connect(&gateway, "?consumer=acked&cursor=0").await;
+    acked.expect([1]).await;
+    acked.ack(1).await;
+    acked.leave(&gateway, "acked").await;
+    // A name keeps what it acknowledged, however often it connects again without a word.
+    Client::connect(&gateway, "?consumer=acked").await.leave(&gateway, "acked").await;
+    let _connected = Client::connect(&gateway, "?consumer=connected").await;
+    for junk in ["junk1", "junk2", "junk3", "junk4"] {
+        Client::connect(&gateway, &format!("?consumer={junk}")).await.leave(&gateway, junk).await;
+        // Who has been away longest is decided in milliseconds.
+        let left = unix_ms();
+        until(|| unix_ms() > left).await;
+    }
+    let _new = Client::connect(&gateway, "?consumer=new").await;
+    let kept: Vec<_> = gateway.context.consumers.list().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(kept.iter().map(|name| &**name).collect::<Vec<_>>(), ["acked", "connected", "junk4", "new"]);
+    assert_eq!((stored(&gateway, "junk3"), stored_cursor(&gateway, "acked")), (None, 1));
+}
+
+/// Also after a restart, and those of an older database are not among them.
+#[test]
+fn whether_a_name_has_acknowledged_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let away = CursorRow { unused_since_ms: unix_ms(), ..CursorRow::at(Cursor::START) };
+    prepare(folder.path(), &[("acked", away), ("never", CursorRow { has_acked: false, ..away })]);
+    in_a_process(folder.path(), async |gateway| {
+        Client::connect(&gateway, "?consumer=never").await.leave(&gateway, "never").await;
+        let has_acked = |name| stored(&gateway, name).unwrap().has_acked;
+        assert_eq!((has_acked("acked"), has_acked("never")), (true, false));
+    });
 }
 
 #[tokio::test]

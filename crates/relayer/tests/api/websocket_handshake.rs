@@ -7,14 +7,17 @@ use crate::gateway::{Answer, Gateway, Setup};
 
 /// Asks for a WebSocket with more headers.
 async fn handshake(gateway: &Gateway, headers: &[&str]) -> Answer {
+    handshake_at(gateway, "/ws", &[&["host: x"], headers].concat()).await
+}
+
+async fn handshake_at(gateway: &Gateway, path: &str, headers: &[&str]) -> Answer {
     let upgrade = [
-        "host: x",
         "connection: Upgrade",
         "upgrade: websocket",
         "sec-websocket-version: 13",
         "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
     ];
-    gateway.call("GET", "/ws", &[&upgrade, headers].concat(), "").await
+    gateway.call("GET", path, &[&upgrade, headers].concat(), "").await
 }
 
 #[tokio::test]
@@ -72,4 +75,48 @@ async fn pages_of_other_origins_are_refused() {
     let refused = |metrics: &Metrics| metrics.client_refused("origin_not_allowed").get();
     assert_eq!(refused(&gateway.context.metrics), others.len() as u64);
     assert_eq!(gateway.get("/health").await.status, 200);
+}
+
+/// The rule is that of calls that change something: only the gateway's own pages, until origins are named.
+#[tokio::test]
+async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
+    let gateway = Gateway::start().await;
+    let own = format!("origin: http://{}", gateway.address);
+    let host = format!("host: {}", gateway.address);
+    let foreign = [
+        &["host: x", "origin: https://evil.example"][..],
+        &[&host, "origin: https://evil.example"],
+        &[&host, "origin: null"],
+        &[&host, "origin: http://127.0.0.1:1"],
+        &[&host, &own, "origin: https://evil.example"],
+        // A name of the page's own that leads here.
+        &["host: evil.example", "origin: http://evil.example"],
+    ];
+    for query in ["consumer=a", "consumer=a&cursor=0", "consumer=a&seek=0"] {
+        for headers in foreign {
+            let answer = handshake_at(&gateway, &format!("/ws?{query}"), headers).await;
+            let told = answer.error(403, "origin_not_allowed");
+            assert!(told.contains("[output] allowed_origins"), "{headers:?}: {told}");
+        }
+    }
+    assert_eq!(gateway.context.metrics.client_refused("origin_not_allowed").get(), 3 * foreign.len() as u64);
+    assert!(gateway.context.consumers.list().is_empty());
+    assert_eq!(
+        handshake_at(&gateway, "/ws?cursor=0", foreign[0]).await.status,
+        101,
+        "reading changes nothing"
+    );
+    for headers in [&[host.as_str()][..], &[&host, &own]] {
+        assert_eq!(handshake_at(&gateway, "/ws?consumer=a", headers).await.status, 101, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_named_may_move_a_cursor() {
+    let allowed_origins = vec!["https://app.example".parse().unwrap()];
+    let output = Output { allowed_origins, ..Output::default() };
+    let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
+    let from = async |origin| handshake_at(&gateway, "/ws?consumer=a", &["host: x", origin]).await;
+    assert_eq!(from("origin: https://app.example").await.status, 101);
+    from("origin: https://evil.example").await.error(403, "origin_not_allowed");
 }

@@ -236,7 +236,10 @@ async fn one_follower_has_sixteen_names_at_most() {
         follower.follow(&api, bot.key.pubkey()).await;
     }
     for number in 0..16 {
-        follower.connect(&api, &format!("?consumer=desk-{number}")).await.leave().await;
+        let mut connection = follower.connect(&api, &format!("?consumer=desk-{number}")).await;
+        connection.ack(0).await;
+        connection.is_heard().await;
+        connection.leave().await;
     }
     let refused = api.call(&follower.key, Request::upgrade("/fanout?consumer=one-more")).await;
     refused.assert(409, "too_many_consumers_of_follower", "16");

@@ -15,7 +15,7 @@ export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.ca
 
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint smoke release clean setup-env \
-        config-template requirements python node postgres docker-build docker-run docker-push
+        config-template requirements python node postgres nginx docker-build docker-run docker-push
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ run: requirements ## Run the release version (ARGS="--config my.toml")
 debug: requirements ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python node postgres ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres nginx ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
@@ -93,6 +93,9 @@ node: ## Install the packages that the tests of the examples in JavaScript need
 
 postgres: ## Check for PostgreSQL, which the tests of the registry start; install it where that is possible
 	@scripts/postgres
+
+nginx: ## Check for nginx, which a test of HTTP/2 starts; install it where that is possible
+	@scripts/nginx
 
 docker-build: ## Build the Docker image
 	docker build --tag $(IMAGE):$(TAG) .

@@ -266,8 +266,14 @@ pub const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// all be sent again after a crash of the gateway.
 pub const POSTS_AHEAD_MAX: u64 = 16;
 
+/// How many times as many requests as may be under way a sink may leave unprocessed in a row before that counts as
+/// a failure. A request that meets a connection just as it closes is one of them.
+pub const UNPROCESSED_ROUNDS_MAX: usize = 8;
+
 /// The shortest part of a header or a query that counts as a secret when an answer repeats it.
 pub const SECRET_BYTES_MIN: usize = 6;
+/// How many layers of escapes are taken off a sink's words to look for secrets in them.
+pub const ESCAPES_MAX: usize = 4;
 
 /// The size from which on a body is put together on a thread for work, and not between others' events.
 pub const SMALL_BODY_BYTES_MAX: usize = 256 << 10;

@@ -26,7 +26,7 @@ use crate::gateway::Gateway;
 use crate::hook::output;
 
 /// An authority's certificate, and a server's that it signed.
-fn certificates(host: &str) -> (String, CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
+pub fn certificates(host: &str) -> (String, CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let (key, server_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
@@ -43,12 +43,12 @@ struct Seen {
     versions: Vec<Version>,
 }
 
-/// A server that agrees on these protocols and takes everything.
-async fn server(
+/// What makes a TLS server that agrees on these protocols.
+pub fn acceptor(
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
     protocols: &[&[u8]],
-) -> (SocketAddr, Arc<Mutex<Seen>>) {
+) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -57,7 +57,16 @@ async fn server(
         .with_single_cert(vec![certificate], key.into())
         .unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server that agrees on these protocols and takes everything.
+async fn server(
+    certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
+    protocols: &[&[u8]],
+) -> (SocketAddr, Arc<Mutex<Seen>>) {
+    let acceptor = acceptor(certificate, key, protocols);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Arc::<Mutex<Seen>>::default();
@@ -82,7 +91,7 @@ async fn server(
     (address, seen)
 }
 
-fn sink(address: SocketAddr, ca_file: &std::path::Path) -> Output {
+pub fn sink(address: SocketAddr, ca_file: &std::path::Path) -> Output {
     output(&format!(
         "name = 'a'\naddress = 'https://localhost:{}/'\nca_file = '{}'\nstart = 'oldest'",
         address.port(),

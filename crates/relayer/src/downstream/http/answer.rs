@@ -1,9 +1,14 @@
 //! What an answer to a post means. No I/O, no clock.
+//!
+//! Everything that the sink says goes through [`Secrets`] before it becomes part of a reason: reasons are logged,
+//! shown by `/api/downstreams` and kept with dead letters.
 
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
+use super::secrets::Secrets;
+use crate::config::HttpUrl;
 use crate::limits::RETRY_AFTER_MAX;
 
 /// What became of a post.
@@ -17,6 +22,12 @@ pub enum Answer {
         reason: String,
         /// What the sink asks for; never longer than [`RETRY_AFTER_MAX`].
         after: Option<Duration>,
+    },
+    /// The sink has not looked at it, because it closes the connection in normal operation (RFC 9113, sections 6.8
+    /// and 8.7). It can be sent again at once, on another connection.
+    NotProcessed {
+        /// What the sink said.
+        reason: String,
     },
     /// It is too large.
     TooLarge {
@@ -36,38 +47,42 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Judges by status and headers. `said` is the beginning of the body.
-    pub fn of(status: StatusCode, headers: &HeaderMap, said: &str, now: SystemTime) -> Self {
-        let reason = reason(status, headers, said);
+    /// Judges by status and headers. `said` is the beginning of the body, `asked` where the post was sent.
+    pub fn of(
+        (status, headers, said): (StatusCode, &HeaderMap, &str),
+        (asked, secrets): (&HttpUrl, &Secrets),
+        now: SystemTime,
+    ) -> Self {
+        let said = secrets.shown(said);
+        let location = headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+        let location = location.and_then(|to| secrets.shown_location(asked, to));
+        let reason = reason(status, location, &said);
         match status {
             _ if status.is_success() => Self::Taken,
             StatusCode::GONE => Self::Gone { reason },
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge { reason },
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Self::Later { reason, after: retry_after(headers, now) }
-            }
+            // 421: sent to a server that does not serve this host; on another connection it may be served
+            // (RFC 9110, section 15.5.20). 425: sent too early (RFC 8470).
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS => Self::Later { reason, after: retry_after(headers, now) },
             _ if status.is_client_error() => Self::Refused { reason },
             _ => Self::Later { reason, after: retry_after(headers, now) },
         }
     }
 }
 
-fn reason(status: StatusCode, headers: &HeaderMap, said: &str) -> String {
+fn reason(status: StatusCode, location: Option<String>, said: &str) -> String {
     let name = status.canonical_reason().map(|name| format!(" {name}")).unwrap_or_default();
     let mut reason = format!("it answered {}{name}", status.as_u16());
     if status.is_redirection() {
-        let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).map(without_query);
-        let to = to.map(|to| format!(" (to {to})")).unwrap_or_default();
+        let to = location.map(|to| format!(" (to {to})")).unwrap_or_default();
         reason += &format!("{to}; redirects are not followed, so set the address that it leads to");
     } else if !said.is_empty() {
         reason += &format!(": {said}");
     }
     reason
-}
-
-/// A query may hold a secret.
-fn without_query(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). What is neither, or past, says nothing.
@@ -92,7 +107,10 @@ mod tests {
             .iter()
             .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
             .collect();
-        Answer::of(StatusCode::from_u16(status).unwrap(), &headers, said, SystemTime::UNIX_EPOCH + NOW)
+        let status = StatusCode::from_u16(status).unwrap();
+        let asked = "https://sink.example/hook".parse().unwrap();
+        let secrets = Secrets::default();
+        Answer::of((status, &headers, said), (&asked, &secrets), SystemTime::UNIX_EPOCH + NOW)
     }
 
     #[test]
@@ -103,7 +121,7 @@ mod tests {
         for status in [400, 401, 403, 404, 405, 409, 415, 422, 451, 499] {
             assert!(matches!(answer(status, &[], ""), Answer::Refused { .. }), "{status}");
         }
-        for status in [300, 301, 302, 307, 308, 408, 429, 500, 501, 502, 503, 504, 599] {
+        for status in [300, 301, 302, 307, 308, 408, 421, 425, 429, 500, 501, 502, 503, 504, 599] {
             assert!(matches!(answer(status, &[], ""), Answer::Later { after: None, .. }), "{status}");
         }
         let reason = "it answered 410 Gone: moved away".to_owned();

@@ -11,12 +11,11 @@ use rustls::ClientConfig;
 
 use super::answer::Answer;
 use super::post::Post;
+use super::secrets::Secrets;
 use crate::clock::{system_time, unix_secs};
 use crate::config::{Compression, HttpUrl, RestOptions};
 use crate::event_log::LogId;
-use crate::limits::{
-    ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, ANSWER_SHOWN_MAX, DIAL_STEP_TIMEOUT, SECRET_BYTES_MIN,
-};
+use crate::limits::{ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, DIAL_STEP_TIMEOUT};
 use crate::relay::resolver::{LookupError, Lookups};
 
 /// What sends posts to one sink.
@@ -25,8 +24,7 @@ pub struct Client {
     http: reqwest::Client,
     url: HttpUrl,
     options: RestOptions,
-    /// What must not be shown, should an answer repeat it.
-    secrets: Vec<String>,
+    secrets: Secrets,
 }
 
 impl Client {
@@ -47,13 +45,14 @@ impl Client {
             .dns_resolver(Arc::new(Names(lookups)))
             .redirect(Policy::none())
             .no_proxy()
+            // Whoever keeps the order repeats.
             .retry(reqwest::retry::never())
             .connect_timeout(DIAL_STEP_TIMEOUT)
             .timeout(options.timeout)
             .pool_max_idle_per_host(options.concurrency.get())
             .tcp_nodelay(true)
             .build()?;
-        let secrets = secrets(&url, &options);
+        let secrets = Secrets::of(&url, &options);
         Ok(Self { http, url, options, secrets })
     }
 
@@ -85,6 +84,7 @@ impl Client {
         }
         match request.body(body).send().await {
             Ok(response) => self.judge(response).await,
+            Err(error) if is_not_processed(&error) => Answer::NotProcessed { reason: self.describe(error) },
             Err(error) => Answer::Later { reason: self.describe(error), after: None },
         }
     }
@@ -98,18 +98,9 @@ impl Client {
         {
             said.extend_from_slice(&bytes);
         }
-        let said = self.shown(&said);
-        Answer::of(response.status(), response.headers(), &said, system_time())
-    }
-
-    /// The beginning of what a sink said, unless it repeats what must not be shown.
-    fn shown(&self, said: &[u8]) -> String {
-        let said = String::from_utf8_lossy(said);
-        if self.secrets.iter().any(|secret| said.contains(secret)) {
-            return "(it repeats what is not shown)".to_owned();
-        }
-        let shown: String = said.chars().take(ANSWER_SHOWN_MAX).collect();
-        shown.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "")
+        let said = String::from_utf8_lossy(&said);
+        let answered = (response.status(), response.headers(), &*said);
+        Answer::of(answered, (&self.url, &self.secrets), system_time())
     }
 
     fn describe(&self, error: reqwest::Error) -> String {
@@ -118,10 +109,9 @@ impl Client {
         }
         let is_connect = error.is_connect();
         let error = error.without_url();
-        let mut cause: &dyn Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
+        // HTTP/2 errors quote the server's words.
+        let cause = causes(&error).last().map(|cause| self.secrets.shown(&cause.to_string()));
+        let cause = cause.unwrap_or_default();
         match is_connect {
             true => format!("it cannot be connected to: {cause}"),
             false => format!("the request failed: {cause}"),
@@ -129,23 +119,24 @@ impl Client {
     }
 }
 
-/// Header values and queries, and the parts of them that sinks repeat: the key behind `Bearer`, the value of a
-/// parameter. What is very short says nothing, and would hide half of all answers.
-fn secrets(url: &HttpUrl, options: &RestOptions) -> Vec<String> {
-    let mut secrets = Vec::new();
-    for value in options.headers.map().values() {
-        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        secrets.extend(value.split_whitespace().map(str::to_owned));
-        secrets.push(value);
-    }
-    if let Some(query) = url.query() {
-        secrets.push(query.to_owned());
-        secrets.extend(query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
-        let decoded = url::form_urlencoded::parse(query.as_bytes());
-        secrets.extend(decoded.map(|(_, value)| value.into_owned()));
-    }
-    secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
-    secrets
+/// An error and what caused it, down to the first cause.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// Whether the server is known not to have processed the request, and wants it on another connection. A server says
+/// so of streams after the last one that its GOAWAY names, with NO_ERROR if it is its normal operation, such as
+/// nginx's after `keepalive_requests`, and of streams that it resets with REFUSED_STREAM. A request that was given
+/// to a connection which then turned out to be closed was never sent.
+fn is_not_processed(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let is_going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return error.is_remote() && (is_refused || is_going_away);
+        }
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+    })
 }
 
 /// Names are looked up on threads of their own, so that DNS that does not answer keeps no others waiting.

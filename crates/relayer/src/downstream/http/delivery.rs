@@ -26,7 +26,9 @@ use crate::downstream::sink::{Sink, SinkState};
 use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::letters::Letter;
 use crate::event_log::{Cursor, Entry, Seq, StorageError};
-use crate::limits::{GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX};
+use crate::limits::{
+    GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
+};
 
 /// Posts to one sink, from a cursor on.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Delivery<'t> {
     requests: JoinSet<(Post, Answer)>,
     /// What was begun, from gathering on, and is not done.
     pending: Pending,
+    /// How many posts in a row the sink has not looked at.
+    unprocessed: usize,
     /// The sink failed: until when nothing is sent, and then one post alone until it is taken.
     resting: Option<Instant>,
     is_trusted: bool,
@@ -89,6 +93,7 @@ impl<'t> Delivery<'t> {
             waiting: BTreeMap::new(),
             requests: JoinSet::new(),
             pending: Pending::after(cursor),
+            unprocessed: 0,
             resting: None,
             is_trusted: true,
             refusals: Refusals::default(),
@@ -180,8 +185,12 @@ impl<'t> Delivery<'t> {
     }
 
     fn may_send(&self) -> bool {
-        let at_once = if self.is_trusted { self.options.concurrency.get() } else { 1 };
-        self.resting.is_none() && self.requests.len() < at_once
+        self.resting.is_none() && self.requests.len() < self.at_once()
+    }
+
+    /// How many requests may be under way.
+    fn at_once(&self) -> usize {
+        if self.is_trusted { self.options.concurrency.get() } else { 1 }
     }
 
     /// What is sent next: what failed before, then a dead letter that somebody wants sent again, then what is
@@ -265,10 +274,17 @@ impl<'t> Delivery<'t> {
         if post.is_replay {
             self.replay.is_under_way = false;
         }
+        if !matches!(answer, Answer::NotProcessed { .. }) {
+            self.unprocessed = 0;
+        }
         match answer {
             Answer::Taken => self.taken(post).await,
             Answer::Later { reason, after } => {
                 self.later(post, reason, after);
+                Ok(())
+            }
+            Answer::NotProcessed { reason } => {
+                self.not_processed(post, reason);
                 Ok(())
             }
             Answer::TooLarge { reason } if !post.is_replay => match post.halved() {
@@ -338,6 +354,23 @@ impl<'t> Delivery<'t> {
             tracing::debug!(sink, reason, milliseconds, "sink still does not take events");
         } else {
             tracing::warn!(sink, reason, milliseconds, "sink does not take events; it is tried again");
+        }
+    }
+
+    /// The post is sent again at once, which is no failure of the sink's, unless the sink processes nothing at all: each
+    /// connection may leave all requests unprocessed that were sent to it, and a few connections may do so in a row.
+    fn not_processed(&mut self, post: Post, reason: String) {
+        self.unprocessed += 1;
+        if self.unprocessed > self.at_once().saturating_mul(UNPROCESSED_ROUNDS_MAX) {
+            self.unprocessed = 0;
+            self.later(post, reason, None);
+        } else {
+            tracing::debug!(
+                sink = &*self.sink.name,
+                reason,
+                "the request is sent again on another connection"
+            );
+            self.keep_waiting(post);
         }
     }
 

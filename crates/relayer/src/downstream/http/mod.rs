@@ -2,7 +2,8 @@
 //!
 //! A [`delivery`] keeps the order and the cursor: it makes a [`post`] of one event or a batch, the [`client`]
 //! sends it, and the [`answer`] says whether the sink has it, refuses it, is gone, or is to be asked again.
-//! [`pending`] is what the sink does not have yet, [`refusals`] says when it refuses whatever comes.
+//! [`pending`] is what the sink does not have yet, [`refusals`] says when it refuses whatever comes, [`secrets`] keeps
+//! our secrets out of what is shown of its words.
 
 pub mod answer;
 pub mod client;
@@ -10,6 +11,7 @@ pub mod delivery;
 pub mod pending;
 pub mod post;
 pub mod refusals;
+pub mod secrets;
 
 use std::sync::Arc;
 

@@ -106,7 +106,7 @@ impl File {
     #[track_caller]
     fn refused(&self, why: &str) {
         let errors = parse(&self.setting(), &[]).unwrap_err().to_string();
-        let found = "config.toml:2:19: nostr.secret_key_file: found a value (secret, not shown)";
+        let found = format!("config.toml:2:19: nostr.secret_key_file: found \"{}\"", self.path().display());
         let allowed = "the path of a file of mode 600 or 400 that holds 64 hex digits or nsec1… (NIP-19)";
         assert_eq!(errors, format!("{found} ({why}); allowed: {allowed}"));
     }
@@ -146,6 +146,20 @@ fn a_keys_file_that_holds_none_says_why() {
     missing.refused("it cannot be read: No such file or directory (os error 2)");
     std::fs::create_dir(missing.path()).unwrap();
     missing.refused("it is no regular file");
+}
+
+/// Somebody will put the secret itself where its file belongs.
+#[test]
+fn a_secret_in_place_of_its_file_is_not_shown() {
+    for secret in [KEY, NSEC, &NSEC[..30], &KEY[..40], "whsec_MfKQ9r8GKYqr/wjUPD8ILPZIo2LaLaSw"] {
+        let errors = parse(&format!("[nostr]\nsecret_key_file = '{secret}'"), &[]).unwrap_err().to_string();
+        assert!(errors.contains("found a value (secret, not shown)"), "{errors}");
+        assert!(!errors.contains(&secret[..12]), "{errors}");
+    }
+    for path in ["relayer.key", "/run/secrets/nostr-key-of-the-gateway", "./key", "key"] {
+        let errors = parse(&format!("[nostr]\nsecret_key_file = '{path}'"), &[]).unwrap_err().to_string();
+        assert!(errors.contains(&format!("found \"{path}\" (it cannot be read: No such file")), "{errors}");
+    }
 }
 
 #[test]

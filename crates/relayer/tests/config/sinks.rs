@@ -244,7 +244,7 @@ fn what_is_wrong_with_a_sink_by_http_is_named_without_its_secrets() {
     let errors = parse(&file, &[]).unwrap_err().to_string();
     assert!(
         errors.starts_with(
-            "config.toml:5:15: output.rest.secret_file: found a value (secret, not shown) (it cannot be read: No such"
+            "config.toml:5:15: output.rest.secret_file: found \"/nonexistent\" (it cannot be read: No such"
         ),
         "{errors}"
     );

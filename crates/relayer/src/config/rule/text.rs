@@ -19,8 +19,8 @@ use wire::{Filter, PublicKey};
 /// A text with a meaning, kept as `T`.
 pub struct Text<T> {
     allowed: &'static str,
-    /// Never show what was found.
-    secret: bool,
+    /// What was found is not shown if it may be a secret.
+    secret: fn(&str) -> bool,
     /// The error, if not empty, says what in particular is wrong.
     read: fn(&str) -> Result<T, String>,
     show: fn(&T) -> Option<String>,
@@ -37,7 +37,12 @@ impl<T> Rule for Text<T> {
             },
             _ => String::new(),
         };
-        let found = if self.secret { "a value (secret, not shown)".to_owned() } else { raw.describe() };
+        let is_secret = match &raw.kind {
+            Kind::Text(text) => (self.secret)(text),
+            // What is meant for a secret may be one of any kind.
+            _ => (self.secret)(""),
+        };
+        let found = if is_secret { "a value (secret, not shown)".to_owned() } else { raw.describe() };
         let because = if fault.is_empty() { fault } else { format!(" ({fault})") };
         let what = format!("found {found}{because}; allowed: {}", self.allowed);
         Err(vec![Mismatch::new(raw.offset, what)])
@@ -60,7 +65,7 @@ impl<T> Rule for Text<T> {
 pub fn relay_url() -> Text<RelayUrl> {
     Text {
         allowed: "a relay URL (ws:// or wss://, and a host)",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
         show: |url| Some(url.to_string()),
     }
@@ -70,7 +75,7 @@ pub fn relay_url() -> Text<RelayUrl> {
 pub fn http_url() -> Text<HttpUrl> {
     Text {
         allowed: "a URL (http:// or https://, and a host)",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
         show: |url: &HttpUrl| {
             let query = if url.query().is_some() { "?***" } else { "" };
@@ -97,7 +102,7 @@ pub fn plain_http_url() -> Text<HttpUrl> {
 pub fn compression() -> Text<Compression> {
     Text {
         allowed: "\"none\", \"gzip\" or \"zstd\"",
-        secret: false,
+        secret: |_| false,
         read: |text| Compression::named(text).ok_or_else(String::new),
         show: |compression| Some(compression.as_str().to_owned()),
     }
@@ -107,18 +112,26 @@ pub fn compression() -> Text<Compression> {
 pub fn signing_keys() -> Text<Option<SigningKeys>> {
     Text {
         allowed: "whsec_ and the base64 of 24 to 64 bytes; up to four of them with a space between",
-        secret: true,
+        secret: |_| true,
         read: |text| text.parse().map(Some).map_err(|fault: InvalidSecret| fault.to_string()),
         show: |keys| keys.as_ref().map(SigningKeys::to_string),
     }
+}
+
+/// Whether what stands in the place of a path may be the secret itself, which somebody will put there. Secrets are one
+/// long word, but for the `/` of base64 behind `whsec_`; a path that exists is no secret.
+fn may_be_a_secret(text: &str) -> bool {
+    const WORD_CHARS_MIN: usize = 20;
+    let is_long_word = text.len() >= WORD_CHARS_MIN && !text.contains(['/', '.']);
+    let has_prefix = ["whsec_", "nsec1", "ncryptsec1"].iter().any(|prefix| text.contains(prefix));
+    text.is_empty() || (is_long_word || has_prefix) && !std::path::Path::new(text).exists()
 }
 
 /// A file with what requests are signed with, which is read at once, or nothing.
 pub fn signing_keys_file() -> Text<Option<SecretFile<SigningKeys>>> {
     Text {
         allowed: "the path of a file of mode 600 or 400 that holds up to four secrets (whsec_…)",
-        // Somebody will put the secret itself here.
-        secret: true,
+        secret: may_be_a_secret,
         read: |text| path(text).and_then(|path| SecretFile::read(&path)).map(Some),
         show: |file| file.as_ref().map(|file| file.path.display().to_string()),
     }
@@ -128,7 +141,7 @@ pub fn signing_keys_file() -> Text<Option<SecretFile<SigningKeys>>> {
 pub fn host_port() -> Text<HostPort> {
     Text {
         allowed: "\"host:port\"",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
         show: |address| Some(address.as_str().to_owned()),
     }
@@ -138,7 +151,7 @@ pub fn host_port() -> Text<HostPort> {
 pub fn web_origin() -> Text<WebOrigin> {
     Text {
         allowed: "an origin (http:// or https://, a host, and a port if it is not the usual one)",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map_err(|fault: InvalidUrl| fault.to_string()),
         show: |origin| Some(origin.as_str().to_owned()),
     }
@@ -148,7 +161,7 @@ pub fn web_origin() -> Text<WebOrigin> {
 pub fn ip_address() -> Text<IpAddr> {
     Text {
         allowed: "an IP address such as \"127.0.0.1\", \"0.0.0.0\" or \"::1\"",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map_err(|_| String::new()),
         show: |address| Some(address.to_string()),
     }
@@ -158,7 +171,7 @@ pub fn ip_address() -> Text<IpAddr> {
 pub fn folder() -> Text<PathBuf> {
     Text {
         allowed: "the path of a folder, which is created if it is missing",
-        secret: false,
+        secret: |_| false,
         read: path,
         show: |path| Some(path.display().to_string()),
     }
@@ -168,7 +181,7 @@ pub fn folder() -> Text<PathBuf> {
 pub fn file_or_none() -> Text<Option<PathBuf>> {
     Text {
         allowed: "the path of a file",
-        secret: false,
+        secret: |_| false,
         read: |text| path(text).map(Some),
         show: |path| path.as_ref().map(|path| path.display().to_string()),
     }
@@ -185,7 +198,7 @@ fn path(text: &str) -> Result<PathBuf, String> {
 pub fn public_url() -> Text<Option<PublicUrl>> {
     Text {
         allowed: "a URL (http:// or https://, and a host; a path if a proxy puts one before ours; no query)",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map(Some).map_err(|fault: InvalidUrl| fault.to_string()),
         show: |url| url.as_ref().map(|url| url.as_str().to_owned()),
     }
@@ -195,7 +208,7 @@ pub fn public_url() -> Text<Option<PublicUrl>> {
 pub fn user_agent() -> Text<UserAgent> {
     Text {
         allowed: "1 to 200 characters of visible ASCII, with spaces only within",
-        secret: false,
+        secret: |_| false,
         read: |text| UserAgent::new(text).ok_or_else(String::new),
         show: |agent| Some(agent.written().to_owned()),
     }
@@ -205,7 +218,7 @@ pub fn user_agent() -> Text<UserAgent> {
 pub fn registration() -> Text<Registration> {
     Text {
         allowed: "\"open\", \"approve\" or \"closed\"",
-        secret: false,
+        secret: |_| false,
         read: |text| Registration::named(text).ok_or_else(String::new),
         show: |registration| Some(registration.as_str().to_owned()),
     }
@@ -215,7 +228,7 @@ pub fn registration() -> Text<Registration> {
 pub fn log_level() -> Text<LogLevel> {
     Text {
         allowed: "\"trace\", \"debug\", \"info\", \"warn\" or \"error\"",
-        secret: false,
+        secret: |_| false,
         read: |text| LogLevel::named(text).ok_or_else(String::new),
         show: |level| Some(level.as_str().to_owned()),
     }
@@ -225,7 +238,7 @@ pub fn log_level() -> Text<LogLevel> {
 pub fn postgres_dsn() -> Text<Option<Secret>> {
     Text {
         allowed: "a URL such as \"postgres://user:password@localhost:5432/moltrade\"",
-        secret: true,
+        secret: |_| true,
         read: |text| {
             let dsn = Secret::new(text);
             postgres_options(&dsn).map(|_| Some(dsn))
@@ -238,7 +251,7 @@ pub fn postgres_dsn() -> Text<Option<Secret>> {
 pub fn admin_token() -> Text<Option<Secret>> {
     Text {
         allowed: "16 to 512 characters of visible ASCII without spaces, such as `openssl rand -hex 32` prints",
-        secret: true,
+        secret: |_| true,
         read: |text| match text.len() {
             _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Err("it has spaces, or characters that are not visible ASCII".to_owned())
@@ -255,7 +268,7 @@ pub fn admin_token() -> Text<Option<Secret>> {
 pub fn secret_key() -> Text<Option<SecretKey>> {
     Text {
         allowed: "64 hex digits, or nsec1… (NIP-19)",
-        secret: true,
+        secret: |_| true,
         read: |text| text.parse().map(Some).map_err(|fault: InvalidKey| fault.to_string()),
         show: |key| key.as_ref().map(SecretKey::to_string),
     }
@@ -265,8 +278,7 @@ pub fn secret_key() -> Text<Option<SecretKey>> {
 pub fn secret_key_file() -> Text<Option<SecretFile<SecretKey>>> {
     Text {
         allowed: "the path of a file of mode 600 or 400 that holds 64 hex digits or nsec1… (NIP-19)",
-        // Somebody will put the key itself here.
-        secret: true,
+        secret: may_be_a_secret,
         read: |text| path(text).and_then(|path| SecretFile::read(&path)).map(Some),
         show: |file| file.as_ref().map(|file| file.path.display().to_string()),
     }
@@ -276,7 +288,7 @@ pub fn secret_key_file() -> Text<Option<SecretFile<SecretKey>>> {
 pub fn sink_name() -> Text<SinkName> {
     Text {
         allowed: SinkName::ALLOWED,
-        secret: false,
+        secret: |_| false,
         read: |text| SinkName::new(text).ok_or_else(String::new),
         show: |name| Some(name.as_str().to_owned()),
     }
@@ -286,7 +298,7 @@ pub fn sink_name() -> Text<SinkName> {
 pub fn framing() -> Text<Framing> {
     Text {
         allowed: "\"length\" or \"ndjson\"",
-        secret: false,
+        secret: |_| false,
         read: |text| Framing::named(text).ok_or_else(String::new),
         show: |framing| Some(framing.as_str().to_owned()),
     }
@@ -296,7 +308,7 @@ pub fn framing() -> Text<Framing> {
 pub fn start() -> Text<Start> {
     Text {
         allowed: "\"now\" or \"oldest\"",
-        secret: false,
+        secret: |_| false,
         read: |text| Start::named(text).ok_or_else(String::new),
         show: |start| Some(start.as_str().to_owned()),
     }
@@ -306,7 +318,7 @@ pub fn start() -> Text<Start> {
 pub fn public_key() -> Text<PublicKey> {
     Text {
         allowed: "a public key of 64 lower-case hex digits",
-        secret: false,
+        secret: |_| false,
         read: |text| text.parse().map_err(|_| String::new()),
         show: |key| Some(key.to_string()),
     }
@@ -316,7 +328,7 @@ pub fn public_key() -> Text<PublicKey> {
 pub fn filter() -> Text<Option<Filter>> {
     Text {
         allowed: "a NIP-01 filter as JSON, as in '{\"kinds\":[1],\"#t\":[\"nostr\"]}'",
-        secret: false,
+        secret: |_| false,
         read: |text| Filter::parse(text).map(Some).map_err(|fault| printable(&fault.to_string())),
         show: |filter| filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok()),
     }

@@ -17,6 +17,8 @@ pub(crate) struct Policy {
     pub information: Information,
     pub refusal: Option<Refusal>,
     pub rate_limit: Option<RateLimit>,
+    /// Whether a newer event replaces older ones that clients published with its address.
+    pub replaces: bool,
 }
 
 /// One rule; a later one replaces an earlier one of its kind.
@@ -29,6 +31,7 @@ pub(crate) enum Rule {
     Information(Information),
     Refusal(Refusal),
     RateLimit(RateLimit),
+    Replaces,
 }
 
 impl Policy {
@@ -42,6 +45,7 @@ impl Policy {
             Rule::Information(information) => self.information = information.clone(),
             Rule::Refusal(refusal) => self.refusal = Some(refusal.clone()),
             Rule::RateLimit(limit) => self.rate_limit = Some(limit.clone()),
+            Rule::Replaces => self.replaces = true,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! answers REQ; what arrives later is live. So an event that comes while nobody is connected, or that was
 //! on its way when a connection broke, is stored when the client comes back.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wire::{PublicKey, VerifiedEvent};
 
 use crate::caps::{Cap, Question};
 use crate::corpus::Item;
@@ -59,6 +61,32 @@ pub(crate) enum Injected {
     Raw(Bytes),
     /// The end of all subscriptions of the moment, for this reason.
     Closed(Arc<str>),
+    /// An event was here that a newer one has replaced.
+    Replaced,
+}
+
+/// What became of an event that a client published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publication {
+    Taken,
+    Duplicate,
+    /// A newer event has its address.
+    Outdated,
+}
+
+/// Of all events with the same address, a relay that replaces keeps the newest: kind, author, and the `d` tag of
+/// addressable kinds. Other kinds have none.
+fn address(event: &VerifiedEvent) -> Option<(u16, PublicKey, String)> {
+    let name = match event.kind() {
+        0 | 3 | 10_000..20_000 => String::new(),
+        30_000..40_000 => {
+            let tags = event.tags();
+            let name = tags.iter().find(|tag| tag.first().is_some_and(|name| &**name == "d"));
+            name.and_then(|tag| tag.get(1)).map(|value| (**value).to_owned()).unwrap_or_default()
+        }
+        _ => return None,
+    };
+    Some((event.kind(), *event.pubkey(), name))
 }
 
 /// A stored event of a relay.
@@ -203,7 +231,7 @@ impl Relay {
             Place::Planned(place) => world.item(self.entries.get(place as usize)?.item as usize),
             Place::Injected(place) => match injections.get(place as usize)? {
                 Injected::Event(item) => Some(&**item),
-                Injected::Raw(_) | Injected::Closed(_) => None,
+                Injected::Raw(_) | Injected::Closed(_) | Injected::Replaced => None,
             },
         };
         let event = |place| Some(&item(place)?.claims);
@@ -215,7 +243,7 @@ impl Relay {
             Place::Planned(place) => Some(Held::Planned(self.entries.get(place as usize)?.item)),
             Place::Injected(place) => match injections.get(place as usize)? {
                 Injected::Event(item) => Some(Held::Injected(Arc::clone(item))),
-                Injected::Raw(_) | Injected::Closed(_) => None,
+                Injected::Raw(_) | Injected::Closed(_) | Injected::Replaced => None,
             },
         });
         Answer { held: held.collect(), capped: found.capped, too_many: found.too_many }
@@ -240,6 +268,37 @@ impl Relay {
     pub fn inject(&self, injected: impl IntoIterator<Item = Injected>) {
         lock(&self.injected).extend(injected);
         self.control.send_modify(|_| {});
+    }
+
+    /// Takes an event that a client publishes, and sends it to the subscriptions that it matches. Planned events are
+    /// neither looked for copies nor replaced.
+    pub fn take(&self, event: VerifiedEvent) -> Publication {
+        let address = address(&event).filter(|_| self.policy.replaces);
+        let mut injections = lock(&self.injected);
+        let mut older = Vec::new();
+        for (place, injected) in injections.iter().enumerate() {
+            let Injected::Event(held) = injected else { continue };
+            if held.claims.id() == event.id() {
+                return Publication::Duplicate;
+            }
+            if address.is_some() && self::address(&held.claims) == address {
+                // Of two that are equally old, the one with the lower id stays (NIP-01).
+                let age = |event: &VerifiedEvent| (event.created_at(), Reverse(event.id()));
+                if age(&held.claims) > age(&event) {
+                    return Publication::Outdated;
+                }
+                older.push(place);
+            }
+        }
+        for place in older {
+            if let Some(injected) = injections.get_mut(place) {
+                *injected = Injected::Replaced;
+            }
+        }
+        injections.push(Injected::Event(Arc::new(Item::genuine(event))));
+        drop(injections);
+        self.control.send_modify(|_| {});
+        Publication::Taken
     }
 
     /// Says which requests it refuses from now on.

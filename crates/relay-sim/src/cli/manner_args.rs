@@ -56,6 +56,10 @@ pub struct MannerArgs {
     /// [default: not].
     #[arg(long, value_name = "KIND")]
     negentropy: Vec<Shared<Negentropy>>,
+    /// Of the events that clients publish with one address (replaceable and addressable kinds), this share of the relays
+    /// keeps the newest [default: all are kept].
+    #[arg(long, value_name = "SHARE", value_parser = share_of)]
+    replace: Option<f64>,
     /// This share of the relays takes TCP connections and never reads from them.
     #[arg(long, value_name = "SHARE", value_parser = share_of)]
     deaf: Option<f64>,
@@ -95,6 +99,9 @@ impl MannerArgs {
         }
         for certificate in &self.certificate {
             builder = builder.certificates(certificate.who(), certificate.what);
+        }
+        if let Some(share) = self.replace {
+            builder = builder.replacing(Who::Share(share));
         }
         if let Some(share) = self.deaf {
             builder = builder.deaf(Who::Share(share));

@@ -87,6 +87,7 @@ impl Session {
                     self.count(Count::Raw);
                 }
                 Injected::Closed(reason) => self.close_all(&reason),
+                Injected::Replaced => {}
                 Injected::Event(_) if !self.has_events() => {}
                 Injected::Event(item) => {
                     let then = self.send_to_all(&item, None, now, |open| this >= open.live_from.injected);

@@ -8,14 +8,14 @@ mod reconcile;
 
 use std::sync::Arc;
 
-use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent};
+use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent, Verifier};
 
 use crate::codec::{opcode, write_frame};
 use crate::corpus::Item;
 use crate::faults::Dice;
 use crate::limits::{Refused, Saying, Window};
 use crate::reconciliation::Reconciliation;
-use crate::relay::{Held, Relay};
+use crate::relay::{Held, Publication, Relay};
 use crate::stats::{Count, Figures};
 use crate::stored::Arrived;
 use crate::world::World;
@@ -147,12 +147,7 @@ impl Session {
                 self.count(Count::Closes);
                 self.subscriptions.retain(|open| open.id != subscription);
             }
-            Ok(ClientMessage::Event { event }) => {
-                let id = UnverifiedEvent::parse(event.as_bytes()).map(|event| event.id.to_string());
-                let id = id.unwrap_or_default().into();
-                let reason = "blocked: a simulated relay takes no events".into();
-                self.say(&RelayMessage::Ok { id, accepted: false, reason }, Count::Oks);
-            }
+            Ok(ClientMessage::Event { event }) => self.take(relay, event),
             Ok(ClientMessage::Auth { event }) => self.authenticate(event),
             Ok(ClientMessage::NegOpen { subscription, filter, message }) => {
                 self.count(Count::NegOpens);
@@ -170,6 +165,26 @@ impl Session {
                 self.say(&RelayMessage::Notice(notice.into()), Count::Notices);
             }
         }
+    }
+
+    /// Takes an EVENT, and says whether the relay has it now.
+    fn take(&mut self, relay: &Relay, event: &str) {
+        let (id, judged) = match UnverifiedEvent::parse(event.as_bytes()) {
+            Ok(event) => {
+                (event.id.to_string(), Verifier::new().verify(&event).map_err(|error| error.to_string()))
+            }
+            Err(error) => (String::new(), Err(error.to_string())),
+        };
+        let (accepted, reason) = match judged.map_err(|error| format!("invalid: {error}")) {
+            Err(reason) => (false, reason),
+            Ok(event) => match self.admit(relay).map(|()| relay.take(event)) {
+                Err(refused) => (false, refused.reason.to_string()),
+                Ok(Publication::Taken) => (true, String::new()),
+                Ok(Publication::Duplicate) => (true, "duplicate: this event is held".to_owned()),
+                Ok(Publication::Outdated) => (false, "replaced: a newer event is held".to_owned()),
+            },
+        };
+        self.say(&RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }, Count::Oks);
     }
 
     /// Takes a REQ, which replaces the subscription of its id.

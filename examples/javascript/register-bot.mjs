@@ -18,7 +18,10 @@ async function main() {
   const { values: args } = parseArgs({ options: { gateway: string, name: string, "key-file": string } });
   const text = args["key-file"] ? readFileSync(args["key-file"], "utf8").trim() : process.env.NOSTR_SECRET_KEY;
   if (!args.gateway || !args.name || !text) {
-    throw new Error("usage: [NOSTR_SECRET_KEY=nsec1...] register-bot.mjs --gateway URL --name NAME [--key-file FILE]");
+    throw new Error(
+      "usage: [NOSTR_SECRET_KEY=nsec1...] register-bot.mjs --gateway URL --name NAME [--key-file FILE]\n" +
+        "NAME is the bot's name in the gateway's registry, 1 to 100 characters; registering again changes it",
+    );
   }
   const secretKey = loadKey(text);
   const url = `${args.gateway.replace(/\/+$/, "")}/api/bots/register`;

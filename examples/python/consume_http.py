@@ -5,7 +5,7 @@
 prints the number and the id of each event that is new. With WEBHOOK_SECRET=whsec_... in the environment, only what is
 signed with this secret is taken (https://www.standardwebhooks.com). The secret is not an argument, because ps shows
 those to everybody.
-Needs: pip install standardwebhooks
+Needs standardwebhooks: python3 -m venv .venv && .venv/bin/pip install standardwebhooks
 """
 
 import json

@@ -3,7 +3,7 @@
     python3 consume_websocket.py ws://127.0.0.1:8080/ws cursor.txt
 
 prints the number and the id of each event. Parameters select: 'ws://127.0.0.1:8080/ws?kinds=1,7'.
-Needs: pip install websockets
+Needs websockets: python3 -m venv .venv && .venv/bin/pip install websockets
 """
 
 import json

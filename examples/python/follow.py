@@ -8,7 +8,7 @@ NOSTR_SECRET_KEY; it is not an argument, because ps shows those to everybody.
 
 Two things are beyond nostr-sdk for Python: a shared secret, so following with this program takes away one that was set
 for the same bot and follower; and signals of more than 65,535 bytes, which are passed over with a message.
-Needs: pip install nostr-sdk websockets
+Needs nostr-sdk and websockets: python3 -m venv .venv && .venv/bin/pip install nostr-sdk websockets
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 prints the gateway's answer. Registering again changes the name. The key is in the file, as nsec1... or hex, or in the
 variable NOSTR_SECRET_KEY; it does not leave this program.
-Needs: pip install nostr-sdk
+Needs nostr-sdk: python3 -m venv .venv && .venv/bin/pip install nostr-sdk
 """
 
 import argparse
@@ -23,7 +23,8 @@ from nostr_sdk import EventBuilder, Keys, Kind, NostrSdkError, Tag
 def main():
     parser = argparse.ArgumentParser(description="Registers a bot at a gateway.")
     parser.add_argument("--gateway", required=True, help="such as http://127.0.0.1:8080")
-    parser.add_argument("--name", required=True, help="what followers see")
+    name_help = "the bot's name in the gateway's registry, 1 to 100 characters; registering again changes it"
+    parser.add_argument("--name", required=True, help=name_help)
     parser.add_argument("--key-file", help="the bot's secret key, nsec1... or hex; or set NOSTR_SECRET_KEY")
     args = parser.parse_args()
     keys = load_keys(args.key_file)

@@ -22,7 +22,7 @@ struct Args {
     /// Such as `http://127.0.0.1:8080`
     #[arg(long)]
     gateway: String,
-    /// What followers see
+    /// The bot's name in the gateway's registry, 1 to 100 characters; registering again changes it
     #[arg(long)]
     name: String,
     /// The bot's secret key, nsec1... or hex; or set `NOSTR_SECRET_KEY`

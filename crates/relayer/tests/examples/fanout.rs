@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use relay_sim::Sim;
 use relay_sim::rng::Rng;
 use serde_json::Value;
-use wire::Signer;
+use wire::{Filter, Signer};
 
 use crate::consumer::Language;
-use crate::follower::{Follower, register};
+use crate::follower::{Follower, publish as publish_by_example, register};
 use crate::program::{PATIENCE, Running, Site};
 
 const RELAYS: usize = 3;
@@ -69,6 +69,21 @@ async fn publish(sim: Arc<Sim>, seed: u64) {
         let event = key.sign(now(), kind, &[["d", name.as_str()]], &content);
         sim.publish(0..RELAYS, event.json().clone());
         tokio::time::sleep(Duration::from_millis(8)).await;
+    }
+}
+
+/// A relay has what the example publishes, and refuses what it does not take.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_language_publishes() {
+    let sim = Sim::builder().scripted(1).start().await.expect("starts");
+    for (number, language) in [Language::Rust, Language::Python, Language::JavaScript].into_iter().enumerate()
+    {
+        let event = publish_by_example(language, &sim.url(0), &Keys::new(61).bot, "long BTC");
+        assert_eq!((&event["kind"], &event["content"]), (&Value::from(30931), &Value::from("long BTC")));
+        let held = sim.holds(0, &Filter::new());
+        // Two of one second that are the same are one event.
+        assert!((1..=number + 1).contains(&held.len()));
+        assert!(held.iter().any(|held| event["id"] == held.id().to_string()), "{language:?}");
     }
 }
 

@@ -162,3 +162,15 @@ pub fn register(language: Language, gateway: &str, bot: &Signer, name: &str) -> 
     assert!(output.status.success(), "{language:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
+
+/// Publishes a signal at a relay by the example, and gives the event that it prints.
+pub fn publish(language: Language, relay: &str, bot: &Signer, content: &str) -> Value {
+    let folder = TempDir::new().expect("a folder");
+    let secret: String = bot.secret().iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(folder.path().join("bot.key"), secret).expect("written");
+    let mut command = language.command("publish", folder.path());
+    command.args(["--relay", relay, "--content", content, "--key-file"]).arg(folder.path().join("bot.key"));
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{language:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}

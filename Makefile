@@ -49,7 +49,8 @@ fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install ca
 		-max_total_time=60 -dict=fuzz/json.dict -max_len=4096
 
 demo: requirements ## Watch simulated relays, the gateway and two clients for a minute; needs no network
-	$(CARGO) run --release -p moltrade-relayer --example demo
+	$(CARGO) build --release
+	$(CARGO) run --release -p relayer-demo
 
 soak: requirements ## Run the program under faults, attacks, kills and full disks (MINUTES=30; as root)
 	$(CARGO) build --release -p moltrade-relayer --bin moltrade-relayer --example soak

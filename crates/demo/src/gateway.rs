@@ -1,17 +1,14 @@
-//! The gateway, as a process of its own: this same program, told to be it. What runs there is the
-//! program's own [`app::run`] with its own configuration from the environment.
+//! The gateway, as a process of its own: the program that was built beside this one.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use moltrade_relayer::config::{self, Config};
-use moltrade_relayer::{app, telemetry};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,8 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
 
-/// The argument that makes this program the gateway.
-pub const ROLE: &str = "be-the-gateway";
+/// The gateway's program.
+const PROGRAM: &str = "moltrade-relayer";
 
 /// How long the gateway may take to start, to answer and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,16 +27,15 @@ const LOG_LINES: usize = 30;
 /// How its log names the address.
 const SERVED_ON: &str = "events are served on ws://";
 
-/// Is the gateway, until it is told to stop or its parent is gone.
-pub async fn play() -> Outcome<()> {
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        eprintln!("the demo is gone");
-        std::process::exit(1);
-    });
-    let loaded = Config::load(None, config::environment())?;
-    telemetry::tracing::start(loaded.config.monitoring.log_level);
-    Ok(app::run(&loaded).await?)
+/// The gateway's program in the folder of this one.
+fn program() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name(PROGRAM);
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is missing: build the gateway in the same profile (cargo build --release), as `make demo` does",
+        program.display()
+    );
+    Ok(program)
 }
 
 /// A running gateway. It is killed when this is dropped.
@@ -62,8 +58,8 @@ pub type Metrics = BTreeMap<String, f64>;
 impl Gateway {
     /// Starts it on free ports, with its data in `folder`, and waits until it listens.
     pub async fn start(folder: &Path, relays: &[String]) -> Outcome<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(ROLE).current_dir(folder);
+        let mut command = Command::new(program()?);
+        command.current_dir(folder);
         // What this shell happens to have set is not for this gateway.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("RELAYER_") || name == "RUST_LOG") {
@@ -77,7 +73,7 @@ impl Gateway {
             .env("RELAYER_MONITORING__PROMETHEUS_PORT", "0")
             // The verdict counts everything that broken and hostile relays send, so none is quarantined.
             .env("RELAYER_RELAY__MAX_OFFENCES_PER_HOUR", "0")
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().context("the gateway's process does not start")?;

@@ -62,25 +62,21 @@ const SETTLING: Duration = Duration::from_secs(10);
 type Outcome<T> = Result<T, anyhow::Error>;
 
 fn main() -> ExitCode {
-    let gateway = std::env::args().nth(1).as_deref() == Some(gateway::ROLE);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(if_interrupted(gateway)));
+        .and_then(|runtime| runtime.block_on(if_interrupted()));
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("{}: {error}", if gateway { "gateway" } else { "demo" });
+            eprintln!("demo: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn if_interrupted(gateway: bool) -> Outcome<u8> {
-    if gateway {
-        return gateway::play().await.map(|()| 0);
-    }
+async fn if_interrupted() -> Outcome<u8> {
     tokio::select! {
         passed = show() => passed.map(|passed| if passed { 0 } else { 1 }),
         interrupted = tokio::signal::ctrl_c() => {

@@ -42,6 +42,29 @@ impl Garbage {
     ];
 }
 
+/// Frames that are lawful one by one and are sent without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flood {
+    /// Empty pings.
+    Pings,
+    /// Empty pongs that nobody asked for.
+    Pongs,
+    /// Empty text messages.
+    EmptyText,
+    /// Messages in fragments of one byte.
+    Fragments,
+    /// Messages with a thousand empty fragments behind each byte.
+    EmptyFragments,
+    /// All of these by turns.
+    Mixed,
+}
+
+impl Flood {
+    /// All sorts but the mix.
+    pub const SORTS: [Self; 5] =
+        [Self::Pings, Self::Pongs, Self::EmptyText, Self::Fragments, Self::EmptyFragments];
+}
+
 /// One way to misbehave. Those of the first group are decided before every event frame, those of the
 /// second once a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +87,13 @@ pub enum Fault {
     HalfOpen,
     /// Closes the TCP connection without a closing handshake.
     Drop,
+    /// Closes the WebSocket with this code and a reason.
+    Close(u16),
+    /// Sends an event that its author signed and that cannot be read, of all sorts by turns, before an event
+    /// frame. Many honest relays would.
+    Poison,
+    /// Sends a genuine event of 300 KB to 1 MB before an event frame. Lawful.
+    Oversized,
 
     /// Closes the TCP connection when it has read the upgrade request.
     Refuse,
@@ -81,6 +111,8 @@ pub enum Fault {
     NoPongs,
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
+    /// Sends such frames, as many as the socket takes, beside what else it sends.
+    Flood(Flood),
     /// Sends a NIP-42 challenge first, and goes on as if it had not.
     Auth,
     /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has proved
@@ -125,7 +157,7 @@ impl Fault {
     pub const fn is_per_connection(self) -> bool {
         match self {
             Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::SlowUpgrade(_) => true,
-            Self::Mute | Self::Silent | Self::NoPongs | Self::Drip(_) | Self::Auth => true,
+            Self::Mute | Self::Silent | Self::NoPongs | Self::Drip(_) | Self::Flood(_) | Self::Auth => true,
             _ => self.wants_auth(),
         }
     }

@@ -19,7 +19,12 @@ pub(crate) enum Then {
 pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], rng: &mut Rng) -> Then {
     match garbage {
         Garbage::InvalidJson => {
-            let texts: [&[u8]; 4] = [b"", b"not json", br#"["EVENT","s",{"id":}]"#, br#"["EVENT""#];
+            let texts: [&[u8]; 4] = [
+                b"[",
+                b"this is no JSON, and too long for a heartbeat",
+                br#"["EVENT","s",{"id":}]"#,
+                br#"["EVENT""#,
+            ];
             write_frame(out, opcode::TEXT, rng.pick(&texts).copied().unwrap_or_default());
         }
         Garbage::InvalidUtf8 => {

@@ -175,6 +175,10 @@ async fn upgrade<S: Socket>(
             session.challenge();
         }
     }
+    session.flood = faults.iter().find_map(|fault| match fault {
+        Fault::Flood(flood) => Some(*flood),
+        _ => None,
+    });
     let drip = faults.iter().find_map(|fault| match fault {
         Fault::Drip(pause) => Some(*pause),
         _ => None,

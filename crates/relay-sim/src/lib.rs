@@ -65,6 +65,8 @@ mod codec;
 
 mod http;
 
+mod flood;
+
 mod garbage;
 
 mod session;
@@ -86,9 +88,9 @@ pub mod checker;
 pub use caps::{Beyond, Cap, Order};
 pub use checker::{Checker, Latency, Verdict, Wrong};
 pub use consumer::{ConsumeError, Consumer, Delivery};
-pub use corpus::{Forgery, Origin, Sizes};
+pub use corpus::{Forgery, Origin, Poison, Sizes, oversized, poison};
 pub use door::Certificate;
-pub use faults::{Fault, Garbage, Who};
+pub use faults::{Fault, Flood, Garbage, Who};
 pub use information::Information;
 pub use limits::{Limits, RateLimit, Refusal, Saying, Scope};
 pub use plan::Pace;

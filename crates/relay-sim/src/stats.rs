@@ -110,6 +110,12 @@ counts! {
     WrongSubscription = "garbage_wrong_subscription",
     /// Unknown message types.
     UnknownType = "garbage_unknown_type",
+    /// Event frames with an event that is signed and cannot be read, by fault.
+    Poison = "poison",
+    /// Event frames with an event of 300 KB to 1 MB, by fault.
+    Oversized = "oversized",
+    /// Frames of floods.
+    Flood = "flood",
     /// Event frames written in two fragments.
     Fragmented = "fragmented",
     /// Event frames written twice.

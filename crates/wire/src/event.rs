@@ -146,6 +146,37 @@ pub fn created_at(json: &[u8]) -> Option<u64> {
     serde_json::from_slice::<CreatedAt>(json).ok().map(|event| event.created_at)
 }
 
+/// Whether an event object's text names its id, author and signature in the right form, in hex of either
+/// case. Nothing is verified, and nothing is said of the other members: they may break NIP-01, and their
+/// strings need not be UTF-8.
+///
+/// It tells an event that its author signed and others cannot read from text that no relay can have taken
+/// for an event.
+pub fn names_signature(json: &[u8]) -> bool {
+    struct Hex<const DIGITS: usize>;
+
+    impl<'de, const DIGITS: usize> Deserialize<'de> for Hex<DIGITS> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = Str::deserialize(deserializer)?;
+            if text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(Self);
+            }
+            Err(de::Error::custom("not hex of the right length"))
+        }
+    }
+
+    #[derive(Deserialize)]
+    struct Names {
+        #[serde(rename = "id")]
+        _id: Hex<64>,
+        #[serde(rename = "pubkey")]
+        _pubkey: Hex<64>,
+        #[serde(rename = "sig")]
+        _sig: Hex<128>,
+    }
+    serde_json::from_slice::<Names>(json).is_ok()
+}
+
 impl<'a> UnverifiedEvent<'a> {
     /// Parses an event object. Members that NIP-01 does not sign are passed over: they must be JSON, at
     /// any depth, but their strings need not be Unicode.
@@ -482,6 +513,41 @@ mod tests {
         ] {
             assert_eq!(parse_error(&event_json(&[(from, to)])), Malformed(field), "{to}");
         }
+    }
+
+    #[test]
+    fn what_an_author_may_have_signed_is_told_from_what_nobody_can_have() {
+        for (from, to) in [
+            ("\"kind\":1", "\"kind\":70000"),
+            ("\"kind\":1,", ""),
+            ("\"kind\":1", "\"kind\":1,\"kind\":1"),
+            ("[\"t\"]", "[\"t\",\"x\",5]"),
+            ("[[\"t\"]]", "null"),
+            ("\"created_at\":7", "\"created_at\":-7.5e3"),
+            ("\"hi\"", "\"\\ud800\""),
+            ("\"hi\"", "{\"a\":[]}"),
+            ("\"id\":\"", "\"id\": \""),
+        ] {
+            assert!(names_signature(event_json(&[(from, to)]).as_bytes()), "{to}");
+        }
+        let deep = format!("{}\"x\"{}", "[".repeat(5_000), "]".repeat(5_000));
+        assert!(names_signature(event_json(&[("[\"t\"]", &deep)]).as_bytes()));
+        let mut not_utf8 = event_json(&[]).into_bytes();
+        let place = not_utf8.windows(4).position(|bytes| bytes == b"\"hi\"").expect("there");
+        not_utf8[place + 1] = 0xff;
+        assert!(names_signature(&not_utf8));
+        assert!(names_signature(event_json(&[]).to_uppercase().to_lowercase().as_bytes()));
+        for (from, to) in [
+            ("\"sig\":\"", "\"sig\":\"0"),
+            ("\"sig\":", "\"signature\":"),
+            ("\"id\":\"", "\"id\":\"g"),
+            ("\"pubkey\":\"", "\"pubkey\":[\""),
+            ("\"kind\":1", "\"kind\":"),
+            ("{", "["),
+        ] {
+            assert!(!names_signature(event_json(&[(from, to)]).as_bytes()), "{to}");
+        }
+        assert!(!names_signature(b"[1,2,3]"));
     }
 
     #[test]

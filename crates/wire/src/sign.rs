@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::event::{Serialisation, VerifiedEvent};
-use crate::ids::{PublicKey, Signature};
+use crate::ids::{ClaimedId, PublicKey, Signature};
 use crate::verify::hash;
 
 /// A secret key that signs events.
@@ -44,6 +44,14 @@ impl Signer {
     /// The secret key itself, for who derives other keys from it. It is wiped when it is dropped.
     pub fn secret(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.keypair.secret_bytes())
+    }
+
+    /// Signs any text as if it were NIP-01's serialisation of an event: its hash, and the signature of that. It
+    /// is for tests that need what NIP-01 does not allow.
+    pub fn sign_text(&self, text: &[u8]) -> (ClaimedId, Signature) {
+        let id: [u8; 32] = Sha256::digest(text).into();
+        let sig = self.secp.sign_schnorr_no_aux_rand(&id, &self.keypair);
+        (ClaimedId::from_bytes(id), Signature::from_bytes(sig.to_byte_array()))
     }
 
     /// Makes and signs an event. The same fields give the same signature.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use relay_sim::{Fault, Garbage, Sim, SimBuilder, Sizes, Who};
+use relay_sim::{Fault, Flood, Garbage, Sim, SimBuilder, Sizes, Who};
 
 use super::manner_args::MannerArgs;
 use super::parts::{Burst, ShareAndSecs, share_of};
@@ -79,9 +79,10 @@ pub struct SimArgs {
     /// Let relays misbehave: KIND[=MS][:CHANCE[:SHARE]], may be repeated. Before each event frame (chance
     /// 0.01 by default): garbage (all sorts), invalid-json, invalid-utf8, binary, huge-string,
     /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
-    /// ping, repeat, fragment, stall[=1000], half-open, drop. At each connection (chance 1): refuse,
-    /// refuse-upgrade, never-upgrade, slow-upgrade[=1000], mute, silent, no-pongs, drip[=1], auth,
-    /// auth-required, auth-late, auth-restricted. SHARE is the share of the relays that do it.
+    /// ping, repeat, fragment, stall[=1000], half-open, drop, close, poison, oversized. At each connection
+    /// (chance 1): refuse, refuse-upgrade, never-upgrade, slow-upgrade[=1000], mute, silent, no-pongs,
+    /// drip[=1], auth, auth-required, auth-late, auth-restricted, flood-pings, flood-pongs, flood-empty-text,
+    /// flood-fragments, flood-empty-fragments, flood-mixed. SHARE is the share of the relays that do it.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
     /// The loopback port; 0 is a free one.
@@ -216,6 +217,15 @@ fn faults(kind: &str, ms: Option<u64>) -> Option<Vec<Fault>> {
         "stall" => Fault::Stall(time(1000)),
         "half-open" => Fault::HalfOpen,
         "drop" => Fault::Drop,
+        "close" => Fault::Close(4_000),
+        "poison" => Fault::Poison,
+        "oversized" => Fault::Oversized,
+        "flood-pings" => Fault::Flood(Flood::Pings),
+        "flood-pongs" => Fault::Flood(Flood::Pongs),
+        "flood-empty-text" => Fault::Flood(Flood::EmptyText),
+        "flood-fragments" => Fault::Flood(Flood::Fragments),
+        "flood-empty-fragments" => Fault::Flood(Flood::EmptyFragments),
+        "flood-mixed" => Fault::Flood(Flood::Mixed),
         "refuse" => Fault::Refuse,
         "refuse-upgrade" => Fault::RefuseUpgrade,
         "never-upgrade" => Fault::NeverUpgrade,

@@ -6,6 +6,7 @@
 mod forge;
 mod generate;
 mod jsonl;
+mod poison;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use wire::{EventId, UnverifiedEvent, VerifiedEvent, Verifier};
 pub use forge::{Forgery, forge};
 pub use generate::{Generator, Sizes};
 pub use jsonl::{JsonlError, read_jsonl};
+pub use poison::{Poison, oversized, poison};
 
 /// What stands behind an item's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +79,8 @@ fn claims_of(text: &[u8], created_at: u64) -> VerifiedEvent {
         r#"{{"id":"{}","pubkey":"{}","created_at":{},"kind":{kind},"tags":{},"content":"","sig":"{}"}}"#,
         hex("id"),
         hex("pubkey"),
-        number("created_at").unwrap_or(created_at),
+        // The date of a text with strings that are not Unicode can still be read.
+        number("created_at").or_else(|| wire::event::created_at(text)).unwrap_or(created_at),
         serde_json::Value::from_iter(tags),
         "0".repeat(128),
     );

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wire::RelayMessage;
+use wire::{RelayMessage, Signer};
 
 use super::{Session, Subscription, Voice};
-use crate::codec::{opcode, write_header};
-use crate::corpus::{Item, Origin};
+use crate::codec::{opcode, write_frame, write_header};
+use crate::corpus::{Item, Origin, Poison, oversized, poison};
 use crate::faults::Fault;
+use crate::flood::write_flood;
 use crate::garbage::{Then, write_garbage};
 use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
@@ -17,6 +18,9 @@ use crate::world::{World, now_us};
 
 /// When so many bytes wait to be written, no more are added: about a hundred typical frames a system call.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// Whose events faults make.
+const POISONER: u64 = 0x0BAD;
 
 impl Session {
     /// When there is something to send next, if nothing is to be sent now.
@@ -40,6 +44,13 @@ impl Session {
         }
         if then == Then::Goes && !self.subscriptions.is_empty() && self.has_events() {
             then = self.fill_live(&world, relay, now);
+        }
+        if let Some(flood) = self.flood.filter(|_| then == Then::Goes && !self.subscriptions.is_empty()) {
+            while self.out.len() < BUFFER_BYTES {
+                let frames = write_flood(&mut self.out, flood);
+                self.figures.add(Count::Flood, frames);
+                self.figures.add(Count::Frames, frames);
+            }
         }
         relay.counters.take(&mut self.figures);
         then
@@ -176,6 +187,13 @@ impl Session {
                 self.count(Count::Stalls);
                 then = Then::Stalls(time);
             }
+            Some(Fault::Close(code)) => {
+                let payload = [&code.to_be_bytes()[..], b"simulated: that was enough"].concat();
+                self.control(opcode::CLOSE, &payload);
+                return Then::Drops;
+            }
+            Some(Fault::Poison) => self.write_poison(place, item.claims.created_at()),
+            Some(Fault::Oversized) => self.write_oversized(place, item.claims.created_at()),
             Some(Fault::HalfOpen) => {
                 self.count(Count::HalfOpen);
                 return Then::FallsSilent;
@@ -187,6 +205,29 @@ impl Session {
         }
         self.write_event(place, item, number, now, false);
         then
+    }
+
+    fn write_poison(&mut self, place: usize, created_at: u64) {
+        self.made += 1;
+        let sort = self.dice.rng().pick(&Poison::ALL).copied().unwrap_or(Poison::Kind);
+        let text = poison(&Signer::from_seed(POISONER), sort, created_at, self.made);
+        self.write_made(place, &text, Count::Poison);
+    }
+
+    fn write_oversized(&mut self, place: usize, created_at: u64) {
+        self.made += 1;
+        let bytes = self.dice.rng().between(300_000, 1_000_000);
+        let text = oversized(&Signer::from_seed(POISONER), created_at, bytes, self.made.is_multiple_of(2));
+        self.write_made(place, &text, Count::Oversized);
+    }
+
+    /// Writes an event that a fault made.
+    fn write_made(&mut self, place: usize, text: &[u8], count: Count) {
+        let Some(subscription) = self.subscriptions.get(place) else { return };
+        let frame = [&subscription.prefix[..], text, b"]"].concat();
+        write_frame(&mut self.out, opcode::TEXT, &frame);
+        self.count(Count::Frames);
+        self.count(count);
     }
 
     fn write_event(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64, fragmented: bool) {

@@ -12,7 +12,7 @@ use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent, Verifier};
 
 use crate::codec::{opcode, write_frame};
 use crate::corpus::Item;
-use crate::faults::Dice;
+use crate::faults::{Dice, Flood};
 use crate::limits::{Refused, Saying, Window};
 use crate::reconciliation::Reconciliation;
 use crate::relay::{Held, Publication, Relay};
@@ -70,6 +70,10 @@ pub(crate) struct Session {
     challenge: Option<Box<Challenge>>,
     /// The requests that count towards a rate limit of connections.
     window: Window,
+    /// What it sends without end beside the rest.
+    pub flood: Option<Flood>,
+    /// Events that a fault made for this connection.
+    made: u64,
     pub out: Vec<u8>,
     pub figures: Figures,
 }
@@ -89,6 +93,8 @@ impl Session {
             access: Access::Open,
             challenge: None,
             window: Window::default(),
+            flood: None,
+            made: 0,
             out: Vec::new(),
             figures: Figures::default(),
         }

@@ -1,0 +1,36 @@
+//! Writes frames that are lawful one by one, and too many.
+
+use crate::codec::{opcode, write_frame, write_header};
+use crate::faults::Flood;
+
+/// Frames of one message that is cut into too many.
+const FRAGMENTS: usize = 1_000;
+
+/// Appends some frames of this sort, and says how many.
+pub(crate) fn write_flood(out: &mut Vec<u8>, flood: Flood) -> u64 {
+    const MANY: u64 = 1_000;
+    let notice = |letters: usize| format!(r#"["NOTICE","{}"]"#, "x".repeat(letters));
+    match flood {
+        Flood::Pings => (0..MANY).for_each(|_| write_frame(out, opcode::PING, b"")),
+        Flood::Pongs => (0..MANY).for_each(|_| write_frame(out, opcode::PONG, b"")),
+        Flood::EmptyText => (0..MANY).for_each(|_| write_frame(out, opcode::TEXT, b"")),
+        Flood::Fragments => return write_fragments(out, notice(FRAGMENTS).as_bytes(), 1),
+        Flood::EmptyFragments => return write_fragments(out, notice(0).as_bytes(), FRAGMENTS),
+        Flood::Mixed => return Flood::SORTS.into_iter().map(|sort| write_flood(out, sort)).sum(),
+    }
+    MANY
+}
+
+/// Appends a text in fragments of one byte, or with as many empty fragments behind each of them.
+fn write_fragments(out: &mut Vec<u8>, text: &[u8], each: usize) -> u64 {
+    let mut frames = 0;
+    for (place, byte) in text.iter().enumerate() {
+        let opcode = if place == 0 { opcode::TEXT } else { opcode::CONTINUATION };
+        write_header(out, opcode, false, 1);
+        out.push(*byte);
+        (1..each).for_each(|_| write_header(out, opcode::CONTINUATION, false, 0));
+        frames += each as u64;
+    }
+    write_header(out, opcode::CONTINUATION, true, 0);
+    frames + 1
+}

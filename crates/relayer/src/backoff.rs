@@ -1,11 +1,22 @@
 //! Exponential back-off with full jitter, as in Marc Brooker's "Exponential Backoff and Jitter" (2015):
 //! what was lost together is not dialled again together. Relays and sinks are tried by it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX, SINK_BACKOFF_MAX, SINK_BACKOFF_MIN,
 };
+
+/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). What is neither,
+/// or past, says nothing.
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    match value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a very long time.
+        true if !value.is_empty() => Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX))),
+        _ => httpdate::parse_http_date(value).ok()?.duration_since(now).ok(),
+    }
+}
 
 /// How often in a row it went wrong.
 #[derive(Debug)]

@@ -25,6 +25,28 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
 
+/// A frame of a relay that is longer than [`frame_bytes_max`] is read and discarded up to this size, so that
+/// one event that is too large does not cut off all that is stored behind it. Relays take events of up to
+/// 64 KiB by default, and a few take some MiB. A longer frame is no event that a relay has stored: the
+/// connection ends.
+pub const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
+
+/// Frames of any kind that one connection handles before other tasks of its thread get their turn: about
+/// a millisecond of copies.
+pub const FRAMES_BETWEEN_YIELDS: u64 = 2_048;
+
+/// Pings of a relay are answered at most so often. RFC 6455, section 5.5.3, lets us answer only the latest
+/// of several.
+pub const PONG_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Text frames of up to this size that begin no JSON array are counted as messages that we do not know, and
+/// not as broken ones: some servers send `ping`, or nothing, to keep a connection open.
+pub const HEARTBEAT_BYTES_MAX: usize = 32;
+
+/// For so many events that a relay sends, one offence more is let pass: among a million events that it
+/// passes on, a few hundred that somebody forged do not show that it forges.
+pub const EVENTS_AN_OFFENCE: u64 = 1_000;
+
 /// Events that a reader takes from RocksDB at once, and their bytes: what one lagging consumer holds.
 pub const READ_EVENTS_MAX: usize = 512;
 /// See [`READ_EVENTS_MAX`].

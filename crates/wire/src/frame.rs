@@ -18,7 +18,8 @@ pub enum Scan<'a> {
         subscription: &'a [u8],
         /// The id that the event claims to have.
         claimed: ClaimedId,
-        /// The event object's text. It is not known to be valid.
+        /// The event object's text, and whatever the frame has behind it: [`first_value`] cuts that off. It is
+        /// not known to be valid.
         event: &'a [u8],
     },
     /// Something else, or something unusual: parse it to know.
@@ -41,6 +42,39 @@ pub fn author(event: &[u8]) -> Option<PublicKey> {
     PublicKey::from_hex(walk.plain_string()?).ok()
 }
 
+/// The first JSON value of a text, without what follows; all of the text if it does not end.
+///
+/// An `EVENT` message may have more than three parts, as some relays send it.
+pub fn first_value(text: &[u8]) -> &[u8] {
+    let mut walk = Walk { text, at: 0 };
+    match walk.skip_value() {
+        Some(()) => text.get(..walk.at).unwrap_or(text).trim_ascii_end(),
+        None => text,
+    }
+}
+
+/// What the beginning of an `EVENT` frame says, when the rest of the frame is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventHead<'a> {
+    /// The subscription id, as it stands in the frame (it has no escapes).
+    pub subscription: &'a [u8],
+    /// The id that the event claims to have, if it was within the beginning.
+    pub claimed: Option<ClaimedId>,
+    /// The `created_at` that the event claims, likewise.
+    pub created_at: Option<u64>,
+}
+
+/// Reads the beginning of a frame; `None` if it is surely no `EVENT` frame, or one that begins unusually.
+pub fn scan_head(head: &[u8]) -> Option<EventHead<'_>> {
+    let mut walk = Walk { text: head, at: 0 };
+    let subscription = walk.event_prefix()?;
+    walk.expect(b'{')?;
+    let mut found = EventHead { subscription, claimed: None, created_at: None };
+    // Wherever the text ends, what was found before stays.
+    _ = walk.head_members(&mut found);
+    Some(found)
+}
+
 /// A position in the text. Every method gives `None` for "not sure".
 struct Walk<'a> {
     text: &'a [u8],
@@ -48,7 +82,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn event_frame(&mut self) -> Option<Scan<'a>> {
+    /// What stands before the event: gives the subscription.
+    fn event_prefix(&mut self) -> Option<&'a [u8]> {
         self.expect(b'[')?;
         if self.plain_string()? != b"EVENT" {
             return None;
@@ -56,6 +91,31 @@ impl<'a> Walk<'a> {
         self.expect(b',')?;
         let subscription = self.plain_string()?;
         self.expect(b',')?;
+        Some(subscription)
+    }
+
+    /// Notes the members of the event object that an [`EventHead`] tells, until the text ends.
+    fn head_members(&mut self, found: &mut EventHead<'a>) -> Option<()> {
+        loop {
+            let key = self.plain_string()?;
+            self.expect(b':')?;
+            match key {
+                b"id" => found.claimed = Some(ClaimedId::from_hex(self.plain_string()?).ok()?),
+                b"created_at" => {
+                    self.skip_space();
+                    let start = self.at;
+                    self.skip_value()?;
+                    let number = std::str::from_utf8(self.text.get(start..self.at)?).ok()?;
+                    found.created_at = Some(number.trim_ascii_end().parse().ok()?);
+                }
+                _ => self.skip_value()?,
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn event_frame(&mut self) -> Option<Scan<'a>> {
+        let subscription = self.event_prefix()?;
         self.skip_space();
         let event = self.text.get(self.at..)?.trim_ascii_end().strip_suffix(b"]")?;
         self.expect(b'{')?;
@@ -208,6 +268,50 @@ mod tests {
         ] {
             assert_eq!(claimed(&frame), None, "{frame}");
         }
+    }
+
+    #[test]
+    fn the_first_value_ends_where_it_ends() {
+        for (value, rest) in [
+            (r#"{"a":"}","b":[{}]}"#, r#",{"relay":"x"}"#),
+            (r#"{"a":"\"}"}"#, " , 1"),
+            ("{}", ""),
+            ("7", ",8"),
+            (r#"{"a":["#, ""),
+        ] {
+            assert_eq!(first_value(format!("{value}{rest}").as_bytes()), value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_frame_tells_what_it_has_and_nothing_that_was_cut() {
+        let frame = format!(
+            r#"["EVENT", "p1",{{"kind":1,"created_at": 1700000000 ,"tags":[["a","}}"]],"id":"{ID}","content":"x"#
+        );
+        let head = |end: usize| {
+            let head = scan_head(&frame.as_bytes()[..end])?;
+            assert_eq!(head.subscription, b"p1");
+            Some((head.claimed.map(|id| id.to_string()), head.created_at))
+        };
+        let (date, id) = (frame.find(" ,").expect("there"), frame.find(ID).expect("there") + ID.len() + 1);
+        let event = frame.find('{').expect("there") + 1;
+        for end in 0..=frame.len() {
+            let expected = if end < event {
+                None
+            } else if end <= date + 1 {
+                Some((None, None))
+            } else if end < id {
+                Some((None, Some(1_700_000_000)))
+            } else {
+                Some((Some(ID.to_owned()), Some(1_700_000_000)))
+            };
+            assert_eq!(head(end), expected, "{}", &frame[..end]);
+        }
+        for other in [r#"["NOTICE","x"#, r#"["EVENT","s","x"#, r#"{"a":["#, r#"["EVENT",7,{"#] {
+            assert_eq!(scan_head(other.as_bytes()), None, "{other}");
+        }
+        let odd = scan_head(br#"["EVENT","s",{"created_at":-1,"id":"#).expect("an event");
+        assert_eq!((odd.claimed, odd.created_at), (None, None));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub mod message;
 
 pub use event::{Field, ParseError, UnverifiedEvent, VerifiedEvent};
 pub use filter::Filter;
-pub use frame::{Scan, author, scan};
+pub use frame::{EventHead, Scan, author, first_value, scan, scan_head};
 pub use ids::{ClaimedId, EventId, PublicKey, Signature};
 pub use message::{ClientMessage, RelayMessage};
 pub use sign::Signer;

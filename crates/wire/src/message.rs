@@ -86,7 +86,7 @@ impl<'a> RelayMessage<'a> {
         let parts = parts(frame)?;
         let (kind, rest) = parts.split_first().ok_or(MessageError::UnknownType)?;
         match (&*text(kind).map_err(|_| MessageError::UnknownType)?, rest) {
-            ("EVENT", [subscription, event]) => {
+            ("EVENT", [subscription, event, ..]) => {
                 Ok(Self::Event { subscription: text(subscription)?, event: event.get() })
             }
             ("EOSE", [subscription, ..]) => Ok(Self::Eose { subscription: text(subscription)? }),
@@ -308,6 +308,8 @@ mod tests {
         ] {
             assert_eq!(relay(frame).as_deref(), Ok(frame));
         }
+        let extended = relay(r#"["EVENT","s",{"id":"x"},{"relay":"tells more"}]"#);
+        assert_eq!(extended.as_deref(), Ok(r#"["EVENT","s",{"id":"x"}]"#));
         for frame in [
             r#"["REQ","s",{"kinds":[1,2],"since":3},{}]"#,
             r#"["CLOSE","s"]"#,
@@ -331,7 +333,6 @@ mod tests {
             ("[7]", UnknownType),
             (r#"["HELLO"]"#, UnknownType),
             (r#"["EVENT","s"]"#, WrongParts),
-            (r#"["EVENT","s",{},1]"#, WrongParts),
             (r#"["EOSE",7]"#, WrongParts),
             (r#"["NOTICE","\ud800"]"#, WrongParts),
             (r#"["OK","x","true"]"#, WrongParts),

@@ -43,6 +43,15 @@ pub enum Message<'a> {
     Text(&'a [u8]),
     /// Binary data.
     Binary(&'a [u8]),
+    /// A text or binary message that was too long to keep. All of it has been read and discarded.
+    Skipped {
+        /// Whether it was text.
+        is_text: bool,
+        /// Its first bytes, at most [`SKIPPED_HEAD_BYTES`].
+        head: &'a [u8],
+        /// Bytes of its payload.
+        bytes: u64,
+    },
     /// To be answered with a pong of the same payload.
     Ping(&'a [u8]),
     /// The answer to a ping.
@@ -56,25 +65,53 @@ pub enum Message<'a> {
 pub enum Decoded<'a> {
     /// A message, which took so many bytes.
     Message(Message<'a>, usize),
-    /// A fragment, which took so many bytes; its message goes on.
+    /// A part of a message that goes on, which took so many bytes: a fragment, or a piece of a message
+    /// that is skipped.
     Fragment(usize),
     /// The beginning of a frame. More bytes are needed.
     Incomplete,
 }
 
+/// Bytes of a skipped message that are kept: enough to see what kind of message it was.
+pub const SKIPPED_HEAD_BYTES: usize = 1 << 10;
+
 /// Decodes the frames of one connection.
 #[derive(Debug)]
 pub struct Decoder {
     payload_bytes_max: usize,
-    fragments: Option<Fragments>,
-    /// A message that was put together from fragments and has been handed out.
+    /// Longer messages than [`payload_bytes_max`](Self::payload_bytes_max) are skipped up to this size.
+    skipped_bytes_max: u64,
+    unfinished: Unfinished,
+    /// A message that was put together from fragments, or the head of a skipped one, and has been handed
+    /// out.
     whole: Vec<u8>,
+}
+
+/// A message whose end has not come.
+#[derive(Debug)]
+enum Unfinished {
+    None,
+    Gathered(Fragments),
+    Skipped(Box<Skip>),
 }
 
 #[derive(Debug)]
 struct Fragments {
     opcode: Opcode,
     payload: Vec<u8>,
+}
+
+/// A message that is read and discarded.
+#[derive(Debug)]
+struct Skip {
+    is_text: bool,
+    head: Vec<u8>,
+    /// Bytes of payload that were announced so far.
+    bytes: u64,
+    /// Bytes of the present frame that have not come.
+    left: u64,
+    /// Whether the present frame is the last one.
+    is_final: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +129,19 @@ const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 impl Decoder {
     /// A decoder for a new connection. Longer messages are errors, so nothing longer is ever held.
     pub const fn new(payload_bytes_max: usize) -> Self {
-        Self { payload_bytes_max, fragments: None, whole: Vec::new() }
+        Self {
+            payload_bytes_max,
+            skipped_bytes_max: payload_bytes_max as u64,
+            unfinished: Unfinished::None,
+            whole: Vec::new(),
+        }
+    }
+
+    /// Messages that are too long to keep, but not longer than this, are skipped instead of being errors.
+    #[must_use]
+    pub const fn skipping(mut self, skipped_bytes_max: u64) -> Self {
+        self.skipped_bytes_max = skipped_bytes_max;
+        self
     }
 
     /// Decodes the first frame of `bytes`. What it took must not be given again.
@@ -101,16 +150,26 @@ impl Decoder {
     /// When the bytes break RFC 6455 or a message is too long. The connection cannot go on.
     pub fn decode<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
         self.whole = Vec::new(); // It has been read.
+        if let Unfinished::Skipped(skip) = &mut self.unfinished
+            && skip.left > 0
+        {
+            let taken = skip.take(bytes);
+            return Ok(if taken == 0 { Decoded::Incomplete } else { self.skipped(taken) });
+        }
         let Some((header, rest)) = Header::read(bytes)? else {
             return Ok(Decoded::Incomplete);
         };
-        self.check(&header)?;
+        let header_bytes = bytes.len() - rest.len();
+        if self.is_too_long(&header)? {
+            self.skip(&header);
+            return Ok(self.skipped(header_bytes));
+        }
         // The check has bounded it by a usize.
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         let Some(payload) = rest.get(..length) else {
             return Ok(Decoded::Incomplete);
         };
-        let taken = bytes.len() - rest.len() + length;
+        let taken = header_bytes + length;
         Ok(match header.opcode {
             Opcode::Close => Decoded::Message(Message::Close(payload), taken),
             Opcode::Ping => Decoded::Message(Message::Ping(payload), taken),
@@ -124,34 +183,79 @@ impl Decoder {
         })
     }
 
-    fn check(&self, header: &Header) -> Result<(), DecodeError> {
-        let begun = self.fragments.as_ref().map_or(0, |fragments| fragments.payload.len());
-        match header.opcode {
-            Opcode::Close | Opcode::Ping | Opcode::Pong => {
+    /// Whether a frame belongs to a message that is skipped.
+    fn is_too_long(&self, header: &Header) -> Result<bool, DecodeError> {
+        let begun = match (&self.unfinished, header.opcode) {
+            (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => {
                 if !header.is_final || header.length > CONTROL_PAYLOAD_BYTES_MAX {
                     return Err(DecodeError::ControlFrame);
                 }
-                return Ok(());
+                return Ok(false);
             }
-            Opcode::Continuation if self.fragments.is_none() => return Err(DecodeError::Fragmentation),
-            Opcode::Text | Opcode::Binary if self.fragments.is_some() => {
+            (Unfinished::None, Opcode::Text | Opcode::Binary) => 0,
+            (Unfinished::Gathered(fragments), Opcode::Continuation) => fragments.payload.len() as u64,
+            (Unfinished::Skipped(skip), Opcode::Continuation) => skip.bytes,
+            (Unfinished::None, Opcode::Continuation)
+            | (Unfinished::Gathered(_) | Unfinished::Skipped(_), Opcode::Text | Opcode::Binary) => {
                 return Err(DecodeError::Fragmentation);
             }
-            Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
+        };
+        let len = header.length.saturating_add(begun);
+        let kept = self.payload_bytes_max;
+        if len > self.skipped_bytes_max.max(kept as u64) {
+            let max = usize::try_from(self.skipped_bytes_max).unwrap_or(usize::MAX).max(kept);
+            return Err(DecodeError::TooLong { len, max });
         }
-        let len = header.length.saturating_add(begun as u64);
-        if len > self.payload_bytes_max as u64 {
-            return Err(DecodeError::TooLong { len, max: self.payload_bytes_max });
+        Ok(len > kept as u64)
+    }
+
+    /// Goes on to a frame of a message that is skipped.
+    fn skip(&mut self, header: &Header) {
+        let mut skip = match std::mem::replace(&mut self.unfinished, Unfinished::None) {
+            Unfinished::Skipped(skip) => skip,
+            Unfinished::Gathered(Fragments { opcode, payload }) => {
+                let bytes = payload.len() as u64;
+                let head = payload.get(..SKIPPED_HEAD_BYTES).unwrap_or(&payload).to_vec();
+                let is_text = opcode == Opcode::Text;
+                Box::new(Skip { is_text, head, bytes, left: 0, is_final: false })
+            }
+            Unfinished::None => {
+                let is_text = header.opcode == Opcode::Text;
+                Box::new(Skip { is_text, head: Vec::new(), bytes: 0, left: 0, is_final: false })
+            }
+        };
+        skip.bytes = skip.bytes.saturating_add(header.length);
+        skip.left = header.length;
+        skip.is_final = header.is_final;
+        self.unfinished = Unfinished::Skipped(skip);
+    }
+
+    /// What so many more bytes of a skipped message are.
+    fn skipped(&mut self, taken: usize) -> Decoded<'_> {
+        match std::mem::replace(&mut self.unfinished, Unfinished::None) {
+            Unfinished::Skipped(skip) if skip.is_final && skip.left == 0 => {
+                self.whole = skip.head;
+                let message =
+                    Message::Skipped { is_text: skip.is_text, head: &self.whole, bytes: skip.bytes };
+                Decoded::Message(message, taken)
+            }
+            unfinished => {
+                self.unfinished = unfinished;
+                Decoded::Fragment(taken)
+            }
         }
-        Ok(())
     }
 
     fn assemble(&mut self, header: &Header, payload: &[u8]) -> Option<Message<'_>> {
-        let mut fragments =
-            self.fragments.take().unwrap_or_else(|| Fragments { opcode: header.opcode, payload: Vec::new() });
+        let mut fragments = match std::mem::replace(&mut self.unfinished, Unfinished::None) {
+            Unfinished::Gathered(fragments) => fragments,
+            Unfinished::None | Unfinished::Skipped(_) => {
+                Fragments { opcode: header.opcode, payload: Vec::new() }
+            }
+        };
         fragments.payload.extend_from_slice(payload);
         if !header.is_final {
-            self.fragments = Some(fragments);
+            self.unfinished = Unfinished::Gathered(fragments);
             return None;
         }
         self.whole = fragments.payload;
@@ -159,6 +263,17 @@ impl Decoder {
             Opcode::Text => Message::Text(&self.whole),
             _ => Message::Binary(&self.whole),
         })
+    }
+}
+
+impl Skip {
+    /// Takes what has come of the present frame, and says how many bytes that are.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        let wanted = (SKIPPED_HEAD_BYTES - self.head.len().min(SKIPPED_HEAD_BYTES)).min(taken);
+        self.head.extend_from_slice(bytes.get(..wanted).unwrap_or_default());
+        self.left -= taken as u64;
+        taken
     }
 }
 
@@ -325,6 +440,60 @@ mod tests {
         fragments.extend_from_slice(&[0; 65_535]);
         fragments.extend_from_slice(&[0x00, 126, 0xff, 0xff]);
         assert_eq!(decode(&fragments), Err(DecodeError::TooLong { len: 131_070, max: 70_000 }));
+    }
+
+    /// What a decoder that keeps 10 bytes and skips 5,000 finds, in reads of so many bytes.
+    fn skip(bytes: &[u8], read: usize) -> Result<Vec<String>, DecodeError> {
+        let mut decoder = Decoder::new(10).skipping(5_000);
+        let (mut messages, mut waiting) = (Vec::new(), Vec::new());
+        for read in bytes.chunks(read) {
+            waiting.extend_from_slice(read);
+            loop {
+                let taken = match decoder.decode(&waiting)? {
+                    Decoded::Message(Message::Skipped { is_text, head, bytes }, taken) => {
+                        let head = String::from_utf8_lossy(head);
+                        messages.push(format!("skipped {is_text} {bytes} {}", head.len()));
+                        taken
+                    }
+                    Decoded::Message(message, taken) => {
+                        messages.push(format!("{message:?}"));
+                        taken
+                    }
+                    Decoded::Fragment(taken) => taken,
+                    Decoded::Incomplete => break,
+                };
+                waiting.drain(..taken);
+            }
+            assert!(waiting.len() < 14, "what is skipped is not gathered");
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn what_is_too_long_is_skipped_and_what_follows_is_not() {
+        let mut bytes = vec![0x81, 126, 0x13, 0x88];
+        bytes.resize(4 + 5_000, b'x');
+        bytes.extend_from_slice(&[0x81, 2, b'h', b'i']);
+        // In fragments: the second one is too much, an empty one and a ping come between, the last is empty.
+        bytes.extend_from_slice(&[0x02, 3, b'a', b'b', b'c', 0x00, 8]);
+        bytes.extend_from_slice(b"defghijk");
+        bytes.extend_from_slice(&[0x00, 0, 0x89, 1, b'p', 0x00, 1, b'l', 0x80, 0, 0x81, 1, b'z']);
+        let ping = format!("{:?}", Message::Ping(b"p"));
+        let expected = ["skipped true 5000 1024", &text(b"hi"), &ping, "skipped false 12 12", &text(b"z")];
+        for read in [1, 2, 7, 1_000, bytes.len()] {
+            assert_eq!(skip(&bytes, read).as_deref(), Ok(&expected.map(str::to_owned)[..]), "{read}");
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_has_a_bound_and_keeps_to_the_rules() {
+        let too_long = |len| Err(DecodeError::TooLong { len, max: 5_000 });
+        assert_eq!(skip(&[0x81, 126, 0x13, 0x89], 1), too_long(5_001));
+        let mut parts = vec![0x01, 126, 0x13, 0x88];
+        parts.resize(4 + 5_000, b'x');
+        assert_eq!(skip(&[&parts[..], &[0x80, 1]].concat(), 9), too_long(5_001));
+        assert_eq!(skip(&[&parts[..], &[0x81, 1]].concat(), 9), Err(DecodeError::Fragmentation));
+        assert_eq!(skip(&[&parts[..], &[0x09, 0]].concat(), 9), Err(DecodeError::ControlFrame));
     }
 
     #[test]

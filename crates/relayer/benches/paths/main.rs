@@ -12,6 +12,7 @@ mod cpu;
 mod crowd;
 mod duplicate;
 mod figures;
+mod floods;
 mod followers;
 mod gateway;
 mod ids;
@@ -39,10 +40,11 @@ type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
 /// The paths. Memory is first: what others have left behind would be filled by it unseen.
-const PATHS: [(&str, Path); 12] = [
+const PATHS: [(&str, Path); 13] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
     ("new-event", new_event::run),
+    ("floods", floods::run),
     ("latency", latency::run),
     ("websocket", websocket::run),
     ("ids", ids::run),

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::{
-    Fallible, audience, bare, crowd, duplicate, followers, memory, pooled, receiver, registry, repair,
-    traffic,
+    Fallible, audience, bare, crowd, duplicate, floods, followers, memory, pooled, receiver, registry,
+    repair, traffic,
 };
 
 /// The first argument of a child.
@@ -69,6 +69,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
         ["bot"] => runtime.block_on(followers::play_bot()),
         ["copies"] => runtime.block_on(duplicate::play()),
         ["crowd"] => runtime.block_on(crowd::play()),
+        ["floods"] => runtime.block_on(floods::play()),
         ["followers"] => runtime.block_on(followers::play()),
         ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),

@@ -112,11 +112,11 @@ settings! {
         /// Whether relays that are added over the API may have addresses that are not public: of this
         /// machine, or of a private network. Those of bootstrap_relays always may.
         allow_private_addresses: bool = false, rule::Flag;
-        /// The most events a second that are read of one relay. One that sends more is read more slowly;
-        /// nothing of it is lost. 0: no limit.
+        /// The most events a second that are read of one relay; other messages, fragments, pings and pongs
+        /// count like events. One that sends more is read more slowly; nothing of it is lost. 0: no limit.
         max_events_per_second: Option<NonZeroU32> = NonZeroU32::new(10_000), rule::number_or_none(1..=1_000_000);
-        /// How many bad signatures or malformed frames a relay may send in an hour. One that sends more is
-        /// quarantined, each time for longer. 0: it never is.
+        /// How many bad signatures or broken frames a relay may send in an hour, beside one in a thousand
+        /// events. One that sends more is quarantined, each time for longer. 0: it never is.
         max_offences_per_hour: Option<NonZeroU32> = NonZeroU32::new(50), rule::number_or_none(1..=1_000_000);
         /// How many seconds a connected relay may send no event, while several others deliver, before it is
         /// reported as silent.

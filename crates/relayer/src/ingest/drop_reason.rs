@@ -1,6 +1,6 @@
 //! Every reason to refuse what a relay sent. Each is a metric label and is counted against the relay.
 
-use wire::event::{Field, ParseError};
+use wire::event::{Field, ParseError, names_signature};
 use wire::message::MessageError;
 use wire::verify::VerifyError;
 
@@ -27,30 +27,39 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The frame is longer than any admitted event needs. The connection is closed.
+    /// The frame is longer than any admitted event needs, and is no event that was asked for. It is passed
+    /// over; if it has more than 32 MiB, the connection is closed.
     FrameTooLarge = "frame_too_large",
-    /// The bytes break the WebSocket protocol (RFC 6455), invalid UTF-8 included. The connection is closed.
+    /// The bytes break the WebSocket protocol (RFC 6455), and the connection is closed; or a text message that
+    /// is no event is not UTF-8, and is passed over.
     WebSocketProtocol = "websocket_protocol",
     /// A binary frame; Nostr has none.
     BinaryFrame = "binary_frame",
     /// The frame is not a JSON array.
     MalformedFrame = "malformed_frame",
-    /// The frame is no message that NIP-01 or NIP-42 defines.
+    /// The frame is no message that NIP-01 or NIP-42 defines. A short text that is no JSON array is one of
+    /// these: some servers send such to keep a connection open.
     UnknownMessage = "unknown_message",
     /// A message with wrong parts.
     MalformedMessage = "malformed_message",
     /// An event for a subscription that was not asked for.
     WrongSubscription = "wrong_subscription",
-    /// The event is not JSON, or not an object.
+    /// The event is not JSON, or not an object; or it has no `id`, `pubkey` and `sig` of the right form, and
+    /// another fault.
     MalformedEvent = "malformed_event",
-    /// A signed field is missing.
-    MissingField = "missing_field",
-    /// A signed field occurs twice.
-    RepeatedField = "repeated_field",
-    /// `id` is not 64 lower-case hex digits.
+    /// `id`, `pubkey` or `sig` is missing or occurs twice.
+    Unsigned = "unsigned",
+    /// `id` is not 64 hex digits.
     MalformedId = "malformed_id",
-    /// `pubkey` is not 64 lower-case hex digits.
+    /// `pubkey` is not 64 hex digits.
     MalformedPublicKey = "malformed_pubkey",
+    /// `sig` is not 128 hex digits.
+    MalformedSignature = "malformed_sig",
+    /// Another signed field is missing. The event may be as its author signed it, as with all reasons up to
+    /// `non_standard_form`.
+    MissingField = "missing_field",
+    /// Another signed field occurs twice.
+    RepeatedField = "repeated_field",
     /// `created_at` is not a whole number.
     MalformedCreatedAt = "malformed_created_at",
     /// `kind` is not a number from 0 to 65535.
@@ -59,11 +68,12 @@ drop_reasons! {
     MalformedTags = "malformed_tags",
     /// `content` is not a string.
     MalformedContent = "malformed_content",
-    /// `sig` is not 128 lower-case hex digits.
-    MalformedSignature = "malformed_sig",
+    /// A string is not Unicode, or hex is not in lower case.
+    NonStandardForm = "non_standard_form",
     /// The kind is not in `[filters] allowed_kinds`.
     KindNotAllowed = "kind_not_allowed",
-    /// The event is larger than `[filters] max_event_bytes`.
+    /// The event is larger than `[filters] max_event_bytes`. One that is much larger is not even kept in
+    /// memory.
     EventTooLarge = "event_too_large",
     /// `created_at` is further ahead than `[filters] max_future_secs`.
     TooFarInFuture = "too_far_in_future",
@@ -86,11 +96,19 @@ impl DropReason {
     }
 
     /// Whether a relay that does its work never sends such a thing. The others are a matter of our policy, or
-    /// of events that no relay checks.
+    /// faults of an author, which many relays do not check: whoever publishes such events must not be able to
+    /// get the relays that carry them quarantined.
     pub const fn is_offence(self) -> bool {
         !matches!(
             self,
-            Self::KindNotAllowed
+            Self::MissingField
+                | Self::RepeatedField
+                | Self::MalformedCreatedAt
+                | Self::MalformedKind
+                | Self::MalformedTags
+                | Self::MalformedContent
+                | Self::NonStandardForm
+                | Self::KindNotAllowed
                 | Self::EventTooLarge
                 | Self::TooFarInFuture
                 | Self::TooOld
@@ -99,28 +117,44 @@ impl DropReason {
         )
     }
 
+    /// Why the text of an event is refused that does not parse.
+    ///
+    /// An event with an `id`, a `pubkey` and a `sig` of the right form may be as its author signed it,
+    /// whatever else is wrong: its faults are the author's. That is not verified. The author's program has
+    /// written what NIP-01 does not allow in a way that we would have to guess, so a relay would still be
+    /// blamed for some of it; each copy would cost a verification, because what is refused is not remembered;
+    /// and there is nothing to gain, because the event is dropped in any case.
+    pub fn of_malformed(event: &[u8], error: ParseError) -> Self {
+        let may_be_signed = names_signature(event);
+        match error {
+            ParseError::NotJson | ParseError::NotAnObject if may_be_signed => Self::NonStandardForm,
+            ParseError::NotJson | ParseError::NotAnObject => Self::MalformedEvent,
+            ParseError::Missing(field) | ParseError::Repeated(field) | ParseError::Malformed(field) => {
+                match (field, error) {
+                    (Field::Id | Field::PublicKey | Field::Signature, ParseError::Malformed(_))
+                        if may_be_signed =>
+                    {
+                        Self::NonStandardForm
+                    }
+                    (Field::Id, ParseError::Malformed(_)) => Self::MalformedId,
+                    (Field::PublicKey, ParseError::Malformed(_)) => Self::MalformedPublicKey,
+                    (Field::Signature, ParseError::Malformed(_)) => Self::MalformedSignature,
+                    (Field::Id | Field::PublicKey | Field::Signature, _) => Self::Unsigned,
+                    _ if !may_be_signed => Self::MalformedEvent,
+                    (_, ParseError::Missing(_)) => Self::MissingField,
+                    (_, ParseError::Repeated(_)) => Self::RepeatedField,
+                    (Field::CreatedAt, _) => Self::MalformedCreatedAt,
+                    (Field::Kind, _) => Self::MalformedKind,
+                    (Field::Tags, _) => Self::MalformedTags,
+                    (Field::Content, _) => Self::MalformedContent,
+                }
+            }
+        }
+    }
+
     /// Whether only somebody who forges sends such a thing.
     pub const fn is_forgery(self) -> bool {
         matches!(self, Self::IdMismatch | Self::PublicKeyOffCurve | Self::BadSignature)
-    }
-}
-
-impl From<ParseError> for DropReason {
-    fn from(error: ParseError) -> Self {
-        match error {
-            ParseError::NotJson | ParseError::NotAnObject => Self::MalformedEvent,
-            ParseError::Missing(_) => Self::MissingField,
-            ParseError::Repeated(_) => Self::RepeatedField,
-            ParseError::Malformed(field) => match field {
-                Field::Id => Self::MalformedId,
-                Field::PublicKey => Self::MalformedPublicKey,
-                Field::CreatedAt => Self::MalformedCreatedAt,
-                Field::Kind => Self::MalformedKind,
-                Field::Tags => Self::MalformedTags,
-                Field::Content => Self::MalformedContent,
-                Field::Signature => Self::MalformedSignature,
-            },
-        }
     }
 }
 
@@ -147,6 +181,40 @@ impl From<MessageError> for DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_authors_fault_is_no_offence_and_what_nobody_signed_is() {
+        let signed = wire::Signer::from_seed(1).sign(7, 1, &[["t"]], "hi");
+        let signed = String::from_utf8(signed.json().to_vec()).expect("UTF-8");
+        let sig = signed.split("\"sig\":").nth(1).expect("a signature").trim_end_matches('}').to_owned();
+        let upper = sig.to_uppercase();
+        for (from, to, reason) in [
+            ("\"kind\":1", "\"kind\":70000", DropReason::MalformedKind),
+            ("\"kind\":1,", "", DropReason::MissingField),
+            ("\"kind\":1", "\"kind\":1,\"kind\":1", DropReason::RepeatedField),
+            ("[\"t\"]", "[\"t\",5]", DropReason::MalformedTags),
+            ("\"hi\"", "null", DropReason::MalformedContent),
+            ("\"hi\"", "\"\\ud800\"", DropReason::NonStandardForm),
+            ("\"created_at\":7", "\"created_at\":7.5", DropReason::MalformedCreatedAt),
+            (&sig, &upper, DropReason::NonStandardForm),
+            (&sig, "\"00\"", DropReason::MalformedSignature),
+            ("\"id\":\"", "\"id\":\"0", DropReason::MalformedId),
+            ("\"pubkey\":\"", "\"pubkey\":\"0", DropReason::MalformedPublicKey),
+            ("\"sig\":", "\"signature\":", DropReason::Unsigned),
+            ("{\"id\"", "{\"id\":0,\"id\"", DropReason::MalformedId),
+            ("\"kind\":1", "\"kind\":", DropReason::MalformedEvent),
+            (",\"sig\"", ",\"kind\":1,\"signature\"", DropReason::MalformedEvent),
+        ] {
+            assert!(signed.contains(from), "{from}");
+            let event = signed.replace(from, to);
+            let error = wire::UnverifiedEvent::parse(event.as_bytes()).expect_err(&event);
+            assert_eq!(DropReason::of_malformed(event.as_bytes(), error), reason, "{to}");
+            let is_authors = [&sig, "\"id\":\"", "\"pubkey\":\"", "\"sig\":", "{\"id\""];
+            let is_authors = !is_authors.contains(&from) || to == upper;
+            let is_authors = is_authors && reason != DropReason::MalformedEvent;
+            assert_eq!(reason.is_offence(), !is_authors, "{to}");
+        }
+    }
 
     #[test]
     fn indices_and_labels_are_unique() {

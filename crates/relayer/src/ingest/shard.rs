@@ -73,10 +73,11 @@ impl Shard {
     }
 
     fn verify(&mut self, candidate: &Candidate) -> Result<VerifiedEvent, DropReason> {
-        let event = UnverifiedEvent::parse(&candidate.json)?;
+        let event = UnverifiedEvent::parse(&candidate.json)
+            .map_err(|error| DropReason::of_malformed(&candidate.json, error))?;
         if event.id != candidate.claimed || last_byte(&event.pubkey) != candidate.author_byte {
             // Only two `id`s, or two `pubkey`s, can make the scan and the parser differ.
-            return Err(DropReason::RepeatedField);
+            return Err(DropReason::Unsigned);
         }
         let now_secs = candidate.received_at_ms / 1000;
         self.admission.load().check(&event, candidate.json.len(), now_secs)?;

@@ -94,6 +94,11 @@ impl Caps {
         self.asked
     }
 
+    /// The limit of a request that has not been answered, if there is one.
+    pub const fn unanswered(&self) -> Option<u32> {
+        self.asked
+    }
+
     /// Whether less is asked for than the relay gives, because its connections break.
     pub const fn is_eased(&self) -> bool {
         self.lasting.is_some() || self.asked.is_some()

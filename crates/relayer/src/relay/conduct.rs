@@ -1,8 +1,10 @@
 //! How a relay behaves: its budget of offences, and for how long it is quarantined when that is used up.
 //!
-//! The budget is a bucket that fills with each bad signature or malformed frame and empties evenly, so a
-//! relay that passes on a forgery now and then stays, and one that is broken or hostile goes. Nothing of
-//! it survives the process: a restart is a second chance.
+//! The budget is a bucket that fills with each bad signature or broken frame and empties evenly, so a
+//! relay that passes on a forgery now and then stays, and one that is broken or hostile goes. It empties with
+//! the events that the relay sends, too: a relay is judged by its share of bad frames, because one that
+//! carries a million events carries more of what others have forged than one that carries a thousand. Nothing
+//! of it survives the process: a restart is a second chance.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::ingest::DropReason;
-use crate::limits::{QUARANTINE_FORGOTTEN_AFTER, QUARANTINE_MAX, QUARANTINE_MIN};
+use crate::limits::{EVENTS_AN_OFFENCE, QUARANTINE_FORGOTTEN_AFTER, QUARANTINE_MAX, QUARANTINE_MIN};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -30,6 +32,8 @@ struct Record {
     level: f64,
     /// When the level was right.
     at: Option<Instant>,
+    /// How many events the relay had sent then.
+    events: u64,
     /// The offence that made it full.
     last: Option<DropReason>,
     /// How often it was quarantined, and when that last began.
@@ -45,18 +49,20 @@ impl Conduct {
         Self { offences_an_hour_max, record: Mutex::default(), is_over: AtomicBool::new(false) }
     }
 
-    /// Notes an offence, if the reason is one.
-    pub fn note(&self, reason: DropReason, now: Instant) {
+    /// Notes an offence, if the reason is one, of a relay that has sent so many events so far.
+    pub fn note(&self, reason: DropReason, events: u64, now: Instant) {
         let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
         let mut record = self.record.lock();
         if record.until.is_some_and(|until| now < until) {
             return; // It was sent before the quarantine, and is found now.
         }
         let emptied = record.at.map_or(0.0, |at| {
-            now.saturating_duration_since(at).as_secs_f64() / HOUR.as_secs_f64() * f64::from(max)
+            let by_time =
+                now.saturating_duration_since(at).as_secs_f64() / HOUR.as_secs_f64() * f64::from(max);
+            by_time + events.saturating_sub(record.events) as f64 / EVENTS_AN_OFFENCE as f64
         });
         record.level = (record.level - emptied).max(0.0) + 1.0;
-        record.at = Some(now);
+        (record.at, record.events) = (Some(now), events);
         if record.level > f64::from(max) {
             record.last = Some(reason);
             self.is_over.store(true, Ordering::Relaxed);
@@ -101,22 +107,34 @@ mod tests {
     fn a_budget_fills_and_empties() {
         let (conduct, start) = (Conduct::new(Some(10)), Instant::now());
         for _ in 0..10 {
-            conduct.note(DropReason::BadSignature, start);
-            conduct.note(DropReason::TooOld, start);
+            conduct.note(DropReason::BadSignature, 0, start);
+            conduct.note(DropReason::TooOld, 0, start);
         }
         assert!(!conduct.is_over(), "ten are let pass, and old events are no offence");
         for minute in 1..=100 {
-            conduct.note(DropReason::MalformedFrame, start + Duration::from_secs(360 * minute));
+            conduct.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(360 * minute));
         }
         assert!(!conduct.is_over(), "as many an hour as are let pass");
-        conduct.note(DropReason::MalformedFrame, start + Duration::from_secs(36_000));
+        conduct.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(36_000));
         assert!(conduct.is_over());
+    }
+
+    #[test]
+    fn a_relay_is_judged_by_its_share_of_bad_frames() {
+        let start = Instant::now();
+        let offend = |every: u64| {
+            let conduct = Conduct::new(Some(10));
+            (1..=1_000).for_each(|times| conduct.note(DropReason::BadSignature, every * times, start));
+            conduct.is_over()
+        };
+        assert!(!offend(EVENTS_AN_OFFENCE), "a thousand forgeries among a million events");
+        assert!(offend(EVENTS_AN_OFFENCE / 2), "two in so many");
     }
 
     #[test]
     fn quarantine_grows_and_is_forgotten() {
         let (conduct, start) = (Conduct::new(Some(1)), Instant::now());
-        let offend = |at| (0..2).for_each(|_| conduct.note(DropReason::IdMismatch, at));
+        let offend = |at| (0..2).for_each(|_| conduct.note(DropReason::IdMismatch, 0, at));
         offend(start);
         assert_eq!(conduct.quarantine(start), (QUARANTINE_MIN, Some(DropReason::IdMismatch)));
         offend(start);
@@ -132,7 +150,7 @@ mod tests {
     #[test]
     fn without_a_budget_nothing_is_held_against_a_relay() {
         let conduct = Conduct::new(None);
-        (0..1_000).for_each(|_| conduct.note(DropReason::BadSignature, Instant::now()));
+        (0..1_000).for_each(|_| conduct.note(DropReason::BadSignature, 0, Instant::now()));
         assert!(!conduct.is_over());
     }
 }

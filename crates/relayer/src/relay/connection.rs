@@ -3,6 +3,7 @@
 //! How long the rest is depends on why the connection ended: a back-off for what passes, hours for relays
 //! that do not serve us, a quarantine for those that send what no honest relay does.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use wire::Signer;
 
 use super::dial::{DialError, Dialer};
 use super::peer::{ConnectionState, Peer};
+use super::refusal::Refusal;
 use super::session::Session;
 use super::socket::SocketError;
 use super::subscription::Subscription;
@@ -19,7 +21,7 @@ use crate::backoff::Backoff;
 use crate::clock::unix_ms;
 use crate::event_log::EventLog;
 use crate::ingest::{Dedupe, Inboxes};
-use crate::limits::PARKED;
+use crate::limits::{BACKOFF_MAX, PARKED};
 use crate::telemetry::Metrics;
 
 /// What all connections share.
@@ -63,14 +65,12 @@ pub(super) enum End {
     Dial(#[from] DialError),
     #[error(transparent)]
     Socket(#[from] SocketError),
-    #[error("the relay closed the connection")]
-    Closed,
+    #[error("the relay closed the connection{0}")]
+    Closed(CloseReason),
     #[error("the relay closed the subscription: {0}")]
     SubscriptionClosed(String),
     #[error("the relay does not answer a subscription")]
     Unanswered,
-    #[error("a text frame was not UTF-8")]
-    NotUtf8,
     #[error("the relay did not answer a ping")]
     Silent,
     #[error("the relay does not read what we send")]
@@ -85,9 +85,38 @@ pub(super) enum End {
     Stopping,
 }
 
+/// Why a relay closed a connection, in its own words (RFC 6455, section 7.1.5): nothing, or `: ` with the
+/// code and the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CloseReason(Box<str>);
+
+impl CloseReason {
+    /// Reads the payload of a close frame.
+    pub fn parse(payload: &[u8]) -> Self {
+        let Some((code, text)) = payload.split_first_chunk() else { return Self(Box::default()) };
+        let code = u16::from_be_bytes(*code);
+        match &*Refusal::parse(&String::from_utf8_lossy(text)).text {
+            "" => Self(format!(": {code}").into()),
+            text => Self(format!(": {code} {text}").into()),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Keeps one relay connected until told to stop.
 pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut orders: watch::Receiver<Order>) {
-    let mut connection = Connection { peer, shared, backoff: Backoff::of_relay(), trouble: None };
+    let mut connection = Connection {
+        peer,
+        shared,
+        backoff: Backoff::of_relay(),
+        failures: Failures::default(),
+        trouble: None,
+    };
     while let Some(subscription) = wanted(&mut orders) {
         let Some(rest) = connection.once(subscription, &mut orders).await else { break };
         tokio::select! {
@@ -111,8 +140,34 @@ struct Connection {
     peer: Arc<Peer>,
     shared: Arc<Shared>,
     backoff: Backoff,
+    failures: Failures,
     /// Why the relay was not connected, as it was last logged.
     trouble: Option<String>,
+}
+
+/// What was asked for when a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    since: u64,
+    until: Option<u64>,
+    /// With which limit. While less is asked for each time, the repair may still get on.
+    limit: Option<u32>,
+}
+
+/// How the last connection failed.
+#[derive(Debug, Default)]
+struct Failures(Option<(String, Place)>);
+
+impl Failures {
+    /// Whether a connection that ended so is a failure though it was useful before: it fails in the same way
+    /// at the same place as the last one, or by a breach of the protocol. If it did not count, such a relay
+    /// would be dialled again at once, without end.
+    fn recurs(&mut self, end: &End, place: Option<Place>) -> bool {
+        let failure = place.map(|place| (end.to_string(), place));
+        let is_same = failure.is_some() && failure == self.0;
+        self.0 = failure;
+        is_same || matches!(end, End::Socket(SocketError::Decode(_)))
+    }
 }
 
 /// The time between two connections.
@@ -139,9 +194,10 @@ impl Connection {
                 self.shared.metrics.relay_connections.inc();
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
-                let mut session = Session::new(&self.peer, &self.shared);
+                let (mut session, began) = (Session::new(&self.peer, &self.shared), Instant::now());
                 let end = session.run(socket, subscription, orders).await;
-                if session.was_useful() {
+                let recurs = self.failures.recurs(&end, self.place());
+                if session.was_useful() && (!recurs || began.elapsed() >= BACKOFF_MAX) {
                     self.backoff.reset();
                     self.trouble = None;
                 }
@@ -151,6 +207,13 @@ impl Connection {
         };
         self.peer.set_repair(None);
         self.rest(end)
+    }
+
+    /// What was asked for and not answered, if something was.
+    fn place(&self) -> Option<Place> {
+        let asked = self.peer.repair()?;
+        let limit = self.peer.manners(|manners| manners.caps.unanswered());
+        Some(Place { since: asked.since, until: asked.until, limit })
     }
 
     /// How long, and in which state, the relay is left alone after a connection ended so.
@@ -219,5 +282,43 @@ async fn roused(orders: &mut watch::Receiver<Order>, is_parked: bool) {
 pub(super) async fn changed(orders: &mut watch::Receiver<Order>) {
     if orders.changed().await.is_err() {
         orders.mark_changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::websocket::DecodeError;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_in_the_same_way_at_the_same_place_is_a_failure() {
+        let place = |limit| Some(Place { since: 1, until: None, limit });
+        let closed = |text: &[u8]| End::Closed(CloseReason::parse(text));
+        let mut failures = Failures::default();
+        assert!(!failures.recurs(&closed(b""), place(Some(500))), "the first time");
+        assert!(!failures.recurs(&closed(b""), place(Some(250))), "less is asked for: it may get on");
+        assert!(failures.recurs(&closed(b""), place(Some(250))));
+        assert!(!failures.recurs(&closed(b"\x0f\xa0other"), place(Some(250))), "another way");
+        assert!(!failures.recurs(&closed(b""), None));
+        assert!(!failures.recurs(&closed(b""), None), "nothing was asked: relays end idle connections");
+        let breach = End::Socket(SocketError::Decode(DecodeError::ReservedBits));
+        assert!(failures.recurs(&breach, None), "no relay that works breaks the protocol");
+    }
+
+    #[test]
+    fn a_close_says_what_the_relay_said_on_one_line() {
+        for (payload, shown) in [
+            (&b""[..], "the relay closed the connection"),
+            (b"\x03", "the relay closed the connection"),
+            (b"\x03\xe8", "the relay closed the connection: 1000"),
+            (
+                b"\x03\xf0too many\nconnections",
+                "the relay closed the connection: 1008 too many\\nconnections",
+            ),
+            (b"\x0f\xa0\xff", "the relay closed the connection: 4000 \u{fffd}"),
+        ] {
+            assert_eq!(End::Closed(CloseReason::parse(payload)).to_string(), shown);
+        }
     }
 }

@@ -192,8 +192,9 @@ impl Conversation {
                     self.set_subscribed(true);
                     let filters = self.subscription.filter_count(form);
                     let mut repair = Repair::new(window, filters);
-                    let findings =
-                        self.peer.manners(|manners| repair.answered(&answer, None, &mut manners.caps));
+                    let findings = self
+                        .peer
+                        .manners(|manners| repair.answered(&answer, None, &mut manners.caps, second));
                     let is_whole = repair.next().is_none() && !answer.strays;
                     if is_whole {
                         self.found(findings).await;

@@ -277,34 +277,39 @@ impl Desk {
         self.live_counts.load(Ordering::Relaxed)
     }
 
-    /// Counts an event that came for a subscription. Gives its second if it is a stored event of an answer, which
-    /// may come newest first.
-    pub fn event(&self, subscription: &[u8], claimed: &ClaimedId, event: &[u8]) -> Option<u64> {
+    /// Counts an event that came for a subscription, with the id and date that it claims, as far as they are
+    /// known. Gives its second if it is a stored event of an answer, which may come newest first.
+    pub fn event(
+        &self,
+        subscription: &[u8],
+        claimed: Option<&ClaimedId>,
+        created_at: impl FnOnce() -> Option<u64>,
+    ) -> Option<u64> {
         let mut state = self.state.lock();
         let mut questions = state.questions.iter_mut();
         let question = questions.find(|open| open.subscription.as_bytes() == subscription)?;
-        // What cannot be read is refused by its shard.
-        let created_at = wire::event::created_at(event)?;
+        let created_at = created_at();
         let mut is_stored = true;
         match &mut question.wanted {
             Wanted::Stored(window) => {
                 // A live subscription that reaches back to no second gives live events only.
                 is_stored = subscription != LIVE.as_bytes() || window.since > 0;
-                let within = within(*window);
-                if !within.contains(&created_at) {
-                    question.answer.strays = true;
-                } else {
-                    question.answer.note(created_at);
-                    if question.answer.events >= USEFUL_EVENTS_MIN {
-                        self.is_useful.store(true, Ordering::Relaxed);
+                match created_at {
+                    Some(created_at) if !within(*window).contains(&created_at) => {
+                        question.answer.strays = true;
                     }
+                    Some(created_at) => question.answer.note(created_at),
+                    None => question.answer.note_undated(),
+                }
+                if question.answer.events >= USEFUL_EVENTS_MIN {
+                    self.is_useful.store(true, Ordering::Relaxed);
                 }
             }
-            Wanted::ByIds(ids) => _ = ids.remove(claimed),
+            Wanted::ByIds(ids) => _ = claimed.map(|claimed| ids.remove(claimed)),
             Wanted::Step | Wanted::Verdict => {}
         }
         state.progress = Some(Instant::now());
-        is_stored.then_some(created_at)
+        created_at.filter(|_| is_stored)
     }
 
     /// Takes EOSE. `false` if nobody waits for it.

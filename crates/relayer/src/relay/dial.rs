@@ -24,12 +24,12 @@ use super::tcp;
 use super::tls::{TlsSetupError, client_config};
 use super::upgrade::{UpgradeError, upgrade};
 use crate::config::RelayUrl;
-use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX, INFORMATION_TIMEOUT};
+use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX, INFORMATION_TIMEOUT, SKIPPED_FRAME_BYTES_MAX};
 
 /// How relays are dialled.
 #[derive(Debug)]
 pub struct DialOptions {
-    /// Connections refuse frames of more bytes than this.
+    /// Connections skip frames of more bytes than this.
     pub frame_bytes_max: usize,
     /// What we call ourselves, and how its operator is reached: visible ASCII.
     pub user_agent: String,
@@ -173,7 +173,7 @@ impl Dialer {
         let mut stream = self.connect(&url, addresses).await?;
         let upgrade = upgrade(&mut stream, &url, &self.user_agent, self.instance);
         let read_ahead = within("WebSocket upgrade", upgrade).await??;
-        Ok(Socket::new(stream, self.frame_bytes_max, read_ahead))
+        Ok(Socket::new(stream, self.frame_bytes_max, SKIPPED_FRAME_BYTES_MAX, read_ahead))
     }
 
     /// Fetches a relay's NIP-11 document, over HTTP at the relay's own URL. Waits for its turn first.

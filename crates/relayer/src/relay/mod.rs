@@ -24,6 +24,7 @@ pub mod manners;
 pub mod pace;
 mod past;
 pub mod peer;
+mod pongs;
 pub mod pool;
 mod reader;
 mod reconcile;

@@ -104,7 +104,8 @@ impl Conversation {
                         self.desk.set_useful();
                     }
                     self.progress.events += u64::from(answer.events);
-                    self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps))
+                    let now = self.shared.log.clock().unix_secs();
+                    self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps, now))
                 }
                 Some(Reply::Closed(reason)) => {
                     let refusal = Refusal::parse(&reason);

@@ -269,7 +269,7 @@ impl Peer {
     /// Counts something that it sent and that is refused.
     pub fn refuse(&self, reason: DropReason) {
         self.tally.refuse(reason);
-        self.conduct.note(reason, Instant::now());
+        self.conduct.note(reason, self.tally.events.get(), Instant::now());
     }
 
     /// Whether it is connected and sends nothing that others deliver.

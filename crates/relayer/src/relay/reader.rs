@@ -9,25 +9,25 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use wire::websocket::Message;
-use wire::{ClaimedId, RelayMessage, Scan, UnverifiedEvent};
+use wire::{ClaimedId, EventHead, RelayMessage, Scan, UnverifiedEvent};
 
-use super::connection::End;
+use super::connection::{CloseReason, End};
 use super::desk::{Desk, is_past, is_reconciliation};
 use super::peer::Peer;
+use super::pongs::Pongs;
 use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
 use super::turn::Turn;
 use crate::clock::Clock;
 use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
+use crate::limits::HEARTBEAT_BYTES_MAX;
 
 /// Why reading pauses between two messages.
 pub(super) enum Pause {
     /// The shards are busy: these candidates wait, and so does the socket.
     Busy(Vec<Candidate>),
-    /// A ping wants its answer.
-    Ping(Vec<u8>),
-    /// A ping was answered.
-    Pong(Vec<u8>),
+    /// Our ping was answered.
+    Pong,
     /// Something that was asked has been answered: the conversation can go on.
     Replied,
     /// The relay has ended the live subscription, with this reason.
@@ -52,6 +52,10 @@ pub(super) struct Reader<'a> {
     /// What tells when an event was received.
     pub clock: &'a Clock,
     pub desk: &'a Desk,
+    /// The payload of our ping, if that was not answered.
+    pub pinged: Option<[u8; 8]>,
+    /// What the relay's pings are answered by.
+    pub pongs: &'a mut Pongs,
     /// Set when something came that memory did not know.
     pub useful: &'a mut bool,
 }
@@ -60,18 +64,49 @@ impl Reader<'_> {
     pub fn handle(&mut self, message: Message<'_>, turn: &mut Turn<'_>) -> Flow {
         match message {
             Message::Text(frame) => {
-                turn.frame(frame.len());
+                turn.frame(frame.len() as u64);
                 self.text(frame, turn)
             }
             Message::Binary(frame) => {
-                turn.frame(frame.len());
-                turn.refuse(DropReason::BinaryFrame);
+                turn.frame(frame.len() as u64);
+                self.refuse(DropReason::BinaryFrame, turn)
+            }
+            Message::Skipped { is_text, head, bytes } => {
+                turn.frame(bytes);
+                self.skipped(is_text, head, turn)
+            }
+            Message::Ping(payload) => {
+                self.pongs.owe(payload);
                 GO_ON
             }
-            Message::Ping(payload) => ControlFlow::Break(Pause::Ping(payload.to_vec())),
-            Message::Pong(payload) => ControlFlow::Break(Pause::Pong(payload.to_vec())),
-            Message::Close(_) => end(End::Closed),
+            Message::Pong(payload) => {
+                if self.pinged.is_some_and(|pinged| pinged == *payload) {
+                    return ControlFlow::Break(Pause::Pong);
+                }
+                GO_ON // Nobody asked.
+            }
+            Message::Close(payload) => end(End::Closed(CloseReason::parse(payload))),
         }
+    }
+
+    /// Counts something refused. Nothing is read from a relay that has used up its budget of offences.
+    fn refuse(&self, reason: DropReason, turn: &Turn<'_>) -> Flow {
+        turn.refuse(reason);
+        if self.peer.conduct.is_over() { end(End::Offences) } else { GO_ON }
+    }
+
+    /// A message that was too long to keep. An event that was asked for is its author's, and part of an
+    /// answer.
+    fn skipped(&self, is_text: bool, head: &[u8], turn: &mut Turn<'_>) -> Flow {
+        let event = wire::scan_head(head).filter(|_| is_text);
+        let Some(EventHead { subscription, claimed, created_at }) = event else {
+            return self.refuse(DropReason::FrameTooLarge, turn);
+        };
+        if self.asked_for(subscription, claimed.as_ref(), || created_at).is_none() {
+            return self.refuse(DropReason::WrongSubscription, turn);
+        }
+        turn.event();
+        self.refuse(DropReason::EventTooLarge, turn)
     }
 
     fn text(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
@@ -88,18 +123,26 @@ impl Reader<'_> {
         event: &[u8],
         turn: &mut Turn<'_>,
     ) -> Flow {
-        let mut stored_in = None;
-        if subscription == LIVE.as_bytes() {
-            if self.desk.live_counts() {
-                stored_in = self.desk.event(subscription, &claimed, event);
-            }
-        } else if is_past(subscription) {
-            stored_in = self.desk.event(subscription, &claimed, event);
-        } else {
-            turn.refuse(DropReason::WrongSubscription);
-            return GO_ON;
-        }
+        let created_at = || wire::event::created_at(wire::first_value(event));
+        let Some(stored_in) = self.asked_for(subscription, Some(&claimed), created_at) else {
+            return self.refuse(DropReason::WrongSubscription, turn);
+        };
         self.event(claimed, event, stored_in, turn)
+    }
+
+    /// Counts an event as part of the answer that it belongs to, whatever becomes of it, and gives its second if
+    /// it is a stored one; `None` if events of this subscription are not asked for.
+    fn asked_for(
+        &self,
+        subscription: &[u8],
+        claimed: Option<&ClaimedId>,
+        created_at: impl FnOnce() -> Option<u64>,
+    ) -> Option<Option<u64>> {
+        let is_live = subscription == LIVE.as_bytes();
+        if is_past(subscription) || is_live && self.desk.live_counts() {
+            return Some(self.desk.event(subscription, claimed, created_at));
+        }
+        is_live.then_some(None)
     }
 
     /// The way of every event: dropped here if memory has seen it, else passed on. If it is a stored event of an
@@ -123,11 +166,8 @@ impl Reader<'_> {
             Look::New => turn.lookups_in_memory += 1,
             Look::Perhaps => turn.lookups_on_disk += 1,
         }
-        if std::str::from_utf8(event).is_err() {
-            turn.refuse(DropReason::WebSocketProtocol);
-            return end(End::NotUtf8);
-        }
         *self.useful = true;
+        let event = wire::first_value(event);
         let candidate = Candidate::new(claimed, event, self.peer, self.clock);
         let Some(second) = stored_in else {
             return match self.inboxes.offer(candidate) {
@@ -147,23 +187,30 @@ impl Reader<'_> {
 
     /// Whatever the scan is not sure of.
     fn parse(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
+        if is_heartbeat(frame) {
+            turn.heartbeat();
+            return GO_ON;
+        }
         if std::str::from_utf8(frame).is_err() {
-            turn.refuse(DropReason::WebSocketProtocol);
-            return end(End::NotUtf8);
+            return self.refuse(DropReason::WebSocketProtocol, turn);
         }
         match RelayMessage::parse(frame) {
             Ok(RelayMessage::Event { subscription, event }) => {
                 match UnverifiedEvent::parse(event.as_bytes()) {
-                    Ok(parsed) => {
-                        return self.event_of(subscription.as_bytes(), parsed.id, event.as_bytes(), turn);
+                    Ok(parsed) => self.event_of(subscription.as_bytes(), parsed.id, event.as_bytes(), turn),
+                    Err(error) => {
+                        let created_at = || wire::event::created_at(event.as_bytes());
+                        if self.asked_for(subscription.as_bytes(), None, created_at).is_none() {
+                            return self.refuse(DropReason::WrongSubscription, turn);
+                        }
+                        turn.event();
+                        self.refuse(DropReason::of_malformed(event.as_bytes(), error), turn)
                     }
-                    Err(error) => turn.refuse(error.into()),
                 }
             }
-            Ok(message) => return self.control(&message, turn),
-            Err(error) => turn.refuse(error.into()),
+            Ok(message) => self.control(&message, turn),
+            Err(error) => self.refuse(error.into(), turn),
         }
-        GO_ON
     }
 
     /// Whatever is no event.
@@ -203,7 +250,7 @@ impl Reader<'_> {
             }
         };
         if !is_answer && !is_ours(subscription.as_bytes()) {
-            turn.refuse(DropReason::WrongSubscription);
+            return self.refuse(DropReason::WrongSubscription, turn);
         }
         replied(is_answer)
     }
@@ -226,6 +273,12 @@ impl Reader<'_> {
 /// Pauses for what somebody waits for. Nothing else is worth a pause, however much of it comes.
 const fn replied(is_answer: bool) -> Flow {
     if is_answer { ControlFlow::Break(Pause::Replied) } else { GO_ON }
+}
+
+/// Whether a text is what servers send only to keep a connection open: nothing, or a word.
+fn is_heartbeat(frame: &[u8]) -> bool {
+    frame.len() <= HEARTBEAT_BYTES_MAX
+        && std::str::from_utf8(frame).is_ok_and(|text| !text.trim_ascii_start().starts_with('['))
 }
 
 /// Whether it is an id that we use; what was asked under it may be answered or given up by now.

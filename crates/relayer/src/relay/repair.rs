@@ -49,7 +49,7 @@ impl Window {
 /// What came as the answer to a window, before its EOSE. Only events of the window count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// How many events.
+    /// How many events, those that were too large or malformed included: the relay's cap counts them.
     pub events: u32,
     /// The earliest and the latest `created_at`, and the last that came.
     span: Option<Span>,
@@ -83,6 +83,13 @@ impl Answer {
                 Span { oldest: oldest.min(created_at), newest: newest.max(created_at), last: created_at }
             }
         });
+    }
+}
+
+impl Answer {
+    /// Counts an event whose `created_at` is not known, because it was skipped or cannot be read.
+    pub const fn note_undated(&mut self) {
+        self.events = self.events.saturating_add(1);
     }
 }
 
@@ -157,8 +164,14 @@ impl Repair {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
-    /// Takes the answer to [`next`](Self::next), which was asked with this limit.
-    pub fn answered(&mut self, answer: &Answer, limit: Option<u32>, caps: &mut Caps) -> Vec<Finding> {
+    /// Takes the answer to [`next`](Self::next), which was asked with this limit. `now` is the present second.
+    pub fn answered(
+        &mut self,
+        answer: &Answer,
+        limit: Option<u32>,
+        caps: &mut Caps,
+        now: u64,
+    ) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
         // Asked for less than the relay gives, an answer was cut by us.
@@ -193,6 +206,14 @@ impl Repair {
                 self.windows.push(window);
             }
             Some(span) if size != Size::Whole => self.cut(window, answer, span, size, &mut findings),
+            None if size != Size::Whole => match window.halves(now) {
+                // No event tells how far down it reached.
+                Some(halves) => self.windows.extend(halves),
+                None if size == Size::AsStated => {
+                    findings.push(Finding::Proven(window.since, window.since));
+                }
+                None => findings.push(beyond_cap(window.since, answer)),
+            },
             Some(_) | None => findings.push(Finding::Proven(window.since, window.end())),
         }
         if is_ours {
@@ -272,6 +293,8 @@ mod tests {
         newest_first: bool,
         /// Answers of more events never come through.
         lasts: u32,
+        /// Each event whose second is a multiple of this is too large, or malformed: its date is not known.
+        undated: Option<u64>,
     }
 
     impl Relay {
@@ -282,6 +305,7 @@ mod tests {
                 states_cap: false,
                 newest_first: true,
                 lasts: u32::MAX,
+                undated: None,
             }
         }
 
@@ -297,7 +321,10 @@ mod tests {
             times.truncate(most as usize);
             let (mut answer, mut got) = (Answer::default(), BTreeMap::new());
             for time in times {
-                answer.note(time);
+                match self.undated {
+                    Some(every) if time % every == 0 => answer.note_undated(),
+                    Some(_) | None => answer.note(time),
+                }
                 *got.entry(time).or_default() += 1;
             }
             (answer, got)
@@ -336,7 +363,7 @@ mod tests {
                 let known = got.entry(second).or_default();
                 *known = (*known).max(count);
             }
-            for finding in repair.answered(&answer, limit, &mut caps) {
+            for finding in repair.answered(&answer, limit, &mut caps, LAST) {
                 match finding {
                     Finding::Proven(since, until) => outcome.proven.extend(since..=until.min(LAST)),
                     Finding::Gap(second, _) => _ = outcome.gaps.insert(second),
@@ -400,7 +427,7 @@ mod tests {
             asked.push((window.since, window.until.expect("closed")));
             found.extend(match window.since {
                 10 => repair.refused("error: too many results", 20),
-                _ => repair.answered(&Answer::default(), Some(500), &mut caps),
+                _ => repair.answered(&Answer::default(), Some(500), &mut caps, 20),
             });
         }
         assert_eq!(asked, [(10, 13), (12, 13), (10, 11), (11, 11), (10, 10)]);
@@ -408,16 +435,27 @@ mod tests {
         assert_eq!(found, [Finding::Proven(12, 13), Finding::Proven(11, 11), gap]);
     }
 
+    #[test]
+    fn an_answer_of_nothing_that_can_be_dated_proves_nothing_that_may_have_been_cut() {
+        let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 30)).collect();
+        let relay = Relay { undated: Some(1), ..Relay::of(&events, 500) };
+        assert!(repair(&relay).gaps.is_empty(), "each second fits");
+        let crowded = Relay { undated: Some(1), ..Relay::of(&[(1_010, 600), (1_020, 3)], 500) };
+        assert_eq!(repair(&crowded).gaps, [1_010].into());
+    }
+
     fn relays() -> impl Strategy<Value = Relay> {
         let events = proptest::collection::btree_map(FIRST - 10..=LAST, 1..90_u32, 0..40);
         let lasts = prop_oneof![Just(u32::MAX), 20..100_u32];
-        (events, 20..200_u32, any::<bool>(), any::<bool>(), lasts).prop_map(
-            |(events, cap, states_cap, newest_first, lasts)| Relay {
+        let undated = proptest::option::of(1..5_u64);
+        (events, 20..200_u32, any::<bool>(), any::<bool>(), lasts, undated).prop_map(
+            |(events, cap, states_cap, newest_first, lasts, undated)| Relay {
                 events,
                 cap,
                 states_cap,
                 newest_first,
                 lasts,
+                undated,
             },
         )
     }

@@ -21,6 +21,7 @@ use super::connection::{End, Order, Shared, changed, wanted};
 use super::conversation::Conversation;
 use super::desk::Desk;
 use super::peer::Peer;
+use super::pongs::Pongs;
 use super::reader::{Pause, Reader};
 use super::refusal::{Refusal, RefusalKind};
 use super::socket::{Socket, SocketError};
@@ -29,7 +30,7 @@ use super::throttle::Throttle;
 use super::turn::Turn;
 use crate::clock::Now;
 use crate::ingest::DropReason;
-use crate::limits::SEND_TIMEOUT;
+use crate::limits::{FRAMES_BETWEEN_YIELDS, SEND_TIMEOUT};
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -50,6 +51,9 @@ pub(super) struct Session<'a> {
     /// Whether it has brought an event that memory did not know, or answered a ping.
     useful: bool,
     ping: Option<Ping>,
+    pongs: Pongs,
+    /// Frames that were handled since other tasks had their turn.
+    unyielded: u64,
     /// How often the relay has closed the live subscription.
     closings: u32,
     /// Whether anything came since the last ping.
@@ -81,6 +85,8 @@ impl<'a> Session<'a> {
             throttle: Throttle::new(shared.events_per_second_max),
             useful: false,
             ping: None,
+            pongs: Pongs::default(),
+            unyielded: 0,
             closings: 0,
             heard: true,
         }
@@ -134,11 +140,12 @@ impl<'a> Session<'a> {
         let mut resume: Option<Instant> = None;
         let mut steps = self.shared.log.clock().steps();
         loop {
+            let pong = self.pongs.due(Instant::now());
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
                     // In memory of its own: pauses are rare, and an idle connection holds no room for one.
                     if let Some(pause) = paused?
-                        && let Some(reason) = Box::pin(self.pause(socket, pause)).await?
+                        && let Some(reason) = Box::pin(self.pause(pause)).await?
                     {
                         self.live_closed(&reason)?;
                         talk = Some(self.talk(&subscription));
@@ -146,6 +153,11 @@ impl<'a> Session<'a> {
                     resume = self.throttle.wait(Instant::now());
                 }
                 () = sleep_until(resume.unwrap_or_else(Instant::now)), if resume.is_some() => resume = None,
+                () = sleep_until(pong.unwrap_or_else(Instant::now)), if pong.is_some() => {
+                    if let Some(payload) = self.pongs.take(Instant::now()) {
+                        send(socket, ClientFrame::Pong(&payload)).await?;
+                    }
+                }
                 talked = talked(&mut talk, &desk), if talk.is_some() => match talked {
                     Talked::Says => self.send_outgoing(socket).await?,
                     Talked::Ended(outcome) => {
@@ -171,6 +183,11 @@ impl<'a> Session<'a> {
             }
             if self.peer.conduct.is_over() {
                 return Err(End::Offences);
+            }
+            // What was read is no measure of work: 64 KiB may be a hundred events, or 32,768 empty frames.
+            if self.unyielded >= FRAMES_BETWEEN_YIELDS {
+                self.unyielded = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -201,11 +218,16 @@ impl<'a> Session<'a> {
             inboxes: &self.shared.inboxes,
             clock: self.shared.log.clock(),
             desk: &self.desk,
+            pinged: self.ping.map(|ping| ping.payload),
+            pongs: &mut self.pongs,
             useful: &mut self.useful,
         };
         let read = socket.read(|message| reader.handle(message, &mut turn)).await;
         self.heard = true;
-        self.throttle.count(turn.frames());
+        let frames = socket.take_frames();
+        self.shared.metrics.relay_frames_handled.inc_by(frames);
+        self.throttle.count(frames);
+        self.unyielded += frames;
         match read {
             Ok(ControlFlow::Continue(())) => Ok(None),
             Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),
@@ -223,7 +245,7 @@ impl<'a> Session<'a> {
     }
 
     /// Does what reading has paused for. Gives the reason if the relay has closed the live subscription.
-    async fn pause(&mut self, socket: &mut Socket, pause: Pause) -> Result<Option<String>, End> {
+    async fn pause(&mut self, pause: Pause) -> Result<Option<String>, End> {
         match pause {
             // The shards are busy. The socket is not read meanwhile, and so the relay learns of it.
             Pause::Busy(candidates) => {
@@ -233,8 +255,7 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            Pause::Ping(payload) => send(socket, ClientFrame::Pong(&payload)).await?,
-            Pause::Pong(payload) => self.pong(&payload),
+            Pause::Pong => self.pong(),
             Pause::Replied => {}
             Pause::LiveClosed(reason) => return Ok(Some(reason)),
             Pause::End(end) => return Err(end),
@@ -275,8 +296,8 @@ impl<'a> Session<'a> {
         send(socket, ClientFrame::Ping(&payload)).await
     }
 
-    fn pong(&mut self, payload: &[u8]) {
-        let Some(ping) = self.ping.take_if(|ping| ping.payload == *payload) else { return };
+    fn pong(&mut self) {
+        let Some(ping) = self.ping.take() else { return };
         self.useful = true;
         self.peer.set_rtt(ping.at.elapsed());
         if !self.desk.is_live() {

@@ -4,6 +4,9 @@
 //! used again. So a message costs no copy and no allocation, a busy socket empties itself in few system
 //! calls, and an idle one holds no buffer at all. Only the beginning of a message whose end has not come,
 //! and what the handler did not get to, is kept.
+//!
+//! One call handles a bounded number of frames, whatever their kind: a read of 64 KiB holds 100 events, or
+//! 32,768 empty frames. What is left over is kept once, and later calls go on in it at an offset.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,6 +25,9 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// An unfinished message of up to this size is copied before the next read, so that the whole lies in
 /// one piece; a longer one gathers in memory of its own.
 const CARRY_BYTES_MAX: usize = SCRATCH_BYTES / 4;
+
+/// Frames that one call handles at most.
+pub(super) const FRAMES_A_READ_MAX: u32 = 1_024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
@@ -55,21 +61,43 @@ pub enum Stream {
 pub struct Socket {
     stream: Stream,
     decoder: Decoder,
-    /// Bytes that were read and not handled.
+    /// Bytes that were read and not handled, behind those that were.
     carry: Vec<u8>,
-    /// Whether `carry` may hold whole messages, because the handler stopped.
+    /// How many bytes of `carry` have been handled. Not 0 only while `stopped`.
+    handled: usize,
+    /// Whether `carry` may hold whole messages, because handling stopped before its end.
     stopped: bool,
+    /// Frames that were handled since [`take_frames`](Self::take_frames).
+    frames: u64,
+}
+
+/// Why handling stopped.
+enum Stop<B> {
+    /// The bytes hold no further message that is complete.
+    AtEnd,
+    /// There may be more than one call handles.
+    AtLimit,
+    /// The handler wanted it.
+    ByHandler(B),
 }
 
 impl Socket {
-    /// A socket whose upgrade is done. `read_ahead` is what came behind the upgrade's response.
-    pub const fn new(stream: Stream, payload_bytes_max: usize, read_ahead: Vec<u8>) -> Self {
-        Self { stream, decoder: Decoder::new(payload_bytes_max), carry: read_ahead, stopped: true }
+    /// A socket whose upgrade is done. `read_ahead` is what came behind the upgrade's response. Messages of
+    /// more than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
+    pub const fn new(
+        stream: Stream,
+        payload_bytes_max: usize,
+        skipped_bytes_max: u64,
+        read_ahead: Vec<u8>,
+    ) -> Self {
+        let decoder = Decoder::new(payload_bytes_max).skipping(skipped_bytes_max);
+        Self { stream, decoder, carry: read_ahead, handled: 0, stopped: true, frames: 0 }
     }
 
     /// Reads once (or takes up what an earlier call kept), and calls `handle` for each message that is
-    /// complete; it returns when it has handled them. If `handle` breaks, the messages
-    /// after it are kept for the next call. When the future is dropped, nothing is lost.
+    /// complete; it returns when it has handled them. If `handle` breaks, or after
+    /// [`FRAMES_A_READ_MAX`] frames, the rest is kept for the next call. When the future is dropped, nothing
+    /// is lost.
     ///
     /// # Errors
     /// When the connection ends or breaks the protocol. Messages before that have been handled.
@@ -78,6 +106,11 @@ impl Socket {
         mut handle: impl FnMut(Message<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, SocketError> {
         std::future::poll_fn(|context| self.poll_read(context, &mut handle)).await
+    }
+
+    /// How many frames of any kind have been handled since the last call, fragments included.
+    pub const fn take_frames(&mut self) -> u64 {
+        std::mem::replace(&mut self.frames, 0)
     }
 
     /// Sends a frame.
@@ -107,11 +140,10 @@ impl Socket {
                 return Poll::Ready(Err(SocketError::Ended));
             }
             if carried == self.carry.len() {
-                let (taken, flow) = drain(&mut self.decoder, buffer.filled(), handle)?;
+                let (taken, stop) = drain(&mut self.decoder, buffer.filled(), &mut self.frames, handle)?;
                 self.carry.clear();
                 self.carry.extend_from_slice(buffer.filled().get(taken..).unwrap_or_default());
-                self.note(&flow);
-                Poll::Ready(Ok(flow))
+                Poll::Ready(Ok(self.note(stop)))
             } else {
                 self.carry.extend_from_slice(buffer.filled());
                 Poll::Ready(self.handle_carried(handle))
@@ -124,40 +156,56 @@ impl Socket {
         &mut self,
         handle: &mut impl FnMut(Message<'_>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, SocketError> {
-        let (taken, flow) = drain(&mut self.decoder, &self.carry, handle)?;
-        self.carry.drain(..taken);
-        self.note(&flow);
-        Ok(flow)
+        let left = self.carry.get(self.handled..).unwrap_or_default();
+        let (taken, stop) = drain(&mut self.decoder, left, &mut self.frames, handle)?;
+        self.handled += taken;
+        Ok(self.note(stop))
     }
 
-    fn note<B>(&mut self, flow: &ControlFlow<B>) {
-        self.stopped = flow.is_break();
-        // An idle socket holds no more than it must.
-        if self.carry.capacity() > 2 * self.carry.len() {
-            self.carry.shrink_to_fit();
+    fn note<B>(&mut self, stop: Stop<B>) -> ControlFlow<B> {
+        self.stopped = !matches!(stop, Stop::AtEnd);
+        if !self.stopped {
+            // The beginning of a message, or nothing, is all that is kept. It moves once a read.
+            self.carry.drain(..self.handled);
+            self.handled = 0;
+            // An idle socket holds no more than it must.
+            if self.carry.capacity() > 2 * self.carry.len() {
+                self.carry.shrink_to_fit();
+            }
+        }
+        match stop {
+            Stop::AtEnd | Stop::AtLimit => ControlFlow::Continue(()),
+            Stop::ByHandler(stopped) => ControlFlow::Break(stopped),
         }
     }
 }
 
-/// Handles the messages at the beginning of `bytes`, and says how many bytes they took.
+/// Handles the messages at the beginning of `bytes`, adds their frames to `frames`, and says how many bytes
+/// they took.
 fn drain<B>(
     decoder: &mut Decoder,
     bytes: &[u8],
+    frames: &mut u64,
     handle: &mut impl FnMut(Message<'_>) -> ControlFlow<B>,
-) -> Result<(usize, ControlFlow<B>), DecodeError> {
+) -> Result<(usize, Stop<B>), DecodeError> {
     let mut taken = 0;
-    loop {
+    for _ in 0..FRAMES_A_READ_MAX {
         match decoder.decode(bytes.get(taken..).unwrap_or_default())? {
-            Decoded::Incomplete => return Ok((taken, ControlFlow::Continue(()))),
-            Decoded::Fragment(length) => taken += length,
+            Decoded::Incomplete => return Ok((taken, Stop::AtEnd)),
+            Decoded::Fragment(length) => {
+                taken += length;
+                *frames += 1;
+            }
             Decoded::Message(message, length) => {
                 taken += length;
+                *frames += 1;
                 if let ControlFlow::Break(stopped) = handle(message) {
-                    return Ok((taken, ControlFlow::Break(stopped)));
+                    return Ok((taken, Stop::ByHandler(stopped)));
                 }
             }
         }
     }
+    Ok((taken, Stop::AtLimit))
 }
 
 impl AsyncRead for Stream {
@@ -210,7 +258,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let socket = Socket::new(Stream::Plain(ours.expect("connected")), 200_000, Vec::new());
+        let socket = Socket::new(Stream::Plain(ours.expect("connected")), 200_000, 1_000_000, Vec::new());
         (socket, theirs.expect("accepted").0)
     }
 
@@ -276,6 +324,99 @@ mod tests {
         }
         assert_eq!(handled, [2, 3]);
         assert_eq!(socket.carry.capacity(), 0, "an idle socket holds nothing");
+    }
+
+    /// The same bytes as frames of different kinds: how many calls it takes to handle them, how many frames
+    /// one call handles at most, and what is kept in between.
+    #[tokio::test]
+    async fn a_call_handles_a_bounded_number_of_frames_of_any_kind_and_nothing_is_moved_twice() {
+        const BYTES: usize = 192 << 10;
+        for (frames, what) in [
+            (&[0x8a, 0][..], "pongs"),
+            (&[0x89, 0], "pings"),
+            (&[0x81, 0], "empty text"),
+            (&[0x82, 0], "empty binary"),
+            (&[0x01, 0, 0x00, 0, 0x00, 0, 0x80, 0], "empty fragments"),
+            (&[0x01, 1, b'a', 0x8a, 0, 0x00, 1, b'b', 0x89, 0, 0x80, 1, b'c', 0x81, 0], "a mix"),
+        ] {
+            let (mut socket, mut relay) = pair().await;
+            let bytes = frames.repeat(BYTES / frames.len());
+            let sent = (bytes.len() / frames.len()) as u64 * frames_in(frames);
+            let writer = tokio::spawn(async move {
+                relay.write_all(&bytes).await.expect("written");
+                relay
+            });
+            let mut handled = 0;
+            while handled < sent {
+                let read = socket.read(|_| ControlFlow::<()>::Continue(()));
+                let read = timeout(Duration::from_secs(10), read).await.expect("frames are there");
+                assert!(read.expect("open").is_continue());
+                let now = socket.take_frames();
+                assert!(now <= FRAMES_A_READ_MAX.into(), "{what}: {now} frames in one call");
+                assert!(socket.carry.len() <= SCRATCH_BYTES, "{what}: {} bytes are kept", socket.carry.len());
+                if socket.stopped {
+                    assert_eq!(now, u64::from(FRAMES_A_READ_MAX), "{what}: it stops at the limit only");
+                }
+                handled += now;
+            }
+            assert_eq!(handled, sent, "{what}");
+            drop(writer.await);
+        }
+    }
+
+    /// How many frames these bytes are. Their payloads are shorter than 126 bytes.
+    fn frames_in(mut bytes: &[u8]) -> u64 {
+        let mut frames = 0;
+        while let [_, length, ..] = bytes {
+            bytes = &bytes[2 + usize::from(*length)..];
+            frames += 1;
+        }
+        frames
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_stops_at_each_message_moves_no_bytes() {
+        let (mut socket, mut relay) = pair().await;
+        relay.write_all(&[0x81, 1, b'a'].repeat(1_000)).await.expect("written");
+        relay.write_all(&[0x81, 2, b'b']).await.expect("written");
+        let mut kept = None;
+        for _ in 0..1_000 {
+            assert_eq!(next(&mut socket).await, 1);
+            if let Some((place, length)) = kept.filter(|_| socket.stopped) {
+                let same = socket.carry.len() == length;
+                assert!(!same || socket.carry.as_ptr() == place, "what is kept lies where it was");
+                assert!(same || socket.handled <= 3, "it changes only by another read");
+            }
+            kept = Some((socket.carry.as_ptr(), socket.carry.len()));
+        }
+        relay.write_all(b"b").await.expect("written");
+        assert_eq!(next(&mut socket).await, 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_read_and_not_kept() {
+        let (mut socket, mut relay) = pair().await;
+        let bytes = [&text(900_000)[..], &[0x81, 1, b'a']].concat();
+        let writer = tokio::spawn(async move {
+            relay.write_all(&bytes).await.expect("written");
+            relay
+        });
+        let mut skipped = Vec::new();
+        while skipped.len() < 2 {
+            let read = socket.read(|message| {
+                match message {
+                    Message::Skipped { bytes, .. } => skipped.push(bytes),
+                    Message::Text(text) => skipped.push(text.len() as u64),
+                    other => panic!("{other:?}"),
+                }
+                ControlFlow::<()>::Continue(())
+            });
+            let read = timeout(Duration::from_secs(10), read).await.expect("something comes");
+            assert!(read.expect("open").is_continue());
+            assert!(socket.carry.capacity() < 100);
+        }
+        assert_eq!(skipped, [900_000, 1]);
+        drop(writer.await);
     }
 
     #[tokio::test]

@@ -64,8 +64,13 @@ impl Tally {
 
     /// Counts something that was refused.
     pub fn refuse(&self, reason: DropReason) {
+        self.refuse_many(reason, 1);
+    }
+
+    /// Counts so many things that were refused.
+    pub(super) fn refuse_many(&self, reason: DropReason, times: u64) {
         if let Some(count) = self.refused.get(reason.index()) {
-            count.add(1);
+            count.add(times);
         }
     }
 

@@ -1,25 +1,27 @@
-//! Reads a relay that floods more slowly: a bucket of events that a second fills.
+//! Reads a relay that floods more slowly: a bucket of frames that a second fills.
+//!
+//! Frames of every kind count, because each of them costs something: events, fragments, pings, pongs.
 
 use tokio::time::{Duration, Instant};
 
-/// How many events were read beyond what a relay may send.
+/// How many frames were read beyond what a relay may send.
 #[derive(Debug)]
 pub(super) struct Throttle {
     a_second: Option<u32>,
-    /// Events that may still be read at once; below 0 reading waits.
+    /// Frames that may still be read at once; below 0 reading waits.
     left: f64,
     at: Option<Instant>,
 }
 
 impl Throttle {
-    /// Lets so many events a second pass, and as many at once after a quiet second.
+    /// Lets so many frames a second pass, and as many at once after a quiet second.
     pub fn new(a_second: Option<u32>) -> Self {
         Self { a_second, left: f64::from(a_second.unwrap_or(0)), at: None }
     }
 
-    /// Counts events that were read.
-    pub fn count(&mut self, events: u64) {
-        self.left -= events as f64;
+    /// Counts frames that were read.
+    pub fn count(&mut self, frames: u64) {
+        self.left -= frames as f64;
     }
 
     /// Until when reading should wait.

@@ -11,6 +11,8 @@ pub(super) struct Turn<'a> {
     metrics: &'a Metrics,
     frames: u64,
     bytes: u64,
+    /// Texts that keep a connection open.
+    heartbeats: u64,
     events: u64,
     duplicates: [u64; Layer::ALL.len()],
     /// `NOTICE`, `CLOSED` and `AUTH`.
@@ -28,6 +30,7 @@ impl<'a> Turn<'a> {
             metrics,
             frames: 0,
             bytes: 0,
+            heartbeats: 0,
             events: 0,
             duplicates: [0; Layer::ALL.len()],
             notices: 0,
@@ -36,20 +39,20 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Counts a frame of so many bytes.
-    pub const fn frame(&mut self, bytes: usize) {
+    /// Counts a message of so many bytes.
+    pub const fn frame(&mut self, bytes: u64) {
         self.frames += 1;
-        self.bytes += bytes as u64;
+        self.bytes += bytes;
+    }
+
+    /// Counts a text that says nothing.
+    pub const fn heartbeat(&mut self) {
+        self.heartbeats += 1;
     }
 
     /// Counts an event that was asked for.
     pub const fn event(&mut self) {
         self.events += 1;
-    }
-
-    /// How many messages came.
-    pub const fn frames(&self) -> u64 {
-        self.frames
     }
 
     /// Counts a copy.
@@ -65,7 +68,7 @@ impl<'a> Turn<'a> {
         self.refuse(reason);
     }
 
-    /// Counts something refused. That is rare, so it is counted at once.
+    /// Counts something refused at once: it is rare, and a relay that sends much of it is soon left.
     pub fn refuse(&self, reason: DropReason) {
         self.peer.refuse(reason);
         self.metrics.dropped(reason).inc();
@@ -85,6 +88,8 @@ impl Drop for Turn<'_> {
         tally.events.add(self.events);
         tally.notices.add(self.notices);
         tally.copies.add(self.duplicates.iter().sum());
+        tally.refuse_many(DropReason::UnknownMessage, self.heartbeats);
+        metrics.dropped(DropReason::UnknownMessage).inc_by(self.heartbeats);
         metrics.frames_received.inc_by(self.frames);
         metrics.frame_bytes_received.inc_by(self.bytes);
         metrics.lookups_in_memory.inc_by(self.lookups_in_memory);

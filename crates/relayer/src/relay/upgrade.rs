@@ -8,8 +8,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use url::{Position, Url};
 
 use super::instance::InstanceId;
+use crate::backoff::retry_after;
+use crate::clock::system_time;
 
-/// A response head may not be longer than this.
+/// A response head may not be longer than this, interim responses before it included.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 
@@ -38,7 +40,7 @@ pub enum UpgradeError {
         code: u16,
         /// What the server calls it: not more than a line, with what cannot be printed escaped.
         reason: Box<str>,
-        /// Seconds after which it wants to be asked again, if it says so as a number; at most a day.
+        /// Seconds after which it wants to be asked again, if it says so; at most a day.
         retry_after_secs: Option<u64>,
     },
     /// The server is this very process.
@@ -70,28 +72,47 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
-    let mut response = Vec::with_capacity(1_024);
+    let (mut response, mut passed_over) = (Vec::with_capacity(1_024), 0);
     loop {
-        if stream.read_buf(&mut response).await? == 0 {
-            return Err(UpgradeError::Ended);
-        }
-        if let Some(head) = check(&response, &key, instance)? {
-            response.drain(..head);
-            return Ok(response);
-        }
-        if response.len() > HEAD_BYTES_MAX {
-            return Err(UpgradeError::NotHttp);
+        match check(&response, &key, instance)? {
+            Head::Agrees(head) => {
+                response.drain(..head);
+                return Ok(response);
+            }
+            Head::Interim(head) => {
+                response.drain(..head);
+                passed_over += head;
+            }
+            Head::Incomplete => {
+                if passed_over + response.len() > HEAD_BYTES_MAX {
+                    return Err(UpgradeError::NotHttp);
+                }
+                if stream.read_buf(&mut response).await? == 0 {
+                    return Err(UpgradeError::Ended);
+                }
+            }
         }
     }
 }
 
-/// How many bytes the response's head takes; `None` if it is not complete.
-fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Option<usize>, UpgradeError> {
+/// The head of a response, and how many bytes it takes.
+#[derive(Debug, PartialEq, Eq)]
+enum Head {
+    /// The connection is a WebSocket now.
+    Agrees(usize),
+    /// Another response follows (RFC 9110, section 15.2).
+    Interim(usize),
+    /// More bytes are needed.
+    Incomplete,
+}
+
+/// What the bytes of a response begin with.
+fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Head, UpgradeError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(response) {
         Ok(httparse::Status::Complete(head)) => head,
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Partial) => return Ok(Head::Incomplete),
         Err(_) => return Err(UpgradeError::NotHttp),
     };
     let has = |name: &str, right: &dyn Fn(&[u8]) -> bool| {
@@ -102,6 +123,7 @@ fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Option<usiz
     }
     match parsed.code {
         Some(101) => {}
+        Some(100..200) => return Ok(Head::Interim(head)),
         Some(InstanceId::REFUSAL) => return Err(UpgradeError::Ourselves),
         Some(_) => return Err(refused(&parsed)),
         None => return Err(UpgradeError::NotHttp),
@@ -115,17 +137,17 @@ fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Option<usiz
         value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     })?;
     header("Sec-WebSocket-Accept", &|value| value.trim_ascii() == accept.as_bytes())?;
-    Ok(Some(head))
+    Ok(Head::Agrees(head))
 }
 
 /// What a server says that does not agree.
 fn refused(response: &httparse::Response<'_, '_>) -> UpgradeError {
     let after = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Retry-After"));
-    let after = after.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<u64>().ok());
+    let after = after.and_then(|header| retry_after(std::str::from_utf8(header.value).ok()?, system_time()));
     UpgradeError::Status {
         code: response.code.unwrap_or_default(),
         reason: response.reason.unwrap_or_default().escape_debug().take(REASON_CHARS_MAX).collect(),
-        retry_after_secs: after.map(|secs| secs.min(RETRY_AFTER_SECS_MAX)),
+        retry_after_secs: after.map(|after| after.as_secs().min(RETRY_AFTER_SECS_MAX)),
     }
 }
 
@@ -152,7 +174,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn judge(response: &str) -> Result<Option<usize>, UpgradeError> {
+    fn judge(response: &str) -> Result<Head, UpgradeError> {
         check(response.as_bytes(), KEY, us())
     }
 
@@ -167,10 +189,13 @@ mod tests {
     #[test]
     fn responses_are_judged() {
         let whole = response("101 Switching Protocols", GOOD);
-        assert!(matches!(judge(&whole), Ok(Some(head)) if head == whole.len()));
-        assert!(matches!(judge(&whole[..whole.len() - 1]), Ok(None)));
+        assert!(matches!(judge(&whole), Ok(Head::Agrees(head)) if head == whole.len()));
+        assert!(matches!(judge(&whole[..whole.len() - 1]), Ok(Head::Incomplete)));
         let twice = response("101 X", &format!("Connection: keep-alive\r\n{GOOD}"));
-        assert!(matches!(judge(&twice), Ok(Some(_))), "one of several headers says it");
+        assert!(matches!(judge(&twice), Ok(Head::Agrees(_))), "one of several headers says it");
+        let interim = response("103 Early Hints", "Link: </x>; rel=preload\r\n");
+        let followed = judge(&format!("{interim}{whole}"));
+        assert!(matches!(followed, Ok(Head::Interim(head)) if head == interim.len()));
         for (response, expected) in [
             (response("503 Busy", ""), "the server answers 503 Busy instead of 101"),
             (response("503", ""), "the server answers 503 instead of 101"),
@@ -200,9 +225,10 @@ mod tests {
             ("Retry-After: 120\r\n", Some(120)),
             ("retry-after:  7 \r\n", Some(7)),
             ("Retry-After: 99999999\r\n", Some(86_400)),
-            ("Retry-After: 99999999999999999999999\r\n", None),
+            ("Retry-After: 99999999999999999999999\r\n", Some(86_400)),
             ("Retry-After: -1\r\n", None),
-            ("Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n", None),
+            ("Retry-After: Tue, 14 Nov 2023 22:13:20 GMT\r\n", None),
+            ("Retry-After: Fri, 14 Nov 2053 22:13:20 GMT\r\n", Some(86_400)),
         ] {
             let error = judge(&response("429 Too Many Requests", headers)).expect_err("refused");
             let UpgradeError::Status { code: 429, reason, retry_after_secs } = error else {

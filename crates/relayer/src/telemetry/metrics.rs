@@ -139,6 +139,8 @@ metrics! {
     frames_received: Counter = Counter::default(), "frames_received";
     /// Bytes of their payloads.
     frame_bytes_received: Counter = Counter::default(), "frame_bytes_received";
+    /// WebSocket frames of relays that were handled: messages, their fragments, pings and pongs.
+    relay_frames_handled: Counter = Counter::default(), "relay_frames_handled";
     /// Ids that were certainly new to the Bloom filter, so that no disk was asked.
     lookups_in_memory: Counter = Counter::default(), "lookups_in_memory";
     /// Ids for which only RocksDB could tell.

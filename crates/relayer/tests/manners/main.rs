@@ -9,6 +9,8 @@ mod black_holes;
 mod blame;
 mod certificates;
 mod figures;
+mod floods;
+mod foreign_faults;
 #[path = "../pipeline/gateway.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod gateway;

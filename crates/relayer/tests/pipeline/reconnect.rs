@@ -74,7 +74,7 @@ async fn what_a_relay_makes_us_do_is_counted_and_stays_so_without_it() {
     sim.send_text(0, r#"["CLOSED","r","rate-limited: slow down"]"#);
     gateway.until("it is asked again", |_| sim.requests(0).len() == 2).await;
     for _ in 0..2 {
-        sim.send_text(0, "garbage");
+        sim.send_text(0, "[garbage");
     }
     let peer = gateway.peer(0);
     gateway.until("it is quarantined", |_| peer.state().label() == "quarantined").await;

@@ -10,10 +10,10 @@ use std::cell::RefCell;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wire::websocket::{DecodeError, Decoded, Decoder, Message};
+use wire::websocket::{DecodeError, Decoded, Decoder, Message, SKIPPED_HEAD_BYTES};
 use wire::{
     ClientMessage, Filter, RelayMessage, Scan, Signer, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError,
-    author, scan,
+    author, first_value, scan,
 };
 
 thread_local! {
@@ -25,6 +25,7 @@ thread_local! {
 /// other object it names the first `id`.
 pub fn frame(frame: &[u8]) {
     let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
+    let event = first_value(event);
     if let Ok(parsed) = UnverifiedEvent::parse(event) {
         assert_eq!(parsed.id, claimed, "the scan names another id than the parser");
         let author = author(event).unwrap_or(parsed.pubkey);
@@ -212,21 +213,48 @@ fn matches(filter: &Value, event: &Value) -> bool {
 }
 
 /// WebSocket frames decode to the same messages however the bytes are cut into reads, nothing takes more
-/// bytes than there are, and nothing longer than the limit is handed out.
+/// bytes than there are, and nothing longer than the limit is handed out. A decoder that skips long messages
+/// finds the same messages in the same order, and says of the long ones what their first bytes and their
+/// lengths are.
 pub fn websocket(bytes: &[u8], cut: usize) {
-    const PAYLOAD_BYTES_MAX: usize = 1_000;
-    let whole = decode(&mut Decoder::new(PAYLOAD_BYTES_MAX), &[bytes]);
+    const KEPT_BYTES_MAX: usize = 200;
+    const PAYLOAD_BYTES_MAX: usize = 1_300;
+    let keeping = || Decoder::new(PAYLOAD_BYTES_MAX);
+    let skipping = || Decoder::new(KEPT_BYTES_MAX).skipping(PAYLOAD_BYTES_MAX as u64);
+    let whole = decode(&mut keeping(), &[bytes]);
     let (first, second) = bytes.split_at(cut.min(bytes.len()));
-    let parts = decode(&mut Decoder::new(PAYLOAD_BYTES_MAX), &[first, second]);
-    assert_eq!(whole, parts, "the cut changes what is decoded");
-    assert!(whole.0.iter().all(|(_, payload)| payload.len() <= PAYLOAD_BYTES_MAX));
+    assert_eq!(whole, decode(&mut keeping(), &[first, second]), "the cut changes what is decoded");
+    assert!(whole.0.iter().all(|message| message.payload.len() <= PAYLOAD_BYTES_MAX));
+
+    let skipped = decode(&mut skipping(), &[bytes]);
+    let pieces: Vec<&[u8]> = bytes.chunks(cut.max(1)).collect();
+    for reads in [&[first, second][..], &pieces] {
+        assert_eq!(skipped, decode(&mut skipping(), reads), "the cut changes what is skipped");
+    }
+    let (messages, error) = whole;
+    let expected = messages.into_iter().map(|mut message| {
+        if message.payload.len() > KEPT_BYTES_MAX {
+            message.skipped = Some(message.payload.len() as u64);
+            message.payload.truncate(SKIPPED_HEAD_BYTES);
+        }
+        message
+    });
+    // A long message whose end is missing was seen by neither; both give the same error for the rest.
+    assert_eq!(skipped, (expected.collect(), error));
 }
 
-type Messages = Vec<(&'static str, Vec<u8>)>;
+/// A message as it was handed out.
+#[derive(Debug, PartialEq, Eq)]
+struct Handed {
+    kind: &'static str,
+    payload: Vec<u8>,
+    /// Its length if it was skipped; then the payload is its head.
+    skipped: Option<u64>,
+}
 
 /// As a socket does: what is incomplete waits for the next read.
-fn decode(decoder: &mut Decoder, reads: &[&[u8]]) -> (Messages, Option<DecodeError>) {
-    let (mut messages, mut waiting) = (Messages::new(), Vec::new());
+fn decode(decoder: &mut Decoder, reads: &[&[u8]]) -> (Vec<Handed>, Option<DecodeError>) {
+    let (mut messages, mut waiting) = (Vec::new(), Vec::new());
     for read in reads {
         waiting.extend_from_slice(read);
         loop {
@@ -235,17 +263,20 @@ fn decode(decoder: &mut Decoder, reads: &[&[u8]]) -> (Messages, Option<DecodeErr
                 Ok(Decoded::Incomplete) => break,
                 Ok(Decoded::Fragment(taken)) => taken,
                 Ok(Decoded::Message(message, taken)) => {
-                    messages.push(match message {
-                        Message::Text(payload) => ("text", payload.to_vec()),
-                        Message::Binary(payload) => ("binary", payload.to_vec()),
-                        Message::Ping(payload) => ("ping", payload.to_vec()),
-                        Message::Pong(payload) => ("pong", payload.to_vec()),
-                        Message::Close(payload) => ("close", payload.to_vec()),
-                    });
+                    let (kind, payload, skipped) = match message {
+                        Message::Text(payload) => ("text", payload, None),
+                        Message::Binary(payload) => ("binary", payload, None),
+                        Message::Skipped { is_text: true, head, bytes } => ("text", head, Some(bytes)),
+                        Message::Skipped { is_text: false, head, bytes } => ("binary", head, Some(bytes)),
+                        Message::Ping(payload) => ("ping", payload, None),
+                        Message::Pong(payload) => ("pong", payload, None),
+                        Message::Close(payload) => ("close", payload, None),
+                    };
+                    messages.push(Handed { kind, payload: payload.to_vec(), skipped });
                     taken
                 }
             };
-            assert!(taken >= 2 && taken <= waiting.len());
+            assert!(taken >= 1 && taken <= waiting.len());
             waiting.drain(..taken);
         }
     }

@@ -20,14 +20,17 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
-    let payload = prop::collection::vec(any::<u8>(), 0..300);
+    let payload = prop_oneof![
+        3 => prop::collection::vec(any::<u8>(), 0..300),
+        1 => prop::collection::vec(any::<u8>(), 1_000..1_400),
+    ];
     (prop::sample::select(vec![0x81, 0x82, 0x01, 0x00, 0x80, 0x89, 0x8a, 0x88, 0xff]), payload)
         .prop_map(|(first, payload)| frame(first, &payload))
 }
 
 proptest! {
     #[test]
-    fn reads_may_be_cut_anywhere(frames in prop::collection::vec(any_frame(), 0..6), cut in 0..2_000_usize) {
+    fn reads_may_be_cut_anywhere(frames in prop::collection::vec(any_frame(), 0..6), cut in 0..6_000_usize) {
         checks::websocket(&frames.concat(), cut);
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::{HeaderMap, StatusCode, header};
 
 use super::secrets::Secrets;
+use crate::backoff;
 use crate::config::HttpUrl;
 use crate::limits::RETRY_AFTER_MAX;
 
@@ -85,14 +86,9 @@ fn reason(status: StatusCode, location: Option<String>, said: &str) -> String {
     reason
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). What is neither, or past, says nothing.
+/// What the sink asks for, within bounds.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = match value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a very long time.
-        true if !value.is_empty() => Duration::from_secs(value.parse().unwrap_or(u64::MAX)),
-        _ => httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?,
-    };
+    let after = backoff::retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?, now)?;
     Some(after.min(RETRY_AFTER_MAX))
 }
 

@@ -1,0 +1,77 @@
+//! Frames that are lawful one by one, without end. They take no more of a thread than others leave, and no
+//! more than a relay may send when they are throttled.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use moltrade_relayer::limits::FRAMES_BETWEEN_YIELDS;
+use relay_sim::{Count, Fault, Flood, Sim};
+use wire::VerifiedEvent;
+
+use crate::gateway::Gateway;
+use crate::only;
+
+/// Frames that one read handles at most, which may come after as many that do not yet make a yield.
+const FRAMES_A_READ_MAX: u64 = 1_024;
+
+/// All of the gateway has one thread for its connections here, which it shares with the relays and with a task
+/// that only looks how many frames were handled since its last turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_flood_of_any_kind_lets_others_have_their_turn() {
+    for flood in Flood::SORTS.into_iter().chain([Flood::Mixed]) {
+        let sim = Sim::builder().seed(80).scripted(2).fault(Fault::Flood(flood), only(0), 1.0);
+        let sim = sim.start().await.expect("starts");
+        let gateway = Gateway::configured(&sim, |config| config.relay.max_events_per_second = None);
+        gateway.until_in(1, "live").await;
+        gateway.until("the flood comes", |_| sim.stats().of(0, Count::Flood) > 0).await;
+        let metrics = Arc::clone(&gateway.pipeline().metrics);
+        let (stop, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let looking = tokio::spawn({
+            let (stop, most) = (Arc::clone(&stop), Arc::clone(&most));
+            async move {
+                let handled = || metrics.relay_frames_handled.get();
+                let mut before = handled();
+                while !stop.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                    let now = handled();
+                    most.fetch_max(now - before, Ordering::Relaxed);
+                    before = now;
+                }
+            }
+        });
+        let handled = gateway.pipeline().metrics.relay_frames_handled.get();
+        let events = sim.publish_many(&[1], 1, &[1_700_000_000; 50]);
+        gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
+        let goes_on = |gateway: &Gateway| {
+            gateway.pipeline().metrics.relay_frames_handled.get() - handled > 20 * FRAMES_BETWEEN_YIELDS
+        };
+        gateway.until("the flood goes on", goes_on).await;
+        stop.store(true, Ordering::Relaxed);
+        looking.await.expect("it looks");
+        let most = most.load(Ordering::Relaxed);
+        // Two connections may each have their turn in between.
+        let bound = 2 * (FRAMES_BETWEEN_YIELDS + FRAMES_A_READ_MAX);
+        assert!(most <= bound, "{flood:?}: {most} frames between two turns of another task");
+        assert_eq!(gateway.peer(0).conduct.quarantines(), 0, "{flood:?}: each frame is lawful");
+    }
+}
+
+/// Frames that carry no event count as much as those that do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_any_kind_is_read_slowly() {
+    const A_SECOND: u32 = 2_000;
+    for flood in Flood::SORTS {
+        let sim = Sim::builder().seed(81).scripted(1).fault(Fault::Flood(flood), only(0), 1.0);
+        let sim = sim.start().await.expect("starts");
+        let started = std::time::Instant::now();
+        let gateway = Gateway::configured(&sim, |config| {
+            config.relay.max_events_per_second = NonZeroU32::new(A_SECOND);
+        });
+        let handled = |gateway: &Gateway| gateway.pipeline().metrics.relay_frames_handled.get();
+        gateway.until("it is read", |gateway| handled(gateway) > 3 * u64::from(A_SECOND)).await;
+        // A second's worth at once, one full read too many, and the rest as allowed.
+        let least = (2 * A_SECOND - FRAMES_A_READ_MAX as u32) / A_SECOND;
+        assert!(started.elapsed().as_secs() >= u64::from(least), "{flood:?}: {:?}", started.elapsed());
+    }
+}

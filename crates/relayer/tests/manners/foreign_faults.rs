@@ -1,0 +1,157 @@
+//! Faults that are not the relay's: what authors publish that nobody can read, or that is very large, and what
+//! servers send beside Nostr. None of it is held against a relay, and none of it keeps back what is stored
+//! behind it.
+
+use std::num::NonZeroU32;
+
+use moltrade_relayer::config::Config;
+use moltrade_relayer::ingest::DropReason;
+use relay_sim::{Fault, Poison, Sim, Who, oversized, poison};
+use wire::{Signer, VerifiedEvent};
+
+use crate::gateway::Gateway;
+use crate::only;
+
+const BASE: u64 = 1_700_000_000;
+
+fn strict(config: &mut Config) {
+    config.relay.max_offences_per_hour = NonZeroU32::new(5);
+}
+
+fn small(number: u64) -> VerifiedEvent {
+    Signer::from_seed(number).sign(BASE + number, 1, &[] as &[Vec<String>], "small")
+}
+
+/// Everything was had over one connection, and what the relay had before is proven.
+async fn assert_unharmed(gateway: &Gateway, relays: usize) {
+    for relay in 0..relays {
+        let is_proven = |gateway: &Gateway| {
+            gateway.peer(relay).coverage().is_some_and(|coverage| coverage.gaps().is_empty())
+        };
+        gateway.until("its past is proven", is_proven).await;
+        let peer = gateway.peer(relay);
+        assert_eq!(peer.state().label(), "live", "relay {relay}");
+        assert_eq!((peer.conduct.quarantines(), peer.tally.connections.get()), (0, 1), "relay {relay}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_signed_and_malformed_are_no_offence() {
+    let sim = Sim::builder().seed(70).relays(3).events(600).copies(2).stored(0.5).hold().cap(100);
+    let sim = sim.fault(Fault::Poison, Who::All, 0.5).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, strict);
+    for relay in 0..3 {
+        gateway.until_in(relay, "live").await;
+    }
+    sim.go();
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    assert_unharmed(&gateway, 3).await;
+    for reason in [
+        DropReason::MalformedKind,
+        DropReason::MalformedTags,
+        DropReason::MalformedContent,
+        DropReason::NonStandardForm,
+        DropReason::MissingField,
+    ] {
+        assert!(gateway.refused(reason) > 5, "{reason:?}");
+    }
+}
+
+/// A relay's cap counts events that we cannot read, so an answer full of them is no proof that there is no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_of_malformed_events_hides_nothing_behind_it() {
+    let sim = Sim::builder().seed(71).scripted(1).cap(50).start().await.expect("starts");
+    let events: Vec<_> = (0..40).map(small).collect();
+    for event in &events {
+        sim.publish([0], event.json().clone());
+    }
+    let poisoner = Signer::from_seed(0x0BAD);
+    for number in 0..400 {
+        let sort = Poison::ALL[number as usize % Poison::ALL.len()];
+        sim.publish([0], poison(&poisoner, sort, BASE + 20 + number / 10, number));
+    }
+    let gateway = Gateway::configured(&sim, strict);
+    gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
+    gateway.assert_holds_exactly(&events);
+    assert_unharmed(&gateway, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
+    for content_first in [false, true] {
+        let sim = Sim::builder().seed(72).scripted(1).start().await.expect("starts");
+        let large = |at| oversized(&Signer::from_seed(9), BASE + at, 700_000, content_first);
+        let stored: Vec<_> = (0..20).map(small).collect();
+        stored.iter().for_each(|event| sim.publish([0], event.json().clone()));
+        sim.publish([0], large(10));
+        let gateway = Gateway::configured(&sim, strict);
+        gateway.until_logged(stored.iter().map(VerifiedEvent::id)).await;
+        gateway.until_in(0, "live").await;
+        // The same with one that comes live.
+        sim.publish([0], large(100));
+        let live = small(101);
+        sim.publish([0], live.json().clone());
+        gateway.until_logged([live.id()]).await;
+        assert_eq!(gateway.logged().len(), 21);
+        assert_unharmed(&gateway, 1).await;
+        assert!(gateway.refused(DropReason::EventTooLarge) >= 2);
+        let refused: Vec<_> = gateway.peer(0).tally.refused().map(|(reason, _)| reason).collect();
+        assert_eq!(refused, [DropReason::EventTooLarge]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_by_chance_cost_nothing_else() {
+    let sim = Sim::builder().seed(73).relays(2).events(200).copies(2).stored(0.5);
+    let sim = sim.fault(Fault::Oversized, Who::All, 0.1).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, strict);
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    for relay in [0, 1] {
+        gateway.until_in(relay, "live").await;
+    }
+    assert_unharmed(&gateway, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
+    let sim = Sim::builder().seed(74).scripted(1).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, strict);
+    gateway.until_in(0, "live").await;
+    for word in
+        ["", " ", "ping", "PING", "\"ping\"", "{\"type\":\"ping\"}", "\n", "2", "heartbeat", "keepalive"]
+    {
+        sim.send_text(0, word);
+    }
+    // More parts than three; more space than there need be.
+    let extended = |event: &VerifiedEvent, rest: &str| {
+        format!(r#"["EVENT","r",{}{rest}]"#, String::from_utf8_lossy(event.json()))
+    };
+    let events: Vec<_> = (0..3).map(small).collect();
+    sim.send_text(0, &extended(&events[0], r#",{"relay":"tells more"}"#));
+    sim.send_text(0, &extended(&events[1], " , null , 7 "));
+    // Signed over bytes that are no UTF-8, as some relays take it.
+    let mut broken = extended(&small(9), "").into_bytes();
+    let place = broken.windows(5).position(|bytes| bytes == b"small").expect("the content");
+    broken[place] = 0xff;
+    let mut frame = vec![0x81, 126];
+    frame.extend_from_slice(&(broken.len() as u16).to_be_bytes());
+    frame.extend_from_slice(&broken);
+    sim.send_bytes(0, frame);
+    sim.send_text(0, &extended(&events[2], ""));
+    gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
+    gateway.until("it is counted", |gateway| gateway.refused(DropReason::NonStandardForm) == 1).await;
+    assert_eq!(gateway.refused(DropReason::UnknownMessage), 10);
+    assert_eq!(gateway.peer(0).tally.refused_total(), 11);
+    assert_unharmed(&gateway, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_relay_closes_is_shown() {
+    let sim = Sim::builder().seed(75).relays(1).events(20).copies(1).stored(1.0);
+    let sim = sim.fault(Fault::Close(4_000), only(0), 1.0).start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    let reason = gateway.until_in(0, "backing_off").await;
+    assert_eq!(reason, "the relay closed the connection: 4000 simulated: that was enough");
+}

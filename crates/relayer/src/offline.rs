@@ -13,12 +13,14 @@ use clap::Subcommand;
 use prometheus_client::metrics::counter::Counter;
 use wire::Signer;
 
+use crate::clock::Clock;
 use crate::config::{Config, SecretFile, SecretKey};
 use crate::event_log::{EventLog, OpenError, StoreOptions};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::registry::transfer::{Moved, TransferError, export, import};
 use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store, postgres};
 use crate::nip19::npub;
+use crate::pipeline::room_of;
 
 /// Of events nothing is kept in memory.
 const TAIL_BYTES: usize = 0;
@@ -89,7 +91,8 @@ pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, O
         Some(store) => store,
         None => {
             let options = StoreOptions { fsync: config.storage.fsync };
-            let log = EventLog::open(&config.deduplication.rocksdb_path, options, TAIL_BYTES)?;
+            let path = &config.deduplication.rocksdb_path;
+            let log = EventLog::open_with(path, options, TAIL_BYTES, Clock::system(), room_of(config))?;
             Arc::new(Embedded::new(log))
         }
     };

@@ -89,7 +89,7 @@ pub struct Pipeline {
 #[derive(Debug)]
 pub struct Surroundings {
     /// The disk.
-    pub free_space: FreeSpace,
+    pub room: Reserve,
     /// Who tells the addresses of a name.
     pub resolver: Resolver,
     /// What tells the time.
@@ -99,12 +99,14 @@ pub struct Surroundings {
 impl Surroundings {
     /// Those of the system.
     pub fn of(config: &Config) -> Self {
-        Self {
-            free_space: FreeSpace::of(config.deduplication.rocksdb_path.clone()),
-            resolver: Resolver::system(),
-            clock: Clock::system(),
-        }
+        Self { room: room_of(config), resolver: Resolver::system(), clock: Clock::system() }
     }
+}
+
+/// The disk of the log, with the room that is left for RocksDB.
+pub(crate) fn room_of(config: &Config) -> Reserve {
+    let free_space = FreeSpace::of(config.deduplication.rocksdb_path.clone());
+    Reserve { free_space, bytes_min: config.free_bytes_min() }
 }
 
 impl Pipeline {
@@ -123,7 +125,14 @@ impl Pipeline {
     pub fn start_in(config: &Config, surroundings: Surroundings) -> Result<Self, StartError> {
         let path = &config.deduplication.rocksdb_path;
         let store = StoreOptions { fsync: config.storage.fsync };
-        let log = EventLog::open_with(path, store, config.storage.tail_bytes, surroundings.clock)?;
+        let reserve = surroundings.room.clone();
+        let log = EventLog::open_with(
+            path,
+            store,
+            config.storage.tail_bytes,
+            surroundings.clock,
+            surroundings.room,
+        )?;
         let sizes = DedupeSizes {
             hotset: config.deduplication.hotset_size.get(),
             bloom: config.deduplication.bloom_capacity.get(),
@@ -137,9 +146,7 @@ impl Pipeline {
         let instance = InstanceId::random();
         let dialer = Arc::new(dialer(config, instance, surroundings.resolver.clone())?);
         let admission = Admission::shared(&config.filters);
-        let reserve =
-            Reserve { free_space: surroundings.free_space, bytes_min: config.storage.min_free_bytes };
-        let sequencer = sequencer(config, &log, &disk_full, reserve.free_space.clone())?;
+        let sequencer = sequencer(config, &log, &disk_full)?;
         let inboxes = start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics)?;
         let workers = Workers::start(&config.output, &log, surroundings.resolver, &metrics)?;
         let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
@@ -253,13 +260,8 @@ fn sequencer(
     config: &Config,
     log: &Arc<EventLog>,
     disk_full: &Arc<DiskFull>,
-    free_space: FreeSpace,
 ) -> Result<Sequencer, StorageError> {
-    let options = SequencerOptions {
-        batch_size: config.output.batch_size.get(),
-        free_bytes_min: config.storage.min_free_bytes,
-        free_space,
-    };
+    let options = SequencerOptions { batch_size: config.output.batch_size.get() };
     Sequencer::new(Arc::clone(log), options, Arc::clone(disk_full))
 }
 

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use moltrade_relayer::config::Config;
-use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{EventLog, StoreOptions, Submission, Verified, keys};
 use rocksdb::{Cache, DB, Env, Options, WaitForCompactOptions};
@@ -33,8 +32,7 @@ pub fn fill(config: &Config, events: usize) -> Fallible<()> {
     let begin = Instant::now();
     let path = &config.deduplication.rocksdb_path;
     let log = EventLog::open(path, StoreOptions { fsync: false }, 0)?;
-    let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
-    let options = SequencerOptions { batch_size: BATCH, free_bytes_min: 0, free_space };
+    let options = SequencerOptions { batch_size: BATCH };
     let sequencer = Sequencer::new(log, options, Arc::default())?;
     let (to_sequencer, inbox) = sync_channel(4);
     let writer = std::thread::spawn(move || sequencer.run(&inbox, |_| {}));

@@ -17,6 +17,7 @@ use crate::config::{ConfigErrors, InvalidUrl};
 use crate::control::ReloadError;
 use crate::downstream::clients::Refused;
 use crate::downstream::consumers::EnterError;
+use crate::downstream::order::NotObeyed;
 use crate::event_log::backup::BackupError;
 use crate::event_log::free_space::NoRoom;
 use crate::event_log::query::CursorError;
@@ -248,7 +249,7 @@ pub enum ApiError {
     )]
     Panicked,
     /// The database fails.
-    #[error("the database cannot be read or written; the gateway's log says why")]
+    #[error("{}", storage_message(.0))]
     Storage(#[from] StorageError),
 }
 
@@ -273,6 +274,24 @@ impl From<CursorError> for ApiError {
         match error {
             CursorError::TooOld { cursor, oldest, newest } => Self::CursorTooOld { cursor, oldest, newest },
             CursorError::Ahead { cursor, newest } => Self::CursorAhead { cursor, newest },
+        }
+    }
+}
+
+/// What may be told of a failure: of a full disk, what to do.
+const fn storage_message(error: &StorageError) -> &'static str {
+    if error.is_full() {
+        "the disk is full: nothing can be written until there is room ([storage] min_free_bytes); make room, and try again"
+    } else {
+        "the database cannot be read or written; the gateway's log says why"
+    }
+}
+
+impl From<NotObeyed> for ApiError {
+    fn from(error: NotObeyed) -> Self {
+        match error {
+            NotObeyed::Stopping => Self::Stopping,
+            NotObeyed::Storage(error) => Self::Storage(error),
         }
     }
 }
@@ -377,6 +396,7 @@ impl ApiError {
             Self::Backup(BackupError::Busy) => (StatusCode::CONFLICT, "backup_in_progress"),
             Self::Backup(_) => (StatusCode::INTERNAL_SERVER_ERROR, "backup_failed"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            Self::Storage(error) if error.is_full() => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
             Self::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
         }
     }
@@ -420,6 +440,9 @@ impl ApiError {
             | Self::ConsumerBusy => {
                 vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))]
             }
+            Self::Storage(error) if error.is_full() => {
+                vec![(header::RETRY_AFTER, HeaderValue::from_static("5"))]
+            }
             _ => Vec::new(),
         }
     }
@@ -427,7 +450,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Storage(error) = &self {
+        if let Self::Storage(error) = &self
+            && !error.is_full()
+        {
             tracing::error!(%error, "a request could not be answered");
         }
         let (status, code) = self.status();

@@ -52,6 +52,8 @@ pub struct Now {
     pub ms: u64,
     /// What the time rests on.
     pub base: Base,
+    /// How often the clock was set since the process began: it may have been set back to the same base.
+    pub steps: u64,
 }
 
 impl Now {
@@ -101,6 +103,7 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     base: Base,
+    steps: u64,
     last_step: Option<Step>,
     /// Since when the clock is in doubt, as time since boot.
     doubt: Option<Duration>,
@@ -160,7 +163,8 @@ impl Clock {
 
     fn reading(boot: u64, read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
         let began = read();
-        let state = State { base: began.base(boot), last_step: None, doubt: None, votes: Votes::default() };
+        let state =
+            State { base: began.base(boot), steps: 0, last_step: None, doubt: None, votes: Votes::default() };
         Self(Arc::new(Inner {
             read: Box::new(read),
             boot,
@@ -213,15 +217,17 @@ impl Clock {
         let base = reading.base(self.0.boot);
         let mut state = self.0.state.lock();
         if base.is_same(state.base) {
-            return Now { ms: reading.wall_ms, base };
+            return Now { ms: reading.wall_ms, base, steps: state.steps };
         }
         let by_ms = base.ahead_of(state.base);
         state.base = base;
+        state.steps += 1;
+        let steps = state.steps;
         state.last_step = Some(Step { at_ms: reading.wall_ms, by_ms });
         state.doubt = Some(reading.since_boot);
         state.votes = Votes::default();
         drop(state);
-        self.0.stepped.send_modify(|steps| *steps += 1);
+        self.0.stepped.send_modify(|told| *told = steps.max(*told));
         tracing::warn!(
             by_ms,
             now = reading.wall_ms,
@@ -229,7 +235,7 @@ impl Clock {
              deleted for its age until an hour has passed and live events have the clock's time; if the clock is \
              right, POST /api/clock/confirm ends the wait"
         );
-        Now { ms: reading.wall_ms, base }
+        Now { ms: reading.wall_ms, base, steps }
     }
 
     /// Looks for steps for as long as nobody drops it.

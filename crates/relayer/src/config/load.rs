@@ -14,6 +14,7 @@ use super::reload::Source;
 use super::rule::SINKS_MAX;
 use super::secret::Secret;
 use super::settings::{Config, SETTINGS, Setting};
+use crate::event_log::free_bytes_needed;
 
 /// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "config.toml";
@@ -111,8 +112,24 @@ impl Config {
                  the rest is not connected to"
             ));
         }
+        let (min_free_bytes, effective) = (self.storage.min_free_bytes, self.free_bytes_min());
+        if min_free_bytes != effective {
+            warnings.push(format!(
+                "storage.min_free_bytes is {min_free_bytes}, but the database may need {effective} bytes to write down \
+                 what it holds in memory: that many are kept free"
+            ));
+        }
         warnings.extend(self.fanout_warnings());
         warnings
+    }
+
+    /// The bytes of disk below which nothing is written: as configured, but no fewer than RocksDB may need for its write
+    /// buffers; 0 if the operator does not mind.
+    pub fn free_bytes_min(&self) -> u64 {
+        match self.storage.min_free_bytes {
+            0 => 0,
+            configured => configured.max(free_bytes_needed()),
+        }
     }
 
     fn fanout_warnings(&self) -> Vec<String> {

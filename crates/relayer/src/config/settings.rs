@@ -162,7 +162,8 @@ settings! {
         /// The size from which on the log is trimmed at its old end, in bytes of events before compression.
         /// The ids, 50 bytes each, are not counted: they outlive the events. 0: no limit.
         max_bytes: Option<NonZeroU64> = None, rule::disk_bytes_or_none(1024 * 1024..=1 << 60);
-        /// Bytes of free disk below which no more events are taken in, until there is room again. 0: never mind.
+        /// Bytes of free disk below which nothing is added to the database, until there is room again. Less than
+        /// the write buffers need (250 MiB) is raised to that, with a warning. 0: never mind.
         min_free_bytes: u64 = 256 * 1024 * 1024, rule::disk_bytes(0..=1 << 60);
         /// How many bytes of the newest events are kept in memory for the consumers.
         tail_bytes: usize = 64 * 1024 * 1024, rule::bytes(1024 * 1024..=64 * 1024 * 1024 * 1024);

@@ -6,22 +6,23 @@ use tokio::time::Instant;
 
 use super::sink::Sink;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
-use crate::limits::{CURSOR_EVENTS_MAX, CURSOR_INTERVAL};
+use crate::limits::{CURSOR_EVENTS_MAX, CURSOR_INTERVAL, DISK_RETRY};
 
 /// The cursor of one sink.
 #[derive(Debug)]
 pub struct Bookmark {
     log: Arc<EventLog>,
     sink: Arc<Sink>,
-    /// As it is in the database.
+    /// As it is in the database, if it was written.
     saved: CursorRow,
+    is_written: bool,
     saved_at: Instant,
 }
 
 impl Bookmark {
-    /// Of a sink whose present cursor is in the database, in this row.
-    pub fn new(log: Arc<EventLog>, sink: Arc<Sink>, saved: CursorRow) -> Self {
-        Self { log, sink, saved, saved_at: Instant::now() }
+    /// Of a sink whose present cursor is in the database, in this row; or for lack of room it is not.
+    pub fn new(log: Arc<EventLog>, sink: Arc<Sink>, saved: CursorRow, is_written: bool) -> Self {
+        Self { log, sink, saved, is_written, saved_at: Instant::now() }
     }
 
     /// Up to where the sink has everything.
@@ -43,19 +44,29 @@ impl Bookmark {
     pub fn due(&self) -> Option<Instant> {
         let moved = self.cursor().get().saturating_sub(self.saved.cursor.get());
         match moved {
-            0 => None,
+            0 if self.is_written => None,
             CURSOR_EVENTS_MAX.. => Some(self.saved_at),
             _ => Some(self.saved_at + CURSOR_INTERVAL),
         }
     }
 
-    /// Writes the cursor down, on a thread that may wait: for the commit that is under way.
+    /// Writes the cursor down, on a thread that may wait: for the commit that is under way. On a full disk it stays in
+    /// memory, and is written later: until then, a crash would have the sink get more again.
     ///
     /// # Errors
     /// When RocksDB fails.
     pub async fn save(&mut self) -> Result<(), StorageError> {
         let row = CursorRow { cursor: self.cursor(), ..self.saved };
-        if row == self.saved { Ok(()) } else { self.write(row).await }
+        if row == self.saved && self.is_written {
+            return Ok(());
+        }
+        match self.write(row).await {
+            Err(error) if error.is_full() => {
+                self.saved_at = Instant::now() + DISK_RETRY;
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     /// Writes down whether the sink is paused.
@@ -81,7 +92,7 @@ impl Bookmark {
         let written = tokio::task::spawn_blocking(move || log.set_cursor(Cursors::Sinks, &name, row)).await;
         written.map_err(|error| StorageError::new("write a cursor", error))??;
         self.sink.set_saved_cursor(row.cursor);
-        (self.saved, self.saved_at) = (row, Instant::now());
+        (self.saved, self.is_written, self.saved_at) = (row, true, Instant::now());
         Ok(())
     }
 }

@@ -53,11 +53,7 @@ impl Letters {
     /// # Errors
     /// When RocksDB fails.
     pub fn of(sink: &Arc<str>, log: &Arc<EventLog>, metrics: &Metrics) -> Result<Self, StorageError> {
-        let mut kept = Kept::default();
-        log.for_each_letter(sink, Seq::FIRST, |letter, bytes| {
-            kept.insert(letter.entry.seq, bytes);
-            true
-        })?;
+        let kept = Kept::read(sink, log)?;
         let label = metrics.sink_label(sink);
         let letters = Self {
             sink: Arc::clone(sink),
@@ -71,6 +67,14 @@ impl Letters {
         };
         letters.show();
         Ok(letters)
+    }
+
+    /// Whether another letter can be kept. Looks at the disk.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn check_room(&self) -> Result<(), StorageError> {
+        self.log.check_room()
     }
 
     /// How many there are.
@@ -129,9 +133,10 @@ impl Letters {
     /// # Errors
     /// When RocksDB fails.
     pub fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
-        self.refused.inc_by(letters.len() as u64);
         let _writing = self.writing.lock();
-        self.write(letters)
+        self.write(letters)?;
+        self.refused.inc_by(letters.len() as u64);
+        Ok(())
     }
 
     /// Keeps letters that were sent again and refused again, unless they were dropped meanwhile. Writes the disk.
@@ -145,6 +150,7 @@ impl Letters {
     }
 
     fn write(&self, letters: &[Letter]) -> Result<(), StorageError> {
+        self.log.check_room()?;
         let mut kept = self.kept.lock();
         for letter in letters {
             // About what its row takes: what is counted here is counted again from the rows at a start.
@@ -154,7 +160,16 @@ impl Letters {
         }
         let dropped = kept.drop_surplus();
         drop(kept);
-        self.log.change_letters(&self.sink, letters, &dropped)?;
+        if let Err(error) = self.log.change_letters(&self.sink, letters, &dropped) {
+            // If the room went meanwhile, what is on the disk is as it was.
+            if error.is_full() {
+                let read = Kept::read(&self.sink, &self.log)?;
+                let mut kept = self.kept.lock();
+                let replays = std::mem::take(&mut kept.replays);
+                *kept = Kept { replays, ..read };
+            }
+            return Err(error);
+        }
         if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
             self.dropped.inc_by(dropped.len() as u64);
             tracing::error!(
@@ -218,6 +233,15 @@ impl Letters {
 }
 
 impl Kept {
+    fn read(sink: &str, log: &EventLog) -> Result<Self, StorageError> {
+        let mut kept = Self::default();
+        log.for_each_letter(sink, Seq::FIRST, |letter, bytes| {
+            kept.insert(letter.entry.seq, bytes);
+            true
+        })?;
+        Ok(kept)
+    }
+
     fn insert(&mut self, seq: Seq, bytes: usize) {
         self.bytes += bytes;
         self.bytes -= self.sizes.insert(seq, bytes).unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event_log::Cursor;
+use crate::event_log::{Cursor, StorageError};
 
 /// What an operator wants of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,27 +20,34 @@ pub enum Command {
 pub struct Order {
     /// What is wanted.
     pub command: Command,
-    done: oneshot::Sender<()>,
+    done: oneshot::Sender<Result<(), StorageError>>,
 }
 
-/// The gateway stops, and nobody takes orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NobodyObeys;
+/// Why an order was not obeyed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotObeyed {
+    /// Nobody takes orders any more.
+    #[error("the gateway is stopping")]
+    Stopping,
+    /// The disk is full.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
 
 impl Order {
     /// Sends a command, and waits until it is obeyed and written down.
     ///
     /// # Errors
-    /// When the gateway stops.
-    pub async fn send(orders: &mpsc::Sender<Self>, command: Command) -> Result<(), NobodyObeys> {
+    /// When the gateway stops, or the disk is full; then nothing has changed.
+    pub async fn send(orders: &mpsc::Sender<Self>, command: Command) -> Result<(), NotObeyed> {
         let (done, obeyed) = oneshot::channel();
-        orders.send(Self { command, done }).await.map_err(|_| NobodyObeys)?;
-        obeyed.await.map_err(|_| NobodyObeys)
+        orders.send(Self { command, done }).await.map_err(|_| NotObeyed::Stopping)?;
+        Ok(obeyed.await.map_err(|_| NotObeyed::Stopping)??)
     }
 
-    /// Tells whoever gave the order that it is obeyed.
-    pub fn done(self) {
+    /// Tells whoever gave the order that it is obeyed, or that the disk is full.
+    pub fn done(self, outcome: Result<(), StorageError>) {
         // Whoever gave it may have gone.
-        let _ = self.done.send(());
+        let _ = self.done.send(outcome);
     }
 }

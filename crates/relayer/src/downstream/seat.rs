@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
-use crate::limits::CURSOR_INTERVAL;
+use crate::limits::{CURSOR_INTERVAL, DISK_RETRY};
 
 /// The connection before does not leave in time, or another one came in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,14 @@ impl Turn {
             saved: cursor,
             saved_at: Instant::now(),
         };
-        seat.save().await?;
+        let written = seat.write().await;
+        // A known consumer is let in: what is on the disk is behind what it has, and that is all. Of a new one, nothing
+        // would be known after a crash.
+        if let Err(error) = written
+            && !(error.is_full() && seat.consumer.written.lock().is_some())
+        {
+            return Err(error);
+        }
         Ok(seat)
     }
 }
@@ -191,11 +198,21 @@ impl Seat {
         (self.acked != self.saved).then(|| self.saved_at + CURSOR_INTERVAL)
     }
 
-    /// Writes the cursor down, on a thread that may wait.
+    /// Writes the cursor down, on a thread that may wait. On a full disk it stays in memory, and is written later.
     ///
     /// # Errors
     /// When RocksDB fails.
     pub async fn save(&mut self) -> Result<(), StorageError> {
+        match self.write().await {
+            Err(error) if error.is_full() => {
+                self.saved_at = Instant::now() + DISK_RETRY;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), StorageError> {
         let (consumer, saved) = (Arc::clone(&self.consumer), self.acked);
         finished(tokio::task::spawn_blocking(move || consumer.write())).await?;
         (self.saved, self.saved_at) = (saved, Instant::now());
@@ -213,7 +230,11 @@ impl Seat {
     /// When RocksDB fails.
     pub async fn leave(mut self) -> Result<(), StorageError> {
         match self.give_back() {
-            Some(writing) => finished(writing).await,
+            Some(writing) => match finished(writing).await {
+                // It stays in memory, where the next connection finds it.
+                Err(error) if error.is_full() => Ok(()),
+                written => written,
+            },
             None => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::letters::Letters;
-use super::order::{Command, NobodyObeys, Order};
+use super::order::{Command, NotObeyed, Order};
 use super::rate::Rate;
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
@@ -190,7 +190,7 @@ impl Sink {
     ///
     /// # Errors
     /// When the gateway stops.
-    pub async fn order(&self, command: Command) -> Result<(), NobodyObeys> {
+    pub async fn order(&self, command: Command) -> Result<(), NotObeyed> {
         Order::send(&self.orders, command).await
     }
 

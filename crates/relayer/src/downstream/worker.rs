@@ -138,30 +138,39 @@ impl Worker {
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), StorageError> {
-        let sink = &*self.sink.name;
-        match order.command {
-            Command::Pause => {
-                tracing::info!(sink, cursor = %self.sink.cursor(), "sink paused");
-                self.bookmark.set_paused(true).await?;
-            }
-            Command::Resume => {
-                tracing::info!(sink, cursor = %self.sink.cursor(), "sink resumed");
-                self.parked = None;
-                self.bookmark.set_paused(false).await?;
-            }
-            Command::Seek(cursor) => {
-                tracing::info!(sink, from = %self.sink.cursor(), to = %cursor, "sink moved to another cursor");
-                // Nothing beyond the head: it would not be sent what will be under these numbers. And who wants
-                // the oldest loses nothing by what is no longer kept.
-                let oldest = if cursor == Cursor::START { keys::before(self.log.floor()) } else { cursor };
-                self.bookmark.seek(oldest.min(self.log.head())).await?;
-            }
-        }
+        let outcome = match self.apply(order.command).await {
+            Err(error) if !error.is_full() => return Err(error),
+            outcome => outcome,
+        };
         // Shown before it is answered: whoever asks next sees what was obeyed.
         if let Some(state) = self.standstill() {
             self.sink.set_state(state);
         }
-        order.done();
+        order.done(outcome);
+        Ok(())
+    }
+
+    async fn apply(&mut self, command: Command) -> Result<(), StorageError> {
+        let sink = &*self.sink.name;
+        match command {
+            Command::Pause => {
+                self.bookmark.set_paused(true).await?;
+                tracing::info!(sink, cursor = %self.sink.cursor(), "sink paused");
+            }
+            Command::Resume => {
+                self.bookmark.set_paused(false).await?;
+                self.parked = None;
+                tracing::info!(sink, cursor = %self.sink.cursor(), "sink resumed");
+            }
+            Command::Seek(cursor) => {
+                let from = self.sink.cursor();
+                // Nothing beyond the head: it would not be sent what will be under these numbers. And who wants
+                // the oldest loses nothing by what is no longer kept.
+                let oldest = if cursor == Cursor::START { keys::before(self.log.floor()) } else { cursor };
+                self.bookmark.seek(oldest.min(self.log.head())).await?;
+                tracing::info!(sink, %from, to = %cursor, "sink moved to another cursor");
+            }
+        }
         Ok(())
     }
 }

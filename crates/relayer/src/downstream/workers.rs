@@ -181,27 +181,31 @@ impl<'a> Starting<'a> {
         common: &CommonOptions,
         transport: Transport,
     ) -> Result<(), SinkSetupError> {
-        let row = self.row(name, common.start)?;
+        let (row, is_written) = self.row(name, common.start)?;
         let sink = Sink::new(name.to_arc(), kind, address, row.cursor, self.log, self.metrics)?;
         let (sink, orders) = (Arc::new(sink.0), sink.1);
         self.sinks.push(Arc::clone(&sink));
-        let bookmark = Bookmark::new(Arc::clone(self.log), Arc::clone(&sink), row);
+        let bookmark = Bookmark::new(Arc::clone(self.log), Arc::clone(&sink), row, is_written);
         let log = Arc::clone(self.log);
         let worker = Worker::new(log, sink, selection(common), bookmark, self.stop.subscribe(), orders);
         self.tasks.spawn(worker.run(transport));
         Ok(())
     }
 
-    /// What is kept of a sink. Of one that is new, it is written down that from now on it is not.
-    fn row(&self, name: &SinkName, start: Start) -> Result<CursorRow, StorageError> {
+    /// What is kept of a sink, and whether it is so in the database: of one that is new, it is written down, if the
+    /// disk has room.
+    fn row(&self, name: &SinkName, start: Start) -> Result<(CursorRow, bool), StorageError> {
         let known = self.known.get(name.as_str()).copied();
         let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));
         // No sink can have what was never committed: it would not be sent what is under these numbers.
         let row = CursorRow { cursor: row.cursor.min(self.log.head()), unused_since_ms: 0, ..row };
-        if known != Some(row) {
-            self.log.set_cursor(Cursors::Sinks, name.as_str(), row)?;
+        if known == Some(row) {
+            return Ok((row, true));
         }
-        Ok(row)
+        match self.log.set_cursor(Cursors::Sinks, name.as_str(), row) {
+            Err(error) if error.is_full() => Ok((row, false)),
+            written => written.map(|()| (row, true)),
+        }
     }
 }
 

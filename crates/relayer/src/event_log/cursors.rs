@@ -80,7 +80,10 @@ impl EventLog {
                 _ if is_used(&name) => {}
                 0 => {
                     let unused_since_ms = self.clock.at_least_the_log_ms();
-                    self.set_cursor(whose, &name, CursorRow { unused_since_ms, ..row })?;
+                    match self.set_cursor(whose, &name, CursorRow { unused_since_ms, ..row }) {
+                        Err(error) if error.is_full() => {} // It is noted at another start.
+                        written => written?,
+                    }
                 }
                 since if !may_forget || now_ms.saturating_sub(since) < keep_ms => {}
                 _ => {

@@ -38,9 +38,11 @@ pub use entry::{Cursor, Entry, Seq, Submission, Verified};
 pub use keys::CursorRow;
 pub use log_id::LogId;
 pub use mark::{Checkpoint, Mark, RelayTable};
+pub use options::free_bytes_needed;
 pub use store::{OpenError, StorageError, StoreOptions};
 
 use crate::clock::Clock;
+use free_space::Reserve;
 use store::Store;
 use tail::Tail;
 
@@ -67,10 +69,11 @@ impl EventLog {
     /// When the path cannot be used, another process holds it, it is damaged, or it has a format that
     /// this version does not know.
     pub fn open(path: &Path, options: StoreOptions, tail_bytes_max: usize) -> Result<Arc<Self>, OpenError> {
-        Self::open_with(path, options, tail_bytes_max, Clock::system())
+        Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }
 
-    /// As [`open`](Self::open), with a clock, which is compared with the newest event.
+    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and on a disk that must have
+    /// room for what is added.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -79,8 +82,9 @@ impl EventLog {
         options: StoreOptions,
         tail_bytes_max: usize,
         clock: Clock,
+        room: Reserve,
     ) -> Result<Arc<Self>, OpenError> {
-        let store = Store::open(path, options)?;
+        let store = Store::open(path, options, room)?;
         let (head, floor) = store.bounds()?;
         clock.begin(store.newest_received_ms()?, head != Cursor::START);
         Ok(Arc::new(Self {
@@ -99,7 +103,7 @@ impl EventLog {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn renew_id(path: &Path, options: StoreOptions) -> Result<(LogId, LogId), OpenError> {
-        let mut store = Store::open(path, options)?;
+        let mut store = Store::open(path, options, Reserve::none())?;
         let (old, new) = (store.log_id(), LogId::random());
         store.set_log_id(new)?;
         Ok((old, new))
@@ -182,6 +186,14 @@ impl EventLog {
         &self.clock
     }
 
+    /// Whether the disk has room for another row.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn check_room(&self) -> Result<(), StorageError> {
+        self.store.room().check(0).map_err(|error| StorageError::no_room("commit", error))
+    }
+
     /// The store, for figures.
     pub fn store(&self) -> &Store {
         &self.store
@@ -204,7 +216,9 @@ impl EventLog {
 
     /// Passes an outcome on, and notes a failure for [`failure`](Self::failure).
     fn note<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
-        if let Err(error) = &outcome {
+        if let Err(error) = &outcome
+            && !error.is_full()
+        {
             self.broken.send_if_modified(|broken| {
                 let is_first = broken.is_none();
                 broken.get_or_insert_with(|| error.clone());

@@ -13,17 +13,33 @@ use crate::limits::DATABASE_OPEN_FILES_MAX;
 
 /// Memory for blocks of both column families.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
-/// Memory for events and for ids that are committed but not yet in a sorted file; the write-ahead log has them.
-const EVENTS_BUFFER_BYTES: usize = 64 << 20;
-const IDS_BUFFER_BYTES: usize = 32 << 20;
-/// The same few thousand rows are written again and again; merging them is quick.
-const RELAYS_BUFFER_BYTES: usize = 8 << 20;
-/// A few rows that are written ten times a second, of which only the last counts.
-const CURSORS_BUFFER_BYTES: usize = 1 << 20;
-/// Hardly ever written.
-const DEAD_LETTERS_BUFFER_BYTES: usize = 4 << 20;
-/// Hardly ever written, and then maybe 100,000 rows of 150 bytes at once.
-const REGISTRY_BUFFER_BYTES: usize = 8 << 20;
+/// Buffers that a column family may have: the one that is written, and one that is on its way to the disk.
+const BUFFERS_MAX: usize = 2;
+/// What else RocksDB writes by itself: its manifest, its own log, the indexes of sorted files.
+const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
+
+/// Memory for what is committed to a column family and not yet in a sorted file; the write-ahead log has it.
+fn buffer_bytes(family: &str) -> usize {
+    match family {
+        keys::EVENTS => 64 << 20,
+        keys::IDS => 32 << 20,
+        // The same few thousand rows are written again and again; merging them is quick.
+        keys::RELAYS => 8 << 20,
+        // Hardly ever written, and then maybe 100,000 rows of 150 bytes at once.
+        keys::REGISTRY => 8 << 20,
+        // Hardly ever written.
+        keys::DEAD_LETTERS => 4 << 20,
+        // A few rows that are written ten times a second, of which only the last counts.
+        _ => 1 << 20,
+    }
+}
+
+/// The bytes of disk that RocksDB may need at any time to write down what it holds in memory.
+pub fn free_bytes_needed() -> u64 {
+    let families = keys::FAMILIES.iter().copied().chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
+    let buffers: usize = families.map(buffer_bytes).sum();
+    (BUFFERS_MAX * buffers + BESIDE_BUFFERS_BYTES) as u64
+}
 
 /// Which ids may be forgotten: those of trimmed events that are too old to be admitted again. Shared
 /// with RocksDB's compaction, which does the forgetting.
@@ -76,14 +92,12 @@ pub(super) fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamil
     let mut events = Options::default();
     events.set_block_based_table_factory(&blocks);
     events.set_compression_type(DBCompressionType::Lz4);
-    events.set_write_buffer_size(EVENTS_BUFFER_BYTES);
 
     // Ids are random: compression gains nothing, and nearly every look-up is for one that is not there.
     blocks.set_bloom_filter(10.0, false);
     let mut ids = Options::default();
     ids.set_block_based_table_factory(&blocks);
     ids.set_compression_type(DBCompressionType::None);
-    ids.set_write_buffer_size(IDS_BUFFER_BYTES);
     ids.set_memtable_whole_key_filtering(true);
     ids.set_memtable_prefix_bloom_ratio(0.05);
     let forgettable = Arc::clone(forgettable);
@@ -91,22 +105,29 @@ pub(super) fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamil
         if forgettable.contains(row) { CompactionDecision::Remove } else { CompactionDecision::Keep }
     });
 
-    let with_buffer = |bytes| {
-        let mut options = Options::default();
-        options.set_write_buffer_size(bytes);
-        options
-    };
+    let names = keys::FAMILIES.iter().copied().chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
+    let described = names.map(|name| {
+        let mut options = match name {
+            keys::EVENTS => events.clone(),
+            keys::IDS => ids.clone(),
+            _ => Options::default(),
+        };
+        options.set_write_buffer_size(buffer_bytes(name));
+        options.set_max_write_buffer_number(BUFFERS_MAX as i32);
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    described.collect()
+}
 
-    vec![
-        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default()),
-        ColumnFamilyDescriptor::new(keys::EVENTS, events),
-        ColumnFamilyDescriptor::new(keys::IDS, ids),
-        ColumnFamilyDescriptor::new(keys::META, Options::default()),
-        ColumnFamilyDescriptor::new(keys::RELAYS, with_buffer(RELAYS_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(keys::CURSORS, with_buffer(CURSORS_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(keys::CONSUMERS, with_buffer(CURSORS_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(keys::DEAD_LETTERS, with_buffer(DEAD_LETTERS_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(keys::REGISTRY, with_buffer(REGISTRY_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(keys::FOLLOWERS, with_buffer(CURSORS_BUFFER_BYTES)),
-    ]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_default_minimum_of_free_bytes_is_what_the_buffers_need() {
+        let needed = free_bytes_needed();
+        assert_eq!(needed, 2 * (64 + 32 + 8 + 8 + 4 + 5) * (1 << 20) + (8 << 20));
+        assert!(Config::default().storage.min_free_bytes >= needed, "{needed}");
+    }
 }

@@ -53,7 +53,8 @@ impl EventLog {
         rows: &[RegistryChange],
         owner: Option<PublicKey>,
     ) -> Result<(), StorageError> {
-        let mut changes = self.store.batch();
+        // Whose registry it is, is written once, and no start with a fan-out goes on without.
+        let mut changes = if rows.is_empty() { self.store.batch_with_room() } else { self.store.batch() };
         let written = (|| {
             for (key, row) in rows {
                 match row {

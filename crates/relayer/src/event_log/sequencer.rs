@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use super::entry::{Cursor, Entry, Submission, Verified};
-use super::free_space::FreeSpace;
+use super::free_space::NoRoom;
 use super::keys::{self, IdRow, Record};
 use super::mark::Mark;
 use super::{EventLog, StorageError};
@@ -33,10 +33,6 @@ const RESERVATION: u64 = 100_000;
 pub struct SequencerOptions {
     /// Events in one commit, at most.
     pub batch_size: usize,
-    /// The disk's free bytes below which nothing is written.
-    pub free_bytes_min: u64,
-    /// Who knows them.
-    pub free_space: FreeSpace,
 }
 
 /// Whether the writer waits for room on the disk, for `/ready` and the log.
@@ -176,7 +172,7 @@ impl Sequencer {
 
     fn commit(&mut self, batch: Vec<Verified>, marks: &[Mark]) -> Result<Arc<[Entry]>, StorageError> {
         let log = Arc::clone(&self.log);
-        let mut changes = log.store.batch();
+        let mut changes = log.store.batch_with_room();
         let mut budgets = Vec::with_capacity(batch.len());
         let mut entries = Vec::with_capacity(batch.len());
         for Verified { event, relay, received_at_ms, received, budget } in batch {
@@ -215,7 +211,7 @@ impl Sequencer {
     /// if the process is to stop before that.
     fn wait_for_room(&self) -> bool {
         let mut waited = false;
-        while let Some(free) = self.lacking_room() {
+        while let Err(NoRoom { free, min_free_bytes, .. }) = self.log.store.room().check(0) {
             if self.disk_full.give_up.load(Ordering::Relaxed) {
                 return false;
             }
@@ -224,7 +220,7 @@ impl Sequencer {
                 self.disk_full.paused.store(true, Ordering::Relaxed);
                 tracing::error!(
                     free_bytes = free,
-                    needed_bytes = self.options.free_bytes_min,
+                    needed_bytes = min_free_bytes,
                     "disk full: ingest is paused until there is room ([storage] min_free_bytes)"
                 );
             }
@@ -235,11 +231,6 @@ impl Sequencer {
             tracing::info!("the disk has room again: ingest goes on");
         }
         true
-    }
-
-    /// The free bytes, if they are too few. A file system that does not say is left to RocksDB.
-    fn lacking_room(&self) -> Option<u64> {
-        self.options.free_space.bytes().ok().filter(|free| *free < self.options.free_bytes_min)
     }
 
     /// Without fsync, promises the next sequences to the disk before they are given.

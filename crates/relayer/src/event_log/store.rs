@@ -1,5 +1,6 @@
 //! RocksDB as the log uses it: opened with checks, written in batches, read by sequence and by id.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,9 +14,10 @@ use wire::ClaimedId;
 
 use super::backup;
 use super::entry::{Cursor, Entry, Seq};
+use super::free_space::{FreeSpace, NoRoom, Reserve};
 use super::keys::{self, IdRow, Record};
 use super::log_id::LogId;
-use super::options::{Forgettable, column_families, database_options};
+use super::options::{Forgettable, column_families, database_options, free_bytes_needed};
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,19 @@ pub enum OpenError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+    },
+    /// The disk has no room for what RocksDB writes when it opens.
+    #[error(
+        "make room: the disk under {path} is full ({free_bytes} bytes are free), and the event log cannot be opened \
+         without; {needed_bytes} bytes are enough"
+    )]
+    Full {
+        /// The log's directory.
+        path: PathBuf,
+        /// The bytes that are free.
+        free_bytes: u64,
+        /// How many are enough in any case.
+        needed_bytes: u64,
     },
     /// RocksDB finds it damaged.
     #[error(
@@ -73,17 +88,28 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
-/// RocksDB failed, or holds what cannot be there. The process must not go on as if nothing was found.
+/// RocksDB failed, or holds what cannot be there, and the process must not go on as if nothing was found; or the disk
+/// has no room, and nothing was written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the event log failed to {operation}: {reason}")]
 pub struct StorageError {
     operation: &'static str,
     reason: String,
+    is_full: bool,
 }
 
 impl StorageError {
     pub(crate) fn new(operation: &'static str, reason: impl ToString) -> Self {
-        Self { operation, reason: reason.to_string() }
+        Self { operation, reason: reason.to_string(), is_full: false }
+    }
+
+    pub(super) fn no_room(operation: &'static str, error: NoRoom) -> Self {
+        Self { operation, reason: format!("the disk is full: {error}"), is_full: true }
+    }
+
+    /// Whether nothing was written because the disk has no room. That passes, and nothing is damaged.
+    pub const fn is_full(&self) -> bool {
+        self.is_full
     }
 
     pub(super) fn damaged(operation: &'static str, what: &str, key: &[u8]) -> Self {
@@ -102,6 +128,7 @@ pub struct StoreOptions {
 #[derive(Debug)]
 pub struct Store {
     db: DB,
+    room: Reserve,
     fsync: bool,
     forgettable: Arc<Forgettable>,
     log_id: LogId,
@@ -109,22 +136,25 @@ pub struct Store {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, options: StoreOptions, room: Reserve) -> Result<Self, OpenError> {
         let unusable =
             |reason: &dyn ToString| OpenError::Unusable { path: path.to_owned(), reason: reason.to_string() };
         if path.exists() && !path.is_dir() {
             return Err(unusable(&"it is not a folder"));
         }
-        std::fs::create_dir_all(path).map_err(|error| unusable(&error))?;
+        std::fs::create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => full(path),
+            _ => unusable(&error),
+        })?;
         if path.join(backup::RESTORE_UNFINISHED).try_exists().map_err(|error| unusable(&error))? {
             return Err(OpenError::RestoreUnfinished { path: path.to_owned() });
         }
         let forgettable = Arc::new(Forgettable::default());
         let families = column_families(&forgettable);
         let db = DB::open_cf_descriptors(&database_options(options.fsync), path, families)
-            .map_err(|error| open_error(path, &error))?;
+            .map_err(|error| open_error(path, &error.kind(), error.to_string()))?;
         let log_id = LogId::random();
-        let mut store = Self { db, fsync: options.fsync, forgettable, log_id, path: path.to_owned() };
+        let mut store = Self { db, room, fsync: options.fsync, forgettable, log_id, path: path.to_owned() };
         store.check_format(path)?;
         let is_backup = backup::is_backup_in_place(path).map_err(|error| unusable(&error))?;
         match store.number(keys::META_LOG_ID)? {
@@ -174,7 +204,9 @@ impl Store {
             Some(_) | None => {
                 let mut batch = self.batch();
                 batch.set_number(keys::META_FORMAT, keys::FORMAT_VERSION);
-                Ok(batch.commit_durably()?)
+                batch
+                    .commit_durably()
+                    .map_err(|error| if error.reason.contains(NO_SPACE) { full(path) } else { error.into() })
             }
         }
     }
@@ -193,9 +225,20 @@ impl Store {
         self.fsync
     }
 
-    /// A batch of changes that are made together or not at all.
+    /// A batch of changes that are made together or not at all. If it adds a row, there must be room for it on the
+    /// disk; what only deletes makes room.
     pub(super) fn batch(&self) -> Batch<'_> {
-        Batch { store: self, changes: WriteBatch::default() }
+        Batch { store: self, changes: WriteBatch::default(), needs_room: false, has_waited: false }
+    }
+
+    /// A batch of the sequencer, which waits for room by itself.
+    pub(super) fn batch_with_room(&self) -> Batch<'_> {
+        Batch { has_waited: true, ..self.batch() }
+    }
+
+    /// The room on the disk.
+    pub(super) const fn room(&self) -> &Reserve {
+        &self.room
     }
 
     pub(super) fn contains(&self, id: &ClaimedId) -> Result<bool, StorageError> {
@@ -374,6 +417,10 @@ impl Store {
 pub(super) struct Batch<'s> {
     store: &'s Store,
     changes: WriteBatch,
+    /// Whether a row is added.
+    needs_room: bool,
+    /// Whether somebody has waited for room before.
+    has_waited: bool,
 }
 
 impl Batch<'_> {
@@ -392,6 +439,7 @@ impl Batch<'_> {
     /// Sets a row of a family.
     pub fn put(&mut self, family: &'static str, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
         self.changes.put_cf(self.store.family(family, writing(family))?, key, value);
+        self.needs_room = true;
         Ok(())
     }
 
@@ -421,10 +469,14 @@ impl Batch<'_> {
     }
 
     fn write(self, durably: bool) -> Result<(), StorageError> {
+        const OPERATION: &str = "commit";
+        if self.needs_room && !self.has_waited {
+            self.store.room.check(0).map_err(|error| StorageError::no_room(OPERATION, error))?;
+        }
         let mut options = WriteOptions::default();
         options.set_sync(durably);
         let written = self.store.db.write_opt(self.changes, &options);
-        written.map_err(|error| StorageError::new("commit", error))
+        written.map_err(|error| StorageError::new(OPERATION, error))
     }
 }
 
@@ -457,15 +509,46 @@ const fn mode_from(key: &[u8]) -> IteratorMode<'_> {
     IteratorMode::From(key, Direction::Forward)
 }
 
+/// What the system says of a disk without room.
+const NO_SPACE: &str = "No space left on device";
+
+/// A log that cannot be opened for lack of room.
+fn full(path: &Path) -> OpenError {
+    // What does not exist yet is on the file system of what it is to be in.
+    let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
+    let free_bytes = FreeSpace::of(existing.to_owned()).bytes().unwrap_or(0);
+    OpenError::Full { path: path.to_owned(), free_bytes, needed_bytes: free_bytes_needed() }
+}
+
 /// RocksDB says by text alone which kind of input or output error it met.
-fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
-    let (path, reason) = (path.to_owned(), error.to_string());
+fn open_error(path: &Path, kind: &rocksdb::ErrorKind, reason: String) -> OpenError {
+    let path = path.to_owned();
+    if reason.contains(NO_SPACE) {
+        return full(&path);
+    }
     let is_lock = reason.contains("lock hold by current process") || reason.contains("While lock file");
-    match error.kind() {
+    match kind {
         rocksdb::ErrorKind::IOError if is_lock && !reason.contains("ermission") => OpenError::Locked { path },
         rocksdb::ErrorKind::IOError if !reason.contains("No such file") => {
             OpenError::Unusable { path, reason }
         }
         _ => OpenError::Damaged { path, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As RocksDB 10 says it on a full tmpfs.
+    #[test]
+    fn a_full_disk_at_the_start_says_make_room() {
+        let reason = "IO error: No space left on device: While appending to file: /data/log/000012.sst: No space \
+                      left on device";
+        let error = open_error(Path::new("/"), &rocksdb::ErrorKind::IOError, reason.to_owned());
+        let told = error.to_string();
+        assert!(told.starts_with("make room: the disk under / is full"), "{told}");
+        assert!(told.contains(&free_bytes_needed().to_string()), "{told}");
+        assert!(!told.contains("IO error"), "{told}");
     }
 }

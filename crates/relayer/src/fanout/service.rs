@@ -306,6 +306,9 @@ impl Fanout {
             self.metrics.fanout_refused(code).inc();
         }
         admitted.map_err(|refused| match refused {
+            NotServed::Consumer(EnterError::Storage(error)) if error.is_full() => {
+                "the disk is full: the cursor cannot be written".to_owned()
+            }
             NotServed::Consumer(EnterError::Storage(error)) => {
                 tracing::error!(%error, "a follower cannot be served");
                 "the cursor cannot be written".to_owned()

@@ -33,6 +33,9 @@ pub struct Coverage {
     /// The clock that the claims rest on; `None` in rows of versions that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
+    /// How often the clock had been set in this process; `None` for a row that was read.
+    #[serde(skip)]
+    steps: Option<u64>,
     /// What holds whatever becomes of the clock; `None` if nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<Box<Vouched>>,
@@ -83,7 +86,7 @@ impl Coverage {
             false => Vec::new(),
         };
         let from = since.min(now.saturating_add(1));
-        Self { kinds: sorted(kinds), from, until: now, gaps, base: None, vouched: None }
+        Self { kinds: sorted(kinds), from, until: now, gaps, base: None, steps: None, vouched: None }
     }
 
     /// What is known of a relay that is live from `now` on again, or for the first time: see
@@ -105,14 +108,16 @@ impl Coverage {
                 coverage
             }
         };
-        Self { base: Some(coverage.base.unwrap_or(now.base)), ..coverage }
+        Self { base: Some(coverage.base.unwrap_or(now.base)), steps: Some(now.steps), ..coverage }
     }
 
     /// What of it holds on this clock: all of it if the claims rest on the same one, or else what is vouched for. A row
     /// of a version that noted no clock is believed as far as it does not reach beyond the present.
     pub fn on_clock(mut self, now: Now) -> Self {
+        let was_set = self.steps.is_some_and(|steps| steps != now.steps);
+        self.steps = Some(now.steps);
         match self.base {
-            Some(base) if base.is_same(now.base) => return self,
+            Some(base) if base.is_same(now.base) && !was_set => return self,
             None if self.until <= now.secs() => {
                 self.vouch();
             }
@@ -129,8 +134,8 @@ impl Coverage {
     }
 
     /// Whether its claims rest on this clock.
-    pub fn rests_on(&self, base: Base) -> bool {
-        self.base.is_some_and(|ours| ours.is_same(base))
+    pub fn rests_on(&self, now: Now) -> bool {
+        self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
     }
 
     /// Live events agree with the clock that the claims rest on, so they hold also when it is set later. The last
@@ -169,7 +174,7 @@ impl Coverage {
         let vouched = Some(Box::new(Vouched { from, until: from.saturating_sub(1), gaps: Vec::new() }));
         let since = since.min(after_watermark);
         let wider = Self::first_contact(kinds, since, self.until.max(since));
-        Self { base: self.base, vouched, ..wider }
+        Self { base: self.base, steps: self.steps, vouched, ..wider }
     }
 
     /// Reads a stored row.

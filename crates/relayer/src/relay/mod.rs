@@ -11,6 +11,8 @@
 
 pub mod address;
 pub mod caps;
+#[cfg(test)]
+mod clock_model;
 pub mod conduct;
 pub mod connection;
 mod conversation;

@@ -304,11 +304,11 @@ impl<'a> Session<'a> {
             return;
         }
         let clock = self.shared.log.clock();
-        let is_vouched = clock.agrees() == Some(true) && clock.now().base.is_same(ping.now.base);
+        let is_vouched = clock.agrees() == Some(true) && clock.now().steps == ping.now.steps;
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
             // After a step of the clock, the conversation first takes up what is still proven.
-            if coverage.rests_on(ping.now.base) {
+            if coverage.rests_on(ping.now) {
                 // The second of the ping was not over when the relay answered.
                 coverage.extend(ping.now.secs().saturating_sub(1));
                 if is_vouched {

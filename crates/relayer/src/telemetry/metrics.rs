@@ -20,17 +20,18 @@ pub const CLOSED: [&str; 8] =
     ["left", "stopping", "slow", "silent", "trimmed", "replaced", "bad_ack", "failed"];
 
 /// Why a client of `/ws` was not let in: the codes of the answers that it got.
-pub const REFUSED: [&str; 5] = [
+pub const REFUSED: [&str; 6] = [
     "too_many_clients",
     "too_many_clients_from_address",
     "origin_not_allowed",
     "too_many_consumers",
     "consumer_busy",
+    "disk_full",
 ];
 
 /// Why a client of `/fanout` was not let in: the codes of the answers that it got, or would have got if it had proved
 /// its key with the request.
-pub const FANOUT_REFUSED: [&str; 13] = [
+pub const FANOUT_REFUSED: [&str; 14] = [
     "too_many_clients",
     "too_many_clients_from_address",
     "origin_not_allowed",
@@ -44,6 +45,7 @@ pub const FANOUT_REFUSED: [&str; 13] = [
     "too_many_consumers",
     "too_many_consumers_of_follower",
     "consumer_busy",
+    "disk_full",
 ];
 
 /// Why a connection to one of our ports was not let in: there are too many, in all or from its address, the gateway

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use moltrade_relayer::api::{self, Access, Connections, Context, WebSocketOptions};
+use moltrade_relayer::clock::Clock;
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
 use moltrade_relayer::downstream::clients::ClientLimits;
@@ -99,15 +100,18 @@ impl Gateway {
     pub async fn start_with(setup: Setup) -> Self {
         let folder = TempDir::new().unwrap();
         let path = setup.folder.as_deref().unwrap_or(folder.path());
-        let log = EventLog::open(path, StoreOptions { fsync: false }, setup.tail_bytes).unwrap();
+        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
+        let free = Arc::clone(&free_bytes);
+        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
+        let room = Reserve { free_space, bytes_min: 1 };
+        let (options, clock) = (StoreOptions { fsync: false }, Clock::system());
+        let log = EventLog::open_with(path, options, setup.tail_bytes, clock, room).unwrap();
         let sizes = DedupeSizes { hotset: 1_000, bloom: 1_000, lru: 1_000 };
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         let disk_full = Arc::new(DiskFull::default());
-        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
         let (inbox, sequencer) = {
-            let (log, disk_full, free) = (Arc::clone(&log), Arc::clone(&disk_full), Arc::clone(&free_bytes));
-            let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-            let options = SequencerOptions { batch_size: 100, free_bytes_min: 1, free_space };
+            let (log, disk_full) = (Arc::clone(&log), Arc::clone(&disk_full));
+            let options = SequencerOptions { batch_size: 100 };
             let sequencer = Sequencer::new(log, options, disk_full).unwrap();
             let (inbox, bursts) = std::sync::mpsc::sync_channel(64);
             (inbox, std::thread::spawn(move || sequencer.run(&bursts, |_| {}).unwrap()))

@@ -70,6 +70,27 @@ fn who_does_not_come_back_is_forgotten() {
     });
 }
 
+/// Who is known is let in, because the database is only behind what it has; who is new would not be known after a
+/// crash.
+#[tokio::test]
+async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
+    let gateway = start(output(9)).await;
+    Client::connect(&gateway, "?consumer=known").await.leave(&gateway, "known").await;
+    gateway.set_free_bytes(0);
+    let told = gateway.refused("/ws?consumer=new").await;
+    assert_eq!(told.header("retry-after"), Some("5"));
+    assert!(told.error(503, "disk_full").contains("make room"));
+    let known = Client::connect(&gateway, "?consumer=known").await;
+    gateway
+        .change("POST", "/api/relays/add", r#"{"url":"wss://93.184.215.14"}"#)
+        .await
+        .error(503, "disk_full");
+    known.leave(&gateway, "known").await;
+    assert_eq!(gateway.change("DELETE", "/api/consumers/known", "").await.status, 200);
+    gateway.set_free_bytes(u64::MAX);
+    Client::connect(&gateway, "?consumer=new").await;
+}
+
 /// Also without a restart, when somebody new needs the room. Who is connected is not old.
 #[tokio::test]
 async fn room_is_made_for_a_new_name() {

@@ -1,17 +1,19 @@
 //! A log with its writer and sinks, which can be stopped and started again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moltrade_relayer::config::{Config, Framing, Output, TcpSink};
 
 use moltrade_relayer::downstream::{Sink, Workers};
 use moltrade_relayer::event_log::Cursors;
+use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::relay::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 
-use crate::bench::{Running, events};
+use crate::bench::{Options, Running, events};
 use crate::receiver::{Receiver, Session};
 
 /// Longer than anything here takes; reached only when something is lost.
@@ -49,7 +51,17 @@ impl Gateway {
 
     /// Where names have other addresses.
     pub fn start_at(folder: &TempDir, output: &Output, resolver: Resolver) -> Self {
-        let running = Running::open(folder.path());
+        Self::start_in(Running::open(folder.path()), output, resolver)
+    }
+
+    /// On a disk whose free bytes the test decides; it needs 1,000.
+    pub fn start_on(folder: &TempDir, output: &Output, free: Arc<AtomicU64>) -> Self {
+        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
+        let options = Options { free_space, ..Options::default() };
+        Self::start_in(Running::open_with(folder.path(), options), output, Resolver::system())
+    }
+
+    fn start_in(running: Running, output: &Output, resolver: Resolver) -> Self {
         let metrics = Arc::new(Metrics::new());
         let workers = Workers::start(output, &running.log, resolver, &metrics).unwrap();
         Self { running, metrics, workers }

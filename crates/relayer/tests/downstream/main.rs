@@ -12,6 +12,7 @@ mod authority;
 mod bench;
 mod cursor;
 mod delivery;
+mod disk;
 mod gateway;
 mod goaway;
 mod hook;

@@ -6,7 +6,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::clock::Clock;
+use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{Cursor, EventLog, OpenError, Seq, StoreOptions, Submission, Verified};
 use wire::{ClaimedId, Signer};
@@ -38,13 +39,9 @@ impl Running {
     }
 
     pub fn open_with(folder: &Path, options: Options) -> Self {
-        let log = open(folder, options.fsync);
+        let log = open(folder, options.fsync, Reserve { free_space: options.free_space, bytes_min: 1_000 });
         let disk_full = Arc::new(DiskFull::default());
-        let sequencer_options = SequencerOptions {
-            batch_size: options.batch_size,
-            free_bytes_min: 1_000,
-            free_space: options.free_space,
-        };
+        let sequencer_options = SequencerOptions { batch_size: options.batch_size };
         let sequencer =
             Sequencer::new(Arc::clone(&log), sequencer_options, Arc::clone(&disk_full)).expect("a log");
         let (sender, receiver) = sync_channel(1_000);
@@ -94,10 +91,11 @@ impl Running {
 }
 
 /// Opens a log. The last user of it before may have let go of it and still be closing it.
-fn open(folder: &Path, fsync: bool) -> Arc<EventLog> {
+fn open(folder: &Path, fsync: bool, room: Reserve) -> Arc<EventLog> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        match EventLog::open(folder, StoreOptions { fsync }, TAIL_BYTES) {
+        let (options, clock) = (StoreOptions { fsync }, Clock::system());
+        match EventLog::open_with(folder, options, TAIL_BYTES, clock, room.clone()) {
             Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moltrade_relayer::clock::{Clock, Hands};
+use moltrade_relayer::event_log::free_space::Reserve;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, EventLog, StoreOptions};
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ const KEEP_MS: u64 = 30 * 86_400_000;
 
 fn open(folder: &TempDir, clock: &Clock) -> Arc<EventLog> {
     let options = StoreOptions { fsync: false };
-    EventLog::open_with(folder.path(), options, 1 << 20, clock.clone()).expect("opens")
+    EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).expect("opens")
 }
 
 /// A log whose events were received when this clock says, one a minute, the last one now.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions};
 use tempfile::TempDir;
@@ -14,11 +13,7 @@ use crate::bench::events;
 fn invariant_3_a_batch_is_on_disk_before_anybody_sees_it() {
     let folder = TempDir::new().expect("a folder");
     let log = EventLog::open(folder.path(), StoreOptions { fsync: true }, 1 << 20).expect("opens");
-    let options = SequencerOptions {
-        batch_size: 10,
-        free_bytes_min: 0,
-        free_space: FreeSpace::from_fn(|| Ok(u64::MAX)),
-    };
+    let options = SequencerOptions { batch_size: 10 };
     let sequencer = Sequencer::new(Arc::clone(&log), options, Arc::new(DiskFull::default())).expect("a log");
     let (sender, receiver) = sync_channel(10);
     for start in [0, 100, 200] {

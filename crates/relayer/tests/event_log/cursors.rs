@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moltrade_relayer::clock::Clock;
+use moltrade_relayer::event_log::free_space::Reserve;
 use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, EventLog, OpenError, StoreOptions, keys};
 use tempfile::TempDir;
 
@@ -48,7 +49,8 @@ fn a_sink_and_a_consumer_of_one_name_are_two() {
 fn what_nobody_uses_is_forgotten_after_a_while() {
     let folder = TempDir::new().expect("a folder");
     let (clock, hands) = Clock::manual();
-    let log = EventLog::open_with(folder.path(), StoreOptions { fsync: false }, 1 << 20, clock);
+    let log =
+        EventLog::open_with(folder.path(), StoreOptions { fsync: false }, 1 << 20, clock, Reserve::none());
     let log = log.expect("opens");
     for (name, cursor) in [("used", 1), ("gone", 2)] {
         log.set_cursor(Cursors::Sinks, name, CursorRow::at(Cursor::from_number(cursor))).expect("written");

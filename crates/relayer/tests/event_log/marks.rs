@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
-use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{
     Checkpoint, Cursor, EventLog, Mark, RelayTable, Seq, StoreOptions, Submission, keys,
@@ -98,8 +97,7 @@ fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
 }
 
 fn sequencer(log: &Arc<EventLog>, batch_size: usize) -> Sequencer {
-    let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
-    let options = SequencerOptions { batch_size, free_bytes_min: 0, free_space };
+    let options = SequencerOptions { batch_size };
     Sequencer::new(Arc::clone(log), options, Arc::new(DiskFull::default())).expect("a log")
 }
 

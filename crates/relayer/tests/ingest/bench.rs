@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use moltrade_relayer::config::Filters;
-use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions, Submission, Verified};
 use moltrade_relayer::ingest::admission::Admission;
@@ -82,11 +81,7 @@ impl Bench {
 
     /// Commits bursts, in batches of at most this size, until nobody can send more.
     pub fn sequence(&self, bursts: &Receiver<Vec<Submission>>, batch_size: usize) {
-        let options = SequencerOptions {
-            batch_size,
-            free_bytes_min: 0,
-            free_space: FreeSpace::from_fn(|| Ok(u64::MAX)),
-        };
+        let options = SequencerOptions { batch_size };
         let sequencer =
             Sequencer::new(Arc::clone(&self.log), options, Arc::new(DiskFull::default())).expect("a log");
         sequencer.run(bursts, |entries| self.dedupe.committed(entries)).expect("committed");

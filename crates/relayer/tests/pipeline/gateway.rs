@@ -8,7 +8,7 @@ use std::time::Duration;
 use moltrade_relayer::clock::Hands;
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
-use moltrade_relayer::event_log::free_space::FreeSpace;
+use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::pipeline::{Pipeline, Surroundings};
@@ -68,7 +68,9 @@ impl Gateway {
 
     fn go_on(&mut self) {
         let (free_space, resolver) = (self.free_space.clone(), self.resolver.clone());
-        let surroundings = Surroundings { free_space, resolver, clock: self.hands.clock() };
+        // Tests fill their disk down to the last byte.
+        let surroundings =
+            Surroundings { room: Reserve::new(free_space, 1), resolver, clock: self.hands.clock() };
         self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
     }
 

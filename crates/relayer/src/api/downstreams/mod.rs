@@ -74,7 +74,7 @@ pub(super) async fn seek(
 
 async fn obey(context: &Context, name: SinkName, command: Command) -> Result<Json<Value>, ApiError> {
     let sink = find(context, name)?;
-    sink.order(command).await.map_err(|_| ApiError::Stopping)?;
+    sink.order(command).await?;
     shown(context, sink).await
 }
 

@@ -23,6 +23,11 @@ pub enum Refusal {
         "the registry cannot be read or written at the moment; try again later (GET /status says since when)"
     )]
     RegistryUnavailable,
+    /// The embedded registry cannot be written.
+    #[error(
+        "the gateway's disk is full, and nothing can be written; its operator must make room, then try again"
+    )]
+    DiskFull,
     /// Nobody says who asks.
     #[error(
         "say who you are: send `Authorization: Nostr <token>`, a NIP-98 event that is signed by the key that this \
@@ -121,6 +126,7 @@ impl Refusal {
         match self {
             Self::Disabled => (StatusCode::NOT_FOUND, "fanout_disabled"),
             Self::RegistryUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable"),
+            Self::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
             Self::BadProof(BadProof::NoPublicUrl) => (StatusCode::FORBIDDEN, "public_url_required"),
             Self::BadProof(BadProof::TooMany) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             // Nobody has done anything wrong: a new one holds.
@@ -152,7 +158,7 @@ impl Refusal {
             Self::UsedUp { retry_after, .. } | Self::NewBotsUsedUp { retry_after, .. } => {
                 retry_after.as_secs().saturating_add(1)
             }
-            Self::RegistryUnavailable | Self::TooManyConnections => 5,
+            Self::RegistryUnavailable | Self::DiskFull | Self::TooManyConnections => 5,
             Self::BadProof(BadProof::TooMany) => 60,
             Self::BadProof(BadProof::BeforeStart) => 1,
             Self::Full => 3_600,
@@ -180,6 +186,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::Full => Self::Full,
             RegistryError::Closed => Self::RegistrationClosed,
             RegistryError::NotApproved(_) => Self::NotApproved,
+            RegistryError::Storage(error) if error.is_full() => Self::DiskFull,
             // The registry logs it when its database changes for the worse, and not for each call.
             error => {
                 tracing::debug!("a request could not be answered: {error}");

@@ -383,6 +383,10 @@ impl<'t> Delivery<'t> {
 
     /// What the sink refuses becomes dead letters, and only when they are kept does the cursor go on.
     async fn refused(&mut self, post: Post, reason: String) -> Result<(), End> {
+        if let Err(error) = self.sink.letters.check_room() {
+            self.no_room(post, &error);
+            return Ok(());
+        }
         if !post.is_replay && !self.refusals.lets_in(&post) {
             // It refuses whatever comes: a wrong key or address, and not a matter of single events.
             self.keep_waiting(post);
@@ -395,18 +399,33 @@ impl<'t> Delivery<'t> {
         self.tell_refusal(&post, &reason);
         let refused_at_ms = unix_ms();
         let letter = |entry| Letter { entry, refused_at_ms, tries, reason: reason.clone() };
-        let letters: Vec<Letter> = post.into_entries().into_iter().map(letter).collect();
+        let letters: Vec<Letter> = post.entries().iter().map(|entry| letter(entry.copied())).collect();
         let sink = Arc::clone(&self.sink);
         let keep = move || match is_replay {
             true => sink.letters.keep_again(letters),
             false => sink.letters.keep(&letters),
         };
-        blocking(keep).await?;
+        match blocking(keep).await {
+            Err(End::Storage(error)) if error.is_full() => {
+                self.no_room(post, &error);
+                return Ok(());
+            }
+            kept => kept?,
+        }
         self.works();
         if !is_replay {
             self.pending.done(first);
         }
         Ok(())
+    }
+
+    /// What the sink refuses cannot be kept. It is sent again later, so that it is not lost.
+    fn no_room(&mut self, post: Post, error: &StorageError) {
+        self.later(
+            post,
+            format!("it refused events, and they cannot be kept as dead letters: {error}"),
+            None,
+        );
     }
 
     /// A sink that refuses much does not fill the log: the letters have it all.

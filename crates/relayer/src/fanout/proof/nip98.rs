@@ -110,7 +110,7 @@ mod tests {
     impl Prover {
         /// A process that began 30 seconds before `NOW` is asked at a second.
         fn signed_in(&self, token: &[u8], request: Request<'_>, second: u64) -> Result<PublicKey, BadProof> {
-            let now = Now { ms: second * 1_000, base: self.clock.now().base };
+            let now = Now { ms: second * 1_000, ..self.clock.now() };
             self.signed_at(token, request, now, Duration::from_secs(second + 30 - NOW))
         }
     }

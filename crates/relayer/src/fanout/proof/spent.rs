@@ -120,7 +120,7 @@ mod tests {
     /// The same clock at other seconds.
     fn clock() -> impl Fn(u64) -> Now {
         let base = Clock::system().now().base;
-        move |second| Now { ms: second * 1_000, base }
+        move |second| Now { ms: second * 1_000, base, steps: 0 }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{
     Checkpoint, EventLog, Mark, RelayTable, StoreOptions, Submission, Verified,
@@ -53,8 +52,7 @@ pub struct Writer {
 
 impl Writer {
     pub fn start(log: Arc<EventLog>) -> Self {
-        let free_space = FreeSpace::from_fn(|| Ok(u64::MAX));
-        let options = SequencerOptions { batch_size: 1_000, free_bytes_min: 0, free_space };
+        let options = SequencerOptions { batch_size: 1_000 };
         let sequencer = Sequencer::new(log, options, Arc::new(DiskFull::default())).expect("a log");
         let (inbox, receiver) = sync_channel(1);
         let (has_committed, committed) = sync_channel(1);

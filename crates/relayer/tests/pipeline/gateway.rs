@@ -70,7 +70,7 @@ impl Gateway {
         let (free_space, resolver) = (self.free_space.clone(), self.resolver.clone());
         // Tests fill their disk down to the last byte.
         let surroundings =
-            Surroundings { room: Reserve::new(free_space, 1), resolver, clock: self.hands.clock() };
+            Surroundings { room: Reserve { free_space, bytes_min: 1 }, resolver, clock: self.hands.clock() };
         self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
     }
 

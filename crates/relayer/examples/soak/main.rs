@@ -144,6 +144,11 @@ fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
     let hostile = Who::These((0..HOSTILE).collect());
     let sim = simulation(args, events).relays(RELAYS).copies(COPIES).forge(0.2).forgers(hostile.clone());
     let sim = sim.garbage(&hostile, FAULT_CHANCE);
+    // Honest relays carry what their authors wrote, too.
+    let honest = Who::These((HOSTILE..RELAYS).collect());
+    let sim = [Fault::Poison, Fault::Oversized]
+        .into_iter()
+        .fold(sim, |sim, fault| sim.fault(fault, honest.clone(), FAULT_CHANCE));
     Fault::all().into_iter().fold(sim, |sim, fault| {
         let chance = if fault.is_per_connection() { CONNECTION_FAULT_CHANCE } else { FAULT_CHANCE };
         sim.fault(fault, hostile.clone(), chance)

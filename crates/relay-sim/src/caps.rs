@@ -36,11 +36,12 @@ pub struct Cap {
     beyond: Beyond,
     order: Order,
     default_limit: Option<usize>,
+    says_more: bool,
 }
 
 impl Cap {
     const fn new(events: usize, beyond: Beyond) -> Self {
-        Self { events, beyond, order: Order::NewestFirst, default_limit: None }
+        Self { events, beyond, order: Order::NewestFirst, default_limit: None, says_more: false }
     }
 
     /// A cap that silently cuts answers.
@@ -69,6 +70,17 @@ impl Cap {
     pub const fn default_limit(mut self, events: usize) -> Self {
         self.default_limit = Some(events);
         self
+    }
+
+    /// Says `["EOSE",id,["more"]]` when it has more than it sent (NIP-67).
+    pub const fn says_more(mut self) -> Self {
+        self.says_more = true;
+        self
+    }
+
+    /// See [`says_more`](Self::says_more).
+    pub(crate) const fn hints(&self) -> bool {
+        self.says_more
     }
 
     /// See [`order`](Self::order).

@@ -109,6 +109,10 @@ pub enum Fault {
     Silent,
     /// Does not answer pings.
     NoPongs,
+    /// Sends stored events and live ones, and never EOSE.
+    NoEose,
+    /// Sends EOSE so long after the last stored event.
+    LateEose(Duration),
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
     /// Sends such frames, as many as the socket takes, beside what else it sends.
@@ -120,6 +124,14 @@ pub enum Fault {
     AuthRequired,
     /// As [`AuthRequired`](Self::AuthRequired), but the challenge comes after the first CLOSED.
     AuthLate,
+    /// Sends a NIP-42 challenge when the first REQ comes, and answers REQs when the client has proved a key;
+    /// until then it says nothing.
+    AuthHeld,
+    /// Sends a NIP-42 challenge first, and answers REQs with EOSE alone, as if it had nothing, until the client
+    /// has proved a key.
+    AuthEmpty,
+    /// As [`AuthRequired`](Self::AuthRequired), but it does not say OK to a proof that it accepts.
+    AuthUnconfirmed,
     /// As [`AuthRequired`](Self::AuthRequired), but a client that has proved its key gets CLOSED
     /// `restricted: not on the list`.
     AuthRestricted,
@@ -162,6 +174,7 @@ impl Fault {
         match self {
             Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::SlowUpgrade(_) => true,
             Self::Mute | Self::Silent | Self::NoPongs | Self::Drip(_) | Self::Flood(_) | Self::Auth => true,
+            Self::NoEose | Self::LateEose(_) => true,
             _ => self.wants_auth(),
         }
     }
@@ -177,7 +190,15 @@ impl Fault {
 
     /// Whether it serves nobody who has not proved a key.
     pub(crate) const fn wants_auth(&self) -> bool {
-        matches!(self, Self::AuthRequired | Self::AuthLate | Self::AuthRestricted)
+        matches!(
+            self,
+            Self::AuthRequired
+                | Self::AuthLate
+                | Self::AuthRestricted
+                | Self::AuthHeld
+                | Self::AuthEmpty
+                | Self::AuthUnconfirmed
+        )
     }
 }
 

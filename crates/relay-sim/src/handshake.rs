@@ -15,7 +15,7 @@ use crate::garbage::Then;
 use crate::http::{self, Request};
 use crate::information::{self, Information};
 use crate::relay::{Behaviour, Control, Relay};
-use crate::session::{Access, Session, Voice};
+use crate::session::{Access, Eose, Session, Voice};
 use crate::socket::Socket;
 use crate::stats::Count;
 use crate::world::{Up, World};
@@ -171,7 +171,7 @@ async fn upgrade<S: Socket>(
     session.out.extend_from_slice(http::upgrade_response(key).as_bytes());
     if let Some(access) = access(&faults) {
         session.expect(access, &format!("{}{}", request.host, request.path));
-        if !faults.contains(&Fault::AuthLate) {
+        if !faults.contains(&Fault::AuthLate) && !faults.contains(&Fault::AuthHeld) {
             session.challenge();
         }
     }
@@ -179,6 +179,7 @@ async fn upgrade<S: Socket>(
         Fault::Flood(flood) => Some(*flood),
         _ => None,
     });
+    session.delay_eose(eose(&faults));
     let drip = faults.iter().find_map(|fault| match fault {
         Fault::Drip(pause) => Some(*pause),
         _ => None,
@@ -199,10 +200,26 @@ fn voice(faults: &[Fault]) -> Voice {
     found.map_or(Voice::All, |(_, voice)| voice)
 }
 
+/// When EOSE comes.
+fn eose(faults: &[Fault]) -> Eose {
+    let mut delays = faults.iter().filter_map(|fault| match fault {
+        Fault::NoEose => Some(Eose::Never),
+        Fault::LateEose(time) => Some(Eose::After(*time)),
+        _ => None,
+    });
+    delays.next_back().unwrap_or_default()
+}
+
 /// What a client gets for its key, if it is asked for one.
 fn access(faults: &[Fault]) -> Option<Access> {
     if faults.contains(&Fault::AuthRestricted) {
         Some(Access::Restricted { proved: false })
+    } else if faults.contains(&Fault::AuthHeld) {
+        Some(Access::Held)
+    } else if faults.contains(&Fault::AuthEmpty) {
+        Some(Access::Empty)
+    } else if faults.contains(&Fault::AuthUnconfirmed) {
+        Some(Access::Unconfirmed)
     } else if faults.contains(&Fault::AuthRequired) || faults.contains(&Fault::AuthLate) {
         Some(Access::Required)
     } else {

@@ -43,6 +43,8 @@ mod door;
 
 mod caps;
 
+mod endings;
+
 mod limits;
 
 mod reconciliation;
@@ -90,6 +92,7 @@ pub use checker::{Checker, Latency, Verdict, Wrong};
 pub use consumer::{ConsumeError, Consumer, Delivery};
 pub use corpus::{Forgery, Origin, Poison, Sizes, oversized, poison};
 pub use door::Certificate;
+pub use endings::{Doubt, Ending, EndingPlace};
 pub use faults::{Fault, Flood, Garbage, Who};
 pub use information::Information;
 pub use limits::{Limits, RateLimit, Refusal, Saying, Scope};

@@ -10,17 +10,17 @@ use tokio::time::Instant;
 const SUBSCRIPTIONS_MAX: usize = 100;
 
 /// What one connection may have and ask. Default: what a lawful relay without bounds of its own does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
     subscriptions: Option<usize>,
     filters: Option<usize>,
-    refuses_limit_zero: bool,
+    limit_zero: Option<Refused>,
 }
 
 impl Limits {
     /// No limits.
     pub const fn new() -> Self {
-        Self { subscriptions: None, filters: None, refuses_limit_zero: false }
+        Self { subscriptions: None, filters: None, limit_zero: None }
     }
 
     /// So many subscriptions at a time (NIP-11 `max_subscriptions`). A further REQ with a new id is
@@ -38,8 +38,13 @@ impl Limits {
     }
 
     /// A filter with `limit: 0` is answered `["CLOSED",id,"invalid: limit must be at least 1"]`.
-    pub const fn refuse_limit_zero(mut self) -> Self {
-        self.refuses_limit_zero = true;
+    pub fn refuse_limit_zero(self) -> Self {
+        self.refuse_limit_zero_with("invalid: limit must be at least 1", Saying::Closed)
+    }
+
+    /// A filter with `limit: 0` is refused in these words.
+    pub fn refuse_limit_zero_with(mut self, reason: impl Into<String>, saying: Saying) -> Self {
+        self.limit_zero = Some(Refused { reason: reason.into(), saying });
         self
     }
 
@@ -54,12 +59,12 @@ impl Limits {
     }
 
     /// Why these filters are not taken.
-    pub(crate) fn refuses(&self, filters: &[wire::Filter]) -> Option<&'static str> {
+    pub(crate) fn refuses(&self, filters: &[wire::Filter]) -> Option<Refused> {
         if self.filters.is_some_and(|most| filters.len() > most) {
-            return Some("invalid: too many filters");
+            return Some(Refused::closed("invalid: too many filters"));
         }
-        let zero = self.refuses_limit_zero && filters.iter().any(|filter| filter.limit == Some(0));
-        zero.then_some("invalid: limit must be at least 1")
+        let has_zero = filters.iter().any(|filter| filter.limit == Some(0));
+        self.limit_zero.clone().filter(|_| has_zero)
     }
 }
 

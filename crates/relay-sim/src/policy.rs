@@ -2,6 +2,7 @@
 
 use crate::caps::Cap;
 use crate::door::Door;
+use crate::endings::{Doubt, Ending};
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
 use crate::reconciliation::Negentropy;
@@ -16,6 +17,8 @@ pub(crate) struct Policy {
     pub negentropy: Negentropy,
     pub information: Information,
     pub refusal: Option<Refusal>,
+    pub ending: Option<Ending>,
+    pub doubt: Option<Doubt>,
     pub rate_limit: Option<RateLimit>,
     /// Whether a newer event replaces older ones that clients published with its address.
     pub replaces: bool,
@@ -30,6 +33,8 @@ pub(crate) enum Rule {
     Negentropy(Negentropy),
     Information(Information),
     Refusal(Refusal),
+    Ending(Ending),
+    Doubt(Doubt),
     RateLimit(RateLimit),
     Replaces,
 }
@@ -40,10 +45,12 @@ impl Policy {
         match rule {
             Rule::Door(door) => self.door = *door,
             Rule::Cap(cap) => self.cap = Some(*cap),
-            Rule::Limits(limits) => self.limits = *limits,
+            Rule::Limits(limits) => self.limits = limits.clone(),
             Rule::Negentropy(negentropy) => self.negentropy = negentropy.clone(),
             Rule::Information(information) => self.information = information.clone(),
             Rule::Refusal(refusal) => self.refusal = Some(refusal.clone()),
+            Rule::Ending(ending) => self.ending = Some(ending.clone()),
+            Rule::Doubt(doubt) => self.doubt = Some(doubt.clone()),
             Rule::RateLimit(limit) => self.rate_limit = Some(limit.clone()),
             Rule::Replaces => self.replaces = true,
         }

@@ -18,6 +18,7 @@ use wire::{PublicKey, VerifiedEvent};
 use crate::caps::{Cap, Question};
 use crate::corpus::Item;
 use crate::door::Door;
+use crate::endings::{Doubt, Ending, EndingPlace};
 use crate::faults::Fault;
 use crate::limits::{Refusal, Refused, Scope, Window};
 use crate::plan::{Entry, Pace, RelayPlan};
@@ -103,6 +104,8 @@ pub(crate) struct Answer {
     pub held: Vec<Held>,
     /// Whether the relay's cap kept something back.
     pub capped: bool,
+    /// Whether the relay says that it has more than it sends.
+    pub more: bool,
     /// Whether more match than the relay cares to look at.
     pub too_many: bool,
 }
@@ -137,6 +140,8 @@ pub(crate) struct Relay {
     injected: Mutex<Vec<Injected>>,
     heard: Mutex<Heard>,
     refusal: Mutex<Option<Refusal>>,
+    ending: Mutex<Option<Ending>>,
+    doubt: Mutex<Option<Doubt>>,
     /// The requests that count towards a rate limit of the whole relay.
     window: Mutex<Window>,
 }
@@ -170,6 +175,8 @@ impl Relay {
             injected: Mutex::default(),
             heard: Mutex::default(),
             refusal: Mutex::new(policy.refusal.clone()),
+            ending: Mutex::new(policy.ending.clone()),
+            doubt: Mutex::new(policy.doubt.clone()),
             window: Mutex::default(),
             policy,
         }
@@ -246,7 +253,8 @@ impl Relay {
                 Injected::Raw(_) | Injected::Closed(_) | Injected::Replaced => None,
             },
         });
-        Answer { held: held.collect(), capped: found.capped, too_many: found.too_many }
+        let more = found.more && self.policy.cap.as_ref().is_some_and(Cap::hints);
+        Answer { held: held.collect(), capped: found.capped, more, too_many: found.too_many }
     }
 
     /// How much has arrived of both lists.
@@ -309,6 +317,16 @@ impl Relay {
     /// Whether it refuses this REQ before it looks at it.
     pub fn refused(&self) -> Option<Refused> {
         lock(&self.refusal).as_mut()?.refuse()
+    }
+
+    /// Whether it ends the subscription that it has just taken.
+    pub fn ends(&self) -> Option<(EndingPlace, String)> {
+        lock(&self.ending).as_mut()?.end()
+    }
+
+    /// Why it does not take this proof of a key, although it is right.
+    pub fn doubts(&self) -> Option<String> {
+        lock(&self.doubt).as_mut()?.doubt()
     }
 
     /// Whether this request comes too soon after others. `window` holds those of its connection.

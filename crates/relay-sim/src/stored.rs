@@ -70,6 +70,8 @@ pub(crate) struct Found {
     pub places: Vec<Place>,
     /// Whether the relay's cap kept something back.
     pub capped: bool,
+    /// Whether more events match than the bounds let through.
+    pub more: bool,
     /// Whether more events match one of the filters than the relay cares to look at.
     pub too_many: bool,
 }
@@ -133,7 +135,9 @@ impl Index {
                 positions.append(&mut all);
             } else {
                 positions.extend(matching.by_ref().take(question.bound));
-                found.capped |= question.capped && matching.next().is_some();
+                let more = matching.next().is_some();
+                found.more |= more;
+                found.capped |= question.capped && more;
             }
         }
         // Several filters may match the same event.

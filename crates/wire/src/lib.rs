@@ -25,6 +25,6 @@ pub use event::{Field, ParseError, UnverifiedEvent, VerifiedEvent};
 pub use filter::Filter;
 pub use frame::{EventHead, Scan, author, first_value, scan, scan_head};
 pub use ids::{ClaimedId, EventId, PublicKey, Signature};
-pub use message::{ClientMessage, RelayMessage};
+pub use message::{ClientMessage, Hints, RelayMessage};
 pub use sign::Signer;
 pub use verify::{Verifier, VerifyError};

@@ -23,6 +23,16 @@ pub enum MessageError {
     WrongParts,
 }
 
+/// What an `EOSE` says about the stored events that did not come (NIP-67). Other hints are ignored, and so
+/// is `finish`: a relay that cuts answers and does not know it would say that, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// `more`: the relay holds more events that match.
+    pub more: bool,
+    /// `auth`: more events may match for a client that proves its key.
+    pub auth: bool,
+}
+
 /// What a relay says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayMessage<'a> {
@@ -33,10 +43,12 @@ pub enum RelayMessage<'a> {
         /// The event object's text.
         event: &'a str,
     },
-    /// All stored events of a subscription have been sent.
+    /// The stored events of a subscription have been sent, as far as the relay sends them.
     Eose {
         /// The subscription's id.
         subscription: Cow<'a, str>,
+        /// Whether there are others.
+        hints: Hints,
     },
     /// The relay ended a subscription.
     Closed {
@@ -89,7 +101,9 @@ impl<'a> RelayMessage<'a> {
             ("EVENT", [subscription, event, ..]) => {
                 Ok(Self::Event { subscription: text(subscription)?, event: event.get() })
             }
-            ("EOSE", [subscription, ..]) => Ok(Self::Eose { subscription: text(subscription)? }),
+            ("EOSE", [subscription, rest @ ..]) => {
+                Ok(Self::Eose { subscription: text(subscription)?, hints: Hints::read(rest) })
+            }
             ("CLOSED", [subscription]) => {
                 Ok(Self::Closed { subscription: text(subscription)?, reason: Cow::Borrowed("") })
             }
@@ -121,7 +135,9 @@ impl<'a> RelayMessage<'a> {
     pub fn to_json(&self) -> String {
         match self {
             Self::Event { subscription, event } => format!(r#"["EVENT",{},{event}]"#, quoted(subscription)),
-            Self::Eose { subscription } => format!(r#"["EOSE",{}]"#, quoted(subscription)),
+            Self::Eose { subscription, hints } => {
+                format!(r#"["EOSE",{}{}]"#, quoted(subscription), hints.to_json())
+            }
             Self::Closed { subscription, reason } => {
                 format!(r#"["CLOSED",{},{}]"#, quoted(subscription), quoted(reason))
             }
@@ -136,6 +152,25 @@ impl<'a> RelayMessage<'a> {
             Self::NegErr { subscription, reason } => {
                 format!(r#"["NEG-ERR",{},{}]"#, quoted(subscription), quoted(reason))
             }
+        }
+    }
+}
+
+impl Hints {
+    /// Reads what follows the subscription's id: an array of strings, if it is that.
+    fn read(rest: &[&RawValue]) -> Self {
+        let hints =
+            rest.first().and_then(|hints| serde_json::from_str::<Vec<Cow<'_, str>>>(hints.get()).ok());
+        let has = |name| hints.iter().flatten().any(|hint| hint == name);
+        Self { more: has("more"), auth: has("auth") }
+    }
+
+    const fn to_json(self) -> &'static str {
+        match (self.more, self.auth) {
+            (false, false) => "",
+            (true, false) => r#",["more"]"#,
+            (false, true) => r#",["auth"]"#,
+            (true, true) => r#",["more","auth"]"#,
         }
     }
 }
@@ -299,6 +334,9 @@ mod tests {
         for frame in [
             r#"["EVENT","s",{"id":"x"}]"#,
             r#"["EOSE","a\"b"]"#,
+            r#"["EOSE","s",["more"]]"#,
+            r#"["EOSE","s",["auth"]]"#,
+            r#"["EOSE","s",["more","auth"]]"#,
             r#"["CLOSED","s","error: x"]"#,
             r#"["NOTICE","ü"]"#,
             r#"["OK","00",true,""]"#,
@@ -320,6 +358,25 @@ mod tests {
             r#"["NEG-CLOSE","n"]"#,
         ] {
             assert_eq!(client(frame).as_deref(), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn hints_that_are_not_understood_say_nothing() {
+        for (rest, more) in [
+            (r#"["finish","more","x"]"#, true),
+            (r#"["m\u006fre"]"#, true),
+            ("[]", false),
+            (r#"["finish"]"#, false),
+            (r#""more""#, false),
+            (r#"["more",1]"#, false),
+            ("null", false),
+            (r#"{"more":true}"#, false),
+        ] {
+            let frame = format!(r#"["EOSE","s",{rest},"and more"]"#);
+            let message = RelayMessage::parse(frame.as_bytes());
+            let hints = Hints { more, auth: false };
+            assert_eq!(message, Ok(RelayMessage::Eose { subscription: "s".into(), hints }), "{frame}");
         }
     }
 

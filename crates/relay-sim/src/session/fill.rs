@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
 use wire::{RelayMessage, Signer};
 
-use super::{Session, Subscription, Voice};
+use super::{Eose, Session, Subscription, Voice};
 use crate::codec::{opcode, write_frame, write_header};
 use crate::corpus::{Item, Origin, Poison, oversized, poison};
+use crate::endings::EndingPlace;
 use crate::faults::Fault;
 use crate::flood::write_flood;
 use crate::garbage::{Then, write_garbage};
+use crate::limits::Refused;
 use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
 use crate::world::{World, now_us};
@@ -24,10 +27,12 @@ const POISONER: u64 = 0x0BAD;
 
 impl Session {
     /// When there is something to send next, if nothing is to be sent now.
-    pub fn due(&self) -> Option<tokio::time::Instant> {
+    pub fn due(&self) -> Option<Instant> {
+        let eose = self.subscriptions.iter().filter_map(|open| open.eose_at).min();
         let waits = !self.subscriptions.is_empty() && self.has_events();
-        let relay = self.world.relays.get(self.relay).filter(|_| waits)?;
-        relay.due(&self.world, self.planned_at)
+        let relay = self.world.relays.get(self.relay).filter(|_| waits);
+        let live = relay.and_then(|relay| relay.due(&self.world, self.planned_at));
+        eose.into_iter().chain(live).min()
     }
 
     /// Appends what there is to send, up to a full buffer, and says how the connection goes on then.
@@ -56,7 +61,35 @@ impl Session {
         then
     }
 
+    /// Says EOSE, and CLOSED if the subscription ends there.
+    fn end_stored(&mut self, place: usize) {
+        let Some(open) = self.subscriptions.get_mut(place) else { return };
+        open.eose_at = None;
+        let (id, hints) = (open.id.clone(), open.hints);
+        let ends = open.ending.take_if(|(ending, _)| *ending != EndingPlace::AtFirstEvent);
+        let eose = RelayMessage::Eose { subscription: id.clone().into(), hints };
+        let Some((ending, reason)) = ends else { return self.say(&eose, Count::Eose) };
+        self.subscriptions.remove(place);
+        let closed = RelayMessage::Closed { subscription: id.into(), reason: reason.into() };
+        if ending == EndingPlace::BehindEose {
+            self.say(&eose, Count::Eose);
+        }
+        self.say(&closed, Count::Closed);
+        if ending == EndingPlace::BeforeEose {
+            self.say(&eose, Count::Eose);
+        }
+    }
+
+    /// Says the EOSEs that are late.
+    fn fill_late_eose(&mut self) {
+        let is_due = |open: &Subscription| open.eose_at.is_some_and(|at| at <= Instant::now());
+        while let Some(place) = self.subscriptions.iter().position(is_due) {
+            self.end_stored(place);
+        }
+    }
+
     fn fill_backlogs(&mut self, world: &World, now: u64) -> Then {
+        self.fill_late_eose();
         let mut place = 0;
         while let Some(subscription) = self.subscriptions.get_mut(place) {
             let Some(backlog) = &mut subscription.backlog else {
@@ -64,10 +97,17 @@ impl Session {
                 continue;
             };
             match backlog.pop() {
+                None if self.eose == Eose::Never => subscription.backlog = None,
+                None if self.eose != Eose::Next => {
+                    subscription.eose_at = match self.eose {
+                        Eose::After(time) => Some(Instant::now() + time),
+                        Eose::Next | Eose::Never => None,
+                    };
+                    subscription.backlog = None;
+                }
                 None => {
                     subscription.backlog = None;
-                    let subscription = subscription.id.clone().into();
-                    self.say(&RelayMessage::Eose { subscription }, Count::Eose);
+                    self.end_stored(place);
                 }
                 Some(held) => {
                     let then = match &held {
@@ -136,6 +176,12 @@ impl Session {
         while let Some(subscription) = self.subscriptions.get(place) {
             let open = self.subscriptions.len();
             if is_live(subscription) && subscription.wants(item) {
+                if let Some((_, reason)) = &subscription.ending {
+                    let (reason, id) = (reason.clone(), subscription.id.clone());
+                    self.subscriptions.remove(place);
+                    self.refuse(id, Refused::closed(reason));
+                    continue;
+                }
                 let then = self.send(place, item, number, now);
                 if then != Then::Goes {
                     return then;

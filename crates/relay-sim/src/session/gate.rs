@@ -21,6 +21,12 @@ pub(crate) enum Access {
     Open,
     /// Prove a key, and ask then.
     Required,
+    /// The same, but the relay does not say whether it accepts the key.
+    Unconfirmed,
+    /// Prove a key. What was asked before is answered then.
+    Held,
+    /// Ask, but get nothing stored and nothing live before it has proved a key.
+    Empty,
     /// Prove a key, for nothing.
     Restricted {
         /// Whether it has.
@@ -54,7 +60,7 @@ impl Session {
         self.say(&RelayMessage::Auth { challenge }, Count::Auth);
     }
 
-    pub(super) fn authenticate(&mut self, event: &str) {
+    pub(super) fn authenticate(&mut self, relay: &Relay, event: &str) {
         let Ok(event) = UnverifiedEvent::parse(event.as_bytes()) else {
             self.count(Count::BadMessages);
             return self.say(&RelayMessage::Notice("invalid: AUTH without an event".into()), Count::Notices);
@@ -63,15 +69,21 @@ impl Session {
             .challenge
             .as_deref()
             .map_or(Err("invalid: nobody asked"), |challenge| challenge.judge(&event, now_us() / 1_000_000));
-        let (accepted, reason) = (wrong.is_ok(), wrong.err().unwrap_or_default().into());
-        let id = event.id.to_string().into();
-        self.say(&RelayMessage::Ok { id, accepted, reason }, Count::Oks);
+        let wrong = wrong.err().map(str::to_owned).or_else(|| relay.doubts());
+        let (id, accepted) = (event.id.to_string().into(), wrong.is_none());
+        if self.access != Access::Unconfirmed || !accepted {
+            let reason = wrong.unwrap_or_default().into();
+            self.say(&RelayMessage::Ok { id, accepted, reason }, Count::Oks);
+        }
         if accepted {
             self.count(Count::Authenticated);
             self.access = match self.access {
-                Access::Open | Access::Required => Access::Open,
                 Access::Restricted { .. } => Access::Restricted { proved: true },
+                _ => Access::Open,
             };
+            for (subscription, filters) in std::mem::take(&mut self.held) {
+                self.ask(relay, subscription, filters);
+            }
         }
     }
 
@@ -82,8 +94,8 @@ impl Session {
             return Err(refused);
         }
         let access = match self.access {
-            Access::Open => None,
-            Access::Required | Access::Restricted { proved: false } => {
+            Access::Open | Access::Empty => None,
+            Access::Required | Access::Unconfirmed | Access::Held | Access::Restricted { proved: false } => {
                 Some("auth-required: this relay serves nobody unknown")
             }
             Access::Restricted { proved: true } => Some("restricted: not on the list"),
@@ -102,8 +114,8 @@ impl Session {
         filters: &'a [Filter],
     ) -> Result<Vec<Question<'a>>, Refused> {
         let policy = &relay.policy;
-        if let Some(reason) = policy.limits.refuses(filters) {
-            return self.turn_away(Refused::closed(reason));
+        if let Some(refused) = policy.limits.refuses(filters) {
+            return self.turn_away(refused);
         }
         let others = self.subscriptions.iter().filter(|open| open.id != id).count();
         if !policy.limits.allows_another(others) {

@@ -7,11 +7,14 @@ mod gate;
 mod reconcile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use wire::{ClientMessage, Filter, RelayMessage, UnverifiedEvent, Verifier};
+use tokio::time::Instant;
+use wire::{ClientMessage, Filter, Hints, RelayMessage, UnverifiedEvent, Verifier};
 
 use crate::codec::{opcode, write_frame};
 use crate::corpus::Item;
+use crate::endings::EndingPlace;
 use crate::faults::{Dice, Flood};
 use crate::limits::{Refused, Saying, Window};
 use crate::reconciliation::Reconciliation;
@@ -28,6 +31,12 @@ struct Subscription {
     /// What stands before the event in its frames: `["EVENT","<id>",`.
     prefix: Vec<u8>,
     filters: Vec<Filter>,
+    /// What EOSE says.
+    hints: Hints,
+    /// Where and why the relay ends it.
+    ending: Option<(EndingPlace, String)>,
+    /// When EOSE comes, if not behind the last stored event.
+    eose_at: Option<Instant>,
     /// Stored events that are still to be sent, the first of them last; `None` after EOSE.
     backlog: Option<Vec<Held>>,
     /// Live are, for this subscription, entries and injections from there on.
@@ -53,6 +62,18 @@ pub(crate) enum Voice {
     Nothing,
 }
 
+/// When a relay says EOSE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Eose {
+    /// Behind the last stored event.
+    #[default]
+    Next,
+    /// So long after it.
+    After(Duration),
+    /// Never.
+    Never,
+}
+
 /// One connection's side of the protocol.
 pub(crate) struct Session {
     world: Arc<World>,
@@ -66,6 +87,9 @@ pub(crate) struct Session {
     injected_at: usize,
     dice: Dice,
     access: Access,
+    /// REQs that are answered when the client has proved a key.
+    held: Vec<(String, Vec<Filter>)>,
+    eose: Eose,
     /// The NIP-42 challenge, if one was sent.
     challenge: Option<Box<Challenge>>,
     /// The requests that count towards a rate limit of connections.
@@ -91,6 +115,8 @@ impl Session {
             injected_at,
             dice,
             access: Access::Open,
+            held: Vec::new(),
+            eose: Eose::default(),
             challenge: None,
             window: Window::default(),
             flood: None,
@@ -100,8 +126,13 @@ impl Session {
         }
     }
 
-    const fn has_events(&self) -> bool {
-        matches!(self.voice, Voice::All | Voice::NoPongs)
+    fn has_events(&self) -> bool {
+        matches!(self.voice, Voice::All | Voice::NoPongs) && self.access != Access::Empty
+    }
+
+    /// Says when EOSE comes.
+    pub fn delay_eose(&mut self, eose: Eose) {
+        self.eose = eose;
     }
 
     fn count(&mut self, count: Count) {
@@ -144,17 +175,20 @@ impl Session {
                 self.count(Count::Requests);
                 relay.note_request(Some(String::from_utf8_lossy(text).into_owned()));
                 let subscription = subscription.into_owned();
-                if let Err(refused) = self.request(relay, &subscription, filters) {
-                    self.refuse(subscription, refused);
+                if self.access == Access::Held {
+                    self.held.push((subscription, filters));
                     self.challenge();
+                } else {
+                    self.ask(relay, subscription, filters);
                 }
             }
             Ok(ClientMessage::Close { subscription }) => {
                 self.count(Count::Closes);
                 self.subscriptions.retain(|open| open.id != subscription);
+                self.held.retain(|(held, _)| *held != subscription);
             }
             Ok(ClientMessage::Event { event }) => self.take(relay, event),
-            Ok(ClientMessage::Auth { event }) => self.authenticate(event),
+            Ok(ClientMessage::Auth { event }) => self.authenticate(relay, event),
             Ok(ClientMessage::NegOpen { subscription, filter, message }) => {
                 self.count(Count::NegOpens);
                 relay.note_request(None);
@@ -193,6 +227,14 @@ impl Session {
         self.say(&RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }, Count::Oks);
     }
 
+    /// Takes a REQ, or says why not.
+    fn ask(&mut self, relay: &Relay, subscription: String, filters: Vec<Filter>) {
+        if let Err(refused) = self.request(relay, &subscription, filters) {
+            self.refuse(subscription, refused);
+            self.challenge();
+        }
+    }
+
     /// Takes a REQ, which replaces the subscription of its id.
     fn request(&mut self, relay: &Relay, id: &str, filters: Vec<Filter>) -> Result<(), Refused> {
         self.admit(relay)?;
@@ -215,12 +257,15 @@ impl Session {
         }
         let mut backlog = answer.held;
         backlog.reverse();
-        if self.voice == Voice::NoEvents {
+        if self.voice == Voice::NoEvents || self.access == Access::Empty {
             backlog.clear();
         }
+        let hints = Hints { more: answer.more, auth: false };
         let prefix = format!(r#"["EVENT",{},"#, serde_json::Value::from(id)).into_bytes();
         let (id, backlog) = (id.to_owned(), Some(backlog));
-        self.subscriptions.push(Subscription { id, prefix, filters, backlog, live_from });
+        let (ending, eose_at) = (relay.ends(), None);
+        let subscription = Subscription { id, prefix, filters, hints, ending, eose_at, backlog, live_from };
+        self.subscriptions.push(subscription);
         Ok(())
     }
 

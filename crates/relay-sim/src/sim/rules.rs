@@ -4,6 +4,7 @@
 
 use crate::caps::Cap;
 use crate::door::{Certificate, Door};
+use crate::endings::{Doubt, Ending};
 use crate::faults::Who;
 use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
@@ -65,6 +66,16 @@ impl SimBuilder {
     /// the newest. Default: relays keep all.
     pub fn replacing(self, who: Who) -> Self {
         self.rule(who, Rule::Replaces)
+    }
+
+    /// Ends subscriptions that some relays have taken.
+    pub fn endings(self, who: Who, ending: Ending) -> Self {
+        self.rule(who, Rule::Ending(ending))
+    }
+
+    /// Some relays do not accept right answers to their NIP-42 challenges.
+    pub fn doubts(self, who: Who, doubt: Doubt) -> Self {
+        self.rule(who, Rule::Doubt(doubt))
     }
 
     /// Limits how many requests come in a time.

@@ -106,8 +106,9 @@ settings! {
         /// Certificate authorities (PEM) that are trusted beside the system's, for relays with certificates
         /// of their own.
         extra_ca_file: Option<PathBuf> = None, rule::file_or_none();
-        /// Whether to prove the key of [nostr] to relays that ask for it (NIP-42). false: a relay that shows
-        /// its events to nobody else is not read.
+        /// Whether to prove the key of [nostr] to relays that ask for it (NIP-42). A challenge is answered when
+        /// it comes. false: a relay that serves only keys it knows is not read, and an empty answer from a
+        /// relay that has asked for a key proves nothing.
         authenticate: bool = false, rule::Flag;
         /// Whether relays that are added over the API may have addresses that are not public: of this
         /// machine, or of a private network. Those of bootstrap_relays always may.

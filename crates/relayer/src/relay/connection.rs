@@ -71,6 +71,8 @@ pub(super) enum End {
     SubscriptionClosed(String),
     #[error("the relay does not answer a subscription")]
     Unanswered,
+    #[error("the relay could not take our key: {0}")]
+    NotAccepted(String),
     #[error("the relay did not answer a ping")]
     Silent,
     #[error("the relay does not read what we send")]

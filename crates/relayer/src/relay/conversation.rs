@@ -9,23 +9,21 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use wire::ClientMessage;
 
+use super::authentication::Standing;
 use super::connection::{End, Shared};
 use super::coverage::Coverage;
-use super::desk::{Desk, Reply, Wanted};
+use super::desk::{Desk, Live, Reply, Wanted};
 use super::manners::{Manners, Stated};
-use super::peer::{ConnectionState, Peer, RepairProgress};
+use super::peer::{Peer, RepairProgress};
 use super::refusal::{Refusal, RefusalKind};
 use super::repair::{Repair, Window};
 use super::subscription::{LIVE, LiveForm, Subscription, request};
-use crate::clock::{Now, unix_ms};
+use crate::clock::Now;
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY};
-
-/// The kind of event that answers a challenge (NIP-42).
-const AUTHENTICATION_KIND: u16 = 22_242;
 
 /// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
 const ROUNDS_MAX: usize = 5;
@@ -39,9 +37,8 @@ pub(super) struct Conversation {
     pub(super) progress: RepairProgress,
     /// The request for the past that is open at the relay: its id, and what ends it.
     pub(super) open: Option<(String, String)>,
-    is_authenticated: bool,
-    /// Whether the live subscription is open.
-    pub(super) is_subscribed: bool,
+    /// Whether the relay has refused a request for want of a key although it has ours.
+    wants_more_proof: bool,
 }
 
 /// What to do after a refusal.
@@ -64,16 +61,7 @@ impl Conversation {
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self {
-            peer,
-            shared,
-            desk,
-            subscription,
-            progress,
-            open: None,
-            is_authenticated: false,
-            is_subscribed: false,
-        }
+        Self { peer, shared, desk, subscription, progress, open: None, wants_more_proof: false }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -90,19 +78,18 @@ impl Conversation {
         if self.peer.manners(|manners| manners.has_one_subscription()) {
             return self.take_turns().await;
         }
-        if !self.wants_repair() {
-            self.ask_ahead().await?;
-        }
         loop {
             if self.wants_repair() {
                 self.peer.set_backfilling();
+                self.repair_all().await?;
+            } else if self.desk.live() == Live::Open {
+                self.ask_ahead().await?;
             }
-            self.repair_all().await?;
             if self.peer.manners(|manners| manners.has_one_subscription()) {
                 return self.take_turns().await;
             }
-            self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
-            if !self.wants_repair() {
+            self.peer.set_live();
+            if !self.wants_repair() && self.desk.live() == Live::Proving {
                 return Ok(());
             }
             sleep(REPAIR_RETRY).await;
@@ -124,7 +111,6 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
-                    self.set_subscribed(true);
                     return Ok(());
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
@@ -134,14 +120,13 @@ impl Conversation {
                     self.reconnected(now).await;
                     return Ok(());
                 }
-                Some(_) | None => return Err(End::Unanswered),
+                Some(_) | None => {
+                    // Some relays say nothing to a request that they do not understand.
+                    self.peer.manners(Manners::live_refused);
+                    return Err(End::Unanswered);
+                }
             }
         }
-    }
-
-    fn set_subscribed(&mut self, is_subscribed: bool) {
-        self.is_subscribed = is_subscribed;
-        self.desk.set_subscribed(is_subscribed);
     }
 
     async fn live_refused(&mut self, reason: &str) -> Result<(), End> {
@@ -150,7 +135,10 @@ impl Conversation {
             Then::Again => Ok(()),
             Then::Otherwise if self.simplify(Manners::simplify_live) => Ok(()),
             Then::Never | Then::Otherwise => Err(End::Refused(refusal.to_string())),
-            Then::Later => Err(End::SubscriptionClosed(refusal.to_string())),
+            Then::Later => {
+                self.peer.manners(Manners::live_refused);
+                Err(End::SubscriptionClosed(refusal.to_string()))
+            }
         }
     }
 
@@ -162,11 +150,10 @@ impl Conversation {
     /// stored events reach back to it. If those were too many for one answer, both again.
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
-            self.desk.set_live(false);
-            if self.is_subscribed {
+            if self.desk.live() != Live::Closed {
+                self.desk.unsubscribe();
                 self.desk.send(closing(LIVE));
             }
-            self.set_subscribed(false);
             let now = self.shared.log.clock().now();
             self.reconnected(now).await;
             self.repair_all().await?;
@@ -174,7 +161,7 @@ impl Conversation {
                 break;
             }
         }
-        self.peer.set_state(ConnectionState::Live { since_ms: unix_ms() });
+        self.peer.set_live();
         Ok(())
     }
 
@@ -189,16 +176,15 @@ impl Conversation {
             match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(answer)) => {
                     self.reconnected(now).await;
-                    self.set_subscribed(true);
                     let filters = self.subscription.filter_count(form);
                     let mut repair = Repair::new(window, filters);
                     let findings = self
                         .peer
                         .manners(|manners| repair.answered(&answer, None, &mut manners.caps, second));
-                    let is_whole = repair.next().is_none() && !answer.strays;
+                    let is_whole = repair.next().is_none() && self.distrusts(&answer).is_none();
                     if is_whole {
                         self.found(findings).await;
-                        self.prove_time();
+                        self.desk.prove_time();
                     }
                     return Ok(is_whole);
                 }
@@ -318,44 +304,38 @@ impl Conversation {
                 self.peer.rate_limited(&self.shared.metrics);
                 Ok(Then::Again)
             }
-            RefusalKind::AuthRequired => {
-                self.authenticate(refusal).await?;
-                Ok(Then::Again)
-            }
+            RefusalKind::AuthRequired => self.must_authenticate(refusal).await,
             RefusalKind::Restricted | RefusalKind::Blocked => Ok(Then::Never),
             RefusalKind::Invalid => Ok(Then::Otherwise),
             RefusalKind::Error => Ok(Then::Later),
         }
     }
 
-    /// Proves our key (NIP-42), if we may.
-    async fn authenticate(&mut self, refusal: &Refusal) -> Result<(), End> {
-        let shared = Arc::clone(&self.shared);
-        let Some(signer) = &shared.signer else {
+    /// The relay serves only those whose key it knows (NIP-42). The session answers its challenge, and then a
+    /// new conversation takes the place of this one.
+    async fn must_authenticate(&mut self, refusal: &Refusal) -> Result<Then, End> {
+        if self.shared.signer.is_none() {
             let reason =
                 format!("{refusal} (to prove a key, set [relay] authenticate = true and [nostr] secret_key)");
             return Err(End::NeedsAuthentication(reason));
-        };
-        if self.is_authenticated {
-            return Err(End::Refused(format!("{refusal} (although we have proved our key)")));
         }
-        let challenge = timeout(ANSWER_TIMEOUT, self.desk.challenge()).await;
-        let challenge = challenge
-            .map_err(|_| End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))?;
-        let tags = [["relay", self.peer.url.as_str()], ["challenge", &challenge]];
-        let tags = tags.map(|tag| tag.map(str::to_owned));
-        let event = signer.sign(self.shared.log.clock().unix_secs(), AUTHENTICATION_KIND, &tags, "");
-        let text = String::from_utf8_lossy(event.json());
-        let message = ClientMessage::Auth { event: &text }.to_json();
-        match self.ask(&event.id().to_string(), Wanted::Verdict, message).await {
-            Some(Reply::Verdict { accepted: false, reason }) => {
-                let reason = Refusal::parse(&reason);
+        match self.desk.authentication.standing() {
+            Standing::Unasked | Standing::Asked(_) | Standing::Answered { .. } => {
+                sleep(ANSWER_TIMEOUT).await;
+                Err(End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))
+            }
+            Standing::Refused(reason) | Standing::Failed(reason) => {
                 Err(End::Refused(format!("{reason} (it does not take our key)")))
             }
-            // A relay that says nothing shows by its next answer whether it took the key.
-            Some(_) | None => {
-                self.is_authenticated = true;
-                Ok(())
+            // The refusal may be of a request that the relay got before it knew us.
+            Standing::Accepted | Standing::Unconfirmed
+                if !std::mem::replace(&mut self.wants_more_proof, true) =>
+            {
+                Ok(Then::Again)
+            }
+            Standing::Accepted => Err(End::Refused(format!("{refusal} (although it has accepted our key)"))),
+            Standing::Unconfirmed => {
+                Err(End::Refused(format!("{refusal} (although we have answered its challenge)")))
             }
         }
     }

@@ -4,6 +4,10 @@
 //! [conversation](super::conversation) asks one thing after the other and waits for answers. Here the
 //! conversation puts its questions and what is to be sent; the reader counts the events that come as an
 //! answer and says how it ended.
+//!
+//! The reader alone decides how the live subscription [stands](Live), message by message. The conversation
+//! learns of a message only when it is polled, and by then the next message may have been read: time would
+//! be called proven although the subscription is gone.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -13,15 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
-use wire::ClaimedId;
+use wire::{ClaimedId, Hints};
 
+use super::authentication::Authentication;
 use super::repair::{Answer, Window};
 use super::same_second::SameSecond;
 use super::subscription::LIVE;
 use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
 
-/// The longest NIP-42 challenge that is answered.
-const CHALLENGE_BYTES_MAX: usize = 1_024;
 /// How much of a notice is kept.
 const NOTICE_CHARS_MAX: usize = 200;
 
@@ -36,13 +39,6 @@ pub(super) enum Reply {
     Closed(String),
     /// A step of a reconciliation, in hex.
     Step(String),
-    /// The relay's verdict on an event of ours.
-    Verdict {
-        /// Whether it took it.
-        accepted: bool,
-        /// Why not.
-        reason: String,
-    },
 }
 
 /// What is waited for.
@@ -54,8 +50,31 @@ pub(super) enum Wanted {
     ByIds(HashSet<ClaimedId>),
     /// A step of a reconciliation.
     Step,
-    /// A verdict on an event, whose id stands for the subscription.
-    Verdict,
+}
+
+/// How the live subscription stands by the messages that have been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Live {
+    /// It was not asked for, or either side has ended it.
+    #[default]
+    Closed,
+    /// It was asked for. The relay has not said EOSE, nor that it refuses.
+    Requested,
+    /// The relay has said EOSE and has not ended the subscription since.
+    Open,
+    /// The same, and the stored events that are dated ahead have come: time that passes is proven.
+    Proving,
+}
+
+/// What a CLOSED was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A question that is answered by it.
+    Question,
+    /// The live subscription, for which nobody waits at the moment.
+    Live,
+    /// Nothing that is open.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -70,16 +89,12 @@ struct Question {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     state: Mutex<State>,
+    /// Whether and how we have proven our key.
+    pub authentication: Authentication,
     /// Whether something is to be sent.
     has_outgoing: AtomicBool,
-    /// Whether the relay has opened the live subscription.
-    is_subscribed: AtomicBool,
-    /// Whether the live subscription is open, and what the relay had before, dated later than now, has come.
-    is_live: AtomicBool,
-    /// Whether a question about the past has brought events worth the connection. be they known or not.
+    /// Whether a question about the past has brought events worth the connection, be they known or not.
     is_useful: AtomicBool,
-    /// A challenge has come.
-    challenged: Notify,
     /// A notice that reads like a refusal has come.
     noticed: Notify,
     /// Whether events of the live subscription count as an answer.
@@ -90,12 +105,11 @@ pub(super) struct Desk {
 
 #[derive(Debug, Default)]
 struct State {
+    live: Live,
     /// The number in the last id.
-    number: u8,
+    number: u32,
     outbox: VecDeque<String>,
     questions: Vec<Question>,
-    /// The last NIP-42 challenge.
-    challenge: Option<String>,
     /// What has been noticed since the last question, if it reads like a refusal.
     notice: Option<String>,
     /// When something of an answer last came.
@@ -103,26 +117,30 @@ struct State {
 }
 
 impl State {
-    fn next_number(&mut self) -> u8 {
-        self.number = (self.number + 1) % 10;
+    const fn next_number(&mut self) -> u32 {
+        self.number = self.number.wrapping_add(1);
         self.number
     }
 }
 
 /// Whether events of this subscription are the answer to a question about the past. Its id may be one that
 /// is closed by now: relays go on sending for a moment.
-pub(super) const fn is_past(subscription: &[u8]) -> bool {
-    matches!(subscription, [b'p', b'0'..=b'9'])
+pub(super) fn is_past(subscription: &[u8]) -> bool {
+    matches!(subscription, [b'p', number @ ..] if is_number(number))
 }
 
 /// Whether this is the id of a NIP-77 reconciliation, which may be over by now.
-pub(super) const fn is_reconciliation(subscription: &[u8]) -> bool {
-    matches!(subscription, [b'n', b'0'..=b'9'])
+pub(super) fn is_reconciliation(subscription: &[u8]) -> bool {
+    matches!(subscription, [b'n', number @ ..] if is_number(number))
+}
+
+fn is_number(digits: &[u8]) -> bool {
+    (1..=10).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
 impl Desk {
-    /// The id of the next request for the past. The conversation that asked the one before may have been
-    /// broken off: its answer, which may still be on its way, must not be taken for this one's.
+    /// The id of the next request for the past. No id is used twice on a connection: the end of an answer
+    /// that nobody waits for any more, however late it comes, must not be taken for that of another.
     pub fn next_past(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
@@ -150,10 +168,11 @@ impl Desk {
         state.progress = None;
         state.notice = None;
         state.outbox.push_back(message);
-        drop(state);
         if subscription == LIVE {
+            state.live = Live::Requested;
             self.live_counts.store(true, Ordering::Relaxed);
         }
+        drop(state);
         self.has_outgoing.store(true, Ordering::Relaxed);
         replied
     }
@@ -212,17 +231,6 @@ impl Desk {
         self.state.lock().progress
     }
 
-    /// Waits for the relay's NIP-42 challenge.
-    pub async fn challenge(&self) -> String {
-        loop {
-            let challenged = self.challenged.notified();
-            if let Some(challenge) = self.state.lock().challenge.clone() {
-                return challenge;
-            }
-            challenged.await;
-        }
-    }
-
     /// Whether something is to be sent.
     pub fn has_outgoing(&self) -> bool {
         self.has_outgoing.load(Ordering::Relaxed)
@@ -236,15 +244,32 @@ impl Desk {
         message
     }
 
-    /// Whether time that passes is proven: the live subscription is open, and what the relay had before, dated
-    /// later than that, has come.
-    pub fn is_live(&self) -> bool {
-        self.is_live.load(Ordering::Relaxed)
+    /// How the live subscription stands.
+    pub fn live(&self) -> Live {
+        self.state.lock().live
     }
 
-    /// Says whether time that passes is proven.
-    pub fn set_live(&self, is_live: bool) {
-        self.is_live.store(is_live, Ordering::Relaxed);
+    /// Notes that the stored events that are dated ahead have come. If the subscription is open, time that
+    /// passes is proven from now on.
+    pub fn prove_time(&self) {
+        let mut state = self.state.lock();
+        if state.live == Live::Open {
+            state.live = Live::Proving;
+        }
+    }
+
+    /// Notes that we want another subscription: time that passes is not proven until that one is open.
+    pub fn stop_proving(&self) {
+        let mut state = self.state.lock();
+        if state.live == Live::Proving {
+            state.live = Live::Open;
+        }
+    }
+
+    /// Notes that we end the live subscription, or that it counts for nothing from now on.
+    pub fn unsubscribe(&self) {
+        self.state.lock().live = Live::Closed;
+        self.give_up(LIVE);
     }
 
     /// Whether a question about the past has brought events worth the connection.
@@ -260,16 +285,6 @@ impl Desk {
     /// Whether something is asked and not answered.
     pub fn is_asking(&self) -> bool {
         !self.state.lock().questions.is_empty()
-    }
-
-    /// Whether the relay has opened the live subscription.
-    pub fn is_subscribed(&self) -> bool {
-        self.is_subscribed.load(Ordering::Relaxed)
-    }
-
-    /// Says whether the relay has opened the live subscription.
-    pub fn set_subscribed(&self, is_subscribed: bool) {
-        self.is_subscribed.store(is_subscribed, Ordering::Relaxed);
     }
 
     /// Whether events of the live subscription count as an answer right now.
@@ -306,42 +321,50 @@ impl Desk {
                 }
             }
             Wanted::ByIds(ids) => _ = claimed.map(|claimed| ids.remove(claimed)),
-            Wanted::Step | Wanted::Verdict => {}
+            Wanted::Step => {}
         }
         state.progress = Some(Instant::now());
         created_at.filter(|_| is_stored)
     }
 
     /// Takes EOSE. `false` if nobody waits for it.
-    pub fn stored(&self, subscription: &str) -> bool {
-        self.answer(subscription, |wanted, answer| match wanted {
+    pub fn stored(&self, subscription: &str, hints: Hints) -> bool {
+        if subscription == LIVE {
+            let mut state = self.state.lock();
+            if state.live == Live::Requested {
+                state.live = Live::Open;
+            }
+        }
+        self.answer(subscription, |wanted, mut answer| match wanted {
             Wanted::ByIds(missing) => Reply::ByIds(missing),
-            Wanted::Stored(_) | Wanted::Step | Wanted::Verdict => Reply::Stored(answer),
+            Wanted::Stored(_) | Wanted::Step => {
+                answer.hints = hints;
+                Reply::Stored(answer)
+            }
         })
     }
 
-    /// Takes CLOSED, or NEG-ERR. `false` if nobody waits for it.
-    pub fn closed(&self, subscription: &str, reason: &str) -> bool {
+    /// Takes CLOSED.
+    pub fn closed(&self, subscription: &str, reason: &str) -> Ended {
+        let was_live = subscription == LIVE
+            && std::mem::replace(&mut self.state.lock().live, Live::Closed) != Live::Closed;
+        if self.refuse(subscription, reason) {
+            Ended::Question
+        } else if was_live {
+            Ended::Live
+        } else {
+            Ended::Nothing
+        }
+    }
+
+    /// Takes NEG-ERR. `false` if nobody waits for it.
+    pub fn refuse(&self, subscription: &str, reason: &str) -> bool {
         self.answer(subscription, |_, _| Reply::Closed(reason.to_owned()))
     }
 
     /// Takes NEG-MSG. `false` if nobody waits for it.
     pub fn step(&self, subscription: &str, message: &str) -> bool {
         self.answer(subscription, |_, _| Reply::Step(message.to_owned()))
-    }
-
-    /// Takes OK. `false` if nobody waits for it.
-    pub fn verdict(&self, event: &str, accepted: bool, reason: &str) -> bool {
-        self.answer(event, |_, _| Reply::Verdict { accepted, reason: reason.to_owned() })
-    }
-
-    /// Takes AUTH.
-    pub fn challenged(&self, challenge: &str) {
-        if challenge.len() > CHALLENGE_BYTES_MAX {
-            return; // Nobody needs that; it would be kept, signed and sent back.
-        }
-        self.state.lock().challenge = Some(challenge.to_owned());
-        self.challenged.notify_waiters();
     }
 
     fn answer(&self, subscription: &str, reply: impl FnOnce(Wanted, Answer) -> Reply) -> bool {

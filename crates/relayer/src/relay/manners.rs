@@ -9,7 +9,7 @@ use super::caps::Caps;
 use super::information::Information;
 use super::pace::Pace;
 use super::subscription::{Form, LiveForm};
-use crate::limits::INFORMATION_MS_MAX;
+use crate::limits::{INFORMATION_MS_MAX, LIVE_REFUSALS_MAX};
 
 /// How a relay is to be treated.
 #[derive(Debug, Clone)]
@@ -20,12 +20,20 @@ pub struct Manners {
     pub pace: Pace,
     /// How the live subscription is asked for.
     pub live: LiveForm,
+    /// Whether a live subscription of the relay has lasted.
+    live_lasted: bool,
+    /// How often in a row the relay has not taken the live request, without calling it invalid.
+    live_refusals: u8,
     /// Whether kinds are asked for.
     pub with_kinds: bool,
     /// It has refused a request with several filters.
     one_filter: bool,
     /// Whether it has shown that it takes one subscription only.
     takes_one_subscription: bool,
+    /// Whether it has answered with events after it had asked for a key that it did not get.
+    has_served_unknown: bool,
+    /// Whether it was silent when it was asked to reconcile.
+    ignores_reconciliation: bool,
     /// What it said of itself.
     stated: Option<Stated>,
 }
@@ -61,9 +69,13 @@ impl Default for Manners {
             caps: Caps::default(),
             pace: Pace::default(),
             live: LiveForm::default(),
+            live_lasted: false,
+            live_refusals: 0,
             with_kinds: true,
             one_filter: false,
             takes_one_subscription: false,
+            has_served_unknown: false,
+            ignores_reconciliation: false,
             stated: None,
         }
     }
@@ -76,6 +88,7 @@ impl Manners {
             self.caps.state(information);
         }
         self.stated = Some(stated);
+        self.ignores_reconciliation = false; // It may have learned it since.
     }
 
     /// What the relay said of itself.
@@ -110,9 +123,39 @@ impl Manners {
         self.takes_one_subscription = true;
     }
 
-    /// Whether the relay speaks NIP-77.
+    /// Whether the relay speaks NIP-77: it says so, and has not ignored it.
     pub fn reconciles(&self) -> bool {
-        self.information().is_some_and(|information| information.negentropy)
+        !self.ignores_reconciliation && self.information().is_some_and(|information| information.negentropy)
+    }
+
+    /// Whether the relay sends events to those it does not know, as far as it has shown it. `has_sent` says
+    /// whether it has just done so.
+    pub const fn serves_the_unknown(&mut self, has_sent: bool) -> bool {
+        self.has_served_unknown |= has_sent;
+        self.has_served_unknown
+    }
+
+    /// Notes that the relay has given no answer to a reconciliation. Waiting for one takes half a minute, so it
+    /// is not asked to reconcile until it has been asked again what it is.
+    pub const fn note_no_reconciliation(&mut self) {
+        self.ignores_reconciliation = true;
+    }
+
+    /// Notes that the relay has not taken the live request, or has ended the subscription at once, and did not
+    /// call the request invalid. That may pass by itself, or be the relay's way to say that it does not take
+    /// such requests. So the next request has another form; after the simplest, the first again.
+    pub fn live_refused(&mut self) {
+        self.live_refusals += 1;
+        if !self.live_lasted || self.live_refusals >= LIVE_REFUSALS_MAX {
+            self.live = self.live.simpler().unwrap_or_default();
+            self.live_refusals = 0;
+        }
+    }
+
+    /// Notes that the live subscription has lasted, so the relay takes such requests.
+    pub const fn live_lasted(&mut self) {
+        self.live_lasted = true;
+        self.live_refusals = 0;
     }
 
     /// Leaves something out of the live request, of so many filters, that the relay does not take. `false` if
@@ -155,6 +198,35 @@ mod tests {
         let mut manners = Manners::default();
         let steps = std::iter::from_fn(|| manners.simplify_window(1).then_some(())).count();
         assert_eq!(steps, 7, "limits down to none, then kinds");
+    }
+
+    #[test]
+    fn no_live_request_is_repeated_without_change_until_one_has_lasted() {
+        use LiveForm::*;
+        let refuse = |manners: &mut Manners| {
+            manners.live_refused();
+            manners.live
+        };
+        let mut manners = Manners::default();
+        assert_eq!([(); 4].map(|()| refuse(&mut manners)), [LimitOne, Since, LimitZero, LimitOne]);
+        manners.live_lasted();
+        assert_eq!([(); 3].map(|()| refuse(&mut manners)), [LimitOne, LimitOne, Since]);
+        assert!(manners.with_kinds);
+    }
+
+    #[test]
+    fn silence_about_a_reconciliation_is_remembered_until_the_relay_is_asked_what_it_is() {
+        let stated = || {
+            let information = Some(Box::new(Information { negentropy: true, ..Information::default() }));
+            Stated { information, asked_at_ms: 0 }
+        };
+        let mut manners = Manners::default();
+        manners.inform(stated());
+        assert!(manners.reconciles());
+        manners.note_no_reconciliation();
+        assert!(!manners.reconciles());
+        manners.inform(stated());
+        assert!(manners.reconciles());
     }
 
     #[test]

@@ -7,10 +7,10 @@
 use super::connection::End;
 use super::conversation::{Conversation, Then};
 use super::coverage::{Gap, GapReason};
-use super::desk::{Reply, Wanted};
+use super::desk::{Live, Reply, Wanted};
 use super::manners::Manners;
 use super::refusal::Refusal;
-use super::repair::{Finding, Repair, Window};
+use super::repair::{Answer, Finding, Repair, Window};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
 
 /// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
@@ -46,7 +46,8 @@ impl Conversation {
         let breaks = self.peer.manners(|manners| manners.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
-            if self.is_subscribed && self.peer.manners(|manners| manners.has_one_subscription()) {
+            if self.desk.live() != Live::Closed && self.peer.manners(|manners| manners.has_one_subscription())
+            {
                 break; // Past and present take turns from now on.
             }
         }
@@ -61,7 +62,7 @@ impl Conversation {
         let window = Window { since: gap.since, until };
         if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window).await? {
             if until.is_none() {
-                self.prove_time();
+                self.desk.prove_time();
             }
             return Ok(());
         }
@@ -90,10 +91,14 @@ impl Conversation {
             if reply.is_some() {
                 self.peer.manners(|manners| manners.caps.answered());
             }
+            let distrust = match &reply {
+                Some(Reply::Stored(answer)) => self.distrusts(answer),
+                _ => None,
+            };
+            if let Some(reason) = distrust {
+                return self.give_up(gap, reason).await;
+            }
             let findings = match reply {
-                Some(Reply::Stored(answer)) if answer.strays => {
-                    return self.give_up(gap, "it sends what was not asked for").await;
-                }
                 Some(Reply::Stored(_)) if repair.pieces() > WINDOWS_MAX => {
                     return self.give_up(gap, "its answers lead to no end").await;
                 }
@@ -150,17 +155,29 @@ impl Conversation {
             if let Some(newest) = ahead
                 && repair.next().is_none_or(|left| left.until.is_some_and(|until| until <= newest))
             {
-                self.prove_time();
+                self.desk.prove_time();
             }
         }
         Ok(())
     }
 
-    /// What was dated ahead before we came has come: from now on, time that passes is proven.
-    pub(super) fn prove_time(&self) {
-        if self.is_subscribed {
-            self.desk.set_live(true);
+    /// Why an answer shows nothing of what the relay has, if it does not.
+    pub(super) fn distrusts(&self, answer: &Answer) -> Option<&'static str> {
+        if answer.strays {
+            return Some("it sends what was not asked for");
         }
+        if answer.hints.more && answer.events == 0 {
+            return Some("it says that there is more, and sends nothing");
+        }
+        if !self.desk.authentication.is_unknown() {
+            return None;
+        }
+        if answer.hints.auth {
+            return Some("auth-required: it says that it may have more for those who prove a key");
+        }
+        let serves_the_unknown = self.peer.manners(|manners| manners.serves_the_unknown(answer.events > 0));
+        (!serves_the_unknown)
+            .then_some("auth-required: it has asked for a key, and what it sends without is nothing")
     }
 
     /// Leaves what is not proven of a gap a gap, for this reason.

@@ -255,6 +255,13 @@ impl Peer {
         }
     }
 
+    /// Notes that everything has been asked for, if that is news.
+    pub(super) fn set_live(&self) {
+        if !matches!(self.state(), ConnectionState::Live { .. }) {
+            self.set_state(ConnectionState::Live { since_ms: unix_ms() });
+        }
+    }
+
     /// The states that it was in lately, the present one last.
     pub fn history(&self) -> Vec<PastState> {
         self.states.lock().before.iter().cloned().collect()

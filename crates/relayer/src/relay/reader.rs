@@ -8,11 +8,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use wire::websocket::Message;
 use wire::{ClaimedId, EventHead, RelayMessage, Scan, UnverifiedEvent};
 
 use super::connection::{CloseReason, End};
-use super::desk::{Desk, is_past, is_reconciliation};
+use super::desk::{Desk, Ended, is_past, is_reconciliation};
 use super::peer::Peer;
 use super::pongs::Pongs;
 use super::refusal::{Refusal, RefusalKind};
@@ -26,12 +27,22 @@ use crate::limits::HEARTBEAT_BYTES_MAX;
 pub(super) enum Pause {
     /// The shards are busy: these candidates wait, and so does the socket.
     Busy(Vec<Candidate>),
+    /// The relay has said something that the session takes up before it reads on.
+    Said(Said),
+}
+
+/// What a relay says beside events.
+pub(super) enum Said {
     /// Our ping was answered.
     Pong,
     /// Something that was asked has been answered: the conversation can go on.
-    Replied,
-    /// The relay has ended the live subscription, with this reason.
+    Reply,
+    /// The relay has ended the live subscription, with this reason, and nobody waits for it.
     LiveClosed(String),
+    /// It has asked who we are.
+    Challenge,
+    /// It has judged our answer to that.
+    Judgement,
     /// The session ends.
     End(End),
 }
@@ -40,8 +51,12 @@ type Flow = ControlFlow<Pause>;
 
 const GO_ON: Flow = ControlFlow::Continue(());
 
-fn end(end: End) -> Flow {
-    ControlFlow::Break(Pause::End(end))
+const fn said(said: Said) -> Flow {
+    ControlFlow::Break(Pause::Said(said))
+}
+
+const fn end(end: End) -> Flow {
+    said(Said::End(end))
 }
 
 /// What handles the messages of one read.
@@ -81,7 +96,7 @@ impl Reader<'_> {
             }
             Message::Pong(payload) => {
                 if self.pinged.is_some_and(|pinged| pinged == *payload) {
-                    return ControlFlow::Break(Pause::Pong);
+                    return said(Said::Pong);
                 }
                 GO_ON // Nobody asked.
             }
@@ -218,30 +233,37 @@ impl Reader<'_> {
         // Whether somebody waited for it; or else whose subscription it is about.
         let (is_answer, subscription) = match message {
             RelayMessage::Event { .. } => return GO_ON, // It has been handled.
-            RelayMessage::Eose { subscription } => (self.desk.stored(subscription), subscription),
+            RelayMessage::Eose { subscription, hints } => {
+                (self.desk.stored(subscription, *hints), subscription)
+            }
             RelayMessage::Closed { subscription, reason } => {
                 turn.notices += 1;
-                let is_answer = self.desk.closed(subscription, reason);
-                if !is_answer && subscription == LIVE && self.desk.is_subscribed() {
-                    return ControlFlow::Break(Pause::LiveClosed(reason.to_string()));
+                match self.desk.closed(subscription, reason) {
+                    Ended::Live => return said(Said::LiveClosed(reason.to_string())),
+                    Ended::Question => (true, subscription),
+                    Ended::Nothing => (false, subscription),
                 }
-                (is_answer, subscription)
             }
             RelayMessage::NegMsg { subscription, message } => {
                 (self.desk.step(subscription, message), subscription)
             }
             RelayMessage::NegErr { subscription, reason } => {
                 turn.notices += 1;
-                (self.desk.closed(subscription, reason), subscription)
+                (self.desk.refuse(subscription, reason), subscription)
             }
             RelayMessage::Ok { id, accepted, reason } => {
                 turn.notices += 1;
-                return replied(self.desk.verdict(id, *accepted, reason));
+                return match self.desk.authentication.judged(id, *accepted, reason, Instant::now()) {
+                    true => said(Said::Judgement),
+                    false => GO_ON,
+                };
             }
             RelayMessage::Auth { challenge } => {
                 turn.notices += 1;
-                self.desk.challenged(challenge);
-                return replied(true);
+                return match self.desk.authentication.challenged(challenge, Instant::now()) {
+                    true => said(Said::Challenge),
+                    false => GO_ON,
+                };
             }
             RelayMessage::Notice(notice) => {
                 turn.notices += 1;
@@ -272,7 +294,7 @@ impl Reader<'_> {
 
 /// Pauses for what somebody waits for. Nothing else is worth a pause, however much of it comes.
 const fn replied(is_answer: bool) -> Flow {
-    if is_answer { ControlFlow::Break(Pause::Replied) } else { GO_ON }
+    if is_answer { said(Said::Reply) } else { GO_ON }
 }
 
 /// Whether a text is what servers send only to keep a connection open: nothing, or a word.

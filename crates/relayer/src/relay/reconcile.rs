@@ -13,8 +13,9 @@ use wire::{ClaimedId, ClientMessage, Filter};
 use super::connection::End;
 use super::conversation::{Conversation, Then};
 use super::desk::{Reply, Wanted};
+use super::manners::Manners;
 use super::refusal::Refusal;
-use super::repair::{Finding, Window};
+use super::repair::{Answer, Finding, Window};
 use super::subscription::by_ids;
 use crate::event_log::query::Known;
 use crate::limits::{
@@ -62,6 +63,11 @@ impl Conversation {
                 continue;
             }
             match difference {
+                Difference::Missing(ids)
+                    if ids.is_empty() && self.distrusts(&Answer::default()).is_some() =>
+                {
+                    return Ok(false);
+                }
                 Difference::Missing(ids) if self.fetch(window, &ids).await? => {
                     let until = window.until.unwrap_or(u64::MAX);
                     self.found(vec![Finding::Proven(window.since, until)]).await;
@@ -111,7 +117,11 @@ impl Conversation {
                     }
                     Then::Later | Then::Otherwise | Then::Never => return Ok(Difference::Unknown),
                 },
-                Some(_) | None => return Ok(Difference::Unknown),
+                Some(_) => return Ok(Difference::Unknown),
+                None => {
+                    self.peer.manners(Manners::note_no_reconciliation);
+                    return Ok(Difference::Unknown);
+                }
             };
             let next = unhex(&step)
                 .and_then(|step| comparison.reconcile_with_ids(&step, &mut Vec::new(), &mut missing).ok());

@@ -22,6 +22,13 @@ pub enum RefusalKind {
     Error,
 }
 
+impl RefusalKind {
+    /// Whether it may be because of what was asked, rather than of how often or by whom.
+    pub const fn is_about_the_request(self) -> bool {
+        matches!(self, Self::Invalid | Self::Error)
+    }
+}
+
 /// A refusal with the relay's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

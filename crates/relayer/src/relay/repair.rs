@@ -7,6 +7,8 @@
 //! do not, or if several filters were cut each by itself, a cut answer proves nothing, and the window is
 //! halved. A single second that is cut cannot be asked for in parts: it is a gap.
 
+use wire::Hints;
+
 use super::caps::{Basis, Caps, Size};
 use super::coverage::GapReason;
 
@@ -57,6 +59,8 @@ pub struct Answer {
     descends: bool,
     /// Whether events came that the window does not hold.
     pub strays: bool,
+    /// What the relay says of the events that it has not sent (NIP-67).
+    pub hints: Hints,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +72,7 @@ struct Span {
 
 impl Default for Answer {
     fn default() -> Self {
-        Self { events: 0, span: None, descends: true, strays: false }
+        Self { events: 0, span: None, descends: true, strays: false, hints: Hints::default() }
     }
 }
 
@@ -198,7 +202,10 @@ impl Repair {
             (true, None) if answer.descends => Basis::Stored,
             (true, None) => Basis::StoredAndLive,
         };
-        let size = caps.judge(limit, answer.events, basis);
+        let mut size = caps.judge(limit, answer.events, basis);
+        if answer.hints.more {
+            size = Size::Cut; // It says so itself, however small the answer is.
+        }
         match answer.span {
             Some(span) if is_ours && window.until == Some(span.oldest) => {
                 // There may be more of that second: once more, for more.

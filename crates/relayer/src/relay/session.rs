@@ -6,6 +6,15 @@
 //! and the relay has been asked for what it has of the future, everything before the second in which the
 //! ping was sent is thereby proven.
 
+#[cfg(test)]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a model says what it expects"
+)]
+mod model;
+
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -17,12 +26,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use wire::websocket::{ClientFrame, DecodeError};
 
+use super::authentication::Standing;
 use super::connection::{End, Order, Shared, changed, wanted};
 use super::conversation::Conversation;
-use super::desk::Desk;
+use super::desk::{Desk, Live};
+use super::manners::Manners;
 use super::peer::Peer;
 use super::pongs::Pongs;
-use super::reader::{Pause, Reader};
+use super::reader::{Pause, Reader, Said};
 use super::refusal::{Refusal, RefusalKind};
 use super::socket::{Socket, SocketError};
 use super::subscription::Subscription;
@@ -56,6 +67,10 @@ pub(super) struct Session<'a> {
     unyielded: u64,
     /// How often the relay has closed the live subscription.
     closings: u32,
+    /// Whether the live subscription of the moment has lasted: until a ping was answered.
+    live_lasted: bool,
+    /// When there is something to do for the relay to know who we are.
+    authentication_due: Option<Instant>,
     /// Whether anything came since the last ping.
     heard: bool,
 }
@@ -66,6 +81,17 @@ struct Ping {
     payload: [u8; 8],
     at: Instant,
     now: Now,
+}
+
+/// What becomes of the conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It goes on, if it was not over.
+    GoesOn,
+    /// It begins again, with the live subscription.
+    Begins,
+    /// It is broken off.
+    Ends,
 }
 
 /// What a conversation has done.
@@ -88,6 +114,8 @@ impl<'a> Session<'a> {
             pongs: Pongs::default(),
             unyielded: 0,
             closings: 0,
+            live_lasted: false,
+            authentication_due: None,
             heard: true,
         }
     }
@@ -140,17 +168,23 @@ impl<'a> Session<'a> {
         let mut resume: Option<Instant> = None;
         let mut steps = self.shared.log.clock().steps();
         loop {
-            let pong = self.pongs.due(Instant::now());
+            let (due, pong) = (self.authentication_due, self.pongs.due(Instant::now()));
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
                     // In memory of its own: pauses are rare, and an idle connection holds no room for one.
-                    if let Some(pause) = paused?
-                        && let Some(reason) = Box::pin(self.pause(pause)).await?
-                    {
-                        self.live_closed(&reason)?;
-                        talk = Some(self.talk(&subscription));
+                    if let Some(pause) = paused? {
+                        let next = Box::pin(self.pause(pause)).await?;
+                        self.take(next, &mut talk, &subscription);
+                        if next != Next::GoesOn {
+                            self.send_outgoing(socket).await?;
+                        }
                     }
                     resume = self.throttle.wait(Instant::now());
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let next = self.authenticate()?;
+                    self.take(next, &mut talk, &subscription);
+                    self.send_outgoing(socket).await?;
                 }
                 () = sleep_until(resume.unwrap_or_else(Instant::now)), if resume.is_some() => resume = None,
                 () = sleep_until(pong.unwrap_or_else(Instant::now)), if pong.is_some() => {
@@ -169,15 +203,15 @@ impl<'a> Session<'a> {
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
                 // What was asked and proven by the clock before is asked for again.
                 Ok(()) = steps.changed() => {
-                    desk.set_live(false);
-                    talk = Some(self.talk(&subscription));
+                    desk.stop_proving();
+                    self.take(Next::Begins, &mut talk, &subscription);
                 }
                 () = changed(orders) => {
                     let wanted = wanted(orders).ok_or(End::Stopping)?;
                     if wanted != subscription {
                         subscription = wanted;
-                        desk.set_live(false);
-                        talk = Some(self.talk(&subscription));
+                        desk.stop_proving();
+                        self.take(Next::Begins, &mut talk, &subscription);
                     }
                 }
             }
@@ -189,6 +223,16 @@ impl<'a> Session<'a> {
                 self.unyielded = 0;
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Goes on with the conversation, ends it, or begins another one. While the relay has not said whether it
+    /// takes our key, none begins.
+    fn take(&self, next: Next, talk: &mut Option<Talk>, subscription: &Arc<Subscription>) {
+        match next {
+            Next::GoesOn => {}
+            Next::Begins if self.authentication_due.is_none() => *talk = Some(self.talk(subscription)),
+            Next::Begins | Next::Ends => *talk = None,
         }
     }
 
@@ -212,16 +256,7 @@ impl<'a> Session<'a> {
     /// Reads once and handles what came.
     async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, End> {
         let mut turn = Turn::new(self.peer, &self.shared.metrics);
-        let mut reader = Reader {
-            peer: self.peer,
-            dedupe: &self.shared.dedupe,
-            inboxes: &self.shared.inboxes,
-            clock: self.shared.log.clock(),
-            desk: &self.desk,
-            pinged: self.ping.map(|ping| ping.payload),
-            pongs: &mut self.pongs,
-            useful: &mut self.useful,
-        };
+        let mut reader = self.reader();
         let read = socket.read(|message| reader.handle(message, &mut turn)).await;
         self.heard = true;
         let frames = socket.take_frames();
@@ -244,8 +279,21 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Does what reading has paused for. Gives the reason if the relay has closed the live subscription.
-    async fn pause(&mut self, pause: Pause) -> Result<Option<String>, End> {
+    fn reader(&mut self) -> Reader<'_> {
+        Reader {
+            peer: self.peer,
+            dedupe: &self.shared.dedupe,
+            inboxes: &self.shared.inboxes,
+            clock: self.shared.log.clock(),
+            desk: &self.desk,
+            pinged: self.ping.map(|ping| ping.payload),
+            pongs: &mut self.pongs,
+            useful: &mut self.useful,
+        }
+    }
+
+    /// Does what reading has paused for.
+    async fn pause(&mut self, pause: Pause) -> Result<Next, End> {
         match pause {
             // The shards are busy. The socket is not read meanwhile, and so the relay learns of it.
             Pause::Busy(candidates) => {
@@ -254,20 +302,54 @@ impl<'a> Session<'a> {
                         return Err(End::Stopping);
                     }
                 }
+                Ok(Next::GoesOn)
             }
-            Pause::Pong => self.pong(),
-            Pause::Replied => {}
-            Pause::LiveClosed(reason) => return Ok(Some(reason)),
-            Pause::End(end) => return Err(end),
+            Pause::Said(said) => self.hear(said),
         }
-        Ok(None)
+    }
+
+    /// Takes what the relay has said beside events.
+    fn hear(&mut self, said: Said) -> Result<Next, End> {
+        match said {
+            Said::Pong => self.pong(),
+            Said::Reply => {}
+            Said::LiveClosed(reason) => {
+                self.live_closed(&reason)?;
+                return Ok(Next::Begins);
+            }
+            Said::Challenge | Said::Judgement => return self.authenticate(),
+            Said::End(end) => return Err(end),
+        }
+        Ok(Next::GoesOn)
+    }
+
+    /// Does what there is to do for the relay to know who we are, if we may say that. Meanwhile nothing is asked,
+    /// and nothing counts that was.
+    fn authenticate(&mut self) -> Result<Next, End> {
+        let Some(signer) = &self.shared.signer else { return Ok(Next::GoesOn) };
+        let (authentication, now) = (&self.desk.authentication, Instant::now());
+        match authentication.standing() {
+            Standing::Asked(at) if at <= now => {
+                let second = self.shared.log.clock().unix_secs();
+                let message = authentication.answer(signer, self.peer.url.as_str(), second, now);
+                self.desk.send(message);
+            }
+            Standing::Answered { until, .. } if until <= now => authentication.give_up_waiting(),
+            Standing::Failed(reason) => return Err(End::NotAccepted(reason.into())),
+            _ => {}
+        }
+        self.authentication_due = authentication.standing().due();
+        self.desk.unsubscribe();
+        Ok(if self.authentication_due.is_some() { Next::Ends } else { Next::Begins })
     }
 
     /// The live subscription is gone. Goes on only if it can be had again on this connection.
     fn live_closed(&mut self, reason: &str) -> Result<(), End> {
-        self.desk.set_live(false);
         let refusal = Refusal::parse(reason);
         self.closings += 1;
+        if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
+            self.peer.manners(Manners::live_refused);
+        }
         if self.closings > CLOSINGS_MAX {
             return Err(End::SubscriptionClosed(refusal.to_string()));
         }
@@ -290,17 +372,28 @@ impl<'a> Session<'a> {
         if self.ping.is_some() && !self.heard {
             return Err(End::Silent);
         }
+        let payload = self.ping();
+        send(socket, ClientFrame::Ping(&payload)).await
+    }
+
+    /// The payload of a ping that is sent now.
+    fn ping(&mut self) -> [u8; 8] {
         let payload = rand::random::<u64>().to_be_bytes();
         self.ping = Some(Ping { payload, at: Instant::now(), now: self.shared.log.clock().now() });
         self.heard = false;
-        send(socket, ClientFrame::Ping(&payload)).await
+        payload
     }
 
     fn pong(&mut self) {
         let Some(ping) = self.ping.take() else { return };
         self.useful = true;
         self.peer.set_rtt(ping.at.elapsed());
-        if !self.desk.is_live() {
+        let live = self.desk.live();
+        if matches!(live, Live::Open | Live::Proving) && !self.live_lasted {
+            self.live_lasted = true;
+            self.peer.manners(Manners::live_lasted);
+        }
+        if live != Live::Proving {
             return;
         }
         let clock = self.shared.log.clock();

@@ -1,7 +1,8 @@
 //! NIP-42: relays that serve only whom they know.
 
 use moltrade_relayer::config::Config;
-use relay_sim::{Count, Fault, Sim};
+use moltrade_relayer::relay::coverage::{Gap, GapReason};
+use relay_sim::{Count, Doubt, Fault, Sim};
 
 use crate::gateway::Gateway;
 use crate::only;
@@ -24,7 +25,7 @@ async fn a_key_is_proven_to_relays_that_ask_for_it_and_they_deliver() {
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
     let proven = [0, 1, 2].map(|relay| sim.stats().of(relay, Count::Authenticated));
-    assert_eq!(proven, [1, 1, 0], "who only offers it is not told who we are");
+    assert_eq!(proven, [1, 1, 1], "every challenge is answered, whether or not the relay insists");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,4 +56,44 @@ async fn a_relay_that_knows_us_and_does_not_serve_us_is_left_alone() {
     assert_eq!(reason, "restricted: not on the list");
     assert_eq!(sim.stats().of(0, Count::Authenticated), 1);
     gateway.until("it is left", |_| sim.open_connections(0) == 0).await;
+}
+
+/// Relays that do not say `auth-required:`: one says nothing until it has our answer, one answers as if it had
+/// nothing, one does not say OK, and two have passing trouble with the first answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothing() {
+    let sim = Sim::builder().seed(33).relays(5).events(150).copies(1).stored(0.5).hold();
+    let sim = sim.fault(Fault::AuthHeld, only(0), 1.0).fault(Fault::AuthEmpty, only(1), 1.0);
+    let sim = sim.fault(Fault::AuthUnconfirmed, only(2), 1.0).fault(Fault::AuthRequired, only(3), 1.0);
+    let sim = sim.fault(Fault::AuthRequired, only(4), 1.0);
+    let sim = sim.doubts(only(3), Doubt::times(1, "rate-limited: slow down"));
+    let sim = sim.doubts(only(4), Doubt::times(1, "error: database is locked"));
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, with_key);
+    for relay in 0..5 {
+        gateway.until_in(relay, "live").await;
+    }
+    sim.go();
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    let connections = [0, 1, 2, 3, 4].map(|relay| gateway.peer(relay).tally.connections.get());
+    assert_eq!(connections, [1; 5], "none was left for it");
+}
+
+/// Without leave to prove a key, an empty answer of a relay that asks for one leaves a gap with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_answer_of_a_relay_that_asks_who_we_are_proves_nothing() {
+    let sim = Sim::builder().seed(34).relays(1).events(20).stored(1.0);
+    let sim = sim.fault(Fault::AuthEmpty, only(0), 1.0).start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    gateway.until_in(0, "live").await;
+    let gaps =
+        |gateway: &Gateway| gateway.peer(0).coverage().map(|known| known.gaps().to_vec()).unwrap_or_default();
+    let is_shown = |gateway: &Gateway| {
+        let is_refused =
+            |gap: &Gap| matches!(&gap.reason, GapReason::Refused(text) if text.starts_with("auth-required:"));
+        gaps(gateway).iter().any(is_refused)
+    };
+    gateway.until("the gap is shown", is_shown).await;
+    assert_eq!(gateway.peer(0).coverage().and_then(|known| known.proven_until()), None);
 }

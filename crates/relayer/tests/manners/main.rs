@@ -8,6 +8,7 @@ mod authentication;
 mod black_holes;
 mod blame;
 mod certificates;
+mod eose;
 mod figures;
 mod floods;
 mod foreign_faults;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moltrade_relayer::ingest::DropReason;
-use relay_sim::{Cap, Count, RateLimit, Refusal, Sim};
+use relay_sim::{Cap, Count, Ending, EndingPlace, Limits, RateLimit, Refusal, Saying, Sim};
 
 use crate::gateway::Gateway;
 use crate::only;
@@ -69,7 +69,7 @@ async fn a_relay_that_could_not_this_time_is_tried_again() {
 async fn what_a_relay_calls_invalid_is_made_simpler_until_it_takes_it() {
     let sim = Sim::builder().seed(23).relays(2).scripted(1).kinds([1, 7]).events(80).copies(1).stored(0.5);
     let sim = sim.hold().refusals(only(0), Refusal::times(3, "invalid: what is that?"));
-    let sim = sim.limits(only(1), relay_sim::Limits::new().refuse_limit_zero());
+    let sim = sim.limits(only(1), Limits::new().refuse_limit_zero());
     let sim = sim.refusals(only(2), Refusal::times(1, "invalid: what is that?").by_notice());
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into());
@@ -114,4 +114,53 @@ async fn a_limit_that_a_relay_does_not_take_is_lowered() {
         assert!(request.contains(limit), "{request}");
     }
     assert_eq!(sim.stats().of(0, Count::RequestsRefused), 2);
+}
+
+/// They call it an error, or nothing that is defined, or say it in a NOTICE; or they take it and end it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_does_not_take_limit_zero_is_asked_in_another_way_whatever_its_words() {
+    let words = ["error: limit must be a positive number", "bad filter: limit must be at least 1"];
+    let refusing = |words: &str, saying| Limits::new().refuse_limit_zero_with(words, saying);
+    let sim = Sim::builder().seed(25).relays(4).events(120).copies(1).stored(0.5).hold();
+    let sim = sim.limits(only(0), refusing(words[0], Saying::Closed));
+    let sim = sim.limits(only(1), refusing(words[1], Saying::Closed));
+    let sim = sim.limits(only(2), refusing("ERROR: bad req", Saying::Notice));
+    let sim = sim.endings(only(3), Ending::times(1, EndingPlace::BehindEose, ""));
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    for relay in 0..4 {
+        gateway.until_in(relay, "live").await;
+    }
+    let live = |relay: usize| -> Vec<String> {
+        let asked = sim.requests(relay).into_iter().filter(|text| text.starts_with(r#"["REQ","r""#));
+        asked.collect()
+    };
+    gateway.until("it has been asked again", |_| live(3).len() == 2).await;
+    sim.go();
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
+    let expected = [r#"["REQ","r",{"limit":0}]"#, r#"["REQ","r",{"limit":1}]"#];
+    for relay in 0..4 {
+        assert_eq!(live(relay), expected, "relay {relay}");
+    }
+}
+
+/// Wherever a relay ends the live subscription, it is asked again, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_a_relay_ends_is_asked_for_again_wherever_it_ends() {
+    use EndingPlace::{AtFirstEvent, BeforeEose, BehindEose, InsteadOfEose};
+    let places = [InsteadOfEose, BeforeEose, BehindEose, AtFirstEvent];
+    let mut sim = Sim::builder().seed(26).relays(8).events(400).copies(1).stored(0.5).hold();
+    for (relay, place) in places.into_iter().enumerate() {
+        sim = sim.endings(only(relay), Ending::times(1, place, "error: it is over"));
+        sim = sim.endings(only(relay + 4), Ending::times(1, place, "rate-limited: one at a time"));
+    }
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    for relay in 0..8 {
+        gateway.until_in(relay, "live").await;
+    }
+    sim.go();
+    gateway.until_logged(sim.ids()).await;
+    gateway.assert_holds_exactly(&sim.events());
 }

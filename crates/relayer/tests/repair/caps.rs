@@ -79,3 +79,19 @@ async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() 
     until_complete(&gateway, &[0], 0).await;
     assert!(sim.stats().get(Count::RequestsRefused) > 64, "it never refused often, so nothing was shown");
 }
+
+/// A cap below 20 events cannot be told from a small answer, unless the relay says that there is more (NIP-67).
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_6_a_relay_that_says_that_there_is_more_is_asked_for_it() {
+    let sim = Sim::builder()
+        .seed(67)
+        .relays(1)
+        .events(60)
+        .stored(1.0)
+        .caps(Who::All, Cap::clamping(15).says_more());
+    let sim = sim.information(Who::All, Information::without_limits()).start().await.expect("starts");
+    let gateway = Gateway::configured(&sim, an_hour_back);
+    gateway.until_logged(sim.ids()).await;
+    until_complete(&gateway, &[0], 0).await;
+    gateway.assert_holds_exactly(&sim.events());
+}

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use wire::{ClientMessage, Filter, RelayMessage};
+use wire::{ClientMessage, Filter, Hints, RelayMessage};
 
 use crate::checks;
 use crate::filters::filter_json;
@@ -18,7 +18,7 @@ proptest! {
         let (subscription, reason) = (Cow::from(&first), Cow::from(&second));
         for message in [
             RelayMessage::Event { subscription: subscription.clone(), event },
-            RelayMessage::Eose { subscription: subscription.clone() },
+            RelayMessage::Eose { subscription: subscription.clone(), hints: Hints::default() },
             RelayMessage::Closed { subscription: subscription.clone(), reason: reason.clone() },
             RelayMessage::Notice(reason.clone()),
             RelayMessage::Ok { id: subscription.clone(), accepted, reason: reason.clone() },

@@ -1,4 +1,5 @@
-//! Subscriptions that a relay takes and ends, and proofs of a key that it does not take although they are right.
+//! Subscriptions that a relay takes and ends, and proofs of a key that it does not take although
+//! they are right.
 
 /// Where a relay ends a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -124,11 +124,11 @@ pub enum Fault {
     AuthRequired,
     /// As [`AuthRequired`](Self::AuthRequired), but the challenge comes after the first CLOSED.
     AuthLate,
-    /// Sends a NIP-42 challenge when the first REQ comes, and answers REQs when the client has proved a key;
-    /// until then it says nothing.
+    /// Sends a NIP-42 challenge when the first REQ comes, and answers REQs when the client has
+    /// proved a key; until then it says nothing.
     AuthHeld,
-    /// Sends a NIP-42 challenge first, and answers REQs with EOSE alone, as if it had nothing, until the client
-    /// has proved a key.
+    /// Sends a NIP-42 challenge first, and answers REQs with EOSE alone, as if it had nothing,
+    /// until the client has proved a key.
     AuthEmpty,
     /// As [`AuthRequired`](Self::AuthRequired), but it does not say OK to a proof that it accepts.
     AuthUnconfirmed,

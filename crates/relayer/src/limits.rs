@@ -105,14 +105,15 @@ pub const SECONDS_BYTES_MAX: usize = 8 << 20;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take in all: a relay that never ends one must not hold a turn for ever.
 pub const ANSWER_MAX: Duration = Duration::from_secs(300);
-/// How long a relay has to say whether it takes our key (NIP-42). Relays that say nothing about it are asked
-/// again after that.
+/// How long a relay has to say whether it takes our key (NIP-42). Relays that say nothing about it
+/// are asked again after that.
 pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many answers to NIP-42 challenges are sent on one connection: the same one again if the relay could
-/// not take it, and new ones. Each costs a signature, and everything that was asked is asked again.
+/// How many answers to NIP-42 challenges are sent on one connection: the same one again if the
+/// relay could not take it, and new ones. Each costs a signature, and everything that was asked is
+/// asked again.
 pub const AUTHENTICATIONS_MAX: u32 = 5;
-/// How often in a row the live request is refused, by a relay that has served it before, before it is asked
-/// in simpler words.
+/// How often in a row the live request is refused, by a relay that has served it before, before it
+/// is asked in simpler words.
 pub const LIVE_REFUSALS_MAX: u8 = 3;
 /// Into how many windows a repair may be divided at once. Halving a span of any length takes 64.
 pub const WINDOWS_MAX: usize = 128;

@@ -23,8 +23,8 @@ pub enum MessageError {
     WrongParts,
 }
 
-/// What an `EOSE` says about the stored events that did not come (NIP-67). Other hints are ignored, and so
-/// is `finish`: a relay that cuts answers and does not know it would say that, too.
+/// What an `EOSE` says about the stored events that did not come (NIP-67). Other hints are ignored,
+/// and so is `finish`: a relay that cuts answers and does not know it would say that, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hints {
     /// `more`: the relay holds more events that match.

@@ -1,8 +1,8 @@
 //! NIP-42: whether the relay has asked who we are, and what it made of our answer.
 //!
-//! The reader notes challenges and verdicts in the order in which they come, the session answers. What a
-//! relay sends between its challenge and its verdict is what it sends to those it does not know, so the
-//! [conversation](super::conversation) begins again behind the verdict.
+//! The reader notes challenges and verdicts in the order in which they come, the session answers.
+//! What a relay sends between its challenge and its verdict is what it sends to those it does not
+//! know, so the [conversation](super::conversation) begins again behind the verdict.
 
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ pub(super) enum Standing {
     Failed(Box<str>),
 }
 
-/// How we stand with a relay, shared by the reader, the session and the conversation of a connection.
+/// How we stand with a relay, shared by the reader, the session and the conversation of a
+/// connection.
 #[derive(Debug, Default)]
 pub(super) struct Authentication(Mutex<State>);
 

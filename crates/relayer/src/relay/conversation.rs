@@ -311,8 +311,8 @@ impl Conversation {
         }
     }
 
-    /// The relay serves only those whose key it knows (NIP-42). The session answers its challenge, and then a
-    /// new conversation takes the place of this one.
+    /// The relay serves only those whose key it knows (NIP-42). The session answers its challenge,
+    /// and then a new conversation takes the place of this one.
     async fn must_authenticate(&mut self, refusal: &Refusal) -> Result<Then, End> {
         if self.shared.signer.is_none() {
             let reason =

@@ -5,9 +5,9 @@
 //! conversation puts its questions and what is to be sent; the reader counts the events that come as an
 //! answer and says how it ended.
 //!
-//! The reader alone decides how the live subscription [stands](Live), message by message. The conversation
-//! learns of a message only when it is polled, and by then the next message may have been read: time would
-//! be called proven although the subscription is gone.
+//! The reader alone decides how the live subscription [stands](Live), message by message. The
+//! conversation learns of a message only when it is polled, and by then the next message may have
+//! been read: time would be called proven although the subscription is gone.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -93,7 +93,8 @@ pub(super) struct Desk {
     pub authentication: Authentication,
     /// Whether something is to be sent.
     has_outgoing: AtomicBool,
-    /// Whether a question about the past has brought events worth the connection, be they known or not.
+    /// Whether a question about the past has brought events worth the connection, be they known or
+    /// not.
     is_useful: AtomicBool,
     /// A notice that reads like a refusal has come.
     noticed: Notify,
@@ -139,8 +140,9 @@ fn is_number(digits: &[u8]) -> bool {
 }
 
 impl Desk {
-    /// The id of the next request for the past. No id is used twice on a connection: the end of an answer
-    /// that nobody waits for any more, however late it comes, must not be taken for that of another.
+    /// The id of the next request for the past. No id is used twice on a connection: the end of an
+    /// answer that nobody waits for any more, however late it comes, must not be taken for that of
+    /// another.
     pub fn next_past(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
@@ -249,8 +251,8 @@ impl Desk {
         self.state.lock().live
     }
 
-    /// Notes that the stored events that are dated ahead have come. If the subscription is open, time that
-    /// passes is proven from now on.
+    /// Notes that the stored events that are dated ahead have come. If the subscription is open,
+    /// time that passes is proven from now on.
     pub fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == Live::Open {
@@ -258,7 +260,8 @@ impl Desk {
         }
     }
 
-    /// Notes that we want another subscription: time that passes is not proven until that one is open.
+    /// Notes that we want another subscription: time that passes is not proven until that one is
+    /// open.
     pub fn stop_proving(&self) {
         let mut state = self.state.lock();
         if state.live == Live::Proving {

@@ -128,22 +128,23 @@ impl Manners {
         !self.ignores_reconciliation && self.information().is_some_and(|information| information.negentropy)
     }
 
-    /// Whether the relay sends events to those it does not know, as far as it has shown it. `has_sent` says
-    /// whether it has just done so.
+    /// Whether the relay sends events to those it does not know, as far as it has shown it.
+    /// `has_sent` says whether it has just done so.
     pub const fn serves_the_unknown(&mut self, has_sent: bool) -> bool {
         self.has_served_unknown |= has_sent;
         self.has_served_unknown
     }
 
-    /// Notes that the relay has given no answer to a reconciliation. Waiting for one takes half a minute, so it
-    /// is not asked to reconcile until it has been asked again what it is.
+    /// Notes that the relay has given no answer to a reconciliation. Waiting for one takes half a
+    /// minute, so it is not asked to reconcile until it has been asked again what it is.
     pub const fn note_no_reconciliation(&mut self) {
         self.ignores_reconciliation = true;
     }
 
-    /// Notes that the relay has not taken the live request, or has ended the subscription at once, and did not
-    /// call the request invalid. That may pass by itself, or be the relay's way to say that it does not take
-    /// such requests. So the next request has another form; after the simplest, the first again.
+    /// Notes that the relay has not taken the live request, or has ended the subscription at once,
+    /// and did not call the request invalid. That may pass by itself, or be the relay's way to say
+    /// that it does not take such requests. So the next request has another form; after the
+    /// simplest, the first again.
     pub fn live_refused(&mut self) {
         self.live_refusals += 1;
         if !self.live_lasted || self.live_refusals >= LIVE_REFUSALS_MAX {

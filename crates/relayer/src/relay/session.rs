@@ -226,8 +226,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Goes on with the conversation, ends it, or begins another one. While the relay has not said whether it
-    /// takes our key, none begins.
+    /// Goes on with the conversation, ends it, or begins another one. While the relay has not said
+    /// whether it takes our key, none begins.
     fn take(&self, next: Next, talk: &mut Option<Talk>, subscription: &Arc<Subscription>) {
         match next {
             Next::GoesOn => {}
@@ -323,8 +323,8 @@ impl<'a> Session<'a> {
         Ok(Next::GoesOn)
     }
 
-    /// Does what there is to do for the relay to know who we are, if we may say that. Meanwhile nothing is asked,
-    /// and nothing counts that was.
+    /// Does what there is to do for the relay to know who we are, if we may say that. Meanwhile
+    /// nothing is asked, and nothing counts that was.
     fn authenticate(&mut self) -> Result<Next, End> {
         let Some(signer) = &self.shared.signer else { return Ok(Next::GoesOn) };
         let (authentication, now) = (&self.desk.authentication, Instant::now());

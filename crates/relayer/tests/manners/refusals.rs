@@ -116,7 +116,8 @@ async fn a_limit_that_a_relay_does_not_take_is_lowered() {
     assert_eq!(sim.stats().of(0, Count::RequestsRefused), 2);
 }
 
-/// They call it an error, or nothing that is defined, or say it in a NOTICE; or they take it and end it at once.
+/// They call it an error, or nothing that is defined, or say it in a NOTICE; or they take it and
+/// end it at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_does_not_take_limit_zero_is_asked_in_another_way_whatever_its_words() {
     let words = ["error: limit must be a positive number", "bad filter: limit must be at least 1"];

@@ -1,10 +1,11 @@
-//! Every order of messages around every request, and every interleaving of the relay, the reader and the
-//! conversation, within bounds: nothing is called proven that the relay had and we did not get, and we are never
-//! deaf.
+//! Every order of messages around every request, and every interleaving of the relay, the reader
+//! and the conversation, within bounds: nothing is called proven that the relay had and we did not
+//! get, and we are never deaf.
 //!
-//! The relay is a model, the rest is the real thing: reader, desk, conversation and session, without a socket.
-//! Whenever several things could happen next, or the relay could answer in several ways, a run takes one of them.
-//! If one thing goes wrong, every combination is played. If several do, runs are drawn from all combinations.
+//! The relay is a model, the rest is the real thing: reader, desk, conversation and session,
+//! without a socket. Whenever several things could happen next, or the relay could answer in
+//! several ways, a run takes one of them. If one thing goes wrong, every combination is played. If
+//! several do, runs are drawn from all combinations.
 
 mod relay;
 
@@ -227,8 +228,8 @@ impl Run<'_, '_> {
                 possible.push(Step::Close);
             }
             if is_quiet {
-                // The next timer may fire before anything else happens, or after it. Until it fires nothing
-                // changes, so one choice covers both orders.
+                // The next timer may fire before anything else happens, or after it. Until it fires
+                // nothing changes, so one choice covers both orders.
                 let waits_on =
                     rounds < ROUNDS_MAX && (is_waiting || possible.is_empty() || self.choices.choose(2) == 0);
                 if waits_on && let Some(time) = wait.next() {
@@ -367,7 +368,8 @@ impl Run<'_, '_> {
         let Some(coverage) = self.peer.read_coverage() else { return };
         let is_claimed = |second: &u64| {
             let is_gap = coverage.gaps().iter().any(|gap| (gap.since..=gap.until).contains(second));
-            // The last second was not over: the next connection opens it again, whatever came of it.
+            // The last second was not over: the next connection opens it again, whatever came of
+            // it.
             (coverage.from()..coverage.until()).contains(second) && !is_gap
         };
         for (id, second) in &self.relay.events {
@@ -375,7 +377,7 @@ impl Run<'_, '_> {
                 assert!(
                     self.got.contains(id),
                     "{} is proven without event {id}: {:#?}",
-                    second - self.start,
+                    second.cast_signed() - self.start.cast_signed(),
                     self.steps
                 );
                 outcome.proved |= *second >= self.start;
@@ -385,14 +387,15 @@ impl Run<'_, '_> {
 
     fn assert_not_deaf(&self) {
         let live = self.session.desk.live();
-        // A relay that serves only those who prove a key, and does not say so, can only be noticed by its challenge.
+        // A relay that serves only those who prove a key, and does not say so, can only be noticed
+        // by its challenge.
         let is_served = self.relay.is_open || self.relay.demands_key;
         assert!(is_served, "we are deaf, live {live:?}: {:#?}", self.steps);
     }
 }
 
-/// Plays runs within the bounds: all, or so many that are drawn. Gives how many there were, how many ended the
-/// connection, and how many proved time.
+/// Plays runs within the bounds: all, or so many that are drawn. Gives how many there were, how
+/// many ended the connection, and how many proved time.
 async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usize; 3] {
     let mut world = World::new(key.map(Signer::from_seed));
     let dice = drawn.map(|_| StdRng::seed_from_u64(11));

@@ -137,12 +137,12 @@ impl Query {
         Ok(read)
     }
 
-    /// Where the consumer begins, if there is one.
-    pub fn begin(&self) -> Begin {
+    /// Where the consumer begins, if there is one. `head` is the head of the log when the client connected.
+    pub fn begin(&self, head: Cursor) -> Begin {
         match (self.seek, self.cursor) {
             (Some(cursor), _) => Begin::Seek(cursor),
             (None, Some(cursor)) => Begin::After(cursor),
-            (None, None) => Begin::Now,
+            (None, None) => Begin::Now(head),
         }
     }
 }

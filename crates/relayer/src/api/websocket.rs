@@ -130,7 +130,7 @@ pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 /// The seat of a consumer whose cursor we keep, once whoever had it is gone.
 async fn seat(context: &Context, query: &Query) -> Result<Option<Seat>, ApiError> {
     let Some(name) = &query.consumer else { return Ok(None) };
-    Ok(Some(context.consumers.enter(name.as_str(), query.begin(), None).await?))
+    Ok(Some(context.consumers.enter(name.as_str(), query.begin(context.log.head()), None).await?))
 }
 
 /// Counts a client that is not let in though it asked for nothing wrong, by the code that it is told. At the end

@@ -24,8 +24,9 @@ use crate::limits::CONSUMER_TURN_MAX;
 /// Where a consumer that connects goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
-    /// Where it was; one that is new begins with what is committed from now on.
-    Now,
+    /// Where it was; one that is new begins after this, the head of the log when it connected, so that it gets what
+    /// is committed while it proves its key.
+    Now(Cursor),
     /// Where it was; one that is new begins after this.
     After(Cursor),
     /// After this, wherever it was.
@@ -221,7 +222,7 @@ impl Inner {
     /// Where one begins that is new, or is moved.
     fn place(&self, begin: Begin) -> Result<Cursor, CursorError> {
         match begin {
-            Begin::Now => Ok(self.log.head()),
+            Begin::Now(head) => Ok(head),
             Begin::After(Cursor::START) | Begin::Seek(Cursor::START) => Ok(keys::before(self.log.floor())),
             Begin::After(cursor) | Begin::Seek(cursor) => self.log.check_cursor(cursor).map(|()| cursor),
         }
@@ -356,7 +357,8 @@ mod tests {
 
     async fn enter(consumers: &Consumers, prefix: &str, name: &str) -> Result<Seat, EnterError> {
         let share = Share { prefix, max: 2 };
-        let seat = consumers.enter(&format!("{prefix}{name}"), Begin::Now, Some(share)).await?;
+        let seat =
+            consumers.enter(&format!("{prefix}{name}"), Begin::Now(Cursor::START), Some(share)).await?;
         assert_eq!(seat.name(), name);
         Ok(seat)
     }
@@ -406,7 +408,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let consumers = open(&log(&folder), Cursors::Followers, 100, Duration::ZERO);
         visit(&consumers, "a/", "other").await.unwrap();
-        let _there = consumers.enter("b/there", Begin::Now, None).await.unwrap();
+        let _there = consumers.enter("b/there", Begin::Now(Cursor::START), None).await.unwrap();
         visit(&consumers, "b/", "gone").await.unwrap();
         visit(&consumers, "b/", "new").await.unwrap();
         assert_eq!(keys(&consumers), ["a/other", "b/new", "b/there"], "nobody else's are looked at");
@@ -420,8 +422,8 @@ mod tests {
             [open(&log, Cursors::Consumers, 1, Duration::MAX), followers(&log, 1)]
         };
         let [consumers, followers] = start();
-        let one = consumers.enter("a", Begin::Now, None).await.unwrap();
-        let other = followers.enter("00ff/a", Begin::Now, None).await.unwrap();
+        let one = consumers.enter("a", Begin::Now(Cursor::START), None).await.unwrap();
+        let other = followers.enter("00ff/a", Begin::Now(Cursor::START), None).await.unwrap();
         assert_eq!((one.name(), other.name()), ("a", "a"));
         for seat in [one, other] {
             seat.leave().await.unwrap();

@@ -79,8 +79,9 @@ impl World {
     }
 }
 
-/// What a source makes of a chunk: the sequences and bots of its messages.
+/// The sequence numbers of what a source sends for a chunk. As on a connection, a notice goes before the message.
 fn messages(source: &mut FollowerSource, chunk: &Chunk) -> Vec<u64> {
+    while source.notice().is_some() {}
     let texts = chunk.entries().iter().filter_map(|entry| source.message(entry).unwrap());
     let read = texts.map(|text| {
         let message: Value = serde_json::from_str(&text).unwrap();

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::consumer_client::*;
+use crate::gateway::{Gateway, Setup};
 
 #[tokio::test]
 async fn names_are_checked() {
@@ -74,7 +75,7 @@ fn who_does_not_come_back_is_forgotten() {
 /// crash.
 #[tokio::test]
 async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
-    let gateway = start(output(9)).await;
+    let gateway = Gateway::start_with(Setup { output: output(9), ..Setup::default() }).await;
     Client::connect(&gateway, "?consumer=known").await.leave(&gateway, "known").await;
     gateway.set_free_bytes(0);
     let told = gateway.refused("/ws?consumer=new").await;

@@ -128,6 +128,12 @@ async fn serve(
             Manner::RefusesFirst(streams) => met <= streams,
             Manner::RefusesAfter(requests) => seen.lock().unwrap().dates.len() >= requests,
         };
+        if is_leaving && id < last {
+            // Its end came late, but GOAWAY has promised that it is processed (RFC 9113, section 6.8).
+            record(&body, seen);
+            write(&mut stream, HEADERS, END_STREAM | END_HEADERS, id, NO_CONTENT).await?;
+            continue;
+        }
         if is_leaving || refuses {
             seen.lock().unwrap().unprocessed += 1;
             if refuses {
@@ -207,7 +213,8 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
             seen.dates.sort_unstable(); // Only one request at a time keeps the order.
         }
         assert_eq!(seen.dates, (1..=EVENTS).collect::<Vec<_>>(), "each once, concurrency {concurrency}");
-        assert_eq!(seen.connections as u64, EVENTS / 5, "concurrency {concurrency}");
+        // Requests that wait at the same time may each open a connection, of which one is used.
+        assert!(concurrency > 1 || seen.connections as u64 == EVENTS / 5, "{}", seen.connections);
         gateway.stop().await;
     }
 }

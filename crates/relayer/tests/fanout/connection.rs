@@ -66,12 +66,17 @@ impl Connection {
     /// Connects and answers the challenge.
     pub async fn with_answer(api: &Api, query: &str, signer: &Signer) -> Self {
         let mut connection = Self::open(api, query).await;
-        let challenge = connection.challenge().await;
-        let answer = token::Answer::new(&challenge, ws(api)).sign(signer);
-        connection.auth(&token::text(&answer)).await;
-        let accepted = connection.text().await.expect("an answer");
-        assert_eq!(accepted, format!(r#"["OK","{}",true,""]"#, answer.id()));
+        connection.prove(api, signer).await;
         connection
+    }
+
+    /// Answers the challenge.
+    pub async fn prove(&mut self, api: &Api, signer: &Signer) {
+        let challenge = self.challenge().await;
+        let answer = token::Answer::new(&challenge, ws(api)).sign(signer);
+        self.auth(&token::text(&answer)).await;
+        let accepted = self.text().await.expect("an answer");
+        assert_eq!(accepted, format!(r#"["OK","{}",true,""]"#, answer.id()));
     }
 
     async fn connect(api: &Api, query: &str, token: Option<HeaderValue>) -> Self {

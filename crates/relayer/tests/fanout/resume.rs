@@ -75,6 +75,23 @@ async fn a_thousand_signals_that_were_missed_come_in_order_and_once() {
     .await;
 }
 
+/// A new name begins where the log was when its connection came, not when its key was proved.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
+    let sim = relays(1).await;
+    let site = Site::on(&sim);
+    let _running = site.start().await;
+    sim.wait_subscribed(1).await;
+    let api = Api::of(&site);
+    let (gateway, bot, follower) = (api.identity().await, Bot::registered(1, &api).await, Follower::new(11));
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = Connection::open(&api, "?consumer=desk").await;
+    bot.publish(&sim);
+    api.until_head(1).await;
+    connection.prove(&api, &follower.key).await;
+    assert_eq!(receive(&mut connection, &follower, &gateway, 1, false).await.len(), 1);
+}
+
 /// The gateway dies, and comes back on the same database; Postgres stops and comes back, before and after.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_signals_come_across_a_kill_and_a_restart_of_postgres() {

@@ -317,7 +317,7 @@ async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
         body(format!("{{\"{MISPLACED}")),
         body(format!("{{{MISPLACED}}}")),
         body(MISPLACED_NUMBER.to_owned()),
-        registration(bot_key, &format!("\n{MISPLACED}")),
+        registration(bot_key, &format!("\u{7}{MISPLACED}")),
         Request::new("POST", &format!("/api/subscriptions?shared_secret={MISPLACED}")).json("{}"),
         Request::new("GET", &format!("/api/subscriptions/{MISPLACED}")),
         Request::new("GET", &format!("/api/subscriptions/{bot_key}?token={MISPLACED_TOKEN}")),

@@ -60,7 +60,7 @@ async fn try_upgrade(
     let head = context.log.head();
     let wish = Wish {
         cursor: query.cursor.unwrap_or(head),
-        consumer: query.consumer.clone().map(|name| (name, query.begin())),
+        consumer: query.consumer.clone().map(|name| (name, query.begin(head))),
     };
     let guest = match proved(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {

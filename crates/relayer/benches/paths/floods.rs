@@ -1,4 +1,5 @@
-//! Floods: CPU of the gateway for each byte of frames that carry no event, beside that of new events.
+//! Floods: CPU of the gateway for each byte of frames that carry no event, beside that of new
+//! events.
 
 use std::time::Duration;
 

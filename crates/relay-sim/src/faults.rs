@@ -89,8 +89,8 @@ pub enum Fault {
     Drop,
     /// Closes the WebSocket with this code and a reason.
     Close(u16),
-    /// Sends an event that its author signed and that cannot be read, of all sorts by turns, before an event
-    /// frame. Many honest relays would.
+    /// Sends an event that its author signed and that cannot be read, of all sorts by turns, before
+    /// an event frame. Many honest relays would.
     Poison,
     /// Sends a genuine event of 300 KB to 1 MB before an event frame. Lawful.
     Oversized,

@@ -75,8 +75,8 @@ pub(crate) enum Publication {
     Outdated,
 }
 
-/// Of all events with the same address, a relay that replaces keeps the newest: kind, author, and the `d` tag of
-/// addressable kinds. Other kinds have none.
+/// Of all events with the same address, a relay that replaces keeps the newest: kind, author, and
+/// the `d` tag of addressable kinds. Other kinds have none.
 fn address(event: &VerifiedEvent) -> Option<(u16, PublicKey, String)> {
     let name = match event.kind() {
         0 | 3 | 10_000..20_000 => String::new(),
@@ -278,8 +278,8 @@ impl Relay {
         self.control.send_modify(|_| {});
     }
 
-    /// Takes an event that a client publishes, and sends it to the subscriptions that it matches. Planned events are
-    /// neither looked for copies nor replaced.
+    /// Takes an event that a client publishes, and sends it to the subscriptions that it matches.
+    /// Planned events are neither looked for copies nor replaced.
     pub fn take(&self, event: VerifiedEvent) -> Publication {
         let address = address(&event).filter(|_| self.policy.replaces);
         let mut injections = lock(&self.injected);

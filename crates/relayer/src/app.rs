@@ -140,7 +140,8 @@ async fn serve(
         fanout: fanout.clone(),
     });
     let (mut servers, mut helpers) = (JoinSet::new(), JoinSet::new());
-    // Each port has places of its own: who uses up those of one does not keep Prometheus from the other.
+    // Each port has places of its own: who uses up those of one does not keep Prometheus from the
+    // other.
     let places = |in_all| {
         let from_address = config.connections_per_address();
         api::Connections::new(ClientLimits { in_all, from_address }, &pipeline.metrics)
@@ -261,7 +262,8 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-/// Opens the ports. Prometheus itself listens on the default of the second one, which must not stop a first start.
+/// Opens the ports. Prometheus itself listens on the default of the second one, which must not stop
+/// a first start.
 fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunError> {
     const METRICS_PORT: &str = "monitoring.prometheus_port";
     let config = &loaded.config;

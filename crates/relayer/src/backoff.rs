@@ -7,8 +7,8 @@ use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX, SINK_BACKOFF_MAX, SINK_BACKOFF_MIN,
 };
 
-/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). What is neither,
-/// or past, says nothing.
+/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). What is
+/// neither, or past, says nothing.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.bytes().all(|byte| byte.is_ascii_digit()) {

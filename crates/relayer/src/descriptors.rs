@@ -1,7 +1,8 @@
-//! File descriptors: as many as the system allows, shared out so that the database always has its own.
+//! File descriptors: as many as the system allows, shared out so that the database always has its
+//! own.
 //!
-//! RocksDB fails for good when it cannot open a file. So what outsiders can use up, and relays, are limited to what is
-//! left when the database, sinks and the rest of the process have theirs.
+//! RocksDB fails for good when it cannot open a file. So what outsiders can use up, and relays, are
+//! limited to what is left when the database, sinks and the rest of the process have theirs.
 
 use std::num::NonZeroUsize;
 
@@ -41,7 +42,8 @@ pub fn raise() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// The configuration with no more relays and clients than fit into a limit, and a warning if these are fewer.
+/// The configuration with no more relays and clients than fit into a limit, and a warning if these
+/// are fewer.
 ///
 /// # Errors
 /// When hardly any fit.
@@ -93,7 +95,7 @@ pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), To
 
 /// What neither relays nor clients may use.
 fn reserved(config: &Config) -> usize {
-    // Connections to sinks are made anew before the old ones are gone.
+    // A sink may hold its new connection while the old one is still closing.
     let tcp_sinks = 2 * config.output.tcp_sinks().len();
     let requests: usize =
         config.output.rest_sinks().iter().map(|sink| 2 * sink.options.concurrency.get()).sum();
@@ -103,7 +105,8 @@ fn reserved(config: &Config) -> usize {
     DATABASE_FILES_MAX + OWN_FILES_MAX + lookups + tcp_sinks + requests + postgres + metrics
 }
 
-/// What so many relays may use: while one is dialled, a second address may be tried, and its information be fetched.
+/// What so many relays may use: while one is dialled, a second address may be tried, and its
+/// information be fetched.
 const fn of_relays(relays: usize) -> usize {
     relays + if relays < DIALS_AT_ONCE_MAX { relays } else { DIALS_AT_ONCE_MAX }
 }

@@ -4,7 +4,8 @@
 //! [`downstream`] delivers it, [`fanout`] encrypts trade signals for followers, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
 
 #![warn(clippy::disallowed_methods)]
-// They panic when nobody reads what is written: the log and the answers of the program have ways of their own.
+// They panic when nobody reads what is written: the log and the answers of the program have ways of
+// their own.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;

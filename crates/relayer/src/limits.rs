@@ -25,26 +25,26 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
 
-/// A frame of a relay that is longer than [`frame_bytes_max`] is read and discarded up to this size, so that
-/// one event that is too large does not cut off all that is stored behind it. Relays take events of up to
-/// 64 KiB by default, and a few take some MiB. A longer frame is no event that a relay has stored: the
-/// connection ends.
+/// A frame of a relay that is longer than [`frame_bytes_max`] is read and discarded up to this
+/// size, so that one event that is too large does not cut off all that is stored behind it. Relays
+/// take events of up to 64 KiB by default, and a few take some MiB. A longer frame is no event that
+/// a relay has stored: the connection ends.
 pub const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
 
-/// Frames of any kind that one connection handles before other tasks of its thread get their turn: about
-/// a millisecond of copies.
+/// Frames of any kind that one connection handles before other tasks of its thread get their turn:
+/// about a millisecond of copies.
 pub const FRAMES_BETWEEN_YIELDS: u64 = 2_048;
 
-/// Pings of a relay are answered at most so often. RFC 6455, section 5.5.3, lets us answer only the latest
-/// of several.
+/// Pings of a relay are answered at most so often. RFC 6455, section 5.5.3, lets us answer only the
+/// latest of several.
 pub const PONG_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Text frames of up to this size that begin no JSON array are counted as messages that we do not know, and
-/// not as broken ones: some servers send `ping`, or nothing, to keep a connection open.
+/// Text frames of up to this size that begin no JSON array are counted as messages that we do not
+/// know, and not as broken ones: some servers send `ping`, or nothing, to keep a connection open.
 pub const HEARTBEAT_BYTES_MAX: usize = 32;
 
-/// For so many events that a relay sends, one offence more is let pass: among a million events that it
-/// passes on, a few hundred that somebody forged do not show that it forges.
+/// For so many events that a relay sends, one offence more is let pass: among a million events that
+/// it passes on, a few hundred that somebody forged do not show that it forges.
 pub const EVENTS_AN_OFFENCE: u64 = 1_000;
 
 /// Events that a reader takes from RocksDB at once, and their bytes: what one lagging consumer holds.
@@ -55,8 +55,8 @@ pub const READ_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the file that describes a backup: 100,000 file names.
 pub const BACKUP_DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 
-/// How long the gateway may take for a checkpoint before `moltrade-relayer backup` gives up: it writes what is only in
-/// memory, about 200 MB.
+/// How long the gateway may take for a checkpoint before `moltrade-relayer backup` gives up: it
+/// writes what is only in memory, about 200 MB.
 pub const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Threads that wait for the disk, on behalf of lagging consumers and queries.
@@ -94,12 +94,14 @@ pub const REPAIRS_AT_ONCE_MAX: usize = 64;
 pub const REPAIR_QUEUE_SHARE: usize = 8;
 /// How often a repair that waits for live events looks again.
 pub const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
-/// Events of one second of an answer that are held until all of the second has come, so that they keep the order of
-/// arrival. A second with more, which no bot's signals fill, is passed on in parts.
+/// Events of one second of an answer that are held until all of the second has come, so that they
+/// keep the order of arrival. A second with more, which no bot's signals fill, is passed on in
+/// parts.
 pub const SECOND_EVENTS_MAX: usize = 1_024;
 /// See [`SECOND_EVENTS_MAX`].
 pub const SECOND_BYTES_MAX: usize = 256 << 10;
-/// Bytes of events that all connections hold so. When they are used up, events are passed on as they come.
+/// Bytes of events that all connections hold so. When they are used up, events are passed on as
+/// they come.
 pub const SECONDS_BYTES_MAX: usize = 8 << 20;
 /// How long a relay may send nothing of an answer before the request is given up.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -291,15 +293,16 @@ pub const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
 /// See [`REFUSED_EVENTS_IN_A_ROW_MAX`].
 pub const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
 
-/// How often a sink's refusals are logged as long as they have the same reason, and refused web pages.
+/// How often a sink's refusals are logged as long as they have the same reason, and refused web
+/// pages.
 pub const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Posts, for each that may be under way at once, that may be begun after one that is not answered: they would
 /// all be sent again after a crash of the gateway.
 pub const POSTS_AHEAD_MAX: u64 = 16;
 
-/// How many times as many requests as may be under way a sink may leave unprocessed in a row before that counts as
-/// a failure. A request that meets a connection just as it closes is one of them.
+/// How many times as many requests as may be under way a sink may leave unprocessed in a row before
+/// that counts as a failure. A request that meets a connection just as it closes is one of them.
 pub const UNPROCESSED_ROUNDS_MAX: usize = 8;
 
 /// The shortest part of a header or a query that counts as a secret when an answer repeats it.
@@ -326,13 +329,14 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(9);
 /// How long reads that are under way may hold up the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
-/// How long the process may take to end once it must, with what follows draining. Then it is aborted.
+/// How long the process may take to end once it must, with what follows draining. Then it is
+/// aborted.
 pub const END_MAX: Duration = Duration::from_secs(20);
 /// How long noting a panic may take until the process is aborted.
 pub const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of log lines that wait for standard error to take them: a few thousand lines. More are lost. Twice as many
-/// are allocated.
+/// Bytes of log lines that wait for standard error to take them: a few thousand lines. More are
+/// lost. Twice as many are allocated.
 pub const LOG_BUFFER_BYTES: usize = 512 << 10;
 /// How long the last log lines may take to be written before the process exits.
 pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -380,14 +384,16 @@ pub const CLIENT_SEND_BUFFER_BYTES: u32 = 256 << 10;
 /// Connections that may wait to be accepted: what the library takes, too.
 pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 
-/// How long a connection may take until the head of a request is there, and how long it may be idle between two requests.
+/// How long a connection may take until the head of a request is there, and how long it may be idle
+/// between two requests.
 pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: the longest URL has 65,534.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 128 << 10;
 /// How long the body of a request may take to come.
 pub const REQUEST_BODY_MAX: Duration = Duration::from_secs(10);
-/// After how long a connection is closed that takes nothing of a response that waits; at most twice as long. Since
-/// the system reports room only when a third of the buffer is free, a client that reads some KB a second is safe.
+/// After how long a connection is closed that takes nothing of a response that waits; at most twice
+/// as long. Since the system reports room only when a third of the buffer is free, a client that
+/// reads some KB a second is safe.
 pub const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 /// How long to wait after an error of `accept`: the reason, no descriptor for one, may last.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -400,8 +406,8 @@ pub const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_a
 pub const DATABASE_OPEN_FILES_MAX: i32 = 512;
 /// Descriptors that are left to the database: those, its logs, and what a compaction writes.
 pub const DATABASE_FILES_MAX: usize = DATABASE_OPEN_FILES_MAX as usize + 64;
-/// Descriptors of the process itself: standard streams, ports, event queues, signals, files of the configuration,
-/// connections that are about to be refused.
+/// Descriptors of the process itself: standard streams, ports, event queues, signals, files of the
+/// configuration, connections that are about to be refused.
 pub const OWN_FILES_MAX: usize = 64;
 
 /// How long a `/ws` client that is closed for being slow may take to read why, and then to answer. What its
@@ -419,11 +425,12 @@ pub const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// See [`SHARED_SECRET_BYTES_MIN`].
 pub const SHARED_SECRET_BYTES_MAX: usize = 256;
 
-/// How long the registry's database may take for one statement, and how long a whole write may take, from the wait for
-/// its turn to the answer to its COMMIT. Callers are people and their requests, whose patience ends about there.
+/// How long the registry's database may take for one statement, and how long a whole write may
+/// take, from the wait for its turn to the answer to its COMMIT. Callers are people and their
+/// requests, whose patience ends about there.
 pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of [`REGISTRY_TIMEOUT`] a write keeps for its COMMIT. As much is left between the server's own limit for locks
-/// and ours, so that the server can say what it waited for.
+/// How much of [`REGISTRY_TIMEOUT`] a write keeps for its COMMIT. As much is left between the
+/// server's own limit for locks and ours, so that the server can say what it waited for.
 pub const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
 /// How long it may be until there is a connection to it. It leaves time to ask for the reason within
 /// [`REGISTRY_TIMEOUT`].
@@ -489,17 +496,20 @@ pub const CALLERS_MAX: usize = 100_000;
 /// Followers that one answer lists at most.
 pub const FOLLOWERS_LISTED_MAX: usize = 10_000;
 
-/// A change of the wall clock against the time since boot that is a step. Adjusting a clock gradually changes both.
+/// A change of the wall clock against the time since boot that is a step. Adjusting a clock
+/// gradually changes both.
 pub const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
 /// How often a step is looked for, beside every use of the clock that decides something.
 pub const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How far a live event's date may be from our clock to agree with it: authors' clocks and slow relays.
+/// How far a live event's date may be from our clock to agree with it: authors' clocks and slow
+/// relays.
 pub const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// How long the dates of live events say something of our clock.
 pub const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);
 /// Relays whose events are counted for that, a few dozen bytes each; those beyond have no vote.
 pub const CLOCK_VOTERS_MAX: usize = 256;
-/// A start later than this after the newest event of the log does not delete by age at once: the clock may be ahead.
+/// A start later than this after the newest event of the log does not delete by age at once: the
+/// clock may be ahead.
 pub const CLOCK_START_GAP_MAX: Duration = Duration::from_secs(3_600);
 /// How long nothing is deleted for its age after that, or after a step, at least.
 pub const CLOCK_DOUBT_MIN: Duration = Duration::from_secs(3_600);

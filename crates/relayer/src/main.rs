@@ -49,7 +49,8 @@ fn main() -> ExitCode {
             Ok(_flushed_at_the_end) => match run(&loaded) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    // Behind the lines that led to it, and like them without waiting for a reader that stalls.
+                    // Behind the lines that led to it, and like them without waiting for a reader
+                    // that stalls.
                     log_buffer::write(format_args!("moltrade-relayer: {error}\n"));
                     ExitCode::FAILURE
                 }

@@ -342,9 +342,9 @@ fn start_retention(
     stages.spawn("retention", move || keep_trimmed(&log, retention, &admission, &sinks, &stop))
 }
 
-/// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop. Ids are forgotten only of events
-/// that the policy of the moment does not let in, and age takes nothing that a sink does not have, and nothing at all
-/// while the clock is in doubt.
+/// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop. Ids are forgotten only
+/// of events that the policy of the moment does not let in, and age takes nothing that a sink does
+/// not have, and nothing at all while the clock is in doubt.
 fn keep_trimmed(
     log: &EventLog,
     configured: Retention,

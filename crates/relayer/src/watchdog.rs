@@ -1,9 +1,10 @@
 //! A process that cannot go on ends, whatever state it is in.
 //!
-//! A panic is noted here, without a backtrace: making one takes a lock and allocates, and when that allocation failed,
-//! too, the process hung instead of ending. A thread that was made at the start, allocates nothing and waits for no
-//! lock aborts the process if a panic cannot be noted, or if the process has not ended in time once it must.
-//! A library that is used without the program has neither.
+//! A panic is noted here, without a backtrace: making one takes a lock and allocates, and when that
+//! allocation failed, too, the process hung instead of ending. A thread that was made at the start,
+//! allocates nothing and waits for no lock aborts the process if a panic cannot be noted, or if the
+//! process has not ended in time once it must. A library that is used without the program has
+//! neither.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,8 +20,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use crate::limits::{END_MAX, PANIC_NOTED_MAX};
 use crate::telemetry::{crash_point, log_buffer};
 
-/// How often the watchdog looks. It counts its looks and reads no clock: a process that was suspended has not used up
-/// its time.
+/// How often the watchdog looks. It counts its looks and reads no clock: a process that was
+/// suspended has not used up its time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// No end is due.

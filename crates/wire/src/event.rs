@@ -146,12 +146,12 @@ pub fn created_at(json: &[u8]) -> Option<u64> {
     serde_json::from_slice::<CreatedAt>(json).ok().map(|event| event.created_at)
 }
 
-/// Whether an event object's text names its id, author and signature in the right form, in hex of either
-/// case. Nothing is verified, and nothing is said of the other members: they may break NIP-01, and their
-/// strings need not be UTF-8.
+/// Whether an event object's text names its id, author and signature in the right form, in hex of
+/// either case. Nothing is verified, and nothing is said of the other members: they may break
+/// NIP-01, and their strings need not be UTF-8.
 ///
-/// It tells an event that its author signed and others cannot read from text that no relay can have taken
-/// for an event.
+/// It tells an event that its author signed and others cannot read from text that no relay can have
+/// taken for an event.
 pub fn names_signature(json: &[u8]) -> bool {
     struct Hex<const DIGITS: usize>;
 

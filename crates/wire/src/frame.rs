@@ -18,8 +18,8 @@ pub enum Scan<'a> {
         subscription: &'a [u8],
         /// The id that the event claims to have.
         claimed: ClaimedId,
-        /// The event object's text, and whatever the frame has behind it: [`first_value`] cuts that off. It is
-        /// not known to be valid.
+        /// The event object's text, and whatever the frame has behind it: [`first_value`] cuts that
+        /// off. It is not known to be valid.
         event: &'a [u8],
     },
     /// Something else, or something unusual: parse it to know.
@@ -31,10 +31,11 @@ pub fn scan(frame: &[u8]) -> Scan<'_> {
     Walk { text: frame, at: 0 }.event_frame().unwrap_or(Scan::Parse)
 }
 
-/// The author that an event object's text claims, found without parsing; `None` means "parse it to know".
+/// The author that an event object's text claims, found without parsing; `None` means "parse it to
+/// know".
 ///
-/// For every event that parses, a scanned author is the parsed one: the scan stops at the first `pubkey`, and
-/// the parser refuses an event that has two.
+/// For every event that parses, a scanned author is the parsed one: the scan stops at the first
+/// `pubkey`, and the parser refuses an event that has two.
 pub fn author(event: &[u8]) -> Option<PublicKey> {
     let mut walk = Walk { text: event, at: 0 };
     walk.expect(b'{')?;
@@ -64,7 +65,8 @@ pub struct EventHead<'a> {
     pub created_at: Option<u64>,
 }
 
-/// Reads the beginning of a frame; `None` if it is surely no `EVENT` frame, or one that begins unusually.
+/// Reads the beginning of a frame; `None` if it is surely no `EVENT` frame, or one that begins
+/// unusually.
 pub fn scan_head(head: &[u8]) -> Option<EventHead<'_>> {
     let mut walk = Walk { text: head, at: 0 };
     let subscription = walk.event_prefix()?;

@@ -46,8 +46,8 @@ impl Signer {
         Zeroizing::new(self.keypair.secret_bytes())
     }
 
-    /// Signs any text as if it were NIP-01's serialisation of an event: its hash, and the signature of that. It
-    /// is for tests that need what NIP-01 does not allow.
+    /// Signs any text as if it were NIP-01's serialisation of an event: its hash, and the signature
+    /// of that. It is for tests that need what NIP-01 does not allow.
     pub fn sign_text(&self, text: &[u8]) -> (ClaimedId, Signature) {
         let id: [u8; 32] = Sha256::digest(text).into();
         let sig = self.secp.sign_schnorr_no_aux_rand(&id, &self.keypair);

@@ -65,8 +65,8 @@ pub enum Message<'a> {
 pub enum Decoded<'a> {
     /// A message, which took so many bytes.
     Message(Message<'a>, usize),
-    /// A part of a message that goes on, which took so many bytes: a fragment, or a piece of a message
-    /// that is skipped.
+    /// A part of a message that goes on, which took so many bytes: a fragment, or a piece of a
+    /// message that is skipped.
     Fragment(usize),
     /// The beginning of a frame. More bytes are needed.
     Incomplete,
@@ -79,11 +79,12 @@ pub const SKIPPED_HEAD_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub struct Decoder {
     payload_bytes_max: usize,
-    /// Longer messages than [`payload_bytes_max`](Self::payload_bytes_max) are skipped up to this size.
+    /// Longer messages than [`payload_bytes_max`](Self::payload_bytes_max) are skipped up to this
+    /// size.
     skipped_bytes_max: u64,
     unfinished: Unfinished,
-    /// A message that was put together from fragments, or the head of a skipped one, and has been handed
-    /// out.
+    /// A message that was put together from fragments, or the head of a skipped one, and has been
+    /// handed out.
     whole: Vec<u8>,
 }
 
@@ -137,7 +138,8 @@ impl Decoder {
         }
     }
 
-    /// Messages that are too long to keep, but not longer than this, are skipped instead of being errors.
+    /// Messages that are too long to keep, but not longer than this, are skipped instead of being
+    /// errors.
     #[must_use]
     pub const fn skipping(mut self, skipped_bytes_max: u64) -> Self {
         self.skipped_bytes_max = skipped_bytes_max;
@@ -474,7 +476,8 @@ mod tests {
         let mut bytes = vec![0x81, 126, 0x13, 0x88];
         bytes.resize(4 + 5_000, b'x');
         bytes.extend_from_slice(&[0x81, 2, b'h', b'i']);
-        // In fragments: the second one is too much, an empty one and a ping come between, the last is empty.
+        // In fragments: the second one is too much, an empty one and a ping come between, the last
+        // is empty.
         bytes.extend_from_slice(&[0x02, 3, b'a', b'b', b'c', 0x00, 8]);
         bytes.extend_from_slice(b"defghijk");
         bytes.extend_from_slice(&[0x00, 0, 0x89, 1, b'p', 0x00, 1, b'l', 0x80, 0, 0x81, 1, b'z']);

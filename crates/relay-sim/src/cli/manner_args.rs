@@ -56,8 +56,8 @@ pub struct MannerArgs {
     /// [default: not].
     #[arg(long, value_name = "KIND")]
     negentropy: Vec<Shared<Negentropy>>,
-    /// Of the events that clients publish with one address (replaceable and addressable kinds), this share of the relays
-    /// keeps the newest [default: all are kept].
+    /// Of the events that clients publish with one address (replaceable and addressable kinds),
+    /// this share of the relays keeps the newest [default: all are kept].
     #[arg(long, value_name = "SHARE", value_parser = share_of)]
     replace: Option<f64>,
     /// This share of the relays takes TCP connections and never reads from them.

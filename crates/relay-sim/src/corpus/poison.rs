@@ -1,5 +1,5 @@
-//! Events that their author signed and that common relays take, though NIP-01 does not allow them or they are
-//! very large.
+//! Events that their author signed and that common relays take, though NIP-01 does not allow them
+//! or they are very large.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -49,8 +49,9 @@ pub fn poison(signer: &Signer, poison: Poison, created_at: u64, number: u64) -> 
     text.into()
 }
 
-/// Makes the text of a genuine event whose content has so many bytes. With `content_first` its members are in
-/// alphabetical order, as some relays write them, so that its date and id come behind the content.
+/// Makes the text of a genuine event whose content has so many bytes. With `content_first` its
+/// members are in alphabetical order, as some relays write them, so that its date and id come
+/// behind the content.
 pub fn oversized(signer: &Signer, created_at: u64, content_bytes: usize, content_first: bool) -> Bytes {
     let event = signer.sign(created_at, 1, &[] as &[Vec<String>], &"x".repeat(content_bytes));
     if !content_first {

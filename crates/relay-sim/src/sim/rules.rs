@@ -62,8 +62,8 @@ impl SimBuilder {
         self.rule(who, Rule::Refusal(refusal))
     }
 
-    /// Of the events that clients publish with one address (NIP-01: replaceable and addressable kinds), some relays keep
-    /// the newest. Default: relays keep all.
+    /// Of the events that clients publish with one address (NIP-01: replaceable and addressable
+    /// kinds), some relays keep the newest. Default: relays keep all.
     pub fn replacing(self, who: Who) -> Self {
         self.rule(who, Rule::Replaces)
     }

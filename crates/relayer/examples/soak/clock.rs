@@ -1,4 +1,5 @@
-//! The gateway's clock, which the soak steps: a library that is loaded before the gateway adds an offset.
+//! The gateway's clock, which the soak steps: a library that is loaded before the gateway adds an
+//! offset.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,20 +12,20 @@ const SOURCE: &str = include_str!("clock.c");
 
 /// A clock of which the offset can be set while the gateway runs.
 pub struct Clock {
-    library: PathBuf,
+    shim: PathBuf,
     offset: PathBuf,
 }
 
 impl Clock {
     /// Builds the library with `cc`.
     pub fn build(folder: &Path) -> Outcome<Self> {
-        let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
+        let (source, shim) = (folder.join("clock.c"), folder.join("clock.so"));
         std::fs::write(&source, SOURCE)?;
         let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(&source).arg("-ldl");
         let status = cc.status().context("`cc`, which builds the stepped clock, does not start")?;
         anyhow::ensure!(status.success(), "`cc` cannot build {}: {status}", source.display());
-        let clock = Self { library, offset: folder.join("clock-offset") };
+        let clock = Self { shim, offset: folder.join("clock-offset") };
         clock.set_offset(0)?;
         Ok(clock)
     }
@@ -40,6 +41,6 @@ impl Clock {
 
     /// What the gateway's environment must have.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
-        [("LD_PRELOAD", &self.library), ("CLOCK_OFFSET", &self.offset)]
+        [("LD_PRELOAD", &self.shim), ("CLOCK_OFFSET", &self.offset)]
     }
 }

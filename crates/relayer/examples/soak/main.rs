@@ -1,9 +1,9 @@
 //! `make soak`: the built program under everything at once, for as long as it is told.
 //!
-//! A third of the relays are hostile with every fault that the simulator knows. Attackers are on every port. The
-//! program is killed, its clock is stepped, and its log's disk and its data's disk are full once each. A second
-//! program runs beside it without any of that. The verdict at the end says what must hold; exit status: 0 passed,
-//! 1 failed.
+//! A third of the relays are hostile with every fault that the simulator knows. Attackers are on
+//! every port. The program is killed, its clock is stepped, and its log's disk and its data's disk
+//! are full once each. A second program runs beside it without any of that. The verdict at the end
+//! says what must hold; exit status: 0 passed, 1 failed.
 //!
 //! The disks are small file systems in memory, so this needs root, or `--no-mounts`.
 
@@ -158,7 +158,8 @@ fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
 /// What happens when, as a share of the soak.
 fn schedule(args: &Args) -> Vec<(f64, Disturbance)> {
     let kills = (0..args.kills).map(|kill| ((kill as f64 + 0.5) / args.kills as f64, Disturbance::Kill));
-    // A clock that is further behind would have events refused as dated too far ahead (`max_future_secs`).
+    // A clock that is further behind would have events refused as dated too far ahead
+    // (`max_future_secs`).
     let clock = [(0.2, 3_600), (0.4, -600), (0.6, 0)];
     let clock = clock.map(|(at, secs)| (at, Disturbance::Clock(secs)));
     let disks = [(0.3, Disturbance::LogDiskFull), (0.7, Disturbance::DataDiskFull)];

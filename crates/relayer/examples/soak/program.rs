@@ -18,7 +18,8 @@ use crate::Outcome;
 /// How long the program may take to start, to answer and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How to start the program, and the process that runs now. The process is killed when this is dropped.
+/// How to start the program, and the process that runs now. The process is killed when this is
+/// dropped.
 pub struct Program {
     /// The main port.
     pub address: SocketAddr,

@@ -6,7 +6,8 @@ use crate::Outcome;
 use crate::attack::Attackers;
 use crate::watch::Watch;
 
-/// How much more memory the last third may need than the first: a fifth, and what caches still fill.
+/// How much more memory the last third may need than the first: a fifth, and what caches still
+/// fill.
 const MEMORY_GROWTH_MAX: f64 = 1.2;
 /// See [`MEMORY_GROWTH_MAX`].
 const MEMORY_SLACK_BYTES: u64 = 32 << 20;

@@ -21,7 +21,8 @@ pub struct Watch {
 /// What came so far.
 struct Seen {
     checker: Checker,
-    /// Of each event: when a relay first wrote it, and how long it took from there, in microseconds.
+    /// Of each event: when a relay first wrote it, and how long it took from there, in
+    /// microseconds.
     latencies_us: Vec<(u64, u64)>,
 }
 
@@ -65,7 +66,8 @@ impl Watch {
         lock(&self.seen).checker.wrong().iter().take(5).map(ToString::to_string).collect()
     }
 
-    /// The 99th percentile of the latencies of events that were sent outside of these spans, in microseconds.
+    /// The 99th percentile of the latencies of events that were sent outside of these spans, in
+    /// microseconds.
     pub fn p99_us(&self, without: &[(u64, u64)]) -> Option<u64> {
         let disturbed =
             |sent_us: u64| without.iter().any(|(from, until)| (*from..=*until).contains(&sent_us));

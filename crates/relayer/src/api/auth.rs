@@ -153,9 +153,9 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
 }
 
-/// The origin of the web page that makes a request, cut to a few characters, unless it is the server's own on a
-/// loopback address. Browsers send the origin of the page with every request that is not plain reading, and
-/// with every WebSocket handshake; other programs send none.
+/// The origin of the web page that makes a request, cut to a few characters, unless it is the
+/// server's own on a loopback address. Browsers send the origin of the page with every request that
+/// is not plain reading, and with every WebSocket handshake; other programs send none.
 pub(super) fn foreign_origin(headers: &HeaderMap) -> Option<String> {
     let origin = text(headers, &header::ORIGIN)?;
     let host = text(headers, &header::HOST).filter(|host| names_loopback(host));

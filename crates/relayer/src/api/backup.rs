@@ -8,8 +8,8 @@ use super::context::Context;
 use super::error::ApiError;
 use crate::event_log::StorageError;
 
-/// `POST /api/backup`: makes a checkpoint inside of the data folder, in place of the one before. Nobody names a path,
-/// so nobody can have one written to.
+/// `POST /api/backup`: makes a checkpoint inside of the data folder, in place of the one before.
+/// Nobody names a path, so nobody can have one written to.
 pub(super) async fn make(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     context.reserve.check(0)?;
     let log = std::sync::Arc::clone(&context.log);

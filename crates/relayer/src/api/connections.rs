@@ -1,5 +1,6 @@
-//! The connections of a port that are no clients of `/ws` or `/fanout`, or not yet: how many there may be, and what
-//! happens to those that are too many. Once a connection is upgraded, the limits on clients count it.
+//! The connections of a port that are no clients of `/ws` or `/fanout`, or not yet: how many there
+//! may be, and what happens to those that are too many. Once a connection is upgraded, the limits
+//! on clients count it.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

@@ -85,8 +85,8 @@ impl Context {
         &self.0.clients
     }
 
-    /// Whether the refusal of a web page may be logged: once each [`REFUSAL_LOGGED_EVERY`], so that a page that
-    /// tries again and again does not fill the log.
+    /// Whether the refusal of a web page may be logged: once each [`REFUSAL_LOGGED_EVERY`], so that
+    /// a page that tries again and again does not fill the log.
     pub fn may_log_refused_page(&self) -> bool {
         let mut logged = self.0.refused_page_logged.lock();
         let may = logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOGGED_EVERY);

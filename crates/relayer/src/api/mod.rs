@@ -1,9 +1,10 @@
 //! What the gateway answers over HTTP. [`mod@router`] is the whole route table.
 //!
-//! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever is wrong
-//! is answered by one type of [error]. What changes something is behind [auth]. Handlers stand by subject:
-//! [health], [metrics], [relays], [events], [downstreams], [consumers], [backup], [fanout], [config](mod@config), and the upgrade to a
-//! [WebSocket](websocket). [serve] is about the sockets under it, [connections] about how many there may be.
+//! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever
+//! is wrong is answered by one type of [error]. What changes something is behind [auth]. Handlers
+//! stand by subject: [health], [metrics], [relays], [events], [downstreams], [consumers], [backup],
+//! [fanout], [config](mod@config), and the upgrade to a [WebSocket](websocket). [serve] is about
+//! the sockets under it, [connections] about how many there may be.
 
 pub mod auth;
 pub mod backup;

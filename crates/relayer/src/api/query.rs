@@ -106,7 +106,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// Reads a query string, without its `?`, of which only some parameters are taken. Cursors are those of `log`.
+    /// Reads a query string, without its `?`, of which only some parameters are taken. Cursors are
+    /// those of `log`.
     ///
     /// # Errors
     /// When something in it is unknown, repeated or of the wrong form, or a cursor names another log.
@@ -137,7 +138,8 @@ impl Query {
         Ok(read)
     }
 
-    /// Where the consumer begins, if there is one. `head` is the head of the log when the client connected.
+    /// Where the consumer begins, if there is one. `head` is the head of the log when the client
+    /// connected.
     pub fn begin(&self, head: Cursor) -> Begin {
         match (self.seek, self.cursor) {
             (Some(cursor), _) => Begin::Seek(cursor),
@@ -179,7 +181,8 @@ pub fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
     Ok(log.check_cursor(cursor)?)
 }
 
-/// `SEQ`, or `LOG:SEQ` by a client that wants to be told when `SEQ` means another event than before.
+/// `SEQ`, or `LOG:SEQ` by a client that wants to be told when `SEQ` means another event than
+/// before.
 fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";

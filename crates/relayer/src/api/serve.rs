@@ -52,8 +52,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
-/// Serves what comes to a port, until the future is dropped. No error of `accept` ends it: the client may have gone, or
-/// descriptors or memory be used up, which passes.
+/// Serves what comes to a port, until the future is dropped. No error of `accept` ends it: the
+/// client may have gone, or descriptors or memory be used up, which passes.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
     loop {
         match listener.accept().await {

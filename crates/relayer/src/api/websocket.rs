@@ -29,7 +29,8 @@ pub struct WebSocketOptions {
     pub limits: ClientLimits,
     /// When a client is given up.
     pub patience: Patience,
-    /// Whose pages may connect. If there are none, any page may read, and none may change a consumer's cursor.
+    /// Whose pages may connect. If there are none, any page may read, and none may change a
+    /// consumer's cursor.
     pub allowed_origins: Vec<WebOrigin>,
 }
 
@@ -54,8 +55,9 @@ impl WebSocketOptions {
             || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
     }
 
-    /// Whether whoever makes a request that was [allowed](Self::allows) may also change something. Without a
-    /// list, the rule is that of calls that change something: no page may, but the server's own.
+    /// Whether whoever makes a request that was [allowed](Self::allows) may also change something.
+    /// Without a list, the rule is that of calls that change something: no page may, but the
+    /// server's own.
     fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
             Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::OriginMayNotChange(origin)),

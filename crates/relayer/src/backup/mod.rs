@@ -1,7 +1,8 @@
 //! What the program does with backups: `moltrade-relayer backup`, `restore` and `new-log-id`.
 //!
-//! [`online`] asks a running gateway for a checkpoint, [`transfer`] brings the files of a backup from one folder to
-//! another, [`restore`] puts a backup in the place of the log. What a backup is, [`event_log::backup`](crate::event_log::backup) knows.
+//! [`online`] asks a running gateway for a checkpoint, [`transfer`] brings the files of a backup
+//! from one folder to another, [`restore`] puts a backup in the place of the log. What a backup is,
+//! [`event_log::backup`](crate::event_log::backup) knows.
 
 mod online;
 mod restore;
@@ -89,7 +90,8 @@ pub enum CommandError {
     },
 }
 
-/// Makes a backup of the configured log in a folder, whether a gateway runs or not, and returns what to tell.
+/// Makes a backup of the configured log in a folder, whether a gateway runs or not, and returns
+/// what to tell.
 ///
 /// # Errors
 /// When it cannot be made. The folder is what it was then.
@@ -104,7 +106,8 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
         return Err(CommandError::Occupied(folder));
     }
     let options = StoreOptions { fsync: config.storage.fsync };
-    // It is kept open until the files are copied: a gateway that starts empties the folder that they are in.
+    // It is kept open until the files are copied: a gateway that starts empties the folder that
+    // they are in.
     let (_log, source, description) = match EventLog::open(&path, options, TAIL_BYTES) {
         Ok(log) => {
             reserve(config, &path).check(0)?;
@@ -202,7 +205,8 @@ fn is_empty(folder: &Path) -> Result<bool, BackupError> {
     }
 }
 
-/// Removes a folder of an earlier attempt, if it is there. One with other files in it is left alone.
+/// Removes a folder of an earlier attempt, if it is there. One with other files in it is left
+/// alone.
 fn clear(folder: &Path) -> Result<(), CommandError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,5 +1,6 @@
-//! Asks the gateway that has the log open for a checkpoint, which it makes inside of its data folder. Where the backup
-//! goes is up to the caller, with the caller's own rights: the API writes to no path that somebody names.
+//! Asks the gateway that has the log open for a checkpoint, which it makes inside of its data
+//! folder. Where the backup goes is up to the caller, with the caller's own rights: the API writes
+//! to no path that somebody names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};

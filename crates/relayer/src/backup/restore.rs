@@ -1,8 +1,9 @@
 //! Puts a backup in the place of the log.
 //!
-//! The backup is first copied into a folder of its own inside of the data folder, and opened there, so that one which
-//! does not open harms nothing. Then the files change places under a [marker](RESTORE_UNFINISHED): while it is there,
-//! no gateway starts, and only another restore goes on.
+//! The backup is first copied into a folder of its own inside of the data folder, and opened there,
+//! so that one which does not open harms nothing. Then the files change places under a
+//! [marker](RESTORE_UNFINISHED): while it is there, no gateway starts, and only another restore
+//! goes on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,8 +22,8 @@ use crate::event_log::backup::{
 use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
 use crate::telemetry::crash_point;
 
-/// Restores a backup into the configured data folder, and returns what to tell. No gateway may run. A log that is there
-/// is deleted if `replace` says so.
+/// Restores a backup into the configured data folder, and returns what to tell. No gateway may run.
+/// A log that is there is deleted if `replace` says so.
 ///
 /// # Errors
 /// When the folder holds no backup that opens, or the log in place cannot be replaced. Before the files change places,
@@ -90,7 +91,8 @@ fn copy_in(
     Ok((moved, opened?))
 }
 
-/// Deletes what is in place and puts there what was tried. From the first deletion to the end, no log opens.
+/// Deletes what is in place and puts there what was tried. From the first deletion to the end, no
+/// log opens.
 fn change_places(folder: &Path, path: &Path, in_place: &[String], tried: &Path) -> io::Result<()> {
     let marker = path.join(RESTORE_UNFINISHED);
     let mut file = File::create(&marker)?;

@@ -1,5 +1,5 @@
-//! Brings the files of a backup from one folder to another: sorted files, which never change, as hard links where that
-//! is possible, all others as copies.
+//! Brings the files of a backup from one folder to another: sorted files, which never change, as
+//! hard links where that is possible, all others as copies.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -51,7 +51,8 @@ pub(super) fn is_file_of_backup(name: &str) -> bool {
     is_file_of_log(name) || name.strip_suffix(".new").unwrap_or(name) == DESCRIPTION
 }
 
-/// Brings the files that are described from one folder to another, which is there and empty, and waits for the disk.
+/// Brings the files that are described from one folder to another, which is there and empty, and
+/// waits for the disk.
 pub(super) fn transfer(
     description: &Description,
     from: &Path,

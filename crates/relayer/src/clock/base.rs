@@ -1,4 +1,5 @@
-//! What tells two settings of the wall clock apart: the difference between wall clock and time since boot.
+//! What tells two settings of the wall clock apart: the difference between wall clock and time
+//! since boot.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ pub(super) struct Reading {
     pub since_boot: Duration,
 }
 
-/// Reading both clocks takes no longer than this, or they are read again: a thread that was interrupted in between
-/// would see a step.
+/// Reading both clocks takes no longer than this, or they are read again: a thread that was
+/// interrupted in between would see a step.
 const READING_MAX: Duration = Duration::from_millis(50);
 const READINGS_MAX: u32 = 20;
 
@@ -41,7 +42,8 @@ impl Reading {
     }
 }
 
-/// What a time of the wall clock rests on. Two times with the same base are as far apart as their difference says.
+/// What a time of the wall clock rests on. Two times with the same base are as far apart as their
+/// difference says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Which boot of the machine.

@@ -1,15 +1,16 @@
 //! The wall clock, and how far it can be believed. Nothing else in this crate reads it.
 //!
-//! The wall clock may be wrong, and it may be set while we run or between two runs. So it never measures how long
-//! something takes: durations use [`Instant`](std::time::Instant). Where it decides something, three checks apply:
+//! The wall clock may be wrong, and it may be set while we run or between two runs. So it never
+//! measures how long something takes: durations use [`Instant`](std::time::Instant). Where it
+//! decides something, three checks apply:
 //!
 //! - A *step* is a change of the wall clock against the time since boot. Every statement that rests on the wall clock
 //!   carries the [`Base`] that it rests on, so that a later reader, even another process, notices a step in between.
 //! - At the start, the clock is compared with the newest event of the log.
 //! - Live events are dated by their authors. When those of most relays have our time, the clock [agrees](Clock::agrees).
 //!
-//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted for its age until an hour has
-//! passed and live events agree, or the operator says that the clock is right.
+//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted for its age
+//! until an hour has passed and live events agree, or the operator says that the clock is right.
 
 mod base;
 mod votes;
@@ -52,7 +53,8 @@ pub struct Now {
     pub ms: u64,
     /// What the time rests on.
     pub base: Base,
-    /// How often the clock was set since the process began: it may have been set back to the same base.
+    /// How often the clock was set since the process began: it may have been set back to the same
+    /// base.
     pub steps: u64,
 }
 
@@ -137,7 +139,8 @@ impl Hands {
         })
     }
 
-    /// The machine boots: processes that begin from now on cannot compare their clock with that of earlier ones.
+    /// The machine boots: processes that begin from now on cannot compare their clock with that of
+    /// earlier ones.
     pub fn reboot(&self) {
         self.reboots.fetch_add(1, Ordering::SeqCst);
     }
@@ -176,8 +179,8 @@ impl Clock {
         }))
     }
 
-    /// Compares the clock with the newest event of a log that is opened. `has_history` says whether the log ever had
-    /// an event.
+    /// Compares the clock with the newest event of a log that is opened. `has_history` says whether
+    /// the log ever had an event.
     pub fn begin(&self, newest_received_ms: Option<u64>, has_history: bool) {
         let now_ms = self.now().ms;
         let newest_ms = newest_received_ms.unwrap_or(0);
@@ -258,8 +261,9 @@ impl Clock {
         (self.0.read)().since_boot.saturating_sub(self.0.began.since_boot)
     }
 
-    /// The present in Unix milliseconds, but never before the newest event of the log: for a note that something was
-    /// still in use, which must not look older than it is when the clock was behind.
+    /// The present in Unix milliseconds, but never before the newest event of the log: for a note
+    /// that something was still in use, which must not look older than it is when the clock was
+    /// behind.
     pub fn at_least_the_log_ms(&self) -> u64 {
         self.unix_ms().max(self.0.newest_received_ms.load(Ordering::Relaxed))
     }
@@ -274,8 +278,8 @@ impl Clock {
         self.0.relays_wanted.store(wanted, Ordering::Relaxed);
     }
 
-    /// Notes that a live relay sent a genuine event that is dated so, in Unix seconds, and was read at a time in Unix
-    /// milliseconds.
+    /// Notes that a live relay sent a genuine event that is dated so, in Unix seconds, and was read
+    /// at a time in Unix milliseconds.
     pub fn heard(&self, relay: &Arc<str>, created_at: u64, received_at_ms: u64) {
         let apart = created_at.saturating_mul(1_000).abs_diff(received_at_ms);
         let agrees = u128::from(apart) <= CLOCK_AGREES_WITHIN.as_millis();
@@ -283,8 +287,8 @@ impl Clock {
         self.0.state.lock().votes.add(relay, agrees, since_boot);
     }
 
-    /// Whether live events of the last minutes have our time, by the majority of the relays that sent some; `None` if
-    /// none did.
+    /// Whether live events of the last minutes have our time, by the majority of the relays that
+    /// sent some; `None` if none did.
     pub fn agrees(&self) -> Option<bool> {
         let since_boot = (self.0.read)().since_boot;
         self.0.state.lock().votes.verdict(since_boot).majority()

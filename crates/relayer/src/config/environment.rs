@@ -4,7 +4,8 @@ use super::error::{nearest, printable};
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// The prefix of the variables that are ours: an unknown one is an error, as an unknown key of the file is.
+/// The prefix of the variables that are ours: an unknown one is an error, as an unknown key of the
+/// file is.
 pub(super) const PREFIX: &str = "RELAYER_";
 
 /// The short name of the variable for [`RELAY_URLS_KEY`].
@@ -21,8 +22,8 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// The variables that are ours, in the order of their names, and a warning for each of the others that was
-/// probably meant to be. Those are no errors: other programs may use their names.
+/// The variables that are ours, in the order of their names, and a warning for each of the others
+/// that was probably meant to be. Those are no errors: other programs may use their names.
 pub(super) fn ours_and_misspelt(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> (Vec<(String, Secret)>, Vec<String>) {
@@ -45,8 +46,9 @@ pub(super) fn ours_and_misspelt(
     (ours, misspelt)
 }
 
-/// Whether Kubernetes made this variable. It sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` … in every pod
-/// beside a service that is called "relayer"; other names of services begin like our variables, too.
+/// Whether Kubernetes made this variable. It sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` …
+/// in every pod beside a service that is called "relayer"; other names of services begin like our
+/// variables, too.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.contains("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
@@ -69,8 +71,8 @@ fn nearest_variable(name: &str) -> Option<String> {
     nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
-/// What to write instead of a variable that is not ours, if it was probably meant to be: it begins like ours, or
-/// is one without the prefix, or is the key of a port alone.
+/// What to write instead of a variable that is not ours, if it was probably meant to be: it begins
+/// like ours, or is one without the prefix, or is the key of a port alone.
 fn meant_for_us(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let variable_of = |is_meant: &dyn Fn(&Setting) -> bool| {

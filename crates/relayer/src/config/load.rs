@@ -123,8 +123,8 @@ impl Config {
         warnings
     }
 
-    /// The bytes of disk below which nothing is written: as configured, but no fewer than RocksDB may need for its write
-    /// buffers; 0 if the operator does not mind.
+    /// The bytes of disk below which nothing is written: as configured, but no fewer than RocksDB
+    /// may need for its write buffers; 0 if the operator does not mind.
     pub fn free_bytes_min(&self) -> u64 {
         match self.storage.min_free_bytes {
             0 => 0,

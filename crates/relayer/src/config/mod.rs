@@ -1,10 +1,11 @@
 //! The configuration: one struct a section, checked once at the start, valid from then on.
 //!
 //! `settings` declares every key with its help, default and rule; everything else follows from that
-//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and `webhook` what passed them,
-//! `dsn` what a DSN says; `environment` says which variables are ours, `load` puts defaults, file and environment together, `reload` does so again and says what differs,
-//! `error` says what is wrong and where, `print` writes the template and `check-config`'s answer. It reads
-//! no environment but what it is given.
+//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and
+//! `webhook` what passed them, `dsn` what a DSN says; `environment` says which variables are ours,
+//! `load` puts defaults, file and environment together, `reload` does so again and says what
+//! differs, `error` says what is wrong and where, `print` writes the template and `check-config`'s
+//! answer. It reads no environment but what it is given.
 
 mod settings;
 

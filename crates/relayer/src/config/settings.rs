@@ -233,8 +233,8 @@ settings! {
         /// Who may register new bots. "open": everybody who proves the bot's key. "approve": the same, but nobody can
         /// follow the bot until the operator approves it. "closed": the operator, with the admin token.
         registration: Registration = Registration::Open, rule::registration();
-        /// How many new bots an address may register in a day; of IPv6 the first 64 bits count. A bot that is
-        /// registered, and who has the admin token, is not counted. 0: no limit.
+        /// How many new bots an address may register in a day; of IPv6 the first 64 bits count. Bots that are
+        /// registered already, and calls with the admin token, are not counted. 0: no limit.
         daily_new_bots: Option<NonZeroU32> = NonZeroU32::new(100), rule::number_or_none(1..=1_000_000_000);
         /// The most connections to /fanout at the same time. For single addresses, slow ones, pings and origins there
         /// are the keys of [output].

@@ -360,8 +360,8 @@ fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Ur
     }
 }
 
-/// Whether a host can be a name in DNS. The parser also takes `a.example;wss`, the beginning of two URLs with a
-/// semicolon between them.
+/// Whether a host can be a name in DNS. The parser also takes `a.example;wss`, the beginning of two
+/// URLs with a semicolon between them.
 fn is_name(host: &str) -> bool {
     host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }

@@ -20,7 +20,8 @@ pub struct Bookmark {
 }
 
 impl Bookmark {
-    /// Of a sink whose present cursor is in the database, in this row; or for lack of room it is not.
+    /// Of a sink whose present cursor is in the database, in this row; or for lack of room it is
+    /// not.
     pub fn new(log: Arc<EventLog>, sink: Arc<Sink>, saved: CursorRow, is_written: bool) -> Self {
         Self { log, sink, saved, is_written, saved_at: Instant::now() }
     }
@@ -50,8 +51,9 @@ impl Bookmark {
         }
     }
 
-    /// Writes the cursor down, on a thread that may wait: for the commit that is under way. On a full disk it stays in
-    /// memory, and is written later: until then, a crash would have the sink get more again.
+    /// Writes the cursor down, on a thread that may wait: for the commit that is under way. On a
+    /// full disk it stays in memory, and is written later: until then, a crash would have the sink
+    /// get more again.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -1,10 +1,11 @@
 //! The consumers whose cursors we keep, by the names that they give themselves. Those of `/ws` share one space of
 //! names; where names belong to somebody, whose they are stands before them in the key.
 //!
-//! All of them are in memory, a few hundred bytes each, and their number is limited. A consumer that nobody has
-//! been connected as for long is forgotten: at the start, and when there is no room for a new one. If that makes
-//! no room, a consumer that is away and never acknowledged anything gives way, the one that has been away longest:
-//! otherwise whoever may connect could use up all names with connections that last a moment.
+//! All of them are in memory, a few hundred bytes each, and their number is limited. A consumer
+//! that nobody has been connected as for long is forgotten: at the start, and when there is no room
+//! for a new one. If that makes no room, a consumer that is away and never acknowledged anything
+//! gives way, the one that has been away longest: otherwise whoever may connect could use up all
+//! names with connections that last a moment.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -24,8 +25,8 @@ use crate::limits::CONSUMER_TURN_MAX;
 /// Where a consumer that connects goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
-    /// Where it was; one that is new begins after this, the head of the log when it connected, so that it gets what
-    /// is committed while it proves its key.
+    /// Where it was; one that is new begins after this, the head of the log when it connected, so
+    /// that it gets what is committed while it proves its key.
     Now(Cursor),
     /// Where it was; one that is new begins after this.
     After(Cursor),
@@ -258,14 +259,14 @@ impl Inner {
         })
     }
 
-    /// Makes room for a new consumer among those whose keys begin like this, if that is possible. Waits for the
-    /// disk.
+    /// Makes room for a new consumer among those whose keys begin like this, if that is possible.
+    /// Waits for the disk.
     fn make_room(&self, prefix: &str) -> Result<(), StorageError> {
         if self.forget_unused(prefix)? { Ok(()) } else { self.forget_one_without_acks(prefix) }
     }
 
-    /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for long, unless the
-    /// clock is in doubt. Says whether there were any.
+    /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for
+    /// long, unless the clock is in doubt. Says whether there were any.
     fn forget_unused(&self, prefix: &str) -> Result<bool, StorageError> {
         if !self.log.clock().deletes_by_age() {
             return Ok(false);
@@ -291,8 +292,8 @@ impl Inner {
         Ok(has_forgotten)
     }
 
-    /// Of those whose keys begin like this, which are away and never acknowledged anything, forgets the one that
-    /// has been away longest.
+    /// Of those whose keys begin like this, which are away and never acknowledged anything, forgets
+    /// the one that has been away longest.
     fn forget_one_without_acks(&self, prefix: &str) -> Result<(), StorageError> {
         let gives_way = |row: CursorRow| row.unused_since_ms != 0 && !row.has_acked;
         let mut candidates: Vec<_> = {

@@ -154,8 +154,8 @@ impl Turn {
             saved_at: Instant::now(),
         };
         let written = seat.write().await;
-        // A known consumer is let in: what is on the disk is behind what it has, and that is all. Of a new one, nothing
-        // would be known after a crash.
+        // A known consumer is let in: what is on the disk is behind what it has, and that is all.
+        // Of a new one, nothing would be known after a crash.
         if let Err(error) = written
             && !(error.is_full() && seat.consumer.written.lock().is_some())
         {
@@ -198,7 +198,8 @@ impl Seat {
         (self.acked != self.saved).then(|| self.saved_at + CURSOR_INTERVAL)
     }
 
-    /// Writes the cursor down, on a thread that may wait. On a full disk it stays in memory, and is written later.
+    /// Writes the cursor down, on a thread that may wait. On a full disk it stays in memory, and is
+    /// written later.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -23,8 +23,8 @@ pub trait Source: Send {
     /// What is in memory after the cursor; `None` if nothing is.
     fn next_in_memory(&mut self) -> Option<Chunk>;
 
-    /// The next text that the client must get before any further entry. [`next`](Self::next) returns when there is one,
-    /// with an empty chunk.
+    /// The next text that the client must get before any further entry. [`next`](Self::next)
+    /// returns when there is one, with an empty chunk.
     fn notice(&mut self) -> Option<Utf8Bytes> {
         None
     }

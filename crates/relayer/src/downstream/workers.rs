@@ -192,8 +192,8 @@ impl<'a> Starting<'a> {
         Ok(())
     }
 
-    /// What is kept of a sink, and whether it is so in the database: of one that is new, it is written down, if the
-    /// disk has room.
+    /// What is kept of a sink, and whether it is so in the database: of one that is new, it is
+    /// written down, if the disk has room.
     fn row(&self, name: &SinkName, start: Start) -> Result<(CursorRow, bool), StorageError> {
         let known = self.known.get(name.as_str()).copied();
         let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));

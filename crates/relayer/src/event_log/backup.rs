@@ -1,8 +1,9 @@
-//! What a backup is: a RocksDB checkpoint with a file that describes it, which is written last. A folder without that
-//! file is no backup, so one that was begun and not finished is never taken for one.
+//! What a backup is: a RocksDB checkpoint with a file that describes it, which is written last. A
+//! folder without that file is no backup, so one that was begun and not finished is never taken for
+//! one.
 //!
-//! A data folder with that file in it is a backup that was put in place. Opening it as a log gives it a new identity,
-//! because the sequence numbers behind the backup are assigned again.
+//! A data folder with that file in it is a backup that was put in place. Opening it as a log gives
+//! it a new identity, because the sequence numbers behind the backup are assigned again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,9 +19,11 @@ use crate::telemetry::crash_point;
 
 /// The file that describes a backup.
 pub const DESCRIPTION: &str = "backup.json";
-/// The file in a data folder whose contents are being replaced. The log is not opened while it is there.
+/// The file in a data folder whose contents are being replaced. The log is not opened while it is
+/// there.
 pub const RESTORE_UNFINISHED: &str = "restore.unfinished";
-/// The folder in a data folder where checkpoints are made and restored logs are tried. Opening the log empties it.
+/// The folder in a data folder where checkpoints are made and restored logs are tried. Opening the
+/// log empties it.
 pub const STAGING: &str = "staging";
 
 /// Describes a backup.
@@ -90,7 +93,8 @@ impl BackupError {
 impl Description {
     const VERSION: u32 = 1;
 
-    /// Reads the description of a backup, and checks that the files are there and have the sizes that it names.
+    /// Reads the description of a backup, and checks that the files are there and have the sizes
+    /// that it names.
     ///
     /// # Errors
     /// When the folder is no backup, or is damaged.
@@ -139,7 +143,8 @@ impl Description {
         self.files.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// Writes the description into the folder of the backup, which is complete then, and waits for the disk.
+    /// Writes the description into the folder of the backup, which is complete then, and waits for
+    /// the disk.
     ///
     /// # Errors
     /// When the system cannot write it.
@@ -177,8 +182,9 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 impl EventLog {
-    /// Makes a backup in the [`STAGING`] folder of the data folder, in place of the one that is there, and gives where
-    /// it is. Sorted files are hard links, so it takes little time and room. Waits for the disk.
+    /// Makes a backup in the [`STAGING`] folder of the data folder, in place of the one that is
+    /// there, and gives where it is. Sorted files are hard links, so it takes little time and room.
+    /// Waits for the disk.
     ///
     /// # Errors
     /// When another one is being made, or RocksDB or the system fails. The log goes on in any case.

@@ -61,9 +61,9 @@ impl EventLog {
         self.note(deleted.and_then(|()| changes.commit()))
     }
 
-    /// Forgets the cursors that nobody has used for so long, with the dead letters of the sinks, and notes of
-    /// those that nobody uses from now on that it is so. Gives the names that were forgotten. While the clock is in
-    /// doubt, nothing is forgotten.
+    /// Forgets the cursors that nobody has used for so long, with the dead letters of the sinks,
+    /// and notes of those that nobody uses from now on that it is so. Gives the names that were
+    /// forgotten. While the clock is in doubt, nothing is forgotten.
     ///
     /// # Errors
     /// When RocksDB fails.

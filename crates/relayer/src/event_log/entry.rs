@@ -133,8 +133,8 @@ impl Entry {
         Self { seq, log, received_at_ms, relay, event, received: None, envelope: OnceLock::new() }
     }
 
-    /// `{"seq":N,"log":"<16 hex digits>","received_at":<unix ms>,"relay":"wss://…","event":{…}}`, written once for
-    /// all consumers. It is valid UTF-8.
+    /// `{"seq":N,"log":"<16 hex digits>","received_at":<unix ms>,"relay":"wss://…","event":{…}}`,
+    /// written once for all consumers. It is valid UTF-8.
     pub fn envelope(&self) -> &Bytes {
         self.envelope.get_or_init(|| {
             let relay = serde_json::Value::from(&*self.relay);

@@ -1,5 +1,5 @@
-//! How much room the disk has. Every write that adds something asks first, so that RocksDB never meets a full
-//! disk, after which it would take no more writes until it is opened again.
+//! How much room the disk has. Every write that adds something asks first, so that RocksDB never
+//! meets a full disk, after which it would take no more writes until it is opened again.
 
 use std::fmt;
 use std::io;
@@ -33,8 +33,8 @@ impl FreeSpace {
     }
 }
 
-/// What must stay free on a disk, besides what is about to be written: RocksDB needs it to write down what it holds in
-/// memory.
+/// What must stay free on a disk, besides what is about to be written: RocksDB needs it to write
+/// down what it holds in memory.
 #[derive(Debug, Clone)]
 pub struct Reserve {
     /// The disk.

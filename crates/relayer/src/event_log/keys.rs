@@ -28,9 +28,9 @@ use super::entry::{Cursor, Entry, Seq};
 use super::log_id::LogId;
 use super::mark::RelayTable;
 
-/// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`, before
-/// 4 neither `consumers` nor `dead_letters`, before 5 neither `registry` nor `followers`, before 6 no
-/// [`CursorRow::has_acked`].
+/// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`,
+/// before 4 neither `consumers` nor `dead_letters`, before 5 neither `registry` nor `followers`,
+/// before 6 no [`CursorRow::has_acked`].
 pub const FORMAT_VERSION: u64 = 6;
 
 /// The oldest version that becomes the present one by opening it: what was added is empty then.
@@ -67,8 +67,8 @@ pub const META_FLOOR: &[u8] = b"floor";
 /// `meta`: without fsync, sequences up to here may have been given, whatever `head` says after a power loss.
 pub const META_RESERVED: &[u8] = b"reserved";
 
-/// `meta`: the number of the [`LogId`]. A log of a version that did not know it gets one when it is opened; the format's
-/// version stays, because that version ignores the row and keeps it valid.
+/// `meta`: the number of the [`LogId`]. A log of a version that did not know it gets one when it is
+/// opened; the format's version stays, because that version ignores the row and keeps it valid.
 pub const META_LOG_ID: &[u8] = b"log_id";
 
 /// `meta`: the public key whose secrets the registry holds, 32 bytes; absent before the first start with fan-out.
@@ -116,9 +116,9 @@ impl IdRow {
     }
 }
 
-/// A value of `cursors`, `consumers` and `followers`: version (u8, now 3), cursor (u64), since when it is not
-/// used in Unix milliseconds (u64; 0: it is), whether it is paused (u8), whether it has acknowledged (u8).
-/// Version 1 ends after the cursor, version 2 before the last byte.
+/// A value of `cursors`, `consumers` and `followers`: version (u8, now 3), cursor (u64), since when
+/// it is not used in Unix milliseconds (u64; 0: it is), whether it is paused (u8), whether it has
+/// acknowledged (u8). Version 1 ends after the cursor, version 2 before the last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorRow {
     /// Up to where everything is handled.
@@ -128,8 +128,8 @@ pub struct CursorRow {
     pub unused_since_ms: u64,
     /// Whether an operator has paused it.
     pub is_paused: bool,
-    /// Whether the consumer has acknowledged an event. A consumer that never has may give way to a new one.
-    /// Rows of older versions do not say it, and count as acknowledged.
+    /// Whether the consumer has acknowledged an event. A consumer that never has may give way to a
+    /// new one. Rows of older versions do not say it, and count as acknowledged.
     pub has_acked: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The identity of a log, by which consumers notice that sequence numbers mean other events than before.
+//! The identity of a log, by which consumers notice that sequence numbers mean other events than
+//! before.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +7,11 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A random number that is made with a log and stored in it. Restoring a backup replaces it, because the gateway then
-/// assigns the sequence numbers behind the backup again, to other events.
+/// A random number that is made with a log and stored in it. Restoring a backup replaces it,
+/// because the gateway then assigns the sequence numbers behind the backup again, to other events.
 ///
-/// 64 random bits are enough: an identity only has to differ from the few others that one consumer ever meets.
+/// 64 random bits are enough: an identity only has to differ from the few others that one consumer
+/// ever meets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(u64);
 

@@ -1,11 +1,13 @@
 //! The durable ordered log of verified events: who writes it, how it lies on disk, and who reads it.
 //!
 //! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
-//! layout is in [`keys`] and whose set-up in `options`; [`log_id`] says which log it is; what is committed appears in the [`tail`] and moves the head. [`reader`] follows
-//! the log behind a cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log
-//! it keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks refused
-//! ([`letters`]), and the embedded registry ([`registry`]). [`backup`] makes a copy of all that. A [full disk](free_space) pauses the writer; any other error
-//! of RocksDB stops the process, because it must never be read as "absent".
+//! layout is in [`keys`] and whose set-up in `options`; [`log_id`] says which log it is; what is
+//! committed appears in the [`tail`] and moves the head. [`reader`] follows the log behind a
+//! cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log it
+//! keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks
+//! refused ([`letters`]), and the embedded registry ([`registry`]). [`backup`] makes a copy of all
+//! that. A [full disk](free_space) pauses the writer; any other error of RocksDB stops the process,
+//! because it must never be read as "absent".
 
 pub mod backup;
 pub mod cursors;
@@ -72,8 +74,8 @@ impl EventLog {
         Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }
 
-    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and on a disk that must have
-    /// room for what is added.
+    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and on a
+    /// disk that must have room for what is added.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -109,7 +111,8 @@ impl EventLog {
         Ok((old, new))
     }
 
-    /// The identity of the log, which changes when sequence numbers may mean other events than before.
+    /// The identity of the log, which changes when sequence numbers may mean other events than
+    /// before.
     pub const fn id(&self) -> LogId {
         self.store.log_id()
     }

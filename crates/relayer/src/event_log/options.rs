@@ -13,12 +13,14 @@ use crate::limits::DATABASE_OPEN_FILES_MAX;
 
 /// Memory for blocks of both column families.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
-/// Buffers that a column family may have: the one that is written, and one that is on its way to the disk.
+/// Buffers that a column family may have: the one that is written, and one that is on its way to
+/// the disk.
 const BUFFERS_MAX: usize = 2;
 /// What else RocksDB writes by itself: its manifest, its own log, the indexes of sorted files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
-/// Memory for what is committed to a column family and not yet in a sorted file; the write-ahead log has it.
+/// Memory for what is committed to a column family and not yet in a sorted file; the write-ahead
+/// log has it.
 fn buffer_bytes(family: &str) -> usize {
     match family {
         keys::EVENTS => 64 << 20,

@@ -9,8 +9,8 @@ use super::{EventLog, StorageError, keys};
 pub type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
 
 impl EventLog {
-    /// Calls `each` for the rows of the registry from a key on, in the order of their keys, as they were when this began,
-    /// until it says stop. `None` means that a row is not what it should be.
+    /// Calls `each` for the rows of the registry from a key on, in the order of their keys, as they
+    /// were when this began, until it says stop. `None` means that a row is not what it should be.
     ///
     /// # Errors
     /// When RocksDB fails, or a row is damaged.

@@ -1,7 +1,8 @@
 //! Retention: trims the log from its old end, by age and by size. Age waits for the slowest sink, size does not.
 //!
-//! Events that were received while the clock was wrong lie between others. So age looks at one event after the other
-//! and ends at the first that is to be kept, whatever comes behind it: each event is read once before it goes.
+//! Events that were received while the clock was wrong lie between others. So age looks at one
+//! event after the other and ends at the first that is to be kept, whatever comes behind it: each
+//! event is read once before it goes.
 //!
 //! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids stay
 //! until compaction finds that an event of their age would be refused anyway.
@@ -34,7 +35,8 @@ impl Default for Retention {
 }
 
 impl EventLog {
-    /// [Trims](Self::trim) by the log's clock. While the clock is in doubt, nothing goes for its age.
+    /// [Trims](Self::trim) by the log's clock. While the clock is in doubt, nothing goes for its
+    /// age.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -71,7 +73,8 @@ impl EventLog {
         Ok(kept_from.get() - floor.get())
     }
 
-    /// The first sequence from `from` on that was received at `oldest_ms` or later, or comes after `needed_after`.
+    /// The first sequence from `from` on that was received at `oldest_ms` or later, or comes after
+    /// `needed_after`.
     fn first_young(&self, from: Seq, oldest_ms: u64, needed_after: Cursor) -> Result<Seq, StorageError> {
         let last = needed_after.min(self.head());
         let (mut kept_from, mut looked_at) = (from, 0);

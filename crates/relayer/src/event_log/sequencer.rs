@@ -2,9 +2,9 @@
 //!
 //! Marks of relays ride along: each is in the batch of the events before it, or in a later one.
 //!
-//! Within a batch events are sorted by `created_at`. Events of the same second keep the order in which they came
-//! from their shard: it is the order of arrival for each author, and reordering "open" and "close" of one bot
-//! costs its followers money.
+//! Within a batch events are sorted by `created_at`. Events of the same second keep the order in
+//! which they came from their shard: it is the order of arrival for each author, and reordering
+//! "open" and "close" of one bot costs its followers money.
 //!
 //! It never waits to fill a batch. While one batch is being committed the next gathers in the inbox, so
 //! batches grow with the load by themselves and stay small when there is little to do. A batch is one

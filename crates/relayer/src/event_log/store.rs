@@ -88,8 +88,8 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
-/// RocksDB failed, or holds what cannot be there, and the process must not go on as if nothing was found; or the disk
-/// has no room, and nothing was written.
+/// RocksDB failed, or holds what cannot be there, and the process must not go on as if nothing was
+/// found; or the disk has no room, and nothing was written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the event log failed to {operation}: {reason}")]
 pub struct StorageError {
@@ -107,7 +107,8 @@ impl StorageError {
         Self { operation, reason: format!("the disk is full: {error}"), is_full: true }
     }
 
-    /// Whether nothing was written because the disk has no room. That passes, and nothing is damaged.
+    /// Whether nothing was written because the disk has no room. That passes, and nothing is
+    /// damaged.
     pub const fn is_full(&self) -> bool {
         self.is_full
     }
@@ -175,7 +176,8 @@ impl Store {
         &self.path
     }
 
-    /// Makes a consistent copy of the database in a folder that does not exist. Sorted files are hard links.
+    /// Makes a consistent copy of the database in a folder that does not exist. Sorted files are
+    /// hard links.
     pub(super) fn checkpoint(&self, folder: &Path) -> Result<(), StorageError> {
         let made = Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(folder));
         made.map_err(|error| StorageError::new("make a checkpoint", error))
@@ -225,8 +227,8 @@ impl Store {
         self.fsync
     }
 
-    /// A batch of changes that are made together or not at all. If it adds a row, there must be room for it on the
-    /// disk; what only deletes makes room.
+    /// A batch of changes that are made together or not at all. If it adds a row, there must be
+    /// room for it on the disk; what only deletes makes room.
     pub(super) fn batch(&self) -> Batch<'_> {
         Batch { store: self, changes: WriteBatch::default(), needs_room: false, has_waited: false }
     }

@@ -59,8 +59,8 @@ impl CallLimits {
     /// # Errors
     /// When one of the two has used up its calls.
     pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), UsedUp> {
-        // The address first: one that has used up its calls does not get a place for each key that it makes up, and
-        // costs an honest key nothing.
+        // The address first: one that has used up its calls does not get a place for each key that
+        // it makes up, and costs an honest key nothing.
         self.count_all(&[Caller::Address(origin(address)), Caller::Key(key)])
     }
 

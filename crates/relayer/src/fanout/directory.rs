@@ -43,7 +43,8 @@ struct BotInner {
 pub struct Follower {
     /// The key that it proves.
     pub pubkey: PublicKey,
-    /// In the order of the bots' keys. Connections keep what they knew last, to tell what has changed since.
+    /// In the order of the bots' keys. Connections keep what they knew last, to tell what has
+    /// changed since.
     follows: RwLock<Arc<Vec<Follow>>>,
     /// How many connections it has. It changes only while the directory is locked for writing.
     connections: AtomicUsize,
@@ -202,7 +203,8 @@ impl Directory {
         idle.min().map(|(_, pubkey)| pubkey)
     }
 
-    /// A follow is there, or has another secret. One of a bot that is not known, or is not approved, is passed over.
+    /// A follow is there, or has another secret. One of a bot that is not known, or is not
+    /// approved, is passed over.
     pub fn put_follow(&self, follow: Opened) {
         self.state.write().put_follow(follow);
     }
@@ -451,7 +453,8 @@ fn of_bot<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
     follows.get(index)
 }
 
-/// How a follower with these follows wants the signals of an author; `None` if it does not follow it.
+/// How a follower with these follows wants the signals of an author; `None` if it does not follow
+/// it.
 pub(super) fn wanted(follows: &[Follow], author: &PublicKey) -> Option<Wanted> {
     let follow = of_bot(follows, author)?;
     Some(follow.secret.clone().map_or(Wanted::Plain, Wanted::Secret))

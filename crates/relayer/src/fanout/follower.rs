@@ -26,7 +26,8 @@ pub struct FollowerSource {
     signals: Arc<Signals>,
     keys: Arc<ConversationKeys>,
     cursor: Cursor,
-    /// The follows that it was told of. Messages go by these, so that it learns of a change before it is in effect.
+    /// The follows that it was told of. Messages go by these, so that it learns of a change before
+    /// it is in effect.
     known: Arc<Vec<Follow>>,
     /// What it must be told.
     untold: VecDeque<Utf8Bytes>,

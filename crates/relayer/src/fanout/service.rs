@@ -137,7 +137,8 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Reads the registry and begins to look for signals. `port` is the one that the API listens on.
+    /// Reads the registry and begins to look for signals. `port` is the one that the API listens
+    /// on.
     ///
     /// # Errors
     /// When the registry cannot be used in a way that does not pass, or the system gives no threads.

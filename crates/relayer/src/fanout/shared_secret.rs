@@ -17,7 +17,8 @@ const KEY_DIGITS: usize = 64;
 /// A secret has at least so many different bytes. Sixteen random hex digits have ten on average.
 const DIFFERENT_MIN: usize = 7;
 
-/// Why a shared secret is refused. The text continues "`shared_secret` …" and holds nothing of the secret.
+/// Why a shared secret is refused. The text continues "`shared_secret` …" and holds nothing of the
+/// secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakSecret {
     /// Its length.

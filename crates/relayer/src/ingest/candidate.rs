@@ -18,8 +18,8 @@ use crate::relay::Peer;
 pub struct Candidate {
     /// The id that it claims.
     pub claimed: ClaimedId,
-    /// The last byte of the author's key that it claims, which decides the shard. People choose how their keys
-    /// begin, but not how they end. 0 if its text is no event.
+    /// The last byte of the author's key that it claims, which decides the shard. People choose how
+    /// their keys begin, but not how they end. 0 if its text is no event.
     pub author_byte: u8,
     /// The event object's text, in memory of its own: the frame that it came in is gone.
     pub json: Box<[u8]>,
@@ -73,15 +73,16 @@ pub(super) const fn last_byte(author: &PublicKey) -> u8 {
     last
 }
 
-/// The shards' inboxes. All events of one author go to the same shard, in the order in which they were handed
-/// over, so that the author's events enter the log in that order.
+/// The shards' inboxes. All events of one author go to the same shard, in the order in which they
+/// were handed over, so that the author's events enter the log in that order.
 #[derive(Debug, Clone)]
 pub struct Inboxes {
     senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
-    /// For events of one second that wait for the others. It is not part of the budget: nothing may be asked for
-    /// while much of that is used, and those who wait for an answer would wait for themselves.
+    /// For events of one second that wait for the others. It is not part of the budget: nothing may
+    /// be asked for while much of that is used, and those who wait for an answer would wait for
+    /// themselves.
     held: Arc<Semaphore>,
 }
 
@@ -102,7 +103,8 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Room for a candidate that is not handed over yet because others belong before it; `None` if there is none.
+    /// Room for a candidate that is not handed over yet because others belong before it; `None` if
+    /// there is none.
     pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
     }

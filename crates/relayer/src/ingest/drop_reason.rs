@@ -27,25 +27,25 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The frame is longer than any admitted event needs, and is no event that was asked for. It is passed
-    /// over; if it has more than 32 MiB, the connection is closed.
+    /// The frame is longer than any admitted event needs, and is no event that was asked for. It is
+    /// passed over; if it has more than 32 MiB, the connection is closed.
     FrameTooLarge = "frame_too_large",
-    /// The bytes break the WebSocket protocol (RFC 6455), and the connection is closed; or a text message that
-    /// is no event is not UTF-8, and is passed over.
+    /// The bytes break the WebSocket protocol (RFC 6455), and the connection is closed; or a text
+    /// message that is no event is not UTF-8, and is passed over.
     WebSocketProtocol = "websocket_protocol",
     /// A binary frame; Nostr has none.
     BinaryFrame = "binary_frame",
     /// The frame is not a JSON array.
     MalformedFrame = "malformed_frame",
-    /// The frame is no message that NIP-01 or NIP-42 defines. A short text that is no JSON array is one of
-    /// these: some servers send such to keep a connection open.
+    /// The frame is no message that NIP-01 or NIP-42 defines. A short text that is no JSON array is
+    /// one of these: some servers send such to keep a connection open.
     UnknownMessage = "unknown_message",
     /// A message with wrong parts.
     MalformedMessage = "malformed_message",
     /// An event for a subscription that was not asked for.
     WrongSubscription = "wrong_subscription",
-    /// The event is not JSON, or not an object; or it has no `id`, `pubkey` and `sig` of the right form, and
-    /// another fault.
+    /// The event is not JSON, or not an object; or it has no `id`, `pubkey` and `sig` of the right
+    /// form, and another fault.
     MalformedEvent = "malformed_event",
     /// `id`, `pubkey` or `sig` is missing or occurs twice.
     Unsigned = "unsigned",
@@ -55,8 +55,8 @@ drop_reasons! {
     MalformedPublicKey = "malformed_pubkey",
     /// `sig` is not 128 hex digits.
     MalformedSignature = "malformed_sig",
-    /// Another signed field is missing. The event may be as its author signed it, as with all reasons up to
-    /// `non_standard_form`.
+    /// Another signed field is missing. The event may be as its author signed it, as with all
+    /// reasons up to `non_standard_form`.
     MissingField = "missing_field",
     /// Another signed field occurs twice.
     RepeatedField = "repeated_field",
@@ -72,8 +72,8 @@ drop_reasons! {
     NonStandardForm = "non_standard_form",
     /// The kind is not in `[filters] allowed_kinds`.
     KindNotAllowed = "kind_not_allowed",
-    /// The event is larger than `[filters] max_event_bytes`. One that is much larger is not even kept in
-    /// memory.
+    /// The event is larger than `[filters] max_event_bytes`. One that is much larger is not even
+    /// kept in memory.
     EventTooLarge = "event_too_large",
     /// `created_at` is further ahead than `[filters] max_future_secs`.
     TooFarInFuture = "too_far_in_future",
@@ -95,9 +95,9 @@ impl DropReason {
         self as usize
     }
 
-    /// Whether a relay that does its work never sends such a thing. The others are a matter of our policy, or
-    /// faults of an author, which many relays do not check: whoever publishes such events must not be able to
-    /// get the relays that carry them quarantined.
+    /// Whether a relay that does its work never sends such a thing. The others are a matter of our
+    /// policy, or faults of an author, which many relays do not check: whoever publishes such
+    /// events must not be able to get the relays that carry them quarantined.
     pub const fn is_offence(self) -> bool {
         !matches!(
             self,
@@ -119,11 +119,12 @@ impl DropReason {
 
     /// Why the text of an event is refused that does not parse.
     ///
-    /// An event with an `id`, a `pubkey` and a `sig` of the right form may be as its author signed it,
-    /// whatever else is wrong: its faults are the author's. That is not verified. The author's program has
-    /// written what NIP-01 does not allow in a way that we would have to guess, so a relay would still be
-    /// blamed for some of it; each copy would cost a verification, because what is refused is not remembered;
-    /// and there is nothing to gain, because the event is dropped in any case.
+    /// An event with an `id`, a `pubkey` and a `sig` of the right form may be as its author signed
+    /// it, whatever else is wrong: its faults are the author's. That is not verified. The author's
+    /// program has written what NIP-01 does not allow in a way that we would have to guess, so a
+    /// relay would still be blamed for some of it; each copy would cost a verification, because
+    /// what is refused is not remembered; and there is nothing to gain, because the event is
+    /// dropped in any case.
     pub fn of_malformed(event: &[u8], error: ParseError) -> Self {
         let may_be_signed = names_signature(event);
         match error {

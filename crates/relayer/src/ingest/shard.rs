@@ -1,9 +1,9 @@
 //! A shard: one thread that judges all candidates of its authors, one after the other.
 //!
-//! An id follows from its event's author, so all copies that can pass verification have the same judge. That,
-//! and that an id is claimed only after its event has been verified, is why a forged copy cannot suppress a
-//! genuine one and why no event is let through twice. A copy that claims another author may have another judge,
-//! which refuses it or finds the id claimed or seen.
+//! An id follows from its event's author, so all copies that can pass verification have the same
+//! judge. That, and that an id is claimed only after its event has been verified, is why a forged
+//! copy cannot suppress a genuine one and why no event is let through twice. A copy that claims
+//! another author may have another judge, which refuses it or finds the id claimed or seen.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;

@@ -1,8 +1,10 @@
-//! A model of one relay, one gateway and a clock that is set at any point: what is called proven is in the log.
+//! A model of one relay, one gateway and a clock that is set at any point: what is called proven is
+//! in the log.
 //!
-//! The relay gets one event a second, dated by the true time. The gateway goes through a scenario with the real
-//! [`Coverage`] and the real [`Clock`], and refuses what its clock calls too old or too far ahead. The model is run with
-//! the clock set by each of many spans before each step of the scenario, and set right before one of the next steps, or at the end.
+//! The relay gets one event a second, dated by the true time. The gateway goes through a scenario
+//! with the real [`Coverage`] and the real [`Clock`], and refuses what its clock calls too old or
+//! too far ahead. The model is run with the clock set by each of many spans before each step of the
+//! scenario, and set right before one of the next steps, or at the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -193,7 +195,8 @@ impl World {
         }
     }
 
-    /// With a clock that is right and was looked at, whatever is claimed is so. The present second is not over.
+    /// With a clock that is right and was looked at, whatever is claimed is so. The present second
+    /// is not over.
     fn check(&self, what: &str) {
         let Some(coverage) = self.coverage.clone() else { return };
         let coverage = coverage.on_clock(self.clock.now());

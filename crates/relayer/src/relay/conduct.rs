@@ -1,10 +1,10 @@
 //! How a relay behaves: its budget of offences, and for how long it is quarantined when that is used up.
 //!
-//! The budget is a bucket that fills with each bad signature or broken frame and empties evenly, so a
-//! relay that passes on a forgery now and then stays, and one that is broken or hostile goes. It empties with
-//! the events that the relay sends, too: a relay is judged by its share of bad frames, because one that
-//! carries a million events carries more of what others have forged than one that carries a thousand. Nothing
-//! of it survives the process: a restart is a second chance.
+//! The budget is a bucket that fills with each bad signature or broken frame and empties evenly, so
+//! a relay that passes on a forgery now and then stays, and one that is broken or hostile goes. It
+//! empties with the events that the relay sends, too: a relay is judged by its share of bad frames,
+//! because one that carries a million events carries more of what others have forged than one that
+//! carries a thousand. Nothing of it survives the process: a restart is a second chance.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

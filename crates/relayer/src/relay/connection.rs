@@ -87,8 +87,8 @@ pub(super) enum End {
     Stopping,
 }
 
-/// Why a relay closed a connection, in its own words (RFC 6455, section 7.1.5): nothing, or `: ` with the
-/// code and the text.
+/// Why a relay closed a connection, in its own words (RFC 6455, section 7.1.5): nothing, or `: `
+/// with the code and the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CloseReason(Box<str>);
 
@@ -161,9 +161,9 @@ struct Place {
 struct Failures(Option<(String, Place)>);
 
 impl Failures {
-    /// Whether a connection that ended so is a failure though it was useful before: it fails in the same way
-    /// at the same place as the last one, or by a breach of the protocol. If it did not count, such a relay
-    /// would be dialled again at once, without end.
+    /// Whether a connection that ended so is a failure though it was useful before: it fails in the
+    /// same way at the same place as the last one, or by a breach of the protocol. If it did not
+    /// count, such a relay would be dialled again at once, without end.
     fn recurs(&mut self, end: &End, place: Option<Place>) -> bool {
         let failure = place.map(|place| (end.to_string(), place));
         let is_same = failure.is_some() && failure == self.0;

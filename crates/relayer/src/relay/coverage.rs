@@ -9,10 +9,10 @@
 //! with every new connection the last `[relay] overlap_secs` before the end are not proven any more, and
 //! the watermark goes back by as much, until they have been asked for again.
 //!
-//! The end comes from our clock, and what the clock refused as too old or too far ahead counts as had. So every claim
-//! rests on a [`Base`] of the clock. Beside it stands what was claimed when live events last agreed with the clock,
-//! which is *vouched* for. When the clock has been set, nothing else is believed, and all that follows is asked for
-//! again.
+//! The end comes from our clock, and what the clock refused as too old or too far ahead counts as
+//! had. So every claim rests on a [`Base`] of the clock. Beside it stands what was claimed when
+//! live events last agreed with the clock, which is *vouched* for. When the clock has been set,
+//! nothing else is believed, and all that follows is asked for again.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +111,9 @@ impl Coverage {
         Self { base: Some(coverage.base.unwrap_or(now.base)), steps: Some(now.steps), ..coverage }
     }
 
-    /// What of it holds on this clock: all of it if the claims rest on the same one, or else what is vouched for. A row
-    /// of a version that noted no clock is believed as far as it does not reach beyond the present.
+    /// What of it holds on this clock: all of it if the claims rest on the same one, or else what
+    /// is vouched for. A row of a version that noted no clock is believed as far as it does not
+    /// reach beyond the present.
     pub fn on_clock(mut self, now: Now) -> Self {
         let was_set = self.steps.is_some_and(|steps| steps != now.steps);
         self.steps = Some(now.steps);
@@ -138,8 +139,8 @@ impl Coverage {
         self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
     }
 
-    /// Live events agree with the clock that the claims rest on, so they hold also when it is set later. The last
-    /// minute is left out, because clocks agree no better than that.
+    /// Live events agree with the clock that the claims rest on, so they hold also when it is set
+    /// later. The last minute is left out, because clocks agree no better than that.
     pub fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));

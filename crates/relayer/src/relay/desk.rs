@@ -93,8 +93,7 @@ pub(super) struct Desk {
     pub authentication: Authentication,
     /// Whether something is to be sent.
     has_outgoing: AtomicBool,
-    /// Whether a question about the past has brought events worth the connection, be they known or
-    /// not.
+    /// Whether a request for the past has brought events worth the connection, known ones included.
     is_useful: AtomicBool,
     /// A notice that reads like a refusal has come.
     noticed: Notify,
@@ -295,8 +294,9 @@ impl Desk {
         self.live_counts.load(Ordering::Relaxed)
     }
 
-    /// Counts an event that came for a subscription, with the id and date that it claims, as far as they are
-    /// known. Gives its second if it is a stored event of an answer, which may come newest first.
+    /// Counts an event that came for a subscription, with the id and date that it claims, as far as
+    /// they are known. Gives its second if it is a stored event of an answer, which may come newest
+    /// first.
     pub fn event(
         &self,
         subscription: &[u8],

@@ -192,7 +192,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// Passes on what is held of the last answer. It must come before every mark that may prove its second.
+    /// Passes on what is held of the last answer. It must come before every mark that may prove its
+    /// second.
     pub(super) async fn pass_on_held(&self) {
         for candidate in self.desk.same_second.take() {
             self.shared.inboxes.send(candidate).await;

@@ -312,8 +312,9 @@ impl Peer {
         (coverages.read, coverages.committed) = (Some(coverage.clone()), Some(coverage));
     }
 
-    /// The clock was set: from now on nothing is shown as proven that rested on the clock before. What has been read
-    /// is left to the conversation, which first ends what it asked by that clock.
+    /// The clock was set: from now on nothing is shown as proven that rested on the clock before.
+    /// What has been read is left to the conversation, which first ends what it asked by that
+    /// clock.
     pub(super) fn clock_was_set(&self, now: Now) {
         let mut coverages = self.coverage.lock();
         coverages.set = Some(now);

@@ -1,7 +1,7 @@
 //! Answers the pings of a relay, at a bounded rate.
 //!
-//! A ping may have two bytes, and its answer costs a system call. RFC 6455, section 5.5.3, lets us answer only
-//! the latest of several pings, so the latest one waits until an answer is due.
+//! A ping may have two bytes, and its answer costs a system call. RFC 6455, section 5.5.3, lets us
+//! answer only the latest of several pings, so the latest one waits until an answer is due.
 
 use tokio::time::Instant;
 

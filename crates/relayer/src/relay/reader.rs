@@ -104,14 +104,15 @@ impl Reader<'_> {
         }
     }
 
-    /// Counts something refused. Nothing is read from a relay that has used up its budget of offences.
+    /// Counts something refused. Nothing is read from a relay that has used up its budget of
+    /// offences.
     fn refuse(&self, reason: DropReason, turn: &Turn<'_>) -> Flow {
         turn.refuse(reason);
         if self.peer.conduct.is_over() { end(End::Offences) } else { GO_ON }
     }
 
-    /// A message that was too long to keep. An event that was asked for is its author's, and part of an
-    /// answer.
+    /// A message that was too long to keep. An event that was asked for is its author's, and part
+    /// of an answer.
     fn skipped(&self, is_text: bool, head: &[u8], turn: &mut Turn<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
         let Some(EventHead { subscription, claimed, created_at }) = event else {
@@ -145,8 +146,8 @@ impl Reader<'_> {
         self.event(claimed, event, stored_in, turn)
     }
 
-    /// Counts an event as part of the answer that it belongs to, whatever becomes of it, and gives its second if
-    /// it is a stored one; `None` if events of this subscription are not asked for.
+    /// Counts an event as part of the answer that it belongs to, whatever becomes of it, and gives
+    /// its second if it is a stored one; `None` if events of this subscription are not asked for.
     fn asked_for(
         &self,
         subscription: &[u8],
@@ -160,8 +161,8 @@ impl Reader<'_> {
         is_live.then_some(None)
     }
 
-    /// The way of every event: dropped here if memory has seen it, else passed on. If it is a stored event of an
-    /// answer, `stored_in` is its second.
+    /// The way of every event: dropped here if memory has seen it, else passed on. If it is a
+    /// stored event of an answer, `stored_in` is its second.
     fn event(
         &mut self,
         claimed: ClaimedId,

@@ -35,8 +35,8 @@ enum Difference {
 /// Windows that wait while a part of them is compared: each halving adds one.
 const HALVINGS_MAX: usize = 40;
 
-/// Requests by ids up to which a window is divided instead. Each look at the log for a part costs more the older
-/// the part is.
+/// Requests by ids up to which a window is divided instead. Each look at the log for a part costs
+/// more the older the part is.
 const ORDERED_PARTS_MAX: usize = 8;
 
 /// What an id takes in a `REQ`: 64 hex digits, quotes and a comma.
@@ -78,8 +78,9 @@ impl Conversation {
         Ok(true)
     }
 
-    /// Whether the window is reconciled in halves. Events of one second keep their order only within one answer, so
-    /// what one request does not fetch is divided, too, unless that takes many requests.
+    /// Whether the window is reconciled in halves. Events of one second keep their order only
+    /// within one answer, so what one request does not fetch is divided, too, unless that takes
+    /// many requests.
     fn is_divided(&self, difference: &Difference) -> bool {
         match difference {
             Difference::TooMuch => true,

@@ -51,7 +51,8 @@ impl Window {
 /// What came as the answer to a window, before its EOSE. Only events of the window count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// How many events, those that were too large or malformed included: the relay's cap counts them.
+    /// How many events, those that were too large or malformed included: the relay's cap counts
+    /// them.
     pub events: u32,
     /// The earliest and the latest `created_at`, and the last that came.
     span: Option<Span>,
@@ -168,7 +169,8 @@ impl Repair {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
-    /// Takes the answer to [`next`](Self::next), which was asked with this limit. `now` is the present second.
+    /// Takes the answer to [`next`](Self::next), which was asked with this limit. `now` is the
+    /// present second.
     pub fn answered(
         &mut self,
         answer: &Answer,
@@ -300,7 +302,8 @@ mod tests {
         newest_first: bool,
         /// Answers of more events never come through.
         lasts: u32,
-        /// Each event whose second is a multiple of this is too large, or malformed: its date is not known.
+        /// Each event whose second is a multiple of this is too large, or malformed: its date is
+        /// not known.
         undated: Option<u64>,
     }
 

@@ -1,9 +1,10 @@
 //! Restores the order of arrival among events of one second that come as an answer about the past.
 //!
-//! An answer comes newest first, so a relay that keeps the order of arrival gives the last event of a second first.
-//! The events of the second that an answer is at are held until the answer leaves that second, and are then passed
-//! on in reverse. An answer that comes oldest first is passed on as it comes. A second in which an answer was cut is
-//! held until the next answer, which begins with all of that second, has come.
+//! An answer comes newest first, so a relay that keeps the order of arrival gives the last event of
+//! a second first. The events of the second that an answer is at are held until the answer leaves
+//! that second, and are then passed on in reverse. An answer that comes oldest first is passed on
+//! as it comes. A second in which an answer was cut is held until the next answer, which begins
+//! with all of that second, has come.
 //!
 //! What is held is bounded. A second with more is passed on in parts, each in reverse.
 
@@ -42,7 +43,8 @@ impl SameSecond {
             }
             state.second = second;
         }
-        // A second that is asked for again begins with what was held of it. A forgery of the same id has another text.
+        // A second that is asked for again begins with what was held of it. A forgery of the same
+        // id has another text.
         if state.held.iter().any(|(held, _)| held.claimed == candidate.claimed && held.json == candidate.json)
         {
             return released;
@@ -76,8 +78,8 @@ impl SameSecond {
         (!state.held.is_empty()).then_some(state.second)
     }
 
-    /// Gives what is held, in order: the answer has ended. An answer of a single second is taken to come newest
-    /// first, as NIP-01 has it.
+    /// Gives what is held, in order: the answer has ended. An answer of a single second is taken to
+    /// come newest first, as NIP-01 has it.
     pub fn take(&self) -> Vec<Candidate> {
         let mut state = self.state.lock();
         let released = state.release(false);

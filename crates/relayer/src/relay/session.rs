@@ -141,8 +141,9 @@ impl<'a> Session<'a> {
         end
     }
 
-    /// What is held of an answer that has not ended is asked for again on the next connection, in order. A relay
-    /// whose connections break again and again may never send all of that second, so what it has sent is taken.
+    /// What is held of an answer that has not ended is asked for again on the next connection, in
+    /// order. A relay whose connections break again and again may never send all of that second, so
+    /// what it has sent is taken.
     fn pass_on_held(&self) {
         if self.peer.manners(|manners| manners.caps.is_eased()) {
             for candidate in self.desk.same_second.take() {
@@ -218,7 +219,8 @@ impl<'a> Session<'a> {
             if self.peer.conduct.is_over() {
                 return Err(End::Offences);
             }
-            // What was read is no measure of work: 64 KiB may be a hundred events, or 32,768 empty frames.
+            // What was read is no measure of work: 64 KiB may be a hundred events, or 32,768 empty
+            // frames.
             if self.unyielded >= FRAMES_BETWEEN_YIELDS {
                 self.unyielded = 0;
                 tokio::task::yield_now().await;

@@ -5,8 +5,9 @@
 //! calls, and an idle one holds no buffer at all. Only the beginning of a message whose end has not come,
 //! and what the handler did not get to, is kept.
 //!
-//! One call handles a bounded number of frames, whatever their kind: a read of 64 KiB holds 100 events, or
-//! 32,768 empty frames. What is left over is kept once, and later calls go on in it at an offset.
+//! One call handles a bounded number of frames, whatever their kind: a read of 64 KiB holds 100
+//! events, or 32,768 empty frames. What is left over is kept once, and later calls go on in it at
+//! an offset.
 
 use std::cell::RefCell;
 use std::io;
@@ -82,8 +83,8 @@ enum Stop<B> {
 }
 
 impl Socket {
-    /// A socket whose upgrade is done. `read_ahead` is what came behind the upgrade's response. Messages of
-    /// more than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
+    /// A socket whose upgrade is done. `read_ahead` is what came behind the upgrade's response.
+    /// Messages of more than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
     pub const fn new(
         stream: Stream,
         payload_bytes_max: usize,
@@ -94,10 +95,10 @@ impl Socket {
         Self { stream, decoder, carry: read_ahead, handled: 0, stopped: true, frames: 0 }
     }
 
-    /// Reads once (or takes up what an earlier call kept), and calls `handle` for each message that is
-    /// complete; it returns when it has handled them. If `handle` breaks, or after
-    /// [`FRAMES_A_READ_MAX`] frames, the rest is kept for the next call. When the future is dropped, nothing
-    /// is lost.
+    /// Reads once (or takes up what an earlier call kept), and calls `handle` for each message that
+    /// is complete; it returns when it has handled them. If `handle` breaks, or after
+    /// [`FRAMES_A_READ_MAX`] frames, the rest is kept for the next call. When the future is
+    /// dropped, nothing is lost.
     ///
     /// # Errors
     /// When the connection ends or breaks the protocol. Messages before that have been handled.
@@ -180,8 +181,8 @@ impl Socket {
     }
 }
 
-/// Handles the messages at the beginning of `bytes`, adds their frames to `frames`, and says how many bytes
-/// they took.
+/// Handles the messages at the beginning of `bytes`, adds their frames to `frames`, and says how
+/// many bytes they took.
 fn drain<B>(
     decoder: &mut Decoder,
     bytes: &[u8],
@@ -326,8 +327,8 @@ mod tests {
         assert_eq!(socket.carry.capacity(), 0, "an idle socket holds nothing");
     }
 
-    /// The same bytes as frames of different kinds: how many calls it takes to handle them, how many frames
-    /// one call handles at most, and what is kept in between.
+    /// The same bytes as frames of different kinds: how many calls it takes to handle them, how
+    /// many frames one call handles at most, and what is kept in between.
     #[tokio::test]
     async fn a_call_handles_a_bounded_number_of_frames_of_any_kind_and_nothing_is_moved_twice() {
         const BYTES: usize = 192 << 10;

@@ -1,6 +1,7 @@
 //! Reads a relay that floods more slowly: a bucket of frames that a second fills.
 //!
-//! Frames of every kind count, because each of them costs something: events, fragments, pings, pongs.
+//! Frames of every kind count, because each of them costs something: events, fragments, pings,
+//! pongs.
 
 use tokio::time::{Duration, Instant};
 

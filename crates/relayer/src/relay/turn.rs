@@ -68,7 +68,8 @@ impl<'a> Turn<'a> {
         self.refuse(reason);
     }
 
-    /// Counts something refused at once: it is rare, and a relay that sends much of it is soon left.
+    /// Counts something refused at once: it is rare, and a relay that sends much of it is soon
+    /// left.
     pub fn refuse(&self, reason: DropReason) {
         self.peer.refuse(reason);
         self.metrics.dropped(reason).inc();

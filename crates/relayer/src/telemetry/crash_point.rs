@@ -1,8 +1,8 @@
 //! Named places at which a debug build can be told to fail, so that tests can do so where it hurts.
 //!
-//! `MOLTRADE_CRASH_POINT=before_commit:37` aborts the process when `before_commit` is reached for the
-//! 37th time; `before_commit:37:panic` panics there, `before_commit:37:hang` never goes on. Several have commas
-//! between them. Release builds have no crash points.
+//! `MOLTRADE_CRASH_POINT=before_commit:37` aborts the process when `before_commit` is reached for
+//! the 37th time; `before_commit:37:panic` panics there, `before_commit:37:hang` never goes on.
+//! Several have commas between them. Release builds have no crash points.
 
 /// Fails here if the environment says so.
 #[cfg(debug_assertions)]

@@ -1,8 +1,9 @@
 //! Where log lines go: into a buffer that a thread of its own writes to standard error.
 //!
-//! Whoever logs never waits for standard error and never fails with it: a reader that stalls, a pipe that is closed
-//! and a file system that is full cost lines, which are counted. The buffer is allocated at the start, so that a
-//! line about a panic or about the end of memory needs no allocation.
+//! Whoever logs never waits for standard error and never fails with it: a reader that stalls, a
+//! pipe that is closed and a file system that is full cost lines, which are counted. The buffer is
+//! allocated at the start, so that a line about a panic or about the end of memory needs no
+//! allocation.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -21,7 +22,8 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 /// How long to wait before standard error is tried again that is not blocking and takes nothing.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Has what was logged written before the process exits, also by a panic: waits for that, but only for a while.
+/// Has what was logged written before the process exits, also by a panic: waits for that, but only
+/// for a while.
 #[derive(Debug)]
 pub struct FlushedAtTheEnd(());
 
@@ -58,7 +60,8 @@ pub fn try_write(line: fmt::Arguments<'_>) {
     }
 }
 
-/// How many lines were lost since the start, because standard error took them too slowly or not at all.
+/// How many lines were lost since the start, because standard error took them too slowly or not at
+/// all.
 pub fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }

@@ -1,4 +1,5 @@
-//! The log lines: to standard error, by way of [`log_buffer`], at the level of the configuration unless `RUST_LOG` says otherwise.
+//! The log lines: to standard error, by way of [`log_buffer`], at the level of the configuration
+//! unless `RUST_LOG` says otherwise.
 
 use std::io::IsTerminal;
 

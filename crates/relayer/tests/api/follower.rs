@@ -79,7 +79,8 @@ impl World {
     }
 }
 
-/// The sequence numbers of what a source sends for a chunk. As on a connection, a notice goes before the message.
+/// The sequence numbers of what a source sends for a chunk. As on a connection, a notice goes
+/// before the message.
 fn messages(source: &mut FollowerSource, chunk: &Chunk) -> Vec<u64> {
     while source.notice().is_some() {}
     let texts = chunk.entries().iter().filter_map(|entry| source.message(entry).unwrap());

@@ -71,7 +71,7 @@ fn who_does_not_come_back_is_forgotten() {
     });
 }
 
-/// Who is known is let in, because the database is only behind what it has; who is new would not be known after a
+/// A known name is admitted, because its stored cursor is merely old. A new name would be lost in a
 /// crash.
 #[tokio::test]
 async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
@@ -120,7 +120,7 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let _connected = Client::connect(&gateway, "?consumer=connected").await;
     for junk in ["junk1", "junk2", "junk3", "junk4"] {
         Client::connect(&gateway, &format!("?consumer={junk}")).await.leave(&gateway, junk).await;
-        // Who has been away longest is decided in milliseconds.
+        // The name that has been away longest is found by milliseconds.
         let left = unix_ms();
         until(|| unix_ms() > left).await;
     }

@@ -77,7 +77,8 @@ async fn pages_of_other_origins_are_refused() {
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
-/// The rule is that of calls that change something: only the gateway's own pages, until origins are named.
+/// The rule is that of calls that change something: only the gateway's own pages, until origins are
+/// named.
 #[tokio::test]
 async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
     let gateway = Gateway::start().await;

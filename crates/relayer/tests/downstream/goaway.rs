@@ -1,6 +1,8 @@
-//! Servers of HTTP/2 that leave requests unprocessed, in normal operation or always (RFC 9113, sections 6.8 and 8.7).
+//! Servers of HTTP/2 that leave requests unprocessed, in normal operation or always (RFC 9113,
+//! sections 6.8 and 8.7).
 //!
-//! The server writes its frames itself, so that each test decides what is processed and what is not.
+//! The server writes its frames itself, so that each test decides what is processed and what is
+//! not.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -129,7 +131,8 @@ async fn serve(
             Manner::RefusesAfter(requests) => seen.lock().unwrap().dates.len() >= requests,
         };
         if is_leaving && id < last {
-            // Its end came late, but GOAWAY has promised that it is processed (RFC 9113, section 6.8).
+            // Its end came late, but GOAWAY has promised that it is processed (RFC 9113, section
+            // 6.8).
             record(&body, seen);
             write(&mut stream, HEADERS, END_STREAM | END_HEADERS, id, NO_CONTENT).await?;
             continue;

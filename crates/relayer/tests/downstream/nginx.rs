@@ -1,4 +1,5 @@
-//! A real nginx before the sink: it closes each connection of HTTP/2 with GOAWAY after `keepalive_requests`.
+//! A real nginx before the sink: it closes each connection of HTTP/2 with GOAWAY after
+//! `keepalive_requests`.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -51,7 +51,8 @@ fn stopping_on_a_full_disk_does_not_wait_for_room() {
     assert_eq!(log.log.head().get(), 0, "nothing was committed, and nothing is damaged");
 }
 
-/// Every way to write beside the sequencer. What adds is refused, what deletes makes room, and neither is damage.
+/// Every way to write beside the sequencer. What adds is refused, what deletes makes room, and
+/// neither is damage.
 #[test]
 fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
     let folder = TempDir::new().expect("a folder");

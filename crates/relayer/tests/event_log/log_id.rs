@@ -1,4 +1,5 @@
-//! The identity of a log: made with it, kept with it, and given to a log that is older than identities.
+//! The identity of a log: made with it, kept with it, and given to a log that is older than
+//! identities.
 
 use moltrade_relayer::event_log::{EventLog, LogId, OpenError, StoreOptions, keys};
 use tempfile::TempDir;
@@ -33,8 +34,8 @@ fn every_envelope_names_the_log() {
     }
 }
 
-/// A data folder of an earlier version has no row for the identity. That version can open the folder again, so the
-/// format stays what it was.
+/// A data folder of an earlier version has no row for the identity. That version can open the
+/// folder again, so the format stays what it was.
 #[test]
 fn a_log_without_an_identity_gets_one() {
     let folder = TempDir::new().expect("a folder");

@@ -136,7 +136,8 @@ async fn takes_batches_once(language: Language) {
     assert_eq!(Batch::of(2..=6).post(address).await, 204);
     assert_eq!(seqs(&consumer), [1, 2, 3, 4, 4, 5, 6]);
     assert_eq!(std::fs::read_to_string(consumer.state()).expect("a cursor"), "a:6");
-    // After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is to be taken.
+    // After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is
+    // to be taken.
     assert_eq!(Batch::of_log("b", 5..=6).post(address).await, 204);
     consumer.until_it_says("the log was a and is b now").await;
     assert_eq!(seqs(&consumer)[7..], [5, 6]);

@@ -1,4 +1,5 @@
-//! The log has another identity, as after a restore: who keeps a cursor of its own is refused, says so, and starts over.
+//! The log has another identity, as after a restore: who keeps a cursor of its own is refused, says
+//! so, and starts over.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

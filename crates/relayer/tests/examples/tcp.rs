@@ -92,11 +92,13 @@ async fn python_starts_over_with_another_log() {
     starts_over_with_another_log(Language::Python).await;
 }
 
-/// After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is to be taken.
+/// After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is to
+/// be taken.
 async fn starts_over_with_another_log(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());
-    // As an earlier version of the program wrote it: the log that comes first is taken for the one that it is of.
+    // As an earlier version of the program wrote it: the log that comes first is taken for the one
+    // that it is of.
     consumer.write_state("2");
     consumer.start();
     let mut gateway = Gateway::connect(&consumer, address).await;

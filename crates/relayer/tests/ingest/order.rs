@@ -1,8 +1,8 @@
-//! Events of one author with equal `created_at` keep the order in which one connection first delivered them,
-//! whatever the shards, the bursts and the batches are.
+//! Events of one author with equal `created_at` keep the order in which one connection first
+//! delivered them, whatever the shards, the bursts and the batches are.
 //!
-//! A schedule decides which connection delivers, which shard judges and when the sequencer commits. A seed gives
-//! the same schedule again: `ORDER_SEED` names one.
+//! A schedule decides which connection delivers, which shard judges and when the sequencer commits.
+//! A seed gives the same schedule again: `ORDER_SEED` names one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,8 +120,8 @@ fn out_of_order(logged: &[VerifiedEvent], firsts: &Firsts) -> Option<[EventId; 2
     })
 }
 
-/// What a connection brings, in order: genuine events, and forgeries of them that claim another author, so that
-/// another shard judges them. The forgeries come first.
+/// What a connection brings, in order: genuine events, and forgeries of them that claim another
+/// author, so that another shard judges them. The forgeries come first.
 struct Connection {
     texts: Vec<(Option<EventId>, String)>,
     delivered: usize,

@@ -1,5 +1,5 @@
-//! Frames that are lawful one by one, without end. They take no more of a thread than others leave, and no
-//! more than a relay may send when they are throttled.
+//! Frames that are lawful one by one, without end. They take no more of a thread than others leave,
+//! and no more than a relay may send when they are throttled.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::only;
 /// Frames that one read handles at most, which may come after as many that do not yet make a yield.
 const FRAMES_A_READ_MAX: u64 = 1_024;
 
-/// All of the gateway has one thread for its connections here, which it shares with the relays and with a task
-/// that only looks how many frames were handled since its last turn.
+/// All of the gateway has one thread for its connections here, which it shares with the relays and
+/// with a task that only looks how many frames were handled since its last turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     for flood in Flood::SORTS.into_iter().chain([Flood::Mixed]) {

@@ -1,6 +1,6 @@
-//! Faults that are not the relay's: what authors publish that nobody can read, or that is very large, and what
-//! servers send beside Nostr. None of it is held against a relay, and none of it keeps back what is stored
-//! behind it.
+//! Faults that are not the relay's: what authors publish that nobody can read, or that is very
+//! large, and what servers send beside Nostr. None of it is held against a relay, and none of it
+//! keeps back what is stored behind it.
 
 use std::num::NonZeroU32;
 
@@ -58,7 +58,8 @@ async fn events_that_are_signed_and_malformed_are_no_offence() {
     }
 }
 
-/// A relay's cap counts events that we cannot read, so an answer full of them is no proof that there is no more.
+/// A relay's cap counts events that we cannot read, so an answer full of them is no proof that
+/// there is no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stretch_of_malformed_events_hides_nothing_behind_it() {
     let sim = Sim::builder().seed(71).scripted(1).cap(50).start().await.expect("starts");

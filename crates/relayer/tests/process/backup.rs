@@ -1,5 +1,5 @@
-//! Backups of a running gateway, and what consumers see when one is restored: the sequence numbers behind it mean other
-//! events, under another identity of the log.
+//! Backups of a running gateway, and what consumers see when one is restored: the sequence numbers
+//! behind it mean other events, under another identity of the log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,8 @@ fn refused(output: &Output, reason: &str) {
     assert!(said.contains(reason), "{said}");
 }
 
-/// A site whose log has [`BEFORE`] events, a backup of it that was made while it ran, and the log's identity.
+/// A site whose log has [`BEFORE`] events, a backup of it that was made while it ran, and the log's
+/// identity.
 async fn backed_up() -> (Site, PathBuf, String) {
     let site = Site::empty();
     let running = start(&site, &sim(1, BEFORE).await, BEFORE).await;

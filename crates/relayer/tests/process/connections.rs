@@ -1,4 +1,5 @@
-//! Connections that say nothing, little, or take nothing: they are limited, and they end; the rest goes on.
+//! Connections that say nothing, little, or take nothing: they are limited, and they end; the rest
+//! goes on.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -88,7 +89,8 @@ async fn descriptors_are_left_for_the_database() {
         })
         .await;
     sim.go();
-    // Those that are too many are closed, and among them ask us; a client that was let in before stays.
+    // Those that are too many are closed, and among them ask us; a client that was let in before
+    // stays.
     drop(idle.split_off(200));
     running
         .until("all events are there", async |running| {

@@ -1,4 +1,5 @@
-//! What goes wrong around the program, or in it: standard error takes nothing, something panics or hangs, memory ends.
+//! What goes wrong around the program, or in it: standard error takes nothing, something panics or
+//! hangs, memory ends.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -55,7 +56,8 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         configure(&urls[..1]);
         let mut running = site.start_saying_to(&[], stderr).await;
         running.until_healthy().await;
-        // What logs goes on, here the task that reads the configuration again: twice, since it logs, too.
+        // What logs goes on, here the task that reads the configuration again: twice, since it
+        // logs, too.
         for relays in [&urls[..], &urls[1..]] {
             configure(relays);
             running.signal("HUP");
@@ -139,8 +141,9 @@ async fn a_process_that_cannot_go_on_ends() {
     }
 }
 
-/// The limit is set while the program runs, at what it has and little more, so that it is met at whatever wants
-/// memory first: a thread's stack, a buffer, RocksDB. A process that is still there does its work.
+/// The limit is set while the program runs, at what it has and little more, so that it is met at
+/// whatever wants memory first: a thread's stack, a buffer, RocksDB. A process that is still there
+/// does its work.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_memory_ends_the_process_ends() {
     const MIB: u64 = 1 << 20;

@@ -1,5 +1,5 @@
-//! Two gateways on one PostgreSQL of which one is not told what the other changes: every answer is the store's all the
-//! same.
+//! Two gateways on one PostgreSQL of which one is not told what the other changes: every answer is
+//! the store's all the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,8 @@ pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("not so: {what}"));
 }
 
-/// Connections that listen, stopped in the middle of everything: what is told waits, and nobody notices.
+/// Connections that listen, stopped in the middle of everything: what is told waits, and nobody
+/// notices.
 struct Deaf {
     hand: PgConnection,
     listeners: Vec<Pid>,

@@ -137,7 +137,7 @@ async fn there_is_a_most_of_everything() {
     for seed in 1..=2 {
         assert!(register(&registry, seed, "bot", NewBots::Approved).await.unwrap().is_new);
     }
-    // Nobody gives way who is followed, or has published.
+    // A bot that has followers, or has published, does not give way.
     let other = FollowKey { bot: key(2), follower: key(10) };
     assert!(registry.subscribe(other, None).await.unwrap());
     registry.directory().wake_followers([key(1)].iter());

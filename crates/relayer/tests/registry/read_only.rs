@@ -1,4 +1,5 @@
-//! A PostgreSQL that takes no writes, or no more than a role may: what is known is served, and it passes by itself.
+//! A PostgreSQL that takes no writes, or no more than a role may: what is known is served, and it
+//! passes by itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A clock that was wrong, and is set right at any time, leaves no hole that is called proven: over sockets.
+//! A clock that was wrong, and is set right at any time, leaves no hole that is called proven: over
+//! sockets.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ async fn lose(gateway: &Gateway, sim: &Sim) {
     gateway.until("it is lost", |gateway| !gateway.peer(0).state().is_connected()).await;
 }
 
-/// The gateway starts with a wrong clock, which is set right; the relay gets an event in each phase.
+/// The gateway starts with a wrong clock, which is set right; the relay gets an event in each
+/// phase.
 async fn wrong_by(seconds: i64, when: When) {
     println!("wrong by {seconds} s, set right when {when:?}");
     let sim = Sim::builder().seed(71).relays(1).events(20).copies(1).stored(1.0);

@@ -212,10 +212,10 @@ fn matches(filter: &Value, event: &Value) -> bool {
     })
 }
 
-/// WebSocket frames decode to the same messages however the bytes are cut into reads, nothing takes more
-/// bytes than there are, and nothing longer than the limit is handed out. A decoder that skips long messages
-/// finds the same messages in the same order, and says of the long ones what their first bytes and their
-/// lengths are.
+/// WebSocket frames decode to the same messages however the bytes are cut into reads, nothing takes
+/// more bytes than there are, and nothing longer than the limit is handed out. A decoder that skips
+/// long messages finds the same messages in the same order, and says of the long ones what their
+/// first bytes and their lengths are.
 pub fn websocket(bytes: &[u8], cut: usize) {
     const KEPT_BYTES_MAX: usize = 200;
     const PAYLOAD_BYTES_MAX: usize = 1_300;
@@ -239,7 +239,8 @@ pub fn websocket(bytes: &[u8], cut: usize) {
         }
         message
     });
-    // A long message whose end is missing was seen by neither; both give the same error for the rest.
+    // A long message whose end is missing was seen by neither; both give the same error for the
+    // rest.
     assert_eq!(skipped, (expected.collect(), error));
 }
 

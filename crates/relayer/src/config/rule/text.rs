@@ -118,8 +118,9 @@ pub fn signing_keys() -> Text<Option<SigningKeys>> {
     }
 }
 
-/// Whether what stands in the place of a path may be the secret itself, which somebody will put there. Secrets are one
-/// long word, but for the `/` of base64 behind `whsec_`; a path that exists is no secret.
+/// Whether what stands in the place of a path may be the secret itself, which somebody will put
+/// there. Secrets are one long word, but for the `/` of base64 behind `whsec_`; a path that exists
+/// is no secret.
 fn may_be_a_secret(text: &str) -> bool {
     const WORD_CHARS_MIN: usize = 20;
     let is_long_word = text.len() >= WORD_CHARS_MIN && !text.contains(['/', '.']);

@@ -1,7 +1,7 @@
 //! What an answer to a post means. No I/O, no clock.
 //!
-//! Everything that the sink says goes through [`Secrets`] before it becomes part of a reason: reasons are logged,
-//! shown by `/api/downstreams` and kept with dead letters.
+//! Everything that the sink says goes through [`Secrets`] before it becomes part of a reason:
+//! reasons are logged, shown by `/api/downstreams` and kept with dead letters.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +24,8 @@ pub enum Answer {
         /// What the sink asks for; never longer than [`RETRY_AFTER_MAX`].
         after: Option<Duration>,
     },
-    /// The sink has not looked at it, because it closes the connection in normal operation (RFC 9113, sections 6.8
-    /// and 8.7). It can be sent again at once, on another connection.
+    /// The sink has not looked at it, because it closes the connection in normal operation (RFC
+    /// 9113, sections 6.8 and 8.7). It can be sent again at once, on another connection.
     NotProcessed {
         /// What the sink said.
         reason: String,
@@ -48,7 +48,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Judges by status and headers. `said` is the beginning of the body, `asked` where the post was sent.
+    /// Judges by status and headers. `said` is the beginning of the body, `asked` where the post
+    /// was sent.
     pub fn of(
         (status, headers, said): (StatusCode, &HeaderMap, &str),
         (asked, secrets): (&HttpUrl, &Secrets),
@@ -62,8 +63,8 @@ impl Answer {
             _ if status.is_success() => Self::Taken,
             StatusCode::GONE => Self::Gone { reason },
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge { reason },
-            // 421: sent to a server that does not serve this host; on another connection it may be served
-            // (RFC 9110, section 15.5.20). 425: sent too early (RFC 8470).
+            // 421: sent to a server that does not serve this host; on another connection it may be
+            // served (RFC 9110, section 15.5.20). 425: sent too early (RFC 8470).
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::TOO_EARLY

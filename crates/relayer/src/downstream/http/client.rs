@@ -124,10 +124,11 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// Whether the server is known not to have processed the request, and wants it on another connection. A server says
-/// so of streams after the last one that its GOAWAY names, with NO_ERROR if it is its normal operation, such as
-/// nginx's after `keepalive_requests`, and of streams that it resets with REFUSED_STREAM. A request that was given
-/// to a connection which then turned out to be closed was never sent.
+/// Whether the server is known not to have processed the request, and wants it on another
+/// connection. A server says so of streams after the last one that its GOAWAY names, with NO_ERROR
+/// if it is its normal operation, such as nginx's after `keepalive_requests`, and of streams that
+/// it resets with REFUSED_STREAM. A request that was given to a connection which then turned out to
+/// be closed was never sent.
 fn is_not_processed(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {

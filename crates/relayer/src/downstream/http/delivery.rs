@@ -357,8 +357,9 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// The post is sent again at once, which is no failure of the sink's, unless the sink processes nothing at all: each
-    /// connection may leave all requests unprocessed that were sent to it, and a few connections may do so in a row.
+    /// The post is sent again at once, which is no failure of the sink's, unless the sink processes
+    /// nothing at all: each connection may leave all requests unprocessed that were sent to it, and
+    /// a few connections may do so in a row.
     fn not_processed(&mut self, post: Post, reason: String) {
         self.unprocessed += 1;
         if self.unprocessed > self.at_once().saturating_mul(UNPROCESSED_ROUNDS_MAX) {

@@ -1,9 +1,9 @@
 //! Sinks by HTTP: events are posted, and what the sink answers decides.
 //!
-//! A [`delivery`] keeps the order and the cursor: it makes a [`post`] of one event or a batch, the [`client`]
-//! sends it, and the [`answer`] says whether the sink has it, refuses it, is gone, or is to be asked again.
-//! [`pending`] is what the sink does not have yet, [`refusals`] says when it refuses whatever comes, [`secrets`] keeps
-//! our secrets out of what is shown of its words.
+//! A [`delivery`] keeps the order and the cursor: it makes a [`post`] of one event or a batch, the
+//! [`client`] sends it, and the [`answer`] says whether the sink has it, refuses it, is gone, or is
+//! to be asked again. [`pending`] is what the sink does not have yet, [`refusals`] says when it
+//! refuses whatever comes, [`secrets`] keeps our secrets out of what is shown of its words.
 
 pub mod answer;
 pub mod client;

@@ -19,9 +19,9 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Header values and queries, and the parts of them that sinks repeat: the key behind `Bearer`, the password
-    /// in `Basic`, the value of a parameter. Parts that are very short say nothing, and would hide half of all
-    /// answers.
+    /// Header values and queries, and the parts of them that sinks repeat: the key behind `Bearer`,
+    /// the password in `Basic`, the value of a parameter. Parts that are very short say nothing,
+    /// and would hide half of all answers.
     pub fn of(url: &HttpUrl, options: &RestOptions) -> Self {
         let mut secrets = Vec::new();
         for value in options.headers.map().values() {
@@ -53,7 +53,8 @@ impl Secrets {
         Self(secrets)
     }
 
-    /// The beginning of a sink's words on one line, or a note in their place if they repeat a secret.
+    /// The beginning of a sink's words on one line, or a note in their place if they repeat a
+    /// secret.
     pub fn shown(&self, words: &str) -> String {
         if self.are_in(words) {
             return "(it repeats what is not shown)".to_owned();
@@ -62,8 +63,9 @@ impl Secrets {
         shown.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "")
     }
 
-    /// Where a redirect leads, which may be relative to the URL that was asked: without what may be a secret of
-    /// somebody else's (user, password, query and fragment). Nothing if it leads nowhere.
+    /// Where a redirect leads, which may be relative to the URL that was asked: without what may be
+    /// a secret of somebody else's (user, password, query and fragment). Nothing if it leads
+    /// nowhere.
     pub fn shown_location(&self, asked: &HttpUrl, location: &str) -> Option<String> {
         let mut url = Url::parse(asked.as_str()).ok()?.join(location).ok()?;
         url.set_query(None);
@@ -73,7 +75,8 @@ impl Secrets {
         is_bare.then(|| self.shown(url.as_str()))
     }
 
-    /// Whether a text has a secret in it, as it is or escaped for URLs, JSON or HTML, even several times.
+    /// Whether a text has a secret in it, as it is or escaped for URLs, JSON or HTML, even several
+    /// times.
     fn are_in(&self, text: &str) -> bool {
         let mut text = Cow::Borrowed(text);
         for _ in 0..=ESCAPES_MAX {

@@ -42,8 +42,8 @@ impl Addresses {
         as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
     }
 
-    /// The URL of this path and query with us, for somebody who signed for another one. What the caller sent is cut if
-    /// it is long.
+    /// The URL of this path and query with us, for somebody who signed for another one. What the
+    /// caller sent is cut if it is long.
     pub(super) fn expected(&self, path_and_query: &str) -> Box<str> {
         const CHARACTERS_MAX: usize = 300;
         let path: String = path_and_query.chars().take(CHARACTERS_MAX).collect();

@@ -39,8 +39,8 @@ pub enum BadProof {
         "it is dated ahead: created_at must be within {0} seconds of the gateway's clock; set your clock"
     )]
     Future(u64),
-    /// It is older than this process, or dated in a time that the clock has shown twice, so nobody knows whether it was
-    /// used before.
+    /// It is older than this process, or dated in a time that the clock has shown twice, so nobody
+    /// knows whether it was used before.
     #[error("it was signed before the gateway started, or before its clock was set; sign a new one")]
     BeforeStart,
     /// It was signed for somebody else.

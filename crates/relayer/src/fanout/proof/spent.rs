@@ -1,7 +1,7 @@
 //! The tokens that were used, for as long as they would hold.
 //!
-//! The clock may be set back into a time that it has shown before. So of the tokens that were forgotten, the span of
-//! their dates is kept: what is dated in it may have been used.
+//! The clock may be set back into a time that it has shown before. So of the tokens that were
+//! forgotten, the span of their dates is kept: what is dated in it may have been used.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,7 +11,8 @@ use wire::ClaimedId;
 use crate::clock::{Base, Now};
 use crate::limits::{TOKEN_SECS_MAX, TOKENS_MAX};
 
-/// Settings of the clock whose spans are kept apart. Of more, the two oldest become one, which refuses more.
+/// Settings of the clock whose spans are kept apart. Of more, the two oldest become one, which
+/// refuses more.
 const SETTINGS_MAX: usize = 32;
 
 /// Used tokens, by the first half of their ids: finding another event that begins so takes 2^128 tries.

@@ -1,8 +1,9 @@
 //! Who may be followed and who follows: kept in a [`store`], known in memory.
 //!
-//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. There are two stores: one that is
-//! [`embedded`] in the gateway's own database, and [`postgres`], which several gateways share. The store decides what a
-//! change comes to, and memory follows; what others write in a database that is shared, the store tells.
+//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. There are
+//! two stores: one that is [`embedded`] in the gateway's own database, and [`postgres`], which
+//! several gateways share. The store decides what a change comes to, and memory follows; what
+//! others write in a database that is shared, the store tells.
 
 pub mod embedded;
 mod health;
@@ -149,7 +150,8 @@ impl Registry {
     pub async fn follow(&self) {
         loop {
             if let Err(error) = self.follow_once().await {
-                // Nobody knows then what was changed, so it counts as a failure of the database even if it was busy.
+                // Nobody knows then what was changed, so it counts as a failure of the database
+                // even if it was busy.
                 self.health.note_unread(&error);
             }
             match self.health() {
@@ -181,7 +183,8 @@ impl Registry {
         }
     }
 
-    /// Reads everything again; what can only be read not each time that it is tried whether it can be written.
+    /// Reads everything again; what can only be read not each time that it is tried whether it can
+    /// be written.
     async fn reload(&self) -> Result<(), RegistryError> {
         // However many write before: they have time-outs.
         let mut read_at = self.turn.lock().await;

@@ -93,8 +93,9 @@ impl Change {
 
 /// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters, none of which controls a terminal.
 ///
-/// A new name also has no white space around it, and nothing that changes the direction of text or cannot be seen,
-/// which could make one name look like another one. Names that were stored before that was checked are read as they are.
+/// A new name also has no white space around it, and nothing that changes the direction of text or
+/// cannot be seen, which could make one name look like another one. Names that were stored before
+/// that was checked are read as they are.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BotName(Box<str>);
 
@@ -102,8 +103,8 @@ impl BotName {
     /// The most characters.
     pub const CHARACTERS_MAX: usize = 100;
 
-    /// Checks a name that somebody gives a bot, without the white space around it; `None` if it is empty, too long, or
-    /// has characters that no name may have.
+    /// Checks a name that somebody gives a bot, without the white space around it; `None` if it is
+    /// empty, too long, or has characters that no name may have.
     pub fn new(name: &str) -> Option<Self> {
         let name = name.trim();
         (!name.contains(is_misleading)).then(|| Self::stored(name)).flatten()
@@ -121,8 +122,8 @@ impl BotName {
     }
 }
 
-/// Whether a character changes the direction of text, breaks lines, or is not seen. Joiners are part of emoji and of
-/// several scripts, so they are allowed.
+/// Whether a character changes the direction of text, breaks lines, or is not seen. Joiners are
+/// part of emoji and of several scripts, so they are allowed.
 fn is_misleading(character: char) -> bool {
     matches!(
         character,

@@ -19,12 +19,13 @@ pub enum RegistryError {
     /// The database cannot be reached, or does not answer. That passes by itself.
     #[error("the registry's database cannot be reached: {0}")]
     Unreachable(String),
-    /// The database takes no writes: a standby, a server after a failover, or `default_transaction_read_only`. It
-    /// passes when the database is writable again, or another one takes its place.
+    /// The database takes no writes: a standby, a server after a failover, or
+    /// `default_transaction_read_only`. It passes when the database is writable again, or another
+    /// one takes its place.
     #[error("the registry's database is read-only: {0}")]
     ReadOnly(String),
-    /// The database is there, but what was asked waited too long for a lock, a connection, or its turn. Nothing was
-    /// changed.
+    /// The database is there, but what was asked waited too long for a lock, a connection, or its
+    /// turn. Nothing was changed.
     #[error("the registry's database is busy: {0}")]
     Busy(String),
     /// The database refuses us. Somebody must mend that.
@@ -142,7 +143,8 @@ pub enum Changed {
 /// What an operation of a store comes to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
 
-/// Decides what to change, from the rows as they are in the store; `None` stands for a row that is not there.
+/// Decides what to change, from the rows as they are in the store; `None` stands for a row that is
+/// not there.
 pub type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, RegistryError> + Send + 'a;
 
 /// Where a registry is kept.
@@ -150,9 +152,9 @@ pub trait Store: Debug + Send + Sync {
     /// What it is called in logs and answers.
     fn name(&self) -> &'static str;
 
-    /// Makes it ready: its tables as this version knows them, for secrets that the key `owner` has sealed. A registry
-    /// that nobody owns becomes that key's. Nothing is written if nothing is missing, so that a store that can only be
-    /// read may be ready, too.
+    /// Makes it ready: its tables as this version knows them, for secrets that the key `owner` has
+    /// sealed. A registry that nobody owns becomes that key's. Nothing is written if nothing is
+    /// missing, so that a store that can only be read may be ready, too.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if it belongs to another one; and when the database does not do it.
@@ -171,9 +173,9 @@ pub trait Store: Debug + Send + Sync {
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`; and when the database fails.
     fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>>;
 
-    /// Reads these rows, makes the changes that `decide` derives from them, and commits, as one step: meanwhile nobody
-    /// else changes these rows or adds those that are missing. It ends by `until`, so that a caller can rely on the
-    /// whole operation taking no longer.
+    /// Reads these rows, makes the changes that `decide` derives from them, and commits, as one
+    /// step: meanwhile nobody else changes these rows or adds those that are missing. It ends by
+    /// `until`, so that a caller can rely on the whole operation taking no longer.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`],

@@ -1,4 +1,5 @@
-//! What bots and followers change. The store decides what a call comes to; memory follows what the store said.
+//! What bots and followers change. The store decides what a call comes to; memory follows what the
+//! store said.
 
 use std::sync::Arc;
 
@@ -36,8 +37,8 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Registers a bot, or gives it another name. If there are as many bots as there may be, the first of those that
-    /// nobody follows and that have not published gives way.
+    /// Registers a bot, or gives it another name. If there are as many bots as there may be, the
+    /// first of those that nobody follows and that have not published gives way.
     ///
     /// # Errors
     /// When the bot is new and new bots are refused, or there is no room; and when the store fails.
@@ -150,7 +151,8 @@ impl Registry {
         Ok(registered)
     }
 
-    /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether it is new.
+    /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether
+    /// it is new.
     ///
     /// # Errors
     /// When there is no such bot, it follows enough, there are as many follows as there may be, or the store fails.
@@ -227,7 +229,8 @@ impl Registry {
         Ok(did_follow)
     }
 
-    /// Sees to it that a bot is known if it is registered: another gateway may have registered it a moment ago.
+    /// Sees to it that a bot is known if it is registered: another gateway may have registered it a
+    /// moment ago.
     async fn find_bot(&self, turn: &Turn<'_>, bot: &PublicKey, until: Instant) -> Result<(), RegistryError> {
         if self.directory.bot(bot).is_none() {
             self.look_for_bot(turn, bot, until).await?;
@@ -265,7 +268,8 @@ impl Registry {
         done.inspect_err(|error| self.health.note_failure(error))
     }
 
-    /// While the database is known not to take writes, a caller is told at once: it is tried again without one.
+    /// While the database is known not to take writes, a caller is told at once: it is tried again
+    /// without one.
     async fn turn_to_write(&self, until: Instant) -> Result<Turn<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}
@@ -285,8 +289,8 @@ fn busy() -> RegistryError {
     RegistryError::Busy("other changes take too long".to_owned())
 }
 
-/// Does work on a task of its own, so that it comes to its end although the caller may hang up: what was committed would
-/// not be known here otherwise.
+/// Does work on a task of its own, so that it comes to its end although the caller may hang up:
+/// what was committed would not be known here otherwise.
 async fn finished<T: Send + 'static>(
     work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
 ) -> Result<T, RegistryError> {

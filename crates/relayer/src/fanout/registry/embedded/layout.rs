@@ -16,7 +16,8 @@ const FOLLOW: u8 = b'f';
 
 const VERSION: u8 = 1;
 
-/// A bot that waits for approval. A gateway that knows nothing of approval must not take it for one that may be followed.
+/// A bot that waits for approval. A gateway that knows nothing of approval must not take it for one
+/// that may be followed.
 const VERSION_PENDING: u8 = 2;
 
 /// The key of a row as it is stored.

@@ -14,7 +14,8 @@ use super::schema::{OWNER_CHANGES, OWNER_STAYS, owned_by, owner_of};
 use super::session::{Access, Session};
 use crate::limits::{REGISTRY_BATCH_ROWS, REGISTRY_MARGIN};
 
-/// Reads rows, has `decide` say what to change, and changes that: alone with these rows, whether they are there or not.
+/// Reads rows, has `decide` say what to change, and changes that: alone with these rows, whether
+/// they are there or not.
 pub async fn change(
     access: &Access,
     owner: PublicKey,
@@ -42,8 +43,8 @@ pub async fn change(
     Ok(())
 }
 
-/// Locks these rows until the transaction ends, for all that lock them so: also those that are not there, which
-/// `FOR UPDATE` does not.
+/// Locks these rows until the transaction ends, for all that lock them so: also those that are not
+/// there, which `FOR UPDATE` does not.
 async fn lock(session: &mut Session<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
     /// What separates these locks from those of others in the database: "rela" in ASCII.
     const ROWS: i32 = 0x72_65_6c_61;
@@ -141,8 +142,8 @@ async fn remove_unfollowed_bot(session: &mut Session<'_>, bot: &PublicKey) -> Re
     session.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
 }
 
-/// Locks a bot's row, so that nobody begins to follow it until the transaction ends. Who has done so is seen by what is
-/// asked after that.
+/// Locks a bot's row, so that no follow of it is added until the transaction ends. Later statements
+/// of the transaction see every follow that was added before.
 async fn keep_unfollowed(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
     let lock = "SELECT FROM bots WHERE pubkey = $1 FOR UPDATE";
     session.execute(query(lock).bind(bot.as_bytes().as_slice())).await

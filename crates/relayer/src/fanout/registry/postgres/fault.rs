@@ -63,7 +63,8 @@ fn said(error: &PgDatabaseError) -> RegistryError {
         "25006" => RegistryError::ReadOnly(text),
         // We waited too long for a lock, or somebody cancelled us.
         "57014" | "55P03" => RegistryError::Busy(text),
-        // It shuts down, starts, or ended our session; or it does not know whether it has committed.
+        // It shuts down, starts, or ended our session; or it does not know whether it has
+        // committed.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => RegistryError::Unreachable(text),
         // Others were in our way, and PostgreSQL rolled us back.
         _ if code.starts_with("40") => RegistryError::Busy(text),

@@ -61,8 +61,8 @@ impl Store for Postgres {
             match schema::prepare(&self.access, owner).await? {
                 // Before rows are read, so that what is changed after that is told.
                 Mode::Writable => self.listening.begin(&self.access).await.map(|()| Mode::Writable),
-                // A standby tells nothing. And after a failover, the connection that listens may be one to a server
-                // that nobody writes to any more.
+                // A standby tells nothing. And after a failover, the connection that listens may be
+                // one to a server that nobody writes to any more.
                 Mode::ReadOnly => {
                     self.listening.end().await;
                     Ok(Mode::ReadOnly)

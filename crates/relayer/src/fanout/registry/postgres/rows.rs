@@ -48,7 +48,8 @@ pub async fn read(
 ) -> Result<Vec<Option<Row>>, RegistryError> {
     let mut session = access.session().await?;
     let rows = stored(&mut session, keys, Locking::No).await?;
-    // Who owns the registry after that owned it before, too: nothing that was read is another one's.
+    // Who owns the registry after that owned it before, too: nothing that was read is another
+    // one's.
     owned_by(owner_of(&mut session, OWNER).await?, owner)?;
     session.done();
     Ok(rows)

@@ -24,8 +24,8 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
     (3, "approval", include_str!("migrations/0003_approval.sql")),
 ];
 
-/// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is missing: that needs
-/// neither the right to create something nor a database that takes writes.
+/// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is
+/// missing: that needs neither the right to create something nor a database that takes writes.
 pub async fn prepare(access: &Access, owner: PublicKey) -> Result<Mode, RegistryError> {
     let mut session = access.session().await?;
     if !is_current(&mut session).await? {
@@ -79,7 +79,8 @@ pub fn owned_by(found: Option<PublicKey>, ours: PublicKey) -> Result<(), Registr
     }
 }
 
-/// Whether the tables are as this version knows them. What is neither that nor older is for [`migrate`] to judge.
+/// Whether the tables are as this version knows them. What is neither that nor older is for
+/// [`migrate`] to judge.
 async fn is_current(session: &mut Session<'_>) -> Result<bool, RegistryError> {
     let there = query("SELECT to_regclass('moltrade_relayer._sqlx_migrations') IS NOT NULL");
     let row = session.first(there).await?;
@@ -94,7 +95,8 @@ async fn is_current(session: &mut Session<'_>) -> Result<bool, RegistryError> {
         found.push((version, success, checksum));
     }
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    // Said here, because the migrations need rights and a database that takes writes before they say so.
+    // Said here, because the migrations need rights and a database that takes writes before they
+    // say so.
     if let Some((later, ..)) = found.last().filter(|(version, ..)| *version > newest) {
         return Err(RegistryError::Newer(*later));
     }

@@ -87,8 +87,8 @@ impl Session<'_> {
         within(REGISTRY_TIMEOUT, self.connection.execute(sql)).await.map(|_| ())
     }
 
-    /// Begins a transaction in which the server gives up after so long: a lock first, so that it says what it waited
-    /// for.
+    /// Begins a transaction in which the server gives up after so long: a lock first, so that it
+    /// says what it waited for.
     pub async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
         // Zero would mean without a limit.
         let lock = lock.as_millis().max(1);

@@ -187,7 +187,7 @@ impl Relay {
         }
     }
 
-    /// Serves nobody from now on who has not proved a key.
+    /// From now on serves only clients that have proved a key.
     fn challenge(&mut self) {
         self.challenges += 1;
         (self.demands_key, self.is_open) = (true, false);

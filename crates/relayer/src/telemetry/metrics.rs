@@ -48,8 +48,8 @@ pub const FANOUT_REFUSED: [&str; 14] = [
     "disk_full",
 ];
 
-/// Why a connection to one of our ports was not let in: there are too many, in all or from its
-/// address, the gateway stops, the system does not hand it out.
+/// Why a connection to one of our ports was not let in: there are too many, in all or from its address, the gateway
+/// stops, the system does not hand it out.
 pub const CONNECTIONS_REFUSED: [&str; 4] = ["too_many", "too_many_from_address", "stopping", "accept_failed"];
 
 /// What did not come or was not taken in time on a connection that was closed.
@@ -255,8 +255,7 @@ metrics! {
     connections_accepted: Counter = Counter::default(), "connections_accepted";
     /// Connections to our ports that were not let in, by reason.
     connections_refused: Family<ReasonLabel, Counter> = Family::default(), "connections_refused";
-    /// Connections to our ports that were closed because a request did not come, or a response was
-    /// not taken, in time.
+    /// Connections to our ports that were closed because a request did not come, or a response was not taken, in time.
     connections_timed_out: Family<ReasonLabel, Counter> = Family::default(), "connections_timed_out";
     /// Panics, each of which is a fault of the program. The log says where it was.
     panics: Counter = Counter::default(), "panics";
@@ -351,14 +350,12 @@ impl Metrics {
         self.websocket_clients_refused.get_or_create_owned(&ReasonLabel { reason })
     }
 
-    /// The counter of a reason, one of [`CONNECTIONS_REFUSED`], for which a connection was not let
-    /// in.
+    /// The counter of a reason, one of [`CONNECTIONS_REFUSED`], for which a connection was not let in.
     pub fn connection_refused(&self, reason: &'static str) -> Counter {
         self.connections_refused.get_or_create_owned(&ReasonLabel { reason })
     }
 
-    /// The counter of a reason, one of [`CONNECTIONS_TIMED_OUT`], for which a connection was
-    /// closed.
+    /// The counter of a reason, one of [`CONNECTIONS_TIMED_OUT`], for which a connection was closed.
     pub fn connection_timed_out(&self, reason: &'static str) -> Counter {
         self.connections_timed_out.get_or_create_owned(&ReasonLabel { reason })
     }

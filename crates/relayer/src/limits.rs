@@ -31,9 +31,11 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
 /// a relay has stored: the connection ends.
 pub const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
 
-/// Frames of any kind that one connection handles before other tasks of its thread get their turn:
-/// about a millisecond of copies.
-pub const FRAMES_BETWEEN_YIELDS: u64 = 2_048;
+/// Frames of any kind that one read of a relay's socket handles: more than 64 KiB of events hold,
+/// and a hundredth of the empty frames in as many bytes. Tokio lets a task do 128 reads before
+/// other tasks of its thread get their turn, so this bounds what a flood can hold up: to a few
+/// milliseconds.
+pub const FRAMES_A_READ_MAX: u32 = 256;
 
 /// Pings of a relay are answered at most so often. RFC 6455, section 5.5.3, lets us answer only the
 /// latest of several.

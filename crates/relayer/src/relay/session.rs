@@ -41,7 +41,7 @@ use super::throttle::Throttle;
 use super::turn::Turn;
 use crate::clock::Now;
 use crate::ingest::DropReason;
-use crate::limits::{FRAMES_BETWEEN_YIELDS, SEND_TIMEOUT};
+use crate::limits::SEND_TIMEOUT;
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -63,8 +63,6 @@ pub(super) struct Session<'a> {
     useful: bool,
     ping: Option<Ping>,
     pongs: Pongs,
-    /// Frames that were handled since other tasks had their turn.
-    unyielded: u64,
     /// How often the relay has closed the live subscription.
     closings: u32,
     /// Whether the live subscription of the moment has lasted: until a ping was answered.
@@ -112,7 +110,6 @@ impl<'a> Session<'a> {
             useful: false,
             ping: None,
             pongs: Pongs::default(),
-            unyielded: 0,
             closings: 0,
             live_lasted: false,
             authentication_due: None,
@@ -219,12 +216,6 @@ impl<'a> Session<'a> {
             if self.peer.conduct.is_over() {
                 return Err(End::Offences);
             }
-            // What was read is no measure of work: 64 KiB may be a hundred events, or 32,768 empty
-            // frames.
-            if self.unyielded >= FRAMES_BETWEEN_YIELDS {
-                self.unyielded = 0;
-                tokio::task::yield_now().await;
-            }
         }
     }
 
@@ -264,7 +255,6 @@ impl<'a> Session<'a> {
         let frames = socket.take_frames();
         self.shared.metrics.relay_frames_handled.inc_by(frames);
         self.throttle.count(frames);
-        self.unyielded += frames;
         match read {
             Ok(ControlFlow::Continue(())) => Ok(None),
             Ok(ControlFlow::Break(pause)) => Ok(Some(pause)),

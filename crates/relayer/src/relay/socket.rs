@@ -7,7 +7,8 @@
 //!
 //! One call handles a bounded number of frames, whatever their kind: a read of 64 KiB holds 100
 //! events, or 32,768 empty frames. What is left over is kept once, and later calls go on in it at
-//! an offset.
+//! an offset. A call that goes on counts against the task's budget as one that reads does, so that
+//! frames of no kind hold up the other tasks of the thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,8 +18,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop;
 use tokio_rustls::client::TlsStream;
 use wire::websocket::{ClientFrame, DecodeError, Decoded, Decoder, Message};
+
+use crate::limits::FRAMES_A_READ_MAX;
 
 /// What one read takes at most. Larger reads than this gain nothing.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -26,9 +30,6 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// An unfinished message of up to this size is copied before the next read, so that the whole lies in
 /// one piece; a longer one gathers in memory of its own.
 const CARRY_BYTES_MAX: usize = SCRATCH_BYTES / 4;
-
-/// Frames that one call handles at most.
-pub(super) const FRAMES_A_READ_MAX: u32 = 1_024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
@@ -130,6 +131,7 @@ impl Socket {
         handle: &mut impl FnMut(Message<'_>) -> ControlFlow<B>,
     ) -> Poll<Result<ControlFlow<B>, SocketError>> {
         if self.stopped {
+            ready!(coop::poll_proceed(context)).made_progress();
             return Poll::Ready(self.handle_carried(handle));
         }
         SCRATCH.with_borrow_mut(|scratch| {

@@ -138,10 +138,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault once, with times that an honest client can wait for; garbage has
-    /// [`Garbage::ALL`].
+    /// Every fault once: every sort of garbage, times that an honest client can wait for, and the
+    /// mixed flood for all floods.
     pub fn all() -> Vec<Self> {
-        vec![
+        let garbage = Garbage::ALL.map(Self::Garbage);
+        let others = [
             Self::Notice,
             Self::Closed,
             Self::Ping,
@@ -160,13 +161,19 @@ impl Fault {
             Self::Mute,
             Self::Silent,
             Self::NoPongs,
+            Self::NoEose,
+            Self::LateEose(Duration::from_secs(1)),
             Self::Drip(Duration::from_millis(1)),
             Self::Flood(Flood::Mixed),
             Self::Auth,
             Self::AuthRequired,
             Self::AuthLate,
+            Self::AuthHeld,
+            Self::AuthEmpty,
+            Self::AuthUnconfirmed,
             Self::AuthRestricted,
-        ]
+        ];
+        garbage.into_iter().chain(others).collect()
     }
 
     /// Whether it is decided once a connection.
@@ -314,6 +321,66 @@ mod tests {
         assert!(third.iter().zip(&half).all(|(third, half)| *half || !*third));
         assert_eq!(Who::All.of(7, 2), [true, true]);
         assert_eq!(Who::These(vec![1, 9]).of(7, 3), [false, true, false]);
+    }
+
+    /// The matches have no wildcard, so a new variant does not compile until it has a number here.
+    /// A number that [`Fault::all`] or [`Garbage::ALL`] lacks fails the test.
+    #[test]
+    fn all_has_every_fault_once() {
+        const fn garbage_number(garbage: Garbage) -> usize {
+            match garbage {
+                Garbage::InvalidJson => 0,
+                Garbage::InvalidUtf8 => 1,
+                Garbage::Binary => 2,
+                Garbage::HugeString => 3,
+                Garbage::DeepNesting => 4,
+                Garbage::TruncatedStall => 5,
+                Garbage::TruncatedDrop => 6,
+                Garbage::WrongSubscription => 7,
+                Garbage::UnknownType => 8,
+            }
+        }
+        const GARBAGE: usize = 9;
+        const fn number(fault: Fault) -> usize {
+            GARBAGE
+                + match fault {
+                    Fault::Garbage(garbage) => return garbage_number(garbage),
+                    Fault::Notice => 0,
+                    Fault::Closed => 1,
+                    Fault::Ping => 2,
+                    Fault::Repeat => 3,
+                    Fault::Fragment => 4,
+                    Fault::Stall(_) => 5,
+                    Fault::HalfOpen => 6,
+                    Fault::Drop => 7,
+                    Fault::Close(_) => 8,
+                    Fault::Poison => 9,
+                    Fault::Oversized => 10,
+                    Fault::Refuse => 11,
+                    Fault::RefuseUpgrade => 12,
+                    Fault::NeverUpgrade => 13,
+                    Fault::SlowUpgrade(_) => 14,
+                    Fault::Mute => 15,
+                    Fault::Silent => 16,
+                    Fault::NoPongs => 17,
+                    Fault::NoEose => 18,
+                    Fault::LateEose(_) => 19,
+                    Fault::Drip(_) => 20,
+                    Fault::Flood(_) => 21,
+                    Fault::Auth => 22,
+                    Fault::AuthRequired => 23,
+                    Fault::AuthLate => 24,
+                    Fault::AuthHeld => 25,
+                    Fault::AuthEmpty => 26,
+                    Fault::AuthUnconfirmed => 27,
+                    Fault::AuthRestricted => 28,
+                }
+        }
+        const FAULTS: usize = GARBAGE + 29;
+
+        let mut numbers: Vec<usize> = Fault::all().into_iter().map(number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..FAULTS).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `make soak`: the built program under everything at once, for as long as it is told.
 //!
-//! A third of the relays are hostile with every fault that the simulator knows. Attackers are on
-//! every port. The program is killed, its clock is stepped, and its log's disk and its data's disk
-//! are full once each. A second program runs beside it without any of that. The verdict at the end
-//! says what must hold; exit status: 0 passed, 1 failed.
+//! A third of the relays are hostile: they have every fault that the simulator knows, and most of
+//! them also end subscriptions with CLOSED around EOSE. Attackers are on every port. The program
+//! is killed, its clock is stepped, and its log's disk and its data's disk are full once each. A
+//! second program runs beside it without any of that. The verdict at the end says what must hold;
+//! exit status: 0 passed, 1 failed.
 //!
 //! The disks are small file systems in memory, so this needs root, or `--no-mounts`.
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use relay_sim::{Fault, Sim, SimBuilder, Who};
+use relay_sim::{Ending, EndingPlace, Fault, Figures, Sim, SimBuilder, Who};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -41,6 +42,9 @@ const COPIES: usize = HOSTILE + 2;
 const FAULT_CHANCE: f64 = 0.002;
 /// How often a hostile relay misbehaves for a whole connection, in each way that it knows.
 const CONNECTION_FAULT_CHANCE: f64 = 0.05;
+/// How many subscriptions a hostile relay ends with CLOSED, if it does so. The number is small
+/// because most other faults come with events, and an ended subscription gets none.
+const ENDINGS: usize = 5;
 /// Bytes of the disk for data beyond what the program keeps free, for each event.
 const BYTES_AN_EVENT: u64 = 8_000;
 /// Disk for data, in any case: write buffers, and what the program keeps free.
@@ -127,6 +131,7 @@ async fn soak(args: &Args) -> Outcome<bool> {
         quiet.stop().await
     };
     let ended = ended.await;
+    println!("What the hostile relays did: {}", serde_json::to_string(&hostile_figures(&sim))?);
     let passed = verdict::print(&soak.seen, &watch, &quiet_watch, &attackers, &ended);
     if !passed {
         let kept = std::env::temp_dir().join("relayer-soak.log");
@@ -143,15 +148,35 @@ fn simulation(args: &Args, events: usize) -> SimBuilder {
 fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
     let hostile = Who::These((0..HOSTILE).collect());
     let sim = simulation(args, events).relays(RELAYS).copies(COPIES).forge(0.2).forgers(hostile.clone());
-    let sim = sim.garbage(&hostile, FAULT_CHANCE);
     // Honest relays carry what their authors wrote, too.
     let honest = Who::These((HOSTILE..RELAYS).collect());
     let sim = [Fault::Poison, Fault::Oversized]
         .into_iter()
         .fold(sim, |sim, fault| sim.fault(fault, honest.clone(), FAULT_CHANCE));
+    let sim = with_endings(sim);
     Fault::all().into_iter().fold(sim, |sim, fault| {
         let chance = if fault.is_per_connection() { CONNECTION_FAULT_CHANCE } else { FAULT_CHANCE };
         sim.fault(fault, hostile.clone(), chance)
+    })
+}
+
+/// Makes hostile relays end subscriptions: one relay for each pair of a place and a reason.
+fn with_endings(sim: SimBuilder) -> SimBuilder {
+    use EndingPlace::{AtFirstEvent, BeforeEose, BehindEose, InsteadOfEose};
+    let reasons = ["error: it is over", "rate-limited: one at a time"];
+    let places = [InsteadOfEose, BeforeEose, BehindEose, AtFirstEvent];
+    let kinds = places.into_iter().flat_map(|place| reasons.map(|reason| (place, reason)));
+    kinds.zip(0..HOSTILE).fold(sim, |sim, ((place, reason), relay)| {
+        sim.endings(Who::These(vec![relay]), Ending::times(ENDINGS, place, reason))
+    })
+}
+
+/// The figures of all hostile relays together.
+fn hostile_figures(sim: &Sim) -> Figures {
+    let stats = sim.stats();
+    stats.relays.iter().take(HOSTILE).fold(Figures::default(), |mut sum, figures| {
+        sum += figures;
+        sum
     })
 }
 

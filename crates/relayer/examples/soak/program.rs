@@ -18,6 +18,9 @@ use crate::Outcome;
 /// How long the program may take to start, to answer and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Any key will do: the simulated relays take every client that proves one.
+const SECRET_KEY: &str = "00000000000000000000000000000000000000000000000000000000000050a4";
+
 /// How to start the program, and the process that runs now. The process is killed when this is
 /// dropped.
 pub struct Program {
@@ -46,6 +49,10 @@ impl Program {
             ("RELAYER_OUTPUT__WEBSOCKET_PORT", address.port().to_string()),
             ("RELAYER_MONITORING__PROMETHEUS_PORT", metrics.port().to_string()),
             ("RELAYER_RELAY__HEALTH_CHECK_INTERVAL", "5".to_owned()),
+            // Without a key to prove, the program would leave each hostile relay that asks for one
+            // alone for hours.
+            ("RELAYER_RELAY__AUTHENTICATE", "true".to_owned()),
+            ("RELAYER_NOSTR__SECRET_KEY", SECRET_KEY.to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();

@@ -324,3 +324,26 @@ impl StopSignals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_panics_is_a_failure() {
+        let (folder, mut config) = (TempDir::new().unwrap(), Config::default());
+        config.deduplication.rocksdb_path = folder.path().join("log");
+        config.storage.min_free_bytes = 0;
+        let mut pipeline = Pipeline::start(&config).unwrap();
+        let mut servers = JoinSet::new();
+        servers.spawn(async { panic!("on purpose") });
+        let failure = first_failure(&mut pipeline, None, &mut servers);
+        let failure = timeout(Duration::from_secs(20), failure).await.expect("it is noticed");
+        assert!(failure.to_string().starts_with("a server failed: "), "{failure}");
+        pipeline.drain().await.unwrap();
+    }
+}

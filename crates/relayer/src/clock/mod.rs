@@ -387,6 +387,30 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_stepped_deletes_nothing_before_the_hour_is_over_though_live_events_agree() {
+        let (clock, hands) = Clock::manual();
+        clock.set_relays(2);
+        hands.step_secs(7_200);
+        clock.now();
+        hands.pass(HOUR - Duration::from_secs(60));
+        agree(&clock, &["a", "b"]);
+        assert_eq!(clock.agrees(), Some(true));
+        assert!(!clock.deletes_by_age());
+        hands.pass(Duration::from_secs(60));
+        assert!(clock.deletes_by_age());
+    }
+
+    #[test]
+    fn a_step_ends_what_live_events_have_said_of_the_clock() {
+        let (clock, hands) = Clock::manual();
+        agree(&clock, &["a", "b"]);
+        assert_eq!(clock.agrees(), Some(true));
+        hands.step_secs(-7_200);
+        clock.now();
+        assert_eq!(clock.agrees(), None);
+    }
+
+    #[test]
     fn a_start_that_does_not_continue_the_log_is_in_doubt() {
         let hour = 3_600_000;
         for (newest, has_history, fits) in [

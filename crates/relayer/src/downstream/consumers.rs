@@ -327,10 +327,14 @@ fn show(gauge: &Gauge, known: &Known) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use tempfile::TempDir;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::event_log::StoreOptions;
+    use crate::event_log::free_space::{FreeSpace, Reserve};
 
     fn log(folder: &TempDir) -> Arc<EventLog> {
         EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap()
@@ -413,6 +417,50 @@ mod tests {
         visit(&consumers, "b/", "gone").await.unwrap();
         visit(&consumers, "b/", "new").await.unwrap();
         assert_eq!(keys(&consumers), ["a/other", "b/new", "b/there"], "nobody else's are looked at");
+    }
+
+    #[tokio::test]
+    async fn while_the_clock_is_in_doubt_nobody_is_forgotten_to_make_room() {
+        let folder = TempDir::new().unwrap();
+        let (clock, hands) = Clock::manual();
+        let options = StoreOptions { fsync: false };
+        let log =
+            EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).unwrap();
+        let consumers = open(&log, Cursors::Followers, 2, Duration::from_secs(30 * 86_400));
+        for name in ["x", "y"] {
+            visit(&consumers, "a/", name).await.unwrap();
+        }
+        hands.step_secs(31 * 86_400);
+        clock.now();
+        let refused = visit(&consumers, "b/", "new").await.unwrap_err();
+        assert!(matches!(refused, EnterError::TooMany(_)), "{refused}");
+        assert!(clock.confirm(), "it is in doubt");
+        visit(&consumers, "b/", "new").await.unwrap();
+        assert_eq!(keys(&consumers), ["b/new"]);
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_acknowledgements_are_kept_in_memory_until_there_is_room() {
+        let folder = TempDir::new().unwrap();
+        let free = Arc::new(AtomicU64::new(1));
+        let free_space = FreeSpace::from_fn({
+            let free = Arc::clone(&free);
+            move || Ok(free.load(Ordering::Relaxed))
+        });
+        let (options, room) = (StoreOptions { fsync: false }, Reserve { free_space, bytes_min: 1 });
+        let log = EventLog::open_with(folder.path(), options, 1 << 20, Clock::system(), room).unwrap();
+        let consumers = followers(&log, 1);
+        let is_written = || log.cursors(Cursors::Followers).unwrap()[0].1.has_acked;
+        let mut seat = enter(&consumers, "a/", "x").await.unwrap();
+        free.store(0, Ordering::Relaxed);
+        seat.acknowledge(seat.cursor());
+        seat.save().await.unwrap();
+        seat.leave().await.unwrap();
+        let seat = enter(&consumers, "a/", "x").await.unwrap();
+        assert!(!is_written());
+        free.store(1, Ordering::Relaxed);
+        seat.leave().await.unwrap();
+        assert!(is_written());
     }
 
     #[tokio::test]

@@ -123,13 +123,29 @@ pub(super) fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamil
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
     use super::*;
     use crate::config::Config;
+    use crate::event_log::{EventLog, StoreOptions};
 
     #[test]
     fn the_default_minimum_of_free_bytes_is_what_the_buffers_need() {
         let needed = free_bytes_needed();
         assert_eq!(needed, 2 * (64 + 32 + 8 + 8 + 4 + 5) * (1 << 20) + (8 << 20));
         assert!(Config::default().storage.min_free_bytes >= needed, "{needed}");
+    }
+
+    #[test]
+    fn rocksdb_opens_no_more_files_than_descriptors_are_left_to_it() {
+        let folder = TempDir::new().unwrap();
+        let _log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+        // RocksDB writes its options down.
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+        let is_options = |file: &PathBuf| file.to_string_lossy().contains("OPTIONS-");
+        let options = std::fs::read_to_string(files.filter(is_options).max().unwrap()).unwrap();
+        assert!(options.contains(&format!("\n  max_open_files={DATABASE_OPEN_FILES_MAX}\n")), "{options}");
     }
 }

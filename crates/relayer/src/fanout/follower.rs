@@ -198,7 +198,67 @@ impl Source for FollowerSource {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::mpsc::sync_channel;
+    use std::time::Instant;
+
+    use tempfile::TempDir;
+    use wire::{Signer, VerifiedEvent};
+
     use super::*;
+    use crate::event_log::sequencer::{Sequencer, SequencerOptions};
+    use crate::event_log::{EventLog, StoreOptions, Submission, Verified};
+    use crate::fanout::directory::{Directory, Opened};
+    use crate::fanout::keys::MessageKey;
+    use crate::fanout::registry::{BotName, BotRow, FollowKey};
+
+    /// Appends an event to an empty log.
+    fn logged(log: &Arc<EventLog>, event: VerifiedEvent) -> Entry {
+        let (inbox, bursts) = sync_channel(1);
+        let relay = "wss://relay.example".into();
+        let verified = Verified { event, relay, received_at_ms: 1, received: Instant::now(), budget: None };
+        inbox.send(vec![Submission::Event(verified)]).unwrap();
+        drop(inbox);
+        let options = SequencerOptions { batch_size: 1 };
+        let sequencer = Sequencer::new(Arc::clone(log), options, Arc::default()).unwrap();
+        sequencer.run(&bursts, |_| {}).unwrap();
+        log.page(Cursor::START, 1, &[]).unwrap().entries.remove(0)
+    }
+
+    /// Whatever comes between the look for news and the making of a message.
+    #[test]
+    fn messages_go_by_the_follows_that_the_follower_was_told_of() {
+        const KIND: u16 = 30_931;
+        let folder = TempDir::new().unwrap();
+        let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
+        let directory = Arc::<Directory>::default();
+        let (bot, follower) = (Signer::from_seed(1), *Signer::from_seed(2).pubkey());
+        let key = FollowKey { bot: *bot.pubkey(), follower };
+        let name = BotName::new("a bot").unwrap();
+        directory.put_bot(BotRow { pubkey: key.bot, name, registered_at_ms: 1, is_approved: true });
+        let follow = |secret| directory.put_follow(Opened { key, secret, since_ms: 1 });
+        follow(None);
+        let signals =
+            Signals::new(&log, BTreeSet::from([KIND]), Arc::clone(&directory), Cursor::START, 1 << 20);
+        let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(3)).unwrap());
+        let presence = directory.enter(follower).unwrap();
+        let mut source = FollowerSource::new(presence, Arc::new(signals), keys, Cursor::START, None);
+        let event = bot.sign(1, KIND, &[["d", "x"]], "a signal");
+        let entry = logged(&log, event);
+        let encryption = |source: &mut FollowerSource| {
+            let message = source.message(&entry).unwrap()?;
+            let message: serde_json::Value = serde_json::from_str(&message).unwrap();
+            Some(message["encryption"].as_str().unwrap().to_owned())
+        };
+        follow(Some(Arc::new(MessageKey::from_shared_secret(b"what the two agree upon"))));
+        assert_eq!(encryption(&mut source).as_deref(), Some(ENCRYPTION));
+        assert!(source.notice().unwrap().contains("secret_changed"));
+        assert_eq!(encryption(&mut source).as_deref(), Some(ENCRYPTION_SECRET));
+        directory.remove_follow(&key);
+        assert_eq!(encryption(&mut source).as_deref(), Some(ENCRYPTION_SECRET));
+        assert!(source.notice().unwrap().contains("unsubscribed"));
+        assert_eq!(encryption(&mut source), None);
+    }
 
     #[test]
     fn a_signal_is_stale_when_it_was_made_or_received_too_long_ago() {

@@ -323,6 +323,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::Clock;
 
     fn first(since: u64, now: u64) -> Coverage {
         Coverage::first_contact([], since, now)
@@ -409,6 +410,21 @@ mod tests {
         let mut all = first(100, 200);
         all.prove(100, 200);
         assert_eq!(all.of_kinds([5], 0).proven_until(), Some(200), "all kinds include each");
+    }
+
+    #[test]
+    fn what_live_events_vouched_for_says_nothing_of_other_kinds() {
+        let (clock, hands) = Clock::manual();
+        let now = clock.now();
+        let since = now.secs() - 1_000;
+        let mut coverage = Coverage::resumed(None, [1], since, now, 0);
+        coverage.prove(since, u64::MAX);
+        coverage.vouch();
+        let wider = coverage.of_kinds([1, 7], since);
+        hands.step_secs(60);
+        let now = clock.now();
+        assert_eq!(coverage.on_clock(now).from(), since, "of the kinds that were asked for, it holds");
+        assert!(wider.on_clock(now).is_empty());
     }
 
     #[test]

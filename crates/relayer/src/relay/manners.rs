@@ -202,6 +202,14 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_that_was_asked_by_a_clock_far_ahead_is_asked_again() {
+        let mut manners = Manners::default();
+        let now_ms = 100 * INFORMATION_MS_MAX;
+        manners.inform(Stated { information: None, asked_at_ms: now_ms + INFORMATION_MS_MAX });
+        assert!(manners.wants_information(now_ms));
+    }
+
+    #[test]
     fn no_live_request_is_repeated_without_change_until_one_has_lasted() {
         use LiveForm::*;
         let refuse = |manners: &mut Manners| {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use moltrade_relayer::api::{self, Access, Connections, Context, WebSocketOptions};
-use moltrade_relayer::clock::Clock;
+use moltrade_relayer::clock::{Clock, Hands};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
 use moltrade_relayer::downstream::clients::ClientLimits;
@@ -87,6 +87,8 @@ pub struct Gateway {
     sequencer: Option<JoinHandle<()>>,
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
+    /// What sets the clock.
+    pub hands: Hands,
     supervised: Option<tokio::task::JoinHandle<Result<(), StageFailure>>>,
     _workers: Workers,
     folder: TempDir,
@@ -104,7 +106,8 @@ impl Gateway {
         let free = Arc::clone(&free_bytes);
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         let room = Reserve { free_space, bytes_min: 1 };
-        let (options, clock) = (StoreOptions { fsync: false }, Clock::system());
+        let options = StoreOptions { fsync: false };
+        let (clock, hands) = Clock::manual();
         let log = EventLog::open_with(path, options, setup.tail_bytes, clock, room).unwrap();
         let sizes = DedupeSizes { hotset: 1_000, bloom: 1_000, lru: 1_000 };
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
@@ -169,6 +172,7 @@ impl Gateway {
             sequencer: Some(sequencer),
             appended: AtomicU64::new(appended),
             free_bytes,
+            hands,
             supervised,
             _workers: workers,
             folder,

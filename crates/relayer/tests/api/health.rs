@@ -76,6 +76,23 @@ async fn relays_are_shown_with_what_they_did() {
 }
 
 #[tokio::test]
+async fn a_step_of_the_clock_is_shown_until_the_operator_confirms_the_clock() {
+    let gateway = Gateway::start().await;
+    let clock = async || gateway.get("/status").await.json()["clock"].clone();
+    let right = json!({ "steps": 0, "last_step": null, "agrees": null, "deletes_by_age": true });
+    assert_eq!(clock().await, right);
+    gateway.hands.step_secs(-60);
+    gateway.context.log.clock().now();
+    let stepped = clock().await;
+    assert_eq!((&stepped["steps"], &stepped["deletes_by_age"]), (&json!(1), &json!(false)));
+    let by_ms = stepped["last_step"]["by_ms"].as_i64().unwrap();
+    assert!((-61_000..=-59_000).contains(&by_ms), "{by_ms}");
+    let confirmed = gateway.change("POST", "/api/clock/confirm", "").await;
+    assert_eq!((confirmed.status, confirmed.json()), (200, json!({ "was_in_doubt": true })));
+    assert_eq!(clock().await["deletes_by_age"], true);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_in_json() {
     let gateway = Gateway::start().await;
     for path in ["/", "/api", "/api/relays/", "/ws/", "/%ff", "/api/events/a/b"] {

@@ -1,6 +1,7 @@
 //! What is refused, and exactly how that is said.
 
 use moltrade_relayer::config::Config;
+use moltrade_relayer::event_log::free_bytes_needed;
 
 use super::{accepted, parse, refused, refused_variable};
 
@@ -209,6 +210,19 @@ fn what_will_have_no_effect_is_warned_of() {
     }
     let right = "filters.allowed_kinds = [30931]\noutput.bind_address = '0.0.0.0'\napi.public_url = 'https://a.example'";
     assert_eq!(parse(right, &[]).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn a_minimum_of_free_bytes_below_what_the_database_needs_is_raised_with_a_warning() {
+    let needed = free_bytes_needed();
+    let low = parse("storage.min_free_bytes = 1_000_000", &[]).unwrap();
+    assert_eq!(low.config.free_bytes_min(), needed);
+    let told = format!("storage.min_free_bytes is 1000000, but the database may need {needed} bytes");
+    assert!(low.warnings.len() == 1 && low.warnings[0].starts_with(&told), "{:?}", low.warnings);
+    for (bytes, least) in [(0, 0), (needed, needed), (2 * needed, 2 * needed)] {
+        let loaded = parse(&format!("storage.min_free_bytes = {bytes}"), &[]).unwrap();
+        assert_eq!((loaded.config.free_bytes_min(), loaded.warnings.len()), (least, 0));
+    }
 }
 
 #[test]

@@ -34,6 +34,9 @@ const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
+/// A secret of the sink's address, which the server repeats in its GOAWAY.
+const SECRET: &str = "hunter22-of-the-sink";
+
 /// `:status: 204`, by its index in HPACK's static table.
 const NO_CONTENT: &[u8] = &[0x89];
 
@@ -88,6 +91,8 @@ impl Server {
     fn output(&self, concurrency: usize) -> Output {
         let mut output = sink(self.address, &self.folder.path().join("ca.pem"));
         output.rest[0].options.concurrency = concurrency.try_into().unwrap();
+        let address = format!("https://localhost:{}/?key={SECRET}", self.address.port());
+        output.rest[0].address = address.parse().unwrap();
         output
     }
 }
@@ -153,6 +158,7 @@ async fn serve(
             let mut goaway = Vec::new();
             goaway.put_u32(last);
             goaway.put_u32(code);
+            goaway.put_slice(SECRET.as_bytes());
             if last != 0 {
                 record(&body, seen);
                 write(&mut stream, HEADERS, END_STREAM | END_HEADERS, id, NO_CONTENT).await?;
@@ -264,6 +270,8 @@ async fn a_server_that_goes_away_with_an_error_has_a_rest() {
     let gateway = Gateway::start_with(&folder, &server.output(1));
     gateway.append(1..=2);
     until("a retry", || gateway.sink(0).retries.get() >= 1).await;
+    let reason = gateway.until_away(0).await;
+    assert_eq!(reason, "the request failed: (it repeats what is not shown)");
     let retries = gateway.sink(0).retries.get();
     assert!(server.seen.lock().unwrap().unprocessed as u64 <= retries + 1);
     gateway.stop().await;

@@ -17,6 +17,22 @@ fn secret_changed(follower: &Follower, bot: &Bot, encryption: &str) -> Value {
     json!({ "type": "secret_changed", "target_pubkey": target, "bot_pubkey": bot, "encryption": encryption })
 }
 
+/// Neither a signal nor a ping wakes the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_silent_bots_is_told_at_once() {
+    let site = Site::empty().set("RELAYER_OUTPUT__PING_INTERVAL_SECS", "0");
+    let _running = site.start().await;
+    let api = Api::of(&site);
+    let bot = Bot::registered(1, &api).await;
+    let follower = Follower::new(11);
+    follower.follow(&api, bot.key.pubkey()).await;
+    let mut connection = follower.connect(&api, "").await;
+    follower.clone().sharing("what the two agree upon").follow(&api, bot.key.pubkey()).await;
+    assert_eq!(connection.notice().await, secret_changed(&follower, &bot, "nip44-v2-shared-secret"));
+    api.unsubscribe(bot.key.pubkey(), &follower.key).await;
+    assert_eq!(connection.notice().await, unsubscribed(&follower, &bot));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_is_told_what_changes_before_it_is_in_effect() {
     let sim = relays(1).await;

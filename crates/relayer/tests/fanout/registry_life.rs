@@ -361,6 +361,10 @@ async fn a_read_only_postgres_is_said_to_be_so_once() {
         let answer = api.call(&bot.key, registration(bot.key.pubkey(), "a name")).await;
         answer.assert(503, "registry_unavailable", "try again later");
     }
+    // The gateway tries again by itself, too: with a few statements each time.
+    let statements = async || running.metric("registry_queries_total").await;
+    let before = statements().await;
+    until("it is tried again and again", async || statements().await >= before + 15).await;
     let metrics = running.get("/metrics").await.unwrap();
     assert!(metrics.contains("registry_up 0\n") && metrics.contains("registry_read_only 1\n"), "{metrics}");
     running.signal("KILL");

@@ -4,8 +4,11 @@
 
 use std::num::NonZeroU32;
 
+use bytes::Bytes;
+use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::config::Config;
 use moltrade_relayer::ingest::DropReason;
+use moltrade_relayer::relay::ConnectionState;
 use relay_sim::{Fault, Poison, Sim, Who, oversized, poison};
 use wire::{Signer, VerifiedEvent};
 
@@ -58,24 +61,47 @@ async fn events_that_are_signed_and_malformed_are_no_offence() {
     }
 }
 
-/// A relay's cap counts events that we cannot read, so an answer full of them is no proof that
-/// there is no more.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stretch_of_malformed_events_hides_nothing_behind_it() {
-    let sim = Sim::builder().seed(71).scripted(1).cap(50).start().await.expect("starts");
+/// A relay's cap counts events that we do not take, so an answer full of them is no proof that
+/// there is no more. They are from `BASE + 20` on.
+async fn assert_hides_nothing(cap: usize, stretch: impl Iterator<Item = Bytes>) {
+    let sim = Sim::builder().seed(71).scripted(1).cap(cap).start().await.expect("starts");
     let events: Vec<_> = (0..40).map(small).collect();
     for event in &events {
         sim.publish([0], event.json().clone());
     }
-    let poisoner = Signer::from_seed(0x0BAD);
-    for number in 0..400 {
-        let sort = Poison::ALL[number as usize % Poison::ALL.len()];
-        sim.publish([0], poison(&poisoner, sort, BASE + 20 + number / 10, number));
-    }
+    stretch.for_each(|event| sim.publish([0], event));
     let gateway = Gateway::configured(&sim, strict);
     gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
     gateway.assert_holds_exactly(&events);
     assert_unharmed(&gateway, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_of_malformed_events_hides_nothing_behind_it() {
+    let poisoner = Signer::from_seed(0x0BAD);
+    let stretch = (0..400).map(|number| {
+        let sort = Poison::ALL[number as usize % Poison::ALL.len()];
+        poison(&poisoner, sort, BASE + 20 + number / 10, number)
+    });
+    assert_hides_nothing(50, stretch).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_of_events_without_a_readable_id_hides_nothing_behind_it() {
+    let stretch = (0..400).map(|number| {
+        let event = poison(&Signer::from_seed(0x0BAD), Poison::Kind, BASE + 20 + number / 10, number);
+        let text = String::from_utf8(event.to_vec()).expect("UTF-8");
+        let id = text.split('"').nth(3).expect("an id");
+        text.replacen(id, &id.to_uppercase(), 1).into()
+    });
+    assert_hides_nothing(50, stretch).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_of_events_beyond_the_frame_limit_hides_nothing_behind_it() {
+    let author = Signer::from_seed(9);
+    let stretch = (0..12).map(|number| oversized(&author, BASE + 50 + number, 700_000, false));
+    assert_hides_nothing(10, stretch).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +172,29 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     assert_eq!(gateway.refused(DropReason::UnknownMessage), 10);
     assert_eq!(gateway.peer(0).tally.refused_total(), 11);
     assert_unharmed(&gateway, 1).await;
+}
+
+/// After a useful connection, the next rest is a second at most.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_breaks_the_protocol_each_time_is_left_longer_though_it_is_useful() {
+    let sim = Sim::builder().seed(76).scripted(1).start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    let mut rest_ms = 0;
+    for number in 0..10 {
+        gateway.until("it is live", |gateway| gateway.peer(0).is_live()).await;
+        let useful = small(number);
+        sim.publish([0], useful.json().clone());
+        gateway.until_logged([useful.id()]).await;
+        // Bits that RFC 6455 reserves.
+        sim.send_bytes(0, vec![0xf1, 0]);
+        gateway.until("it rests", |gateway| gateway.peer(0).state().label() == "backing_off").await;
+        let ConnectionState::BackingOff { until_ms, .. } = gateway.peer(0).state() else { continue };
+        rest_ms = until_ms.saturating_sub(unix_ms());
+        if rest_ms > 1_000 {
+            break;
+        }
+    }
+    assert!(rest_ms > 1_000, "{rest_ms} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]

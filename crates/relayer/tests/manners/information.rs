@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use moltrade_relayer::config::Config;
-use relay_sim::{Count, Information, Refusal, Sim};
+use relay_sim::{Count, Information, Negentropy, Refusal, Sim};
 
 use crate::gateway::Gateway;
 use crate::only;
@@ -51,6 +51,24 @@ async fn bad_documents_do_no_harm() {
         assert_eq!(gateway.peer(relay).manners(|manners| manners.information().cloned()), None);
     }
     assert_eq!(gateway.pipeline().pool.peers().len(), 4);
+}
+
+/// Its silence takes the time-out of an answer, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_tells_of_nip_77_and_is_silent_is_asked_to_reconcile_once() {
+    let sim = Sim::builder().seed(53).relays(1).events(20).copies(1).stored(1.0);
+    let sim = sim.negentropy(only(0), Negentropy::Mute).start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    for connections in 1..=2 {
+        let is_live = |gateway: &Gateway| {
+            let peer = gateway.peer(0);
+            peer.is_live() && peer.tally.connections.get() == connections
+        };
+        gateway.until("it is live", is_live).await;
+        assert_eq!(sim.stats().of(0, Count::NegOpens), 1, "{connections} connections");
+        sim.drop_connections(0);
+    }
+    gateway.until_logged(sim.ids()).await;
 }
 
 /// The first relay sees it last in the NIP-11 request; the second one is never asked what it is.

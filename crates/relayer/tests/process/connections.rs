@@ -67,6 +67,28 @@ async fn idle_connections_of_one_address_keep_nobody_else_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_of_all_addresses_are_limited_and_those_to_the_metrics_apart_from_them() {
+    let metrics_port = Site::empty().port();
+    let site = Site::empty()
+        .set("RELAYER_API__MAX_CONNECTIONS", "20")
+        .set("RELAYER_MONITORING__PROMETHEUS_PORT", metrics_port.to_string());
+    let running = site.start().await;
+    let address = running.address();
+    let mut idle = Vec::new();
+    for host in 100..120 {
+        idle.push(connect_from(host, address).await);
+    }
+    let refused = told(connect_from(9, address).await).await;
+    assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
+    assert!(refused.contains("\"too_many_connections\""), "{refused}");
+    let metrics_address = SocketAddr::new(address.ip(), metrics_port);
+    let metrics = get(metrics_address, "/metrics").await.expect("an answer");
+    assert!(metrics.contains("\nconnections_refused_total{reason=\"too_many\"}"), "{metrics}");
+    drop(idle);
+    running.until_healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn descriptors_are_left_for_the_database() {
     const LIMIT: u64 = 1_100;
     let sim = Sim::builder().seed(52).relays(2).events(5_000).copies(2).per_second(1_000.0).hold();

@@ -100,6 +100,27 @@ async fn bots_that_nobody_follows_and_that_have_not_published_give_way_oldest_fi
 }
 
 #[tokio::test]
+async fn a_bot_that_is_followed_gives_way_to_nobody() {
+    let folder = TempDir::new().unwrap();
+    let (store, gateway) = store(&folder);
+    let owner = *gateway.pubkey();
+    store.prepare(owner).await.unwrap();
+    let row = |seed: u64, registered_at_ms| {
+        let (pubkey, name) = (key(seed), name("a bot"));
+        Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved: true }))
+    };
+    let followed = FollowRow { key: follow(9), secret: None, since_ms: 1 };
+    store.write(owner, vec![row(1, 100), row(2, 200), Change::Put(Row::Follow(followed))]).await.unwrap();
+    let registry = open(&store, &gateway).await;
+    assert!(register(&registry, 3, "new", NewBots::Approved).await.unwrap().is_new);
+    assert!(registry.directory().bot(&key(1)).is_some(), "it is older, and followed");
+    assert!(registry.directory().bot(&key(2)).is_none());
+    registry.subscribe(FollowKey { bot: key(3), follower: key(9) }, None).await.unwrap();
+    let full = register(&registry, 4, "newer", NewBots::Approved).await;
+    assert!(matches!(full, Err(RegistryError::Full)), "{full:?}");
+}
+
+#[tokio::test]
 async fn a_bot_that_waits_for_approval_cannot_be_followed() {
     let folder = TempDir::new().unwrap();
     let (store, gateway) = store(&folder);

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, Store};
-use tokio::time::timeout;
+use moltrade_relayer::fanout::registry::{Change, FollowKey, RegistryError, Row, RowKey, Store};
+use moltrade_relayer::limits::REGISTRY_TIMEOUT;
+use sqlx::PgConnection;
+use tokio::join;
+use tokio::time::{sleep, timeout};
 
 use crate::bench::{
-    OTHER, OWNER, bot_row, counted, follow, follow_row, gateway, loaded, loaded_by, somebody, sql, text,
+    OTHER, OWNER, bot, bot_row, counted, follow, follow_row, gateway, loaded, loaded_by, somebody, sql, text,
     write,
 };
 use crate::postgres::Database;
@@ -49,6 +52,53 @@ async fn the_registry_gets_another_key_only_after_what_is_being_written() {
     sql(&mut hand, "COMMIT").await;
     assert_eq!(giving.await.unwrap(), 0);
     assert_eq!(seen, 1, "what was written meanwhile is sealed anew, too");
+}
+
+/// Commits what `hand` has begun once somebody waits for it.
+async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
+    let mut watcher = somebody(database).await;
+    let waits =
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query(waits).fetch_optional(&mut watcher).await.unwrap().is_none() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sql(hand, "COMMIT").await;
+}
+
+/// Otherwise the follow would keep the bot from being removed.
+#[tokio::test]
+async fn a_bot_is_removed_with_a_follow_that_is_being_made() {
+    let database = Database::fresh();
+    let store = gateway(&database).await;
+    write(&store, [bot_row(1, "one", 1)]).await;
+    let mut hand = somebody(&database).await;
+    let FollowKey { bot, follower } = follow(1, 8);
+    let insert = format!("BEGIN; INSERT INTO follows VALUES ('\\x{bot}', '\\x{follower}', NULL, 2)");
+    sql(&mut hand, &insert).await;
+    let removing = store.write(OWNER, vec![Change::RemoveBot(bot)]);
+    let (removed, ()) = join!(removing, commit_when_waited_for(&database, &mut hand));
+    removed.unwrap();
+    assert_eq!(loaded(&store).await, []);
+}
+
+#[tokio::test]
+async fn a_decision_is_made_from_what_others_are_writing() {
+    let database = Database::fresh();
+    let store = gateway(&database).await;
+    write(&store, [bot_row(1, "one", 1)]).await;
+    let mut hand = somebody(&database).await;
+    sql(&mut hand, "BEGIN; UPDATE bots SET name = 'two'").await;
+    let mut seen = Vec::new();
+    let mut decide = |rows: &[Option<Row>]| {
+        seen = rows.to_vec();
+        Ok(vec![Change::Put(bot_row(1, "three", 1))])
+    };
+    let (keys, until) = ([RowKey::Bot(bot(1))], tokio::time::Instant::now() + REGISTRY_TIMEOUT);
+    let changing = store.change(OWNER, &keys, until, &mut decide);
+    let (changed, ()) = join!(changing, commit_when_waited_for(&database, &mut hand));
+    changed.unwrap();
+    assert_eq!(seen, [Some(bot_row(1, "two", 1))]);
+    assert_eq!(loaded(&store).await, [bot_row(1, "three", 1)]);
 }
 
 #[tokio::test]

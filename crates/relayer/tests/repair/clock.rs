@@ -100,6 +100,43 @@ async fn wrong_by(seconds: i64, when: When) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn once_the_clock_is_set_back_the_future_is_not_shown_as_proven_though_the_relay_is_away() {
+    let sim = Sim::builder().seed(72).relays(1).events(20).copies(1).stored(1.0);
+    let sim = sim.start().await.expect("starts");
+    let mut gateway = Gateway::configured(&sim, |_| {});
+    gateway.hands.step_secs(7_200);
+    gateway
+        .restart(|config| {
+            an_hour_back(config);
+            config.relay.health_check_interval = Duration::from_millis(50);
+        })
+        .await;
+    until_complete(&gateway, &[0], now() + 7_200).await;
+    lose(&gateway, &sim).await;
+    let claims_the_future = |gateway: &Gateway| {
+        gateway.peer(0).coverage().and_then(|coverage| coverage.proven_until()) > Some(now())
+    };
+    assert!(claims_the_future(&gateway));
+    gateway.hands.step_secs(-7_200);
+    gateway.until("no future is claimed", |gateway| !claims_the_future(gateway)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_is_not_believed_below_what_the_log_has() {
+    let sim = Sim::builder().seed(73).relays(1).events(5).copies(1).stored(1.0);
+    let sim = sim.start().await.expect("starts");
+    let gateway = Gateway::on(&sim);
+    let began_ms = gateway.pipeline().log.clock().unix_ms();
+    gateway.until_logged(sim.ids()).await;
+    gateway.hands.step_secs(-86_400);
+    gateway
+        .until("the clock knows of the log's events", |gateway| {
+            gateway.pipeline().log.clock().at_least_the_log_ms() >= began_ms
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_a_clock_that_was_wrong_leaves_no_hole_that_is_called_proven() {
     let whens = [When::Live, When::Away, When::Stopped, When::Rebooted];
     let all = [7_200, -7_200, 90_000, -90_000]

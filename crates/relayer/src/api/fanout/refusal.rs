@@ -195,3 +195,23 @@ impl From<RegistryError> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::event_log::free_space::{FreeSpace, Reserve};
+    use crate::event_log::{EventLog, StoreOptions};
+
+    #[test]
+    fn a_full_disk_of_the_gateway_is_said_to_be_that() {
+        let folder = TempDir::new().unwrap();
+        let room = Reserve { free_space: FreeSpace::from_fn(|| Ok(0)), bytes_min: 1 };
+        let options = StoreOptions { fsync: false };
+        let log = EventLog::open_with(folder.path(), options, 1 << 20, Clock::system(), room).unwrap();
+        let full = RegistryError::from(log.check_room().unwrap_err());
+        assert_eq!(Refusal::from(full).status(), (StatusCode::SERVICE_UNAVAILABLE, "disk_full"));
+    }
+}

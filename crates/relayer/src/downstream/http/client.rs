@@ -127,8 +127,7 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 /// Whether the server is known not to have processed the request, and wants it on another
 /// connection. A server says so of streams after the last one that its GOAWAY names, with NO_ERROR
 /// if it is its normal operation, such as nginx's after `keepalive_requests`, and of streams that
-/// it resets with REFUSED_STREAM. A request that was given to a connection which then turned out to
-/// be closed was never sent.
+/// it resets with REFUSED_STREAM. A canceled request was never sent.
 fn is_not_processed(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
@@ -136,7 +135,13 @@ fn is_not_processed(error: &reqwest::Error) -> bool {
             let is_going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
             return error.is_remote() && (is_refused || is_going_away);
         }
-        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+        let is_canceled = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        // The pool cancels a request that waited for a connection of its own when another
+        // connection turned out to speak HTTP/2. It has no accessor for that kind of error.
+        let is_canceled_by_pool = cause
+            .downcast_ref::<hyper_util::client::legacy::Error>()
+            .is_some_and(|error| error.to_string() == "client error (Canceled)");
+        is_canceled || is_canceled_by_pool
     })
 }
 

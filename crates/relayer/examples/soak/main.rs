@@ -125,7 +125,7 @@ async fn soak(args: &Args) -> Outcome<bool> {
     sim.go();
     calm.go();
     let ended = async {
-        soak.run(length, &schedule(args), &watch, &attackers).await?;
+        soak.run(length, &schedule(args), &watch, &attackers, &quiet).await?;
         soak.settle(&watch, &quiet_watch).await;
         soak.program.stop().await?;
         quiet.stop().await
@@ -257,6 +257,7 @@ impl Soak {
         schedule: &[(f64, Disturbance)],
         watch: &Watch,
         attackers: &Attackers,
+        quiet: &Program,
     ) -> Outcome<()> {
         (self.began, self.length) = (Instant::now(), length);
         let mut schedule = schedule.iter().peekable();
@@ -267,6 +268,8 @@ impl Soak {
                 self.disturb(*disturbance).await.with_context(|| format!("{disturbance:?}"))?;
             }
             self.look().await?;
+            let resident = quiet.resident_bytes().context("the quiet gateway has ended by itself")?;
+            self.seen.quiet_memory.push((self.share(), resident));
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
                 let resident = self.seen.memory.last().map_or(0, |(_, bytes)| bytes >> 20);

@@ -21,8 +21,8 @@ use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, METRICS_CONNECTIONS_MAX};
 use crate::nip19::npub;
 use crate::pipeline::{Pipeline, StartError};
+use crate::summary;
 use crate::tasks::StageFailure;
-use crate::telemetry::summary;
 use crate::watchdog;
 
 /// Why the program ended otherwise than in order.

@@ -18,7 +18,7 @@ pub mod nip19;
 
 pub mod clock;
 
-pub mod backoff;
+pub mod net;
 
 pub mod relay;
 
@@ -37,6 +37,10 @@ pub mod control;
 pub mod descriptors;
 
 pub mod pipeline;
+
+pub mod crash_point;
+
+pub mod summary;
 
 pub mod tasks;
 

@@ -14,22 +14,22 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::{FreeSpace, Reserve};
-use crate::event_log::retention::{AGED_AT_ONCE_MAX, Retention};
+use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use crate::event_log::{Cursors, Entry, EventLog, OpenError, StorageError, StoreOptions};
+use crate::event_log::{Cursors, EventLog, OpenError, StorageError, StoreOptions};
 use crate::ingest::admission::Admission;
 use crate::ingest::dedupe::{Dedupe, DedupeSizes};
 use crate::ingest::shard::{BurstLimits, Shard};
-use crate::ingest::{InboxGauge, Inboxes};
+use crate::ingest::{InboxGauge, Inboxes, committed};
 use crate::limits::{
-    GOODBYES_MAX, REPAIRS_AT_ONCE_MAX, RETENTION_INTERVAL, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX,
-    SINK_DRAIN_MAX, frame_bytes_max,
+    GOODBYES_MAX, REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, SINK_DRAIN_MAX,
+    frame_bytes_max,
 };
+use crate::net::resolver::Resolver;
 use crate::relay::Pool;
 use crate::relay::connection::Shared;
 use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
 use crate::relay::instance::InstanceId;
-use crate::relay::resolver::Resolver;
 use crate::tasks::{StageFailure, Stages};
 use crate::telemetry::Metrics;
 
@@ -285,25 +285,9 @@ fn start_ingest(
     }
     let (dedupe, metrics) = (Arc::clone(dedupe), Arc::clone(metrics));
     stages.spawn("sequencer", move || {
-        sequencer.run(&bursts, |entries| {
-            dedupe.committed(entries);
-            if let Some(last) = entries.last() {
-                dedupe.clock().saw(last.received_at_ms);
-            }
-            count_batch(&metrics, entries);
-        })
+        sequencer.run(&bursts, |entries| committed(&dedupe, &metrics, entries))
     })?;
     Ok(inboxes)
-}
-
-fn count_batch(metrics: &Metrics, entries: &[Entry]) {
-    let now = Instant::now();
-    metrics.batches_committed.inc();
-    metrics.batch_events.observe(entries.len() as f64);
-    metrics.events_processed.inc_by(entries.len() as u64);
-    for received in entries.iter().filter_map(|entry| entry.received) {
-        metrics.processing_latency.observe(now.duration_since(received).as_secs_f64());
-    }
 }
 
 /// Starts what fills the Bloom filter.
@@ -339,35 +323,12 @@ fn start_retention(
     };
     let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
     let sinks = Arc::clone(sinks);
-    stages.spawn("retention", move || keep_trimmed(&log, retention, &admission, &sinks, &stop))
-}
-
-/// Trims at once and then every [`RETENTION_INTERVAL`], until told to stop. Ids are forgotten only
-/// of events that the policy of the moment does not let in, and age takes nothing that a sink does
-/// not have, and nothing at all while the clock is in doubt.
-fn keep_trimmed(
-    log: &EventLog,
-    configured: Retention,
-    admission: &ArcSwap<Admission>,
-    sinks: &[Arc<Sink>],
-    stop: &AtomicBool,
-) -> Result<(), StorageError> {
-    const LOOK_FOR_STOP: Duration = Duration::from_millis(200);
-    let mut last: Option<Instant> = None;
-    while !stop.load(Ordering::Relaxed) {
-        if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
-            let trimmed = log.retain(Retention {
-                needed_after: needed_after(sinks),
-                admitted_age_secs_max: admission.load().age_secs_max(),
-                ..configured
-            })?;
-            if trimmed > 0 {
-                tracing::info!(events = trimmed, oldest = %log.floor(), "trimmed the log by retention");
-            }
-            // There may be more.
-            last = (trimmed < AGED_AT_ONCE_MAX).then(Instant::now);
-        }
-        std::thread::sleep(LOOK_FOR_STOP);
-    }
-    Ok(())
+    // Ids are forgotten only of events that the policy of the moment refuses, and age takes nothing
+    // that a sink does not have yet.
+    let present = move || Retention {
+        needed_after: needed_after(&sinks),
+        admitted_age_secs_max: admission.load().age_secs_max(),
+        ..retention
+    };
+    stages.spawn("retention", move || log.keep_trimmed(present, &stop))
 }

@@ -17,8 +17,9 @@ use std::time::Duration;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+use crate::crash_point;
 use crate::limits::{END_MAX, PANIC_NOTED_MAX};
-use crate::telemetry::{crash_point, log_buffer};
+use crate::telemetry::log_buffer;
 
 /// How often the watchdog looks. It counts its looks and reads no clock: a process that was
 /// suspended has not used up its time.

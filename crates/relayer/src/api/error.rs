@@ -23,6 +23,7 @@ use crate::event_log::free_space::NoRoom;
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
+use crate::net::ConnectError;
 use crate::relay::dial::DialError;
 use crate::relay::pool::PoolError;
 
@@ -318,7 +319,7 @@ impl From<PoolError> for ApiError {
             PoolError::Full { max } => Self::PoolFull { max },
             PoolError::Dial(error) => {
                 let code = match error {
-                    DialError::NotPublic { .. } => "address_not_public",
+                    DialError::Connect(ConnectError::NotPublic { .. }) => "address_not_public",
                     DialError::Ourselves => "relay_is_this_gateway",
                     _ => "unresolvable_host",
                 };

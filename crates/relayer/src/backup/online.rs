@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::event_log::LogId;
 use crate::event_log::backup::{Description, STAGING};
 use crate::limits::{ANSWER_BYTES_MAX, BACKUP_TIMEOUT, DIAL_STEP_TIMEOUT};
-use crate::relay::tls;
+use crate::net::tls;
 
 /// What the gateway answers.
 #[derive(Debug, Deserialize)]

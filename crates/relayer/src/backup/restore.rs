@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use super::transfer::{Moved, is_file_of_backup, transfer};
 use super::{CommandError, TAIL_BYTES, absolute, reserve};
 use crate::config::Config;
+use crate::crash_point;
 use crate::event_log::backup::{
     BackupError, Description, RESTORE_UNFINISHED, STAGING, remove_folder, sync_folder,
 };
 use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
-use crate::telemetry::crash_point;
 
 /// Restores a backup into the configured data folder, and returns what to tell. No gateway may run.
 /// A log that is there is deleted if `replace` says so.

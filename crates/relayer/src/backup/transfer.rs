@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::CommandError;
+use crate::crash_point;
 use crate::event_log::backup::{BackupError, DESCRIPTION, Description, is_file_of_log, sync_folder};
 use crate::event_log::free_space::Reserve;
-use crate::telemetry::crash_point;
 
 /// How often the progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::seat::{Busy, Consumer, Seat, name};
 use crate::event_log::query::CursorError;
-use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError, keys};
+use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError};
 use crate::limits::CONSUMER_TURN_MAX;
 
 /// Where a consumer that connects goes on.
@@ -224,7 +224,7 @@ impl Inner {
     fn place(&self, begin: Begin) -> Result<Cursor, CursorError> {
         match begin {
             Begin::Now(head) => Ok(head),
-            Begin::After(Cursor::START) | Begin::Seek(Cursor::START) => Ok(keys::before(self.log.floor())),
+            Begin::After(Cursor::START) | Begin::Seek(Cursor::START) => Ok(Cursor::before(self.log.floor())),
             Begin::After(cursor) | Begin::Seek(cursor) => self.log.check_cursor(cursor).map(|()| cursor),
         }
     }

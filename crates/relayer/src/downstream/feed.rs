@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sink::Sink;
 use crate::event_log::reader::{Chunk, ReadError, Reader};
-use crate::event_log::{Cursor, Entry, EventLog, StorageError, keys};
+use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
 /// The log as one sink reads it. It holds one chunk at most.
 #[derive(Debug)]
@@ -85,14 +85,14 @@ impl Feed {
                 self.chunk = Some((chunk, 0));
                 // A reader at the very beginning starts at the oldest event, whichever that is.
                 let oldest = first.filter(|_| self.at == Cursor::START).map(|seq| seq.min(self.log.floor()));
-                Ok(oldest.map_or(Refilled::More, |oldest| self.lose_before(keys::before(oldest))))
+                Ok(oldest.map_or(Refilled::More, |oldest| self.lose_before(Cursor::before(oldest))))
             }
             Ok(None) => {
                 self.is_over = true;
                 Ok(Refilled::Over)
             }
             Err(ReadError::Trimmed { oldest }) => {
-                let before = keys::before(oldest);
+                let before = Cursor::before(oldest);
                 self.reader = self.log.reader(before);
                 Ok(self.lose_before(before))
             }

@@ -28,7 +28,7 @@ use super::slow::{Beat, Look, Patience, Pulse, Taken, Watch};
 use super::source::{Damaged, Source};
 use super::worker::at;
 use crate::event_log::reader::Chunk;
-use crate::event_log::{Cursor, Entry, keys};
+use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
 use crate::telemetry::metrics::ClientCounts;
 
@@ -177,7 +177,7 @@ impl<S: Source> Session<S> {
         let mut sent = 0;
         // What the source has passed without giving it does not wait for the socket: it makes nobody slow.
         if let Some(first) = chunk.entries().first() {
-            self.flushed = self.flushed.max(keys::before(first.seq));
+            self.flushed = self.flushed.max(Cursor::before(first.seq));
         }
         loop {
             for entry in chunk.entries() {

@@ -12,7 +12,7 @@ use super::selection::Selection;
 use super::sink::{Sink, SinkState};
 use super::{http, tcp};
 use crate::clock::unix_ms;
-use crate::event_log::{Cursor, EventLog, StorageError, keys};
+use crate::event_log::{Cursor, EventLog, StorageError};
 
 /// When the gateway is stopping: by when sinks must be gone.
 pub type Deadline = watch::Receiver<Option<Instant>>;
@@ -166,7 +166,7 @@ impl Worker {
                 let from = self.sink.cursor();
                 // Nothing beyond the head: it would not be sent what will be under these numbers. And who wants
                 // the oldest loses nothing by what is no longer kept.
-                let oldest = if cursor == Cursor::START { keys::before(self.log.floor()) } else { cursor };
+                let oldest = if cursor == Cursor::START { Cursor::before(self.log.floor()) } else { cursor };
                 self.bookmark.seek(oldest.min(self.log.head())).await?;
                 tracing::info!(sink, %from, to = %cursor, "sink moved to another cursor");
             }

@@ -17,10 +17,11 @@ use super::sink::Sink;
 use super::worker::{Transport, Worker};
 use super::{http, tcp};
 use crate::config::{CommonOptions, Output, RestSink, SinkName, Start, TcpSink};
-use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError, keys};
+use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::SINK_CLOSE_MAX;
-use crate::relay::resolver::{Lookups, Resolver};
-use crate::relay::tls::{self, TlsSetupError};
+use crate::net::Dialer;
+use crate::net::resolver::{Lookups, Resolver};
+use crate::net::tls::{self, TlsSetupError};
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 
@@ -143,27 +144,30 @@ impl<'a> Starting<'a> {
     fn tcp(&mut self, config: TcpSink) -> Result<(), SinkSetupError> {
         let TcpSink { name, address, common, options } = config;
         let shown = address.as_str().to_owned();
-        let tls = match options.tls {
-            true => Some(Arc::new(self.tls(&name, options.ca_file.as_deref())?).into()),
-            false => None,
-        };
-        let transport = tcp::Transport::new(address, options, tls, Arc::clone(&self.lookups));
+        let tls = self.tls(&name, options.tls, options.ca_file.as_deref())?;
+        let dialer = Dialer::new(Arc::clone(&self.lookups), Arc::new(tls));
+        let transport = tcp::Transport::new(address, options, dialer);
         self.spawn(&name, "tcp", &shown, &common, Transport::Tcp(transport))
     }
 
     fn rest(&mut self, config: RestSink) -> Result<(), SinkSetupError> {
         let RestSink { name, address, common, options } = config;
         let shown = address.without_query().to_owned();
-        let tls = match address.is_https() {
-            true => self.tls(&name, options.ca_file.as_deref())?,
-            false => tls::config_of(RootCertStore::empty())?,
-        };
+        let tls = self.tls(&name, address.is_https(), options.ca_file.as_deref())?;
         let client = Client::new(address, options.clone(), tls, Arc::clone(&self.lookups))?;
         self.spawn(&name, "http", &shown, &common, Transport::Http(http::Transport::new(client, options)))
     }
 
-    /// How a sink's certificate is checked.
-    fn tls(&mut self, name: &SinkName, ca_file: Option<&Path>) -> Result<ClientConfig, TlsSetupError> {
+    /// How a sink's certificate is checked. Without TLS no authority is trusted, and none is read.
+    fn tls(
+        &mut self,
+        name: &SinkName,
+        is_secure: bool,
+        ca_file: Option<&Path>,
+    ) -> Result<ClientConfig, TlsSetupError> {
+        if !is_secure {
+            return tls::config_of(RootCertStore::empty());
+        }
         let authorities = self.authorities.get_or_insert_with(|| Arc::new(tls::system_authorities()));
         if ca_file.is_none() {
             return tls::config_of(Arc::clone(authorities)); // One copy for all of them.
@@ -218,7 +222,7 @@ pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
 fn first_cursor(log: &EventLog, start: Start) -> Cursor {
     match start {
         Start::Now => log.head(),
-        Start::Oldest => keys::before(log.floor()),
+        Start::Oldest => Cursor::before(log.floor()),
     }
 }
 

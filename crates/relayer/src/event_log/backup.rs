@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cursor, EventLog, LogId, Seq, StorageError, keys};
 use crate::clock::unix_ms;
+use crate::crash_point;
 use crate::limits::BACKUP_DESCRIPTION_BYTES_MAX;
-use crate::telemetry::crash_point;
 
 /// The file that describes a backup.
 pub const DESCRIPTION: &str = "backup.json";

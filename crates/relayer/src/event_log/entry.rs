@@ -57,6 +57,11 @@ impl Cursor {
         Self(seq.0)
     }
 
+    /// The cursor of a consumer whose next event is `seq`.
+    pub const fn before(seq: Seq) -> Self {
+        Self(seq.0.saturating_sub(1))
+    }
+
     /// The number as it stands in URLs.
     pub const fn get(self) -> u64 {
         self.0

@@ -283,11 +283,6 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The cursor that stands before `seq`.
-pub const fn before(seq: Seq) -> Cursor {
-    Cursor::from_number(seq.get().saturating_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

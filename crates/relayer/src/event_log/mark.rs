@@ -5,11 +5,11 @@
 //! to the sequencer, so it arrives behind every event that its connection read before, and is committed in
 //! the batch of the last of them or a later one. It can never be on the disk before them.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 /// What is kept of a relay, a row each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,8 @@ impl RelayTable {
     }
 }
 
-/// A new value of a relay's row, and what to do when it is committed.
+/// A new value of a relay's row.
+#[derive(Debug)]
 pub struct Mark {
     /// Which row.
     pub table: RelayTable,
@@ -44,14 +45,21 @@ pub struct Mark {
     pub relay: Arc<str>,
     /// The value.
     pub row: Vec<u8>,
-    /// Called after the commit, on the sequencer's thread: it must be quick.
-    pub committed: Box<dyn FnOnce() + Send>,
+    committed: oneshot::Sender<()>,
 }
 
-impl fmt::Debug for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, relay, .. } = self;
-        f.debug_struct("Mark").field("table", table).field("relay", relay).finish_non_exhaustive()
+impl Mark {
+    /// A mark, and what receives a message once the mark and its events are committed and
+    /// published. If the mark is given up, the receiver is closed.
+    pub fn new(table: RelayTable, relay: Arc<str>, row: Vec<u8>) -> (Self, oneshot::Receiver<()>) {
+        let (committed, receipt) = oneshot::channel();
+        (Self { table, relay, row, committed }, receipt)
+    }
+
+    /// Tells that the mark is committed.
+    pub fn confirm(self) {
+        // Nobody need wait for it.
+        let _ = self.committed.send(());
     }
 }
 

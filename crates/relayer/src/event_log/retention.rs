@@ -8,11 +8,13 @@
 //! until compaction finds that an event of their age would be refused anyway.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::entry::{Cursor, Seq};
 use super::keys::Record;
 use super::{EventLog, StorageError};
+use crate::limits::RETENTION_INTERVAL;
 
 /// What is kept. 0 means no bound.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,31 @@ impl Default for Retention {
 }
 
 impl EventLog {
+    /// Trims at once and then every [`RETENTION_INTERVAL`], by what `retention` gives at that time,
+    /// until `stop` is set. Nothing goes for its age while the clock is in doubt.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn keep_trimmed(
+        &self,
+        retention: impl Fn() -> Retention,
+        stop: &AtomicBool,
+    ) -> Result<(), StorageError> {
+        let mut last: Option<Instant> = None;
+        while !stop.load(Ordering::Relaxed) {
+            if last.is_none_or(|last| last.elapsed() >= RETENTION_INTERVAL) {
+                let trimmed = self.retain(retention())?;
+                if trimmed > 0 {
+                    tracing::info!(events = trimmed, oldest = %self.floor(), "trimmed the log by retention");
+                }
+                // There may be more.
+                last = (trimmed < AGED_AT_ONCE_MAX).then(Instant::now);
+            }
+            std::thread::sleep(STOP_CHECK_INTERVAL);
+        }
+        Ok(())
+    }
+
     /// [Trims](Self::trim) by the log's clock. While the clock is in doubt, nothing goes for its
     /// age.
     ///
@@ -136,6 +163,8 @@ impl EventLog {
         Ok(answer)
     }
 }
+
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Events that go for their age at once, a fraction of a second's reading.
 pub const AGED_AT_ONCE_MAX: u64 = 100_000;

@@ -21,8 +21,8 @@ use super::free_space::NoRoom;
 use super::keys::{self, IdRow, Record};
 use super::mark::Mark;
 use super::{EventLog, StorageError};
+use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
-use crate::telemetry::crash_point;
 
 /// Without fsync, sequences are promised to the disk this many at a time, so that a power loss cannot make
 /// one be given twice. An unclean stop then skips up to as many.
@@ -165,7 +165,7 @@ impl Sequencer {
             self.log.publish(entries);
         }
         for mark in marks {
-            (mark.committed)();
+            mark.confirm();
         }
         Ok(())
     }

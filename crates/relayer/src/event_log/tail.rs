@@ -7,7 +7,6 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::entry::{Cursor, Entry, Seq};
-use super::keys;
 
 /// The last committed batches.
 #[derive(Debug)]
@@ -108,7 +107,7 @@ impl State {
         let batch = self.batches.pop_front()?;
         self.bytes -= batch.bytes;
         self.covered_after = match self.batches.front() {
-            Some(next) => keys::before(next.first),
+            Some(next) => Cursor::before(next.first),
             None => Cursor::after(batch.last),
         };
         Some(batch)

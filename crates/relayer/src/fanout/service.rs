@@ -29,7 +29,7 @@ use crate::downstream::seat::Seat;
 use crate::downstream::slow::Taken;
 use crate::downstream::websocket::Session;
 use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
-use crate::event_log::{Cursor, Cursors, EventLog, StorageError, keys};
+use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{
     CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SHUTDOWN_MAX, SIGNALS_BYTES_MAX,
     SIGNALS_LOOK_BACK,
@@ -331,7 +331,7 @@ pub enum Guest {
 /// Where the search for signals begins: followers that are behind no further need not search for themselves, of whom
 /// there may be thousands after a restart.
 fn look_back(log: &EventLog) -> Cursor {
-    let oldest = keys::before(log.floor());
+    let oldest = Cursor::before(log.floor());
     Cursor::from_number(log.head().get().saturating_sub(SIGNALS_LOOK_BACK)).max(oldest)
 }
 

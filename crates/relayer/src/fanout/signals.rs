@@ -14,7 +14,7 @@ use wire::{PublicKey, VerifiedEvent};
 use super::directory::Directory;
 use crate::event_log::reader::{Chunk, ReadError};
 use crate::event_log::tail::{Look, Tail};
-use crate::event_log::{Cursor, Entry, EventLog, StorageError, keys};
+use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 use crate::limits::FOLLOWERS_BEHIND_MAX;
 
 /// The newest signals.
@@ -80,7 +80,7 @@ impl Signals {
                 Err(ReadError::Storage(error)) => return Err(error),
                 Err(ReadError::Trimmed { oldest }) => {
                     tracing::error!(%oldest, "signals were trimmed before they were delivered: retention is too short");
-                    reader = self.log.reader(keys::before(oldest));
+                    reader = self.log.reader(Cursor::before(oldest));
                 }
             }
             if unswept > self.bytes_max / 4 {

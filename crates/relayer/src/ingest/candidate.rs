@@ -1,17 +1,36 @@
 //! What goes from a connection to a shard: the text of an event that memory does not know, and behind the
 //! events what is true once they are in the log.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::{ClaimedId, PublicKey, UnverifiedEvent};
 
+use super::drop_reason::DropReason;
 use crate::clock::Clock;
 use crate::event_log::{Checkpoint, Mark};
 use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE, SECONDS_BYTES_MAX};
-use crate::relay::Peer;
+
+/// A relay, as far as it is told what became of the events that it sent.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The URL that is kept with its events.
+    fn url(&self) -> Arc<str>;
+
+    /// Whether it sends live events now, whose dates agree with the present.
+    fn is_live(&self) -> bool;
+
+    /// Notes that it was the first to send an event.
+    fn was_first(&self);
+
+    /// Notes that it sent a copy, and how long after the first one if that is known.
+    fn sent_copy(&self, late: Option<Duration>);
+
+    /// Notes that it sent something that was refused.
+    fn sent_refused(&self, reason: DropReason);
+}
 
 /// An event that may be new. Nothing of it is verified.
 #[derive(Debug)]
@@ -23,8 +42,8 @@ pub struct Candidate {
     pub author_byte: u8,
     /// The event object's text, in memory of its own: the frame that it came in is gone.
     pub json: Box<[u8]>,
-    /// Who sent it.
-    pub peer: Arc<Peer>,
+    /// The relay that sent it.
+    pub source: Arc<dyn Source>,
     /// When its frame was read, Unix time in milliseconds.
     pub received_at_ms: u64,
     /// The same moment, for measuring.
@@ -35,12 +54,12 @@ pub struct Candidate {
 
 impl Candidate {
     /// Copies an event's text out of the frame that was just read.
-    pub fn new(claimed: ClaimedId, json: &[u8], peer: &Arc<Peer>, clock: &Clock) -> Self {
+    pub fn new(claimed: ClaimedId, json: &[u8], source: Arc<dyn Source>, clock: &Clock) -> Self {
         Self {
             claimed,
             author_byte: claimed_author(json).map_or(0, |author| last_byte(&author)),
             json: json.into(),
-            peer: Arc::clone(peer),
+            source,
             received_at_ms: clock.unix_ms(),
             received: Instant::now(),
             budget: None,

@@ -126,25 +126,22 @@ impl Shard {
         metrics: &Metrics,
     ) -> Result<(), StorageError> {
         let verdict = self.judge(&candidate)?;
-        let Candidate { claimed, peer, received_at_ms, received, budget, .. } = candidate;
+        let Candidate { claimed, source, received_at_ms, received, budget, .. } = candidate;
         match verdict {
             Verdict::New(event) => {
-                peer.tally.first.add(1);
-                let relay = peer.url.to_arc();
-                if peer.is_live() {
+                source.was_first();
+                let relay = source.url();
+                if source.is_live() {
                     self.dedupe.clock().heard(&relay, event.created_at(), received_at_ms);
                 }
                 burst.push(Verified { event, relay, received_at_ms, received, budget }.into());
             }
             Verdict::Duplicate(layer) => {
-                peer.tally.copies.add(1);
-                if let Some(late) = self.dedupe.lateness_at(&claimed, received) {
-                    peer.tally.late(late);
-                }
+                source.sent_copy(self.dedupe.lateness_at(&claimed, received));
                 metrics.duplicates(layer).inc();
             }
             Verdict::Dropped(reason) => {
-                peer.refuse(reason);
+                source.sent_refused(reason);
                 metrics.dropped(reason).inc();
             }
         }

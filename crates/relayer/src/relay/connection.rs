@@ -17,11 +17,12 @@ use super::refusal::Refusal;
 use super::session::Session;
 use super::socket::SocketError;
 use super::subscription::Subscription;
-use crate::backoff::Backoff;
 use crate::clock::unix_ms;
 use crate::event_log::EventLog;
 use crate::ingest::{Dedupe, Inboxes};
 use crate::limits::{BACKOFF_MAX, PARKED};
+use crate::net::ConnectError;
+use crate::net::backoff::Backoff;
 use crate::telemetry::Metrics;
 
 /// What all connections share.
@@ -225,7 +226,9 @@ impl Connection {
             End::Stopping => return None,
             End::NeedsAuthentication(_)
             | End::Refused(_)
-            | End::Dial(DialError::Ourselves | DialError::NotPublic { .. }) => (PARKED, true),
+            | End::Dial(DialError::Ourselves | DialError::Connect(ConnectError::NotPublic { .. })) => {
+                (PARKED, true)
+            }
             End::Offences => {
                 self.shared.metrics.quarantines.inc();
                 let (time, last) = self.peer.conduct.quarantine(Instant::now().into_std());

@@ -224,7 +224,7 @@ impl Conversation {
         let row = stated.to_row();
         self.peer.manners(|manners| manners.inform(stated));
         let relay = self.peer.url.to_arc();
-        let mark = Mark { table: RelayTable::Information, relay, row, committed: Box::new(|| {}) };
+        let (mark, _) = Mark::new(RelayTable::Information, relay, row);
         self.shared.inboxes.mark(mark).await;
     }
 

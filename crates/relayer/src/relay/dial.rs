@@ -1,30 +1,25 @@
-//! From a URL to an open WebSocket, or to a relay's NIP-11 document: DNS, TCP, TLS, and what is asked
-//! for, each with a time-out and an error of its own.
+//! From a relay's URL to an open WebSocket, or to its NIP-11 document, over a connection that the
+//! [dialer](crate::net::dial) opens. The number of dials at once is limited.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+use url::Url;
 
-pub use super::address::Reach;
-use super::address::{NotPublic, in_turns};
-use super::handshake::HandshakeError;
 use super::information::{Information, InformationError, fetch};
 use super::instance::InstanceId;
-use super::resolver::{LookupError, Lookups, Resolver};
-use super::socket::{Socket, Stream};
-use super::tcp;
-use super::tls::{TlsSetupError, client_config};
+use super::socket::Socket;
 use super::upgrade::{UpgradeError, upgrade};
 use crate::config::RelayUrl;
-use crate::limits::{DIAL_STEP_TIMEOUT, DIALS_AT_ONCE_MAX, INFORMATION_TIMEOUT, SKIPPED_FRAME_BYTES_MAX};
+use crate::limits::{DIALS_AT_ONCE_MAX, INFORMATION_TIMEOUT, SKIPPED_FRAME_BYTES_MAX};
+pub use crate::net::address::Reach;
+use crate::net::dial::within;
+use crate::net::resolver::{Lookups, Resolver};
+use crate::net::tls::{TlsSetupError, client_config};
+use crate::net::{self, ConnectError, Stream};
 
 /// How relays are dialled.
 #[derive(Debug)]
@@ -60,40 +55,15 @@ pub enum DialError {
     /// The URL cannot be dialled, which its check should have prevented.
     #[error("the URL has no host or port that can be dialled")]
     Url,
-    /// There is no such name.
-    #[error("DNS: {0} does not exist or has no address")]
-    NoSuchName(String),
-    /// The name does not resolve.
-    #[error("DNS: {0}")]
-    Dns(io::Error),
-    /// The relay may only be dialled at a public address, and has none.
-    #[error(
-        "{host} is at {address}, which is not a public address ({purpose}); \
-         to allow such relays, set `allow_private_addresses = true` under [relay]"
-    )]
-    NotPublic {
-        /// The name, or the address that stands in the URL.
-        host: String,
-        /// The address that it has; the first one, if there are several.
-        address: IpAddr,
-        /// What that address is reserved for.
-        purpose: &'static str,
-    },
-    /// No address accepts the connection.
-    #[error("TCP: {0}")]
-    Tcp(io::Error),
-    /// The TLS handshake fails.
-    #[error("TLS: {0}")]
-    Tls(#[from] HandshakeError),
+    /// There is no connection to its server.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The server does not upgrade to WebSocket.
     #[error("WebSocket upgrade: {0}")]
     Upgrade(UpgradeError),
     /// The URL leads to this very process.
     #[error("the URL leads back to this gateway itself")]
     Ourselves,
-    /// One of these steps takes too long.
-    #[error("{0}: no answer within {secs} s", secs = DIAL_STEP_TIMEOUT.as_secs())]
-    Timeout(&'static str),
 }
 
 impl DialError {
@@ -103,13 +73,10 @@ impl DialError {
     /// Of the answers to the upgrade, this is said of all but those that mean "later": 408, 425, 429, 5xx.
     pub const fn is_permanent(&self) -> bool {
         match self {
-            Self::Url
-            | Self::NoSuchName(_)
-            | Self::NotPublic { .. }
-            | Self::Tls(HandshakeError::Certificate(_))
-            | Self::Ourselves => true,
+            Self::Url | Self::Ourselves => true,
+            Self::Connect(error) => error.is_permanent(),
             Self::Upgrade(UpgradeError::Status { code, .. }) => !matches!(*code, 408 | 425 | 429 | 500..),
-            Self::Dns(_) | Self::Tcp(_) | Self::Tls(_) | Self::Upgrade(_) | Self::Timeout(_) => false,
+            Self::Upgrade(_) => false,
         }
     }
 
@@ -133,8 +100,7 @@ impl From<UpgradeError> for DialError {
 
 /// Dials relays, a bounded number at a time, with one TLS configuration for all.
 pub struct Dialer {
-    tls: TlsConnector,
-    lookups: Lookups,
+    net: net::Dialer,
     turns: Semaphore,
     frame_bytes_max: usize,
     user_agent: String,
@@ -152,8 +118,7 @@ impl Dialer {
         }
         let tls = client_config(options.extra_ca_file.as_deref(), options.tls_sessions_max)?;
         Ok(Self {
-            tls: TlsConnector::from(Arc::new(tls)),
-            lookups: Lookups::new(options.resolver),
+            net: net::Dialer::new(Arc::new(Lookups::new(options.resolver)), Arc::new(tls)),
             turns: Semaphore::new(DIALS_AT_ONCE_MAX),
             frame_bytes_max: options.frame_bytes_max,
             user_agent: options.user_agent,
@@ -200,45 +165,16 @@ impl Dialer {
         self.addresses(&parse(relay)?, Reach::PublicOnly).await.map(drop)
     }
 
-    /// The addresses that may be dialled, in the order in which they are tried.
     async fn addresses(&self, url: &Url, reach: Reach) -> Result<Vec<SocketAddr>, DialError> {
         let port = url.port_or_known_default().ok_or(DialError::Url)?;
         let host = url.host().ok_or(DialError::Url)?;
-        let found = match host {
-            Host::Ipv4(address) => vec![address.into()],
-            Host::Ipv6(address) => vec![address.into()],
-            Host::Domain(name) => self.lookups.addresses(name).await.map_err(|error| match error {
-                LookupError::NoSuchName => DialError::NoSuchName(name.to_owned()),
-                LookupError::Timeout => DialError::Timeout("DNS"),
-                LookupError::Failed(error) => DialError::Dns(error),
-            })?,
-        };
-        let allowed = reach.of(found).map_err(|NotPublic { address, purpose }| DialError::NotPublic {
-            host: host.to_string(),
-            address,
-            purpose,
-        })?;
-        Ok(in_turns(allowed).into_iter().map(|address| (address, port).into()).collect())
+        Ok(self.net.addresses(host, port, reach).await?)
     }
 
     /// TCP, and TLS if the URL wants it.
     async fn connect(&self, url: &Url, addresses: Vec<SocketAddr>) -> Result<Stream, DialError> {
-        let stream = within("TCP", tcp::connect(addresses)).await?.map_err(DialError::Tcp)?;
-        match url.scheme() {
-            // In memory of its own: the connection's task would keep room for a handshake as long as it lives.
-            "wss" => Box::pin(self.secure(url, stream)).await,
-            _ => Ok(Stream::Plain(stream)),
-        }
-    }
-
-    async fn secure(&self, url: &Url, stream: TcpStream) -> Result<Stream, DialError> {
-        let name = match url.host().ok_or(DialError::Url)? {
-            Host::Domain(name) => ServerName::try_from(name.to_owned()).map_err(|_| DialError::Url)?,
-            Host::Ipv4(address) => address.into(),
-            Host::Ipv6(address) => address.into(),
-        };
-        let stream = within("TLS", self.tls.connect(name, stream)).await?.map_err(HandshakeError::from)?;
-        Ok(Stream::Tls(Box::new(stream)))
+        let host = url.host().ok_or(DialError::Url)?;
+        Ok(self.net.connect(host, addresses, url.scheme() == "wss").await?)
     }
 }
 
@@ -250,10 +186,6 @@ impl std::fmt::Debug for Dialer {
 
 fn parse(relay: &RelayUrl) -> Result<Url, DialError> {
     relay.as_str().parse().map_err(|_| DialError::Url)
-}
-
-async fn within<T>(step: &'static str, future: impl Future<Output = T>) -> Result<T, DialError> {
-    timeout(DIAL_STEP_TIMEOUT, future).await.map_err(|_| DialError::Timeout(step))
 }
 
 #[cfg(test)]
@@ -275,19 +207,6 @@ mod tests {
             tls_sessions_max: 0,
         })
         .expect("set up")
-    }
-
-    #[tokio::test]
-    async fn of_a_mix_only_public_addresses_are_dialled() {
-        let private: [IpAddr; 2] = [[127, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
-        let public: [IpAddr; 2] = [[8, 8, 8, 8].into(), [0x2606, 0x4700, 0, 0, 0, 0, 0, 1].into()];
-        let all = [private[0], public[0], private[1], public[1]];
-        let dialer = dialer(Resolver::from_fn(move |_| Ok(all.to_vec())));
-        let url = Url::parse("wss://mixed.example").expect("a URL");
-        let dialled = dialer.addresses(&url, Reach::PublicOnly).await.expect("some are public");
-        assert_eq!(dialled, public.map(|address| SocketAddr::from((address, 443))));
-        let dialled = dialer.addresses(&url, Reach::Anywhere).await.expect("addresses");
-        assert_eq!(dialled.len(), 4);
     }
 
     #[tokio::test]
@@ -332,11 +251,14 @@ mod tests {
             assert!(!answer(code).is_permanent(), "{code}");
         }
         assert_eq!(answer(503).retry_after_secs(), Some(5));
-        for lasting in [DialError::Ourselves, DialError::NoSuchName("a.example".into())] {
+        for lasting in [DialError::Ourselves, ConnectError::NoSuchName("a.example".into()).into()] {
             assert!(lasting.is_permanent(), "{lasting}");
             assert_eq!(lasting.retry_after_secs(), None);
         }
-        for passing in [DialError::Timeout("DNS"), DialError::Tcp(io::ErrorKind::ConnectionRefused.into())] {
+        for passing in
+            [ConnectError::Timeout("DNS"), ConnectError::Tcp(std::io::ErrorKind::ConnectionRefused.into())]
+        {
+            let passing = DialError::from(passing);
             assert!(!passing.is_permanent(), "{passing}");
         }
     }

@@ -18,8 +18,8 @@ use url::{Position, Url};
 
 use super::dial::DialError;
 use super::instance::InstanceId;
-use super::socket::Stream;
 use crate::limits::{INFORMATION_BYTES_MAX, INFORMATION_TIMEOUT};
+use crate::net::Stream;
 
 /// A response head may not be longer than this, in bytes and in headers.
 const HEAD_BYTES_MAX: usize = 16 << 10;

@@ -9,9 +9,8 @@
 //! proves our key to relays that ask for it. What is thereby proven of a relay is its [coverage].
 //! How a relay wants to be treated are its [manners] ([caps], [pace]), how it behaves is its
 //! [conduct], what it sent its [tally]. After a connection ends, its relay is tried again after a
-//! [back-off](crate::backoff).
+//! [back-off](crate::net::backoff).
 
-pub mod address;
 mod authentication;
 pub mod caps;
 #[cfg(test)]
@@ -22,7 +21,6 @@ mod conversation;
 pub mod coverage;
 mod desk;
 pub mod dial;
-pub mod handshake;
 pub mod information;
 pub mod instance;
 pub mod manners;
@@ -35,16 +33,13 @@ mod reader;
 mod reconcile;
 pub mod refusal;
 pub mod repair;
-pub mod resolver;
 mod same_second;
 mod session;
 mod silence;
 mod socket;
 pub mod subscription;
 pub mod tally;
-pub mod tcp;
 mod throttle;
-pub mod tls;
 mod turn;
 pub mod upgrade;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::conduct::Conduct;
 use super::coverage::Coverage;
@@ -16,7 +17,7 @@ use super::tally::Tally;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
-use crate::ingest::DropReason;
+use crate::ingest::{DropReason, Source};
 use crate::limits::STATES_KEPT;
 use crate::telemetry::Metrics;
 
@@ -160,10 +161,56 @@ pub struct PastState {
 struct Coverages {
     /// What is proven by what has been read.
     read: Option<Coverage>,
-    /// What is proven by what is in the log.
+    /// What is proven by what is in the log, as far as it has been taken up from `under_way`.
     committed: Option<Coverage>,
+    /// What the log will prove once their marks are committed, oldest first.
+    under_way: VecDeque<(oneshot::Receiver<()>, Coverage)>,
     /// The clock when it was set last: what rests on another one is not shown.
     set: Option<Now>,
+}
+
+impl Source for Peer {
+    fn url(&self) -> Arc<str> {
+        self.url.to_arc()
+    }
+
+    fn is_live(&self) -> bool {
+        self.is_live()
+    }
+
+    fn was_first(&self) {
+        self.tally.first.add(1);
+    }
+
+    fn sent_copy(&self, late: Option<Duration>) {
+        self.tally.copies.add(1);
+        if let Some(late) = late {
+            self.tally.late(late);
+        }
+    }
+
+    fn sent_refused(&self, reason: DropReason) {
+        self.refuse(reason);
+    }
+}
+
+impl Coverages {
+    /// Takes up what has been committed since the last call. The marks of one relay are committed
+    /// in their order, or given up.
+    fn take_up(&mut self) {
+        for (mut receipt, coverage) in std::mem::take(&mut self.under_way) {
+            match receipt.try_recv() {
+                Ok(()) => {
+                    self.committed = Some(match self.set {
+                        Some(now) => coverage.on_clock(now),
+                        None => coverage,
+                    });
+                }
+                Err(TryRecvError::Empty) => self.under_way.push_back((receipt, coverage)),
+                Err(TryRecvError::Closed) => {}
+            }
+        }
+    }
 }
 
 /// How far a repair is.
@@ -302,7 +349,9 @@ impl Peer {
 
     /// What is proven and in the log; `None` before first contact.
     pub fn coverage(&self) -> Option<Coverage> {
-        self.coverage.lock().committed.clone()
+        let mut coverages = self.coverage.lock();
+        coverages.take_up();
+        coverages.committed.clone()
     }
 
     /// Takes up what the log had when the process started.
@@ -317,6 +366,7 @@ impl Peer {
     /// clock.
     pub(super) fn clock_was_set(&self, now: Now) {
         let mut coverages = self.coverage.lock();
+        coverages.take_up();
         coverages.set = Some(now);
         coverages.committed = coverages.committed.take().map(|coverage| coverage.on_clock(now));
     }
@@ -329,26 +379,16 @@ impl Peer {
     /// Changes what is proven by what has been read, and gives the mark that must follow the events into
     /// the log.
     pub(super) fn change_coverage(
-        self: &Arc<Self>,
+        &self,
         change: impl FnOnce(Option<Coverage>) -> Option<Coverage>,
     ) -> Option<Mark> {
         let mut coverages = self.coverage.lock();
         coverages.read = change(coverages.read.take());
         let coverage = coverages.read.clone()?;
-        drop(coverages);
-        let (row, peer) = (coverage.to_row(), Arc::clone(self));
-        Some(Mark {
-            table: RelayTable::Coverage,
-            relay: self.url.to_arc(),
-            row,
-            committed: Box::new(move || {
-                let mut coverages = peer.coverage.lock();
-                coverages.committed = Some(match coverages.set {
-                    Some(now) => coverage.on_clock(now),
-                    None => coverage,
-                });
-            }),
-        })
+        let (mark, receipt) = Mark::new(RelayTable::Coverage, self.url.to_arc(), coverage.to_row());
+        coverages.take_up();
+        coverages.under_way.push_back((receipt, coverage));
+        Some(mark)
     }
 
     /// Looks at, or changes, how it is to be treated.
@@ -387,7 +427,7 @@ mod tests {
         let mark = peer.change_coverage(|_| Some(Coverage::resumed(None, [], before.secs(), before, 0)));
         hands.step_secs(-7_200);
         peer.clock_was_set(clock.now());
-        (mark.expect("a mark").committed)();
+        mark.expect("a mark").confirm();
         let shown = peer.coverage().expect("contact");
         assert!(shown.is_empty(), "{shown:?}");
     }

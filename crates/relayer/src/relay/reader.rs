@@ -20,7 +20,7 @@ use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
 use super::turn::Turn;
 use crate::clock::Clock;
-use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look};
+use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
 
 /// Why reading pauses between two messages.
@@ -184,7 +184,7 @@ impl Reader<'_> {
         }
         *self.useful = true;
         let event = wire::first_value(event);
-        let candidate = Candidate::new(claimed, event, self.peer, self.clock);
+        let candidate = Candidate::new(claimed, event, Arc::clone(self.peer) as Arc<dyn Source>, self.clock);
         let Some(second) = stored_in else {
             return match self.inboxes.offer(candidate) {
                 Ok(()) => GO_ON,

@@ -110,12 +110,12 @@ mod tests {
     use crate::relay::Peer;
 
     fn candidate(text: &str) -> Candidate {
-        let peer = std::sync::Arc::new(Peer::new("ws://relay.example".parse().expect("a URL")));
+        let source = std::sync::Arc::new(Peer::new("ws://relay.example".parse().expect("a URL")));
         Candidate {
             claimed: ClaimedId::from_bytes([0; 32]),
             author_byte: 0,
             json: text.as_bytes().into(),
-            peer,
+            source,
             received_at_ms: 0,
             received: Instant::now(),
             budget: None,

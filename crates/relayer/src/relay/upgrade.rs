@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use url::{Position, Url};
 
 use super::instance::InstanceId;
-use crate::backoff::retry_after;
 use crate::clock::system_time;
+use crate::net::backoff::retry_after;
 
 /// A response head may not be longer than this, interim responses before it included.
 const HEAD_BYTES_MAX: usize = 16 << 10;

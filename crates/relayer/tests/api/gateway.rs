@@ -23,11 +23,11 @@ use moltrade_relayer::event_log::{Cursors, EventLog, StoreOptions, Submission, V
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::DedupeSizes;
 use moltrade_relayer::ingest::{Dedupe, Inboxes};
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::relay::Pool;
 use moltrade_relayer::relay::connection::Shared;
 use moltrade_relayer::relay::dial::{DialOptions, Dialer};
 use moltrade_relayer::relay::instance::InstanceId;
-use moltrade_relayer::relay::resolver::Resolver;
 use moltrade_relayer::tasks::StageFailure;
 use moltrade_relayer::telemetry::Metrics;
 use relay_sim::{ConsumeError, Consumer, Delivery};

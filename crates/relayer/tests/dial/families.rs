@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -55,12 +56,18 @@ async fn a_silent_address_does_not_keep_the_others_waiting() {
 #[tokio::test]
 async fn names_without_addresses_and_ports_without_servers_are_told_apart() {
     let gone = dialer().dial(&url("ws://nobody.example"), Reach::Anywhere).await.expect_err("no such name");
-    assert!(matches!(&gone, DialError::NoSuchName(name) if name == "nobody.example"), "{gone}");
+    assert!(
+        matches!(&gone, DialError::Connect(ConnectError::NoSuchName(name)) if name == "nobody.example"),
+        "{gone}"
+    );
     assert_eq!(gone.to_string(), "DNS: nobody.example does not exist or has no address");
     assert!(gone.is_permanent());
     // Only the server's own address listens at its port.
     let server = Server::start(upgrades).await;
     let relay = url(format!("ws://127.0.0.3:{}", server.port()));
     let refused = dialer().dial(&relay, Reach::Anywhere).await.expect_err("nobody is there");
-    assert!(matches!(refused, DialError::Tcp(_)) && !refused.is_permanent(), "{refused}");
+    assert!(
+        matches!(refused, DialError::Connect(ConnectError::Tcp(_))) && !refused.is_permanent(),
+        "{refused}"
+    );
 }

@@ -1,8 +1,9 @@
 //! NIP-11 documents, as good and as bad servers send them.
 
 use moltrade_relayer::limits::INFORMATION_BYTES_MAX;
+use moltrade_relayer::net::ConnectError;
+use moltrade_relayer::net::handshake::HandshakeError;
 use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
-use moltrade_relayer::relay::handshake::HandshakeError;
 use moltrade_relayer::relay::information::{Information, InformationError};
 use moltrade_relayer::relay::instance::InstanceId;
 
@@ -76,7 +77,10 @@ async fn a_document_comes_over_tls() {
     assert_is_document(trusting.information(&relay, Reach::Anywhere).await);
     let refused = dialer().information(&relay, Reach::Anywhere).await.expect_err("unknown");
     assert!(
-        matches!(refused, InformationError::Dial(DialError::Tls(HandshakeError::Certificate(_)))),
+        matches!(
+            refused,
+            InformationError::Dial(DialError::Connect(ConnectError::Tls(HandshakeError::Certificate(_))))
+        ),
         "{refused}"
     );
 }

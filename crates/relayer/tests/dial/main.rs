@@ -15,9 +15,9 @@ use std::io;
 use std::net::IpAddr;
 
 use moltrade_relayer::config::RelayUrl;
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::relay::dial::{DialOptions, Dialer};
 use moltrade_relayer::relay::instance::InstanceId;
-use moltrade_relayer::relay::resolver::Resolver;
 
 fn options() -> DialOptions {
     DialOptions {

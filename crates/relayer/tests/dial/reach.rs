@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use moltrade_relayer::net::ConnectError;
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
 use moltrade_relayer::relay::information::InformationError;
-use moltrade_relayer::relay::resolver::Resolver;
 
 use crate::server::{Server, upgrades};
 use crate::{dialer, names, options, url};
@@ -27,12 +28,15 @@ async fn what_is_beside_the_gateway_is_not_dialled() {
     ] {
         let relay = url(format!("ws://{host}:{port}"));
         let refused = dialer.dial(&relay, Reach::PublicOnly).await.expect_err(host);
-        assert!(matches!(refused, DialError::NotPublic { .. }), "{refused}");
+        assert!(matches!(refused, DialError::Connect(ConnectError::NotPublic { .. })), "{refused}");
         assert!(refused.is_permanent());
         let refused = dialer.information(&relay, Reach::PublicOnly).await.expect_err(host);
-        assert!(matches!(refused, InformationError::Dial(DialError::NotPublic { .. })), "{refused}");
+        assert!(
+            matches!(refused, InformationError::Dial(DialError::Connect(ConnectError::NotPublic { .. }))),
+            "{refused}"
+        );
         let refused = dialer.check(&relay).await.expect_err(host);
-        assert!(matches!(refused, DialError::NotPublic { .. }), "{refused}");
+        assert!(matches!(refused, DialError::Connect(ConnectError::NotPublic { .. })), "{refused}");
     }
     assert_eq!(server.connections(), 0);
     // The configuration's own relays may be there.
@@ -52,7 +56,7 @@ async fn a_refusal_names_host_and_address_and_how_to_allow_it() {
     let refused = dialer().check(&url("ws://relay.example")).await.expect_err("loopback");
     assert!(refused.to_string().starts_with("relay.example is at 127.0.0.1, "), "{refused}");
     let gone = dialer().check(&url("ws://nobody.example")).await.expect_err("no such name");
-    assert!(matches!(gone, DialError::NoSuchName(_)), "{gone}");
+    assert!(matches!(gone, DialError::Connect(ConnectError::NoSuchName(_))), "{gone}");
 }
 
 #[tokio::test]
@@ -71,7 +75,7 @@ async fn a_name_that_changes_between_check_and_dial_is_refused_at_the_dial() {
     dialer.check(&relay).await.expect("it is public when it is added");
     let refused = dialer.dial(&relay, Reach::PublicOnly).await.expect_err("it is not any more");
     assert!(
-        matches!(&refused, DialError::NotPublic { host, address, .. }
+        matches!(&refused, DialError::Connect(ConnectError::NotPublic { host, address, .. })
             if host == "turncoat.example" && address.is_loopback()),
         "{refused}"
     );

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Barrier};
 
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::relay::dial::{DialOptions, Dialer, Reach};
-use moltrade_relayer::relay::resolver::Resolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use moltrade_relayer::net::ConnectError;
+use moltrade_relayer::net::handshake::HandshakeError;
 use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
-use moltrade_relayer::relay::handshake::HandshakeError;
 use rustls::HandshakeKind;
 
 use crate::authority::{Authority, file};
@@ -19,7 +20,10 @@ fn trusting(path: &std::path::Path) -> Dialer {
 async fn dial(dialer: &Dialer, host: &str, server: &Server) -> Result<(), String> {
     let dialled = dialer.dial(&url(format!("wss://{host}:{}", server.port())), Reach::Anywhere).await;
     dialled.map(drop).map_err(|error| {
-        assert!(matches!(error, DialError::Tls(HandshakeError::Certificate(_))), "{error}");
+        assert!(
+            matches!(error, DialError::Connect(ConnectError::Tls(HandshakeError::Certificate(_)))),
+            "{error}"
+        );
         assert!(error.is_permanent());
         error.to_string()
     })
@@ -107,7 +111,11 @@ async fn trouble_that_is_not_the_certificates_may_pass() {
     });
     let dialled = crate::dialer().dial(&url(format!("wss://relay.example:{port}")), Reach::Anywhere).await;
     let error = dialled.expect_err("that is no TLS");
-    assert!(matches!(error, DialError::Tls(HandshakeError::NotTls)) && !error.is_permanent(), "{error}");
+    assert!(
+        matches!(error, DialError::Connect(ConnectError::Tls(HandshakeError::NotTls)))
+            && !error.is_permanent(),
+        "{error}"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use moltrade_relayer::config::{Config, Framing, Output, TcpSink};
 use moltrade_relayer::downstream::{Sink, Workers};
 use moltrade_relayer::event_log::Cursors;
 use moltrade_relayer::event_log::free_space::FreeSpace;
-use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 

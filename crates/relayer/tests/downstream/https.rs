@@ -12,7 +12,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use moltrade_relayer::config::Output;
 use moltrade_relayer::downstream::Workers;
-use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;

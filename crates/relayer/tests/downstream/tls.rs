@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use moltrade_relayer::config::{Config, Framing, Output};
 use moltrade_relayer::downstream::Workers;
-use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
 use rustls::ServerConfig;
 use tempfile::{NamedTempFile, TempDir};

@@ -1,8 +1,8 @@
 //! Marks: what is said of a relay is on the disk with the events that prove it, or later, and never before.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
 
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{
@@ -10,23 +10,29 @@ use moltrade_relayer::event_log::{
 };
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
+use tokio::sync::oneshot::Receiver;
 use wire::ClaimedId;
 
 use crate::bench::{Running, TAIL_BYTES, event, events};
 
 const RELAY: &str = "ws://relay.example/";
 
-/// A mark of a relay's coverage, and whether its commit was told.
-fn mark(relay: &str, row: &[u8]) -> (Mark, Arc<Mutex<bool>>) {
-    let told = Arc::new(Mutex::new(false));
-    let committed = Arc::clone(&told);
-    let mark = Mark {
-        table: RelayTable::Coverage,
-        relay: relay.into(),
-        row: row.to_vec(),
-        committed: Box::new(move || *committed.lock().expect("not poisoned") = true),
-    };
-    (mark, told)
+/// A mark of a relay's coverage, and what tells its commit.
+fn mark(relay: &str, row: &[u8]) -> (Mark, Told) {
+    let (mark, receipt) = Mark::new(RelayTable::Coverage, relay.into(), row.to_vec());
+    (mark, Told { receipt, was_told: false })
+}
+
+struct Told {
+    receipt: Receiver<()>,
+    was_told: bool,
+}
+
+impl Told {
+    fn is_told(&mut self) -> bool {
+        self.was_told |= self.receipt.try_recv().is_ok();
+        self.was_told
+    }
 }
 
 fn row(log: &EventLog, relay: &str) -> Option<Vec<u8>> {
@@ -63,7 +69,7 @@ fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
             let first = (number * 1_000 + batch_size * 8) as u64;
             let written = events(first..first + 6);
             let ids: Vec<ClaimedId> = written.iter().map(|event| event.event.id().into()).collect();
-            let (mark, told) = mark(&relay, b"proven");
+            let (mark, mut told) = mark(&relay, b"proven");
             let checkpoint = Checkpoint::new(mark, 2);
             let mut shards = [[0, 1, 4], [2, 3, 5]].map(|of_shard| {
                 let mut sent: Vec<Submission> =
@@ -85,12 +91,12 @@ fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
                         assert!(before.iter().all(is_logged), "{order:?} by {batch_size}: too early");
                         with_events += 1;
                     }
-                    assert!(!*told.lock().expect("not poisoned") || row(&log, &relay).is_some());
+                    assert!(!told.is_told() || row(&log, &relay).is_some());
                 })
                 .expect("commits");
             assert!(ids.iter().all(is_logged));
             assert_eq!(row(&log, &relay).as_deref(), Some(&b"proven"[..]), "{order:?} by {batch_size}");
-            assert!(*told.lock().expect("not poisoned"), "{order:?} by {batch_size}: nobody was told");
+            assert!(told.is_told(), "{order:?} by {batch_size}: nobody was told");
         }
     }
     assert!(with_events > 0, "no mark was seen in a batch of events, so nothing was shown");
@@ -105,7 +111,7 @@ fn sequencer(log: &Arc<EventLog>, batch_size: usize) -> Sequencer {
 fn invariant_6_a_mark_that_did_not_come_through_all_shards_is_never_committed() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
-    let (mark, told) = mark(RELAY, b"proven");
+    let (mark, mut told) = mark(RELAY, b"proven");
     let checkpoint = Checkpoint::new(mark, 3);
     for second in 1..=2 {
         log.submit(vec![event(second).into(), Submission::Checkpoint(Arc::clone(&checkpoint))]);
@@ -114,7 +120,7 @@ fn invariant_6_a_mark_that_did_not_come_through_all_shards_is_never_committed() 
     assert_eq!(row(&log.log, RELAY), None);
     drop(checkpoint);
     log.stop();
-    assert!(!*told.lock().expect("not poisoned"));
+    assert!(!told.is_told());
     let log = Running::open(folder.path());
     assert_eq!((log.log.head().get(), row(&log.log, RELAY)), (50, None));
 }
@@ -128,9 +134,9 @@ fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
         let log = open();
         log.append(events(1..=3));
         for value in [&b"first"[..], b"second"] {
-            let (mark, told) = mark(RELAY, value);
+            let (mark, mut told) = mark(RELAY, value);
             log.submit(vec![Submission::Checkpoint(Checkpoint::new(mark, 1))]);
-            while !*told.lock().expect("not poisoned") {
+            while !told.is_told() {
                 std::thread::yield_now();
             }
             assert_eq!(row(&log.log, RELAY).as_deref(), Some(value), "it is there when that is told");

@@ -43,7 +43,8 @@ impl Bench {
         let Scan::Event { claimed, .. } = wire::scan(frame.as_bytes()) else {
             panic!("no id in {json}");
         };
-        let mut candidate = Candidate::new(claimed, json.as_bytes(), &self.peer, self.log.clock());
+        let mut candidate =
+            Candidate::new(claimed, json.as_bytes(), Arc::clone(&self.peer) as _, self.log.clock());
         candidate.received_at_ms = NOW_SECS * 1000;
         candidate
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moltrade_relayer::config::RelayUrl;
-use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::net::resolver::Resolver;
 use relay_sim::{Count, Sim};
 
 use crate::gateway::Gateway;

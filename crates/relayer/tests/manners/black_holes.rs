@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use moltrade_relayer::relay::resolver::Resolver;
+use moltrade_relayer::net::resolver::Resolver;
 use relay_sim::{Fault, Sim};
 
 use crate::gateway::Gateway;

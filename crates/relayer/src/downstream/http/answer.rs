@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use axum::http::{HeaderMap, StatusCode, header};
 
 use super::secrets::Secrets;
-use crate::backoff;
 use crate::config::HttpUrl;
 use crate::limits::RETRY_AFTER_MAX;
+use crate::net::backoff;
 
 /// What became of a post.
 #[derive(Debug, PartialEq, Eq)]

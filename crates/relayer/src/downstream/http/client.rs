@@ -16,7 +16,7 @@ use crate::clock::{system_time, unix_secs};
 use crate::config::{Compression, HttpUrl, RestOptions};
 use crate::event_log::LogId;
 use crate::limits::{ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, DIAL_STEP_TIMEOUT};
-use crate::relay::resolver::{LookupError, Lookups};
+use crate::net::resolver::{LookupError, Lookups};
 
 /// What sends posts to one sink.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ use super::client::Client;
 use super::pending::Pending;
 use super::post::Post;
 use super::refusals::Refusals;
-use crate::backoff::Backoff;
 use crate::clock::unix_ms;
 use crate::config::RestOptions;
 use crate::downstream::feed::{Feed, Refilled};
@@ -29,6 +28,7 @@ use crate::event_log::{Cursor, Entry, Seq, StorageError};
 use crate::limits::{
     GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
+use crate::net::backoff::Backoff;
 
 /// Posts to one sink, from a cursor on.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use self::client::Client;
 use self::delivery::Delivery;
 use super::worker::{End, Worker};
-use crate::backoff::Backoff;
 use crate::config::RestOptions;
+use crate::net::backoff::Backoff;
 
 /// What brings events to one sink by HTTP.
 #[derive(Debug)]

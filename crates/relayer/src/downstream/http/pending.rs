@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event_log::{Cursor, Seq, keys};
+use crate::event_log::{Cursor, Seq};
 
 /// Posts that were begun and are not done, in whatever order they end.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Pending {
 
     /// Up to where the sink has everything that it gets.
     pub fn delivered(&self) -> Cursor {
-        self.posts.first_key_value().map_or(self.passed, |(first, _)| keys::before(*first))
+        self.posts.first_key_value().map_or(self.passed, |(first, _)| Cursor::before(*first))
     }
 
     /// Posts that were begun since the oldest that is not done: what comes twice if it is lost sight of.

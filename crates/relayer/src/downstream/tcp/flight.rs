@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::event_log::{Cursor, Seq, keys};
+use crate::event_log::{Cursor, Seq};
 
 /// An acknowledgement that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +107,7 @@ impl Flight {
     /// Up to where the sink has everything that it wants.
     pub fn delivered(&self) -> Cursor {
         let unacked = self.unacked.front().map(|(seq, _)| *seq);
-        unacked.or(self.queued.front().map(|(_, seq)| *seq)).map_or(self.passed, keys::before)
+        unacked.or(self.queued.front().map(|(_, seq)| *seq)).map_or(self.passed, Cursor::before)
     }
 
     /// Events that are queued or unacked.

@@ -11,28 +11,24 @@ pub mod outbox;
 pub mod stream;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsConnector;
 
-use self::connect::ConnectError;
+use self::connect::remedy;
 use self::connection::{Break, Connection, Stop};
 use super::sink::SinkState;
 use super::worker::{End, Worker};
-use crate::backoff::Backoff;
 use crate::config::{HostPort, TcpOptions};
 use crate::limits::SINK_BACKOFF_MAX;
-use crate::relay::resolver::Lookups;
+use crate::net::backoff::Backoff;
+use crate::net::{ConnectError, Dialer};
 
 /// What brings events to one sink by TCP.
 pub struct Transport {
     address: HostPort,
     options: TcpOptions,
-    lookups: Arc<Lookups>,
-    /// If it is to be in TLS.
-    tls: Option<TlsConnector>,
+    dialer: Dialer,
     backoff: Backoff,
     connections: u64,
     /// Why the sink was not connected, as it was last logged.
@@ -42,21 +38,16 @@ pub struct Transport {
 /// Why the sink is not connected.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error(transparent)]
+    #[error("{0}{remedy}", remedy = remedy(.0))]
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Break(#[from] Break),
 }
 
 impl Transport {
-    /// For a sink at an address, with how its certificate is checked if it has one.
-    pub fn new(
-        address: HostPort,
-        options: TcpOptions,
-        tls: Option<TlsConnector>,
-        lookups: Arc<Lookups>,
-    ) -> Self {
-        Self { address, options, lookups, tls, backoff: Backoff::of_sink(), connections: 0, trouble: None }
+    /// For a sink at an address, which `dialer` connects to.
+    pub fn new(address: HostPort, options: TcpOptions, dialer: Dialer) -> Self {
+        Self { address, options, dialer, backoff: Backoff::of_sink(), connections: 0, trouble: None }
     }
 
     /// Delivers for as long as nobody interrupts.
@@ -81,7 +72,7 @@ impl Transport {
     async fn once(&mut self, worker: &mut Worker) -> Result<End, Trouble> {
         worker.sink.set_state(SinkState::Connecting);
         let stream = tokio::select! {
-            connected = connect::connect(&self.address, &self.lookups, self.tls.as_ref()) => connected?,
+            connected = connect::connect(&self.address, &self.dialer, self.options.tls) => connected?,
             // What it has not got it gets when it is connected to again.
             end = worker.interruption() => return Ok(end),
         };

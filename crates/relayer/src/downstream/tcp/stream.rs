@@ -9,9 +9,9 @@ use std::mem::take;
 
 use rustls::{ClientConnection, ProtocolVersion};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use crate::limits::{SINK_OLD_TLS_RECORDS_MAX, SINK_RECORD_BYTES};
+use crate::net;
 
 /// Plain or TLS.
 #[derive(Debug)]
@@ -22,15 +22,12 @@ pub enum Stream {
     Tls(Box<Tls>),
 }
 
-impl From<TcpStream> for Stream {
-    fn from(tcp: TcpStream) -> Self {
-        Self::Plain(tcp)
-    }
-}
-
-impl From<TlsStream<TcpStream>> for Stream {
-    /// The handshake is done.
-    fn from(stream: TlsStream<TcpStream>) -> Self {
+impl From<net::Stream> for Stream {
+    fn from(stream: net::Stream) -> Self {
+        let stream = match stream {
+            net::Stream::Plain(tcp) => return Self::Plain(tcp),
+            net::Stream::Tls(stream) => stream,
+        };
         let (tcp, session) = stream.into_inner();
         let is_old = session.protocol_version() != Some(ProtocolVersion::TLSv1_3);
         let records_left = if is_old { SINK_OLD_TLS_RECORDS_MAX } else { u64::MAX };
@@ -264,7 +261,7 @@ mod tests {
             session.writer().write_all(greeting).expect("room");
         };
         let (near, far) = tokio::join!(client.connect(name, tcp), server.accept_with(accepted, greet));
-        match Stream::from(near.expect("a handshake")) {
+        match Stream::from(net::Stream::Tls(Box::new(near.expect("a handshake")))) {
             Stream::Tls(tls) => (tls, far.expect("a handshake")),
             Stream::Plain(_) => panic!("it is in TLS"),
         }

@@ -1,10 +1,11 @@
 //! What a schedule holds in its hands: a writer that stops between commit and publication, and a thread for the
 //! disk that goes no further than it is let.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -13,6 +14,7 @@ use moltrade_relayer::event_log::{
     Checkpoint, EventLog, Mark, RelayTable, StoreOptions, Submission, Verified,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::truth::Truth;
 
@@ -46,7 +48,7 @@ pub struct Writer {
     inbox: Option<SyncSender<Vec<Submission>>>,
     committed: Receiver<()>,
     go_on: Option<SyncSender<()>>,
-    published: (SyncSender<()>, Receiver<()>),
+    published: RefCell<Option<oneshot::Receiver<()>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -64,21 +66,21 @@ impl Writer {
             };
             sequencer.run(&receiver, stop_there).expect("commits");
         });
-        let published = sync_channel(1);
-        Self { inbox: Some(inbox), committed, go_on: Some(go_on), published, thread: Some(thread) }
+        Self {
+            inbox: Some(inbox),
+            committed,
+            go_on: Some(go_on),
+            published: RefCell::default(),
+            thread: Some(thread),
+        }
     }
 
     /// Commits a batch, and returns before it is published.
     pub fn commit(&self, batch: Vec<Verified>) {
         let mut submissions: Vec<Submission> = batch.into_iter().map(Submission::from).collect();
         // Marks of a batch are told after its publication, so one tells when that is over.
-        let published = self.published.0.clone();
-        let mark = Mark {
-            table: RelayTable::Coverage,
-            relay: "ws://relay.example/".into(),
-            row: Vec::new(),
-            committed: Box::new(move || published.send(()).expect("the schedule listens")),
-        };
+        let (mark, published) = Mark::new(RelayTable::Coverage, "ws://relay.example/".into(), Vec::new());
+        *self.published.borrow_mut() = Some(published);
         submissions.push(Submission::Checkpoint(Checkpoint::new(mark, 1)));
         self.inbox.as_ref().expect("open").send(submissions).expect("the sequencer listens");
         self.committed.recv().expect("the sequencer goes on");
@@ -88,10 +90,11 @@ impl Writer {
     pub fn publish(&self, mut meanwhile: impl FnMut()) {
         self.go_on.as_ref().expect("open").send(()).expect("the sequencer waits");
         loop {
-            match self.published.1.try_recv() {
+            let published = self.published.borrow_mut().as_mut().expect("something was committed").try_recv();
+            match published {
                 Ok(()) => return,
                 Err(TryRecvError::Empty) => meanwhile(),
-                Err(TryRecvError::Disconnected) => panic!("the sequencer is gone"),
+                Err(TryRecvError::Closed) => panic!("the sequencer is gone"),
             }
         }
     }

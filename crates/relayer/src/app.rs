@@ -13,6 +13,7 @@ use wire::Signer;
 use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
+use crate::crash_point;
 use crate::descriptors::{self, TooFew};
 use crate::downstream::clients::ClientLimits;
 use crate::fanout::identity::{self, IdentityError};
@@ -189,6 +190,7 @@ async fn serve(
         pipeline.drain_beside(clients).await
     });
     let drained = drained.await;
+    crash_point::reached("drained");
     if let Some(fanout) = fanout {
         fanout.stop().await;
     }

@@ -10,7 +10,7 @@ use relay_sim::{Sim, Sizes};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::program::{Site, get};
+use crate::program::{Running, Site, get};
 
 /// A pipe whose reader is gone.
 fn closed() -> Stdio {
@@ -115,22 +115,26 @@ async fn a_reload_that_panics_is_noticed_and_not_the_last_one() {
     assert_eq!(running.metric("panics_total").await, 1);
 }
 
-/// A stage fails, hangs while it fails, or hangs while the others stop.
+/// A stage fails, hangs while it fails, hangs while the others stop, or hangs after that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_cannot_go_on_ends() {
     for (points, stops, line) in [
         ("before_commit:3:panic", false, "sequencer failed: it panicked"),
         ("before_commit:3:panic,panic:1:hang", false, "aborting: a panic could not be reported"),
         ("before_commit:3:hang", true, ""),
+        ("drained:1:hang", true, "aborting: the process did not end in time"),
     ] {
         let sim = Sim::builder().seed(42).relays(2).events(5_000).copies(1).per_second(500.0);
         let sim = sim.start().await.expect("starts");
         let site = Site::on(&sim);
         let mut running = site.start_with(&failing_at(points)).await;
         if stops {
-            // Nothing is committed any more, and what is read waits.
             running.until_healthy().await;
-            running.until("events wait", async |running| running.metric("events_in_queue").await > 10).await;
+            if points.starts_with("before_commit") {
+                // Nothing is committed any more, and what is read waits.
+                let wait = async |running: &Running| running.metric("events_in_queue").await > 10;
+                running.until("events wait", wait).await;
+            }
             running.signal("TERM");
         }
         let status = running.ended().await;

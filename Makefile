@@ -13,33 +13,42 @@ MINUTES ?= 30
 # Where rustup puts cargo, for shells that have not been restarted since; before an older one of the system.
 export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
 
+# Where distributions keep links to ccache that are named like the compilers. With ccache, a second
+# profile and every later clean build take RocksDB from its cache. A folder that does not exist changes
+# nothing, and cargo does not compare PATH when it decides what to build again.
+empty :=
+CCACHE_PATH := /usr/lib/ccache /usr/lib64/ccache /usr/lib/ccache/bin /opt/homebrew/opt/ccache/libexec \
+	/usr/local/opt/ccache/libexec
+export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
+
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint smoke release clean setup-env \
-        config-template requirements python node postgres nginx docker-build docker-run docker-push
+        config-template requirements rocksdb-debug rocksdb-release python node postgres nginx docker-build \
+        docker-run docker-push
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: requirements ## Build the release version
+build: requirements rocksdb-release ## Build the release version
 	$(CARGO) build --release
 
-dev: requirements ## Build the debug version
+dev: requirements rocksdb-debug ## Build the debug version
 	$(CARGO) build
 
-run: requirements ## Run the release version (ARGS="--config my.toml")
+run: requirements rocksdb-release ## Run the release version (ARGS="--config my.toml")
 	$(CARGO) run --release -- $(ARGS)
 
-debug: requirements ## Run the debug version
+debug: requirements rocksdb-debug ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python node postgres nginx ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres nginx rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
 		echo "$(CARGO) test --workspace (cargo-nextest is not installed)"; $(CARGO) test --workspace; \
 	fi
 
-bench: requirements ## Measure, each figure beside its limit
+bench: requirements rocksdb-release ## Measure, each figure beside its limit
 	$(CARGO) bench -p moltrade-relayer -p relayer-wire
 
 fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install cargo-fuzz)
@@ -48,11 +57,11 @@ fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install ca
 		$(CARGO) fuzz run -s none $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
 		-max_total_time=60 -dict=fuzz/json.dict -max_len=4096
 
-demo: requirements ## Watch simulated relays, the gateway and two clients for a minute; needs no network
+demo: requirements rocksdb-release ## Watch simulated relays, the gateway and two clients for a minute; needs no network
 	$(CARGO) build --release
 	$(CARGO) run --release -p relayer-demo
 
-soak: requirements ## Run the program under faults, attacks, kills and full disks (MINUTES=30; as root)
+soak: requirements rocksdb-release ## Run the program under faults, attacks, kills and full disks (MINUTES=30; as root)
 	$(CARGO) build --release -p moltrade-relayer --bin moltrade-relayer --example soak
 	"$${CARGO_TARGET_DIR:-target}/release/examples/soak" --minutes $(MINUTES)
 
@@ -62,7 +71,7 @@ ci: ## What the CI does: test, lint, smoke
 fmt: requirements ## Format the code
 	$(CARGO) fmt --all
 
-lint: requirements ## Check format and clippy; a warning is an error
+lint: requirements rocksdb-debug ## Check format and clippy; a warning is an error
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
@@ -79,12 +88,16 @@ setup-env: requirements ## Install what is needed, and make config.toml from the
 	@if [ -e config.toml ]; then echo "config.toml exists: left as it is"; \
 	else cp config.template.toml config.toml && echo "config.toml made from config.template.toml"; fi
 
-config-template: requirements ## Write config.template.toml anew from the defaults in the code
+config-template: requirements rocksdb-debug ## Write config.template.toml anew from the defaults in the code
 	$(CARGO) run --quiet -- config-template > config.template.toml.new
 	mv config.template.toml.new config.template.toml
 
-requirements: ## Check for Rust, a C++ compiler, clang and libclang; install them where that is possible
+requirements: ## Check for Rust, a C++ compiler, clang, libclang and ccache; install them where that is possible
 	@scripts/requirements
+
+# Says that RocksDB is about to be compiled, if it is.
+rocksdb-debug rocksdb-release: rocksdb-%: | requirements
+	@scripts/rocksdb $*
 
 python: ## Make the Python environment that the tests of the examples run in
 	@scripts/python >/dev/null

@@ -6,7 +6,7 @@
 //! `relay` holds what has arrived (`stored` finds it), a `handshake` lets a client in, a `session` speaks
 //! NIP-01, NIP-42 and NIP-77 on one `connection`, and `codec` writes the frames. [`Sim`] builds and steers
 //! all of that; [`stats`] counts what was done. On the other side of the gateway, a [`Consumer`] receives
-//! and a [`Checker`] judges.
+//! and a [`Checker`] judges. Tests of both sides [`wait`] with a limit.
 //!
 //! ```no_run
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
@@ -86,6 +86,8 @@ mod sim;
 pub mod consumer;
 
 pub mod checker;
+
+pub mod wait;
 
 pub use caps::{Beyond, Cap, Order};
 pub use checker::{Checker, Latency, Verdict, Wrong};

@@ -42,7 +42,7 @@ async fn raw(sim: &Sim) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        match timeout(Duration::from_millis(300), socket.read(&mut buffer)).await {
+        match timeout(Duration::from_secs(1), socket.read(&mut buffer)).await {
             Err(_) => return (bytes, false),
             Ok(Ok(0) | Err(_)) => return (bytes, true),
             Ok(Ok(length)) => bytes.extend_from_slice(&buffer[..length]),

@@ -5,11 +5,12 @@ mod support;
 
 use std::time::Duration;
 
+use relay_sim::wait::until;
 use relay_sim::{Count, Fault, Sim, SimBuilder, Who};
 use support::{Client, Seen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use wire::Signer;
 
 const REQUEST: &str = "GET /r/0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
@@ -37,9 +38,7 @@ async fn a_black_hole_takes_connections_and_lets_nobody_in() {
         let sockets = [swallowed(&sim).await, swallowed(&sim).await];
         assert_eq!((sim.dialling(), sim.dialling_peak(), sim.stats().get(Count::Upgrades)), (2, 2, 0));
         drop(sockets);
-        while sim.dialling() > 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
+        until("the relay sees that they are gone", || sim.dialling() == 0).await;
         assert_eq!(sim.dialling_peak(), 2);
         sim.stop().await;
     }

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::HashSet;
 
+use relay_sim::wait::within;
 use relay_sim::{Behaviour, Count, Sim};
 use support::{Client, Seen, created_at, id};
 use wire::Signer;
@@ -22,7 +23,7 @@ async fn stored_events_come_newest_first_then_eose_then_live_ones() {
     sim.go();
     let live = client.take(40).await;
     assert!(live.iter().all(|seen| matches!(seen, Seen::Event(event) if created_at(event) >= BASE)));
-    sim.wait_sent().await;
+    within("all is sent", sim.wait_sent()).await;
     let stats = sim.stop().await;
     assert_eq!((stats.get(Count::Genuine), stats.get(Count::First), stats.get(Count::Eose)), (100, 100, 1));
     assert_eq!(client.next().await, Seen::Closed(Some(1001)));
@@ -129,7 +130,7 @@ async fn live_events_keep_their_pace_and_tell_their_time() {
     for url in sim.urls() {
         clients.push(Client::subscribe(&url).await);
     }
-    sim.wait_sent().await;
+    within("all is sent", sim.wait_sent()).await;
     let events = sim.events();
     assert_eq!(events.len(), 50);
     for event in &events {
@@ -190,6 +191,6 @@ async fn rounds_repeat_the_live_events() {
             live.iter().map(|seen| if let Seen::Event(event) = seen { id(event) } else { String::new() }),
         );
     }
-    sim.wait_sent().await;
+    within("all is sent", sim.wait_sent()).await;
     assert_eq!((ids.len(), sim.stats().get(Count::Genuine), sim.stats().get(Count::First)), (15, 120, 30));
 }

@@ -6,6 +6,7 @@ mod support;
 use std::io;
 use std::sync::Arc;
 
+use relay_sim::wait::{settled, until, within};
 use relay_sim::{Certificate, Count, Fault, Sim, SimBuilder, Who};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -50,7 +51,7 @@ async fn relays_serve_the_same_over_tls() {
     assert_eq!(client.ask("{}").await.map(|events| events.len()), Ok(1_500));
     assert_eq!(client.take(1_500).await.len(), 1_500);
     assert!(client.ping().await && client.is_silent().await);
-    sim.wait_sent().await;
+    within("all is sent", sim.wait_sent()).await;
     let event = Signer::from_seed(1).sign(1, 1, &[] as &[Vec<String>], &"x".repeat(300_000));
     sim.publish([0], event.json().clone());
     assert!(matches!(client.next().await, Seen::Event(text) if text.len() > 300_000));
@@ -65,11 +66,9 @@ async fn a_client_that_reads_late_gets_all() {
     let sim = sim.stored(1.0).tls().start().await.expect("started");
     let mut client = connect(&connector(&sim), &sim.url(0)).await;
     client.say(r#"["REQ","s",{}]"#).await;
-    let mut bytes = 0;
-    while bytes == 0 || bytes != sim.stats().get(Count::Bytes) {
-        bytes = sim.stats().get(Count::Bytes);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let written = async || sim.stats().get(Count::Bytes);
+    until("it writes", || sim.stats().get(Count::Bytes) > 0).await;
+    let bytes = settled("the socket is full", std::time::Duration::from_millis(50), written).await;
     assert!(bytes < 20_000 * 2_000, "it does not wait");
     assert_eq!(client.stored().await.len(), 2_000);
 }

@@ -84,7 +84,7 @@ impl Client {
 pub async fn until(mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
-            sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(2)).await;
         }
     };
     timeout(LONG, waiting).await.expect("it becomes so");

@@ -1,5 +1,6 @@
 //! The sinks as they are shown. What they do is tested where they have somebody to connect to.
 
+use relay_sim::wait;
 use serde_json::json;
 
 use crate::gateway::{Gateway, Setup, sinks};
@@ -107,9 +108,8 @@ async fn dead_letters_are_listed_sent_again_and_dropped() {
     let until = |count: usize| {
         let (gateway, path) = (&gateway, format!("{BASE}/{name}"));
         async move {
-            while gateway.get(&path).await.json()["dead_letters"] != count {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            let has = async || gateway.get(&path).await.json()["dead_letters"] == count;
+            wait::until_async(&format!("{count} dead letters"), has).await;
         }
     };
     until(4).await;

@@ -30,6 +30,7 @@ use moltrade_relayer::relay::dial::{DialOptions, Dialer};
 use moltrade_relayer::relay::instance::InstanceId;
 use moltrade_relayer::tasks::StageFailure;
 use moltrade_relayer::telemetry::Metrics;
+use relay_sim::wait::{until, within};
 use relay_sim::{ConsumeError, Consumer, Delivery};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -200,9 +201,7 @@ impl Gateway {
     /// Appends events and waits until they are committed. Number `n` was received at `n` seconds.
     pub async fn append(&self, events: Vec<VerifiedEvent>) {
         let up_to = self.offer(events);
-        while self.context.log.head().get() < up_to {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("the events are committed", || self.context.log.head().get() >= up_to).await;
     }
 
     /// Hands events to the writer, which may be waiting for room.
@@ -394,7 +393,7 @@ pub async fn request(address: SocketAddr, request: &str) -> Answer {
 
 /// What the client gets next.
 pub async fn next(client: &mut Consumer) -> Delivery {
-    client.next().await.unwrap()
+    within("a delivery", client.next()).await.unwrap()
 }
 
 /// The sequences of the next deliveries.
@@ -410,7 +409,7 @@ pub async fn next_seqs(client: &mut Consumer, count: usize) -> Vec<u64> {
 pub async fn until_closed(client: &mut Consumer) -> (Vec<u64>, String) {
     let mut seqs = Vec::new();
     loop {
-        match client.next().await {
+        match within("a delivery or the end", client.next()).await {
             Ok(delivery) => seqs.push(delivery.seq.unwrap()),
             Err(ConsumeError::Ended(reason)) => return (seqs, reason),
             Err(error) => panic!("{error}"),

@@ -2,6 +2,7 @@
 
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::ConnectionState;
+use relay_sim::wait::{until, until_async};
 use serde_json::json;
 
 use crate::gateway::{Gateway, Setup};
@@ -23,18 +24,14 @@ async fn it_is_not_ready_while_the_disk_is_full() {
     let gateway = Gateway::start().await;
     gateway.set_free_bytes(0);
     gateway.offer(vec![gateway.event(1)]);
-    while !gateway.context.disk_full.is_paused() {
-        tokio::task::yield_now().await;
-    }
+    until("ingest pauses", || gateway.context.disk_full.is_paused()).await;
     let told = gateway.get("/ready").await.error(503, "not_ready");
     assert!(told.contains("disk is full") && told.contains("min_free_bytes"), "{told}");
     assert_eq!(gateway.get("/health").await.status, 200);
     assert_eq!(gateway.get("/status").await.json()["ingest_paused"], true);
     assert!(gateway.get("/metrics").await.text.contains("\ningest_paused 1\n"));
     gateway.set_free_bytes(u64::MAX);
-    while gateway.get("/ready").await.status != 200 {
-        tokio::task::yield_now().await;
-    }
+    until_async("it is ready again", async || gateway.get("/ready").await.status == 200).await;
 }
 
 #[tokio::test]

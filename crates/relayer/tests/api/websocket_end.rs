@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use moltrade_relayer::limits::{CLIENT_DRAIN_MAX, CLIENT_MESSAGE_BYTES_MAX};
 use moltrade_relayer::telemetry::memory::resident_bytes;
+use relay_sim::wait::{until, within};
 use tokio_websockets::{ClientBuilder, Message};
 use wire::VerifiedEvent;
 
@@ -19,9 +20,7 @@ fn large_events(gateway: &Gateway, count: u64) -> Vec<VerifiedEvent> {
 }
 
 async fn all_gone(gateway: &Gateway) {
-    while gateway.context.clients().connected() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("all clients are gone", || gateway.context.clients().connected() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +107,7 @@ async fn a_client_that_says_too_much_is_dropped() {
     let (mut client, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
     // The gateway may be gone before all is sent.
     drop(client.send(Message::text("x".repeat(CLIENT_MESSAGE_BYTES_MAX + 1))).await);
-    while let Some(Ok(_)) = client.next().await {}
+    within("the end", async { while let Some(Ok(_)) = client.next().await {} }).await;
     all_gone(&gateway).await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use moltrade_relayer::config::Output;
 use relay_sim::Consumer;
+use relay_sim::wait::{settled, until};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -42,22 +43,13 @@ fn closed(gateway: &Gateway, reason: &'static str) -> u64 {
 }
 
 async fn until_closed_for(gateway: &Gateway, reason: &'static str) {
-    let is_closed = async {
-        while closed(gateway, reason) == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LONG, is_closed).await.expect("the client is closed");
+    until("the client is closed", || closed(gateway, reason) > 0).await;
 }
 
 /// Waits until the client's socket takes no more, so that whatever comes next must wait.
 async fn until_full(gateway: &Gateway) {
-    let sent = || gateway.context.metrics.websocket_messages.get();
-    let mut before = u64::MAX;
-    while before != sent() {
-        before = sent();
-        sleep(Duration::from_millis(200)).await;
-    }
+    let sent = async || gateway.context.metrics.websocket_messages.get();
+    settled("the socket is full", Duration::from_millis(200), sent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,12 +92,7 @@ async fn who_never_reads_again_leaves_its_place() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
     let stalled = gateway.connect_stalled("?cursor=0").await;
     until_closed_for(&gateway, "slow").await;
-    let is_gone = async {
-        while gateway.context.clients().connected() > 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LONG, is_gone).await.expect("its place is free");
+    until("its place is free", || gateway.context.clients().connected() == 0).await;
     drop(stalled);
 }
 
@@ -165,7 +152,7 @@ async fn who_wants_nothing_is_not_slow() {
 }
 
 fn pinging() -> Output {
-    Output { ping_interval: Some(Duration::from_millis(200)), ..Output::default() }
+    Output { ping_interval: Some(Duration::from_millis(500)), ..Output::default() }
 }
 
 #[tokio::test]
@@ -244,9 +231,7 @@ async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
 async fn let_in_after(client: Consumer, gateway: &Gateway) {
     let before = gateway.context.clients().connected();
     drop(client);
-    while gateway.context.clients().connected() == before {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until("its place is free", || gateway.context.clients().connected() < before).await;
     gateway.connect("").await;
     assert_eq!(closed(gateway, "left"), 1);
 }

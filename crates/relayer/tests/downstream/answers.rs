@@ -205,10 +205,16 @@ async fn refused_batches_park_a_sink_before_they_fill_the_dead_letters() {
     let gateway = Gateway::start_with(&folder, &hook.output("batch = 300\nstart = 'oldest'"));
     gateway.append(1..=2_000);
     let mut refused = 0;
-    while !matches!(gateway.sink(0).state(), SinkState::Parked { .. }) {
-        let Ok(post) = tokio::time::timeout(Duration::from_millis(300), hook.next()).await else { continue };
-        refused += post.seqs().len();
-        post.answer(Reply::status(403));
+    let refusing = async {
+        loop {
+            let post = hook.next().await;
+            refused += post.seqs().len();
+            post.answer(Reply::status(403));
+        }
+    };
+    tokio::select! {
+        () = until("it is parked", || matches!(gateway.sink(0).state(), SinkState::Parked { .. })) => {}
+        () = refusing => {}
     }
     let letters = gateway.sink(0).letters.len();
     assert!((700..=1_000).contains(&letters), "{letters} of {refused} refused");

@@ -16,22 +16,14 @@ use tempfile::TempDir;
 use crate::bench::{Options, Running, events};
 use crate::receiver::{Receiver, Session};
 
-/// Longer than anything here takes; reached only when something is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub use relay_sim::wait::within;
 
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let outcome = tokio::time::timeout(PATIENCE, future).await;
-    outcome.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
+/// How long a stop may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something holds.
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
-    within(what, async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
+    relay_sim::wait::until(what, holds).await;
 }
 
 pub struct Gateway {

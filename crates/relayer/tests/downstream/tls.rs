@@ -7,6 +7,7 @@ use moltrade_relayer::config::{Config, Framing, Output};
 use moltrade_relayer::downstream::Workers;
 use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::telemetry::Metrics;
+use relay_sim::wait::settled;
 use rustls::ServerConfig;
 use tempfile::{NamedTempFile, TempDir};
 use tokio::io::AsyncWriteExt;
@@ -108,14 +109,9 @@ async fn frozen(options: &str, receiver: Receiver) {
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, options)]);
     let mut session = receiver.accept(Framing::Length).await;
     gateway.append(1..=EVENTS);
-    let mut cursor = 0;
-    loop {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        match gateway.sink(0).cursor().get() {
-            found if found == cursor && found > 0 => break,
-            found => cursor = found,
-        }
-    }
+    until("something is sent", || gateway.sink(0).cursor().get() > 0).await;
+    let sent = async || gateway.sink(0).cursor().get();
+    let cursor = settled("the socket is full", Duration::from_millis(300), sent).await;
     assert!(cursor < EVENTS, "so much fits into a socket?");
     gateway.crash().await;
     let mut had = 0;

@@ -10,6 +10,7 @@ use moltrade_relayer::clock::Clock;
 use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
 use moltrade_relayer::event_log::{Cursor, EventLog, OpenError, Seq, StoreOptions, Submission, Verified};
+use relay_sim::wait::until_blocking;
 use wire::{ClaimedId, Signer};
 
 pub const TAIL_BYTES: usize = 64 << 10;
@@ -61,9 +62,7 @@ impl Running {
     pub fn append(&self, events: Vec<Verified>) {
         let target = self.log.head().get() + events.len() as u64;
         self.send(events);
-        while self.log.head().get() < target {
-            std::thread::yield_now();
-        }
+        until_blocking("the events are committed", || self.log.head().get() >= target);
     }
 
     /// Stops in order.

@@ -8,6 +8,7 @@ use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::event_log::letters::Letter;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, RelayTable, StorageError};
+use relay_sim::wait::until_blocking;
 use tempfile::TempDir;
 
 use crate::bench::{Options, Running, events};
@@ -25,14 +26,10 @@ fn a_full_disk_pauses_ingest_until_there_is_room() {
     assert!(!log.disk_full.is_paused());
     free.store(999, Ordering::Relaxed);
     log.send(events([2, 3]));
-    while !log.disk_full.is_paused() {
-        std::thread::yield_now();
-    }
+    until_blocking("ingest pauses", || log.disk_full.is_paused());
     assert_eq!(log.seqs(), [1]);
     free.store(1_000, Ordering::Relaxed);
-    while log.log.head().get() < 3 {
-        std::thread::yield_now();
-    }
+    until_blocking("the events are committed", || log.log.head().get() == 3);
     assert!(!log.disk_full.is_paused());
     assert_eq!(log.seqs(), [1, 2, 3]);
 }
@@ -43,9 +40,7 @@ fn stopping_on_a_full_disk_does_not_wait_for_room() {
     let free_space = FreeSpace::from_fn(|| Ok(0));
     let log = Running::open_with(folder.path(), Options { free_space, ..Options::default() });
     log.send(events([1]));
-    while !log.disk_full.is_paused() {
-        std::thread::yield_now();
-    }
+    until_blocking("ingest pauses", || log.disk_full.is_paused());
     log.stop();
     let log = Running::open(folder.path());
     assert_eq!(log.log.head().get(), 0, "nothing was committed, and nothing is damaged");

@@ -8,6 +8,7 @@ use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptio
 use moltrade_relayer::event_log::{
     Checkpoint, Cursor, EventLog, Mark, RelayTable, Seq, StoreOptions, Submission, keys,
 };
+use relay_sim::wait::until_blocking;
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
 use tokio::sync::oneshot::Receiver;
@@ -136,9 +137,7 @@ fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
         for value in [&b"first"[..], b"second"] {
             let (mark, mut told) = mark(RELAY, value);
             log.submit(vec![Submission::Checkpoint(Checkpoint::new(mark, 1))]);
-            while !told.is_told() {
-                std::thread::yield_now();
-            }
+            until_blocking("the commit is told", || told.is_told());
             assert_eq!(row(&log.log, RELAY).as_deref(), Some(value), "it is there when that is told");
         }
         assert_eq!(log.log.head().get(), 3);

@@ -3,6 +3,7 @@
 use moltrade_relayer::event_log::reader::ReadError;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, EventLog};
+use relay_sim::wait::until;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -38,13 +39,8 @@ async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
         let log = Arc::clone(&log.log);
         readers.spawn(async move {
             // They begin at different moments of the burst, as far behind as there is.
-            let head = loop {
-                let head = log.head().get();
-                if head >= reader * 90 {
-                    break head;
-                }
-                tokio::task::yield_now().await;
-            };
+            until("the head is there", || log.head().get() >= reader * 90).await;
+            let head = log.head().get();
             let from = head * (reader % 3) / 2;
             let from = from.min(head);
             assert_eq!(read_to(&log, from, EVENTS).await, (from + 1..=EVENTS).collect::<Vec<_>>());

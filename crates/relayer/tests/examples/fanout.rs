@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relay_sim::Sim;
 use relay_sim::rng::Rng;
+use relay_sim::wait::until_async;
 use serde_json::Value;
 use wire::{Filter, Signer};
 
@@ -269,11 +270,8 @@ async fn they_go_on_at_the_oldest_if_their_cursor_is_too_old() {
     let sim = Sim::builder().seed(63).relays(2).events(NOTES).start().await.expect("starts");
     let site = site_on(&sim);
     let running = site.start().await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while running.json("/api/metrics/summary").await["log_head_seq"] != NOTES {
-        assert!(tokio::time::Instant::now() < deadline, "not all have come");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let have_come = async || running.json("/api/metrics/summary").await["log_head_seq"] == NOTES;
+    until_async("all have come", have_come).await;
     let keys = Keys::new(63);
     register(Language::Rust, &gateway(&site), &keys.bot, "Momentum");
     let key = running.json("/api/identity").await["pubkey"].as_str().expect("a key").to_owned();
@@ -282,10 +280,12 @@ async fn they_go_on_at_the_oldest_if_their_cursor_is_too_old() {
     let running = site.start_with(&[("RELAYER_STORAGE__MAX_BYTES", (1 << 20).to_string())]).await;
     running.until_it_says("events are served").await;
     let mut oldest = 1;
-    while oldest == 1 {
+    let is_trimmed = async || {
         let summary = running.json("/api/metrics/summary").await;
         oldest = summary["log_floor_seq"].as_u64().expect("a number");
-    }
+        oldest > 1
+    };
+    until_async("something is trimmed", is_trimmed).await;
     assert!(oldest > 101, "hardly anything was trimmed: {oldest}");
     for language in ALL {
         let mut follower =

@@ -1,6 +1,7 @@
 //! What `/ws` may answer instead of events.
 
 use relay_sim::Sim;
+use relay_sim::wait::until_async;
 
 use crate::consumer::{Consumer, Language};
 use crate::program::{PATIENCE, Site};
@@ -29,10 +30,12 @@ async fn goes_on_at_the_oldest(language: Language) {
     let running = site.start_with(&[("RELAYER_STORAGE__MAX_BYTES", (1 << 20).to_string())]).await;
     running.until_it_says("events are served").await;
     let mut oldest = 1;
-    while oldest == 1 {
+    let is_trimmed = async || {
         let summary = running.json("/api/metrics/summary").await;
         oldest = summary["log_floor_seq"].as_u64().expect("a number");
-    }
+        oldest > 1
+    };
+    until_async("something is trimmed", is_trimmed).await;
     assert!(oldest > 101, "hardly anything was trimmed: {oldest}");
     let mut consumer = Consumer::new(language, "websocket", site.ws(""));
     consumer.write_state("100");

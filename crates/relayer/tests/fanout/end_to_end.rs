@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use relay_sim::Sim;
 use relay_sim::rng::Rng;
+use relay_sim::wait::{settled, within};
 use wire::{PublicKey, VerifiedEvent};
 
 use crate::bots::{Bot, SIGNAL_KINDS, publish};
@@ -68,11 +69,11 @@ async fn everybody_gets_theirs(site: Site) {
     let status = api.status().await;
     assert_eq!(status["clients"], connections, "{status}");
 
-    sim.wait_subscribed(4).await;
+    within("the relays are asked", sim.wait_subscribed(4)).await;
     let queries = settled_queries(&running).await;
     let began = Instant::now();
     let signals = go(&sim, &bots);
-    sim.wait_first_copies().await;
+    within("every event is sent", sim.wait_first_copies()).await;
     api.until_head(sim.ids().len()).await;
     let logged = began.elapsed();
     bell.publish(&sim);
@@ -121,15 +122,8 @@ async fn queries_sent(running: &Running) -> u64 {
 
 /// The same, when what was told of the subscriptions has been read.
 async fn settled_queries(running: &Running) -> u64 {
-    let mut before = None;
-    loop {
-        let sent = queries_sent(running).await;
-        if before == Some(sent) {
-            return sent;
-        }
-        before = Some(sent);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    let sent = async || queries_sent(running).await;
+    settled("the registry is quiet", Duration::from_millis(500), sent).await
 }
 
 /// A follower subscribes to some of the bots and connects. What it is like follows from its number.

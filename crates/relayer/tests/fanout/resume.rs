@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use relay_sim::Sim;
+use relay_sim::wait::within;
 use serde_json::Value;
 use wire::{PublicKey, VerifiedEvent};
 
@@ -64,7 +65,7 @@ async fn a_thousand_signals_that_were_missed_come_in_order_and_once() {
     let sim = relays(4).await;
     let site = Site::on(&sim);
     let _running = site.start().await;
-    sim.wait_subscribed(4).await;
+    within("the relays are asked", sim.wait_subscribed(4)).await;
     come_back(&site, &sim, async |api, bot| {
         for _ in 0..MISSED {
             bot.publish(&sim);
@@ -81,7 +82,7 @@ async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     let sim = relays(1).await;
     let site = Site::on(&sim);
     let _running = site.start().await;
-    sim.wait_subscribed(1).await;
+    within("the relays are asked", sim.wait_subscribed(1)).await;
     let api = Api::of(&site);
     let (gateway, bot, follower) = (api.identity().await, Bot::registered(1, &api).await, Follower::new(11));
     follower.follow(&api, bot.key.pubkey()).await;

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
 use moltrade_relayer::nip19::{nsec, secret_key};
+use relay_sim::wait::within;
 use ring::hmac;
 use rocksdb::{DB, IteratorMode, Options};
 use serde_json::json;
@@ -189,7 +190,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     assert_eq!(scribe.call(&bot.key, registration(&bot_key, CANARY)).await.status, 201);
     let subscribe = |secret| subscription(&bot_key, &key, Some(secret));
     assert_eq!(scribe.call(&follower.key, subscribe(SHARED)).await.status, 201);
-    sim.wait_subscribed(2).await;
+    within("the relays are asked", sim.wait_subscribed(2)).await;
 
     let mut connection = follower.connect(&api, "?consumer=desk").await;
     let signal = bot.publish(&sim);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use moltrade_relayer::config::Config;
+use relay_sim::wait::within;
 use relay_sim::{Count, Information, Negentropy, Refusal, Sim};
 
 use crate::gateway::Gateway;
@@ -41,7 +42,7 @@ async fn bad_documents_do_no_harm() {
     }
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::on(&sim);
-    sim.wait_subscribed(4).await;
+    within("the relays are asked", sim.wait_subscribed(4)).await;
     sim.go();
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());

@@ -17,12 +17,10 @@ use moltrade_relayer::relay::pool::Changes;
 use moltrade_relayer::relay::{ConnectionState, Peer};
 use moltrade_relayer::tasks::StageFailure;
 use relay_sim::Sim;
+use relay_sim::wait::PATIENCE;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use wire::{ClaimedId, VerifiedEvent};
-
-/// Longer than anything here takes; reached only when something is lost.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Gateway {
     pipeline: Option<Pipeline>,

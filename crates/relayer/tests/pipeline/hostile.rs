@@ -1,6 +1,7 @@
 //! Relays that forge and relays that send garbage: nothing passes, nothing is lost, everything is counted.
 
 use moltrade_relayer::ingest::DropReason;
+use relay_sim::wait::within;
 use relay_sim::{Count, Fault, Garbage, Sim, Who};
 
 use crate::gateway::Gateway;
@@ -11,7 +12,7 @@ async fn invariant_1_forged_copies_on_all_connections_never_suppress() {
     let sim = sim.forge(0.3).forgers(Who::Share(0.5)).start().await.expect("starts");
     let gateway = Gateway::on(&sim);
     gateway.until_logged(sim.ids()).await;
-    sim.wait_sent().await;
+    within("all is sent", sim.wait_sent()).await;
     gateway.until("all frames are handled", |gateway| frames(gateway) >= sent(&sim)).await;
     gateway.assert_holds_exactly(&sim.events());
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use relay_sim::Sim;
+use relay_sim::wait::within;
 
 use crate::gateway::Gateway;
 
@@ -12,7 +13,7 @@ async fn many_relays_and_copies_give_each_event_once() {
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::on(&sim);
     gateway.until_logged(sim.ids()).await;
-    sim.wait_sent().await;
+    within("all is sent", sim.wait_sent()).await;
     let copies = sim.stats().total.copies();
     let metrics = &gateway.pipeline().metrics;
     gateway.until("all copies are counted", |_| metrics.duplicates_total() + 3_000 >= copies).await;

@@ -54,7 +54,7 @@ async fn a_half_open_connection_is_found_by_its_silence() {
 async fn a_quiet_relay_is_not_a_dead_one() {
     let sim = Sim::builder().seed(10).relays(1).events(0).start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| {
-        config.relay.health_check_interval = std::time::Duration::from_millis(20);
+        config.relay.health_check_interval = std::time::Duration::from_millis(100);
     });
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
     // Many health checks later, it is still the first connection: its pongs have kept it.

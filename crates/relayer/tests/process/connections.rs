@@ -159,7 +159,7 @@ async fn clients_that_do_not_go_on_are_closed() {
         socket.write_all(text.as_bytes()).await.expect("written");
         let mut answer = Vec::new();
         let closed = async { drop(socket.read_to_end(&mut answer).await) };
-        tokio::time::timeout(3 * PATIENCE, closed).await.expect("it is closed");
+        tokio::time::timeout(2 * PATIENCE, closed).await.expect("it is closed");
         String::from_utf8(answer).expect("UTF-8")
     };
     let trickled = async {

@@ -2,7 +2,6 @@
 //! the store's all the same.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use moltrade_relayer::fanout::directory::Opened;
 use moltrade_relayer::fanout::keys::MessageKey;
@@ -71,12 +70,7 @@ pub fn name(name: &str) -> BotName {
 
 /// Waits until something is so.
 pub async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let wait = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("not so: {what}"));
+    relay_sim::wait::until(what, is_so).await;
 }
 
 /// Connections that listen, stopped in the middle of everything: what is told waits, and nobody

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use moltrade_relayer::fanout::registry::{Change, Changed, RegistryError, RowKey, Store};
 
+use relay_sim::wait::within;
+
 use crate::bench::{OWNER, bot, bot_row, gateway, loaded, read, store, text, write};
 use crate::postgres::Database;
 
@@ -13,7 +15,7 @@ async fn passes<T: std::fmt::Debug>(operation: impl Future<Output = Result<T, Re
     let since = Instant::now();
     let error = operation.await.expect_err("nobody answers");
     assert!(error.is_passing(), "{error:?}");
-    assert!(since.elapsed() < Duration::from_millis(6_500), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
     text(&error)
 }
 
@@ -22,7 +24,8 @@ async fn a_server_that_does_not_answer_holds_up_nobody_for_long() {
     let database = Database::alone();
     let known = gateway(&database).await;
     write(&known, [bot_row(1, "one", 1)]).await;
-    while known.changed().await.unwrap() != Changed::Rows(vec![RowKey::Bot(bot(1))]) {}
+    let told = Changed::Rows(vec![RowKey::Bot(bot(1))]);
+    within("the bot is told", async { while known.changed().await.unwrap() != told {} }).await;
     let new = store(&database.dsn);
     database.cluster().freeze();
     let keys = [RowKey::Bot(bot(1))];

@@ -12,11 +12,12 @@ use crate::bench::{
 };
 use crate::postgres::Database;
 
-const SOON: Duration = Duration::from_secs(1);
+/// What is told takes milliseconds, but for a machine that does much else.
+const SOON: Duration = Duration::from_secs(20);
 
-/// What is told within a second.
+/// What is told soon.
 async fn told(store: &Postgres) -> Changed {
-    timeout(SOON, store.changed()).await.expect("told within a second").unwrap()
+    timeout(SOON, store.changed()).await.expect("told soon").unwrap()
 }
 
 #[tokio::test]

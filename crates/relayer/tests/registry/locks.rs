@@ -110,7 +110,7 @@ async fn who_holds_a_lock_for_long_makes_others_fail_in_time() {
     let since = Instant::now();
     let failed = store.write(OWNER, vec![Change::Put(bot_row(1, "one", 1))]).await.unwrap_err();
     assert!(failed.is_passing() && text(&failed).contains("lock timeout"), "{failed:?}");
-    assert!(since.elapsed() < Duration::from_millis(5_500), "{:?}", since.elapsed());
+    assert!(since.elapsed() < 2 * REGISTRY_TIMEOUT, "{:?}", since.elapsed());
     sql(&mut hand, "ROLLBACK").await;
     write(&store, [bot_row(1, "two", 1)]).await;
     assert_eq!(loaded(&store).await, [bot_row(1, "two", 1)], "what failed was not done later");
@@ -137,7 +137,7 @@ async fn few_statements_do_much() {
     let since = Instant::now();
     assert_eq!(loaded(&store).await.len(), 20_001);
     println!("and loaded in {:?}", since.elapsed());
-    assert!(since.elapsed() < Duration::from_secs(5));
+    assert!(since.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]

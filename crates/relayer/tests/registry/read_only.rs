@@ -1,9 +1,9 @@
 //! A PostgreSQL that takes no writes, or no more than a role may: what is known is served, and it
 //! passes by itself.
 
-use std::time::Duration;
-
 use moltrade_relayer::fanout::registry::{Health, Mode, NewBots, RegistryError, Store};
+use moltrade_relayer::limits::REGISTRY_TIMEOUT;
+use relay_sim::wait;
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
@@ -43,17 +43,13 @@ async fn set_read_only(database: &Database, is: bool) {
     sql(&mut hand, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).await;
     sql(&mut hand, "SELECT pg_reload_conf()").await;
     // It reaches the connections that there are a moment later.
-    let wait = async {
-        loop {
-            let mut probe = PgConnection::connect(&database.dsn).await.unwrap();
-            let setting = "SELECT current_setting('transaction_read_only')";
-            let found: String = sqlx::query_scalar(setting).fetch_one(&mut probe).await.unwrap();
-            if found == value {
-                return;
-            }
-        }
+    let is_set = async || {
+        let mut probe = PgConnection::connect(&database.dsn).await.unwrap();
+        let setting = "SELECT current_setting('transaction_read_only')";
+        let found: String = sqlx::query_scalar(setting).fetch_one(&mut probe).await.unwrap();
+        found == value
     };
-    timeout(Duration::from_secs(10), wait).await.unwrap();
+    wait::until_async("the setting is in effect", is_set).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,12 +62,11 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
     for _ in 0..2 {
         set_read_only(&database, true).await;
         // Whether the connection had read the setting by the first write or not.
-        let wait = async {
-            while !is_read_only(&gateway) {
-                gateway.registry.register(bot(), name("one"), NewBots::Approved).await.ok();
-            }
+        let is_noticed = async || {
+            gateway.registry.register(bot(), name("one"), NewBots::Approved).await.ok();
+            is_read_only(&gateway)
         };
-        timeout(Duration::from_secs(10), wait).await.unwrap();
+        wait::until_async("a write notices it", is_noticed).await;
         assert_eq!(shown(&gateway), (0, 1));
         refuses_writes(&gateway).await;
         assert_eq!(gateway.registry.directory().len(), (1, 1), "what is known is known");
@@ -152,8 +147,8 @@ async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap();
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE follows").await;
-    let writes = (11..15)
-        .map(|seed| timeout(Duration::from_millis(5_400), gateway.registry.subscribe(follow(seed), None)));
+    let writes =
+        (11..15).map(|seed| timeout(2 * REGISTRY_TIMEOUT, gateway.registry.subscribe(follow(seed), None)));
     for done in futures_util::future::join_all(writes).await {
         let failed = done.expect("within the time that limits.rs states").unwrap_err();
         assert!(matches!(failed, RegistryError::Busy(_)), "{failed:?}");

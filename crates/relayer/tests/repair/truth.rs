@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moltrade_relayer::event_log::RelayTable;
+use relay_sim::wait::until;
 use relay_sim::{Cap, Count, RateLimit, Sim, Who};
 
 use crate::gateway::Gateway;
@@ -20,7 +21,7 @@ async fn invariant_6_at_every_moment_of_a_repair_what_is_claimed_is_in_the_log()
     let gateway = Gateway::configured(&sim, an_hour_back);
     let (mut partial, mut shown) = (0, 0);
     let mut requests = [0; 2];
-    while !(0..2).all(|relay| is_complete(&gateway, relay)) {
+    let looking = || {
         for (relay, requests) in requests.iter_mut().enumerate() {
             assert_claims_are_true(&gateway, &sim, relay);
             let peer = gateway.peer(relay);
@@ -36,8 +37,9 @@ async fn invariant_6_at_every_moment_of_a_repair_what_is_claimed_is_in_the_log()
                 shown += 1;
             }
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        (0..2).all(|relay| is_complete(&gateway, relay))
+    };
+    until("all is proven", looking).await;
     assert!(partial > 10, "what was proven grew bit by bit: {partial}");
     assert!(shown > 10, "the repair was shown: {shown}");
     gateway.assert_holds_exactly(&sim.events());

@@ -7,6 +7,7 @@ mod rights;
 mod tokens;
 
 use relay_sim::Sim;
+use relay_sim::wait::within;
 use wire::PublicKey;
 
 use crate::bots::{Bot, relays};
@@ -41,7 +42,7 @@ impl Scene {
         let bot = Bot::registered(1, &api).await;
         let follower = Follower::new(2);
         follower.follow(&api, bot.key.pubkey()).await;
-        sim.wait_subscribed(2).await;
+        within("the relays are asked", sim.wait_subscribed(2)).await;
         Self { sim, _running: running, api, gateway, bot, follower }
     }
 

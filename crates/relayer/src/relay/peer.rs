@@ -201,6 +201,8 @@ impl Coverages {
         for (mut receipt, coverage) in std::mem::take(&mut self.under_way) {
             match receipt.try_recv() {
                 Ok(()) => {
+                    // Older marks may have been confirmed since they were looked at.
+                    self.under_way.clear();
                     self.committed = Some(match self.set {
                         Some(now) => coverage.on_clock(now),
                         None => coverage,
@@ -430,5 +432,22 @@ mod tests {
         mark.expect("a mark").confirm();
         let shown = peer.coverage().expect("contact");
         assert!(shown.is_empty(), "{shown:?}");
+    }
+
+    /// The writer confirms marks while they are being looked at, so the newer of two may be found
+    /// confirmed before the older one is.
+    #[test]
+    fn an_older_mark_that_is_confirmed_late_takes_nothing_back() {
+        let (clock, _) = Clock::manual();
+        let peer = Arc::new(Peer::with("wss://relay.example".parse().expect("a URL"), false, None));
+        let now = clock.now();
+        let until = |end: u64| Some(Coverage::resumed(None, [], end, now, 0));
+        let older = peer.change_coverage(|_| until(now.secs() - 100)).expect("a mark");
+        let newer = peer.change_coverage(|_| until(now.secs())).expect("a mark");
+        newer.confirm();
+        let shown = peer.coverage();
+        assert!(shown.is_some());
+        older.confirm();
+        assert_eq!(peer.coverage(), shown);
     }
 }

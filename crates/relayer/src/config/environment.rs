@@ -79,7 +79,7 @@ fn meant_for_us(name: &str) -> Option<String> {
         SETTINGS.iter().find(|setting| is_meant(setting)).map(Setting::variable)
     };
     let without_prefix = variable_of(&|setting| {
-        let key = setting.key.to_ascii_uppercase();
+        let key = setting.key.name.to_ascii_uppercase();
         setting.variable().strip_prefix(PREFIX) == Some(&*upper) || (key.ends_with("_PORT") && key == upper)
     });
     let meant = match &*upper {

@@ -75,6 +75,10 @@ impl ConfigErrors {
         Err(Self { problems })
     }
 
+    pub(super) fn one(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+
     /// The problems; never empty.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

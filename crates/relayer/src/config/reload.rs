@@ -37,7 +37,7 @@ impl Config {
     /// The dotted keys whose values differ, in the order of the template. Of `nostr.secret_key_file`, what
     /// the file holds counts, too.
     pub fn changed_keys(&self, other: &Self) -> Vec<String> {
-        SETTINGS.iter().filter(|setting| !(setting.same)(self, other)).map(Setting::path).collect()
+        SETTINGS.iter().filter(|setting| !(setting.key.same)(self, other)).map(Setting::path).collect()
     }
 }
 

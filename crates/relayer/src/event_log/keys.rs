@@ -22,13 +22,12 @@
 use super::entry::Seq;
 use super::mark::RelayTable;
 
-/// The version of everything described here. Before 2 there was no `relays`, before 3 no `cursors`,
-/// before 4 neither `consumers` nor `dead_letters`, before 5 neither `registry` nor `followers`,
-/// before 6 no [`has_acked`](super::CursorRow::has_acked).
+/// The version of everything described here. Before version 6, cursors had no
+/// [`has_acked`](super::CursorRow::has_acked).
 pub const FORMAT_VERSION: u64 = 6;
 
 /// The oldest version that opening a log converts to the present one.
-pub const FORMAT_OLDEST: u64 = 1;
+pub const FORMAT_OLDEST: u64 = 5;
 
 /// Column family of records by sequence.
 pub const EVENTS: &str = "events";

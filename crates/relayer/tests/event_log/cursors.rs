@@ -122,7 +122,7 @@ fn earlier_and_later_formats_are_refused_and_left_as_they_are() {
         assert!(matches!(error, OpenError::OtherFormat { found, .. } if found == other), "{error}");
         let told = error.to_string();
         assert!(
-            told.contains(&std::format!("has format {other}, and this version opens formats 5 to 6")),
+            told.contains(&format!("has format {other}, and this version opens formats 5 to 6")),
             "{told}"
         );
         assert!(told.contains("use the version that wrote it"), "{told}");

@@ -1,4 +1,4 @@
-//! What is wrong, or probably not meant, with values that are right by themselves.
+//! Checks values against each other: contradictions, and what is probably not intended.
 
 use super::rules::SINKS_MAX;
 use super::settings::Config;
@@ -38,7 +38,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
 }
 
 impl Config {
-    /// What is allowed but probably not meant, a sentence each.
+    /// Warnings about values that are allowed but probably not intended, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let (relays, room) = (self.relay.bootstrap_relays.len(), self.relay.max_connections.get());
@@ -48,22 +48,22 @@ impl Config {
         if relays > room {
             warnings.push(format!(
                 "relay.bootstrap_relays names {relays} relays, relay.max_connections allows {room}: \
-                 the rest is not connected to"
+                 the others are not connected"
             ));
         }
         let (min_free_bytes, effective) = (self.storage.min_free_bytes, self.free_bytes_min());
         if min_free_bytes != effective {
             warnings.push(format!(
-                "storage.min_free_bytes is {min_free_bytes}, but the database may need {effective} bytes to write down \
-                 what it holds in memory: that many are kept free"
+                "storage.min_free_bytes is {min_free_bytes}, but the database may need {effective} bytes to flush \
+                 its memory: that many are kept free"
             ));
         }
         warnings.extend(self.fanout_warnings());
         warnings
     }
 
-    /// The bytes of disk below which nothing is written: as configured, but no fewer than RocksDB
-    /// may need for its write buffers; 0 if the operator does not mind.
+    /// The bytes of free disk below which nothing is written: as configured, but at least what RocksDB
+    /// may need for its write buffers; 0 if the check is off.
     pub fn free_bytes_min(&self) -> u64 {
         match self.storage.min_free_bytes {
             0 => 0,
@@ -89,8 +89,8 @@ impl Config {
         let is_loopback = self.output.bind_address.to_canonical().is_loopback();
         if !is_loopback && self.api.public_url.is_none() {
             warnings.push(
-                "output.bind_address is no loopback address and api.public_url is not set: followers and bots \
-                 cannot prove their keys, so /fanout lets nobody in"
+                "output.bind_address is not a loopback address and api.public_url is not set: followers and bots \
+                 cannot prove their keys, so /fanout refuses everybody"
                     .to_owned(),
             );
         }

@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Option<String>, Problem> 
         Err(fault) if fault.kind() == ErrorKind::NotFound && !named => return Ok(None),
         Err(fault) => return Err(problem(format!("the configuration file cannot be read: {fault}"))),
         Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => {
-            let what = format!("larger than {FILE_BYTES_MAX} bytes: this is no configuration file");
+            let what = format!("larger than {FILE_BYTES_MAX} bytes: this is not a configuration file");
             return Err(problem(what));
         }
         Ok(_) => {}

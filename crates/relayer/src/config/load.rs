@@ -20,13 +20,13 @@ pub const DEFAULT_FILE: &str = "config.toml";
 /// A configuration and where it came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// From what it can be loaded again.
+    /// The source to reload from.
     pub source: Source,
     /// The checked values.
     pub config: Config,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    /// What is allowed but probably not meant, a sentence each.
+    /// Warnings about values that are allowed but probably not intended, a sentence each.
     pub warnings: Vec<String>,
     /// Where each key of [`SETTINGS`] was set, in their order.
     pub(super) places: Vec<Place>,

@@ -37,7 +37,7 @@ fn section_of(key: &str) -> Option<&'static str> {
 
 pub(super) fn unknown_section(name: &str) -> String {
     if let Some(section) = section_of(name) {
-        return format!("unknown section; as a key it belongs into [{section}]");
+        return format!("unknown section; as a key it belongs in [{section}]");
     }
     match nearest(name, sections()) {
         Some(near) => format!("unknown section; did you mean [{near}]?"),
@@ -51,7 +51,7 @@ pub(super) fn unknown_key(section: &str, name: &str) -> String {
         return format!("unknown key; did you mean {near}?");
     }
     if let Some(section) = section_of(name) {
-        return format!("unknown key here; it belongs into [{section}]");
+        return format!("unknown key here; it belongs in [{section}]");
     }
     format!("unknown key; allowed: {}", siblings().collect::<Vec<_>>().join(", "))
 }

@@ -1,7 +1,7 @@
 //! The sinks of `[output]`: where events are sent, and how.
 //!
-//! As in `settings`, one declaration makes the options, their defaults, and the table by which they are
-//! read, checked and printed.
+//! As in `settings`, the declarations below generate the options, their defaults, and the tables that
+//! are used to read, check and print them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,8 +20,8 @@ use super::rules::{self, Rule as _};
 use super::secret::SecretFile;
 use super::webhook::{Headers, SigningKeys};
 
-/// What a sink is called in the log, the metrics and the API, or a consumer of `/ws`. Its cursor is kept under
-/// it.
+/// The name of a sink or of a consumer of `/ws`, in the log, the metrics and the API. Its cursor is
+/// stored under the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkName(Arc<str>);
 
@@ -59,28 +59,28 @@ impl fmt::Display for SinkName {
     }
 }
 
-/// A sink, with the options of its sort.
+/// A sink with its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig<O: SinkOptions> {
-    /// Its name; no two sinks have the same.
+    /// The unique name.
     pub name: SinkName,
-    /// Where it is.
+    /// The address.
     pub address: O::Address,
-    /// What every sort of sink has and may leave out.
+    /// The options of all sinks.
     pub common: CommonOptions,
-    /// What its sort has and may leave out.
+    /// The options of this transport.
     pub options: O,
 }
 
-/// A sink that events are sent to by TCP.
+/// A sink over TCP.
 pub type TcpSink = SinkConfig<TcpOptions>;
 
-/// A sink that events are posted to.
+/// A sink over HTTP.
 pub type RestSink = SinkConfig<RestOptions>;
 
-/// The options of one sort of sink.
+/// The options of one transport.
 pub trait SinkOptions: fmt::Debug + Clone + PartialEq + Default + 'static {
-    /// What leads to such a sink.
+    /// The type of the address.
     type Address: fmt::Debug + Clone + PartialEq + AsRef<str>;
 }
 
@@ -130,66 +130,66 @@ macro_rules! options {
 }
 
 options! {
-    /// What the table of a sink by TCP may leave out.
+    /// The optional keys of a sink over TCP.
     TcpOptions in TCP_OPTIONS {
-        /// How events are told apart: a u32 with the length before each, or a line each.
+        /// How events are separated: each after a u32 with its length, or each on a line.
         framing: Framing = Framing::Length, rules::choice();
-        /// Whether the sink acknowledges what it has. It gets envelopes then.
+        /// Whether the sink acknowledges events. It then gets envelopes.
         ack: bool = false, rules::Flag;
-        /// The most events that are on their way without being acknowledged.
+        /// The maximum number of events that are sent and not acknowledged.
         max_unacked: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999), rules::whole(1..=100_000);
-        /// Seconds without an acknowledgement, while one is due, after which the connection is made anew.
+        /// After how many seconds without a due acknowledgement the gateway reconnects.
         ack_timeout("ack_timeout_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=86_400);
-        /// Whether to speak TLS. The certificate must be for the host of the address.
+        /// Whether to use TLS. The certificate must be valid for the host of the address.
         tls: bool = false, rules::Flag;
-        /// Certificate authorities (PEM) that are trusted beside the system's.
+        /// Certificate authorities (PEM) that are trusted in addition to the system's.
         ca_file: Option<PathBuf> = None, rules::optional(rules::file());
     }
 }
 
 options! {
-    /// What the table of a sink by HTTP may leave out.
+    /// The optional keys of a sink over HTTP.
     RestOptions in REST_OPTIONS {
-        /// The most events in one request, as an array of envelopes. 0: one bare event a request.
+        /// The maximum number of events in a request, as an array of envelopes. 0: one bare event.
         batch: Option<NonZeroUsize> = None, rules::whole(1..=10_000);
-        /// The size from which on a request gets no more events, in bytes before compression.
+        /// The size at which a request gets no more events, in bytes before compression.
         batch_bytes: usize = 1 << 20, rules::bytes(1024..=64 << 20);
-        /// The longest that an event waits for others to share its request, in milliseconds. 0: not at all.
+        /// How many milliseconds an event may wait for others to share its request. 0: it never waits.
         batch_wait("batch_wait_ms"): Duration = Duration::ZERO, rules::milliseconds(0..=60_000);
-        /// The most requests under way at once. Above 1 events may arrive out of order.
+        /// The maximum number of concurrent requests. Above 1, events may arrive out of order.
         concurrency: NonZeroUsize = NonZeroUsize::MIN, rules::whole(1..=64);
-        /// Seconds that a request may take, from connecting to the end of the answer.
+        /// How many seconds a request may take, from connecting to the end of the response.
         timeout("timeout_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=3600);
         /// How bodies are compressed.
         compression: Compression = Compression::None, rules::choice();
-        /// What requests are signed with (Standard Webhooks). Several sign each request, the first first: to
-        /// change a secret, put the new one before the old one, and take that out when the sink knows the new.
+        /// The secrets that requests are signed with (Standard Webhooks), in this order. To change a
+        /// secret, put the new one before the old one, and remove that when the sink knows the new.
         secret: Option<SigningKeys> = None, rules::optional(rules::signing_keys());
-        /// A file that holds the secret, instead of secret.
+        /// A file with the secrets, instead of secret.
         secret_file: Option<SecretFile<SigningKeys>> = None, rules::optional(rules::signing_keys_file());
-        /// Headers that each request carries. Their values are never shown.
+        /// Additional headers of each request. Their values are never shown.
         headers: Headers = Headers::default(), rules::HeaderTable;
-        /// Certificate authorities (PEM) that are trusted beside the system's.
+        /// Certificate authorities (PEM) that are trusted in addition to the system's.
         ca_file: Option<PathBuf> = None, rules::optional(rules::file());
     }
 }
 
 options! {
-    /// What the table of any sink may leave out.
+    /// The optional keys of any sink.
     CommonOptions in COMMON_OPTIONS {
-        /// The event kinds that it gets. Empty: all of them.
+        /// The event kinds that the sink gets. Empty: all of them.
         kinds: BTreeSet<u16> = BTreeSet::new(), rules::list(rules::kind(), 10_000);
-        /// The authors whose events it gets. Empty: all of them.
+        /// The authors whose events the sink gets. Empty: all of them.
         authors: BTreeSet<PublicKey> = BTreeSet::new(), rules::list(rules::public_key(), 10_000);
-        /// A NIP-01 filter that its events match, too.
+        /// A NIP-01 filter that the events must match, too.
         filter: Option<Filter> = None, rules::optional(rules::filter());
-        /// Where a new sink begins. It goes on at its cursor ever after.
+        /// Where a new sink begins. Later it continues at its cursor.
         start: Start = Start::Now, rules::choice();
     }
 }
 
 impl RestOptions {
-    /// What requests are signed with, wherever it was set.
+    /// The secrets that requests are signed with, from either setting.
     pub fn signing_keys(&self) -> Option<&SigningKeys> {
         self.secret.as_ref().or(self.secret_file.as_ref().map(|file| &file.secret))
     }

@@ -206,7 +206,7 @@ impl Rule for HeaderTable {
         for (name, value) in table {
             let added = match value.get_ref() {
                 DeValue::String(value) => headers.add(name.get_ref(), value),
-                _ => Err("its value is no text".to_owned()),
+                _ => Err("its value is not a text".to_owned()),
             };
             if let Err(fault) = added {
                 let allowed = self.allowed();

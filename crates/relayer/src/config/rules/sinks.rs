@@ -35,7 +35,7 @@ pub trait SinkTable: SinkOptions {
 }
 
 impl SinkTable for TcpOptions {
-    const ADDRESS: [&'static str; 2] = ["Where it listens.", "indexer.example:9000"];
+    const ADDRESS: [&'static str; 2] = ["The address of the sink.", "indexer.example:9000"];
     const OPTIONS: &'static [Key<Self>] = TCP_OPTIONS;
 
     fn address() -> Text<HostPort> {
@@ -49,7 +49,7 @@ impl SinkTable for TcpOptions {
 }
 
 impl SinkTable for RestOptions {
-    const ADDRESS: [&'static str; 2] = ["Where events are posted to.", "https://hooks.example/nostr"];
+    const ADDRESS: [&'static str; 2] = ["The URL that events are posted to.", "https://hooks.example/nostr"];
     const OPTIONS: &'static [Key<Self>] = REST_OPTIONS;
 
     fn address() -> Text<HttpUrl> {
@@ -122,7 +122,7 @@ impl<O: SinkTable> Rule for Sinks<O> {
         let (names, addresses) = (sink_name().allowed(), O::address().allowed());
         let mut text = format!(
             "[[output.{key}]]\n\
-             # What it is called, in the log, the metrics and the API. Its cursor is kept under its name.\n\
+             # The name in the log, the metrics and the API. The cursor is stored under it.\n\
              # Allowed: {names}.\nname = \"indexer\"\n# {what}\n# Allowed: {addresses}.\naddress = \"{address}\"\n"
         );
         text.extend(O::OPTIONS.iter().map(Key::explain));

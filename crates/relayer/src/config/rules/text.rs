@@ -102,7 +102,7 @@ pub fn http_url_without_query() -> Text<HttpUrl> {
         },
         ..text(
             "a URL (http:// or https://, and a host) without a query, which may hold a secret: with one it belongs \
-             into [[output.rest]]",
+             in [[output.rest]]",
         )
     }
 }
@@ -173,7 +173,7 @@ pub fn file() -> Text<PathBuf> {
 }
 
 pub fn signing_keys() -> Text<SigningKeys> {
-    let allowed = "whsec_ and the base64 of 24 to 64 bytes; up to four of them with a space between";
+    let allowed = "whsec_ and the base64 of 24 to 64 bytes; up to four of them, separated by spaces";
     Text { is_secret: |_| true, ..text(allowed) }
 }
 

@@ -58,15 +58,15 @@ pub fn nsec(secret: &[u8; 32]) -> Zeroizing<String> {
     Zeroizing::new(nsec.unwrap_or_default())
 }
 
-/// The part of a bech32 text before the first `1`, in lower case. `None` for other texts: no hex digit
-/// is an `n`, and every prefix of NIP-19 begins with one.
+/// The part of a bech32 text before the first `1`, in lower case. `None` for other texts: no hex
+/// digit is an `n`, and every prefix of NIP-19 begins with one.
 fn prefix(text: &str) -> Option<String> {
     let is_bech32 = text.starts_with(['n', 'N']);
     is_bech32.then(|| text.split_once('1').map_or(text, |(prefix, _)| prefix).to_ascii_lowercase())
 }
 
-/// Decodes a text with the prefix of its type. The library also accepts bech32m, which NIP-19 does not
-/// allow; encoding the key again shows that.
+/// Decodes a text with the prefix of its type. The library also accepts bech32m, which NIP-19 does
+/// not allow; encoding the key again shows that.
 fn decode<K: FromBech32 + ToBech32>(text: &str) -> Result<K, InvalidKey> {
     let key = K::from_bech32(text).ok().filter(|key| {
         let encoded = key.to_bech32().map(Zeroizing::new);

@@ -1,5 +1,5 @@
-//! Addresses: relay URLs, URLs of the API and of sinks, origins, `host:port`. A value of one of these
-//! types needs no second check.
+//! Addresses: relay URLs, URLs of the API and of sinks, origins, `host:port`. A value of one of
+//! these types needs no second check.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-/// The maximum length of a URL, in bytes. It is far above any relay's, and bounds what logs, metrics
-/// and the relay list can be made to hold.
+/// The maximum length of a URL, in bytes. It is far above any relay's, and bounds what logs,
+/// metrics and the relay list can be made to hold.
 pub const URL_BYTES_MAX: usize = 1024;
 
 /// Why a text is not such an address.
@@ -96,8 +96,8 @@ impl FromStr for RelayUrl {
 }
 
 address! {
-    /// An `http://` or `https://` URL that events are posted to. Its query may hold a secret, and is
-    /// not shown.
+    /// An `http://` or `https://` URL that events are posted to. Its query may hold a secret, and
+    /// is not shown.
     HttpUrl
 }
 
@@ -185,8 +185,8 @@ impl FromStr for PublicUrl {
 }
 
 address! {
-    /// The origin of a web page (RFC 6454) as browsers send it: scheme, host, and the port unless it
-    /// is the scheme's default.
+    /// The origin of a web page (RFC 6454) as browsers send it: scheme, host, and the port unless
+    /// it is the scheme's default.
     WebOrigin, shown
 }
 

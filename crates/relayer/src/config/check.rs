@@ -62,8 +62,8 @@ impl Config {
         warnings
     }
 
-    /// The bytes of free disk below which nothing is written: as configured, but at least what RocksDB
-    /// may need for its write buffers; 0 if the check is off.
+    /// The bytes of free disk below which nothing is written: as configured, but at least what
+    /// RocksDB may need for its write buffers; 0 if the check is off.
     pub fn free_bytes_min(&self) -> u64 {
         match self.storage.min_free_bytes {
             0 => 0,

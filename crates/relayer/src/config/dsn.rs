@@ -28,8 +28,8 @@ const PARAMETERS: [&str; 11] = [
 /// The options to connect with. Only this function gives a DSN to sqlx.
 ///
 /// # Errors
-/// When the DSN is not a URL of PostgreSQL, has an unknown parameter or a wrong value, or names a file
-/// that cannot be read. The error is about "it" and repeats nothing of the DSN.
+/// When the DSN is not a URL of PostgreSQL, has an unknown parameter or a wrong value, or names a
+/// file that cannot be read. The error is about "it" and repeats nothing of the DSN.
 pub fn postgres_options(dsn: &Secret) -> Result<PgConnectOptions, String> {
     let url = Url::parse(dsn.reveal()).map_err(|_| "it is not a URL".to_owned())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {

@@ -15,15 +15,15 @@ pub(super) const RELAY_URLS_KEY: &str = "relay.bootstrap_relays";
 /// The key that hosting services mean by `PORT`.
 const PORT_KEY: &str = "output.websocket_port";
 
-/// The variables of this process. A value that is not Unicode is converted with losses, and then fails
-/// its check.
+/// The variables of this process. A value that is not Unicode is converted with losses, and then
+/// fails its check.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Our variables in the order of their names, and a warning for each variable that was probably meant
-/// to be ours. Those are not errors, because other programs may use these names.
+/// Our variables in the order of their names, and a warning for each variable that was probably
+/// meant to be ours. Those are not errors, because other programs may use these names.
 pub(super) fn ours_and_misspelt(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> (Vec<(String, Secret)>, Vec<String>) {
@@ -69,8 +69,8 @@ fn nearest_variable(name: &str) -> Option<String> {
     nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
-/// What to write instead of a variable that was probably meant to be ours: it begins like ours, lacks
-/// only the prefix, or is the key of a port.
+/// What to write instead of a variable that was probably meant to be ours: it begins like ours,
+/// lacks only the prefix, or is the key of a port.
 fn meant_for_us(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let variable_of = |is_meant: &dyn Fn(&Setting) -> bool| {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::error::{Place, Problem};
 
-/// The largest file that is read: room for 100,000 relays. The limit keeps a wrong path (a device, a
-/// database) from filling the memory.
+/// The largest file that is read: room for 100,000 relays. The limit keeps a wrong path (a device,
+/// a database) from filling the memory.
 const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// A file's name and text.

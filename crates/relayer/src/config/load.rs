@@ -46,8 +46,8 @@ fn place_of(key: &str, places: &[Place]) -> Place {
 }
 
 impl Config {
-    /// Reads the configuration: defaults, over them the file (`file`, or `config.toml` in the working
-    /// directory if it exists), over them the variables among `environment`.
+    /// Reads the configuration: defaults, over them the file (`file`, or `config.toml` in the
+    /// working directory if it exists), over them the variables among `environment`.
     ///
     /// # Errors
     ///

@@ -1,12 +1,12 @@
-//! The configuration: one struct for each section, checked once at the start and valid from then on.
+//! The configuration: a struct for each section, checked at the start and valid from then on.
 //!
 //! - `settings` declares every key of the file, and `sinks` every key of a sink's table: help,
 //!   default and rule. Everything else follows from these tables; `key` is an entry of them.
 //! - `rules` are the checks, of a `value` as it was written. What passes has a type of `address`,
 //!   `choices`, `secret`, `user_agent` or `webhook`; `dsn` reads the URL of PostgreSQL.
 //! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests
-//!   what an unknown name should have been, `check` compares keys with each other, `error` has every
-//!   problem with its place.
+//!   what an unknown name should have been, `check` compares keys with each other, and `error` holds
+//!   the problems with their places.
 //! - `print` writes the template and the answer of `check-config`.
 
 mod address;

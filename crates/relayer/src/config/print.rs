@@ -1,4 +1,5 @@
-//! The configuration as text: the template with all defaults, and the effective values with their sources.
+//! The configuration as text: the template with all defaults, and the effective values with their
+//! sources.
 
 use std::fmt::Write;
 

@@ -34,8 +34,8 @@ impl Source {
 }
 
 impl Config {
-    /// The dotted keys whose values differ, in the order of the template. For files with secrets, the
-    /// contents are compared, too.
+    /// The dotted keys whose values differ, in the order of the template. For files with secrets,
+    /// the contents are compared, too.
     pub fn changed_keys(&self, other: &Self) -> Vec<String> {
         SETTINGS.iter().filter(|setting| !(setting.key.same)(self, other)).map(Setting::path).collect()
     }
@@ -43,8 +43,8 @@ impl Config {
 
 /// Whether a new value of this dotted key takes effect only after a restart.
 ///
-/// The relays and the filters of events take effect at once, except for the maximum size of an event,
-/// which the buffers and limits of every connection depend on.
+/// The relays and the filters of events take effect at once, except for the maximum size of an
+/// event, which the buffers and limits of every connection depend on.
 pub fn needs_restart(key: &str) -> bool {
     let at_once =
         key == "relay.bootstrap_relays" || (key.starts_with("filters.") && key != "filters.max_event_bytes");

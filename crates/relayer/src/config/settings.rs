@@ -1,8 +1,8 @@
 //! Every key with its help, its type, its default and what is allowed.
 //!
-//! The declaration below generates the structs, their defaults, and the [`SETTINGS`] table, which is
-//! used to read, check and print files and to write `config.template.toml`. A field has the name of its
-//! key, but without the unit if the type has it (`max_latency_ms` is a `Duration`).
+//! The declaration below generates the structs, their defaults, and the [`SETTINGS`] table, which
+//! is used to read, check and print files and to write `config.template.toml`. A field has the name
+//! of its key, but without the unit if the type has it (`max_latency_ms` is a `Duration`).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,7 +1,7 @@
 //! The sinks of `[output]`: where events are sent, and how.
 //!
-//! As in `settings`, the declarations below generate the options, their defaults, and the tables that
-//! are used to read, check and print them.
+//! As in `settings`, the declarations below generate the options, their defaults, and the tables
+//! that are used to read, check and print them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -93,7 +93,8 @@ impl SinkOptions for RestOptions {
 }
 
 impl<O: SinkOptions> SinkConfig<O> {
-    /// A sink that was given by its address alone; with the colon in it, that is no other sink's name.
+    /// A sink that was given by its address alone; with the colon in it, that is no other sink's
+    /// name.
     pub(super) fn at(address: &O::Address) -> Self {
         Self {
             name: SinkName(address.as_ref().into()),
@@ -154,7 +155,8 @@ options! {
         batch: Option<NonZeroUsize> = None, rules::whole(1..=10_000);
         /// The size at which a request gets no more events, in bytes before compression.
         batch_bytes: usize = 1 << 20, rules::bytes(1024..=64 << 20);
-        /// How many milliseconds an event may wait for others to share its request. 0: it never waits.
+        /// How many milliseconds an event may wait for others to share its request. 0: it never
+        /// waits.
         batch_wait("batch_wait_ms"): Duration = Duration::ZERO, rules::milliseconds(0..=60_000);
         /// The maximum number of concurrent requests. Above 1, events may arrive out of order.
         concurrency: NonZeroUsize = NonZeroUsize::MIN, rules::whole(1..=64);
@@ -162,8 +164,9 @@ options! {
         timeout("timeout_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=3600);
         /// How bodies are compressed.
         compression: Compression = Compression::None, rules::choice();
-        /// The secrets that requests are signed with (Standard Webhooks), in this order. To change a
-        /// secret, put the new one before the old one, and remove that when the sink knows the new.
+        /// The secrets that requests are signed with (Standard Webhooks), in this order. To change
+        /// a secret, put the new one before the old one, and remove that when the sink knows the
+        /// new.
         secret: Option<SigningKeys> = None, rules::optional(rules::signing_keys());
         /// A file with the secrets, instead of secret.
         secret_file: Option<SecretFile<SigningKeys>> = None, rules::optional(rules::signing_keys_file());

@@ -1,5 +1,5 @@
-//! What a request to a sink carries besides its body: signatures (Standard Webhooks), and headers that
-//! the operator configures.
+//! What a request to a sink carries besides its body: signatures (Standard Webhooks), and headers
+//! that the operator configures.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use super::secret::{Filed, Secret};
 
 /// The secrets that requests are signed with: at most [`SigningKeys::MAX`], each of which signs.
 ///
-/// They are written as in Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes, separated by
-/// spaces. They are never shown.
+/// They are written as in Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes, separated
+/// by spaces. They are never shown.
 #[derive(Clone)]
 pub struct SigningKeys {
     written: Secret,
@@ -24,8 +24,8 @@ impl SigningKeys {
     /// Two are enough to change a secret, and each one costs every request a signature.
     pub const MAX: usize = 4;
 
-    /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and the
-    /// base64 of HMAC-SHA256 over `id.time.body`, for each secret.
+    /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and
+    /// the base64 of HMAC-SHA256 over `id.time.body`, for each secret.
     pub fn sign(&self, id: &str, time: u64, body: &[u8]) -> String {
         let signatures = self.keys.iter().map(|key| {
             let mut context = hmac::Context::with_key(key);

@@ -1,8 +1,8 @@
-//! Backups. A backup is a RocksDB checkpoint with a file that describes it. This file is written last,
-//! so a folder without it is an unfinished backup, and is refused.
+//! Backups. A backup is a RocksDB checkpoint with a file that describes it. This file is written
+//! last, so a folder without it is an unfinished backup, and is refused.
 //!
-//! A data folder with this file is a backup that was copied there. Opening it as a log gives it a new
-//! identity, because the sequence numbers after the backup are assigned again.
+//! A data folder with this file is a backup that was copied there. Opening it as a log gives it a
+//! new identity, because the sequence numbers after the backup are assigned again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,8 +21,8 @@ pub const DESCRIPTION: &str = "backup.json";
 /// The file that marks a data folder whose contents are being replaced. The log does not open while
 /// it exists.
 pub const RESTORE_UNFINISHED: &str = "restore.unfinished";
-/// The folder in a data folder for checkpoints, and for restored logs before they replace the old one.
-/// Opening the log deletes it.
+/// The folder in a data folder for checkpoints, and for restored logs before they replace the old
+/// one. Opening the log deletes it.
 pub const STAGING: &str = "staging";
 
 /// Describes a backup.

@@ -1,7 +1,7 @@
 //! The cursors of receivers: up to where each of them has everything.
 //!
-//! A row is committed like events. Without fsync, a power loss may take the last one back; the events
-//! behind it are then delivered again, which a receiver must accept in any case.
+//! A row is committed like events. Without fsync, a power loss may take the last one back; the
+//! events behind it are then delivered again, which a receiver must accept in any case.
 
 use super::entry::Cursor;
 use super::{EventLog, StorageError, keys};

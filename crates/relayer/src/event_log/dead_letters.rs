@@ -1,4 +1,5 @@
-//! Dead letters: events that a sink refused for good, kept with the reason until an operator decides.
+//! Dead letters: events that a sink refused for good, kept with the reason until an operator
+//! decides.
 
 use super::entry::{Entry, Seq};
 use super::log_id::LogId;

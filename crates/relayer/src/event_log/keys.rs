@@ -12,9 +12,9 @@
 //! | `registry` | `b` and a bot, or `f`, a bot, and a follower | what [`crate::fanout::registry::embedded`] writes |
 //! | `followers` | a follower in hex, `/`, a name | a [`CursorRow`](super::CursorRow) |
 //!
-//! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id and
-//! the new head, so they exist together or not at all. Trimming deletes a range of `events`; rows of
-//! `ids` stay until an event of their age would no longer be admitted.
+//! Numbers are big-endian, so that keys sort as numbers do. One write batch holds a record, its id
+//! and the new head, so they exist together or not at all. Trimming deletes a range of `events`;
+//! rows of `ids` stay until an event of their age would no longer be admitted.
 //!
 //! The version of the format is in `meta`. A log with an unknown version is not opened, because a
 //! program that misreads the layout could destroy the log.

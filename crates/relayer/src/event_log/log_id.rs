@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A random number that is stored in the log. Restoring a backup replaces it, because the gateway then
-/// assigns the sequence numbers after the backup again, to other events.
+/// A random number that is stored in the log. Restoring a backup replaces it, because the gateway
+/// then assigns the sequence numbers after the backup again, to other events.
 ///
 /// 64 random bits are enough: an identity only has to differ from the few others that one consumer
 /// sees.

@@ -1,10 +1,10 @@
 //! Rows about relays, and how a change of such a row is ordered behind events.
 //!
-//! A [`Mark`] states something about a relay that is true only when certain events are in the log: "all
-//! of its events up to this time are here". A mark takes the same way as events: as a [`Checkpoint`], it
-//! passes the inbox of every shard to the sequencer. So it arrives behind every event that its
-//! connection has read before, and is committed in the batch of the last of these events or in a later
-//! one.
+//! A [`Mark`] states something about a relay that is true only when certain events are in the log:
+//! "all of its events up to this time are here". A mark takes the same way as events: as a
+//! [`Checkpoint`], it passes the inbox of every shard to the sequencer. So it arrives behind every
+//! event that its connection has read before, and is committed in the batch of the last of these
+//! events or in a later one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,12 +1,13 @@
 //! The durable, ordered log of verified events.
 //!
-//! [`sequencer`] is the only writer: it assigns sequence numbers and commits batches to the [`store`],
-//! with the layout of [`keys`] and the values of `record`. A committed batch then appears in the
-//! [`tail`] and moves the head. [`reader`] follows the log behind a cursor, [`query`] answers single
-//! questions, [`retention`] trims the old end, [`log_id`] identifies the log. The database also holds
-//! what is proven about relays ([`mark`]), the [`cursors`] of receivers, their [`dead_letters`], and
-//! the embedded [`registry`]. [`backup`] copies all of that. A [full disk](free_space) pauses the
-//! writer; any other error of RocksDB stops the process, because it must never be read as "absent".
+//! [`sequencer`] is the only writer: it assigns sequence numbers and commits batches to the
+//! [`store`], with the layout of [`keys`] and the values of `record`. A committed batch then
+//! appears in the [`tail`] and moves the head. [`reader`] follows the log behind a cursor,
+//! [`query`] answers single questions, [`retention`] trims the old end, [`log_id`] identifies the
+//! log. The database also holds what is proven about relays ([`mark`]), the [`cursors`] of
+//! receivers, their [`dead_letters`], and the embedded [`registry`]. [`backup`] copies all of that.
+//! A [full disk](free_space) pauses the writer; any other error of RocksDB stops the process,
+//! because it must never be read as "absent".
 
 pub mod backup;
 pub mod cursors;
@@ -65,8 +66,8 @@ impl EventLog {
     /// Opens the log at `path`, or creates it.
     ///
     /// # Errors
-    /// When the path cannot be used, another process uses it, it is damaged, or it has a format that
-    /// this version does not open.
+    /// When the path cannot be used, another process uses it, it is damaged, or it has a format
+    /// that this version does not open.
     pub fn open(path: &Path, options: StoreOptions, tail_bytes_max: usize) -> Result<Arc<Self>, OpenError> {
         Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }

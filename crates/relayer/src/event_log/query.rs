@@ -125,8 +125,8 @@ impl EventLog {
         })
     }
 
-    /// The events after a cursor that match all filters: at most `limit`, [`PAGE_EVENTS_MAX`] and about
-    /// [`PAGE_BYTES_MAX`], out of at most [`PAGE_SCAN_MAX`] examined ones. Reads the disk.
+    /// The events after a cursor that match all filters: at most `limit`, [`PAGE_EVENTS_MAX`] and
+    /// about [`PAGE_BYTES_MAX`], out of at most [`PAGE_SCAN_MAX`] examined ones. Reads the disk.
     ///
     /// # Errors
     /// When RocksDB fails.

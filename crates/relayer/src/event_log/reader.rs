@@ -1,5 +1,6 @@
-//! A reader follows the log behind its own cursor: it reads the tail when it is close to the head, and
-//! RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs the others nothing.
+//! A reader follows the log behind its own cursor: it reads the tail when it is close to the head,
+//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs the others
+//! nothing.
 
 use std::sync::Arc;
 
@@ -120,8 +121,8 @@ impl Reader {
         chunk
     }
 
-    /// Reads RocksDB on the blocking pool. An empty answer means that the cursor was in a gap, and has
-    /// been moved over it.
+    /// Reads RocksDB on the blocking pool. An empty answer means that the cursor was in a gap, and
+    /// has been moved over it.
     async fn read_stored(&mut self) -> Result<Arc<[Entry]>, ReadError> {
         let (log, cursor) = (&self.log, self.cursor);
         let reading = self.stored.get_or_insert_with(|| {
@@ -142,11 +143,13 @@ impl EventLog {
     fn read_stored(&self, cursor: Cursor) -> Result<Stored, ReadError> {
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };
-            // The head is read after the floor, so the floor exceeds it by at most one. An earlier head
-            // could be far below the floor; a reader from 0 would stop there and find itself trimmed.
+            // The head is read after the floor, so the floor exceeds it by at most one. An earlier
+            // head could be far below the floor; a reader from 0 would stop there and find itself
+            // trimmed.
             let up_to = self.head();
             let entries = self.note(self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX))?;
-            // The floor moves before events are deleted, so if it is not above `first`, none is missing.
+            // The floor moves before events are deleted, so if it is not above `first`, none is
+            // missing.
             let oldest = self.floor();
             if first >= oldest {
                 return Ok((entries.into(), up_to));

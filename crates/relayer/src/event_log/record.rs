@@ -10,8 +10,8 @@ use super::keys::{read_event_key, read_number};
 use super::log_id::LogId;
 
 /// A value of `events`: version (u8, now 1), `received_at` in Unix milliseconds (u64), the bytes of
-/// all records before this one (u64), length (u16) and text of the relay's URL, the event's canonical
-/// JSON.
+/// all records before this one (u64), length (u16) and text of the relay's URL, the event's
+/// canonical JSON.
 ///
 /// With the running sum of bytes, the size of any span of the log is a subtraction; retention uses
 /// that.

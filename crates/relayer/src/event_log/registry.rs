@@ -1,5 +1,5 @@
-//! The rows of the embedded registry, as bytes. [`embedded`](crate::fanout::registry::embedded) encodes
-//! and decodes them.
+//! The rows of the embedded registry, as bytes. [`embedded`](crate::fanout::registry::embedded)
+//! encodes and decodes them.
 
 use wire::PublicKey;
 
@@ -45,7 +45,8 @@ impl EventLog {
         })
     }
 
-    /// Changes rows of the registry, and its owner if one is given, in one commit. Waits for the disk.
+    /// Changes rows of the registry, and its owner if one is given, in one commit. Waits for the
+    /// disk.
     ///
     /// # Errors
     /// When RocksDB fails; the process must then stop.

@@ -1,11 +1,11 @@
-//! Retention: trims the old end of the log by age and by size. Trimming by age waits for the slowest
-//! sink, trimming by size does not.
+//! Retention: trims the old end of the log by age and by size. Trimming by age waits for the
+//! slowest sink, trimming by size does not.
 //!
-//! The time of receipt need not grow along the log, because the clock may have been wrong. Trimming by
-//! age therefore reads one event after the other, and stops at the first that must be kept.
+//! The time of receipt need not grow along the log, because the clock may have been wrong. Trimming
+//! by age therefore reads one event after the other, and stops at the first that must be kept.
 //!
-//! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids stay
-//! until an event of their age would be refused anyway; compaction then deletes them.
+//! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids
+//! stay until an event of their age would be refused anyway; compaction then deletes them.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,8 @@ pub struct Retention {
     pub needed_after: Cursor,
     /// The maximum bytes of records, uncompressed and without ids.
     pub bytes_max: u64,
-    /// Events created longer ago than this many seconds are not admitted, so their ids may be deleted.
+    /// Events created longer ago than this many seconds are not admitted, so their ids may be
+    /// deleted.
     pub admitted_age_secs_max: u64,
 }
 
@@ -126,8 +127,9 @@ impl EventLog {
         self.store.trim(kept_from)
     }
 
-    /// The first sequence from `from` on whose record meets a condition, by binary search: all later
-    /// records must meet the condition, too. The sequence after the head if no record meets it.
+    /// The first sequence from `from` on whose record meets a condition, by binary search: all
+    /// later records must meet the condition, too. The sequence after the head if no record meets
+    /// it.
     pub(super) fn first_where(
         &self,
         from: Seq,

@@ -7,9 +7,9 @@
 //! which they left their shard, which is the order of arrival for each author: swapping a bot's
 //! "open" and "close" would cost its followers money.
 //!
-//! The writer never waits to fill a batch. While one batch is being committed, the next gathers in the
-//! inbox, so batches grow with the load. A batch is one RocksDB write: records, ids and the head are
-//! on the disk together or not at all.
+//! The writer never waits to fill a batch. While one batch is being committed, the next gathers in
+//! the inbox, so batches grow with the load. A batch is one RocksDB write: records, ids and the
+//! head are on the disk together or not at all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use super::{EventLog, StorageError};
 use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
 
-/// Without fsync, sequences are reserved on the disk in steps of this size, so that none is assigned
-/// twice after a power loss. An unclean stop skips at most as many.
+/// Without fsync, sequences are reserved on the disk in steps of this size, so that none is
+/// assigned twice after a power loss. An unclean stop skips at most as many.
 const RESERVATION: u64 = 100_000;
 
 /// The settings of a [`Sequencer`].
@@ -98,7 +98,8 @@ impl Sequencer {
     ) -> Result<(), StorageError> {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
         let mut marks = Vec::new();
-        // Marks without events are gathered for a moment: thousands of relays answer pings at any time.
+        // Marks without events are gathered for a moment: thousands of relays answer pings at any
+        // time.
         let mut marks_due: Option<Instant> = None;
         loop {
             if waiting.is_empty() {
@@ -209,8 +210,8 @@ impl Sequencer {
         Ok(entries.into())
     }
 
-    /// Waits until the disk has room; meanwhile the inboxes fill and the sockets are not read. Returns
-    /// `false` if the process stops before that.
+    /// Waits until the disk has room; meanwhile the inboxes fill and the sockets are not read.
+    /// Returns `false` if the process stops before that.
     fn wait_for_room(&self) -> bool {
         let mut waited = false;
         while let Err(NoRoom { free, min_free_bytes, .. }) = self.log.store.room().check(0) {

@@ -1,5 +1,5 @@
-//! The end of the log in memory: the last batches up to a number of bytes, shared by all readers that
-//! are close to the head.
+//! The end of the log in memory: the last batches up to a number of bytes, shared by all readers
+//! that are close to the head.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

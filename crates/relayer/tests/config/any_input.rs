@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::{accepted, parse};
 
 proptest! {
-    /// No file and no variable causes a panic, and an accepted configuration is the same after printing
-    /// and parsing it.
+    /// No file and no variable causes a panic, and an accepted configuration is the same after
+    /// printing and parsing it.
     #[test]
     fn no_input_panics(
         text in "([a-z_\\[\\]={}\"'.,#0-9 \\n-]|\\PC|\\[(relay|output|filters|storage|postgres)\\]\n|\

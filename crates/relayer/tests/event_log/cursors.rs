@@ -22,7 +22,7 @@ fn set(log: &Running, whose: Cursors, name: &str, cursor: u64) {
 }
 
 #[test]
-fn cursors_are_set_deleted_and_kept() {
+fn cursors_are_set_deleted_and_persist() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     assert_eq!(cursors(&log), []);
@@ -37,7 +37,7 @@ fn cursors_are_set_deleted_and_kept() {
 }
 
 #[test]
-fn a_sink_and_a_consumer_of_one_name_are_two() {
+fn a_sink_and_a_consumer_may_have_the_same_name() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     set(&log, Cursors::Sinks, "a", 1);
@@ -47,7 +47,7 @@ fn a_sink_and_a_consumer_of_one_name_are_two() {
 }
 
 #[test]
-fn what_nobody_uses_is_forgotten_after_a_while() {
+fn unused_cursors_are_deleted_after_a_while() {
     let folder = TempDir::new().expect("a folder");
     let (clock, hands) = Clock::manual();
     let log =

@@ -1,4 +1,5 @@
-//! Marks: what is said of a relay is on the disk with the events that prove it, or later, and never before.
+//! Marks: a statement about a relay is on the disk with the events that prove it or later, never
+//! before.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::bench::{Running, TAIL_BYTES, event, events};
 
 const RELAY: &str = "ws://relay.example/";
 
-/// A mark of a relay's coverage, and what tells its commit.
+/// A mark of a relay's coverage, and the receiver of its confirmation.
 fn mark(relay: &str, row: &[u8]) -> (Mark, Told) {
     let (mark, receipt) = Mark::new(RelayTable::Coverage, relay.into(), row.to_vec());
     (mark, Told { receipt, was_told: false })
@@ -38,8 +39,7 @@ fn row(log: &EventLog, relay: &str) -> Option<Vec<u8>> {
     log.relay_row(RelayTable::Coverage, relay).expect("readable")
 }
 
-/// All ways in which what two shards send, each in its order, can arrive: for each arrival, which shard's it
-/// is.
+/// All interleavings of two shards' submissions: the shard of each arrival.
 fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
     if left == [0, 0] {
         return vec![Vec::new()];
@@ -55,8 +55,8 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
     all
 }
 
-/// Two shards send two events each, their part of a checkpoint, and another event. The mark's row may be
-/// there only when the four events are, in whatever order all that comes and however it is cut into batches.
+/// Two shards send two events each, their part of a checkpoint, and another event. The row of the
+/// mark may exist only when the four events do, for every interleaving and every size of batches.
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");

@@ -1,5 +1,5 @@
-//! RocksDB as the log uses it: opened with checks (`options`, `error`), written in batches (`batch`),
-//! read by sequence and by id (`read`), and measured (`figures`).
+//! RocksDB as the log uses it: opened with checks (`options`, `error`), written in batches
+//! (`batch`), read by sequence and by id (`read`), and measured (`figures`).
 
 mod batch;
 mod error;
@@ -138,8 +138,8 @@ impl Store {
         self.fsync
     }
 
-    /// A batch of changes. If it adds a row, the disk must have room; a batch that only deletes makes
-    /// room.
+    /// A batch of changes. If it adds a row, the disk must have room; a batch that only deletes
+    /// makes room.
     pub(in crate::event_log) fn batch(&self) -> Batch<'_> {
         Batch { store: self, changes: WriteBatch::default(), needs_room: false, has_waited: false }
     }

@@ -54,8 +54,8 @@ impl Store {
         })
     }
 
-    /// Calls `each` for the rows of a family from a key on, until `each` returns `Some(false)`. `None`
-    /// means that a row is damaged.
+    /// Calls `each` for the rows of a family from a key on, until `each` returns `Some(false)`.
+    /// `None` means that a row is damaged.
     pub(in crate::event_log) fn for_each_row(
         &self,
         family: &'static str,

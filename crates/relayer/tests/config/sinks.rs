@@ -208,7 +208,7 @@ fn errors_about_a_sink_over_http_do_not_show_its_secrets() {
             ),
             &format!(
                 "config.toml:4:52: output.rest.headers.X: found a header (its value is not shown): its value is \
-                 no text; {headers}"
+                 not a text; {headers}"
             ),
         ],
     );

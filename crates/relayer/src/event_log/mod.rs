@@ -9,22 +9,22 @@
 //! A [full disk](free_space) pauses the writer; any other error of RocksDB stops the process,
 //! because it must never be read as "absent".
 
-pub mod backup;
-pub mod cursors;
-pub mod dead_letters;
+pub(crate) mod backup;
+pub(crate) mod cursors;
+pub(crate) mod dead_letters;
 mod entry;
 pub mod free_space;
 pub mod keys;
-pub mod log_id;
-pub mod mark;
-pub mod query;
+pub(crate) mod log_id;
+pub(crate) mod mark;
+pub(crate) mod query;
 pub mod reader;
 mod record;
-pub mod registry;
+pub(crate) mod registry;
 pub mod retention;
 pub mod sequencer;
-pub mod store;
-pub mod tail;
+pub(crate) mod store;
+pub(crate) mod tail;
 
 use std::path::Path;
 use std::sync::Arc;

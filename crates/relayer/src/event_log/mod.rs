@@ -17,6 +17,7 @@ pub mod free_space;
 pub mod keys;
 pub(crate) mod log_id;
 pub(crate) mod mark;
+pub mod metrics;
 pub(crate) mod query;
 pub mod reader;
 mod record;
@@ -39,6 +40,7 @@ pub use dead_letters::DeadLetter;
 pub use entry::{Cursor, Entry, Seq, Submission, Verified};
 pub use log_id::LogId;
 pub use mark::{Checkpoint, Mark, RelayTable};
+pub use metrics::Metrics;
 pub use store::{OpenError, StorageError, StoreOptions, free_bytes_needed};
 
 use crate::clock::Clock;

@@ -80,7 +80,10 @@ comment-width: ## Check that comments and Markdown wrap at 100 columns
 
 deny: ## Check licences, sources and advisories of dependencies (cargo install cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is not installed: cargo install cargo-deny"; exit 1; }
-	$(CARGO) deny --locked check
+	$(CARGO) deny --locked check bans licenses sources
+	@if $(CARGO) deny fetch db; then echo "$(CARGO) deny --locked check advisories"; \
+		$(CARGO) deny --locked check advisories; \
+	else echo "the advisory database cannot be reached: advisories are not checked"; fi
 
 smoke: dev ## Start the debug version, query its API, stop it
 	scripts/smoke

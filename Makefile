@@ -13,9 +13,9 @@ MINUTES ?= 30
 # rustup's cargo, for shells that were started before its installation. It precedes the system's.
 export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
 
-# Folders in which distributions keep links to ccache that are named like the compilers. With ccache, a
-# second profile and every later clean build take RocksDB from its cache. Missing folders have no
-# effect, and cargo does not rebuild anything because PATH has changed.
+# Folders in which distributions keep links to ccache that are named like the compilers. With
+# ccache, a second profile and every later clean build take RocksDB from its cache. Missing folders
+# have no effect, and cargo does not rebuild anything because PATH has changed.
 empty :=
 CCACHE_PATH := /usr/lib/ccache /usr/lib64/ccache /usr/lib/ccache/bin /opt/homebrew/opt/ccache/libexec \
 	/usr/local/opt/ccache/libexec

@@ -78,7 +78,7 @@ impl Gateway {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().context("the gateway's process does not start")?;
-        let stderr = child.stderr.take().context("the gateway has no log")?;
+        let stderr = child.stderr.take().context("the gateway's standard error is missing")?;
         let log = Arc::new(Mutex::new(Vec::new()));
         let (found, address) = tokio::sync::oneshot::channel();
         let lines = Arc::clone(&log);
@@ -118,8 +118,8 @@ impl Gateway {
             socket.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        let answer = timeout(PATIENCE, asked).await.context("the gateway does not answer")??;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+        let answer = timeout(PATIENCE, asked).await.context("the gateway does not respond")??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("a response without a body")?;
         anyhow::ensure!(head.starts_with("HTTP/1.1 200 "), "GET {path}: {head}");
         Ok(body.to_owned())
     }

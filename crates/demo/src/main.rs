@@ -113,7 +113,7 @@ async fn show() -> Outcome<bool> {
     };
     let seconds = began.elapsed().as_secs_f64();
     if !whole {
-        println!("Gave up waiting after {seconds:.0} s; the verdict says what is missing.");
+        println!("Gave up waiting after {seconds:.0} s; the verdict shows what is missing.");
     }
     let settled = timeout(SETTLING, async {
         while !verdict::counts_agree(&sim.stats(), &gateway.status().await?) {

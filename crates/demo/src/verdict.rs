@@ -92,7 +92,7 @@ impl Evidence {
         let latency = self.steady.checker.verdict().latency;
         if let Some(latency) = latency {
             println!(
-                "\nFrom the first copy's writing to client `steady`: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+                "\nFrom writing the first copy to client `steady`: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
                 f64::from(latency.p50_us) / 1000.0,
                 f64::from(latency.p99_us) / 1000.0,
                 f64::from(latency.max_us) / 1000.0
@@ -155,14 +155,14 @@ impl Evidence {
                 let verdict = self.leaver.checker.verdict();
                 let wrong = verdict.gaps + verdict.not_ascending + verdict.doubled;
                 let what = format!(
-                    "`leaver` was away for {:.1} s and went on after event {}: {} gaps or repeats",
+                    "`leaver` was away for {:.1} s and resumed after event {}: {} gaps or repeats",
                     away.as_secs_f64(),
                     grouped(cursor),
                     grouped(wrong)
                 );
                 ("resumed", wrong == 0 && self.leaver.checker.deliveries() > cursor, what)
             }
-            None => ("resumed", false, "`leaver` never went away".to_owned()),
+            None => ("resumed", false, "`leaver` never left".to_owned()),
         }
     }
 
@@ -209,7 +209,7 @@ impl Evidence {
         let sent: u64 = unbroken().map(|relay| frames_sent(&self.relays, relay)).sum();
         let received: u64 = unbroken().map(|relay| self.seen(relay).get("frames")).sum();
         let what = format!(
-            "the {} unbroken relays sent {} frames, {} arrived, each of them counted as what it was",
+            "the {} unbroken relays sent {} frames, {} arrived, each counted correctly",
             unbroken().count(),
             grouped(sent),
             grouped(received)

@@ -72,7 +72,7 @@ struct CheckArgs {
 pub fn duration(seconds: Option<f64>, option: &str) -> Result<Option<Duration>, Failure> {
     let duration = seconds.map(Duration::try_from_secs_f64).transpose();
     let duration = duration.ok().filter(|duration| duration.is_none_or(|d| d.as_secs() < u32::MAX.into()));
-    duration.ok_or_else(|| Failure::Usage(format!("{option} is no sensible number of seconds")))
+    duration.ok_or_else(|| Failure::Usage(format!("{option} is not a valid number of seconds")))
 }
 
 fn required(seconds: f64, option: &str) -> Result<Duration, Failure> {
@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
             text += &format!("ended: {ended}\n");
         }
         if !descents {
-            text += &format!("created_at descends {} times, more than allowed\n", verdict.descents);
+            text += &format!("created_at descends {} times, more than permitted\n", verdict.descents);
         }
         text +=
             &if passed { verdict.to_string() } else { verdict.to_string().replacen("PASSED", "FAILED", 1) };

@@ -32,7 +32,7 @@ pub struct Args {
 /// Starts the relays that the options describe, and starts live traffic at the chosen time.
 pub async fn start(args: &SimArgs, output: Output) -> Result<std::sync::Arc<Sim>, Failure> {
     if !output.quiet {
-        eprintln!("making the events …");
+        eprintln!("creating the events …");
     }
     let sim = std::sync::Arc::new(args.builder().start().await?);
     args.manners.write_ca(&sim)?;

@@ -174,7 +174,7 @@ impl FromStr for FaultArg {
         let mut parts = text.split(':');
         let (kind, ms) = match parts.next().unwrap_or_default().split_once('=') {
             Some((kind, ms)) => {
-                (kind, Some(ms.parse().map_err(|_| format!("`{ms}` is no number of milliseconds"))?))
+                (kind, Some(ms.parse().map_err(|_| format!("`{ms}` is not a number of milliseconds"))?))
             }
             None => (parts_first(text), None),
         };
@@ -187,7 +187,7 @@ impl FromStr for FaultArg {
         let chance = share(if per_connection { 1.0 } else { 0.01 })?;
         let share = share(1.0)?;
         match parts.next() {
-            Some(rest) => Err(format!("`{rest}` is too much")),
+            Some(rest) => Err(format!("`{rest}` is unexpected")),
             None => Ok(Self { faults, chance, share }),
         }
     }

@@ -42,7 +42,7 @@ pub enum StartError {
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
     /// Creating the events failed.
-    #[error("the events could not be made: {0}")]
+    #[error("the events could not be created: {0}")]
     Corpus(tokio::task::JoinError),
 }
 

@@ -268,7 +268,7 @@ impl Soak {
                 self.disturb(*disturbance).await.with_context(|| format!("{disturbance:?}"))?;
             }
             self.look().await?;
-            let resident = quiet.resident_bytes().context("the quiet gateway has ended by itself")?;
+            let resident = quiet.resident_bytes().context("the quiet gateway has exited")?;
             self.seen.quiet_memory.push((self.share(), resident));
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
@@ -291,7 +291,7 @@ impl Soak {
     }
 
     async fn look(&mut self) -> Outcome<Value> {
-        let resident = self.program.resident_bytes().context("the gateway has ended by itself")?;
+        let resident = self.program.resident_bytes().context("the gateway has exited")?;
         self.seen.memory.push((self.share(), resident));
         let status = self.program.status().await?;
         let quarantined = connections(&status).filter(|(_, state)| *state == "quarantined");
@@ -376,7 +376,7 @@ impl Soak {
             }
         });
         if settled.await.is_err() {
-            println!("Gave up waiting; the verdict says what is missing.");
+            println!("Gave up waiting; the verdict shows what is missing.");
         }
     }
 }

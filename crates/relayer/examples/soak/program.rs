@@ -77,13 +77,13 @@ impl Program {
             }
             Ok(())
         };
-        timeout(PATIENCE, answers).await.context("the gateway does not answer")?
+        timeout(PATIENCE, answers).await.context("the gateway does not respond")?
     }
 
     /// Fails if the process has ended by itself.
     fn check_runs(&self) -> Outcome<()> {
         let ended = self.resident_bytes().is_none();
-        anyhow::ensure!(!ended, "the gateway has ended by itself; its log is {}", self.log.display());
+        anyhow::ensure!(!ended, "the gateway has exited; its log is {}", self.log.display());
         Ok(())
     }
 
@@ -155,8 +155,8 @@ pub async fn ask(address: SocketAddr, request: &str) -> Outcome<(String, String)
         socket.read_to_string(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    let answer = timeout(PATIENCE, asked).await.context("the gateway does not answer")??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    let answer = timeout(PATIENCE, asked).await.context("the gateway does not respond")??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("a response without a body")?;
     Ok((head.to_owned(), body.to_owned()))
 }
 

@@ -49,7 +49,7 @@ pub fn print(
     let wrong = verdict.not_genuine + verdict.unexpected;
     let findings: [Finding; 8] = [
         ("complete", missing == 0, format!("{} events delivered, {missing} missing", verdict.distinct)),
-        ("once", doubled == 0, format!("{doubled} doubled, out of sequence or left out")),
+        ("once", doubled == 0, format!("{doubled} repeated, out of sequence or missing")),
         ("genuine", wrong == 0, format!("{wrong} altered or unknown events delivered")),
         (
             "honest",
@@ -120,6 +120,6 @@ fn latency(hostile: Option<u64>, quiet: Option<u64>) -> Finding {
             );
             ("latency", hostile <= quiet * LATENCY_FACTOR_MAX, what)
         }
-        _ => ("latency", false, "no event came while nothing was disturbed".to_owned()),
+        _ => ("latency", false, "no event arrived outside of disturbances".to_owned()),
     }
 }

@@ -16,7 +16,7 @@ use crate::descriptors::{self, TooFew};
 use crate::downstream::clients::ClientLimits;
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
-use crate::gateway::{DrainError, Gateway, StartError, Surroundings, summary};
+use crate::gateway::{DrainError, Environment, Gateway, StartError, summary};
 use crate::limits::METRICS_CONNECTIONS_MAX;
 use crate::tasks::StageFailure;
 use crate::watchdog;
@@ -79,7 +79,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::of(config)?;
     let mut registry = Registry::default();
-    let gateway = Gateway::build(config, identity, Surroundings::of(config), &mut registry)?;
+    let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
     // It may have to wait for a database, and somebody may not want to wait so long.
@@ -254,8 +254,8 @@ mod tests {
         let (folder, mut config) = (TempDir::new().unwrap(), Config::default());
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.min_free_bytes = 0;
-        let (identity, surroundings) = (Arc::new(wire::Signer::from_seed(0)), Surroundings::of(&config));
-        let gateway = Gateway::build(&config, identity, surroundings, &mut Registry::default());
+        let (identity, environment) = (Arc::new(wire::Signer::from_seed(0)), Environment::of(&config));
+        let gateway = Gateway::build(&config, identity, environment, &mut Registry::default());
         let mut gateway = gateway.unwrap();
         let mut servers = JoinSet::new();
         servers.spawn(async { panic!("on purpose") });

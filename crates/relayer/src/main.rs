@@ -22,28 +22,28 @@ fn main() -> ExitCode {
     let loaded = match Config::load(cli.config.as_deref(), config::environment()) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            say(errors);
+            report(errors);
             return ExitCode::from(EXIT_CONFIG);
         }
     };
     match cli.command() {
         Command::CheckConfig => {
-            loaded.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
+            loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
             print(&loaded.to_toml())
         }
         Command::Backup { folder } => {
-            told(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
+            run_command(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
         }
         Command::Restore { folder, replace } => {
-            told(&loaded, async |config| Ok(backup::restore(config, &folder, replace)?))
+            run_command(&loaded, async |config| Ok(backup::restore(config, &folder, replace)?))
         }
-        Command::NewLogId => told(&loaded, async |config| Ok(backup::new_log_id(config)?)),
+        Command::NewLogId => run_command(&loaded, async |config| Ok(backup::new_log_id(config)?)),
         Command::Registry { action } => {
-            told(&loaded, async |config| Ok(offline::run(config, &action).await?))
+            run_command(&loaded, async |config| Ok(offline::run(config, &action).await?))
         }
         _ => match log_buffer::start() {
             Err(error) => {
-                say(format_args!("moltrade-relayer: cannot start a thread: {error}"));
+                report(format_args!("moltrade-relayer: cannot start a thread: {error}"));
                 ExitCode::FAILURE
             }
             Ok(_flushed_at_the_end) => match run(&loaded) {
@@ -67,30 +67,33 @@ fn print(text: &str) -> ExitCode {
         // The reader has what it wanted, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(format_args!("moltrade-relayer: cannot write to standard output: {error}"));
+            report(format_args!("moltrade-relayer: cannot write to standard output: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Writes a line to standard error.
-fn say(line: impl Display) {
+fn report(line: impl Display) {
     // If standard error takes nothing, the exit status alone tells.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Does something else than to serve, and says what came of it.
-fn told(loaded: &Loaded, command: impl AsyncFnOnce(&Config) -> Result<String, Box<dyn Error>>) -> ExitCode {
-    loaded.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
+fn run_command(
+    loaded: &Loaded,
+    command: impl AsyncFnOnce(&Config) -> Result<String, Box<dyn Error>>,
+) -> ExitCode {
+    loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(command(&loaded.config)));
     match done {
         Ok(done) => {
-            say(done);
+            report(done);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(format_args!("moltrade-relayer: {error}"));
+            report(format_args!("moltrade-relayer: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -13,14 +13,14 @@ use tokio::task::{JoinSet, block_in_place};
 use wire::Signer;
 
 use crate::api::{self, Connections, Context};
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::downstream::ClientLimits;
 use crate::event_log::Submission;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::fanout::registry::{Change, Embedded, Store};
-use crate::gateway::{DrainError, Gateway, Parts, Surroundings};
+use crate::gateway::{DrainError, Environment, Gateway, Parts};
 use crate::net::resolver::Resolver;
 
 /// Why a gateway of a test does not start.
@@ -36,7 +36,7 @@ pub struct Setup {
     pub reserve_bytes: u64,
     pub resolver: Resolver,
     /// What sets the clock.
-    pub hands: Hands,
+    pub manual_clock: ManualClock,
     /// Whether relays are dialled; their states are the test's otherwise.
     pub dials: bool,
     /// What the embedded registry holds at the start, if there is a fan-out.
@@ -62,7 +62,7 @@ impl Setup {
             // Tests fill their disk down to the last byte.
             reserve_bytes: 1,
             resolver: Resolver::system(),
-            hands: Hands::default(),
+            manual_clock: ManualClock::default(),
             dials: true,
             registry: None,
         }
@@ -77,14 +77,14 @@ impl Setup {
         let config = &self.loaded.config;
         let free = self.free_bytes;
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        let surroundings = Surroundings {
+        let environment = Environment {
             room: Reserve { free_space, bytes_min: self.reserve_bytes },
             resolver: self.resolver,
-            clock: self.hands.clock(),
+            clock: self.manual_clock.clock(),
             dials: self.dials,
         };
         let (identity, mut metrics) = (Arc::new(Signer::from_seed(0)), Registry::default());
-        let gateway = Gateway::build(config, Arc::clone(&identity), surroundings, &mut metrics)?;
+        let gateway = Gateway::build(config, Arc::clone(&identity), environment, &mut metrics)?;
         let (listener, metrics_listener) = (local_port()?, local_port()?);
         let (address, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
         if let Some(rows) = self.registry {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::{EventLog, StoreOptions, keys};
-use moltrade_relayer::ingest::{Dedupe, Look};
+use moltrade_relayer::ingest::{Dedupe, Lookup};
 use moltrade_relayer::testing::Setup;
 use rocksdb::{Cache, DB, Env, Options, WaitForCompactOptions, WriteBatch, WriteOptions};
 use wire::ClaimedId;
@@ -53,7 +53,7 @@ pub fn run() -> Outcome {
         println!("known ids recognised after the rebuild: {late} of {ASKED}, {known_each:.2} us each");
         let before = cpu::used_by_thread();
         let unknown = (IDS..IDS + ASKED_UNKNOWN).map(id);
-        let in_memory = unknown.filter(|id| gateway.dedupe.look(id) == Look::New).count();
+        let in_memory = unknown.filter(|id| gateway.dedupe.look_up(id) == Lookup::New).count();
         let look_each = cpu::micros_each(cpu::used_by_thread() - before, ASKED_UNKNOWN);
         let share = in_memory as f64 / ASKED_UNKNOWN as f64 * 100.0;
         println!("unknown ids answered from memory: {share:.2} %, {look_each:.3} us each");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::ApiError;
 use super::relays;
-use crate::clock::{Standing, Step};
+use crate::clock::{ClockStatus, Step};
 use crate::fanout::registry::Health;
 
 /// `GET /health`: somebody answers.
@@ -55,7 +55,7 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
 
 /// Whether the clock can be believed.
 fn clock(context: &Context) -> Value {
-    let Standing { steps, last_step, agrees, deletes_by_age } = context.log.clock().standing();
+    let ClockStatus { steps, last_step, agrees, deletes_by_age } = context.log.clock().status();
     json!({
         "steps": steps,
         "last_step": last_step.map(|Step { at_ms, by_ms }| json!({ "at_ms": at_ms, "by_ms": by_ms })),

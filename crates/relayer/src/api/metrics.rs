@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::relays;
-use crate::telemetry::memory;
+use crate::telemetry::resident_bytes;
 
 /// What `prometheus_client` writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,7 +22,7 @@ pub(super) async fn prometheus(State(context): State<Context>) -> impl IntoRespo
 pub(super) async fn summary(State(context): State<Context>) -> Json<Value> {
     let metrics = &context.metrics;
     let (events_in_queue, bytes_in_queue) = context.inboxes.waiting();
-    let resident_bytes = memory::resident_bytes().unwrap_or_default();
+    let resident = resident_bytes().unwrap_or_default();
     Json(json!({
         "events_processed_total": metrics.ingest.events_processed.get(),
         "duplicates_filtered_total": metrics.ingest.duplicates.total(),
@@ -34,7 +34,7 @@ pub(super) async fn summary(State(context): State<Context>) -> Json<Value> {
         "active_connections": relays::active(&context),
         "websocket_clients": context.clients.connected(),
         "websocket_messages_total": metrics.websocket.messages.get(),
-        "memory_usage_mb": (resident_bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0,
+        "memory_usage_mb": (resident as f64 / f64::from(1 << 20) * 10.0).round() / 10.0,
         "log_head_seq": context.log.head(),
         "log_floor_seq": context.log.floor(),
         "uptime_seconds": context.uptime().as_secs(),
@@ -55,7 +55,7 @@ pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Value> 
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
     Json(json!({
-        "resident_bytes": memory::resident_bytes(),
+        "resident_bytes": resident_bytes(),
         "tail": { "bytes": tail_bytes, "events": tail_events },
         "bloom": {
             "bytes": bloom_bytes,

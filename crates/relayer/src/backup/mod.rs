@@ -1,8 +1,8 @@
-//! What the program does with backups: `moltrade-relayer backup`, `restore` and `new-log-id`.
+//! The commands `moltrade-relayer backup`, `restore` and `new-log-id`.
 //!
-//! [`online`] asks a running gateway for a checkpoint, [`transfer`] brings the files of a backup
-//! from one folder to another, [`restore`] puts a backup in the place of the log. What a backup is,
-//! [`event_log::backup`](crate::event_log::backup) knows.
+//! [`online`] asks a running gateway for a checkpoint, [`transfer`] copies or links the files of a
+//! backup, and [`restore`] replaces the log with a backup.
+//! [`event_log::backup`](crate::event_log::backup) defines what a backup consists of.
 
 mod online;
 mod restore;
@@ -23,78 +23,66 @@ use crate::event_log::free_space::{FreeSpace, NoRoom, Reserve};
 use crate::event_log::{EventLog, OpenError, StoreOptions};
 use transfer::{Moved, transfer};
 
-/// No events are kept in memory.
+/// These commands need no events in memory.
 const TAIL_BYTES: usize = 0;
 
-/// Why a command about backups failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The log.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// There is nothing to back up.
     #[error(
         "there is no log at {0}; is this the configuration of the gateway? (--config, [deduplication] rocksdb_path)"
     )]
     NoLog(PathBuf),
-    /// The backup's folder is taken.
-    #[error("{0} is not empty; name a folder that is, or that does not exist")]
+    #[error("{0} is not empty; name an empty folder, or one that does not exist")]
     Occupied(PathBuf),
-    /// One folder is in the other.
-    #[error("{folder} is in the data folder {path}; name a folder outside of it")]
+    #[error("{folder} is inside the data folder {path}; name a folder outside of it")]
     Inside {
-        /// The backup's folder.
         folder: PathBuf,
         /// The log's directory.
         path: PathBuf,
     },
-    /// There is a log where the backup is to be restored.
     #[error(
-        "there is a log at {0}. `moltrade-relayer restore --replace` deletes it when the backup has been copied and \
-         opened; or move it away"
+        "there is a log at {0}; to replace it, use `moltrade-relayer restore --replace`, which deletes it after the \
+         backup was copied and opened, or move it away"
     )]
     LogInPlace(PathBuf),
-    /// Files that are none of a log's are in the data folder.
+    /// The data folder contains a file that does not belong to a log.
     #[error(
-        "{path} holds `{name}`, which is no file of a log; move it away, or set another [deduplication] rocksdb_path"
+        "{path} contains `{name}`, which is not a file of a log; move it away, or set another [deduplication] \
+         rocksdb_path"
     )]
     Foreign {
         /// The log's directory.
         path: PathBuf,
-        /// The name of one.
         name: String,
     },
-    /// The disk has no room for the copy.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    /// The port of the gateway is not known.
     #[error(
-        "a gateway has {0} open, and [output] websocket_port = 0 does not tell its port; set the port that it listens \
-         on (RELAYER_OUTPUT__WEBSOCKET_PORT), or stop it"
+        "a gateway has {0} open, but its port is unknown because [output] websocket_port is 0; set the port that it \
+         listens on (RELAYER_OUTPUT__WEBSOCKET_PORT), or stop it"
     )]
     PortUnknown(PathBuf),
-    /// The gateway that has the log open does not make a checkpoint.
+    /// The gateway that has the log open made no checkpoint.
     #[error(
         "{path} is open in another process, and the gateway at {address} did not make a checkpoint of it: {why}"
     )]
     Refused {
         /// The log's directory.
         path: PathBuf,
-        /// Where the gateway was asked.
         address: SocketAddr,
-        /// What it answered.
         why: String,
     },
 }
 
-/// Makes a backup of the configured log in a folder, whether a gateway runs or not, and returns
-/// what to tell.
+/// Backs up the configured log to a folder, whether a gateway runs or not. Returns a message for the
+/// operator.
 ///
 /// # Errors
-/// When it cannot be made. The folder is what it was then.
+/// When the backup fails; then the folder is unchanged.
 pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandError> {
     let path = absolute(&config.deduplication.rocksdb_path)?;
     let folder = absolute(folder)?;
@@ -106,8 +94,7 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
         return Err(CommandError::Occupied(folder));
     }
     let options = StoreOptions { fsync: config.storage.fsync };
-    // It is kept open until the files are copied: a gateway that starts empties the folder that
-    // they are in.
+    // Keep the log open until its files are copied: a gateway that starts deletes the staging folder.
     let (_log, source, description) = match EventLog::open(&path, options, TAIL_BYTES) {
         Ok(log) => {
             reserve(config, &path).check(0)?;
@@ -123,13 +110,15 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
     let moved = copy_out(config, &description, &source, &folder);
     let left = match remove_folder(&path.join(STAGING)) {
         Ok(()) => String::new(),
-        Err(error) => format!(" (the gateway's own copy is removed at its next start or backup: {error})"),
+        Err(error) => {
+            format!(" (the staging copy could not be deleted; the next start or backup deletes it: {error})")
+        }
     };
     let (moved, Description { log, head, .. }) = (moved?, description);
     Ok(format!("backed up the log {log} up to event {head} into {}: {moved}{left}", folder.display()))
 }
 
-/// Copies a checkpoint into the folder of a backup, which exists when it is complete.
+/// Copies a checkpoint to the backup folder, which appears only when it is complete.
 fn copy_out(
     config: &Config,
     description: &Description,
@@ -142,7 +131,7 @@ fn copy_out(
     fs::create_dir(&unfinished).map_err(BackupError::file(&unfinished))?;
     let copied =
         transfer(description, source, &unfinished, &reserve(config, &unfinished)).and_then(|moved| {
-            // Another backup may have been made meanwhile, and its files mixed with ours.
+            // Another backup may have replaced the checkpoint while we copied it.
             if Description::read(source)? != *description {
                 return Err(BackupError::Busy.into());
             }
@@ -157,7 +146,7 @@ fn copy_out(
     copied
 }
 
-/// Gives the configured log a new identity, and returns what to tell. No gateway may run.
+/// Gives the configured log a new identity. Returns a message for the operator. No gateway may run.
 ///
 /// # Errors
 /// When the log cannot be opened or written.
@@ -166,12 +155,12 @@ pub fn new_log_id(config: &Config) -> Result<String, CommandError> {
     require_log(&path)?;
     let (old, new) = EventLog::renew_id(&path, StoreOptions { fsync: config.storage.fsync })?;
     Ok(format!(
-        "the log at {} was {old} and is {new} now; cursors that name {old} are refused",
+        "the identity of the log at {} was {old} and is {new} now; cursors that name {old} are refused",
         path.display()
     ))
 }
 
-/// There must be a log: opening would make one, and nobody wants a backup of that.
+/// Fails if there is no log, because opening would create an empty one.
 fn require_log(path: &Path) -> Result<(), CommandError> {
     let exists = |name| path.join(name).try_exists().map_err(BackupError::file(path));
     match exists("CURRENT")? || exists(RESTORE_UNFINISHED)? {
@@ -180,7 +169,7 @@ fn require_log(path: &Path) -> Result<(), CommandError> {
     }
 }
 
-/// What must stay free on the disk of a folder.
+/// The space that must stay free on the disk of a folder.
 fn reserve(config: &Config, folder: &Path) -> Reserve {
     Reserve { free_space: FreeSpace::of(folder.to_owned()), bytes_min: config.storage.min_free_bytes }
 }
@@ -189,14 +178,13 @@ fn absolute(path: &Path) -> Result<PathBuf, BackupError> {
     std::path::absolute(path).map_err(BackupError::file(path))
 }
 
-/// The path with something behind its name.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Whether nothing is there, or an empty folder.
+/// Whether the folder is empty or does not exist.
 fn is_empty(folder: &Path) -> Result<bool, BackupError> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -205,8 +193,7 @@ fn is_empty(folder: &Path) -> Result<bool, BackupError> {
     }
 }
 
-/// Removes a folder of an earlier attempt, if it is there. One with other files in it is left
-/// alone.
+/// Deletes the folder of an earlier attempt. Fails if it contains other files.
 fn clear(folder: &Path) -> Result<(), CommandError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

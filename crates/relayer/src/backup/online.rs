@@ -1,6 +1,6 @@
-//! Asks the gateway that has the log open for a checkpoint, which it makes inside of its data
-//! folder. Where the backup goes is up to the caller, with the caller's own rights: the API writes
-//! to no path that somebody names.
+//! Asks the gateway that has the log open for a checkpoint. The gateway makes it inside its data
+//! folder; this process copies it to the backup folder with the rights of its user. The API never
+//! writes to a path from a request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use crate::event_log::backup::{Description, STAGING};
 use crate::limits::{ANSWER_BYTES_MAX, BACKUP_TIMEOUT, DIAL_STEP_TIMEOUT};
 use crate::net::tls;
 
-/// What the gateway answers.
+/// The answer of `POST /api/backup`.
 #[derive(Debug, Deserialize)]
-struct Made {
+struct CheckpointResponse {
     folder: PathBuf,
     log: LogId,
     made_at: u64,
 }
 
-/// Has the gateway make a checkpoint of its log at `path`, and gives where it is.
+/// Asks the gateway for a checkpoint of its log at `path`.
 pub(super) async fn checkpoint(
     config: &Config,
     path: PathBuf,
@@ -35,17 +35,18 @@ pub(super) async fn checkpoint(
         Ok(made) => made,
         Err(why) => return Err(CommandError::Refused { path, address, why }),
     };
-    // Not where the answer says: whatever answers at that port must not choose what we copy.
+    // Do not use the folder of the answer: another process may listen on that port, and it must not
+    // choose what we copy.
     let folder = path.join(STAGING).join("backup");
     let description = match is_same(&folder, &made.folder).then(|| Description::read(&folder)) {
         Some(read) => read?,
         None => {
-            let why = format!("its log is in another folder ({})", made.folder.display());
+            let why = format!("its log is in another folder, {}", made.folder.display());
             return Err(CommandError::Refused { path, address, why });
         }
     };
     if (description.log, description.made_at_ms) != (made.log, made.made_at) {
-        let why = "another backup took the place of ours; try again".to_owned();
+        let why = "another backup replaced this one; try again".to_owned();
         return Err(CommandError::Refused { path, address, why });
     }
     Ok((folder, description))
@@ -56,7 +57,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     canonical(one).is_some_and(|one| canonical(other) == Some(one))
 }
 
-/// Where the gateway listens, as far as the configuration tells.
+/// The address of the gateway; `None` if its port is not configured.
 fn address(config: &Config) -> Option<SocketAddr> {
     let ip = match config.output.bind_address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -67,31 +68,30 @@ fn address(config: &Config) -> Option<SocketAddr> {
     (port != 0).then(|| SocketAddr::new(ip, port))
 }
 
-async fn ask(config: &Config, address: SocketAddr) -> Result<Made, String> {
-    let said = |error: &dyn ToString| error.to_string();
-    let tls = tls::config_of(RootCertStore::empty()).map_err(|error| said(&error))?;
+async fn ask(config: &Config, address: SocketAddr) -> Result<CheckpointResponse, String> {
+    let text = |error: &dyn ToString| error.to_string();
+    let tls = tls::config_of(RootCertStore::empty()).map_err(|error| text(&error))?;
     let client =
         reqwest::Client::builder().tls_backend_preconfigured(tls).redirect(Policy::none()).no_proxy();
     let client = client.connect_timeout(DIAL_STEP_TIMEOUT).timeout(BACKUP_TIMEOUT);
-    let client = client.build().map_err(|error| said(&error))?;
+    let client = client.build().map_err(|error| text(&error))?;
     let mut request =
         client.post(format!("http://{address}/api/backup")).header(CONTENT_TYPE, "application/json");
     if let Some(token) = &config.api.admin_token {
         request = request.bearer_auth(token.reveal());
     }
     let mut response = request.send().await.map_err(|error| {
-        let why = if error.is_connect() { "it cannot be connected to" } else { "the request failed" };
+        let why = if error.is_connect() { "cannot connect" } else { "the request failed" };
         format!("{why}: {}", error.without_url())
     })?;
     let (status, mut body) = (response.status(), Vec::new());
     while body.len() < ANSWER_BYTES_MAX
-        && let Some(bytes) = response.chunk().await.map_err(|error| said(&error))?
+        && let Some(bytes) = response.chunk().await.map_err(|error| text(&error))?
     {
         body.extend_from_slice(&bytes);
     }
     if status.is_success() {
-        return serde_json::from_slice(&body)
-            .map_err(|error| format!("its answer is not understood: {error}"));
+        return serde_json::from_slice(&body).map_err(|error| format!("its answer is invalid: {error}"));
     }
     let answer: Result<serde_json::Value, _> = serde_json::from_slice(&body);
     let message = answer.ok().and_then(|answer| Some(answer.get("message")?.as_str()?.to_owned()));

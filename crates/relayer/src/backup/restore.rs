@@ -1,9 +1,9 @@
-//! Puts a backup in the place of the log.
+//! Replaces the log with a backup.
 //!
-//! The backup is first copied into a folder of its own inside of the data folder, and opened there,
-//! so that one which does not open harms nothing. Then the files change places under a
-//! [marker](RESTORE_UNFINISHED): while it is there, no gateway starts, and only another restore
-//! goes on.
+//! The backup is first copied to a staging folder inside the data folder and opened there, so a
+//! damaged backup changes nothing. Then its files replace those of the log under a
+//! [marker](RESTORE_UNFINISHED): while the marker exists, no gateway starts, and only another restore
+//! can finish the job.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,12 +22,12 @@ use crate::event_log::backup::{
 };
 use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
 
-/// Restores a backup into the configured data folder, and returns what to tell. No gateway may run.
-/// A log that is there is deleted if `replace` says so.
+/// Restores a backup to the configured data folder. Returns a message for the operator. No gateway may
+/// run. With `replace`, an existing log is deleted.
 ///
 /// # Errors
-/// When the folder holds no backup that opens, or the log in place cannot be replaced. Before the files change places,
-/// the log in place is what it was.
+/// When the backup does not open, or the existing log cannot be replaced. Until the files are
+/// replaced, the existing log is unchanged.
 pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, CommandError> {
     let path = absolute(&config.deduplication.rocksdb_path)?;
     let folder = absolute(folder)?;
@@ -42,14 +42,14 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, 
     let _lock = lock(&path)?;
     let marker = path.join(RESTORE_UNFINISHED);
     let in_place = in_place(&path)?;
-    let goes_on = marker.try_exists().map_err(BackupError::file(&marker))?;
-    if !in_place.is_empty() && !replace && !goes_on {
+    let is_unfinished = marker.try_exists().map_err(BackupError::file(&marker))?;
+    if !in_place.is_empty() && !replace && !is_unfinished {
         return Err(CommandError::LogInPlace(path));
     }
     let staging = path.join(STAGING);
-    let tried = staging.join("restore");
+    let staged = staging.join("restore");
     remove_folder(&staging)?;
-    let opened = copy_in(config, &description, &folder, &tried);
+    let opened = copy_in(config, &description, &folder, &staged);
     if opened.is_err() {
         remove_folder(&staging)?;
     }
@@ -58,13 +58,13 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, 
     drop(log);
     let events =
         if head.next() > floor { format!("the events {floor} to {head}") } else { "no events".to_owned() };
-    change_places(&folder, &path, &in_place, &tried).map_err(BackupError::file(&path))?;
+    replace_files(&folder, &path, &in_place, &staged).map_err(BackupError::file(&path))?;
     Ok(format!(
         "restored the backup {} into {}: {moved}\n\
-         The log was {} and is {id} now. It holds {events}; the numbers after {head} are assigned again, to other \
-         events. Consumers that keep a cursor of their own and name the log ({}:N) are refused and told; \
-         others must start over. The cursors of sinks, of consumers with a name and of followers are those of the backup. The gateway's key is not \
-         in it: with another key than before, the gateway does not start on the registry",
+         The log was {} and is {id} now. It contains {events}; the numbers after {head} are assigned again, to other \
+         events. Consumers that keep their own cursor are refused with an explanation if the cursor names the log \
+         ({}:N); others must start over. The cursors of sinks, named consumers and followers are those of the backup. \
+         The gateway's key is not in the backup: with another key, the gateway does not start on this registry",
         folder.display(),
         path.display(),
         description.log,
@@ -72,7 +72,7 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, 
     ))
 }
 
-/// Copies a backup into a folder and opens it there, which gives it a new identity.
+/// Copies a backup to a folder and opens it there, which gives it a new identity.
 fn copy_in(
     config: &Config,
     description: &Description,
@@ -91,9 +91,9 @@ fn copy_in(
     Ok((moved, opened?))
 }
 
-/// Deletes what is in place and puts there what was tried. From the first deletion to the end, no
-/// log opens.
-fn change_places(folder: &Path, path: &Path, in_place: &[String], tried: &Path) -> io::Result<()> {
+/// Deletes the files in place and moves the staged files there. While this is unfinished, the log
+/// cannot be opened.
+fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path) -> io::Result<()> {
     let marker = path.join(RESTORE_UNFINISHED);
     let mut file = File::create(&marker)?;
     file.write_all(folder.as_os_str().as_encoded_bytes())?;
@@ -104,10 +104,10 @@ fn change_places(folder: &Path, path: &Path, in_place: &[String], tried: &Path) 
         fs::remove_file(path.join(name))?;
         crash_point::reached("restore_deleted");
     }
-    for entry in fs::read_dir(tried)? {
+    for entry in fs::read_dir(staged)? {
         let name = entry?.file_name();
         if name != "LOCK" {
-            fs::rename(tried.join(&name), path.join(&name))?;
+            fs::rename(staged.join(&name), path.join(&name))?;
             crash_point::reached("restore_moved");
         }
     }
@@ -117,13 +117,13 @@ fn change_places(folder: &Path, path: &Path, in_place: &[String], tried: &Path) 
     sync_folder(path)
 }
 
-/// The files of the log in place. What a restore or a backup has left is none.
+/// The files of the log in place, without remains of restores and backups.
 fn in_place(path: &Path) -> Result<Vec<String>, CommandError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(BackupError::file(path))? {
         let name = entry.map_err(BackupError::file(path))?.file_name().to_string_lossy().into_owned();
         match &*name {
-            // The last one is in the root of many file systems.
+            // `lost+found` is in the root of many file systems.
             "LOCK" | STAGING | RESTORE_UNFINISHED | "lost+found" => {}
             file if is_file_of_backup(file) => names.push(name),
             _ => return Err(CommandError::Foreign { path: path.to_owned(), name }),
@@ -132,7 +132,7 @@ fn in_place(path: &Path) -> Result<Vec<String>, CommandError> {
     Ok(names)
 }
 
-/// Takes the lock that RocksDB takes for an open database, until the file is dropped.
+/// Takes RocksDB's lock on the database, until the file is dropped.
 fn lock(path: &Path) -> Result<File, CommandError> {
     let name = path.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);

@@ -1,5 +1,5 @@
-//! Brings the files of a backup from one folder to another: sorted files, which never change, as
-//! hard links where that is possible, all others as copies.
+//! Transfers the files of a backup from one folder to another: sorted files, which never change, as
+//! hard links where possible, all others as copies.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,10 +13,8 @@ use crate::crash_point;
 use crate::event_log::backup::{BackupError, DESCRIPTION, Description, is_file_of_log, sync_folder};
 use crate::event_log::free_space::Reserve;
 
-/// How often the progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What was brought to the other folder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Moved {
     files: usize,
@@ -33,7 +31,7 @@ impl fmt::Display for Moved {
     }
 }
 
-/// A number of bytes, as a person reads it.
+/// Shows a number of bytes in a readable unit.
 pub(super) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
@@ -46,13 +44,12 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Whether the folder of a backup has files of this name.
+/// Whether this is the name of a file in a backup folder.
 pub(super) fn is_file_of_backup(name: &str) -> bool {
     is_file_of_log(name) || name.strip_suffix(".new").unwrap_or(name) == DESCRIPTION
 }
 
-/// Brings the files that are described from one folder to another, which is there and empty, and
-/// waits for the disk.
+/// Transfers the described files to an existing empty folder and syncs it.
 pub(super) fn transfer(
     description: &Description,
     from: &Path,
@@ -69,7 +66,7 @@ pub(super) fn transfer(
     let (mut moved, mut shown) = (Moved::default(), Instant::now());
     for (name, bytes) in &description.files {
         let (source, target) = (from.join(name), to.join(name));
-        // Somebody who does not own the files may not be allowed to link them.
+        // The system may forbid links to files of another user.
         if is_linked(name) && fs::hard_link(&source, &target).is_ok() {
             moved.linked += 1;
         } else {
@@ -81,7 +78,7 @@ pub(super) fn transfer(
         moved.bytes += bytes;
         crash_point::reached("backup_file");
         if shown.elapsed() >= PROGRESS_INTERVAL {
-            // Nobody has to be there to see it.
+            // Standard error may be closed.
             let _ = writeln!(io::stderr(), "{} of {}", Bytes(moved.bytes), Bytes(total));
             shown = Instant::now();
         }

@@ -1,5 +1,5 @@
-//! What tells two settings of the wall clock apart: the difference between wall clock and time
-//! since boot.
+//! The base of a wall-clock time: the difference between the wall clock and the time since boot.
+//! It changes when the clock is set.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::limits::CLOCK_STEP_MIN;
 pub(super) struct Reading {
     /// Unix milliseconds.
     pub wall_ms: u64,
-    /// The time since boot, which nobody sets.
+    /// The time since boot, which cannot be set.
     pub since_boot: Duration,
 }
 
-/// Reading both clocks takes no longer than this, or they are read again: a thread that was
-/// interrupted in between would see a step.
+/// If reading both clocks takes longer, they are read again: a pause between the two reads would look
+/// like a step.
 const READING_MAX: Duration = Duration::from_millis(50);
 const READINGS_MAX: u32 = 20;
 
@@ -42,37 +42,35 @@ impl Reading {
     }
 }
 
-/// What a time of the wall clock rests on. Two times with the same base are as far apart as their
-/// difference says.
+/// The base of a wall-clock time. Times with the same base can be subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// Which boot of the machine.
     boot: u64,
-    /// What the wall clock would have said at boot, in Unix milliseconds.
+    /// The wall clock's time at boot, in Unix milliseconds.
     wall_at_boot_ms: i64,
 }
 
 impl Base {
-    /// Whether there was no step between two bases.
+    /// Whether the clock was not set between two bases.
     pub fn is_same(self, other: Self) -> bool {
         let apart = self.wall_at_boot_ms.abs_diff(other.wall_at_boot_ms);
         self.boot == other.boot && u128::from(apart) < CLOCK_STEP_MIN.as_millis()
     }
 
-    /// By how many milliseconds this one is ahead.
+    /// By how many milliseconds this base is ahead.
     pub const fn ahead_of(self, other: Self) -> i64 {
         self.wall_at_boot_ms.saturating_sub(other.wall_at_boot_ms)
     }
 }
 
-/// The boot of this machine. Where the system does not tell, every process is one of its own.
+/// Identifies the current boot. Where the system has no boot id, each process gets a random one.
 pub(super) fn boot() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let digits: Option<String> = id.map(|id| id.chars().filter(char::is_ascii_hexdigit).take(16).collect());
     digits.and_then(|digits| u64::from_str_radix(&digits, 16).ok()).unwrap_or_else(rand::random)
 }
 
-/// It goes on while the machine sleeps, as the wall clock does.
+/// Includes time in suspend, like the wall clock.
 #[cfg(target_os = "linux")]
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -1,16 +1,17 @@
-//! The wall clock, and how far it can be believed. Nothing else in this crate reads it.
+//! The wall clock, and how far it can be trusted. Nothing else in this crate reads it.
 //!
-//! The wall clock may be wrong, and it may be set while we run or between two runs. So it never
-//! measures how long something takes: durations use [`Instant`](std::time::Instant). Where it
-//! decides something, three checks apply:
+//! The wall clock may be wrong, and it may be set while we run or between two runs. Durations use
+//! [`Instant`](std::time::Instant) instead. Decisions that need the wall clock are guarded by three
+//! checks:
 //!
-//! - A *step* is a change of the wall clock against the time since boot. Every statement that rests on the wall clock
-//!   carries the [`Base`] that it rests on, so that a later reader, even another process, notices a step in between.
+//! - A *step* is a change of the wall clock relative to the time since boot. Stored times carry their
+//!   [`Base`], so a later reader, even in another process, notices a step in between.
 //! - At the start, the clock is compared with the newest event of the log.
-//! - Live events are dated by their authors. When those of most relays have our time, the clock [agrees](Clock::agrees).
+//! - Authors date live events. If the dates from most relays match our time, the clock
+//!   [agrees](Clock::agrees).
 //!
-//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted for its age
-//! until an hour has passed and live events agree, or the operator says that the clock is right.
+//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted by age until
+//! an hour has passed and live events agree, or the operator confirms the clock.
 
 mod base;
 mod votes;
@@ -29,31 +30,29 @@ use votes::Votes;
 
 use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_DOUBT_MIN, CLOCK_LOOK_INTERVAL, CLOCK_START_GAP_MAX};
 
-/// The present as the system tells it.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
-/// The present in Unix milliseconds.
+/// The system time in Unix milliseconds.
 pub fn unix_ms() -> u64 {
     let since_epoch = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The present in Unix seconds, as events state it.
+/// The system time in Unix seconds, the unit of `created_at`.
 pub fn unix_secs() -> u64 {
     unix_ms() / 1_000
 }
 
-/// A time, and the clock that it was read from.
+/// A wall-clock time with its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Unix milliseconds.
     pub ms: u64,
-    /// What the time rests on.
     pub base: Base,
-    /// How often the clock was set since the process began: it may have been set back to the same
+    /// How often the clock was set since the process started: it may have been set back to the same
     /// base.
     pub steps: u64,
 }
@@ -70,24 +69,23 @@ impl Now {
 pub struct Step {
     /// When it was noticed, in Unix milliseconds of the clock after the step.
     pub at_ms: u64,
-    /// By how many milliseconds the clock was set forward; negative for back.
+    /// By how many milliseconds the clock was set forward; negative if it was set back.
     pub by_ms: i64,
 }
 
-/// How the clock stands, for `/status`.
+/// The state of the clock, for `/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct ClockStatus {
     /// Steps since the start.
     pub steps: u64,
-    /// The last of them.
     pub last_step: Option<Step>,
-    /// Whether live events of the last minutes have our time; `None` if there were none.
+    /// Whether live events of the last minutes match our time; `None` if there were none.
     pub agrees: Option<bool>,
-    /// Whether events, ids and cursors may be deleted for their age.
+    /// Whether events, ids and cursors may be deleted by age.
     pub deletes_by_age: bool,
 }
 
-/// The clock. Clones are the same.
+/// The clock. Clones share their state.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
@@ -96,7 +94,7 @@ struct Inner {
     boot: u64,
     began: Reading,
     state: Mutex<State>,
-    /// The newest `received_at` that the log has, in Unix milliseconds.
+    /// The newest `received_at` of the log, in Unix milliseconds.
     newest_received_ms: AtomicU64,
     relays_wanted: AtomicUsize,
     stepped: watch::Sender<u64>,
@@ -107,26 +105,26 @@ struct State {
     base: Base,
     steps: u64,
     last_step: Option<Step>,
-    /// Since when the clock is in doubt, as time since boot.
+    /// When the doubt began, as time since boot.
     doubt: Option<Duration>,
     votes: Votes,
 }
 
-/// Sets a clock of [`Clock::manual`].
+/// Controls a clock of [`Clock::manual`].
 #[derive(Debug, Clone, Default)]
-pub struct Hands {
+pub struct ManualClock {
     wall_ms: Arc<AtomicI64>,
     passed_ms: Arc<AtomicU64>,
     reboots: Arc<AtomicU64>,
 }
 
-impl Hands {
-    /// Sets the wall clock forward, or back.
+impl ManualClock {
+    /// Sets the wall clock forward or back.
     pub fn step_secs(&self, seconds: i64) {
         self.wall_ms.fetch_add(seconds.saturating_mul(1_000), Ordering::SeqCst);
     }
 
-    /// A clock that they set, as a process has it that begins now.
+    /// The clock of a process that starts now.
     pub fn clock(&self) -> Clock {
         let read = self.clone();
         Clock::reading(boot().wrapping_add(self.reboots.load(Ordering::SeqCst)), move || {
@@ -139,13 +137,12 @@ impl Hands {
         })
     }
 
-    /// The machine boots: processes that begin from now on cannot compare their clock with that of
-    /// earlier ones.
+    /// Simulates a reboot: clocks made from now on have another boot id.
     pub fn reboot(&self) {
         self.reboots.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Lets time pass: the wall clock and the time since boot go on together.
+    /// Advances the wall clock and the time since boot together.
     pub fn pass(&self, time: Duration) {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.passed_ms.fetch_add(milliseconds, Ordering::SeqCst);
@@ -153,15 +150,14 @@ impl Hands {
 }
 
 impl Clock {
-    /// The system's.
     pub fn system() -> Self {
         Self::reading(boot(), Reading::system)
     }
 
-    /// The system's clock behind hands that a test moves.
-    pub fn manual() -> (Self, Hands) {
-        let hands = Hands::default();
-        (hands.clock(), hands)
+    /// The system clock with offsets that a test controls.
+    pub fn manual() -> (Self, ManualClock) {
+        let manual_clock = ManualClock::default();
+        (manual_clock.clock(), manual_clock)
     }
 
     fn reading(boot: u64, read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
@@ -179,12 +175,12 @@ impl Clock {
         }))
     }
 
-    /// Compares the clock with the newest event of a log that is opened. `has_history` says whether
-    /// the log ever had an event.
-    pub fn begin(&self, newest_received_ms: Option<u64>, has_history: bool) {
+    /// Compares the clock with the newest event when a log is opened. `has_history`: whether the log
+    /// ever had an event.
+    pub fn compare_with_log(&self, newest_received_ms: Option<u64>, has_history: bool) {
         let now_ms = self.now().ms;
         let newest_ms = newest_received_ms.unwrap_or(0);
-        self.saw(newest_ms);
+        self.note_received(newest_ms);
         let gap_max = u64::try_from(CLOCK_START_GAP_MAX.as_millis()).unwrap_or(u64::MAX);
         let fits = match newest_received_ms {
             Some(newest) => newest <= now_ms && now_ms - newest <= gap_max,
@@ -199,22 +195,22 @@ impl Clock {
         tracing::warn!(
             clock = now_ms,
             newest_received_at = newest_ms,
-            "the clock does not continue the log: nothing is deleted for its age until an hour has passed and live \
-             events have the clock's time; if the clock is right, POST /api/clock/confirm ends the wait"
+            "the clock does not continue the log: nothing is deleted by age until an hour has passed \
+             and live events match the clock; if the clock is right, end the wait with POST /api/clock/confirm"
         );
     }
 
-    /// The present in Unix milliseconds, without a check.
+    /// The time in Unix milliseconds, without a check for steps.
     pub fn unix_ms(&self) -> u64 {
         (self.0.read)().wall_ms
     }
 
-    /// The present in Unix seconds, without a check.
+    /// The time in Unix seconds, without a check for steps.
     pub fn unix_secs(&self) -> u64 {
         self.unix_ms() / 1_000
     }
 
-    /// The present with what it rests on. Notices a step.
+    /// The time with its base. Detects steps.
     pub fn now(&self) -> Now {
         let reading = (self.0.read)();
         let base = reading.base(self.0.boot);
@@ -234,14 +230,14 @@ impl Clock {
         tracing::warn!(
             by_ms,
             now = reading.wall_ms,
-            "the clock was set while the gateway runs: what it claimed of relays is asked for again, and nothing is \
-             deleted for its age until an hour has passed and live events have the clock's time; if the clock is \
-             right, POST /api/clock/confirm ends the wait"
+            "the clock was set while the gateway runs: past events are requested from relays again, and \
+             nothing is deleted by age until an hour has passed and live events match the clock; if the \
+             clock is right, end the wait with POST /api/clock/confirm"
         );
         Now { ms: reading.wall_ms, base, steps }
     }
 
-    /// Looks for steps for as long as nobody drops it.
+    /// Checks for steps at an interval. Never returns.
     pub async fn watch(self) {
         let mut looks = tokio::time::interval(CLOCK_LOOK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -251,50 +247,48 @@ impl Clock {
         }
     }
 
-    /// Tells of each step from now on. The value is their number since the start.
+    /// Notifies of each step. The value is the number of steps since the start.
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.0.stepped.subscribe()
     }
 
-    /// How long this clock has been in use, whatever the wall clock did.
+    /// The time since this clock was made, unaffected by steps.
     pub fn uptime(&self) -> Duration {
         (self.0.read)().since_boot.saturating_sub(self.0.began.since_boot)
     }
 
-    /// The present in Unix milliseconds, but never before the newest event of the log: for a note
-    /// that something was still in use, which must not look older than it is when the clock was
-    /// behind.
+    /// The time in Unix milliseconds, but never before the newest event of the log. For last-used
+    /// times, which must not look too old because the clock was behind.
     pub fn at_least_the_log_ms(&self) -> u64 {
         self.unix_ms().max(self.0.newest_received_ms.load(Ordering::Relaxed))
     }
 
-    /// Notes that the log has an event that was received at this time.
-    pub fn saw(&self, received_at_ms: u64) {
+    /// Records when an event of the log was received.
+    pub fn note_received(&self, received_at_ms: u64) {
         self.0.newest_received_ms.fetch_max(received_at_ms, Ordering::Relaxed);
     }
 
-    /// Notes how many relays are wanted.
     pub fn set_relays(&self, wanted: usize) {
         self.0.relays_wanted.store(wanted, Ordering::Relaxed);
     }
 
-    /// Notes that a live relay sent a genuine event that is dated so, in Unix seconds, and was read
-    /// at a time in Unix milliseconds.
-    pub fn heard(&self, relay: &Arc<str>, created_at: u64, received_at_ms: u64) {
+    /// Counts a genuine event from a live relay: `created_at` is in Unix seconds, `received_at_ms` in
+    /// milliseconds.
+    pub fn note_live_event(&self, relay: &Arc<str>, created_at: u64, received_at_ms: u64) {
         let apart = created_at.saturating_mul(1_000).abs_diff(received_at_ms);
         let agrees = u128::from(apart) <= CLOCK_AGREES_WITHIN.as_millis();
         let since_boot = (self.0.read)().since_boot;
         self.0.state.lock().votes.add(relay, agrees, since_boot);
     }
 
-    /// Whether live events of the last minutes have our time, by the majority of the relays that
-    /// sent some; `None` if none did.
+    /// Whether live events of the last minutes match our time, by a majority of the relays that sent
+    /// some; `None` if none did.
     pub fn agrees(&self) -> Option<bool> {
         let since_boot = (self.0.read)().since_boot;
         self.0.state.lock().votes.verdict(since_boot).majority()
     }
 
-    /// Whether something may be deleted because the clock says that it is old.
+    /// Whether data may be deleted by age.
     pub fn deletes_by_age(&self) -> bool {
         let since_boot = (self.0.read)().since_boot;
         let several = self.0.relays_wanted.load(Ordering::Relaxed).clamp(1, 2);
@@ -306,25 +300,24 @@ impl Clock {
             && verdict.majority() == Some(true);
         if is_over {
             state.doubt = None;
-            tracing::info!("live events have the clock's time: what is old is deleted again");
+            tracing::info!("live events match the clock: deletion by age resumes");
         }
         is_over
     }
 
-    /// The operator says that the clock is right; `false` if nobody doubted it.
+    /// Ends the doubt, because the operator confirms the clock. Returns whether there was a doubt.
     pub fn confirm(&self) -> bool {
         let doubted = self.0.state.lock().doubt.take().is_some();
         if doubted {
-            tracing::info!("the operator says that the clock is right: what is old is deleted again");
+            tracing::info!("the operator confirmed the clock: deletion by age resumes");
         }
         doubted
     }
 
-    /// How it stands.
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> ClockStatus {
         let (deletes_by_age, agrees) = (self.deletes_by_age(), self.agrees());
         let last_step = self.0.state.lock().last_step;
-        Standing { steps: *self.0.stepped.borrow(), last_step, agrees, deletes_by_age }
+        ClockStatus { steps: *self.0.stepped.borrow(), last_step, agrees, deletes_by_age }
     }
 }
 
@@ -343,44 +336,44 @@ mod tests {
     fn agree(clock: &Clock, relays: &[&str]) {
         for relay in relays {
             let now = clock.unix_ms();
-            clock.heard(&Arc::from(*relay), now / 1_000, now);
+            clock.note_live_event(&Arc::from(*relay), now / 1_000, now);
         }
     }
 
     #[test]
     fn a_step_is_noticed_either_way_and_the_passing_of_time_is_none() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         for seconds in [10, -10, 7_200, -86_400, 32 * 86_400] {
-            let (before, steps) = (clock.now(), clock.standing().steps);
-            hands.pass(HOUR);
+            let (before, steps) = (clock.now(), clock.status().steps);
+            manual_clock.pass(HOUR);
             assert!(clock.now().base.is_same(before.base));
-            hands.step_secs(seconds);
+            manual_clock.step_secs(seconds);
             let after = clock.now();
             assert!(!after.base.is_same(before.base));
-            let standing = clock.standing();
-            assert_eq!(standing.steps, steps + 1);
-            let by_ms = standing.last_step.expect("a step").by_ms;
+            let status = clock.status();
+            assert_eq!(status.steps, steps + 1);
+            let by_ms = status.last_step.expect("a step").by_ms;
             assert!(by_ms.abs_diff(seconds * 1_000) < 1_000, "{by_ms} ms for {seconds} s");
             assert!(clock.now().base.is_same(after.base));
-            assert_eq!(clock.standing().steps, steps + 1, "it is told once");
+            assert_eq!(clock.status().steps, steps + 1, "it is counted once");
         }
     }
 
     #[test]
     fn a_clock_that_was_stepped_deletes_nothing_for_an_hour_and_until_live_events_agree() {
         for seconds in [10, -10, 25 * 3_600, -25 * 3_600] {
-            let (clock, hands) = Clock::manual();
+            let (clock, manual_clock) = Clock::manual();
             clock.set_relays(5);
-            clock.begin(Some(clock.unix_ms() - 1_000), true);
+            clock.compare_with_log(Some(clock.unix_ms() - 1_000), true);
             assert!(clock.deletes_by_age());
             agree(&clock, &["a", "b", "c"]);
-            hands.step_secs(seconds);
+            manual_clock.step_secs(seconds);
             clock.now();
             assert!(!clock.deletes_by_age());
-            hands.pass(HOUR);
-            assert!(!clock.deletes_by_age(), "what agreed before the step says nothing");
+            manual_clock.pass(HOUR);
+            assert!(!clock.deletes_by_age(), "votes from before the step do not count");
             agree(&clock, &["a"]);
-            assert!(!clock.deletes_by_age(), "one relay of five is not several");
+            assert!(!clock.deletes_by_age(), "one relay of five is not enough");
             agree(&clock, &["b"]);
             assert!(clock.deletes_by_age());
         }
@@ -388,24 +381,24 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_stepped_deletes_nothing_before_the_hour_is_over_though_live_events_agree() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         clock.set_relays(2);
-        hands.step_secs(7_200);
+        manual_clock.step_secs(7_200);
         clock.now();
-        hands.pass(HOUR - Duration::from_secs(60));
+        manual_clock.pass(HOUR - Duration::from_secs(60));
         agree(&clock, &["a", "b"]);
         assert_eq!(clock.agrees(), Some(true));
         assert!(!clock.deletes_by_age());
-        hands.pass(Duration::from_secs(60));
+        manual_clock.pass(Duration::from_secs(60));
         assert!(clock.deletes_by_age());
     }
 
     #[test]
     fn a_step_ends_what_live_events_have_said_of_the_clock() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         agree(&clock, &["a", "b"]);
         assert_eq!(clock.agrees(), Some(true));
-        hands.step_secs(-7_200);
+        manual_clock.step_secs(-7_200);
         clock.now();
         assert_eq!(clock.agrees(), None);
     }
@@ -423,7 +416,7 @@ mod tests {
         ] {
             let (clock, _) = Clock::manual();
             let newest = newest.map(|ago: i64| clock.unix_ms().saturating_add_signed(-ago));
-            clock.begin(newest, has_history);
+            clock.compare_with_log(newest, has_history);
             assert_eq!(clock.deletes_by_age(), fits, "{newest:?} {has_history}");
             clock.confirm();
             assert!(clock.deletes_by_age());
@@ -432,14 +425,14 @@ mod tests {
 
     #[test]
     fn events_of_another_time_do_not_agree_however_many_a_minority_sends() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         clock.set_relays(5);
-        hands.step_secs(7_200);
+        manual_clock.step_secs(7_200);
         clock.now();
-        hands.pass(HOUR);
+        manual_clock.pass(HOUR);
         let true_secs = clock.unix_secs() - 7_200;
         for relay in ["a", "b", "c"] {
-            clock.heard(&Arc::from(relay), true_secs, clock.unix_ms());
+            clock.note_live_event(&Arc::from(relay), true_secs, clock.unix_ms());
         }
         for _ in 0..1_000 {
             agree(&clock, &["d", "e"]);
@@ -450,12 +443,12 @@ mod tests {
 
     #[test]
     fn a_note_of_use_is_never_before_the_log() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         let right = clock.unix_ms();
-        clock.begin(Some(right), true);
-        hands.step_secs(-86_400 * 365);
+        clock.compare_with_log(Some(right), true);
+        manual_clock.step_secs(-86_400 * 365);
         assert!(clock.at_least_the_log_ms() >= right);
-        hands.step_secs(86_400 * 366);
+        manual_clock.step_secs(86_400 * 366);
         assert!(clock.at_least_the_log_ms() > right);
     }
 }

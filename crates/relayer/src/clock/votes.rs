@@ -1,4 +1,4 @@
-//! What the dates of live events say of our clock: each relay has one vote, however much it sends.
+//! Compares the dates of live events with our clock. Each relay has one vote, however much it sends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use crate::limits::{CLOCK_VOTERS_MAX, CLOCK_VOTES_LAST};
 
-/// The votes of the last minutes, in two halves of which the older one is dropped as a whole.
+/// The votes of the last minutes in two halves; the older half is dropped as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Votes {
     recent: HashMap<Arc<str>, Count>,
     older: HashMap<Arc<str>, Count>,
-    /// When the halves were last turned, as time since boot.
-    turned: Duration,
+    /// When the halves were last rotated, as time since boot.
+    rotated: Duration,
 }
 
-/// How many of a relay's live events have our time, and how many have not.
+/// How many of a relay's live events agree with our clock.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     agreeing: u64,
     others: u64,
 }
 
-/// How many relays have voted, and for us.
+/// How many relays voted, and how many of them agree with our clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub agreeing: usize,
@@ -30,7 +30,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// What most of them say; `None` if there are none.
+    /// Whether most relays agree; `None` if none voted.
     pub fn majority(self) -> Option<bool> {
         (self.voting > 0).then_some(2 * self.agreeing > self.voting)
     }
@@ -38,8 +38,8 @@ impl Verdict {
 
 impl Votes {
     pub fn add(&mut self, relay: &Arc<str>, agrees: bool, since_boot: Duration) {
-        self.turn(since_boot);
-        // Beyond so many relays, more of them would not change the verdict much.
+        self.rotate(since_boot);
+        // More voters would hardly change the verdict.
         if self.recent.len() >= CLOCK_VOTERS_MAX && !self.recent.contains_key(relay) {
             return;
         }
@@ -48,7 +48,7 @@ impl Votes {
     }
 
     pub fn verdict(&mut self, since_boot: Duration) -> Verdict {
-        self.turn(since_boot);
+        self.rotate(since_boot);
         let mut verdict = Verdict { agreeing: 0, voting: 0 };
         let earlier = self.older.iter().filter(|(relay, _)| !self.recent.contains_key(*relay));
         for (relay, count) in self.recent.iter().chain(earlier) {
@@ -60,14 +60,14 @@ impl Votes {
         verdict
     }
 
-    fn turn(&mut self, since_boot: Duration) {
-        let age = since_boot.saturating_sub(self.turned);
+    fn rotate(&mut self, since_boot: Duration) {
+        let age = since_boot.saturating_sub(self.rotated);
         if age < CLOCK_VOTES_LAST / 2 {
             return;
         }
         let recent = std::mem::take(&mut self.recent);
         self.older = if age < CLOCK_VOTES_LAST { recent } else { HashMap::new() };
-        self.turned = since_boot;
+        self.rotated = since_boot;
     }
 }
 
@@ -90,17 +90,17 @@ mod tests {
         }
         votes.add(&relay("b"), false, START);
         assert_eq!(votes.verdict(START), Verdict { agreeing: 1, voting: 2 });
-        assert_eq!(votes.verdict(START).majority(), Some(false), "a half is not most");
+        assert_eq!(votes.verdict(START).majority(), Some(false), "half is not a majority");
         let half = START + CLOCK_VOTES_LAST / 2;
         votes.add(&relay("b"), true, half);
         assert_eq!(votes.verdict(half), Verdict { agreeing: 2, voting: 2 });
         let late = half + CLOCK_VOTES_LAST / 2;
-        assert_eq!(votes.verdict(late), Verdict { agreeing: 1, voting: 1 }, "a has said nothing since");
+        assert_eq!(votes.verdict(late), Verdict { agreeing: 1, voting: 1 }, "a has sent nothing since");
         assert_eq!(votes.verdict(late + CLOCK_VOTES_LAST).majority(), None);
     }
 
     #[test]
-    fn there_is_an_end_to_who_is_remembered() {
+    fn the_number_of_voters_is_bounded() {
         let mut votes = Votes::default();
         for number in 0..10 * CLOCK_VOTERS_MAX {
             votes.add(&relay(&number.to_string()), true, START);

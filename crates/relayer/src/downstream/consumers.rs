@@ -422,7 +422,7 @@ mod tests {
     #[tokio::test]
     async fn while_the_clock_is_in_doubt_nobody_is_forgotten_to_make_room() {
         let folder = TempDir::new().unwrap();
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         let options = StoreOptions { fsync: false };
         let log =
             EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).unwrap();
@@ -430,7 +430,7 @@ mod tests {
         for name in ["x", "y"] {
             visit(&consumers, "a/", name).await.unwrap();
         }
-        hands.step_secs(31 * 86_400);
+        manual_clock.step_secs(31 * 86_400);
         clock.now();
         let refused = visit(&consumers, "b/", "new").await.unwrap_err();
         assert!(matches!(refused, EnterError::TooMany(_)), "{refused}");

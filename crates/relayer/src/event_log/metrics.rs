@@ -33,7 +33,7 @@ impl Metrics {
     pub fn refresh(&self, log: &EventLog, disk_full: &DiskFull) {
         set(&self.log_head, log.head().get());
         set(&self.log_floor, log.floor().get());
-        let clock = log.clock().standing();
+        let clock = log.clock().status();
         self.clock_steps.inner().store(clock.steps, Ordering::Relaxed);
         set(&self.clock_in_doubt, (!clock.deletes_by_age).into());
         set(&self.ingest_paused, disk_full.is_paused().into());

@@ -88,7 +88,7 @@ impl EventLog {
     ) -> Result<Arc<Self>, OpenError> {
         let store = Store::open(path, options, room)?;
         let (head, floor) = store.bounds()?;
-        clock.begin(store.newest_received_ms()?, head != Cursor::START);
+        clock.compare_with_log(store.newest_received_ms()?, head != Cursor::START);
         Ok(Arc::new(Self {
             clock,
             tail: Tail::new(head, tail_bytes_max),

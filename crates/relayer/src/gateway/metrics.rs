@@ -11,7 +11,7 @@ use super::Parts;
 use crate::downstream::client_metrics::WebSocketMetrics;
 use crate::downstream::sink_metrics::SinkMetrics;
 use crate::telemetry::metrics::{metrics, set};
-use crate::telemetry::{log_buffer, memory};
+use crate::telemetry::{log_buffer, resident_bytes};
 use crate::{event_log, fanout, ingest, relay, watchdog};
 
 metrics! {
@@ -28,7 +28,7 @@ metrics! {
 
 impl ProcessMetrics {
     fn refresh(&self) {
-        if let Some(bytes) = memory::resident_bytes() {
+        if let Some(bytes) = resident_bytes() {
             set(&self.memory_usage, bytes);
         }
         self.panics.inner().store(watchdog::panics(), Ordering::Relaxed);

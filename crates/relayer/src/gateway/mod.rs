@@ -142,7 +142,7 @@ impl Deref for Gateway {
 
 /// What the gateway finds outside of its configuration. Tests put their own in its place.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct Environment {
     /// The disk.
     pub room: Reserve,
     /// Who tells the addresses of a name.
@@ -153,7 +153,7 @@ pub struct Surroundings {
     pub dials: bool,
 }
 
-impl Surroundings {
+impl Environment {
     /// Those of the system.
     pub fn of(config: &Config) -> Self {
         Self { room: room_of(config), resolver: Resolver::system(), clock: Clock::system(), dials: true }
@@ -176,17 +176,17 @@ impl Gateway {
     pub fn build(
         config: &Config,
         identity: Arc<Signer>,
-        surroundings: Surroundings,
+        environment: Environment,
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry);
-        let reserve = surroundings.room.clone();
+        let reserve = environment.room.clone();
         let log = EventLog::open_with(
             &config.deduplication.rocksdb_path,
             StoreOptions { fsync: config.storage.fsync },
             config.storage.tail_bytes,
-            surroundings.clock,
-            surroundings.room,
+            environment.clock,
+            environment.room,
         )?;
         let sizes = DedupeSizes {
             hotset: config.deduplication.hotset_size.get(),
@@ -200,7 +200,7 @@ impl Gateway {
         let sequencer = sequencer(config, &log, &disk_full)?;
         let (inboxes, submissions) =
             start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics.ingest)?;
-        let resolver = surroundings.resolver;
+        let resolver = environment.resolver;
         let workers = Workers::start(&config.output, &log, resolver.clone(), &metrics.sinks)?;
         let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
         let gauge = metrics.websocket.consumers.clone();
@@ -229,7 +229,7 @@ impl Gateway {
         let (pool, supervisor) = Pool::new(config, shared)?;
         let stop = watch::Sender::new(false);
         let mut stopped = stop.subscribe();
-        let supervisor = if surroundings.dials {
+        let supervisor = if environment.dials {
             tokio::spawn(supervisor.run(stopped))
         } else {
             tokio::spawn(async move {

@@ -1,4 +1,5 @@
-//! Admission: which events are wanted. It judges claims before they are verified, because it is cheaper.
+//! Admission policy: which events the gateway accepts. Runs before the signature check, because it
+//! is cheaper.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use wire::UnverifiedEvent;
 use super::drop_reason::DropReason;
 use crate::config::Filters;
 
-/// The policy.
 #[derive(Debug, Clone)]
 pub struct Admission {
     kinds: BTreeSet<u16>,
@@ -21,7 +21,6 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The policy that the configuration asks for.
     pub fn new(filters: &Filters) -> Self {
         Self {
             kinds: filters.allowed_kinds.clone(),
@@ -32,20 +31,20 @@ impl Admission {
         }
     }
 
-    /// The policy that the configuration asks for, for those who share it. Another one may be put in its place.
+    /// A policy that a reload can replace while shards use it.
     pub fn shared(filters: &Filters) -> Arc<ArcSwap<Self>> {
         Arc::new(ArcSwap::from_pointee(Self::new(filters)))
     }
 
-    /// How many seconds old an event may be; 0 for any age.
+    /// The maximum age of an event in seconds; 0 means no limit.
     pub fn age_secs_max(&self) -> u64 {
         self.age_max.map_or(0, |age| age.as_secs())
     }
 
-    /// Judges an event by its claims. `json_bytes` is the length of its text, `now_secs` the Unix time.
+    /// Checks an unverified event. `json_bytes` is the length of its JSON, `now_secs` the Unix time.
     ///
     /// # Errors
-    /// The reason, if it is not wanted.
+    /// The reason, if the policy rejects the event.
     pub fn check(
         &self,
         event: &UnverifiedEvent<'_>,
@@ -71,7 +70,7 @@ impl Admission {
     }
 }
 
-/// NIP-40. A value that is no number expires nothing.
+/// NIP-40. An expiration that is not a number is ignored.
 fn has_expired(event: &UnverifiedEvent<'_>, now_secs: u64) -> bool {
     let expiration = event.tag_value("expiration").and_then(|value| value.parse::<u64>().ok());
     expiration.is_some_and(|expiration| expiration <= now_secs)

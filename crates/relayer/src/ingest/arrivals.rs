@@ -1,29 +1,26 @@
-//! When the first copies of some events came, so that others can be said to be late.
+//! Arrival times of the first copies of a sample of events, to measure how late other copies are.
 //!
-//! It is a sample: one id in [`ONE_IN`] is looked at, so that the others cost one look at a byte. Later
-//! ids take the places of earlier ones.
+//! One id in [`ONE_IN`] is sampled; for the others, one byte is read. New ids overwrite old ones.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use wire::ClaimedId;
 
-/// One id in so many is looked at.
 const ONE_IN: u8 = 32;
 
-/// How many are remembered: at 10,000 new events a second, those of the last few seconds.
+/// At 10,000 new events a second, this covers the last few seconds.
 const PLACES: usize = 4_096;
 
 /// Copies later than this are old events that a relay serves again.
 const LATE_MAX: Duration = Duration::from_secs(60);
 
-/// First arrivals of a sample of ids.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     places: Box<[Place]>,
 }
 
-/// The beginning of an id, and when its first copy came.
+/// The beginning of an id, and when its first copy arrived.
 type Place = Mutex<Option<(Prefix, Instant)>>;
 type Prefix = [u8; 16];
 
@@ -32,14 +29,13 @@ impl Arrivals {
         Self { places: std::iter::repeat_with(Mutex::default).take(PLACES).collect() }
     }
 
-    /// Notes when the first copy came.
     pub fn note(&self, id: &ClaimedId, received: Instant) {
         if let Some((place, prefix)) = self.place(id) {
             *place.lock() = Some((prefix, received));
         }
     }
 
-    /// When the first copy came, if the id is in the sample and that was not long ago.
+    /// When the first copy arrived, if the id is in the sample and recent enough.
     pub fn first(&self, id: &ClaimedId) -> Option<Instant> {
         let (place, prefix) = self.place(id)?;
         let (known, received) = (*place.lock())?;

@@ -1,9 +1,9 @@
-//! The Bloom filter: says "certainly new" and saves the look-up on disk.
+//! The Bloom filter: recognises ids that are certainly new, which saves a read from disk.
 //!
-//! It grows by generations. When the newest is full, one of twice the size and half the error is added,
-//! so the error of all together stays below [`FALSE_POSITIVES_MAX`] however many ids come (Almeida et
-//! al., "Scalable Bloom Filters", 2007). It is rebuilt from the event log at start; until that is done
-//! it knows nothing and says "perhaps" to everything.
+//! It grows by generations. When the newest is full, one of twice the size and half the error rate is
+//! added, so the total error rate stays below [`FALSE_POSITIVES_MAX`] for any number of ids (Almeida et
+//! al., "Scalable Bloom Filters", 2007). It is rebuilt from the event log at start. Until the rebuild
+//! is complete, no id counts as certainly new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,13 @@ use parking_lot::Mutex;
 use std::hash::BuildHasher;
 use wire::ClaimedId;
 
-/// How many new ids may be mistaken for known ones, by all generations together.
+/// The maximum false-positive rate of all generations together.
 pub const FALSE_POSITIVES_MAX: f64 = 0.01;
 
-/// The first generation's share. Each later one has half of the one before, so together they would have
-/// all of it; the last tenth is left for chance.
+/// The first generation's share of the error rate. Each later generation has half the share of the one
+/// before, so together they use 90 %; the rest is a safety margin.
 const FIRST_SHARE: f64 = 0.45;
 
-/// Ids that are certainly new, and others.
 #[derive(Debug)]
 pub struct Bloom {
     hasher: RandomState,
@@ -40,8 +39,8 @@ struct Filling {
 }
 
 impl Bloom {
-    /// A filter whose first generation is for `capacity` ids, about 11 bits each. It says "perhaps" until
-    /// it is [complete](Self::set_complete).
+    /// A filter whose first generation holds `capacity` ids, at about 11 bits each. No id counts as
+    /// new until the filter is [complete](Self::set_complete).
     pub fn new(capacity: usize) -> Self {
         let filling = Filling {
             capacity: capacity.max(1_000),
@@ -56,7 +55,7 @@ impl Bloom {
         }
     }
 
-    /// Whether no such id was ever added.
+    /// Whether this id was never added. `false` may be wrong.
     pub fn is_certainly_new(&self, id: &ClaimedId) -> bool {
         if !self.complete.load(Ordering::Acquire) {
             return false;
@@ -66,7 +65,6 @@ impl Bloom {
         !self.generations.load().iter().rev().any(|generation| generation.contains_hash(hash))
     }
 
-    /// Adds ids.
     pub fn extend<'a>(&self, ids: impl Iterator<Item = &'a ClaimedId>) {
         let mut newest = self.newest.lock();
         let mut generations = self.generations.load_full();
@@ -85,17 +83,16 @@ impl Bloom {
         }
     }
 
-    /// Says that all known ids have been added.
+    /// Declares that all known ids have been added.
     pub fn set_complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
 
-    /// Whether all known ids have been added.
     pub fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Bytes of all generations, and how many they are.
+    /// The bytes of all generations, and their number.
     pub fn figures(&self) -> (usize, usize) {
         let generations = self.generations.load();
         (generations.iter().map(|generation| generation.num_bits() / 8).sum(), generations.len())

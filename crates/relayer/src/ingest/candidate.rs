@@ -1,5 +1,5 @@
-//! What goes from a connection to a shard: the text of an event that memory does not know, and behind the
-//! events what is true once they are in the log.
+//! What a connection sends to a shard: the JSON of events that memory does not know, and, behind
+//! them, marks that become true once these events are in the log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,46 +14,44 @@ use crate::clock::Clock;
 use crate::event_log::{Checkpoint, Mark};
 use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE, SECONDS_BYTES_MAX};
 
-/// A relay, as far as it is told what became of the events that it sent.
+/// The relay that sent an event. It is told what became of the event.
 pub trait Source: fmt::Debug + Send + Sync {
-    /// The URL that is kept with its events.
+    /// The URL that is stored with its events.
     fn url(&self) -> Arc<str>;
 
-    /// Whether it sends live events now, whose dates agree with the present.
+    /// Whether it sends live events, whose `created_at` should match the present.
     fn is_live(&self) -> bool;
 
-    /// Notes that it was the first to send an event.
+    /// Counts an event that this relay sent first.
     fn was_first(&self);
 
-    /// Notes that it sent a copy, and how long after the first one if that is known.
+    /// Counts a copy. `late` is the time since the first copy, if known.
     fn sent_copy(&self, late: Option<Duration>);
 
-    /// Notes that it sent something that was refused.
+    /// Counts an event that was refused.
     fn sent_refused(&self, reason: DropReason);
 }
 
-/// An event that may be new. Nothing of it is verified.
+/// An unverified event that may be new.
 #[derive(Debug)]
 pub struct Candidate {
-    /// The id that it claims.
     pub claimed: ClaimedId,
-    /// The last byte of the author's key that it claims, which decides the shard. People choose how
-    /// their keys begin, but not how they end. 0 if its text is no event.
+    /// The last byte of the claimed author's key, which selects the shard. Authors choose the prefix of
+    /// their keys, but rarely the suffix. 0 if the text is not an event.
     pub author_byte: u8,
-    /// The event object's text, in memory of its own: the frame that it came in is gone.
+    /// The event's JSON, copied out of the frame.
     pub json: Box<[u8]>,
-    /// The relay that sent it.
     pub source: Arc<dyn Source>,
-    /// When its frame was read, Unix time in milliseconds.
+    /// When the frame was read, in Unix milliseconds.
     pub received_at_ms: u64,
-    /// The same moment, for measuring.
+    /// The same moment on the monotonic clock.
     pub received: Instant,
-    /// Its share of the bytes between sockets and commit.
+    /// The permit for its bytes between sockets and commit.
     pub budget: Option<OwnedSemaphorePermit>,
 }
 
 impl Candidate {
-    /// Copies an event's text out of the frame that was just read.
+    /// Copies an event's JSON out of the frame that was just read.
     pub fn new(claimed: ClaimedId, json: &[u8], source: Arc<dyn Source>, clock: &Clock) -> Self {
         Self {
             claimed,
@@ -66,18 +64,16 @@ impl Candidate {
         }
     }
 
-    /// Bytes of its share of the budget.
     fn cost(&self) -> u32 {
         u32::try_from(self.json.len()).unwrap_or(u32::MAX)
     }
 }
 
-/// What comes into a shard's inbox.
+/// A message in a shard's inbox.
 #[derive(Debug)]
 pub enum Inbound {
-    /// To be judged.
     Candidate(Candidate),
-    /// To be passed on behind everything that came before it.
+    /// Passed on to the sequencer behind everything before it.
     Checkpoint(Arc<Checkpoint>),
 }
 
@@ -86,32 +82,31 @@ fn claimed_author(json: &[u8]) -> Option<PublicKey> {
     wire::author(json).or_else(|| UnverifiedEvent::parse(json).ok().map(|event| event.pubkey))
 }
 
-/// The byte of an author's key that decides the shard.
+/// The byte of an author's key that selects the shard.
 pub(super) const fn last_byte(author: &PublicKey) -> u8 {
     let [.., last] = *author.as_bytes();
     last
 }
 
-/// The shards' inboxes. All events of one author go to the same shard, in the order in which they
-/// were handed over, so that the author's events enter the log in that order.
+/// The shards' inboxes. All events of one author go to the same shard in the order they were sent, so
+/// they enter the log in that order.
 #[derive(Debug, Clone)]
 pub struct Inboxes {
     senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
-    /// For events of one second that wait for the others. It is not part of the budget: nothing may
-    /// be asked for while much of that is used, and those who wait for an answer would wait for
-    /// themselves.
+    /// For events that wait for other events of the same second. It is separate from the budget:
+    /// repairs pause while the budget is used up, so a repair could end up waiting for its own events.
     held: Arc<Semaphore>,
 }
 
 impl Inboxes {
-    /// As many inboxes as there are shards, with the ends that the shards read. `frame_bytes_max` is the
-    /// longest frame that there can be.
+    /// One inbox for each shard, with the receiving ends. `frame_bytes_max` is the maximum length of a
+    /// frame.
     pub fn new(shards: usize, frame_bytes_max: usize) -> (Self, Vec<mpsc::Receiver<Inbound>>) {
         let (senders, receivers): (Vec<_>, _) =
             std::iter::repeat_with(|| mpsc::channel(INBOX_CANDIDATES_MAX)).take(shards.max(1)).unzip();
-        // The longest frame must fit, or it would wait for ever.
+        // The longest frame must fit, or its sender would never get a permit.
         let budget_bytes = INGEST_BYTES_MAX.max(2 * frame_bytes_max);
         let inboxes = Self {
             senders: senders.into(),
@@ -122,16 +117,15 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Room for a candidate that is not handed over yet because others belong before it; `None` if
-    /// there is none.
+    /// Reserves memory for a candidate that waits for others to go before it; `None` if none is left.
     pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
     }
 
-    /// Hands a candidate to its shard, if there is room at once.
+    /// Sends a candidate to its shard without waiting.
     ///
     /// # Errors
-    /// The candidate, if there is none: [`send`](Self::send) waits for it.
+    /// The candidate, if there is no room; [`send`](Self::send) waits for room.
     pub fn offer(&self, mut candidate: Candidate) -> Result<(), Candidate> {
         let Ok(budget) = Arc::clone(&self.budget).try_acquire_many_owned(candidate.cost()) else {
             return Err(candidate);
@@ -147,33 +141,32 @@ impl Inboxes {
         };
         match refused {
             Inbound::Candidate(candidate) => Err(candidate),
-            Inbound::Checkpoint(_) => Ok(()), // Not what was sent.
+            Inbound::Checkpoint(_) => Ok(()), // Unreachable: a candidate was sent.
         }
     }
 
-    /// Sends a mark behind everything that was handed over before, through all shards. Waits while the
-    /// shards have too much to do.
+    /// Sends a mark through all shards, behind everything sent before. Waits while inboxes are full.
     pub async fn mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {
-            // A shard that is gone has taken the process with it.
+            // The process stops when a shard ends.
             let _ = shard.send(Inbound::Checkpoint(Arc::clone(&checkpoint))).await;
         }
     }
 
-    /// As [`mark`](Self::mark), but gives up when an inbox is full: for a mark that the next one replaces.
+    /// Like [`mark`](Self::mark), but gives up if an inbox is full: for a mark that the next one replaces.
     pub fn offer_mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {
-            // One that does not get through all shards is never committed.
+            // A mark that misses a shard is never committed.
             if shard.try_send(Inbound::Checkpoint(Arc::clone(&checkpoint))).is_err() {
                 return;
             }
         }
     }
 
-    /// Hands a candidate to its shard, and waits while the shards have too much to do, which keeps the
-    /// caller from reading its socket. `false` if the shards are gone.
+    /// Sends a candidate to its shard. Waits while the shards are behind, so the caller stops reading
+    /// its socket. `false` if the shard has ended.
     pub async fn send(&self, mut candidate: Candidate) -> bool {
         if candidate.budget.is_none() {
             candidate.budget = Arc::clone(&self.budget).acquire_many_owned(candidate.cost()).await.ok();
@@ -184,14 +177,14 @@ impl Inboxes {
         }
     }
 
-    /// Whether little enough is on its way into the log for relays to be asked for their past: live events go
-    /// first.
-    pub fn has_room_for_the_past(&self) -> bool {
+    /// Whether the queue is short enough to request past events from relays: live events go first.
+    pub fn has_room_for_backfill(&self) -> bool {
         let used = self.budget_bytes.saturating_sub(self.budget.available_permits());
         used <= self.budget_bytes / REPAIR_QUEUE_SHARE
     }
 
-    /// The shard of the candidate's author. What is no event goes to any shard, to be refused.
+    /// The shard of the candidate's author. A text that is not an event goes to any shard and is
+    /// refused there.
     fn shard(&self, candidate: &Candidate) -> Option<&mpsc::Sender<Inbound>> {
         self.senders.get(usize::from(candidate.author_byte) % self.senders.len())
     }
@@ -206,7 +199,7 @@ impl Inboxes {
     }
 }
 
-/// How full the inboxes are.
+/// Reads how full the inboxes are.
 #[derive(Debug, Clone)]
 pub struct InboxGauge {
     senders: Arc<[mpsc::WeakSender<Inbound>]>,
@@ -215,7 +208,7 @@ pub struct InboxGauge {
 }
 
 impl InboxGauge {
-    /// Candidates that wait in inboxes, and bytes of all that is between the sockets and the commit.
+    /// The candidates in the inboxes, and the bytes of all events between sockets and commit.
     pub fn waiting(&self) -> (usize, usize) {
         let open = self.senders.iter().filter_map(mpsc::WeakSender::upgrade);
         let candidates = open.map(|shard| shard.max_capacity() - shard.capacity()).sum();

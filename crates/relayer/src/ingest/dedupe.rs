@@ -1,9 +1,10 @@
-//! What was seen, in four layers from the cheapest to the exact one, and what is on its way into the log.
+//! The seen set: four layers from the cheapest to the exact one, and the claims of events on their
+//! way into the log.
 //!
-//! An id becomes seen only with its committed event: connections can ask for every frame and drop what
-//! was seen, and no forged copy can ever make an id look seen. The order in which things happen matters
-//! and stands here: after a commit the layers learn the id *before* its claim is given up, and a shard
-//! looks for claims *before* the layers, so it always finds the id in one of them.
+//! An id counts as seen only after its event is committed, so a forged copy cannot make an id look
+//! seen. The order of updates matters: after a commit, the layers learn the id *before* its claim is
+//! removed, and a shard checks the claims *before* the layers, so it always finds the id in one of
+//! them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,40 +21,37 @@ use super::hotset::Hotset;
 use crate::clock::Clock;
 use crate::event_log::{Entry, EventLog, StorageError};
 
-/// Where a copy was recognised.
+/// The layer that recognised a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Layer {
-    /// Among the ids accepted most recently.
+    /// The ids accepted most recently.
     Hotset,
-    /// Among the ids found in RocksDB lately.
+    /// The ids found in RocksDB most recently.
     Lru,
-    /// In the log, on disk.
+    /// The log on disk.
     #[strum(serialize = "rocksdb")]
     RocksDb,
-    /// Verified, and about to be committed.
+    /// Verified events that are not committed yet.
     InFlight,
 }
 
-/// What memory says of an id.
+/// What the layers in memory know about an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// It was seen.
+pub enum Lookup {
     Seen(Layer),
-    /// It is in no committed event.
+    /// No committed event has this id.
     New,
     /// Only RocksDB can tell.
-    Perhaps,
+    Unknown,
 }
 
-/// Sizes of the layers.
+/// The capacities of the layers.
 #[derive(Debug, Clone, Copy)]
 pub struct DedupeSizes {
-    /// Ids in the hotset.
     pub hotset: usize,
-    /// Ids that the Bloom filter's first generation is for.
+    /// Ids in the first generation of the Bloom filter.
     pub bloom: usize,
-    /// Ids in the LRU.
     pub lru: usize,
 }
 
@@ -69,10 +67,10 @@ pub struct Dedupe {
 }
 
 impl Dedupe {
-    /// An empty set in front of a log. Call [`rebuild`](Self::rebuild) beside the work to make the Bloom
-    /// filter useful; until then every id that is not in memory costs a look-up on disk.
+    /// An empty set in front of a log. Run [`rebuild`](Self::rebuild) in the background: until it has
+    /// filled the Bloom filter, every id that is not in memory costs a read from disk.
     pub fn new(log: Arc<EventLog>, sizes: DedupeSizes) -> Self {
-        // Room for what is there and for as much again before a second generation is needed.
+        // Room for twice the known ids before a second generation is needed.
         let known = usize::try_from(log.store().ids_estimate()).unwrap_or(usize::MAX);
         Self {
             hotset: Hotset::new(sizes.hotset),
@@ -84,8 +82,7 @@ impl Dedupe {
         }
     }
 
-    /// Reads all ids of the log into the Bloom filter, unless told to stop. It may run beside everything
-    /// else.
+    /// Reads all ids of the log into the Bloom filter until `stop` returns `true`.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -109,56 +106,56 @@ impl Dedupe {
         Ok(())
     }
 
-    /// Looks in memory only. This is what each connection does for each frame.
-    pub fn look(&self, id: &ClaimedId) -> Look {
+    /// Checks memory only. Every connection calls this for every frame.
+    pub fn look_up(&self, id: &ClaimedId) -> Lookup {
         if self.hotset.contains(id) {
-            Look::Seen(Layer::Hotset)
+            Lookup::Seen(Layer::Hotset)
         } else if self.bloom.is_certainly_new(id) {
-            Look::New
+            Lookup::New
         } else if self.lru.get(&prefix(id)).is_some() {
-            Look::Seen(Layer::Lru)
+            Lookup::Seen(Layer::Lru)
         } else {
-            Look::Perhaps
+            Lookup::Unknown
         }
     }
 
-    /// Looks everywhere: the layer that has seen the id, if one has. For shards.
+    /// Checks all layers, RocksDB included. Only shards call this.
     ///
     /// # Errors
-    /// When RocksDB cannot tell.
+    /// When RocksDB fails.
     pub fn find(&self, id: &ClaimedId) -> Result<Option<Layer>, StorageError> {
         if self.claims.contains(id) {
             return Ok(Some(Layer::InFlight));
         }
-        match self.look(id) {
-            Look::Seen(layer) => Ok(Some(layer)),
-            Look::New => Ok(None),
-            Look::Perhaps if self.log.contains(id)? => {
+        match self.look_up(id) {
+            Lookup::Seen(layer) => Ok(Some(layer)),
+            Lookup::New => Ok(None),
+            Lookup::Unknown if self.log.contains(id)? => {
                 self.lru.insert(prefix(id), ());
                 Ok(Some(Layer::RocksDb))
             }
-            Look::Perhaps => Ok(None),
+            Lookup::Unknown => Ok(None),
         }
     }
 
-    /// Marks a verified id as on its way into the log, until it is [committed](Self::committed). Its first
-    /// copy was read at `received`.
+    /// Claims a verified id until it is [committed](Self::committed). Its first copy was read at
+    /// `received`.
     pub fn claim(&self, id: &ClaimedId, received: Instant) {
         self.arrivals.note(id, received);
         self.claims.insert(id);
     }
 
-    /// How long ago the first copy of an event came, if it is one of those that are looked at.
+    /// The time since the first copy of an event, if its id is in the sample.
     pub fn lateness(&self, id: &ClaimedId) -> Option<Duration> {
         Some(self.arrivals.first(id)?.elapsed())
     }
 
-    /// How long before `received` the first copy of an event came, if it is one of those that are looked at.
+    /// The time from the first copy of an event to `received`, if its id is in the sample.
     pub fn lateness_at(&self, id: &ClaimedId, received: Instant) -> Option<Duration> {
         Some(received.saturating_duration_since(self.arrivals.first(id)?))
     }
 
-    /// Makes the ids of a committed batch seen.
+    /// Adds the ids of a committed batch to the layers and removes their claims.
     pub fn committed(&self, entries: &[Entry]) {
         let ids: Vec<ClaimedId> = entries.iter().map(|entry| entry.event.id().into()).collect();
         self.bloom.extend(ids.iter());
@@ -166,17 +163,14 @@ impl Dedupe {
         self.claims.remove(&ids);
     }
 
-    /// The clock that events are received by.
     pub fn clock(&self) -> &Clock {
         self.log.clock()
     }
 
-    /// The hotset, for figures.
     pub const fn hotset(&self) -> &Hotset {
         &self.hotset
     }
 
-    /// Ids in the LRU.
     pub fn lru_len(&self) -> usize {
         self.lru.len()
     }
@@ -186,7 +180,6 @@ impl Dedupe {
         self.claims.0.lock().len()
     }
 
-    /// The Bloom filter, for figures.
     pub const fn bloom(&self) -> &Bloom {
         &self.bloom
     }
@@ -196,7 +189,7 @@ fn prefix(id: &ClaimedId) -> [u8; 16] {
     id.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
-/// Ids of verified events that are not committed yet. Bounded by the bytes that may be in flight.
+/// Ids of verified events that are not committed yet. Bounded by the ingest budget.
 #[derive(Debug, Default)]
 struct Claims(Mutex<std::collections::HashSet<ClaimedId, foldhash::fast::RandomState>>);
 

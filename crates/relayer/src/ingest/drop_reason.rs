@@ -1,4 +1,4 @@
-//! Every reason to refuse what a relay sent. Each is a metric label and is counted against the relay.
+//! Every reason to refuse what a relay sent. Each is a metric label and a count in `/status`.
 
 use wire::event::{Field, ParseError, names_signature};
 use wire::message::MessageError;
@@ -16,7 +16,6 @@ macro_rules! drop_reasons {
             /// All reasons, in the order of their indices.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The reason's label.
             pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$variant => $label,)+
@@ -27,25 +26,25 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// The frame is longer than any admitted event needs, and is no event that was asked for. It is
-    /// passed over; if it has more than 32 MiB, the connection is closed.
+    /// The frame is longer than any admitted event and is not a requested event. It is skipped; above
+    /// 32 MiB the connection is closed.
     FrameTooLarge = "frame_too_large",
-    /// The bytes break the WebSocket protocol (RFC 6455), and the connection is closed; or a text
-    /// message that is no event is not UTF-8, and is passed over.
+    /// The bytes violate the WebSocket protocol (RFC 6455), and the connection is closed; or a text
+    /// message other than an event is not UTF-8, and is skipped.
     WebSocketProtocol = "websocket_protocol",
     /// A binary frame; Nostr has none.
     BinaryFrame = "binary_frame",
     /// The frame is not a JSON array.
     MalformedFrame = "malformed_frame",
-    /// The frame is no message that NIP-01 or NIP-42 defines. A short text that is no JSON array is
-    /// one of these: some servers send such to keep a connection open.
+    /// The frame is not a message of NIP-01 or NIP-42. A short text that is not a JSON array counts
+    /// as one: some servers send such texts to keep a connection open.
     UnknownMessage = "unknown_message",
-    /// A message with wrong parts.
+    /// A message has wrong or missing elements.
     MalformedMessage = "malformed_message",
-    /// An event for a subscription that was not asked for.
+    /// The event is for a subscription that we did not open.
     WrongSubscription = "wrong_subscription",
-    /// The event is not JSON, or not an object; or it has no `id`, `pubkey` and `sig` of the right
-    /// form, and another fault.
+    /// The event is not a JSON object, or it has a fault and lacks a well-formed `id`, `pubkey` or
+    /// `sig`.
     MalformedEvent = "malformed_event",
     /// `id`, `pubkey` or `sig` is missing or occurs twice.
     Unsigned = "unsigned",
@@ -55,8 +54,8 @@ drop_reasons! {
     MalformedPublicKey = "malformed_pubkey",
     /// `sig` is not 128 hex digits.
     MalformedSignature = "malformed_sig",
-    /// Another signed field is missing. The event may be as its author signed it, as with all
-    /// reasons up to `non_standard_form`.
+    /// Another signed field is missing. For this reason and all up to `non_standard_form`, the event
+    /// may be exactly what its author signed.
     MissingField = "missing_field",
     /// Another signed field occurs twice.
     RepeatedField = "repeated_field",
@@ -72,8 +71,7 @@ drop_reasons! {
     NonStandardForm = "non_standard_form",
     /// The kind is not in `[filters] allowed_kinds`.
     KindNotAllowed = "kind_not_allowed",
-    /// The event is larger than `[filters] max_event_bytes`. One that is much larger is not even
-    /// kept in memory.
+    /// The event is larger than `[filters] max_event_bytes`.
     EventTooLarge = "event_too_large",
     /// `created_at` is further ahead than `[filters] max_future_secs`.
     TooFarInFuture = "too_far_in_future",
@@ -90,14 +88,14 @@ drop_reasons! {
 }
 
 impl DropReason {
-    /// The reason's place in [`ALL`](Self::ALL).
+    /// The index in [`ALL`](Self::ALL).
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// Whether a relay that does its work never sends such a thing. The others are a matter of our
-    /// policy, or faults of an author, which many relays do not check: whoever publishes such
-    /// events must not be able to get the relays that carry them quarantined.
+    /// Whether a correct relay never sends this. The other reasons are our own policy, or faults of
+    /// authors that many relays do not check: publishing such events must not get the relays that
+    /// carry them quarantined.
     pub const fn is_offence(self) -> bool {
         !matches!(
             self,
@@ -117,14 +115,12 @@ impl DropReason {
         )
     }
 
-    /// Why the text of an event is refused that does not parse.
+    /// The reason for an event that does not parse.
     ///
-    /// An event with an `id`, a `pubkey` and a `sig` of the right form may be as its author signed
-    /// it, whatever else is wrong: its faults are the author's. That is not verified. The author's
-    /// program has written what NIP-01 does not allow in a way that we would have to guess, so a
-    /// relay would still be blamed for some of it; each copy would cost a verification, because
-    /// what is refused is not remembered; and there is nothing to gain, because the event is
-    /// dropped in any case.
+    /// If `id`, `pubkey` and `sig` are well-formed, the author may have signed the event as it is, so
+    /// its other faults are blamed on the author. The signature is not checked: the bytes that the
+    /// author signed would be a guess, every copy would cost a check because refused ids are not
+    /// remembered, and the event is dropped in any case.
     pub fn of_malformed(event: &[u8], error: ParseError) -> Self {
         let may_be_signed = names_signature(event);
         match error {
@@ -153,7 +149,7 @@ impl DropReason {
         }
     }
 
-    /// Whether only somebody who forges sends such a thing.
+    /// Whether the event is a forgery.
     pub const fn is_forgery(self) -> bool {
         matches!(self, Self::IdMismatch | Self::PublicKeyOffCurve | Self::BadSignature)
     }

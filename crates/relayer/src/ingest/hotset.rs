@@ -1,10 +1,9 @@
-//! The hotset: the ids that were accepted most recently, read by every connection for every frame.
+//! The hotset: the most recently accepted ids. Every connection reads it for every frame.
 //!
-//! It is a fixed table of small buckets in which the newest id takes the place of the bucket's oldest.
-//! Readers take no lock and write nothing, so that no core waits for another. An id is stored as its
-//! first 16 bytes: to be mistaken for a stored one, an event would need a second preimage on 128 bits of
-//! SHA-256. A reader that meets a slot while it is being replaced can see half of the old id and half of
-//! the new one, which is again an id that nobody has.
+//! It is a fixed table of small buckets; a new id replaces the oldest one of its bucket. Readers take
+//! no lock and write nothing, so cores do not contend. An id is stored as its first 16 bytes: a false
+//! match would need a second preimage on 128 bits of SHA-256. A reader that races with a writer may
+//! see half of the old id and half of the new one, which matches no real id.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,13 +12,12 @@ use wire::ClaimedId;
 
 const SLOTS: usize = 8;
 
-/// Recently accepted ids.
 #[derive(Debug)]
 pub struct Hotset {
     buckets: Box<[Bucket]>,
-    /// Makes it costly to find ids that fall into one bucket.
+    /// Random, so that nobody can choose ids that fall into one bucket.
     seed: u64,
-    /// For each bucket, the slot that the next id takes. Only the writer needs it.
+    /// For each bucket, the slot to replace next. Only the writer uses it.
     next_slot: Mutex<Box<[u8]>>,
 }
 
@@ -36,17 +34,16 @@ struct Slot {
 }
 
 impl Default for Slot {
-    /// A slot that no id is in. Zeros would be the id that begins with zeros, which anybody can claim.
+    /// A slot without an id. Zeros would match the id that begins with zeros, which anybody can claim.
     fn default() -> Self {
         Self { low: AtomicU64::new(rand::random()), high: AtomicU64::new(rand::random()) }
     }
 }
 
 impl Hotset {
-    /// A hotset for `size` ids, at 32 bytes each. Buckets fill unevenly, so a few of the oldest ids leave
-    /// earlier and as many stay longer.
+    /// A hotset for `size` ids, at 32 bytes each. Buckets fill unevenly, so `size` is approximate.
     pub fn new(size: usize) -> Self {
-        // Twice the room, so that hardly a bucket overflows before its ids are old.
+        // Twice the slots, so that few buckets overflow before their ids are old.
         let buckets = (2 * size).div_ceil(SLOTS).max(1);
         Self {
             buckets: std::iter::repeat_with(Bucket::default).take(buckets).collect(),
@@ -55,7 +52,7 @@ impl Hotset {
         }
     }
 
-    /// Whether the id was accepted lately. "No" says nothing.
+    /// Whether the id was accepted recently. `false` proves nothing.
     pub fn contains(&self, id: &ClaimedId) -> bool {
         let (low, high) = halves(id);
         self.buckets.get(self.bucket(low)).is_some_and(|bucket| {
@@ -65,7 +62,7 @@ impl Hotset {
         })
     }
 
-    /// Adds accepted ids, which must not be in it already.
+    /// Adds accepted ids that are not in the set yet.
     pub fn extend<'a>(&self, ids: impl Iterator<Item = &'a ClaimedId>) {
         let mut next_slot = self.next_slot.lock();
         for id in ids {
@@ -82,7 +79,6 @@ impl Hotset {
         }
     }
 
-    /// Bytes that it occupies.
     pub fn bytes(&self) -> usize {
         self.buckets.len() * (size_of::<Bucket>() + size_of::<u8>())
     }

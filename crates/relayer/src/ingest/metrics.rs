@@ -11,7 +11,7 @@ use crate::event_log::Entry;
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics, set};
 
 metrics! {
-    /// What is counted between a frame and its commit.
+    /// The metrics from a frame to its commit.
     pub struct Metrics {
         /// Events that were verified and committed to the log.
         events_processed: Counter = "events_processed";
@@ -48,7 +48,7 @@ impl Metrics {
         }
     }
 
-    /// Reads the figures that the inboxes keep.
+    /// Updates the gauges from the inboxes.
     pub fn refresh(&self, inboxes: &InboxGauge) {
         let (events, bytes) = inboxes.waiting();
         set(&self.events_in_queue, events as u64);

@@ -1,9 +1,10 @@
-//! From a frame that looks new to a verified event: once each, whoever sends what in whatever order.
+//! From a frame that looks new to a verified event. Every event passes once, whichever relays send it
+//! and in whichever order.
 //!
-//! [`dedupe`] knows what was seen, in the layers [`hotset`], [`bloom`], an LRU and the event log. What no
-//! layer in memory knows goes to the [`shard`] that its claimed id belongs to. A shard is one thread, so
-//! all copies of an id are judged one after the other: it asks the log, parses, applies the policy of
-//! [`admission`], verifies, and hands over to the sequencer. Whatever is refused has a [`drop_reason`].
+//! [`dedupe`] is the seen set, with the layers [`hotset`], [`bloom`], an LRU and the event log. Events
+//! that memory does not know go to the [`shard`] of their author. A shard is one thread, so it judges
+//! all copies of an event one after the other: it checks the log, parses, applies the [`admission`]
+//! policy, verifies, and sends the event to the sequencer. Every refusal has a [`drop_reason`].
 
 use crate::event_log::Entry;
 
@@ -18,15 +19,15 @@ pub mod metrics;
 pub mod shard;
 
 pub use candidate::{Candidate, Inbound, InboxGauge, Inboxes, Source};
-pub use dedupe::{Dedupe, Layer, Look};
+pub use dedupe::{Dedupe, Layer, Lookup};
 pub use drop_reason::DropReason;
 pub use metrics::Metrics;
 
-/// Notes that a batch is committed: its ids are seen from now on, and its events are counted.
+/// Called after each commit: adds the batch to the seen set and counts its events.
 pub fn committed(dedupe: &Dedupe, metrics: &Metrics, entries: &[Entry]) {
     dedupe.committed(entries);
     if let Some(last) = entries.last() {
-        dedupe.clock().saw(last.received_at_ms);
+        dedupe.clock().note_received(last.received_at_ms);
     }
     metrics.committed(entries);
 }

@@ -1,9 +1,9 @@
 //! A shard: one thread that judges all candidates of its authors, one after the other.
 //!
-//! An id follows from its event's author, so all copies that can pass verification have the same
-//! judge. That, and that an id is claimed only after its event has been verified, is why a forged
-//! copy cannot suppress a genuine one and why no event is let through twice. A copy that claims
-//! another author may have another judge, which refuses it or finds the id claimed or seen.
+//! The id of an event depends on its author, so all copies that can pass verification reach the same
+//! shard. An id is claimed only after its event was verified. Therefore a forged copy cannot suppress
+//! a genuine one, and no event passes twice. A copy that claims another author may reach another
+//! shard, which refuses it or finds the id claimed or seen.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -20,18 +20,15 @@ use super::drop_reason::DropReason;
 use super::metrics::Metrics;
 use crate::event_log::{StorageError, Submission, Verified};
 
-/// What a shard makes of a candidate.
+/// The result of judging a candidate.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is genuine, and the first.
+    /// Genuine, and the first copy.
     New(VerifiedEvent),
-    /// It was seen.
     Duplicate(Layer),
-    /// It is refused.
     Dropped(DropReason),
 }
 
-/// The judge of a part of all authors.
 #[derive(Debug)]
 pub struct Shard {
     dedupe: Arc<Dedupe>,
@@ -39,26 +36,23 @@ pub struct Shard {
     verifier: Verifier,
 }
 
-/// When a shard hands over what it has verified, though more candidates are waiting.
+/// When a shard sends verified events to the sequencer although more candidates are waiting.
 #[derive(Debug, Clone, Copy)]
 pub struct BurstLimits {
-    /// After so many candidates.
     pub candidates: usize,
-    /// After so long.
     pub time: Duration,
 }
 
 impl Shard {
-    /// A shard that shares the seen set with others. The policy may be replaced while it runs.
+    /// The policy may be replaced while the shard runs.
     pub fn new(dedupe: Arc<Dedupe>, admission: Arc<ArcSwap<Admission>>) -> Self {
         Self { dedupe, admission, verifier: Verifier::new() }
     }
 
-    /// Judges one candidate. If the verdict is [`Verdict::New`], its id is claimed until the event is
-    /// committed.
+    /// Judges one candidate. On [`Verdict::New`] its id is claimed until the event is committed.
     ///
     /// # Errors
-    /// When RocksDB cannot tell whether the id is known.
+    /// When RocksDB fails.
     pub fn judge(&mut self, candidate: &Candidate) -> Result<Verdict, StorageError> {
         if let Some(layer) = self.dedupe.find(&candidate.claimed)? {
             return Ok(Verdict::Duplicate(layer));
@@ -76,7 +70,7 @@ impl Shard {
         let event = UnverifiedEvent::parse(&candidate.json)
             .map_err(|error| DropReason::of_malformed(&candidate.json, error))?;
         if event.id != candidate.claimed || last_byte(&event.pubkey) != candidate.author_byte {
-            // Only two `id`s, or two `pubkey`s, can make the scan and the parser differ.
+            // The scan and the parser differ only if `id` or `pubkey` occurs twice.
             return Err(DropReason::Unsigned);
         }
         let now_secs = candidate.received_at_ms / 1000;
@@ -84,8 +78,8 @@ impl Shard {
         Ok(self.verifier.verify(&event)?)
     }
 
-    /// Judges what comes out of the inbox until all its senders are gone. What is new goes to the
-    /// sequencer in bursts: whatever has gathered while the last burst was judged, within the limits.
+    /// Judges the candidates of the inbox until all senders are gone. Sends new events to the sequencer
+    /// in bursts, within the limits.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -107,7 +101,7 @@ impl Shard {
                 }
                 if Instant::now() >= deadline && !burst.is_empty() {
                     if sequencer.send(std::mem::take(&mut burst)).is_err() {
-                        return Ok(()); // The sequencer has failed, and says so itself.
+                        return Ok(()); // The sequencer has failed and reports it itself.
                     }
                     deadline = Instant::now() + limits.time;
                 }
@@ -132,7 +126,7 @@ impl Shard {
                 source.was_first();
                 let relay = source.url();
                 if source.is_live() {
-                    self.dedupe.clock().heard(&relay, event.created_at(), received_at_ms);
+                    self.dedupe.clock().note_live_event(&relay, event.created_at(), received_at_ms);
                 }
                 burst.push(Verified { event, relay, received_at_ms, received, budget }.into());
             }

@@ -1,12 +1,12 @@
 //! Which addresses may be dialled, and in which order.
 //!
-//! Public is what IANA's registries do not reserve: the "IPv4 Special-Purpose Address Registry" and the
-//! "IPv6 Special-Purpose Address Registry" (RFC 6890, as updated since), the multicast blocks (RFC 5771,
-//! RFC 4291), and for IPv6 only what is in the global unicast space, 2000::/3. An IPv6 address that
-//! carries an IPv4 address, to which the packets finally go, is judged by that one.
+//! An address is public unless IANA reserves it: in the "IPv4 Special-Purpose Address Registry", the
+//! "IPv6 Special-Purpose Address Registry" (RFC 6890, as updated) or the multicast blocks (RFC 5771,
+//! RFC 4291). A public IPv6 address must also be in the global unicast space, 2000::/3. An IPv6 address
+//! that embeds an IPv4 address is judged by the IPv4 address, where the packets end up.
 //!
-//! What this cannot know: an address that is public by its number and yet leads into the operator's own
-//! network, and a NAT64 prefix other than the well-known one.
+//! Not detected: a public address that is routed into the operator's own network, and NAT64 prefixes
+//! other than the well-known one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,27 +15,26 @@ use crate::limits::ADDRESSES_TRIED_MAX;
 /// Which addresses of a relay may be dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// All: for relays that the operator has chosen, in the configuration.
+    /// All addresses: for relays of the configuration.
     Anywhere,
-    /// Public ones only, so that nobody can make the gateway talk to what is beside it: for relays that
-    /// were added over REST, unless `allow_private_addresses` is set.
+    /// Public addresses only: for relays added over the API, unless `allow_private_addresses` is set.
+    /// Otherwise API callers could make the gateway connect to hosts in its own network.
     PublicOnly,
 }
 
 /// An address that is not public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotPublic {
-    /// The address.
     pub address: IpAddr,
-    /// What it is reserved for.
+    /// What the address is reserved for.
     pub purpose: &'static str,
 }
 
 impl Reach {
-    /// Those of `addresses` that may be dialled, in the same order.
+    /// The addresses that may be dialled, in the same order.
     ///
     /// # Errors
-    /// When there are some and none of them may be: the first one.
+    /// The first address, if none may be dialled.
     pub fn of(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, NotPublic> {
         if self == Self::Anywhere {
             return Ok(addresses);
@@ -51,10 +50,10 @@ impl Reach {
     }
 }
 
-/// The order in which addresses are tried (RFC 8305, section 4): that of the resolver, but with the two
-/// families in turns, so that one that leads nowhere costs one attempt. What is beyond
-/// [`ADDRESSES_TRIED_MAX`] is left out.
-pub fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+/// The order in which addresses are tried (RFC 8305, section 4): the resolver's order with the two
+/// address families interleaved, so that a broken family costs one attempt. Keeps the first
+/// [`ADDRESSES_TRIED_MAX`].
+pub fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_ipv6 = addresses.first().is_some_and(IpAddr::is_ipv6);
     let (preferred, other): (Vec<_>, Vec<_>) =
         addresses.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
@@ -66,7 +65,7 @@ pub fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     pairs.flat_map(|(one, two)| one.into_iter().chain(two)).take(ADDRESSES_TRIED_MAX).collect()
 }
 
-/// What an address is reserved for; `None` if it is public.
+/// The purpose that an address is reserved for; `None` if it is public.
 pub fn special_purpose(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => special_purpose_v4(address),
@@ -74,7 +73,7 @@ pub fn special_purpose(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Block, length of its prefix in bits, purpose. The blocks of AS112 and AMT are reserved and public.
+/// Block, prefix length in bits, purpose. The AS112 and AMT blocks are reserved but public.
 const SPECIAL_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(0, 0, 0, 0), 8, "this network, RFC 791"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "private use, RFC 1918"),
@@ -94,7 +93,7 @@ const SPECIAL_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112"),
 ];
 
-/// Likewise. What is outside 2000::/3 is not public anyway; the blocks of it that are listed have a name.
+/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed for their names.
 const SPECIAL_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "unspecified, RFC 4291"),
     (Ipv6Addr::LOCALHOST, 128, "loopback, RFC 4291"),
@@ -109,7 +108,7 @@ const SPECIAL_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "multicast, RFC 4291"),
 ];
 
-/// The one space that public IPv6 addresses are from.
+/// All public IPv6 addresses are in this block.
 const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 fn special_purpose_v4(address: Ipv4Addr) -> Option<&'static str> {
@@ -130,15 +129,15 @@ fn special_purpose_v6(address: Ipv6Addr) -> Option<&'static str> {
     })
 }
 
-/// The IPv4 addresses that an IPv6 address carries.
+/// The IPv4 addresses embedded in an IPv6 address.
 fn carried(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match address.segments() {
         // IPv4-mapped, RFC 4291: the system opens an IPv4 connection.
         [0, 0, 0, 0, 0, 0xffff, high, low] => vec![v4(high, low)],
-        // NAT64, RFC 6052: a translator in the network does.
+        // NAT64, RFC 6052: a translator in the network opens it.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => vec![v4(high, low)],
-        // 6to4, RFC 3056: the packet is sent within an IPv4 packet to that address.
+        // 6to4, RFC 3056: the packet is tunnelled to that IPv4 address.
         [0x2002, high, low, ..] => vec![v4(high, low)],
         // Teredo, RFC 4380: the server's address, and the client's with its bits inverted.
         [0x2001, 0, server_high, server_low, _, _, high, low] => {
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_just_outside_the_blocks_is_public() {
+    fn addresses_just_outside_the_blocks_are_public() {
         for address in [
             "1.0.0.0",
             "9.255.255.255",
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_mix_only_the_public_ones_are_dialled() {
+    fn only_the_public_addresses_of_a_host_are_dialled() {
         let (private, public): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [8, 8, 8, 8].into());
         assert_eq!(Reach::PublicOnly.of(vec![private, public]), Ok(vec![public]));
         assert_eq!(Reach::Anywhere.of(vec![private, public]), Ok(vec![private, public]));
@@ -277,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_are_interleaved() {
         let v4 = |n| IpAddr::from([8, 8, 8, n]);
         let v6 = |n| IpAddr::from([0x2606, 0, 0, 0, 0, 0, 0, n]);
-        assert_eq!(in_turns(vec![v6(1), v6(2), v4(1)]), [v6(1), v4(1), v6(2)]);
-        assert_eq!(in_turns(vec![v4(1), v4(2), v6(1), v6(2)]), [v4(1), v6(1), v4(2), v6(2)]);
-        assert_eq!(in_turns(vec![v4(1), v6(1), v6(2), v6(3)]), [v4(1), v6(1), v6(2), v6(3)]);
-        assert_eq!(in_turns((0..200).map(v4).collect()).len(), ADDRESSES_TRIED_MAX);
-        assert!(in_turns(Vec::new()).is_empty());
+        assert_eq!(interleaved(vec![v6(1), v6(2), v4(1)]), [v6(1), v4(1), v6(2)]);
+        assert_eq!(interleaved(vec![v4(1), v4(2), v6(1), v6(2)]), [v4(1), v6(1), v4(2), v6(2)]);
+        assert_eq!(interleaved(vec![v4(1), v6(1), v6(2), v6(3)]), [v4(1), v6(1), v6(2), v6(3)]);
+        assert_eq!(interleaved((0..200).map(v4).collect()).len(), ADDRESSES_TRIED_MAX);
+        assert!(interleaved(Vec::new()).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Exponential back-off with full jitter, as in Marc Brooker's "Exponential Backoff and Jitter" (2015):
-//! what was lost together is not dialled again together. Relays and sinks are tried by it.
+//! Exponential back-off with full jitter for relays and sinks, as in Marc Brooker's "Exponential
+//! Backoff and Jitter" (2015): peers that were lost together are not dialled again together.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,18 +7,18 @@ use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX, SINK_BACKOFF_MAX, SINK_BACKOFF_MIN,
 };
 
-/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). What is
-/// neither, or past, says nothing.
+/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). `None` if it
+/// is neither, or in the past.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a very long time.
+        // More digits than fit mean a very long time.
         true if !value.is_empty() => Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX))),
         _ => httpdate::parse_http_date(value).ok()?.duration_since(now).ok(),
     }
 }
 
-/// How often in a row it went wrong.
+/// Counts failures in a row.
 #[derive(Debug)]
 pub struct Backoff {
     failures: u32,
@@ -29,28 +29,28 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Of a relay: one of thousands, and many are gone for good.
+    /// For a relay: one of thousands, of which many never come back.
     pub const fn of_relay() -> Self {
         Self { failures: 0, least: BACKOFF_MIN, most: BACKOFF_MAX, dead: PROBE_MAX }
     }
 
-    /// Of a sink: one of few, each of which somebody waits for. It is never given up.
+    /// For a sink: one of few, and somebody waits for each. The delay stays short.
     pub const fn of_sink() -> Self {
         Self { failures: 0, least: SINK_BACKOFF_MIN, most: SINK_BACKOFF_MAX, dead: SINK_BACKOFF_MAX }
     }
 
-    /// The connection did useful work: the next failure is the first.
+    /// Forgets earlier failures, after a connection did useful work.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// The failure will not pass by itself: it counts as several, so that the relay is soon tried seldom.
-    pub const fn despair(&mut self) {
+    /// Counts a failure that will not pass by itself as several, so that the delay grows fast.
+    pub const fn note_permanent_failure(&mut self) {
         self.failures = self.failures.saturating_add(FAILURES_TO_DEATH / 5);
     }
 
-    /// Notes a failure and gives how long to wait: a random time below a bound that doubles up to a most,
-    /// and is longer still for a relay that stays dead.
+    /// Counts a failure and returns the delay: a random time below a bound that doubles up to a maximum,
+    /// and is longer still after [`FAILURES_TO_DEATH`] failures.
     pub fn next_delay(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_is_never_given_up() {
+    fn the_delay_of_a_sink_stays_short() {
         let mut backoff = Backoff::of_sink();
         assert_eq!(backoff.bound(), SINK_BACKOFF_MIN);
         for _ in 0..2 * FAILURES_TO_DEATH {

@@ -1,5 +1,4 @@
-//! From the name of a server to an open connection: DNS, TCP and TLS, each with a time-out and an
-//! error of its own.
+//! From a host name to an open connection: DNS, TCP and TLS, each with its own timeout and error.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,17 +6,17 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::address::{NotPublic, Reach, in_turns};
+use super::Stream;
+use super::address::{NotPublic, Reach, interleaved};
 use super::handshake::HandshakeError;
 use super::resolver::{LookupError, Lookups};
-use super::{Stream, tcp};
-use crate::limits::DIAL_STEP_TIMEOUT;
+use crate::limits::{DIAL_STEP_TIMEOUT, NEXT_ADDRESS_AFTER};
 
-/// Why there is no connection to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The name does not exist.
@@ -26,36 +25,35 @@ pub enum ConnectError {
     /// The name does not resolve.
     #[error("DNS: {0}")]
     Dns(io::Error),
-    /// The server may only be dialled at a public address, and has none.
+    /// Only public addresses may be dialled, and the host has none.
     #[error(
         "{host} is at {address}, which is not a public address ({purpose}); \
          to allow such relays, set `allow_private_addresses = true` under [relay]"
     )]
     NotPublic {
-        /// The name, or the address that stands in the URL.
+        /// The name or address in the URL.
         host: String,
-        /// The address that it has; the first one, if there are several.
+        /// The first address of the host.
         address: IpAddr,
-        /// What that address is reserved for.
+        /// What the address is reserved for.
         purpose: &'static str,
     },
     /// No address accepts the connection.
     #[error("TCP: {0}")]
     Tcp(io::Error),
-    /// No certificate can be issued for the host.
-    #[error("TLS: no certificate can be for the host {0}")]
+    /// No certificate can be issued for this host name.
+    #[error("TLS: no certificate can be issued for the host {0}")]
     Host(String),
     /// The TLS handshake fails.
     #[error("TLS: {0}")]
     Tls(#[from] HandshakeError),
-    /// A step takes longer than [`DIAL_STEP_TIMEOUT`].
+    /// A step took longer than [`DIAL_STEP_TIMEOUT`].
     #[error("{0}: no answer within {secs} s", secs = DIAL_STEP_TIMEOUT.as_secs())]
     Timeout(&'static str),
 }
 
 impl ConnectError {
-    /// Whether the failure lasts until somebody changes something: the server's operator, its DNS,
-    /// or we.
+    /// Whether the failure lasts until somebody changes the server, its DNS or our configuration.
     pub const fn is_permanent(&self) -> bool {
         match self {
             Self::NoSuchName(_)
@@ -67,8 +65,8 @@ impl ConnectError {
     }
 }
 
-/// Connects to servers that are trusted by one TLS configuration. The name is looked up for each
-/// connection, and the addresses that were checked are the ones that are dialled.
+/// Connects to servers with one TLS configuration. The name is looked up once for each connection, so
+/// the dialled addresses are the ones that were checked.
 #[derive(Clone)]
 pub struct Dialer {
     lookups: Arc<Lookups>,
@@ -76,7 +74,6 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer that looks names up by `lookups` and trusts whom `tls` trusts.
     pub fn new(lookups: Arc<Lookups>, tls: impl Into<TlsConnector>) -> Self {
         Self { lookups, tls: tls.into() }
     }
@@ -84,7 +81,7 @@ impl Dialer {
     /// The addresses of a host that `reach` allows, in the order in which they are tried.
     ///
     /// # Errors
-    /// When the name does not resolve, or only to addresses that may not be dialled.
+    /// When the name does not resolve, or none of its addresses may be dialled.
     pub async fn addresses(
         &self,
         host: Host<&str>,
@@ -105,11 +102,10 @@ impl Dialer {
             address,
             purpose,
         })?;
-        Ok(in_turns(allowed).into_iter().map(|address| (address, port).into()).collect())
+        Ok(interleaved(allowed).into_iter().map(|address| (address, port).into()).collect())
     }
 
-    /// Connects to whichever address answers first, and with `is_secure` makes sure by TLS that it
-    /// is the host.
+    /// Connects to the address that answers first, and with `is_secure` performs the TLS handshake.
     ///
     /// # Errors
     /// When no address accepts the connection, or the handshake fails.
@@ -119,9 +115,9 @@ impl Dialer {
         addresses: Vec<SocketAddr>,
         is_secure: bool,
     ) -> Result<Stream, ConnectError> {
-        let tcp = within("TCP", tcp::connect(addresses)).await?.map_err(ConnectError::Tcp)?;
+        let tcp = within("TCP", connect_first(addresses)).await?.map_err(ConnectError::Tcp)?;
         match is_secure {
-            // In memory of its own: the caller would keep room for a handshake as long as it lives.
+            // Boxed: otherwise the caller's future would reserve memory for a handshake all its life.
             true => Box::pin(self.secure(host, tcp)).await,
             false => Ok(Stream::Plain(tcp)),
         }
@@ -140,14 +136,42 @@ impl Dialer {
     }
 }
 
-/// Without TLS, which has nothing to show.
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dialer").field("lookups", &self.lookups).finish_non_exhaustive()
     }
 }
 
-/// Waits for one step of a dial for at most [`DIAL_STEP_TIMEOUT`].
+/// Tries the addresses in order (RFC 8305, "happy eyeballs", simplified). The next attempt starts when
+/// one fails, or after [`NEXT_ADDRESS_AFTER`]. The first connection wins, and the other attempts end.
+///
+/// # Errors
+/// The last failure, if no address accepts.
+async fn connect_first(addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter().peekable();
+    let mut attempts = JoinSet::new();
+    let mut refusal = io::Error::new(io::ErrorKind::NotFound, "no address");
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        tokio::select! {
+            ended = attempts.join_next() => match ended {
+                Some(Ok(Ok(stream))) => {
+                    // Failure only costs latency: small messages would be delayed.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Some(Ok(Err(error))) => refusal = error,
+                Some(Err(panic)) => refusal = io::Error::other(panic),
+                None => return Err(refusal),
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if waiting.peek().is_some() => {}
+        }
+    }
+}
+
+/// Limits one step of a dial to [`DIAL_STEP_TIMEOUT`].
 ///
 /// # Errors
 /// [`ConnectError::Timeout`] with the name of the step.
@@ -164,7 +188,7 @@ mod tests {
     use crate::net::tls::config_of;
 
     #[tokio::test]
-    async fn of_a_mix_only_public_addresses_are_dialled() {
+    async fn only_the_public_addresses_of_a_host_are_dialled() {
         let private: [IpAddr; 2] = [[127, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
         let public: [IpAddr; 2] = [[8, 8, 8, 8].into(), [0x2606, 0x4700, 0, 0, 0, 0, 0, 1].into()];
         let all = [private[0], public[0], private[1], public[1]];

@@ -1,39 +1,36 @@
-//! Why a TLS handshake fails, in words.
+//! Why a TLS handshake fails.
 
 use std::io;
 
 use rustls::{CertificateError, Error, InvalidMessage};
 
-/// Why there is no TLS connection to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The server's certificate is not to be trusted, or is another server's.
+    /// The certificate is not trusted, or is for another host.
     #[error("invalid peer certificate: {}", words(.0))]
     Certificate(CertificateError),
-    /// What the server says is no TLS.
-    #[error("what it answers is not TLS")]
+    /// The server does not speak TLS.
+    #[error("the answer is not TLS")]
     NotTls,
-    /// The server goes away.
-    #[error("it closed the connection during the handshake")]
+    #[error("the server closed the connection during the handshake")]
     Closed,
-    /// Something else.
     #[error(transparent)]
     Failed(io::Error),
 }
 
 impl HandshakeError {
-    /// Whether the certificate may be in order, for whoever trusts its authority.
+    /// Whether only the certificate authority is unknown.
     pub const fn is_unknown_authority(&self) -> bool {
         matches!(self, Self::Certificate(CertificateError::UnknownIssuer))
     }
 }
 
 impl From<io::Error> for HandshakeError {
-    /// Tells apart what tokio hands out in the same wrapping.
+    /// Unwraps the TLS error that tokio wraps into an I/O error.
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(Error::InvalidCertificate(fault)) => Self::Certificate(fault.clone()),
-            // The head of a record cannot be that of one.
+            // The bytes are not the header of a TLS record.
             Some(Error::InvalidMessage(
                 InvalidMessage::InvalidContentType
                 | InvalidMessage::UnknownProtocolVersion
@@ -46,8 +43,8 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The library's words where they are words. Those about dates count seconds, so that they would be new at
-/// every try.
+/// The library's message, except for dates: its messages about them contain the current time, so each
+/// attempt would have a new reason.
 fn words(fault: &CertificateError) -> String {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

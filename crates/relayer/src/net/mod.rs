@@ -1,7 +1,7 @@
 //! Connections that we open: to relays, to sinks, and for NIP-11 documents.
 //!
 //! A [dialer](dial) asks the [resolver] for the addresses of a name, keeps those that [may be
-//! dialled](address), connects to the one that answers first ([tcp]), and secures the connection
+//! dialled](address), connects to the one that answers first, and secures the connection
 //! ([tls], [handshake]). The result is a [Stream]. [Back-off](backoff) decides when a peer that
 //! failed is tried again.
 
@@ -11,7 +11,6 @@ pub mod dial;
 pub mod handshake;
 pub mod resolver;
 mod stream;
-mod tcp;
 pub mod tls;
 
 pub use dial::{ConnectError, Dialer};

@@ -1,4 +1,4 @@
-//! How a host's name becomes addresses: by asking the system, a bounded number of names at a time.
+//! Resolves host names with the system's resolver, a bounded number at a time.
 
 use std::fmt;
 use std::io;
@@ -13,15 +13,15 @@ use crate::limits::{DIAL_STEP_TIMEOUT, LOOKUPS_AT_ONCE_MAX};
 
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// Tells the addresses of a name. Tests put their own in its place.
+/// Resolves names. Tests replace it.
 #[derive(Clone)]
 pub struct Resolver(Arc<Ask>);
 
 impl Resolver {
-    /// The system's: `/etc/hosts`, DNS, and what else it is configured to ask, in its order (RFC 6724).
+    /// The system's resolver: `/etc/hosts`, DNS and other configured sources, in its order (RFC 6724).
     pub fn system() -> Self {
         Self::from_fn(|host| {
-            // One of each address, not one for every sort of socket.
+            // Each address once, not once for each socket type.
             let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
             let found = getaddrinfo(Some(host), None, Some(hints)).map_err(|error| match error.kind() {
                 LookupErrorKind::NoName | LookupErrorKind::NoData => io::ErrorKind::NotFound.into(),
@@ -31,8 +31,8 @@ impl Resolver {
         })
     }
 
-    /// Whatever the function says. It may take its time: it is called on a thread of its own. The error
-    /// kind `NotFound`, and no address at all, mean that there is no such name.
+    /// A resolver that calls a function, which may block: each call has its own thread. An error of
+    /// kind `NotFound`, or an empty list, means that the name does not exist.
     pub fn from_fn(addresses: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(addresses))
     }
@@ -47,46 +47,44 @@ impl fmt::Debug for Resolver {
 /// Why a name has no addresses.
 #[derive(Debug)]
 pub enum LookupError {
-    /// There is no such name, or nothing behind it.
+    /// The name does not exist or has no address.
     NoSuchName,
-    /// Nobody answers.
     Timeout,
-    /// The question cannot be asked or answered.
     Failed(io::Error),
 }
 
-/// Asks a resolver.
+/// Limits concurrent look-ups.
 #[derive(Debug)]
 pub struct Lookups {
     resolver: Resolver,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Lookups {
-    /// Asks `resolver`, [`LOOKUPS_AT_ONCE_MAX`] questions at a time.
+    /// Allows [`LOOKUPS_AT_ONCE_MAX`] look-ups at a time.
     pub fn new(resolver: Resolver) -> Self {
-        Self { resolver, turns: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE_MAX)) }
+        Self { resolver, permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE_MAX)) }
     }
 
-    /// The addresses of a name: at least one. Waits for its turn first, however long that takes.
+    /// The addresses of a name: at least one. First waits without a limit for a permit.
     ///
     /// # Errors
-    /// When there are none, or none are known within [`DIAL_STEP_TIMEOUT`].
+    /// When there are none, or the look-up takes longer than [`DIAL_STEP_TIMEOUT`].
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         // The semaphore is never closed.
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
         let (resolver, host) = (self.resolver.clone(), host.to_owned());
-        let (answer, answered) = oneshot::channel();
-        // A thread of its own, not one of Tokio's: names that nobody answers for must not keep those
-        // waiting who read the disk. A question cannot be taken back, so its turn lasts until the answer.
-        let asking = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
+        let (sender, receiver) = oneshot::channel();
+        // A dedicated thread, not Tokio's blocking pool: look-ups that hang must not delay disk reads.
+        // A look-up cannot be cancelled, so it holds its permit until it returns.
+        let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
             let addresses = (resolver.0)(&host);
-            drop(turn);
-            // Nobody may be waiting any more.
-            let _ = answer.send(addresses);
+            drop(permit);
+            // The caller may have stopped waiting.
+            let _ = sender.send(addresses);
         });
-        asking.map_err(LookupError::Failed)?;
-        match timeout(DIAL_STEP_TIMEOUT, answered).await {
+        thread.map_err(LookupError::Failed)?;
+        match timeout(DIAL_STEP_TIMEOUT, receiver).await {
             Err(_) => Err(LookupError::Timeout),
             Ok(Err(_)) => Err(LookupError::Failed(io::Error::other("the resolver failed"))),
             Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::NotFound => Err(LookupError::NoSuchName),
@@ -106,7 +104,7 @@ mod tests {
         let lookups = Lookups::new(Resolver::system());
         let addresses = lookups.addresses("localhost").await.expect("it has addresses");
         assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
-        // RFC 6761: nobody has a name that ends like this. Without a name server there is no answer.
+        // RFC 6761: no such name exists. Without a name server, the look-up fails.
         let outcome = lookups.addresses("relay.invalid").await;
         assert!(outcome.is_err(), "{outcome:?}");
     }
@@ -153,7 +151,7 @@ mod tests {
             while asked.load(std::sync::atomic::Ordering::SeqCst) < round * LOOKUPS_AT_ONCE_MAX {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(lookups.turns.available_permits(), 0, "all turns are taken");
+            assert_eq!(lookups.permits.available_permits(), 0, "all permits are taken");
             assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), round * LOOKUPS_AT_ONCE_MAX);
             let gate = Arc::clone(&gate);
             tokio::task::spawn_blocking(move || gate.wait()).await.expect("opened");

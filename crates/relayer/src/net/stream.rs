@@ -1,4 +1,4 @@
-//! The bytes of a connection that we opened, plain or through TLS.
+//! A connection that we opened, plain or through TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -8,12 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// An open connection.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP alone.
     Plain(TcpStream),
-    /// TLS on TCP.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

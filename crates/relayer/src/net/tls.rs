@@ -1,5 +1,4 @@
-//! TLS for all connections to relays: one configuration, the authorities that are trusted, and the
-//! sessions that a reconnect resumes.
+//! TLS client configurations, trusted certificate authorities, and the store of resumable sessions.
 
 use std::fmt;
 use std::io;
@@ -13,20 +12,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, NamedGroup, RootCertStore};
 
-/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
-    /// A file of authorities is of no use.
+    /// A file of certificate authorities cannot be used.
     #[error("{key} = \"{path}\": the file {fault}", path = .path.display())]
     CaFile {
-        /// Who names it, as in `[relay] extra_ca_file`.
+        /// The configuration key, as in `[relay] extra_ca_file`.
         key: Box<str>,
-        /// The file.
         path: Box<Path>,
-        /// What is wrong with it.
         fault: CaFileFault,
     },
-    /// The library refuses.
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] rustls::Error),
 }
@@ -34,33 +29,31 @@ pub enum TlsSetupError {
 /// What is wrong with a file of certificate authorities.
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileFault {
-    /// It does not exist, or is not for us.
-    #[error("cannot be read ({0}); name one that the gateway may read, or leave the key out")]
+    /// The file does not exist or is not readable.
+    #[error("cannot be read ({0}); name a file that the gateway may read, or remove the key")]
     Unreadable(#[from] io::Error),
-    /// It is not what PEM looks like.
     #[error("is not PEM ({0}); convert it, for instance with `openssl x509 -in FILE -out FILE.pem`")]
     NotPem(rustls::pki_types::pem::Error),
-    /// It holds no certificate.
     #[error(
-        "holds no certificate; put those of your authorities into it, each from \
+        "contains no certificate; add those of your authorities, each from \
          \"-----BEGIN CERTIFICATE-----\" to \"-----END CERTIFICATE-----\""
     )]
     Empty,
-    /// One of its certificates is none.
-    #[error("holds a certificate that cannot be used, its number {number} ({fault}); take it out or mend it")]
+    /// One of its certificates is invalid.
+    #[error("contains an invalid certificate, number {number} ({fault}); remove or replace it")]
     Certificate {
-        /// Which, from 1.
+        /// Counted from 1.
         number: usize,
-        /// What is wrong with it.
         fault: rustls::Error,
     },
 }
 
-/// The configuration for all connections to relays: it trusts the system's authorities and those of
-/// `extra_ca_file`, and resumes the sessions of up to `sessions_max` servers.
+/// The configuration for relays. It trusts the authorities of the system and of `extra_ca_file`, and
+/// keeps resumable sessions of up to `sessions_max` servers.
 ///
 /// # Errors
-/// When `extra_ca_file` is of no use. A system without authorities is no error, but a warning: `ws://` works.
+/// When `extra_ca_file` cannot be used. A system without authorities only causes a warning, because
+/// `ws://` still works.
 pub fn client_config(
     extra_ca_file: Option<&Path>,
     sessions_max: usize,
@@ -68,7 +61,7 @@ pub fn client_config(
     let roots = trusted(system_authorities(), "[relay] extra_ca_file", extra_ca_file)?;
     if roots.is_empty() {
         tracing::warn!(
-            "no certificate authorities found, so wss:// relays cannot be trusted; install ca-certificates"
+            "no certificate authorities found, so no wss:// relay can be reached; install ca-certificates"
         );
     }
     let mut config = config_of(roots)?;
@@ -79,10 +72,10 @@ pub fn client_config(
     Ok(config)
 }
 
-/// A configuration for one server that is connected to now and then.
+/// A configuration with the library's own session store.
 ///
 /// # Errors
-/// When the library refuses.
+/// When rustls does not accept its own defaults.
 pub fn config_of(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
@@ -91,17 +84,17 @@ pub fn config_of(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, T
         .with_no_client_auth())
 }
 
-/// The authorities that the system trusts. Reads some hundred certificates.
+/// The system's certificate authorities. Slow: it reads more than a hundred certificates.
 pub fn system_authorities() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }
 
-/// These authorities, and those of a file that the configuration names under a key.
+/// Adds the authorities of a file; `key` is its configuration key, for the error.
 ///
 /// # Errors
-/// When the file is of no use.
+/// When the file cannot be used.
 pub fn trusted(
     mut roots: RootCertStore,
     key: &str,
@@ -125,28 +118,26 @@ fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), CaFileF
     if number == 0 { Err(CaFileFault::Empty) } else { Ok(()) }
 }
 
-/// The sessions that can be resumed: one for each server, its newest, and of the servers those that were
-/// connected to last.
+/// Resumable sessions: the newest session of each of the most recently used servers.
 ///
-/// The store that rustls brings keeps up to eight for each server, and each holds a copy of the server's
-/// certificates. Measured with chains of 3.7 KB, it had 30 KB a server after six connections; this one has
-/// 4.3 KB, however many there were: 43 MB for ten thousand servers. One is enough, because a relay has
-/// one connection; of several relays on one server that are dialled at once, one resumes.
+/// The store of rustls keeps up to eight sessions for each server, and each contains the server's
+/// certificates. Measured with chains of 3.7 KB, it used 30 KB for each server after six connections;
+/// this store uses 4.3 KB, or 43 MB for ten thousand servers. One session is enough, because a relay
+/// has one connection. If several relays on one server are dialled at once, one of them resumes.
 struct Sessions(Mutex<Cache<ServerName<'static>, Server>>);
 
-/// What is known of a server.
 #[derive(Default)]
 struct Server {
-    /// The key exchange that it chose, which saves it from asking for another one.
+    /// The key exchange that the server chose. Offering it first saves a round trip.
     group: Option<NamedGroup>,
-    session: Option<Session>,
+    session: Option<TlsSession>,
 }
 
-/// A server speaks one version of TLS. If it changes, its old session is worth nothing.
-enum Session {
-    /// TLS 1.2: may be used again and again.
+/// If the server changes its TLS version, its old session is useless.
+enum TlsSession {
+    /// TLS 1.2: reusable.
     Tls12(Tls12ClientSessionValue),
-    /// TLS 1.3: may be used once (RFC 8446, appendix C.4).
+    /// TLS 1.3: for a single use (RFC 8446, appendix C.4).
     Tls13(Tls13ClientSessionValue),
 }
 
@@ -159,12 +150,12 @@ impl Sessions {
         let mut servers = self.0.lock();
         let mut server = servers.remove(&name).map(|(_, server)| server).unwrap_or_default();
         edit(&mut server);
-        // What was put in last stays longest.
+        // Reinserted, so that the most recently used server stays longest.
         servers.insert(name, server);
     }
 
-    fn look<T>(&self, name: &ServerName<'_>, look: impl FnOnce(&Server) -> Option<T>) -> Option<T> {
-        self.0.lock().get(&name.to_owned()).and_then(look)
+    fn read<T>(&self, name: &ServerName<'_>, read: impl FnOnce(&Server) -> Option<T>) -> Option<T> {
+        self.0.lock().get(&name.to_owned()).and_then(read)
     }
 }
 
@@ -174,41 +165,41 @@ impl ClientSessionStore for Sessions {
     }
 
     fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.look(name, |server| server.group)
+        self.read(name, |server| server.group)
     }
 
     fn set_tls12_session(&self, name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.edit(name, |server| server.session = Some(Session::Tls12(value)));
+        self.edit(name, |server| server.session = Some(TlsSession::Tls12(value)));
     }
 
     fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.look(name, |server| match &server.session {
-            Some(Session::Tls12(value)) => Some(value.clone()),
-            Some(Session::Tls13(_)) | None => None,
+        self.read(name, |server| match &server.session {
+            Some(TlsSession::Tls12(value)) => Some(value.clone()),
+            Some(TlsSession::Tls13(_)) | None => None,
         })
     }
 
     fn remove_tls12_session(&self, name: &ServerName<'static>) {
         if let Some(mut server) = self.0.lock().get_mut(name) {
-            server.session.take_if(|session| matches!(session, Session::Tls12(_)));
+            server.session.take_if(|session| matches!(session, TlsSession::Tls12(_)));
         }
     }
 
     fn insert_tls13_ticket(&self, name: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.edit(name, |server| server.session = Some(Session::Tls13(value)));
+        self.edit(name, |server| server.session = Some(TlsSession::Tls13(value)));
     }
 
     fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         let mut servers = self.0.lock();
         let mut server = servers.get_mut(name)?;
-        match server.session.take_if(|session| matches!(session, Session::Tls13(_))) {
-            Some(Session::Tls13(value)) => Some(value),
-            Some(Session::Tls12(_)) | None => None,
+        match server.session.take_if(|session| matches!(session, TlsSession::Tls13(_))) {
+            Some(TlsSession::Tls13(value)) => Some(value),
+            Some(TlsSession::Tls12(_)) | None => None,
         }
     }
 }
 
-/// Sessions are secrets: what is shown is their number.
+/// Sessions are secrets, so this shows only their number.
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sessions({})", self.0.lock().len())

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, Hands};
+use crate::clock::{Clock, ManualClock};
 use crate::relay::coverage::Coverage;
 
 /// How far back a relay is asked at first contact.
@@ -79,7 +79,7 @@ const SCENARIO: &[Act] = &[
 ];
 
 struct World {
-    hands: Hands,
+    manual_clock: ManualClock,
     clock: Clock,
     /// By how many seconds the clock is wrong.
     wrong: i64,
@@ -97,12 +97,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         let now = clock.unix_secs();
         let relay = (now - 200..=now).collect();
         let (log, coverage) = (BTreeSet::new(), None);
         let (is_connected, is_live, ping, steps, wrong) = (false, false, None, 0, 0);
-        Self { hands, clock, wrong, relay, log, coverage, is_connected, is_live, ping, steps }
+        Self { manual_clock, clock, wrong, relay, log, coverage, is_connected, is_live, ping, steps }
     }
 
     fn true_secs(&self) -> u64 {
@@ -112,7 +112,7 @@ impl World {
     /// The clock is looked at once a second, so what it was set to before was seen.
     fn set(&mut self, wrong: i64) {
         self.clock.now();
-        self.hands.step_secs(wrong - self.wrong);
+        self.manual_clock.step_secs(wrong - self.wrong);
         self.wrong = wrong;
     }
 
@@ -149,7 +149,7 @@ impl World {
             }
             Live(seconds) => {
                 for _ in 0..seconds {
-                    self.hands.pass(Duration::from_secs(1));
+                    self.manual_clock.pass(Duration::from_secs(1));
                     self.tick();
                 }
             }
@@ -170,9 +170,9 @@ impl World {
             Restart | Reboot => {
                 self.act(Lose);
                 if matches!(act, Reboot) {
-                    self.hands.reboot();
+                    self.manual_clock.reboot();
                 }
-                self.clock = self.hands.clock();
+                self.clock = self.manual_clock.clock();
                 let row = self.coverage.take().map(|coverage| coverage.to_row());
                 let coverage = row.map(|row| Coverage::from_row(&row).unwrap());
                 self.coverage = coverage.map(|coverage| coverage.on_clock(self.clock.now()));
@@ -188,7 +188,7 @@ impl World {
         if self.is_connected {
             self.receive(second);
             let now = self.clock.now().ms;
-            self.clock.heard(&Arc::from("wss://relay"), second, now);
+            self.clock.note_live_event(&Arc::from("wss://relay"), second, now);
             if self.steps != *self.clock.steps().borrow() {
                 self.act(Connect);
             }

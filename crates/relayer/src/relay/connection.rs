@@ -241,7 +241,7 @@ impl Connection {
             }
             End::Dial(error) => {
                 if error.is_permanent() {
-                    self.backoff.despair();
+                    self.backoff.note_permanent_failure();
                 }
                 let wanted = error.retry_after_secs().map_or(Duration::ZERO, Duration::from_secs);
                 (self.backoff.next_delay().max(wanted.min(PARKED)), false)

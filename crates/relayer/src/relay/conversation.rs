@@ -361,7 +361,7 @@ const EVERYTHING: Window = Window { since: 0, until: None };
 async fn turn_for_the_past(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     // The semaphore is never closed.
     let turn = shared.repairs.acquire().await.ok();
-    while !shared.inboxes.has_room_for_the_past() {
+    while !shared.inboxes.has_room_for_backfill() {
         sleep(REPAIR_QUEUE_RETRY).await;
     }
     turn

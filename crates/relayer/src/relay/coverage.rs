@@ -414,14 +414,14 @@ mod tests {
 
     #[test]
     fn what_live_events_vouched_for_says_nothing_of_other_kinds() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         let now = clock.now();
         let since = now.secs() - 1_000;
         let mut coverage = Coverage::resumed(None, [1], since, now, 0);
         coverage.prove(since, u64::MAX);
         coverage.vouch();
         let wider = coverage.of_kinds([1, 7], since);
-        hands.step_secs(60);
+        manual_clock.step_secs(60);
         let now = clock.now();
         assert_eq!(coverage.on_clock(now).from(), since, "of the kinds that were asked for, it holds");
         assert!(wider.on_clock(now).is_empty());

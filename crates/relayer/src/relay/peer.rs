@@ -410,11 +410,11 @@ mod tests {
 
     #[test]
     fn what_is_committed_after_a_step_of_the_clock_is_not_shown_by_the_clock_before() {
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         let peer = Arc::new(Peer::with("wss://relay.example".parse().expect("a URL"), false, None));
         let before = clock.now();
         let mark = peer.change_coverage(|_| Some(Coverage::resumed(None, [], before.secs(), before, 0)));
-        hands.step_secs(-7_200);
+        manual_clock.step_secs(-7_200);
         peer.clock_was_set(clock.now());
         mark.expect("a mark").confirm();
         let shown = peer.coverage().expect("contact");

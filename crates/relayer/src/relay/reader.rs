@@ -20,7 +20,7 @@ use super::refusal::{Refusal, RefusalKind};
 use super::subscription::LIVE;
 use super::turn::Turn;
 use crate::clock::Clock;
-use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look, Source};
+use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Lookup, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
 
 /// Why reading pauses between two messages.
@@ -171,16 +171,16 @@ impl Reader<'_> {
         turn: &mut Turn<'_>,
     ) -> Flow {
         turn.event();
-        match self.dedupe.look(&claimed) {
-            Look::Seen(layer) => {
+        match self.dedupe.look_up(&claimed) {
+            Lookup::Seen(layer) => {
                 turn.duplicate(layer);
                 if let Some(late) = self.dedupe.lateness(&claimed) {
                     self.peer.tally.late(late);
                 }
                 return GO_ON;
             }
-            Look::New => turn.lookups_in_memory += 1,
-            Look::Perhaps => turn.lookups_on_disk += 1,
+            Lookup::New => turn.lookups_in_memory += 1,
+            Lookup::Unknown => turn.lookups_on_disk += 1,
         }
         *self.useful = true;
         let event = wire::first_value(event);

@@ -1,9 +1,8 @@
-//! Where log lines go: into a buffer that a thread of its own writes to standard error.
+//! The buffer for log lines, which a dedicated thread writes to standard error.
 //!
-//! Whoever logs never waits for standard error and never fails with it: a reader that stalls, a
-//! pipe that is closed and a file system that is full cost lines, which are counted. The buffer is
-//! allocated at the start, so that a line about a panic or about the end of memory needs no
-//! allocation.
+//! Logging never waits for standard error and never fails: if its reader stalls, the pipe is closed or
+//! the file system is full, lines are dropped and counted. The buffer is allocated at the start, so
+//! logging a panic or an allocation failure does not allocate.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -16,26 +15,24 @@ use crate::limits::{LOG_BUFFER_BYTES, LOG_FLUSH_MAX};
 
 static LINES: Lines = Lines::new();
 
-/// Lines that were lost since the start.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// How long to wait before standard error is tried again that is not blocking and takes nothing.
+/// The pause before the next write to a non-blocking standard error that is full.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Has what was logged written before the process exits, also by a panic: waits for that, but only
-/// for a while.
+/// Waits on drop, also during a panic, until all lines are written, but at most [`LOG_FLUSH_MAX`].
 #[derive(Debug)]
 pub struct FlushedAtTheEnd(());
 
 impl Drop for FlushedAtTheEnd {
     fn drop(&mut self) {
         let is_busy = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
-        // What is left is lost with the process.
+        // After the timeout, the remaining lines are lost.
         drop(LINES.changed.wait_timeout_while(LINES.lock(), LOG_FLUSH_MAX, is_busy));
     }
 }
 
-/// Starts the thread that writes.
+/// Starts the writer thread.
 ///
 /// # Errors
 /// When the system has no thread left.
@@ -46,12 +43,12 @@ pub fn start() -> io::Result<FlushedAtTheEnd> {
     Ok(FlushedAtTheEnd(()))
 }
 
-/// Adds a line, in one piece or not at all.
+/// Adds a line, completely or not at all.
 pub fn write(line: fmt::Arguments<'_>) {
     LINES.add(|buffer| buffer.write_fmt(line));
 }
 
-/// As [`write`], but nothing is waited for: the line is lost if somebody else is adding one.
+/// Like [`write`], but never waits: the line is lost if another thread is adding one.
 pub fn try_write(line: fmt::Arguments<'_>) {
     if let Ok(mut state) = LINES.state.try_lock() {
         state.add(|buffer| buffer.write_fmt(line));
@@ -60,13 +57,12 @@ pub fn try_write(line: fmt::Arguments<'_>) {
     }
 }
 
-/// How many lines were lost since the start, because standard error took them too slowly or not at
-/// all.
+/// The number of lines lost since the start because standard error was too slow or failed.
 pub fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// What [`tracing_subscriber`] writes each line to.
+/// The writer for [`tracing_subscriber`].
 #[derive(Debug, Clone, Copy)]
 pub struct Line;
 
@@ -81,18 +77,17 @@ impl Write for Line {
     }
 }
 
-/// The lines that wait to be written.
 struct Lines {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// It never grows beyond [`LOG_BUFFER_BYTES`].
+    /// Never grows beyond [`LOG_BUFFER_BYTES`].
     waiting: Vec<u8>,
-    /// Whether the thread is writing what was waiting before.
+    /// Whether the thread is writing the previous buffer.
     is_writing: bool,
-    /// Lines that found no room and have not been reported.
+    /// Lines that did not fit and have not been reported.
     lost: u64,
 }
 
@@ -122,7 +117,7 @@ impl Lines {
         self.changed.notify_all();
     }
 
-    /// Writes what waits, for as long as the process runs.
+    /// Writes waiting lines for as long as the process runs.
     fn write_to(&self, out: &mut impl Write, mut lines: Vec<u8>) -> ! {
         loop {
             let state = self.lock();
@@ -135,8 +130,8 @@ impl Lines {
             let unwritten = write_all(out, &lines);
             LOST.fetch_add(unwritten.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
             if lost > 0 {
-                // If this line is lost, too, the counter still knows.
-                let _ = writeln!(out, "{lost} log lines were lost: standard error took them too slowly");
+                // If this line is lost too, the counter still shows it.
+                let _ = writeln!(out, "{lost} log lines were lost: standard error was too slow");
             }
             lines.clear();
             self.lock().is_writing = false;
@@ -145,7 +140,7 @@ impl Lines {
     }
 }
 
-/// Writes what can be written, and returns the rest.
+/// Writes as much as possible and returns the rest.
 fn write_all<'a>(out: &mut impl Write, mut lines: &'a [u8]) -> &'a [u8] {
     while !lines.is_empty() {
         match out.write(lines) {
@@ -159,7 +154,7 @@ fn write_all<'a>(out: &mut impl Write, mut lines: &'a [u8]) -> &'a [u8] {
     lines
 }
 
-/// The room that is left in the buffer.
+/// The free space of the buffer.
 struct Room<'a>(&'a mut Vec<u8>);
 
 impl Write for Room<'_> {
@@ -208,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_does_not_wait_for_a_reader_that_stalls() {
+    fn logging_does_not_wait_for_a_reader_that_stalls() {
         let (lines, written) = slow();
         add(lines, b"first\n");
-        // From here on the thread is stuck with the first line, and everything else must wait.
+        // The thread now blocks on the first line, and everything else must wait.
         while !lines.lock().is_writing {
             thread::yield_now();
         }
@@ -220,19 +215,19 @@ mod tests {
             add(lines, &long);
         }
         let lost = lines.lock().lost;
-        assert_eq!(lost, 16, "four fit, and what does not fit is lost");
+        assert_eq!(lost, 16, "four fit, and the rest is lost");
         let mut all = Vec::new();
         while !String::from_utf8_lossy(&all).contains("log lines were lost") {
             all.extend(written.recv().unwrap());
         }
         let text = String::from_utf8(all).unwrap();
         assert!(text.starts_with("first\nx"), "in order");
-        assert!(text.contains(&format!("\n{lost} log lines were lost")), "none is lost in silence");
+        assert!(text.contains(&format!("\n{lost} log lines were lost")), "the loss is reported");
         assert_eq!(text.matches('x').count(), long.len().saturating_sub(1) * (20 - lost as usize));
     }
 
     #[test]
-    fn a_line_is_there_whole_or_not_at_all() {
+    fn a_line_is_written_completely_or_not_at_all() {
         let lines = Lines::new();
         add(&lines, &b"x".repeat(LOG_BUFFER_BYTES - 4));
         lines.add(|buffer| buffer.write_fmt(format_args!("{}{}", "abc", "def")));
@@ -243,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_costs_lines_alone() {
+    fn a_closed_reader_costs_only_lines() {
         let (lines, written) = slow();
         drop(written);
         let lost = lines_lost();

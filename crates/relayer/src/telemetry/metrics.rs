@@ -1,5 +1,5 @@
-//! What modules declare their metrics with. Each module has a struct of its metrics, which it
-//! registers, counts in and, for gauges, refreshes. Names, labels and help texts stand there.
+//! Tools to declare metrics. Each module has a struct with its metrics, their names, labels and help
+//! texts, and registers and updates them itself.
 
 use std::fmt;
 use std::ops::Index;
@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// One metric for each value of a label. The values are those of an enum, so that each has its
-/// metric from the start.
+/// One metric for each value of a label. The values are the variants of an enum, so every metric
+/// exists from the start.
 #[derive(Debug)]
 pub struct PerLabel<L: EnumArray<M>, M> {
     key: &'static str,
@@ -20,14 +20,14 @@ pub struct PerLabel<L: EnumArray<M>, M> {
 }
 
 impl<L: EnumArray<M>, M: Default> PerLabel<L, M> {
-    /// All at zero, under the label `key`.
+    /// All metrics at zero; `key` is the name of the label.
     pub fn new(key: &'static str) -> Self {
         Self { key, metrics: enum_map! { _ => M::default() } }
     }
 }
 
 impl<L: EnumArray<M>, M: Clone> Clone for PerLabel<L, M> {
-    /// The clone counts with the same metrics.
+    /// The clone shares the metrics.
     fn clone(&self) -> Self {
         let metrics = EnumMap::from_fn(|value| self.metrics[value].clone());
         Self { key: self.key, metrics }
@@ -66,12 +66,12 @@ where
     }
 }
 
-/// The value of a label enum that has this name.
+/// The variant of a label enum with this name.
 pub fn label_value<L: EnumArray<()> + Copy + Into<&'static str>>(name: &str) -> Option<L> {
     EnumMap::<L, ()>::default().into_iter().map(|(value, ())| value).find(|value| (*value).into() == name)
 }
 
-/// Sets a gauge to a value that fits in any case.
+/// Sets a gauge; values beyond `i64::MAX` saturate.
 pub fn set(gauge: &Gauge, value: u64) {
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
 }
@@ -81,7 +81,7 @@ pub fn latency_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
 }
 
-/// Declares a struct of metrics. The doc comment of a field is the metric's help text, in one line.
+/// Declares a struct of metrics. The one-line doc comment of a field is the help text of its metric.
 macro_rules! metrics {
     ($(#[$attribute:meta])* $vis:vis struct $Name:ident {
         $( #[doc = $help:literal] $field:ident: $Type:ty = $name:literal $(, $make:expr)?; )*
@@ -103,7 +103,7 @@ macro_rules! metrics {
             }
         }
 
-        /// Metrics that nobody reads.
+        /// Metrics in a registry that nobody reads.
         impl Default for $Name {
             fn default() -> Self {
                 Self::register(&mut prometheus_client::registry::Registry::default())

@@ -1,5 +1,5 @@
-//! The log lines: to standard error, by way of [`log_buffer`], at the level of the configuration
-//! unless `RUST_LOG` says otherwise.
+//! Sets up logging to standard error through [`log_buffer`], at the configured level unless
+//! `RUST_LOG` is set.
 
 use std::io::IsTerminal;
 
@@ -29,19 +29,19 @@ pub fn start(level: LogLevel) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .finish()
-        // RUST_LOG does not lift this.
-        .with(filter_fn(|line| may_be_said(line.target(), *line.level())))
+        // RUST_LOG cannot override this filter.
+        .with(filter_fn(|line| may_be_logged(line.target(), *line.level())))
         .init();
     if let Some(error) = problem {
-        tracing::warn!(%error, "RUST_LOG is not understood; [monitoring] log_level is used");
+        tracing::warn!(%error, "RUST_LOG is invalid; [monitoring] log_level is used");
     }
 }
 
-/// Whether what others write into the log shows nothing that nobody else should know.
-fn may_be_said(target: &str, level: Level) -> bool {
-    // Its traces are whole messages of clients, who may say anything.
+/// Whether a library's log line cannot reveal secrets.
+fn may_be_logged(target: &str, level: Level) -> bool {
+    // Its debug lines contain whole messages of clients.
     let is_message = target.starts_with("tungstenite") && level > Level::INFO;
-    // Its warnings are whole values of a DSN, and whole lines of a .pgpass.
+    // Its warnings contain values of the DSN and lines of .pgpass.
     let is_of_dsn = target.starts_with("sqlx_postgres::options");
     !is_message && !is_of_dsn
 }

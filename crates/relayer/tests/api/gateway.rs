@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::clock::Hands;
+use moltrade_relayer::clock::ManualClock;
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Submission, Verified};
@@ -66,7 +66,7 @@ pub struct Gateway {
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
     /// What sets the clock.
-    pub hands: Hands,
+    pub manual_clock: ManualClock,
     folder: TempDir,
 }
 
@@ -90,10 +90,10 @@ impl Gateway {
             dials: setup.supervised,
             ..testing::Setup::loaded(loaded)
         };
-        let (free_bytes, hands) = (Arc::clone(&setup.free_bytes), setup.hands.clone());
+        let (free_bytes, manual_clock) = (Arc::clone(&setup.free_bytes), setup.manual_clock.clone());
         let running = setup.start().await.unwrap();
         let appended = AtomicU64::new(running.log.head().get());
-        Self { running, signer: Signer::from_seed(1), appended, free_bytes, hands, folder }
+        Self { running, signer: Signer::from_seed(1), appended, free_bytes, manual_clock, folder }
     }
 
     /// The event that becomes number `seq` if they are appended in order: kind 1, and its content says it.

@@ -78,7 +78,7 @@ async fn a_step_of_the_clock_is_shown_until_the_operator_confirms_the_clock() {
     let clock = async || gateway.get("/status").await.json()["clock"].clone();
     let right = json!({ "steps": 0, "last_step": null, "agrees": null, "deletes_by_age": true });
     assert_eq!(clock().await, right);
-    gateway.hands.step_secs(-60);
+    gateway.manual_clock.step_secs(-60);
     gateway.log.clock().now();
     let stepped = clock().await;
     assert_eq!((&stepped["steps"], &stepped["deletes_by_age"]), (&json!(1), &json!(false)));

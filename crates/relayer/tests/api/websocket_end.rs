@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use moltrade_relayer::limits::{CLIENT_DRAIN_MAX, CLIENT_MESSAGE_BYTES_MAX};
-use moltrade_relayer::telemetry::memory::resident_bytes;
+use moltrade_relayer::telemetry::resident_bytes;
 use relay_sim::wait::{until, within};
 use tokio_websockets::{ClientBuilder, Message};
 use wire::VerifiedEvent;

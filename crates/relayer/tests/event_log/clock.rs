@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moltrade_relayer::clock::{Clock, Hands};
+use moltrade_relayer::clock::{Clock, ManualClock};
 use moltrade_relayer::event_log::free_space::Reserve;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, EventLog, StoreOptions};
@@ -35,7 +35,7 @@ fn stock(folder: &TempDir, clock: &Clock, count: u64) {
 fn agree(clock: &Clock) {
     clock.set_relays(3);
     for relay in ["wss://a", "wss://b"] {
-        clock.heard(&Arc::from(relay), clock.unix_secs(), clock.unix_ms());
+        clock.note_live_event(&Arc::from(relay), clock.unix_secs(), clock.unix_ms());
     }
 }
 
@@ -47,21 +47,21 @@ fn forget(log: &EventLog) -> Vec<String> {
 fn no_start_with_a_wrong_clock_trims_by_age() {
     for wrong in [2, 25, 24 * 32, 24 * 365] {
         let folder = TempDir::new().expect("a folder");
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         stock(&folder, &clock, 30);
-        hands.step_secs(wrong * 3_600);
-        let clock = hands.clock();
+        manual_clock.step_secs(wrong * 3_600);
+        let clock = manual_clock.clock();
         let log = open(&folder, &clock);
         let retention = Retention { age_ms_max: 3_600_000, ..Retention::default() };
         for _ in 0..3 {
             assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
-            hands.pass(HOUR / 2);
+            manual_clock.pass(HOUR / 2);
         }
         // Setting the clock right is a step like any other.
-        hands.step_secs(-wrong * 3_600);
+        manual_clock.step_secs(-wrong * 3_600);
         clock.now();
         assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
-        hands.pass(HOUR);
+        manual_clock.pass(HOUR);
         agree(&clock);
         assert_eq!(log.retain(retention).expect("trims"), 30, "by now they are old: {wrong} h");
     }
@@ -89,10 +89,10 @@ fn events_that_a_slow_clock_received_are_not_old() {
 #[test]
 fn trimming_by_size_ignores_the_clock() {
     let folder = TempDir::new().expect("a folder");
-    let (clock, hands) = Clock::manual();
+    let (clock, manual_clock) = Clock::manual();
     stock(&folder, &clock, 30);
-    hands.step_secs(32 * DAY_SECS);
-    let log = open(&folder, &hands.clock());
+    manual_clock.step_secs(32 * DAY_SECS);
+    let log = open(&folder, &manual_clock.clock());
     let retention = Retention { bytes_max: 1, age_ms_max: 1, ..Retention::default() };
     assert_eq!(log.retain(retention).expect("trims"), 30);
 }
@@ -103,19 +103,19 @@ fn no_wrong_clock_forgets_a_consumer() {
     for wrong in [32, -32, 365 * 30, -365 * 30] {
         for is_wrong_at_the_start in [true, false] {
             let folder = TempDir::new().expect("a folder");
-            let (clock, hands) = Clock::manual();
+            let (clock, manual_clock) = Clock::manual();
             stock(&folder, &clock, 3);
-            let log = open(&folder, &hands.clock());
+            let log = open(&folder, &manual_clock.clock());
             let row = CursorRow { unused_since_ms: now_used(&log), ..CursorRow::at(Cursor::START) };
             log.set_cursor(Cursors::Consumers, "before", row).expect("written");
             let log = match is_wrong_at_the_start {
                 true => {
                     drop(log);
-                    hands.step_secs(wrong * DAY_SECS);
-                    open(&folder, &hands.clock())
+                    manual_clock.step_secs(wrong * DAY_SECS);
+                    open(&folder, &manual_clock.clock())
                 }
                 false => {
-                    hands.step_secs(wrong * DAY_SECS);
+                    manual_clock.step_secs(wrong * DAY_SECS);
                     log.clock().now();
                     log
                 }
@@ -124,10 +124,10 @@ fn no_wrong_clock_forgets_a_consumer() {
             // The consumer leaves while the clock is wrong.
             let row = CursorRow { unused_since_ms: now_used(&log), ..row };
             log.set_cursor(Cursors::Consumers, "meanwhile", row).expect("written");
-            hands.step_secs(-wrong * DAY_SECS);
+            manual_clock.step_secs(-wrong * DAY_SECS);
             log.clock().now();
             assert_eq!(forget(&log), [""; 0], "{wrong} days");
-            hands.pass(HOUR);
+            manual_clock.pass(HOUR);
             agree(log.clock());
             assert!(log.clock().deletes_by_age());
             assert_eq!(forget(&log), [""; 0], "{wrong} days");
@@ -147,9 +147,9 @@ fn an_operator_who_says_that_the_clock_is_right_is_believed() {
     let folder = TempDir::new().expect("a folder");
     let (clock, _) = Clock::manual();
     stock(&folder, &clock, 30);
-    let hands = Hands::default();
-    hands.pass(25 * HOUR);
-    let log = open(&folder, &hands.clock());
+    let manual_clock = ManualClock::default();
+    manual_clock.pass(25 * HOUR);
+    let log = open(&folder, &manual_clock.clock());
     let retention = Retention { age_ms_max: 3_600_000, ..Retention::default() };
     assert_eq!(log.retain(retention).expect("trims"), 0);
     assert!(log.clock().confirm());

@@ -49,7 +49,7 @@ fn a_sink_and_a_consumer_may_have_the_same_name() {
 #[test]
 fn unused_cursors_are_deleted_after_a_while() {
     let folder = TempDir::new().expect("a folder");
-    let (clock, hands) = Clock::manual();
+    let (clock, manual_clock) = Clock::manual();
     let log =
         EventLog::open_with(folder.path(), StoreOptions { fsync: false }, 1 << 20, clock, Reserve::none());
     let log = log.expect("opens");
@@ -60,9 +60,9 @@ fn unused_cursors_are_deleted_after_a_while() {
     let forget = || log.forget_unused(Cursors::Sinks, |name| name == "used", KEEP_MS).expect("written");
     let none: [&str; 0] = [];
     assert_eq!(forget(), none, "not used from now on");
-    hands.pass(Duration::from_millis(KEEP_MS / 2));
+    manual_clock.pass(Duration::from_millis(KEEP_MS / 2));
     assert_eq!(forget(), none);
-    hands.pass(Duration::from_millis(KEEP_MS / 2));
+    manual_clock.pass(Duration::from_millis(KEEP_MS / 2));
     assert_eq!(forget(), ["gone"]);
     let left: Vec<String> =
         log.cursors(Cursors::Sinks).expect("readable").into_iter().map(|(name, _)| name).collect();

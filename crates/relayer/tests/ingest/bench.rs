@@ -9,7 +9,7 @@ use moltrade_relayer::event_log::{Cursor, EventLog, StoreOptions, Submission, Ve
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::dedupe::{Dedupe, DedupeSizes};
 use moltrade_relayer::ingest::shard::{Shard, Verdict};
-use moltrade_relayer::ingest::{Candidate, Look};
+use moltrade_relayer::ingest::{Candidate, Lookup};
 use moltrade_relayer::relay::Peer;
 use tempfile::TempDir;
 use wire::{ClaimedId, Scan, Signer, VerifiedEvent};
@@ -62,7 +62,7 @@ impl Bench {
     /// As a connection and then the shard would: dropped when memory has seen it, else judged.
     pub fn receive(&mut self, json: &str) -> Verdict {
         let candidate = self.candidate(json);
-        if let Look::Seen(layer) = self.dedupe.look(&candidate.claimed) {
+        if let Lookup::Seen(layer) = self.dedupe.look_up(&candidate.claimed) {
             return Verdict::Duplicate(layer);
         }
         let verdict = self.shard.judge(&candidate).expect("the log answers");

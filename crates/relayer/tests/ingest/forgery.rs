@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use moltrade_relayer::config::Filters;
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::shard::{Shard, Verdict};
-use moltrade_relayer::ingest::{DropReason, Look};
+use moltrade_relayer::ingest::{DropReason, Lookup};
 
 use crate::bench::{Bench, altered, badly_signed, genuine};
 
@@ -82,12 +82,12 @@ fn invariant_1_an_id_is_not_seen_before_its_commit() {
     let genuine = genuine(1);
     let id = bench.candidate(&genuine).claimed;
     assert!(matches!(bench.receive(&altered(&genuine)), Verdict::Dropped(DropReason::IdMismatch)));
-    assert_eq!(bench.dedupe.look(&id), Look::New);
+    assert_eq!(bench.dedupe.look_up(&id), Lookup::New);
     assert!(matches!(bench.receive(&genuine), Verdict::New(_)));
-    assert_eq!(bench.dedupe.look(&id), Look::New, "verified, but not committed");
+    assert_eq!(bench.dedupe.look_up(&id), Lookup::New, "verified, but not committed");
     assert!(!bench.holds(&id));
     bench.commit();
-    assert!(matches!(bench.dedupe.look(&id), Look::Seen(_)));
+    assert!(matches!(bench.dedupe.look_up(&id), Lookup::Seen(_)));
     assert!(bench.holds(&id));
 }
 
@@ -106,7 +106,7 @@ fn invariant_1_forged_copies_never_suppress_under_concurrency() {
                     let genuine = genuine(number);
                     let text = if thread % 2 == 0 { altered(&genuine) } else { genuine };
                     let candidate = bench.candidate(&text);
-                    if !matches!(bench.dedupe.look(&candidate.claimed), Look::Seen(_)) {
+                    if !matches!(bench.dedupe.look_up(&candidate.claimed), Lookup::Seen(_)) {
                         sender.send(candidate).expect("the shard listens");
                     }
                 }

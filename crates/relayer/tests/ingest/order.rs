@@ -14,7 +14,7 @@ use moltrade_relayer::event_log::Verified;
 use moltrade_relayer::ingest::Metrics;
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::shard::{BurstLimits, Shard, Verdict};
-use moltrade_relayer::ingest::{Inbound, Inboxes, Look};
+use moltrade_relayer::ingest::{Inbound, Inboxes, Lookup};
 use relay_sim::rng::Rng;
 use tokio::sync::mpsc::Receiver;
 use wire::{EventId, PublicKey, Signer, VerifiedEvent};
@@ -67,7 +67,7 @@ fn events_of_one_second_keep_their_order_while_threads_race() {
             scope.spawn(move || {
                 for event in published {
                     let candidate = bench.candidate(&text(event));
-                    if !matches!(bench.dedupe.look(&candidate.claimed), Look::Seen(_)) {
+                    if !matches!(bench.dedupe.look_up(&candidate.claimed), Lookup::Seen(_)) {
                         inboxes.offer(candidate).expect("there is room");
                     }
                 }
@@ -211,7 +211,7 @@ impl Play {
             self.firsts.entry(*id).or_insert((number, place));
         }
         let candidate = self.bench.candidate(text);
-        if !matches!(self.bench.dedupe.look(&candidate.claimed), Look::Seen(_)) {
+        if !matches!(self.bench.dedupe.look_up(&candidate.claimed), Lookup::Seen(_)) {
             self.inboxes.offer(candidate).expect("there is room");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use moltrade_relayer::clock::Hands;
+use moltrade_relayer::clock::ManualClock;
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::gateway::DrainError;
@@ -24,7 +24,7 @@ pub struct Gateway {
     running: Option<TestGateway>,
     setup: Setup,
     /// What sets the clock.
-    pub hands: Hands,
+    pub manual_clock: ManualClock,
     _folder: TempDir,
 }
 
@@ -53,7 +53,7 @@ impl Gateway {
 
     async fn start(setup: Setup, folder: TempDir) -> Self {
         let running = Some(setup.clone().start().await.expect("starts"));
-        Self { running, hands: setup.hands.clone(), setup, _folder: folder }
+        Self { running, manual_clock: setup.manual_clock.clone(), setup, _folder: folder }
     }
 
     /// Stops in order; meanwhile something happens, and then it starts again on the same folder.

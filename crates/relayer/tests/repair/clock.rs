@@ -50,7 +50,7 @@ async fn wrong_by(seconds: i64, when: When) {
         })
         .await;
     gateway.until("it is live", |gateway| gateway.peer(0).is_live()).await;
-    gateway.hands.step_secs(seconds);
+    gateway.manual_clock.step_secs(seconds);
     gateway.restart(|_| {}).await;
     gateway.until("it is live", |gateway| gateway.peer(0).is_live()).await;
     let wrong_now = now().saturating_add_signed(seconds);
@@ -59,7 +59,7 @@ async fn wrong_by(seconds: i64, when: When) {
     until_complete(&gateway, &[0], wrong_now + 1).await;
     match when {
         When::Live => {
-            gateway.hands.step_secs(-seconds);
+            gateway.manual_clock.step_secs(-seconds);
             until_complete(&gateway, &[0], now()).await;
             gateway.until_logged(sim.ids()).await;
             lose(&gateway, &sim).await;
@@ -68,17 +68,17 @@ async fn wrong_by(seconds: i64, when: When) {
         When::Away => {
             lose(&gateway, &sim).await;
             publish(&sim, now(), "missed while it is wrong");
-            gateway.hands.step_secs(-seconds);
+            gateway.manual_clock.step_secs(-seconds);
             publish(&sim, now(), "missed");
         }
         When::Stopped | When::Rebooted => {
             lose(&gateway, &sim).await;
-            let hands = gateway.hands.clone();
+            let manual_clock = gateway.manual_clock.clone();
             let meanwhile = |_: &mut Config| {
-                hands.step_secs(-seconds);
+                manual_clock.step_secs(-seconds);
                 publish(&sim, now(), "missed");
                 if matches!(when, When::Rebooted) {
-                    hands.reboot();
+                    manual_clock.reboot();
                 }
             };
             gateway.restart(meanwhile).await;
@@ -104,7 +104,7 @@ async fn once_the_clock_is_set_back_the_future_is_not_shown_as_proven_though_the
     let sim = Sim::builder().seed(72).relays(1).events(20).copies(1).stored(1.0);
     let sim = sim.start().await.expect("starts");
     let mut gateway = Gateway::configured(&sim, |_| {}).await;
-    gateway.hands.step_secs(7_200);
+    gateway.manual_clock.step_secs(7_200);
     gateway
         .restart(|config| {
             an_hour_back(config);
@@ -117,7 +117,7 @@ async fn once_the_clock_is_set_back_the_future_is_not_shown_as_proven_though_the
         gateway.peer(0).coverage().and_then(|coverage| coverage.proven_until()) > Some(now())
     };
     assert!(claims_the_future(&gateway));
-    gateway.hands.step_secs(-7_200);
+    gateway.manual_clock.step_secs(-7_200);
     gateway.until("no future is claimed", |gateway| !claims_the_future(gateway)).await;
 }
 
@@ -128,7 +128,7 @@ async fn a_clock_that_is_set_back_is_not_believed_below_what_the_log_has() {
     let gateway = Gateway::on(&sim).await;
     let began_ms = gateway.log.clock().unix_ms();
     gateway.until_logged(sim.ids()).await;
-    gateway.hands.step_secs(-86_400);
+    gateway.manual_clock.step_secs(-86_400);
     gateway
         .until("the clock knows of the log's events", |gateway| {
             gateway.log.clock().at_least_the_log_ms() >= began_ms

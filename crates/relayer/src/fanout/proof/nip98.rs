@@ -197,11 +197,11 @@ mod tests {
     fn a_start_with_a_wrong_clock_refuses_no_token_once_the_clock_is_right() {
         for wrong in [10, 300, 7_200, 32 * 86_400] {
             for wrong in [wrong, -wrong] {
-                let (clock, hands) = Clock::manual();
-                hands.step_secs(wrong);
+                let (clock, manual_clock) = Clock::manual();
+                manual_clock.step_secs(wrong);
                 let prover = Prover::new(Addresses::Loopback(80), clock.clone());
-                hands.pass(Duration::from_secs(5));
-                hands.step_secs(-wrong);
+                manual_clock.pass(Duration::from_secs(5));
+                manual_clock.step_secs(-wrong);
                 let token = present(&clock, "1");
                 assert!(prover.signed(token.as_bytes(), REQUEST).is_ok(), "{wrong}");
                 assert_eq!(prover.signed(token.as_bytes(), REQUEST), Err(BadProof::Replayed), "{wrong}");
@@ -214,22 +214,22 @@ mod tests {
     fn no_step_of_the_clock_lets_a_token_in_twice() {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {
             for away in [away, -away] {
-                let (clock, hands) = Clock::manual();
+                let (clock, manual_clock) = Clock::manual();
                 let prover = Prover::new(Addresses::Loopback(80), clock.clone());
-                hands.pass(Duration::from_secs(3_600));
+                manual_clock.pass(Duration::from_secs(3_600));
                 let used = present(&clock, "used");
                 assert!(prover.signed(used.as_bytes(), REQUEST).is_ok());
-                hands.step_secs(away);
+                manual_clock.step_secs(away);
                 prover.spent.lock().forget_expired(clock.unix_secs());
                 let meanwhile = present(&clock, "meanwhile");
                 assert!(prover.signed(meanwhile.as_bytes(), REQUEST).is_ok(), "{away}");
-                hands.step_secs(-away);
+                manual_clock.step_secs(-away);
                 let again = prover.signed(used.as_bytes(), REQUEST);
                 assert!(
                     matches!(again, Err(BadProof::Replayed | BadProof::BeforeStart)),
                     "{away}: {again:?}"
                 );
-                hands.pass(Duration::from_secs(5));
+                manual_clock.pass(Duration::from_secs(5));
                 assert!(prover.signed(present(&clock, "new").as_bytes(), REQUEST).is_ok(), "{away}");
             }
         }

@@ -23,7 +23,7 @@ use wire::websocket::Message;
 
 use self::relay::{Frame, Relay};
 use super::*;
-use crate::clock::{Clock, Hands};
+use crate::clock::{Clock, ManualClock};
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::event_log::free_space::Reserve;
@@ -101,14 +101,14 @@ struct World {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Inbound>,
     subscription: Arc<Subscription>,
-    hands: Hands,
+    manual_clock: ManualClock,
     _folder: TempDir,
 }
 
 impl World {
     fn new(signer: Option<Signer>) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let (clock, hands) = Clock::manual();
+        let (clock, manual_clock) = Clock::manual();
         let (options, reserve) = (StoreOptions { fsync: false }, Reserve::none());
         let log = EventLog::open_with(folder.path(), options, 1 << 16, clock, reserve);
         let log = log.expect("a log");
@@ -142,7 +142,7 @@ impl World {
             shared: Arc::new(shared),
             inbox: receivers.remove(0),
             subscription: Arc::new(Subscription::new(&config)),
-            hands,
+            manual_clock,
             _folder: folder,
         }
     }
@@ -280,7 +280,7 @@ impl Run<'_, '_> {
     async fn pass(&mut self, time: Duration) {
         self.note(format!("{time:?} pass"));
         advance(time).await;
-        self.world.hands.pass(time);
+        self.world.manual_clock.pass(time);
         self.relay.now = self.world.shared.log.clock().unix_secs();
     }
 

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart
 use crate::crash_point;
 use crate::ingest::admission::Admission;
 use crate::relay::Pool;
-use crate::relay::pool::PoolError;
+use crate::relay::PoolError;
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

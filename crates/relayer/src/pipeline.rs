@@ -26,10 +26,10 @@ use crate::limits::{
     frame_bytes_max,
 };
 use crate::net::resolver::Resolver;
+use crate::relay::InstanceId;
 use crate::relay::Pool;
-use crate::relay::connection::Shared;
-use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
-use crate::relay::instance::InstanceId;
+use crate::relay::Shared;
+use crate::relay::{DialOptions, DialSetupError, Dialer};
 use crate::tasks::{StageFailure, Stages};
 use crate::telemetry::Metrics;
 

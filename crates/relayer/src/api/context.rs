@@ -17,8 +17,8 @@ use crate::event_log::sequencer::DiskFull;
 use crate::fanout::Fanout;
 use crate::ingest::{Dedupe, InboxGauge};
 use crate::limits::REFUSAL_LOGGED_EVERY;
+use crate::relay::InstanceId;
 use crate::relay::Pool;
-use crate::relay::instance::InstanceId;
 use crate::telemetry::Metrics;
 
 /// The parts of the gateway that are asked.

@@ -24,8 +24,8 @@ use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
 use crate::net::ConnectError;
-use crate::relay::dial::DialError;
-use crate::relay::pool::PoolError;
+use crate::relay::DialError;
+use crate::relay::PoolError;
 
 /// Why a request cannot be served. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, thiserror::Error)]

@@ -16,8 +16,7 @@ use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use url::{Position, Url};
 
-use super::dial::DialError;
-use super::instance::InstanceId;
+use super::transport::{DialError, InstanceId};
 use crate::limits::{INFORMATION_BYTES_MAX, INFORMATION_TIMEOUT};
 use crate::net::Stream;
 
@@ -149,7 +148,7 @@ fn text(fields: &Fields<'_>, name: &str) -> Option<Box<str>> {
 ///
 /// # Errors
 /// When it does not come.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     stream: Stream,
     url: &Url,
     user_agent: &str,

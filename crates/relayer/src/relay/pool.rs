@@ -13,13 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::{self, Order, Shared};
-use super::coverage::Coverage;
-use super::dial::{DialError, Dialer};
-use super::manners::Stated;
-use super::peer::Peer;
+use super::link::{self, Order, Shared};
+use super::peer::{Coverage, Peer, Stated};
+use super::protocol::Subscription;
 use super::silence::Silence;
-use super::subscription::Subscription;
+use super::transport::{DialError, Dialer};
 use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
 use crate::event_log::{EventLog, RelayTable, StorageError};
@@ -280,7 +278,7 @@ impl Supervisor {
         let mut steps = self.shared.log.clock().steps();
         loop {
             for (peer, orders) in self.waiting.drain(..) {
-                self.connections.spawn(connection::run(peer, Arc::clone(&self.shared), orders));
+                self.connections.spawn(link::run(peer, Arc::clone(&self.shared), orders));
             }
             tokio::select! {
                 Some(change) = self.changes.recv() => self.change(change).await,

@@ -13,7 +13,7 @@ use crate::limits::DELIVERING_RELAYS_MIN;
 
 /// Looks at all relays now and then.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(crate) struct Silence {
     /// How long a relay may send nothing.
     after: Duration,
     heard: HashMap<RelayUrl, Heard>,

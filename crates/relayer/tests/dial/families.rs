@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moltrade_relayer::net::ConnectError;
-use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialError, DialOptions, Dialer, Reach};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 

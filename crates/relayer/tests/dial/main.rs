@@ -16,8 +16,8 @@ use std::net::IpAddr;
 
 use moltrade_relayer::config::RelayUrl;
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::dial::{DialOptions, Dialer};
-use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::relay::InstanceId;
+use moltrade_relayer::relay::{DialOptions, Dialer};
 
 fn options() -> DialOptions {
     DialOptions {

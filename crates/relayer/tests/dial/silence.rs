@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::dial::{DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialOptions, Dialer, Reach};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

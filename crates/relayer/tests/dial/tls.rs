@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::net::handshake::HandshakeError;
-use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialError, DialOptions, Dialer, Reach};
 use rustls::HandshakeKind;
 
 use crate::authority::{Authority, file};

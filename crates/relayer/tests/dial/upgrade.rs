@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use moltrade_relayer::relay::dial::{DialError, DialOptions, DialSetupError, Dialer, Reach};
-use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::relay::InstanceId;
+use moltrade_relayer::relay::{DialError, DialOptions, DialSetupError, Dialer, Reach};
 use wire::websocket::Message;
 
 use crate::server::{HOLD, Server, header, switching_protocols, upgrades};

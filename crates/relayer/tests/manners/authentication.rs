@@ -1,7 +1,7 @@
 //! NIP-42: relays that serve only whom they know.
 
 use moltrade_relayer::config::Config;
-use moltrade_relayer::relay::coverage::{Gap, GapReason};
+use moltrade_relayer::relay::{Gap, GapReason};
 use relay_sim::{Count, Doubt, Fault, Sim};
 
 use crate::gateway::Gateway;

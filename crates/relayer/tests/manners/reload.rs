@@ -1,7 +1,7 @@
 //! Another configuration while the gateway runs.
 
 use moltrade_relayer::ingest::DropReason;
-use moltrade_relayer::relay::pool::Changes;
+use moltrade_relayer::relay::Changes;
 use relay_sim::{Behaviour, Count, Limits, Sim};
 use std::collections::HashSet;
 

@@ -13,7 +13,7 @@ use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::net::resolver::Resolver;
 use moltrade_relayer::pipeline::{Pipeline, Surroundings};
-use moltrade_relayer::relay::pool::Changes;
+use moltrade_relayer::relay::Changes;
 use moltrade_relayer::relay::{ConnectionState, Peer};
 use moltrade_relayer::tasks::StageFailure;
 use relay_sim::Sim;

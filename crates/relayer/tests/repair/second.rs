@@ -1,6 +1,6 @@
 //! One second with more events than a relay gives in an answer: a gap that is told, or NIP-77's business.
 
-use moltrade_relayer::relay::coverage::{Gap, GapReason};
+use moltrade_relayer::relay::{Gap, GapReason};
 use relay_sim::{Cap, Count, Negentropy, Reconciling, Sim, SimBuilder, Who};
 
 use crate::gateway::Gateway;

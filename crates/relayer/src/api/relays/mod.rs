@@ -14,7 +14,7 @@ use super::body::{Body, Expected};
 use super::context::Context;
 use super::error::ApiError;
 use crate::config::RelayUrl;
-use crate::relay::pool::{Added, Removed};
+use crate::relay::{Added, Removed};
 use ranking::Ranking;
 pub use view::{Connection, Detail};
 

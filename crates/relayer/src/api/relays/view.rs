@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::relay::coverage::Gap;
-use crate::relay::information::Information;
-use crate::relay::peer::{PastState, RepairProgress};
+use crate::relay::Gap;
+use crate::relay::Information;
 use crate::relay::{ConnectionState, Peer};
+use crate::relay::{PastState, RepairProgress};
 
 /// One relay, as it is shown.
 #[derive(Debug, Serialize)]

@@ -14,6 +14,9 @@
 //! live events last agreed with the clock, which is *vouched* for. When the clock has been set,
 //! nothing else is believed, and all that follows is asked for again.
 
+#[cfg(test)]
+mod clock_model;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Base, Now};

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Coverage;
 use crate::clock::{Clock, Hands};
-use crate::relay::coverage::Coverage;
 
 /// How far back a relay is asked at first contact.
 const BACKFILL_SECS: u64 = 50_000;

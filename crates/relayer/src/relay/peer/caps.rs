@@ -6,8 +6,8 @@
 
 use std::num::NonZeroU32;
 
-use super::information::Information;
 use crate::limits::{PAGE_EVENTS_LEAST, PAGE_EVENTS_USUAL, RELAY_PAGE_EVENTS_MAX};
+use crate::relay::information::Information;
 
 /// The sizes of answers that are remembered, to notice the same one twice.
 const SIZES_KEPT: usize = 8;

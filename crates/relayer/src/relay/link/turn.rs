@@ -1,12 +1,12 @@
 //! What one turn of a connection counts: in locals, and into the shared counters once at its end.
 
-use super::peer::Peer;
 use crate::ingest::{DropReason, Layer};
+use crate::relay::peer::Peer;
 use crate::telemetry::Metrics;
 
 /// Counts that are flushed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     peer: &'a Peer,
     metrics: &'a Metrics,
     frames: u64,

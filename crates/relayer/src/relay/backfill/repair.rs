@@ -9,8 +9,7 @@
 
 use wire::Hints;
 
-use super::caps::{Basis, Caps, Size};
-use super::coverage::GapReason;
+use crate::relay::peer::{Basis, Caps, GapReason, Size};
 
 /// A span that is asked for, in Unix seconds, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl Window {
     }
 
     /// Its halves, the newer one last; `None` for a single second. An open end stays open behind `newest`.
-    pub(super) fn halves(self, newest: u64) -> Option<[Self; 2]> {
+    pub(crate) fn halves(self, newest: u64) -> Option<[Self; 2]> {
         let Self { since, until } = self;
         match until {
             None => {

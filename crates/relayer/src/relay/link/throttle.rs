@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 
 /// How many frames were read beyond what a relay may send.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     a_second: Option<u32>,
     /// Frames that may still be read at once; below 0 reading waits.
     left: f64,

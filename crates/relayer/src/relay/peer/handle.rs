@@ -11,7 +11,6 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::conduct::Conduct;
 use super::coverage::Coverage;
-use super::dial::Reach;
 use super::manners::Manners;
 use super::tally::Tally;
 use crate::clock::{Now, unix_ms};
@@ -19,6 +18,7 @@ use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::{DropReason, Source};
 use crate::limits::STATES_KEPT;
+use crate::relay::transport::Reach;
 use crate::telemetry::Metrics;
 
 /// A relay that we want to be connected to.
@@ -264,7 +264,7 @@ impl Peer {
     }
 
     /// Says whether it may be anywhere, from the next dial on, and gives what it was.
-    pub(super) fn set_trusted(&self, is_trusted: bool) -> bool {
+    pub(crate) fn set_trusted(&self, is_trusted: bool) -> bool {
         self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
@@ -298,14 +298,14 @@ impl Peer {
     }
 
     /// Notes that its past is asked for, if that is news.
-    pub(super) fn set_backfilling(&self) {
+    pub(crate) fn set_backfilling(&self) {
         if matches!(self.state(), ConnectionState::Live { .. }) {
             self.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
         }
     }
 
     /// Notes that everything has been asked for, if that is news.
-    pub(super) fn set_live(&self) {
+    pub(crate) fn set_live(&self) {
         if !matches!(self.state(), ConnectionState::Live { .. }) {
             self.set_state(ConnectionState::Live { since_ms: unix_ms() });
         }
@@ -334,7 +334,7 @@ impl Peer {
     }
 
     /// Says whether it is silent, and gives what it was.
-    pub(super) fn set_silent(&self, is_silent: bool) -> bool {
+    pub(crate) fn set_silent(&self, is_silent: bool) -> bool {
         self.is_silent.swap(is_silent, Ordering::Relaxed)
     }
 
@@ -366,7 +366,7 @@ impl Peer {
     /// The clock was set: from now on nothing is shown as proven that rested on the clock before.
     /// What has been read is left to the conversation, which first ends what it asked by that
     /// clock.
-    pub(super) fn clock_was_set(&self, now: Now) {
+    pub(crate) fn clock_was_set(&self, now: Now) {
         let mut coverages = self.coverage.lock();
         coverages.take_up();
         coverages.set = Some(now);
@@ -374,13 +374,13 @@ impl Peer {
     }
 
     /// What is proven by what has been read; the log may not have it yet.
-    pub(super) fn read_coverage(&self) -> Option<Coverage> {
+    pub(crate) fn read_coverage(&self) -> Option<Coverage> {
         self.coverage.lock().read.clone()
     }
 
     /// Changes what is proven by what has been read, and gives the mark that must follow the events into
     /// the log.
-    pub(super) fn change_coverage(
+    pub(crate) fn change_coverage(
         &self,
         change: impl FnOnce(Option<Coverage>) -> Option<Coverage>,
     ) -> Option<Mark> {
@@ -399,7 +399,7 @@ impl Peer {
     }
 
     /// It says that we ask too much: from now on it is asked less often.
-    pub(super) fn rate_limited(&self, metrics: &Metrics) {
+    pub(crate) fn rate_limited(&self, metrics: &Metrics) {
         self.tally.rate_limited.add(1);
         metrics.rate_limited.inc();
         self.manners(|manners| manners.pace.slow_down(tokio::time::Instant::now()));
@@ -411,7 +411,7 @@ impl Peer {
     }
 
     /// Notes how far the repair is.
-    pub(super) fn set_repair(&self, progress: Option<RepairProgress>) {
+    pub(crate) fn set_repair(&self, progress: Option<RepairProgress>) {
         *self.repair.lock() = progress;
     }
 }

@@ -21,7 +21,7 @@ const CHALLENGE_BYTES_MAX: usize = 1_024;
 
 /// How we stand with a relay on one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It has not asked who we are.
     #[default]
     Unasked,
@@ -47,7 +47,7 @@ pub(super) enum Standing {
 /// How we stand with a relay, shared by the reader, the session and the conversation of a
 /// connection.
 #[derive(Debug, Default)]
-pub(super) struct Authentication(Mutex<State>);
+pub(crate) struct Authentication(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {

@@ -4,14 +4,11 @@
 //! Which window is asked next, and what an answer proves, is decided by [`Repair`]. Here the questions are put,
 //! refusals are answered, and what was shown is sent behind the events that show it.
 
-use super::connection::End;
-use super::conversation::{Conversation, Then};
-use super::coverage::{Gap, GapReason};
-use super::desk::{Live, Reply, Wanted};
-use super::manners::Manners;
-use super::refusal::Refusal;
 use super::repair::{Answer, Finding, Repair, Window};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
+use crate::relay::link::{Conversation, End, Then};
+use crate::relay::peer::{Gap, GapReason, Manners};
+use crate::relay::protocol::{Live, Refusal, Reply, Wanted};
 
 /// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
 /// windows would be halved for ever.
@@ -30,19 +27,19 @@ impl Conversation {
         gaps.into_iter().filter(can_be_asked).collect()
     }
 
-    pub(super) fn wants_repair(&self) -> bool {
+    pub(crate) fn wants_repair(&self) -> bool {
         !self.missing().is_empty()
     }
 
     /// Asks for what is dated ahead, which is all there is to ask if only live events are wanted.
-    pub(super) async fn ask_ahead(&mut self) -> Result<(), End> {
+    pub(crate) async fn ask_ahead(&mut self) -> Result<(), End> {
         let since = self.peer.read_coverage().map_or(0, |coverage| coverage.until()).saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
     /// Asks for everything that is missing, in the order that suits the connection.
-    pub(super) async fn repair_all(&mut self) -> Result<(), End> {
+    pub(crate) async fn repair_all(&mut self) -> Result<(), End> {
         let breaks = self.peer.manners(|manners| manners.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
@@ -162,7 +159,7 @@ impl Conversation {
     }
 
     /// Why an answer shows nothing of what the relay has, if it does not.
-    pub(super) fn distrusts(&self, answer: &Answer) -> Option<&'static str> {
+    pub(crate) fn distrusts(&self, answer: &Answer) -> Option<&'static str> {
         if answer.strays {
             return Some("it sends what was not asked for");
         }
@@ -194,7 +191,7 @@ impl Conversation {
 
     /// Passes on what is held of the last answer. It must come before every mark that may prove its
     /// second.
-    pub(super) async fn pass_on_held(&self) {
+    pub(crate) async fn pass_on_held(&self) {
         for candidate in self.desk.same_second.take() {
             self.shared.inboxes.send(candidate).await;
         }
@@ -210,7 +207,7 @@ impl Conversation {
     }
 
     /// Takes up what an answer has shown.
-    pub(super) async fn found(&self, findings: Vec<Finding>) {
+    pub(crate) async fn found(&self, findings: Vec<Finding>) {
         if findings.is_empty() {
             return;
         }

@@ -16,7 +16,7 @@ use crate::limits::{SECOND_BYTES_MAX, SECOND_EVENTS_MAX};
 
 /// The events of one second of an answer.
 #[derive(Debug, Default)]
-pub(super) struct SameSecond {
+pub(crate) struct SameSecond {
     state: Mutex<State>,
 }
 

@@ -11,18 +11,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use wire::Signer;
 
-use super::dial::{DialError, Dialer};
-use super::peer::{ConnectionState, Peer};
-use super::refusal::Refusal;
 use super::session::Session;
-use super::socket::SocketError;
-use super::subscription::Subscription;
 use crate::clock::unix_ms;
 use crate::event_log::EventLog;
 use crate::ingest::{Dedupe, Inboxes};
 use crate::limits::{BACKOFF_MAX, PARKED};
 use crate::net::ConnectError;
 use crate::net::backoff::Backoff;
+use crate::relay::peer::{ConnectionState, Peer};
+use crate::relay::protocol::{Refusal, Subscription};
+use crate::relay::transport::{DialError, Dialer, SocketError};
 use crate::telemetry::Metrics;
 
 /// What all connections share.
@@ -61,7 +59,7 @@ pub enum Order {
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum End {
+pub(crate) enum End {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
@@ -91,7 +89,7 @@ pub(super) enum End {
 /// Why a relay closed a connection, in its own words (RFC 6455, section 7.1.5): nothing, or `: `
 /// with the code and the text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct CloseReason(Box<str>);
+pub(crate) struct CloseReason(Box<str>);
 
 impl CloseReason {
     /// Reads the payload of a close frame.
@@ -131,7 +129,7 @@ pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut orders: watch::Receiv
 }
 
 /// What is asked for; `None` to end.
-pub(super) fn wanted(orders: &mut watch::Receiver<Order>) -> Option<Arc<Subscription>> {
+pub(crate) fn wanted(orders: &mut watch::Receiver<Order>) -> Option<Arc<Subscription>> {
     let is_supervised = orders.has_changed().is_ok();
     match &*orders.borrow_and_update() {
         Order::Run(subscription) if is_supervised => Some(Arc::clone(subscription)),
@@ -273,7 +271,7 @@ impl Connection {
 /// Returns when the connection is to end. A sender that is gone means the same.
 ///
 /// It looks through a view of its own: looking here must not count as having seen an order.
-pub(super) async fn stopped(orders: &watch::Receiver<Order>) {
+pub(crate) async fn stopped(orders: &watch::Receiver<Order>) {
     let _ = orders.clone().wait_for(|order| matches!(order, Order::Stop)).await;
 }
 
@@ -284,7 +282,7 @@ async fn roused(orders: &mut watch::Receiver<Order>, is_parked: bool) {
 }
 
 /// Returns when there is a new order. Nobody being left to give any means to end.
-pub(super) async fn changed(orders: &mut watch::Receiver<Order>) {
+pub(crate) async fn changed(orders: &mut watch::Receiver<Order>) {
     if orders.changed().await.is_err() {
         orders.mark_changed();
     }

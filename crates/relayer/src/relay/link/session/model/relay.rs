@@ -5,18 +5,18 @@ use std::collections::VecDeque;
 use wire::{ClientMessage, Filter};
 
 use super::Choices;
-use crate::relay::subscription::LIVE;
+use crate::relay::protocol::LIVE;
 
 /// What is on its way to us.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// A message; with the number of the event that it brings.
     Text(String, Option<u64>),
     Pong([u8; 8]),
 }
 
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(crate) struct Relay {
     /// The number and the date of each event, oldest first.
     pub events: Vec<(u64, u64)>,
     /// Whether it sends us new events.

@@ -32,11 +32,9 @@ use crate::ingest::candidate::Inbound;
 use crate::ingest::dedupe::DedupeSizes;
 use crate::ingest::{Dedupe, Inboxes};
 use crate::net::resolver::Resolver;
-use crate::relay::dial::{DialOptions, Dialer};
 use crate::relay::information::Information;
-use crate::relay::instance::InstanceId;
-use crate::relay::manners::Stated;
-use crate::relay::pace::Pace;
+use crate::relay::peer::{Pace, Stated};
+use crate::relay::transport::{DialOptions, Dialer, InstanceId};
 use crate::telemetry::Metrics;
 
 /// How often the longest time passes in a row while nothing else happens.

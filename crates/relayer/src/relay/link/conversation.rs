@@ -12,37 +12,34 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 use wire::ClientMessage;
 
-use super::authentication::Standing;
 use super::connection::{End, Shared};
-use super::coverage::Coverage;
-use super::desk::{Desk, Live, Reply, Wanted};
-use super::manners::{Manners, Stated};
-use super::peer::{Peer, RepairProgress};
-use super::refusal::{Refusal, RefusalKind};
-use super::repair::{Repair, Window};
-use super::subscription::{LIVE, LiveForm, Subscription, request};
 use crate::clock::Now;
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY};
+use crate::relay::backfill::{Repair, Window};
+use crate::relay::peer::{Coverage, Manners, Peer, RepairProgress, Stated};
+use crate::relay::protocol::{
+    Desk, LIVE, Live, LiveForm, Refusal, RefusalKind, Reply, Standing, Subscription, Wanted, request,
+};
 
 /// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
 const ROUNDS_MAX: usize = 5;
 
 /// What is said on one connection.
-pub(super) struct Conversation {
-    pub(super) peer: Arc<Peer>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) desk: Arc<Desk>,
-    pub(super) subscription: Arc<Subscription>,
-    pub(super) progress: RepairProgress,
+pub(crate) struct Conversation {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) progress: RepairProgress,
     /// The request for the past that is open at the relay: its id, and what ends it.
-    pub(super) open: Option<(String, String)>,
+    pub(crate) open: Option<(String, String)>,
     /// Whether the relay has refused a request for want of a key although it has ours.
     wants_more_proof: bool,
 }
 
 /// What to do after a refusal.
-pub(super) enum Then {
+pub(crate) enum Then {
     /// Ask again.
     Again,
     /// Ask again, if it was not tried too often.
@@ -142,7 +139,7 @@ impl Conversation {
         }
     }
 
-    pub(super) fn simplify(&self, simplify: impl FnOnce(&mut Manners, usize) -> bool) -> bool {
+    pub(crate) fn simplify(&self, simplify: impl FnOnce(&mut Manners, usize) -> bool) -> bool {
         self.peer.manners(|manners| simplify(manners, self.subscription.filter_count(manners.form())))
     }
 
@@ -204,7 +201,7 @@ impl Conversation {
         self.mark(mark).await;
     }
 
-    pub(super) async fn mark(&self, mark: Option<Mark>) {
+    pub(crate) async fn mark(&self, mark: Option<Mark>) {
         if let Some(mark) = mark {
             self.shared.inboxes.mark(mark).await;
         }
@@ -228,21 +225,21 @@ impl Conversation {
         self.shared.inboxes.mark(mark).await;
     }
 
-    pub(super) fn end_open(&mut self) {
+    pub(crate) fn end_open(&mut self) {
         if let Some((subscription, closing)) = self.open.take() {
             self.desk.give_up(&subscription);
             self.desk.send(closing);
         }
     }
 
-    pub(super) fn note_progress(&mut self, window: Window, by: &'static str) {
+    pub(crate) fn note_progress(&mut self, window: Window, by: &'static str) {
         self.progress.requests += 1;
         (self.progress.since, self.progress.until, self.progress.by) = (window.since, window.until, by);
         self.peer.set_repair(Some(self.progress.clone()));
     }
 
     /// Asks for stored events under an id of its own, when live events leave room for them.
-    pub(super) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
+    pub(crate) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
         // First the relay's pace: who waits for that keeps nobody else waiting.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
@@ -258,7 +255,7 @@ impl Conversation {
     }
 
     /// Asks, at the relay's pace, and waits for the answer; `None` if none comes.
-    pub(super) async fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
+    pub(crate) async fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
         let reply = self.ask_now(subscription, wanted, message).await;
         self.pass_on_held().await;
@@ -298,7 +295,7 @@ impl Conversation {
     }
 
     /// Does what a refusal asks for, as far as it is the same whatever was refused.
-    pub(super) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
+    pub(crate) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.rate_limited(&self.shared.metrics);

@@ -26,22 +26,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use wire::websocket::{ClientFrame, DecodeError};
 
-use super::authentication::Standing;
 use super::connection::{End, Order, Shared, changed, wanted};
 use super::conversation::Conversation;
-use super::desk::{Desk, Live};
-use super::manners::Manners;
-use super::peer::Peer;
 use super::pongs::Pongs;
 use super::reader::{Pause, Reader, Said};
-use super::refusal::{Refusal, RefusalKind};
-use super::socket::{Socket, SocketError};
-use super::subscription::Subscription;
 use super::throttle::Throttle;
 use super::turn::Turn;
 use crate::clock::Now;
 use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
+use crate::relay::peer::{Manners, Peer};
+use crate::relay::protocol::{Desk, Live, Refusal, RefusalKind, Standing, Subscription};
+use crate::relay::transport::{Socket, SocketError};
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -54,7 +50,7 @@ const CLOSINGS_MAX: u32 = 5;
 type Talk = Pin<Box<dyn Future<Output = Result<(), End>> + Send>>;
 
 /// One open connection.
-pub(super) struct Session<'a> {
+pub(crate) struct Session<'a> {
     peer: &'a Arc<Peer>,
     shared: &'a Arc<Shared>,
     desk: Arc<Desk>,

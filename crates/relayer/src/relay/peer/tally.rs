@@ -68,7 +68,7 @@ impl Tally {
     }
 
     /// Counts so many things that were refused.
-    pub(super) fn refuse_many(&self, reason: DropReason, times: u64) {
+    pub(crate) fn refuse_many(&self, reason: DropReason, times: u64) {
         if let Some(count) = self.refused.get(reason.index()) {
             count.add(times);
         }

@@ -20,17 +20,17 @@ use tokio::time::{Instant, sleep};
 use wire::{ClaimedId, Hints};
 
 use super::authentication::Authentication;
-use super::repair::{Answer, Window};
 use super::same_second::SameSecond;
 use super::subscription::LIVE;
 use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
+use crate::relay::backfill::{Answer, Window};
 
 /// How much of a notice is kept.
 const NOTICE_CHARS_MAX: usize = 200;
 
 /// How an answer ended.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// All stored events have come (EOSE).
     Stored(Answer),
     /// The events that were asked for by their ids have come: these have not.
@@ -43,7 +43,7 @@ pub(super) enum Reply {
 
 /// What is waited for.
 #[derive(Debug)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// The stored events of a window.
     Stored(Window),
     /// Events by their ids.
@@ -54,7 +54,7 @@ pub(super) enum Wanted {
 
 /// How the live subscription stands by the messages that have been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Live {
+pub(crate) enum Live {
     /// It was not asked for, or either side has ended it.
     #[default]
     Closed,
@@ -68,7 +68,7 @@ pub(super) enum Live {
 
 /// What a CLOSED was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// A question that is answered by it.
     Question,
     /// The live subscription, for which nobody waits at the moment.
@@ -87,7 +87,7 @@ struct Question {
 
 /// The desk.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     state: Mutex<State>,
     /// Whether and how we have proven our key.
     pub authentication: Authentication,
@@ -125,12 +125,12 @@ impl State {
 
 /// Whether events of this subscription are the answer to a question about the past. Its id may be one that
 /// is closed by now: relays go on sending for a moment.
-pub(super) fn is_past(subscription: &[u8]) -> bool {
+pub(crate) fn is_past(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))
 }
 
 /// Whether this is the id of a NIP-77 reconciliation, which may be over by now.
-pub(super) fn is_reconciliation(subscription: &[u8]) -> bool {
+pub(crate) fn is_reconciliation(subscription: &[u8]) -> bool {
     matches!(subscription, [b'n', number @ ..] if is_number(number))
 }
 

@@ -9,7 +9,7 @@ use crate::limits::PONG_INTERVAL_MIN;
 
 /// The pong that one connection owes.
 #[derive(Debug, Default)]
-pub(super) struct Pongs {
+pub(crate) struct Pongs {
     /// The payload of the latest ping, if that was not answered.
     owed: Option<Vec<u8>>,
     /// When the next one may be answered.

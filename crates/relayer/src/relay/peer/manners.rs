@@ -6,10 +6,10 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::caps::Caps;
-use super::information::Information;
 use super::pace::Pace;
-use super::subscription::{Form, LiveForm};
 use crate::limits::{INFORMATION_MS_MAX, LIVE_REFUSALS_MAX};
+use crate::relay::information::Information;
+use crate::relay::protocol::{Form, LiveForm};
 
 /// How a relay is to be treated.
 #[derive(Debug, Clone)]

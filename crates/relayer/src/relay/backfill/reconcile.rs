@@ -10,17 +10,14 @@ use std::sync::Arc;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use wire::{ClaimedId, ClientMessage, Filter};
 
-use super::connection::End;
-use super::conversation::{Conversation, Then};
-use super::desk::{Reply, Wanted};
-use super::manners::Manners;
-use super::refusal::Refusal;
 use super::repair::{Answer, Finding, Window};
-use super::subscription::by_ids;
 use crate::event_log::query::Known;
 use crate::limits::{
     IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
 };
+use crate::relay::link::{Conversation, End, Then};
+use crate::relay::peer::Manners;
+use crate::relay::protocol::{Refusal, Reply, Wanted, by_ids};
 
 /// What the log lacks of a window.
 enum Difference {
@@ -48,7 +45,7 @@ const RECONCILE_BYTES_MIN: u64 = 4_096;
 
 impl Conversation {
     /// Reconciles a window, and asks for what is missing; `false` if that does not work out for all of it.
-    pub(super) async fn reconcile(&mut self, window: Window) -> Result<bool, End> {
+    pub(crate) async fn reconcile(&mut self, window: Window) -> Result<bool, End> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
             let id = self.desk.next_reconciliation();
@@ -196,7 +193,7 @@ impl Conversation {
 
     /// NIP-77 takes one filter.
     fn filter(&self, window: Window) -> Filter {
-        let form = super::subscription::Form { filters_max: 1, with_kinds: true };
+        let form = crate::relay::protocol::Form { filters_max: 1, with_kinds: true };
         self.subscription.window(window, None, form).pop().unwrap_or_default()
     }
 

@@ -13,18 +13,16 @@ use wire::websocket::Message;
 use wire::{ClaimedId, EventHead, RelayMessage, Scan, UnverifiedEvent};
 
 use super::connection::{CloseReason, End};
-use super::desk::{Desk, Ended, is_past, is_reconciliation};
-use super::peer::Peer;
 use super::pongs::Pongs;
-use super::refusal::{Refusal, RefusalKind};
-use super::subscription::LIVE;
 use super::turn::Turn;
 use crate::clock::Clock;
 use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
+use crate::relay::peer::Peer;
+use crate::relay::protocol::{Desk, Ended, LIVE, Refusal, RefusalKind, is_past, is_reconciliation};
 
 /// Why reading pauses between two messages.
-pub(super) enum Pause {
+pub(crate) enum Pause {
     /// The shards are busy: these candidates wait, and so does the socket.
     Busy(Vec<Candidate>),
     /// The relay has said something that the session takes up before it reads on.
@@ -32,7 +30,7 @@ pub(super) enum Pause {
 }
 
 /// What a relay says beside events.
-pub(super) enum Said {
+pub(crate) enum Said {
     /// Our ping was answered.
     Pong,
     /// Something that was asked has been answered: the conversation can go on.
@@ -60,7 +58,7 @@ const fn end(end: End) -> Flow {
 }
 
 /// What handles the messages of one read.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub peer: &'a Arc<Peer>,
     pub dedupe: &'a Dedupe,
     pub inboxes: &'a Inboxes,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use wire::{ClaimedId, ClientMessage, Filter};
 
-use super::repair::Window;
 use crate::config::Config;
 use crate::limits::KINDS_A_FILTER_MAX;
+use crate::relay::backfill::Window;
 
 /// The id of the live subscription. It is short because every frame repeats it.
 pub const LIVE: &str = "r";

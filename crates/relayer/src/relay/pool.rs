@@ -1,6 +1,6 @@
 //! The relays that are wanted, and the supervisor that gives each of them a task which keeps it connected.
 //!
-//! Wanted are those of the configuration and those that were added while the gateway ran, less those that
+//! Expected are those of the configuration and those that were added while the gateway ran, less those that
 //! were removed. Additions and removals are kept in the log's database. When more are wanted than may be
 //! connected, those that became wanted first are. Whatever changes, only the relays that it is about
 //! notice.

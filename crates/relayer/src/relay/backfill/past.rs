@@ -1,14 +1,14 @@
 //! What we ask a relay of its past: everything that is missing, piece by piece, as `REQ`s or by
 //! [NIP-77](super::reconcile).
 //!
-//! Which window is asked next, and what an answer proves, is decided by [`Repair`]. Here the questions are put,
+//! Which window is asked next, and what an answer proves, is decided by [`Repair`]. Here the pending are put,
 //! refusals are answered, and what was shown is sent behind the events that show it.
 
 use super::repair::{Answer, Finding, Repair, Window};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
 use crate::relay::link::{Conversation, End, Then};
 use crate::relay::peer::{Gap, GapReason, Manners};
-use crate::relay::protocol::{Live, Refusal, Reply, Wanted};
+use crate::relay::protocol::{Expected, LiveState, Refusal, Reply};
 
 /// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
 /// windows would be halved for ever.
@@ -43,7 +43,8 @@ impl Conversation {
         let breaks = self.peer.manners(|manners| manners.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
-            if self.desk.live() != Live::Closed && self.peer.manners(|manners| manners.has_one_subscription())
+            if self.requests.live() != LiveState::Closed
+                && self.peer.manners(|manners| manners.has_one_subscription())
             {
                 break; // Past and present take turns from now on.
             }
@@ -59,7 +60,7 @@ impl Conversation {
         let window = Window { since: gap.since, until };
         if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window).await? {
             if until.is_none() {
-                self.desk.prove_time();
+                self.requests.prove_time();
             }
             return Ok(());
         }
@@ -84,7 +85,7 @@ impl Conversation {
                 self.peer.manners(|manners| (manners.caps.ask(repair.least()), manners.form()));
             self.note_progress(window, "req");
             let filters = self.subscription.window(window, limit, form);
-            let reply = self.ask_past(Wanted::Stored(window), filters).await;
+            let reply = self.ask_past(Expected::Stored(window), filters).await;
             if reply.is_some() {
                 self.peer.manners(|manners| manners.caps.answered());
             }
@@ -103,7 +104,7 @@ impl Conversation {
                     tries = 0;
                     if answer.events > 0 {
                         refusals = 0;
-                        self.desk.set_useful();
+                        self.requests.set_useful();
                     }
                     self.progress.events += u64::from(answer.events);
                     let now = self.shared.log.clock().unix_secs();
@@ -152,7 +153,7 @@ impl Conversation {
             if let Some(newest) = ahead
                 && repair.next().is_none_or(|left| left.until.is_some_and(|until| until <= newest))
             {
-                self.desk.prove_time();
+                self.requests.prove_time();
             }
         }
         Ok(())
@@ -166,7 +167,7 @@ impl Conversation {
         if answer.hints.more && answer.events == 0 {
             return Some("it says that there is more, and sends nothing");
         }
-        if !self.desk.authentication.is_unknown() {
+        if !self.requests.authentication.is_unknown() {
             return None;
         }
         if answer.hints.auth {
@@ -192,14 +193,14 @@ impl Conversation {
     /// Passes on what is held of the last answer. It must come before every mark that may prove its
     /// second.
     pub(crate) async fn pass_on_held(&self) {
-        for candidate in self.desk.same_second.take() {
+        for candidate in self.requests.same_second.take() {
             self.shared.inboxes.send(candidate).await;
         }
     }
 
     /// Whether the second of which events are held is not proven, and is asked for as a whole next.
     fn comes_again(&self, next: Option<Window>, findings: &[Finding]) -> bool {
-        let (Some(second), Some(next)) = (self.desk.same_second.second(), next) else { return false };
+        let (Some(second), Some(next)) = (self.requests.same_second.second(), next) else { return false };
         let is_proven = findings.iter().any(
             |finding| matches!(finding, Finding::Proven(since, until) if (*since..=*until).contains(&second)),
         );

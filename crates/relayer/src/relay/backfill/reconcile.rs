@@ -17,7 +17,7 @@ use crate::limits::{
 };
 use crate::relay::link::{Conversation, End, Then};
 use crate::relay::peer::Manners;
-use crate::relay::protocol::{Refusal, Reply, Wanted, by_ids};
+use crate::relay::protocol::{Expected, Refusal, Reply, by_ids};
 
 /// What the log lacks of a window.
 enum Difference {
@@ -48,7 +48,7 @@ impl Conversation {
     pub(crate) async fn reconcile(&mut self, window: Window) -> Result<bool, End> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
-            let id = self.desk.next_reconciliation();
+            let id = self.requests.next_reconciliation();
             self.open = Some((id.clone(), closing(&id)));
             let difference = self.find_missing(window, &id).await?;
             self.end_open();
@@ -105,7 +105,7 @@ impl Conversation {
         let (mut message, mut missing) = (opening.clone(), Vec::new());
         for _ in 0..RECONCILE_STEPS_MAX {
             self.note_progress(window, "negentropy");
-            let step = match self.ask(id, Wanted::Step, message).await {
+            let step = match self.ask(id, Expected::Step, message).await {
                 Some(Reply::Step(step)) => step,
                 Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
                     // A reconciliation that was refused midway begins anew; what was found so far is right.
@@ -173,8 +173,8 @@ impl Conversation {
         let mut part = parts.next();
         while let Some(ids) = part {
             self.note_progress(window, "negentropy");
-            let wanted = Wanted::ByIds(ids.iter().copied().collect());
-            let reply = self.ask_past(wanted, by_ids(ids.iter().copied())).await;
+            let expected = Expected::ByIds(ids.iter().copied().collect());
+            let reply = self.ask_past(expected, by_ids(ids.iter().copied())).await;
             self.pass_on_held().await;
             match reply {
                 Some(Reply::ByIds(not_sent)) if not_sent.is_empty() => {

@@ -19,7 +19,8 @@ use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY
 use crate::relay::backfill::{Repair, Window};
 use crate::relay::peer::{Coverage, Manners, Peer, RepairProgress, Stated};
 use crate::relay::protocol::{
-    Desk, LIVE, Live, LiveForm, Refusal, RefusalKind, Reply, Standing, Subscription, Wanted, request,
+    Expected, LIVE, LiveForm, LiveState, Refusal, RefusalKind, Reply, Requests, Standing, Subscription,
+    request,
 };
 
 /// How often a relay with one subscription is tried to be caught up with before the rest is left a gap.
@@ -29,7 +30,7 @@ const ROUNDS_MAX: usize = 5;
 pub(crate) struct Conversation {
     pub(crate) peer: Arc<Peer>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) requests: Arc<Requests>,
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) progress: RepairProgress,
     /// The request for the past that is open at the relay: its id, and what ends it.
@@ -54,11 +55,11 @@ impl Conversation {
     pub fn new(
         peer: Arc<Peer>,
         shared: Arc<Shared>,
-        desk: Arc<Desk>,
+        requests: Arc<Requests>,
         subscription: Arc<Subscription>,
     ) -> Self {
         let progress = RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 };
-        Self { peer, shared, desk, subscription, progress, open: None, wants_more_proof: false }
+        Self { peer, shared, requests, subscription, progress, open: None, wants_more_proof: false }
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
@@ -79,14 +80,14 @@ impl Conversation {
             if self.wants_repair() {
                 self.peer.set_backfilling();
                 self.repair_all().await?;
-            } else if self.desk.live() == Live::Open {
+            } else if self.requests.live() == LiveState::Open {
                 self.ask_ahead().await?;
             }
             if self.peer.manners(|manners| manners.has_one_subscription()) {
                 return self.take_turns().await;
             }
             self.peer.set_live();
-            if !self.wants_repair() && self.desk.live() == Live::Proving {
+            if !self.wants_repair() && self.requests.live() == LiveState::Proving {
                 return Ok(());
             }
             sleep(REPAIR_RETRY).await;
@@ -105,7 +106,7 @@ impl Conversation {
                 }
                 LiveForm::LimitZero | LiveForm::LimitOne => EVERYTHING,
             };
-            match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
+            match self.ask(LIVE, Expected::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(_)) => {
                     self.reconnected(now).await;
                     return Ok(());
@@ -113,7 +114,7 @@ impl Conversation {
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
                 // A relay that sends events and never says that the stored ones have ended is of use, though
                 // nothing can be proven of it.
-                Some(_) | None if self.desk.progress().is_some() => {
+                Some(_) | None if self.requests.progress().is_some() => {
                     self.reconnected(now).await;
                     return Ok(());
                 }
@@ -147,9 +148,9 @@ impl Conversation {
     /// stored events reach back to it. If those were too many for one answer, both again.
     async fn take_turns(&mut self) -> Result<(), End> {
         for round in 1.. {
-            if self.desk.live() != Live::Closed {
-                self.desk.unsubscribe();
-                self.desk.send(closing(LIVE));
+            if self.requests.live() != LiveState::Closed {
+                self.requests.unsubscribe();
+                self.requests.send(closing(LIVE));
             }
             let now = self.shared.log.clock().now();
             self.reconnected(now).await;
@@ -170,7 +171,7 @@ impl Conversation {
                 Window { since: second.saturating_sub(self.subscription.overlap_secs()), until: None };
             let form = self.peer.manners(|manners| manners.form());
             let filters = self.subscription.live(LiveForm::Since, form, second);
-            match self.ask(LIVE, Wanted::Stored(window), request(LIVE, filters)).await {
+            match self.ask(LIVE, Expected::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(answer)) => {
                     self.reconnected(now).await;
                     let filters = self.subscription.filter_count(form);
@@ -181,7 +182,7 @@ impl Conversation {
                     let is_whole = repair.next().is_none() && self.distrusts(&answer).is_none();
                     if is_whole {
                         self.found(findings).await;
-                        self.desk.prove_time();
+                        self.requests.prove_time();
                     }
                     return Ok(is_whole);
                 }
@@ -227,8 +228,8 @@ impl Conversation {
 
     pub(crate) fn end_open(&mut self) {
         if let Some((subscription, closing)) = self.open.take() {
-            self.desk.give_up(&subscription);
-            self.desk.send(closing);
+            self.requests.give_up(&subscription);
+            self.requests.send(closing);
         }
     }
 
@@ -239,14 +240,14 @@ impl Conversation {
     }
 
     /// Asks for stored events under an id of its own, when live events leave room for them.
-    pub(crate) async fn ask_past(&mut self, wanted: Wanted, filters: Vec<wire::Filter>) -> Option<Reply> {
+    pub(crate) async fn ask_past(&mut self, expected: Expected, filters: Vec<wire::Filter>) -> Option<Reply> {
         // First the relay's pace: who waits for that keeps nobody else waiting.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _turn = turn_for_the_past(&shared).await;
-        let subscription = self.desk.next_past();
+        let subscription = self.requests.next_past();
         self.open = Some((subscription.clone(), closing(&subscription)));
-        let reply = self.ask_now(&subscription, wanted, request(&subscription, filters)).await;
+        let reply = self.ask_now(&subscription, expected, request(&subscription, filters)).await;
         match reply {
             Some(Reply::Closed(_)) => self.open = None,
             _ => self.end_open(),
@@ -255,9 +256,9 @@ impl Conversation {
     }
 
     /// Asks, at the relay's pace, and waits for the answer; `None` if none comes.
-    pub(crate) async fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
+    pub(crate) async fn ask(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
-        let reply = self.ask_now(subscription, wanted, message).await;
+        let reply = self.ask_now(subscription, expected, message).await;
         self.pass_on_held().await;
         reply
     }
@@ -267,11 +268,11 @@ impl Conversation {
         sleep_until(turn).await;
     }
 
-    async fn ask_now(&self, subscription: &str, wanted: Wanted, message: String) -> Option<Reply> {
+    async fn ask_now(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
         self.peer.tally.requests.add(1);
         self.shared.metrics.relay_requests.inc();
-        let mut reply = self.desk.ask(subscription, wanted, message);
-        let mut by_notice = pin!(self.desk.refused_by_notice());
+        let mut reply = self.requests.ask(subscription, expected, message);
+        let mut by_notice = pin!(self.requests.refused_by_notice());
         let mut deadline = Instant::now() + ANSWER_TIMEOUT;
         let end = Instant::now() + ANSWER_MAX;
         loop {
@@ -279,18 +280,18 @@ impl Conversation {
                 biased;
                 reply = &mut reply => return reply.ok(),
                 reason = &mut by_notice => {
-                    self.desk.give_up(subscription);
+                    self.requests.give_up(subscription);
                     return Some(Reply::Closed(reason));
                 }
                 // Of the live subscription there is no end of what comes.
                 () = sleep_until(deadline), if subscription == LIVE => break,
-                () = sleep_until(deadline) => match self.desk.progress().map(|progress| progress + ANSWER_TIMEOUT) {
+                () = sleep_until(deadline) => match self.requests.progress().map(|progress| progress + ANSWER_TIMEOUT) {
                     Some(later) if later > Instant::now() && deadline < end => deadline = later.min(end),
                     Some(_) | None => break,
                 },
             }
         }
-        self.desk.give_up(subscription);
+        self.requests.give_up(subscription);
         None
     }
 
@@ -316,7 +317,7 @@ impl Conversation {
                 format!("{refusal} (to prove a key, set [relay] authenticate = true and [nostr] secret_key)");
             return Err(End::NeedsAuthentication(reason));
         }
-        match self.desk.authentication.standing() {
+        match self.requests.authentication.standing() {
             Standing::Unasked | Standing::Asked(_) | Standing::Answered { .. } => {
                 sleep(ANSWER_TIMEOUT).await;
                 Err(End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))

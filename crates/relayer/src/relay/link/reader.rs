@@ -19,7 +19,9 @@ use crate::clock::Clock;
 use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
 use crate::relay::peer::Peer;
-use crate::relay::protocol::{Desk, Ended, LIVE, Refusal, RefusalKind, is_past, is_reconciliation};
+use crate::relay::protocol::{
+    ClosedTarget, LIVE, Refusal, RefusalKind, Requests, is_past, is_reconciliation,
+};
 
 /// Why reading pauses between two messages.
 pub(crate) enum Pause {
@@ -64,7 +66,7 @@ pub(crate) struct Reader<'a> {
     pub inboxes: &'a Inboxes,
     /// What tells when an event was received.
     pub clock: &'a Clock,
-    pub desk: &'a Desk,
+    pub requests: &'a Requests,
     /// The payload of our ping, if that was not answered.
     pub pinged: Option<[u8; 8]>,
     /// What the relay's pings are answered by.
@@ -153,8 +155,8 @@ impl Reader<'_> {
         created_at: impl FnOnce() -> Option<u64>,
     ) -> Option<Option<u64>> {
         let is_live = subscription == LIVE.as_bytes();
-        if is_past(subscription) || is_live && self.desk.live_counts() {
-            return Some(self.desk.event(subscription, claimed, created_at));
+        if is_past(subscription) || is_live && self.requests.live_counts() {
+            return Some(self.requests.event(subscription, claimed, created_at));
         }
         is_live.then_some(None)
     }
@@ -189,7 +191,7 @@ impl Reader<'_> {
                 Err(candidate) => ControlFlow::Break(Pause::Busy(vec![candidate])),
             };
         };
-        let mut released = self.desk.same_second.push(second, candidate, self.inboxes).into_iter();
+        let mut released = self.requests.same_second.push(second, candidate, self.inboxes).into_iter();
         while let Some(candidate) = released.next() {
             if let Err(candidate) = self.inboxes.offer(candidate) {
                 let waiting = std::iter::once(candidate).chain(released).collect();
@@ -233,33 +235,33 @@ impl Reader<'_> {
         let (is_answer, subscription) = match message {
             RelayMessage::Event { .. } => return GO_ON, // It has been handled.
             RelayMessage::Eose { subscription, hints } => {
-                (self.desk.stored(subscription, *hints), subscription)
+                (self.requests.stored(subscription, *hints), subscription)
             }
             RelayMessage::Closed { subscription, reason } => {
                 turn.notices += 1;
-                match self.desk.closed(subscription, reason) {
-                    Ended::Live => return said(Said::LiveClosed(reason.to_string())),
-                    Ended::Question => (true, subscription),
-                    Ended::Nothing => (false, subscription),
+                match self.requests.closed(subscription, reason) {
+                    ClosedTarget::Live => return said(Said::LiveClosed(reason.to_string())),
+                    ClosedTarget::Request => (true, subscription),
+                    ClosedTarget::Nothing => (false, subscription),
                 }
             }
             RelayMessage::NegMsg { subscription, message } => {
-                (self.desk.step(subscription, message), subscription)
+                (self.requests.step(subscription, message), subscription)
             }
             RelayMessage::NegErr { subscription, reason } => {
                 turn.notices += 1;
-                (self.desk.refuse(subscription, reason), subscription)
+                (self.requests.refuse(subscription, reason), subscription)
             }
             RelayMessage::Ok { id, accepted, reason } => {
                 turn.notices += 1;
-                return match self.desk.authentication.judged(id, *accepted, reason, Instant::now()) {
+                return match self.requests.authentication.judged(id, *accepted, reason, Instant::now()) {
                     true => said(Said::Judgement),
                     false => GO_ON,
                 };
             }
             RelayMessage::Auth { challenge } => {
                 turn.notices += 1;
-                return match self.desk.authentication.challenged(challenge, Instant::now()) {
+                return match self.requests.authentication.challenged(challenge, Instant::now()) {
                     true => said(Said::Challenge),
                     false => GO_ON,
                 };
@@ -267,7 +269,7 @@ impl Reader<'_> {
             RelayMessage::Notice(notice) => {
                 turn.notices += 1;
                 self.notice(notice, turn);
-                return replied(self.desk.is_asking());
+                return replied(self.requests.is_asking());
             }
         };
         if !is_answer && !is_ours(subscription.as_bytes()) {
@@ -277,15 +279,15 @@ impl Reader<'_> {
     }
 
     /// A notice does not say what it is about. That we ask too much can only be about what is unanswered; of
-    /// other words that refusals begin with, the desk waits to see.
+    /// other words that refusals begin with, the requests waits to see.
     fn notice(&self, notice: &str, turn: &Turn<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited {
-            if !self.desk.refused(notice) {
+            if !self.requests.refused(notice) {
                 turn.rate_limited();
             }
         } else if Refusal::is_one(notice) {
-            self.desk.noticed(notice);
+            self.requests.noticed(notice);
         }
         tracing::debug!(relay = %self.peer.url, notice = %refusal, "notice");
     }

@@ -36,7 +36,7 @@ use crate::clock::Now;
 use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
 use crate::relay::peer::{Manners, Peer};
-use crate::relay::protocol::{Desk, Live, Refusal, RefusalKind, Standing, Subscription};
+use crate::relay::protocol::{LiveState, Refusal, RefusalKind, Requests, Standing, Subscription};
 use crate::relay::transport::{Socket, SocketError};
 
 /// How long saying goodbye may take.
@@ -53,7 +53,7 @@ type Talk = Pin<Box<dyn Future<Output = Result<(), End>> + Send>>;
 pub(crate) struct Session<'a> {
     peer: &'a Arc<Peer>,
     shared: &'a Arc<Shared>,
-    desk: Arc<Desk>,
+    requests: Arc<Requests>,
     throttle: Throttle,
     /// Whether it has brought an event that memory did not know, or answered a ping.
     useful: bool,
@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
         Self {
             peer,
             shared,
-            desk: Arc::default(),
+            requests: Arc::default(),
             throttle: Throttle::new(shared.events_per_second_max),
             useful: false,
             ping: None,
@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
 
     /// Whether it was worth having.
     pub fn was_useful(&self) -> bool {
-        self.useful || self.desk.is_useful()
+        self.useful || self.requests.is_useful()
     }
 
     /// Talks and reads until something ends it.
@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
     /// what it has sent is taken.
     fn pass_on_held(&self) {
         if self.peer.manners(|manners| manners.caps.is_eased()) {
-            for candidate in self.desk.same_second.take() {
+            for candidate in self.requests.same_second.take() {
                 // A candidate for which there is no room is asked for again, too.
                 let _ = self.shared.inboxes.offer(candidate);
             }
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         mut subscription: Arc<Subscription>,
         orders: &mut watch::Receiver<Order>,
     ) -> Result<Infallible, End> {
-        let desk = Arc::clone(&self.desk);
+        let requests = Arc::clone(&self.requests);
         let mut talk = Some(self.talk(&subscription));
         let interval = self.shared.health_check_interval;
         // Relays that were connected together are not pinged together.
@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
                         send(socket, ClientFrame::Pong(&payload)).await?;
                     }
                 }
-                talked = talked(&mut talk, &desk), if talk.is_some() => match talked {
+                talked = talked(&mut talk, &requests), if talk.is_some() => match talked {
                     Talked::Says => self.send_outgoing(socket).await?,
                     Talked::Ended(outcome) => {
                         talk = None;
@@ -197,14 +197,14 @@ impl<'a> Session<'a> {
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
                 // What was asked and proven by the clock before is asked for again.
                 Ok(()) = steps.changed() => {
-                    desk.stop_proving();
+                    requests.stop_proving();
                     self.take(Next::Begins, &mut talk, &subscription);
                 }
                 () = changed(orders) => {
                     let wanted = wanted(orders).ok_or(End::Stopping)?;
                     if wanted != subscription {
                         subscription = wanted;
-                        desk.stop_proving();
+                        requests.stop_proving();
                         self.take(Next::Begins, &mut talk, &subscription);
                     }
                 }
@@ -229,14 +229,14 @@ impl<'a> Session<'a> {
         let conversation = Conversation::new(
             Arc::clone(self.peer),
             Arc::clone(self.shared),
-            Arc::clone(&self.desk),
+            Arc::clone(&self.requests),
             Arc::clone(subscription),
         );
         Box::pin(conversation.run())
     }
 
     async fn send_outgoing(&self, socket: &mut Socket) -> Result<(), End> {
-        while let Some(message) = self.desk.next_outgoing() {
+        while let Some(message) = self.requests.next_outgoing() {
             send(socket, ClientFrame::Text(&message)).await?;
         }
         Ok(())
@@ -273,7 +273,7 @@ impl<'a> Session<'a> {
             dedupe: &self.shared.dedupe,
             inboxes: &self.shared.inboxes,
             clock: self.shared.log.clock(),
-            desk: &self.desk,
+            requests: &self.requests,
             pinged: self.ping.map(|ping| ping.payload),
             pongs: &mut self.pongs,
             useful: &mut self.useful,
@@ -315,19 +315,19 @@ impl<'a> Session<'a> {
     /// nothing is asked, and nothing counts that was.
     fn authenticate(&mut self) -> Result<Next, End> {
         let Some(signer) = &self.shared.signer else { return Ok(Next::GoesOn) };
-        let (authentication, now) = (&self.desk.authentication, Instant::now());
+        let (authentication, now) = (&self.requests.authentication, Instant::now());
         match authentication.standing() {
             Standing::Asked(at) if at <= now => {
                 let second = self.shared.log.clock().unix_secs();
                 let message = authentication.answer(signer, self.peer.url.as_str(), second, now);
-                self.desk.send(message);
+                self.requests.send(message);
             }
             Standing::Answered { until, .. } if until <= now => authentication.give_up_waiting(),
             Standing::Failed(reason) => return Err(End::NotAccepted(reason.into())),
             _ => {}
         }
         self.authentication_due = authentication.standing().due();
-        self.desk.unsubscribe();
+        self.requests.unsubscribe();
         Ok(if self.authentication_due.is_some() { Next::Ends } else { Next::Begins })
     }
 
@@ -376,12 +376,12 @@ impl<'a> Session<'a> {
         let Some(ping) = self.ping.take() else { return };
         self.useful = true;
         self.peer.set_rtt(ping.at.elapsed());
-        let live = self.desk.live();
-        if matches!(live, Live::Open | Live::Proving) && !self.live_lasted {
+        let live = self.requests.live();
+        if matches!(live, LiveState::Open | LiveState::Proving) && !self.live_lasted {
             self.live_lasted = true;
             self.peer.manners(Manners::live_lasted);
         }
-        if live != Live::Proving {
+        if live != LiveState::Proving {
             return;
         }
         let clock = self.shared.log.clock();
@@ -406,12 +406,12 @@ impl<'a> Session<'a> {
 }
 
 /// Lets the conversation go on.
-async fn talked(talk: &mut Option<Talk>, desk: &Desk) -> Talked {
+async fn talked(talk: &mut Option<Talk>, requests: &Requests) -> Talked {
     std::future::poll_fn(|context| {
         let Some(talk) = talk else { return Poll::Pending };
         match talk.as_mut().poll(context) {
             Poll::Ready(outcome) => Poll::Ready(Talked::Ended(outcome)),
-            Poll::Pending if desk.has_outgoing() => Poll::Ready(Talked::Says),
+            Poll::Pending if requests.has_outgoing() => Poll::Ready(Talked::Says),
             Poll::Pending => Poll::Pending,
         }
     })

@@ -2,7 +2,7 @@
 //! and the conversation, within bounds: nothing is called proven that the relay had and we did not
 //! get, and we are never deaf.
 //!
-//! The relay is a model, the rest is the real thing: reader, desk, conversation and session,
+//! The relay is a model, the rest is the real thing: reader, requests, conversation and session,
 //! without a socket. Whenever several things could happen next, or the relay could answer in
 //! several ways, a run takes one of them. If one thing goes wrong, every combination is played. If
 //! several do, runs are drawn from all combinations.
@@ -356,7 +356,7 @@ impl Run<'_, '_> {
     }
 
     fn send(&mut self) {
-        while let Some(message) = self.session.desk.next_outgoing() {
+        while let Some(message) = self.session.requests.next_outgoing() {
             let said = self.relay.hear(&message, self.choices);
             self.note(format!("we say {message}: {said}"));
         }
@@ -384,7 +384,7 @@ impl Run<'_, '_> {
     }
 
     fn assert_not_deaf(&self) {
-        let live = self.session.desk.live();
+        let live = self.session.requests.live();
         // A relay that serves only those who prove a key, and does not say so, can only be noticed
         // by its challenge.
         let is_served = self.relay.is_open || self.relay.demands_key;

@@ -2,7 +2,7 @@
 //!
 //! The reader sees every frame, must not wait, and knows nothing of what was asked. The
 //! [conversation](super::conversation) asks one thing after the other and waits for answers. Here the
-//! conversation puts its questions and what is to be sent; the reader counts the events that come as an
+//! conversation puts its pending and what is to be sent; the reader counts the events that come as an
 //! answer and says how it ended.
 //!
 //! The reader alone decides how the live subscription [stands](Live), message by message. The
@@ -43,7 +43,7 @@ pub(crate) enum Reply {
 
 /// What is waited for.
 #[derive(Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum Expected {
     /// The stored events of a window.
     Stored(Window),
     /// Events by their ids.
@@ -54,7 +54,7 @@ pub(crate) enum Wanted {
 
 /// How the live subscription stands by the messages that have been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Live {
+pub(crate) enum LiveState {
     /// It was not asked for, or either side has ended it.
     #[default]
     Closed,
@@ -68,9 +68,9 @@ pub(crate) enum Live {
 
 /// What a CLOSED was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// A question that is answered by it.
-    Question,
+pub(crate) enum ClosedTarget {
+    /// A request that is answered by it.
+    Request,
     /// The live subscription, for which nobody waits at the moment.
     Live,
     /// Nothing that is open.
@@ -78,16 +78,16 @@ pub(crate) enum Ended {
 }
 
 #[derive(Debug)]
-struct Question {
+struct PendingRequest {
     subscription: String,
-    wanted: Wanted,
+    expected: Expected,
     answer: Answer,
     reply: oneshot::Sender<Reply>,
 }
 
-/// The desk.
+/// The requests.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
+pub(crate) struct Requests {
     state: Mutex<State>,
     /// Whether and how we have proven our key.
     pub authentication: Authentication,
@@ -105,12 +105,12 @@ pub(crate) struct Desk {
 
 #[derive(Debug, Default)]
 struct State {
-    live: Live,
+    live: LiveState,
     /// The number in the last id.
     number: u32,
     outbox: VecDeque<String>,
-    questions: Vec<Question>,
-    /// What has been noticed since the last question, if it reads like a refusal.
+    pending: Vec<PendingRequest>,
+    /// What has been noticed since the last request, if it reads like a refusal.
     notice: Option<String>,
     /// When something of an answer last came.
     progress: Option<Instant>,
@@ -123,7 +123,7 @@ impl State {
     }
 }
 
-/// Whether events of this subscription are the answer to a question about the past. Its id may be one that
+/// Whether events of this subscription are the answer to a request about the past. Its id may be one that
 /// is closed by now: relays go on sending for a moment.
 pub(crate) fn is_past(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))
@@ -138,7 +138,7 @@ fn is_number(digits: &[u8]) -> bool {
     (1..=10).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-impl Desk {
+impl Requests {
     /// The id of the next request for the past. No id is used twice on a connection: the end of an
     /// answer that nobody waits for any more, however late it comes, must not be taken for that of
     /// another.
@@ -157,20 +157,24 @@ impl Desk {
         self.has_outgoing.store(true, Ordering::Relaxed);
     }
 
-    /// Asks, and gives where the reply will come. It never does if the question is [given up](Self::give_up)
+    /// Asks, and gives where the reply will come. It never does if the request is [given up](Self::give_up)
     /// or the connection ends.
-    pub fn ask(&self, subscription: &str, wanted: Wanted, message: String) -> oneshot::Receiver<Reply> {
+    pub fn ask(&self, subscription: &str, expected: Expected, message: String) -> oneshot::Receiver<Reply> {
         let (reply, replied) = oneshot::channel();
-        let question =
-            Question { subscription: subscription.to_owned(), wanted, answer: Answer::default(), reply };
+        let request = PendingRequest {
+            subscription: subscription.to_owned(),
+            expected,
+            answer: Answer::default(),
+            reply,
+        };
         let mut state = self.state.lock();
-        state.questions.retain(|other| other.subscription != subscription);
-        state.questions.push(question);
+        state.pending.retain(|other| other.subscription != subscription);
+        state.pending.push(request);
         state.progress = None;
         state.notice = None;
         state.outbox.push_back(message);
         if subscription == LIVE {
-            state.live = Live::Requested;
+            state.live = LiveState::Requested;
             self.live_counts.store(true, Ordering::Relaxed);
         }
         drop(state);
@@ -180,7 +184,7 @@ impl Desk {
 
     /// Waits no longer for an answer.
     pub fn give_up(&self, subscription: &str) {
-        self.state.lock().questions.retain(|question| question.subscription != subscription);
+        self.state.lock().pending.retain(|request| request.subscription != subscription);
         if subscription == LIVE {
             self.live_counts.store(false, Ordering::Relaxed);
         }
@@ -190,15 +194,15 @@ impl Desk {
     /// nothing.
     pub fn refused(&self, reason: &str) -> bool {
         let mut state = self.state.lock();
-        let (refused, left) = std::mem::take(&mut state.questions)
+        let (refused, left) = std::mem::take(&mut state.pending)
             .into_iter()
-            .partition::<Vec<_>, _>(|question| question.answer.events == 0);
-        state.questions = left;
+            .partition::<Vec<_>, _>(|request| request.answer.events == 0);
+        state.pending = left;
         drop(state);
         let is_answer = !refused.is_empty();
-        for question in refused {
+        for request in refused {
             // Whoever asked may have gone.
-            let _ = question.reply.send(Reply::Closed(reason.to_owned()));
+            let _ = request.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
     }
@@ -227,7 +231,7 @@ impl Desk {
         }
     }
 
-    /// When something of an answer to the last question came.
+    /// When something of an answer to the last request came.
     pub fn progress(&self) -> Option<Instant> {
         self.state.lock().progress
     }
@@ -246,7 +250,7 @@ impl Desk {
     }
 
     /// How the live subscription stands.
-    pub fn live(&self) -> Live {
+    pub fn live(&self) -> LiveState {
         self.state.lock().live
     }
 
@@ -254,8 +258,8 @@ impl Desk {
     /// time that passes is proven from now on.
     pub fn prove_time(&self) {
         let mut state = self.state.lock();
-        if state.live == Live::Open {
-            state.live = Live::Proving;
+        if state.live == LiveState::Open {
+            state.live = LiveState::Proving;
         }
     }
 
@@ -263,30 +267,30 @@ impl Desk {
     /// open.
     pub fn stop_proving(&self) {
         let mut state = self.state.lock();
-        if state.live == Live::Proving {
-            state.live = Live::Open;
+        if state.live == LiveState::Proving {
+            state.live = LiveState::Open;
         }
     }
 
     /// Notes that we end the live subscription, or that it counts for nothing from now on.
     pub fn unsubscribe(&self) {
-        self.state.lock().live = Live::Closed;
+        self.state.lock().live = LiveState::Closed;
         self.give_up(LIVE);
     }
 
-    /// Whether a question about the past has brought events worth the connection.
+    /// Whether a request about the past has brought events worth the connection.
     pub fn is_useful(&self) -> bool {
         self.is_useful.load(Ordering::Relaxed)
     }
 
-    /// Notes that a question about the past was answered with events.
+    /// Notes that a request about the past was answered with events.
     pub fn set_useful(&self) {
         self.is_useful.store(true, Ordering::Relaxed);
     }
 
     /// Whether something is asked and not answered.
     pub fn is_asking(&self) -> bool {
-        !self.state.lock().questions.is_empty()
+        !self.state.lock().pending.is_empty()
     }
 
     /// Whether events of the live subscription count as an answer right now.
@@ -304,27 +308,27 @@ impl Desk {
         created_at: impl FnOnce() -> Option<u64>,
     ) -> Option<u64> {
         let mut state = self.state.lock();
-        let mut questions = state.questions.iter_mut();
-        let question = questions.find(|open| open.subscription.as_bytes() == subscription)?;
+        let mut pending = state.pending.iter_mut();
+        let request = pending.find(|open| open.subscription.as_bytes() == subscription)?;
         let created_at = created_at();
         let mut is_stored = true;
-        match &mut question.wanted {
-            Wanted::Stored(window) => {
+        match &mut request.expected {
+            Expected::Stored(window) => {
                 // A live subscription that reaches back to no second gives live events only.
                 is_stored = subscription != LIVE.as_bytes() || window.since > 0;
                 match created_at {
                     Some(created_at) if !within(*window).contains(&created_at) => {
-                        question.answer.strays = true;
+                        request.answer.strays = true;
                     }
-                    Some(created_at) => question.answer.note(created_at),
-                    None => question.answer.note_undated(),
+                    Some(created_at) => request.answer.note(created_at),
+                    None => request.answer.note_undated(),
                 }
-                if question.answer.events >= USEFUL_EVENTS_MIN {
+                if request.answer.events >= USEFUL_EVENTS_MIN {
                     self.is_useful.store(true, Ordering::Relaxed);
                 }
             }
-            Wanted::ByIds(ids) => _ = claimed.map(|claimed| ids.remove(claimed)),
-            Wanted::Step => {}
+            Expected::ByIds(ids) => _ = claimed.map(|claimed| ids.remove(claimed)),
+            Expected::Step => {}
         }
         state.progress = Some(Instant::now());
         created_at.filter(|_| is_stored)
@@ -334,13 +338,13 @@ impl Desk {
     pub fn stored(&self, subscription: &str, hints: Hints) -> bool {
         if subscription == LIVE {
             let mut state = self.state.lock();
-            if state.live == Live::Requested {
-                state.live = Live::Open;
+            if state.live == LiveState::Requested {
+                state.live = LiveState::Open;
             }
         }
-        self.answer(subscription, |wanted, mut answer| match wanted {
-            Wanted::ByIds(missing) => Reply::ByIds(missing),
-            Wanted::Stored(_) | Wanted::Step => {
+        self.answer(subscription, |expected, mut answer| match expected {
+            Expected::ByIds(missing) => Reply::ByIds(missing),
+            Expected::Stored(_) | Expected::Step => {
                 answer.hints = hints;
                 Reply::Stored(answer)
             }
@@ -348,15 +352,15 @@ impl Desk {
     }
 
     /// Takes CLOSED.
-    pub fn closed(&self, subscription: &str, reason: &str) -> Ended {
+    pub fn closed(&self, subscription: &str, reason: &str) -> ClosedTarget {
         let was_live = subscription == LIVE
-            && std::mem::replace(&mut self.state.lock().live, Live::Closed) != Live::Closed;
+            && std::mem::replace(&mut self.state.lock().live, LiveState::Closed) != LiveState::Closed;
         if self.refuse(subscription, reason) {
-            Ended::Question
+            ClosedTarget::Request
         } else if was_live {
-            Ended::Live
+            ClosedTarget::Live
         } else {
-            Ended::Nothing
+            ClosedTarget::Nothing
         }
     }
 
@@ -370,16 +374,16 @@ impl Desk {
         self.answer(subscription, |_, _| Reply::Step(message.to_owned()))
     }
 
-    fn answer(&self, subscription: &str, reply: impl FnOnce(Wanted, Answer) -> Reply) -> bool {
+    fn answer(&self, subscription: &str, reply: impl FnOnce(Expected, Answer) -> Reply) -> bool {
         let mut state = self.state.lock();
-        let place = state.questions.iter().position(|question| question.subscription == subscription);
-        let Some(question) = place.map(|place| state.questions.swap_remove(place)) else { return false };
+        let place = state.pending.iter().position(|request| request.subscription == subscription);
+        let Some(request) = place.map(|place| state.pending.swap_remove(place)) else { return false };
         drop(state);
         if subscription == LIVE {
             self.live_counts.store(false, Ordering::Relaxed);
         }
         // Whoever asked may have gone.
-        let _ = question.reply.send(reply(question.wanted, question.answer));
+        let _ = request.reply.send(reply(request.expected, request.answer));
         true
     }
 }

@@ -235,7 +235,7 @@ fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     }
     if let Some(row) = log.relay_row(RelayTable::Information, url)? {
         let stated = Stated::from_row(&row).map_err(|_| damaged("a relay's information"))?;
-        peer.manners(|manners| manners.inform(stated));
+        peer.capabilities(|capabilities| capabilities.inform(stated));
     }
     Ok(())
 }

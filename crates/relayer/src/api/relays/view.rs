@@ -95,8 +95,9 @@ impl From<&Peer> for Connection {
 impl From<&Peer> for Detail {
     fn from(peer: &Peer) -> Self {
         let coverage = peer.coverage();
-        let (answer_cap, gap, information) = peer
-            .manners(|manners| (manners.caps.known(), manners.pace.gap(), manners.information().cloned()));
+        let (answer_cap, gap, information) = peer.capabilities(|capabilities| {
+            (capabilities.caps.known(), capabilities.pace.gap(), capabilities.information().cloned())
+        });
         Self {
             connection: Connection::from(peer),
             proven_from: coverage.as_ref().map(|coverage| coverage.from()),

@@ -7,7 +7,7 @@
 use super::repair::{Answer, Finding, Repair, Window};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
 use crate::relay::link::{Conversation, End, Then};
-use crate::relay::peer::{Gap, GapReason, Manners};
+use crate::relay::peer::{Capabilities, Gap, GapReason};
 use crate::relay::protocol::{Expected, LiveState, Refusal, Reply};
 
 /// Refusals of windows, without an event in between, after which a repair is not worth going on with: the
@@ -19,9 +19,9 @@ impl Conversation {
     fn missing(&self) -> Vec<Gap> {
         let gaps = self.peer.read_coverage().map(|coverage| coverage.gaps().to_vec()).unwrap_or_default();
         let can_be_asked = |gap: &Gap| match gap.reason {
-            GapReason::BeyondCap { got } => {
-                self.peer.manners(|manners| manners.reconciles() || manners.caps.may_give_more_than(got))
-            }
+            GapReason::BeyondCap { got } => self.peer.capabilities(|capabilities| {
+                capabilities.reconciles() || capabilities.caps.may_give_more_than(got)
+            }),
             GapReason::NotAsked | GapReason::MayBeLate | GapReason::Refused(_) => true,
         };
         gaps.into_iter().filter(can_be_asked).collect()
@@ -40,11 +40,11 @@ impl Conversation {
 
     /// Asks for everything that is missing, in the order that suits the connection.
     pub(crate) async fn repair_all(&mut self) -> Result<(), End> {
-        let breaks = self.peer.manners(|manners| manners.caps.is_eased());
+        let breaks = self.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
             if self.requests.live() != LiveState::Closed
-                && self.peer.manners(|manners| manners.has_one_subscription())
+                && self.peer.capabilities(|capabilities| capabilities.has_one_subscription())
             {
                 break; // Past and present take turns from now on.
             }
@@ -58,7 +58,7 @@ impl Conversation {
         // The newest one is open-ended: events may be dated in the future.
         let until = (gap.until < newest).then_some(gap.until);
         let window = Window { since: gap.since, until };
-        if self.peer.manners(|manners| manners.reconciles()) && self.reconcile(window).await? {
+        if self.peer.capabilities(|capabilities| capabilities.reconciles()) && self.reconcile(window).await? {
             if until.is_none() {
                 self.requests.prove_time();
             }
@@ -75,19 +75,20 @@ impl Conversation {
     }
 
     async fn ask_pieces(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
-        let form = self.peer.manners(|manners| manners.form());
+        let form = self.peer.capabilities(|capabilities| capabilities.form());
         let filters = self.subscription.filter_count(form);
         let mut repair = Repair::new(window, filters);
         let mut ahead = window.until.is_none().then_some(gap.until);
         let (mut tries, mut refusals) = (0, 0);
         while let Some(window) = repair.next() {
-            let (limit, form) =
-                self.peer.manners(|manners| (manners.caps.ask(repair.least()), manners.form()));
+            let (limit, form) = self
+                .peer
+                .capabilities(|capabilities| (capabilities.caps.ask(repair.least()), capabilities.form()));
             self.note_progress(window, "req");
             let filters = self.subscription.window(window, limit, form);
             let reply = self.ask_past(Expected::Stored(window), filters).await;
             if reply.is_some() {
-                self.peer.manners(|manners| manners.caps.answered());
+                self.peer.capabilities(|capabilities| capabilities.caps.answered());
             }
             let distrust = match &reply {
                 Some(Reply::Stored(answer)) => self.distrusts(answer),
@@ -108,13 +109,15 @@ impl Conversation {
                     }
                     self.progress.events += u64::from(answer.events);
                     let now = self.shared.log.clock().unix_secs();
-                    self.peer.manners(|manners| repair.answered(&answer, limit, &mut manners.caps, now))
+                    self.peer.capabilities(|capabilities| {
+                        repair.answered(&answer, limit, &mut capabilities.caps, now)
+                    })
                 }
                 Some(Reply::Closed(reason)) => {
                     let refusal = Refusal::parse(&reason);
                     if refusal.is_about_subscriptions() {
                         // There is the live one, and nothing else: past and present must take turns.
-                        self.peer.manners(Manners::note_one_subscription);
+                        self.peer.capabilities(Capabilities::note_one_subscription);
                         return Ok(());
                     }
                     tries += 1;
@@ -123,7 +126,7 @@ impl Conversation {
                         Then::Again => continue,
                         // Once may be a passing trouble. If it stays, the window may be too large.
                         Then::Later if tries < 2 => continue,
-                        Then::Otherwise if self.simplify(Manners::simplify_window) => continue,
+                        Then::Otherwise if self.simplify(Capabilities::simplify_window) => continue,
                         Then::Later | Then::Otherwise if refusals < REFUSALS_MAX => {
                             repair.refused(&refusal.text, self.shared.log.clock().unix_secs())
                         }
@@ -173,7 +176,8 @@ impl Conversation {
         if answer.hints.auth {
             return Some("auth-required: it says that it may have more for those who prove a key");
         }
-        let serves_the_unknown = self.peer.manners(|manners| manners.serves_the_unknown(answer.events > 0));
+        let serves_the_unknown =
+            self.peer.capabilities(|capabilities| capabilities.serves_the_unknown(answer.events > 0));
         (!serves_the_unknown)
             .then_some("auth-required: it has asked for a key, and what it sends without is nothing")
     }

@@ -16,7 +16,7 @@ use crate::limits::{
     IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
 };
 use crate::relay::link::{Conversation, End, Then};
-use crate::relay::peer::Manners;
+use crate::relay::peer::Capabilities;
 use crate::relay::protocol::{Expected, Refusal, Reply, by_ids};
 
 /// What the log lacks of a window.
@@ -117,7 +117,7 @@ impl Conversation {
                 },
                 Some(_) => return Ok(Difference::Unknown),
                 None => {
-                    self.peer.manners(Manners::note_no_reconciliation);
+                    self.peer.capabilities(Capabilities::note_no_reconciliation);
                     return Ok(Difference::Unknown);
                 }
             };
@@ -198,9 +198,9 @@ impl Conversation {
     }
 
     fn message_bytes_max(&self) -> Option<usize> {
-        let stated = self
-            .peer
-            .manners(|manners| manners.information().and_then(|information| information.max_message_length));
+        let stated = self.peer.capabilities(|capabilities| {
+            capabilities.information().and_then(|information| information.max_message_length)
+        });
         stated.map(|bytes| (bytes.get() as usize).saturating_sub(MESSAGE_BYTES))
     }
 
@@ -210,8 +210,10 @@ impl Conversation {
     }
 
     fn ids_at_once(&self) -> usize {
-        let cap =
-            self.peer.manners(|manners| manners.caps.limit()).map_or(usize::MAX, |limit| limit as usize);
+        let cap = self
+            .peer
+            .capabilities(|capabilities| capabilities.caps.limit())
+            .map_or(usize::MAX, |limit| limit as usize);
         let room = self.message_bytes_max().map_or(usize::MAX, |bytes| bytes / ID_BYTES);
         cap.min(room).clamp(1, IDS_A_REQUEST_MAX)
     }

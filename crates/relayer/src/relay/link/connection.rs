@@ -213,7 +213,7 @@ impl Connection {
     /// What was asked for and not answered, if something was.
     fn place(&self) -> Option<Place> {
         let asked = self.peer.repair()?;
-        let limit = self.peer.manners(|manners| manners.caps.unanswered());
+        let limit = self.peer.capabilities(|capabilities| capabilities.caps.unanswered());
         Some(Place { since: asked.since, until: asked.until, limit })
     }
 

@@ -17,7 +17,7 @@ use crate::clock::Now;
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY};
 use crate::relay::backfill::{Repair, Window};
-use crate::relay::peer::{Coverage, Manners, Peer, RepairProgress, Stated};
+use crate::relay::peer::{Capabilities, Coverage, Peer, RepairProgress, Stated};
 use crate::relay::protocol::{
     Expected, LIVE, LiveForm, LiveState, Refusal, RefusalKind, Reply, Requests, Standing, Subscription,
     request,
@@ -64,16 +64,16 @@ impl Conversation {
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
     pub async fn run(mut self) -> Result<(), End> {
-        if self.peer.manners(|manners| manners.has_one_subscription()) {
+        if self.peer.capabilities(|capabilities| capabilities.has_one_subscription()) {
             // It may have said so long ago.
             self.ask_what_it_is().await;
         }
-        if self.peer.manners(|manners| manners.has_one_subscription()) {
+        if self.peer.capabilities(|capabilities| capabilities.has_one_subscription()) {
             return self.take_turns().await;
         }
         self.subscribe().await?;
         self.ask_what_it_is().await;
-        if self.peer.manners(|manners| manners.has_one_subscription()) {
+        if self.peer.capabilities(|capabilities| capabilities.has_one_subscription()) {
             return self.take_turns().await;
         }
         loop {
@@ -83,7 +83,7 @@ impl Conversation {
             } else if self.requests.live() == LiveState::Open {
                 self.ask_ahead().await?;
             }
-            if self.peer.manners(|manners| manners.has_one_subscription()) {
+            if self.peer.capabilities(|capabilities| capabilities.has_one_subscription()) {
                 return self.take_turns().await;
             }
             self.peer.set_live();
@@ -98,7 +98,8 @@ impl Conversation {
     async fn subscribe(&mut self) -> Result<(), End> {
         loop {
             let now = self.shared.log.clock().now();
-            let (live, form) = self.peer.manners(|manners| (manners.live, manners.form()));
+            let (live, form) =
+                self.peer.capabilities(|capabilities| (capabilities.live, capabilities.form()));
             let filters = self.subscription.live(live, form, now.secs());
             let window = match live {
                 LiveForm::Since => {
@@ -120,7 +121,7 @@ impl Conversation {
                 }
                 Some(_) | None => {
                     // Some relays say nothing to a request that they do not understand.
-                    self.peer.manners(Manners::live_refused);
+                    self.peer.capabilities(Capabilities::live_refused);
                     return Err(End::Unanswered);
                 }
             }
@@ -131,17 +132,19 @@ impl Conversation {
         let refusal = Refusal::parse(reason);
         match self.refused(&refusal).await? {
             Then::Again => Ok(()),
-            Then::Otherwise if self.simplify(Manners::simplify_live) => Ok(()),
+            Then::Otherwise if self.simplify(Capabilities::simplify_live) => Ok(()),
             Then::Never | Then::Otherwise => Err(End::Refused(refusal.to_string())),
             Then::Later => {
-                self.peer.manners(Manners::live_refused);
+                self.peer.capabilities(Capabilities::live_refused);
                 Err(End::SubscriptionClosed(refusal.to_string()))
             }
         }
     }
 
-    pub(crate) fn simplify(&self, simplify: impl FnOnce(&mut Manners, usize) -> bool) -> bool {
-        self.peer.manners(|manners| simplify(manners, self.subscription.filter_count(manners.form())))
+    pub(crate) fn simplify(&self, simplify: impl FnOnce(&mut Capabilities, usize) -> bool) -> bool {
+        self.peer.capabilities(|capabilities| {
+            simplify(capabilities, self.subscription.filter_count(capabilities.form()))
+        })
     }
 
     /// For a relay that takes one subscription at a time: the past first, and then a live subscription whose
@@ -169,16 +172,16 @@ impl Conversation {
             let now = self.shared.log.clock().now();
             let window =
                 Window { since: second.saturating_sub(self.subscription.overlap_secs()), until: None };
-            let form = self.peer.manners(|manners| manners.form());
+            let form = self.peer.capabilities(|capabilities| capabilities.form());
             let filters = self.subscription.live(LiveForm::Since, form, second);
             match self.ask(LIVE, Expected::Stored(window), request(LIVE, filters)).await {
                 Some(Reply::Stored(answer)) => {
                     self.reconnected(now).await;
                     let filters = self.subscription.filter_count(form);
                     let mut repair = Repair::new(window, filters);
-                    let findings = self
-                        .peer
-                        .manners(|manners| repair.answered(&answer, None, &mut manners.caps, second));
+                    let findings = self.peer.capabilities(|capabilities| {
+                        repair.answered(&answer, None, &mut capabilities.caps, second)
+                    });
                     let is_whole = repair.next().is_none() && self.distrusts(&answer).is_none();
                     if is_whole {
                         self.found(findings).await;
@@ -211,7 +214,7 @@ impl Conversation {
     /// Asks the relay once a day what it is (NIP-11). That it does not say is an answer, too.
     async fn ask_what_it_is(&self) {
         let now_ms = self.shared.log.clock().unix_ms();
-        if !self.peer.manners(|manners| manners.wants_information(now_ms)) {
+        if !self.peer.capabilities(|capabilities| capabilities.wants_information(now_ms)) {
             return;
         }
         let information = self.shared.dialer.information(&self.peer.url, self.peer.reach()).await;
@@ -220,7 +223,7 @@ impl Conversation {
         }
         let stated = Stated { information: information.ok().map(Box::new), asked_at_ms: now_ms };
         let row = stated.to_row();
-        self.peer.manners(|manners| manners.inform(stated));
+        self.peer.capabilities(|capabilities| capabilities.inform(stated));
         let relay = self.peer.url.to_arc();
         let (mark, _) = Mark::new(RelayTable::Information, relay, row);
         self.shared.inboxes.mark(mark).await;
@@ -264,7 +267,7 @@ impl Conversation {
     }
 
     async fn wait_for_pace(&self) {
-        let turn = self.peer.manners(|manners| manners.pace.take_turn(Instant::now()));
+        let turn = self.peer.capabilities(|capabilities| capabilities.pace.take_turn(Instant::now()));
         sleep_until(turn).await;
     }
 

@@ -35,7 +35,7 @@ use super::turn::Turn;
 use crate::clock::Now;
 use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
-use crate::relay::peer::{Manners, Peer};
+use crate::relay::peer::{Capabilities, Peer};
 use crate::relay::protocol::{LiveState, Refusal, RefusalKind, Requests, Standing, Subscription};
 use crate::relay::transport::{Socket, SocketError};
 
@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
     /// order. A relay whose connections break again and again may never send all of that second, so
     /// what it has sent is taken.
     fn pass_on_held(&self) {
-        if self.peer.manners(|manners| manners.caps.is_eased()) {
+        if self.peer.capabilities(|capabilities| capabilities.caps.is_eased()) {
             for candidate in self.requests.same_second.take() {
                 // A candidate for which there is no room is asked for again, too.
                 let _ = self.shared.inboxes.offer(candidate);
@@ -336,7 +336,7 @@ impl<'a> Session<'a> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
         if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
-            self.peer.manners(Manners::live_refused);
+            self.peer.capabilities(Capabilities::live_refused);
         }
         if self.closings > CLOSINGS_MAX {
             return Err(End::SubscriptionClosed(refusal.to_string()));
@@ -379,7 +379,7 @@ impl<'a> Session<'a> {
         let live = self.requests.live();
         if matches!(live, LiveState::Open | LiveState::Proving) && !self.live_lasted {
             self.live_lasted = true;
-            self.peer.manners(Manners::live_lasted);
+            self.peer.capabilities(Capabilities::live_lasted);
         }
         if live != LiveState::Proving {
             return;

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use super::capabilities::Capabilities;
 use super::conduct::Conduct;
 use super::coverage::Coverage;
-use super::manners::Manners;
 use super::tally::Tally;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
@@ -34,7 +34,7 @@ pub struct Peer {
     is_trusted: AtomicBool,
     states: Mutex<States>,
     coverage: Mutex<Coverages>,
-    manners: Mutex<Manners>,
+    capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
     /// Whether it is connected and sends nothing that others deliver.
     is_silent: AtomicBool,
@@ -251,7 +251,7 @@ impl Peer {
             is_trusted: AtomicBool::new(is_trusted),
             states: Mutex::new(states),
             coverage: Mutex::default(),
-            manners: Mutex::default(),
+            capabilities: Mutex::default(),
             repair: Mutex::default(),
             is_silent: AtomicBool::new(false),
             rtt_us: AtomicU64::new(0),
@@ -394,15 +394,15 @@ impl Peer {
     }
 
     /// Looks at, or changes, how it is to be treated.
-    pub fn manners<T>(&self, look: impl FnOnce(&mut Manners) -> T) -> T {
-        look(&mut self.manners.lock())
+    pub fn capabilities<T>(&self, look: impl FnOnce(&mut Capabilities) -> T) -> T {
+        look(&mut self.capabilities.lock())
     }
 
     /// It says that we ask too much: from now on it is asked less often.
     pub(crate) fn rate_limited(&self, metrics: &Metrics) {
         self.tally.rate_limited.add(1);
         metrics.rate_limited.inc();
-        self.manners(|manners| manners.pace.slow_down(tokio::time::Instant::now()));
+        self.capabilities(|capabilities| capabilities.pace.slow_down(tokio::time::Instant::now()));
     }
 
     /// How far the repair of its past is; `None` if none is under way.

@@ -148,8 +148,8 @@ impl World {
     fn peer(&self) -> Arc<Peer> {
         let peer = Arc::new(Peer::new("wss://relay.example".parse().expect("a URL")));
         let information = Some(Box::new(Information::default()));
-        peer.manners(|manners| {
-            manners.inform(Stated { information, asked_at_ms: self.shared.log.clock().unix_ms() })
+        peer.capabilities(|capabilities| {
+            capabilities.inform(Stated { information, asked_at_ms: self.shared.log.clock().unix_ms() })
         });
         peer
     }
@@ -341,7 +341,7 @@ impl Run<'_, '_> {
         self.woken.0.store(false, Ordering::Relaxed);
         self.note("the conversation goes on");
         // The relay's pace is another matter.
-        self.peer.manners(|manners| manners.pace = Pace::default());
+        self.peer.capabilities(|capabilities| capabilities.pace = Pace::default());
         let waker = Waker::from(Arc::clone(&self.woken));
         let Some(talk) = &mut self.talk else { return Ok(()) };
         let polled = talk.as_mut().poll(&mut Context::from_waker(&waker));

@@ -13,7 +13,7 @@ use crate::relay::protocol::{Form, LiveForm};
 
 /// How a relay is to be treated.
 #[derive(Debug, Clone)]
-pub struct Manners {
+pub struct Capabilities {
     /// How many events it gives in an answer.
     pub caps: Caps,
     /// How fast it is asked.
@@ -63,7 +63,7 @@ impl Stated {
     }
 }
 
-impl Default for Manners {
+impl Default for Capabilities {
     fn default() -> Self {
         Self {
             caps: Caps::default(),
@@ -81,7 +81,7 @@ impl Default for Manners {
     }
 }
 
-impl Manners {
+impl Capabilities {
     /// Takes up what the relay said of itself.
     pub fn inform(&mut self, stated: Stated) {
         if let Some(information) = &stated.information {
@@ -189,38 +189,38 @@ mod tests {
 
     #[test]
     fn requests_become_simpler_until_nothing_is_left() {
-        let mut manners = Manners::default();
+        let mut capabilities = Capabilities::default();
         let mut forms = Vec::new();
-        while manners.simplify_live(1) {
-            forms.push((manners.live, manners.with_kinds));
+        while capabilities.simplify_live(1) {
+            forms.push((capabilities.live, capabilities.with_kinds));
         }
         use LiveForm::*;
         assert_eq!(forms, [(LimitOne, true), (Since, true), (Since, false)]);
-        let mut manners = Manners::default();
-        let steps = std::iter::from_fn(|| manners.simplify_window(1).then_some(())).count();
+        let mut capabilities = Capabilities::default();
+        let steps = std::iter::from_fn(|| capabilities.simplify_window(1).then_some(())).count();
         assert_eq!(steps, 7, "limits down to none, then kinds");
     }
 
     #[test]
     fn a_relay_that_was_asked_by_a_clock_far_ahead_is_asked_again() {
-        let mut manners = Manners::default();
+        let mut capabilities = Capabilities::default();
         let now_ms = 100 * INFORMATION_MS_MAX;
-        manners.inform(Stated { information: None, asked_at_ms: now_ms + INFORMATION_MS_MAX });
-        assert!(manners.wants_information(now_ms));
+        capabilities.inform(Stated { information: None, asked_at_ms: now_ms + INFORMATION_MS_MAX });
+        assert!(capabilities.wants_information(now_ms));
     }
 
     #[test]
     fn no_live_request_is_repeated_without_change_until_one_has_lasted() {
         use LiveForm::*;
-        let refuse = |manners: &mut Manners| {
-            manners.live_refused();
-            manners.live
+        let refuse = |capabilities: &mut Capabilities| {
+            capabilities.live_refused();
+            capabilities.live
         };
-        let mut manners = Manners::default();
-        assert_eq!([(); 4].map(|()| refuse(&mut manners)), [LimitOne, Since, LimitZero, LimitOne]);
-        manners.live_lasted();
-        assert_eq!([(); 3].map(|()| refuse(&mut manners)), [LimitOne, LimitOne, Since]);
-        assert!(manners.with_kinds);
+        let mut capabilities = Capabilities::default();
+        assert_eq!([(); 4].map(|()| refuse(&mut capabilities)), [LimitOne, Since, LimitZero, LimitOne]);
+        capabilities.live_lasted();
+        assert_eq!([(); 3].map(|()| refuse(&mut capabilities)), [LimitOne, LimitOne, Since]);
+        assert!(capabilities.with_kinds);
     }
 
     #[test]
@@ -229,35 +229,35 @@ mod tests {
             let information = Some(Box::new(Information { negentropy: true, ..Information::default() }));
             Stated { information, asked_at_ms: 0 }
         };
-        let mut manners = Manners::default();
-        manners.inform(stated());
-        assert!(manners.reconciles());
-        manners.note_no_reconciliation();
-        assert!(!manners.reconciles());
-        manners.inform(stated());
-        assert!(manners.reconciles());
+        let mut capabilities = Capabilities::default();
+        capabilities.inform(stated());
+        assert!(capabilities.reconciles());
+        capabilities.note_no_reconciliation();
+        assert!(!capabilities.reconciles());
+        capabilities.inform(stated());
+        assert!(capabilities.reconciles());
     }
 
     #[test]
     fn several_filters_become_one_before_anything_is_left_out() {
         let max_filters = NonZeroU32::new(10);
         let information = Some(Box::new(Information { max_filters, ..Information::default() }));
-        let mut manners = Manners::default();
-        manners.inform(Stated { information, asked_at_ms: 0 });
-        assert_eq!(manners.form().filters_max, 10);
-        assert!(manners.simplify_live(3));
-        assert_eq!((manners.form().filters_max, manners.live), (1, LiveForm::LimitZero));
-        assert!(manners.simplify_window(3));
-        assert_eq!(manners.caps.limit(), Caps::default().limit());
+        let mut capabilities = Capabilities::default();
+        capabilities.inform(Stated { information, asked_at_ms: 0 });
+        assert_eq!(capabilities.form().filters_max, 10);
+        assert!(capabilities.simplify_live(3));
+        assert_eq!((capabilities.form().filters_max, capabilities.live), (1, LiveForm::LimitZero));
+        assert!(capabilities.simplify_window(3));
+        assert_eq!(capabilities.caps.limit(), Caps::default().limit());
     }
 
     #[test]
     fn a_relay_is_asked_once_a_day_even_if_it_says_nothing() {
-        let mut manners = Manners::default();
-        assert!(manners.wants_information(0));
-        manners.inform(Stated { information: None, asked_at_ms: 1_000 });
-        assert!(!manners.wants_information(1_000 + INFORMATION_MS_MAX - 1));
-        assert!(manners.wants_information(1_000 + INFORMATION_MS_MAX));
-        assert_eq!(manners.form().filters_max, 1);
+        let mut capabilities = Capabilities::default();
+        assert!(capabilities.wants_information(0));
+        capabilities.inform(Stated { information: None, asked_at_ms: 1_000 });
+        assert!(!capabilities.wants_information(1_000 + INFORMATION_MS_MAX - 1));
+        assert!(capabilities.wants_information(1_000 + INFORMATION_MS_MAX));
+        assert_eq!(capabilities.form().filters_max, 1);
     }
 }

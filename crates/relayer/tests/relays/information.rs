@@ -24,7 +24,8 @@ async fn a_relay_is_asked_what_it_is_once_a_day() {
     }
     assert_eq!(asked(), [1, 1]);
     gateway.restart(|_| {}).await;
-    let stated = gateway.peer(0).manners(|manners| manners.information().cloned()).expect("it is kept");
+    let stated =
+        gateway.peer(0).capabilities(|capabilities| capabilities.information().cloned()).expect("it is kept");
     assert_eq!(stated.max_limit.map(u32::from), Some(40));
     for relay in [0, 1] {
         gateway.until_in(relay, "live").await;
@@ -49,7 +50,10 @@ async fn bad_documents_do_no_harm() {
     for relay in 0..4 {
         gateway.until_in(relay, "live").await;
         assert_eq!(sim.stats().of(relay, Count::Information), 1);
-        assert_eq!(gateway.peer(relay).manners(|manners| manners.information().cloned()), None);
+        assert_eq!(
+            gateway.peer(relay).capabilities(|capabilities| capabilities.information().cloned()),
+            None
+        );
     }
     assert_eq!(gateway.pipeline().pool.peers().len(), 4);
 }

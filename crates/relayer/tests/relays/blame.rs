@@ -23,13 +23,13 @@ async fn forgers_and_babblers_are_quarantined_and_named_and_nobody_else_is() {
     gateway.until_logged(sim.events_on(&[2, 3]).iter().map(wire::VerifiedEvent::id)).await;
     for relay in [2, 3] {
         gateway.until_in(relay, "live").await;
-        assert_eq!(gateway.peer(relay).conduct.quarantines(), 0);
+        assert_eq!(gateway.peer(relay).offences.quarantines(), 0);
         assert_eq!(gateway.peer(relay).tally.refused_total(), 0, "nobody else is blamed");
     }
     for relay in [0, 1] {
         gateway.until("it is left", |_| sim.open_connections(relay) == 0).await;
         assert_eq!(gateway.peer(relay).state().label(), "quarantined");
-        assert_eq!(gateway.peer(relay).conduct.quarantines(), 1);
+        assert_eq!(gateway.peer(relay).offences.quarantines(), 1);
         assert_eq!(gateway.peer(relay).tally.connections.get(), 1);
     }
 }

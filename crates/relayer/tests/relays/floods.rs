@@ -54,7 +54,7 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
         // Two connections may each have their turn in between.
         let bound = 2 * FRAMES_A_TURN_MAX;
         assert!(most <= bound, "{flood:?}: {most} frames between two turns of another task");
-        assert_eq!(gateway.peer(0).conduct.quarantines(), 0, "{flood:?}: each frame is lawful");
+        assert_eq!(gateway.peer(0).offences.quarantines(), 0, "{flood:?}: each frame is lawful");
     }
 }
 

@@ -34,7 +34,7 @@ async fn assert_unharmed(gateway: &Gateway, relays: usize) {
         gateway.until("its past is proven", is_proven).await;
         let peer = gateway.peer(relay);
         assert_eq!(peer.state().label(), "live", "relay {relay}");
-        assert_eq!((peer.conduct.quarantines(), peer.tally.connections.get()), (0, 1), "relay {relay}");
+        assert_eq!((peer.offences.quarantines(), peer.tally.connections.get()), (0, 1), "relay {relay}");
     }
 }
 

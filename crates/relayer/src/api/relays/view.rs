@@ -106,7 +106,7 @@ impl From<&Peer> for Detail {
             repair: peer.repair(),
             answer_cap,
             request_gap_ms: u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
-            quarantines: peer.conduct.quarantines(),
+            quarantines: peer.offences.quarantines(),
             information,
         }
     }

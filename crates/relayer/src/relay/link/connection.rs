@@ -229,7 +229,7 @@ impl Connection {
             }
             End::Offences => {
                 self.shared.metrics.quarantines.inc();
-                let (time, last) = self.peer.conduct.quarantine(Instant::now().into_std());
+                let (time, last) = self.peer.offences.quarantine(Instant::now().into_std());
                 if let Some(last) = last {
                     reason = format!("{reason}, lately {}", last.label());
                 }

@@ -108,7 +108,7 @@ impl Reader<'_> {
     /// offences.
     fn refuse(&self, reason: DropReason, turn: &Turn<'_>) -> Flow {
         turn.refuse(reason);
-        if self.peer.conduct.is_over() { end(End::Offences) } else { GO_ON }
+        if self.peer.offences.is_over() { end(End::Offences) } else { GO_ON }
     }
 
     /// A message that was too long to keep. An event that was asked for is its author's, and part

@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            if self.peer.conduct.is_over() {
+            if self.peer.offences.is_over() {
                 return Err(End::Offences);
             }
         }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::capabilities::Capabilities;
-use super::conduct::Conduct;
 use super::coverage::Coverage;
+use super::offences::Offences;
 use super::tally::Tally;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
@@ -29,7 +29,7 @@ pub struct Peer {
     /// What it sent.
     pub tally: Tally,
     /// How it behaves.
-    pub conduct: Conduct,
+    pub offences: Offences,
     /// Whether it is one of the configuration, which may be anywhere.
     is_trusted: AtomicBool,
     states: Mutex<States>,
@@ -247,7 +247,7 @@ impl Peer {
         Self {
             url,
             tally: Tally::default(),
-            conduct: Conduct::new(offences_an_hour_max),
+            offences: Offences::new(offences_an_hour_max),
             is_trusted: AtomicBool::new(is_trusted),
             states: Mutex::new(states),
             coverage: Mutex::default(),
@@ -325,7 +325,7 @@ impl Peer {
     /// Counts something that it sent and that is refused.
     pub fn refuse(&self, reason: DropReason) {
         self.tally.refuse(reason);
-        self.conduct.note(reason, self.tally.events.get(), Instant::now());
+        self.offences.note(reason, self.tally.events.get(), Instant::now());
     }
 
     /// Whether it is connected and sends nothing that others deliver.

@@ -3,9 +3,9 @@
 
 mod capabilities;
 mod caps;
-mod conduct;
 mod coverage;
 mod handle;
+mod offences;
 mod pace;
 mod tally;
 

@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A relay's budget of offences.
 #[derive(Debug)]
-pub struct Conduct {
+pub struct Offences {
     /// How many an hour are let pass; `None` for any number.
     offences_an_hour_max: Option<u32>,
     record: Mutex<Record>,
@@ -43,7 +43,7 @@ struct Record {
     until: Option<Instant>,
 }
 
-impl Conduct {
+impl Offences {
     /// A clean record.
     pub fn new(offences_an_hour_max: Option<u32>) -> Self {
         Self { offences_an_hour_max, record: Mutex::default(), is_over: AtomicBool::new(false) }
@@ -105,27 +105,27 @@ mod tests {
 
     #[test]
     fn a_budget_fills_and_empties() {
-        let (conduct, start) = (Conduct::new(Some(10)), Instant::now());
+        let (offences, start) = (Offences::new(Some(10)), Instant::now());
         for _ in 0..10 {
-            conduct.note(DropReason::BadSignature, 0, start);
-            conduct.note(DropReason::TooOld, 0, start);
+            offences.note(DropReason::BadSignature, 0, start);
+            offences.note(DropReason::TooOld, 0, start);
         }
-        assert!(!conduct.is_over(), "ten are let pass, and old events are no offence");
+        assert!(!offences.is_over(), "ten are let pass, and old events are no offence");
         for minute in 1..=100 {
-            conduct.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(360 * minute));
+            offences.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(360 * minute));
         }
-        assert!(!conduct.is_over(), "as many an hour as are let pass");
-        conduct.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(36_000));
-        assert!(conduct.is_over());
+        assert!(!offences.is_over(), "as many an hour as are let pass");
+        offences.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(36_000));
+        assert!(offences.is_over());
     }
 
     #[test]
     fn a_relay_is_judged_by_its_share_of_bad_frames() {
         let start = Instant::now();
         let offend = |every: u64| {
-            let conduct = Conduct::new(Some(10));
-            (1..=1_000).for_each(|times| conduct.note(DropReason::BadSignature, every * times, start));
-            conduct.is_over()
+            let offences = Offences::new(Some(10));
+            (1..=1_000).for_each(|times| offences.note(DropReason::BadSignature, every * times, start));
+            offences.is_over()
         };
         assert!(!offend(EVENTS_AN_OFFENCE), "a thousand forgeries among a million events");
         assert!(offend(EVENTS_AN_OFFENCE / 2), "two in so many");
@@ -133,24 +133,24 @@ mod tests {
 
     #[test]
     fn quarantine_grows_and_is_forgotten() {
-        let (conduct, start) = (Conduct::new(Some(1)), Instant::now());
-        let offend = |at| (0..2).for_each(|_| conduct.note(DropReason::IdMismatch, 0, at));
+        let (offences, start) = (Offences::new(Some(1)), Instant::now());
+        let offend = |at| (0..2).for_each(|_| offences.note(DropReason::IdMismatch, 0, at));
         offend(start);
-        assert_eq!(conduct.quarantine(start), (QUARANTINE_MIN, Some(DropReason::IdMismatch)));
+        assert_eq!(offences.quarantine(start), (QUARANTINE_MIN, Some(DropReason::IdMismatch)));
         offend(start);
-        assert!(!conduct.is_over(), "what is found late was sent before");
-        assert_eq!(conduct.quarantine(start).0, QUARANTINE_MIN * 2);
+        assert!(!offences.is_over(), "what is found late was sent before");
+        assert_eq!(offences.quarantine(start).0, QUARANTINE_MIN * 2);
         for _ in 0..40 {
-            conduct.quarantine(start);
+            offences.quarantine(start);
         }
-        assert_eq!(conduct.quarantine(start).0, QUARANTINE_MAX);
-        assert_eq!(conduct.quarantine(start + QUARANTINE_FORGOTTEN_AFTER).0, QUARANTINE_MIN);
+        assert_eq!(offences.quarantine(start).0, QUARANTINE_MAX);
+        assert_eq!(offences.quarantine(start + QUARANTINE_FORGOTTEN_AFTER).0, QUARANTINE_MIN);
     }
 
     #[test]
     fn without_a_budget_nothing_is_held_against_a_relay() {
-        let conduct = Conduct::new(None);
-        (0..1_000).for_each(|_| conduct.note(DropReason::BadSignature, 0, Instant::now()));
-        assert!(!conduct.is_over());
+        let offences = Offences::new(None);
+        (0..1_000).for_each(|_| offences.note(DropReason::BadSignature, 0, Instant::now()));
+        assert!(!offences.is_over());
     }
 }

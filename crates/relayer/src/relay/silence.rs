@@ -42,7 +42,7 @@ impl Silence {
     pub fn look(&mut self, peers: &[Arc<Peer>], now: Instant) {
         let mut heard = HashMap::with_capacity(peers.len());
         for peer in peers {
-            let events = peer.tally.events.get();
+            let events = peer.stats.events.get();
             if !matches!(peer.state(), ConnectionState::Live { .. }) {
                 continue;
             }
@@ -82,7 +82,7 @@ mod tests {
         let peers: Vec<_> = ["a", "b", "c", "d", "e"].map(live).into();
         let (mut silence, start) = (Silence::new(Duration::from_secs(10)), Instant::now());
         let mut look_after = |secs, speaking: &[usize]| {
-            speaking.iter().for_each(|place| peers[*place].tally.events.add(1));
+            speaking.iter().for_each(|place| peers[*place].stats.events.add(1));
             silence.look(&peers, start + Duration::from_secs(secs));
             peers.iter().map(|peer| peer.is_silent()).collect::<Vec<_>>()
         };

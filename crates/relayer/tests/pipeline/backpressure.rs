@@ -35,7 +35,7 @@ async fn invariant_5_a_full_disk_stops_the_sockets_not_the_memory() {
         .until("every event is accounted for", |gateway| {
             (0..4).all(|relay| {
                 let peer = gateway.peer(relay);
-                peer.tally.events.get() == peer.tally.first.get() + peer.tally.copies.get()
+                peer.stats.events.get() == peer.stats.first.get() + peer.stats.copies.get()
             })
         })
         .await;

@@ -76,7 +76,7 @@ async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothi
     sim.go();
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
-    let connections = [0, 1, 2, 3, 4].map(|relay| gateway.peer(relay).tally.connections.get());
+    let connections = [0, 1, 2, 3, 4].map(|relay| gateway.peer(relay).stats.connections.get());
     assert_eq!(connections, [1; 5], "none was left for it");
 }
 

@@ -24,13 +24,13 @@ async fn forgers_and_babblers_are_quarantined_and_named_and_nobody_else_is() {
     for relay in [2, 3] {
         gateway.until_in(relay, "live").await;
         assert_eq!(gateway.peer(relay).offences.quarantines(), 0);
-        assert_eq!(gateway.peer(relay).tally.refused_total(), 0, "nobody else is blamed");
+        assert_eq!(gateway.peer(relay).stats.refused_total(), 0, "nobody else is blamed");
     }
     for relay in [0, 1] {
         gateway.until("it is left", |_| sim.open_connections(relay) == 0).await;
         assert_eq!(gateway.peer(relay).state().label(), "quarantined");
         assert_eq!(gateway.peer(relay).offences.quarantines(), 1);
-        assert_eq!(gateway.peer(relay).tally.connections.get(), 1);
+        assert_eq!(gateway.peer(relay).stats.connections.get(), 1);
     }
 }
 
@@ -49,15 +49,15 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
         config.relay.health_check_interval = Duration::from_millis(100);
     });
     gateway.until_logged(trickle.iter().map(wire::VerifiedEvent::id)).await;
-    let read = gateway.peer(0).tally.events.get();
+    let read = gateway.peer(0).stats.events.get();
     assert!(read < FLOOD as u64, "the other relay did not wait for the {read} events of the flood");
-    gateway.until("nothing is lost", |gateway| gateway.peer(0).tally.events.get() >= FLOOD as u64).await;
+    gateway.until("nothing is lost", |gateway| gateway.peer(0).stats.events.get() >= FLOOD as u64).await;
     // A second's worth at once, one full read too many, and the rest as allowed.
     let least = (FLOOD - 2 * A_SECOND) as f64 / A_SECOND as f64;
     assert!(started.elapsed().as_secs_f64() >= least, "{:?}", started.elapsed());
     gateway.until_logged(flood.iter().map(wire::VerifiedEvent::id)).await;
     gateway.assert_holds_exactly(&sim.events());
-    assert_eq!([0, 1].map(|relay| gateway.peer(relay).tally.connections.get()), [1, 1]);
+    assert_eq!([0, 1].map(|relay| gateway.peer(relay).stats.connections.get()), [1, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

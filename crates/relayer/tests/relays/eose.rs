@@ -30,6 +30,6 @@ async fn events_are_taken_without_eose_and_nothing_is_proven_without_it() {
         .await;
     gateway.until("relay 0 is pinged", |_| sim.stats().of(0, Count::Pings) >= 2).await;
     assert_eq!(proven(0), None, "it has not said EOSE");
-    let connections = [0, 1].map(|relay| gateway.peer(relay).tally.connections.get());
+    let connections = [0, 1].map(|relay| gateway.peer(relay).stats.connections.get());
     assert_eq!(connections, [1, 1], "neither is left for it");
 }

@@ -20,12 +20,12 @@ async fn who_was_first_who_was_late_and_how_long_each_was_there() {
         sim.publish([1], event.json().clone());
     }
     let [one, other] = [gateway.peer(0), gateway.peer(1)];
-    gateway.until("the copies were read", |_| other.tally.copies.get() == 300).await;
-    assert_eq!((one.tally.first.get(), other.tally.first.get()), (300, 0));
-    assert_eq!(one.tally.copies.get(), 0);
-    assert_eq!(one.tally.lateness_ms(), None, "who is first is not late");
-    assert!(other.tally.lateness_ms().expect("it is") > 0.0);
-    assert!(one.tally.bytes.get() > 300 * 200 && one.tally.frames.get() >= 300);
+    gateway.until("the copies were read", |_| other.stats.copies.get() == 300).await;
+    assert_eq!((one.stats.first.get(), other.stats.first.get()), (300, 0));
+    assert_eq!(one.stats.copies.get(), 0);
+    assert_eq!(one.stats.lateness_ms(), None, "who is first is not late");
+    assert!(other.stats.lateness_ms().expect("it is") > 0.0);
+    assert!(one.stats.bytes.get() > 300 * 200 && one.stats.frames.get() >= 300);
 
     gateway.until("a ping was answered", |_| one.rtt().is_some() && other.rtt().is_some()).await;
     let uptime = one.uptime();
@@ -37,7 +37,7 @@ async fn who_was_first_who_was_late_and_how_long_each_was_there() {
     let before = one.uptime();
     assert_eq!(one.uptime(), before, "it stands still");
     sim.behave(0, relay_sim::Behaviour::Normal);
-    gateway.until("it is back", |_| one.tally.connections.get() == 2).await;
+    gateway.until("it is back", |_| one.stats.connections.get() == 2).await;
     gateway.until("it goes on", |_| one.uptime() > before).await;
-    assert_eq!(other.tally.connections.get(), 1);
+    assert_eq!(other.stats.connections.get(), 1);
 }

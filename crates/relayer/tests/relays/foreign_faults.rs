@@ -34,7 +34,7 @@ async fn assert_unharmed(gateway: &Gateway, relays: usize) {
         gateway.until("its past is proven", is_proven).await;
         let peer = gateway.peer(relay);
         assert_eq!(peer.state().label(), "live", "relay {relay}");
-        assert_eq!((peer.offences.quarantines(), peer.tally.connections.get()), (0, 1), "relay {relay}");
+        assert_eq!((peer.offences.quarantines(), peer.stats.connections.get()), (0, 1), "relay {relay}");
     }
 }
 
@@ -123,7 +123,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
         assert_eq!(gateway.logged().len(), 21);
         assert_unharmed(&gateway, 1).await;
         assert!(gateway.refused(DropReason::EventTooLarge) >= 2);
-        let refused: Vec<_> = gateway.peer(0).tally.refused().map(|(reason, _)| reason).collect();
+        let refused: Vec<_> = gateway.peer(0).stats.refused().map(|(reason, _)| reason).collect();
         assert_eq!(refused, [DropReason::EventTooLarge]);
     }
 }
@@ -170,7 +170,7 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
     gateway.until("it is counted", |gateway| gateway.refused(DropReason::NonStandardForm) == 1).await;
     assert_eq!(gateway.refused(DropReason::UnknownMessage), 10);
-    assert_eq!(gateway.peer(0).tally.refused_total(), 11);
+    assert_eq!(gateway.peer(0).stats.refused_total(), 11);
     assert_unharmed(&gateway, 1).await;
 }
 

@@ -19,7 +19,7 @@ async fn a_relay_is_asked_what_it_is_once_a_day() {
     for relay in [0, 1] {
         gateway.until_in(relay, "live").await;
         sim.drop_connections(relay);
-        gateway.until("it is back", |gateway| gateway.peer(relay).tally.connections.get() == 2).await;
+        gateway.until("it is back", |gateway| gateway.peer(relay).stats.connections.get() == 2).await;
         gateway.until("it is live again", |gateway| gateway.peer(relay).state().label() == "live").await;
     }
     assert_eq!(asked(), [1, 1]);
@@ -67,7 +67,7 @@ async fn a_relay_that_tells_of_nip_77_and_is_silent_is_asked_to_reconcile_once()
     for connections in 1..=2 {
         let is_live = |gateway: &Gateway| {
             let peer = gateway.peer(0);
-            peer.is_live() && peer.tally.connections.get() == connections
+            peer.is_live() && peer.stats.connections.get() == connections
         };
         gateway.until("it is live", is_live).await;
         assert_eq!(sim.stats().of(0, Count::NegOpens), 1, "{connections} connections");

@@ -23,7 +23,7 @@ async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
         let refused = sim.stats().of(relay, Count::RateLimited);
         // The second request comes too soon; a third refusal may be a matter of milliseconds.
         assert!((1..=3).contains(&refused), "relay {relay} refused {refused}");
-        assert!(gateway.peer(relay).tally.rate_limited.get() >= 1, "relay {relay}");
+        assert!(gateway.peer(relay).stats.rate_limited.get() >= 1, "relay {relay}");
         let times = &sim.request_times(relay)[1..];
         let (first, last) = (times[0], times[times.len() - 1]);
         // What the way to the relay takes may differ by some of it.

@@ -56,7 +56,7 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let sim = Sim::builder().seed(101).relays(1).kinds([1, 7]).events(600).stored(1.0).cap(40);
     let sim = sim.limits(only(0), Limits::new().subscriptions(2)).start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into());
-    let asked = |gateway: &Gateway| gateway.peer(0).tally.requests.get();
+    let asked = |gateway: &Gateway| gateway.peer(0).stats.requests.get();
     let past_requests = || -> Vec<String> {
         let ids = sim.requests(0).into_iter().filter_map(|text| text.split('"').nth(3).map(str::to_owned));
         ids.filter(|id| id.starts_with('p')).collect()
@@ -82,7 +82,7 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
     assert_eq!(sim.stats().of(0, Count::RequestsRefused), 0);
-    assert_eq!(gateway.peer(0).tally.connections.get(), 1);
+    assert_eq!(gateway.peer(0).stats.connections.get(), 1);
     // No two requests for the past have the same id.
     let past = past_requests();
     let different: HashSet<&String> = past.iter().collect();

@@ -191,7 +191,7 @@ impl Connection {
         };
         let end = match dialled {
             Ok(socket) => {
-                self.peer.tally.connections.add(1);
+                self.peer.stats.connections.add(1);
                 self.shared.metrics.relay_connections.inc();
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });

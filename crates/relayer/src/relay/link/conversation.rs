@@ -272,7 +272,7 @@ impl Conversation {
     }
 
     async fn ask_now(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
-        self.peer.tally.requests.add(1);
+        self.peer.stats.requests.add(1);
         self.shared.metrics.relay_requests.inc();
         let mut reply = self.requests.ask(subscription, expected, message);
         let mut by_notice = pin!(self.requests.refused_by_notice());

@@ -175,7 +175,7 @@ impl Reader<'_> {
             Look::Seen(layer) => {
                 turn.duplicate(layer);
                 if let Some(late) = self.dedupe.lateness(&claimed) {
-                    self.peer.tally.late(late);
+                    self.peer.stats.late(late);
                 }
                 return GO_ON;
             }

@@ -83,13 +83,13 @@ impl<'a> Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let (tally, metrics) = (&self.peer.tally, self.metrics);
-        tally.frames.add(self.frames);
-        tally.bytes.add(self.bytes);
-        tally.events.add(self.events);
-        tally.notices.add(self.notices);
-        tally.copies.add(self.duplicates.iter().sum());
-        tally.refuse_many(DropReason::UnknownMessage, self.heartbeats);
+        let (stats, metrics) = (&self.peer.stats, self.metrics);
+        stats.frames.add(self.frames);
+        stats.bytes.add(self.bytes);
+        stats.events.add(self.events);
+        stats.notices.add(self.notices);
+        stats.copies.add(self.duplicates.iter().sum());
+        stats.refuse_many(DropReason::UnknownMessage, self.heartbeats);
         metrics.dropped(DropReason::UnknownMessage).inc_by(self.heartbeats);
         metrics.frames_received.inc_by(self.frames);
         metrics.frame_bytes_received.inc_by(self.bytes);

@@ -12,7 +12,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::capabilities::Capabilities;
 use super::coverage::Coverage;
 use super::offences::Offences;
-use super::tally::Tally;
+use super::stats::Stats;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
@@ -27,7 +27,7 @@ pub struct Peer {
     /// Its normalised URL.
     pub url: RelayUrl,
     /// What it sent.
-    pub tally: Tally,
+    pub stats: Stats,
     /// How it behaves.
     pub offences: Offences,
     /// Whether it is one of the configuration, which may be anywhere.
@@ -179,13 +179,13 @@ impl Source for Peer {
     }
 
     fn was_first(&self) {
-        self.tally.first.add(1);
+        self.stats.first.add(1);
     }
 
     fn sent_copy(&self, late: Option<Duration>) {
-        self.tally.copies.add(1);
+        self.stats.copies.add(1);
         if let Some(late) = late {
-            self.tally.late(late);
+            self.stats.late(late);
         }
     }
 
@@ -246,7 +246,7 @@ impl Peer {
         };
         Self {
             url,
-            tally: Tally::default(),
+            stats: Stats::default(),
             offences: Offences::new(offences_an_hour_max),
             is_trusted: AtomicBool::new(is_trusted),
             states: Mutex::new(states),
@@ -324,8 +324,8 @@ impl Peer {
 
     /// Counts something that it sent and that is refused.
     pub fn refuse(&self, reason: DropReason) {
-        self.tally.refuse(reason);
-        self.offences.note(reason, self.tally.events.get(), Instant::now());
+        self.stats.refuse(reason);
+        self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
     /// Whether it is connected and sends nothing that others deliver.
@@ -400,7 +400,7 @@ impl Peer {
 
     /// It says that we ask too much: from now on it is asked less often.
     pub(crate) fn rate_limited(&self, metrics: &Metrics) {
-        self.tally.rate_limited.add(1);
+        self.stats.rate_limited.add(1);
         metrics.rate_limited.inc();
         self.capabilities(|capabilities| capabilities.pace.slow_down(tokio::time::Instant::now()));
     }

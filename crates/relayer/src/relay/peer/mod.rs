@@ -7,7 +7,7 @@ mod coverage;
 mod handle;
 mod offences;
 mod pace;
-mod tally;
+mod stats;
 
 pub(crate) use capabilities::{Capabilities, Stated};
 pub(crate) use caps::{Basis, Caps, Size};

@@ -23,7 +23,7 @@ impl Count {
 
 /// What a relay sent.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Stats {
     /// WebSocket messages.
     pub frames: Count,
     /// Bytes of their payloads.
@@ -49,7 +49,7 @@ pub struct Tally {
     refused: [Count; DropReason::ALL.len()],
 }
 
-impl Tally {
+impl Stats {
     /// Notes how long after the first copy of its event another one came.
     pub fn late(&self, by: Duration) {
         self.late_us.add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX));

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::link::{self, Order, Shared};
+use super::link::{self, DesiredState, Shared};
 use super::peer::{Coverage, Peer, Stated};
 use super::protocol::Subscription;
 use super::silence::Silence;
@@ -41,7 +41,7 @@ pub enum PoolError {
     /// The change cannot be made to last.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The gateway takes no orders any more.
+    /// The gateway takes no commands any more.
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -77,7 +77,7 @@ pub struct Changes {
 #[derive(Debug)]
 pub struct Pool {
     peers: Arc<RwLock<Peers>>,
-    orders: mpsc::Sender<Change>,
+    commands: mpsc::Sender<Command>,
     dialer: Arc<Dialer>,
     /// Whether relays that are added must have public addresses.
     is_public_only: bool,
@@ -93,7 +93,7 @@ struct Peers {
 }
 
 #[derive(Debug)]
-enum Change {
+enum Command {
     Add(RelayUrl, oneshot::Sender<Result<Added, PoolError>>),
     Remove(RelayUrl, oneshot::Sender<Result<Removed, PoolError>>),
     Reload(Vec<RelayUrl>, BTreeSet<u16>, oneshot::Sender<Result<Changes, PoolError>>),
@@ -106,12 +106,12 @@ impl Pool {
     /// # Errors
     /// When the database cannot be read, or what is kept of a relay is damaged.
     pub fn new(config: &Config, shared: Arc<Shared>) -> Result<(Self, Supervisor), StorageError> {
-        let (orders, changes) = mpsc::channel(ORDERS_WAITING_MAX);
+        let (sender, commands) = mpsc::channel(ORDERS_WAITING_MAX);
         let peers = Arc::new(RwLock::new(Peers::default()));
         let mut supervisor = Supervisor {
             peers: Arc::clone(&peers),
-            changes,
-            wishes: Wishes::restore(&config.relay.bootstrap_relays, &shared.log)?,
+            commands,
+            wanted: WantedRelays::restore(&config.relay.bootstrap_relays, &shared.log)?,
             subscription: Arc::new(Subscription::new(config)),
             tasks: HashMap::new(),
             waiting: Vec::new(),
@@ -122,10 +122,10 @@ impl Pool {
             trusts_all: config.relay.allow_private_addresses,
             shared: Arc::clone(&shared),
         };
-        supervisor.meet_wishes()?;
+        supervisor.start_and_stop()?;
         let is_public_only = !config.relay.allow_private_addresses;
         // The pool lives on when the connections have ended: it must not keep the shards' inboxes open.
-        Ok((Self { peers, orders, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
+        Ok((Self { peers, commands: sender, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
     }
 
     /// All relays that have a connection or wait for one, in the order in which they became wanted.
@@ -150,7 +150,7 @@ impl Pool {
         if self.is_public_only && !self.peers.read().configured.contains(&url) {
             self.dialer.check(&url).await?;
         }
-        self.order(|reply| Change::Add(url, reply)).await?
+        self.send(|reply| Command::Add(url, reply)).await?
     }
 
     /// Wants a relay no more, also after a restart, even if the configuration names it.
@@ -158,7 +158,7 @@ impl Pool {
     /// # Errors
     /// When the change cannot be kept.
     pub async fn remove(&self, url: &RelayUrl) -> Result<Removed, PoolError> {
-        self.order(|reply| Change::Remove(url.clone(), reply)).await?
+        self.send(|reply| Command::Remove(url.clone(), reply)).await?
     }
 
     /// Takes up another list of configured relays, and the kinds that they are asked for. Relays that are on both
@@ -169,32 +169,32 @@ impl Pool {
     pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
         let relays = config.relay.bootstrap_relays.clone();
         let kinds = config.filters.allowed_kinds.clone();
-        self.order(|reply| Change::Reload(relays, kinds, reply)).await?
+        self.send(|reply| Command::Reload(relays, kinds, reply)).await?
     }
 
-    async fn order<T>(&self, change: impl FnOnce(oneshot::Sender<T>) -> Change) -> Result<T, PoolError> {
+    async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PoolError> {
         let (reply, replied) = oneshot::channel();
-        self.orders.send(change(reply)).await.map_err(|_| PoolError::Stopping)?;
+        self.commands.send(command(reply)).await.map_err(|_| PoolError::Stopping)?;
         replied.await.map_err(|_| PoolError::Stopping)
     }
 }
 
 /// Which relays are wanted, and who said so.
 #[derive(Debug)]
-struct Wishes {
+struct WantedRelays {
     configured: Vec<RelayUrl>,
     /// In the order of their URLs after a restart, then in that of their addition.
     added: Vec<RelayUrl>,
     removed: HashSet<RelayUrl>,
 }
 
-/// The values of the table of wishes.
+/// The values of the table of wanted.
 const ADDED: &[u8] = b"added";
 const REMOVED: &[u8] = b"removed";
 
-impl Wishes {
+impl WantedRelays {
     fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
-        let mut wishes = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
+        let mut wanted = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
         for (url, row) in log.relay_rows(RelayTable::Wish)? {
             // An earlier version took URLs that this one does not.
             let url = match url.parse() {
@@ -205,12 +205,12 @@ impl Wishes {
                 }
             };
             match row.as_slice() {
-                ADDED => wishes.added.push(url),
-                REMOVED => _ = wishes.removed.insert(url),
+                ADDED => wanted.added.push(url),
+                REMOVED => _ = wanted.removed.insert(url),
                 _ => return Err(damaged("a wish for a relay")),
             }
         }
-        Ok(wishes)
+        Ok(wanted)
     }
 
     /// The wanted relays, each once, and whether it is one of the configuration.
@@ -241,7 +241,7 @@ fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
 }
 
 /// Returns when the process stops. A sender that is gone means the same.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -253,12 +253,12 @@ fn damaged(what: &str) -> StorageError {
 #[derive(Debug)]
 pub struct Supervisor {
     peers: Arc<RwLock<Peers>>,
-    changes: mpsc::Receiver<Change>,
-    wishes: Wishes,
+    commands: mpsc::Receiver<Command>,
+    wanted: WantedRelays,
     subscription: Arc<Subscription>,
-    tasks: HashMap<RelayUrl, watch::Sender<Order>>,
+    tasks: HashMap<RelayUrl, watch::Sender<DesiredState>>,
     /// Connections that are to be started.
-    waiting: Vec<(Arc<Peer>, watch::Receiver<Order>)>,
+    waiting: Vec<(Arc<Peer>, watch::Receiver<DesiredState>)>,
     connections: JoinSet<()>,
     connections_max: usize,
     offences_an_hour_max: Option<u32>,
@@ -277,11 +277,11 @@ impl Supervisor {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut steps = self.shared.log.clock().steps();
         loop {
-            for (peer, orders) in self.waiting.drain(..) {
-                self.connections.spawn(link::run(peer, Arc::clone(&self.shared), orders));
+            for (peer, desired) in self.waiting.drain(..) {
+                self.connections.spawn(link::run(peer, Arc::clone(&self.shared), desired));
             }
             tokio::select! {
-                Some(change) = self.changes.recv() => self.change(change).await,
+                Some(command) = self.commands.recv() => self.apply(command).await,
                 Some(ended) = self.connections.join_next() => {
                     ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
                 }
@@ -293,11 +293,11 @@ impl Supervisor {
                     let now = self.shared.log.clock().now();
                     self.peers.read().list.iter().for_each(|peer| peer.clock_was_set(now));
                 }
-                () = told_to_stop(&mut stop) => break,
+                () = stopping(&mut stop) => break,
             }
         }
-        for order in self.tasks.values() {
-            order.send_replace(Order::Stop);
+        for desired in self.tasks.values() {
+            desired.send_replace(DesiredState::Stopped);
         }
         while let Some(ended) = self.connections.join_next().await {
             ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
@@ -306,57 +306,57 @@ impl Supervisor {
     }
 
     /// Makes a change. Whoever asked for it may have gone.
-    async fn change(&mut self, change: Change) {
-        match change {
-            Change::Add(url, reply) => _ = reply.send(self.add(url).await),
-            Change::Remove(url, reply) => _ = reply.send(self.remove(url).await),
-            Change::Reload(configured, kinds, reply) => {
-                self.wishes.configured = configured;
+    async fn apply(&mut self, command: Command) {
+        match command {
+            Command::Add(url, reply) => _ = reply.send(self.add(url).await),
+            Command::Remove(url, reply) => _ = reply.send(self.remove(url).await),
+            Command::Reload(configured, kinds, reply) => {
+                self.wanted.configured = configured;
                 let subscription = self.subscription.with_kinds(&kinds);
                 if subscription != *self.subscription {
                     self.subscription = Arc::new(subscription);
-                    for order in self.tasks.values() {
-                        order.send_replace(Order::Run(Arc::clone(&self.subscription)));
+                    for desired in self.tasks.values() {
+                        desired.send_replace(DesiredState::Connected(Arc::clone(&self.subscription)));
                     }
                 }
-                let _ = reply.send(self.meet_wishes().map_err(PoolError::from));
+                let _ = reply.send(self.start_and_stop().map_err(PoolError::from));
             }
         }
     }
 
     async fn add(&mut self, url: RelayUrl) -> Result<Added, PoolError> {
-        if self.wishes.contains(&url) {
+        if self.wanted.contains(&url) {
             return Ok(Added::AlreadyWanted);
         }
-        if self.wishes.wanted().count() >= self.connections_max {
+        if self.wanted.wanted().count() >= self.connections_max {
             return Err(PoolError::Full { max: self.connections_max });
         }
-        let is_configured = self.wishes.configured.contains(&url);
-        self.keep_wish(&url, if is_configured { None } else { Some(ADDED) }).await?;
-        self.wishes.removed.remove(&url);
+        let is_configured = self.wanted.configured.contains(&url);
+        self.store(&url, if is_configured { None } else { Some(ADDED) }).await?;
+        self.wanted.removed.remove(&url);
         if !is_configured {
-            self.wishes.added.push(url);
+            self.wanted.added.push(url);
         }
-        self.meet_wishes()?;
+        self.start_and_stop()?;
         Ok(Added::New)
     }
 
     async fn remove(&mut self, url: RelayUrl) -> Result<Removed, PoolError> {
-        if !self.wishes.contains(&url) {
+        if !self.wanted.contains(&url) {
             return Ok(Removed::NotWanted);
         }
         // A relay that was only added leaves no trace; one of the configuration must be known as removed.
-        let is_configured = self.wishes.configured.contains(&url);
-        self.keep_wish(&url, if is_configured { Some(REMOVED) } else { None }).await?;
-        self.wishes.added.retain(|added| *added != url);
+        let is_configured = self.wanted.configured.contains(&url);
+        self.store(&url, if is_configured { Some(REMOVED) } else { None }).await?;
+        self.wanted.added.retain(|added| *added != url);
         if is_configured {
-            self.wishes.removed.insert(url);
+            self.wanted.removed.insert(url);
         }
-        self.meet_wishes()?;
+        self.start_and_stop()?;
         Ok(Removed::Gone)
     }
 
-    async fn keep_wish(&self, url: &RelayUrl, row: Option<&'static [u8]>) -> Result<(), StorageError> {
+    async fn store(&self, url: &RelayUrl, row: Option<&'static [u8]>) -> Result<(), StorageError> {
         let (log, url) = (Arc::clone(&self.shared.log), url.clone());
         let kept =
             tokio::task::spawn_blocking(move || log.set_relay_row(RelayTable::Wish, url.as_str(), row));
@@ -364,19 +364,19 @@ impl Supervisor {
     }
 
     /// Starts what is wanted and not there, and stops what is there and not wanted.
-    fn meet_wishes(&mut self) -> Result<Changes, StorageError> {
+    fn start_and_stop(&mut self) -> Result<Changes, StorageError> {
         let wanted: Vec<(RelayUrl, bool)> = self
-            .wishes
+            .wanted
             .wanted()
             .take(self.connections_max)
             .map(|(url, is_configured)| (url.clone(), is_configured))
             .collect();
         let urls: HashSet<&RelayUrl> = wanted.iter().map(|(url, _)| url).collect();
         let before = self.tasks.len();
-        self.tasks.retain(|url, order| {
+        self.tasks.retain(|url, desired| {
             let stays = urls.contains(url);
             if !stays {
-                order.send_replace(Order::Stop);
+                desired.send_replace(DesiredState::Stopped);
             }
             stays
         });
@@ -395,15 +395,15 @@ impl Supervisor {
             };
             // It may be parked because it was not trusted.
             if peer.set_trusted(is_trusted) != is_trusted
-                && let Some(order) = self.tasks.get(url)
+                && let Some(desired) = self.tasks.get(url)
             {
-                order.send_replace(Order::Run(Arc::clone(&self.subscription)));
+                desired.send_replace(DesiredState::Connected(Arc::clone(&self.subscription)));
             }
             list.push(peer);
         }
         self.shared.log.clock().set_relays(list.len());
         let by_url = list.iter().map(|peer| (peer.url.clone(), Arc::clone(peer))).collect();
-        let configured = self.wishes.configured.iter().cloned().collect();
+        let configured = self.wanted.configured.iter().cloned().collect();
         *self.peers.write() = Peers { list, by_url, configured };
         Ok(Changes { added, removed })
     }
@@ -411,9 +411,9 @@ impl Supervisor {
     fn start(&mut self, url: &RelayUrl, is_trusted: bool) -> Result<Arc<Peer>, StorageError> {
         let peer = Arc::new(Peer::with(url.clone(), is_trusted, self.offences_an_hour_max));
         restore(&peer, &self.shared.log, self.shared.log.clock().now())?;
-        let (order, orders) = watch::channel(Order::Run(Arc::clone(&self.subscription)));
-        self.tasks.insert(url.clone(), order);
-        self.waiting.push((Arc::clone(&peer), orders));
+        let (sender, desired) = watch::channel(DesiredState::Connected(Arc::clone(&self.subscription)));
+        self.tasks.insert(url.clone(), sender);
+        self.waiting.push((Arc::clone(&peer), desired));
         Ok(peer)
     }
 }

@@ -6,7 +6,7 @@
 
 use super::repair::{Answer, Finding, Repair, Window};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
-use crate::relay::link::{Conversation, End, Then};
+use crate::relay::link::{Conversation, DisconnectReason, Then};
 use crate::relay::peer::{Capabilities, Gap, GapReason};
 use crate::relay::protocol::{Expected, LiveState, Refusal, Reply};
 
@@ -32,14 +32,14 @@ impl Conversation {
     }
 
     /// Asks for what is dated ahead, which is all there is to ask if only live events are wanted.
-    pub(crate) async fn ask_ahead(&mut self) -> Result<(), End> {
+    pub(crate) async fn ask_ahead(&mut self) -> Result<(), DisconnectReason> {
         let since = self.peer.read_coverage().map_or(0, |coverage| coverage.until()).saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
     /// Asks for everything that is missing, in the order that suits the connection.
-    pub(crate) async fn repair_all(&mut self) -> Result<(), End> {
+    pub(crate) async fn repair_all(&mut self) -> Result<(), DisconnectReason> {
         let breaks = self.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.repair(&gap).await?;
@@ -53,7 +53,7 @@ impl Conversation {
         Ok(())
     }
 
-    async fn repair(&mut self, gap: &Gap) -> Result<(), End> {
+    async fn repair(&mut self, gap: &Gap) -> Result<(), DisconnectReason> {
         let newest = self.peer.read_coverage().map_or(0, |coverage| coverage.until());
         // The newest one is open-ended: events may be dated in the future.
         let until = (gap.until < newest).then_some(gap.until);
@@ -68,13 +68,13 @@ impl Conversation {
     }
 
     /// Asks for a window with `REQ`s, in as many pieces as it takes.
-    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
+    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), DisconnectReason> {
         let outcome = self.ask_pieces(window, gap).await;
         self.pass_on_held().await;
         outcome
     }
 
-    async fn ask_pieces(&mut self, window: Window, gap: &Gap) -> Result<(), End> {
+    async fn ask_pieces(&mut self, window: Window, gap: &Gap) -> Result<(), DisconnectReason> {
         let form = self.peer.capabilities(|capabilities| capabilities.form());
         let filters = self.subscription.filter_count(form);
         let mut repair = Repair::new(window, filters);
@@ -183,7 +183,7 @@ impl Conversation {
     }
 
     /// Leaves what is not proven of a gap a gap, for this reason.
-    async fn give_up(&self, gap: &Gap, reason: &str) -> Result<(), End> {
+    async fn give_up(&self, gap: &Gap, reason: &str) -> Result<(), DisconnectReason> {
         tracing::debug!(relay = %self.peer.url, since = gap.since, until = gap.until, reason, "a gap stays");
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;

@@ -15,7 +15,7 @@ use crate::event_log::query::Known;
 use crate::limits::{
     IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
 };
-use crate::relay::link::{Conversation, End, Then};
+use crate::relay::link::{Conversation, DisconnectReason, Then};
 use crate::relay::peer::Capabilities;
 use crate::relay::protocol::{Expected, Refusal, Reply, by_ids};
 
@@ -45,7 +45,7 @@ const RECONCILE_BYTES_MIN: u64 = 4_096;
 
 impl Conversation {
     /// Reconciles a window, and asks for what is missing; `false` if that does not work out for all of it.
-    pub(crate) async fn reconcile(&mut self, window: Window) -> Result<bool, End> {
+    pub(crate) async fn reconcile(&mut self, window: Window) -> Result<bool, DisconnectReason> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
             let id = self.requests.next_reconciliation();
@@ -90,7 +90,7 @@ impl Conversation {
     }
 
     /// What the relay has of a window and the log has not.
-    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, End> {
+    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, DisconnectReason> {
         let mut comparison = match self.begin_comparison(window).await {
             Ok(comparison) => comparison,
             Err(difference) => return Ok(difference),
@@ -167,7 +167,7 @@ impl Conversation {
     }
 
     /// Asks for events by their ids; `false` if some do not come.
-    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, End> {
+    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, DisconnectReason> {
         let at_once = self.ids_at_once();
         let mut parts = missing.chunks(at_once);
         let mut part = parts.next();

@@ -115,13 +115,13 @@ pub struct Repair {
     doubtful: Option<Doubtful>,
     /// For how many events the next window must be asked, if the relay gives as many.
     least: u32,
-    order: Order,
+    order: AnswerOrder,
     is_one_filter: bool,
 }
 
 /// In which order the relay's answers come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum AnswerOrder {
     /// No answer has shown it.
     Unknown,
     /// Newest first, as NIP-01 has it: a cut answer is whole down to its oldest event.
@@ -147,7 +147,7 @@ impl Repair {
             windows: vec![window],
             doubtful: None,
             least: 0,
-            order: if filters <= 1 { Order::Unknown } else { Order::Other },
+            order: if filters <= 1 { AnswerOrder::Unknown } else { AnswerOrder::Other },
             is_one_filter: filters <= 1,
         }
     }
@@ -195,7 +195,7 @@ impl Repair {
             }
         }
         if limit.is_some_and(|limit| answer.events > limit) {
-            self.order = Order::Other; // Something else is among them.
+            self.order = AnswerOrder::Other; // Something else is among them.
         }
         let basis = match (self.is_one_filter, window.until) {
             (false, _) => Basis::Mixed,
@@ -247,9 +247,9 @@ impl Repair {
 
     fn cut(&mut self, window: Window, answer: &Answer, span: Span, size: Size, findings: &mut Vec<Finding>) {
         if !answer.descends {
-            self.order = Order::Other;
-        } else if self.order == Order::Unknown && span.oldest < span.newest {
-            self.order = Order::NewestFirst;
+            self.order = AnswerOrder::Other;
+        } else if self.order == AnswerOrder::Unknown && span.oldest < span.newest {
+            self.order = AnswerOrder::NewestFirst;
         }
         if window.is_one_second() {
             // Nothing that could be asked would show whether that was all.
@@ -258,7 +258,7 @@ impl Repair {
                 Size::Unknown | Size::Suspicious | Size::Cut => beyond_cap(window.since, answer),
             });
         }
-        if self.order != Order::NewestFirst {
+        if self.order != AnswerOrder::NewestFirst {
             return self.windows.extend(window.halves(span.newest).into_iter().flatten());
         }
         if window.until == Some(span.oldest) {

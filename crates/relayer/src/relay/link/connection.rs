@@ -50,16 +50,16 @@ pub struct Shared {
 
 /// What a connection is told.
 #[derive(Debug, Clone)]
-pub enum Order {
+pub enum DesiredState {
     /// To keep the relay connected, and to ask it for this.
-    Run(Arc<Subscription>),
+    Connected(Arc<Subscription>),
     /// To end.
-    Stop,
+    Stopped,
 }
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum End {
+pub(crate) enum DisconnectReason {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
@@ -110,7 +110,7 @@ impl fmt::Display for CloseReason {
 }
 
 /// Keeps one relay connected until told to stop.
-pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut orders: watch::Receiver<Order>) {
+pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut desired: watch::Receiver<DesiredState>) {
     let mut connection = Connection {
         peer,
         shared,
@@ -118,22 +118,22 @@ pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut orders: watch::Receiv
         failures: Failures::default(),
         trouble: None,
     };
-    while let Some(subscription) = wanted(&mut orders) {
-        let Some(rest) = connection.once(subscription, &mut orders).await else { break };
+    while let Some(subscription) = wanted(&mut desired) {
+        let Some(rest) = connection.once(subscription, &mut desired).await else { break };
         tokio::select! {
             () = sleep(rest.time) => {}
-            () = roused(&mut orders, rest.is_parked) => {}
+            () = roused(&mut desired, rest.is_parked) => {}
         }
     }
     connection.peer.set_state(ConnectionState::Stopped);
 }
 
 /// What is asked for; `None` to end.
-pub(crate) fn wanted(orders: &mut watch::Receiver<Order>) -> Option<Arc<Subscription>> {
-    let is_supervised = orders.has_changed().is_ok();
-    match &*orders.borrow_and_update() {
-        Order::Run(subscription) if is_supervised => Some(Arc::clone(subscription)),
-        Order::Run(_) | Order::Stop => None,
+pub(crate) fn wanted(desired: &mut watch::Receiver<DesiredState>) -> Option<Arc<Subscription>> {
+    let is_supervised = desired.has_changed().is_ok();
+    match &*desired.borrow_and_update() {
+        DesiredState::Connected(subscription) if is_supervised => Some(Arc::clone(subscription)),
+        DesiredState::Connected(_) | DesiredState::Stopped => None,
     }
 }
 
@@ -163,11 +163,11 @@ impl Failures {
     /// Whether a connection that ended so is a failure though it was useful before: it fails in the
     /// same way at the same place as the last one, or by a breach of the protocol. If it did not
     /// count, such a relay would be dialled again at once, without end.
-    fn recurs(&mut self, end: &End, place: Option<Place>) -> bool {
+    fn recurs(&mut self, end: &DisconnectReason, place: Option<Place>) -> bool {
         let failure = place.map(|place| (end.to_string(), place));
         let is_same = failure.is_some() && failure == self.0;
         self.0 = failure;
-        is_same || matches!(end, End::Socket(SocketError::Decode(_)))
+        is_same || matches!(end, DisconnectReason::Socket(SocketError::Decode(_)))
     }
 }
 
@@ -182,12 +182,12 @@ impl Connection {
     async fn once(
         &mut self,
         subscription: Arc<Subscription>,
-        orders: &mut watch::Receiver<Order>,
+        desired: &mut watch::Receiver<DesiredState>,
     ) -> Option<Rest> {
         self.peer.set_state(ConnectionState::Connecting);
         let dialled = tokio::select! {
             dialled = self.shared.dialer.dial(&self.peer.url, self.peer.reach()) => dialled,
-            () = stopped(orders) => return None,
+            () = stopped(desired) => return None,
         };
         let end = match dialled {
             Ok(socket) => {
@@ -196,7 +196,7 @@ impl Connection {
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
                 let (mut session, began) = (Session::new(&self.peer, &self.shared), Instant::now());
-                let end = session.run(socket, subscription, orders).await;
+                let end = session.run(socket, subscription, desired).await;
                 let recurs = self.failures.recurs(&end, self.place());
                 if session.was_useful() && (!recurs || began.elapsed() >= BACKOFF_MAX) {
                     self.backoff.reset();
@@ -204,7 +204,7 @@ impl Connection {
                 }
                 end
             }
-            Err(error) => End::Dial(error),
+            Err(error) => DisconnectReason::Dial(error),
         };
         self.peer.set_repair(None);
         self.rest(end)
@@ -218,16 +218,16 @@ impl Connection {
     }
 
     /// How long, and in which state, the relay is left alone after a connection ended so.
-    fn rest(&mut self, end: End) -> Option<Rest> {
+    fn rest(&mut self, end: DisconnectReason) -> Option<Rest> {
         let mut reason = end.to_string();
         let (time, is_parked) = match &end {
-            End::Stopping => return None,
-            End::NeedsAuthentication(_)
-            | End::Refused(_)
-            | End::Dial(DialError::Ourselves | DialError::Connect(ConnectError::NotPublic { .. })) => {
-                (PARKED, true)
-            }
-            End::Offences => {
+            DisconnectReason::Stopping => return None,
+            DisconnectReason::NeedsAuthentication(_)
+            | DisconnectReason::Refused(_)
+            | DisconnectReason::Dial(
+                DialError::Ourselves | DialError::Connect(ConnectError::NotPublic { .. }),
+            ) => (PARKED, true),
+            DisconnectReason::Offences => {
                 self.shared.metrics.quarantines.inc();
                 let (time, last) = self.peer.offences.quarantine(Instant::now().into_std());
                 if let Some(last) = last {
@@ -235,7 +235,7 @@ impl Connection {
                 }
                 (time, false)
             }
-            End::Dial(error) => {
+            DisconnectReason::Dial(error) => {
                 if error.is_permanent() {
                     self.backoff.despair();
                 }
@@ -248,8 +248,10 @@ impl Connection {
         let until_ms = unix_ms().saturating_add(milliseconds);
         self.log(&reason, milliseconds);
         self.peer.set_state(match end {
-            End::NeedsAuthentication(_) => ConnectionState::NeedsAuthentication { until_ms, reason },
-            End::Offences => ConnectionState::Quarantined { until_ms, reason },
+            DisconnectReason::NeedsAuthentication(_) => {
+                ConnectionState::NeedsAuthentication { until_ms, reason }
+            }
+            DisconnectReason::Offences => ConnectionState::Quarantined { until_ms, reason },
             _ if is_parked => ConnectionState::Refused { until_ms, reason },
             _ => ConnectionState::BackingOff { until_ms, reason },
         });
@@ -271,20 +273,20 @@ impl Connection {
 /// Returns when the connection is to end. A sender that is gone means the same.
 ///
 /// It looks through a view of its own: looking here must not count as having seen an order.
-pub(crate) async fn stopped(orders: &watch::Receiver<Order>) {
-    let _ = orders.clone().wait_for(|order| matches!(order, Order::Stop)).await;
+pub(crate) async fn stopped(desired: &watch::Receiver<DesiredState>) {
+    let _ = desired.clone().wait_for(|order| matches!(order, DesiredState::Stopped)).await;
 }
 
 /// Returns when a rest is to end before its time: when the connection is to end, or, if it is parked, when
 /// something else is asked for, because who asks for that may be served.
-async fn roused(orders: &mut watch::Receiver<Order>, is_parked: bool) {
-    if is_parked { changed(orders).await } else { stopped(orders).await }
+async fn roused(desired: &mut watch::Receiver<DesiredState>, is_parked: bool) {
+    if is_parked { changed(desired).await } else { stopped(desired).await }
 }
 
 /// Returns when there is a new order. Nobody being left to give any means to end.
-pub(crate) async fn changed(orders: &mut watch::Receiver<Order>) {
-    if orders.changed().await.is_err() {
-        orders.mark_changed();
+pub(crate) async fn changed(desired: &mut watch::Receiver<DesiredState>) {
+    if desired.changed().await.is_err() {
+        desired.mark_changed();
     }
 }
 
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn what_fails_in_the_same_way_at_the_same_place_is_a_failure() {
         let place = |limit| Some(Place { since: 1, until: None, limit });
-        let closed = |text: &[u8]| End::Closed(CloseReason::parse(text));
+        let closed = |text: &[u8]| DisconnectReason::Closed(CloseReason::parse(text));
         let mut failures = Failures::default();
         assert!(!failures.recurs(&closed(b""), place(Some(500))), "the first time");
         assert!(!failures.recurs(&closed(b""), place(Some(250))), "less is asked for: it may get on");
@@ -305,7 +307,7 @@ mod tests {
         assert!(!failures.recurs(&closed(b"\x0f\xa0other"), place(Some(250))), "another way");
         assert!(!failures.recurs(&closed(b""), None));
         assert!(!failures.recurs(&closed(b""), None), "nothing was asked: relays end idle connections");
-        let breach = End::Socket(SocketError::Decode(DecodeError::ReservedBits));
+        let breach = DisconnectReason::Socket(SocketError::Decode(DecodeError::ReservedBits));
         assert!(failures.recurs(&breach, None), "no relay that works breaks the protocol");
     }
 
@@ -321,7 +323,7 @@ mod tests {
             ),
             (b"\x0f\xa0\xff", "the relay closed the connection: 4000 \u{fffd}"),
         ] {
-            assert_eq!(End::Closed(CloseReason::parse(payload)).to_string(), shown);
+            assert_eq!(DisconnectReason::Closed(CloseReason::parse(payload)).to_string(), shown);
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 use wire::ClientMessage;
 
-use super::connection::{End, Shared};
+use super::connection::{DisconnectReason, Shared};
 use crate::clock::Now;
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::{ANSWER_MAX, ANSWER_TIMEOUT, REPAIR_QUEUE_RETRY, REPAIR_RETRY};
@@ -63,7 +63,7 @@ impl Conversation {
     }
 
     /// Subscribes and repairs. Ends well when there is nothing more to ask; the live subscription stays.
-    pub async fn run(mut self) -> Result<(), End> {
+    pub async fn run(mut self) -> Result<(), DisconnectReason> {
         if self.peer.capabilities(|capabilities| capabilities.has_one_subscription()) {
             // It may have said so long ago.
             self.ask_what_it_is().await;
@@ -95,7 +95,7 @@ impl Conversation {
     }
 
     /// Opens the live subscription. From now on nothing new is missed; what came before is not proven.
-    async fn subscribe(&mut self) -> Result<(), End> {
+    async fn subscribe(&mut self) -> Result<(), DisconnectReason> {
         loop {
             let now = self.shared.log.clock().now();
             let (live, form) =
@@ -122,21 +122,21 @@ impl Conversation {
                 Some(_) | None => {
                     // Some relays say nothing to a request that they do not understand.
                     self.peer.capabilities(Capabilities::live_refused);
-                    return Err(End::Unanswered);
+                    return Err(DisconnectReason::Unanswered);
                 }
             }
         }
     }
 
-    async fn live_refused(&mut self, reason: &str) -> Result<(), End> {
+    async fn live_refused(&mut self, reason: &str) -> Result<(), DisconnectReason> {
         let refusal = Refusal::parse(reason);
         match self.refused(&refusal).await? {
             Then::Again => Ok(()),
             Then::Otherwise if self.simplify(Capabilities::simplify_live) => Ok(()),
-            Then::Never | Then::Otherwise => Err(End::Refused(refusal.to_string())),
+            Then::Never | Then::Otherwise => Err(DisconnectReason::Refused(refusal.to_string())),
             Then::Later => {
                 self.peer.capabilities(Capabilities::live_refused);
-                Err(End::SubscriptionClosed(refusal.to_string()))
+                Err(DisconnectReason::SubscriptionClosed(refusal.to_string()))
             }
         }
     }
@@ -149,7 +149,7 @@ impl Conversation {
 
     /// For a relay that takes one subscription at a time: the past first, and then a live subscription whose
     /// stored events reach back to it. If those were too many for one answer, both again.
-    async fn take_turns(&mut self) -> Result<(), End> {
+    async fn take_turns(&mut self) -> Result<(), DisconnectReason> {
         for round in 1.. {
             if self.requests.live() != LiveState::Closed {
                 self.requests.unsubscribe();
@@ -167,7 +167,7 @@ impl Conversation {
     }
 
     /// Opens a live subscription that gives what came since this second, too; `true` if it gave all.
-    async fn subscribe_since(&mut self, second: u64) -> Result<bool, End> {
+    async fn subscribe_since(&mut self, second: u64) -> Result<bool, DisconnectReason> {
         loop {
             let now = self.shared.log.clock().now();
             let window =
@@ -190,7 +190,7 @@ impl Conversation {
                     return Ok(is_whole);
                 }
                 Some(Reply::Closed(reason)) => self.live_refused(&reason).await?,
-                Some(_) | None => return Err(End::Unanswered),
+                Some(_) | None => return Err(DisconnectReason::Unanswered),
             }
         }
     }
@@ -299,7 +299,7 @@ impl Conversation {
     }
 
     /// Does what a refusal asks for, as far as it is the same whatever was refused.
-    pub(crate) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, End> {
+    pub(crate) async fn refused(&mut self, refusal: &Refusal) -> Result<Then, DisconnectReason> {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.rate_limited(&self.shared.metrics);
@@ -314,19 +314,19 @@ impl Conversation {
 
     /// The relay serves only those whose key it knows (NIP-42). The session answers its challenge,
     /// and then a new conversation takes the place of this one.
-    async fn must_authenticate(&mut self, refusal: &Refusal) -> Result<Then, End> {
+    async fn must_authenticate(&mut self, refusal: &Refusal) -> Result<Then, DisconnectReason> {
         if self.shared.signer.is_none() {
             let reason =
                 format!("{refusal} (to prove a key, set [relay] authenticate = true and [nostr] secret_key)");
-            return Err(End::NeedsAuthentication(reason));
+            return Err(DisconnectReason::NeedsAuthentication(reason));
         }
         match self.requests.authentication.standing() {
             Standing::Unasked | Standing::Asked(_) | Standing::Answered { .. } => {
                 sleep(ANSWER_TIMEOUT).await;
-                Err(End::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))
+                Err(DisconnectReason::NeedsAuthentication(format!("{refusal} (but it sends no challenge)")))
             }
             Standing::Refused(reason) | Standing::Failed(reason) => {
-                Err(End::Refused(format!("{reason} (it does not take our key)")))
+                Err(DisconnectReason::Refused(format!("{reason} (it does not take our key)")))
             }
             // The refusal may be of a request that the relay got before it knew us.
             Standing::Accepted | Standing::Unconfirmed
@@ -334,9 +334,11 @@ impl Conversation {
             {
                 Ok(Then::Again)
             }
-            Standing::Accepted => Err(End::Refused(format!("{refusal} (although it has accepted our key)"))),
+            Standing::Accepted => {
+                Err(DisconnectReason::Refused(format!("{refusal} (although it has accepted our key)")))
+            }
             Standing::Unconfirmed => {
-                Err(End::Refused(format!("{refusal} (although we have answered its challenge)")))
+                Err(DisconnectReason::Refused(format!("{refusal} (although we have answered its challenge)")))
             }
         }
     }

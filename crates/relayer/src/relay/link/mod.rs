@@ -3,11 +3,11 @@
 mod connection;
 mod conversation;
 mod pongs;
+mod read_counts;
 mod reader;
 mod session;
 mod throttle;
-mod turn;
 
 pub use connection::Shared;
-pub(crate) use connection::{End, Order, run};
+pub(crate) use connection::{DesiredState, DisconnectReason, run};
 pub(crate) use conversation::{Conversation, Then};

@@ -1,7 +1,7 @@
 //! What happens to each frame of a relay.
 //!
 //! Nearly all frames are copies. A copy is scanned where it lies in the read buffer, recognised in
-//! memory, and counted in locals that are flushed once a turn: no allocation, no copy, no lock that
+//! memory, and counted in locals that are flushed once a counts: no allocation, no copy, no lock that
 //! another core waits on. What memory does not know goes to its shard; if the shard is busy, reading
 //! pauses, which is how back-pressure reaches the relay.
 
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use wire::websocket::Message;
 use wire::{ClaimedId, EventHead, RelayMessage, Scan, UnverifiedEvent};
 
-use super::connection::{CloseReason, End};
+use super::connection::{CloseReason, DisconnectReason};
 use super::pongs::Pongs;
-use super::turn::Turn;
+use super::read_counts::ReadCounts;
 use crate::clock::Clock;
 use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
@@ -44,7 +44,7 @@ pub(crate) enum Said {
     /// It has judged our answer to that.
     Judgement,
     /// The session ends.
-    End(End),
+    End(DisconnectReason),
 }
 
 type Flow = ControlFlow<Pause>;
@@ -55,7 +55,7 @@ const fn said(said: Said) -> Flow {
     ControlFlow::Break(Pause::Said(said))
 }
 
-const fn end(end: End) -> Flow {
+const fn end(end: DisconnectReason) -> Flow {
     said(Said::End(end))
 }
 
@@ -76,19 +76,19 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    pub fn handle(&mut self, message: Message<'_>, turn: &mut Turn<'_>) -> Flow {
+    pub fn handle(&mut self, message: Message<'_>, counts: &mut ReadCounts<'_>) -> Flow {
         match message {
             Message::Text(frame) => {
-                turn.frame(frame.len() as u64);
-                self.text(frame, turn)
+                counts.frame(frame.len() as u64);
+                self.text(frame, counts)
             }
             Message::Binary(frame) => {
-                turn.frame(frame.len() as u64);
-                self.refuse(DropReason::BinaryFrame, turn)
+                counts.frame(frame.len() as u64);
+                self.refuse(DropReason::BinaryFrame, counts)
             }
             Message::Skipped { is_text, head, bytes } => {
-                turn.frame(bytes);
-                self.skipped(is_text, head, turn)
+                counts.frame(bytes);
+                self.skipped(is_text, head, counts)
             }
             Message::Ping(payload) => {
                 self.pongs.owe(payload);
@@ -100,35 +100,37 @@ impl Reader<'_> {
                 }
                 GO_ON // Nobody asked.
             }
-            Message::Close(payload) => end(End::Closed(CloseReason::parse(payload))),
+            Message::Close(payload) => end(DisconnectReason::Closed(CloseReason::parse(payload))),
         }
     }
 
     /// Counts something refused. Nothing is read from a relay that has used up its budget of
     /// offences.
-    fn refuse(&self, reason: DropReason, turn: &Turn<'_>) -> Flow {
-        turn.refuse(reason);
-        if self.peer.offences.is_over() { end(End::Offences) } else { GO_ON }
+    fn refuse(&self, reason: DropReason, counts: &ReadCounts<'_>) -> Flow {
+        counts.refuse(reason);
+        if self.peer.offences.is_over() { end(DisconnectReason::Offences) } else { GO_ON }
     }
 
     /// A message that was too long to keep. An event that was asked for is its author's, and part
     /// of an answer.
-    fn skipped(&self, is_text: bool, head: &[u8], turn: &mut Turn<'_>) -> Flow {
+    fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
         let Some(EventHead { subscription, claimed, created_at }) = event else {
-            return self.refuse(DropReason::FrameTooLarge, turn);
+            return self.refuse(DropReason::FrameTooLarge, counts);
         };
         if self.asked_for(subscription, claimed.as_ref(), || created_at).is_none() {
-            return self.refuse(DropReason::WrongSubscription, turn);
+            return self.refuse(DropReason::WrongSubscription, counts);
         }
-        turn.event();
-        self.refuse(DropReason::EventTooLarge, turn)
+        counts.event();
+        self.refuse(DropReason::EventTooLarge, counts)
     }
 
-    fn text(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
+    fn text(&mut self, frame: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         match wire::scan(frame) {
-            Scan::Event { subscription, claimed, event } => self.event_of(subscription, claimed, event, turn),
-            Scan::Parse => self.parse(frame, turn),
+            Scan::Event { subscription, claimed, event } => {
+                self.event_of(subscription, claimed, event, counts)
+            }
+            Scan::Parse => self.parse(frame, counts),
         }
     }
 
@@ -137,13 +139,13 @@ impl Reader<'_> {
         subscription: &[u8],
         claimed: ClaimedId,
         event: &[u8],
-        turn: &mut Turn<'_>,
+        counts: &mut ReadCounts<'_>,
     ) -> Flow {
         let created_at = || wire::event::created_at(wire::first_value(event));
         let Some(stored_in) = self.asked_for(subscription, Some(&claimed), created_at) else {
-            return self.refuse(DropReason::WrongSubscription, turn);
+            return self.refuse(DropReason::WrongSubscription, counts);
         };
-        self.event(claimed, event, stored_in, turn)
+        self.event(claimed, event, stored_in, counts)
     }
 
     /// Counts an event as part of the answer that it belongs to, whatever becomes of it, and gives
@@ -168,19 +170,19 @@ impl Reader<'_> {
         claimed: ClaimedId,
         event: &[u8],
         stored_in: Option<u64>,
-        turn: &mut Turn<'_>,
+        counts: &mut ReadCounts<'_>,
     ) -> Flow {
-        turn.event();
+        counts.event();
         match self.dedupe.look(&claimed) {
             Look::Seen(layer) => {
-                turn.duplicate(layer);
+                counts.duplicate(layer);
                 if let Some(late) = self.dedupe.lateness(&claimed) {
                     self.peer.stats.late(late);
                 }
                 return GO_ON;
             }
-            Look::New => turn.lookups_in_memory += 1,
-            Look::Perhaps => turn.lookups_on_disk += 1,
+            Look::New => counts.lookups_in_memory += 1,
+            Look::Perhaps => counts.lookups_on_disk += 1,
         }
         *self.useful = true;
         let event = wire::first_value(event);
@@ -202,35 +204,35 @@ impl Reader<'_> {
     }
 
     /// Whatever the scan is not sure of.
-    fn parse(&mut self, frame: &[u8], turn: &mut Turn<'_>) -> Flow {
+    fn parse(&mut self, frame: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         if is_heartbeat(frame) {
-            turn.heartbeat();
+            counts.heartbeat();
             return GO_ON;
         }
         if std::str::from_utf8(frame).is_err() {
-            return self.refuse(DropReason::WebSocketProtocol, turn);
+            return self.refuse(DropReason::WebSocketProtocol, counts);
         }
         match RelayMessage::parse(frame) {
             Ok(RelayMessage::Event { subscription, event }) => {
                 match UnverifiedEvent::parse(event.as_bytes()) {
-                    Ok(parsed) => self.event_of(subscription.as_bytes(), parsed.id, event.as_bytes(), turn),
+                    Ok(parsed) => self.event_of(subscription.as_bytes(), parsed.id, event.as_bytes(), counts),
                     Err(error) => {
                         let created_at = || wire::event::created_at(event.as_bytes());
                         if self.asked_for(subscription.as_bytes(), None, created_at).is_none() {
-                            return self.refuse(DropReason::WrongSubscription, turn);
+                            return self.refuse(DropReason::WrongSubscription, counts);
                         }
-                        turn.event();
-                        self.refuse(DropReason::of_malformed(event.as_bytes(), error), turn)
+                        counts.event();
+                        self.refuse(DropReason::of_malformed(event.as_bytes(), error), counts)
                     }
                 }
             }
-            Ok(message) => self.control(&message, turn),
-            Err(error) => self.refuse(error.into(), turn),
+            Ok(message) => self.control(&message, counts),
+            Err(error) => self.refuse(error.into(), counts),
         }
     }
 
     /// Whatever is no event.
-    fn control(&self, message: &RelayMessage<'_>, turn: &mut Turn<'_>) -> Flow {
+    fn control(&self, message: &RelayMessage<'_>, counts: &mut ReadCounts<'_>) -> Flow {
         // Whether somebody waited for it; or else whose subscription it is about.
         let (is_answer, subscription) = match message {
             RelayMessage::Event { .. } => return GO_ON, // It has been handled.
@@ -238,7 +240,7 @@ impl Reader<'_> {
                 (self.requests.stored(subscription, *hints), subscription)
             }
             RelayMessage::Closed { subscription, reason } => {
-                turn.notices += 1;
+                counts.notices += 1;
                 match self.requests.closed(subscription, reason) {
                     ClosedTarget::Live => return said(Said::LiveClosed(reason.to_string())),
                     ClosedTarget::Request => (true, subscription),
@@ -249,42 +251,42 @@ impl Reader<'_> {
                 (self.requests.step(subscription, message), subscription)
             }
             RelayMessage::NegErr { subscription, reason } => {
-                turn.notices += 1;
+                counts.notices += 1;
                 (self.requests.refuse(subscription, reason), subscription)
             }
             RelayMessage::Ok { id, accepted, reason } => {
-                turn.notices += 1;
+                counts.notices += 1;
                 return match self.requests.authentication.judged(id, *accepted, reason, Instant::now()) {
                     true => said(Said::Judgement),
                     false => GO_ON,
                 };
             }
             RelayMessage::Auth { challenge } => {
-                turn.notices += 1;
+                counts.notices += 1;
                 return match self.requests.authentication.challenged(challenge, Instant::now()) {
                     true => said(Said::Challenge),
                     false => GO_ON,
                 };
             }
             RelayMessage::Notice(notice) => {
-                turn.notices += 1;
-                self.notice(notice, turn);
+                counts.notices += 1;
+                self.notice(notice, counts);
                 return replied(self.requests.is_asking());
             }
         };
         if !is_answer && !is_ours(subscription.as_bytes()) {
-            return self.refuse(DropReason::WrongSubscription, turn);
+            return self.refuse(DropReason::WrongSubscription, counts);
         }
         replied(is_answer)
     }
 
     /// A notice does not say what it is about. That we ask too much can only be about what is unanswered; of
     /// other words that refusals begin with, the requests waits to see.
-    fn notice(&self, notice: &str, turn: &Turn<'_>) {
+    fn notice(&self, notice: &str, counts: &ReadCounts<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited {
             if !self.requests.refused(notice) {
-                turn.rate_limited();
+                counts.rate_limited();
             }
         } else if Refusal::is_one(notice) {
             self.requests.noticed(notice);

@@ -26,12 +26,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use wire::websocket::{ClientFrame, DecodeError};
 
-use super::connection::{End, Order, Shared, changed, wanted};
+use super::connection::{DesiredState, DisconnectReason, Shared, changed, wanted};
 use super::conversation::Conversation;
 use super::pongs::Pongs;
+use super::read_counts::ReadCounts;
 use super::reader::{Pause, Reader, Said};
 use super::throttle::Throttle;
-use super::turn::Turn;
 use crate::clock::Now;
 use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
@@ -47,7 +47,7 @@ const CLOSINGS_MAX: u32 = 5;
 
 /// What talks on the connection, until it has nothing more to say. It is in memory of its own, so that an
 /// idle connection does not hold it.
-type Talk = Pin<Box<dyn Future<Output = Result<(), End>> + Send>>;
+type Talk = Pin<Box<dyn Future<Output = Result<(), DisconnectReason>> + Send>>;
 
 /// One open connection.
 pub(crate) struct Session<'a> {
@@ -93,7 +93,7 @@ enum Talked {
     /// It wants something sent.
     Says,
     /// It has nothing more to say, or cannot go on.
-    Ended(Result<(), End>),
+    Ended(Result<(), DisconnectReason>),
 }
 
 impl<'a> Session<'a> {
@@ -123,11 +123,11 @@ impl<'a> Session<'a> {
         &mut self,
         mut socket: Socket,
         subscription: Arc<Subscription>,
-        orders: &mut watch::Receiver<Order>,
-    ) -> End {
-        let Err(end) = self.converse(&mut socket, subscription, orders).await;
+        desired: &mut watch::Receiver<DesiredState>,
+    ) -> DisconnectReason {
+        let Err(end) = self.converse(&mut socket, subscription, desired).await;
         self.pass_on_held();
-        if matches!(end, End::Stopping) {
+        if matches!(end, DisconnectReason::Stopping) {
             // A courtesy: if it fails, the connection ends all the same.
             let _ = timeout(GOODBYE, socket.send(ClientFrame::Close(1001))).await;
         }
@@ -150,8 +150,8 @@ impl<'a> Session<'a> {
         &mut self,
         socket: &mut Socket,
         mut subscription: Arc<Subscription>,
-        orders: &mut watch::Receiver<Order>,
-    ) -> Result<Infallible, End> {
+        desired: &mut watch::Receiver<DesiredState>,
+    ) -> Result<Infallible, DisconnectReason> {
         let requests = Arc::clone(&self.requests);
         let mut talk = Some(self.talk(&subscription));
         let interval = self.shared.health_check_interval;
@@ -200,8 +200,8 @@ impl<'a> Session<'a> {
                     requests.stop_proving();
                     self.take(Next::Begins, &mut talk, &subscription);
                 }
-                () = changed(orders) => {
-                    let wanted = wanted(orders).ok_or(End::Stopping)?;
+                () = changed(desired) => {
+                    let wanted = wanted(desired).ok_or(DisconnectReason::Stopping)?;
                     if wanted != subscription {
                         subscription = wanted;
                         requests.stop_proving();
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
                 }
             }
             if self.peer.offences.is_over() {
-                return Err(End::Offences);
+                return Err(DisconnectReason::Offences);
             }
         }
     }
@@ -235,7 +235,7 @@ impl<'a> Session<'a> {
         Box::pin(conversation.run())
     }
 
-    async fn send_outgoing(&self, socket: &mut Socket) -> Result<(), End> {
+    async fn send_outgoing(&self, socket: &mut Socket) -> Result<(), DisconnectReason> {
         while let Some(message) = self.requests.next_outgoing() {
             send(socket, ClientFrame::Text(&message)).await?;
         }
@@ -243,10 +243,10 @@ impl<'a> Session<'a> {
     }
 
     /// Reads once and handles what came.
-    async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, End> {
-        let mut turn = Turn::new(self.peer, &self.shared.metrics);
+    async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, DisconnectReason> {
+        let mut counts = ReadCounts::new(self.peer, &self.shared.metrics);
         let mut reader = self.reader();
-        let read = socket.read(|message| reader.handle(message, &mut turn)).await;
+        let read = socket.read(|message| reader.handle(message, &mut counts)).await;
         self.heard = true;
         let frames = socket.take_frames();
         self.shared.metrics.relay_frames_handled.inc_by(frames);
@@ -257,9 +257,9 @@ impl<'a> Session<'a> {
             Err(error) => {
                 match error {
                     SocketError::Decode(DecodeError::TooLong { .. }) => {
-                        turn.breach(DropReason::FrameTooLarge)
+                        counts.breach(DropReason::FrameTooLarge)
                     }
-                    SocketError::Decode(_) => turn.breach(DropReason::WebSocketProtocol),
+                    SocketError::Decode(_) => counts.breach(DropReason::WebSocketProtocol),
                     SocketError::Io(_) | SocketError::Ended => {}
                 }
                 Err(error.into())
@@ -281,13 +281,13 @@ impl<'a> Session<'a> {
     }
 
     /// Does what reading has paused for.
-    async fn pause(&mut self, pause: Pause) -> Result<Next, End> {
+    async fn pause(&mut self, pause: Pause) -> Result<Next, DisconnectReason> {
         match pause {
             // The shards are busy. The socket is not read meanwhile, and so the relay learns of it.
             Pause::Busy(candidates) => {
                 for candidate in candidates {
                     if !self.shared.inboxes.send(candidate).await {
-                        return Err(End::Stopping);
+                        return Err(DisconnectReason::Stopping);
                     }
                 }
                 Ok(Next::GoesOn)
@@ -297,7 +297,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes what the relay has said beside events.
-    fn hear(&mut self, said: Said) -> Result<Next, End> {
+    fn hear(&mut self, said: Said) -> Result<Next, DisconnectReason> {
         match said {
             Said::Pong => self.pong(),
             Said::Reply => {}
@@ -313,7 +313,7 @@ impl<'a> Session<'a> {
 
     /// Does what there is to do for the relay to know who we are, if we may say that. Meanwhile
     /// nothing is asked, and nothing counts that was.
-    fn authenticate(&mut self) -> Result<Next, End> {
+    fn authenticate(&mut self) -> Result<Next, DisconnectReason> {
         let Some(signer) = &self.shared.signer else { return Ok(Next::GoesOn) };
         let (authentication, now) = (&self.requests.authentication, Instant::now());
         match authentication.standing() {
@@ -323,7 +323,7 @@ impl<'a> Session<'a> {
                 self.requests.send(message);
             }
             Standing::Answered { until, .. } if until <= now => authentication.give_up_waiting(),
-            Standing::Failed(reason) => return Err(End::NotAccepted(reason.into())),
+            Standing::Failed(reason) => return Err(DisconnectReason::NotAccepted(reason.into())),
             _ => {}
         }
         self.authentication_due = authentication.standing().due();
@@ -332,14 +332,14 @@ impl<'a> Session<'a> {
     }
 
     /// The live subscription is gone. Goes on only if it can be had again on this connection.
-    fn live_closed(&mut self, reason: &str) -> Result<(), End> {
+    fn live_closed(&mut self, reason: &str) -> Result<(), DisconnectReason> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
         if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
             self.peer.capabilities(Capabilities::live_refused);
         }
         if self.closings > CLOSINGS_MAX {
-            return Err(End::SubscriptionClosed(refusal.to_string()));
+            return Err(DisconnectReason::SubscriptionClosed(refusal.to_string()));
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
@@ -347,18 +347,26 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             RefusalKind::AuthRequired => Ok(()),
-            RefusalKind::Restricted | RefusalKind::Blocked => Err(End::Refused(refusal.to_string())),
-            RefusalKind::Invalid | RefusalKind::Error => Err(End::SubscriptionClosed(refusal.to_string())),
+            RefusalKind::Restricted | RefusalKind::Blocked => {
+                Err(DisconnectReason::Refused(refusal.to_string()))
+            }
+            RefusalKind::Invalid | RefusalKind::Error => {
+                Err(DisconnectReason::SubscriptionClosed(refusal.to_string()))
+            }
         }
     }
 
     /// The relay is asked for a sign of life; if it gave none since the last time, it is gone.
-    async fn check_health(&mut self, socket: &mut Socket, is_throttled: bool) -> Result<(), End> {
+    async fn check_health(
+        &mut self,
+        socket: &mut Socket,
+        is_throttled: bool,
+    ) -> Result<(), DisconnectReason> {
         if is_throttled {
             return Ok(()); // It is us who do not read.
         }
         if self.ping.is_some() && !self.heard {
-            return Err(End::Silent);
+            return Err(DisconnectReason::Silent);
         }
         let payload = self.ping();
         send(socket, ClientFrame::Ping(&payload)).await
@@ -418,7 +426,7 @@ async fn talked(talk: &mut Option<Talk>, requests: &Requests) -> Talked {
     .await
 }
 
-async fn send(socket: &mut Socket, frame: ClientFrame<'_>) -> Result<(), End> {
+async fn send(socket: &mut Socket, frame: ClientFrame<'_>) -> Result<(), DisconnectReason> {
     let sent = timeout(SEND_TIMEOUT, socket.send(frame)).await;
-    sent.map_err(|_| End::NotReading)?.map_err(|error| End::Socket(error.into()))
+    sent.map_err(|_| DisconnectReason::NotReading)?.map_err(|error| DisconnectReason::Socket(error.into()))
 }

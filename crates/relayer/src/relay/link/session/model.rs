@@ -205,7 +205,7 @@ impl Run<'_, '_> {
         outcome
     }
 
-    async fn play_on(&mut self, outcome: &mut Outcome) -> Result<(), End> {
+    async fn play_on(&mut self, outcome: &mut Outcome) -> Result<(), DisconnectReason> {
         // What has to be waited for, shortest first.
         let waits = [1, 1_100, 3_000, 11_000, 31_000, 301_000].map(Duration::from_millis);
         let (mut wait, mut is_waiting, mut rounds) = (waits.iter(), false, 0);
@@ -294,7 +294,7 @@ impl Run<'_, '_> {
     }
 
     /// Reads one message, as the session does.
-    fn read(&mut self) -> Result<(), End> {
+    fn read(&mut self) -> Result<(), DisconnectReason> {
         let Some(frame) = self.relay.pipe.pop_front() else { return Ok(()) };
         self.note(format!("we read {frame:?}"));
         if let Frame::Text(_, Some(id)) = &frame {
@@ -304,9 +304,9 @@ impl Run<'_, '_> {
             Frame::Text(text, _) => Message::Text(text.as_bytes()),
             Frame::Pong(payload) => Message::Pong(payload),
         };
-        let mut turn = Turn::new(self.peer, &self.session.shared.metrics);
-        let flow = self.session.reader().handle(message, &mut turn);
-        drop(turn);
+        let mut counts = ReadCounts::new(self.peer, &self.session.shared.metrics);
+        let flow = self.session.reader().handle(message, &mut counts);
+        drop(counts);
         while self.world.inbox.try_recv().is_ok() {}
         match flow {
             ControlFlow::Continue(()) => Ok(()),
@@ -319,7 +319,7 @@ impl Run<'_, '_> {
         }
     }
 
-    fn authenticate_if_due(&mut self) -> Result<(), End> {
+    fn authenticate_if_due(&mut self) -> Result<(), DisconnectReason> {
         if self.session.authentication_due.is_some_and(|due| due <= Instant::now()) {
             let next = self.session.authenticate()?;
             self.note(format!("authentication: {next:?}"));
@@ -337,7 +337,7 @@ impl Run<'_, '_> {
     }
 
     /// Lets the conversation go on, and sends what it has to say.
-    fn poll(&mut self) -> Result<(), End> {
+    fn poll(&mut self) -> Result<(), DisconnectReason> {
         self.woken.0.store(false, Ordering::Relaxed);
         self.note("the conversation goes on");
         // The relay's pace is another matter.

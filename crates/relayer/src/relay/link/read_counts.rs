@@ -6,7 +6,7 @@ use crate::telemetry::Metrics;
 
 /// Counts that are flushed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
+pub(crate) struct ReadCounts<'a> {
     peer: &'a Peer,
     metrics: &'a Metrics,
     frames: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Turn<'a> {
     pub lookups_on_disk: u64,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> ReadCounts<'a> {
     pub const fn new(peer: &'a Peer, metrics: &'a Metrics) -> Self {
         Self {
             peer,
@@ -81,7 +81,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for ReadCounts<'_> {
     fn drop(&mut self) {
         let (stats, metrics) = (&self.peer.stats, self.metrics);
         stats.frames.add(self.frames);

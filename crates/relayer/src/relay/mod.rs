@@ -1,7 +1,20 @@
-//! The relays that are wanted, their connections, and what is known about each of them.
+//! The wanted relays, their connections, and what is known about each of them.
 //!
-//! The [pool] keeps a [link] to each wanted [peer]. On a link, a reader passes every frame through the scan and the
-//! seen set, while a conversation subscribes to live events and [backfills](backfill) what is missing.
+//! The [pool] keeps a [link] to each wanted relay. On a link, a reader passes every frame through the scan and the
+//! seen set, and a conversation subscribes to live events and asks for the [backfill]. What outlives a connection is
+//! in the [peer].
+//!
+//! Modules import only modules that stand below them (tested in `tests/structure`):
+//!
+//! ```layers
+//! pool
+//! silence link
+//! backfill
+//! protocol
+//! shared
+//! peer transport
+//! information
+//! ```
 
 mod backfill;
 mod information;
@@ -9,11 +22,12 @@ mod link;
 mod peer;
 mod pool;
 mod protocol;
+mod shared;
 mod silence;
 mod transport;
 
-pub use information::{Information, InformationError};
-pub use link::Shared;
+pub use information::Information;
 pub use peer::{ConnectionState, Coverage, Gap, GapReason, PastState, Peer, RepairProgress};
 pub use pool::{Added, Changes, Pool, PoolError, Removed};
-pub use transport::{DialError, DialOptions, DialSetupError, Dialer, InstanceId, Reach};
+pub use shared::Shared;
+pub use transport::{DialError, DialOptions, DialSetupError, Dialer, InformationError, InstanceId, Reach};

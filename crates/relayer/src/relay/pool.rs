@@ -13,15 +13,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::link::{self, DesiredState, Shared};
-use super::peer::{Coverage, Peer, Stated};
-use super::protocol::Subscription;
-use super::silence::Silence;
-use super::transport::{DialError, Dialer};
 use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
 use crate::event_log::{EventLog, RelayTable, StorageError};
 use crate::limits::ORDERS_WAITING_MAX;
+use crate::relay::link::{self, DesiredState};
+use crate::relay::peer::{Coverage, Peer, Stated};
+use crate::relay::protocol::Subscription;
+use crate::relay::shared::Shared;
+use crate::relay::silence::Silence;
+use crate::relay::transport::{DialError, Dialer};
 use crate::tasks::StageFailure;
 
 /// Why the wanted relays were not changed.

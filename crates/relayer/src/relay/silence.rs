@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::peer::{ConnectionState, Peer};
 use crate::config::RelayUrl;
 use crate::limits::DELIVERING_RELAYS_MIN;
+use crate::relay::peer::{ConnectionState, Peer};
 
 /// Looks at all relays now and then.
 #[derive(Debug)]

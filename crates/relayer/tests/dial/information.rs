@@ -89,7 +89,7 @@ async fn a_document_comes_over_tls() {
 async fn garbage_is_refused() {
     for body in ["", "null", "[1]", "<html></html>", "{\"a\":", "{} trailing"] {
         let error = answered(ok(body)).await.expect_err(body);
-        assert!(matches!(error, InformationError::NotAnObject), "{error}");
+        assert!(matches!(error, InformationError::NotAnObject(_)), "{error}");
     }
     for answer in ["SSH-2.0-x\r\n\r\n", "", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"] {
         let error = answered(answer).await.expect_err(answer);

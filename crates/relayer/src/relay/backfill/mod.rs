@@ -1,7 +1,8 @@
-//! Asks a relay for what is missing of its past, as `REQ`s or by NIP-77, until it is proven or known to be a gap.
+//! Asks a relay for the gaps of its coverage, by `REQ` or NIP-77, until each is proven or known to stay a gap.
 
-mod past;
-mod reconcile;
+mod gaps;
+mod negentropy;
 mod repair;
 
-pub(crate) use repair::{Answer, Repair, Window};
+pub(crate) use gaps::{Backfill, no_progress, record};
+pub(crate) use repair::Repair;

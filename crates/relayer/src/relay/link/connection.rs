@@ -1,135 +1,54 @@
-//! The life of one relay's connection: dial, [converse](super::session), and after a rest again.
+//! Keeps one relay connected: dials, runs the [session](super::session), waits, and dials again.
 //!
-//! How long the rest is depends on why the connection ended: a back-off for what passes, hours for relays
-//! that do not serve us, a quarantine for those that send what no honest relay does.
+//! How long it waits depends on the reason for the disconnect: a back-off for temporary failures, hours for relays
+//! that do not serve us, and a quarantine for offences.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use wire::Signer;
 
-use super::session::Session;
+use super::disconnect::DisconnectReason;
+use super::session::RelaySession;
 use crate::clock::unix_ms;
-use crate::event_log::EventLog;
-use crate::ingest::{Dedupe, Inboxes};
 use crate::limits::{BACKOFF_MAX, PARKED};
 use crate::net::ConnectError;
 use crate::net::backoff::Backoff;
 use crate::relay::peer::{ConnectionState, Peer};
-use crate::relay::protocol::{Refusal, Subscription};
-use crate::relay::transport::{DialError, Dialer, SocketError};
-use crate::telemetry::Metrics;
+use crate::relay::protocol::{ConversationError, Subscription};
+use crate::relay::shared::Shared;
+use crate::relay::transport::{DialError, SocketError};
 
-/// What all connections share.
-#[derive(Debug)]
-pub struct Shared {
-    /// Opens connections.
-    pub dialer: Arc<Dialer>,
-    /// What was seen.
-    pub dedupe: Arc<Dedupe>,
-    /// Where candidates go.
-    pub inboxes: Inboxes,
-    /// What is known already, for reconciling.
-    pub log: Arc<EventLog>,
-    /// Where frames are counted.
-    pub metrics: Arc<Metrics>,
-    /// The key that is proven to relays that ask for it (NIP-42), if we may.
-    pub signer: Option<Arc<Signer>>,
-    /// Turns to ask for the past.
-    pub repairs: Semaphore,
-    /// Turns to look through the log for what is known.
-    pub scans: Arc<Semaphore>,
-    /// How often a connection's health is checked.
-    pub health_check_interval: Duration,
-    /// Above so many events a second a relay is read more slowly.
-    pub events_per_second_max: Option<u32>,
-}
-
-/// What a connection is told.
+/// What the pool wants of a connection.
 #[derive(Debug, Clone)]
-pub enum DesiredState {
-    /// To keep the relay connected, and to ask it for this.
+pub(crate) enum DesiredState {
+    /// Keep the relay connected, with this subscription.
     Connected(Arc<Subscription>),
-    /// To end.
     Stopped,
 }
 
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DisconnectReason {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    #[error("the relay closed the connection{0}")]
-    Closed(CloseReason),
-    #[error("the relay closed the subscription: {0}")]
-    SubscriptionClosed(String),
-    #[error("the relay does not answer a subscription")]
-    Unanswered,
-    #[error("the relay could not take our key: {0}")]
-    NotAccepted(String),
-    #[error("the relay did not answer a ping")]
-    Silent,
-    #[error("the relay does not read what we send")]
-    NotReading,
-    #[error("{0}")]
-    NeedsAuthentication(String),
-    #[error("{0}")]
-    Refused(String),
-    #[error("it sends too much that no honest relay sends")]
-    Offences,
-    #[error("the gateway is stopping")]
-    Stopping,
-}
-
-/// Why a relay closed a connection, in its own words (RFC 6455, section 7.1.5): nothing, or `: `
-/// with the code and the text.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct CloseReason(Box<str>);
-
-impl CloseReason {
-    /// Reads the payload of a close frame.
-    pub fn parse(payload: &[u8]) -> Self {
-        let Some((code, text)) = payload.split_first_chunk() else { return Self(Box::default()) };
-        let code = u16::from_be_bytes(*code);
-        match &*Refusal::parse(&String::from_utf8_lossy(text)).text {
-            "" => Self(format!(": {code}").into()),
-            text => Self(format!(": {code} {text}").into()),
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Keeps one relay connected until told to stop.
-pub async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut desired: watch::Receiver<DesiredState>) {
+pub(crate) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut desired: watch::Receiver<DesiredState>) {
     let mut connection = Connection {
         peer,
         shared,
         backoff: Backoff::of_relay(),
         failures: Failures::default(),
-        trouble: None,
+        logged_reason: None,
     };
-    while let Some(subscription) = wanted(&mut desired) {
-        let Some(rest) = connection.once(subscription, &mut desired).await else { break };
+    while let Some(subscription) = desired_subscription(&mut desired) {
+        let Some(wait) = connection.once(subscription, &mut desired).await else { break };
         tokio::select! {
-            () = sleep(rest.time) => {}
-            () = roused(&mut desired, rest.is_parked) => {}
+            () = sleep(wait.time) => {}
+            () = woken(&mut desired, wait.is_parked) => {}
         }
     }
     connection.peer.set_state(ConnectionState::Stopped);
 }
 
-/// What is asked for; `None` to end.
-pub(crate) fn wanted(desired: &mut watch::Receiver<DesiredState>) -> Option<Arc<Subscription>> {
+/// The subscription that is wanted now; `None` to stop. A dropped sender means the same.
+pub(super) fn desired_subscription(desired: &mut watch::Receiver<DesiredState>) -> Option<Arc<Subscription>> {
     let is_supervised = desired.has_changed().is_ok();
     match &*desired.borrow_and_update() {
         DesiredState::Connected(subscription) if is_supervised => Some(Arc::clone(subscription)),
@@ -142,88 +61,88 @@ struct Connection {
     shared: Arc<Shared>,
     backoff: Backoff,
     failures: Failures,
-    /// Why the relay was not connected, as it was last logged.
-    trouble: Option<String>,
+    /// The last logged reason why the relay is not connected.
+    logged_reason: Option<String>,
 }
 
-/// What was asked for when a connection ended.
+/// The request that was unanswered when a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct UnansweredRequest {
     since: u64,
     until: Option<u64>,
-    /// With which limit. While less is asked for each time, the repair may still get on.
+    /// The limit of the request. As long as it gets smaller, the backfill may still make progress.
     limit: Option<u32>,
 }
 
 /// How the last connection failed.
 #[derive(Debug, Default)]
-struct Failures(Option<(String, Place)>);
+struct Failures(Option<(String, UnansweredRequest)>);
 
 impl Failures {
-    /// Whether a connection that ended so is a failure though it was useful before: it fails in the
-    /// same way at the same place as the last one, or by a breach of the protocol. If it did not
-    /// count, such a relay would be dialled again at once, without end.
-    fn recurs(&mut self, end: &DisconnectReason, place: Option<Place>) -> bool {
-        let failure = place.map(|place| (end.to_string(), place));
+    /// Whether a disconnect counts as a failure although the connection was useful: it repeats the last one (same
+    /// reason, same request), or the relay broke the protocol. Otherwise such a relay would be dialled again at
+    /// once, without end.
+    fn recurs(&mut self, reason: &DisconnectReason, request: Option<UnansweredRequest>) -> bool {
+        let failure = request.map(|request| (reason.to_string(), request));
         let is_same = failure.is_some() && failure == self.0;
         self.0 = failure;
-        is_same || matches!(end, DisconnectReason::Socket(SocketError::Decode(_)))
+        is_same || matches!(reason, DisconnectReason::Socket(SocketError::Decode(_)))
     }
 }
 
-/// The time between two connections.
-struct Rest {
+/// The wait before the next dial.
+struct Wait {
     time: Duration,
     is_parked: bool,
 }
 
 impl Connection {
-    /// One connection from dialling to its end, and what follows; `None` to end.
+    /// Dials once, runs the connection to its end, and returns the wait before the next dial; `None` to stop.
     async fn once(
         &mut self,
         subscription: Arc<Subscription>,
         desired: &mut watch::Receiver<DesiredState>,
-    ) -> Option<Rest> {
+    ) -> Option<Wait> {
         self.peer.set_state(ConnectionState::Connecting);
         let dialled = tokio::select! {
             dialled = self.shared.dialer.dial(&self.peer.url, self.peer.reach()) => dialled,
             () = stopped(desired) => return None,
         };
-        let end = match dialled {
+        let reason = match dialled {
             Ok(socket) => {
                 self.peer.stats.connections.add(1);
                 self.shared.metrics.relay_connections.inc();
                 tracing::info!(relay = %self.peer.url, "relay connected");
                 self.peer.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
-                let (mut session, began) = (Session::new(&self.peer, &self.shared), Instant::now());
-                let end = session.run(socket, subscription, desired).await;
-                let recurs = self.failures.recurs(&end, self.place());
+                let (mut session, began) = (RelaySession::new(&self.peer, &self.shared), Instant::now());
+                let reason = session.run(socket, subscription, desired).await;
+                let recurs = self.failures.recurs(&reason, self.unanswered_request());
                 if session.was_useful() && (!recurs || began.elapsed() >= BACKOFF_MAX) {
                     self.backoff.reset();
-                    self.trouble = None;
+                    self.logged_reason = None;
                 }
-                end
+                reason
             }
             Err(error) => DisconnectReason::Dial(error),
         };
         self.peer.set_repair(None);
-        self.rest(end)
+        self.wait_after(reason)
     }
 
-    /// What was asked for and not answered, if something was.
-    fn place(&self) -> Option<Place> {
+    fn unanswered_request(&self) -> Option<UnansweredRequest> {
         let asked = self.peer.repair()?;
         let limit = self.peer.capabilities(|capabilities| capabilities.caps.unanswered());
-        Some(Place { since: asked.since, until: asked.until, limit })
+        Some(UnansweredRequest { since: asked.since, until: asked.until, limit })
     }
 
-    /// How long, and in which state, the relay is left alone after a connection ended so.
-    fn rest(&mut self, end: DisconnectReason) -> Option<Rest> {
-        let mut reason = end.to_string();
-        let (time, is_parked) = match &end {
+    /// Sets the state that follows from the reason for a disconnect, and returns the wait; `None` to stop.
+    fn wait_after(&mut self, reason: DisconnectReason) -> Option<Wait> {
+        let mut text = reason.to_string();
+        let (time, is_parked) = match &reason {
             DisconnectReason::Stopping => return None,
-            DisconnectReason::NeedsAuthentication(_)
-            | DisconnectReason::Refused(_)
+            DisconnectReason::Conversation(
+                ConversationError::NeedsAuthentication(_) | ConversationError::Refused(_),
+            )
             | DisconnectReason::Dial(
                 DialError::Ourselves | DialError::Connect(ConnectError::NotPublic { .. }),
             ) => (PARKED, true),
@@ -231,7 +150,7 @@ impl Connection {
                 self.shared.metrics.quarantines.inc();
                 let (time, last) = self.peer.offences.quarantine(Instant::now().into_std());
                 if let Some(last) = last {
-                    reason = format!("{reason}, lately {}", last.label());
+                    text = format!("{text}, lately {}", last.label());
                 }
                 (time, false)
             }
@@ -246,45 +165,44 @@ impl Connection {
         };
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_ms = unix_ms().saturating_add(milliseconds);
-        self.log(&reason, milliseconds);
-        self.peer.set_state(match end {
-            DisconnectReason::NeedsAuthentication(_) => {
-                ConnectionState::NeedsAuthentication { until_ms, reason }
+        self.log(&text, milliseconds);
+        self.peer.set_state(match reason {
+            DisconnectReason::Conversation(ConversationError::NeedsAuthentication(_)) => {
+                ConnectionState::NeedsAuthentication { until_ms, reason: text }
             }
-            DisconnectReason::Offences => ConnectionState::Quarantined { until_ms, reason },
-            _ if is_parked => ConnectionState::Refused { until_ms, reason },
-            _ => ConnectionState::BackingOff { until_ms, reason },
+            DisconnectReason::Offences => ConnectionState::Quarantined { until_ms, reason: text },
+            _ if is_parked => ConnectionState::Refused { until_ms, reason: text },
+            _ => ConnectionState::BackingOff { until_ms, reason: text },
         });
-        Some(Rest { time, is_parked })
+        Some(Wait { time, is_parked })
     }
 
-    /// The log gets a line when the reason is another than the last time, so that a relay that stays away
-    /// does not fill it.
+    /// Logs the reason at `info` only if it changed, so that an unreachable relay does not fill the log.
     fn log(&mut self, reason: &str, milliseconds: u64) {
-        if self.trouble.as_deref() == Some(reason) {
+        if self.logged_reason.as_deref() == Some(reason) {
             tracing::debug!(relay = %self.peer.url, reason, milliseconds, "still not connected");
         } else {
             tracing::info!(relay = %self.peer.url, reason, milliseconds, "relay not connected; it is tried again");
-            self.trouble = Some(reason.to_owned());
+            self.logged_reason = Some(reason.to_owned());
         }
     }
 }
 
-/// Returns when the connection is to end. A sender that is gone means the same.
+/// Returns when the connection is to stop. A dropped sender means the same.
 ///
-/// It looks through a view of its own: looking here must not count as having seen an order.
-pub(crate) async fn stopped(desired: &watch::Receiver<DesiredState>) {
-    let _ = desired.clone().wait_for(|order| matches!(order, DesiredState::Stopped)).await;
+/// It waits on a clone, so that the caller's receiver does not mark the value as seen.
+async fn stopped(desired: &watch::Receiver<DesiredState>) {
+    let _ = desired.clone().wait_for(|state| matches!(state, DesiredState::Stopped)).await;
 }
 
-/// Returns when a rest is to end before its time: when the connection is to end, or, if it is parked, when
-/// something else is asked for, because who asks for that may be served.
-async fn roused(desired: &mut watch::Receiver<DesiredState>, is_parked: bool) {
+/// Returns when a wait is to end early: when the connection is to stop, or, if the relay is parked, when the desired
+/// state changes, because the relay may serve another subscription.
+async fn woken(desired: &mut watch::Receiver<DesiredState>, is_parked: bool) {
     if is_parked { changed(desired).await } else { stopped(desired).await }
 }
 
-/// Returns when there is a new order. Nobody being left to give any means to end.
-pub(crate) async fn changed(desired: &mut watch::Receiver<DesiredState>) {
+/// Returns when the desired state changes. A dropped sender means to stop.
+pub(super) async fn changed(desired: &mut watch::Receiver<DesiredState>) {
     if desired.changed().await.is_err() {
         desired.mark_changed();
     }
@@ -294,36 +212,21 @@ pub(crate) async fn changed(desired: &mut watch::Receiver<DesiredState>) {
 mod tests {
     use wire::websocket::DecodeError;
 
+    use super::super::disconnect::CloseReason;
     use super::*;
 
     #[test]
-    fn what_fails_in_the_same_way_at_the_same_place_is_a_failure() {
-        let place = |limit| Some(Place { since: 1, until: None, limit });
+    fn the_same_failure_at_the_same_request_recurs() {
+        let request = |limit| Some(UnansweredRequest { since: 1, until: None, limit });
         let closed = |text: &[u8]| DisconnectReason::Closed(CloseReason::parse(text));
         let mut failures = Failures::default();
-        assert!(!failures.recurs(&closed(b""), place(Some(500))), "the first time");
-        assert!(!failures.recurs(&closed(b""), place(Some(250))), "less is asked for: it may get on");
-        assert!(failures.recurs(&closed(b""), place(Some(250))));
-        assert!(!failures.recurs(&closed(b"\x0f\xa0other"), place(Some(250))), "another way");
+        assert!(!failures.recurs(&closed(b""), request(Some(500))), "the first time");
+        assert!(!failures.recurs(&closed(b""), request(Some(250))), "a smaller request may succeed");
+        assert!(failures.recurs(&closed(b""), request(Some(250))));
+        assert!(!failures.recurs(&closed(b"\x0f\xa0other"), request(Some(250))), "another reason");
         assert!(!failures.recurs(&closed(b""), None));
-        assert!(!failures.recurs(&closed(b""), None), "nothing was asked: relays end idle connections");
+        assert!(!failures.recurs(&closed(b""), None), "relays may close idle connections");
         let breach = DisconnectReason::Socket(SocketError::Decode(DecodeError::ReservedBits));
-        assert!(failures.recurs(&breach, None), "no relay that works breaks the protocol");
-    }
-
-    #[test]
-    fn a_close_says_what_the_relay_said_on_one_line() {
-        for (payload, shown) in [
-            (&b""[..], "the relay closed the connection"),
-            (b"\x03", "the relay closed the connection"),
-            (b"\x03\xe8", "the relay closed the connection: 1000"),
-            (
-                b"\x03\xf0too many\nconnections",
-                "the relay closed the connection: 1008 too many\\nconnections",
-            ),
-            (b"\x0f\xa0\xff", "the relay closed the connection: 4000 \u{fffd}"),
-        ] {
-            assert_eq!(DisconnectReason::Closed(CloseReason::parse(payload)).to_string(), shown);
-        }
+        assert!(failures.recurs(&breach, None), "a protocol error always counts");
     }
 }

@@ -1,13 +1,13 @@
-//! One connection to a relay, from the dial to the disconnect and the wait before the next dial.
+//! One relay's connection: dialling, reading its frames, talking to it, and waiting before the next dial.
 
 mod connection;
 mod conversation;
+mod disconnect;
+mod live_subscription;
 mod pongs;
 mod read_counts;
 mod reader;
 mod session;
 mod throttle;
 
-pub use connection::Shared;
-pub(crate) use connection::{DesiredState, DisconnectReason, run};
-pub(crate) use conversation::{Conversation, Then};
+pub(crate) use connection::{DesiredState, run};

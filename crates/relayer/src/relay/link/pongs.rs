@@ -1,35 +1,34 @@
-//! Answers the pings of a relay, at a bounded rate.
+//! Answers a relay's pings at a limited rate.
 //!
-//! A ping may have two bytes, and its answer costs a system call. RFC 6455, section 5.5.3, lets us
-//! answer only the latest of several pings, so the latest one waits until an answer is due.
+//! A ping can be two bytes long, but its answer costs a system call. RFC 6455, section 5.5.3, permits answering only
+//! the latest of several pings, so the latest one waits until an answer is due.
 
 use tokio::time::Instant;
 
 use crate::limits::PONG_INTERVAL_MIN;
 
-/// The pong that one connection owes.
+/// The pong that a connection owes.
 #[derive(Debug, Default)]
-pub(crate) struct Pongs {
-    /// The payload of the latest ping, if that was not answered.
+pub(super) struct Pongs {
+    /// The payload of the latest unanswered ping.
     owed: Option<Vec<u8>>,
-    /// When the next one may be answered.
+    /// When the next pong may be sent.
     not_before: Option<Instant>,
 }
 
 impl Pongs {
-    /// Notes a ping.
     pub fn owe(&mut self, payload: &[u8]) {
         let owed = self.owed.get_or_insert_default();
         owed.clear();
         owed.extend_from_slice(payload);
     }
 
-    /// When a pong is to be sent, if one is owed.
+    /// When to send the owed pong, if there is one.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         self.owed.as_ref().map(|_| self.not_before.unwrap_or(now))
     }
 
-    /// The payload of the pong that is sent now.
+    /// Takes the payload of a pong that is sent now.
     pub fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
         let owed = self.owed.take()?;
         self.not_before = Some(now + PONG_INTERVAL_MIN);

@@ -1,25 +1,25 @@
-//! What one turn of a connection counts: in locals, and into the shared counters once at its end.
+//! Counts what one read delivers in local variables, and adds them to the shared counters once at its end.
 
 use crate::ingest::{DropReason, Layer};
 use crate::relay::peer::Peer;
 use crate::telemetry::Metrics;
 
-/// Counts that are flushed when this is dropped.
+/// The counts of one read, flushed on drop.
 #[derive(Debug)]
-pub(crate) struct ReadCounts<'a> {
+pub(super) struct ReadCounts<'a> {
     peer: &'a Peer,
     metrics: &'a Metrics,
     frames: u64,
     bytes: u64,
-    /// Texts that keep a connection open.
+    /// Texts that only keep the connection open.
     heartbeats: u64,
     events: u64,
     duplicates: [u64; Layer::ALL.len()],
-    /// `NOTICE`, `CLOSED` and `AUTH`.
+    /// Messages that are not events: NOTICE, CLOSED, NEG-ERR, OK and AUTH.
     pub notices: u64,
-    /// Ids that the Bloom filter did not know.
+    /// Lookups that the Bloom filter answered: the id is new.
     pub lookups_in_memory: u64,
-    /// Ids for which only RocksDB could tell.
+    /// Lookups that only RocksDB can answer.
     pub lookups_on_disk: u64,
 }
 
@@ -39,43 +39,39 @@ impl<'a> ReadCounts<'a> {
         }
     }
 
-    /// Counts a message of so many bytes.
     pub const fn frame(&mut self, bytes: u64) {
         self.frames += 1;
         self.bytes += bytes;
     }
 
-    /// Counts a text that says nothing.
     pub const fn heartbeat(&mut self) {
         self.heartbeats += 1;
     }
 
-    /// Counts an event that was asked for.
+    /// Counts an event that we asked for.
     pub const fn event(&mut self) {
         self.events += 1;
     }
 
-    /// Counts a copy.
     pub fn duplicate(&mut self, layer: Layer) {
         if let Some(count) = self.duplicates.get_mut(layer as usize) {
             *count += 1;
         }
     }
 
-    /// Counts bytes that broke the protocol, so that there is no frame to count.
+    /// Counts a breach of the WebSocket protocol, which leaves no frame to count.
     pub fn breach(&mut self, reason: DropReason) {
         self.frame(0);
         self.refuse(reason);
     }
 
-    /// Counts something refused at once: it is rare, and a relay that sends much of it is soon
-    /// left.
+    /// Counts a refused frame at once, because refusals are rare.
     pub fn refuse(&self, reason: DropReason) {
         self.peer.refuse(reason);
         self.metrics.dropped(reason).inc();
     }
 
-    /// Counts that the relay said that we ask too much, at once, because that is rare.
+    /// Counts a rate limit at once, because it is rare.
     pub fn rate_limited(&self) {
         self.peer.rate_limited(self.metrics);
     }

@@ -1,9 +1,9 @@
-//! What happens to each frame of a relay.
+//! Handles each frame of a relay.
 //!
-//! Nearly all frames are copies. A copy is scanned where it lies in the read buffer, recognised in
-//! memory, and counted in locals that are flushed once a counts: no allocation, no copy, no lock that
-//! another core waits on. What memory does not know goes to its shard; if the shard is busy, reading
-//! pauses, which is how back-pressure reaches the relay.
+//! Nearly all frames are duplicates. A duplicate is scanned in place in the read buffer, recognised in memory, and
+//! counted in locals that are flushed once per read: no allocation, no copy, no contended lock. Events that memory
+//! does not know go to their shard. If the shard is busy, reading pauses, which is how back-pressure reaches the
+//! relay.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use wire::websocket::Message;
 use wire::{ClaimedId, EventHead, RelayMessage, Scan, UnverifiedEvent};
 
-use super::connection::{CloseReason, DisconnectReason};
+use super::disconnect::{CloseReason, DisconnectReason};
 use super::pongs::Pongs;
 use super::read_counts::ReadCounts;
 use crate::clock::Clock;
@@ -20,58 +20,55 @@ use crate::ingest::{Candidate, Dedupe, DropReason, Inboxes, Look, Source};
 use crate::limits::HEARTBEAT_BYTES_MAX;
 use crate::relay::peer::Peer;
 use crate::relay::protocol::{
-    ClosedTarget, LIVE, Refusal, RefusalKind, Requests, is_past, is_reconciliation,
+    ClosedTarget, LIVE, Refusal, RefusalKind, Requests, is_backfill, is_reconciliation,
 };
 
 /// Why reading pauses between two messages.
-pub(crate) enum Pause {
-    /// The shards are busy: these candidates wait, and so does the socket.
-    Busy(Vec<Candidate>),
-    /// The relay has said something that the session takes up before it reads on.
-    Said(Said),
+pub(super) enum Pause {
+    /// The shards are busy: these candidates must be delivered before the socket is read again.
+    ShardsBusy(Vec<Candidate>),
+    /// The session must handle this before it reads on.
+    Control(ControlEvent),
 }
 
-/// What a relay says beside events.
-pub(crate) enum Said {
-    /// Our ping was answered.
+/// What a frame without an event means for the session.
+pub(super) enum ControlEvent {
+    /// The relay answered our ping.
     Pong,
-    /// Something that was asked has been answered: the conversation can go on.
-    Reply,
-    /// The relay has ended the live subscription, with this reason, and nobody waits for it.
+    /// The relay answered a request, so the conversation can continue.
+    Answered,
+    /// The relay closed the live subscription, with this reason, while no request waited for it.
     LiveClosed(String),
-    /// It has asked who we are.
-    Challenge,
-    /// It has judged our answer to that.
-    Judgement,
-    /// The session ends.
-    End(DisconnectReason),
+    /// NIP-42: the relay sent a challenge to answer.
+    AuthChallenge,
+    /// NIP-42: the relay judged our answer.
+    AuthResult,
+    Disconnect(DisconnectReason),
 }
 
 type Flow = ControlFlow<Pause>;
 
-const GO_ON: Flow = ControlFlow::Continue(());
+const CONTINUE: Flow = ControlFlow::Continue(());
 
-const fn said(said: Said) -> Flow {
-    ControlFlow::Break(Pause::Said(said))
+const fn pause(event: ControlEvent) -> Flow {
+    ControlFlow::Break(Pause::Control(event))
 }
 
-const fn end(end: DisconnectReason) -> Flow {
-    said(Said::End(end))
+const fn disconnect(reason: DisconnectReason) -> Flow {
+    pause(ControlEvent::Disconnect(reason))
 }
 
-/// What handles the messages of one read.
-pub(crate) struct Reader<'a> {
+/// Handles the messages of one read.
+pub(super) struct Reader<'a> {
     pub peer: &'a Arc<Peer>,
     pub dedupe: &'a Dedupe,
     pub inboxes: &'a Inboxes,
-    /// What tells when an event was received.
     pub clock: &'a Clock,
     pub requests: &'a Requests,
-    /// The payload of our ping, if that was not answered.
+    /// The payload of our unanswered ping, if there is one.
     pub pinged: Option<[u8; 8]>,
-    /// What the relay's pings are answered by.
     pub pongs: &'a mut Pongs,
-    /// Set when something came that memory did not know.
+    /// Set when an event came that memory did not know.
     pub useful: &'a mut bool,
 }
 
@@ -92,27 +89,26 @@ impl Reader<'_> {
             }
             Message::Ping(payload) => {
                 self.pongs.owe(payload);
-                GO_ON
+                CONTINUE
             }
             Message::Pong(payload) => {
                 if self.pinged.is_some_and(|pinged| pinged == *payload) {
-                    return said(Said::Pong);
+                    return pause(ControlEvent::Pong);
                 }
-                GO_ON // Nobody asked.
+                CONTINUE // An unsolicited pong (RFC 6455, section 5.5.3).
             }
-            Message::Close(payload) => end(DisconnectReason::Closed(CloseReason::parse(payload))),
+            Message::Close(payload) => disconnect(DisconnectReason::Closed(CloseReason::parse(payload))),
         }
     }
 
-    /// Counts something refused. Nothing is read from a relay that has used up its budget of
-    /// offences.
+    /// Counts a refused frame. Reading stops when the relay has exhausted its offence budget.
     fn refuse(&self, reason: DropReason, counts: &ReadCounts<'_>) -> Flow {
         counts.refuse(reason);
-        if self.peer.offences.is_over() { end(DisconnectReason::Offences) } else { GO_ON }
+        if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
-    /// A message that was too long to keep. An event that was asked for is its author's, and part
-    /// of an answer.
+    /// A message that was too long to keep. If it is an event that we asked for, its size is the author's fault, not
+    /// the relay's, and it counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
         let Some(EventHead { subscription, claimed, created_at }) = event else {
@@ -148,8 +144,8 @@ impl Reader<'_> {
         self.event(claimed, event, stored_in, counts)
     }
 
-    /// Counts an event as part of the answer that it belongs to, whatever becomes of it, and gives
-    /// its second if it is a stored one; `None` if events of this subscription are not asked for.
+    /// Counts an event as part of its answer, even if it is dropped later. Returns its second if it is a stored
+    /// event; `None` if we did not ask for events of this subscription.
     fn asked_for(
         &self,
         subscription: &[u8],
@@ -157,14 +153,13 @@ impl Reader<'_> {
         created_at: impl FnOnce() -> Option<u64>,
     ) -> Option<Option<u64>> {
         let is_live = subscription == LIVE.as_bytes();
-        if is_past(subscription) || is_live && self.requests.live_counts() {
+        if is_backfill(subscription) || is_live && self.requests.live_counts() {
             return Some(self.requests.event(subscription, claimed, created_at));
         }
         is_live.then_some(None)
     }
 
-    /// The way of every event: dropped here if memory has seen it, else passed on. If it is a
-    /// stored event of an answer, `stored_in` is its second.
+    /// Drops an event that memory has seen, and passes on any other. `stored_in` is the second of a stored event.
     fn event(
         &mut self,
         claimed: ClaimedId,
@@ -179,7 +174,7 @@ impl Reader<'_> {
                 if let Some(late) = self.dedupe.lateness(&claimed) {
                     self.peer.stats.late(late);
                 }
-                return GO_ON;
+                return CONTINUE;
             }
             Look::New => counts.lookups_in_memory += 1,
             Look::Perhaps => counts.lookups_on_disk += 1,
@@ -189,25 +184,25 @@ impl Reader<'_> {
         let candidate = Candidate::new(claimed, event, Arc::clone(self.peer) as Arc<dyn Source>, self.clock);
         let Some(second) = stored_in else {
             return match self.inboxes.offer(candidate) {
-                Ok(()) => GO_ON,
-                Err(candidate) => ControlFlow::Break(Pause::Busy(vec![candidate])),
+                Ok(()) => CONTINUE,
+                Err(candidate) => ControlFlow::Break(Pause::ShardsBusy(vec![candidate])),
             };
         };
         let mut released = self.requests.same_second.push(second, candidate, self.inboxes).into_iter();
         while let Some(candidate) = released.next() {
             if let Err(candidate) = self.inboxes.offer(candidate) {
                 let waiting = std::iter::once(candidate).chain(released).collect();
-                return ControlFlow::Break(Pause::Busy(waiting));
+                return ControlFlow::Break(Pause::ShardsBusy(waiting));
             }
         }
-        GO_ON
+        CONTINUE
     }
 
-    /// Whatever the scan is not sure of.
+    /// Parses a frame that the scan did not recognise.
     fn parse(&mut self, frame: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         if is_heartbeat(frame) {
             counts.heartbeat();
-            return GO_ON;
+            return CONTINUE;
         }
         if std::str::from_utf8(frame).is_err() {
             return self.refuse(DropReason::WebSocketProtocol, counts);
@@ -231,18 +226,18 @@ impl Reader<'_> {
         }
     }
 
-    /// Whatever is no event.
+    /// Handles a message that is not an event.
     fn control(&self, message: &RelayMessage<'_>, counts: &mut ReadCounts<'_>) -> Flow {
-        // Whether somebody waited for it; or else whose subscription it is about.
+        // Whether a request waited for it, and the subscription that it names.
         let (is_answer, subscription) = match message {
-            RelayMessage::Event { .. } => return GO_ON, // It has been handled.
+            RelayMessage::Event { .. } => return CONTINUE, // Handled by `parse`.
             RelayMessage::Eose { subscription, hints } => {
                 (self.requests.stored(subscription, *hints), subscription)
             }
             RelayMessage::Closed { subscription, reason } => {
                 counts.notices += 1;
                 match self.requests.closed(subscription, reason) {
-                    ClosedTarget::Live => return said(Said::LiveClosed(reason.to_string())),
+                    ClosedTarget::Live => return pause(ControlEvent::LiveClosed(reason.to_string())),
                     ClosedTarget::Request => (true, subscription),
                     ClosedTarget::Nothing => (false, subscription),
                 }
@@ -257,15 +252,15 @@ impl Reader<'_> {
             RelayMessage::Ok { id, accepted, reason } => {
                 counts.notices += 1;
                 return match self.requests.authentication.judged(id, *accepted, reason, Instant::now()) {
-                    true => said(Said::Judgement),
-                    false => GO_ON,
+                    true => pause(ControlEvent::AuthResult),
+                    false => CONTINUE,
                 };
             }
             RelayMessage::Auth { challenge } => {
                 counts.notices += 1;
                 return match self.requests.authentication.challenged(challenge, Instant::now()) {
-                    true => said(Said::Challenge),
-                    false => GO_ON,
+                    true => pause(ControlEvent::AuthChallenge),
+                    false => CONTINUE,
                 };
             }
             RelayMessage::Notice(notice) => {
@@ -280,8 +275,8 @@ impl Reader<'_> {
         replied(is_answer)
     }
 
-    /// A notice does not say what it is about. That we ask too much can only be about what is unanswered; of
-    /// other words that refusals begin with, the requests waits to see.
+    /// A NOTICE does not name a request. A rate limit must be about the unanswered ones. For other prefixes of
+    /// refusals, the request tracker waits whether an answer follows.
     fn notice(&self, notice: &str, counts: &ReadCounts<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited {
@@ -295,18 +290,18 @@ impl Reader<'_> {
     }
 }
 
-/// Pauses for what somebody waits for. Nothing else is worth a pause, however much of it comes.
+/// Pauses only for an answer that a request waits for, so that unsolicited messages cost no pause.
 const fn replied(is_answer: bool) -> Flow {
-    if is_answer { said(Said::Reply) } else { GO_ON }
+    if is_answer { pause(ControlEvent::Answered) } else { CONTINUE }
 }
 
-/// Whether a text is what servers send only to keep a connection open: nothing, or a word.
+/// Whether a text only keeps the connection open: it is empty or a short word.
 fn is_heartbeat(frame: &[u8]) -> bool {
     frame.len() <= HEARTBEAT_BYTES_MAX
         && std::str::from_utf8(frame).is_ok_and(|text| !text.trim_ascii_start().starts_with('['))
 }
 
-/// Whether it is an id that we use; what was asked under it may be answered or given up by now.
+/// Whether the id is one of ours. Its request may be answered or given up by now.
 fn is_ours(subscription: &[u8]) -> bool {
-    subscription == LIVE.as_bytes() || is_past(subscription) || is_reconciliation(subscription)
+    subscription == LIVE.as_bytes() || is_backfill(subscription) || is_reconciliation(subscription)
 }

@@ -1,10 +1,8 @@
-//! One open connection: reads frames, lets the [conversation](super::conversation) talk, and checks that
-//! the relay is still there.
+//! One open connection: reads frames, drives the [conversation](super::conversation), and checks the relay's health.
 //!
-//! A ping goes out at each health check. Its answer says more than that somebody is there: a relay sends
-//! in order, so everything that it sent before the pong has been read. Once the live subscription is open
-//! and the relay has been asked for what it has of the future, everything before the second in which the
-//! ping was sent is thereby proven.
+//! Each health check sends a ping. A relay answers in order, so everything that it sent before the pong has been read.
+//! Once the live subscription is open and the events dated ahead have come, a pong therefore proves the time before
+//! the second of its ping.
 
 #[cfg(test)]
 #[allow(
@@ -26,46 +24,49 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use wire::websocket::{ClientFrame, DecodeError};
 
-use super::connection::{DesiredState, DisconnectReason, Shared, changed, wanted};
+use super::connection::{DesiredState, changed, desired_subscription};
 use super::conversation::Conversation;
+use super::disconnect::DisconnectReason;
 use super::pongs::Pongs;
 use super::read_counts::ReadCounts;
-use super::reader::{Pause, Reader, Said};
+use super::reader::{ControlEvent, Pause, Reader};
 use super::throttle::Throttle;
 use crate::clock::Now;
 use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
 use crate::relay::peer::{Capabilities, Peer};
-use crate::relay::protocol::{LiveState, Refusal, RefusalKind, Requests, Standing, Subscription};
+use crate::relay::protocol::{
+    ConversationError, Exchange, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
+};
+use crate::relay::shared::Shared;
 use crate::relay::transport::{Socket, SocketError};
 
-/// How long saying goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long sending the close frame may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often the live subscription may be lost on one connection.
+/// How often the relay may close the live subscription on one connection.
 const CLOSINGS_MAX: u32 = 5;
 
-/// What talks on the connection, until it has nothing more to say. It is in memory of its own, so that an
-/// idle connection does not hold it.
-type Talk = Pin<Box<dyn Future<Output = Result<(), DisconnectReason>> + Send>>;
+/// The conversation while it runs. It is boxed, so that an idle connection does not hold its memory.
+type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ConversationError>> + Send>>;
 
 /// One open connection.
-pub(crate) struct Session<'a> {
+pub(super) struct RelaySession<'a> {
     peer: &'a Arc<Peer>,
     shared: &'a Arc<Shared>,
     requests: Arc<Requests>,
     throttle: Throttle,
-    /// Whether it has brought an event that memory did not know, or answered a ping.
+    /// Whether the relay has sent an event that memory did not know, or answered a ping.
     useful: bool,
     ping: Option<Ping>,
     pongs: Pongs,
     /// How often the relay has closed the live subscription.
     closings: u32,
-    /// Whether the live subscription of the moment has lasted: until a ping was answered.
+    /// Whether the present live subscription has lasted until a pong.
     live_lasted: bool,
-    /// When there is something to do for the relay to know who we are.
+    /// When authentication needs the next step.
     authentication_due: Option<Instant>,
-    /// Whether anything came since the last ping.
+    /// Whether anything was read since the last ping.
     heard: bool,
 }
 
@@ -77,26 +78,23 @@ struct Ping {
     now: Now,
 }
 
-/// What becomes of the conversation.
+/// What happens to the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// It goes on, if it was not over.
-    GoesOn,
-    /// It begins again, with the live subscription.
-    Begins,
-    /// It is broken off.
-    Ends,
+enum NextStep {
+    Continue,
+    /// It starts again with the live subscription.
+    Restart,
+    Abort,
 }
 
-/// What a conversation has done.
-enum Talked {
-    /// It wants something sent.
-    Says,
-    /// It has nothing more to say, or cannot go on.
-    Ended(Result<(), DisconnectReason>),
+/// Why the conversation returned control.
+enum ConversationEvent {
+    /// It has messages to send.
+    HasOutgoing,
+    Ended(Result<(), ConversationError>),
 }
 
-impl<'a> Session<'a> {
+impl<'a> RelaySession<'a> {
     pub fn new(peer: &'a Arc<Peer>, shared: &'a Arc<Shared>) -> Self {
         Self {
             peer,
@@ -113,49 +111,48 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether it was worth having.
+    /// Whether the connection was useful, so that the series of failures ends.
     pub fn was_useful(&self) -> bool {
         self.useful || self.requests.is_useful()
     }
 
-    /// Talks and reads until something ends it.
+    /// Runs the connection until something ends it.
     pub async fn run(
         &mut self,
         mut socket: Socket,
         subscription: Arc<Subscription>,
         desired: &mut watch::Receiver<DesiredState>,
     ) -> DisconnectReason {
-        let Err(end) = self.converse(&mut socket, subscription, desired).await;
+        let Err(reason) = self.run_until_error(&mut socket, subscription, desired).await;
         self.pass_on_held();
-        if matches!(end, DisconnectReason::Stopping) {
-            // A courtesy: if it fails, the connection ends all the same.
-            let _ = timeout(GOODBYE, socket.send(ClientFrame::Close(1001))).await;
+        if matches!(reason, DisconnectReason::Stopping) {
+            // Best effort: the connection ends in any case.
+            let _ = timeout(CLOSE_TIMEOUT, socket.send(ClientFrame::Close(1001))).await;
         }
-        end
+        reason
     }
 
-    /// What is held of an answer that has not ended is asked for again on the next connection, in
-    /// order. A relay whose connections break again and again may never send all of that second, so
-    /// what it has sent is taken.
+    /// The next connection asks again for the held events of an unfinished answer. If connections break again and
+    /// again, the relay may never send the whole second, so the held events are taken.
     fn pass_on_held(&self) {
         if self.peer.capabilities(|capabilities| capabilities.caps.is_eased()) {
             for candidate in self.requests.same_second.take() {
-                // A candidate for which there is no room is asked for again, too.
+                // Candidates that do not fit are asked for again.
                 let _ = self.shared.inboxes.offer(candidate);
             }
         }
     }
 
-    async fn converse(
+    async fn run_until_error(
         &mut self,
         socket: &mut Socket,
         mut subscription: Arc<Subscription>,
         desired: &mut watch::Receiver<DesiredState>,
     ) -> Result<Infallible, DisconnectReason> {
         let requests = Arc::clone(&self.requests);
-        let mut talk = Some(self.talk(&subscription));
+        let mut conversation = Some(self.converse(&subscription));
         let interval = self.shared.health_check_interval;
-        // Relays that were connected together are not pinged together.
+        // A random first delay spreads the pings of relays that connected together.
         let first = Instant::now() + interval.mul_f64(0.5 + rand::random::<f64>() / 2.0);
         let mut health = tokio::time::interval_at(first, interval);
         health.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,11 +162,11 @@ impl<'a> Session<'a> {
             let (due, pong) = (self.authentication_due, self.pongs.due(Instant::now()));
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
-                    // In memory of its own: pauses are rare, and an idle connection holds no room for one.
+                    // Boxed: pauses are rare, and an idle connection holds no memory for one.
                     if let Some(pause) = paused? {
-                        let next = Box::pin(self.pause(pause)).await?;
-                        self.take(next, &mut talk, &subscription);
-                        if next != Next::GoesOn {
+                        let next = Box::pin(self.handle_pause(pause)).await?;
+                        self.steer(next, &mut conversation, &subscription);
+                        if next != NextStep::Continue {
                             self.send_outgoing(socket).await?;
                         }
                     }
@@ -177,7 +174,7 @@ impl<'a> Session<'a> {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     let next = self.authenticate()?;
-                    self.take(next, &mut talk, &subscription);
+                    self.steer(next, &mut conversation, &subscription);
                     self.send_outgoing(socket).await?;
                 }
                 () = sleep_until(resume.unwrap_or_else(Instant::now)), if resume.is_some() => resume = None,
@@ -186,26 +183,26 @@ impl<'a> Session<'a> {
                         send(socket, ClientFrame::Pong(&payload)).await?;
                     }
                 }
-                talked = talked(&mut talk, &requests), if talk.is_some() => match talked {
-                    Talked::Says => self.send_outgoing(socket).await?,
-                    Talked::Ended(outcome) => {
-                        talk = None;
+                event = drive(&mut conversation, &requests), if conversation.is_some() => match event {
+                    ConversationEvent::HasOutgoing => self.send_outgoing(socket).await?,
+                    ConversationEvent::Ended(outcome) => {
+                        conversation = None;
                         self.send_outgoing(socket).await?;
                         outcome?;
                     }
                 },
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
-                // What was asked and proven by the clock before is asked for again.
+                // What was proven by the previous clock is asked for again.
                 Ok(()) = steps.changed() => {
                     requests.stop_proving();
-                    self.take(Next::Begins, &mut talk, &subscription);
+                    self.steer(NextStep::Restart, &mut conversation, &subscription);
                 }
                 () = changed(desired) => {
-                    let wanted = wanted(desired).ok_or(DisconnectReason::Stopping)?;
+                    let wanted = desired_subscription(desired).ok_or(DisconnectReason::Stopping)?;
                     if wanted != subscription {
                         subscription = wanted;
                         requests.stop_proving();
-                        self.take(Next::Begins, &mut talk, &subscription);
+                        self.steer(NextStep::Restart, &mut conversation, &subscription);
                     }
                 }
             }
@@ -215,24 +212,30 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Goes on with the conversation, ends it, or begins another one. While the relay has not said
-    /// whether it takes our key, none begins.
-    fn take(&self, next: Next, talk: &mut Option<Talk>, subscription: &Arc<Subscription>) {
+    /// Continues, restarts or aborts the conversation. None starts until the relay has judged our authentication.
+    fn steer(
+        &self,
+        next: NextStep,
+        conversation: &mut Option<RunningConversation>,
+        subscription: &Arc<Subscription>,
+    ) {
         match next {
-            Next::GoesOn => {}
-            Next::Begins if self.authentication_due.is_none() => *talk = Some(self.talk(subscription)),
-            Next::Begins | Next::Ends => *talk = None,
+            NextStep::Continue => {}
+            NextStep::Restart if self.authentication_due.is_none() => {
+                *conversation = Some(self.converse(subscription));
+            }
+            NextStep::Restart | NextStep::Abort => *conversation = None,
         }
     }
 
-    fn talk(&self, subscription: &Arc<Subscription>) -> Talk {
-        let conversation = Conversation::new(
+    fn converse(&self, subscription: &Arc<Subscription>) -> RunningConversation {
+        let exchange = Exchange::new(
             Arc::clone(self.peer),
             Arc::clone(self.shared),
             Arc::clone(&self.requests),
             Arc::clone(subscription),
         );
-        Box::pin(conversation.run())
+        Box::pin(Conversation::new(exchange).run())
     }
 
     async fn send_outgoing(&self, socket: &mut Socket) -> Result<(), DisconnectReason> {
@@ -242,7 +245,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Reads once and handles what came.
+    /// Reads once and handles the messages.
     async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, DisconnectReason> {
         let mut counts = ReadCounts::new(self.peer, &self.shared.metrics);
         let mut reader = self.reader();
@@ -280,41 +283,39 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Does what reading has paused for.
-    async fn pause(&mut self, pause: Pause) -> Result<Next, DisconnectReason> {
+    async fn handle_pause(&mut self, pause: Pause) -> Result<NextStep, DisconnectReason> {
         match pause {
-            // The shards are busy. The socket is not read meanwhile, and so the relay learns of it.
-            Pause::Busy(candidates) => {
+            // The socket is not read meanwhile, which is how back-pressure reaches the relay.
+            Pause::ShardsBusy(candidates) => {
                 for candidate in candidates {
                     if !self.shared.inboxes.send(candidate).await {
                         return Err(DisconnectReason::Stopping);
                     }
                 }
-                Ok(Next::GoesOn)
+                Ok(NextStep::Continue)
             }
-            Pause::Said(said) => self.hear(said),
+            Pause::Control(event) => self.handle_control(event),
         }
     }
 
-    /// Takes what the relay has said beside events.
-    fn hear(&mut self, said: Said) -> Result<Next, DisconnectReason> {
-        match said {
-            Said::Pong => self.pong(),
-            Said::Reply => {}
-            Said::LiveClosed(reason) => {
+    fn handle_control(&mut self, event: ControlEvent) -> Result<NextStep, DisconnectReason> {
+        match event {
+            ControlEvent::Pong => self.pong(),
+            ControlEvent::Answered => {}
+            ControlEvent::LiveClosed(reason) => {
                 self.live_closed(&reason)?;
-                return Ok(Next::Begins);
+                return Ok(NextStep::Restart);
             }
-            Said::Challenge | Said::Judgement => return self.authenticate(),
-            Said::End(end) => return Err(end),
+            ControlEvent::AuthChallenge | ControlEvent::AuthResult => return self.authenticate(),
+            ControlEvent::Disconnect(reason) => return Err(reason),
         }
-        Ok(Next::GoesOn)
+        Ok(NextStep::Continue)
     }
 
-    /// Does what there is to do for the relay to know who we are, if we may say that. Meanwhile
-    /// nothing is asked, and nothing counts that was.
-    fn authenticate(&mut self) -> Result<Next, DisconnectReason> {
-        let Some(signer) = &self.shared.signer else { return Ok(Next::GoesOn) };
+    /// Takes the next step of authentication, if the configuration permits it. Until the relay has judged our answer,
+    /// nothing is asked, and pending answers do not count.
+    fn authenticate(&mut self) -> Result<NextStep, DisconnectReason> {
+        let Some(signer) = &self.shared.signer else { return Ok(NextStep::Continue) };
         let (authentication, now) = (&self.requests.authentication, Instant::now());
         match authentication.standing() {
             Standing::Asked(at) if at <= now => {
@@ -328,18 +329,18 @@ impl<'a> Session<'a> {
         }
         self.authentication_due = authentication.standing().due();
         self.requests.unsubscribe();
-        Ok(if self.authentication_due.is_some() { Next::Ends } else { Next::Begins })
+        Ok(if self.authentication_due.is_some() { NextStep::Abort } else { NextStep::Restart })
     }
 
-    /// The live subscription is gone. Goes on only if it can be had again on this connection.
-    fn live_closed(&mut self, reason: &str) -> Result<(), DisconnectReason> {
+    /// The relay closed the live subscription. Returns if it can be opened again on this connection.
+    fn live_closed(&mut self, reason: &str) -> Result<(), ConversationError> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
         if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
             self.peer.capabilities(Capabilities::live_refused);
         }
         if self.closings > CLOSINGS_MAX {
-            return Err(DisconnectReason::SubscriptionClosed(refusal.to_string()));
+            return Err(ConversationError::SubscriptionClosed(refusal.to_string()));
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
@@ -348,22 +349,22 @@ impl<'a> Session<'a> {
             }
             RefusalKind::AuthRequired => Ok(()),
             RefusalKind::Restricted | RefusalKind::Blocked => {
-                Err(DisconnectReason::Refused(refusal.to_string()))
+                Err(ConversationError::Refused(refusal.to_string()))
             }
             RefusalKind::Invalid | RefusalKind::Error => {
-                Err(DisconnectReason::SubscriptionClosed(refusal.to_string()))
+                Err(ConversationError::SubscriptionClosed(refusal.to_string()))
             }
         }
     }
 
-    /// The relay is asked for a sign of life; if it gave none since the last time, it is gone.
+    /// Sends a ping. If nothing was read since the last one, the relay is gone.
     async fn check_health(
         &mut self,
         socket: &mut Socket,
         is_throttled: bool,
     ) -> Result<(), DisconnectReason> {
         if is_throttled {
-            return Ok(()); // It is us who do not read.
+            return Ok(()); // The silence is ours: reading is throttled.
         }
         if self.ping.is_some() && !self.heard {
             return Err(DisconnectReason::Silent);
@@ -372,7 +373,7 @@ impl<'a> Session<'a> {
         send(socket, ClientFrame::Ping(&payload)).await
     }
 
-    /// The payload of a ping that is sent now.
+    /// Registers a ping that is sent now, and returns its payload.
     fn ping(&mut self) -> [u8; 8] {
         let payload = rand::random::<u64>().to_be_bytes();
         self.ping = Some(Ping { payload, at: Instant::now(), now: self.shared.log.clock().now() });
@@ -396,7 +397,7 @@ impl<'a> Session<'a> {
         let is_vouched = clock.agrees() == Some(true) && clock.now().steps == ping.now.steps;
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
-            // After a step of the clock, the conversation first takes up what is still proven.
+            // After a clock step, the conversation must first reduce the coverage to what still holds.
             if coverage.rests_on(ping.now) {
                 // The second of the ping was not over when the relay answered.
                 coverage.extend(ping.now.secs().saturating_sub(1));
@@ -406,20 +407,20 @@ impl<'a> Session<'a> {
             }
             Some(coverage)
         });
-        // If the shards are too busy for it, the next pong says the same and more.
+        // If the shards are too busy, the next pong proves the same and more.
         if let Some(mark) = mark {
             self.shared.inboxes.offer_mark(mark);
         }
     }
 }
 
-/// Lets the conversation go on.
-async fn talked(talk: &mut Option<Talk>, requests: &Requests) -> Talked {
+/// Polls the conversation until it has messages to send or ends.
+async fn drive(conversation: &mut Option<RunningConversation>, requests: &Requests) -> ConversationEvent {
     std::future::poll_fn(|context| {
-        let Some(talk) = talk else { return Poll::Pending };
-        match talk.as_mut().poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(Talked::Ended(outcome)),
-            Poll::Pending if requests.has_outgoing() => Poll::Ready(Talked::Says),
+        let Some(conversation) = conversation else { return Poll::Pending };
+        match conversation.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(ConversationEvent::Ended(outcome)),
+            Poll::Pending if requests.has_outgoing() => Poll::Ready(ConversationEvent::HasOutgoing),
             Poll::Pending => Poll::Pending,
         }
     })

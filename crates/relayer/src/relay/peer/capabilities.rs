@@ -9,7 +9,6 @@ use super::caps::Caps;
 use super::pace::Pace;
 use crate::limits::{INFORMATION_MS_MAX, LIVE_REFUSALS_MAX};
 use crate::relay::information::Information;
-use crate::relay::protocol::{Form, LiveForm};
 
 /// How a relay is to be treated.
 #[derive(Debug, Clone)]
@@ -19,7 +18,7 @@ pub struct Capabilities {
     /// How fast it is asked.
     pub pace: Pace,
     /// How the live subscription is asked for.
-    pub live: LiveForm,
+    pub(crate) live: LiveForm,
     /// Whether a live subscription of the relay has lasted.
     live_lasted: bool,
     /// How often in a row the relay has not taken the live request, without calling it invalid.
@@ -63,6 +62,38 @@ impl Stated {
     }
 }
 
+/// How a live request asks for no stored events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LiveForm {
+    /// `"limit":0`, which lets live events with any `created_at` through.
+    #[default]
+    LimitZero,
+    /// `"limit":1`, for relays that refuse 0.
+    LimitOne,
+    /// Only `"since"`, for relays that refuse both. Late events with an earlier `created_at` do not come.
+    Since,
+}
+
+impl LiveForm {
+    /// The form to try after the relay refused this one.
+    pub(crate) const fn simpler(self) -> Option<Self> {
+        match self {
+            Self::LimitZero => Some(Self::LimitOne),
+            Self::LimitOne => Some(Self::Since),
+            Self::Since => None,
+        }
+    }
+}
+
+/// The form of a request that the relay accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Into how many filters a long list of kinds may be split.
+    pub filters_max: usize,
+    /// Whether the request names kinds. If it does not, the relay sends all kinds and admission selects.
+    pub with_kinds: bool,
+}
+
 impl Default for Capabilities {
     fn default() -> Self {
         Self {
@@ -104,7 +135,7 @@ impl Capabilities {
     }
 
     /// What the relay takes of a request.
-    pub fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> Form {
         let stated = self.information().and_then(|information| information.max_filters);
         let filters_max = stated.filter(|_| !self.one_filter);
         Form { filters_max: filters_max.map_or(1, |max| max.get() as usize), with_kinds: self.with_kinds }

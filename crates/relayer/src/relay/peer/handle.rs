@@ -18,7 +18,7 @@ use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::{DropReason, Source};
 use crate::limits::STATES_KEPT;
-use crate::relay::transport::Reach;
+use crate::net::address::Reach;
 use crate::telemetry::Metrics;
 
 /// A relay that we want to be connected to.

@@ -9,7 +9,7 @@ mod offences;
 mod pace;
 mod stats;
 
-pub(crate) use capabilities::{Capabilities, Stated};
+pub(crate) use capabilities::{Capabilities, Form, LiveForm, Stated};
 pub(crate) use caps::{Basis, Caps, Size};
 pub use coverage::{Coverage, Gap, GapReason};
 pub use handle::{ConnectionState, PastState, Peer, RepairProgress};

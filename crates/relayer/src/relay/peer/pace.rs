@@ -24,7 +24,7 @@ impl Default for Pace {
 
 impl Pace {
     /// When the next request may be sent. It counts as sent then.
-    pub fn take_turn(&mut self, now: Instant) -> Instant {
+    pub fn next_request(&mut self, now: Instant) -> Instant {
         if self.limited.is_some_and(|limited| now.duration_since(limited) >= RATE_LIMIT_MEMORY) {
             self.gap = (self.gap / 2).max(REQUEST_GAP_MIN);
             self.limited = (self.gap > REQUEST_GAP_MIN).then_some(now);
@@ -55,22 +55,22 @@ mod tests {
     fn slows_down_and_recovers() {
         let start = Instant::now();
         let mut pace = Pace::default();
-        assert_eq!(pace.take_turn(start), start);
-        assert_eq!(pace.take_turn(start), start + REQUEST_GAP_MIN);
+        assert_eq!(pace.next_request(start), start);
+        assert_eq!(pace.next_request(start), start + REQUEST_GAP_MIN);
         pace.slow_down(start);
         assert_eq!(pace.gap(), REQUEST_GAP_LIMITED);
-        assert_eq!(pace.take_turn(start), start + REQUEST_GAP_LIMITED);
+        assert_eq!(pace.next_request(start), start + REQUEST_GAP_LIMITED);
         for _ in 0..20 {
             pace.slow_down(start);
         }
         assert_eq!(pace.gap(), REQUEST_GAP_MAX);
         let later = start + RATE_LIMIT_MEMORY;
-        pace.take_turn(later);
+        pace.next_request(later);
         assert_eq!(pace.gap(), REQUEST_GAP_MAX / 2);
         let mut now = later;
         for _ in 0..20 {
             now += RATE_LIMIT_MEMORY;
-            pace.take_turn(now);
+            pace.next_request(now);
         }
         assert_eq!(pace.gap(), REQUEST_GAP_MIN);
     }

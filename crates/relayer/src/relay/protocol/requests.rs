@@ -11,7 +11,6 @@
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -19,11 +18,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
 use wire::{ClaimedId, Hints};
 
+use super::answer::{Answer, Window};
 use super::authentication::Authentication;
 use super::same_second::SameSecond;
 use super::subscription::LIVE;
 use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
-use crate::relay::backfill::{Answer, Window};
 
 /// How much of a notice is kept.
 const NOTICE_CHARS_MAX: usize = 200;
@@ -125,7 +124,7 @@ impl State {
 
 /// Whether events of this subscription are the answer to a request about the past. Its id may be one that
 /// is closed by now: relays go on sending for a moment.
-pub(crate) fn is_past(subscription: &[u8]) -> bool {
+pub(crate) fn is_backfill(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))
 }
 
@@ -142,7 +141,7 @@ impl Requests {
     /// The id of the next request for the past. No id is used twice on a connection: the end of an
     /// answer that nobody waits for any more, however late it comes, must not be taken for that of
     /// another.
-    pub fn next_past(&self) -> String {
+    pub fn next_backfill(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
 
@@ -317,7 +316,7 @@ impl Requests {
                 // A live subscription that reaches back to no second gives live events only.
                 is_stored = subscription != LIVE.as_bytes() || window.since > 0;
                 match created_at {
-                    Some(created_at) if !within(*window).contains(&created_at) => {
+                    Some(created_at) if !window.contains(created_at) => {
                         request.answer.strays = true;
                     }
                     Some(created_at) => request.answer.note(created_at),
@@ -386,8 +385,4 @@ impl Requests {
         let _ = request.reply.send(reply(request.expected, request.answer));
         true
     }
-}
-
-fn within(window: Window) -> RangeInclusive<u64> {
-    window.since..=window.until.unwrap_or(u64::MAX)
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use wire::{ClaimedId, ClientMessage, Filter};
 
+use super::answer::Window;
 use crate::config::Config;
 use crate::limits::KINDS_A_FILTER_MAX;
-use crate::relay::backfill::Window;
+use crate::relay::peer::{Form, LiveForm};
 
 /// The id of the live subscription. It is short because every frame repeats it.
 pub const LIVE: &str = "r";
@@ -19,39 +20,6 @@ pub struct Subscription {
     kinds: Vec<u16>,
     backfill: Option<Duration>,
     overlap: Duration,
-}
-
-/// How the live subscription keeps stored events away: what a relay takes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LiveForm {
-    /// `"limit":0`, which lets live events through whatever their `created_at`.
-    #[default]
-    LimitZero,
-    /// `"limit":1`, for relays that do not take 0.
-    LimitOne,
-    /// Only `"since"`, for relays that take no such limit. Late events with an earlier `created_at` do not
-    /// come then.
-    Since,
-}
-
-impl LiveForm {
-    /// The form to try when a relay does not take this one.
-    pub const fn simpler(self) -> Option<Self> {
-        match self {
-            Self::LimitZero => Some(Self::LimitOne),
-            Self::LimitOne => Some(Self::Since),
-            Self::Since => None,
-        }
-    }
-}
-
-/// What a relay takes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
-    /// Into how many filters a long list of kinds may be split.
-    pub filters_max: usize,
-    /// Whether kinds are asked for at all. If not, the relay sends all, and admission picks.
-    pub with_kinds: bool,
 }
 
 impl Subscription {

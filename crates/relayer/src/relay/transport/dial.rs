@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::Url;
 
+use super::fetch::{InformationError, fetch};
 use super::instance::InstanceId;
 use super::socket::Socket;
 use super::upgrade::{UpgradeError, upgrade};
@@ -19,7 +20,7 @@ use crate::net::dial::within;
 use crate::net::resolver::{Lookups, Resolver};
 use crate::net::tls::{TlsSetupError, client_config};
 use crate::net::{self, ConnectError, Stream};
-use crate::relay::information::{Information, InformationError, fetch};
+use crate::relay::information::Information;
 
 /// How relays are dialled.
 #[derive(Debug)]

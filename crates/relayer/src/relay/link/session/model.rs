@@ -1,11 +1,10 @@
-//! Every order of messages around every request, and every interleaving of the relay, the reader
-//! and the conversation, within bounds: nothing is called proven that the relay had and we did not
-//! get, and we are never deaf.
+//! Explores, within bounds, every order of messages around every request and every interleaving of the relay, the
+//! reader and the conversation. No second may be proven if we lack one of the relay's events, and we must never end
+//! without a subscription.
 //!
-//! The relay is a model, the rest is the real thing: reader, requests, conversation and session,
-//! without a socket. Whenever several things could happen next, or the relay could answer in
-//! several ways, a run takes one of them. If one thing goes wrong, every combination is played. If
-//! several do, runs are drawn from all combinations.
+//! Only the relay is a model; reader, requests, conversation and session are the real code, without a socket.
+//! Whenever several steps or answers are possible, a run chooses one. With one deviation, every combination is
+//! played. With several, runs are drawn at random.
 
 mod relay;
 
@@ -37,24 +36,24 @@ use crate::relay::peer::{Pace, Stated};
 use crate::relay::transport::{DialOptions, Dialer, InstanceId};
 use crate::telemetry::Metrics;
 
-/// How often the longest time passes in a row while nothing else happens.
+/// How often the longest wait may pass in a row without another step.
 const ROUNDS_MAX: usize = 3;
-/// More steps than any run takes.
+/// More steps than any run should take.
 const STEPS_MAX: usize = 1_000;
-/// How many runs are drawn of those in which much happens.
+/// How many runs with several deviations are drawn.
 const RUNS_DRAWN: usize = 30_000;
 
-/// The choices of a run, and which come next.
+/// The choices of a run, recorded so that the next run differs.
 #[derive(Debug, Default)]
 struct Choices {
     taken: Vec<(usize, usize)>,
     at: usize,
-    /// Draws the choices if there are too many runs to play them all.
+    /// Draws choices at random if there are too many runs to play all.
     dice: Option<StdRng>,
 }
 
 impl Choices {
-    /// One of so many.
+    /// Chooses one of `of` possibilities.
     fn choose(&mut self, of: usize) -> usize {
         if of < 2 {
             return 0;
@@ -71,8 +70,8 @@ impl Choices {
         choice
     }
 
-    /// Turns to the next combination; `false` if there is none.
-    fn turn(&mut self) -> bool {
+    /// Moves to the next combination; `false` if there is none.
+    fn advance(&mut self) -> bool {
         self.at = 0;
         while let Some((choice, of)) = self.taken.pop() {
             if choice + 1 < of {
@@ -84,7 +83,7 @@ impl Choices {
     }
 }
 
-/// Tells whether the conversation wants to be polled.
+/// Whether the conversation wants to be polled.
 #[derive(Debug, Default)]
 struct Woken(AtomicBool);
 
@@ -94,7 +93,7 @@ impl Wake for Woken {
     }
 }
 
-/// What runs share.
+/// What all runs share.
 struct World {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Inbound>,
@@ -144,7 +143,7 @@ impl World {
         }
     }
 
-    /// A relay that has been dialled for the first time, and has said what it is.
+    /// A relay at first contact, with a known NIP-11 document.
     fn peer(&self) -> Arc<Peer> {
         let peer = Arc::new(Peer::new("wss://relay.example".parse().expect("a URL")));
         let information = Some(Box::new(Information::default()));
@@ -155,12 +154,12 @@ impl World {
     }
 }
 
-/// What may happen within a run.
+/// The bounds of a run.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// How often time passes: an event is published, a second is over, and a ping is sent.
+    /// How often an event is published, a second ends, and a ping is sent.
     ticks: usize,
-    /// How often the relay does not simply do what it is asked for.
+    /// How often the relay does something else than what it was asked.
     deviations: usize,
 }
 
@@ -168,17 +167,17 @@ struct Bounds {
 #[derive(Debug, Default)]
 struct Outcome {
     ended: bool,
-    /// Whether the time of an event was proven that came live.
+    /// Whether the second of a live event was proven.
     proved: bool,
 }
 
-/// One run: a connection from its first request until nothing more is to be done.
+/// One run: a connection from its first request until there is nothing left to do.
 struct Run<'a, 'c> {
     world: &'a mut World,
-    session: Session<'a>,
+    session: RelaySession<'a>,
     peer: &'a Arc<Peer>,
     subscription: Arc<Subscription>,
-    talk: Option<Talk>,
+    conversation: Option<RunningConversation>,
     woken: Arc<Woken>,
     relay: Relay,
     choices: &'c mut Choices,
@@ -192,7 +191,7 @@ struct Run<'a, 'c> {
 
 enum Step {
     Read,
-    Talk,
+    Converse,
     Tick,
     Close,
 }
@@ -206,7 +205,7 @@ impl Run<'_, '_> {
     }
 
     async fn play_on(&mut self, outcome: &mut Outcome) -> Result<(), DisconnectReason> {
-        // What has to be waited for, shortest first.
+        // The waits that lead to the next timer, shortest first.
         let waits = [1, 1_100, 3_000, 11_000, 31_000, 301_000].map(Duration::from_millis);
         let (mut wait, mut is_waiting, mut rounds) = (waits.iter(), false, 0);
         loop {
@@ -215,8 +214,8 @@ impl Run<'_, '_> {
             if !self.relay.pipe.is_empty() {
                 possible.push(Step::Read);
             }
-            if self.can_talk() {
-                possible.push(Step::Talk);
+            if self.can_converse() {
+                possible.push(Step::Converse);
             }
             let is_quiet = possible.is_empty();
             if self.ticks > 0 {
@@ -226,16 +225,16 @@ impl Run<'_, '_> {
                 possible.push(Step::Close);
             }
             if is_quiet {
-                // The next timer may fire before anything else happens, or after it. Until it fires
-                // nothing changes, so one choice covers both orders.
+                // The next timer may fire before or after the next step. Nothing changes until it fires, so
+                // one choice covers both orders.
                 let waits_on =
                     rounds < ROUNDS_MAX && (is_waiting || possible.is_empty() || self.choices.choose(2) == 0);
                 if waits_on && let Some(time) = wait.next() {
                     is_waiting = true;
                     self.pass(*time).await;
                     self.authenticate_if_due()?;
-                    if self.can_talk() || !self.relay.pipe.is_empty() {
-                        // What cannot be had now is asked for again and again.
+                    if self.can_converse() || !self.relay.pipe.is_empty() {
+                        // The conversation retries what it cannot get, without end.
                         rounds += usize::from(wait.len() == 0);
                         (wait, is_waiting) = (waits.iter(), false);
                     }
@@ -250,7 +249,7 @@ impl Run<'_, '_> {
             let chosen = self.choices.choose(possible.len());
             match possible.swap_remove(chosen) {
                 Step::Read => self.read()?,
-                Step::Talk => self.poll()?,
+                Step::Converse => self.poll()?,
                 Step::Tick => {
                     rounds = 0;
                     self.tick().await;
@@ -265,15 +264,15 @@ impl Run<'_, '_> {
         }
     }
 
-    fn can_talk(&self) -> bool {
-        self.talk.is_some() && self.woken.0.load(Ordering::Relaxed)
+    fn can_converse(&self) -> bool {
+        self.conversation.is_some() && self.woken.0.load(Ordering::Relaxed)
     }
 
     fn note(&mut self, step: impl Into<String>) {
         self.steps.push(step.into());
     }
 
-    /// Lets time pass.
+    /// Lets time pass on all clocks.
     async fn pass(&mut self, time: Duration) {
         self.note(format!("{time:?} pass"));
         advance(time).await;
@@ -281,10 +280,10 @@ impl Run<'_, '_> {
         self.relay.now = self.world.shared.log.clock().unix_secs();
     }
 
-    /// An event appears, its second is over, and a ping is sent.
+    /// Publishes an event, ends its second, and sends a ping.
     async fn tick(&mut self) {
         self.ticks -= 1;
-        // The clock goes on by itself, too.
+        // The clock also advances by itself.
         self.relay.now = self.world.shared.log.clock().unix_secs();
         let id = self.relay.publish();
         self.note(format!("event {id} of {} appears; a ping", self.relay.now - self.start));
@@ -310,12 +309,12 @@ impl Run<'_, '_> {
         while self.world.inbox.try_recv().is_ok() {}
         match flow {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(Pause::Said(said)) => {
-                let next = self.session.hear(said)?;
-                self.go_on(next);
+            ControlFlow::Break(Pause::Control(event)) => {
+                let next = self.session.handle_control(event)?;
+                self.steer(next);
                 Ok(())
             }
-            ControlFlow::Break(Pause::Busy(_)) => panic!("there is room"),
+            ControlFlow::Break(Pause::ShardsBusy(_)) => panic!("there is room"),
         }
     }
 
@@ -323,33 +322,33 @@ impl Run<'_, '_> {
         if self.session.authentication_due.is_some_and(|due| due <= Instant::now()) {
             let next = self.session.authenticate()?;
             self.note(format!("authentication: {next:?}"));
-            self.go_on(next);
+            self.steer(next);
         }
         Ok(())
     }
 
-    fn go_on(&mut self, next: Next) {
-        self.session.take(next, &mut self.talk, &self.subscription);
-        if next != Next::GoesOn {
+    fn steer(&mut self, next: NextStep) {
+        self.session.steer(next, &mut self.conversation, &self.subscription);
+        if next != NextStep::Continue {
             self.woken.0.store(true, Ordering::Relaxed);
             self.send();
         }
     }
 
-    /// Lets the conversation go on, and sends what it has to say.
+    /// Polls the conversation and sends its messages.
     fn poll(&mut self) -> Result<(), DisconnectReason> {
         self.woken.0.store(false, Ordering::Relaxed);
-        self.note("the conversation goes on");
-        // The relay's pace is another matter.
+        self.note("the conversation is polled");
+        // The pace is not part of this model.
         self.peer.capabilities(|capabilities| capabilities.pace = Pace::default());
         let waker = Waker::from(Arc::clone(&self.woken));
-        let Some(talk) = &mut self.talk else { return Ok(()) };
-        let polled = talk.as_mut().poll(&mut Context::from_waker(&waker));
+        let Some(conversation) = &mut self.conversation else { return Ok(()) };
+        let polled = conversation.as_mut().poll(&mut Context::from_waker(&waker));
         while self.world.inbox.try_recv().is_ok() {}
         if let Poll::Ready(ended) = polled {
-            self.talk = None;
+            self.conversation = None;
             self.send();
-            return ended;
+            return ended.map_err(DisconnectReason::from);
         }
         self.send();
         Ok(())
@@ -357,8 +356,8 @@ impl Run<'_, '_> {
 
     fn send(&mut self) {
         while let Some(message) = self.session.requests.next_outgoing() {
-            let said = self.relay.hear(&message, self.choices);
-            self.note(format!("we say {message}: {said}"));
+            let answer = self.relay.hear(&message, self.choices);
+            self.note(format!("we say {message}: {answer}"));
         }
     }
 
@@ -366,8 +365,7 @@ impl Run<'_, '_> {
         let Some(coverage) = self.peer.read_coverage() else { return };
         let is_claimed = |second: &u64| {
             let is_gap = coverage.gaps().iter().any(|gap| (gap.since..=gap.until).contains(second));
-            // The last second was not over: the next connection opens it again, whatever came of
-            // it.
+            // The last second was not over, so the next connection reopens it in any case.
             (coverage.from()..coverage.until()).contains(second) && !is_gap
         };
         for (id, second) in &self.relay.events {
@@ -385,15 +383,14 @@ impl Run<'_, '_> {
 
     fn assert_not_deaf(&self) {
         let live = self.session.requests.live();
-        // A relay that serves only those who prove a key, and does not say so, can only be noticed
-        // by its challenge.
+        // A relay that demands a key without saying so shows it only by its challenge.
         let is_served = self.relay.is_open || self.relay.demands_key;
         assert!(is_served, "we are deaf, live {live:?}: {:#?}", self.steps);
     }
 }
 
-/// Plays runs within the bounds: all, or so many that are drawn. Gives how many there were, how
-/// many ended the connection, and how many proved time.
+/// Plays all runs within the bounds, or `drawn` random ones. Returns how many there were, how many ended the
+/// connection, and how many proved time.
 async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usize; 3] {
     let mut world = World::new(key.map(Signer::from_seed));
     let dice = drawn.map(|_| StdRng::seed_from_u64(11));
@@ -401,9 +398,9 @@ async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usi
     let mut counts = [0; 3];
     loop {
         let (peer, shared) = (world.peer(), Arc::clone(&world.shared));
-        let session = Session::new(&peer, &shared);
+        let session = RelaySession::new(&peer, &shared);
         let subscription = Arc::clone(&world.subscription);
-        let talk = Some(session.talk(&subscription));
+        let conversation = Some(session.converse(&subscription));
         let start = shared.log.clock().unix_secs();
         let relay = Relay::new(start, bounds.deviations);
         let woken = Arc::new(Woken(AtomicBool::new(true)));
@@ -412,7 +409,7 @@ async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usi
             session,
             peer: &peer,
             subscription,
-            talk,
+            conversation,
             woken,
             relay,
             choices: &mut choices,
@@ -425,13 +422,13 @@ async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usi
         counts[0] += 1;
         counts[1] += usize::from(ended);
         counts[2] += usize::from(proved);
-        if !choices.turn() || drawn == Some(counts[0]) {
+        if !choices.advance() || drawn == Some(counts[0]) {
             return counts;
         }
     }
 }
 
-/// Few things happen, in every order; and then more, in orders that are drawn.
+/// Plays all runs with one deviation, and random runs with several.
 async fn explore_few_and_many(key: Option<u64>) {
     let few = explore(key, Bounds { ticks: 1, deviations: 1 }, None).await;
     let many = explore(key, Bounds { ticks: 3, deviations: 3 }, Some(RUNS_DRAWN)).await;

@@ -1,8 +1,8 @@
-//! NIP-77: finds out which events of a span are missing without being sent those that are known.
+//! NIP-77: finds the missing events of a window without receiving those that the log has.
 //!
-//! What the log has of the span is compared with what the relay has, by negentropy; the missing events are
-//! then asked for by their ids. That proves even what no `REQ` can: a second with more events than the
-//! relay's cap. Whatever goes wrong is no loss: the span is asked for by `REQ` then.
+//! Negentropy compares the ids in the log with the relay's; the missing events are then requested by id. This
+//! proves even a second with more events than the relay's cap. If anything fails, the window is asked for by
+//! `REQ`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,64 +10,74 @@ use std::sync::Arc;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use wire::{ClaimedId, ClientMessage, Filter};
 
-use super::repair::{Answer, Finding, Window};
+use super::gaps::{note_progress, record};
+use super::repair::Finding;
 use crate::event_log::query::Known;
 use crate::limits::{
     IDS_A_REQUEST_MAX, MISSING_IDS_MAX, RECONCILE_BYTES_MAX, RECONCILE_STEPS_MAX, RECONCILED_IDS_MAX,
 };
-use crate::relay::link::{Conversation, DisconnectReason, Then};
-use crate::relay::peer::Capabilities;
-use crate::relay::protocol::{Expected, Refusal, Reply, by_ids};
+use crate::relay::peer::{Capabilities, Form, RepairProgress};
+use crate::relay::protocol::{
+    AfterRefusal, Answer, ConversationError, Exchange, Expected, Refusal, Reply, Window, by_ids,
+};
 
-/// What the log lacks of a window.
+/// The events of a window that the relay has and the log lacks.
 enum Difference {
-    /// These events.
     Missing(Vec<ClaimedId>),
-    /// More is known of it, or missing, than is compared at once.
+    /// The log has more events, or lacks more, than one comparison allows.
     TooMuch,
-    /// It cannot be found out.
+    /// The comparison failed.
     Unknown,
 }
 
-/// Windows that wait while a part of them is compared: each halving adds one.
+/// How many windows may wait while a half is compared. Each halving adds one.
 const HALVINGS_MAX: usize = 40;
 
-/// Requests by ids up to which a window is divided instead. Each look at the log for a part costs
-/// more the older the part is.
+/// A window whose missing events take up to this many requests is divided instead. Scanning the log for a part
+/// costs more the older the part is.
 const ORDERED_PARTS_MAX: usize = 8;
 
-/// What an id takes in a `REQ`: 64 hex digits, quotes and a comma.
+/// The size of an id in a `REQ`: 64 hex digits, quotes and a comma.
 const ID_BYTES: usize = 67;
-/// What the rest of such a message takes, at most.
+/// The maximum size of the rest of such a message.
 const MESSAGE_BYTES: usize = 200;
-/// The least that negentropy can work with.
+/// The smallest message limit that negentropy accepts.
 const RECONCILE_BYTES_MIN: u64 = 4_096;
 
-impl Conversation {
-    /// Reconciles a window, and asks for what is missing; `false` if that does not work out for all of it.
-    pub(crate) async fn reconcile(&mut self, window: Window) -> Result<bool, DisconnectReason> {
+/// A reconciliation of windows with one relay.
+pub(super) struct Reconciliation<'a> {
+    exchange: &'a mut Exchange,
+    progress: &'a mut RepairProgress,
+}
+
+impl<'a> Reconciliation<'a> {
+    pub const fn new(exchange: &'a mut Exchange, progress: &'a mut RepairProgress) -> Self {
+        Self { exchange, progress }
+    }
+
+    /// Reconciles a window and fetches the missing events; `false` if that failed for a part of it.
+    pub async fn run(&mut self, window: Window) -> Result<bool, ConversationError> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
-            let id = self.requests.next_reconciliation();
-            self.open = Some((id.clone(), closing(&id)));
+            let id = self.exchange.open_reconciliation();
             let difference = self.find_missing(window, &id).await?;
-            self.end_open();
+            self.exchange.close_open();
             if self.is_divided(&difference)
                 && windows.len() < HALVINGS_MAX
-                && let Some(halves) = window.halves(self.shared.log.clock().unix_secs())
+                && let Some(halves) = window.halves(self.exchange.shared.log.clock().unix_secs())
             {
                 windows.extend(halves);
                 continue;
             }
             match difference {
                 Difference::Missing(ids)
-                    if ids.is_empty() && self.distrusts(&Answer::default()).is_some() =>
+                    if ids.is_empty() && self.exchange.distrust(&Answer::default()).is_some() =>
                 {
                     return Ok(false);
                 }
                 Difference::Missing(ids) if self.fetch(window, &ids).await? => {
                     let until = window.until.unwrap_or(u64::MAX);
-                    self.found(vec![Finding::Proven(window.since, until)]).await;
+                    record(self.exchange, vec![Finding::Proven(window.since, until)]).await;
                 }
                 Difference::Missing(_) | Difference::TooMuch | Difference::Unknown => return Ok(false),
             }
@@ -75,9 +85,9 @@ impl Conversation {
         Ok(true)
     }
 
-    /// Whether the window is reconciled in halves. Events of one second keep their order only
-    /// within one answer, so what one request does not fetch is divided, too, unless that takes
-    /// many requests.
+    /// Whether the window is reconciled in halves. Events of one second keep their order only within one answer,
+    /// so a window whose missing events do not fit into one request is divided too, unless that would take many
+    /// requests.
     fn is_divided(&self, difference: &Difference) -> bool {
         match difference {
             Difference::TooMuch => true,
@@ -89,8 +99,8 @@ impl Conversation {
         }
     }
 
-    /// What the relay has of a window and the log has not.
-    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, DisconnectReason> {
+    /// Finds the events of a window that the relay has and the log lacks.
+    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, ConversationError> {
         let mut comparison = match self.begin_comparison(window).await {
             Ok(comparison) => comparison,
             Err(difference) => return Ok(difference),
@@ -104,20 +114,24 @@ impl Conversation {
         let opening = message.to_json();
         let (mut message, mut missing) = (opening.clone(), Vec::new());
         for _ in 0..RECONCILE_STEPS_MAX {
-            self.note_progress(window, "negentropy");
-            let step = match self.ask(id, Expected::Step, message).await {
+            note_progress(self.exchange, self.progress, window, "negentropy");
+            let step = match self.exchange.ask(id, Expected::Step, message).await {
                 Some(Reply::Step(step)) => step,
-                Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
-                    // A reconciliation that was refused midway begins anew; what was found so far is right.
-                    Then::Again => {
-                        message = opening.clone();
-                        continue;
+                Some(Reply::Closed(reason)) => {
+                    match self.exchange.after_refusal(&Refusal::parse(&reason)).await? {
+                        // The reconciliation starts again. The ids found so far stay valid.
+                        AfterRefusal::Retry => {
+                            message = opening.clone();
+                            continue;
+                        }
+                        AfterRefusal::RetryFew | AfterRefusal::Simplify | AfterRefusal::GiveUp => {
+                            return Ok(Difference::Unknown);
+                        }
                     }
-                    Then::Later | Then::Otherwise | Then::Never => return Ok(Difference::Unknown),
-                },
+                }
                 Some(_) => return Ok(Difference::Unknown),
                 None => {
-                    self.peer.capabilities(Capabilities::note_no_reconciliation);
+                    self.exchange.peer.capabilities(Capabilities::note_no_reconciliation);
                     return Ok(Difference::Unknown);
                 }
             };
@@ -142,7 +156,7 @@ impl Conversation {
         Ok(Difference::Unknown)
     }
 
-    /// The comparison with what the log has of the window, or why there is none.
+    /// Prepares the comparison with the log's events of the window.
     async fn begin_comparison(
         &self,
         window: Window,
@@ -151,9 +165,9 @@ impl Conversation {
         if bytes_max < RECONCILE_BYTES_MIN {
             return Err(Difference::Unknown);
         }
-        let (log, filter) = (Arc::clone(&self.shared.log), self.filter(window));
-        // Reading takes time from live events, and cannot be broken off: its permit stays with it.
-        let permit = Arc::clone(&self.shared.scans).acquire_owned().await;
+        let (log, filter) = (Arc::clone(&self.exchange.shared.log), self.filter(window));
+        // A scan competes with live events and cannot be cancelled, so it owns its permit.
+        let permit = Arc::clone(&self.exchange.shared.scans).acquire_owned().await;
         let known = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             log.known(&filter, RECONCILED_IDS_MAX)
@@ -161,44 +175,48 @@ impl Conversation {
         match known.await {
             Ok(Ok(Known::All(known))) => compare_with(known, bytes_max).map_err(|_| Difference::Unknown),
             Ok(Ok(Known::TooMany)) => Err(Difference::TooMuch),
-            // The log itself tells the process when it cannot be read.
+            // The log reports its own read errors.
             Ok(Ok(Known::TooFarBack) | Err(_)) | Err(_) => Err(Difference::Unknown),
         }
     }
 
-    /// Asks for events by their ids; `false` if some do not come.
-    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, DisconnectReason> {
+    /// Requests events by id; `false` if some do not come.
+    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, ConversationError> {
         let at_once = self.ids_at_once();
         let mut parts = missing.chunks(at_once);
         let mut part = parts.next();
         while let Some(ids) = part {
-            self.note_progress(window, "negentropy");
+            note_progress(self.exchange, self.progress, window, "negentropy");
             let expected = Expected::ByIds(ids.iter().copied().collect());
-            let reply = self.ask_past(expected, by_ids(ids.iter().copied())).await;
-            self.pass_on_held().await;
+            let reply = self.exchange.ask_backfill(expected, by_ids(ids.iter().copied())).await;
+            self.exchange.pass_on_held().await;
             match reply {
                 Some(Reply::ByIds(not_sent)) if not_sent.is_empty() => {
                     self.progress.events += ids.len() as u64;
                     part = parts.next();
                 }
-                Some(Reply::Closed(reason)) => match self.refused(&Refusal::parse(&reason)).await? {
-                    Then::Again => {}
-                    Then::Later | Then::Otherwise | Then::Never => return Ok(false),
-                },
+                Some(Reply::Closed(reason)) => {
+                    match self.exchange.after_refusal(&Refusal::parse(&reason)).await? {
+                        AfterRefusal::Retry => {}
+                        AfterRefusal::RetryFew | AfterRefusal::Simplify | AfterRefusal::GiveUp => {
+                            return Ok(false);
+                        }
+                    }
+                }
                 Some(_) | None => return Ok(false),
             }
         }
         Ok(true)
     }
 
-    /// NIP-77 takes one filter.
+    /// NIP-77 allows one filter.
     fn filter(&self, window: Window) -> Filter {
-        let form = crate::relay::protocol::Form { filters_max: 1, with_kinds: true };
-        self.subscription.window(window, None, form).pop().unwrap_or_default()
+        let form = Form { filters_max: 1, with_kinds: true };
+        self.exchange.subscription.window(window, None, form).pop().unwrap_or_default()
     }
 
     fn message_bytes_max(&self) -> Option<usize> {
-        let stated = self.peer.capabilities(|capabilities| {
+        let stated = self.exchange.peer.capabilities(|capabilities| {
             capabilities.information().and_then(|information| information.max_message_length)
         });
         stated.map(|bytes| (bytes.get() as usize).saturating_sub(MESSAGE_BYTES))
@@ -211,6 +229,7 @@ impl Conversation {
 
     fn ids_at_once(&self) -> usize {
         let cap = self
+            .exchange
             .peer
             .capabilities(|capabilities| capabilities.caps.limit())
             .map_or(usize::MAX, |limit| limit as usize);
@@ -219,7 +238,7 @@ impl Conversation {
     }
 }
 
-/// A comparison with these events, whose messages have at most so many bytes.
+/// A comparison with these events, with messages of at most `bytes_max` bytes.
 fn compare_with(
     known: Vec<(u64, ClaimedId)>,
     bytes_max: u64,
@@ -230,11 +249,6 @@ fn compare_with(
     }
     storage.seal()?;
     Negentropy::owned(storage, bytes_max)
-}
-
-/// What ends a reconciliation.
-fn closing(id: &str) -> String {
-    ClientMessage::NegClose { subscription: id.into() }.to_json()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -14,12 +14,13 @@ const MESSAGE_BYTES_MIN: u32 = 128;
 
 /// The fields of a NIP-11 document that we act on or display.
 ///
-/// None of them is verified, and any may be absent. Absent fields are omitted from the stored JSON, so ten
-/// thousand documents stay small on disk.
+/// None of them is verified, and any may be absent. Absent fields are omitted from the stored JSON,
+/// so ten thousand documents stay small on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Information {
-    /// The maximum number of events in the answer to one filter. The relay lowers a larger `limit` to it.
+    /// The maximum number of events in the answer to one filter. The relay lowers a larger `limit`
+    /// to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_limit: Option<NonZeroU32>,
     /// The maximum number of events in the answer to a filter without a `limit`.
@@ -28,7 +29,8 @@ pub struct Information {
     /// How many subscriptions one connection may have open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_subscriptions: Option<NonZeroU32>,
-    /// How many filters one `REQ` may have. NIP-11 no longer lists this field, but relays still send it.
+    /// How many filters one `REQ` may have. NIP-11 no longer lists this field, but relays still
+    /// send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_filters: Option<NonZeroU32>,
     /// The maximum length of a message to the relay, in bytes.

@@ -1,9 +1,11 @@
-//! The relays that are wanted, and the supervisor that gives each of them a task which keeps it connected.
+//! The pool of wanted relays, and the supervisor that runs a connection task for each of them.
 //!
-//! Expected are those of the configuration and those that were added while the gateway ran, less those that
-//! were removed. Additions and removals are kept in the log's database. When more are wanted than may be
-//! connected, those that became wanted first are. Whatever changes, only the relays that it is about
-//! notice.
+//! The wanted relays are those of the configuration and those added over the API, without those
+//! removed over the API. Additions and removals persist in the log's database. If more are wanted
+//! than may be connected, the first ones are connected. A change affects only the relays that it
+//! names.
+
+mod wanted;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::wanted::{ADDED, REMOVED, WantedRelays};
 use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
 use crate::event_log::{EventLog, RelayTable, StorageError};
@@ -25,62 +28,62 @@ use crate::relay::silence::Silence;
 use crate::relay::transport::{DialError, Dialer};
 use crate::tasks::StageFailure;
 
-/// Why the wanted relays were not changed.
+/// Why the wanted relays could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// There are as many as may be connected.
+    /// The number of relays is limited.
     #[error(
         "there are {max} relays already, as many as [relay] max_connections allows; remove one or allow more"
     )]
     Full {
-        /// How many that is.
+        /// The limit.
         max: usize,
     },
-    /// It cannot be dialled, or may not be.
+    /// The relay cannot or may not be dialled.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// The change cannot be made to last.
+    /// The change could not be stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The gateway takes no commands any more.
+    /// The gateway is stopping and accepts no more commands.
     #[error("the gateway is stopping")]
     Stopping,
 }
 
-/// What came of adding a relay.
+/// The result of adding a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// It is wanted from now on.
+    /// The relay is wanted from now on.
     New,
-    /// It was wanted already.
+    /// The relay was wanted already.
     AlreadyWanted,
 }
 
-/// What came of removing a relay.
+/// The result of removing a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
-    /// It is wanted no more.
+    /// The relay is no longer wanted.
     Gone,
-    /// It was not wanted.
+    /// The relay was not wanted.
     NotWanted,
 }
 
-/// What a reload changed.
+/// How many relays a reload changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// Relays that are wanted now and were not.
+    /// Relays that are newly wanted.
     pub added: usize,
-    /// Relays that are not wanted any more.
+    /// Relays that are no longer wanted.
     pub removed: usize,
 }
 
-/// The wanted relays. It gives orders to the supervisor, which holds the connections.
+/// The wanted relays. It sends commands to the supervisor, which owns the connections.
 #[derive(Debug)]
 pub struct Pool {
     peers: Arc<RwLock<Peers>>,
     commands: mpsc::Sender<Command>,
     dialer: Arc<Dialer>,
-    /// Whether relays that are added must have public addresses.
+    /// Whether added relays must have public addresses.
     is_public_only: bool,
 }
 
@@ -89,7 +92,8 @@ pub struct Pool {
 struct Peers {
     list: Vec<Arc<Peer>>,
     by_url: HashMap<RelayUrl, Arc<Peer>>,
-    /// Those that the configuration names, wanted or removed: they may be anywhere.
+    /// The relays that the configuration names, including removed ones: they may have private
+    /// addresses.
     configured: HashSet<RelayUrl>,
 }
 
@@ -101,11 +105,10 @@ enum Command {
 }
 
 impl Pool {
-    /// The pool that the configuration and the log's database ask for, and its supervisor, which must
-    /// [run](Supervisor::run).
+    /// Creates the pool from the configuration and the log's database, with its supervisor, which
+    /// must [run](Supervisor::run).
     ///
-    /// # Errors
-    /// When the database cannot be read, or what is kept of a relay is damaged.
+    /// # Errors If the database cannot be read, or a row about a relay is damaged.
     pub fn new(config: &Config, shared: Arc<Shared>) -> Result<(Self, Supervisor), StorageError> {
         let (sender, commands) = mpsc::channel(ORDERS_WAITING_MAX);
         let peers = Arc::new(RwLock::new(Peers::default()));
@@ -125,25 +128,26 @@ impl Pool {
         };
         supervisor.start_and_stop()?;
         let is_public_only = !config.relay.allow_private_addresses;
-        // The pool lives on when the connections have ended: it must not keep the shards' inboxes open.
+        // The pool keeps the dialer only: it outlives the connections and must not keep the shards'
+        // inboxes open.
         Ok((Self { peers, commands: sender, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
     }
 
-    /// All relays that have a connection or wait for one, in the order in which they became wanted.
+    /// All relays that have or await a connection, in the order in which they became wanted.
     pub fn peers(&self) -> Vec<Arc<Peer>> {
         self.peers.read().list.clone()
     }
 
-    /// One of them.
+    /// The relay with this URL.
     pub fn find(&self, url: &RelayUrl) -> Option<Arc<Peer>> {
         self.peers.read().by_url.get(url).cloned()
     }
 
-    /// Wants a relay from now on, also after a restart. Its address is looked up first: it must be public,
-    /// unless `[relay] allow_private_addresses` is set.
+    /// Adds a relay persistently. Its address must be public, unless the configuration names it or
+    /// `[relay] allow_private_addresses` is set.
     ///
     /// # Errors
-    /// When there is no room, its address may not be dialled or is not found, or the change cannot be kept.
+    /// If there is no room, the address is not found or not public, or the change cannot be stored.
     pub async fn add(&self, url: RelayUrl) -> Result<Added, PoolError> {
         if self.find(&url).is_some() {
             return Ok(Added::AlreadyWanted);
@@ -154,19 +158,18 @@ impl Pool {
         self.send(|reply| Command::Add(url, reply)).await?
     }
 
-    /// Wants a relay no more, also after a restart, even if the configuration names it.
+    /// Removes a relay persistently, even if the configuration names it.
     ///
     /// # Errors
-    /// When the change cannot be kept.
+    /// If the change cannot be stored.
     pub async fn remove(&self, url: &RelayUrl) -> Result<Removed, PoolError> {
         self.send(|reply| Command::Remove(url.clone(), reply)).await?
     }
 
-    /// Takes up another list of configured relays, and the kinds that they are asked for. Relays that are on both
-    /// lists keep their connections.
+    /// Applies the relays and kinds of a new configuration. Relays in both configurations keep
+    /// their connections.
     ///
-    /// # Errors
-    /// When what is kept of a new relay cannot be read.
+    /// # Errors If the stored rows of a new relay cannot be read.
     pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
         let relays = config.relay.bootstrap_relays.clone();
         let kinds = config.filters.allowed_kinds.clone();
@@ -180,54 +183,7 @@ impl Pool {
     }
 }
 
-/// Which relays are wanted, and who said so.
-#[derive(Debug)]
-struct WantedRelays {
-    configured: Vec<RelayUrl>,
-    /// In the order of their URLs after a restart, then in that of their addition.
-    added: Vec<RelayUrl>,
-    removed: HashSet<RelayUrl>,
-}
-
-/// The values of the table of wanted.
-const ADDED: &[u8] = b"added";
-const REMOVED: &[u8] = b"removed";
-
-impl WantedRelays {
-    fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
-        let mut wanted = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
-        for (url, row) in log.relay_rows(RelayTable::Wish)? {
-            // An earlier version took URLs that this one does not.
-            let url = match url.parse() {
-                Ok(url) => url,
-                Err(error) => {
-                    tracing::warn!(url, %error, "a relay that was added or removed over the API is left out");
-                    continue;
-                }
-            };
-            match row.as_slice() {
-                ADDED => wanted.added.push(url),
-                REMOVED => _ = wanted.removed.insert(url),
-                _ => return Err(damaged("a wish for a relay")),
-            }
-        }
-        Ok(wanted)
-    }
-
-    /// The wanted relays, each once, and whether it is one of the configuration.
-    fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
-        let mut seen = HashSet::new();
-        let configured = self.configured.iter().map(|url| (url, true));
-        let all = configured.chain(self.added.iter().map(|url| (url, false)));
-        all.filter(|(url, _)| !self.removed.contains(*url)).filter(move |(url, _)| seen.insert(*url))
-    }
-
-    fn contains(&self, url: &RelayUrl) -> bool {
-        self.wanted().any(|(wanted, _)| wanted == url)
-    }
-}
-
-/// Gives a peer what the database has of it.
+/// Restores what the database has about a relay.
 fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     let url = peer.url.as_str();
     if let Some(row) = log.relay_row(RelayTable::Coverage, url)? {
@@ -241,16 +197,16 @@ fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Returns when the process stops. A sender that is gone means the same.
+/// Returns when the process stops. A dropped sender means the same.
 async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn damaged(what: &str) -> StorageError {
-    StorageError::new("read what is kept of relays", format_args!("{what} is damaged"))
+    StorageError::new("read the stored rows of relays", format_args!("{what} is damaged"))
 }
 
-/// Holds a task for each relay that is wanted, as many as may be connected.
+/// Owns the connection tasks of the wanted relays.
 #[derive(Debug)]
 pub struct Supervisor {
     peers: Arc<RwLock<Peers>>,
@@ -258,7 +214,7 @@ pub struct Supervisor {
     wanted: WantedRelays,
     subscription: Arc<Subscription>,
     tasks: HashMap<RelayUrl, watch::Sender<DesiredState>>,
-    /// Connections that are to be started.
+    /// Connections to start.
     waiting: Vec<(Arc<Peer>, watch::Receiver<DesiredState>)>,
     connections: JoinSet<()>,
     connections_max: usize,
@@ -269,10 +225,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Supervises until told to stop, and then until all connections have ended.
+    /// Runs until told to stop, and then until all connections have ended.
     ///
     /// # Errors
-    /// When a connection's task panics.
+    /// If a connection task panics.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StageFailure> {
         let mut looks = tokio::time::interval(self.silence.interval());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -306,7 +262,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes a change. Whoever asked for it may have gone.
+    /// Applies a command. The sender may no longer wait for the reply.
     async fn apply(&mut self, command: Command) {
         match command {
             Command::Add(url, reply) => _ = reply.send(self.add(url).await),
@@ -346,7 +302,7 @@ impl Supervisor {
         if !self.wanted.contains(&url) {
             return Ok(Removed::NotWanted);
         }
-        // A relay that was only added leaves no trace; one of the configuration must be known as removed.
+        // Only the removal of a configured relay needs a row; an added one just loses its row.
         let is_configured = self.wanted.configured.contains(&url);
         self.store(&url, if is_configured { Some(REMOVED) } else { None }).await?;
         self.wanted.added.retain(|added| *added != url);
@@ -361,10 +317,10 @@ impl Supervisor {
         let (log, url) = (Arc::clone(&self.shared.log), url.clone());
         let kept =
             tokio::task::spawn_blocking(move || log.set_relay_row(RelayTable::Wish, url.as_str(), row));
-        kept.await.map_err(|panic| StorageError::new("keep a wish for a relay", panic))?
+        kept.await.map_err(|panic| StorageError::new("store the addition or removal of a relay", panic))?
     }
 
-    /// Starts what is wanted and not there, and stops what is there and not wanted.
+    /// Starts the connections that are missing, and stops those that are no longer wanted.
     fn start_and_stop(&mut self) -> Result<Changes, StorageError> {
         let wanted: Vec<(RelayUrl, bool)> = self
             .wanted
@@ -394,7 +350,7 @@ impl Supervisor {
                     self.start(url, is_trusted)?
                 }
             };
-            // It may be parked because it was not trusted.
+            // A parked relay may have become trusted, so its task is woken.
             if peer.set_trusted(is_trusted) != is_trusted
                 && let Some(desired) = self.tasks.get(url)
             {

@@ -1,5 +1,5 @@
-//! Modules import only modules that stand below them in a list of layers: those of the crate in ARCHITECTURE.md,
-//! those of `relay/` in its `mod.rs`.
+//! Modules import only modules that stand below them in a list of layers: those of the crate in
+//! ARCHITECTURE.md, those of `relay/` in its `mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -12,7 +12,8 @@ const RELAY: &str = include_str!("../../src/relay/mod.rs");
 /// An import of a module by another one.
 type Arrow = (String, String);
 
-/// A list of layers: the layer of each module, from the top, and the arrows that may point backward.
+/// A list of layers: the layer of each module, from the top, and the arrows that may point
+/// backward.
 struct Permitted {
     layers: BTreeMap<String, usize>,
     exceptions: BTreeSet<Arrow>,
@@ -57,15 +58,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The module directly within `folder` that a file belongs to; `None` for files that only list modules.
+/// The module directly within `folder` that a file belongs to; `None` for files that only list
+/// modules.
 fn module_of(file: &Path, folder: &Path) -> Option<String> {
     let first = file.strip_prefix(folder).expect("it is within the folder").iter().next()?;
     let module = first.to_str()?.trim_end_matches(".rs").to_owned();
     (!["lib", "main", "mod"].contains(&module.as_str())).then_some(module)
 }
 
-/// The modules directly within `root` (`crate::` or a path below it) that a source names outside its unit tests and
-/// comments.
+/// The modules directly within `root` (`crate::` or a path below it) that a source names outside
+/// its unit tests and comments.
 fn imports(source: &str, root: &str) -> BTreeSet<String> {
     let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String = code

@@ -1,7 +1,8 @@
-//! Asks a relay for every gap of its coverage, window by window, and records what the answers prove.
+//! Asks a relay for every gap of its coverage, window by window, and records what the answers
+//! prove.
 //!
-//! [`Repair`] decides which window comes next and what an answer proves. This file sends the requests and handles
-//! refusals.
+//! [`Repair`] decides which window comes next and what an answer proves. This file sends the
+//! requests and handles refusals.
 
 use super::negentropy::Reconciliation;
 use super::repair::{Finding, Repair};
@@ -11,8 +12,8 @@ use crate::relay::protocol::{
     AfterRefusal, Answer, ConversationError, Exchange, Expected, LiveState, Refusal, Reply, Window,
 };
 
-/// How many windows may be refused in a row, without an event in between. Halving windows could go on for very
-/// long.
+/// How many windows may be refused in a row, without an event in between. Halving windows could go
+/// on for very long.
 const REFUSALS_MAX: u32 = 64;
 
 /// The backfill of one connection.
@@ -63,7 +64,8 @@ impl<'a> Backfill<'a> {
         gaps.into_iter().filter(can_be_asked).collect()
     }
 
-    /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else to ask for.
+    /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else
+    /// to ask for.
     pub async fn ask_ahead(&mut self) -> Result<(), ConversationError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
@@ -282,9 +284,10 @@ pub(crate) async fn record(exchange: &Exchange, findings: Vec<Finding>) {
     exchange.change_coverage(apply).await;
 }
 
-/// The order in which gaps are asked for: newest first. On a stable connection, adjacent gaps that were not asked
-/// for or may have late events are one request. If connections break again and again, gaps that were never asked
-/// for come first: every connection reopens the late ones, and nothing else would ever be asked for.
+/// The order in which gaps are asked for: newest first. On a stable connection, adjacent gaps that
+/// were not asked for or may have late events are one request. If connections break again and
+/// again, gaps that were never asked for come first: every connection reopens the late ones, and
+/// nothing else would ever be asked for.
 fn in_order(missing: Vec<Gap>, breaks: bool) -> Vec<Gap> {
     if breaks {
         let (late, never): (Vec<_>, Vec<_>) =

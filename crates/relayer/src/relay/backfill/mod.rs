@@ -1,4 +1,5 @@
-//! Asks a relay for the gaps of its coverage, by `REQ` or NIP-77, until each is proven or known to stay a gap.
+//! Asks a relay for the gaps of its coverage, by `REQ` or NIP-77, until each is proven or known to
+//! stay a gap.
 
 mod gaps;
 mod negentropy;

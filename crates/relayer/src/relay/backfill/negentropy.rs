@@ -1,8 +1,8 @@
 //! NIP-77: finds the missing events of a window without receiving those that the log has.
 //!
-//! Negentropy compares the ids in the log with the relay's; the missing events are then requested by id. This
-//! proves even a second with more events than the relay's cap. If anything fails, the window is asked for by
-//! `REQ`.
+//! Negentropy compares the ids in the log with the relay's; the missing events are then requested
+//! by id. This proves even a second with more events than the relay's cap. If anything fails, the
+//! window is asked for by `REQ`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ enum Difference {
 /// How many windows may wait while a half is compared. Each halving adds one.
 const HALVINGS_MAX: usize = 40;
 
-/// A window whose missing events take up to this many requests is divided instead. Scanning the log for a part
-/// costs more the older the part is.
+/// A window whose missing events take up to this many requests is divided instead. Scanning the log
+/// for a part costs more the older the part is.
 const ORDERED_PARTS_MAX: usize = 8;
 
 /// The size of an id in a `REQ`: 64 hex digits, quotes and a comma.
@@ -85,9 +85,9 @@ impl<'a> Reconciliation<'a> {
         Ok(true)
     }
 
-    /// Whether the window is reconciled in halves. Events of one second keep their order only within one answer,
-    /// so a window whose missing events do not fit into one request is divided too, unless that would take many
-    /// requests.
+    /// Whether the window is reconciled in halves. Events of one second keep their order only
+    /// within one answer, so a window whose missing events do not fit into one request is divided
+    /// too, unless that would take many requests.
     fn is_divided(&self, difference: &Difference) -> bool {
         match difference {
             Difference::TooMuch => true,

@@ -1,11 +1,12 @@
-//! How a span of a relay's past is asked for, piece by piece, until it is proven or known to be a gap.
+//! Decides how a window is asked for, part by part, until each second is proven or known to be a
+//! gap.
 //!
-//! This decides only: which window is asked next, and what an answer proves. It keeps to what NIP-01
-//! promises, that a limited answer has the newest events, and checks even that: the events of an answer
-//! must come newest first. Then a cut answer proves the span that it reaches down to, and the rest is asked
-//! for next, so that a repair takes about as many requests as the relay's cap makes necessary. If they
-//! do not, or if several filters were cut each by itself, a cut answer proves nothing, and the window is
-//! halved. A single second that is cut cannot be asked for in parts: it is a gap.
+//! It only decides: which window comes next and what an answer proves. NIP-01 promises that a
+//! limited answer has the newest events, and this is checked: the events must come newest first.
+//! Then a cut answer proves the span down to its oldest event, and the rest is asked for next, so
+//! that a repair takes about as many requests as the relay's cap requires. If they come in another
+//! order, or several filters were cut separately, a cut answer proves nothing, and the window is
+//! halved. A single second cannot be divided: if its answer is cut, it is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
@@ -13,48 +14,48 @@ use crate::relay::protocol::{Answer, Span, Window};
 /// What an answer has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Everything in this span, both ends inclusive, has been sent.
+    /// The relay has sent everything in this span, both ends inclusive.
     Proven(u64, u64),
-    /// This second has more than can be asked for.
+    /// This second stays a gap.
     Gap(u64, GapReason),
 }
 
-/// A span that is being repaired.
+/// The state of one window's repair.
 #[derive(Debug)]
 pub struct Repair {
-    /// The windows that are still to be asked, the next one last. They do not overlap.
+    /// The disjoint windows to ask for, the next one last.
     windows: Vec<Window>,
     /// The last answer, if it may have been cut.
     doubtful: Option<Doubtful>,
-    /// For how many events the next window must be asked, if the relay gives as many.
+    /// The smallest useful limit for the next window.
     least: u32,
     order: AnswerOrder,
     is_one_filter: bool,
 }
 
-/// In which order the relay's answers come.
+/// The order of events in the relay's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnswerOrder {
     /// No answer has shown it.
     Unknown,
-    /// Newest first, as NIP-01 has it: a cut answer is whole down to its oldest event.
+    /// Newest first, as NIP-01 says: a cut answer is complete down to its oldest event.
     NewestFirst,
-    /// Another, or each filter by itself: a cut answer says nothing of what is missing.
+    /// Another order, or each filter separately: a cut answer does not show what is missing.
     Other,
 }
 
-/// An answer that may have been cut. If the next one has older events, it was.
+/// An answer that may have been cut. It was if the next one has older events.
 #[derive(Debug, Clone, Copy)]
 struct Doubtful {
     events: u32,
-    /// The second that it reached down to.
+    /// The second of its oldest event.
     reached: u64,
-    /// Whether that second is proven if it was not.
+    /// Whether that second is proven if the answer was not cut.
     is_all: bool,
 }
 
 impl Repair {
-    /// The repair of a window. `filters` is into how many filters a request is split.
+    /// Starts the repair of a window. `filters` is the number of filters in a request.
     pub fn new(window: Window, filters: usize) -> Self {
         Self {
             windows: vec![window],
@@ -65,23 +66,23 @@ impl Repair {
         }
     }
 
-    /// What to ask next; `None` when it is done.
+    /// The next window; `None` when the repair is done.
     pub fn next(&self) -> Option<Window> {
         self.windows.last().copied()
     }
 
-    /// Into how many windows the rest has been divided.
+    /// The number of windows left.
     pub fn pieces(&self) -> usize {
         self.windows.len()
     }
 
-    /// For how many events [`next`](Self::next) must be asked, if the relay gives as many: fewer could not show
-    /// anything. A single second cannot be asked for in parts.
+    /// The smallest useful limit for [`next`](Self::next): a smaller one could prove nothing. A
+    /// single second must be asked for as a whole.
     pub fn least(&self) -> u32 {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
-    /// Takes the answer to [`next`](Self::next), which was asked with this limit. `now` is the
+    /// Handles the answer to [`next`](Self::next), which was asked with this limit. `now` is the
     /// present second.
     pub fn answered(
         &mut self,
@@ -92,7 +93,7 @@ impl Repair {
     ) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
-        // Asked for less than the relay gives, an answer was cut by us.
+        // With a limit below the relay's, it was our limit that cut the answer.
         self.least = 0;
         let is_ours = limit.is_some() && limit < caps.limit() && limit == Some(answer.events);
         let is_older = |reached| answer.span.is_some_and(|span| span.oldest < reached);
@@ -108,7 +109,7 @@ impl Repair {
             }
         }
         if limit.is_some_and(|limit| answer.events > limit) {
-            self.order = AnswerOrder::Other; // Something else is among them.
+            self.order = AnswerOrder::Other; // Other events are among them.
         }
         let basis = match (self.is_one_filter, window.until) {
             (false, _) => Basis::Mixed,
@@ -118,17 +119,17 @@ impl Repair {
         };
         let mut size = caps.judge(limit, answer.events, basis);
         if answer.hints.more {
-            size = Size::Cut; // It says so itself, however small the answer is.
+            size = Size::Cut; // The relay says so (NIP-67), however small the answer is.
         }
         match answer.span {
             Some(span) if is_ours && window.until == Some(span.oldest) => {
-                // There may be more of that second: once more, for more.
+                // That second may have more events: asks again with a larger limit.
                 self.least = answer.events.saturating_mul(2);
                 self.windows.push(window);
             }
             Some(span) if size != Size::Whole => self.cut(window, answer, span, size, &mut findings),
             None if size != Size::Whole => match window.halves(now) {
-                // No event tells how far down it reached.
+                // Without a dated event, it is unknown how far the answer reached.
                 Some(halves) => self.windows.extend(halves),
                 None if size == Size::AsStated => {
                     findings.push(Finding::Proven(window.since, window.since));
@@ -138,16 +139,16 @@ impl Repair {
             Some(_) | None => findings.push(Finding::Proven(window.since, window.end())),
         }
         if is_ours {
-            self.doubtful = None; // It says nothing about the relay.
+            self.doubtful = None; // Our own limit says nothing about the relay.
         }
         findings
     }
 
-    /// Notes that the relay refuses to answer [`next`](Self::next) as a whole: it is asked in halves.
+    /// Records that the relay refused [`next`](Self::next), and halves it.
     pub fn refused(&mut self, reason: &str, now: u64) -> Vec<Finding> {
         let Some(window) = self.windows.pop() else { return Vec::new() };
         let mut findings = Vec::new();
-        // Nothing will say any more whether the answer before was cut.
+        // It stays unknown whether the previous answer was cut.
         if let Some(Doubtful { events, reached, is_all: true }) = self.doubtful.take() {
             findings.push(Finding::Gap(reached, GapReason::BeyondCap { got: events }));
         }
@@ -165,7 +166,7 @@ impl Repair {
             self.order = AnswerOrder::NewestFirst;
         }
         if window.is_one_second() {
-            // Nothing that could be asked would show whether that was all.
+            // No further request could show whether that was all.
             return findings.push(match size {
                 Size::Whole | Size::AsStated => Finding::Proven(window.since, window.since),
                 Size::Unknown | Size::Suspicious | Size::Cut => beyond_cap(window.since, answer),
@@ -175,7 +176,7 @@ impl Repair {
             return self.windows.extend(window.halves(span.newest).into_iter().flatten());
         }
         if window.until == Some(span.oldest) {
-            // All of it is of the window's last second, which must be asked for by itself.
+            // All events are of the window's last second, so the rest is asked for separately.
             self.windows.push(Window { since: window.since, until: Some(span.oldest.saturating_sub(1)) });
             let is_all = size == Size::AsStated;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
@@ -184,14 +185,14 @@ impl Repair {
             }
             return;
         }
-        // The oldest second of the answer may be cut in the middle.
+        // The oldest second of the answer may be incomplete.
         findings.push(Finding::Proven(span.oldest.saturating_add(1), window.end()));
         self.windows.push(Window { since: window.since, until: Some(span.oldest) });
         self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all: false });
     }
 }
 
-/// A second that cannot be divided, and whose answer may have been cut.
+/// The gap of a single second whose answer may have been cut.
 const fn beyond_cap(second: u64, answer: &Answer) -> Finding {
     Finding::Gap(second, GapReason::BeyondCap { got: answer.events })
 }
@@ -205,17 +206,17 @@ mod tests {
     use super::*;
     use crate::relay::information::Information;
 
-    /// A relay: how many events it has of each second, how many it gives at most, and in which order.
+    /// A simulated relay, with its number of events in each second.
     #[derive(Debug, Clone)]
     struct Relay {
         events: BTreeMap<u64, u32>,
         cap: u32,
         states_cap: bool,
         newest_first: bool,
-        /// Answers of more events never come through.
+        /// The connection breaks during answers with more events.
         lasts: u32,
-        /// Each event whose second is a multiple of this is too large, or malformed: its date is
-        /// not known.
+        /// Events whose second is a multiple of this have no known date, as oversized or malformed
+        /// ones.
         undated: Option<u64>,
     }
 
@@ -231,7 +232,7 @@ mod tests {
             }
         }
 
-        /// The answer, and how many events of each second it had.
+        /// The answer, with its number of events in each second.
         fn ask(&self, window: Window, limit: Option<u32>) -> (Answer, BTreeMap<u64, u32>) {
             let most = limit.unwrap_or(u32::MAX).min(self.cap);
             let within = self.events.range(window.since..=window.end());
@@ -262,8 +263,8 @@ mod tests {
     const FIRST: u64 = 1_000;
     const LAST: u64 = 1_060;
 
-    /// Repairs `FIRST..` of the relay, and checks that nothing is claimed that is not so, and that every
-    /// second is proven or a gap.
+    /// Repairs `FIRST..`, and checks that every claim is true and every second is either proven or
+    /// a gap.
     fn repair(relay: &Relay) -> Outcome {
         let mut caps = Caps::default();
         if relay.states_cap {
@@ -302,46 +303,47 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_without_much_is_asked_once() {
+    fn a_relay_with_few_events_is_asked_once() {
         let outcome = repair(&Relay::of(&[(1_001, 3), (1_050, 2)], 500));
         assert_eq!((outcome.requests, outcome.gaps.len()), (1, 0));
     }
 
     #[test]
-    fn a_cap_costs_about_as_many_requests_as_it_must() {
+    fn a_cap_costs_about_as_many_requests_as_necessary() {
         let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 40)).collect();
         for states_cap in [true, false] {
             let relay = Relay { states_cap, ..Relay::of(&events, 500) };
             let outcome = repair(&relay);
             assert!(outcome.gaps.is_empty());
-            // 2,440 events by 500 are 5; each page asks for its oldest second again.
+            // 2,440 events in answers of 500 are 5 requests; each repeats the oldest second of the
+            // one before.
             assert!(outcome.requests <= 7, "{}", outcome.requests);
         }
     }
 
     #[test]
-    fn a_second_beyond_the_cap_is_a_gap_and_nothing_else_is() {
+    fn only_a_second_beyond_the_cap_is_a_gap() {
         let outcome = repair(&Relay::of(&[(1_010, 30), (1_020, 2_000), (1_021, 5)], 500));
         assert_eq!(outcome.gaps, [1_020].into());
     }
 
     #[test]
-    fn what_breaks_in_the_middle_is_asked_for_in_smaller_pieces_and_is_no_gap() {
+    fn breaking_connections_lead_to_smaller_requests_and_no_gaps() {
         let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 30)).collect();
         let outcome = repair(&Relay { lasts: 40, ..Relay::of(&events, 500) });
         assert!(outcome.gaps.is_empty(), "{:?}", outcome.gaps);
     }
 
     #[test]
-    fn a_hidden_cap_is_found_out() {
+    fn a_hidden_cap_is_detected() {
         let relay = Relay::of(&[(1_010, 60), (1_020, 137), (1_021, 60)], 137);
-        assert!(repair(&relay).gaps.contains(&1_020), "137 of 137 may be all, or not");
+        assert!(repair(&relay).gaps.contains(&1_020), "137 events may be all, or cut");
         let outcome = repair(&Relay::of(&[(1_010, 60), (1_020, 100), (1_021, 60)], 137));
         assert!(outcome.gaps.is_empty(), "{:?}", outcome.gaps);
     }
 
     #[test]
-    fn what_is_refused_is_halved_down_to_a_gap() {
+    fn a_refused_window_is_halved_down_to_a_gap() {
         let mut repair = Repair::new(Window { since: 10, until: Some(13) }, 1);
         let (mut asked, mut caps) = (Vec::new(), Caps::default());
         let mut found = Vec::new();
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_nothing_that_can_be_dated_proves_nothing_that_may_have_been_cut() {
+    fn an_answer_without_dates_proves_nothing_if_it_may_have_been_cut() {
         let events: Vec<(u64, u32)> = (FIRST..=LAST).map(|second| (second, 30)).collect();
         let relay = Relay { undated: Some(1), ..Relay::of(&events, 500) };
         assert!(repair(&relay).gaps.is_empty(), "each second fits");
@@ -384,7 +386,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_relay_has_and_however_it_cuts_nothing_untrue_is_claimed(
+        fn every_claim_is_true_for_any_relay_and_cap(
             relay in relays(),
         ) {
             repair(&relay);

@@ -1,7 +1,7 @@
 //! Keeps one relay connected: dials, runs the [session](super::session), waits, and dials again.
 //!
-//! How long it waits depends on the reason for the disconnect: a back-off for temporary failures, hours for relays
-//! that do not serve us, and a quarantine for offences.
+//! How long it waits depends on the reason for the disconnect: a back-off for temporary failures,
+//! hours for relays that do not serve us, and a quarantine for offences.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,9 +79,9 @@ struct UnansweredRequest {
 struct Failures(Option<(String, UnansweredRequest)>);
 
 impl Failures {
-    /// Whether a disconnect counts as a failure although the connection was useful: it repeats the last one (same
-    /// reason, same request), or the relay broke the protocol. Otherwise such a relay would be dialled again at
-    /// once, without end.
+    /// Whether a disconnect counts as a failure although the connection was useful: it repeats the
+    /// last one (same reason, same request), or the relay broke the protocol. Otherwise such a
+    /// relay would be dialled again at once, without end.
     fn recurs(&mut self, reason: &DisconnectReason, request: Option<UnansweredRequest>) -> bool {
         let failure = request.map(|request| (reason.to_string(), request));
         let is_same = failure.is_some() && failure == self.0;
@@ -97,7 +97,8 @@ struct Wait {
 }
 
 impl Connection {
-    /// Dials once, runs the connection to its end, and returns the wait before the next dial; `None` to stop.
+    /// Dials once, runs the connection to its end, and returns the wait before the next dial;
+    /// `None` to stop.
     async fn once(
         &mut self,
         subscription: Arc<Subscription>,
@@ -135,7 +136,8 @@ impl Connection {
         Some(UnansweredRequest { since: asked.since, until: asked.until, limit })
     }
 
-    /// Sets the state that follows from the reason for a disconnect, and returns the wait; `None` to stop.
+    /// Sets the state that follows from the reason for a disconnect, and returns the wait; `None`
+    /// to stop.
     fn wait_after(&mut self, reason: DisconnectReason) -> Option<Wait> {
         let mut text = reason.to_string();
         let (time, is_parked) = match &reason {
@@ -177,7 +179,8 @@ impl Connection {
         Some(Wait { time, is_parked })
     }
 
-    /// Logs the reason at `info` only if it changed, so that an unreachable relay does not fill the log.
+    /// Logs the reason at `info` only if it changed, so that an unreachable relay does not fill the
+    /// log.
     fn log(&mut self, reason: &str, milliseconds: u64) {
         if self.logged_reason.as_deref() == Some(reason) {
             tracing::debug!(relay = %self.peer.url, reason, milliseconds, "still not connected");
@@ -195,8 +198,8 @@ async fn stopped(desired: &watch::Receiver<DesiredState>) {
     let _ = desired.clone().wait_for(|state| matches!(state, DesiredState::Stopped)).await;
 }
 
-/// Returns when a wait is to end early: when the connection is to stop, or, if the relay is parked, when the desired
-/// state changes, because the relay may serve another subscription.
+/// Returns when a wait is to end early: when the connection is to stop, or, if the relay is parked,
+/// when the desired state changes, because the relay may serve another subscription.
 async fn woken(desired: &mut watch::Receiver<DesiredState>, is_parked: bool) {
     if is_parked { changed(desired).await } else { stopped(desired).await }
 }

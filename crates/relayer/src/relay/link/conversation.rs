@@ -1,7 +1,7 @@
 //! What we say to a relay on one connection: first the live subscription, then the backfill.
 //!
-//! The live subscription comes first, so that nothing new is missed from then on. A relay that allows one
-//! subscription gets them in turns.
+//! The live subscription comes first, so that nothing new is missed from then on. A relay that
+//! allows one subscription gets them in turns.
 
 use tokio::time::sleep;
 
@@ -25,7 +25,8 @@ impl Conversation {
         Self { exchange, progress: no_progress() }
     }
 
-    /// Subscribes and backfills. Returns when there is nothing more to ask; the live subscription stays open.
+    /// Subscribes and backfills. Returns when there is nothing more to ask; the live subscription
+    /// stays open.
     pub async fn run(mut self) -> Result<(), ConversationError> {
         if self.has_one_subscription() {
             // What the relay stated may be outdated.
@@ -57,8 +58,8 @@ impl Conversation {
         }
     }
 
-    /// Backfills, and then opens a live subscription whose stored events reach back to the backfill. If those
-    /// did not fit into one answer, does both again.
+    /// Backfills, and then opens a live subscription whose stored events reach back to the
+    /// backfill. If those did not fit into one answer, does both again.
     async fn take_turns(&mut self) -> Result<(), ConversationError> {
         for round in 1.. {
             if self.exchange.requests.live() != LiveState::Closed {

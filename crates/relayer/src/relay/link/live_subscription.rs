@@ -36,7 +36,8 @@ impl<'a> LiveSubscription<'a> {
                     return Ok(());
                 }
                 Some(Reply::Closed(reason)) => self.refused(&reason).await?,
-                // A relay that sends events but never EOSE is useful, although we cannot prove anything for it.
+                // A relay that sends events but never EOSE is useful, although we cannot prove
+                // anything for it.
                 Some(_) | None if self.exchange.requests.progress().is_some() => {
                     self.resume_coverage(now).await;
                     return Ok(());
@@ -50,7 +51,8 @@ impl<'a> LiveSubscription<'a> {
         }
     }
 
-    /// Opens a subscription that also returns the events since this second; `true` if it returned all of them.
+    /// Opens a subscription that also returns the events since this second; `true` if it returned
+    /// all of them.
     pub async fn open_since(&mut self, second: u64) -> Result<bool, ConversationError> {
         loop {
             let now = self.exchange.shared.log.clock().now();
@@ -78,7 +80,8 @@ impl<'a> LiveSubscription<'a> {
         }
     }
 
-    /// Extends the coverage to `now`. The time since the last contact, and the overlap before it, become gaps.
+    /// Extends the coverage to `now`. The time since the last contact, and the overlap before it,
+    /// become gaps.
     pub async fn resume_coverage(&self, now: Now) {
         let subscription = &self.exchange.subscription;
         let since = subscription.first_contact_since(now.secs());

@@ -1,4 +1,5 @@
-//! One relay's connection: dialling, reading its frames, talking to it, and waiting before the next dial.
+//! One relay's connection: dialling, reading its frames, talking to it, and waiting before the next
+//! dial.
 
 mod connection;
 mod conversation;

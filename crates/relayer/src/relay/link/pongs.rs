@@ -1,7 +1,8 @@
 //! Answers a relay's pings at a limited rate.
 //!
-//! A ping can be two bytes long, but its answer costs a system call. RFC 6455, section 5.5.3, permits answering only
-//! the latest of several pings, so the latest one waits until an answer is due.
+//! A ping can be two bytes long, but its answer costs a system call. RFC 6455, section 5.5.3,
+//! permits answering only the latest of several pings, so the latest one waits until an answer is
+//! due.
 
 use tokio::time::Instant;
 

@@ -1,4 +1,5 @@
-//! Counts what one read delivers in local variables, and adds them to the shared counters once at its end.
+//! Counts what one read delivers in local variables, and adds them to the shared counters once at
+//! its end.
 
 use crate::ingest::{DropReason, Layer};
 use crate::relay::peer::Peer;

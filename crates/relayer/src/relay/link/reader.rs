@@ -1,9 +1,9 @@
 //! Handles each frame of a relay.
 //!
-//! Nearly all frames are duplicates. A duplicate is scanned in place in the read buffer, recognised in memory, and
-//! counted in locals that are flushed once per read: no allocation, no copy, no contended lock. Events that memory
-//! does not know go to their shard. If the shard is busy, reading pauses, which is how back-pressure reaches the
-//! relay.
+//! Nearly all frames are duplicates. A duplicate is scanned in place in the read buffer, recognised
+//! in memory, and counted in locals that are flushed once per read: no allocation, no copy, no
+//! contended lock. Events that memory does not know go to their shard. If the shard is busy,
+//! reading pauses, which is how back-pressure reaches the relay.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -107,8 +107,8 @@ impl Reader<'_> {
         if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
-    /// A message that was too long to keep. If it is an event that we asked for, its size is the author's fault, not
-    /// the relay's, and it counts as part of the answer.
+    /// A message that was too long to keep. If it is an event that we asked for, its size is the
+    /// author's fault, not the relay's, and it counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
         let Some(EventHead { subscription, claimed, created_at }) = event else {
@@ -144,8 +144,8 @@ impl Reader<'_> {
         self.event(claimed, event, stored_in, counts)
     }
 
-    /// Counts an event as part of its answer, even if it is dropped later. Returns its second if it is a stored
-    /// event; `None` if we did not ask for events of this subscription.
+    /// Counts an event as part of its answer, even if it is dropped later. Returns its second if it
+    /// is a stored event; `None` if we did not ask for events of this subscription.
     fn asked_for(
         &self,
         subscription: &[u8],
@@ -159,7 +159,8 @@ impl Reader<'_> {
         is_live.then_some(None)
     }
 
-    /// Drops an event that memory has seen, and passes on any other. `stored_in` is the second of a stored event.
+    /// Drops an event that memory has seen, and passes on any other. `stored_in` is the second of a
+    /// stored event.
     fn event(
         &mut self,
         claimed: ClaimedId,
@@ -275,8 +276,8 @@ impl Reader<'_> {
         replied(is_answer)
     }
 
-    /// A NOTICE does not name a request. A rate limit must be about the unanswered ones. For other prefixes of
-    /// refusals, the request tracker waits whether an answer follows.
+    /// A NOTICE does not name a request. A rate limit must be about the unanswered ones. For other
+    /// prefixes of refusals, the request tracker waits whether an answer follows.
     fn notice(&self, notice: &str, counts: &ReadCounts<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited {

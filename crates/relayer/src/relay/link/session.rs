@@ -1,8 +1,9 @@
-//! One open connection: reads frames, drives the [conversation](super::conversation), and checks the relay's health.
+//! One open connection: reads frames, drives the [conversation](super::conversation), and checks
+//! the relay's health.
 //!
-//! Each health check sends a ping. A relay answers in order, so everything that it sent before the pong has been read.
-//! Once the live subscription is open and the events dated ahead have come, a pong therefore proves the time before
-//! the second of its ping.
+//! Each health check sends a ping. A relay answers in order, so everything that it sent before the
+//! pong has been read. Once the live subscription is open and the events dated ahead have come, a
+//! pong therefore proves the time before the second of its ping.
 
 #[cfg(test)]
 #[allow(
@@ -47,7 +48,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the relay may close the live subscription on one connection.
 const CLOSINGS_MAX: u32 = 5;
 
-/// The conversation while it runs. It is boxed, so that an idle connection does not hold its memory.
+/// The conversation while it runs. It is boxed, so that an idle connection does not hold its
+/// memory.
 type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ConversationError>> + Send>>;
 
 /// One open connection.
@@ -132,8 +134,9 @@ impl<'a> RelaySession<'a> {
         reason
     }
 
-    /// The next connection asks again for the held events of an unfinished answer. If connections break again and
-    /// again, the relay may never send the whole second, so the held events are taken.
+    /// The next connection asks again for the held events of an unfinished answer. If connections
+    /// break again and again, the relay may never send the whole second, so the held events are
+    /// taken.
     fn pass_on_held(&self) {
         if self.peer.capabilities(|capabilities| capabilities.caps.is_eased()) {
             for candidate in self.requests.same_second.take() {
@@ -212,7 +215,8 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Continues, restarts or aborts the conversation. None starts until the relay has judged our authentication.
+    /// Continues, restarts or aborts the conversation. None starts until the relay has judged our
+    /// authentication.
     fn steer(
         &self,
         next: NextStep,
@@ -312,8 +316,8 @@ impl<'a> RelaySession<'a> {
         Ok(NextStep::Continue)
     }
 
-    /// Takes the next step of authentication, if the configuration permits it. Until the relay has judged our answer,
-    /// nothing is asked, and pending answers do not count.
+    /// Takes the next step of authentication, if the configuration permits it. Until the relay has
+    /// judged our answer, nothing is asked, and pending answers do not count.
     fn authenticate(&mut self) -> Result<NextStep, DisconnectReason> {
         let Some(signer) = &self.shared.signer else { return Ok(NextStep::Continue) };
         let (authentication, now) = (&self.requests.authentication, Instant::now());
@@ -332,7 +336,8 @@ impl<'a> RelaySession<'a> {
         Ok(if self.authentication_due.is_some() { NextStep::Abort } else { NextStep::Restart })
     }
 
-    /// The relay closed the live subscription. Returns if it can be opened again on this connection.
+    /// The relay closed the live subscription. Returns if it can be opened again on this
+    /// connection.
     fn live_closed(&mut self, reason: &str) -> Result<(), ConversationError> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
@@ -397,7 +402,8 @@ impl<'a> RelaySession<'a> {
         let is_vouched = clock.agrees() == Some(true) && clock.now().steps == ping.now.steps;
         let mark = self.peer.change_coverage(|coverage| {
             let mut coverage = coverage?;
-            // After a clock step, the conversation must first reduce the coverage to what still holds.
+            // After a clock step, the conversation must first reduce the coverage to what still
+            // holds.
             if coverage.rests_on(ping.now) {
                 // The second of the ping was not over when the relay answered.
                 coverage.extend(ping.now.secs().saturating_sub(1));

@@ -1,31 +1,32 @@
-//! Reads a relay that floods more slowly: a bucket of frames that a second fills.
+//! Limits the rate at which frames are read: a token bucket that one second fills.
 //!
-//! Frames of every kind count, because each of them costs something: events, fragments, pings,
-//! pongs.
+//! Frames of every kind count, because each has a cost: events, fragments, pings, pongs. The frames
+//! of a read are counted after it, so the bucket can go into debt. `governor` has no debt: it
+//! rejects more cells than one burst.
 
 use tokio::time::{Duration, Instant};
 
-/// How many frames were read beyond what a relay may send.
+/// The token bucket of one connection.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub(super) struct Throttle {
     a_second: Option<u32>,
-    /// Frames that may still be read at once; below 0 reading waits.
+    /// The tokens left; below 0, reading waits.
     left: f64,
     at: Option<Instant>,
 }
 
 impl Throttle {
-    /// Lets so many frames a second pass, and as many at once after a quiet second.
+    /// Allows `a_second` frames per second, and bursts of as many.
     pub fn new(a_second: Option<u32>) -> Self {
         Self { a_second, left: f64::from(a_second.unwrap_or(0)), at: None }
     }
 
-    /// Counts frames that were read.
+    /// Takes tokens for frames that were read.
     pub fn count(&mut self, frames: u64) {
         self.left -= frames as f64;
     }
 
-    /// Until when reading should wait.
+    /// Until when reading must wait.
     pub fn wait(&mut self, now: Instant) -> Option<Instant> {
         let a_second = f64::from(self.a_second?);
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -40,11 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_much_waits_as_long_as_it_takes() {
+    fn reading_waits_until_the_debt_is_paid() {
         let mut throttle = Throttle::new(Some(100));
         let start = Instant::now();
         throttle.count(100);
-        assert_eq!(throttle.wait(start), None, "a second's worth at once");
+        assert_eq!(throttle.wait(start), None, "a burst of one second");
         throttle.count(50);
         let until = throttle.wait(start).expect("it waits");
         assert_eq!(until, start + Duration::from_millis(500));

@@ -1,5 +1,6 @@
-//! How a relay is to be treated: what it said of itself, what it has shown, and what we have learned to
-//! leave out. It outlives the connection, and is learned anew after a restart.
+//! What a relay supports and limits: what its NIP-11 document states, what it has shown, and which
+//! request features it refused. Capabilities outlive the connection; after a restart, only the
+//! document is known.
 
 use std::num::NonZeroU32;
 
@@ -10,54 +11,53 @@ use super::pace::Pace;
 use crate::limits::{INFORMATION_MS_MAX, LIVE_REFUSALS_MAX};
 use crate::relay::information::Information;
 
-/// How a relay is to be treated.
+/// What a relay supports and limits.
 #[derive(Debug, Clone)]
 pub struct Capabilities {
-    /// How many events it gives in an answer.
+    /// How many events one answer may have.
     pub caps: Caps,
-    /// How fast it is asked.
+    /// How fast requests are sent.
     pub pace: Pace,
-    /// How the live subscription is asked for.
+    /// The form of the live request.
     pub(crate) live: LiveForm,
-    /// Whether a live subscription of the relay has lasted.
+    /// Whether a live subscription in any form has lasted.
     live_lasted: bool,
-    /// How often in a row the relay has not taken the live request, without calling it invalid.
+    /// How often in a row the relay refused the live request without calling it invalid.
     live_refusals: u8,
-    /// Whether kinds are asked for.
+    /// Whether requests name kinds.
     pub with_kinds: bool,
-    /// It has refused a request with several filters.
+    /// Whether it refused a request with several filters.
     one_filter: bool,
-    /// Whether it has shown that it takes one subscription only.
+    /// Whether it has shown that it allows only one subscription.
     takes_one_subscription: bool,
-    /// Whether it has answered with events after it had asked for a key that it did not get.
+    /// Whether it sent events although it had not received the authentication that it demanded.
     has_served_unknown: bool,
-    /// Whether it was silent when it was asked to reconcile.
+    /// Whether it did not answer a NIP-77 request.
     ignores_reconciliation: bool,
-    /// What it said of itself.
     stated: Option<Stated>,
 }
 
-/// What a relay said of itself when it was asked.
+/// A relay's NIP-11 document, as it was fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stated {
-    /// What it said; `None` for nothing that can be read.
+    /// `None` if no readable document came.
     pub information: Option<Box<Information>>,
-    /// When it was asked, in Unix milliseconds.
+    /// When it was fetched, in Unix milliseconds.
     pub asked_at_ms: u64,
 }
 
 impl Stated {
-    /// Reads a stored row.
+    /// Parses a stored row.
     ///
     /// # Errors
-    /// When it is none, which is damage.
+    /// If the row is damaged.
     pub fn from_row(row: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(row)
     }
 
     /// The row to store.
     pub fn to_row(&self) -> Vec<u8> {
-        // Writing numbers and strings into memory does not fail.
+        // Serialising numbers and strings into memory cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
@@ -70,7 +70,8 @@ pub(crate) enum LiveForm {
     LimitZero,
     /// `"limit":1`, for relays that refuse 0.
     LimitOne,
-    /// Only `"since"`, for relays that refuse both. Late events with an earlier `created_at` do not come.
+    /// Only `"since"`, for relays that refuse both. Late events with an earlier `created_at` do not
+    /// come.
     Since,
 }
 
@@ -90,7 +91,8 @@ impl LiveForm {
 pub(crate) struct Form {
     /// Into how many filters a long list of kinds may be split.
     pub filters_max: usize,
-    /// Whether the request names kinds. If it does not, the relay sends all kinds and admission selects.
+    /// Whether the request names kinds. If it does not, the relay sends all kinds and admission
+    /// selects.
     pub with_kinds: bool,
 }
 
@@ -113,35 +115,36 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Takes up what the relay said of itself.
+    /// Applies a NIP-11 document.
     pub fn inform(&mut self, stated: Stated) {
         if let Some(information) = &stated.information {
             self.caps.state(information);
         }
         self.stated = Some(stated);
-        self.ignores_reconciliation = false; // It may have learned it since.
+        self.ignores_reconciliation = false; // It may have been upgraded since.
     }
 
-    /// What the relay said of itself.
+    /// The NIP-11 document, if there is one.
     pub fn information(&self) -> Option<&Information> {
         self.stated.as_ref()?.information.as_deref()
     }
 
-    /// Whether the relay should be asked what it is.
+    /// Whether it is time to fetch the NIP-11 document.
     pub fn wants_information(&self, now_ms: u64) -> bool {
         let asked_at_ms = self.stated.as_ref().map(|stated| stated.asked_at_ms);
-        // A clock that was ahead when it was asked must not keep us from asking for long.
+        // The absolute difference, because the clock may have been ahead at the last fetch.
         asked_at_ms.is_none_or(|asked| now_ms.abs_diff(asked) >= INFORMATION_MS_MAX)
     }
 
-    /// What the relay takes of a request.
+    /// The form of requests that the relay accepts.
     pub(crate) fn form(&self) -> Form {
         let stated = self.information().and_then(|information| information.max_filters);
         let filters_max = stated.filter(|_| !self.one_filter);
         Form { filters_max: filters_max.map_or(1, |max| max.get() as usize), with_kinds: self.with_kinds }
     }
 
-    /// Whether the relay takes one subscription only, so that the past and the present must take turns.
+    /// Whether the relay allows only one subscription, so that backfill and live subscription take
+    /// turns.
     pub fn has_one_subscription(&self) -> bool {
         self.takes_one_subscription
             || self
@@ -149,33 +152,32 @@ impl Capabilities {
                 .is_some_and(|information| information.max_subscriptions == Some(NonZeroU32::MIN))
     }
 
-    /// Notes that a second subscription was refused because there was a first one.
+    /// Records that the relay refused a second subscription.
     pub const fn note_one_subscription(&mut self) {
         self.takes_one_subscription = true;
     }
 
-    /// Whether the relay speaks NIP-77: it says so, and has not ignored it.
+    /// Whether to use NIP-77: the relay lists it and has not ignored it.
     pub fn reconciles(&self) -> bool {
         !self.ignores_reconciliation && self.information().is_some_and(|information| information.negentropy)
     }
 
-    /// Whether the relay sends events to those it does not know, as far as it has shown it.
-    /// `has_sent` says whether it has just done so.
+    /// Whether the relay has ever sent events to us without authentication. `has_sent` is whether
+    /// it just did.
     pub const fn serves_the_unknown(&mut self, has_sent: bool) -> bool {
         self.has_served_unknown |= has_sent;
         self.has_served_unknown
     }
 
-    /// Notes that the relay has given no answer to a reconciliation. Waiting for one takes half a
-    /// minute, so it is not asked to reconcile until it has been asked again what it is.
+    /// Records that the relay did not answer a NIP-77 request. Waiting for an answer takes half a
+    /// minute, so NIP-77 is not used again until the NIP-11 document was fetched again.
     pub const fn note_no_reconciliation(&mut self) {
         self.ignores_reconciliation = true;
     }
 
-    /// Notes that the relay has not taken the live request, or has ended the subscription at once,
-    /// and did not call the request invalid. That may pass by itself, or be the relay's way to say
-    /// that it does not take such requests. So the next request has another form; after the
-    /// simplest, the first again.
+    /// Records that the relay refused the live request, or closed the subscription at once, without
+    /// calling the request invalid. The cause may be temporary or the form of the request, so the
+    /// next request has another form. After the simplest form comes the first again.
     pub fn live_refused(&mut self) {
         self.live_refusals += 1;
         if !self.live_lasted || self.live_refusals >= LIVE_REFUSALS_MAX {
@@ -184,14 +186,13 @@ impl Capabilities {
         }
     }
 
-    /// Notes that the live subscription has lasted, so the relay takes such requests.
+    /// Records that the live subscription has lasted, so the relay accepts its form.
     pub const fn live_lasted(&mut self) {
         self.live_lasted = true;
         self.live_refusals = 0;
     }
 
-    /// Leaves something out of the live request, of so many filters, that the relay does not take. `false` if
-    /// nothing is left.
+    /// Simplifies the live request, which has `filters` filters; `false` if it cannot get simpler.
     pub fn simplify_live(&mut self, filters: usize) -> bool {
         if filters > 1 {
             self.one_filter = true;
@@ -204,7 +205,7 @@ impl Capabilities {
         std::mem::take(&mut self.with_kinds)
     }
 
-    /// Leaves something out of requests for the past, likewise.
+    /// Simplifies backfill requests in the same way.
     pub fn simplify_window(&mut self, filters: usize) -> bool {
         if filters > 1 {
             self.one_filter = true;
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_become_simpler_until_nothing_is_left() {
+    fn requests_become_simpler_up_to_a_point() {
         let mut capabilities = Capabilities::default();
         let mut forms = Vec::new();
         while capabilities.simplify_live(1) {
@@ -229,11 +230,11 @@ mod tests {
         assert_eq!(forms, [(LimitOne, true), (Since, true), (Since, false)]);
         let mut capabilities = Capabilities::default();
         let steps = std::iter::from_fn(|| capabilities.simplify_window(1).then_some(())).count();
-        assert_eq!(steps, 7, "limits down to none, then kinds");
+        assert_eq!(steps, 7, "smaller limits, no limit, no kinds");
     }
 
     #[test]
-    fn a_relay_that_was_asked_by_a_clock_far_ahead_is_asked_again() {
+    fn a_document_that_was_fetched_by_a_clock_far_ahead_is_fetched_again() {
         let mut capabilities = Capabilities::default();
         let now_ms = 100 * INFORMATION_MS_MAX;
         capabilities.inform(Stated { information: None, asked_at_ms: now_ms + INFORMATION_MS_MAX });
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn no_live_request_is_repeated_without_change_until_one_has_lasted() {
+    fn a_refused_live_request_changes_its_form_until_one_has_lasted() {
         use LiveForm::*;
         let refuse = |capabilities: &mut Capabilities| {
             capabilities.live_refused();
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_about_a_reconciliation_is_remembered_until_the_relay_is_asked_what_it_is() {
+    fn an_ignored_reconciliation_is_remembered_until_the_next_document() {
         let stated = || {
             let information = Some(Box::new(Information { negentropy: true, ..Information::default() }));
             Stated { information, asked_at_ms: 0 }
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn several_filters_become_one_before_anything_is_left_out() {
+    fn several_filters_become_one_before_anything_else_is_simplified() {
         let max_filters = NonZeroU32::new(10);
         let information = Some(Box::new(Information { max_filters, ..Information::default() }));
         let mut capabilities = Capabilities::default();
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_is_asked_once_a_day_even_if_it_says_nothing() {
+    fn the_document_is_fetched_once_a_day_even_if_there_is_none() {
         let mut capabilities = Capabilities::default();
         assert!(capabilities.wants_information(0));
         capabilities.inform(Stated { information: None, asked_at_ms: 1_000 });

@@ -1,75 +1,75 @@
-//! How many events a relay gives in one answer, as far as it says so (NIP-11) or has shown it; and what
-//! that says of an answer: is it whole, or may it have been cut?
+//! A relay's cap: how many events it puts into one answer, as stated (NIP-11) or observed, and
+//! whether an answer of a given size is complete.
 //!
-//! Relays cut silently. So an answer counts as whole only if something speaks for it, and what a relay
-//! says of itself counts for less than what it has done.
+//! Relays cut answers silently. An answer therefore counts as complete only with evidence, and
+//! observed behaviour counts for more than a stated cap.
 
 use std::num::NonZeroU32;
 
 use crate::limits::{PAGE_EVENTS_LEAST, PAGE_EVENTS_USUAL, RELAY_PAGE_EVENTS_MAX};
 use crate::relay::information::Information;
 
-/// The sizes of answers that are remembered, to notice the same one twice.
+/// How many sizes of answers are remembered, to notice repeated ones.
 const SIZES_KEPT: usize = 8;
 
-/// What is known of a relay's cap.
+/// What is known about a relay's cap.
 #[derive(Debug, Clone, Default)]
 pub struct Caps {
     /// NIP-11's `max_limit`.
     stated: Option<u32>,
     /// NIP-11's `default_limit`, for requests without one.
     stated_default: Option<u32>,
-    /// An answer of this size was cut.
+    /// The size of an answer that turned out to be cut.
     cut_at: Option<u32>,
-    /// The largest answer that it gave to one request.
+    /// The largest answer so far.
     largest: u32,
-    /// It refused a request with a limit like this or greater.
+    /// The smallest limit that it refused.
     refused: Option<u32>,
-    /// It refuses every limit that we know, so none is asked with.
+    /// Whether it refused every limit, so that requests have none.
     no_limit: bool,
-    /// The last answers' sizes.
+    /// The sizes of the last answers.
     sizes: [u32; SIZES_KEPT],
     next_size: u8,
-    /// A request for the past that has not been answered was with this limit.
+    /// The limit of the unanswered backfill request.
     asked: Option<u32>,
-    /// So many events at most come through before its connections break.
+    /// The limit in use because connections broke during larger answers.
     lasting: Option<u32>,
 }
 
-/// Whether an answer is all that there is.
+/// Whether an answer is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// It is.
+    /// It is complete.
     Whole,
-    /// It is, if the relay has said the truth about its cap.
+    /// It is complete if the stated cap is true.
     AsStated,
-    /// Nothing says that it was cut, and nothing that it was not.
+    /// There is no evidence either way.
     Unknown,
-    /// It looks like a cap: a round number, or the same number twice.
+    /// The size looks like a cap: a round or a repeated number.
     Suspicious,
-    /// It was cut, or there were just as many events as the cap allows.
+    /// It was cut, or has exactly as many events as the cap allows.
     Cut,
 }
 
-/// What an answer is made of, and so what its size can be compared with.
+/// What an answer consists of, which decides what its size can be compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
-    /// Stored events of one filter: what the relay gives at once.
+    /// Stored events of one filter.
     Stored,
-    /// The same, and perhaps live events among them.
+    /// Stored events of one filter, possibly with live events among them.
     StoredAndLive,
-    /// Stored events of several filters, each with a cap of its own.
+    /// Stored events of several filters, each with its own cap.
     Mixed,
 }
 
 impl Caps {
-    /// Takes up what the relay says of itself.
+    /// Applies the caps that a NIP-11 document states.
     pub fn state(&mut self, information: &Information) {
         self.stated = information.max_limit.map(NonZeroU32::get);
         self.stated_default = information.default_limit.map(NonZeroU32::get);
     }
 
-    /// The limit to ask with; `None` to leave it to the relay.
+    /// The limit for requests; `None` for no limit.
     pub fn limit(&self) -> Option<u32> {
         if self.no_limit {
             return None;
@@ -81,9 +81,9 @@ impl Caps {
         })
     }
 
-    /// The limit to ask for a window with, which counts as asked from now on. If the last such request was
-    /// not answered because its connection broke, it is half of that one's, but `least` if that is more and
-    /// the relay gives as much. With each answer it grows again.
+    /// The limit for a backfill request that is sent now. If the last one was not answered because
+    /// its connection broke, the limit is halved, but not below `least` as far as the cap allows.
+    /// It grows again with each answer.
     pub fn ask(&mut self, least: u32) -> Option<u32> {
         if let Some(asked) = self.asked.take() {
             self.lasting = Some((asked / 2).max(PAGE_EVENTS_LEAST));
@@ -94,17 +94,17 @@ impl Caps {
         self.asked
     }
 
-    /// The limit of a request that has not been answered, if there is one.
+    /// The limit of the unanswered backfill request, if there is one.
     pub const fn unanswered(&self) -> Option<u32> {
         self.asked
     }
 
-    /// Whether less is asked for than the relay gives, because its connections break.
+    /// Whether the limit is reduced because connections break.
     pub const fn is_eased(&self) -> bool {
         self.lasting.is_some() || self.asked.is_some()
     }
 
-    /// Notes that what was asked for was answered, or refused.
+    /// Records that the backfill request was answered or refused.
     pub fn answered(&mut self) {
         if self.asked.take().is_some() {
             let grown = self.lasting.map(|lasting| lasting.saturating_add(lasting / 4));
@@ -112,7 +112,7 @@ impl Caps {
         }
     }
 
-    /// Notes that a request with the present limit was refused. `false` if there is no other to try.
+    /// Records that the present limit was refused; `false` if there is no other to try.
     pub fn refuse_limit(&mut self) -> bool {
         match self.limit() {
             Some(limit) if limit > PAGE_EVENTS_LEAST => self.refused = Some(limit),
@@ -122,7 +122,7 @@ impl Caps {
         true
     }
 
-    /// What the size of an answer to a request with this limit says, and remembers it.
+    /// Judges the size of an answer to a request with this limit, and remembers it.
     pub fn judge(&mut self, limit: Option<u32>, events: u32, basis: Basis) -> Size {
         let cap = [limit.or(self.stated_default), self.stated, self.cut_at].into_iter().flatten().min();
         let size = if cap.is_some_and(|cap| events >= cap) {
@@ -146,25 +146,25 @@ impl Caps {
         size
     }
 
-    /// Notes that an answer of this size was cut: there was more.
+    /// Records that an answer of this size was cut.
     pub fn cut(&mut self, events: u32) {
         if self.largest <= events {
             self.cut_at = Some(events);
         }
     }
 
-    /// Whether it may give more than so many events in one answer, as far as it has said so or shown it.
+    /// Whether the relay is known to put more than `events` events into one answer.
     pub fn may_give_more_than(&self, events: u32) -> bool {
         self.largest > events || self.known().is_some_and(|cap| cap > events)
     }
 
-    /// The cap that is known of.
+    /// The known cap.
     pub fn known(&self) -> Option<u32> {
         self.cut_at.or(self.stated)
     }
 }
 
-/// Whether somebody would choose such a number as a cap.
+/// Whether the number looks like a configured cap.
 const fn is_round(number: u32) -> bool {
     number.is_multiple_of(50) || number.is_power_of_two()
 }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_leaves_doubt_about_all_but_small_answers() {
+    fn without_evidence_only_small_answers_are_complete() {
         let mut caps = Caps::default();
         assert_eq!(caps.limit(), Some(500));
         assert_eq!(caps.judge(caps.limit(), 500, Basis::Stored), Size::Cut);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_may_hold_more_than_stored_events_of_one_filter_sets_no_measure() {
+    fn only_answers_of_stored_events_of_one_filter_set_the_measure() {
         let mut caps = Caps::default();
         caps.judge(Some(500), 103, Basis::StoredAndLive);
         assert_eq!(caps.judge(Some(500), 99, Basis::Stored), Size::Unknown);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_relay_does_counts_for_more_than_what_it_says() {
+    fn observed_behaviour_counts_for_more_than_a_stated_cap() {
         let mut caps = stated(1_000);
         assert_eq!(caps.limit(), Some(1_000));
         assert_eq!(caps.judge(Some(1_000), 1_000, Basis::Stored), Size::Cut);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_through_is_asked_for_in_smaller_parts() {
+    fn limits_shrink_while_connections_break_and_grow_with_answers() {
         let mut caps = Caps::default();
         assert_eq!(caps.ask(0), Some(500));
         assert_eq!([(); 7].map(|()| caps.ask(0)), [250, 125, 62, 31, 20, 20, 20].map(Some));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_refused_is_lowered_and_then_left_out() {
+    fn a_refused_limit_is_lowered_and_then_omitted() {
         let mut caps = Caps::default();
         let mut limits = Vec::new();
         while caps.refuse_limit() {

@@ -1,18 +1,20 @@
-//! What is proven of a relay: over which span of time every event that it had is in the log.
+//! The coverage of a relay: the span of time for which every event of the relay is proven to be in
+//! the log.
 //!
-//! Times are `created_at`, in Unix seconds, both ends inclusive, because that is what a relay can be asked
-//! by. A span is proven when the relay answered completely for it, or was connected and live, and
-//! everything that it sent has been committed or refused. What lies within the covered span and is not
-//! proven is a [`Gap`] with its reason. The *watermark* is the last second before the first gap.
+//! Times are `created_at` in Unix seconds, both ends inclusive, because relays are queried by it. A
+//! span is proven when the relay answered completely for it, or was connected and live, and
+//! everything that it sent was committed or refused. An unproven part of the covered span is a
+//! [`Gap`] with a reason. The *watermark* is the last second before the first gap.
 //!
-//! It cannot vouch for what a relay gets later under an older `created_at` while we are not connected. So
-//! with every new connection the last `[relay] overlap_secs` before the end are not proven any more, and
-//! the watermark goes back by as much, until they have been asked for again.
+//! While we are not connected, a relay may receive events with an older `created_at`. Each new
+//! connection therefore reopens the last `[relay] overlap_secs` before the end, and the watermark
+//! goes back by as much until they have been asked for again.
 //!
-//! The end comes from our clock, and what the clock refused as too old or too far ahead counts as
-//! had. So every claim rests on a [`Base`] of the clock. Beside it stands what was claimed when
-//! live events last agreed with the clock, which is *vouched* for. When the clock has been set,
-//! nothing else is believed, and all that follows is asked for again.
+//! The end comes from our clock, and events that the clock refused as too old or too far ahead
+//! count as received. Every claim therefore rests on a [`Base`] of the clock. What was claimed when
+//! live events last agreed with the clock is
+//! *vouched* for. After the clock was set, only that holds, and everything later is asked for
+//! again.
 
 #[cfg(test)]
 mod clock_model;
@@ -22,24 +24,24 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Base, Now};
 use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_STEP_MIN, GAPS_MAX};
 
-/// What is proven of a relay.
+/// What is proven for a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// The kinds that it is about, ascending; empty for all.
+    /// The kinds that it covers, ascending; empty for all.
     kinds: Vec<u16>,
-    /// Where it begins.
+    /// The first covered second.
     from: u64,
-    /// Where it ends: nothing is known of later events.
+    /// The last covered second.
     until: u64,
-    /// What is not proven in between: ascending, apart from each other, within the ends.
+    /// The unproven spans: ascending, disjoint, within the ends.
     gaps: Vec<Gap>,
-    /// The clock that the claims rest on; `None` in rows of versions that did not note it.
+    /// The clock that the claims rest on; `None` in rows of versions that did not store it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
-    /// How often the clock had been set in this process; `None` for a row that was read.
+    /// How often the clock had been set in this process; `None` in a row read from the database.
     #[serde(skip)]
     steps: Option<u64>,
-    /// What holds whatever becomes of the clock; `None` if nothing does.
+    /// What holds even if the clock is set; `None` if nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<Box<Vouched>>,
 }
@@ -52,14 +54,14 @@ struct Vouched {
     gaps: Vec<Gap>,
 }
 
-/// A span that is not proven.
+/// An unproven span.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Its first second.
+    /// The first second.
     pub since: u64,
-    /// Its last second.
+    /// The last second.
     pub until: u64,
-    /// Why it is one.
+    /// Why it is not proven.
     pub reason: GapReason,
 }
 
@@ -67,22 +69,22 @@ pub struct Gap {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
-    /// The relay has not been asked, or has not answered yet.
+    /// The relay was not asked or has not answered yet.
     NotAsked,
-    /// It was proven, and late events may have come since: while the relay was not connected to.
+    /// It was proven, but late events may have come while we were not connected.
     MayBeLate,
-    /// One second holds more events than the relay gives in one answer, or as many as it might.
+    /// One second has more events than the relay puts into one answer, or possibly so.
     BeyondCap {
-        /// How many it gave.
+        /// The size of the answer.
         got: u32,
     },
-    /// The relay refused to answer; with what it said, shortened.
+    /// The relay refused to answer, with its shortened reason.
     Refused(Box<str>),
 }
 
 impl Coverage {
-    /// What is known of a relay that is to be asked for events from the second `since` on, and is live from
-    /// `now` on: nothing but that. With `since` after `now` it begins empty.
+    /// The coverage at first contact with a relay that is live from `now` on and is to be asked for
+    /// events from `since` on. It is empty if `since` is after `now`.
     pub fn first_contact(kinds: impl IntoIterator<Item = u16>, since: u64, now: u64) -> Self {
         let gaps = match since <= now {
             true => vec![Gap { since, until: now, reason: GapReason::NotAsked }],
@@ -92,8 +94,9 @@ impl Coverage {
         Self { kinds: sorted(kinds), from, until: now, gaps, base: None, steps: None, vouched: None }
     }
 
-    /// What is known of a relay that is live from `now` on again, or for the first time: see
-    /// [`first_contact`](Self::first_contact) and [`reconnected`](Self::reconnected).
+    /// The coverage of a relay that is live from `now` on: of
+    /// [`first_contact`](Self::first_contact), or of what is known,
+    /// [`reconnected`](Self::reconnected).
     pub fn resumed(
         known: Option<Self>,
         kinds: impl IntoIterator<Item = u16>,
@@ -106,7 +109,7 @@ impl Coverage {
             Some(known) if known.is_empty() => Self::first_contact(kinds, since.min(known.from), now.secs()),
             Some(known) => {
                 let mut coverage = known.of_kinds(kinds, since);
-                // A step of the clock that is too small to be noticed must not open a hole.
+                // An undetected small clock step must not leave a hole.
                 coverage.reconnected(now.secs(), overlap.max(CLOCK_STEP_MIN.as_secs()));
                 coverage
             }
@@ -114,9 +117,9 @@ impl Coverage {
         Self { base: Some(coverage.base.unwrap_or(now.base)), steps: Some(now.steps), ..coverage }
     }
 
-    /// What of it holds on this clock: all of it if the claims rest on the same one, or else what
-    /// is vouched for. A row of a version that noted no clock is believed as far as it does not
-    /// reach beyond the present.
+    /// Reduces the coverage to what holds on this clock: everything if the claims rest on it,
+    /// otherwise what is vouched for. A row without a clock holds unless it reaches into the
+    /// future.
     pub fn on_clock(mut self, now: Now) -> Self {
         let was_set = self.steps.is_some_and(|steps| steps != now.steps);
         self.steps = Some(now.steps);
@@ -137,13 +140,13 @@ impl Coverage {
         self
     }
 
-    /// Whether its claims rest on this clock.
+    /// Whether the claims rest on this clock.
     pub fn rests_on(&self, now: Now) -> bool {
         self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
     }
 
-    /// Live events agree with the clock that the claims rest on, so they hold also when it is set
-    /// later. The last minute is left out, because clocks agree no better than that.
+    /// Live events agree with the clock, so the claims hold even if it is set later. The last
+    /// minute is excluded, because clocks agree no better than that.
     pub fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));
@@ -152,16 +155,14 @@ impl Coverage {
         self.vouched = Some(Box::new(Vouched { from: self.from, until, gaps }));
     }
 
-    /// Whether it claims nothing, because nothing was vouched for when the clock was set.
+    /// Whether nothing is claimed, because nothing was vouched for when the clock was set.
     pub const fn is_empty(&self) -> bool {
         self.until < self.from
     }
 
-    /// The coverage of other kinds, as far as this one tells, at first contact from `since`.
-    ///
-    /// What is proven of all kinds, or of more than those, is proven of those. If there are new ones among
-    /// them, nothing is proven of these: the span that is asked for reaches back to `since`, and to the
-    /// watermark.
+    /// The coverage of other kinds. A subset of the kinds is proven as before. If there are new
+    /// kinds, nothing is proven: the relay is asked again from `since`, or from the watermark if
+    /// that is earlier.
     pub fn of_kinds(&self, kinds: impl IntoIterator<Item = u16>, since: u64) -> Self {
         let kinds = sorted(kinds);
         let is_part = !kinds.is_empty() && kinds.iter().all(|kind| self.kinds.binary_search(kind).is_ok());
@@ -169,7 +170,7 @@ impl Coverage {
             return Self { kinds, ..self.clone() };
         }
         let after_watermark = self.proven_until().map_or(self.from, |proven| proven.saturating_add(1));
-        // If the clock is set, what follows from the watermark that it made is not believed either.
+        // If the clock is set, the watermark does not hold either.
         let after_vouched = match self.vouched.as_deref() {
             Some(vouched) => vouched.gaps.first().map_or(vouched.until.saturating_add(1), |gap| gap.since),
             None => self.from,
@@ -181,31 +182,32 @@ impl Coverage {
         Self { base: self.base, steps: self.steps, vouched, ..wider }
     }
 
-    /// Reads a stored row.
+    /// Parses a stored row.
     ///
     /// # Errors
-    /// When it is none, which is damage.
+    /// If the row is damaged.
     pub fn from_row(row: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(row)
     }
 
     /// The row to store.
     pub fn to_row(&self) -> Vec<u8> {
-        // Writing numbers and strings into memory does not fail.
+        // Serialising numbers and strings into memory cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Where it begins.
+    /// The first covered second.
     pub const fn from(&self) -> u64 {
         self.from
     }
 
-    /// Up to where the relay was asked or live, gaps or not.
+    /// The last covered second.
     pub const fn until(&self) -> u64 {
         self.until
     }
 
-    /// The watermark: up to where everything from [`from`](Self::from) on is proven; `None` if nothing is.
+    /// The watermark: everything from [`from`](Self::from) up to it is proven. `None` if nothing
+    /// is.
     pub fn proven_until(&self) -> Option<u64> {
         match self.gaps.first() {
             Some(gap) if gap.since <= self.from => None,
@@ -214,16 +216,14 @@ impl Coverage {
         }
     }
 
-    /// What is not proven before [`until`](Self::until), oldest first.
+    /// The gaps, oldest first.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
     }
 
-    /// Goes on to `now` with a new connection: what has passed since the end is not proven, and neither are
-    /// the last `overlap` seconds before it, of which late events may have come meanwhile.
-    ///
-    /// At least the last second is not: it was not over when it was proven, and the connection may be back
-    /// before it is.
+    /// Extends the coverage to `now` on a new connection. The time since the end becomes a gap, and
+    /// so do the last `overlap` seconds before it, for late events. The last second is always
+    /// reopened, because it was not over when it was proven.
     pub fn reconnected(&mut self, now: u64, overlap: u64) {
         let last = self.until;
         self.until = last.max(now);
@@ -232,7 +232,7 @@ impl Coverage {
         self.open(late_since, last.saturating_sub(1), &GapReason::MayBeLate);
     }
 
-    /// Says of what is proven of a span that it is not any more.
+    /// Turns the proven parts of a span into gaps.
     fn open(&mut self, since: u64, until: u64, reason: &GapReason) {
         let mut since = since;
         let gaps: Vec<(u64, u64)> = self.gaps.iter().map(|gap| (gap.since, gap.until)).collect();
@@ -245,12 +245,13 @@ impl Coverage {
         }
     }
 
-    /// Goes on to `now` with a connection that has been live since the end: what has passed is proven.
+    /// Extends the coverage to `now` on a connection that has been live since the end: that time is
+    /// proven.
     pub fn extend(&mut self, now: u64) {
         self.until = self.until.max(now);
     }
 
-    /// Notes that a span is proven.
+    /// Marks a span as proven.
     pub fn prove(&mut self, since: u64, until: u64) {
         let mut left = Vec::with_capacity(self.gaps.len() + 1);
         for gap in self.gaps.drain(..) {
@@ -269,7 +270,7 @@ impl Coverage {
         self.bound();
     }
 
-    /// Notes why a part of what is not proven is not. What is proven stays so.
+    /// Sets the reason of the gaps within a span. Proven parts stay proven.
     pub fn explain(&mut self, since: u64, until: u64, reason: &GapReason) {
         let overlaps: Vec<(u64, u64)> = self
             .gaps
@@ -283,11 +284,11 @@ impl Coverage {
         }
     }
 
-    /// Adds a gap where none is.
+    /// Adds a gap where there is none.
     fn insert(&mut self, gap: Gap) {
         let place = self.gaps.partition_point(|other| other.since < gap.since);
         self.gaps.insert(place, gap);
-        // Neighbours of one reason are one.
+        // Adjacent gaps with the same reason are merged.
         self.gaps.dedup_by(|next, gap| {
             let one = gap.until.saturating_add(1) == next.since && gap.reason == next.reason;
             if one {
@@ -298,7 +299,7 @@ impl Coverage {
         self.bound();
     }
 
-    /// Keeps the list short: the two that are closest to each other become one, which claims less.
+    /// Limits the number of gaps by merging the two closest ones, which claims less.
     fn bound(&mut self) {
         while self.gaps.len() > GAPS_MAX {
             let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {
@@ -392,7 +393,7 @@ mod tests {
         coverage.prove(0, 212);
         coverage.reconnected(150, 20);
         check(&coverage, &[(193, 211), (212, 212)], Some(192));
-        // A gap that is one for another reason stays so.
+        // A gap with another reason keeps it.
         coverage.prove(0, 212);
         coverage.reconnected(214, 0);
         coverage.explain(213, 213, &GapReason::BeyondCap { got: 9 });
@@ -456,7 +457,7 @@ mod tests {
     }
 
     proptest! {
-        /// Second by second beside a plain list: what was never proven is never claimed.
+        /// Compares with a plain list of seconds: nothing is claimed that was never proven.
         #[test]
         fn claims_nothing_that_was_not_proven(steps in proptest::collection::vec(step(), 0..60)) {
             let mut coverage = first(50, 100);
@@ -481,7 +482,7 @@ mod tests {
                         coverage.extend(end);
                     }
                 }
-                // What was proven before it was within the ends is not held: proving is of what there is.
+                // Proving a span outside of the ends has no effect on later extensions.
                 let mut last = None;
                 for gap in coverage.gaps() {
                     prop_assert!(gap.since <= gap.until && gap.until <= coverage.until());

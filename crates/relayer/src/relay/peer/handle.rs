@@ -1,172 +1,44 @@
-//! What is known of one relay: its state, what it sent, what of it is proven, and how it is to be treated.
+//! The shared handle to everything that is known about one relay.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::capabilities::Capabilities;
+use super::commits::CoverageCommits;
 use super::coverage::Coverage;
 use super::offences::Offences;
+use super::state::{ConnectionState, PastState, StateHistory};
 use super::stats::Stats;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::{DropReason, Source};
-use crate::limits::STATES_KEPT;
 use crate::net::address::Reach;
 use crate::telemetry::Metrics;
 
-/// A relay that we want to be connected to.
+/// A relay that has, or waits for, a connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its normalised URL.
+    /// The normalised URL.
     pub url: RelayUrl,
     /// What it sent.
     pub stats: Stats,
-    /// How it behaves.
+    /// Its offence budget.
     pub offences: Offences,
-    /// Whether it is one of the configuration, which may be anywhere.
+    /// Whether the relay may have a private address, because the configuration names it.
     is_trusted: AtomicBool,
-    states: Mutex<States>,
-    coverage: Mutex<Coverages>,
+    states: Mutex<StateHistory>,
+    coverage: Mutex<CoverageCommits>,
     capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
-    /// Whether it is connected and sends nothing that others deliver.
+    /// Whether the relay is connected but sends nothing that several others deliver.
     is_silent: AtomicBool,
-    /// The last ping's round trip, in microseconds, one more than measured; 0 for none.
+    /// The round trip of the last ping in microseconds, plus one; 0 for none.
     rtt_us: AtomicU64,
-}
-
-/// How a relay's connection stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-pub enum ConnectionState {
-    /// A handshake is under way, or waits for its turn.
-    Connecting,
-    /// It is live, and what is missing of the past is asked for.
-    Backfilling {
-        /// Unix milliseconds.
-        since_ms: u64,
-    },
-    /// Everything has been asked for; now events come as they appear.
-    Live {
-        /// Unix milliseconds.
-        since_ms: u64,
-    },
-    /// The relay is tried again later.
-    BackingOff {
-        /// Unix milliseconds.
-        until_ms: u64,
-        /// Why the last connection ended, or did not begin.
-        reason: String,
-    },
-    /// The relay serves only whom it knows, and we may not say who we are. It is tried again now and then.
-    NeedsAuthentication {
-        /// Unix milliseconds.
-        until_ms: u64,
-        /// What it said.
-        reason: String,
-    },
-    /// The relay does not serve us, or we do not want to be connected to it. It is tried again now and then.
-    Refused {
-        /// Unix milliseconds.
-        until_ms: u64,
-        /// What it said, or what is wrong.
-        reason: String,
-    },
-    /// The relay sent too much that is forged or broken.
-    Quarantined {
-        /// Unix milliseconds.
-        until_ms: u64,
-        /// What it sent.
-        reason: String,
-    },
-    /// The gateway is stopping, or the relay is not wanted any more.
-    Stopped,
-}
-
-impl ConnectionState {
-    /// All labels.
-    pub const LABELS: [&str; 8] = [
-        "connecting",
-        "backfilling",
-        "live",
-        "backing_off",
-        "needs_authentication",
-        "refused",
-        "quarantined",
-        "stopped",
-    ];
-
-    /// The state's name, as in metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Backfilling { .. } => "backfilling",
-            Self::Live { .. } => "live",
-            Self::BackingOff { .. } => "backing_off",
-            Self::NeedsAuthentication { .. } => "needs_authentication",
-            Self::Refused { .. } => "refused",
-            Self::Quarantined { .. } => "quarantined",
-            Self::Stopped => "stopped",
-        }
-    }
-
-    /// Whether a WebSocket is open.
-    pub const fn is_connected(&self) -> bool {
-        matches!(self, Self::Backfilling { .. } | Self::Live { .. })
-    }
-
-    /// Why it is not connected.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::BackingOff { reason, .. }
-            | Self::NeedsAuthentication { reason, .. }
-            | Self::Refused { reason, .. }
-            | Self::Quarantined { reason, .. } => Some(reason),
-            Self::Connecting | Self::Backfilling { .. } | Self::Live { .. } | Self::Stopped => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct States {
-    now: ConnectionState,
-    /// The states before, oldest first.
-    before: VecDeque<PastState>,
-    /// When the present connection was opened.
-    connected: Option<Instant>,
-    /// How long earlier connections were open.
-    connected_before: Duration,
-}
-
-/// A state that a relay was in.
-#[derive(Debug, Clone, Serialize)]
-pub struct PastState {
-    /// When it began, in Unix milliseconds.
-    pub at_ms: u64,
-    /// The state's name.
-    pub status: &'static str,
-    /// Why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Box<str>>,
-}
-
-#[derive(Debug, Default)]
-struct Coverages {
-    /// What is proven by what has been read.
-    read: Option<Coverage>,
-    /// What is proven by what is in the log, as far as it has been taken up from `under_way`.
-    committed: Option<Coverage>,
-    /// What the log will prove once their marks are committed, oldest first.
-    under_way: VecDeque<(oneshot::Receiver<()>, Coverage)>,
-    /// The clock when it was set last: what rests on another one is not shown.
-    set: Option<Now>,
 }
 
 impl Source for Peer {
@@ -194,62 +66,35 @@ impl Source for Peer {
     }
 }
 
-impl Coverages {
-    /// Takes up what has been committed since the last call. The marks of one relay are committed
-    /// in their order, or given up.
-    fn take_up(&mut self) {
-        for (mut receipt, coverage) in std::mem::take(&mut self.under_way) {
-            match receipt.try_recv() {
-                Ok(()) => {
-                    // Older marks may have been confirmed since they were looked at.
-                    self.under_way.clear();
-                    self.committed = Some(match self.set {
-                        Some(now) => coverage.on_clock(now),
-                        None => coverage,
-                    });
-                }
-                Err(TryRecvError::Empty) => self.under_way.push_back((receipt, coverage)),
-                Err(TryRecvError::Closed) => {}
-            }
-        }
-    }
-}
-
-/// How far a repair is.
+/// The progress of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairProgress {
-    /// The span that is asked for now, in Unix seconds; no end for what is newest.
+    /// The window that is asked for now, in Unix seconds.
     pub since: u64,
-    /// See `since`.
+    /// `None` if the window has no end.
     pub until: Option<u64>,
-    /// How it is asked for: `req` (NIP-01) or `negentropy` (NIP-77).
+    /// The protocol: `req` (NIP-01) or `negentropy` (NIP-77).
     pub by: &'static str,
-    /// Requests so far.
+    /// The requests so far.
     pub requests: u64,
-    /// Events that came in answers so far, known ones included.
+    /// The events in their answers, including known ones.
     pub events: u64,
 }
 
 impl Peer {
-    /// A relay of the configuration, without a budget of offences.
+    /// A relay of the configuration, without an offence budget.
     pub fn new(url: RelayUrl) -> Self {
         Self::with(url, true, None)
     }
 
-    /// A relay that has not been dialled. One that is not trusted must have a public address.
-    pub fn with(url: RelayUrl, is_trusted: bool, offences_an_hour_max: Option<u32>) -> Self {
-        let states = States {
-            now: ConnectionState::Connecting,
-            before: VecDeque::new(),
-            connected: None,
-            connected_before: Duration::ZERO,
-        };
+    /// A relay that was never dialled. An untrusted relay must have a public address.
+    pub(crate) fn with(url: RelayUrl, is_trusted: bool, offences_an_hour_max: Option<u32>) -> Self {
         Self {
             url,
             stats: Stats::default(),
             offences: Offences::new(offences_an_hour_max),
             is_trusted: AtomicBool::new(is_trusted),
-            states: Mutex::new(states),
+            states: Mutex::new(StateHistory::new()),
             coverage: Mutex::default(),
             capabilities: Mutex::default(),
             repair: Mutex::default(),
@@ -258,82 +103,66 @@ impl Peer {
         }
     }
 
-    /// Where it may be.
-    pub fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Reach {
         if self.is_trusted.load(Ordering::Relaxed) { Reach::Anywhere } else { Reach::PublicOnly }
     }
 
-    /// Says whether it may be anywhere, from the next dial on, and gives what it was.
+    /// Sets whether the relay is trusted, from the next dial on, and returns the previous value.
     pub(crate) fn set_trusted(&self, is_trusted: bool) -> bool {
         self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
-    /// How its connection stands.
+    /// The present state.
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
     }
 
-    /// Whether it is connected and asked for nothing of its past.
+    /// Whether it is connected, with nothing left to backfill.
     pub fn is_live(&self) -> bool {
         matches!(self.states.lock().now, ConnectionState::Live { .. })
     }
 
-    /// Notes how its connection stands.
+    /// Changes the state, and keeps the previous one in the history.
     pub fn set_state(&self, state: ConnectionState) {
-        let mut states = self.states.lock();
-        let (was, is) = (states.now.is_connected(), state.is_connected());
-        if is && !was {
-            states.connected = Some(Instant::now());
-        } else if was && !is {
-            let open = states.connected.take().map_or(Duration::ZERO, |since| since.elapsed());
-            states.connected_before += open;
-        }
-        let past =
-            PastState { at_ms: unix_ms(), status: state.label(), reason: state.reason().map(Box::from) };
-        if states.before.len() == STATES_KEPT {
-            states.before.pop_front();
-        }
-        states.before.push_back(past);
-        states.now = state;
+        self.states.lock().set(state);
     }
 
-    /// Notes that its past is asked for, if that is news.
+    /// Sets the state to backfilling if it was live.
     pub(crate) fn set_backfilling(&self) {
         if matches!(self.state(), ConnectionState::Live { .. }) {
             self.set_state(ConnectionState::Backfilling { since_ms: unix_ms() });
         }
     }
 
-    /// Notes that everything has been asked for, if that is news.
+    /// Sets the state to live if it was not.
     pub(crate) fn set_live(&self) {
         if !matches!(self.state(), ConnectionState::Live { .. }) {
             self.set_state(ConnectionState::Live { since_ms: unix_ms() });
         }
     }
 
-    /// The states that it was in lately, the present one last.
+    /// The recent states, the present one last.
     pub fn history(&self) -> Vec<PastState> {
-        self.states.lock().before.iter().cloned().collect()
+        self.states.lock().recent.iter().cloned().collect()
     }
 
-    /// How long it has been connected, all connections together.
+    /// The connected time of all connections together.
     pub fn uptime(&self) -> Duration {
-        let states = self.states.lock();
-        states.connected_before + states.connected.map_or(Duration::ZERO, |since| since.elapsed())
+        self.states.lock().uptime()
     }
 
-    /// Counts something that it sent and that is refused.
+    /// Counts something that the relay sent and that was refused.
     pub fn refuse(&self, reason: DropReason) {
         self.stats.refuse(reason);
         self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
-    /// Whether it is connected and sends nothing that others deliver.
+    /// Whether the relay is connected but sends nothing that several others deliver.
     pub fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }
 
-    /// Says whether it is silent, and gives what it was.
+    /// Sets whether the relay is silent, and returns the previous value.
     pub(crate) fn set_silent(&self, is_silent: bool) -> bool {
         self.is_silent.swap(is_silent, Ordering::Relaxed)
     }
@@ -343,74 +172,63 @@ impl Peer {
         self.rtt_us.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
     }
 
-    /// Notes a round trip.
-    pub fn set_rtt(&self, rtt: Duration) {
+    pub(crate) fn set_rtt(&self, rtt: Duration) {
         let micros = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
         self.rtt_us.store(micros.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// What is proven and in the log; `None` before first contact.
+    /// What is proven and committed to the log; `None` before first contact.
     pub fn coverage(&self) -> Option<Coverage> {
-        let mut coverages = self.coverage.lock();
-        coverages.take_up();
-        coverages.committed.clone()
+        self.coverage.lock().committed()
     }
 
-    /// Takes up what the log had when the process started.
+    /// Restores the coverage that the log had when the process started.
     pub fn restore_coverage(&self, coverage: Coverage, now: Now) {
-        let coverage = coverage.on_clock(now);
-        let mut coverages = self.coverage.lock();
-        (coverages.read, coverages.committed) = (Some(coverage.clone()), Some(coverage));
+        self.coverage.lock().restore(coverage.on_clock(now));
     }
 
-    /// The clock was set: from now on nothing is shown as proven that rested on the clock before.
-    /// What has been read is left to the conversation, which first ends what it asked by that
+    /// The clock was set: what rested on the previous clock is not shown any more. The coverage by
+    /// what was read is left to the conversation, which first ends the requests that used that
     /// clock.
     pub(crate) fn clock_was_set(&self, now: Now) {
-        let mut coverages = self.coverage.lock();
-        coverages.take_up();
-        coverages.set = Some(now);
-        coverages.committed = coverages.committed.take().map(|coverage| coverage.on_clock(now));
+        self.coverage.lock().clock_was_set(now);
     }
 
-    /// What is proven by what has been read; the log may not have it yet.
+    /// What is proven by what was read; the log may not have it yet.
     pub(crate) fn read_coverage(&self) -> Option<Coverage> {
-        self.coverage.lock().read.clone()
+        self.coverage.lock().read().cloned()
     }
 
-    /// Changes what is proven by what has been read, and gives the mark that must follow the events into
-    /// the log.
+    /// Changes what is proven by what was read, and returns the mark that must follow the events
+    /// into the log.
     pub(crate) fn change_coverage(
         &self,
         change: impl FnOnce(Option<Coverage>) -> Option<Coverage>,
     ) -> Option<Mark> {
-        let mut coverages = self.coverage.lock();
-        coverages.read = change(coverages.read.take());
-        let coverage = coverages.read.clone()?;
+        let mut commits = self.coverage.lock();
+        let coverage = commits.change(change)?.clone();
         let (mark, receipt) = Mark::new(RelayTable::Coverage, self.url.to_arc(), coverage.to_row());
-        coverages.take_up();
-        coverages.under_way.push_back((receipt, coverage));
+        commits.sent(receipt, coverage);
         Some(mark)
     }
 
-    /// Looks at, or changes, how it is to be treated.
-    pub fn capabilities<T>(&self, look: impl FnOnce(&mut Capabilities) -> T) -> T {
-        look(&mut self.capabilities.lock())
+    /// Reads or changes what the relay supports.
+    pub fn capabilities<T>(&self, access: impl FnOnce(&mut Capabilities) -> T) -> T {
+        access(&mut self.capabilities.lock())
     }
 
-    /// It says that we ask too much: from now on it is asked less often.
+    /// The relay said that we ask too often: slows down the requests.
     pub(crate) fn rate_limited(&self, metrics: &Metrics) {
         self.stats.rate_limited.add(1);
         metrics.rate_limited.inc();
         self.capabilities(|capabilities| capabilities.pace.slow_down(tokio::time::Instant::now()));
     }
 
-    /// How far the repair of its past is; `None` if none is under way.
+    /// The progress of the backfill; `None` if none is running.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()
     }
 
-    /// Notes how far the repair is.
     pub(crate) fn set_repair(&self, progress: Option<RepairProgress>) {
         *self.repair.lock() = progress;
     }
@@ -422,7 +240,7 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn what_is_committed_after_a_step_of_the_clock_is_not_shown_by_the_clock_before() {
+    fn coverage_committed_after_a_clock_step_does_not_rest_on_the_previous_clock() {
         let (clock, hands) = Clock::manual();
         let peer = Arc::new(Peer::with("wss://relay.example".parse().expect("a URL"), false, None));
         let before = clock.now();
@@ -434,8 +252,8 @@ mod tests {
         assert!(shown.is_empty(), "{shown:?}");
     }
 
-    /// The writer confirms marks while they are being looked at, so the newer of two may be found
-    /// confirmed before the older one is.
+    /// The writer confirms marks concurrently, so the newer of two may be seen as confirmed before
+    /// the older one.
     #[test]
     fn an_older_mark_that_is_confirmed_late_takes_nothing_back() {
         let (clock, _) = Clock::manual();

@@ -1,17 +1,20 @@
-//! Everything known about one relay: its state, what it sent, what is proven of it, what it supports, and its
-//! offences.
+//! What is known about one relay and outlives its connections: state, statistics, coverage,
+//! capabilities, offences.
 
 mod capabilities;
 mod caps;
+mod commits;
 mod coverage;
 mod handle;
 mod offences;
 mod pace;
+mod state;
 mod stats;
 
 pub(crate) use capabilities::{Capabilities, Form, LiveForm, Stated};
 pub(crate) use caps::{Basis, Caps, Size};
 pub use coverage::{Coverage, Gap, GapReason};
-pub use handle::{ConnectionState, PastState, Peer, RepairProgress};
+pub use handle::{Peer, RepairProgress};
 #[cfg(test)]
 pub(crate) use pace::Pace;
+pub use state::{ConnectionState, PastState};

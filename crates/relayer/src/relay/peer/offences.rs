@@ -1,10 +1,9 @@
-//! How a relay behaves: its budget of offences, and for how long it is quarantined when that is used up.
+//! The offence budget of a relay, and the quarantine when it is exhausted.
 //!
-//! The budget is a bucket that fills with each bad signature or broken frame and empties evenly, so
-//! a relay that passes on a forgery now and then stays, and one that is broken or hostile goes. It
-//! empties with the events that the relay sends, too: a relay is judged by its share of bad frames,
-//! because one that carries a million events carries more of what others have forged than one that
-//! carries a thousand. Nothing of it survives the process: a restart is a second chance.
+//! The budget is a leaky bucket: each bad signature or broken frame fills it, and it drains evenly,
+//! so a relay that passes on an occasional forgery stays connected. It also drains with the events
+//! that the relay sends, because a relay that carries more events also carries more forgeries of
+//! others. The budget is not stored: a restart clears it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,27 +15,27 @@ use crate::limits::{EVENTS_AN_OFFENCE, QUARANTINE_FORGOTTEN_AFTER, QUARANTINE_MA
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A relay's budget of offences.
+/// A relay's offence budget.
 #[derive(Debug)]
 pub struct Offences {
-    /// How many an hour are let pass; `None` for any number.
+    /// Offences per hour that are tolerated; `None` for no limit.
     offences_an_hour_max: Option<u32>,
     record: Mutex<Record>,
-    /// Whether the budget is used up, for those who look often.
+    /// Whether the budget is exhausted, readable without the lock.
     is_over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Record {
-    /// Offences in the bucket.
+    /// The number of offences in the bucket.
     level: f64,
-    /// When the level was right.
+    /// When the level was computed.
     at: Option<Instant>,
-    /// How many events the relay had sent then.
+    /// The number of events that the relay had sent then.
     events: u64,
-    /// The offence that made it full.
+    /// The offence that exhausted the budget.
     last: Option<DropReason>,
-    /// How often it was quarantined, and when that last began.
+    /// The number of recent quarantines, and when the last one began.
     quarantines: u32,
     quarantined: Option<Instant>,
     /// When the present quarantine ends.
@@ -44,24 +43,25 @@ struct Record {
 }
 
 impl Offences {
-    /// A clean record.
+    /// An unused budget.
     pub fn new(offences_an_hour_max: Option<u32>) -> Self {
         Self { offences_an_hour_max, record: Mutex::default(), is_over: AtomicBool::new(false) }
     }
 
-    /// Notes an offence, if the reason is one, of a relay that has sent so many events so far.
+    /// Counts a refusal if it is an offence. `events` is the number of events that the relay has
+    /// sent so far.
     pub fn note(&self, reason: DropReason, events: u64, now: Instant) {
         let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
         let mut record = self.record.lock();
         if record.until.is_some_and(|until| now < until) {
-            return; // It was sent before the quarantine, and is found now.
+            return; // It was sent before the quarantine began.
         }
-        let emptied = record.at.map_or(0.0, |at| {
+        let drained = record.at.map_or(0.0, |at| {
             let by_time =
                 now.saturating_duration_since(at).as_secs_f64() / HOUR.as_secs_f64() * f64::from(max);
             by_time + events.saturating_sub(record.events) as f64 / EVENTS_AN_OFFENCE as f64
         });
-        record.level = (record.level - emptied).max(0.0) + 1.0;
+        record.level = (record.level - drained).max(0.0) + 1.0;
         (record.at, record.events) = (Some(now), events);
         if record.level > f64::from(max) {
             record.last = Some(reason);
@@ -69,12 +69,12 @@ impl Offences {
         }
     }
 
-    /// Whether the budget is used up. It costs one load.
+    /// Whether the budget is exhausted. This costs one load.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Begins a quarantine: for how long, and for what. The record is clean after it.
+    /// Begins a quarantine and clears the budget. Returns the duration and the last offence.
     pub fn quarantine(&self, now: Instant) -> (Duration, Option<DropReason>) {
         let mut record = self.record.lock();
         let is_forgotten = record
@@ -93,7 +93,7 @@ impl Offences {
         (time, last)
     }
 
-    /// How often it was quarantined lately.
+    /// The number of recent quarantines.
     pub fn quarantines(&self) -> u32 {
         self.record.lock().quarantines
     }
@@ -110,11 +110,11 @@ mod tests {
             offences.note(DropReason::BadSignature, 0, start);
             offences.note(DropReason::TooOld, 0, start);
         }
-        assert!(!offences.is_over(), "ten are let pass, and old events are no offence");
+        assert!(!offences.is_over(), "ten are tolerated, and old events are no offence");
         for minute in 1..=100 {
             offences.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(360 * minute));
         }
-        assert!(!offences.is_over(), "as many an hour as are let pass");
+        assert!(!offences.is_over(), "the tolerated rate");
         offences.note(DropReason::MalformedFrame, 0, start + Duration::from_secs(36_000));
         assert!(offences.is_over());
     }
@@ -128,7 +128,7 @@ mod tests {
             offences.is_over()
         };
         assert!(!offend(EVENTS_AN_OFFENCE), "a thousand forgeries among a million events");
-        assert!(offend(EVENTS_AN_OFFENCE / 2), "two in so many");
+        assert!(offend(EVENTS_AN_OFFENCE / 2), "twice that share");
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         offend(start);
         assert_eq!(offences.quarantine(start), (QUARANTINE_MIN, Some(DropReason::IdMismatch)));
         offend(start);
-        assert!(!offences.is_over(), "what is found late was sent before");
+        assert!(!offences.is_over(), "it was sent before the quarantine");
         assert_eq!(offences.quarantine(start).0, QUARANTINE_MIN * 2);
         for _ in 0..40 {
             offences.quarantine(start);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_budget_nothing_is_held_against_a_relay() {
+    fn without_a_limit_offences_have_no_effect() {
         let offences = Offences::new(None);
         (0..1_000).for_each(|_| offences.note(DropReason::BadSignature, 0, Instant::now()));
         assert!(!offences.is_over());

@@ -1,5 +1,5 @@
-//! How fast a relay is asked: one request after the other, never closer than a gap, which grows when the
-//! relay says that it is too much.
+//! The pace of requests to a relay: a minimum gap between two, which grows when the relay says
+//! `rate-limited:`.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use crate::limits::{RATE_LIMIT_MEMORY, REQUEST_GAP_LIMITED, REQUEST_GAP_MAX, REQUEST_GAP_MIN};
 
-/// When a relay may be asked again.
+/// When the next request to a relay may be sent.
 #[derive(Debug, Clone)]
 pub struct Pace {
     gap: Duration,
     next: Option<Instant>,
-    /// When the relay last said that it was too much.
+    /// When the relay last rate-limited us, or the gap was last reduced.
     limited: Option<Instant>,
 }
 
@@ -23,7 +23,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// When the next request may be sent. It counts as sent then.
+    /// When the next request may be sent. The request counts as sent then.
     pub fn next_request(&mut self, now: Instant) -> Instant {
         if self.limited.is_some_and(|limited| now.duration_since(limited) >= RATE_LIMIT_MEMORY) {
             self.gap = (self.gap / 2).max(REQUEST_GAP_MIN);
@@ -34,14 +34,14 @@ impl Pace {
         turn
     }
 
-    /// The relay says that it was too much: from now on half as fast, and not at once.
+    /// The relay rate-limited us: doubles the gap and delays the next request.
     pub fn slow_down(&mut self, now: Instant) {
         self.gap = (self.gap * 2).clamp(REQUEST_GAP_LIMITED, REQUEST_GAP_MAX);
         self.limited = Some(now);
         self.next = Some(now + self.gap);
     }
 
-    /// The least time between two requests.
+    /// The minimum time between two requests.
     pub const fn gap(&self) -> Duration {
         self.gap
     }

@@ -1,91 +1,91 @@
-//! What a relay sent, counted since the start of the process.
+//! Counts of what a relay sent since the start of the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::ingest::DropReason;
 
-/// A count that only grows.
+/// A counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Counts.
+    /// Adds to the counter.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// How many.
+    /// The present value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What a relay sent.
+/// The counters of one relay.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// WebSocket messages.
+    /// WebSocket messages received.
     pub frames: Count,
-    /// Bytes of their payloads.
+    /// Bytes in their payloads.
     pub bytes: Count,
-    /// Of the messages, those with an event that was asked for.
+    /// Messages with an event that we asked for.
     pub events: Count,
-    /// Events that it was the first to deliver.
+    /// Events that this relay delivered first.
     pub first: Count,
-    /// Copies of events that others had delivered, or it itself.
+    /// Duplicates of events that any relay had delivered before.
     pub copies: Count,
-    /// Connections that were opened.
+    /// Connections opened.
     pub connections: Count,
-    /// `NOTICE`, `CLOSED` and `AUTH` messages.
+    /// Messages that are not events: NOTICE, CLOSED, NEG-ERR, OK and AUTH.
     pub notices: Count,
-    /// How often it said that we ask too much.
+    /// How often the relay rate-limited us.
     pub rate_limited: Count,
-    /// Requests that we sent.
+    /// Requests sent to the relay.
     pub requests: Count,
-    /// How late its copies came, together.
+    /// The summed lateness of the sampled duplicates.
     late_us: Count,
-    /// Of how many copies that is: a sample.
+    /// The number of sampled duplicates.
     late_copies: Count,
     refused: [Count; DropReason::ALL.len()],
 }
 
 impl Stats {
-    /// Notes how long after the first copy of its event another one came.
+    /// Adds a sample: how long after the first copy a duplicate came.
     pub fn late(&self, by: Duration) {
         self.late_us.add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX));
         self.late_copies.add(1);
     }
 
-    /// How late its copies are on average, in milliseconds; `None` if none was looked at.
+    /// The average lateness of duplicates in milliseconds; `None` without samples.
     pub fn lateness_ms(&self) -> Option<f64> {
         let copies = self.late_copies.get();
         (copies > 0).then(|| self.late_us.get() as f64 / copies as f64 / 1000.0)
     }
 
-    /// Counts something that was refused.
+    /// Counts a refusal.
     pub fn refuse(&self, reason: DropReason) {
         self.refuse_many(reason, 1);
     }
 
-    /// Counts so many things that were refused.
+    /// Counts several refusals.
     pub(crate) fn refuse_many(&self, reason: DropReason, times: u64) {
         if let Some(count) = self.refused.get(reason.index()) {
             count.add(times);
         }
     }
 
-    /// What was refused, by reason, without the reasons that did not occur.
+    /// The refusals by reason, without reasons that did not occur.
     pub fn refused(&self) -> impl Iterator<Item = (DropReason, u64)> {
         let counts = DropReason::ALL.iter().zip(&self.refused);
         counts.map(|(reason, count)| (*reason, count.get())).filter(|(_, count)| *count > 0)
     }
 
-    /// Everything that was refused.
+    /// All refusals.
     pub fn refused_total(&self) -> u64 {
         self.refused().map(|(_, count)| count).sum()
     }
 
-    /// Altered events and wrong signatures.
+    /// Refusals of altered events and wrong signatures.
     pub fn forgeries(&self) -> u64 {
         self.refused().filter(|(reason, _)| reason.is_forgery()).map(|(_, count)| count).sum()
     }

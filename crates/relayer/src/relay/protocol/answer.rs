@@ -23,8 +23,8 @@ impl Window {
         (self.since..=self.end()).contains(&second)
     }
 
-    /// The older and the newer half; `None` for a single second. A window without an end is divided after
-    /// `newest`.
+    /// The older and the newer half; `None` for a single second. A window without an end is divided
+    /// after `newest`.
     pub(crate) fn halves(self, newest: u64) -> Option<[Self; 2]> {
         let Self { since, until } = self;
         match until {
@@ -45,7 +45,8 @@ impl Window {
 /// A summary of the stored events that came before EOSE. It counts only events within the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// The number of events, including oversized and malformed ones: the relay's cap counts them too.
+    /// The number of events, including oversized and malformed ones: the relay's cap counts them
+    /// too.
     pub events: u32,
     /// `None` if no event had a readable date.
     pub span: Option<Span>,

@@ -1,8 +1,8 @@
-//! NIP-42: whether the relay has asked who we are, and what it made of our answer.
+//! NIP-42: the relay's challenge, our answer, and the relay's verdict.
 //!
-//! The reader notes challenges and verdicts in the order in which they come, the session answers.
-//! What a relay sends between its challenge and its verdict is what it sends to those it does not
-//! know, so the [conversation](super::conversation) begins again behind the verdict.
+//! The reader records challenges and verdicts in the order in which they arrive, and the session
+//! answers. Until the verdict, a relay sends only what it sends to unknown clients, so the
+//! conversation starts again after it.
 
 use std::time::Duration;
 
@@ -13,39 +13,39 @@ use wire::{ClientMessage, Signer};
 use super::refusal::{Refusal, RefusalKind};
 use crate::limits::{AUTHENTICATION_TIMEOUT, AUTHENTICATIONS_MAX};
 
-/// The kind of event that answers a challenge.
+/// The kind of the event that answers a challenge.
 const KIND: u16 = 22_242;
 
 /// The longest challenge that is answered.
 const CHALLENGE_BYTES_MAX: usize = 1_024;
 
-/// How we stand with a relay on one connection.
+/// The state of authentication on one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Standing {
-    /// It has not asked who we are.
+    /// The relay has sent no challenge.
     #[default]
     Unasked,
-    /// It has asked. It is answered at this time, if we may.
+    /// The relay has sent a challenge, which is answered at this time if the configuration permits
+    /// it.
     Asked(Instant),
-    /// It has our answer, and until this time to say whether it takes it.
+    /// We have answered and wait for the verdict.
     Answered {
-        /// The id of the event that is our answer.
+        /// The id of the event in our answer.
         event: String,
-        /// Until when its verdict is waited for.
+        /// When we stop waiting.
         until: Instant,
     },
-    /// It has accepted our key.
+    /// The relay has accepted our key.
     Accepted,
-    /// It has not said what it makes of our answer. What it sends next shows that.
+    /// The relay sent no verdict. Its next answers show whether it accepted our key.
     Unconfirmed,
-    /// It does not accept our key, with its words.
+    /// The relay refused our key, for this reason.
     Refused(Box<str>),
-    /// It could not judge our answer however often it was sent, with its words.
+    /// The relay failed to judge every answer, for this reason.
     Failed(Box<str>),
 }
 
-/// How we stand with a relay, shared by the reader, the session and the conversation of a
-/// connection.
+/// The authentication of one connection, shared by its reader, session and conversation.
 #[derive(Debug, Default)]
 pub(crate) struct Authentication(Mutex<State>);
 
@@ -54,12 +54,12 @@ struct State {
     standing: Standing,
     /// The last challenge.
     challenge: String,
-    /// How many answers were sent.
+    /// The number of answers sent.
     answers: u32,
 }
 
 impl Authentication {
-    /// Takes AUTH. `true` if it is a challenge to answer: one that is new, and not one too many.
+    /// Handles AUTH; `true` if the challenge is new and is to be answered.
     pub fn challenged(&self, challenge: &str, now: Instant) -> bool {
         let mut state = self.0.lock();
         let is_known = state.standing != Standing::Unasked && state.challenge == challenge;
@@ -71,7 +71,7 @@ impl Authentication {
         true
     }
 
-    /// The message that answers the challenge, which counts as sent.
+    /// The message that answers the challenge. It counts as sent.
     pub fn answer(&self, signer: &Signer, relay: &str, unix_secs: u64, now: Instant) -> String {
         let mut state = self.0.lock();
         let tags = [["relay", relay], ["challenge", &state.challenge]];
@@ -83,9 +83,10 @@ impl Authentication {
         ClientMessage::Auth { event: &String::from_utf8_lossy(event.json()) }.to_json()
     }
 
-    /// Takes OK. `false` if it is not about our answer.
+    /// Handles OK; `false` if it is not about our answer.
     ///
-    /// What passes by itself (`rate-limited:`, `error:`) is answered again, later each time.
+    /// After a temporary refusal (`rate-limited:`, `error:`) the challenge is answered again, with
+    /// growing delays.
     pub fn judged(&self, event: &str, accepted: bool, reason: &str, now: Instant) -> bool {
         let mut state = self.0.lock();
         if !matches!(&state.standing, Standing::Answered { event: answer, .. } if answer == event) {
@@ -103,7 +104,7 @@ impl Authentication {
         true
     }
 
-    /// Notes that no verdict has come in time.
+    /// Records that no verdict came in time.
     pub fn give_up_waiting(&self) {
         let mut state = self.0.lock();
         if matches!(state.standing, Standing::Answered { .. }) {
@@ -111,19 +112,18 @@ impl Authentication {
         }
     }
 
-    /// How we stand.
     pub fn standing(&self) -> Standing {
         self.0.lock().standing.clone()
     }
 
-    /// Whether the relay has asked who we are and may still take us for somebody it does not know.
+    /// Whether the relay has sent a challenge and may still treat us as an unknown client.
     pub fn is_unknown(&self) -> bool {
         !matches!(self.0.lock().standing, Standing::Unasked | Standing::Accepted | Standing::Unconfirmed)
     }
 }
 
 impl Standing {
-    /// When there is something to do: to answer, or to wait no longer.
+    /// When the next step is due: to answer, or to stop waiting.
     pub const fn due(&self) -> Option<Instant> {
         match self {
             Self::Asked(at) => Some(*at),
@@ -151,13 +151,13 @@ mod tests {
         assert!(!authentication.is_unknown());
         assert!(authentication.challenged("a", now));
         assert!(authentication.is_unknown());
-        assert!(!authentication.challenged("a", now), "it is known");
+        assert!(!authentication.challenged("a", now), "the same challenge");
         let event = answer(&authentication, now);
         assert!(!authentication.challenged("a", now));
         assert!(!authentication.judged("another", true, "", now));
         assert!(authentication.judged(&event, true, "", now));
         assert_eq!(authentication.standing(), Standing::Accepted);
-        assert!(!authentication.judged(&event, false, "blocked: no", now), "it has been judged");
+        assert!(!authentication.judged(&event, false, "blocked: no", now), "already judged");
         assert!(!authentication.challenged("a", now));
         assert!(!authentication.challenged(&"x".repeat(CHALLENGE_BYTES_MAX + 1), now));
         for number in 1..AUTHENTICATIONS_MAX {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_answered_again_and_what_does_not_is_not() {
+    fn only_temporary_refusals_are_answered_again() {
         let start = Instant::now();
         for reason in ["rate-limited: slow down", "error: database is locked", "come back later"] {
             let (authentication, mut now) = (Authentication::default(), start);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_about_an_answer_is_not_waited_for_without_end() {
+    fn waiting_for_a_verdict_ends() {
         let (authentication, now) = (Authentication::default(), Instant::now());
         authentication.challenged("a", now);
         answer(&authentication, now);

@@ -42,8 +42,8 @@ pub(crate) enum AfterRefusal {
     GiveUp,
 }
 
-/// The requesting side of one connection. Whatever it left open at the relay is closed when it is dropped,
-/// because the relay may allow few subscriptions.
+/// The requesting side of one connection. Whatever it left open at the relay is closed when it is
+/// dropped, because the relay may allow few subscriptions.
 pub(crate) struct Exchange {
     pub peer: Arc<Peer>,
     pub shared: Arc<Shared>,
@@ -102,7 +102,8 @@ impl Exchange {
         reply
     }
 
-    /// Returns the id of a new reconciliation, which counts as open until [`close_open`](Self::close_open).
+    /// Returns the id of a new reconciliation, which counts as open until
+    /// [`close_open`](Self::close_open).
     pub fn open_reconciliation(&mut self) -> String {
         let subscription = self.requests.next_reconciliation();
         let closing = ClientMessage::NegClose { subscription: subscription.as_str().into() }.to_json();
@@ -172,8 +173,8 @@ impl Exchange {
         }
     }
 
-    /// The relay serves only keys that it knows (NIP-42). The connection answers the challenge, and then a new
-    /// conversation replaces this one.
+    /// The relay serves only keys that it knows (NIP-42). The connection answers the challenge, and
+    /// then a new conversation replaces this one.
     async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ConversationError> {
         if self.shared.signer.is_none() {
             let reason =
@@ -238,8 +239,8 @@ impl Exchange {
         self.shared.inboxes.mark(mark).await;
     }
 
-    /// Passes on the events of the last answer that are still held. This must precede every mark that may prove
-    /// their second.
+    /// Passes on the events of the last answer that are still held. This must precede every mark
+    /// that may prove their second.
     pub async fn pass_on_held(&self) {
         for candidate in self.requests.same_second.take() {
             self.shared.inboxes.send(candidate).await;

@@ -1,4 +1,5 @@
-//! The client side of the Nostr protocol: requests and their answers, subscriptions, refusals, authentication.
+//! The client side of the Nostr protocol: requests and their answers, subscriptions, refusals,
+//! authentication.
 
 mod answer;
 mod authentication;

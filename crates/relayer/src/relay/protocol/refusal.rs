@@ -1,52 +1,51 @@
-//! What a relay means by a `CLOSED` or a `NOTICE`: the machine-readable prefixes of NIP-01 and NIP-42.
+//! The machine-readable prefixes of CLOSED and NOTICE messages (NIP-01 and NIP-42).
 
 use std::fmt;
 
-/// How much of a relay's words is kept, in characters.
+/// The maximum length of a kept reason.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// What kind of refusal it is, by its prefix.
+/// The kind of a refusal, by its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
     /// `rate-limited:`: we ask too often.
     RateLimited,
-    /// `auth-required:`: it serves only whom it knows (NIP-42).
+    /// `auth-required:`: the relay demands authentication (NIP-42).
     AuthRequired,
-    /// `restricted:`: it knows us, and does not serve us.
+    /// `restricted:`: the relay does not serve our key.
     Restricted,
-    /// `blocked:`: it does not serve us, whoever we are.
+    /// `blocked:`: the relay does not serve us with any key.
     Blocked,
-    /// `invalid:` and `unsupported:`: it does not take the request as it was.
+    /// `invalid:` and `unsupported:`: the relay does not accept the request in this form.
     Invalid,
-    /// `error:`, another prefix, or none: it could not, this time.
+    /// `error:`, another prefix, or none: the request failed this time.
     Error,
 }
 
 impl RefusalKind {
-    /// Whether it may be because of what was asked, rather than of how often or by whom.
+    /// Whether the cause may be the request, rather than its rate or our key.
     pub const fn is_about_the_request(self) -> bool {
         matches!(self, Self::Invalid | Self::Error)
     }
 }
 
-/// A refusal with the relay's words.
+/// A refusal with the relay's reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it means.
     pub kind: RefusalKind,
-    /// What the relay said, shortened, on one line, without control characters.
+    /// The reason, truncated, with control characters escaped.
     pub text: Box<str>,
 }
 
 impl Refusal {
-    /// Reads a relay's reason.
+    /// Parses a relay's reason.
     pub fn parse(reason: &str) -> Self {
         let kind = by_prefix(reason).unwrap_or(RefusalKind::Error);
         let text: String = reason.chars().flat_map(char::escape_debug).take(TEXT_CHARS_MAX).collect();
         Self { kind, text: text.into() }
     }
 
-    /// Whether a notice, which may be about anything, has one of the prefixes that refusals have.
+    /// Whether a notice, which may be about anything, has the prefix of a refusal.
     pub fn is_one(notice: &str) -> bool {
         by_prefix(notice).is_some()
     }
@@ -66,8 +65,8 @@ fn by_prefix(reason: &str) -> Option<RefusalKind> {
 }
 
 impl Refusal {
-    /// Whether it says that there are too many subscriptions. There is no prefix for that: relays say so in
-    /// words, such as strfry's "ERROR: too many concurrent REQs".
+    /// Whether the reason is too many subscriptions. There is no prefix for that; relays use words
+    /// such as strfry's "ERROR: too many concurrent REQs".
     pub fn is_about_subscriptions(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         let too_many = text.contains("too many") || text.contains("maximum");
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_short_and_on_one_line() {
+    fn a_reason_is_short_and_on_one_line() {
         assert_eq!(Refusal::parse("error: a\nb").to_string(), "error: a\\nb");
         assert_eq!(Refusal::parse(&"x".repeat(5_000)).text.len(), TEXT_CHARS_MAX);
         assert_eq!(Refusal::parse("").to_string(), "no reason given");

@@ -1,13 +1,12 @@
-//! Between the one that reads a connection and the one that talks on it.
+//! Tracks the open requests of a connection: shared state between its reader and its conversation.
 //!
-//! The reader sees every frame, must not wait, and knows nothing of what was asked. The
-//! [conversation](super::conversation) asks one thing after the other and waits for answers. Here the
-//! conversation puts its pending and what is to be sent; the reader counts the events that come as an
-//! answer and says how it ended.
+//! The reader sees every frame and must not wait; the conversation sends one request after the
+//! other and waits for answers. The conversation registers requests and queues messages here; the
+//! reader counts the events of each answer and records how it ended.
 //!
-//! The reader alone decides how the live subscription [stands](Live), message by message. The
-//! conversation learns of a message only when it is polled, and by then the next message may have
-//! been read: time would be called proven although the subscription is gone.
+//! Only the reader, message by message, changes how the live subscription [stands](LiveState). The
+//! conversation runs only when it is polled, and by then the relay may have closed the
+//! subscription: time would be proven without one.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -24,55 +23,55 @@ use super::same_second::SameSecond;
 use super::subscription::LIVE;
 use crate::limits::{NOTICE_DOUBT, USEFUL_EVENTS_MIN};
 
-/// How much of a notice is kept.
+/// The maximum length of a kept notice.
 const NOTICE_CHARS_MAX: usize = 200;
 
 /// How an answer ended.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// All stored events have come (EOSE).
+    /// EOSE: all stored events have come.
     Stored(Answer),
-    /// The events that were asked for by their ids have come: these have not.
+    /// EOSE of a request by ids: these events have not come.
     ByIds(HashSet<ClaimedId>),
-    /// The relay ended the subscription, or the reconciliation, with this reason.
+    /// The relay ended the subscription or reconciliation, for this reason.
     Closed(String),
-    /// A step of a reconciliation, in hex.
+    /// A message of a reconciliation, in hex.
     Step(String),
 }
 
-/// What is waited for.
+/// The answer that a request expects.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// The stored events of a window.
     Stored(Window),
     /// Events by their ids.
     ByIds(HashSet<ClaimedId>),
-    /// A step of a reconciliation.
+    /// A message of a reconciliation.
     Step,
 }
 
-/// How the live subscription stands by the messages that have been read.
+/// The state of the live subscription, according to the messages that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LiveState {
-    /// It was not asked for, or either side has ended it.
+    /// It was not requested, or either side has closed it.
     #[default]
     Closed,
-    /// It was asked for. The relay has not said EOSE, nor that it refuses.
+    /// It was requested, and the relay has sent neither EOSE nor a refusal.
     Requested,
-    /// The relay has said EOSE and has not ended the subscription since.
+    /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// The same, and the stored events that are dated ahead have come: time that passes is proven.
+    /// It is open, and the stored events that are dated ahead have come, so passing time is proven.
     Proving,
 }
 
-/// What a CLOSED was about.
+/// What a CLOSED message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClosedTarget {
-    /// A request that is answered by it.
+    /// A request, which it answers.
     Request,
-    /// The live subscription, for which nobody waits at the moment.
+    /// The live subscription, while no request waited for it.
     Live,
-    /// Nothing that is open.
+    /// Nothing that was open.
     Nothing,
 }
 
@@ -84,34 +83,34 @@ struct PendingRequest {
     reply: oneshot::Sender<Reply>,
 }
 
-/// The requests.
+/// The request tracker of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     state: Mutex<State>,
-    /// Whether and how we have proven our key.
     pub authentication: Authentication,
-    /// Whether something is to be sent.
+    /// Whether messages are queued.
     has_outgoing: AtomicBool,
-    /// Whether a request for the past has brought events worth the connection, known ones included.
+    /// Whether a backfill request has brought enough events, including known ones, to make the
+    /// connection useful.
     is_useful: AtomicBool,
-    /// A notice that reads like a refusal has come.
+    /// Notifies of a notice with the prefix of a refusal.
     noticed: Notify,
-    /// Whether events of the live subscription count as an answer.
+    /// Whether events of the live subscription count as part of an answer.
     live_counts: AtomicBool,
-    /// Events of an answer that wait for the others of their second.
+    /// The held events of an answer, by second.
     pub same_second: SameSecond,
 }
 
 #[derive(Debug, Default)]
 struct State {
     live: LiveState,
-    /// The number in the last id.
+    /// The number in the last subscription id.
     number: u32,
     outbox: VecDeque<String>,
     pending: Vec<PendingRequest>,
-    /// What has been noticed since the last request, if it reads like a refusal.
+    /// The notice since the last request, if it has the prefix of a refusal.
     notice: Option<String>,
-    /// When something of an answer last came.
+    /// When the last event of an answer came.
     progress: Option<Instant>,
 }
 
@@ -122,13 +121,13 @@ impl State {
     }
 }
 
-/// Whether events of this subscription are the answer to a request about the past. Its id may be one that
-/// is closed by now: relays go on sending for a moment.
+/// Whether the id is one of a backfill request, possibly a closed one: relays continue to send for
+/// a moment.
 pub(crate) fn is_backfill(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))
 }
 
-/// Whether this is the id of a NIP-77 reconciliation, which may be over by now.
+/// Whether the id is one of a NIP-77 reconciliation, possibly a finished one.
 pub(crate) fn is_reconciliation(subscription: &[u8]) -> bool {
     matches!(subscription, [b'n', number @ ..] if is_number(number))
 }
@@ -138,26 +137,25 @@ fn is_number(digits: &[u8]) -> bool {
 }
 
 impl Requests {
-    /// The id of the next request for the past. No id is used twice on a connection: the end of an
-    /// answer that nobody waits for any more, however late it comes, must not be taken for that of
-    /// another.
+    /// The id of the next backfill request. No id is used twice on a connection, so that the late
+    /// end of an abandoned answer is not taken for that of another.
     pub fn next_backfill(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
 
-    /// The id of the next NIP-77 reconciliation, likewise.
+    /// The id of the next NIP-77 reconciliation.
     pub fn next_reconciliation(&self) -> String {
         format!("n{}", self.state.lock().next_number())
     }
 
-    /// Puts a message into the outbox.
+    /// Queues a message.
     pub fn send(&self, message: String) {
         self.state.lock().outbox.push_back(message);
         self.has_outgoing.store(true, Ordering::Relaxed);
     }
 
-    /// Asks, and gives where the reply will come. It never does if the request is [given up](Self::give_up)
-    /// or the connection ends.
+    /// Registers a request and queues its message. The receiver never yields a reply if the request
+    /// is [given up](Self::give_up) or the connection ends.
     pub fn ask(&self, subscription: &str, expected: Expected, message: String) -> oneshot::Receiver<Reply> {
         let (reply, replied) = oneshot::channel();
         let request = PendingRequest {
@@ -181,7 +179,7 @@ impl Requests {
         replied
     }
 
-    /// Waits no longer for an answer.
+    /// Stops waiting for an answer.
     pub fn give_up(&self, subscription: &str) {
         self.state.lock().pending.retain(|request| request.subscription != subscription);
         if subscription == LIVE {
@@ -189,8 +187,8 @@ impl Requests {
         }
     }
 
-    /// Takes a refusal that says nothing of what it refuses: whatever has no answer yet. `false` if that is
-    /// nothing.
+    /// Handles a refusal that names no request: it ends every request without an event so far.
+    /// `false` if there is none.
     pub fn refused(&self, reason: &str) -> bool {
         let mut state = self.state.lock();
         let (refused, left) = std::mem::take(&mut state.pending)
@@ -200,20 +198,19 @@ impl Requests {
         drop(state);
         let is_answer = !refused.is_empty();
         for request in refused {
-            // Whoever asked may have gone.
+            // The receiver may be gone.
             let _ = request.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
     }
 
-    /// Takes a notice that reads like a refusal.
+    /// Handles a notice with the prefix of a refusal.
     pub fn noticed(&self, notice: &str) {
         self.state.lock().notice = Some(notice.chars().take(NOTICE_CHARS_MAX).collect());
         self.noticed.notify_waiters();
     }
 
-    /// Waits for such a notice, and then for an answer that does not begin: so it was a refusal, and this is
-    /// its reason.
+    /// Waits for such a notice that no answer follows, so that it was a refusal, and returns it.
     pub async fn refused_by_notice(&self) -> String {
         loop {
             let noticed = self.noticed.notified();
@@ -230,17 +227,17 @@ impl Requests {
         }
     }
 
-    /// When something of an answer to the last request came.
+    /// When the last event of the answer to the last request came.
     pub fn progress(&self) -> Option<Instant> {
         self.state.lock().progress
     }
 
-    /// Whether something is to be sent.
+    /// Whether messages are queued.
     pub fn has_outgoing(&self) -> bool {
         self.has_outgoing.load(Ordering::Relaxed)
     }
 
-    /// What is to be sent next.
+    /// Takes the next queued message.
     pub fn next_outgoing(&self) -> Option<String> {
         let mut state = self.state.lock();
         let message = state.outbox.pop_front();
@@ -248,13 +245,12 @@ impl Requests {
         message
     }
 
-    /// How the live subscription stands.
     pub fn live(&self) -> LiveState {
         self.state.lock().live
     }
 
-    /// Notes that the stored events that are dated ahead have come. If the subscription is open,
-    /// time that passes is proven from now on.
+    /// Records that the stored events dated ahead have come. If the live subscription is open,
+    /// passing time is proven from now on.
     pub fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
@@ -262,7 +258,7 @@ impl Requests {
         }
     }
 
-    /// Notes that we want another subscription: time that passes is not proven until that one is
+    /// Records that we want another subscription: passing time is not proven until that one is
     /// open.
     pub fn stop_proving(&self) {
         let mut state = self.state.lock();
@@ -271,35 +267,34 @@ impl Requests {
         }
     }
 
-    /// Notes that we end the live subscription, or that it counts for nothing from now on.
+    /// Records that the live subscription is closed, or must not count any more.
     pub fn unsubscribe(&self) {
         self.state.lock().live = LiveState::Closed;
         self.give_up(LIVE);
     }
 
-    /// Whether a request about the past has brought events worth the connection.
+    /// Whether a backfill request made the connection useful.
     pub fn is_useful(&self) -> bool {
         self.is_useful.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request about the past was answered with events.
+    /// Records that a backfill request was answered with events.
     pub fn set_useful(&self) {
         self.is_useful.store(true, Ordering::Relaxed);
     }
 
-    /// Whether something is asked and not answered.
+    /// Whether a request is unanswered.
     pub fn is_asking(&self) -> bool {
         !self.state.lock().pending.is_empty()
     }
 
-    /// Whether events of the live subscription count as an answer right now.
+    /// Whether events of the live subscription count as part of an answer now.
     pub fn live_counts(&self) -> bool {
         self.live_counts.load(Ordering::Relaxed)
     }
 
-    /// Counts an event that came for a subscription, with the id and date that it claims, as far as
-    /// they are known. Gives its second if it is a stored event of an answer, which may come newest
-    /// first.
+    /// Counts an event of a subscription, with its claimed id and date as far as they are known.
+    /// Returns its second if it is a stored event of an answer.
     pub fn event(
         &self,
         subscription: &[u8],
@@ -313,7 +308,7 @@ impl Requests {
         let mut is_stored = true;
         match &mut request.expected {
             Expected::Stored(window) => {
-                // A live subscription that reaches back to no second gives live events only.
+                // A live subscription without `since` brings only live events.
                 is_stored = subscription != LIVE.as_bytes() || window.since > 0;
                 match created_at {
                     Some(created_at) if !window.contains(created_at) => {
@@ -333,7 +328,7 @@ impl Requests {
         created_at.filter(|_| is_stored)
     }
 
-    /// Takes EOSE. `false` if nobody waits for it.
+    /// Handles EOSE; `false` if no request waits for it.
     pub fn stored(&self, subscription: &str, hints: Hints) -> bool {
         if subscription == LIVE {
             let mut state = self.state.lock();
@@ -350,7 +345,7 @@ impl Requests {
         })
     }
 
-    /// Takes CLOSED.
+    /// Handles CLOSED.
     pub fn closed(&self, subscription: &str, reason: &str) -> ClosedTarget {
         let was_live = subscription == LIVE
             && std::mem::replace(&mut self.state.lock().live, LiveState::Closed) != LiveState::Closed;
@@ -363,12 +358,12 @@ impl Requests {
         }
     }
 
-    /// Takes NEG-ERR. `false` if nobody waits for it.
+    /// Handles NEG-ERR; `false` if no request waits for it.
     pub fn refuse(&self, subscription: &str, reason: &str) -> bool {
         self.answer(subscription, |_, _| Reply::Closed(reason.to_owned()))
     }
 
-    /// Takes NEG-MSG. `false` if nobody waits for it.
+    /// Handles NEG-MSG; `false` if no request waits for it.
     pub fn step(&self, subscription: &str, message: &str) -> bool {
         self.answer(subscription, |_, _| Reply::Step(message.to_owned()))
     }
@@ -381,7 +376,7 @@ impl Requests {
         if subscription == LIVE {
             self.live_counts.store(false, Ordering::Relaxed);
         }
-        // Whoever asked may have gone.
+        // The receiver may be gone.
         let _ = request.reply.send(reply(request.expected, request.answer));
         true
     }

@@ -1,12 +1,12 @@
-//! Restores the order of arrival among events of one second that come as an answer about the past.
+//! Restores the order of arrival among stored events of the same second.
 //!
-//! An answer comes newest first, so a relay that keeps the order of arrival gives the last event of
-//! a second first. The events of the second that an answer is at are held until the answer leaves
-//! that second, and are then passed on in reverse. An answer that comes oldest first is passed on
-//! as it comes. A second in which an answer was cut is held until the next answer, which begins
-//! with all of that second, has come.
+//! Answers come newest first, so a relay that keeps the order of arrival sends the last event of a
+//! second first. The events of the present second are held until the answer moves to another
+//! second, and are then passed on in reverse. An answer that comes oldest first is passed on
+//! unchanged. If an answer was cut within a second, its events are held until the next answer,
+//! which starts with the whole second.
 //!
-//! What is held is bounded. A second with more is passed on in parts, each in reverse.
+//! The number of held events is limited. A larger second is passed on in parts, each in reverse.
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::ingest::{Candidate, Inboxes};
 use crate::limits::{SECOND_BYTES_MAX, SECOND_EVENTS_MAX};
 
-/// The events of one second of an answer.
+/// The held events of one second of an answer.
 #[derive(Debug, Default)]
 pub(crate) struct SameSecond {
     state: Mutex<State>,
@@ -23,15 +23,15 @@ pub(crate) struct SameSecond {
 #[derive(Debug, Default)]
 struct State {
     second: u64,
-    /// In the order in which they came, each with its share of what all connections may hold.
+    /// In the order of arrival, each with its permit from the budget of all connections.
     held: Vec<(Candidate, OwnedSemaphorePermit)>,
     bytes: usize,
-    /// Whether the second before this one in the answer was older; `None` if this is the first.
+    /// Whether the answer came to this second from an older one; `None` if it is the first.
     ascends: Option<bool>,
 }
 
 impl SameSecond {
-    /// Takes an event of an answer, and gives the events that can be passed on, in order.
+    /// Takes an event of an answer, and returns the events to pass on, in order.
     pub fn push(&self, second: u64, candidate: Candidate, inboxes: &Inboxes) -> Vec<Candidate> {
         let mut state = self.state.lock();
         let mut released = Vec::new();
@@ -43,8 +43,8 @@ impl SameSecond {
             }
             state.second = second;
         }
-        // A second that is asked for again begins with what was held of it. A forgery of the same
-        // id has another text.
+        // A second that is asked for again repeats the held events. A forgery with the same id
+        // differs in its text.
         if state.held.iter().any(|(held, _)| held.claimed == candidate.claimed && held.json == candidate.json)
         {
             return released;
@@ -57,7 +57,7 @@ impl SameSecond {
                 state.held.push((candidate, permit));
             }
             None => {
-                // Of a newest-first answer this event is older than those that are held.
+                // In a newest-first answer this event is older than the held ones.
                 let ascends = state.ascends.unwrap_or(false);
                 let held = state.release(ascends);
                 if ascends {
@@ -72,14 +72,14 @@ impl SameSecond {
         released
     }
 
-    /// The second of which events are held.
+    /// The second of the held events.
     pub fn second(&self) -> Option<u64> {
         let state = self.state.lock();
         (!state.held.is_empty()).then_some(state.second)
     }
 
-    /// Gives what is held, in order: the answer has ended. An answer of a single second is taken to
-    /// come newest first, as NIP-01 has it.
+    /// Returns the held events in order, because the answer has ended. An answer of a single second
+    /// is assumed to come newest first, as NIP-01 says.
     pub fn take(&self) -> Vec<Candidate> {
         let mut state = self.state.lock();
         let released = state.release(false);
@@ -89,7 +89,7 @@ impl SameSecond {
 }
 
 impl State {
-    /// Gives what is held. `ascends` tells the order if nothing before it has shown one.
+    /// Returns the held events. `ascends` is the order if no earlier second has shown it.
     fn release(&mut self, ascends: bool) -> Vec<Candidate> {
         self.bytes = 0;
         let mut released: Vec<Candidate> = self.held.drain(..).map(|(candidate, _)| candidate).collect();
@@ -127,7 +127,7 @@ mod tests {
         candidates.into_iter().map(text).collect()
     }
 
-    /// What is passed on of answers whose events are named by their second and a number.
+    /// What is passed on of these answers. Each event is named by its second and a letter.
     fn passed_on(answers: &[&[&str]]) -> Vec<String> {
         let (inboxes, _receivers) = Inboxes::new(1, 1_000);
         let same_second = SameSecond::default();
@@ -149,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn an_oldest_first_answer_stays_as_it_is() {
+    fn an_oldest_first_answer_is_unchanged() {
         assert_eq!(passed_on(&[&["1a", "1b", "2a", "2b"]]), ["1a", "1b", "2a", "2b"]);
     }
 
     #[test]
-    fn live_events_behind_stored_ones_stay_as_they_come() {
+    fn live_events_after_stored_ones_are_unchanged() {
         assert_eq!(passed_on(&[&["2b", "2a", "1b", "1a", "3a", "3b"]]), ["2a", "2b", "1a", "1b", "3a", "3b"]);
     }
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_with_more_than_is_held_loses_nothing() {
+    fn a_second_above_the_limit_loses_nothing() {
         let (inboxes, _receivers) = Inboxes::new(1, 1_000);
         let same_second = SameSecond::default();
         let mut passed = Vec::new();
@@ -179,7 +179,7 @@ mod tests {
         let mut numbers: Vec<usize> =
             texts(passed).iter().map(|text| text.parse().expect("a number")).collect();
         let first_part = numbers.iter().position(|number| *number == 2 * SECOND_EVENTS_MAX - 1);
-        assert_eq!(first_part, Some(SECOND_EVENTS_MAX), "the first part is in reverse");
+        assert_eq!(first_part, Some(SECOND_EVENTS_MAX), "the first part is reversed");
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..2 * SECOND_EVENTS_MAX));
     }

@@ -1,4 +1,5 @@
-//! What we ask relays for: what is new from now on, windows of the past, and single events by their ids.
+//! The filters that we ask relays with: live events, windows of stored events, and single events by
+//! id.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use crate::config::Config;
 use crate::limits::KINDS_A_FILTER_MAX;
 use crate::relay::peer::{Form, LiveForm};
 
-/// The id of the live subscription. It is short because every frame repeats it.
+/// The id of the live subscription, short because every frame repeats it.
 pub const LIVE: &str = "r";
 
-/// What is wanted, whatever the relay.
+/// What the configuration wants of every relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     /// Ascending; empty for all.
@@ -23,7 +24,6 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// What the configuration asks for.
     pub fn new(config: &Config) -> Self {
         Self {
             kinds: config.filters.allowed_kinds.iter().copied().collect(),
@@ -32,7 +32,7 @@ impl Subscription {
         }
     }
 
-    /// The same for other kinds.
+    /// The same subscription with other kinds.
     pub fn with_kinds(&self, kinds: &BTreeSet<u16>) -> Self {
         Self { kinds: kinds.iter().copied().collect(), ..self.clone() }
     }
@@ -42,7 +42,8 @@ impl Subscription {
         self.kinds.iter().copied()
     }
 
-    /// From which second on a relay is asked at first contact: one after `now` if only live events are wanted.
+    /// The first second to ask for at first contact: the one after `now` if only live events are
+    /// wanted.
     pub fn first_contact_since(&self, now: u64) -> u64 {
         match self.backfill {
             None => now.saturating_add(1),
@@ -51,7 +52,7 @@ impl Subscription {
         }
     }
 
-    /// How far before what is missing it is asked for, for late events.
+    /// How many seconds before the end are asked for again, for late events.
     pub const fn overlap_secs(&self) -> u64 {
         self.overlap.as_secs()
     }
@@ -65,17 +66,17 @@ impl Subscription {
         })
     }
 
-    /// The filters for a window of the past.
+    /// The filters for a window of stored events.
     pub fn window(&self, window: Window, limit: Option<u32>, form: Form) -> Vec<Filter> {
         self.filters(form, |filter| {
-            // From everything that a relay has, `since` would only exclude what claims to be from 1970.
+            // Without a lower bound, `since` is omitted.
             filter.since = (window.since > 0).then_some(window.since);
             filter.until = window.until;
             filter.limit = limit.map(u64::from);
         })
     }
 
-    /// How many filters that are.
+    /// The number of filters in a request.
     pub fn filter_count(&self, form: Form) -> usize {
         if form.with_kinds {
             self.kinds.len().div_ceil(KINDS_A_FILTER_MAX).clamp(1, form.filters_max.max(1))
@@ -98,7 +99,7 @@ impl Subscription {
     }
 }
 
-/// A `REQ`.
+/// A REQ message.
 pub fn request(subscription: &str, filters: Vec<Filter>) -> String {
     ClientMessage::Req { subscription: subscription.into(), filters }.to_json()
 }
@@ -108,7 +109,7 @@ pub fn by_ids(ids: impl IntoIterator<Item = ClaimedId>) -> Vec<Filter> {
     vec![Filter::new().ids(ids)]
 }
 
-/// The largest `backfill_hours`, which stands for no bound.
+/// The largest `backfill_hours`, which means everything.
 const EVERYTHING: Duration = Duration::from_secs(1_000_000 * 3600);
 
 #[cfg(test)]
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_asked_for_with_both_ends_and_a_limit() {
+    fn a_window_has_both_ends_and_a_limit() {
         let asked = |since, until, limit| {
             let window = Window { since, until };
             request("p0", subscription(&[1], 1).window(window, limit, ONE_FILTER))
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn many_kinds_are_split_as_far_as_the_relay_takes_filters() {
+    fn many_kinds_are_split_into_the_filters_that_the_relay_allows() {
         let kinds: Vec<u16> = (0..250).collect();
         let count = |filters_max| {
             let form = Form { filters_max, with_kinds: true };
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn first_contact_goes_back_as_configured() {
+    fn first_contact_reaches_back_as_configured() {
         assert_eq!(subscription(&[], 1).first_contact_since(NOW), NOW - 3_600);
         assert_eq!(subscription(&[], 0).first_contact_since(NOW), NOW + 1);
         assert_eq!(subscription(&[], 1_000_000).first_contact_since(NOW), 0);

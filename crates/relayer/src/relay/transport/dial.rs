@@ -1,5 +1,5 @@
-//! From a relay's URL to an open WebSocket, or to its NIP-11 document, over a connection that the
-//! [dialer](crate::net::dial) opens. The number of dials at once is limited.
+//! Dials a relay: opens its WebSocket or fetches its NIP-11 document, over a connection from the
+//! [dialer](crate::net::dial). The number of concurrent dials is limited.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,30 +22,30 @@ use crate::net::tls::{TlsSetupError, client_config};
 use crate::net::{self, ConnectError, Stream};
 use crate::relay::information::Information;
 
-/// How relays are dialled.
+/// The settings of the [`Dialer`].
 #[derive(Debug)]
 pub struct DialOptions {
-    /// Connections skip frames of more bytes than this.
+    /// Connections skip longer frames.
     pub frame_bytes_max: usize,
-    /// What we call ourselves, and how its operator is reached: visible ASCII.
+    /// The User-Agent header: our name and how to reach the operator, in visible ASCII.
     pub user_agent: String,
-    /// A PEM file of certificate authorities that are trusted beside those of the system.
+    /// A PEM file of certificate authorities to trust in addition to the system's.
     pub extra_ca_file: Option<PathBuf>,
-    /// Who tells the addresses of a name.
+    /// Resolves host names.
     pub resolver: Resolver,
-    /// Who we are.
+    /// The id by which we recognise ourselves.
     pub instance: InstanceId,
-    /// Servers whose TLS sessions are kept for resumption. 0: none.
+    /// How many servers' TLS sessions are kept for resumption.
     pub tls_sessions_max: usize,
 }
 
-/// Why relays cannot be dialled at all.
+/// Why the dialer cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum DialSetupError {
-    /// TLS, or the file of authorities.
+    /// TLS or the file of authorities failed.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// It would break the requests.
+    /// The User-Agent would break the requests.
     #[error("[relay] user_agent holds something else than visible ASCII characters and spaces; take it out")]
     UserAgent,
 }
@@ -53,25 +53,26 @@ pub enum DialSetupError {
 /// Why a relay cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The URL cannot be dialled, which its check should have prevented.
+    /// The URL cannot be dialled; validation should have prevented this.
     #[error("the URL has no host or port that can be dialled")]
     Url,
-    /// There is no connection to its server.
+    /// The connection to the server failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The server does not upgrade to WebSocket.
+    /// The WebSocket upgrade failed.
     #[error("WebSocket upgrade: {0}")]
     Upgrade(UpgradeError),
-    /// The URL leads to this very process.
+    /// The URL leads to this process.
     #[error("the URL leads back to this gateway itself")]
     Ourselves,
 }
 
 impl DialError {
-    /// Whether it will be so again until somebody changes something: the relay's operator, its DNS, or
-    /// ours. It may still pass, so such a relay is dialled seldom, and not never.
+    /// Whether the failure lasts until someone changes the relay, its DNS, or our configuration.
+    /// Such relays are dialled rarely, but not never.
     ///
-    /// Of the answers to the upgrade, this is said of all but those that mean "later": 408, 425, 429, 5xx.
+    /// Of the statuses that answer the upgrade, all but those that mean "later" (408, 425, 429,
+    /// 5xx) are permanent.
     pub const fn is_permanent(&self) -> bool {
         match self {
             Self::Url | Self::Ourselves => true,
@@ -81,7 +82,7 @@ impl DialError {
         }
     }
 
-    /// How long the server wants to be left alone, in seconds, if it says so; at most a day.
+    /// The server's Retry-After in seconds, at most a day.
     pub const fn retry_after_secs(&self) -> Option<u64> {
         match self {
             Self::Upgrade(UpgradeError::Status { retry_after_secs, .. }) => *retry_after_secs,
@@ -99,20 +100,20 @@ impl From<UpgradeError> for DialError {
     }
 }
 
-/// Dials relays, a bounded number at a time, with one TLS configuration for all.
+/// Dials relays, a limited number at a time, with one TLS configuration.
 pub struct Dialer {
     net: net::Dialer,
-    turns: Semaphore,
+    permits: Semaphore,
     frame_bytes_max: usize,
     user_agent: String,
     instance: InstanceId,
 }
 
 impl Dialer {
-    /// Reads the certificate authorities, which takes some milliseconds.
+    /// Loads the certificate authorities, which takes some milliseconds.
     ///
     /// # Errors
-    /// When the file of extra authorities, or the user agent, is of no use.
+    /// If the file of extra authorities or the user agent is unusable.
     pub fn new(options: DialOptions) -> Result<Self, DialSetupError> {
         if !options.user_agent.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(DialSetupError::UserAgent);
@@ -120,14 +121,14 @@ impl Dialer {
         let tls = client_config(options.extra_ca_file.as_deref(), options.tls_sessions_max)?;
         Ok(Self {
             net: net::Dialer::new(Arc::new(Lookups::new(options.resolver)), Arc::new(tls)),
-            turns: Semaphore::new(DIALS_AT_ONCE_MAX),
+            permits: Semaphore::new(DIALS_AT_ONCE_MAX),
             frame_bytes_max: options.frame_bytes_max,
             user_agent: options.user_agent,
             instance: options.instance,
         })
     }
 
-    /// Connects. Waits for its turn first.
+    /// Opens a WebSocket, after waiting for a permit.
     ///
     /// # Errors
     /// The step that failed.
@@ -135,21 +136,21 @@ impl Dialer {
         let url = parse(relay)?;
         let addresses = self.addresses(&url, reach).await?;
         // The semaphore is never closed.
-        let _turn = self.turns.acquire().await;
+        let _permit = self.permits.acquire().await;
         let mut stream = self.connect(&url, addresses).await?;
         let upgrade = upgrade(&mut stream, &url, &self.user_agent, self.instance);
         let read_ahead = within("WebSocket upgrade", upgrade).await??;
         Ok(Socket::new(stream, self.frame_bytes_max, SKIPPED_FRAME_BYTES_MAX, read_ahead))
     }
 
-    /// Fetches a relay's NIP-11 document, over HTTP at the relay's own URL. Waits for its turn first.
+    /// Fetches a relay's NIP-11 document, over HTTP at the relay's own URL, after waiting for a
+    /// permit.
     ///
-    /// # Errors
-    /// When it does not come, or is something else.
+    /// # Errors If no usable document arrives.
     pub async fn information(&self, relay: &RelayUrl, reach: Reach) -> Result<Information, InformationError> {
         let url = parse(relay)?;
         let addresses = self.addresses(&url, reach).await?;
-        let _turn = self.turns.acquire().await;
+        let _permit = self.permits.acquire().await;
         let fetched = timeout(INFORMATION_TIMEOUT, async {
             let stream = self.connect(&url, addresses).await?;
             fetch(stream, &url, &self.user_agent, self.instance).await
@@ -157,11 +158,10 @@ impl Dialer {
         fetched.await.map_err(|_| InformationError::Timeout)?
     }
 
-    /// Whether a relay has a public address, as far as can be said without connecting. A later dial
-    /// asks again, and looks at what it then dials.
+    /// Checks that a relay has a public address. A later dial resolves the name and checks the
+    /// address again.
     ///
-    /// # Errors
-    /// When the name does not resolve, or to nothing public.
+    /// # Errors If the name does not resolve to a public address.
     pub async fn check(&self, relay: &RelayUrl) -> Result<(), DialError> {
         self.addresses(&parse(relay)?, Reach::PublicOnly).await.map(drop)
     }
@@ -172,7 +172,7 @@ impl Dialer {
         Ok(self.net.addresses(host, port, reach).await?)
     }
 
-    /// TCP, and TLS if the URL wants it.
+    /// Connects by TCP, and TLS for `wss` URLs.
     async fn connect(&self, url: &Url, addresses: Vec<SocketAddr>) -> Result<Stream, DialError> {
         let host = url.host().ok_or(DialError::Url)?;
         Ok(self.net.connect(host, addresses, url.scheme() == "wss").await?)
@@ -181,7 +181,7 @@ impl Dialer {
 
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dialer").field("turns", &self.turns).finish_non_exhaustive()
+        f.debug_struct("Dialer").field("permits", &self.permits).finish_non_exhaustive()
     }
 }
 
@@ -211,16 +211,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn documents_wait_for_a_turn_as_dials_do() {
+    async fn documents_wait_for_a_permit_as_dials_do() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let relay: RelayUrl =
             format!("ws://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
         let dialer = dialer(Resolver::system());
-        let all = dialer.turns.acquire_many(DIALS_AT_ONCE_MAX as u32).await.expect("open");
-        assert_eq!(dialer.turns.available_permits(), 0);
+        let all = dialer.permits.acquire_many(DIALS_AT_ONCE_MAX as u32).await.expect("open");
+        assert_eq!(dialer.permits.available_permits(), 0);
         let mut fetching = std::pin::pin!(dialer.information(&relay, Reach::Anywhere));
         let mut dialling = std::pin::pin!(dialer.dial(&relay, Reach::Anywhere));
-        // Often enough for the runtime to look at its sockets.
+        // Often enough for the runtime to poll its sockets.
         for _ in 0..200 {
             assert!(is_pending(fetching.as_mut()).await);
             assert!(is_pending(dialling.as_mut()).await);
@@ -233,7 +233,7 @@ mod tests {
             drop(listener.accept().await.expect("the other"));
         };
         let ((), fetched, dialled) = tokio::join!(accept_both, fetching, dialling);
-        assert!(fetched.is_err() && dialled.is_err(), "both had their turn, and were let down");
+        assert!(fetched.is_err() && dialled.is_err(), "both were accepted and dropped");
     }
 
     async fn is_pending(mut future: Pin<&mut impl Future>) -> bool {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_told_from_what_passes() {
+    fn permanent_failures_are_told_from_temporary_ones() {
         let answer = |code| {
             DialError::Upgrade(UpgradeError::Status { code, reason: "".into(), retry_after_secs: Some(5) })
         };

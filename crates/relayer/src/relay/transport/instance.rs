@@ -1,12 +1,12 @@
-//! How the gateway recognises itself, when a relay's URL leads back to it.
+//! Recognises the gateway itself when a relay's URL leads back to it.
 
 use std::fmt;
 
-/// A random number of this process. The gateway sends it with every request to a relay, in the header
-/// [`HEADER`](Self::HEADER); its own server, and any relay software that does likewise, refuses a request
-/// that carries its own number with `508 Loop Detected`.
+/// A random id of this process, sent with every request to a relay in the header
+/// [`HEADER`](Self::HEADER). Our server, and any relay software that does the same, refuses a
+/// request with its own id with `508 Loop Detected`.
 ///
-/// The number is new with every start, and says nothing about the machine.
+/// Each start has a new id, which reveals nothing about the machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InstanceId(u128);
 
@@ -14,15 +14,16 @@ impl InstanceId {
     /// The header that carries the id, in requests and in the server's answers.
     pub const HEADER: &str = "Relayer-Instance";
 
-    /// `508 Loop Detected` (RFC 5842): the status with which a server refuses a request of its own.
+    /// `508 Loop Detected` (RFC 5842), the status for a request that comes from the server itself.
     pub const REFUSAL: u16 = 508;
 
-    /// A new one, which no other process has.
+    /// A new random id.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// Whether the value of a header is this id. Spaces around it and the case of its digits do not matter.
+    /// Whether the value of a header is this id, ignoring surrounding spaces and the case of the
+    /// digits.
     pub fn is(self, header: &[u8]) -> bool {
         header.trim_ascii().eq_ignore_ascii_case(self.to_string().as_bytes())
     }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_knows_itself_and_nobody_else() {
+    fn an_id_equals_only_itself() {
         let id = InstanceId(0xabc);
         assert_eq!(id.to_string(), "00000000000000000000000000000abc");
         assert!(id.is(b"00000000000000000000000000000abc"));

@@ -1,14 +1,14 @@
-//! A relay's socket: messages out of bytes, where the bytes lie.
+//! A relay's WebSocket, which decodes messages in place.
 //!
-//! All sockets of a thread read into one scratch buffer, and messages are handled before the buffer is
-//! used again. So a message costs no copy and no allocation, a busy socket empties itself in few system
-//! calls, and an idle one holds no buffer at all. Only the beginning of a message whose end has not come,
-//! and what the handler did not get to, is kept.
+//! All sockets of a thread read into one scratch buffer, and messages are handled before the buffer
+//! is reused. A message therefore costs no copy and no allocation, a busy socket needs few system
+//! calls, and an idle one holds no buffer. Only an incomplete message and messages that were not
+//! handled yet are kept.
 //!
-//! One call handles a bounded number of frames, whatever their kind: a read of 64 KiB holds 100
-//! events, or 32,768 empty frames. What is left over is kept once, and later calls go on in it at
-//! an offset. A call that goes on counts against the task's budget as one that reads does, so that
-//! frames of no kind hold up the other tasks of the thread.
+//! One call handles a limited number of frames of any kind, because a read of 64 KiB holds 100
+//! events or 32,768 empty frames. The rest is kept, and later calls continue in it at an offset.
+//! Such a call uses the task's budget like one that reads, so that no kind of frame delays the
+//! other tasks of the thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,27 +23,27 @@ use wire::websocket::{ClientFrame, DecodeError, Decoded, Decoder, Message};
 use crate::limits::FRAMES_A_READ_MAX;
 use crate::net::Stream;
 
-/// What one read takes at most. Larger reads than this gain nothing.
+/// The maximum size of one read. Larger reads gain nothing.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// An unfinished message of up to this size is copied before the next read, so that the whole lies in
-/// one piece; a longer one gathers in memory of its own.
+/// An incomplete message up to this size is copied in front of the next read, so that the whole is
+/// contiguous. A longer one is collected in `carry`.
 const CARRY_BYTES_MAX: usize = SCRATCH_BYTES / 4;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
-/// Why a socket cannot go on.
+/// Why a socket failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The connection.
+    /// The connection failed.
     #[error("the connection was lost: {0}")]
     Io(#[from] io::Error),
-    /// What came is no WebSocket.
+    /// The relay broke the WebSocket protocol.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The other side closed without a closing handshake.
+    /// The connection ended without a closing handshake.
     #[error("the connection ended without a closing handshake")]
     Ended,
 }
@@ -53,29 +53,29 @@ pub enum SocketError {
 pub struct Socket {
     stream: Stream,
     decoder: Decoder,
-    /// Bytes that were read and not handled, behind those that were.
+    /// Kept bytes: `handled` ones, then unhandled ones.
     carry: Vec<u8>,
-    /// How many bytes of `carry` have been handled. Not 0 only while `stopped`.
+    /// How many bytes of `carry` were handled; 0 unless `stopped`.
     handled: usize,
-    /// Whether `carry` may hold whole messages, because handling stopped before its end.
+    /// Whether `carry` may hold complete messages, because handling stopped early.
     stopped: bool,
-    /// Frames that were handled since [`take_frames`](Self::take_frames).
+    /// Frames handled since [`take_frames`](Self::take_frames).
     frames: u64,
 }
 
 /// Why handling stopped.
 enum Stop<B> {
-    /// The bytes hold no further message that is complete.
+    /// No complete message is left.
     AtEnd,
-    /// There may be more than one call handles.
+    /// The call reached its limit of frames.
     AtLimit,
-    /// The handler wanted it.
+    /// The handler stopped.
     ByHandler(B),
 }
 
 impl Socket {
-    /// A socket whose upgrade is done. `read_ahead` is what came behind the upgrade's response.
-    /// Messages of more than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
+    /// A socket after its upgrade. `read_ahead` holds the bytes that came after the response.
+    /// Messages longer than `payload_bytes_max` are skipped, up to `skipped_bytes_max`.
     pub const fn new(
         stream: Stream,
         payload_bytes_max: usize,
@@ -86,13 +86,12 @@ impl Socket {
         Self { stream, decoder, carry: read_ahead, handled: 0, stopped: true, frames: 0 }
     }
 
-    /// Reads once (or takes up what an earlier call kept), and calls `handle` for each message that
-    /// is complete; it returns when it has handled them. If `handle` breaks, or after
-    /// [`FRAMES_A_READ_MAX`] frames, the rest is kept for the next call. When the future is
-    /// dropped, nothing is lost.
+    /// Reads once, or continues with kept bytes, and calls `handle` for each complete message. If
+    /// `handle` breaks, or after [`FRAMES_A_READ_MAX`] frames, the rest is kept for the next call.
+    /// The future is cancel-safe.
     ///
-    /// # Errors
-    /// When the connection ends or breaks the protocol. Messages before that have been handled.
+    /// # Errors If the connection ends or breaks the protocol. Messages before that have been
+    /// handled.
     pub async fn read<B>(
         &mut self,
         mut handle: impl FnMut(Message<'_>) -> ControlFlow<B>,
@@ -100,7 +99,7 @@ impl Socket {
         std::future::poll_fn(|context| self.poll_read(context, &mut handle)).await
     }
 
-    /// How many frames of any kind have been handled since the last call, fragments included.
+    /// The number of frames handled since the last call, including fragments.
     pub const fn take_frames(&mut self) -> u64 {
         std::mem::replace(&mut self.frames, 0)
     }
@@ -108,7 +107,7 @@ impl Socket {
     /// Sends a frame.
     ///
     /// # Errors
-    /// When the connection is lost.
+    /// If the connection is lost.
     pub async fn send(&mut self, frame: ClientFrame<'_>) -> io::Result<()> {
         let frame = frame.encode(rand::random());
         self.stream.write_all(&frame).await?;
@@ -144,7 +143,7 @@ impl Socket {
         })
     }
 
-    /// Handles what was kept.
+    /// Handles kept bytes.
     fn handle_carried<B>(
         &mut self,
         handle: &mut impl FnMut(Message<'_>) -> ControlFlow<B>,
@@ -158,10 +157,10 @@ impl Socket {
     fn note<B>(&mut self, stop: Stop<B>) -> ControlFlow<B> {
         self.stopped = !matches!(stop, Stop::AtEnd);
         if !self.stopped {
-            // The beginning of a message, or nothing, is all that is kept. It moves once a read.
+            // Only an incomplete message is left. It moves at most once per read.
             self.carry.drain(..self.handled);
             self.handled = 0;
-            // An idle socket holds no more than it must.
+            // An idle socket holds no spare capacity.
             if self.carry.capacity() > 2 * self.carry.len() {
                 self.carry.shrink_to_fit();
             }
@@ -173,8 +172,8 @@ impl Socket {
     }
 }
 
-/// Handles the messages at the beginning of `bytes`, adds their frames to `frames`, and says how
-/// many bytes they took.
+/// Handles the messages at the start of `bytes`, adds their frames to `frames`, and returns how
+/// many bytes they had.
 fn drain<B>(
     decoder: &mut Decoder,
     bytes: &[u8],
@@ -210,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket, and the relay's end of it.
+    /// A socket and the relay's end.
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -226,7 +225,7 @@ mod tests {
         frame
     }
 
-    /// The length of the next message, taken one at a time.
+    /// Reads one message and returns its length.
     async fn next(socket: &mut Socket) -> usize {
         let read = async {
             loop {
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_of_any_size_come_however_they_are_cut() {
+    async fn messages_of_any_size_arrive_in_any_fragments() {
         let (mut socket, mut relay) = pair().await;
         let lengths = [70_000, 66_000, 190_000, 65_536, 100_000, 70_001];
         let bytes: Vec<u8> = lengths.iter().flat_map(|length| text(*length)).collect();
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_kept_is_handled_at_once_and_not_when_more_comes() {
+    async fn kept_messages_are_handled_before_more_bytes_come() {
         let (mut socket, mut relay) = pair().await;
         relay
             .write_all(&[0x81, 1, b'a', 0x81, 2, b'b', b'b', 0x81, 3, b'c', b'c', b'c'])
@@ -283,8 +282,7 @@ mod tests {
         assert_eq!(socket.carry.capacity(), 0, "an idle socket holds nothing");
     }
 
-    /// The same bytes as frames of different kinds: how many calls it takes to handle them, how
-    /// many frames one call handles at most, and what is kept in between.
+    /// Sends many frames of each kind, and checks how many one call handles and what it keeps.
     #[tokio::test]
     async fn a_call_handles_a_bounded_number_of_frames_of_any_kind_and_nothing_is_moved_twice() {
         const BYTES: usize = 192 << 10;
@@ -321,7 +319,7 @@ mod tests {
         }
     }
 
-    /// How many frames these bytes are. Their payloads are shorter than 126 bytes.
+    /// Counts frames with payloads shorter than 126 bytes.
     fn frames_in(mut bytes: &[u8]) -> u64 {
         let mut frames = 0;
         while let [_, length, ..] = bytes {
@@ -353,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_is_read_and_not_kept() {
+    async fn messages_that_are_too_long_are_not_kept() {
         let (mut socket, mut relay) = pair().await;
         let bytes = [&text(900_000)[..], &[0x81, 1, b'a']].concat();
         let writer = tokio::spawn(async move {
@@ -379,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_without_goodbye_is_an_error() {
+    async fn an_end_without_a_closing_handshake_is_an_error() {
         let (mut socket, relay) = pair().await;
         drop(relay);
         let end = loop {

@@ -1,4 +1,4 @@
-//! The client's side of the WebSocket upgrade (RFC 6455, section 4.1).
+//! The client side of the WebSocket upgrade (RFC 6455, section 4.1).
 
 use std::io;
 
@@ -11,50 +11,50 @@ use super::instance::InstanceId;
 use crate::clock::system_time;
 use crate::net::backoff::retry_after;
 
-/// A response head may not be longer than this, interim responses before it included.
+/// The maximum length of a response head, including interim responses.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 
-/// How much of a server's reason is kept: more than those of the RFC have.
+/// The maximum length of a kept reason phrase, longer than those of the RFC.
 const REASON_CHARS_MAX: usize = 80;
 
-/// A server that wants us to wait longer than a day does not know.
+/// Longer values of Retry-After are not plausible.
 const RETRY_AFTER_SECS_MAX: u64 = 24 * 60 * 60;
 
-/// Why a server does not upgrade.
+/// Why the upgrade failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// The connection.
+    /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It ended before the response was complete.
+    /// The connection ended before the response was complete.
     #[error("the connection ended within the response")]
     Ended,
-    /// The response is no HTTP, or longer than anybody needs.
+    /// The response is not HTTP, or too long.
     #[error("the response is not HTTP/1.1")]
     NotHttp,
-    /// The server answers something else.
+    /// The server answered with another status.
     #[error("the server answers {code}{}{reason} instead of 101", if .reason.is_empty() { "" } else { " " })]
     Status {
         /// The status code.
         code: u16,
-        /// What the server calls it: not more than a line, with what cannot be printed escaped.
+        /// The reason phrase, truncated to one line, control characters escaped.
         reason: Box<str>,
-        /// Seconds after which it wants to be asked again, if it says so; at most a day.
+        /// The Retry-After header in seconds, at most a day.
         retry_after_secs: Option<u64>,
     },
-    /// The server is this very process.
+    /// The server is this process.
     #[error("the server is this gateway itself")]
     Ourselves,
-    /// The server agrees, but not to what was asked.
+    /// A header of the 101 response is wrong.
     #[error("the response's {0} header is wrong")]
     Header(&'static str),
 }
 
-/// Asks for the upgrade, and gives the bytes that came behind the response.
+/// Requests the upgrade, and returns the bytes that came after the response.
 ///
 /// # Errors
-/// When the server does not agree, or is `instance`.
+/// If the server refuses, or is this `instance`.
 pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     url: &Url,
@@ -95,10 +95,10 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The head of a response, and how many bytes it takes.
+/// The head of a response with its length in bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Head {
-    /// The connection is a WebSocket now.
+    /// The server agreed to the upgrade.
     Agrees(usize),
     /// Another response follows (RFC 9110, section 15.2).
     Interim(usize),
@@ -106,7 +106,7 @@ enum Head {
     Incomplete,
 }
 
-/// What the bytes of a response begin with.
+/// Checks the head at the start of a response.
 fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Head, UpgradeError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
@@ -140,7 +140,7 @@ fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Head, Upgra
     Ok(Head::Agrees(head))
 }
 
-/// What a server says that does not agree.
+/// The error for a server that refuses.
 fn refused(response: &httparse::Response<'_, '_>) -> UpgradeError {
     let after = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Retry-After"));
     let after = after.and_then(|header| retry_after(std::str::from_utf8(header.value).ok()?, system_time()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_when_to_come_back_and_not_more_than_a_line() {
+    fn a_refusal_has_a_short_reason_and_retry_after() {
         for (headers, expected) in [
             ("", None),
             ("Retry-After: 120\r\n", Some(120)),

@@ -1,10 +1,10 @@
-//! Explores, within bounds, every order of messages around every request and every interleaving of the relay, the
-//! reader and the conversation. No second may be proven if we lack one of the relay's events, and we must never end
-//! without a subscription.
+//! Explores, within bounds, every order of messages around every request and every interleaving of
+//! the relay, the reader and the conversation. No second may be proven if we lack one of the
+//! relay's events, and we must never end without a subscription.
 //!
-//! Only the relay is a model; reader, requests, conversation and session are the real code, without a socket.
-//! Whenever several steps or answers are possible, a run chooses one. With one deviation, every combination is
-//! played. With several, runs are drawn at random.
+//! Only the relay is a model; reader, requests, conversation and session are the real code, without
+//! a socket. Whenever several steps or answers are possible, a run chooses one. With one deviation,
+//! every combination is played. With several, runs are drawn at random.
 
 mod relay;
 
@@ -225,8 +225,8 @@ impl Run<'_, '_> {
                 possible.push(Step::Close);
             }
             if is_quiet {
-                // The next timer may fire before or after the next step. Nothing changes until it fires, so
-                // one choice covers both orders.
+                // The next timer may fire before or after the next step. Nothing changes until it
+                // fires, so one choice covers both orders.
                 let waits_on =
                     rounds < ROUNDS_MAX && (is_waiting || possible.is_empty() || self.choices.choose(2) == 0);
                 if waits_on && let Some(time) = wait.next() {
@@ -389,8 +389,8 @@ impl Run<'_, '_> {
     }
 }
 
-/// Plays all runs within the bounds, or `drawn` random ones. Returns how many there were, how many ended the
-/// connection, and how many proved time.
+/// Plays all runs within the bounds, or `drawn` random ones. Returns how many there were, how many
+/// ended the connection, and how many proved time.
 async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usize; 3] {
     let mut world = World::new(key.map(Signer::from_seed));
     let dice = drawn.map(|_| StdRng::seed_from_u64(11));

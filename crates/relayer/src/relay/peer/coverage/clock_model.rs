@@ -1,10 +1,10 @@
-//! A model of one relay, one gateway and a clock that is set at any point: what is called proven is
+//! A model of one relay, one gateway, and a clock that is set at any point: whatever is proven is
 //! in the log.
 //!
-//! The relay gets one event a second, dated by the true time. The gateway goes through a scenario
-//! with the real [`Coverage`] and the real [`Clock`], and refuses what its clock calls too old or
-//! too far ahead. The model is run with the clock set by each of many spans before each step of the
-//! scenario, and set right before one of the next steps, or at the end.
+//! The relay receives one event per second, dated by the true time. The gateway plays a scenario
+//! with the real [`Coverage`] and [`Clock`], and refuses events that its clock calls too old or too
+//! far ahead. Each run sets the clock wrong before one step of the scenario and right before a
+//! later one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use std::time::Duration;
 use super::Coverage;
 use crate::clock::{Clock, Hands};
 
-/// How far back a relay is asked at first contact.
+/// How far first contact reaches back.
 const BACKFILL_SECS: u64 = 50_000;
-/// What admission lets in.
+/// The limits of admission.
 const FUTURE_SECS: u64 = 900;
 const AGE_SECS: u64 = 20_000;
-/// Below the smallest step, so that nothing is found by luck.
+/// Smaller than any clock step, so that the overlap cannot hide an error.
 const OVERLAP_SECS: u64 = 0;
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
     /// Connects, subscribes, and asks for all gaps.
     Connect,
-    /// As `Connect`, but the clock may be set between the subscription and the answer.
+    /// The first half of `Connect`; `Repair` is the second.
     Subscribe,
     Repair,
-    /// So many seconds pass.
+    /// Lets this many seconds pass.
     Live(u64),
-    /// A ping is sent; its answer comes with `Pong`.
+    /// Sends a ping, which `Pong` answers.
     Ping,
     Pong,
     Lose,
-    /// The process stops and starts again.
+    /// Restarts the process.
     Restart,
-    /// So does the machine.
+    /// Restarts the machine.
     Reboot,
 }
 
@@ -81,17 +81,17 @@ const SCENARIO: &[Act] = &[
 struct World {
     hands: Hands,
     clock: Clock,
-    /// By how many seconds the clock is wrong.
+    /// How many seconds the clock is wrong.
     wrong: i64,
     relay: BTreeSet<u64>,
     log: BTreeSet<u64>,
-    /// What is proven by what was read, as the database has it, too.
+    /// What is proven; the same in the database.
     coverage: Option<Coverage>,
     is_connected: bool,
-    /// Whether all that was asked for has come, so that pongs prove time.
+    /// Whether everything asked for has come, so that pongs prove time.
     is_live: bool,
     ping: Option<crate::clock::Now>,
-    /// The steps that the connection has heard of.
+    /// The clock steps that the connection knows of.
     steps: u64,
 }
 
@@ -109,14 +109,15 @@ impl World {
         self.clock.unix_secs().saturating_add_signed(-self.wrong)
     }
 
-    /// The clock is looked at once a second, so what it was set to before was seen.
+    /// Reads the clock first, as the process does once per second, so that an earlier step was
+    /// noticed.
     fn set(&mut self, wrong: i64) {
         self.clock.now();
         self.hands.step_secs(wrong - self.wrong);
         self.wrong = wrong;
     }
 
-    /// The gateway gets an event.
+    /// The gateway receives an event.
     fn receive(&mut self, created_at: u64) {
         let now = self.clock.unix_secs();
         if created_at <= now + FUTURE_SECS && created_at >= now - AGE_SECS {
@@ -181,7 +182,7 @@ impl World {
         }
     }
 
-    /// What happens by itself: the relay has another event, and a connection hears of steps.
+    /// The relay receives an event, and the connection notices clock steps.
     fn tick(&mut self) {
         let second = self.true_secs();
         self.relay.insert(second);
@@ -195,8 +196,8 @@ impl World {
         }
     }
 
-    /// With a clock that is right and was looked at, whatever is claimed is so. The present second
-    /// is not over.
+    /// With a correct clock, every claim must be true, except for the present second, which is not
+    /// over.
     fn check(&self, what: &str) {
         let Some(coverage) = self.coverage.clone() else { return };
         let coverage = coverage.on_clock(self.clock.now());

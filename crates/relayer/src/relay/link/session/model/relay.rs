@@ -1,4 +1,4 @@
-//! The relay of the model: what it has, and everything that it may answer.
+//! The relay of the model: its events, and every answer that it may give.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use wire::{ClientMessage, Filter};
 use super::Choices;
 use crate::relay::protocol::LIVE;
 
-/// What is on its way to us.
+/// A frame on its way to us.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    /// A message; with the number of the event that it brings.
+    /// A message, with the number of its event.
     Text(String, Option<u64>),
     Pong([u8; 8]),
 }
@@ -19,21 +19,21 @@ pub(crate) enum Frame {
 pub(crate) struct Relay {
     /// The number and the date of each event, oldest first.
     pub events: Vec<(u64, u64)>,
-    /// Whether it sends us new events.
+    /// Whether the live subscription is open, so that it sends us new events.
     pub is_open: bool,
-    /// What is on its way to us.
+    /// The frames on their way to us.
     pub pipe: VecDeque<Frame>,
-    /// How often it may still do something else than what it is asked for.
+    /// How often it may still deviate from what it is asked.
     pub deviations: usize,
     /// Unix seconds.
     pub now: u64,
-    /// Whether it serves only those who have proved a key.
+    /// Whether it serves only authenticated clients.
     pub demands_key: bool,
-    /// How many challenges it has sent.
+    /// The number of challenges sent.
     challenges: usize,
 }
 
-/// What it may do with a request for the live subscription. The first is what it should do.
+/// The answers to a live request. The first is the regular one, here and below.
 const LIVE_ANSWERS: [&str; 13] = [
     "EOSE",
     "EOSE CLOSED",
@@ -49,10 +49,10 @@ const LIVE_ANSWERS: [&str; 13] = [
     "AUTH EOSE",
     "AUTH",
 ];
-/// What it may do with a request for the past.
-const PAST_ANSWERS: [&str; 6] =
+/// The answers to a backfill request.
+const BACKFILL_ANSWERS: [&str; 6] =
     ["EVENT EOSE", "EVENT CLOSED", "CLOSED EVENT EOSE", "NOTICE", "AUTH EOSE", "end the live subscription"];
-/// What it may do with a proof of a key.
+/// The answers to our authentication.
 const PROOF_ANSWERS: [&str; 4] = ["OK", "rate-limited", "restricted", "nothing"];
 
 impl Relay {
@@ -68,7 +68,7 @@ impl Relay {
         }
     }
 
-    /// Gets an event that is dated now, and gives its number.
+    /// Adds an event dated now, and returns its number.
     pub fn publish(&mut self) -> u64 {
         let id = self.events.len() as u64 + 1;
         self.events.push((id, self.now));
@@ -78,7 +78,7 @@ impl Relay {
         id
     }
 
-    /// Ends the live subscription.
+    /// Closes the live subscription.
     pub fn close(&mut self, choices: &mut Choices) {
         self.deviations -= 1;
         self.is_open = false;
@@ -86,7 +86,7 @@ impl Relay {
         self.say(format!(r#"["CLOSED","{LIVE}","{reason}"]"#));
     }
 
-    /// Takes a message, and gives what it does.
+    /// Handles a message, and returns the chosen answer.
     pub fn hear(&mut self, message: &str, choices: &mut Choices) -> &'static str {
         match ClientMessage::parse(message.as_bytes()).expect("a message") {
             ClientMessage::Req { subscription, filters } if subscription == LIVE => {
@@ -96,8 +96,8 @@ impl Relay {
                 answer
             }
             ClientMessage::Req { subscription, filters } => {
-                let answer = self.choose(&PAST_ANSWERS, choices);
-                self.answer_past(answer, &subscription, &filters[0]);
+                let answer = self.choose(&BACKFILL_ANSWERS, choices);
+                self.answer_backfill(answer, &subscription, &filters[0]);
                 answer
             }
             ClientMessage::Close { subscription } => {
@@ -116,7 +116,7 @@ impl Relay {
                 self.demands_key &= matches!(answer, "rate-limited" | "restricted");
                 answer
             }
-            other => panic!("{other:?} is not said here"),
+            other => panic!("{other:?} is not sent here"),
         }
     }
 
@@ -127,7 +127,7 @@ impl Relay {
     }
 
     fn answer_live(&mut self, answer: &str, filter: &Filter) {
-        // To those it does not know, it may say that there is nothing.
+        // It may tell unknown clients that there are no events.
         let is_unknown = self.demands_key;
         for part in answer.split(' ') {
             match part {
@@ -157,7 +157,7 @@ impl Relay {
         }
     }
 
-    fn answer_past(&mut self, answer: &str, id: &str, filter: &Filter) {
+    fn answer_backfill(&mut self, answer: &str, id: &str, filter: &Filter) {
         let closed = format!(r#"["CLOSED","{id}","error: too much"]"#);
         let eose = format!(r#"["EOSE","{id}"]"#);
         match answer {

@@ -12,21 +12,68 @@ use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
 use crate::config::{Output, WebOrigin};
+use crate::downstream::client_metrics::ClientRefusal;
+use crate::downstream::clients::Refused;
 use crate::downstream::seat::Seat;
 use crate::downstream::websocket::Session;
-use crate::downstream::{ClientLimits, Format, LogSource, Patience};
+use crate::downstream::{Format, LogSource, Patience};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
-use crate::telemetry::metrics::REFUSED;
+use crate::telemetry::metrics::label_value;
+use axum::http::{HeaderValue, StatusCode};
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Stopping => Self::stopping(),
+            Refused::TooMany(max) => Self::unavailable(
+                "too_many_clients",
+                format!(
+                    "{max} clients are connected, and [output] max_clients (of /fanout: [fanout] max_clients) allows \
+                     no more; try again later or raise it"
+                ),
+            ),
+            Refused::TooManyFromAddress(max) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_clients_from_address",
+                format!(
+                    "{max} clients are connected from your address, and [output] max_clients_per_address allows no \
+                     more; close some or raise it (behind a proxy, all clients have its address)"
+                ),
+            )
+            .retry_after_secs(5),
+        }
+    }
+}
+
+/// A page of a site that may not read.
+pub(super) fn origin_not_allowed() -> ApiError {
+    ApiError::new(
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        "pages of this origin may not read here; [output] allowed_origins names those that may, written as browsers \
+         send them (https://app.example)",
+    )
+}
+
+/// A request without a WebSocket handshake.
+pub(super) fn upgrade_required(rejection: &WebSocketUpgradeRejection) -> ApiError {
+    let message = format!(
+        "this path speaks WebSocket (RFC 6455, version 13); connect to it with a WebSocket client: {}",
+        rejection.body_text()
+    );
+    ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+        .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .header(header::CONNECTION, HeaderValue::from_static("upgrade"))
+        .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+}
 
 /// How `/ws` is served.
 #[derive(Debug, Clone)]
 pub struct WebSocketOptions {
     /// Whether it is at all.
     pub is_enabled: bool,
-    /// How many clients there may be.
-    pub limits: ClientLimits,
     /// When a client is given up.
     pub patience: Patience,
     /// Whose pages may connect. If there are none, any page may read, and none may change a
@@ -38,7 +85,6 @@ impl From<&Output> for WebSocketOptions {
     fn from(output: &Output) -> Self {
         Self {
             is_enabled: output.websocket_enabled,
-            limits: ClientLimits { in_all: output.max_clients, from_address: output.max_clients_per_address },
             patience: Patience::from(output),
             allowed_origins: output.allowed_origins.clone(),
         }
@@ -60,7 +106,15 @@ impl WebSocketOptions {
     /// server's own.
     fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
-            Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::OriginMayNotChange(origin)),
+            Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                format!(
+                    "a page of {origin} connects with `consumer`, which moves a cursor that the gateway keeps, and no \
+                     pages may do that while [output] allowed_origins is empty; name the origin there, written as \
+                     browsers send it (https://app.example), or connect without `consumer`"
+                ),
+            )),
             _ => Ok(()),
         }
     }
@@ -75,12 +129,15 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let options = &context.websocket;
+    let options = context.websocket();
     if !options.is_enabled {
-        return Err(ApiError::WebSocketDisabled);
+        return Err(ApiError::not_found(
+            "websocket_disabled",
+            "the WebSocket output is switched off; set websocket_enabled = true under [output]",
+        ));
     }
     if !options.allows(&headers) {
-        return Err(counted(&context, ApiError::OriginNotAllowed));
+        return Err(counted(&context, origin_not_allowed()));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
     // A consumer's cursor is written down, and its other connection is closed.
@@ -96,9 +153,8 @@ pub(super) async fn upgrade(
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
-    let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
-    let client =
-        context.clients().enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
+    let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
+    let client = context.clients.enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
     let seat = seat(&context, &query).await.map_err(|refused| counted(&context, refused))?;
     let (cursor, default_format) = match (&seat, query.cursor) {
@@ -110,7 +166,7 @@ pub(super) async fn upgrade(
     let consumer = seat.as_ref().map(Seat::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
     let source = LogSource::new(context.log.reader(cursor), query.selection, format);
-    let counts = context.metrics.websocket_counts();
+    let counts = context.metrics.websocket.counts();
     let session = Session::new(source, head, counts, options.patience, peer.taken);
     let session = match seat {
         Some(seat) => session.of(seat),
@@ -138,9 +194,8 @@ async fn seat(context: &Context, query: &Query) -> Result<Option<Seat>, ApiError
 /// Counts a client that is not let in though it asked for nothing wrong, by the code that it is told. At the end
 /// nobody is let in, which is no news.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
-    let (_, code) = refusal.status();
-    if REFUSED.contains(&code) {
-        context.metrics.client_refused(code).inc();
+    if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
+        context.metrics.websocket.refused[reason].inc();
     }
     refusal
 }

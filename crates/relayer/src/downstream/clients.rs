@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::config::Output;
 use crate::limits::CLIENT_CLOSE_MAX;
 
 /// How many clients there may be.
@@ -21,6 +22,13 @@ pub struct ClientLimits {
     pub in_all: NonZeroUsize,
     /// From one address; `None` for as many as there may be in all.
     pub from_address: Option<NonZeroUsize>,
+}
+
+impl ClientLimits {
+    /// Those of `/ws`.
+    pub const fn of(output: &Output) -> Self {
+        Self { in_all: output.max_clients, from_address: output.max_clients_per_address }
+    }
 }
 
 /// Why a client is not let in.

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use enum_map::Enum;
 use futures_util::StreamExt;
+use strum::IntoStaticStr;
 use tokio::time::timeout;
 
 use super::said::BadAck;
@@ -34,18 +36,40 @@ pub enum End {
     Damaged(Cursor),
 }
 
+/// Why clients are gone, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum CloseReason {
+    /// The client left.
+    Left,
+    /// The gateway stopped.
+    Stopping,
+    /// The client was too slow.
+    Slow,
+    /// The client gave no sign of life.
+    Silent,
+    /// Retention trimmed what the client needed next.
+    Trimmed,
+    /// Another connection took over its name.
+    Replaced,
+    /// The client acknowledged what cannot be.
+    BadAck,
+    /// The log could not be read, or the cursor not be written.
+    Failed,
+}
+
 impl End {
-    /// The label in the metrics.
-    pub const fn reason(&self) -> &'static str {
+    /// The reason, as it is counted.
+    pub const fn reason(&self) -> CloseReason {
         match self {
-            Self::ClientGone => "left",
-            Self::Stopping => "stopping",
-            Self::Slow => "slow",
-            Self::Silent => "silent",
-            Self::Replaced => "replaced",
-            Self::BadAck(_) => "bad_ack",
-            Self::Read(ReadError::Trimmed { .. }) => "trimmed",
-            Self::Read(ReadError::Storage(_)) | Self::Unwritten(_) | Self::Damaged(_) => "failed",
+            Self::ClientGone => CloseReason::Left,
+            Self::Stopping => CloseReason::Stopping,
+            Self::Slow => CloseReason::Slow,
+            Self::Silent => CloseReason::Silent,
+            Self::Replaced => CloseReason::Replaced,
+            Self::BadAck(_) => CloseReason::BadAck,
+            Self::Read(ReadError::Trimmed { .. }) => CloseReason::Trimmed,
+            Self::Read(ReadError::Storage(_)) | Self::Unwritten(_) | Self::Damaged(_) => CloseReason::Failed,
         }
     }
 }

@@ -8,10 +8,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
+use super::sink_metrics::{SinkLabel, SinkMetrics};
 use crate::event_log::letters::Letter;
 use crate::event_log::{EventLog, Seq, StorageError};
 use crate::limits::{LETTERS_BYTES_MAX, LETTERS_MAX};
-use crate::telemetry::Metrics;
 
 /// The dead letters of one sink. The events are in RocksDB; here is which there are.
 #[derive(Debug)]
@@ -52,18 +52,18 @@ impl Letters {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn of(sink: &Arc<str>, log: &Arc<EventLog>, metrics: &Metrics) -> Result<Self, StorageError> {
+    pub fn of(sink: &Arc<str>, log: &Arc<EventLog>, metrics: &SinkMetrics) -> Result<Self, StorageError> {
         let kept = Kept::read(sink, log)?;
-        let label = metrics.sink_label(sink);
+        let label = SinkLabel::new(sink);
         let letters = Self {
             sink: Arc::clone(sink),
             log: Arc::clone(log),
             kept: Mutex::new(kept),
             writing: Mutex::default(),
             asked: Notify::new(),
-            refused: metrics.downstream_refused.get_or_create_owned(&label),
-            dropped: metrics.downstream_letters_dropped.get_or_create_owned(&label),
-            gauge: metrics.downstream_letters.get_or_create_owned(&label),
+            refused: metrics.refused.get_or_create_owned(&label),
+            dropped: metrics.dead_letters_dropped.get_or_create_owned(&label),
+            gauge: metrics.dead_letters.get_or_create_owned(&label),
         };
         letters.show();
         Ok(letters)

@@ -13,6 +13,7 @@
 
 pub mod ack;
 pub mod bookmark;
+pub mod client_metrics;
 pub mod clients;
 pub mod consumers;
 pub mod farewell;
@@ -25,6 +26,7 @@ pub mod said;
 pub mod seat;
 pub mod selection;
 pub mod sink;
+pub mod sink_metrics;
 pub mod slow;
 pub mod source;
 pub mod tcp;

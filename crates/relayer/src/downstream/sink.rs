@@ -8,20 +8,27 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
+use strum::{EnumDiscriminants, EnumIter, IntoStaticStr};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::letters::Letters;
 use super::order::{Command, NotObeyed, Order};
 use super::rate::Rate;
+use super::sink_metrics::{SinkLabel, SinkMetrics};
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
 use crate::limits::{LIVE_LAG_MAX, LOST_RANGES_KEPT, ORDERS_WAITING_MAX};
-use crate::telemetry::Metrics;
 
 /// How a sink stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
+#[strum_discriminants(
+    name(StateName),
+    derive(EnumIter, IntoStaticStr),
+    strum(serialize_all = "snake_case"),
+    doc = "The name of a state."
+)]
 pub enum SinkState {
     /// A connection is being made.
     Connecting,
@@ -59,21 +66,9 @@ pub enum SinkState {
 }
 
 impl SinkState {
-    /// The names of the states.
-    pub const LABELS: [&str; 7] =
-        ["connecting", "live", "catching_up", "retrying", "parked", "paused", "stopped"];
-
     /// The state's name.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Live { .. } => "live",
-            Self::CatchingUp { .. } => "catching_up",
-            Self::Retrying { .. } => "retrying",
-            Self::Parked { .. } => "parked",
-            Self::Paused { .. } => "paused",
-            Self::Stopped => "stopped",
-        }
+    pub fn label(&self) -> &'static str {
+        StateName::from(self).into()
     }
 }
 
@@ -130,18 +125,18 @@ impl Sink {
         address: &str,
         cursor: Cursor,
         log: &Arc<EventLog>,
-        metrics: &Metrics,
+        metrics: &SinkMetrics,
     ) -> Result<(Self, mpsc::Receiver<Order>), StorageError> {
-        let label = metrics.sink_label(&name);
+        let label = SinkLabel::new(&name);
         let (orders, told) = mpsc::channel(ORDERS_WAITING_MAX);
         let sink = Self {
             kind,
             address: address.into(),
-            delivered: metrics.downstream_delivered.get_or_create_owned(&label),
-            reconnects: metrics.downstream_reconnects.get_or_create_owned(&label),
-            ack_errors: metrics.downstream_ack_errors.get_or_create_owned(&label),
-            retries: metrics.downstream_retries.get_or_create_owned(&label),
-            lost: metrics.downstream_lost.get_or_create_owned(&label),
+            delivered: metrics.delivered.get_or_create_owned(&label),
+            reconnects: metrics.reconnects.get_or_create_owned(&label),
+            ack_errors: metrics.ack_errors.get_or_create_owned(&label),
+            retries: metrics.retries.get_or_create_owned(&label),
+            lost: metrics.lost.get_or_create_owned(&label),
             letters: Letters::of(&name, log, metrics)?,
             orders,
             state: Mutex::new(SinkState::Connecting),

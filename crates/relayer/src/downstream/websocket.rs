@@ -20,6 +20,7 @@ use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
+use super::client_metrics::ClientCounts;
 use super::clients::Client;
 use super::farewell::{End, Farewell};
 use super::said::acknowledged;
@@ -30,7 +31,6 @@ use super::worker::at;
 use crate::event_log::reader::Chunk;
 use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
-use crate::telemetry::metrics::ClientCounts;
 
 /// What a client gets, and how.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl<S: Source> Session<S> {
         {
             end = End::Unwritten(error);
         }
-        self.counts.closed(end.reason()).inc();
+        self.counts.closed[end.reason()].inc();
         let (path, origin) = (self.counts.path, client.origin());
         let (cursor, flushed, head) = (self.source.cursor(), self.flushed, self.source.head());
         Farewell { end, path, origin, consumer, cursor, flushed, head }.say(socket).await;

@@ -14,6 +14,7 @@ use super::bookmark::Bookmark;
 use super::http::client::Client;
 use super::selection::Selection;
 use super::sink::Sink;
+use super::sink_metrics::SinkMetrics;
 use super::worker::{Transport, Worker};
 use super::{http, tcp};
 use crate::config::{CommonOptions, Output, RestSink, SinkName, Start, TcpSink};
@@ -23,7 +24,6 @@ use crate::net::Dialer;
 use crate::net::resolver::{Lookups, Resolver};
 use crate::net::tls::{self, TlsSetupError};
 use crate::tasks::StageFailure;
-use crate::telemetry::Metrics;
 
 /// Why the sinks cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl Workers {
         output: &Output,
         log: &Arc<EventLog>,
         resolver: Resolver,
-        metrics: &Metrics,
+        metrics: &SinkMetrics,
     ) -> Result<Self, SinkSetupError> {
         let mut starting = Starting::new(log, resolver, metrics)?;
         for config in output.tcp_sinks() {
@@ -117,7 +117,7 @@ impl Workers {
 /// The sinks that were started, and what the others are started with.
 struct Starting<'a> {
     log: &'a Arc<EventLog>,
-    metrics: &'a Metrics,
+    metrics: &'a SinkMetrics,
     known: HashMap<String, CursorRow>,
     lookups: Arc<Lookups>,
     /// The system's authorities, once they were asked for.
@@ -128,7 +128,11 @@ struct Starting<'a> {
 }
 
 impl<'a> Starting<'a> {
-    fn new(log: &'a Arc<EventLog>, resolver: Resolver, metrics: &'a Metrics) -> Result<Self, StorageError> {
+    fn new(
+        log: &'a Arc<EventLog>,
+        resolver: Resolver,
+        metrics: &'a SinkMetrics,
+    ) -> Result<Self, StorageError> {
         Ok(Self {
             log,
             metrics,

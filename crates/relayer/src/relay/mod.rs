@@ -27,7 +27,9 @@ mod silence;
 mod transport;
 
 pub use information::Information;
-pub use peer::{ConnectionState, Coverage, Gap, GapReason, PastState, Peer, RepairProgress};
+pub use peer::{
+    ConnectionState, Coverage, Gap, GapReason, Metrics, PastState, Peer, RepairProgress, StateName,
+};
 pub use pool::{Added, Changes, Pool, PoolError, Removed};
 pub use shared::Shared;
 pub use transport::{DialError, DialOptions, DialSetupError, Dialer, InformationError, InstanceId, Reach};

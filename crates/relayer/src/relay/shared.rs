@@ -7,9 +7,9 @@ use tokio::sync::Semaphore;
 use wire::Signer;
 
 use crate::event_log::EventLog;
-use crate::ingest::{Dedupe, Inboxes};
+use crate::ingest::{self, Dedupe, Inboxes};
+use crate::relay::peer::Metrics;
 use crate::relay::transport::Dialer;
-use crate::telemetry::Metrics;
 
 /// The services, limits and settings that every relay connection uses.
 #[derive(Debug)]
@@ -22,8 +22,10 @@ pub struct Shared {
     pub inboxes: Inboxes,
     /// The event log: reconciliation compares relays with it.
     pub log: Arc<EventLog>,
-    /// The process's metrics.
+    /// The metrics of relays.
     pub metrics: Arc<Metrics>,
+    /// The metrics of ingest.
+    pub ingest_metrics: Arc<ingest::Metrics>,
     /// The key for NIP-42 authentication; `None` if the configuration does not permit it.
     pub signer: Option<Arc<Signer>>,
     /// Limits the backfill requests that are open at once, over all relays.

@@ -3,9 +3,9 @@
 use moltrade_relayer::limits::INFORMATION_BYTES_MAX;
 use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::net::handshake::HandshakeError;
-use moltrade_relayer::relay::InstanceId;
-use moltrade_relayer::relay::{DialError, DialOptions, Dialer, Reach};
-use moltrade_relayer::relay::{Information, InformationError};
+use moltrade_relayer::relay::{
+    DialError, DialOptions, Dialer, Information, InformationError, InstanceId, Reach,
+};
 
 use crate::authority::Authority;
 use crate::server::{HOLD, Server, header};

@@ -16,8 +16,7 @@ use std::net::IpAddr;
 
 use moltrade_relayer::config::RelayUrl;
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::InstanceId;
-use moltrade_relayer::relay::{DialOptions, Dialer};
+use moltrade_relayer::relay::{DialOptions, Dialer, InstanceId};
 
 fn options() -> DialOptions {
     DialOptions {

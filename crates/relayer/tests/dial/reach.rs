@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::InformationError;
-use moltrade_relayer::relay::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialError, DialOptions, Dialer, InformationError, Reach};
 
 use crate::server::{Server, upgrades};
 use crate::{dialer, names, options, url};

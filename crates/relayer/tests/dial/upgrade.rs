@@ -2,8 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use moltrade_relayer::relay::InstanceId;
-use moltrade_relayer::relay::{DialError, DialOptions, DialSetupError, Dialer, Reach};
+use moltrade_relayer::relay::{DialError, DialOptions, DialSetupError, Dialer, InstanceId, Reach};
 use wire::websocket::Message;
 
 use crate::server::{HOLD, Server, header, switching_protocols, upgrades};

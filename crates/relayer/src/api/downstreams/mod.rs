@@ -16,8 +16,23 @@ use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
 use super::query::check_cursor;
+use crate::downstream::order::NotObeyed;
 use crate::downstream::{Command, Sink};
 use crate::event_log::{Cursor, StorageError};
+
+impl From<NotObeyed> for ApiError {
+    fn from(error: NotObeyed) -> Self {
+        match error {
+            NotObeyed::Stopping => Self::stopping(),
+            NotObeyed::Storage(error) => error.into(),
+        }
+    }
+}
+
+fn no_such_sink() -> ApiError {
+    let message = "no sink of this name is configured; /api/downstreams lists those that are";
+    ApiError::not_found("downstream_not_found", message)
+}
 pub(super) use letters::{drop_letters, letters, replay};
 use view::Shown;
 
@@ -85,6 +100,6 @@ async fn shown(context: &Context, sink: Arc<Sink>) -> Result<Json<Value>, ApiErr
 }
 
 fn find(context: &Context, name: SinkName) -> Result<Arc<Sink>, ApiError> {
-    let Path(name) = name.map_err(|_| ApiError::NoSuchSink)?;
-    context.sinks.iter().find(|sink| *sink.name == *name).cloned().ok_or(ApiError::NoSuchSink)
+    let Path(name) = name.map_err(|_| no_such_sink())?;
+    context.sinks.iter().find(|sink| *sink.name == *name).cloned().ok_or_else(no_such_sink)
 }

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::relay::Gap;
-use crate::relay::Information;
-use crate::relay::{ConnectionState, Peer};
-use crate::relay::{PastState, RepairProgress};
+use crate::relay::{ConnectionState, Gap, Information, PastState, Peer, RepairProgress};
 
 /// One relay, as it is shown.
 #[derive(Debug, Serialize)]

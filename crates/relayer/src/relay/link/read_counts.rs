@@ -1,21 +1,23 @@
 //! Counts what one read delivers in local variables, and adds them to the shared counters once at
 //! its end.
 
-use crate::ingest::{DropReason, Layer};
-use crate::relay::peer::Peer;
-use crate::telemetry::Metrics;
+use enum_map::{Enum, EnumMap};
+
+use crate::ingest::{self, DropReason, Layer};
+use crate::relay::peer::{Metrics, Peer};
 
 /// The counts of one read, flushed on drop.
 #[derive(Debug)]
 pub(super) struct ReadCounts<'a> {
     peer: &'a Peer,
     metrics: &'a Metrics,
+    ingest: &'a ingest::Metrics,
     frames: u64,
     bytes: u64,
     /// Texts that only keep the connection open.
     heartbeats: u64,
     events: u64,
-    duplicates: [u64; Layer::ALL.len()],
+    duplicates: EnumMap<Layer, u64>,
     /// Messages that are not events: NOTICE, CLOSED, NEG-ERR, OK and AUTH.
     pub notices: u64,
     /// Lookups that the Bloom filter answered: the id is new.
@@ -25,15 +27,16 @@ pub(super) struct ReadCounts<'a> {
 }
 
 impl<'a> ReadCounts<'a> {
-    pub const fn new(peer: &'a Peer, metrics: &'a Metrics) -> Self {
+    pub const fn new(peer: &'a Peer, metrics: &'a Metrics, ingest: &'a ingest::Metrics) -> Self {
         Self {
             peer,
             metrics,
+            ingest,
             frames: 0,
             bytes: 0,
             heartbeats: 0,
             events: 0,
-            duplicates: [0; Layer::ALL.len()],
+            duplicates: EnumMap::from_array([0; Layer::LENGTH]),
             notices: 0,
             lookups_in_memory: 0,
             lookups_on_disk: 0,
@@ -55,9 +58,7 @@ impl<'a> ReadCounts<'a> {
     }
 
     pub fn duplicate(&mut self, layer: Layer) {
-        if let Some(count) = self.duplicates.get_mut(layer as usize) {
-            *count += 1;
-        }
+        self.duplicates[layer] += 1;
     }
 
     /// Counts a breach of the WebSocket protocol, which leaves no frame to count.
@@ -69,7 +70,7 @@ impl<'a> ReadCounts<'a> {
     /// Counts a refused frame at once, because refusals are rare.
     pub fn refuse(&self, reason: DropReason) {
         self.peer.refuse(reason);
-        self.metrics.dropped(reason).inc();
+        self.ingest.dropped[reason].inc();
     }
 
     /// Counts a rate limit at once, because it is rare.
@@ -85,16 +86,16 @@ impl Drop for ReadCounts<'_> {
         stats.bytes.add(self.bytes);
         stats.events.add(self.events);
         stats.notices.add(self.notices);
-        stats.copies.add(self.duplicates.iter().sum());
+        stats.copies.add(self.duplicates.values().sum());
         stats.refuse_many(DropReason::UnknownMessage, self.heartbeats);
-        metrics.dropped(DropReason::UnknownMessage).inc_by(self.heartbeats);
+        self.ingest.dropped[DropReason::UnknownMessage].inc_by(self.heartbeats);
         metrics.frames_received.inc_by(self.frames);
         metrics.frame_bytes_received.inc_by(self.bytes);
-        metrics.lookups_in_memory.inc_by(self.lookups_in_memory);
-        metrics.lookups_on_disk.inc_by(self.lookups_on_disk);
-        for (layer, count) in Layer::ALL.iter().zip(self.duplicates) {
+        self.ingest.lookups_in_memory.inc_by(self.lookups_in_memory);
+        self.ingest.lookups_on_disk.inc_by(self.lookups_on_disk);
+        for (layer, count) in self.duplicates {
             if count > 0 {
-                metrics.duplicates(*layer).inc_by(count);
+                self.ingest.duplicates[layer].inc_by(count);
             }
         }
     }

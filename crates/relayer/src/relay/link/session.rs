@@ -251,7 +251,7 @@ impl<'a> RelaySession<'a> {
 
     /// Reads once and handles the messages.
     async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, DisconnectReason> {
-        let mut counts = ReadCounts::new(self.peer, &self.shared.metrics);
+        let mut counts = ReadCounts::new(self.peer, &self.shared.metrics, &self.shared.ingest_metrics);
         let mut reader = self.reader();
         let read = socket.read(|message| reader.handle(message, &mut counts)).await;
         self.heard = true;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::capabilities::Capabilities;
 use super::commits::CoverageCommits;
 use super::coverage::Coverage;
+use super::metrics::Metrics;
 use super::offences::Offences;
 use super::state::{ConnectionState, PastState, StateHistory};
 use super::stats::Stats;
@@ -18,7 +19,6 @@ use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::{DropReason, Source};
 use crate::net::address::Reach;
-use crate::telemetry::Metrics;
 
 /// A relay that has, or waits for, a connection.
 #[derive(Debug)]

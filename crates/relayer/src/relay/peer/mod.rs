@@ -6,6 +6,7 @@ mod caps;
 mod commits;
 mod coverage;
 mod handle;
+mod metrics;
 mod offences;
 mod pace;
 mod state;
@@ -15,6 +16,7 @@ pub(crate) use capabilities::{Capabilities, Form, LiveForm, Stated};
 pub(crate) use caps::{Basis, Caps, Size};
 pub use coverage::{Coverage, Gap, GapReason};
 pub use handle::{Peer, RepairProgress};
+pub use metrics::Metrics;
 #[cfg(test)]
 pub(crate) use pace::Pace;
-pub use state::{ConnectionState, PastState};
+pub use state::{ConnectionState, PastState, StateName};

@@ -3,14 +3,22 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use enum_map::Enum;
 use serde::Serialize;
+use strum::{EnumDiscriminants, IntoStaticStr, VariantNames};
 
 use crate::clock::unix_ms;
 use crate::limits::STATES_KEPT;
 
 /// The state of a relay's connection, as in `/relays` and the metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
+#[strum_discriminants(
+    name(StateName),
+    derive(Enum, IntoStaticStr, VariantNames),
+    strum(serialize_all = "snake_case"),
+    doc = "The name of a state."
+)]
 pub enum ConnectionState {
     /// Dialling, or waiting for a permit to dial.
     Connecting,
@@ -58,30 +66,9 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
-    /// Every label, for the metrics.
-    pub const LABELS: [&str; 8] = [
-        "connecting",
-        "backfilling",
-        "live",
-        "backing_off",
-        "needs_authentication",
-        "refused",
-        "quarantined",
-        "stopped",
-    ];
-
     /// The label in metrics and `/relays`.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Backfilling { .. } => "backfilling",
-            Self::Live { .. } => "live",
-            Self::BackingOff { .. } => "backing_off",
-            Self::NeedsAuthentication { .. } => "needs_authentication",
-            Self::Refused { .. } => "refused",
-            Self::Quarantined { .. } => "quarantined",
-            Self::Stopped => "stopped",
-        }
+    pub fn label(&self) -> &'static str {
+        StateName::from(self).into()
     }
 
     /// Whether a WebSocket is open.

@@ -29,12 +29,11 @@ use crate::event_log::free_space::Reserve;
 use crate::event_log::store::StoreOptions;
 use crate::ingest::candidate::Inbound;
 use crate::ingest::dedupe::DedupeSizes;
-use crate::ingest::{Dedupe, Inboxes};
+use crate::ingest::{self, Dedupe, Inboxes};
 use crate::net::resolver::Resolver;
 use crate::relay::information::Information;
-use crate::relay::peer::{Pace, Stated};
+use crate::relay::peer::{Metrics, Pace, Stated};
 use crate::relay::transport::{DialOptions, Dialer, InstanceId};
-use crate::telemetry::Metrics;
 
 /// How often the longest wait may pass in a row without another step.
 const ROUNDS_MAX: usize = 3;
@@ -124,7 +123,8 @@ impl World {
             dedupe: Arc::new(Dedupe::new(Arc::clone(&log), sizes)),
             inboxes,
             log,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::default()),
+            ingest_metrics: Arc::new(ingest::Metrics::default()),
             signer: signer.map(Arc::new),
             repairs: Semaphore::new(1),
             scans: Arc::new(Semaphore::new(1)),
@@ -303,7 +303,8 @@ impl Run<'_, '_> {
             Frame::Text(text, _) => Message::Text(text.as_bytes()),
             Frame::Pong(payload) => Message::Pong(payload),
         };
-        let mut counts = ReadCounts::new(self.peer, &self.session.shared.metrics);
+        let mut counts =
+            ReadCounts::new(self.peer, &self.session.shared.metrics, &self.session.shared.ingest_metrics);
         let flow = self.session.reader().handle(message, &mut counts);
         drop(counts);
         while self.world.inbox.try_recv().is_ok() {}

@@ -1,4 +1,4 @@
-//! What is asked of a relay's server, and what it may answer.
+//! The upgrade request to a relay's server, and its possible answers.
 
 use std::ops::ControlFlow;
 

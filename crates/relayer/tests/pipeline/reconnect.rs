@@ -1,4 +1,4 @@
-//! Connections that are lost come back, and what was published meanwhile is not missing.
+//! Lost connections are restored, and events published meanwhile are not missing.
 
 use moltrade_relayer::relay::ConnectionState;
 use relay_sim::{Fault, Sim, Who};
@@ -59,7 +59,7 @@ async fn a_quiet_relay_is_not_a_dead_one() {
     })
     .await;
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
-    // Many health checks later, it is still the first connection: its pongs have kept it.
+    // Many health checks later it is still the first connection, because the relay answers pings.
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     assert_eq!(gateway.peer(0).state().label(), "live");
     assert_eq!(gateway.peer(0).stats.connections.get(), 1);

@@ -1,4 +1,4 @@
-//! What is held against relays: forgeries and garbage, floods, silence.
+//! Offences and anomalies of relays: forgeries, garbage, floods, silence.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
     let started = Instant::now();
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.max_events_per_second = NonZeroU32::new(A_SECOND as u32);
-        // A relay that is not read cannot answer pings, which must not be held against it.
+        // While we do not read, pongs cannot arrive, which must not count as silence.
         config.relay.health_check_interval = Duration::from_millis(100);
     })
     .await;
@@ -53,7 +53,7 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
     let read = gateway.peer(0).stats.events.get();
     assert!(read < FLOOD as u64, "the other relay did not wait for the {read} events of the flood");
     gateway.until("nothing is lost", |gateway| gateway.peer(0).stats.events.get() >= FLOOD as u64).await;
-    // A second's worth at once, one full read too many, and the rest as allowed.
+    // A burst of one second, one full read of debt, and the rest at the allowed rate.
     let least = (FLOOD - 2 * A_SECOND) as f64 / A_SECOND as f64;
     assert!(started.elapsed().as_secs_f64() >= least, "{:?}", started.elapsed());
     gateway.until_logged(flood.iter().map(wire::VerifiedEvent::id)).await;
@@ -76,6 +76,6 @@ async fn a_relay_that_never_sends_what_others_deliver_is_reported_as_silent() {
     assert_eq!(silent(&gateway)[..3], [false; 3]);
     assert_eq!(gateway.peer(3).state().label(), "live", "it is no reason to leave it");
     gateway.until_logged(sim.ids()).await;
-    // Now nobody delivers, so there is nothing that it does not send.
+    // Now no relay delivers, so none is silent.
     gateway.until("it is reported no more", |gateway| silent(gateway) == [false; 4]).await;
 }

@@ -1,4 +1,4 @@
-//! EOSE that comes late, or never: events are taken all the same, and nothing is proven without it.
+//! EOSE that comes late or never: the events are taken, but nothing is proven without it.
 
 use std::time::Duration;
 

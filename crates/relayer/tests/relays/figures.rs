@@ -1,4 +1,4 @@
-//! What is counted of each relay.
+//! The statistics of each relay.
 
 use std::time::Duration;
 

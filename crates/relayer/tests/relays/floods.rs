@@ -1,5 +1,5 @@
-//! Frames that are lawful one by one, without end. They take no more of a thread than others leave,
-//! and no more than a relay may send when they are throttled.
+//! Endless floods of valid frames: they do not starve other tasks of the thread, and the throttle
+//! limits them.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use wire::VerifiedEvent;
 use crate::gateway::Gateway;
 use crate::only;
 
-/// Frames that a connection handles at most before another task has its turn: Tokio lets it do 128
+/// The maximum number of frames that a connection handles before it yields: Tokio's budget is 128
 /// reads.
 const FRAMES_A_TURN_MAX: u64 = 128 * FRAMES_A_READ_MAX as u64;
 
-/// All of the gateway has one thread for its connections here, which it shares with the relays and
-/// with a task that only looks how many frames were handled since its last turn.
+/// All connections run on one thread, which they share with the relays and with a task that checks
+/// how many frames were handled since it last ran.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     for flood in Flood::SORTS.into_iter().chain([Flood::Mixed]) {
@@ -51,14 +51,14 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
         stop.store(true, Ordering::Relaxed);
         looking.await.expect("it looks");
         let most = most.load(Ordering::Relaxed);
-        // Two connections may each have their turn in between.
+        // Both connections may run in between.
         let bound = 2 * FRAMES_A_TURN_MAX;
         assert!(most <= bound, "{flood:?}: {most} frames between two turns of another task");
         assert_eq!(gateway.peer(0).offences.quarantines(), 0, "{flood:?}: each frame is lawful");
     }
 }
 
-/// Frames that carry no event count as much as those that do.
+/// Frames without an event count like those with one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_any_kind_is_read_slowly() {
     const A_SECOND: u32 = 2_000;
@@ -72,7 +72,7 @@ async fn a_flood_of_any_kind_is_read_slowly() {
         .await;
         let handled = |gateway: &Gateway| gateway.metrics.relay.relay_frames_handled.get();
         gateway.until("it is read", |gateway| handled(gateway) > 3 * u64::from(A_SECOND)).await;
-        // A second's worth at once, one full read too many, and the rest as allowed.
+        // A burst of one second, one full read of debt, and the rest at the allowed rate.
         let least = (2 * A_SECOND - FRAMES_A_READ_MAX) / A_SECOND;
         assert!(started.elapsed().as_secs() >= u64::from(least), "{flood:?}: {:?}", started.elapsed());
     }

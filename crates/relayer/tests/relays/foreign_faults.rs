@@ -1,6 +1,5 @@
-//! Faults that are not the relay's: what authors publish that nobody can read, or that is very
-//! large, and what servers send beside Nostr. None of it is held against a relay, and none of it
-//! keeps back what is stored behind it.
+//! Faults that are not the relay's: malformed or oversized events of authors, and messages outside
+//! of Nostr. They do not count as offences, and do not block the events stored behind them.
 
 use std::num::NonZeroU32;
 
@@ -25,7 +24,7 @@ fn small(number: u64) -> VerifiedEvent {
     Signer::from_seed(number).sign(BASE + number, 1, &[] as &[Vec<String>], "small")
 }
 
-/// Everything was had over one connection, and what the relay had before is proven.
+/// Everything came over one connection, and the stored events are proven.
 async fn assert_unharmed(gateway: &Gateway, relays: usize) {
     for relay in 0..relays {
         let is_proven = |gateway: &Gateway| {
@@ -61,8 +60,8 @@ async fn events_that_are_signed_and_malformed_are_no_offence() {
     }
 }
 
-/// A relay's cap counts events that we do not take, so an answer full of them is no proof that
-/// there is no more. They are from `BASE + 20` on.
+/// A relay's cap also counts events that we refuse, so an answer full of them does not prove that
+/// there are no more. They are from `BASE + 20` on.
 async fn assert_hides_nothing(cap: usize, stretch: impl Iterator<Item = Bytes>) {
     let sim = Sim::builder().seed(71).scripted(1).cap(cap).start().await.expect("starts");
     let events: Vec<_> = (0..40).map(small).collect();
@@ -115,7 +114,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
         let gateway = Gateway::configured(&sim, strict).await;
         gateway.until_logged(stored.iter().map(VerifiedEvent::id)).await;
         gateway.until_in(0, "live").await;
-        // The same with one that comes live.
+        // The same with a live event.
         sim.publish([0], large(100));
         let live = small(101);
         sim.publish([0], live.json().clone());
@@ -151,14 +150,14 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     {
         sim.send_text(0, word);
     }
-    // More parts than three; more space than there need be.
+    // More than three elements; superfluous white space.
     let extended = |event: &VerifiedEvent, rest: &str| {
         format!(r#"["EVENT","r",{}{rest}]"#, String::from_utf8_lossy(event.json()))
     };
     let events: Vec<_> = (0..3).map(small).collect();
     sim.send_text(0, &extended(&events[0], r#",{"relay":"tells more"}"#));
     sim.send_text(0, &extended(&events[1], " , null , 7 "));
-    // Signed over bytes that are no UTF-8, as some relays take it.
+    // Signed over bytes that are not UTF-8, as some relays accept.
     let mut broken = extended(&small(9), "").into_bytes();
     let place = broken.windows(5).position(|bytes| bytes == b"small").expect("the content");
     broken[place] = 0xff;
@@ -174,7 +173,7 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     assert_unharmed(&gateway, 1).await;
 }
 
-/// After a useful connection, the next rest is a second at most.
+/// After a useful connection, the next wait is at most a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_breaks_the_protocol_each_time_is_left_longer_though_it_is_useful() {
     let sim = Sim::builder().seed(76).scripted(1).start().await.expect("starts");
@@ -185,7 +184,7 @@ async fn a_relay_that_breaks_the_protocol_each_time_is_left_longer_though_it_is_
         let useful = small(number);
         sim.publish([0], useful.json().clone());
         gateway.until_logged([useful.id()]).await;
-        // Bits that RFC 6455 reserves.
+        // Reserved bits (RFC 6455).
         sim.send_bytes(0, vec![0xf1, 0]);
         gateway.until("it rests", |gateway| gateway.peer(0).state().label() == "backing_off").await;
         let ConnectionState::BackingOff { until_ms, .. } = gateway.peer(0).state() else { continue };

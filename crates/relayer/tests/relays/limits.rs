@@ -1,4 +1,4 @@
-//! What a relay takes of subscriptions and filters.
+//! Relays that limit subscriptions and filters.
 
 use moltrade_relayer::config::Config;
 use relay_sim::{Count, Information, Limits, Sim};
@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::gateway::Gateway;
 use crate::only;
 
-/// Kinds, of which the simulation's are a part, that do not fit into one filter.
+/// Kinds that do not fit into one filter, including those of the simulation.
 fn many_kinds(config: &mut Config) {
     config.filters.allowed_kinds = (0..240).chain([1984]).chain(30_931..30_940).collect();
 }
 
-/// How many filters a REQ has.
+/// The number of filters in a REQ.
 fn filters(request: &str) -> usize {
     let request: serde_json::Value = serde_json::from_str(request).expect("JSON");
     request.as_array().expect("an array").len() - 2
@@ -33,7 +33,7 @@ async fn one_or_two_subscriptions_are_enough() {
     assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::RequestsRefused)), [0, 0]);
 }
 
-/// It does not say that it takes one subscription only; its refusal does.
+/// Only its refusal shows that it allows one subscription.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_subscription_that_nobody_stated_is_found_out() {
     let sim = Sim::builder().seed(43).relays(1).events(400).copies(1).stored(0.5).hold().cap(30);
@@ -64,7 +64,7 @@ async fn many_kinds_are_split_over_as_many_filters_as_a_relay_takes() {
     assert_eq!(sim.stats().get(Count::RequestsRefused), 0);
 }
 
-/// It says ten and takes one. What it takes is found out before anything else is left out of a request.
+/// It states ten filters and accepts one. That is found out before anything else is simplified.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_takes_fewer_filters_than_it_says_gets_one() {
     let sim = Sim::builder().seed(42).relays(1).events(100).copies(1).stored(0.5).hold();
@@ -73,7 +73,7 @@ async fn a_relay_that_takes_fewer_filters_than_it_says_gets_one() {
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::configured(&sim, many_kinds).await;
     gateway.until_in(0, "live").await;
-    // What was learned is known on the next connection, which begins with the live subscription.
+    // The next connection, which begins with the live subscription, knows what was learned.
     sim.drop_connections(0);
     gateway.until("it is back", |gateway| gateway.peer(0).stats.connections.get() == 2).await;
     sim.go();

@@ -1,5 +1,6 @@
-//! How the gateway treats relays, what it holds against them, and how its relays are changed while it runs.
-//! Each manner is shown to a simulated relay that demands it.
+//! How the gateway adapts to relays and their offences, and how its relays change while it runs.
+//!
+//! A simulated relay demands each behaviour.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -24,7 +25,7 @@ mod wanted;
 
 use relay_sim::Who;
 
-/// One relay, for a rule of the simulation.
+/// Selects one relay for a rule of the simulation.
 fn only(relay: usize) -> Who {
     Who::These(vec![relay])
 }

@@ -1,4 +1,4 @@
-//! Another configuration while the gateway runs.
+//! Reloading the configuration while the gateway runs.
 
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::Changes;
@@ -19,7 +19,7 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
     for relay in 0..3 {
         gateway.until_in(relay, "live").await;
     }
-    // What the relays had before, of both kinds.
+    // Stored events of both kinds.
     let before = sim.publish_many(&[0, 1, 2], 3, &[1_700_000_000; 40]);
     let of = |events: &[wire::VerifiedEvent], kind| -> Vec<_> {
         events.iter().filter(|event| event.kind() == kind).map(wire::VerifiedEvent::id).collect()
@@ -38,11 +38,11 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
     let is_renewed = |relay| sim.requests(relay).iter().any(|request| request == live);
     gateway.until("all are asked for the new kind", |_| (1..4).all(is_renewed)).await;
     let after = sim.publish_many(&[0, 1, 2, 3], 4, &[1_700_000_100; 40]);
-    // Of the new kind, what was there before, too.
+    // The stored events of the new kind, too.
     gateway.until_logged([of(&before, 7), of(&after, 7)].concat()).await;
     let connections = [0, 1, 2, 3].map(|relay| sim.stats().of(relay, Count::Connections));
     assert_eq!(connections, [1; 4], "nobody was connected to anew");
-    // A relay that sends what is no longer asked for.
+    // A relay that sends events that are no longer asked for.
     let old = after.iter().find(|event| event.kind() == 1).expect("one of many");
     sim.send_text(1, &format!(r#"["EVENT","r",{}]"#, String::from_utf8_lossy(old.json())));
     gateway.until("it is refused", |gateway| gateway.refused(DropReason::KindNotAllowed) == 1).await;
@@ -50,8 +50,8 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
     assert_eq!(logged.len(), of(&before, 1).len() + of(&before, 7).len() + of(&after, 7).len());
 }
 
-/// What was being asked for is closed, so that a relay with few subscriptions has room for what is asked
-/// now, and an answer that is still on its way is not taken for the new one's.
+/// The open backfill request is closed, so that a relay that allows few subscriptions has room for
+/// the next one, and a late answer is not taken for that of the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let sim = Sim::builder().seed(101).relays(1).kinds([1, 7]).events(600).stored(1.0).cap(40);
@@ -65,8 +65,8 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let (mut broken_off, mut before) = (0, 0);
     for kind in [7, 1].into_iter().cycle().take(40) {
         gateway.until("the past is asked for", |_| past_requests().len() > before).await;
-        // The stall comes at any moment: before the relay reads a request, in the middle of its
-        // answer, or, if this task had to wait for the processor, when all is answered.
+        // The stall comes at any moment: before the relay reads a request, within its answer, or,
+        // if this task had to wait for the processor, after the last answer.
         sim.behave(0, Behaviour::Stalled);
         broken_off += usize::from(gateway.peer(0).repair().is_some());
         let requests = asked(&gateway);
@@ -84,7 +84,7 @@ async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     gateway.assert_holds_exactly(&sim.events());
     assert_eq!(sim.stats().of(0, Count::RequestsRefused), 0);
     assert_eq!(gateway.peer(0).stats.connections.get(), 1);
-    // No two requests for the past have the same id.
+    // No two backfill requests have the same id.
     let past = past_requests();
     let different: HashSet<&String> = past.iter().collect();
     assert_eq!(different.len(), past.len(), "{past:?}");

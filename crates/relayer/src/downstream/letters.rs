@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use super::sink_metrics::{SinkLabel, SinkMetrics};
-use crate::event_log::letters::Letter;
+use crate::event_log::DeadLetter;
 use crate::event_log::{EventLog, Seq, StorageError};
 use crate::limits::{LETTERS_BYTES_MAX, LETTERS_MAX};
 
@@ -106,9 +106,9 @@ impl Letters {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn page(&self, from: Seq, limit: usize, bytes_max: usize) -> Result<Vec<Letter>, StorageError> {
+    pub fn page(&self, from: Seq, limit: usize, bytes_max: usize) -> Result<Vec<DeadLetter>, StorageError> {
         let (mut page, mut held) = (Vec::new(), 0);
-        self.log.for_each_letter(&self.sink, from, |letter, bytes| {
+        self.log.for_each_dead_letter(&self.sink, from, |letter, bytes| {
             if page.len() >= limit || (held > 0 && held + bytes > bytes_max) {
                 return false;
             }
@@ -123,7 +123,7 @@ impl Letters {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn get(&self, seq: Seq) -> Result<Option<Letter>, StorageError> {
+    pub fn get(&self, seq: Seq) -> Result<Option<DeadLetter>, StorageError> {
         Ok(self.page(seq, 1, usize::MAX)?.into_iter().find(|letter| letter.entry.seq == seq))
     }
 
@@ -132,7 +132,7 @@ impl Letters {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
+    pub fn keep(&self, letters: &[DeadLetter]) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         self.write(letters)?;
         self.refused.inc_by(letters.len() as u64);
@@ -143,13 +143,13 @@ impl Letters {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn keep_again(&self, mut letters: Vec<Letter>) -> Result<(), StorageError> {
+    pub fn keep_again(&self, mut letters: Vec<DeadLetter>) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         letters.retain(|letter| self.kept.lock().sizes.contains_key(&letter.entry.seq));
         self.write(&letters)
     }
 
-    fn write(&self, letters: &[Letter]) -> Result<(), StorageError> {
+    fn write(&self, letters: &[DeadLetter]) -> Result<(), StorageError> {
         self.log.check_room()?;
         let mut kept = self.kept.lock();
         for letter in letters {
@@ -160,7 +160,7 @@ impl Letters {
         }
         let dropped = kept.drop_surplus();
         drop(kept);
-        if let Err(error) = self.log.change_letters(&self.sink, letters, &dropped) {
+        if let Err(error) = self.log.change_dead_letters(&self.sink, letters, &dropped) {
             // If the room went meanwhile, what is on the disk is as it was.
             if error.is_full() {
                 let read = Kept::read(&self.sink, &self.log)?;
@@ -196,7 +196,7 @@ impl Letters {
             kept.remove(*seq);
         }
         std::mem::drop(kept);
-        self.log.change_letters(&self.sink, &[], &found)?;
+        self.log.change_dead_letters(&self.sink, &[], &found)?;
         self.show();
         Ok(found.len())
     }
@@ -235,7 +235,7 @@ impl Letters {
 impl Kept {
     fn read(sink: &str, log: &EventLog) -> Result<Self, StorageError> {
         let mut kept = Self::default();
-        log.for_each_letter(sink, Seq::FIRST, |letter, bytes| {
+        log.for_each_dead_letter(sink, Seq::FIRST, |letter, bytes| {
             kept.insert(letter.entry.seq, bytes);
             true
         })?;

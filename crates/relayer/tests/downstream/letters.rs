@@ -2,7 +2,7 @@
 
 use moltrade_relayer::downstream::Which;
 use moltrade_relayer::downstream::sink_metrics::SinkLabel;
-use moltrade_relayer::event_log::letters::Letter;
+use moltrade_relayer::event_log::DeadLetter;
 use moltrade_relayer::event_log::{Cursor, Seq};
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ async fn letters_outlive_a_crash_and_the_log() {
     let all = moltrade_relayer::event_log::retention::Retention { bytes_max: 1, ..Default::default() };
     gateway.running.log.trim(all, 0).unwrap();
     assert_eq!(gateway.running.log.floor().get(), 11);
-    let letter: Letter = gateway.sink(0).letters.get(seq(4)).unwrap().unwrap();
+    let letter: DeadLetter = gateway.sink(0).letters.get(seq(4)).unwrap().unwrap();
     assert_eq!((letter.entry.event.created_at(), letter.entry.received_at_ms), (4, 4_000));
     assert_eq!((&*letter.entry.relay, letter.tries), ("ws://relay.example", 1));
     assert_eq!(letter.reason, "it answered 422 Unprocessable Entity");

@@ -16,7 +16,7 @@ use crate::api::error::ApiError;
 use crate::api::events::on_disk;
 use crate::api::query::{LETTERS_PARAMETERS, Query};
 use crate::downstream::Which;
-use crate::event_log::letters::Letter;
+use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
 
@@ -69,10 +69,10 @@ pub(in crate::api) async fn letters(
     Ok(Json(json!({ "total": sink.letters.len(), "dead_letters": shown, "next_cursor": next_cursor })))
 }
 
-fn shown(letter: &Letter) -> Result<Value, StorageError> {
+fn shown(letter: &DeadLetter) -> Result<Value, StorageError> {
     let envelope: Result<&RawValue, _> = serde_json::from_slice(letter.entry.envelope());
     let envelope = envelope.map_err(|error| StorageError::new("show a dead letter", error))?;
-    let Letter { entry, refused_at_ms, tries, reason } = letter;
+    let DeadLetter { entry, refused_at_ms, tries, reason } = letter;
     Ok(json!({
         "seq": entry.seq, "refused_at": refused_at_ms, "tries": tries, "reason": reason, "envelope": envelope,
     }))

@@ -23,7 +23,7 @@ use crate::downstream::feed::{Feed, Refilled};
 use crate::downstream::letters::Which;
 use crate::downstream::sink::{Sink, SinkState};
 use crate::downstream::worker::{End, Worker, at};
-use crate::event_log::letters::Letter;
+use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, Entry, Seq, StorageError};
 use crate::limits::{
     GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
@@ -399,8 +399,8 @@ impl<'t> Delivery<'t> {
         let (first, is_replay, tries) = (post.first(), post.is_replay, post.tries + 1);
         self.tell_refusal(&post, &reason);
         let refused_at_ms = unix_ms();
-        let letter = |entry| Letter { entry, refused_at_ms, tries, reason: reason.clone() };
-        let letters: Vec<Letter> = post.entries().iter().map(|entry| letter(entry.copied())).collect();
+        let letter = |entry| DeadLetter { entry, refused_at_ms, tries, reason: reason.clone() };
+        let letters: Vec<DeadLetter> = post.entries().iter().map(|entry| letter(entry.copied())).collect();
         let sink = Arc::clone(&self.sink);
         let keep = move || match is_replay {
             true => sink.letters.keep_again(letters),

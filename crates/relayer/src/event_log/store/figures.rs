@@ -1,22 +1,20 @@
-//! What the log occupies, in memory and on disk, for metrics and for whoever wonders where memory goes.
+//! What the store occupies in memory and on disk, for the metrics.
 
 use rocksdb::properties as property;
 
-use super::EventLog;
-use super::keys;
-use super::store::Store;
+use super::Store;
+use crate::event_log::keys;
 
-/// How a property is read: RocksDB answers each column family for itself, for the caches that families
-/// share, or for the whole database.
+/// What a property of RocksDB is about.
 #[derive(Debug, Clone, Copy)]
 enum Scope {
-    /// Sum over the column families.
+    /// A column family; the figure is the sum.
     EachFamily,
-    /// Events and ids share one block cache; the small rest has its own each.
+    /// A block cache: `events` and `ids` share one, each other family has its own.
     EachCache,
-    /// Any column family gives the same answer.
+    /// The database: every column family gives the same answer.
     Database,
-    /// 1 if it is so for any column family.
+    /// A flag, which is 1 if it is set for any column family.
     AnyFamily,
 }
 
@@ -32,15 +30,8 @@ const FIGURES: [(&str, &property::PropName, Scope); 9] = [
     ("is_write_stopped", property::IS_WRITE_STOPPED, Scope::AnyFamily),
 ];
 
-impl EventLog {
-    /// Bytes and events that the tail holds in memory.
-    pub fn tail_figures(&self) -> (usize, usize) {
-        self.tail.figures()
-    }
-}
-
 impl Store {
-    /// RocksDB's own figures, by name; 0 for one that it does not know.
+    /// RocksDB's properties, by name; 0 for one that it does not know.
     pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FIGURES.iter().map(|(name, property, scope)| {
             let sum = |families: &[&str]| -> u64 {

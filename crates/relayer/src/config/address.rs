@@ -1,4 +1,5 @@
-//! The types of checked values: what has one of these types needs no second check.
+//! Addresses: relay URLs, URLs of the API and of sinks, origins, `host:port`. A value of one of
+//! these types needs no second check.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,36 +7,70 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-/// Longest URL that is accepted, in bytes: far above any relay's, and it bounds what logs, metrics and
-/// the relay list can be made to hold.
+/// The maximum length of a URL, in bytes. It is far above any relay's, and bounds what logs,
+/// metrics and the relay list can be made to hold.
 pub const URL_BYTES_MAX: usize = 1024;
 
-/// Why a text is not a URL of the wanted sort.
+/// Why a text is not such an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(&'static str);
 
 impl InvalidUrl {
-    /// What is wrong with it; nothing of the text itself.
+    /// The reason, which repeats nothing of the text.
     pub const fn reason(self) -> &'static str {
         self.0
     }
 }
 
-/// The address of a Nostr relay, in its one normal form.
-///
-/// Scheme and host are lower case, a default port, the path `/`, an empty query and a dot at the end of
-/// the host are left out, so that `wss://A.example`, `wss://a.example:443`, `wss://a.example./` and
-/// `wss://a.example/?` are the same relay and are dialled once. A clone is a reference count.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RelayUrl(Arc<str>);
+/// Makes a type that holds an address in its normal form. A clone is a reference count.
+macro_rules! address {
+    ($(#[$about:meta])* $Name:ident) => {
+        $(#[$about])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $Name(Arc<str>);
+
+        impl $Name {
+            /// The normal form.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $Name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $Name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($Name))
+            }
+        }
+    };
+    ($(#[$about:meta])* $Name:ident, shown) => {
+        address! { $(#[$about])* $Name }
+
+        impl fmt::Display for $Name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+address! {
+    /// The URL of a Nostr relay.
+    ///
+    /// In the normal form, scheme and host are lower case, and the default port, the path `/`, an
+    /// empty query and a dot at the end of the host are left out. So `wss://A.example`,
+    /// `wss://a.example:443`, `wss://a.example./` and `wss://a.example/?` are one relay, which is
+    /// dialled once.
+    RelayUrl, shown
+}
 
 impl RelayUrl {
-    /// The normal form.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The normal form, shared.
     pub fn to_arc(&self) -> Arc<str> {
         Arc::clone(&self.0)
@@ -47,9 +82,6 @@ impl FromStr for RelayUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let mut url = parse_url(text, &["ws", "wss"], "its scheme is not ws:// or wss://")?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
-        }
         if let Some(host) = url.host_str().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
             let without = if host.ends_with('.') { None } else { url.set_host(Some(&host)).ok() };
             without.ok_or(InvalidUrl("its host is not a name or an address"))?;
@@ -63,45 +95,24 @@ impl FromStr for RelayUrl {
     }
 }
 
-impl fmt::Display for RelayUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+address! {
+    /// An `http://` or `https://` URL that events are posted to. Its query may hold a secret, and
+    /// is not shown.
+    HttpUrl
 }
-
-impl fmt::Debug for RelayUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RelayUrl({})", self.0)
-    }
-}
-
-impl AsRef<str> for RelayUrl {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An `http://` or `https://` address that events are posted to. Its query may hold a secret.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HttpUrl(Arc<str>);
 
 impl HttpUrl {
-    /// The normalised address.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The address as it may be shown: a query may hold a secret.
+    /// What may be shown.
     pub fn without_query(&self) -> &str {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
 
-    /// Whether it speaks TLS.
+    /// Whether its scheme is `https`.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
 
-    /// What must not be shown of it.
+    /// What must not be shown.
     pub fn query(&self) -> Option<&str> {
         self.0.split_once('?').map(|(_, query)| query)
     }
@@ -111,29 +122,19 @@ impl FromStr for HttpUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
-        }
-        Ok(Self(Arc::from(url.as_str())))
+        parse_http_url(text).map(|url| Self(url.as_str().into()))
     }
 }
 
-impl fmt::Debug for HttpUrl {
+impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HttpUrl({})", self.without_query())
+        write!(f, "{}{}", self.without_query(), if self.query().is_some() { "?***" } else { "" })
     }
 }
 
-/// A `host:port` pair that a TCP connection is made to; an IPv6 address stands in brackets.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostPort(Arc<str>);
-
-impl HostPort {
-    /// The text `host:port`, host in lower case, as name resolution takes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+address! {
+    /// A `host:port` pair for TCP, the host in lower case, an IPv6 address in brackets.
+    HostPort, shown
 }
 
 impl HostPort {
@@ -165,25 +166,17 @@ impl FromStr for HostPort {
     }
 }
 
-/// What the API is called from outside: scheme, host, and the path that comes before ours, without a slash at the end.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PublicUrl(Arc<str>);
-
-impl PublicUrl {
-    /// The normal form.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+address! {
+    /// The URL of the API from outside: scheme, host, and the path before ours, without a slash at
+    /// the end.
+    PublicUrl, shown
 }
 
 impl FromStr for PublicUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
-        }
+        let url = parse_http_url(text)?;
         if url.query().is_some() {
             return Err(InvalidUrl("it has a query"));
         }
@@ -191,147 +184,34 @@ impl FromStr for PublicUrl {
     }
 }
 
-impl fmt::Debug for PublicUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The origin of a web page (RFC 6454), as browsers write it: scheme, host, and the port if it is not the
-/// scheme's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WebOrigin(Arc<str>);
-
-impl WebOrigin {
-    /// As browsers send it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+address! {
+    /// The origin of a web page (RFC 6454) as browsers send it: scheme, host, and the port unless
+    /// it is the scheme's default.
+    WebOrigin, shown
 }
 
 impl FromStr for WebOrigin {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let url = parse_url(text, &["http", "https"], "its scheme is not http:// or https://")?;
-        let bare = url.path() == "/" && url.query().is_none();
-        if !bare || !url.username().is_empty() || url.password().is_some() {
+        let url = parse_http_url(text)?;
+        if url.path() != "/" || url.query().is_some() {
             return Err(InvalidUrl("an origin has nothing but a scheme, a host and a port"));
         }
-        Ok(Self(Arc::from(url.origin().ascii_serialization())))
+        Ok(Self(url.origin().ascii_serialization().into()))
     }
 }
 
-/// How the gateway introduces itself to relays, in the `User-Agent` header.
-///
-/// `{version}` stands for the program's version, so that a file that was copied from the template does not
-/// go on naming an old one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserAgent {
-    written: Box<str>,
-    sent: Box<str>,
+fn parse_http_url(text: &str) -> Result<Url, InvalidUrl> {
+    parse_url(text, &["http", "https"], "its scheme is not http:// or https://")
 }
 
-impl UserAgent {
-    /// As it is sent.
-    pub fn as_str(&self) -> &str {
-        &self.sent
-    }
-
-    /// As it was written.
-    pub(super) fn written(&self) -> &str {
-        &self.written
-    }
-
-    /// `None` unless it has 1 to 200 characters of visible ASCII, with spaces only within.
-    pub(super) fn new(written: &str) -> Option<Self> {
-        let sent = written.replace("{version}", env!("CARGO_PKG_VERSION"));
-        let visible = sent.bytes().all(|byte| matches!(byte, b' '..=b'~')) && sent.trim() == sent;
-        (visible && (1..=200).contains(&sent.len()))
-            .then(|| Self { written: written.into(), sent: sent.into() })
-    }
-}
-
-/// Names the program, and where to find who made it.
-impl Default for UserAgent {
-    fn default() -> Self {
-        const WRITTEN: &str = "moltrade-relayer/{version} (+https://github.com/ai-chen2050/moltrade-relayer)";
-        const SENT: &str = concat!(
-            "moltrade-relayer/",
-            env!("CARGO_PKG_VERSION"),
-            " (+https://github.com/ai-chen2050/moltrade-relayer)"
-        );
-        Self { written: WRITTEN.into(), sent: SENT.into() }
-    }
-}
-
-/// Who may register new bots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registration {
-    /// Everybody who proves the bot's key.
-    Open,
-    /// The same, but the operator must approve the bot before it can be followed.
-    Approve,
-    /// The operator.
-    Closed,
-}
-
-impl Registration {
-    /// As it is written in a configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Approve => "approve",
-            Self::Closed => "closed",
-        }
-    }
-
-    pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Open, Self::Approve, Self::Closed].into_iter().find(|one| one.as_str() == name)
-    }
-}
-
-/// How much is logged, unless `RUST_LOG` says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Everything, down to single frames.
-    Trace,
-    /// Single decisions.
-    Debug,
-    /// State changes and a summary a minute.
-    Info,
-    /// What an operator should look at.
-    Warn,
-    /// What failed.
-    Error,
-}
-
-impl LogLevel {
-    /// The level's name in configuration files and `RUST_LOG`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-
-    /// The level of that name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error]
-            .into_iter()
-            .find(|level| level.as_str() == name)
-    }
-}
-
-/// What every URL must be, whatever its scheme: short, absolute, with a host, without a fragment.
+/// Parses a URL that is short and absolute, and has a host, no credentials and no fragment.
 fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Url, InvalidUrl> {
     if text.len() > URL_BYTES_MAX {
         return Err(InvalidUrl("it is longer than 1024 bytes"));
     }
-    // The parser leaves out tabs and line breaks, so two URLs with one between would become one.
+    // The parser removes tabs and line breaks, which would join two URLs into one.
     if text.trim().contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(InvalidUrl("it has white space or a control character in it"));
     }
@@ -344,7 +224,7 @@ fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Ur
     if !schemes.contains(&url.scheme()) {
         return Err(InvalidUrl(otherwise));
     }
-    // Escaping made it longer: the bound holds for what is kept, so that it parses again.
+    // Escaping lengthens a URL. The bound holds for the normal form, so that it parses again.
     if url.as_str().len() > URL_BYTES_MAX {
         return Err(InvalidUrl("it is longer than 1024 bytes"));
     }
@@ -354,14 +234,17 @@ fn parse_url(text: &str, schemes: &[&str], otherwise: &'static str) -> Result<Ur
     if url.fragment().is_some() {
         return Err(InvalidUrl("it has a fragment (#…), which is never sent"));
     }
-    match url.host() {
-        Some(Host::Domain(name)) if !is_name(name) => Err(InvalidUrl("its host is not a name or an address")),
-        _ => Ok(url),
+    if matches!(url.host(), Some(Host::Domain(name)) if !is_name(name)) {
+        return Err(InvalidUrl("its host is not a name or an address"));
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidUrl("it carries a user or a password, which would end up in logs"));
+    }
+    Ok(url)
 }
 
-/// Whether a host can be a name in DNS. The parser also takes `a.example;wss`, the beginning of two
-/// URLs with a semicolon between them.
+/// Whether a host can be a name in DNS. The parser also accepts `a.example;wss`, the beginning of
+/// two URLs that a semicolon separates.
 fn is_name(host: &str) -> bool {
     host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
@@ -435,19 +318,6 @@ mod tests {
         }
         check(&format!("wss://a.example/{}", "x".repeat(1024)), "it is longer than 1024 bytes");
         check(&format!("wss://a.example/{}", "é".repeat(400)), "it is longer than 1024 bytes");
-    }
-
-    #[test]
-    fn a_user_agent_is_visible_ascii_and_knows_the_version() {
-        let version = env!("CARGO_PKG_VERSION");
-        let agent = UserAgent::new("me/{version} (mail me@a.example)").unwrap();
-        assert_eq!(agent.as_str(), format!("me/{version} (mail me@a.example)"));
-        let default = UserAgent::default();
-        assert_eq!(UserAgent::new(default.written()), Some(default));
-        assert!(UserAgent::new(&"x".repeat(200)).is_some());
-        for bad in ["", " x", "x ", "a\nb", "a\u{7f}", "é", &"x".repeat(201), &"{version}".repeat(41)] {
-            assert_eq!(UserAgent::new(bad), None, "{bad}");
-        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How RocksDB is set up for the log: what a database and each column family are opened with.
+//! The options of RocksDB for the database and for each column family.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,43 +8,43 @@ use rocksdb::{
     LogLevel, Options,
 };
 
-use super::keys::{self, IdRow};
+use crate::event_log::keys;
+use crate::event_log::record::IdRow;
 use crate::limits::DATABASE_OPEN_FILES_MAX;
 
-/// Memory for blocks of both column families.
+/// Memory for blocks of `events` and `ids`.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
-/// Buffers that a column family may have: the one that is written, and one that is on its way to
-/// the disk.
+/// Write buffers of a column family: the active one, and one that is being flushed.
 const BUFFERS_MAX: usize = 2;
-/// What else RocksDB writes by itself: its manifest, its own log, the indexes of sorted files.
+/// What else RocksDB writes: its manifest, its own log, the indexes of sorted files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
-/// Memory for what is committed to a column family and not yet in a sorted file; the write-ahead
-/// log has it.
+/// Memory for rows of a column family that are committed to the write-ahead log and not yet in a
+/// sorted file.
 fn buffer_bytes(family: &str) -> usize {
     match family {
         keys::EVENTS => 64 << 20,
         keys::IDS => 32 << 20,
         // The same few thousand rows are written again and again; merging them is quick.
         keys::RELAYS => 8 << 20,
-        // Hardly ever written, and then maybe 100,000 rows of 150 bytes at once.
+        // Rarely written, and then perhaps 100,000 rows of 150 bytes at once.
         keys::REGISTRY => 8 << 20,
-        // Hardly ever written.
+        // Rarely written.
         keys::DEAD_LETTERS => 4 << 20,
-        // A few rows that are written ten times a second, of which only the last counts.
+        // A few rows that are rewritten ten times a second.
         _ => 1 << 20,
     }
 }
 
-/// The bytes of disk that RocksDB may need at any time to write down what it holds in memory.
+/// The bytes of disk that RocksDB may need at any time to flush its memory.
 pub fn free_bytes_needed() -> u64 {
     let families = keys::FAMILIES.iter().copied().chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
     let buffers: usize = families.map(buffer_bytes).sum();
     (BUFFERS_MAX * buffers + BESIDE_BUFFERS_BYTES) as u64
 }
 
-/// Which ids may be forgotten: those of trimmed events that are too old to be admitted again. Shared
-/// with RocksDB's compaction, which does the forgetting.
+/// Which ids may be deleted: those of trimmed events that are too old to be admitted again. Shared
+/// with RocksDB's compaction, which deletes them.
 #[derive(Debug, Default)]
 pub(super) struct Forgettable {
     /// Events below this sequence are trimmed.
@@ -62,7 +62,6 @@ impl Forgettable {
     }
 }
 
-/// Those of the database.
 pub(super) fn database_options(fsync: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -74,8 +73,8 @@ pub(super) fn database_options(fsync: bool) -> Options {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(4 << 20);
     options.set_log_level(LogLevel::Warn);
-    // With fsync only the last record of the write-ahead log can be torn, and what it held was never
-    // confirmed; anything else missing is damage. Without fsync a power loss may leave holes.
+    // With fsync, only the last record of the write-ahead log can be torn, and it was never
+    // confirmed; any other gap is damage. Without fsync, a power loss may leave gaps.
     options.set_wal_recovery_mode(if fsync {
         DBRecoveryMode::TolerateCorruptedTailRecords
     } else {
@@ -84,7 +83,6 @@ pub(super) fn database_options(fsync: bool) -> Options {
     options
 }
 
-/// The column families, each with its own.
 pub(super) fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     let mut blocks = BlockBasedOptions::default();
@@ -95,7 +93,7 @@ pub(super) fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamil
     events.set_block_based_table_factory(&blocks);
     events.set_compression_type(DBCompressionType::Lz4);
 
-    // Ids are random: compression gains nothing, and nearly every look-up is for one that is not there.
+    // Ids are random: compression gains nothing, and nearly every look-up misses.
     blocks.set_bloom_filter(10.0, false);
     let mut ids = Options::default();
     ids.set_block_based_table_factory(&blocks);
@@ -142,7 +140,7 @@ mod tests {
     fn rocksdb_opens_no_more_files_than_descriptors_are_left_to_it() {
         let folder = TempDir::new().unwrap();
         let _log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
-        // RocksDB writes its options down.
+        // RocksDB writes its options to a file.
         let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
         let is_options = |file: &PathBuf| file.to_string_lossy().contains("OPTIONS-");
         let options = std::fs::read_to_string(files.filter(is_options).max().unwrap()).unwrap();

@@ -40,10 +40,7 @@ use crate::limits::{
 };
 use crate::net::resolver::Resolver;
 use crate::nip19::npub;
-use crate::relay::Pool;
-use crate::relay::connection::Shared;
-use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
-use crate::relay::instance::InstanceId;
+use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
 use crate::tasks::{StageFailure, Stages};
 
 /// Why the gateway cannot start.

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::downstream::{Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -30,6 +29,8 @@ use crate::relay::Pool;
 use crate::relay::connection::Shared;
 use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
 use crate::relay::instance::InstanceId;
+use crate::serve::Consumers;
+use crate::sink::{Sink, SinkSetupError, Workers, needed_after};
 use crate::tasks::{StageFailure, Stages};
 use crate::telemetry::Metrics;
 

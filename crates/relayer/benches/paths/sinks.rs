@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moltrade_relayer::config::{Config, Output};
-use moltrade_relayer::downstream::{Command, Sink};
 use moltrade_relayer::event_log::{Cursor, Entry, EventLog};
+use moltrade_relayer::sink::{Command, Sink};
 
 use crate::figures::Figure;
 use crate::gateway::{Gateway, until};

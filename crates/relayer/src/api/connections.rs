@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::error::ApiError;
-use crate::downstream::clients::{Client, ClientLimits, Clients, Refused};
 use crate::limits::CONNECTIONS_REFUSED_LOGGED_EVERY;
+use crate::serve::clients::{Client, ClientLimits, Clients, Refused};
 use crate::telemetry::Metrics;
 
 /// The connections of one port. Clones are the same.

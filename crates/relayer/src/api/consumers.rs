@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
-use crate::downstream::consumers::Forgotten;
+use crate::serve::consumers::Forgotten;
 
 /// `GET /api/consumers`: all of them, by name.
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {

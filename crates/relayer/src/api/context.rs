@@ -10,7 +10,6 @@ use super::auth::Access;
 use super::websocket::WebSocketOptions;
 use crate::clock::unix_ms;
 use crate::control::Control;
-use crate::downstream::{Clients, Consumers, Sink};
 use crate::event_log::EventLog;
 use crate::event_log::free_space::Reserve;
 use crate::event_log::sequencer::DiskFull;
@@ -19,6 +18,8 @@ use crate::ingest::{Dedupe, InboxGauge};
 use crate::limits::REFUSAL_LOGGED_EVERY;
 use crate::relay::Pool;
 use crate::relay::instance::InstanceId;
+use crate::serve::{Clients, Consumers};
+use crate::sink::Sink;
 use crate::telemetry::Metrics;
 
 /// The parts of the gateway that are asked.

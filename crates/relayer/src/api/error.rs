@@ -15,9 +15,6 @@ use super::itself::INSTANCE_HEADER;
 use super::query::QueryError;
 use crate::config::{ConfigErrors, InvalidUrl};
 use crate::control::ReloadError;
-use crate::downstream::clients::Refused;
-use crate::downstream::consumers::EnterError;
-use crate::downstream::order::NotObeyed;
 use crate::event_log::backup::BackupError;
 use crate::event_log::free_space::NoRoom;
 use crate::event_log::query::CursorError;
@@ -26,6 +23,9 @@ use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
 use crate::net::ConnectError;
 use crate::relay::dial::DialError;
 use crate::relay::pool::PoolError;
+use crate::serve::clients::Refused;
+use crate::serve::consumers::EnterError;
+use crate::sink::order::NotObeyed;
 
 /// Why a request cannot be served. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, thiserror::Error)]

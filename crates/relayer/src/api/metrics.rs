@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::relays;
 use crate::clock::unix_secs;
-use crate::downstream::SinkState;
 use crate::relay::{ConnectionState, Peer};
+use crate::sink::SinkState;
 use crate::telemetry::{Metrics, log_buffer, memory};
 use crate::watchdog;
 

@@ -11,10 +11,10 @@ use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
 use crate::config::SinkName;
-use crate::downstream::consumers::Begin;
-use crate::downstream::{Format, Selection};
 use crate::event_log::{Cursor, EventLog, LogId};
 use crate::limits::PAGE_EVENTS_MAX;
+use crate::receiver::{Format, Selection};
+use crate::serve::consumers::Begin;
 
 /// What `/ws` takes.
 pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];

@@ -21,12 +21,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::connections::Connections;
-use crate::downstream::clients::Client;
-use crate::downstream::slow::Taken;
 use crate::limits::{
     ACCEPT_RETRY, CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX, REQUEST_HEAD_BYTES_MAX,
     REQUEST_HEAD_MAX, RESPONSE_STALL_MAX,
 };
+use crate::serve::clients::Client;
+use crate::serve::slow::Taken;
 use crate::telemetry::Metrics;
 
 /// Who is on the other side of a connection.

@@ -12,12 +12,13 @@ use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
 use crate::config::{Output, WebOrigin};
-use crate::downstream::seat::Seat;
-use crate::downstream::websocket::Session;
-use crate::downstream::{ClientLimits, Format, LogSource, Patience};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
+use crate::receiver::Format;
+use crate::serve::seat::Seat;
+use crate::serve::websocket::Session;
+use crate::serve::{ClientLimits, LogSource, Patience};
 use crate::telemetry::metrics::REFUSED;
 
 /// How `/ws` is served.

@@ -23,17 +23,17 @@ use super::proof::address::Addresses;
 use super::registry::{Registry, RegistryError, Room, Store};
 use super::signals::Signals;
 use crate::config::{Config, Registration, SinkName};
-use crate::downstream::clients::Client;
-use crate::downstream::consumers::{Begin, EnterError, Share};
-use crate::downstream::seat::Seat;
-use crate::downstream::slow::Taken;
-use crate::downstream::websocket::Session;
-use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{
     CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SHUTDOWN_MAX, SIGNALS_BYTES_MAX,
     SIGNALS_LOOK_BACK,
 };
+use crate::serve::clients::Client;
+use crate::serve::consumers::{Begin, EnterError, Share};
+use crate::serve::seat::Seat;
+use crate::serve::slow::Taken;
+use crate::serve::websocket::Session;
+use crate::serve::{ClientLimits, Clients, Consumers, Patience};
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 

@@ -14,8 +14,6 @@ use moltrade_relayer::api::{self, Access, Connections, Context, WebSocketOptions
 use moltrade_relayer::clock::{Clock, Hands};
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
 use moltrade_relayer::control::Control;
-use moltrade_relayer::downstream::clients::ClientLimits;
-use moltrade_relayer::downstream::{Consumers, Workers};
 use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -28,6 +26,9 @@ use moltrade_relayer::relay::Pool;
 use moltrade_relayer::relay::connection::Shared;
 use moltrade_relayer::relay::dial::{DialOptions, Dialer};
 use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::serve::Consumers;
+use moltrade_relayer::serve::clients::ClientLimits;
+use moltrade_relayer::sink::Workers;
 use moltrade_relayer::tasks::StageFailure;
 use moltrade_relayer::telemetry::Metrics;
 use relay_sim::wait::{until, within};

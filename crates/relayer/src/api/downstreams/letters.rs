@@ -15,10 +15,10 @@ use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::events::on_disk;
 use crate::api::query::{LETTERS_PARAMETERS, Query};
-use crate::downstream::Which;
 use crate::event_log::letters::Letter;
 use crate::event_log::{Cursor, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
+use crate::sink::Which;
 
 /// Letters of a page if no limit is given.
 const PAGE_LETTERS_DEFAULT: usize = 100;

@@ -16,8 +16,8 @@ use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
 use super::query::check_cursor;
-use crate::downstream::{Command, Sink};
 use crate::event_log::{Cursor, StorageError};
+use crate::sink::{Command, Sink};
 pub(super) use letters::{drop_letters, letters, replay};
 use view::Shown;
 

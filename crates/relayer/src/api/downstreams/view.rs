@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::clock::unix_ms;
-use crate::downstream::sink::LostRange;
-use crate::downstream::{Sink, SinkState};
 use crate::event_log::{Cursor, EventLog, StorageError};
+use crate::sink::state::LostRange;
+use crate::sink::{Sink, SinkState};
 
 /// One sink, as it is shown.
 #[derive(Debug, Serialize)]

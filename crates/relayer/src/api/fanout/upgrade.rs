@@ -15,9 +15,9 @@ use crate::api::error::ApiError;
 use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
 use crate::api::serve::Peer;
 use crate::api::websocket::bounded;
-use crate::downstream::consumers::EnterError;
 use crate::fanout::proof::BadProof;
 use crate::fanout::service::{Guest, NotServed, Wish};
+use crate::serve::consumers::EnterError;
 use crate::telemetry::metrics::FANOUT_REFUSED;
 
 /// Lets a follower in that proves its key with the request (NIP-98), or will prove it when it has connected (NIP-42).

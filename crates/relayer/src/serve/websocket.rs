@@ -26,7 +26,7 @@ use super::said::acknowledged;
 use super::seat::{Replacement, Seat};
 use super::slow::{Beat, Look, Patience, Pulse, Taken, Watch};
 use super::source::{Damaged, Source};
-use super::worker::at;
+
 use crate::event_log::reader::Chunk;
 use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
@@ -323,6 +323,14 @@ fn every(period: Duration) -> Interval {
 async fn replaced(replacement: Option<Replacement>) {
     match replacement {
         Some(mut replacement) => replacement.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a time, or forever.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

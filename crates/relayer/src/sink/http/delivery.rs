@@ -19,16 +19,16 @@ use super::post::Post;
 use super::refusals::Refusals;
 use crate::clock::unix_ms;
 use crate::config::RestOptions;
-use crate::downstream::feed::{Feed, Refilled};
-use crate::downstream::letters::Which;
-use crate::downstream::sink::{Sink, SinkState};
-use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::letters::Letter;
 use crate::event_log::{Cursor, Entry, Seq, StorageError};
 use crate::limits::{
     GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
 use crate::net::backoff::Backoff;
+use crate::sink::feed::{Feed, Refilled};
+use crate::sink::letters::Which;
+use crate::sink::state::{Sink, SinkState};
+use crate::sink::worker::{End, Worker, at};
 
 /// Posts to one sink, from a cursor on.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 
 use axum::extract::ws::Message;
 
-use super::ack;
 use crate::event_log::Cursor;
+use crate::receiver::ack;
 
 /// What a consumer may not say. The text is the reason of the close, which has room for 123 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

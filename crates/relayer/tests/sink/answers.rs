@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use moltrade_relayer::downstream::{Command, SinkState};
+use moltrade_relayer::sink::{Command, SinkState};
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, until};

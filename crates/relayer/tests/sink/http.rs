@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use moltrade_relayer::downstream::SinkState;
+use moltrade_relayer::sink::SinkState;
 use tempfile::TempDir;
 
 use crate::bench::event;

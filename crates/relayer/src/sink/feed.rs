@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::sink::Sink;
+use super::state::Sink;
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 

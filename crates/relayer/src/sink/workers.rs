@@ -12,8 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::bookmark::Bookmark;
 use super::http::client::Client;
-use super::selection::Selection;
-use super::sink::Sink;
+use super::state::Sink;
 use super::worker::{Transport, Worker};
 use super::{http, tcp};
 use crate::config::{CommonOptions, Output, RestSink, SinkName, Start, TcpSink};
@@ -22,6 +21,7 @@ use crate::limits::SINK_CLOSE_MAX;
 use crate::net::Dialer;
 use crate::net::resolver::{Lookups, Resolver};
 use crate::net::tls::{self, TlsSetupError};
+use crate::receiver::Selection;
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 

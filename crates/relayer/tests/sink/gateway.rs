@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use moltrade_relayer::config::{Config, Framing, Output, TcpSink};
 
-use moltrade_relayer::downstream::{Sink, Workers};
 use moltrade_relayer::event_log::Cursors;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::net::resolver::Resolver;
+use moltrade_relayer::sink::{Sink, Workers};
 use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 

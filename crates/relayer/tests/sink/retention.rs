@@ -1,8 +1,8 @@
 //! Retention that overtakes a sink: what is lost is counted, and never silent.
 
 use moltrade_relayer::config::Framing;
-use moltrade_relayer::downstream::needed_after;
 use moltrade_relayer::event_log::retention::Retention;
+use moltrade_relayer::sink::needed_after;
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, sink, until};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use moltrade_relayer::config::Framing;
-use moltrade_relayer::downstream::{Command, SinkState};
 use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::sink::{Command, SinkState};
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, sink, until};

@@ -18,13 +18,13 @@ use super::outbox::Outbox;
 use super::stream::{Stream, not_ready};
 use crate::clock::unix_ms;
 use crate::config::TcpOptions;
-use crate::downstream::ack::NotAnAck;
-use crate::downstream::feed::{Feed, Refilled};
-use crate::downstream::selection::Format;
-use crate::downstream::sink::{Sink, SinkState};
-use crate::downstream::worker::{End, Worker, at};
 use crate::event_log::StorageError;
 use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
+use crate::receiver::Format;
+use crate::receiver::ack::NotAnAck;
+use crate::sink::feed::{Feed, Refilled};
+use crate::sink::state::{Sink, SinkState};
+use crate::sink::worker::{End, Worker, at};
 
 /// How a TLS server begins that has got something else. No acknowledgement begins so, and no greeting.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];

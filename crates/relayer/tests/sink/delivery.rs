@@ -1,7 +1,7 @@
 //! What a sink gets: everything, in order, in its framing, whatever becomes of the others.
 
 use moltrade_relayer::config::{Config, Framing};
-use moltrade_relayer::downstream::SinkState;
+use moltrade_relayer::sink::SinkState;
 use tempfile::TempDir;
 
 use crate::bench::event;

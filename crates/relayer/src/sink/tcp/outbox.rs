@@ -3,9 +3,9 @@
 use bytes::{Buf, BytesMut};
 
 use crate::config::Framing;
-use crate::downstream::selection::Format;
 use crate::event_log::Entry;
 use crate::limits::SINK_BUFFER_BYTES;
+use crate::receiver::Format;
 
 /// Bytes for a socket.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bookmark::Bookmark;
 use super::order::{Command, Order};
-use super::selection::Selection;
-use super::sink::{Sink, SinkState};
+use super::state::{Sink, SinkState};
 use super::{http, tcp};
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, StorageError};
+use crate::receiver::Selection;
 
 /// When the gateway is stopping: by when sinks must be gone.
 pub type Deadline = watch::Receiver<Option<Instant>>;

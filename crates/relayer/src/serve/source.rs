@@ -4,9 +4,9 @@ use std::future::Future;
 
 use axum::extract::ws::Utf8Bytes;
 
-use super::selection::{Format, Selection};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
+use crate::receiver::{Format, Selection};
 
 /// What a session serves one client from.
 ///

@@ -1,8 +1,8 @@
 //! Dead letters: kept before the cursor passes them, sent again, dropped.
 
-use moltrade_relayer::downstream::Which;
 use moltrade_relayer::event_log::letters::Letter;
 use moltrade_relayer::event_log::{Cursor, Seq};
+use moltrade_relayer::sink::Which;
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, until};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use moltrade_relayer::config::{Config, Framing, Output};
-use moltrade_relayer::downstream::Workers;
 use moltrade_relayer::net::resolver::Resolver;
+use moltrade_relayer::sink::Workers;
 use moltrade_relayer::telemetry::Metrics;
 use relay_sim::wait::settled;
 use rustls::ServerConfig;

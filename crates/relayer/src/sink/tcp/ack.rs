@@ -3,8 +3,8 @@
 //! Bytes in, numbers out. At most [`ACK_LINE_BYTES_MAX`] bytes of an unfinished one are kept.
 
 use crate::config::Framing;
-use crate::downstream::ack::{NotAnAck, number};
 use crate::limits::ACK_LINE_BYTES_MAX;
+use crate::receiver::ack::{NotAnAck, number};
 
 /// Finds acknowledgements in what arrives.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use self::connect::remedy;
 use self::connection::{Break, Connection, Stop};
-use super::sink::SinkState;
+use super::state::SinkState;
 use super::worker::{End, Worker};
 use crate::config::{HostPort, TcpOptions};
 use crate::limits::SINK_BACKOFF_MAX;

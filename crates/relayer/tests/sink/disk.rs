@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use moltrade_relayer::downstream::Command;
 use moltrade_relayer::event_log::Seq;
+use moltrade_relayer::sink::Command;
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, until};

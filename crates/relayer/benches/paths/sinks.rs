@@ -141,7 +141,7 @@ async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
 /// Sends sinks what follows a cursor, and waits until they have it.
 pub async fn deliver(sinks: &[Arc<Sink>], after: Cursor, up_to: Cursor) -> Fallible<()> {
     for sink in sinks {
-        sink.order(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
+        sink.command(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
     }
     until(|| sinks.iter().all(|sink| sink.cursor() >= up_to)).await;
     Ok(())

@@ -25,7 +25,7 @@ use crate::relay::dial::DialError;
 use crate::relay::pool::PoolError;
 use crate::serve::clients::Refused;
 use crate::serve::consumers::EnterError;
-use crate::sink::order::NotObeyed;
+use crate::sink::CommandError;
 
 /// Why a request cannot be served. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -288,11 +288,11 @@ const fn storage_message(error: &StorageError) -> &'static str {
     }
 }
 
-impl From<NotObeyed> for ApiError {
-    fn from(error: NotObeyed) -> Self {
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
         match error {
-            NotObeyed::Stopping => Self::Stopping,
-            NotObeyed::Storage(error) => Self::Storage(error),
+            CommandError::Stopping => Self::Stopping,
+            CommandError::Storage(error) => Self::Storage(error),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::relays;
 use crate::clock::unix_secs;
 use crate::relay::{ConnectionState, Peer};
-use crate::sink::SinkState;
+use crate::sink::SinkStatus;
 use crate::telemetry::{Metrics, log_buffer, memory};
 use crate::watchdog;
 
@@ -98,7 +98,7 @@ fn refresh(context: &Context) {
     metrics.clock_steps.inner().store(clock.steps, Ordering::Relaxed);
     set(&metrics.clock_in_doubt, (!clock.deletes_by_age).into());
     for sink in context.sinks.iter() {
-        metrics.set_sink_state(&sink.name, &SinkState::LABELS, sink.state().label());
+        metrics.set_sink_state(&sink.name, &SinkStatus::ALL.map(SinkStatus::label), sink.state().label());
         let lag = context.log.head().get().saturating_sub(sink.cursor().get());
         set(&metrics.downstream_lag.get_or_create(&metrics.sink_label(&sink.name)), lag);
     }

@@ -1,4 +1,5 @@
-//! What comes next of the log for one sink: entry after entry, and what retention took before the sink had it.
+//! The log as one sink reads it: its entries, and the ranges that retention trimmed before the sink had
+//! them.
 
 use std::sync::Arc;
 
@@ -6,33 +7,31 @@ use super::state::Sink;
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-/// The log as one sink reads it. It holds one chunk at most.
+/// Holds at most one chunk of the log.
 #[derive(Debug)]
-pub struct Feed {
+pub(super) struct Feed {
     log: Arc<EventLog>,
     sink: Arc<Sink>,
     reader: Reader,
-    /// What was read, and how much of it was given.
+    /// The chunk, and how many of its entries were returned.
     chunk: Option<(Chunk, usize)>,
-    /// The last that was given or is lost.
+    /// The last sequence that was returned or lost.
     at: Cursor,
     is_over: bool,
 }
 
-/// What a refill brought.
+/// The result of a refill.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refilled {
-    /// More entries.
+pub(super) enum Refilled {
     More,
-    /// Everything up to here is lost to the sink.
+    /// Retention trimmed everything up to here before the sink had it.
     Lost(Cursor),
-    /// The log is closed, and everything was given.
+    /// The log is closed and every entry was returned.
     Over,
 }
 
 impl Feed {
-    /// Goes on after what the sink has.
-    pub fn after(cursor: Cursor, log: &Arc<EventLog>, sink: &Arc<Sink>) -> Self {
+    pub(super) fn after(cursor: Cursor, log: &Arc<EventLog>, sink: &Arc<Sink>) -> Self {
         Self {
             reader: log.reader(cursor),
             log: Arc::clone(log),
@@ -43,9 +42,9 @@ impl Feed {
         }
     }
 
-    /// The next entry, if it is at hand. Now and then there is none although there are more in memory, so that
-    /// whoever wants next to nothing of the log does not keep the thread from others.
-    pub fn next_at_hand(&mut self) -> Option<&Entry> {
+    /// The next entry in memory. Returns `None` once at the end of each chunk, so that a sink that wants few
+    /// events does not hold the thread.
+    pub(super) fn next_in_memory(&mut self) -> Option<&Entry> {
         if self.chunk.is_none() {
             self.chunk = Some((self.reader.next_in_memory()?, 0));
         }
@@ -59,31 +58,28 @@ impl Feed {
         Some(entry)
     }
 
-    /// Whether there is certainly nothing at hand, so that [`refill`](Self::refill) is what helps.
-    pub const fn is_empty(&self) -> bool {
+    /// Whether memory has no entry, so that [`refill`](Self::refill) is needed.
+    pub(super) const fn is_empty(&self) -> bool {
         self.chunk.is_none()
     }
 
-    /// Whether the log is closed, and everything was given.
-    pub const fn is_over(&self) -> bool {
+    /// Whether the log is closed and every entry was returned.
+    pub(super) const fn is_over(&self) -> bool {
         self.is_over && self.chunk.is_none()
     }
 
-    /// Events from the last that was given to the head.
-    pub fn lag(&self) -> u64 {
+    /// The number of sequences up to the head.
+    pub(super) fn lag(&self) -> u64 {
         self.log.head().get().saturating_sub(self.at.get())
     }
 
-    /// Waits for more. When the future is dropped, nothing is skipped.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub async fn refill(&mut self) -> Result<Refilled, StorageError> {
+    /// Waits for more entries. Cancel-safe.
+    pub(super) async fn refill(&mut self) -> Result<Refilled, StorageError> {
         match self.reader.next().await {
             Ok(Some(chunk)) => {
                 let first = chunk.entries().first().map(|entry| entry.seq);
                 self.chunk = Some((chunk, 0));
-                // A reader at the very beginning starts at the oldest event, whichever that is.
+                // A reader at the very beginning starts at the oldest event that is kept.
                 let oldest = first.filter(|_| self.at == Cursor::START).map(|seq| seq.min(self.log.floor()));
                 Ok(oldest.map_or(Refilled::More, |oldest| self.lose_before(Cursor::before(oldest))))
             }
@@ -100,7 +96,6 @@ impl Feed {
         }
     }
 
-    /// Everything up to here that was not given is lost.
     fn lose_before(&mut self, up_to: Cursor) -> Refilled {
         if up_to <= self.at {
             return Refilled::More;

@@ -1,36 +1,35 @@
-//! How many events a second, as of the last minute. No clock of its own.
+//! A moving average of events per second. It has no clock of its own.
 
 use std::time::Duration;
 
-/// After so long two thirds of what was counted are forgotten.
+/// The time constant of the average.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// A rate that forgets.
+/// An exponentially decaying count.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rate {
-    /// What was counted, less what was forgotten of it.
-    remembered: f64,
-    /// When that was.
+pub(super) struct Rate {
+    decayed: f64,
+    /// The time of `decayed`.
     at: Duration,
 }
 
 impl Rate {
-    /// Counts, at a time since the beginning.
-    pub fn add(&mut self, count: u64, now: Duration) {
-        self.remembered = self.remembered_at(now) + count as f64;
+    /// Counts events at a time since the beginning.
+    pub(super) fn add(&mut self, count: u64, now: Duration) {
+        self.decayed = self.decayed_at(now) + count as f64;
         self.at = self.at.max(now);
     }
 
-    /// How many a second. Until as much time has passed as is remembered, only what has passed counts.
-    pub fn per_second(&self, now: Duration) -> f64 {
+    /// Events per second, averaged over the time since the beginning while that is short.
+    pub(super) fn per_second(&self, now: Duration) -> f64 {
         let memory = MEMORY.as_secs_f64();
         let span = memory * (1.0 - (-now.as_secs_f64().max(1.0) / memory).exp());
-        self.remembered_at(now) / span
+        self.decayed_at(now) / span
     }
 
-    fn remembered_at(&self, now: Duration) -> f64 {
+    fn decayed_at(&self, now: Duration) -> f64 {
         let passed = now.saturating_sub(self.at);
-        self.remembered * (-passed.as_secs_f64() / MEMORY.as_secs_f64()).exp()
+        self.decayed * (-passed.as_secs_f64() / MEMORY.as_secs_f64()).exp()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of one sink: how it stands, how far it is, what happened to it.
+//! One sink as the API and the metrics show it: state, cursor, counters, last error.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,45 +11,45 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::letters::Letters;
-use super::order::{Command, NotObeyed, Order};
+use super::command::{Command, CommandError, PendingCommand};
+use super::dead_letters::DeadLetters;
 use super::rate::Rate;
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
 use crate::limits::{LIVE_LAG_MAX, LOST_RANGES_KEPT, ORDERS_WAITING_MAX};
 use crate::telemetry::Metrics;
 
-/// How a sink stands.
+/// The state of a sink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum SinkState {
-    /// A connection is being made.
+    /// Relayer is connecting to it.
     Connecting,
-    /// It is sent events as they are committed.
+    /// It gets events as they are committed.
     Live {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// It is sent what it missed.
+    /// It gets events that it missed.
     CatchingUp {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// It was not reached, or could not take what it was sent. It is tried again.
+    /// It cannot be reached or did not accept events. Relayer tries again.
     Retrying {
         /// Unix milliseconds.
         until_ms: u64,
-        /// Why.
+        /// What went wrong.
         reason: String,
     },
-    /// It said that it is gone, or refused everything. It is left alone until somebody resumes it.
+    /// It is gone or refuses everything. It gets nothing until an operator resumes it.
     Parked {
         /// Unix milliseconds.
         since_ms: u64,
-        /// Why.
+        /// What went wrong.
         reason: String,
     },
-    /// An operator has paused it.
+    /// An operator paused it.
     Paused {
         /// Unix milliseconds.
         since_ms: u64,
@@ -59,81 +59,118 @@ pub enum SinkState {
 }
 
 impl SinkState {
-    /// The names of the states.
-    pub const LABELS: [&str; 7] =
-        ["connecting", "live", "catching_up", "retrying", "parked", "paused", "stopped"];
+    /// The state without its data.
+    pub const fn status(&self) -> SinkStatus {
+        match self {
+            Self::Connecting => SinkStatus::Connecting,
+            Self::Live { .. } => SinkStatus::Live,
+            Self::CatchingUp { .. } => SinkStatus::CatchingUp,
+            Self::Retrying { .. } => SinkStatus::Retrying,
+            Self::Parked { .. } => SinkStatus::Parked,
+            Self::Paused { .. } => SinkStatus::Paused,
+            Self::Stopped => SinkStatus::Stopped,
+        }
+    }
 
-    /// The state's name.
+    /// The name of the state in metrics.
     pub const fn label(&self) -> &'static str {
+        self.status().label()
+    }
+}
+
+/// A [`SinkState`] without its data, for metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see SinkState")]
+pub enum SinkStatus {
+    Connecting,
+    Live,
+    CatchingUp,
+    Retrying,
+    Parked,
+    Paused,
+    Stopped,
+}
+
+impl SinkStatus {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Connecting,
+        Self::Live,
+        Self::CatchingUp,
+        Self::Retrying,
+        Self::Parked,
+        Self::Paused,
+        Self::Stopped,
+    ];
+
+    /// The name in metrics, which is also the `status` in the API.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
-            Self::Live { .. } => "live",
-            Self::CatchingUp { .. } => "catching_up",
-            Self::Retrying { .. } => "retrying",
-            Self::Parked { .. } => "parked",
-            Self::Paused { .. } => "paused",
+            Self::Live => "live",
+            Self::CatchingUp => "catching_up",
+            Self::Retrying => "retrying",
+            Self::Parked => "parked",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
 }
 
-/// Sequences that a sink was not sent because retention had taken them.
+/// Sequences that retention trimmed before the sink had them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LostRange {
-    /// The first of them.
+    /// The first sequence.
     pub first: Seq,
-    /// The last of them.
+    /// The last sequence.
     pub last: Cursor,
 }
 
 /// A sink.
 #[derive(Debug)]
 pub struct Sink {
-    /// What it is called.
+    /// Its name in the configuration.
     pub name: Arc<str>,
-    /// Its sort: `tcp` or `http`.
+    /// `tcp` or `http`.
     pub kind: &'static str,
-    /// Where it is, as it may be shown.
+    /// Its address, without secrets.
     pub address: Arc<str>,
     /// Connections after the first.
     pub reconnects: Counter,
-    /// Connections that were closed for what it acknowledged.
+    /// Connections that were closed for a wrong or missing acknowledgement.
     pub ack_errors: Counter,
-    /// Requests that were answered so that they are repeated, or not at all.
+    /// Requests that failed and are repeated.
     pub retries: Counter,
-    /// Sequences that retention took before it had them.
+    /// Sequences that retention trimmed before it had them.
     pub lost: Counter,
-    /// Events that it has.
+    /// Events delivered, repeats included.
     pub delivered: Counter,
-    /// What it refused.
-    pub letters: Letters,
-    orders: mpsc::Sender<Order>,
+    /// Events that it refused.
+    pub dead_letters: DeadLetters,
+    commands: mpsc::Sender<PendingCommand>,
     state: Mutex<SinkState>,
-    /// Up to where it has everything.
+    /// It has everything up to here.
     cursor: AtomicU64,
-    /// The same, as it is in the database.
-    saved: AtomicU64,
+    /// The cursor in the database.
+    saved_cursor: AtomicU64,
     last_error: Mutex<Option<String>>,
     lost_ranges: Mutex<VecDeque<LostRange>>,
-    began: Instant,
+    started: Instant,
     rate: Mutex<Rate>,
 }
 
 impl Sink {
-    /// A sink that goes on at a cursor, and who is told the operator's orders.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub fn new(
+    /// A sink that continues after a cursor, and the receiver of its commands.
+    pub(super) fn new(
         name: Arc<str>,
         kind: &'static str,
         address: &str,
         cursor: Cursor,
         log: &Arc<EventLog>,
         metrics: &Metrics,
-    ) -> Result<(Self, mpsc::Receiver<Order>), StorageError> {
+    ) -> Result<(Self, mpsc::Receiver<PendingCommand>), StorageError> {
         let label = metrics.sink_label(&name);
-        let (orders, told) = mpsc::channel(ORDERS_WAITING_MAX);
+        let (commands, receiver) = mpsc::channel(ORDERS_WAITING_MAX);
         let sink = Self {
             kind,
             address: address.into(),
@@ -142,63 +179,62 @@ impl Sink {
             ack_errors: metrics.downstream_ack_errors.get_or_create_owned(&label),
             retries: metrics.downstream_retries.get_or_create_owned(&label),
             lost: metrics.downstream_lost.get_or_create_owned(&label),
-            letters: Letters::of(&name, log, metrics)?,
-            orders,
+            dead_letters: DeadLetters::open(&name, log, metrics)?,
+            commands,
             state: Mutex::new(SinkState::Connecting),
             cursor: AtomicU64::new(cursor.get()),
-            saved: AtomicU64::new(cursor.get()),
+            saved_cursor: AtomicU64::new(cursor.get()),
             last_error: Mutex::new(None),
             lost_ranges: Mutex::default(),
-            began: Instant::now(),
+            started: Instant::now(),
             rate: Mutex::default(),
             name,
         };
-        Ok((sink, told))
+        Ok((sink, receiver))
     }
 
-    /// How it stands.
+    /// Its present state.
     pub fn state(&self) -> SinkState {
         self.state.lock().clone()
     }
 
-    /// Up to where it has everything.
+    /// It has everything up to here.
     pub fn cursor(&self) -> Cursor {
         Cursor::from_number(self.cursor.load(Ordering::Relaxed))
     }
 
-    /// Up to where it has everything, as it is in the database: where it would go on after a crash.
+    /// The cursor in the database: delivery continues after it when the gateway has crashed.
     pub fn saved_cursor(&self) -> Cursor {
-        Cursor::from_number(self.saved.load(Ordering::Relaxed))
+        Cursor::from_number(self.saved_cursor.load(Ordering::Relaxed))
     }
 
-    /// What went wrong last, since the start.
+    /// The last error since the start.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
     }
 
-    /// What was lost to it last, since the start.
+    /// The last ranges that it lost since the start.
     pub fn lost_ranges(&self) -> Vec<LostRange> {
         self.lost_ranges.lock().iter().copied().collect()
     }
 
-    /// Events a second that it got, as of the last minute.
+    /// Delivered events per second, averaged over the last minute.
     pub fn rate(&self) -> f64 {
-        self.rate.lock().per_second(self.began.elapsed())
+        self.rate.lock().per_second(self.started.elapsed())
     }
 
-    /// Tells it what to do, and waits until it does.
+    /// Sends a command to its worker, and waits until it is applied.
     ///
     /// # Errors
-    /// When the gateway stops.
-    pub async fn order(&self, command: Command) -> Result<(), NotObeyed> {
-        Order::send(&self.orders, command).await
+    /// When the gateway is stopping or the disk is full; then nothing has changed.
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        PendingCommand::send(&self.commands, command).await
     }
 
-    /// Notes that it has so many events more.
     pub(super) fn count_delivered(&self, count: u64) {
         if count > 0 {
             self.delivered.inc_by(count);
-            self.rate.lock().add(count, self.began.elapsed());
+            self.rate.lock().add(count, self.started.elapsed());
         }
     }
 
@@ -208,14 +244,14 @@ impl Sink {
         }
         let mut present = self.state.lock();
         match (&*present, &state) {
-            // It is still so, since when it was.
+            // Keeps the time since when that is so.
             (SinkState::Paused { .. }, SinkState::Paused { .. })
             | (SinkState::Parked { .. }, SinkState::Parked { .. }) => {}
             _ => *present = state,
         }
     }
 
-    /// Shows whether it is live, as far as it is behind. It takes more to stop being so than to become it.
+    /// Switches between live and catching up: catching up above [`LIVE_LAG_MAX`], live at no lag.
     pub(super) fn show_lag(&self, lag: u64) {
         let mut state = self.state.lock();
         let since_ms = unix_ms();
@@ -226,24 +262,24 @@ impl Sink {
         }
     }
 
-    /// It is left alone for so long.
-    pub(super) fn rests(&self, rest: Duration, reason: String) {
+    pub(super) fn set_retrying(&self, rest: Duration, reason: String) {
         let milliseconds = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
         self.set_state(SinkState::Retrying { until_ms: unix_ms().saturating_add(milliseconds), reason });
     }
 
     pub(super) fn set_saved_cursor(&self, cursor: Cursor) {
-        self.saved.store(cursor.get(), Ordering::Relaxed);
+        self.saved_cursor.store(cursor.get(), Ordering::Relaxed);
     }
 
     pub(super) fn set_cursor(&self, cursor: Cursor) {
         self.cursor.store(cursor.get(), Ordering::Relaxed);
     }
 
-    /// It does not get these: retention has taken them.
+    /// Records that retention trimmed these sequences before the sink had them.
     pub(super) fn lose(&self, first: Seq, last: Cursor) {
         let mut ranges = self.lost_ranges.lock();
-        // A connection that broke before the sink had what comes before it meets the same range again.
+        // A connection may meet the same range again if an earlier one broke before it delivered the
+        // events in front of it.
         let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
         if Cursor::after(first) > last {
             return;
@@ -258,7 +294,7 @@ impl Sink {
             sink = &*self.name,
             %first,
             %last,
-            "retention has trimmed events that the sink did not have yet: it does not get them"
+            "retention trimmed events before the sink had them; the sink will not get them"
         );
     }
 }

@@ -1,192 +1,97 @@
-//! The life of one sink: deliver by its transport, and between deliveries obey the operator, until the
+//! The task of one sink: runs its transport, and applies the operator's commands in between, until the
 //! gateway stops.
 
-use std::sync::Arc;
-
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
-
-use super::bookmark::Bookmark;
-use super::order::{Command, Order};
-use super::state::{Sink, SinkState};
-use super::{http, tcp};
+use super::command::{Command, PendingCommand};
+use super::state::SinkState;
+use super::transport::{Context, Interruption, Transport};
 use crate::clock::unix_ms;
-use crate::event_log::{Cursor, EventLog, StorageError};
-use crate::receiver::Selection;
+use crate::event_log::{Cursor, StorageError};
 
-/// When the gateway is stopping: by when sinks must be gone.
-pub type Deadline = watch::Receiver<Option<Instant>>;
-
-/// Why a transport does not go on by itself.
 #[derive(Debug)]
-pub enum End {
-    /// The gateway is stopping, and the sink has everything or its time is over.
-    Stopping,
-    /// An operator wants something.
-    Ordered(Order),
-    /// The sink is to be left alone until an operator resumes it.
-    Parked(String),
-    /// The log failed. The process must not go on.
-    Storage(StorageError),
-}
-
-impl From<StorageError> for End {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-/// How events come to a sink.
-#[derive(Debug)]
-pub enum Transport {
-    /// By TCP.
-    Tcp(tcp::Transport),
-    /// By HTTP.
-    Http(http::Transport),
-}
-
-/// What every transport works with.
-#[derive(Debug)]
-pub struct Worker {
-    /// The log.
-    pub log: Arc<EventLog>,
-    /// What is known of the sink.
-    pub sink: Arc<Sink>,
-    /// What it wants.
-    pub selection: Selection,
-    /// How far it is.
-    pub bookmark: Bookmark,
-    stop: Deadline,
-    orders: mpsc::Receiver<Order>,
+pub(super) struct Worker {
+    context: Context,
+    /// Why the sink is parked, if it is.
     parked: Option<String>,
 }
 
 impl Worker {
-    /// A worker for a sink whose present cursor is in the database.
-    pub fn new(
-        log: Arc<EventLog>,
-        sink: Arc<Sink>,
-        selection: Selection,
-        bookmark: Bookmark,
-        stop: Deadline,
-        orders: mpsc::Receiver<Order>,
-    ) -> Self {
-        Self { log, sink, selection, bookmark, stop, orders, parked: None }
+    pub(super) const fn new(context: Context) -> Self {
+        Self { context, parked: None }
     }
 
-    /// Keeps the sink supplied until the gateway stops.
+    /// Supplies the sink until the gateway stops.
     ///
     /// # Errors
-    /// When RocksDB fails; the process must not go on then.
-    pub async fn run(mut self, mut transport: Transport) -> Result<(), StorageError> {
-        while self.stop.borrow().is_none() {
-            let end = match (self.standstill(), &mut transport) {
-                (Some(state), _) => {
-                    self.sink.set_state(state);
-                    self.interruption().await
+    /// When RocksDB fails. The process must stop then.
+    pub(super) async fn run(mut self, mut transport: impl Transport) -> Result<(), StorageError> {
+        while self.context.interrupts.deadline().is_none() {
+            let interruption = match self.standstill() {
+                Some(state) => {
+                    self.context.sink.set_state(state);
+                    self.context.interrupts.next().await
                 }
-                (None, Transport::Tcp(tcp)) => tcp.run(&mut self).await,
-                (None, Transport::Http(http)) => http.run(&mut self).await,
+                None => transport.run(&mut self.context).await,
             };
-            self.bookmark.save().await?;
-            match end {
-                End::Stopping => break,
-                End::Storage(error) => return Err(error),
-                End::Ordered(order) => self.obey(order).await?,
-                End::Parked(reason) => {
-                    let sink = &*self.sink.name;
-                    tracing::error!(sink, reason, "sink parked: it is left alone until somebody resumes it");
+            self.context.cursor_writer.save().await?;
+            match interruption {
+                Interruption::Stopping => break,
+                Interruption::Storage(error) => return Err(error),
+                Interruption::Command(pending) => self.execute(pending).await?,
+                Interruption::Parked(reason) => {
+                    let sink = &*self.context.sink.name;
+                    tracing::error!(sink, reason, "sink parked until an operator resumes it");
                     self.parked = Some(reason);
                 }
             }
         }
-        self.sink.set_state(SinkState::Stopped);
+        self.context.sink.set_state(SinkState::Stopped);
         Ok(())
     }
 
-    /// Waits until the gateway stops or an operator wants something.
-    pub async fn interruption(&mut self) -> End {
-        Self::interrupted(&mut self.stop, &mut self.orders, false).await
-    }
-
-    /// As [`interruption`](Self::interruption), with the parts that it waits for. With time, the sink may take
-    /// what is left while the gateway stops.
-    pub async fn interrupted(stop: &mut Deadline, orders: &mut mpsc::Receiver<Order>, has_time: bool) -> End {
-        tokio::select! {
-            order = orders.recv() => order.map_or(End::Stopping, End::Ordered),
-            () = stopping(stop, has_time) => End::Stopping,
-        }
-    }
-
-    /// The parts that a delivery waits for, apart from each other.
-    pub fn parts(&mut self) -> (&mut Bookmark, &mut Deadline, &mut mpsc::Receiver<Order>) {
-        (&mut self.bookmark, &mut self.stop, &mut self.orders)
-    }
-
-    /// By when the sink must be gone, if the gateway is stopping.
-    pub fn deadline(&self) -> Option<Instant> {
-        *self.stop.borrow()
-    }
-
-    /// Why nothing is to be delivered now.
+    /// The state of a sink that gets nothing at present.
     fn standstill(&self) -> Option<SinkState> {
         let since_ms = unix_ms();
-        if self.bookmark.is_paused() {
+        if self.context.cursor_writer.is_paused() {
             return Some(SinkState::Paused { since_ms });
         }
         self.parked.clone().map(|reason| SinkState::Parked { since_ms, reason })
     }
 
-    async fn obey(&mut self, order: Order) -> Result<(), StorageError> {
-        let outcome = match self.apply(order.command).await {
+    async fn execute(&mut self, pending: PendingCommand) -> Result<(), StorageError> {
+        let outcome = match self.apply(pending.command).await {
             Err(error) if !error.is_full() => return Err(error),
             outcome => outcome,
         };
-        // Shown before it is answered: whoever asks next sees what was obeyed.
+        // Before the answer, so that a client that asks after it sees the new state.
         if let Some(state) = self.standstill() {
-            self.sink.set_state(state);
+            self.context.sink.set_state(state);
         }
-        order.done(outcome);
+        pending.done(outcome);
         Ok(())
     }
 
     async fn apply(&mut self, command: Command) -> Result<(), StorageError> {
-        let sink = &*self.sink.name;
+        let Context { log, sink, cursor_writer, .. } = &mut self.context;
+        let name = &*sink.name;
         match command {
             Command::Pause => {
-                self.bookmark.set_paused(true).await?;
-                tracing::info!(sink, cursor = %self.sink.cursor(), "sink paused");
+                cursor_writer.set_paused(true).await?;
+                tracing::info!(sink = name, cursor = %sink.cursor(), "sink paused");
             }
             Command::Resume => {
-                self.bookmark.set_paused(false).await?;
+                cursor_writer.set_paused(false).await?;
                 self.parked = None;
-                tracing::info!(sink, cursor = %self.sink.cursor(), "sink resumed");
+                tracing::info!(sink = name, cursor = %sink.cursor(), "sink resumed");
             }
             Command::Seek(cursor) => {
-                let from = self.sink.cursor();
-                // Nothing beyond the head: it would not be sent what will be under these numbers. And who wants
-                // the oldest loses nothing by what is no longer kept.
-                let oldest = if cursor == Cursor::START { Cursor::before(self.log.floor()) } else { cursor };
-                self.bookmark.seek(oldest.min(self.log.head())).await?;
-                tracing::info!(sink, %from, to = %cursor, "sink moved to another cursor");
+                let from = sink.cursor();
+                // A sink that asks for the oldest event loses nothing to retention. A cursor beyond the
+                // head would skip the events that get these numbers later.
+                let oldest = if cursor == Cursor::START { Cursor::before(log.floor()) } else { cursor };
+                cursor_writer.seek(oldest.min(log.head())).await?;
+                tracing::info!(sink = name, %from, to = %cursor, "sink moved to another cursor");
             }
         }
         Ok(())
-    }
-}
-
-/// Comes back when the gateway is stopping, or with time, when it is over. A sender that is gone means the same.
-async fn stopping(stop: &mut Deadline, has_time: bool) {
-    let deadline = stop.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
-    if let Some(deadline) = deadline.filter(|_| has_time) {
-        sleep_until(deadline).await;
-    }
-}
-
-/// Comes back at a time, or never.
-pub async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! All sinks of the configuration: where each begins, and how they end with the gateway.
+//! Starts a worker for every sink of the configuration, and stops all of them with the gateway.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::bookmark::Bookmark;
-use super::http::client::Client;
+use super::cursor_writer::CursorWriter;
+use super::http::{Client, HttpTransport};
 use super::state::Sink;
-use super::worker::{Transport, Worker};
-use super::{http, tcp};
+use super::tcp::TcpTransport;
+use super::transport::{Context, Interrupts, Transport};
+use super::worker::Worker;
 use crate::config::{CommonOptions, Output, RestSink, SinkName, Start, TcpSink};
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::SINK_CLOSE_MAX;
@@ -25,21 +26,21 @@ use crate::receiver::Selection;
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 
-/// Why the sinks cannot be started.
+/// Why the sinks cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkSetupError {
-    /// The database.
+    /// RocksDB failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// TLS.
+    /// A file of certificate authorities cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// The HTTP client.
+    /// The HTTP client refused its configuration.
     #[error("HTTP cannot be set up: {0}")]
     Http(#[from] reqwest::Error),
 }
 
-/// The sinks, and a task for each.
+/// The sinks and their tasks.
 #[derive(Debug)]
 pub struct Workers {
     sinks: Arc<[Arc<Sink>]>,
@@ -48,10 +49,10 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts delivering to each sink after its cursor. Must be called within a Tokio runtime.
+    /// Starts delivery to every sink after its cursor. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// When the cursors cannot be read or written, or a file of certificate authorities is of no use.
+    /// When the cursors cannot be read or stored, or a file of certificate authorities cannot be used.
     pub fn start(
         output: &Output,
         log: &Arc<EventLog>,
@@ -71,12 +72,12 @@ impl Workers {
         Ok(workers)
     }
 
-    /// The sinks, in the order of the configuration, those by TCP first.
+    /// The sinks in the order of the configuration, TCP first.
     pub fn sinks(&self) -> &Arc<[Arc<Sink>]> {
         &self.sinks
     }
 
-    /// Waits for a worker to end before its time. As long as all is well, it waits.
+    /// Waits until a worker fails. Pending while all is well.
     pub async fn failure(&mut self) -> StageFailure {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => StageFailure::new("a sink", error),
@@ -86,13 +87,12 @@ impl Workers {
         }
     }
 
-    /// Lets the sinks that are connected take what is left, and writes down how far each is. Close the log
-    /// before.
+    /// Lets connected sinks take the rest of the log, and stores their cursors. Close the log before.
     pub async fn drain(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         self.stop.send_replace(Some(deadline));
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        // Twice: for the close, and for the cursor.
+        // Twice: once for the close, once for the cursor.
         if timeout_at(deadline + 2 * SINK_CLOSE_MAX, ended).await.is_err() {
             tracing::warn!(sinks = self.tasks.len(), "some sinks did not end in time");
         }
@@ -102,7 +102,7 @@ impl Workers {
         }
     }
 
-    /// Forgets sinks that have not been configured for so long.
+    /// Forgets sinks that have not been configured for this long.
     fn forget_unused(&self, log: &EventLog, keep: Duration) -> Result<(), StorageError> {
         let used: HashSet<&str> = self.sinks.iter().map(|sink| &*sink.name).collect();
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
@@ -114,13 +114,13 @@ impl Workers {
     }
 }
 
-/// The sinks that were started, and what the others are started with.
+/// Starts sinks one by one.
 struct Starting<'a> {
     log: &'a Arc<EventLog>,
     metrics: &'a Metrics,
     known: HashMap<String, CursorRow>,
     lookups: Arc<Lookups>,
-    /// The system's authorities, once they were asked for.
+    /// The system's certificate authorities, loaded on first use.
     authorities: Option<Arc<RootCertStore>>,
     sinks: Vec<Arc<Sink>>,
     tasks: JoinSet<Result<(), StorageError>>,
@@ -146,8 +146,7 @@ impl<'a> Starting<'a> {
         let shown = address.as_str().to_owned();
         let tls = self.tls(&name, options.tls, options.ca_file.as_deref())?;
         let dialer = Dialer::new(Arc::clone(&self.lookups), Arc::new(tls));
-        let transport = tcp::Transport::new(address, options, dialer);
-        self.spawn(&name, "tcp", &shown, &common, Transport::Tcp(transport))
+        self.spawn(&name, "tcp", &shown, &common, TcpTransport::new(address, options, dialer))
     }
 
     fn rest(&mut self, config: RestSink) -> Result<(), SinkSetupError> {
@@ -155,10 +154,10 @@ impl<'a> Starting<'a> {
         let shown = address.without_query().to_owned();
         let tls = self.tls(&name, address.is_https(), options.ca_file.as_deref())?;
         let client = Client::new(address, options.clone(), tls, Arc::clone(&self.lookups))?;
-        self.spawn(&name, "http", &shown, &common, Transport::Http(http::Transport::new(client, options)))
+        self.spawn(&name, "http", &shown, &common, HttpTransport::new(client, options))
     }
 
-    /// How a sink's certificate is checked. Without TLS no authority is trusted, and none is read.
+    /// The TLS configuration of a sink. Without TLS it trusts nobody, and no authority is read.
     fn tls(
         &mut self,
         name: &SinkName,
@@ -170,7 +169,7 @@ impl<'a> Starting<'a> {
         }
         let authorities = self.authorities.get_or_insert_with(|| Arc::new(tls::system_authorities()));
         if ca_file.is_none() {
-            return tls::config_of(Arc::clone(authorities)); // One copy for all of them.
+            return tls::config_of(Arc::clone(authorities)); // One copy for all sinks.
         }
         let authorities = RootCertStore::clone(authorities);
         let key = format!("ca_file of the sink {}", name.as_str());
@@ -183,25 +182,29 @@ impl<'a> Starting<'a> {
         kind: &'static str,
         address: &str,
         common: &CommonOptions,
-        transport: Transport,
+        transport: impl Transport,
     ) -> Result<(), SinkSetupError> {
         let (row, is_written) = self.row(name, common.start)?;
-        let sink = Sink::new(name.to_arc(), kind, address, row.cursor, self.log, self.metrics)?;
-        let (sink, orders) = (Arc::new(sink.0), sink.1);
+        let (sink, commands) = Sink::new(name.to_arc(), kind, address, row.cursor, self.log, self.metrics)?;
+        let sink = Arc::new(sink);
         self.sinks.push(Arc::clone(&sink));
-        let bookmark = Bookmark::new(Arc::clone(self.log), Arc::clone(&sink), row, is_written);
-        let log = Arc::clone(self.log);
-        let worker = Worker::new(log, sink, selection(common), bookmark, self.stop.subscribe(), orders);
-        self.tasks.spawn(worker.run(transport));
+        let context = Context {
+            log: Arc::clone(self.log),
+            selection: selection(common),
+            cursor_writer: CursorWriter::new(Arc::clone(self.log), Arc::clone(&sink), row, is_written),
+            interrupts: Interrupts { deadline: self.stop.subscribe(), commands },
+            sink,
+        };
+        self.tasks.spawn(Worker::new(context).run(transport));
         Ok(())
     }
 
-    /// What is kept of a sink, and whether it is so in the database: of one that is new, it is
-    /// written down, if the disk has room.
+    /// The row of a sink, and whether the database has it. The row of a new sink is stored if the disk has
+    /// room.
     fn row(&self, name: &SinkName, start: Start) -> Result<(CursorRow, bool), StorageError> {
         let known = self.known.get(name.as_str()).copied();
         let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));
-        // No sink can have what was never committed: it would not be sent what is under these numbers.
+        // A cursor beyond the head would skip the events that get these numbers later.
         let row = CursorRow { cursor: row.cursor.min(self.log.head()), unused_since_ms: 0, ..row };
         if known == Some(row) {
             return Ok((row, true));
@@ -213,12 +216,12 @@ impl<'a> Starting<'a> {
     }
 }
 
-/// Up to where all of these sinks have everything, also after a crash: the cursor of the slowest.
+/// The stored cursor of the slowest sink: all sinks have everything up to there, even after a crash.
 pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
     sinks.iter().map(|sink| sink.saved_cursor()).min().unwrap_or(Cursor::END)
 }
 
-/// Where a sink begins that is new.
+/// The cursor of a new sink.
 fn first_cursor(log: &EventLog, start: Start) -> Cursor {
     match start {
         Start::Now => log.head(),
@@ -226,7 +229,7 @@ fn first_cursor(log: &EventLog, start: Start) -> Cursor {
     }
 }
 
-/// What of the log a sink gets.
+/// The events that a sink wants.
 fn selection(common: &CommonOptions) -> Selection {
     let CommonOptions { kinds, authors, filter, .. } = common;
     let kinds = (!kinds.is_empty()).then(|| wire::Filter::new().kinds(kinds.iter().copied()));

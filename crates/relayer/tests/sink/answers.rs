@@ -29,7 +29,7 @@ async fn takes(reply: Reply) {
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
     gateway.until_delivered(0, 2).await;
     assert_eq!((gateway.sink(0).delivered.get(), gateway.sink(0).retries.get()), (2, 0), "{reply:?}");
-    assert!(gateway.sink(0).letters.is_empty(), "{reply:?}");
+    assert!(gateway.sink(0).dead_letters.is_empty(), "{reply:?}");
     gateway.stop().await;
 }
 
@@ -43,7 +43,7 @@ async fn repeats(options: &str, reply: Reply) -> String {
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
     gateway.until_delivered(0, 2).await;
     assert_eq!((gateway.sink(0).delivered.get(), gateway.sink(0).retries.get()), (2, 1), "{reply:?}");
-    assert!(gateway.sink(0).letters.is_empty(), "{reply:?}");
+    assert!(gateway.sink(0).dead_letters.is_empty(), "{reply:?}");
     gateway.stop().await;
     reason
 }
@@ -53,8 +53,8 @@ async fn refuses(reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered("headers = { X-Key = 'hunter3' }", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
     gateway.until_delivered(0, 2).await;
-    let letter = gateway.sink(0).letters.page(first(), 10, usize::MAX).unwrap().remove(0);
-    assert_eq!((letter.entry.seq.get(), letter.tries, gateway.sink(0).letters.len()), (1, 1, 1));
+    let letter = gateway.sink(0).dead_letters.page(first(), 10, usize::MAX).unwrap().remove(0);
+    assert_eq!((letter.entry.seq.get(), letter.tries, gateway.sink(0).dead_letters.len()), (1, 1, 1));
     gateway.stop().await;
     letter.reason
 }
@@ -133,7 +133,7 @@ async fn retry_after_is_heeded_in_both_forms() {
         assert!(until_ms < unix_ms() + 3_601_000, "an hour at most");
         hook.nothing().await;
         // An operator need not wait.
-        gateway.sink(0).order(Command::Resume).await.unwrap();
+        gateway.sink(0).command(Command::Resume).await.unwrap();
         assert_eq!(hook.dates(2).await, [1, 2]);
         gateway.until_delivered(0, 2).await;
         gateway.stop().await;
@@ -148,8 +148,8 @@ async fn a_sink_that_is_gone_is_parked_until_it_is_resumed() {
     hook.nothing().await;
     let SinkState::Parked { reason, .. } = gateway.sink(0).state() else { panic!() };
     assert_eq!(reason, "it answered 410 Gone: closed for good");
-    assert!(gateway.sink(0).letters.is_empty(), "nothing is lost by it");
-    gateway.sink(0).order(Command::Resume).await.unwrap();
+    assert!(gateway.sink(0).dead_letters.is_empty(), "nothing is lost by it");
+    gateway.sink(0).command(Command::Resume).await.unwrap();
     assert_eq!(hook.dates(2).await, [1, 2]);
     gateway.until_delivered(0, 2).await;
     gateway.stop().await;
@@ -176,7 +176,7 @@ async fn a_batch_that_is_too_large_is_halved_until_the_culprit_is_alone() {
     }
     assert_eq!(got, [2, 3, 4, 5, 7, 8, 9], "in order, and without the one that is too large");
     gateway.until_delivered(0, 9).await;
-    let letters = gateway.sink(0).letters.page(first(), 10, usize::MAX).unwrap();
+    let letters = gateway.sink(0).dead_letters.page(first(), 10, usize::MAX).unwrap();
     assert_eq!(letters.iter().map(|letter| letter.entry.seq.get()).collect::<Vec<_>>(), [6]);
     gateway.stop().await;
 }
@@ -192,8 +192,8 @@ async fn a_sink_that_refuses_whatever_comes_is_parked_before_it_loses_anything()
     until("parked", || matches!(gateway.sink(0).state(), SinkState::Parked { .. })).await;
     let reason = gateway.sink(0).last_error().unwrap();
     assert_eq!(reason, "it refused 100 requests in a row, and then one more: it answered 401 Unauthorized");
-    assert_eq!((gateway.sink(0).letters.len(), gateway.sink(0).cursor().get()), (100, 100));
-    gateway.sink(0).order(Command::Resume).await.unwrap();
+    assert_eq!((gateway.sink(0).dead_letters.len(), gateway.sink(0).cursor().get()), (100, 100));
+    gateway.sink(0).command(Command::Resume).await.unwrap();
     assert_eq!(hook.dates(50).await, (101..=150).collect::<Vec<_>>());
     gateway.until_delivered(0, 150).await;
     gateway.stop().await;
@@ -216,7 +216,7 @@ async fn refused_batches_park_a_sink_before_they_fill_the_dead_letters() {
         () = until("it is parked", || matches!(gateway.sink(0).state(), SinkState::Parked { .. })) => {}
         () = refusing => {}
     }
-    let letters = gateway.sink(0).letters.len();
+    let letters = gateway.sink(0).dead_letters.len();
     assert!((700..=1_000).contains(&letters), "{letters} of {refused} refused");
     assert_eq!(gateway.sink(0).cursor().get(), letters as u64, "what it passed is kept");
     gateway.stop().await;

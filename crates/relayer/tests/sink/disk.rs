@@ -24,7 +24,7 @@ async fn invariant_4_what_is_refused_on_a_full_disk_is_sent_again_until_it_can_b
     assert!(reason.contains("the disk is full") && reason.contains("min_free_bytes"), "{reason}");
     let again = hook.next().await;
     assert_eq!((again.date(), gateway.sink(0).cursor().get()), (1, 0), "it is not passed");
-    assert!(gateway.sink(0).letters.is_empty());
+    assert!(gateway.sink(0).dead_letters.is_empty());
     free.store(1_000, Ordering::Relaxed);
     again.answer(Reply::status(422));
     for expected in 2..=3 {
@@ -33,7 +33,7 @@ async fn invariant_4_what_is_refused_on_a_full_disk_is_sent_again_until_it_can_b
         post.answer(Reply::status(204));
     }
     gateway.until_delivered(0, 3).await;
-    let letters = gateway.sink(0).letters.page(Seq::FIRST, 100, usize::MAX).unwrap();
+    let letters = gateway.sink(0).dead_letters.page(Seq::FIRST, 100, usize::MAX).unwrap();
     assert_eq!(letters.iter().map(|letter| letter.entry.seq.get()).collect::<Vec<_>>(), [1]);
     gateway.stop().await;
 }
@@ -52,10 +52,10 @@ async fn cursors_go_on_in_memory_on_a_full_disk_and_are_written_when_there_is_ro
     }
     gateway.until_delivered(0, 20).await;
     assert_eq!(gateway.saved("a"), 0);
-    let refused = gateway.sink(0).order(Command::Pause).await.unwrap_err().to_string();
+    let refused = gateway.sink(0).command(Command::Pause).await.unwrap_err().to_string();
     assert!(refused.contains("the disk is full"), "{refused}");
     free.store(1_000, Ordering::Relaxed);
     until("the cursor is written", || gateway.saved("a") == 20).await;
-    gateway.sink(0).order(Command::Pause).await.expect("there is room");
+    gateway.sink(0).command(Command::Pause).await.expect("there is room");
     gateway.stop().await;
 }

@@ -10,7 +10,9 @@ mod authority;
 #[path = "../event_log/bench.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod bench;
+mod commands;
 mod cursor;
+mod dead_letters;
 mod delivery;
 mod disk;
 mod gateway;
@@ -18,9 +20,7 @@ mod goaway;
 mod hook;
 mod http;
 mod https;
-mod letters;
 mod nginx;
-mod orders;
 mod receiver;
 mod retention;
 mod tls;

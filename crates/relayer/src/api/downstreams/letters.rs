@@ -18,7 +18,7 @@ use crate::api::query::{LETTERS_PARAMETERS, Query};
 use crate::event_log::letters::Letter;
 use crate::event_log::{Cursor, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
-use crate::sink::Which;
+use crate::sink::LetterSelector;
 
 /// Letters of a page if no limit is given.
 const PAGE_LETTERS_DEFAULT: usize = 100;
@@ -36,10 +36,10 @@ impl Expected for LettersBody {
 }
 
 impl LettersBody {
-    fn which(&self) -> Result<Which, ApiError> {
+    fn which(&self) -> Result<LetterSelector, ApiError> {
         match (self.seq, self.all) {
-            (Some(seq @ 1..), None) => Ok(Which::One(Cursor::from_number(seq - 1).next())),
-            (None, Some(true)) => Ok(Which::All),
+            (Some(seq @ 1..), None) => Ok(LetterSelector::One(Cursor::from_number(seq - 1).next())),
+            (None, Some(true)) => Ok(LetterSelector::All),
             _ => {
                 let why = "it names neither one sequence nor all".to_owned();
                 Err(ApiError::BadBody { expected: Self::EXPECTED, why })
@@ -60,13 +60,13 @@ pub(in crate::api) async fn letters(
     let limit = query.limit.unwrap_or(PAGE_LETTERS_DEFAULT);
     let letters = Arc::clone(&sink);
     let page = on_disk(move || {
-        let page = letters.letters.page(after.next(), limit, PAGE_BYTES_MAX)?;
+        let page = letters.dead_letters.page(after.next(), limit, PAGE_BYTES_MAX)?;
         let next_cursor = page.last().map_or(after, |letter| Cursor::after(letter.entry.seq));
         let shown: Result<Vec<Value>, StorageError> = page.iter().map(shown).collect();
         Ok((shown?, next_cursor))
     });
     let (shown, next_cursor) = page.await?;
-    Ok(Json(json!({ "total": sink.letters.len(), "dead_letters": shown, "next_cursor": next_cursor })))
+    Ok(Json(json!({ "total": sink.dead_letters.len(), "dead_letters": shown, "next_cursor": next_cursor })))
 }
 
 fn shown(letter: &Letter) -> Result<Value, StorageError> {
@@ -86,7 +86,7 @@ pub(in crate::api) async fn replay(
     Body(body): Body<LettersBody>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let (sink, which) = (find(&context, name)?, body.which()?);
-    let replaying = counted(which, sink.letters.replay(which))?;
+    let replaying = counted(which, sink.dead_letters.replay(which))?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "replaying": replaying }))))
 }
 
@@ -97,14 +97,14 @@ pub(in crate::api) async fn drop_letters(
     Body(body): Body<LettersBody>,
 ) -> Result<Json<Value>, ApiError> {
     let (sink, which) = (find(&context, name)?, body.which()?);
-    let dropped = counted(which, on_disk(move || sink.letters.drop(which)).await?)?;
+    let dropped = counted(which, on_disk(move || sink.dead_letters.drop(which)).await?)?;
     Ok(Json(json!({ "dropped": dropped })))
 }
 
 /// One that is named must be there; all may be none.
-const fn counted(which: Which, count: usize) -> Result<usize, ApiError> {
+const fn counted(which: LetterSelector, count: usize) -> Result<usize, ApiError> {
     match (which, count) {
-        (Which::One(_), 0) => Err(ApiError::NoSuchLetter),
+        (LetterSelector::One(_), 0) => Err(ApiError::NoSuchLetter),
         (_, count) => Ok(count),
     }
 }

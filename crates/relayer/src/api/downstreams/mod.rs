@@ -53,12 +53,12 @@ pub(super) async fn one(State(context): State<Context>, name: SinkName) -> Resul
 
 /// `POST /api/downstreams/{name}/pause`: nothing is delivered to it any more, also after a restart.
 pub(super) async fn pause(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
-    obey(&context, name, Command::Pause).await
+    apply(&context, name, Command::Pause).await
 }
 
 /// `POST /api/downstreams/{name}/resume`: it goes on, whether it was paused or parked.
 pub(super) async fn resume(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
-    obey(&context, name, Command::Resume).await
+    apply(&context, name, Command::Resume).await
 }
 
 /// `POST /api/downstreams/{name}/seek`: it goes on after another cursor.
@@ -69,12 +69,12 @@ pub(super) async fn seek(
 ) -> Result<Json<Value>, ApiError> {
     let cursor = Cursor::from_number(cursor);
     check_cursor(&context.log, cursor)?;
-    obey(&context, name, Command::Seek(cursor)).await
+    apply(&context, name, Command::Seek(cursor)).await
 }
 
-async fn obey(context: &Context, name: SinkName, command: Command) -> Result<Json<Value>, ApiError> {
+async fn apply(context: &Context, name: SinkName, command: Command) -> Result<Json<Value>, ApiError> {
     let sink = find(context, name)?;
-    sink.order(command).await?;
+    sink.command(command).await?;
     shown(context, sink).await
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, StorageError};
-use crate::sink::state::LostRange;
+use crate::sink::LostRange;
 use crate::sink::{Sink, SinkState};
 
 /// One sink, as it is shown.
@@ -55,10 +55,10 @@ impl Shown {
             reconnects: sink.reconnects.get(),
             ack_errors: sink.ack_errors.get(),
             retries: sink.retries.get(),
-            refused: sink.letters.refused(),
-            dead_letters: sink.letters.len(),
-            dead_letters_dropped: sink.letters.dropped(),
-            replaying: sink.letters.replaying(),
+            refused: sink.dead_letters.refused(),
+            dead_letters: sink.dead_letters.len(),
+            dead_letters_dropped: sink.dead_letters.dropped(),
+            replaying: sink.dead_letters.replaying(),
             lost: sink.lost.get(),
             lost_ranges: sink.lost_ranges(),
             last_error: sink.last_error(),

@@ -1,4 +1,4 @@
-//! Sends posts to one sink, and reads no more of its answers than is worth reading.
+//! Posts batches to one sink, and reads a bounded part of each response.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
 
-use super::answer::Answer;
-use super::post::Post;
+use super::encode::Batch;
+use super::response::Outcome;
 use super::secrets::Secrets;
 use crate::clock::{system_time, unix_secs};
 use crate::config::{Compression, HttpUrl, RestOptions};
@@ -18,9 +18,8 @@ use crate::event_log::LogId;
 use crate::limits::{ADDRESSES_TRIED_MAX, ANSWER_BYTES_MAX, DIAL_STEP_TIMEOUT};
 use crate::net::resolver::{LookupError, Lookups};
 
-/// What sends posts to one sink.
 #[derive(Debug)]
-pub struct Client {
+pub(in crate::sink) struct Client {
     http: reqwest::Client,
     url: HttpUrl,
     options: RestOptions,
@@ -28,11 +27,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for a sink. It keeps as many connections as there are requests at once.
-    ///
-    /// # Errors
-    /// When the library refuses the set-up.
-    pub fn new(
+    /// Keeps up to `concurrency` idle connections.
+    pub(in crate::sink) fn new(
         url: HttpUrl,
         options: RestOptions,
         mut tls: ClientConfig,
@@ -45,7 +41,7 @@ impl Client {
             .dns_resolver(Arc::new(Names(lookups)))
             .redirect(Policy::none())
             .no_proxy()
-            // Whoever keeps the order repeats.
+            // The delivery repeats requests, because it keeps the order.
             .retry(reqwest::retry::never())
             .connect_timeout(DIAL_STEP_TIMEOUT)
             .timeout(options.timeout)
@@ -56,18 +52,20 @@ impl Client {
         Ok(Self { http, url, options, secrets })
     }
 
-    /// Sends a post, and gives what became of it.
-    pub async fn send(&self, post: &mut Post) -> Answer {
+    pub(super) async fn send(&self, batch: &mut Batch) -> Outcome {
         let compression = self.options.compression;
-        let body = match post.body(self.options.batch.is_some(), compression).await {
+        let body = match batch.encode(self.options.batch.is_some(), compression).await {
             Ok(body) => body,
             Err(error) => {
-                return Answer::Later { reason: format!("its body cannot be made: {error}"), after: None };
+                return Outcome::Retry {
+                    reason: format!("the body cannot be encoded: {error}"),
+                    after: None,
+                };
             }
         };
         let mut request = self.http.post(self.url.as_str()).headers(self.options.headers.map().clone());
         request = request.header(CONTENT_TYPE, "application/json");
-        if let Some(entry) = post.entries().first() {
+        if let Some(entry) = batch.entries().first() {
             request = request.header(LogId::HEADER, entry.log.to_string());
         }
         if compression != Compression::None {
@@ -75,7 +73,7 @@ impl Client {
         }
         if let Some(keys) = self.options.signing_keys() {
             let time = unix_secs();
-            let id = post.id();
+            let id = batch.id();
             let signature = keys.sign(&id, time, &body);
             request = request
                 .header("webhook-id", id)
@@ -84,23 +82,26 @@ impl Client {
         }
         match request.body(body).send().await {
             Ok(response) => self.judge(response).await,
-            Err(error) if is_not_processed(&error) => Answer::NotProcessed { reason: self.describe(error) },
-            Err(error) => Answer::Later { reason: self.describe(error), after: None },
+            Err(error) if is_not_processed(&error) => Outcome::NotProcessed { reason: self.describe(error) },
+            Err(error) => Outcome::Retry { reason: self.describe(error), after: None },
         }
     }
 
-    /// The status decides, whatever becomes of the body; but a body that was read to its end leaves the
+    /// The status decides, even if the body cannot be read. Reading the body to its end keeps the
     /// connection for the next request.
-    async fn judge(&self, mut response: reqwest::Response) -> Answer {
-        let mut said = Vec::new();
-        while said.len() < ANSWER_BYTES_MAX
+    async fn judge(&self, mut response: reqwest::Response) -> Outcome {
+        let mut body = Vec::new();
+        while body.len() < ANSWER_BYTES_MAX
             && let Ok(Some(bytes)) = response.chunk().await
         {
-            said.extend_from_slice(&bytes);
+            body.extend_from_slice(&bytes);
         }
-        let said = String::from_utf8_lossy(&said);
-        let answered = (response.status(), response.headers(), &*said);
-        Answer::of(answered, (&self.url, &self.secrets), system_time())
+        let body = String::from_utf8_lossy(&body);
+        Outcome::of(
+            (response.status(), response.headers(), &*body),
+            (&self.url, &self.secrets),
+            system_time(),
+        )
     }
 
     fn describe(&self, error: reqwest::Error) -> String {
@@ -109,7 +110,7 @@ impl Client {
         }
         let is_connect = error.is_connect();
         let error = error.without_url();
-        // HTTP/2 errors quote the server's words.
+        // HTTP/2 errors quote the server.
         let cause = causes(&error).last().map(|cause| self.secrets.shown(&cause.to_string()));
         let cause = cause.unwrap_or_default();
         match is_connect {
@@ -119,15 +120,14 @@ impl Client {
     }
 }
 
-/// An error and what caused it, down to the first cause.
+/// The error and its chain of sources.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// Whether the server is known not to have processed the request, and wants it on another
-/// connection. A server says so of streams after the last one that its GOAWAY names, with NO_ERROR
-/// if it is its normal operation, such as nginx's after `keepalive_requests`, and of streams that
-/// it resets with REFUSED_STREAM. A canceled request was never sent.
+/// Whether the server certainly did not process the request, so that another connection may serve it.
+/// That holds for streams after the last one of a GOAWAY with NO_ERROR, which nginx sends after
+/// `keepalive_requests`, and for streams reset with REFUSED_STREAM. A canceled request was never sent.
 fn is_not_processed(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
@@ -136,8 +136,8 @@ fn is_not_processed(error: &reqwest::Error) -> bool {
             return error.is_remote() && (is_refused || is_going_away);
         }
         let is_canceled = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
-        // The pool cancels a request that waited for a connection of its own when another
-        // connection turned out to speak HTTP/2. It has no accessor for that kind of error.
+        // The pool cancels a request that waits for its own connection when another connection turns
+        // out to speak HTTP/2. The error type has no accessor for that.
         let is_canceled_by_pool = cause
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(|error| error.to_string() == "client error (Canceled)");
@@ -145,7 +145,7 @@ fn is_not_processed(error: &reqwest::Error) -> bool {
     })
 }
 
-/// Names are looked up on threads of their own, so that DNS that does not answer keeps no others waiting.
+/// Resolves names on dedicated threads, so that slow DNS does not block other work.
 #[derive(Debug)]
 struct Names(Arc<Lookups>);
 

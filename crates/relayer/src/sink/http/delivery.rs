@@ -1,8 +1,8 @@
-//! The order of posts to one sink, and the cursor behind them (invariant 4).
+//! Posts batches to one sink in order, and moves its cursor (invariant 4).
 //!
-//! At most so many requests are under way as may be. The cursor is before the first event that the sink does
-//! not have, whatever came after it. When the sink fails, all of it rests: nothing new is sent, and after
-//! the rest one post alone tries whether it is back, so that a dead sink is not hammered.
+//! At most `concurrency` requests are in flight. The cursor stays before the first event that the sink
+//! does not have. After a failure nothing is sent until the back-off has passed, and then a single request
+//! probes the sink, so that a dead sink is not flooded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,464 +12,431 @@ use tokio::task::JoinSet;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::Answer;
 use super::client::Client;
-use super::pending::Pending;
-use super::post::Post;
-use super::refusals::Refusals;
+use super::encode::{Batch, Gathering};
+use super::in_flight::InFlight;
+use super::response::{Outcome, Refusals};
 use crate::clock::unix_ms;
 use crate::config::RestOptions;
 use crate::event_log::letters::Letter;
-use crate::event_log::{Cursor, Entry, Seq, StorageError};
+use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::{
     GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
 use crate::net::backoff::Backoff;
+use crate::sink::dead_letters::LetterSelector;
 use crate::sink::feed::{Feed, Refilled};
-use crate::sink::letters::Which;
 use crate::sink::state::{Sink, SinkState};
-use crate::sink::worker::{End, Worker, at};
+use crate::sink::transport::{Context, Interruption, sleep_until_some};
 
-/// Posts to one sink, from a cursor on.
 #[derive(Debug)]
-pub struct Delivery<'t> {
+pub(super) struct Delivery<'t> {
     client: &'t Arc<Client>,
     options: &'t RestOptions,
     backoff: &'t mut Backoff,
     sink: Arc<Sink>,
     feed: Feed,
-    gathered: Gathered,
-    /// Posts that failed and are to be sent again, by their first sequences.
-    waiting: BTreeMap<Seq, Post>,
-    requests: JoinSet<(Post, Answer)>,
-    /// What was begun, from gathering on, and is not done.
-    pending: Pending,
-    /// How many posts in a row the sink has not looked at.
+    gathering: Gathering,
+    /// Batches to send again, by their first sequences.
+    retries: BTreeMap<Seq, Batch>,
+    requests: JoinSet<(Batch, Outcome)>,
+    /// What was gathered and is not done.
+    in_flight: InFlight,
+    /// Requests in a row that the sink did not process.
     unprocessed: usize,
-    /// The sink failed: until when nothing is sent, and then one post alone until it is taken.
-    resting: Option<Instant>,
-    is_trusted: bool,
-    /// Dead letters that are sent again left out.
+    /// Nothing is sent until then, because the sink failed.
+    backing_off: Option<Instant>,
+    /// False after a failure: then one request at a time probes the sink.
+    is_healthy: bool,
+    /// Replays of dead letters do not count.
     refusals: Refusals,
     /// The refusal that was logged last, and when.
-    told: Option<(String, Instant)>,
+    logged_refusal: Option<(String, Instant)>,
     replay: Replay,
-    /// Whether its failing was logged.
-    is_reported: bool,
+    is_failure_logged: bool,
 }
 
-/// Dead letters that are sent again: one at a time, and in turns with what is new.
+/// Sends dead letters again: one at a time, alternating with new events.
 #[derive(Debug, Default)]
 struct Replay {
-    is_under_way: bool,
+    is_in_flight: bool,
     was_last: bool,
 }
 
-/// Events that wait for others to share their request.
-#[derive(Debug, Default)]
-struct Gathered {
-    entries: Vec<Entry>,
-    bytes: usize,
-    since: Option<Instant>,
-}
-
 impl<'t> Delivery<'t> {
-    /// Goes on after what the sink has.
-    pub fn new(
+    /// Continues after the cursor of the sink.
+    pub(super) fn new(
         client: &'t Arc<Client>,
         options: &'t RestOptions,
         backoff: &'t mut Backoff,
-        worker: &Worker,
+        context: &Context,
     ) -> Self {
-        let cursor = worker.sink.cursor();
-        worker.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
+        context.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
         Self {
             client,
             options,
             backoff,
-            sink: Arc::clone(&worker.sink),
-            feed: Feed::after(cursor, &worker.log, &worker.sink),
-            gathered: Gathered::default(),
-            waiting: BTreeMap::new(),
+            sink: Arc::clone(&context.sink),
+            feed: context.feed(),
+            gathering: Gathering::default(),
+            retries: BTreeMap::new(),
             requests: JoinSet::new(),
-            pending: Pending::after(cursor),
+            in_flight: InFlight::after(context.sink.cursor()),
             unprocessed: 0,
-            resting: None,
-            is_trusted: true,
+            backing_off: None,
+            is_healthy: true,
             refusals: Refusals::default(),
-            told: None,
+            logged_refusal: None,
             replay: Replay::default(),
-            is_reported: false,
+            is_failure_logged: false,
         }
     }
 
-    /// Delivers until somebody interrupts, the sink is gone, or everything is delivered and nothing more will
-    /// come.
-    pub async fn run(&mut self, worker: &mut Worker) -> End {
+    /// Delivers until something interrupts, the sink is gone, or the log is closed and the sink has
+    /// everything.
+    pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
-            match self.turn(worker).await {
+            match self.step(context).await {
                 Ok(()) => consume_budget().await,
-                Err(end) => return end,
+                Err(interruption) => return interruption,
             }
         }
     }
 
-    /// Gives requests that are under way a moment to end, so that what the sink has by then is not sent again.
-    pub async fn finish(&mut self, worker: &mut Worker) -> Option<End> {
+    /// Waits briefly for the requests in flight, so that events that the sink accepts are not repeated.
+    pub(super) async fn finish(&mut self, context: &mut Context) -> Result<(), StorageError> {
         let by = Instant::now() + SINK_CLOSE_MAX;
         while let Ok(Some(done)) = timeout_at(by, self.requests.join_next()).await {
-            if let Ok((post, answer)) = done
-                && let Err(end @ End::Storage(_)) = self.settle(post, answer).await
+            if let Ok((batch, outcome)) = done
+                && let Err(Interruption::Storage(error)) = self.settle(batch, outcome).await
             {
-                return Some(end);
+                return Err(error);
             }
         }
-        worker.bookmark.advance(self.pending.delivered());
-        None
+        context.cursor_writer.advance(self.in_flight.delivered());
+        Ok(())
     }
 
-    /// Sends what can be sent, then waits for something to happen.
-    async fn turn(&mut self, worker: &mut Worker) -> Result<(), End> {
-        self.send_all(worker).await?;
-        worker.bookmark.advance(self.pending.delivered());
-        if self.is_trusted {
+    /// Does what is possible at once, then waits for the next event.
+    async fn step(&mut self, context: &mut Context) -> Result<(), Interruption> {
+        self.send_all(context).await?;
+        context.cursor_writer.advance(self.in_flight.delivered());
+        if self.is_healthy {
             self.sink.show_lag(self.feed.lag());
         }
-        if self.feed.is_over() && self.pending.is_empty() && self.requests.is_empty() {
-            return Err(End::Stopping);
+        if self.feed.is_over() && self.in_flight.is_empty() && self.requests.is_empty() {
+            return Err(Interruption::Stopping);
         }
         let is_open = self.may_gather();
         if !self.feed.is_empty() && is_open && self.may_send() {
             return Ok(());
         }
         let wants_more = self.feed.is_empty() && !self.feed.is_over() && is_open;
-        let (save_due, resting, batch_due) = (worker.bookmark.due(), self.resting, self.batch_due());
-        let may_replay = self.may_send() && !self.replay.is_under_way;
+        let (save_due, backing_off, batch_due) =
+            (context.cursor_writer.due(), self.backing_off, self.batch_due());
+        let may_replay = self.may_send() && !self.replay.is_in_flight;
         let sink = Arc::clone(&self.sink);
-        let (bookmark, stop, orders) = worker.parts();
+        let Context { cursor_writer, interrupts, .. } = context;
         tokio::select! {
             Some(done) = self.requests.join_next() => {
-                // A request panics only if something in us is broken.
-                let (post, answer) = done.map_err(|error| StorageError::new("post to a sink", error))?;
-                self.settle(post, answer).await
+                // A request panics only because of a bug of ours.
+                let (batch, outcome) = done.map_err(|error| StorageError::new("post to a sink", error))?;
+                self.settle(batch, outcome).await
             }
             refilled = self.feed.refill(), if wants_more => {
                 if let Refilled::Lost(up_to) = refilled? {
-                    self.pending.pass(up_to);
+                    self.in_flight.pass(up_to);
                 }
                 Ok(())
             }
-            () = at(resting), if resting.is_some() => {
-                self.resting = None;
+            () = sleep_until_some(backing_off), if backing_off.is_some() => {
+                self.backing_off = None;
                 Ok(())
             }
-            () = at(batch_due), if batch_due.is_some() => Ok(()),
-            () = sink.letters.asked(), if may_replay => Ok(()),
-            () = at(save_due), if save_due.is_some() => Ok(bookmark.save().await?),
-            // What a sink that fails has not got it gets when the gateway is back.
-            end = Worker::interrupted(stop, orders, self.is_trusted) => Err(end),
+            () = sleep_until_some(batch_due), if batch_due.is_some() => Ok(()),
+            () = sink.dead_letters.replay_requested(), if may_replay => Ok(()),
+            () = sleep_until_some(save_due), if save_due.is_some() => Ok(cursor_writer.save().await?),
+            // A sink that fails gets the rest after the next start.
+            interruption = interrupts.next_draining(self.is_healthy) => Err(interruption),
         }
     }
 
-    /// Sends as many posts as may be under way.
-    async fn send_all(&mut self, worker: &mut Worker) -> Result<(), End> {
+    /// Sends batches while more requests may be in flight.
+    async fn send_all(&mut self, context: &Context) -> Result<(), Interruption> {
         while self.may_send() {
-            let Some(mut post) = self.next_post(worker).await? else { break };
+            let Some(mut batch) = self.next_batch(context).await? else { break };
             let client = Arc::clone(self.client);
             self.requests.spawn(async move {
-                let answer = client.send(&mut post).await;
-                (post, answer)
+                let outcome = client.send(&mut batch).await;
+                (batch, outcome)
             });
         }
         Ok(())
     }
 
     fn may_send(&self) -> bool {
-        self.resting.is_none() && self.requests.len() < self.at_once()
+        self.backing_off.is_none() && self.requests.len() < self.concurrency()
     }
 
-    /// How many requests may be under way.
-    fn at_once(&self) -> usize {
-        if self.is_trusted { self.options.concurrency.get() } else { 1 }
+    /// The number of requests that may be in flight.
+    fn concurrency(&self) -> usize {
+        if self.is_healthy { self.options.concurrency.get() } else { 1 }
     }
 
-    /// What is sent next: what failed before, then a dead letter that somebody wants sent again, then what is
-    /// new.
-    async fn next_post(&mut self, worker: &Worker) -> Result<Option<Post>, End> {
-        if let Some((_, post)) = self.waiting.pop_first() {
-            return Ok(Some(post));
+    /// Retries come first, then a replay of a dead letter, then new events.
+    async fn next_batch(&mut self, context: &Context) -> Result<Option<Batch>, Interruption> {
+        if let Some((_, batch)) = self.retries.pop_first() {
+            return Ok(Some(batch));
         }
         if !self.replay.was_last
-            && let Some(post) = self.next_replay().await?
+            && let Some(batch) = self.next_replay().await?
         {
-            return Ok(Some(post));
+            return Ok(Some(batch));
         }
-        self.gather(worker);
+        self.gather(context);
         self.replay.was_last = false;
-        if let Some(entries) = self.gathered.take_if_ready(self.options, self.feed.is_over()) {
-            return Ok(Some(Post::new(entries)));
+        if let Some(batch) = self.gathering.take_if_ready(self.options, self.feed.is_over()) {
+            return Ok(Some(batch));
         }
         self.next_replay().await
     }
 
-    async fn next_replay(&mut self) -> Result<Option<Post>, End> {
-        // When the gateway stops, what is new goes first, and letters stay letters.
-        if self.replay.is_under_way || self.feed.is_over() {
+    async fn next_replay(&mut self) -> Result<Option<Batch>, Interruption> {
+        // While the gateway stops, the time left belongs to new events.
+        if self.replay.is_in_flight || self.feed.is_over() {
             return Ok(None);
         }
-        while let Some(seq) = self.sink.letters.next_replay() {
+        while let Some(seq) = self.sink.dead_letters.next_replay() {
             let sink = Arc::clone(&self.sink);
-            let letter = blocking(move || sink.letters.get(seq)).await?;
+            let letter = blocking(move || sink.dead_letters.get(seq)).await?;
             if let Some(letter) = letter {
-                self.replay = Replay { is_under_way: true, was_last: true };
-                return Ok(Some(Post::replay(letter.entry, letter.tries)));
+                self.replay = Replay { is_in_flight: true, was_last: true };
+                return Ok(Some(Batch::replay(letter.entry, letter.tries)));
             }
-            self.sink.letters.forget_replay(seq); // It was dropped meanwhile.
+            self.sink.dead_letters.forget_replay(seq); // The letter was dropped meanwhile.
         }
         Ok(None)
     }
 
-    /// Whether another event may be taken: a request may hold it, and not too much is begun that an old post,
-    /// which is not answered, would have sent again.
+    /// Whether another event may be gathered: the batch has room, and not too many batches were begun
+    /// after the oldest unanswered one, because a crash repeats all of them.
     fn may_gather(&self) -> bool {
-        let at_once = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
-        let may_begin = self.pending.ahead() < at_once.saturating_mul(POSTS_AHEAD_MAX);
-        self.gathered.is_open(self.options) && (may_begin || !self.gathered.entries.is_empty())
+        let concurrency = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
+        let may_begin = self.in_flight.ahead() < concurrency.saturating_mul(POSTS_AHEAD_MAX);
+        self.gathering.is_open(self.options) && (may_begin || !self.gathering.is_empty())
     }
 
-    /// Takes what is in memory, as far as a request may hold it; but gives the thread back now and then to others
-    /// while nothing is found that the sink wants.
-    fn gather(&mut self, worker: &Worker) {
+    /// Gathers events that are in memory until the batch is full. Looks at a limited number, so that a
+    /// sink that wants few events does not hold the thread.
+    fn gather(&mut self, context: &Context) {
         let mut is_at_end = false;
         for _ in 0..GATHER_LOOKS_MAX {
             if !self.may_gather() {
                 return;
             }
-            let Some(entry) = self.feed.next_at_hand() else {
-                // A chunk's end comes before the next chunk.
+            let Some(entry) = self.feed.next_in_memory() else {
+                // The feed says `None` once at the end of each chunk.
                 if std::mem::replace(&mut is_at_end, true) {
                     return;
                 }
                 continue;
             };
             is_at_end = false;
-            self.pending.pass(Cursor::after(entry.seq));
-            if worker.selection.wants(&entry.event) {
-                if self.gathered.entries.is_empty() {
-                    self.pending.begin(entry.seq);
+            self.in_flight.pass(Cursor::after(entry.seq));
+            if context.selection.wants(&entry.event) {
+                if self.gathering.is_empty() {
+                    self.in_flight.begin(entry.seq);
                 }
-                self.gathered.push(entry, self.options);
+                self.gathering.push(entry, self.options);
             }
         }
     }
 
-    /// When what was gathered has waited long enough.
+    /// When the gathered events have waited long enough.
     fn batch_due(&self) -> Option<Instant> {
-        let due = self.gathered.since? + self.options.batch_wait;
+        let due = self.gathering.since? + self.options.batch_wait;
         self.may_send().then_some(due)
     }
 
-    /// Draws the conclusion from an answer.
-    async fn settle(&mut self, post: Post, answer: Answer) -> Result<(), End> {
-        if post.is_replay {
-            self.replay.is_under_way = false;
+    async fn settle(&mut self, batch: Batch, outcome: Outcome) -> Result<(), Interruption> {
+        if batch.is_replay {
+            self.replay.is_in_flight = false;
         }
-        if !matches!(answer, Answer::NotProcessed { .. }) {
+        if !matches!(outcome, Outcome::NotProcessed { .. }) {
             self.unprocessed = 0;
         }
-        match answer {
-            Answer::Taken => self.taken(post).await,
-            Answer::Later { reason, after } => {
-                self.later(post, reason, after);
+        match outcome {
+            Outcome::Delivered => self.delivered(batch).await,
+            Outcome::Retry { reason, after } => {
+                self.retry_later(batch, reason, after);
                 Ok(())
             }
-            Answer::NotProcessed { reason } => {
-                self.not_processed(post, reason);
+            Outcome::NotProcessed { reason } => {
+                self.not_processed(batch, reason);
                 Ok(())
             }
-            Answer::TooLarge { reason } if !post.is_replay => match post.halved() {
+            Outcome::TooLarge { reason } if !batch.is_replay => match batch.halved() {
                 Ok(halves) => {
-                    tracing::debug!(sink = &*self.sink.name, reason, "the batch is halved");
+                    tracing::debug!(
+                        sink = &*self.sink.name,
+                        reason,
+                        "the batch is too large for the sink and was halved"
+                    );
                     for half in halves {
-                        self.pending.divide(half.first());
-                        self.waiting.insert(half.first(), half);
+                        self.in_flight.divide(half.first());
+                        self.retries.insert(half.first(), half);
                     }
                     Ok(())
                 }
-                Err(post) => self.refused(post, reason).await,
+                Err(batch) => self.refused(batch, reason).await,
             },
-            Answer::TooLarge { reason } | Answer::Refused { reason } => self.refused(post, reason).await,
-            Answer::Gone { reason } => {
-                self.keep_waiting(post);
-                Err(End::Parked(reason))
+            Outcome::TooLarge { reason } | Outcome::Refused { reason } => self.refused(batch, reason).await,
+            Outcome::Gone { reason } => {
+                self.retry(batch);
+                Err(Interruption::Parked(reason))
             }
         }
     }
 
-    async fn taken(&mut self, post: Post) -> Result<(), End> {
-        self.works();
-        self.sink.count_delivered(post.entries().len() as u64);
-        if post.is_replay {
-            let (sink, seq) = (Arc::clone(&self.sink), post.first());
-            blocking(move || sink.letters.drop(Which::One(seq))).await?;
+    async fn delivered(&mut self, batch: Batch) -> Result<(), Interruption> {
+        self.recovered();
+        self.sink.count_delivered(batch.entries().len() as u64);
+        if batch.is_replay {
+            let (sink, seq) = (Arc::clone(&self.sink), batch.first());
+            blocking(move || sink.dead_letters.drop(LetterSelector::One(seq))).await?;
         } else {
             self.refusals = Refusals::default();
-            self.pending.done(post.first());
+            self.in_flight.done(batch.first());
         }
         Ok(())
     }
 
-    /// The sink did with a post what it had to do: it does not fail, or no longer.
-    fn works(&mut self) {
+    /// The sink dealt with a request, so it does not fail (any more).
+    fn recovered(&mut self) {
         self.backoff.reset();
-        if std::mem::replace(&mut self.is_trusted, true) {
+        if std::mem::replace(&mut self.is_healthy, true) {
             return;
         }
-        self.is_reported = false;
+        self.is_failure_logged = false;
         self.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
-        tracing::info!(sink = &*self.sink.name, cursor = %self.pending.delivered(), "sink takes events again");
+        tracing::info!(sink = &*self.sink.name, cursor = %self.in_flight.delivered(), "sink accepts events again");
     }
 
-    /// The sink rests, and the post is sent again after that.
-    fn later(&mut self, mut post: Post, reason: String, after: Option<Duration>) {
-        post.tries += 1;
-        if post.is_replay && after.is_some() {
-            // It stays a letter: what is new is not to wait for it again and again.
-            self.sink.letters.forget_replay(post.first());
+    /// Backs off, and sends the batch again after that.
+    fn retry_later(&mut self, mut batch: Batch, reason: String, after: Option<Duration>) {
+        batch.tries += 1;
+        if batch.is_replay && after.is_some() {
+            // The letter is kept, but not replayed again: new events must not wait for it repeatedly.
+            self.sink.dead_letters.forget_replay(batch.first());
         }
-        self.keep_waiting(post);
+        self.retry(batch);
         self.sink.retries.inc();
-        // Posts that were under way together fail together: that is one failure.
-        let delay = if self.resting.is_some() { Duration::ZERO } else { self.backoff.next_delay() };
+        // Requests that were in flight together fail together: that is one failure.
+        let delay = if self.backing_off.is_some() { Duration::ZERO } else { self.backoff.next_delay() };
         let rest = delay.max(after.unwrap_or_default());
         let until = Instant::now() + rest;
-        if self.resting.is_none_or(|resting| until > resting) {
-            self.resting = Some(until);
-            self.sink.rests(rest, reason.clone());
+        if self.backing_off.is_none_or(|present| until > present) {
+            self.backing_off = Some(until);
+            self.sink.set_retrying(rest, reason.clone());
         }
-        self.is_trusted = false;
+        self.is_healthy = false;
         let (sink, milliseconds) = (&*self.sink.name, rest.as_millis());
-        // A sink that stays away does not fill the log.
-        if std::mem::replace(&mut self.is_reported, true) {
-            tracing::debug!(sink, reason, milliseconds, "sink still does not take events");
+        // Logged once, so that a dead sink does not fill the log.
+        if std::mem::replace(&mut self.is_failure_logged, true) {
+            tracing::debug!(sink, reason, milliseconds, "sink still does not accept events");
         } else {
-            tracing::warn!(sink, reason, milliseconds, "sink does not take events; it is tried again");
+            tracing::warn!(sink, reason, milliseconds, "sink does not accept events; Relayer tries again");
         }
     }
 
-    /// The post is sent again at once, which is no failure of the sink's, unless the sink processes
-    /// nothing at all: each connection may leave all requests unprocessed that were sent to it, and
-    /// a few connections may do so in a row.
-    fn not_processed(&mut self, post: Post, reason: String) {
+    /// Sends the batch again at once. It counts as a failure only if the sink processes nothing at all: a
+    /// connection may leave all of its requests unprocessed, and so may a few connections in a row.
+    fn not_processed(&mut self, batch: Batch, reason: String) {
         self.unprocessed += 1;
-        if self.unprocessed > self.at_once().saturating_mul(UNPROCESSED_ROUNDS_MAX) {
+        if self.unprocessed > self.concurrency().saturating_mul(UNPROCESSED_ROUNDS_MAX) {
             self.unprocessed = 0;
-            self.later(post, reason, None);
+            self.retry_later(batch, reason, None);
         } else {
             tracing::debug!(
                 sink = &*self.sink.name,
                 reason,
                 "the request is sent again on another connection"
             );
-            self.keep_waiting(post);
+            self.retry(batch);
         }
     }
 
-    fn keep_waiting(&mut self, post: Post) {
-        // A replay stays among those that are asked for.
-        if !post.is_replay {
-            self.waiting.insert(post.first(), post);
+    fn retry(&mut self, batch: Batch) {
+        // The dead letters remember a replay.
+        if !batch.is_replay {
+            self.retries.insert(batch.first(), batch);
         }
     }
 
-    /// What the sink refuses becomes dead letters, and only when they are kept does the cursor go on.
-    async fn refused(&mut self, post: Post, reason: String) -> Result<(), End> {
-        if let Err(error) = self.sink.letters.check_room() {
-            self.no_room(post, &error);
+    /// Refused events become dead letters. The cursor moves only after those are stored.
+    async fn refused(&mut self, batch: Batch, reason: String) -> Result<(), Interruption> {
+        if let Err(error) = self.sink.dead_letters.check_room() {
+            self.no_room(batch, &error);
             return Ok(());
         }
-        if !post.is_replay && !self.refusals.lets_in(&post) {
-            // It refuses whatever comes: a wrong key or address, and not a matter of single events.
-            self.keep_waiting(post);
+        if !batch.is_replay && !self.refusals.admit(&batch) {
+            // The sink refuses everything, perhaps for a wrong key or address.
+            self.retry(batch);
             let requests = self.refusals.requests();
-            return Err(End::Parked(format!(
+            return Err(Interruption::Parked(format!(
                 "it refused {requests} requests in a row, and then one more: {reason}"
             )));
         }
-        let (first, is_replay, tries) = (post.first(), post.is_replay, post.tries + 1);
-        self.tell_refusal(&post, &reason);
+        let (first, is_replay, tries) = (batch.first(), batch.is_replay, batch.tries + 1);
+        self.log_refusal(&batch, &reason);
         let refused_at_ms = unix_ms();
         let letter = |entry| Letter { entry, refused_at_ms, tries, reason: reason.clone() };
-        let letters: Vec<Letter> = post.entries().iter().map(|entry| letter(entry.copied())).collect();
+        let letters: Vec<Letter> = batch.entries().iter().map(|entry| letter(entry.copied())).collect();
         let sink = Arc::clone(&self.sink);
         let keep = move || match is_replay {
-            true => sink.letters.keep_again(letters),
-            false => sink.letters.keep(&letters),
+            true => sink.dead_letters.keep_again(letters),
+            false => sink.dead_letters.keep(&letters),
         };
         match blocking(keep).await {
-            Err(End::Storage(error)) if error.is_full() => {
-                self.no_room(post, &error);
+            Err(Interruption::Storage(error)) if error.is_full() => {
+                self.no_room(batch, &error);
                 return Ok(());
             }
             kept => kept?,
         }
-        self.works();
+        self.recovered();
         if !is_replay {
-            self.pending.done(first);
+            self.in_flight.done(first);
         }
         Ok(())
     }
 
-    /// What the sink refuses cannot be kept. It is sent again later, so that it is not lost.
-    fn no_room(&mut self, post: Post, error: &StorageError) {
-        self.later(
-            post,
+    /// The dead letters cannot be stored. The batch is sent again later, so that nothing is lost.
+    fn no_room(&mut self, batch: Batch, error: &StorageError) {
+        self.retry_later(
+            batch,
             format!("it refused events, and they cannot be kept as dead letters: {error}"),
             None,
         );
     }
 
-    /// A sink that refuses much does not fill the log: the letters have it all.
-    fn tell_refusal(&mut self, post: &Post, reason: &str) {
-        let (sink, first, events) = (&*self.sink.name, post.first(), post.entries().len());
-        let told = self.told.as_ref();
-        if told.is_some_and(|(told, at)| told == reason && at.elapsed() < REFUSAL_LOGGED_EVERY) {
+    /// Logs the same reason once a minute at most; the dead letters have every refusal.
+    fn log_refusal(&mut self, batch: &Batch, reason: &str) {
+        let (sink, first, events) = (&*self.sink.name, batch.first(), batch.entries().len());
+        let logged = self.logged_refusal.as_ref();
+        if logged.is_some_and(|(logged, at)| logged == reason && at.elapsed() < REFUSAL_LOGGED_EVERY) {
             tracing::debug!(sink, %first, events, reason, "the sink refused more events");
         } else {
             tracing::warn!(sink, %first, events, reason, "the sink refused events: they are kept as dead letters");
-            self.told = Some((reason.to_owned(), Instant::now()));
+            self.logged_refusal = Some((reason.to_owned(), Instant::now()));
         }
     }
 }
 
-impl Gathered {
-    /// Whether another event may be added.
-    fn is_open(&self, options: &RestOptions) -> bool {
-        self.entries.len() < options.batch.map_or(1, usize::from) && self.bytes < options.batch_bytes
-    }
-
-    fn push(&mut self, entry: &Entry, options: &RestOptions) {
-        // An envelope is written once for all who want it, so it is asked for before the entry is copied.
-        self.bytes += match options.batch {
-            Some(_) => entry.envelope().len(),
-            None => entry.event.json().len(),
-        };
-        self.entries.push(entry.copied());
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    /// The events, if they are as many as a request may have, have waited long enough, or are the last.
-    fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Vec<Entry>> {
-        let since = self.since?;
-        let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;
-        is_ready.then(|| std::mem::take(self).entries)
-    }
-}
-
-/// Does what waits for the disk on a thread that may.
+/// Runs blocking disk work on the blocking pool.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-) -> Result<T, End> {
+) -> Result<T, Interruption> {
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.map_err(|error| StorageError::new("write dead letters", error))??)
 }

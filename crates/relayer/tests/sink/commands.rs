@@ -22,10 +22,10 @@ async fn a_paused_sink_gets_nothing_also_after_a_restart_until_it_is_resumed() {
     session.ack(4).await;
     gateway.until_delivered(0, 4).await;
     let closed = tokio::spawn(async move { session.until_closed().await });
-    gateway.sink(0).order(Command::Pause).await.unwrap();
+    gateway.sink(0).command(Command::Pause).await.unwrap();
     closed.await.unwrap();
     assert!(matches!(gateway.sink(0).state(), SinkState::Paused { .. }));
-    gateway.sink(0).order(Command::Pause).await.unwrap();
+    gateway.sink(0).command(Command::Pause).await.unwrap();
     assert_eq!(gateway.saved("a"), 4);
     gateway.crash().await;
 
@@ -34,7 +34,7 @@ async fn a_paused_sink_gets_nothing_also_after_a_restart_until_it_is_resumed() {
     gateway.append(11..=12);
     let early = tokio::time::timeout(Duration::from_millis(100), receiver.accept(Framing::Length)).await;
     assert!(early.is_err(), "it was connected to");
-    gateway.sink(0).order(Command::Resume).await.unwrap();
+    gateway.sink(0).command(Command::Resume).await.unwrap();
     let mut session = receiver.accept(Framing::Length).await;
     assert_eq!(session.seqs(8).await, (5..=12).collect::<Vec<_>>());
     session.ack(12).await;
@@ -53,7 +53,7 @@ async fn a_sink_goes_on_after_the_cursor_that_it_is_moved_to() {
     gateway.until_delivered(0, 10).await;
     for (cursor, expected) in [(3, 4..=10), (8, 9..=10), (0, 1..=10)] {
         let closed = tokio::spawn(async move { session.until_closed().await });
-        gateway.sink(0).order(Command::Seek(Cursor::from_number(cursor))).await.unwrap();
+        gateway.sink(0).command(Command::Seek(Cursor::from_number(cursor))).await.unwrap();
         closed.await.unwrap();
         session = receiver.accept(Framing::Length).await;
         let expected: Vec<u64> = expected.collect();
@@ -74,9 +74,9 @@ async fn orders_reach_a_sink_that_cannot_be_reached() {
     let gateway = Gateway::start(&folder, &config);
     gateway.append(1..=10);
     gateway.until_away(0).await;
-    gateway.sink(0).order(Command::Seek(Cursor::from_number(7))).await.unwrap();
+    gateway.sink(0).command(Command::Seek(Cursor::from_number(7))).await.unwrap();
     assert_eq!((gateway.sink(0).cursor().get(), gateway.saved("a")), (7, 7));
-    gateway.sink(0).order(Command::Seek(Cursor::END)).await.unwrap();
+    gateway.sink(0).command(Command::Seek(Cursor::END)).await.unwrap();
     assert_eq!(gateway.sink(0).cursor().get(), 10, "nothing beyond the head");
     gateway.stop().await;
 }
@@ -88,16 +88,16 @@ async fn a_request_that_is_under_way_may_end_before_a_pause() {
     gateway.append(1..=3);
     let post = hook.next().await;
     let sink = std::sync::Arc::clone(gateway.sink(0));
-    let paused = tokio::spawn(async move { sink.order(Command::Pause).await });
+    let paused = tokio::spawn(async move { sink.command(Command::Pause).await });
     hook.nothing().await;
     post.take();
     paused.await.unwrap().unwrap();
     assert_eq!(gateway.saved("a"), 1);
     hook.nothing().await;
-    gateway.sink(0).order(Command::Resume).await.unwrap();
+    gateway.sink(0).command(Command::Resume).await.unwrap();
     hook.next().await.answer(Reply::Hang);
     // One that hangs does not hold an order up for long.
-    gateway.sink(0).order(Command::Seek(Cursor::from_number(2))).await.unwrap();
+    gateway.sink(0).command(Command::Seek(Cursor::from_number(2))).await.unwrap();
     assert_eq!(hook.dates(1).await, [3]);
     gateway.until_delivered(0, 3).await;
     gateway.stop().await;
@@ -112,7 +112,7 @@ async fn who_begins_anew_loses_nothing_by_what_is_no_longer_kept() {
     gateway.until_delivered(0, 20).await;
     let by_age = moltrade_relayer::event_log::retention::Retention { age_ms_max: 1, ..Default::default() };
     gateway.running.log.trim(by_age, 15_001).unwrap();
-    gateway.sink(0).order(Command::Seek(Cursor::START)).await.unwrap();
+    gateway.sink(0).command(Command::Seek(Cursor::START)).await.unwrap();
     assert_eq!(gateway.sink(0).cursor().get(), 14);
     assert_eq!(hook.dates(6).await, (15..=20).collect::<Vec<_>>());
     gateway.until_delivered(0, 20).await;
@@ -125,7 +125,7 @@ async fn with_several_requests_at_once_one_that_hangs_stops_the_others_in_time()
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("concurrency = 2"));
     gateway.append(1..=200);
-    // Which of the two that are under way comes first is not certain.
+    // LetterSelector of the two that are under way comes first is not certain.
     let (one, other) = (hook.next().await, hook.next().await);
     let (hangs, next) = if one.date() == 1 { (one, other) } else { (other, one) };
     assert_eq!((hangs.date(), next.date()), (1, 2));

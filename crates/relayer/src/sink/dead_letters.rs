@@ -1,4 +1,4 @@
-//! The dead letters of one sink: what it refused for good, bounded, and what is to be sent to it again.
+//! The dead letters of one sink: events that it refused, bounded, and those that are replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,46 +13,46 @@ use crate::event_log::{EventLog, Seq, StorageError};
 use crate::limits::{LETTERS_BYTES_MAX, LETTERS_MAX};
 use crate::telemetry::Metrics;
 
-/// The dead letters of one sink. The events are in RocksDB; here is which there are.
+/// The dead letters of one sink. Memory holds their sequences, RocksDB the events.
 #[derive(Debug)]
-pub struct Letters {
+pub struct DeadLetters {
     sink: Arc<str>,
     log: Arc<EventLog>,
     kept: Mutex<Kept>,
-    /// Held while the disk is written, so that what is here and what is there change in one order. It is taken
-    /// before `kept`, and by nobody who must not wait for the disk.
+    /// Held during disk writes, so that memory and disk change in the same order. Taken before `kept`,
+    /// and only where waiting for the disk is allowed.
     writing: Mutex<()>,
-    asked: Notify,
+    replay_requested: Notify,
     refused: Counter,
     dropped: Counter,
     gauge: Gauge,
 }
 
-/// Which letters there are.
 #[derive(Debug, Default)]
 struct Kept {
-    /// With the bytes of each.
+    /// The size in bytes of each letter.
     sizes: BTreeMap<Seq, usize>,
     bytes: usize,
-    /// Those that are to be sent again.
+    /// Letters to send again.
     replays: BTreeSet<Seq>,
 }
 
-/// Which letters somebody means.
+/// Letters that a call names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// The one of this sequence.
+pub enum LetterSelector {
+    /// The letter of this sequence.
     One(Seq),
-    /// All.
+    /// Every letter of the sink.
     All,
 }
 
-impl Letters {
-    /// Those that are kept of a sink.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub fn of(sink: &Arc<str>, log: &Arc<EventLog>, metrics: &Metrics) -> Result<Self, StorageError> {
+impl DeadLetters {
+    /// Reads which letters the database has.
+    pub(super) fn open(
+        sink: &Arc<str>,
+        log: &Arc<EventLog>,
+        metrics: &Metrics,
+    ) -> Result<Self, StorageError> {
         let kept = Kept::read(sink, log)?;
         let label = metrics.sink_label(sink);
         let letters = Self {
@@ -60,49 +60,46 @@ impl Letters {
             log: Arc::clone(log),
             kept: Mutex::new(kept),
             writing: Mutex::default(),
-            asked: Notify::new(),
+            replay_requested: Notify::new(),
             refused: metrics.downstream_refused.get_or_create_owned(&label),
             dropped: metrics.downstream_letters_dropped.get_or_create_owned(&label),
             gauge: metrics.downstream_letters.get_or_create_owned(&label),
         };
-        letters.show();
+        letters.update_gauge();
         Ok(letters)
     }
 
-    /// Whether another letter can be kept. Looks at the disk.
-    ///
-    /// # Errors
-    /// When the disk is full.
-    pub fn check_room(&self) -> Result<(), StorageError> {
+    /// Fails if the disk is full.
+    pub(super) fn check_room(&self) -> Result<(), StorageError> {
         self.log.check_room()
     }
 
-    /// How many there are.
+    /// The number of letters.
     pub fn len(&self) -> usize {
         self.kept.lock().sizes.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no letters.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many of them wait to be sent again.
+    /// The number of letters that wait to be sent again.
     pub fn replaying(&self) -> usize {
         self.kept.lock().replays.len()
     }
 
-    /// Events that were refused, since the start.
+    /// Events refused since the start.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
 
-    /// Letters that were dropped to make room for others, since the start.
+    /// Letters dropped to make room for others since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped.get()
     }
 
-    /// At most so many from a sequence on, oldest first. Reads the disk.
+    /// Up to `limit` letters from a sequence on, oldest first. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -119,7 +116,7 @@ impl Letters {
         Ok(page)
     }
 
-    /// The letter of a sequence. Reads the disk.
+    /// The letter of a sequence. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -127,23 +124,18 @@ impl Letters {
         Ok(self.page(seq, 1, usize::MAX)?.into_iter().find(|letter| letter.entry.seq == seq))
     }
 
-    /// Keeps what the sink refused, durably before it returns as far as commits are durable at all. When
-    /// there are too many, the oldest are dropped. Writes the disk.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
+    /// Stores refused events, as durably as commits are, and drops the oldest letters above the limits.
+    /// Blocks on the disk.
+    pub(super) fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         self.write(letters)?;
         self.refused.inc_by(letters.len() as u64);
         Ok(())
     }
 
-    /// Keeps letters that were sent again and refused again, unless they were dropped meanwhile. Writes the disk.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub fn keep_again(&self, mut letters: Vec<Letter>) -> Result<(), StorageError> {
+    /// Updates letters that were replayed and refused again, except those dropped meanwhile. Blocks on the
+    /// disk.
+    pub(super) fn keep_again(&self, mut letters: Vec<Letter>) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         letters.retain(|letter| self.kept.lock().sizes.contains_key(&letter.entry.seq));
         self.write(&letters)
@@ -153,7 +145,7 @@ impl Letters {
         self.log.check_room()?;
         let mut kept = self.kept.lock();
         for letter in letters {
-            // About what its row takes: what is counted here is counted again from the rows at a start.
+            // Approximates the size of the row; at the next start the rows are measured.
             let bytes = letter.entry.event.json().len() + letter.reason.len() + letter.entry.relay.len() + 64;
             kept.insert(letter.entry.seq, bytes);
             kept.replays.remove(&letter.entry.seq);
@@ -161,7 +153,7 @@ impl Letters {
         let dropped = kept.drop_surplus();
         drop(kept);
         if let Err(error) = self.log.change_letters(&self.sink, letters, &dropped) {
-            // If the room went meanwhile, what is on the disk is as it was.
+            // The disk became full meanwhile and still has the old rows.
             if error.is_full() {
                 let read = Kept::read(&self.sink, &self.log)?;
                 let mut kept = self.kept.lock();
@@ -177,18 +169,18 @@ impl Letters {
                 %first,
                 %last,
                 count = dropped.len(),
-                "there are too many dead letters: the oldest were dropped, and the sink will never get them"
+                "too many dead letters: the oldest were dropped, and the sink will not get them"
             );
         }
-        self.show();
+        self.update_gauge();
         Ok(())
     }
 
-    /// Drops letters, and gives how many. Writes the disk.
+    /// Drops letters, and returns how many. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn drop(&self, which: Which) -> Result<usize, StorageError> {
+    pub fn drop(&self, which: LetterSelector) -> Result<usize, StorageError> {
         let _writing = self.writing.lock();
         let mut kept = self.kept.lock();
         let found = kept.find(which);
@@ -197,37 +189,36 @@ impl Letters {
         }
         std::mem::drop(kept);
         self.log.change_letters(&self.sink, &[], &found)?;
-        self.show();
+        self.update_gauge();
         Ok(found.len())
     }
 
-    /// Has letters sent again, and gives how many.
-    pub fn replay(&self, which: Which) -> usize {
+    /// Marks letters to be sent again, and returns how many.
+    pub fn replay(&self, which: LetterSelector) -> usize {
         let mut kept = self.kept.lock();
         let found = kept.find(which);
         kept.replays.extend(&found);
         std::mem::drop(kept);
-        self.asked.notify_one();
+        self.replay_requested.notify_one();
         found.len()
     }
 
-    /// The oldest letter that is to be sent again after this one; it stays to be until it is delivered or
-    /// refused again.
+    /// The oldest letter to send again. It stays marked until it is delivered or refused again.
     pub(super) fn next_replay(&self) -> Option<Seq> {
         self.kept.lock().replays.first().copied()
     }
 
-    /// It need not be sent again, for now.
+    /// Removes the mark of a letter.
     pub(super) fn forget_replay(&self, seq: Seq) {
         self.kept.lock().replays.remove(&seq);
     }
 
-    /// Waits until somebody wants a letter sent again.
-    pub(super) async fn asked(&self) {
-        self.asked.notified().await;
+    /// Waits until somebody marks letters to be sent again.
+    pub(super) async fn replay_requested(&self) {
+        self.replay_requested.notified().await;
     }
 
-    fn show(&self) {
+    fn update_gauge(&self) {
         self.gauge.set(i64::try_from(self.len()).unwrap_or(i64::MAX));
     }
 }
@@ -252,14 +243,14 @@ impl Kept {
         self.replays.remove(&seq);
     }
 
-    fn find(&self, which: Which) -> Vec<Seq> {
+    fn find(&self, which: LetterSelector) -> Vec<Seq> {
         match which {
-            Which::One(seq) => self.sizes.contains_key(&seq).then_some(seq).into_iter().collect(),
-            Which::All => self.sizes.keys().copied().collect(),
+            LetterSelector::One(seq) => self.sizes.contains_key(&seq).then_some(seq).into_iter().collect(),
+            LetterSelector::All => self.sizes.keys().copied().collect(),
         }
     }
 
-    /// Removes the oldest that are over the bounds.
+    /// Removes the oldest letters above the limits.
     fn drop_surplus(&mut self) -> Vec<Seq> {
         let mut dropped = Vec::new();
         while (self.sizes.len() > LETTERS_MAX || self.bytes > LETTERS_BYTES_MAX) && self.sizes.len() > 1 {

@@ -1,4 +1,4 @@
-//! A sink's cursor on its way into the database: now and then, and never ahead of what the sink has.
+//! Stores the cursor of one sink: ten times a second at most, and never ahead of what the sink has.
 
 use std::sync::Arc;
 
@@ -8,42 +8,35 @@ use super::state::Sink;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::{CURSOR_EVENTS_MAX, CURSOR_INTERVAL, DISK_RETRY};
 
-/// The cursor of one sink.
 #[derive(Debug)]
-pub struct Bookmark {
+pub(super) struct CursorWriter {
     log: Arc<EventLog>,
     sink: Arc<Sink>,
-    /// As it is in the database, if it was written.
+    /// The row in the database, if `is_written`; else the row that is to be written.
     saved: CursorRow,
     is_written: bool,
     saved_at: Instant,
 }
 
-impl Bookmark {
-    /// Of a sink whose present cursor is in the database, in this row; or for lack of room it is
-    /// not.
-    pub fn new(log: Arc<EventLog>, sink: Arc<Sink>, saved: CursorRow, is_written: bool) -> Self {
+impl CursorWriter {
+    /// `is_written` is false if the disk had no room for the row of a new sink.
+    pub(super) fn new(log: Arc<EventLog>, sink: Arc<Sink>, saved: CursorRow, is_written: bool) -> Self {
         Self { log, sink, saved, is_written, saved_at: Instant::now() }
     }
 
-    /// Up to where the sink has everything.
-    pub fn cursor(&self) -> Cursor {
-        self.sink.cursor()
-    }
-
     /// Whether an operator has paused the sink.
-    pub const fn is_paused(&self) -> bool {
+    pub(super) const fn is_paused(&self) -> bool {
         self.saved.is_paused
     }
 
-    /// The sink has everything up to here.
-    pub fn advance(&self, delivered: Cursor) {
+    /// The sink has everything up to this cursor.
+    pub(super) fn advance(&self, delivered: Cursor) {
         self.sink.set_cursor(delivered);
     }
 
-    /// When the cursor is to be written down, if it has moved since it was.
-    pub fn due(&self) -> Option<Instant> {
-        let moved = self.cursor().get().saturating_sub(self.saved.cursor.get());
+    /// When the cursor must be stored; `None` if it has not moved.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let moved = self.sink.cursor().get().saturating_sub(self.saved.cursor.get());
         match moved {
             0 if self.is_written => None,
             CURSOR_EVENTS_MAX.. => Some(self.saved_at),
@@ -51,14 +44,14 @@ impl Bookmark {
         }
     }
 
-    /// Writes the cursor down, on a thread that may wait: for the commit that is under way. On a
-    /// full disk it stays in memory, and is written later: until then, a crash would have the sink
-    /// get more again.
+    /// Stores the cursor, on the blocking pool because it waits for the commit in progress. While the
+    /// disk is full the cursor stays in memory and is stored later: a crash would then repeat more
+    /// events to the sink.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub async fn save(&mut self) -> Result<(), StorageError> {
-        let row = CursorRow { cursor: self.cursor(), ..self.saved };
+    pub(super) async fn save(&mut self) -> Result<(), StorageError> {
+        let row = CursorRow { cursor: self.sink.cursor(), ..self.saved };
         if row == self.saved && self.is_written {
             return Ok(());
         }
@@ -71,19 +64,19 @@ impl Bookmark {
         }
     }
 
-    /// Writes down whether the sink is paused.
+    /// Stores whether the sink is paused.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub async fn set_paused(&mut self, is_paused: bool) -> Result<(), StorageError> {
-        self.write(CursorRow { cursor: self.cursor(), is_paused, ..self.saved }).await
+    pub(super) async fn set_paused(&mut self, is_paused: bool) -> Result<(), StorageError> {
+        self.write(CursorRow { cursor: self.sink.cursor(), is_paused, ..self.saved }).await
     }
 
-    /// Moves the cursor, wherever it was.
+    /// Moves the cursor in either direction, and stores it.
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub async fn seek(&mut self, cursor: Cursor) -> Result<(), StorageError> {
+    pub(super) async fn seek(&mut self, cursor: Cursor) -> Result<(), StorageError> {
         self.write(CursorRow { cursor, ..self.saved }).await?;
         self.sink.set_cursor(cursor);
         Ok(())

@@ -2,7 +2,7 @@
 
 use moltrade_relayer::event_log::letters::Letter;
 use moltrade_relayer::event_log::{Cursor, Seq};
-use moltrade_relayer::sink::Which;
+use moltrade_relayer::sink::LetterSelector;
 use tempfile::TempDir;
 
 use crate::gateway::{Gateway, until};
@@ -13,7 +13,7 @@ fn seq(number: u64) -> Seq {
 }
 
 fn kept(gateway: &Gateway) -> Vec<u64> {
-    let letters = gateway.sink(0).letters.page(Seq::FIRST, 100, usize::MAX).unwrap();
+    let letters = gateway.sink(0).dead_letters.page(Seq::FIRST, 100, usize::MAX).unwrap();
     letters.iter().map(|letter| letter.entry.seq.get()).collect()
 }
 
@@ -43,7 +43,7 @@ async fn letters_outlive_a_crash_and_the_log() {
     let all = moltrade_relayer::event_log::retention::Retention { bytes_max: 1, ..Default::default() };
     gateway.running.log.trim(all, 0).unwrap();
     assert_eq!(gateway.running.log.floor().get(), 11);
-    let letter: Letter = gateway.sink(0).letters.get(seq(4)).unwrap().unwrap();
+    let letter: Letter = gateway.sink(0).dead_letters.get(seq(4)).unwrap().unwrap();
     assert_eq!((letter.entry.event.created_at(), letter.entry.received_at_ms), (4, 4_000));
     assert_eq!((&*letter.entry.relay, letter.tries), ("ws://relay.example", 1));
     assert_eq!(letter.reason, "it answered 422 Unprocessable Entity");
@@ -63,7 +63,7 @@ async fn invariant_4_the_cursor_passes_what_is_refused_only_when_it_is_kept() {
         post.answer(Reply::status(400));
         // At every moment what is before the cursor is a letter.
         let cursor = gateway.sink(0).cursor().get();
-        let letters = gateway.sink(0).letters.page(Seq::FIRST, 100, usize::MAX).unwrap().len() as u64;
+        let letters = gateway.sink(0).dead_letters.page(Seq::FIRST, 100, usize::MAX).unwrap().len() as u64;
         assert!(cursor <= letters, "{cursor} with {letters} letters");
     }
     gateway.crash().await;
@@ -76,15 +76,15 @@ async fn invariant_4_the_cursor_passes_what_is_refused_only_when_it_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_letter_or_all_are_sent_again() {
     let (_folder, mut hook, gateway) = refused().await;
-    let letters = || &gateway.sink(0).letters;
-    assert_eq!(letters().replay(Which::One(seq(3))), 0, "there is no such letter");
-    assert_eq!(letters().replay(Which::One(seq(6))), 1);
+    let letters = || &gateway.sink(0).dead_letters;
+    assert_eq!(letters().replay(LetterSelector::One(seq(3))), 0, "there is no such letter");
+    assert_eq!(letters().replay(LetterSelector::One(seq(6))), 1);
     let post = hook.next().await;
     assert_eq!((post.date(), kept(&gateway).len()), (6, 5), "it is a letter until it is delivered");
     post.take();
     until("four letters", || letters().len() == 4).await;
     assert_eq!(kept(&gateway), [2, 4, 8, 10]);
-    assert_eq!(letters().replay(Which::All), 4);
+    assert_eq!(letters().replay(LetterSelector::All), 4);
     // What is new comes in turns with them.
     gateway.append(11..=12);
     let mut dates = Vec::new();
@@ -108,7 +108,7 @@ async fn one_letter_or_all_are_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_waits_for_a_sink_that_fails() {
     let (_folder, mut hook, gateway) = refused().await;
-    gateway.sink(0).letters.replay(Which::All);
+    gateway.sink(0).dead_letters.replay(LetterSelector::All);
     hook.next().await.answer(Reply::status(503));
     let mut dates = Vec::new();
     while dates.len() < 5 {
@@ -117,17 +117,17 @@ async fn a_replay_waits_for_a_sink_that_fails() {
         post.take();
     }
     assert_eq!(dates, [2, 4, 6, 8, 10]);
-    until("no letters", || gateway.sink(0).letters.is_empty()).await;
+    until("no letters", || gateway.sink(0).dead_letters.is_empty()).await;
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_dropped_one_or_all() {
     let (folder, hook, gateway) = refused().await;
-    assert_eq!(gateway.sink(0).letters.drop(Which::One(seq(4))).unwrap(), 1);
-    assert_eq!(gateway.sink(0).letters.drop(Which::One(seq(4))).unwrap(), 0);
+    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(4))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(4))).unwrap(), 0);
     assert_eq!(kept(&gateway), [2, 6, 8, 10]);
-    assert_eq!(gateway.sink(0).letters.drop(Which::All).unwrap(), 4);
+    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::All).unwrap(), 4);
     gateway.stop().await;
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     assert_eq!(kept(&gateway), [0_u64; 0]);
@@ -137,25 +137,25 @@ async fn letters_are_dropped_one_or_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_dropped_while_it_is_sent_again_stays_dropped() {
     let (_folder, mut hook, gateway) = refused().await;
-    gateway.sink(0).letters.replay(Which::One(seq(4)));
+    gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4)));
     let post = hook.next().await;
-    assert_eq!(gateway.sink(0).letters.drop(Which::One(seq(4))).unwrap(), 1);
+    assert_eq!(gateway.sink(0).dead_letters.drop(LetterSelector::One(seq(4))).unwrap(), 1);
     post.answer(Reply::status(400));
     gateway.append([11]);
     assert_eq!(hook.dates(1).await, [11]);
     gateway.until_delivered(0, 11).await;
     assert_eq!(kept(&gateway), [2, 6, 8, 10]);
-    assert_eq!(gateway.sink(0).letters.refused(), 5, "what is refused again is no news");
+    assert_eq!(gateway.sink(0).dead_letters.refused(), 5, "what is refused again is no news");
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_to_be_sent_much_later_does_not_hold_up_what_is_new() {
     let (_folder, mut hook, gateway) = refused().await;
-    gateway.sink(0).letters.replay(Which::One(seq(4)));
+    gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4)));
     hook.next().await.answer(Reply::with(503, "retry-after: 0\r\n"));
     gateway.append([11]);
     assert_eq!(hook.dates(1).await, [11]);
-    assert_eq!((kept(&gateway).len(), gateway.sink(0).letters.replaying()), (5, 0));
+    assert_eq!((kept(&gateway).len(), gateway.sink(0).dead_letters.replaying()), (5, 0));
     gateway.stop().await;
 }

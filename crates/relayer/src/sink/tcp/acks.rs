@@ -1,30 +1,25 @@
-//! What a sink answers: cumulative acknowledgements, as numbers or as lines, in pieces of any size.
+//! Parses a sink's cumulative acknowledgements: binary numbers or JSON lines, in pieces of any size.
 //!
-//! Bytes in, numbers out. At most [`ACK_LINE_BYTES_MAX`] bytes of an unfinished one are kept.
+//! It keeps at most [`ACK_LINE_BYTES_MAX`] bytes of an incomplete acknowledgement.
 
 use crate::config::Framing;
 use crate::limits::ACK_LINE_BYTES_MAX;
 use crate::receiver::ack::{NotAnAck, number};
 
-/// Finds acknowledgements in what arrives.
 #[derive(Debug)]
-pub struct Acks {
+pub(super) struct Acks {
     framing: Framing,
-    /// The beginning of one.
-    begun: Vec<u8>,
+    /// An incomplete acknowledgement.
+    partial: Vec<u8>,
 }
 
 impl Acks {
-    /// A parser at the beginning of a connection.
-    pub const fn new(framing: Framing) -> Self {
-        Self { framing, begun: Vec::new() }
+    pub(super) const fn new(framing: Framing) -> Self {
+        Self { framing, partial: Vec::new() }
     }
 
-    /// Takes what arrived, and calls `each` for every sequence that is acknowledged by it.
-    ///
-    /// # Errors
-    /// When it is something else, or `each` refuses one. Nothing after that is looked at.
-    pub fn read<E: From<NotAnAck>>(
+    /// Calls `each` for every sequence that the bytes acknowledge. An error ends it at once.
+    pub(super) fn read<E: From<NotAnAck>>(
         &mut self,
         bytes: &[u8],
         mut each: impl FnMut(u64) -> Result<(), E>,
@@ -41,29 +36,29 @@ impl Acks {
         Ok(())
     }
 
-    /// A big-endian u64, if this byte completes it.
+    /// The big-endian u64 that this byte completes, if it does.
     fn number(&mut self, byte: u8) -> Option<u64> {
-        self.begun.push(byte);
-        let number = u64::from_be_bytes(self.begun.as_slice().try_into().ok()?);
-        self.begun.clear();
+        self.partial.push(byte);
+        let number = u64::from_be_bytes(self.partial.as_slice().try_into().ok()?);
+        self.partial.clear();
         Some(number)
     }
 
-    /// A line's number, if this byte completes it. Empty lines mean nothing.
+    /// The number of the line that this byte completes, if it does. Empty lines are ignored.
     fn line(&mut self, byte: u8) -> Result<Option<u64>, NotAnAck> {
         if byte != b'\n' {
-            if self.begun.len() >= ACK_LINE_BYTES_MAX {
+            if self.partial.len() >= ACK_LINE_BYTES_MAX {
                 return Err(NotAnAck);
             }
-            self.begun.push(byte);
+            self.partial.push(byte);
             return Ok(None);
         }
-        let line = self.begun.trim_ascii();
+        let line = self.partial.trim_ascii();
         let number = match line.is_empty() {
             true => None,
             false => Some(number(line)?),
         };
-        self.begun.clear();
+        self.partial.clear();
         Ok(number)
     }
 }
@@ -74,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of bytes that arrive in pieces of this size.
+    /// The acknowledgements in bytes that arrive in pieces of this size.
     fn read(framing: Framing, bytes: &[u8], piece: usize) -> Result<Vec<u64>, NotAnAck> {
         let (mut acks, mut numbers) = (Acks::new(framing), Vec::new());
         for piece in bytes.chunks(piece) {
@@ -82,7 +77,7 @@ mod tests {
                 numbers.push(number);
                 Ok(())
             })?;
-            assert!(acks.begun.len() <= ACK_LINE_BYTES_MAX);
+            assert!(acks.partial.len() <= ACK_LINE_BYTES_MAX);
         }
         Ok(numbers)
     }

@@ -1,4 +1,4 @@
-//! Events as a sink gets them, gathered so that one write takes many.
+//! Encodes events with their framing, many for one write.
 
 use bytes::{Buf, BytesMut};
 
@@ -7,32 +7,30 @@ use crate::event_log::Entry;
 use crate::limits::SINK_BUFFER_BYTES;
 use crate::receiver::Format;
 
-/// Bytes for a socket.
 #[derive(Debug)]
-pub struct Outbox {
+pub(super) struct Encoder {
     framing: Framing,
     format: Format,
     bytes: BytesMut,
-    /// Bytes that the socket has taken.
+    /// Bytes of the connection that were written.
     written: u64,
 }
 
-impl Outbox {
-    /// With nothing in it.
-    pub fn new(framing: Framing, format: Format) -> Self {
+impl Encoder {
+    pub(super) fn new(framing: Framing, format: Format) -> Self {
         Self { framing, format, bytes: BytesMut::new(), written: 0 }
     }
 
-    /// Adds an event, and gives where it ends among all bytes of the connection.
-    pub fn push(&mut self, entry: &Entry) -> u64 {
+    /// Adds an event, and returns the position of its end in the byte stream of the connection.
+    pub(super) fn push(&mut self, entry: &Entry) -> u64 {
         let json = self.format.of(entry);
         match self.framing {
             Framing::Length => {
-                // An event has 16 MiB at most.
+                // An event has at most 16 MiB.
                 self.bytes.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_be_bytes());
                 self.bytes.extend_from_slice(json);
             }
-            // JSON as it is written here has no line breaks: they are escaped in strings.
+            // Our JSON has no line breaks: in strings they are escaped.
             Framing::Ndjson => {
                 self.bytes.extend_from_slice(json);
                 self.bytes.extend_from_slice(b"\n");
@@ -42,22 +40,22 @@ impl Outbox {
     }
 
     /// Whether another event may be added.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.bytes.len() < SINK_BUFFER_BYTES
     }
 
-    /// What the socket has not taken.
-    pub fn bytes(&self) -> &[u8] {
+    /// The bytes that are not written yet.
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Notes that the socket has taken so many bytes, and gives how many those are in all.
-    pub fn took(&mut self, count: usize) -> u64 {
+    /// Removes bytes that were written, and returns how many those are since the connection began.
+    pub(super) fn written(&mut self, count: usize) -> u64 {
         let count = count.min(self.bytes.len());
         self.bytes.advance(count);
         self.written += count as u64;
         if self.bytes.is_empty() && self.bytes.capacity() > 2 * SINK_BUFFER_BYTES {
-            self.bytes = BytesMut::new(); // One very large event is not to be remembered by its space.
+            self.bytes = BytesMut::new(); // Frees the memory that one very large event took.
         }
         self.written
     }

@@ -1,4 +1,4 @@
-//! The way to a sink by TCP.
+//! Connects to a TCP sink.
 
 use socket2::{SockRef, TcpKeepalive};
 use url::Host;
@@ -9,11 +9,12 @@ use crate::limits::{SINK_KEEPALIVE, SINK_KEEPALIVE_INTERVAL, SINK_KEEPALIVE_PROB
 use crate::net::address::Reach;
 use crate::net::{self, ConnectError, Dialer};
 
-/// Connects to a sink, in TLS if `is_secure`.
-///
-/// # Errors
-/// When its name has no address, none accepts, or it cannot be trusted.
-pub async fn connect(address: &HostPort, dialer: &Dialer, is_secure: bool) -> Result<Stream, ConnectError> {
+/// Connects to a sink, through TLS if `is_secure`.
+pub(super) async fn connect(
+    address: &HostPort,
+    dialer: &Dialer,
+    is_secure: bool,
+) -> Result<Stream, ConnectError> {
     let addresses = dialer.addresses(host(address), address.port(), Reach::Anywhere).await?;
     let stream = dialer.connect(host(address), addresses, is_secure).await?;
     let tcp = match &stream {
@@ -24,7 +25,7 @@ pub async fn connect(address: &HostPort, dialer: &Dialer, is_secure: bool) -> Re
         .with_time(SINK_KEEPALIVE)
         .with_interval(SINK_KEEPALIVE_INTERVAL)
         .with_retries(SINK_KEEPALIVE_PROBES);
-    // Without it a host that vanished is only noticed with the next event.
+    // Without keep-alive, we would notice a vanished host only with the next event.
     SockRef::from(tcp).set_tcp_keepalive(&keepalive).map_err(ConnectError::Tcp)?;
     Ok(stream.into())
 }
@@ -37,8 +38,8 @@ fn host(address: &HostPort) -> Host<&str> {
     }
 }
 
-/// What to do about an error, as far as that is known.
-pub fn remedy(error: &ConnectError) -> &'static str {
+/// How to fix an error, if that is known.
+pub(super) fn remedy(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Tls(error) if error.is_unknown_authority() => {
             "; if you do, put the certificate of its authority into a file and name that in `ca_file`"

@@ -237,14 +237,11 @@ pub const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// exceed it by one event.
 pub const SINK_BUFFER_BYTES: usize = 64 << 10;
 
-/// Bytes that are encrypted at once for a sink: what one TLS record takes. So one record waits for the socket
-/// at most, and none of its bytes can be read by the sink before the socket has taken all of it. With what may
-/// have arrived of the sink's own record, TLS holds about 50 KiB of a connection.
+/// The bytes that one TLS record takes.
 pub const SINK_RECORD_BYTES: usize = 16 << 10;
 
-/// Records that are made with the keys of one connection in TLS 1.2, which has no others; then it is made anew.
-/// The library stops at twice as many, and says of what it no longer sends that it was sent. TLS 1.3 changes
-/// its keys by itself.
+/// TLS records that are sent on one connection in TLS 1.2, which cannot renew its keys; then the
+/// connection is replaced. At twice as many rustls stops sending, and reports what it discards as written.
 pub const SINK_OLD_TLS_RECORDS_MAX: u64 = 1 << 23;
 
 /// Bytes that are read at once of what a sink sends.

@@ -3,11 +3,10 @@
 use socket2::{SockRef, TcpKeepalive};
 use url::Host;
 
-use super::stream::Stream;
 use crate::config::HostPort;
 use crate::limits::{SINK_KEEPALIVE, SINK_KEEPALIVE_INTERVAL, SINK_KEEPALIVE_PROBES};
 use crate::net::address::Reach;
-use crate::net::{self, ConnectError, Dialer};
+use crate::net::{ConnectError, Dialer, Stream};
 
 /// Connects to a sink, through TLS if `is_secure`.
 pub(super) async fn connect(
@@ -18,8 +17,8 @@ pub(super) async fn connect(
     let addresses = dialer.addresses(host(address), address.port(), Reach::Anywhere).await?;
     let stream = dialer.connect(host(address), addresses, is_secure).await?;
     let tcp = match &stream {
-        net::Stream::Plain(tcp) => tcp,
-        net::Stream::Tls(tls) => tls.get_ref().0,
+        Stream::Plain(tcp) => tcp,
+        Stream::Tls(tls) => tls.get_ref().0,
     };
     let keepalive = TcpKeepalive::new()
         .with_time(SINK_KEEPALIVE)
@@ -27,7 +26,7 @@ pub(super) async fn connect(
         .with_retries(SINK_KEEPALIVE_PROBES);
     // Without keep-alive, we would notice a vanished host only with the next event.
     SockRef::from(tcp).set_tcp_keepalive(&keepalive).map_err(ConnectError::Tcp)?;
-    Ok(stream.into())
+    Ok(stream)
 }
 
 fn host(address: &HostPort) -> Host<&str> {

@@ -9,17 +9,20 @@ use std::mem::replace;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
+use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::acks::Acks;
 use super::encode::Encoder;
 use super::in_flight::{InFlight, InvalidAck};
-use super::stream::{Stream, not_ready};
+use super::writer::{Writer, records_max};
 use crate::clock::unix_ms;
 use crate::config::TcpOptions;
 use crate::event_log::StorageError;
 use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
+use crate::net::Stream;
 use crate::receiver::Format;
 use crate::receiver::ack::NotAnAck;
 use crate::sink::feed::{Feed, Refilled};
@@ -71,7 +74,10 @@ impl From<ConnectionError> for Stop {
 
 #[derive(Debug)]
 pub(super) struct Delivery<'o> {
-    stream: Stream,
+    reader: ReadHalf<Stream>,
+    read_buffer: Box<[u8]>,
+    writer: Writer,
+    is_tls: bool,
     sink: Arc<Sink>,
     options: &'o TcpOptions,
     feed: Feed,
@@ -88,10 +94,15 @@ pub(super) struct Delivery<'o> {
 impl<'o> Delivery<'o> {
     /// Continues after the cursor of the sink.
     pub(super) fn new(stream: Stream, context: &Context, options: &'o TcpOptions) -> Self {
+        let (is_tls, records_max) = (matches!(stream, Stream::Tls(_)), records_max(&stream));
+        let (reader, writer) = tokio::io::split(stream);
         let format = if options.ack { Format::Envelope } else { Format::Event };
         context.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
         Self {
-            stream,
+            reader,
+            read_buffer: vec![0; SINK_READ_BYTES].into(),
+            writer: Writer::new(writer, records_max),
+            is_tls,
             sink: Arc::clone(&context.sink),
             options,
             feed: context.feed(),
@@ -127,7 +138,12 @@ impl<'o> Delivery<'o> {
     /// Does what is possible at once, then waits for the next event.
     async fn step(&mut self, context: &mut Context) -> Result<(), Stop> {
         self.fill(context);
-        self.write()?;
+        if self.has_output()
+            && let Some(written) = poll_immediate(self.writer.write(&mut self.encoder)).await
+        {
+            written.map_err(ConnectionError::Broken)?;
+        }
+        self.update_sent();
         context.cursor_writer.advance(self.in_flight.delivered());
         self.sink.show_lag(self.feed.lag());
         if !self.feed.is_empty() && self.has_room() {
@@ -137,14 +153,17 @@ impl<'o> Delivery<'o> {
             return Err(Stop::Interrupted(Interruption::Stopping));
         }
         let wants_more = self.feed.is_empty() && !self.feed.is_over() && self.has_room();
-        let has_bytes = !self.encoder.bytes().is_empty();
+        let has_output = self.has_output();
         let (save_due, ack_due) = (context.cursor_writer.due(), self.ack_due());
         let Context { cursor_writer, interrupts, .. } = context;
         tokio::select! {
-            ready = self.stream.writable(), if has_bytes => Ok(ready.map_err(ConnectionError::Broken)?),
-            ready = self.stream.readable() => {
-                ready.map_err(ConnectionError::Broken)?;
-                Ok(self.receive()?)
+            written = self.writer.write(&mut self.encoder), if has_output => {
+                Ok(written.map_err(ConnectionError::Broken)?)
+            }
+            read = self.reader.read(&mut self.read_buffer) => {
+                // The sink may acknowledge what was written in this very step.
+                self.update_sent();
+                Ok(self.received(read)?)
             }
             refilled = self.feed.refill(), if wants_more => self.refilled(refilled),
             () = sleep_until_some(save_due), if save_due.is_some() => {
@@ -175,20 +194,17 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Writes as much as the socket accepts.
-    fn write(&mut self) -> Result<(), ConnectionError> {
-        if self.encoder.bytes().is_empty() {
-            return Ok(());
-        }
-        match self.stream.try_write(self.encoder.bytes()) {
-            Ok(count) => {
-                let written = self.encoder.written(count);
-                let delivered = self.in_flight.written(written, Instant::now());
-                self.count(delivered);
-                Ok(())
-            }
-            Err(error) => not_ready(error).map_err(ConnectionError::Broken),
-        }
+    /// Whether there are bytes to write or to flush.
+    fn has_output(&self) -> bool {
+        !self.encoder.bytes().is_empty() || self.writer.flushed() < self.writer.written()
+    }
+
+    /// Without acknowledgements the sink has what the socket accepted. With them, the sink may have read
+    /// and acknowledge what was not flushed completely.
+    fn update_sent(&mut self) {
+        let sent = if self.options.ack { self.writer.written() } else { self.writer.flushed() };
+        let delivered = self.in_flight.sent(sent, Instant::now());
+        self.count(delivered);
     }
 
     fn count(&mut self, delivered: u64) {
@@ -196,16 +212,19 @@ impl<'o> Delivery<'o> {
         self.sink.count_delivered(delivered);
     }
 
-    fn receive(&mut self) -> Result<(), ConnectionError> {
-        let mut bytes = [0; SINK_READ_BYTES];
-        let count = match self.stream.try_read(&mut bytes) {
+    fn received(&mut self, read: io::Result<usize>) -> Result<(), ConnectionError> {
+        let count = match read {
             Ok(0) => return Err(ConnectionError::Closed),
             Ok(count) => count,
-            Err(error) => return not_ready(error).map_err(ConnectionError::Broken),
+            // A program that is killed closes without the `close_notify` of TLS.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(ConnectionError::Closed);
+            }
+            Err(error) => return Err(ConnectionError::Broken(error)),
         };
-        let bytes = bytes.get(..count).unwrap_or_default();
+        let bytes = self.read_buffer.get(..count).unwrap_or_default();
         let is_first = !replace(&mut self.has_answered, true);
-        if is_first && !self.stream.is_tls() && bytes.starts_with(TLS_ALERT) {
+        if is_first && !self.is_tls && bytes.starts_with(TLS_ALERT) {
             return Err(ConnectionError::SpeaksTls);
         }
         if !self.options.ack {
@@ -251,18 +270,10 @@ impl<'o> Delivery<'o> {
         let by = Instant::now() + SINK_CLOSE_MAX;
         let by = deadline.map_or(by, |deadline| by.min(deadline + SINK_CLOSE_MAX));
         let closing = async {
-            self.stream.shutdown().await?;
-            let mut bytes = [0; SINK_READ_BYTES];
-            loop {
-                // Lets the time-out fire even if the sink never stops sending.
-                consume_budget().await;
-                self.stream.readable().await?;
-                match self.stream.try_read(&mut bytes) {
-                    Ok(0) => return Ok::<_, io::Error>(()),
-                    Ok(_) => {}
-                    Err(error) => not_ready(error)?,
-                }
-            }
+            self.writer.shutdown().await?;
+            // Tokio's budget lets the time-out fire even if the sink never stops sending.
+            while self.reader.read(&mut self.read_buffer).await? > 0 {}
+            Ok::<_, io::Error>(())
         };
         drop(timeout_at(by, closing).await);
     }

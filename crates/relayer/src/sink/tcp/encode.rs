@@ -12,17 +12,18 @@ pub(super) struct Encoder {
     framing: Framing,
     format: Format,
     bytes: BytesMut,
-    /// Bytes of the connection that were written.
-    written: u64,
+    /// Bytes of the connection that were encoded.
+    encoded: u64,
 }
 
 impl Encoder {
     pub(super) fn new(framing: Framing, format: Format) -> Self {
-        Self { framing, format, bytes: BytesMut::new(), written: 0 }
+        Self { framing, format, bytes: BytesMut::new(), encoded: 0 }
     }
 
     /// Adds an event, and returns the position of its end in the byte stream of the connection.
     pub(super) fn push(&mut self, entry: &Entry) -> u64 {
+        let before = self.bytes.len();
         let json = self.format.of(entry);
         match self.framing {
             Framing::Length => {
@@ -36,7 +37,8 @@ impl Encoder {
                 self.bytes.extend_from_slice(b"\n");
             }
         }
-        self.written + self.bytes.len() as u64
+        self.encoded += (self.bytes.len() - before) as u64;
+        self.encoded
     }
 
     /// Whether another event may be added.
@@ -49,14 +51,17 @@ impl Encoder {
         &self.bytes
     }
 
-    /// Removes bytes that were written, and returns how many those are since the connection began.
-    pub(super) fn written(&mut self, count: usize) -> u64 {
+    /// Removes bytes that were written.
+    pub(super) fn advance(&mut self, count: usize) {
         let count = count.min(self.bytes.len());
         self.bytes.advance(count);
-        self.written += count as u64;
         if self.bytes.is_empty() && self.bytes.capacity() > 2 * SINK_BUFFER_BYTES {
             self.bytes = BytesMut::new(); // Frees the memory that one very large event took.
         }
-        self.written
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), ..Self::new(Framing::Length, Format::Event) }
     }
 }

@@ -1,6 +1,6 @@
 //! The events in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no clock.
 //!
-//! An event is *queued* until the socket has accepted all of its bytes. If the sink acknowledges, the
+//! An event is *queued* until all of its bytes were sent. If the sink acknowledges, the
 //! event is then *unacked*. The sink has everything before the first event that is queued or unacked.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ pub(super) enum InvalidAck {
 pub(super) struct InFlight {
     /// The position of each event's end in the byte stream, and the event.
     queued: VecDeque<(u64, Seq)>,
-    /// Each event, and when the socket had accepted it.
+    /// Each event, and when it was sent.
     unacked: VecDeque<(Seq, Instant)>,
     acknowledges: bool,
     last_ack: Option<u64>,
@@ -58,9 +58,9 @@ impl InFlight {
         self.passed = up_to;
     }
 
-    /// The socket has accepted the byte stream up to this position. Returns the number of events that
-    /// the sink has by that.
-    pub(super) fn written(&mut self, up_to: u64, now: Instant) -> u64 {
+    /// The byte stream was sent up to this position. Returns the number of events that the sink has by
+    /// that.
+    pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
         while let Some(&(end, seq)) = self.queued.front()
             && end <= up_to
@@ -105,9 +105,9 @@ impl InFlight {
         self.len() == 0
     }
 
-    /// When the socket had accepted the oldest unacked event.
+    /// When the oldest unacked event was sent.
     pub(super) fn oldest_unacked(&self) -> Option<Instant> {
-        self.unacked.front().map(|(_, written_at)| *written_at)
+        self.unacked.front().map(|(_, sent_at)| *sent_at)
     }
 }
 
@@ -135,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn invariant_4_without_acks_the_cursor_is_behind_what_the_socket_has_not_accepted() {
+    fn invariant_4_without_acks_the_cursor_is_behind_what_was_not_sent() {
         let mut in_flight = in_flight(false);
         let now = Instant::now();
         for (bytes, had, delivered) in [(0, 0, 1), (9, 0, 1), (10, 1, 2), (29, 1, 4), (30, 1, 7), (40, 1, 9)]
         {
-            assert_eq!(in_flight.written(bytes, now), had, "{bytes}");
+            assert_eq!(in_flight.sent(bytes, now), had, "{bytes}");
             assert_eq!(in_flight.delivered().get(), delivered, "{bytes}");
         }
         assert!(in_flight.is_empty());
@@ -149,13 +149,9 @@ mod tests {
     #[test]
     fn invariant_4_with_acks_the_cursor_is_behind_what_is_not_acknowledged() {
         let mut in_flight = in_flight(true);
-        assert_eq!(
-            in_flight.acked(2),
-            Err(InvalidAck::NeverSent { found: 2 }),
-            "the socket does not have it yet"
-        );
-        assert_eq!(in_flight.written(30, Instant::now()), 0);
-        assert_eq!(in_flight.delivered().get(), 1, "accepted, but not acknowledged");
+        assert_eq!(in_flight.acked(2), Err(InvalidAck::NeverSent { found: 2 }), "it was not sent yet");
+        assert_eq!(in_flight.sent(30, Instant::now()), 0);
+        assert_eq!(in_flight.delivered().get(), 1, "sent, but not acknowledged");
         assert_eq!(in_flight.acked(3), Ok(2));
         assert_eq!(in_flight.delivered().get(), 4);
         assert_eq!(in_flight.acked(3), Ok(0), "repeating it is harmless");
@@ -165,7 +161,7 @@ mod tests {
         }
         assert_eq!(in_flight.acked(5), Ok(1));
         assert_eq!(in_flight.delivered().get(), 7);
-        in_flight.written(40, Instant::now());
+        in_flight.sent(40, Instant::now());
         assert_eq!((in_flight.acked(8), in_flight.delivered().get()), (Ok(1), 9));
     }
 }

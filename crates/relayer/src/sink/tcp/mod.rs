@@ -5,7 +5,7 @@ mod client;
 mod delivery;
 mod encode;
 mod in_flight;
-mod stream;
+mod writer;
 
 use std::fmt;
 use std::time::Duration;

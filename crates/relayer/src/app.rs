@@ -21,7 +21,7 @@ use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, METRICS_CONNECTIONS_MAX};
 use crate::nip19::npub;
 use crate::pipeline::{Pipeline, StartError};
-use crate::serve::clients::ClientLimits;
+use crate::serve::ClientLimits;
 use crate::summary;
 use crate::tasks::StageFailure;
 use crate::watchdog;

@@ -358,7 +358,7 @@ pub const PROBLEMS_SHOWN_MAX: usize = 100;
 
 /// How long a consumer of `/ws` that connects waits for its connection before to end. That one stops at once and
 /// writes one row, so only a disk that stalls takes longer.
-pub const CONSUMER_TURN_MAX: Duration = Duration::from_secs(5);
+pub const CONSUMER_LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Largest message that a `/ws` client may send. An acknowledgement is tiny; what others say is passed over.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;

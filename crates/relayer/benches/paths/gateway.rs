@@ -11,7 +11,7 @@ use moltrade_relayer::control::Control;
 use moltrade_relayer::fanout::Fanout;
 use moltrade_relayer::fanout::registry::{Change, Embedded, Store};
 use moltrade_relayer::pipeline::Pipeline;
-use moltrade_relayer::serve::clients::ClientLimits;
+use moltrade_relayer::serve::ClientLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

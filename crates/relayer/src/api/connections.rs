@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::error::ApiError;
 use crate::limits::CONNECTIONS_REFUSED_LOGGED_EVERY;
-use crate::serve::clients::{Client, ClientLimits, Clients, Refused};
+use crate::serve::{Client, ClientLimits, Clients, Refused};
 use crate::telemetry::Metrics;
 
 /// The connections of one port. Clones are the same.

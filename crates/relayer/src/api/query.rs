@@ -14,7 +14,7 @@ use crate::config::SinkName;
 use crate::event_log::{Cursor, EventLog, LogId};
 use crate::limits::PAGE_EVENTS_MAX;
 use crate::receiver::{Format, Selection};
-use crate::serve::consumers::Begin;
+use crate::serve::StartPosition;
 
 /// What `/ws` takes.
 pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
@@ -140,11 +140,11 @@ impl Query {
 
     /// Where the consumer begins, if there is one. `head` is the head of the log when the client
     /// connected.
-    pub fn begin(&self, head: Cursor) -> Begin {
+    pub fn start_position(&self, head: Cursor) -> StartPosition {
         match (self.seek, self.cursor) {
-            (Some(cursor), _) => Begin::Seek(cursor),
-            (None, Some(cursor)) => Begin::After(cursor),
-            (None, None) => Begin::Now(head),
+            (Some(cursor), _) => StartPosition::Seek(cursor),
+            (None, Some(cursor)) => StartPosition::After(cursor),
+            (None, None) => StartPosition::Now(head),
         }
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use wire::PublicKey;
 
 use crate::limits::CALLERS_MAX;
-use crate::serve::clients::origin;
+use crate::serve::origin;
 
 /// Whose calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@ use super::keys::ConversationKeys;
 use super::signals::{Next, Signals};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
-use crate::serve::source::{Damaged, Source};
+use crate::serve::{Damaged, Source};
 
 /// A message that is encrypted with the key of the conversation (NIP-44 v2).
 pub const ENCRYPTION: &str = "nip44-v2";

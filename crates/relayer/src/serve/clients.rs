@@ -1,5 +1,4 @@
-//! The clients that are connected: how many there may be, how many there are, and their end when the
-//! gateway stops.
+//! Counts and limits connected clients, and ends them when the gateway stops.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,40 +13,39 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::limits::CLIENT_CLOSE_MAX;
 
-/// How many clients there may be.
+/// Limits on the number of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// In all.
     pub in_all: NonZeroUsize,
-    /// From one address; `None` for as many as there may be in all.
+    /// From one address; `None` for no limit but `in_all`.
     pub from_address: Option<NonZeroUsize>,
 }
 
-/// Why a client is not let in.
+/// Why a client is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// The gateway is stopping.
     Stopping,
-    /// There are as many as there may be.
+    /// The limit on all clients is reached.
     TooMany(NonZeroUsize),
-    /// There are as many from its address as there may be.
+    /// The limit on clients from its address is reached.
     TooManyFromAddress(NonZeroUsize),
 }
 
-/// The connected clients. Clones are the same.
+/// The connected clients. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Clients {
     limits: ClientLimits,
-    /// How many come from where. An address without clients has no entry, so it is no larger than the
-    /// number of clients.
+    /// Clients per address. Addresses without clients have no entry.
     addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
     connected: watch::Sender<usize>,
     gauge: Gauge,
-    /// When clients must be gone, once the gateway stops.
+    /// Set when the gateway stops: the time by which clients must be gone.
     deadline: watch::Sender<Option<Instant>>,
 }
 
-/// A client that is connected, until this is dropped.
+/// Counts one connected client until it is dropped.
 #[derive(Debug)]
 pub struct Client {
     clients: Clients,
@@ -56,7 +54,7 @@ pub struct Client {
 }
 
 impl Clients {
-    /// None yet. The gauge follows their number.
+    /// No clients yet. The gauge follows their number.
     pub fn new(limits: ClientLimits, gauge: Gauge) -> Self {
         Self {
             limits,
@@ -70,14 +68,14 @@ impl Clients {
     /// Counts a client in.
     ///
     /// # Errors
-    /// When the gateway is stopping, or when there are enough.
+    /// When the gateway is stopping or a limit is reached.
     pub fn enter(&self, address: IpAddr) -> Result<Client, Refused> {
         let deadline = self.deadline.subscribe();
         if deadline.borrow().is_some() {
             return Err(Refused::Stopping);
         }
         let origin = origin(address);
-        // Under the lock, so that two that come at once do not both take the last place.
+        // Under the lock, so that two clients cannot both take the last place.
         let mut addresses = self.addresses.lock();
         if self.connected() >= self.limits.in_all.get() {
             return Err(Refused::TooMany(self.limits.in_all));
@@ -93,23 +91,23 @@ impl Clients {
         Ok(Client { clients: self.clone(), origin, deadline })
     }
 
-    /// How many are connected.
+    /// The number of connected clients.
     pub fn connected(&self) -> usize {
         *self.connected.borrow()
     }
 
-    /// Whether new clients are turned away.
+    /// Whether new clients are refused because the gateway stops.
     pub fn is_draining(&self) -> bool {
         self.deadline.borrow().is_some()
     }
 
-    /// Turns new clients away and waits until the others are gone. Close the log before: a client goes
-    /// when it has everything, or when the time is over. Returns how many did not even go then.
+    /// Refuses new clients and waits until the others are gone. Close the log before: a client ends when it
+    /// has everything, or at the deadline. Returns the number of clients that are still connected.
     pub async fn drain(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         self.deadline.send_replace(Some(deadline));
         let mut connected = self.connected.subscribe();
-        // Twice, for the close that is sent and for the answer to it.
+        // Twice: for sending the close, and for the answer.
         let all_gone = connected.wait_for(|connected| *connected == 0);
         drop(timeout_at(deadline + 2 * CLIENT_CLOSE_MAX, all_gone).await);
         self.connected()
@@ -117,24 +115,24 @@ impl Clients {
 }
 
 impl Client {
-    /// Where the client comes from.
+    /// The client's address, cut to its IPv6 prefix.
     pub fn origin(&self) -> IpAddr {
         self.origin
     }
 
-    /// Comes back when the gateway begins to stop.
+    /// Waits until the gateway begins to stop.
     pub async fn stopping(&mut self) {
         if self.deadline.wait_for(Option::is_some).await.is_err() {
-            std::future::pending().await // Cannot be: `clients` holds the sender.
+            std::future::pending().await // Unreachable: `clients` holds the sender.
         }
     }
 
-    /// Comes back when the client must be gone.
+    /// Waits until the client must be gone.
     pub async fn deadline(&mut self) {
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
         match deadline {
             Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await, // Cannot be: `clients` holds the sender.
+            None => std::future::pending().await, // Unreachable: `clients` holds the sender.
         }
     }
 }
@@ -152,8 +150,8 @@ impl Drop for Client {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address has all that begin
-/// like it (RFC 4291, section 2.5.4); an IPv4 address in IPv6's clothes is an IPv4 address.
+/// What counts as one address: an IPv4 address, mapped ones included, or an IPv6 /64 prefix, since one
+/// user has all addresses of it (RFC 4291, section 2.5.4).
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_again_when_its_client_is_gone() {
+    fn a_place_is_free_again_when_its_client_leaves() {
         let clients = clients(3, 2);
         let too_many_from_there = Refused::TooManyFromAddress(NonZeroUsize::new(2).unwrap());
         let first = clients.enter(from("192.0.2.1")).unwrap();
@@ -191,11 +189,11 @@ mod tests {
         drop(clients.enter(from("192.0.2.1")).unwrap());
         drop((second, other));
         assert_eq!((clients.connected(), clients.gauge.get()), (0, 0));
-        assert!(clients.addresses.lock().is_empty(), "who is gone costs nothing");
+        assert!(clients.addresses.lock().is_empty(), "addresses without clients are removed");
     }
 
     #[test]
-    fn who_has_many_ipv6_addresses_has_one() {
+    fn the_addresses_of_an_ipv6_prefix_count_as_one() {
         let clients = clients(100, 1);
         let _first = clients.enter(from("2001:db8::1")).unwrap();
         assert!(clients.enter(from("2001:db8::ffff:1")).is_err());
@@ -203,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_for_an_address_all_may_come_from_one() {
+    fn without_a_limit_per_address_all_clients_may_share_one() {
         let clients = clients(5, 0);
         let all: Vec<_> = (0..5).map(|_| clients.enter(from("192.0.2.1")).unwrap()).collect();
         assert_eq!(clients.connected(), all.len());

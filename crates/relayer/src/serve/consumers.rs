@@ -1,11 +1,10 @@
-//! The consumers whose cursors we keep, by the names that they give themselves. Those of `/ws` share one space of
-//! names; where names belong to somebody, whose they are stands before them in the key.
+//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; keys of
+//! followers begin with the follower's public key.
 //!
-//! All of them are in memory, a few hundred bytes each, and their number is limited. A consumer
-//! that nobody has been connected as for long is forgotten: at the start, and when there is no room
-//! for a new one. If that makes no room, a consumer that is away and never acknowledged anything
-//! gives way, the one that has been away longest: otherwise whoever may connect could use up all
-//! names with connections that last a moment.
+//! All consumers are in memory, a few hundred bytes each, and their number is limited. Consumers that
+//! have not been connected for a long time are forgotten at the start and when a new one needs room. If
+//! that is not enough, the one that has been away longest is evicted among those that never acknowledged
+//! anything: otherwise short connections could use up all names.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -17,60 +16,60 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::seat::{Busy, Consumer, Seat, name};
+use super::lease::{Busy, Consumer, Lease, name};
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError};
-use crate::limits::CONSUMER_TURN_MAX;
+use crate::limits::CONSUMER_LEASE_WAIT_MAX;
 
-/// Where a consumer that connects goes on.
+/// Where delivery to a consumer starts when it connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// Where it was; one that is new begins after this, the head of the log when it connected, so
+pub enum StartPosition {
+    /// After its stored cursor; a new consumer starts at this head of the log, read when it connected, so
     /// that it gets what is committed while it proves its key.
     Now(Cursor),
-    /// Where it was; one that is new begins after this.
+    /// After its stored cursor; a new consumer starts after this one.
     After(Cursor),
-    /// After this, wherever it was.
+    /// After this cursor, whatever is stored.
     Seek(Cursor),
 }
 
-/// Consumers that belong together, and how many of them there may be.
+/// A limit on the consumers of one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share<'a> {
-    /// What their keys begin with, and no others.
+    /// The prefix of their keys and of no others.
     pub prefix: &'a str,
-    /// The most.
+    /// The largest number of consumers.
     pub max: usize,
 }
 
 /// Why a consumer cannot connect.
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
-    /// The cursor that was asked for is of no use.
+    /// The requested cursor cannot be served.
     #[error(transparent)]
     Cursor(#[from] CursorError),
-    /// What comes after the consumer's own cursor has been trimmed.
+    /// Retention trimmed the events after the stored cursor.
     #[error("what comes after the cursor of {name} is no longer kept")]
     Trimmed {
-        /// The consumer, as it calls itself.
+        /// The consumer's name.
         name: Arc<str>,
-        /// Its cursor.
+        /// Its stored cursor.
         cursor: Cursor,
-        /// The oldest sequence that is kept.
+        /// The oldest kept sequence.
         oldest: Seq,
         /// The newest sequence.
         newest: Cursor,
     },
-    /// There are as many as there may be.
+    /// The limit on all consumers is reached.
     #[error("there are {0} consumers")]
     TooMany(NonZeroUsize),
-    /// There are as many as there may be of those that belong together.
-    #[error("there are {0} consumers that belong together")]
+    /// The limit of the owner is reached.
+    #[error("there are {0} consumers of this owner")]
     TooManyShared(usize),
-    /// The connection before under this name has not ended, or one after this came in between.
+    /// The previous connection of the consumer has not ended, or a later one took over.
     #[error("another connection has the name")]
     Busy,
-    /// RocksDB.
+    /// RocksDB failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -81,24 +80,24 @@ impl From<Busy> for EnterError {
     }
 }
 
-/// What became of forgetting a consumer.
+/// The outcome of forgetting a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgotten {
-    /// It is forgotten.
+    /// The consumer is forgotten.
     Done,
-    /// There is none of this name.
+    /// There is no such consumer.
     Unknown,
-    /// Somebody is connected as it.
+    /// The consumer is connected.
     Connected,
 }
 
-/// The consumers. Clones are the same.
+/// The consumers of one table. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Consumers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    whose: Cursors,
+    table: Cursors,
     max: NonZeroUsize,
     keep_ms: u64,
     log: Arc<EventLog>,
@@ -110,74 +109,79 @@ struct Inner {
 type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
 
 impl Consumers {
-    /// Those that the database knows, of which there may be so many, each unused for so long. Nobody is connected
-    /// yet. The gauge follows their number.
+    /// Loads the consumers from the database, and forgets those unused for `keep_unused`. The gauge follows
+    /// their number.
     ///
     /// # Errors
-    /// When the database cannot be read or written.
+    /// When RocksDB fails.
     pub fn open(
-        whose: Cursors,
+        table: Cursors,
         max: NonZeroUsize,
         keep_unused: Duration,
         log: &Arc<EventLog>,
         gauge: Gauge,
     ) -> Result<Self, StorageError> {
         let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
-        for consumer in log.forget_unused(whose, |_| false, keep_ms)? {
+        for consumer in log.forget_unused(table, |_| false, keep_ms)? {
             tracing::info!(consumer, "a consumer that did not come back was forgotten");
         }
-        let known = log.cursors(whose)?.into_iter().map(|(key, row)| {
+        let known = log.cursors(table)?.into_iter().map(|(key, row)| {
             let key: Arc<str> = key.into();
-            (Arc::clone(&key), Arc::new(Consumer::new(key, whose, Arc::clone(log), row, Some(row))))
+            (Arc::clone(&key), Arc::new(Consumer::new(key, table, Arc::clone(log), row, Some(row))))
         });
         let known: Known = known.collect();
-        show(&gauge, &known);
+        update_gauge(&gauge, &known);
         let (log, known) = (Arc::clone(log), Mutex::new(known));
-        Ok(Self(Arc::new(Inner { whose, max, keep_ms, log, known, gauge })))
+        Ok(Self(Arc::new(Inner { table, max, keep_ms, log, known, gauge })))
     }
 
-    /// Takes the seat of the consumer with this key; the connection that has it is closed. One that is new must
-    /// have room in its share, if it has one.
+    /// Acquires the lease of the consumer with this key, and adds the consumer if it is new. The connection
+    /// that has the lease is closed.
     ///
     /// # Errors
-    /// When delivery cannot go on where it should, there are enough consumers, the connection before does not
-    /// end, or RocksDB fails.
-    pub async fn enter(&self, key: &str, begin: Begin, share: Option<Share<'_>>) -> Result<Seat, EnterError> {
-        let deadline = Instant::now() + CONSUMER_TURN_MAX;
+    /// When delivery cannot start there, a limit is reached, the previous connection does not end, or
+    /// RocksDB fails.
+    pub async fn acquire(
+        &self,
+        key: &str,
+        start: StartPosition,
+        share: Option<Share<'_>>,
+    ) -> Result<Lease, EnterError> {
+        let deadline = Instant::now() + CONSUMER_LEASE_WAIT_MAX;
         loop {
-            let consumer = self.find_or_add(key, begin, share).await?;
-            let turn = consumer.turn(deadline).await?;
-            // One that was forgotten while we waited is new.
-            let Some(row) = turn.row() else { continue };
-            let cursor = self.0.goes_on(key, row, begin)?;
-            return Ok(turn.sit(cursor).await?);
+            let consumer = self.find_or_add(key, start, share).await?;
+            let lease = consumer.acquire(deadline).await?;
+            // A consumer that was forgotten while we waited is new.
+            let Some(row) = lease.row() else { continue };
+            let cursor = self.0.resume_cursor(key, row, start)?;
+            return Ok(lease.start(cursor).await?);
         }
     }
 
     async fn find_or_add(
         &self,
         key: &str,
-        begin: Begin,
+        start: StartPosition,
         share: Option<Share<'_>>,
     ) -> Result<Arc<Consumer>, EnterError> {
-        let in_the_way = match (self.0.find_or_add(key, begin, share), share) {
+        let prefix = match (self.0.find_or_add(key, start, share), share) {
             (Err(EnterError::TooMany(_)), _) => String::new(),
             (Err(EnterError::TooManyShared(_)), Some(share)) => share.prefix.to_owned(),
             (found, _) => return found,
         };
         let inner = Arc::clone(&self.0);
-        let made = tokio::task::spawn_blocking(move || inner.make_room(&in_the_way)).await;
+        let made = tokio::task::spawn_blocking(move || inner.make_room(&prefix)).await;
         made.map_err(|error| StorageError::new("forget consumers", error))??;
-        self.0.find_or_add(key, begin, share)
+        self.0.find_or_add(key, start, share)
     }
 
-    /// All of them in the order of their keys, each with its cursor and since when nobody is connected.
+    /// All consumers in the order of their keys.
     pub fn list(&self) -> Vec<(Arc<str>, CursorRow)> {
         let known = self.0.known.lock();
         known.values().filter_map(|consumer| Some((Arc::clone(&consumer.key), consumer.row()?))).collect()
     }
 
-    /// Forgets a consumer that nobody is connected as. Waits for the disk.
+    /// Forgets a consumer that is not connected. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -192,14 +196,14 @@ impl Inner {
     fn find_or_add(
         &self,
         key: &str,
-        begin: Begin,
+        start: StartPosition,
         share: Option<Share<'_>>,
     ) -> Result<Arc<Consumer>, EnterError> {
         let mut known = self.known.lock();
         if let Some(consumer) = known.get(key) {
             return Ok(Arc::clone(consumer));
         }
-        // First, so that who has enough makes nobody look through all of them for room.
+        // First, so that an owner at its limit does not cause a search for room.
         if let Some(Share { prefix, max }) = share
             && with_prefix(&known, prefix).take(max).count() >= max
         {
@@ -208,37 +212,41 @@ impl Inner {
         if known.len() >= self.max.get() {
             return Err(EnterError::TooMany(self.max));
         }
-        let cursor = self.place(begin)?;
-        // It is written down when it sits. If it never does, nobody has it.
+        let cursor = self.start_cursor(start)?;
+        // Stored when the lease starts. If it never does, the consumer is not connected.
         let unused_since_ms = self.log.clock().at_least_the_log_ms();
         let row = CursorRow { unused_since_ms, has_acked: false, ..CursorRow::at(cursor) };
         let key: Arc<str> = key.into();
-        let consumer = Consumer::new(Arc::clone(&key), self.whose, Arc::clone(&self.log), row, None);
+        let consumer = Consumer::new(Arc::clone(&key), self.table, Arc::clone(&self.log), row, None);
         let consumer = Arc::new(consumer);
         known.insert(key, Arc::clone(&consumer));
-        show(&self.gauge, &known);
+        update_gauge(&self.gauge, &known);
         Ok(consumer)
     }
 
-    /// Where one begins that is new, or is moved.
-    fn place(&self, begin: Begin) -> Result<Cursor, CursorError> {
-        match begin {
-            Begin::Now(head) => Ok(head),
-            Begin::After(Cursor::START) | Begin::Seek(Cursor::START) => Ok(Cursor::before(self.log.floor())),
-            Begin::After(cursor) | Begin::Seek(cursor) => self.log.check_cursor(cursor).map(|()| cursor),
+    /// The cursor of a consumer that is new or moved.
+    fn start_cursor(&self, start: StartPosition) -> Result<Cursor, CursorError> {
+        match start {
+            StartPosition::Now(head) => Ok(head),
+            StartPosition::After(Cursor::START) | StartPosition::Seek(Cursor::START) => {
+                Ok(Cursor::before(self.log.floor()))
+            }
+            StartPosition::After(cursor) | StartPosition::Seek(cursor) => {
+                self.log.check_cursor(cursor).map(|()| cursor)
+            }
         }
     }
 
-    /// Where one goes on that is known. Its cursor is a place, so 0 does not mean the oldest that is kept: it
-    /// would miss what was trimmed, and not know.
-    fn goes_on(&self, key: &str, row: CursorRow, begin: Begin) -> Result<Cursor, EnterError> {
-        if let Begin::Seek(_) = begin {
-            return Ok(self.place(begin)?);
+    /// The cursor of a known consumer. A stored cursor of 0 does not mean the oldest kept event: the consumer
+    /// would miss trimmed events without notice.
+    fn resume_cursor(&self, key: &str, row: CursorRow, start: StartPosition) -> Result<Cursor, EnterError> {
+        if let StartPosition::Seek(_) = start {
+            return Ok(self.start_cursor(start)?);
         }
-        // The floor is read first: it never passes the head that is read after it.
+        // The floor is read first, so it is never above the head.
         let oldest = self.log.floor();
         let newest = self.log.head();
-        // Nobody can have what was never committed: it would not be sent what is under these numbers.
+        // A cursor beyond the head would skip the events that get these numbers later.
         let cursor = row.cursor.min(newest);
         if cursor.next() < oldest {
             return Err(EnterError::Trimmed { name: name(key).into(), cursor, oldest, newest });
@@ -251,22 +259,21 @@ impl Inner {
         consumer: &Consumer,
         is_expected: impl FnOnce(CursorRow) -> bool,
     ) -> Result<bool, StorageError> {
-        // Once only, so the key is still this consumer's.
+        // A consumer is forgotten once, so the key still belongs to it.
         consumer.forget(is_expected, || {
             let mut known = self.known.lock();
             known.remove(&consumer.key);
-            show(&self.gauge, &known);
+            update_gauge(&self.gauge, &known);
         })
     }
 
-    /// Makes room for a new consumer among those whose keys begin like this, if that is possible.
-    /// Waits for the disk.
+    /// Makes room for a new consumer among those with this prefix, if possible. Blocks on the disk.
     fn make_room(&self, prefix: &str) -> Result<(), StorageError> {
         if self.forget_unused(prefix)? { Ok(()) } else { self.forget_one_without_acks(prefix) }
     }
 
-    /// Of those whose keys begin like this, forgets the ones that nobody has been connected as for
-    /// long, unless the clock is in doubt. Says whether there were any.
+    /// Forgets consumers with this prefix that have not been connected for a long time, unless the clock is
+    /// in doubt. Returns whether there were any.
     fn forget_unused(&self, prefix: &str) -> Result<bool, StorageError> {
         if !self.log.clock().deletes_by_age() {
             return Ok(false);
@@ -282,7 +289,7 @@ impl Inner {
         };
         let mut has_forgotten = false;
         for consumer in old {
-            // Somebody may have been connected since it was looked at.
+            // The consumer may have connected meanwhile.
             if self.forget(&consumer, is_old)? {
                 has_forgotten = true;
                 let consumer = &*consumer.key;
@@ -292,22 +299,25 @@ impl Inner {
         Ok(has_forgotten)
     }
 
-    /// Of those whose keys begin like this, which are away and never acknowledged anything, forgets
-    /// the one that has been away longest.
+    /// Forgets the consumer with this prefix that has been away longest among those that never
+    /// acknowledged anything.
     fn forget_one_without_acks(&self, prefix: &str) -> Result<(), StorageError> {
-        let gives_way = |row: CursorRow| row.unused_since_ms != 0 && !row.has_acked;
+        let is_evictable = |row: CursorRow| row.unused_since_ms != 0 && !row.has_acked;
         let mut candidates: Vec<_> = {
             let known = self.known.lock();
             let rows = with_prefix(&known, prefix).filter_map(|consumer| Some((consumer.row()?, consumer)));
-            let rows = rows.filter(|(row, _)| gives_way(*row));
+            let rows = rows.filter(|(row, _)| is_evictable(*row));
             rows.map(|(row, consumer)| (row.unused_since_ms, Arc::clone(consumer))).collect()
         };
         candidates.sort_unstable_by_key(|(unused_since_ms, _)| *unused_since_ms);
         for (_, consumer) in candidates {
-            // Somebody may have been connected since it was looked at.
-            if self.forget(&consumer, gives_way)? {
+            // The consumer may have connected meanwhile.
+            if self.forget(&consumer, is_evictable)? {
                 let consumer = &*consumer.key;
-                tracing::info!(consumer, "a consumer that never acknowledged gave way to a new one");
+                tracing::info!(
+                    consumer,
+                    "a consumer that never acknowledged anything was evicted for a new one"
+                );
                 break;
             }
         }
@@ -315,13 +325,13 @@ impl Inner {
     }
 }
 
-/// Those whose keys begin like this. No others are looked at.
+/// The consumers whose keys have this prefix.
 fn with_prefix<'a>(known: &'a Known, prefix: &str) -> impl Iterator<Item = &'a Arc<Consumer>> {
     let from = known.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
     from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, consumer)| consumer)
 }
 
-fn show(gauge: &Gauge, known: &Known) {
+fn update_gauge(gauge: &Gauge, known: &Known) {
     gauge.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
 }
 
@@ -340,9 +350,9 @@ mod tests {
         EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap()
     }
 
-    fn open(log: &Arc<EventLog>, whose: Cursors, max: usize, keep_unused: Duration) -> Consumers {
+    fn open(log: &Arc<EventLog>, table: Cursors, max: usize, keep_unused: Duration) -> Consumers {
         let max = NonZeroUsize::new(max).unwrap();
-        Consumers::open(whose, max, keep_unused, log, Gauge::default()).unwrap()
+        Consumers::open(table, max, keep_unused, log, Gauge::default()).unwrap()
     }
 
     fn followers(log: &Arc<EventLog>, max: usize) -> Consumers {
@@ -353,37 +363,38 @@ mod tests {
         consumers.list().into_iter().map(|(key, _)| (*key).to_owned()).collect()
     }
 
-    /// One of those that `prefix` has, of which there may be two, connects, acknowledges and goes.
+    /// A consumer of an owner that may have two connects, acknowledges and leaves.
     async fn visit(consumers: &Consumers, prefix: &str, name: &str) -> Result<(), EnterError> {
-        let mut seat = enter(consumers, prefix, name).await?;
-        seat.acknowledge(seat.cursor());
-        Ok(seat.leave().await?)
+        let mut lease = acquire(consumers, prefix, name).await?;
+        lease.acknowledge(lease.cursor());
+        Ok(lease.release().await?)
     }
 
-    async fn enter(consumers: &Consumers, prefix: &str, name: &str) -> Result<Seat, EnterError> {
+    async fn acquire(consumers: &Consumers, prefix: &str, name: &str) -> Result<Lease, EnterError> {
         let share = Share { prefix, max: 2 };
-        let seat =
-            consumers.enter(&format!("{prefix}{name}"), Begin::Now(Cursor::START), Some(share)).await?;
-        assert_eq!(seat.name(), name);
-        Ok(seat)
+        let lease = consumers
+            .acquire(&format!("{prefix}{name}"), StartPosition::Now(Cursor::START), Some(share))
+            .await?;
+        assert_eq!(lease.name(), name);
+        Ok(lease)
     }
 
     #[tokio::test]
-    async fn only_what_belongs_together_gives_way() {
+    async fn only_consumers_of_the_same_owner_are_evicted() {
         let folder = TempDir::new().unwrap();
         let consumers = followers(&log(&folder), 100);
         for (prefix, name) in [("a/", "x"), ("b/", "x"), ("b/", "y")] {
-            enter(&consumers, prefix, name).await.unwrap().leave().await.unwrap();
+            acquire(&consumers, prefix, name).await.unwrap().release().await.unwrap();
         }
-        enter(&consumers, "b/", "z").await.unwrap().leave().await.unwrap();
+        acquire(&consumers, "b/", "z").await.unwrap().release().await.unwrap();
         assert_eq!(keys(&consumers), ["a/x", "b/y", "b/z"]);
     }
 
     #[tokio::test]
-    async fn those_that_belong_together_have_a_most() {
+    async fn consumers_of_one_owner_are_limited() {
         let folder = TempDir::new().unwrap();
         let consumers = followers(&log(&folder), 100);
-        // Neighbours on both sides, which count for nobody else.
+        // Owners on both sides, whose consumers do not count.
         for (prefix, name) in [("a/", "x"), ("a/", "y"), ("c/", "x"), ("c/", "y"), ("b/", "x"), ("b/", "y")] {
             visit(&consumers, prefix, name).await.unwrap();
         }
@@ -396,7 +407,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_a_most_of_all_whatever_each_may_have() {
+    async fn all_consumers_together_are_limited() {
         let folder = TempDir::new().unwrap();
         let consumers = followers(&log(&folder), 3);
         for (prefix, name) in [("a/", "x"), ("a/", "y"), ("b/", "x")] {
@@ -409,18 +420,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_in_a_share_is_made_by_those_that_did_not_come_back() {
+    async fn unused_consumers_of_the_owner_make_room() {
         let folder = TempDir::new().unwrap();
         let consumers = open(&log(&folder), Cursors::Followers, 100, Duration::ZERO);
         visit(&consumers, "a/", "other").await.unwrap();
-        let _there = consumers.enter("b/there", Begin::Now(Cursor::START), None).await.unwrap();
+        let _there = consumers.acquire("b/there", StartPosition::Now(Cursor::START), None).await.unwrap();
         visit(&consumers, "b/", "gone").await.unwrap();
         visit(&consumers, "b/", "new").await.unwrap();
-        assert_eq!(keys(&consumers), ["a/other", "b/new", "b/there"], "nobody else's are looked at");
+        assert_eq!(keys(&consumers), ["a/other", "b/new", "b/there"], "consumers of other owners are kept");
     }
 
     #[tokio::test]
-    async fn while_the_clock_is_in_doubt_nobody_is_forgotten_to_make_room() {
+    async fn while_the_clock_is_in_doubt_no_consumer_is_forgotten() {
         let folder = TempDir::new().unwrap();
         let (clock, hands) = Clock::manual();
         let options = StoreOptions { fsync: false };
@@ -440,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn on_a_full_disk_acknowledgements_are_kept_in_memory_until_there_is_room() {
+    async fn on_a_full_disk_acknowledgements_stay_in_memory_until_there_is_room() {
         let folder = TempDir::new().unwrap();
         let free = Arc::new(AtomicU64::new(1));
         let free_space = FreeSpace::from_fn({
@@ -451,31 +462,31 @@ mod tests {
         let log = EventLog::open_with(folder.path(), options, 1 << 20, Clock::system(), room).unwrap();
         let consumers = followers(&log, 1);
         let is_written = || log.cursors(Cursors::Followers).unwrap()[0].1.has_acked;
-        let mut seat = enter(&consumers, "a/", "x").await.unwrap();
+        let mut lease = acquire(&consumers, "a/", "x").await.unwrap();
         free.store(0, Ordering::Relaxed);
-        seat.acknowledge(seat.cursor());
-        seat.save().await.unwrap();
-        seat.leave().await.unwrap();
-        let seat = enter(&consumers, "a/", "x").await.unwrap();
+        lease.acknowledge(lease.cursor());
+        lease.save().await.unwrap();
+        lease.release().await.unwrap();
+        let lease = acquire(&consumers, "a/", "x").await.unwrap();
         assert!(!is_written());
         free.store(1, Ordering::Relaxed);
-        seat.leave().await.unwrap();
+        lease.release().await.unwrap();
         assert!(is_written());
     }
 
     #[tokio::test]
-    async fn each_table_has_its_own_and_they_last_over_a_restart() {
+    async fn tables_are_separate_and_persist_across_restarts() {
         let folder = TempDir::new().unwrap();
         let start = || {
             let log = log(&folder);
             [open(&log, Cursors::Consumers, 1, Duration::MAX), followers(&log, 1)]
         };
         let [consumers, followers] = start();
-        let one = consumers.enter("a", Begin::Now(Cursor::START), None).await.unwrap();
-        let other = followers.enter("00ff/a", Begin::Now(Cursor::START), None).await.unwrap();
+        let one = consumers.acquire("a", StartPosition::Now(Cursor::START), None).await.unwrap();
+        let other = followers.acquire("00ff/a", StartPosition::Now(Cursor::START), None).await.unwrap();
         assert_eq!((one.name(), other.name()), ("a", "a"));
-        for seat in [one, other] {
-            seat.leave().await.unwrap();
+        for lease in [one, other] {
+            lease.release().await.unwrap();
         }
         drop((consumers, followers));
         let [consumers, followers] = start();

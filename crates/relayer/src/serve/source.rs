@@ -1,4 +1,4 @@
-//! What a client is served from: the log behind the client's cursor, and the words in which it gets an event.
+//! Where the messages of a client come from: the log after its cursor, filtered and formatted.
 
 use std::future::Future;
 
@@ -8,46 +8,44 @@ use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
 use crate::receiver::{Format, Selection};
 
-/// What a session serves one client from.
+/// Yields the entries and messages for one client.
 ///
-/// The cursor may pass entries that it gives nobody: a source that knows that nothing before them is wanted
-/// need not hand them out.
+/// A source may skip entries that the client does not want; the cursor passes them.
 pub trait Source: Send {
-    /// The next entries, as soon as there are any; `None` when the log is closed and all was given. When the
-    /// future is dropped, nothing is skipped.
+    /// Waits for the next entries; `None` when the log is closed and all were returned. Cancel-safe.
     ///
     /// # Errors
     /// When the next entries are trimmed, or RocksDB fails.
     fn next(&mut self) -> impl Future<Output = Result<Option<Chunk>, ReadError>> + Send;
 
-    /// What is in memory after the cursor; `None` if nothing is.
+    /// The next entries that are in memory, if any.
     fn next_in_memory(&mut self) -> Option<Chunk>;
 
-    /// The next text that the client must get before any further entry. [`next`](Self::next)
-    /// returns when there is one, with an empty chunk.
+    /// The next text that the client must get before any further entry. [`next`](Self::next) returns an
+    /// empty chunk when there is one.
     fn notice(&mut self) -> Option<Utf8Bytes> {
         None
     }
 
-    /// Up to here everything was given, or is not for this client.
+    /// Everything up to here was returned or skipped.
     fn cursor(&self) -> Cursor;
 
-    /// The last sequence that was committed.
+    /// The newest committed sequence.
     fn head(&self) -> Cursor;
 
-    /// What the client is sent of an entry; `None` if it does not want it. Asked for right before the text is handed to
-    /// the socket, and once more if that has no room at first, so it may be made for this client alone.
+    /// The message for an entry; `None` if the client does not want it. It is asked for right before it is
+    /// written to the socket, and again if the socket had no room, so it may depend on the moment.
     ///
     /// # Errors
-    /// When the entry cannot be what was verified.
+    /// When the entry is damaged.
     fn message(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, Damaged>;
 }
 
-/// An event in the log is not UTF-8, which nobody can have verified.
+/// An event in the log is not UTF-8, so it cannot be what was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damaged;
 
-/// The log itself, of which a client has selected something.
+/// The events of the log that a client selected.
 #[derive(Debug)]
 pub struct LogSource {
     reader: Reader,
@@ -56,7 +54,7 @@ pub struct LogSource {
 }
 
 impl LogSource {
-    /// Goes on where the reader stands.
+    /// Continues at the position of the reader.
     pub const fn new(reader: Reader, selection: Selection, format: Format) -> Self {
         Self { reader, selection, format }
     }
@@ -79,7 +77,7 @@ impl Source for LogSource {
         self.reader.head()
     }
 
-    /// Shares the bytes with all other clients.
+    /// The bytes are shared with all other clients.
     fn message(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, Damaged> {
         if !self.selection.wants(&entry.event) {
             return Ok(None);

@@ -1,12 +1,12 @@
-//! One client of a WebSocket: its socket is fed from a [source](super::source) as fast as it takes it.
+//! The task of one WebSocket client: sends what its [source](super::source) yields, as fast as the socket
+//! accepts it.
 //!
-//! A client that stops reading blocks nothing but its own task, which holds one chunk of the log at most.
-//! What it misses meanwhile is read from the log when it goes on. It is closed when it is [too slow](super::slow)
-//! or no longer there, and when retention has trimmed what comes next, because then nothing could be
-//! delivered without a gap.
+//! A client that stops reading blocks only its own task, which holds at most one chunk of the log. The
+//! client is closed when it is [too slow](super::slow) or gone, and when retention trimmed its next events,
+//! because delivery would have a gap.
 //!
-//! What it says is heard while it is waited for, too: a consumer may acknowledge what it has without taking
-//! more.
+//! Messages of the client are read while a write is blocked, too: a consumer may acknowledge without
+//! reading more.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,11 +20,11 @@ use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
+use super::client_message::parse_ack;
 use super::clients::Client;
-use super::farewell::{End, Farewell};
-use super::said::acknowledged;
-use super::seat::{Replacement, Seat};
-use super::slow::{Beat, Look, Patience, Pulse, Taken, Watch};
+use super::close::{Close, CloseCause};
+use super::lease::{Lease, Replacement};
+use super::slow::{Beat, Patience, Progress, Pulse, Taken, Watch};
 use super::source::{Damaged, Source};
 
 use crate::event_log::reader::Chunk;
@@ -32,150 +32,150 @@ use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
 use crate::telemetry::metrics::ClientCounts;
 
-/// What a client gets, and how.
+/// Serves one client.
 #[derive(Debug)]
-pub struct Session<S> {
+pub struct ClientTask<S> {
     source: S,
     counts: ClientCounts,
-    /// What is after this was committed while the client was there.
+    /// Events after this cursor were committed while the client was connected.
     live_after: Cursor,
-    /// Up to here nothing waits for the client's socket.
+    /// The socket has accepted everything up to here.
     flushed: Cursor,
-    /// The last event that its socket was handed, or where it began.
+    /// The last event that was written, or the cursor at the start.
     sent: Cursor,
-    /// Of a client whose cursor we keep.
-    seat: Option<Seat>,
+    /// Set for a consumer.
+    lease: Option<Lease>,
     patience: Patience,
     taken: Taken,
     pulse: Pulse,
 }
 
-/// What was handed to the socket since it was last flushed.
+/// What was written since the last flush.
 #[derive(Debug, Default)]
 struct Unflushed {
     messages: u64,
     bytes: usize,
-    /// When the first of them was received, of those that were not replayed.
+    /// When the oldest live event of them was received.
     oldest: Option<Instant>,
 }
 
-impl<S: Source> Session<S> {
-    /// A session that goes on where the source stands. `head` is the end of the log as the client found it,
-    /// `taken` what the client's socket takes.
+impl<S: Source> ClientTask<S> {
+    /// Continues at the position of the source. `head` is the head of the log when the client connected,
+    /// `taken` counts what its socket accepts.
     pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
         let flushed = source.cursor();
         let pulse = Pulse::default();
-        let (sent, seat) = (flushed, None);
-        Self { source, counts, live_after: head, flushed, sent, seat, patience, taken, pulse }
+        let (sent, lease) = (flushed, None);
+        Self { source, counts, live_after: head, flushed, sent, lease, patience, taken, pulse }
     }
 
-    /// The session of a consumer whose cursor we keep, which is where the source stands.
-    pub fn of(self, seat: Seat) -> Self {
-        Self { seat: Some(seat), ..self }
+    /// Makes the client a consumer, whose cursor is the position of the source.
+    pub fn with_lease(self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self }
     }
 
-    /// Serves the client until it goes, is given up, falls behind what is kept, another one has its name, or the
-    /// gateway stops.
+    /// Serves the client until there is a reason to close the connection, and closes it.
     pub async fn run(mut self, mut socket: WebSocket, mut client: Client) {
-        let replacement = self.seat.as_ref().map(Seat::replacement);
-        let mut end = tokio::select! {
-            end = self.deliver(&mut socket) => end,
-            () = client.deadline() => End::Stopping,
-            () = replaced(replacement) => End::Replaced,
+        let replacement = self.lease.as_ref().map(Lease::replacement);
+        let mut cause = tokio::select! {
+            cause = self.deliver(&mut socket) => cause,
+            () = client.deadline() => CloseCause::Stopping,
+            () = replaced(replacement) => CloseCause::Replaced,
         };
-        let consumer = self.seat.as_ref().map(|seat| seat.name().to_owned());
-        // Before the client has heard it: who waits for its seat need not wait for that.
-        if let Some(seat) = self.seat.take()
-            && let Err(error) = seat.leave().await
+        let consumer = self.lease.as_ref().map(|lease| lease.name().to_owned());
+        // Before the close, so that the next connection of the consumer does not wait for it.
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = lease.release().await
         {
-            end = End::Unwritten(error);
+            cause = CloseCause::Unwritten(error);
         }
-        self.counts.closed(end.reason()).inc();
+        self.counts.closed(cause.reason().label()).inc();
         let (path, origin) = (self.counts.path, client.origin());
         let (cursor, flushed, head) = (self.source.cursor(), self.flushed, self.source.head());
-        Farewell { end, path, origin, consumer, cursor, flushed, head }.say(socket).await;
+        Close { cause, path, origin, consumer, cursor, flushed, head }.run(socket).await;
     }
 
-    async fn deliver(&mut self, socket: &mut WebSocket) -> End {
-        // Whatever was late, there is a whole interval to answer in.
+    async fn deliver(&mut self, socket: &mut WebSocket) -> CloseCause {
+        // After a late ping the client still has a whole interval to answer.
         let mut pings = self.patience.ping_interval.map(every);
         loop {
-            if let Err(end) = self.tell(socket).await {
-                return end;
+            if let Err(cause) = self.send_notices(socket).await {
+                return cause;
             }
-            let save_due = self.seat.as_ref().and_then(Seat::due);
+            let save_due = self.lease.as_ref().and_then(Lease::due);
             let done = tokio::select! {
                 next = self.source.next() => match next {
                     Ok(Some(chunk)) => self.send(socket, chunk).await,
-                    Ok(None) => Err(End::Stopping),
-                    Err(error) => Err(End::Read(error)),
+                    Ok(None) => Err(CloseCause::Stopping),
+                    Err(error) => Err(CloseCause::Read(error)),
                 },
-                message = socket.next() => self.hear(message),
+                message = socket.next() => self.received(message),
                 () = tick(&mut pings) => self.ping(socket).await,
-                () = at(save_due) => self.save().await,
+                () = sleep_until_some(save_due) => self.save().await,
             };
-            if let Err(end) = done {
-                return end;
+            if let Err(cause) = done {
+                return cause;
             }
-            // A client that wants next to nothing of a long log must let others have the thread, too.
+            // Yields the thread even if the client wants few events of a long log.
             consume_budget().await;
         }
     }
 
-    /// Sends what the client must know before any further event.
-    async fn tell(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+    /// Sends the notices that the client must get before any further event.
+    async fn send_notices(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
         let Some(mut notice) = self.source.notice() else { return Ok(()) };
         loop {
             self.write(socket, Message::Text(notice)).await?;
             match self.source.notice() {
                 Some(next) => notice = next,
-                None => return self.patiently(socket, Sink::poll_flush).await,
+                None => return self.wait_for_socket(socket, Sink::poll_flush).await,
             }
         }
     }
 
-    /// What the client said: at least that it is there. Pings are answered by the socket.
-    fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
-        let Some(Ok(message)) = message else { return Err(End::ClientGone) };
+    /// Any message is a sign of life. The socket answers pings itself.
+    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), CloseCause> {
+        let Some(Ok(message)) = message else { return Err(CloseCause::Left) };
         if let Message::Close(_) = message {
-            return Err(End::ClientGone);
+            return Err(CloseCause::Left);
         }
         self.pulse.heard();
-        if let Some(seat) = &mut self.seat
-            && let Some(cursor) = acknowledged(&message, seat.cursor(), self.sent).map_err(End::BadAck)?
+        if let Some(lease) = &mut self.lease
+            && let Some(cursor) =
+                parse_ack(&message, lease.cursor(), self.sent).map_err(CloseCause::BadAck)?
         {
-            seat.acknowledge(cursor);
+            lease.acknowledge(cursor);
         }
         Ok(())
     }
 
-    async fn save(&mut self) -> Result<(), End> {
-        match &mut self.seat {
-            Some(seat) => seat.save().await.map_err(End::Unwritten),
+    async fn save(&mut self) -> Result<(), CloseCause> {
+        match &mut self.lease {
+            Some(lease) => lease.save().await.map_err(CloseCause::Unwritten),
             None => Ok(()),
         }
     }
 
-    async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+    async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
         if self.pulse.beat() == Beat::Gone {
-            // Its answer may be there, and not have been looked at while something else was done.
+            // An answer may be waiting that was not read yet.
             match socket.next().now_or_never() {
-                Some(message @ Some(Ok(_))) => self.hear(message)?,
-                _ => return Err(End::Silent),
+                Some(message @ Some(Ok(_))) => self.received(message)?,
+                _ => return Err(CloseCause::Silent),
             }
         }
-        // Nothing else waits, least of all what the source has passed without giving it.
+        // Nothing waits for the socket, and the source has passed skipped entries.
         self.flushed = self.source.cursor();
         self.write(socket, Message::Ping(Bytes::new())).await?;
-        self.patiently(socket, Sink::poll_flush).await
+        self.wait_for_socket(socket, Sink::poll_flush).await
     }
 
-    /// Hands a chunk to the socket, and what follows it in memory, so that one write carries many events;
-    /// but never waits for more.
-    async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), End> {
+    /// Writes a chunk and what follows it in memory, so that one flush carries many events. Never waits for
+    /// more events.
+    async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), CloseCause> {
         let mut unflushed = Unflushed::default();
         let mut sent = 0;
-        // What the source has passed without giving it does not wait for the socket: it makes nobody slow.
+        // Entries that the source skipped do not make the client slow.
         if let Some(first) = chunk.entries().first() {
             self.flushed = self.flushed.max(Cursor::before(first.seq));
         }
@@ -199,16 +199,16 @@ impl<S: Source> Session<S> {
         self.flush(socket, &mut unflushed, up_to).await
     }
 
-    /// Waits until the socket has all that it was handed, which goes up to a cursor.
+    /// Waits until the socket has accepted everything up to a cursor.
     async fn flush(
         &mut self,
         socket: &mut WebSocket,
         unflushed: &mut Unflushed,
         up_to: Cursor,
-    ) -> Result<(), End> {
+    ) -> Result<(), CloseCause> {
         let Unflushed { messages, oldest, .. } = std::mem::take(unflushed);
         if messages > 0 {
-            self.patiently(socket, Sink::poll_flush).await?;
+            self.wait_for_socket(socket, Sink::poll_flush).await?;
             self.counts.messages.inc_by(messages);
         }
         if let Some(oldest) = oldest {
@@ -218,71 +218,70 @@ impl<S: Source> Session<S> {
         Ok(())
     }
 
-    /// Waits for the socket to take something, for as long as the client's slowness is to be borne, and hears
-    /// what it says meanwhile.
-    async fn patiently(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), End> {
-        // Almost always there is room, and then this costs no look at the clock.
+    /// Waits for the socket until the client counts as slow, and reads the client's messages meanwhile.
+    async fn wait_for_socket(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), CloseCause> {
+        // Usually there is room, and then this does not read the clock.
         if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {
-            return written.map_err(|_| End::ClientGone);
+            return written.map_err(|_| CloseCause::Left);
         }
         let (began, mut watch) = (Instant::now(), Watch::new(self.taken.get()));
-        // However much it says, it is looked at.
-        let mut looks = every(self.patience.look_every());
+        // Messages of the client do not delay the checks.
+        let mut checks = every(self.patience.check_every());
         loop {
-            let save_due = self.seat.as_ref().and_then(Seat::due);
+            let save_due = self.lease.as_ref().and_then(Lease::due);
             tokio::select! {
                 step = poll_fn(|cx| step(socket, write, cx)) => match step {
                     Step::Written(written) => {
-                        // The client has made room.
+                        // The client read something.
                         self.pulse.heard();
-                        return written.map_err(|_| End::ClientGone);
+                        return written.map_err(|_| CloseCause::Left);
                     }
-                    Step::Heard(message) => self.hear(message)?,
+                    Step::Received(message) => self.received(message)?,
                 },
-                _ = looks.tick() => {
+                _ = checks.tick() => {
                     let lag = self.source.head().get().saturating_sub(self.flushed.get());
-                    let look = Look { waited: began.elapsed(), taken: self.taken.get(), lag };
-                    if watch.is_too_slow(&self.patience, look) {
-                        return Err(End::Slow);
+                    let progress = Progress { waited: began.elapsed(), taken: self.taken.get(), lag };
+                    if watch.is_too_slow(&self.patience, progress) {
+                        return Err(CloseCause::Slow);
                     }
                 }
-                () = at(save_due) => self.save().await?,
+                () = sleep_until_some(save_due) => self.save().await?,
             }
             consume_budget().await;
         }
     }
 
-    /// Hands a message to the socket, when that has room.
-    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), End> {
-        self.patiently(socket, Sink::poll_ready).await?;
-        socket.start_send_unpin(message).map_err(|_| End::ClientGone)
+    /// Writes a message when the socket has room.
+    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), CloseCause> {
+        self.wait_for_socket(socket, Sink::poll_ready).await?;
+        socket.start_send_unpin(message).map_err(|_| CloseCause::Left)
     }
 
-    fn text(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, End> {
-        self.source.message(entry).map_err(|Damaged| End::Damaged(Cursor::after(entry.seq)))
+    fn text(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, CloseCause> {
+        self.source.message(entry).map_err(|Damaged| CloseCause::Damaged(Cursor::after(entry.seq)))
     }
 
-    /// Hands an event to the socket, if the client wants it; returns its bytes.
+    /// Writes an event if the client wants it, and returns its bytes.
     async fn feed(
         &mut self,
         socket: &mut WebSocket,
         entry: &Entry,
         unflushed: &mut Unflushed,
-    ) -> Result<usize, End> {
+    ) -> Result<usize, CloseCause> {
         let cursor = Cursor::after(entry.seq);
-        self.tell(socket).await?;
+        self.send_notices(socket).await?;
         let Some(mut text) = self.text(entry)? else { return Ok(0) };
         while poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
-            self.patiently(socket, Sink::poll_ready).await?;
-            // Meanwhile it may have come to be for this client no more, or in other words.
-            self.tell(socket).await?;
+            self.wait_for_socket(socket, Sink::poll_ready).await?;
+            // The message may have changed while the write was blocked.
+            self.send_notices(socket).await?;
             match self.text(entry)? {
-                Some(anew) => text = anew,
+                Some(changed) => text = changed,
                 None => return Ok(0),
             }
         }
         let bytes = text.len();
-        socket.start_send_unpin(Message::Text(text)).map_err(|_| End::ClientGone)?;
+        socket.start_send_unpin(Message::Text(text)).map_err(|_| CloseCause::Left)?;
         self.sent = cursor;
         unflushed.messages += 1;
         unflushed.bytes += bytes;
@@ -294,32 +293,32 @@ impl<S: Source> Session<S> {
     }
 }
 
-/// What is waited for when a socket is full.
+/// The operation that a full socket blocks.
 type Write = fn(Pin<&mut WebSocket>, &mut Context<'_>) -> Poll<Result<(), axum::Error>>;
 
-/// What happens first on a socket that is full.
+/// What happens first while a write is blocked.
 enum Step {
-    /// It took what was to be written, or broke.
+    /// The operation ended.
     Written(Result<(), axum::Error>),
-    /// The client said something.
-    Heard(Option<Result<Message, axum::Error>>),
+    /// The client sent something.
+    Received(Option<Result<Message, axum::Error>>),
 }
 
 fn step(socket: &mut WebSocket, write: Write, cx: &mut Context<'_>) -> Poll<Step> {
     match write(Pin::new(&mut *socket), cx) {
         Poll::Ready(written) => Poll::Ready(Step::Written(written)),
-        Poll::Pending => socket.poll_next_unpin(cx).map(Step::Heard),
+        Poll::Pending => socket.poll_next_unpin(cx).map(Step::Received),
     }
 }
 
-/// Ticks for the first time when the period is over, and then at least so long after each time.
+/// Ticks after one period, and then at least one period after each tick.
 fn every(period: Duration) -> Interval {
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// Comes back when another connection has the consumer's name.
+/// Waits until another connection wants the lease.
 async fn replaced(replacement: Option<Replacement>) {
     match replacement {
         Some(mut replacement) => replacement.wanted().await,
@@ -328,14 +327,14 @@ async fn replaced(replacement: Option<Replacement>) {
 }
 
 /// Waits until a time, or forever.
-async fn at(time: Option<tokio::time::Instant>) {
+async fn sleep_until_some(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
 
-/// Comes back when a ping is due.
+/// Waits until a ping is due.
 async fn tick(pings: &mut Option<Interval>) {
     match pings {
         Some(pings) => drop(pings.tick().await),

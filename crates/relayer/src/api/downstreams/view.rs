@@ -1,4 +1,4 @@
-//! A sink as it is shown.
+//! The JSON of a sink.
 
 use serde::Serialize;
 
@@ -7,20 +7,19 @@ use crate::event_log::{Cursor, EventLog, StorageError};
 use crate::sink::LostRange;
 use crate::sink::{Sink, SinkState};
 
-/// One sink, as it is shown.
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
     name: String,
     kind: &'static str,
     address: String,
-    /// `status`, and what belongs to it.
+    /// `status` and its data.
     #[serde(flatten)]
     state: SinkState,
-    /// Up to where it has everything.
+    /// The sink has everything up to here.
     cursor: Cursor,
-    /// Sequences from there to the head.
+    /// Sequences from the cursor to the head.
     lag: u64,
-    /// How long ago the first of them was received.
+    /// The age of the oldest of them.
     lag_seconds: f64,
     delivered: u64,
     events_per_second: f64,
@@ -37,7 +36,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Reads the disk: when the first event was received that it does not have.
+    /// Blocks on the disk, to read when the first undelivered event was received.
     pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
         let cursor = sink.cursor();
         let next_ms = if cursor < head { log.received_after(cursor)? } else { None };

@@ -17,7 +17,7 @@ use crate::api::serve::Peer;
 use crate::api::websocket::bounded;
 use crate::fanout::proof::BadProof;
 use crate::fanout::service::{Guest, NotServed, Wish};
-use crate::serve::consumers::EnterError;
+use crate::serve::EnterError;
 use crate::telemetry::metrics::FANOUT_REFUSED;
 
 /// Lets a follower in that proves its key with the request (NIP-98), or will prove it when it has connected (NIP-42).
@@ -60,7 +60,7 @@ async fn try_upgrade(
     let head = context.log.head();
     let wish = Wish {
         cursor: query.cursor.unwrap_or(head),
-        consumer: query.consumer.clone().map(|name| (name, query.begin(head))),
+        consumer: query.consumer.clone().map(|name| (name, query.start_position(head))),
     };
     let guest = match proved(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {

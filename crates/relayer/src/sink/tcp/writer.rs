@@ -103,6 +103,7 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
+    use crate::limits::SINK_BUFFER_BYTES;
 
     /// A writer, and the sink that it writes to.
     async fn pair(version: &'static SupportedProtocolVersion) -> (Writer, server::TlsStream<TcpStream>) {
@@ -141,9 +142,12 @@ mod tests {
         for version in [&TLS12, &TLS13] {
             let (mut writer, mut sink) = pair(version).await;
             let bytes: Vec<u8> = (0..16 << 20).map(|at| (at / 1_000) as u8).collect();
-            let mut encoder = Encoder::of_bytes(&bytes);
-            while let Some(written) = poll_immediate(writer.write(&mut encoder)).await {
-                written.expect("connected");
+            'full: for part in bytes.chunks(SINK_BUFFER_BYTES) {
+                let mut encoder = Encoder::of_bytes(part);
+                while !encoder.bytes().is_empty() {
+                    let Some(written) = poll_immediate(writer.write(&mut encoder)).await else { break 'full };
+                    written.expect("connected");
+                }
             }
             let (written, flushed) = (writer.written() as usize, writer.flushed() as usize);
             assert!(0 < flushed && flushed < written && written < bytes.len(), "{flushed} of {written}");

@@ -1,4 +1,4 @@
-//! The dead letters of a sink: listed, sent again, dropped.
+//! Lists, replays and drops the dead letters of a sink.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{SinkName, find};
+use super::{NameInPath, find};
 use crate::api::body::{Body, Expected};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
@@ -20,7 +20,7 @@ use crate::event_log::{Cursor, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
 use crate::sink::LetterSelector;
 
-/// Letters of a page if no limit is given.
+/// Letters per page without a `limit`.
 const PAGE_LETTERS_DEFAULT: usize = 100;
 
 /// The body of a call that names letters.
@@ -36,7 +36,7 @@ impl Expected for LettersBody {
 }
 
 impl LettersBody {
-    fn which(&self) -> Result<LetterSelector, ApiError> {
+    fn selector(&self) -> Result<LetterSelector, ApiError> {
         match (self.seq, self.all) {
             (Some(seq @ 1..), None) => Ok(LetterSelector::One(Cursor::from_number(seq - 1).next())),
             (None, Some(true)) => Ok(LetterSelector::All),
@@ -48,10 +48,10 @@ impl LettersBody {
     }
 }
 
-/// `GET /api/downstreams/{name}/dead-letters`: a page of them, oldest first.
+/// `GET /api/downstreams/{name}/dead-letters`: a page, oldest first.
 pub(in crate::api) async fn letters(
     State(context): State<Context>,
-    name: SinkName,
+    name: NameInPath,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let sink = find(&context, name)?;
@@ -78,32 +78,32 @@ fn shown(letter: &Letter) -> Result<Value, StorageError> {
     }))
 }
 
-/// `POST /api/downstreams/{name}/dead-letters/replay`: they are sent again, and are letters until the sink has
-/// them.
+/// `POST /api/downstreams/{name}/dead-letters/replay`: sends letters again. They stay letters until the sink
+/// has them.
 pub(in crate::api) async fn replay(
     State(context): State<Context>,
-    name: SinkName,
+    name: NameInPath,
     Body(body): Body<LettersBody>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (sink, which) = (find(&context, name)?, body.which()?);
-    let replaying = counted(which, sink.dead_letters.replay(which))?;
+    let (sink, selector) = (find(&context, name)?, body.selector()?);
+    let replaying = counted(selector, sink.dead_letters.replay(selector))?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "replaying": replaying }))))
 }
 
-/// `DELETE /api/downstreams/{name}/dead-letters`: they are dropped.
+/// `DELETE /api/downstreams/{name}/dead-letters`: drops letters.
 pub(in crate::api) async fn drop_letters(
     State(context): State<Context>,
-    name: SinkName,
+    name: NameInPath,
     Body(body): Body<LettersBody>,
 ) -> Result<Json<Value>, ApiError> {
-    let (sink, which) = (find(&context, name)?, body.which()?);
-    let dropped = counted(which, on_disk(move || sink.dead_letters.drop(which)).await?)?;
+    let (sink, selector) = (find(&context, name)?, body.selector()?);
+    let dropped = counted(selector, on_disk(move || sink.dead_letters.drop(selector)).await?)?;
     Ok(Json(json!({ "dropped": dropped })))
 }
 
-/// One that is named must be there; all may be none.
-const fn counted(which: LetterSelector, count: usize) -> Result<usize, ApiError> {
-    match (which, count) {
+/// A letter that is named must exist; "all" may be none.
+const fn counted(selector: LetterSelector, count: usize) -> Result<usize, ApiError> {
+    match (selector, count) {
         (LetterSelector::One(_), 0) => Err(ApiError::NoSuchLetter),
         (_, count) => Ok(count),
     }

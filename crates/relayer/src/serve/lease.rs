@@ -1,8 +1,7 @@
-//! A consumer whose cursor we keep, and its seat: the one connection at a time that has its name.
+//! A consumer, and the lease that makes a connection its only one.
 //!
-//! What is true of a consumer is in memory, and the database follows. So whoever sits down next finds every
-//! acknowledgement, written or not; and a write that was begun for somebody who is gone writes what is true by
-//! then, not what was.
+//! The state of a consumer in memory is authoritative; the database follows. So the next connection finds
+//! every acknowledgement, stored or not, and a late write stores the present state.
 
 use std::sync::Arc;
 
@@ -15,88 +14,81 @@ use tokio::time::{Instant, timeout_at};
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::{CURSOR_INTERVAL, DISK_RETRY};
 
-/// The connection before does not leave in time, or another one came in between.
+/// The previous connection does not release the lease in time, or a later connection wants it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
-/// The name that a consumer gave itself, out of the key of its cursor: what is behind the last `/`, which no
-/// name contains. What stands before says whose the name is.
-pub fn name(key: &str) -> &str {
+/// The consumer's name in the key of its cursor: the part after the last `/`, which no name contains. The
+/// part before it says who owns the name.
+pub(super) fn name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
-/// What is known of a consumer.
 #[derive(Debug)]
-pub struct Consumer {
-    /// What its cursor is kept under.
-    pub key: Arc<str>,
-    /// Among whose cursors.
-    whose: Cursors,
+pub(super) struct Consumer {
+    /// The key of its cursor.
+    pub(super) key: Arc<str>,
+    table: Cursors,
     log: Arc<EventLog>,
-    /// What is true; `None` when it is forgotten.
+    /// The present state; `None` once it is forgotten.
     row: Mutex<Option<CursorRow>>,
-    /// What is in the database. It is held while that is written, so that nothing older comes after.
+    /// The row in the database. Held during a write, so that no older row overwrites a newer one.
     written: Mutex<Option<CursorRow>>,
-    seat: Arc<Semaphore>,
-    /// The number of the connection that came last.
+    /// One permit: the lease.
+    lease: Arc<Semaphore>,
+    /// The number of the last connection that asked for the lease.
     latest: watch::Sender<u64>,
 }
 
 impl Consumer {
-    /// One that nobody is connected as. `written` is what the database has of it.
-    pub fn new(
+    /// A consumer without a connection. `written` is its row in the database.
+    pub(super) fn new(
         key: Arc<str>,
-        whose: Cursors,
+        table: Cursors,
         log: Arc<EventLog>,
         row: CursorRow,
         written: Option<CursorRow>,
     ) -> Self {
         Self {
             key,
-            whose,
+            table,
             log,
             row: Mutex::new(Some(row)),
             written: Mutex::new(written),
-            seat: Arc::new(Semaphore::new(1)),
+            lease: Arc::new(Semaphore::new(1)),
             latest: watch::Sender::new(0),
         }
     }
 
-    /// How far it is and since when nobody is connected as it; `None` when it is forgotten.
-    pub fn row(&self) -> Option<CursorRow> {
+    /// Its present state; `None` once it is forgotten.
+    pub(super) fn row(&self) -> Option<CursorRow> {
         *self.row.lock()
     }
 
-    /// Waits for the seat until then; whoever sits there is told to leave, and has written its cursor when
-    /// this comes back.
-    ///
-    /// # Errors
-    /// When it takes too long, or when somebody else came meanwhile: the last one wins.
-    pub async fn turn(self: Arc<Self>, deadline: Instant) -> Result<Turn, Busy> {
+    /// Waits for the lease until the deadline. The connection that has it is told to end, and stores its
+    /// cursor before this returns. If several wait, the last one wins and the others get `Busy`.
+    pub(super) async fn acquire(self: Arc<Self>, deadline: Instant) -> Result<PendingLease, Busy> {
         let mut number = 0;
         self.latest.send_modify(|latest| {
             *latest += 1;
             number = *latest;
         });
-        let permit = timeout_at(deadline, Arc::clone(&self.seat).acquire_owned()).await;
+        let permit = timeout_at(deadline, Arc::clone(&self.lease).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(Busy) };
         if *self.latest.borrow() != number {
             return Err(Busy);
         }
-        Ok(Turn { consumer: self, permit, number })
+        Ok(PendingLease { consumer: self, permit, number })
     }
 
-    /// Forgets it, unless somebody sits there, or it is not as it is expected to be. The cursor is deleted, and
-    /// `then` called, before anybody else can sit down. Waits for the disk.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub fn forget(
+    /// Forgets the consumer, unless it is leased or its state is not as expected. Deletes the cursor and
+    /// calls `then` while nobody else can acquire the lease. Blocks on the disk.
+    pub(super) fn forget(
         &self,
         is_expected: impl FnOnce(CursorRow) -> bool,
         then: impl FnOnce(),
     ) -> Result<bool, StorageError> {
-        let Ok(_permit) = self.seat.try_acquire() else { return Ok(false) };
+        let Ok(_permit) = self.lease.try_acquire() else { return Ok(false) };
         if !self.row().is_some_and(is_expected) {
             return Ok(false);
         }
@@ -110,42 +102,39 @@ impl Consumer {
         self.row.lock().as_mut().map(change);
     }
 
-    /// Writes down what is true. Waits for the disk.
+    /// Stores the present state. Blocks on the disk.
     fn write(&self) -> Result<(), StorageError> {
         let mut written = self.written.lock();
         let row = self.row();
         match row {
             _ if row == *written => return Ok(()),
-            Some(row) => self.log.set_cursor(self.whose, &self.key, row)?,
-            None => self.log.delete_cursor(self.whose, &self.key)?,
+            Some(row) => self.log.set_cursor(self.table, &self.key, row)?,
+            None => self.log.delete_cursor(self.table, &self.key)?,
         }
         *written = row;
         Ok(())
     }
 }
 
-/// The seat is free, and nobody else can take it.
+/// A lease that nobody else can acquire, before the cursor of the connection is known.
 #[derive(Debug)]
-pub struct Turn {
+pub(super) struct PendingLease {
     consumer: Arc<Consumer>,
     permit: OwnedSemaphorePermit,
     number: u64,
 }
 
-impl Turn {
-    /// Where the consumer is; `None` when it was forgotten meanwhile.
-    pub fn row(&self) -> Option<CursorRow> {
+impl PendingLease {
+    /// The state of the consumer; `None` if it was forgotten meanwhile.
+    pub(super) fn row(&self) -> Option<CursorRow> {
         self.consumer.row()
     }
 
-    /// Sits down: from now on somebody is connected, and goes on after a cursor. That is written down.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub async fn sit(self, cursor: Cursor) -> Result<Seat, StorageError> {
+    /// Marks the consumer as connected at a cursor, and stores that.
+    pub(super) async fn start(self, cursor: Cursor) -> Result<Lease, StorageError> {
         let Self { consumer, permit, number } = self;
         consumer.change(|row| (row.cursor, row.unused_since_ms) = (cursor, 0));
-        let mut seat = Seat {
+        let mut lease = Lease {
             number,
             consumer,
             permit: Some(permit),
@@ -153,21 +142,21 @@ impl Turn {
             saved: cursor,
             saved_at: Instant::now(),
         };
-        let written = seat.write().await;
-        // A known consumer is let in: what is on the disk is behind what it has, and that is all.
-        // Of a new one, nothing would be known after a crash.
+        let written = lease.write().await;
+        // With a full disk, a known consumer has an older cursor there, which is safe. A new one would be
+        // unknown after a crash.
         if let Err(error) = written
-            && !(error.is_full() && seat.consumer.written.lock().is_some())
+            && !(error.is_full() && lease.consumer.written.lock().is_some())
         {
             return Err(error);
         }
-        Ok(seat)
+        Ok(lease)
     }
 }
 
-/// The one connection of a consumer, until this is dropped.
+/// Makes a connection the only one of its consumer, until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Lease {
     consumer: Arc<Consumer>,
     permit: Option<OwnedSemaphorePermit>,
     number: u64,
@@ -176,34 +165,31 @@ pub struct Seat {
     saved_at: Instant,
 }
 
-impl Seat {
-    /// The consumer's name, as it gave it itself.
+impl Lease {
+    /// The consumer's name.
     pub fn name(&self) -> &str {
         name(&self.consumer.key)
     }
 
-    /// What it has acknowledged, or where it began.
+    /// The last acknowledgement, or the cursor at the start of the connection.
     pub const fn cursor(&self) -> Cursor {
         self.acked
     }
 
-    /// It has acknowledged everything up to here. Nothing else moves its cursor.
-    pub fn acknowledge(&mut self, cursor: Cursor) {
+    /// The consumer acknowledged everything up to here. Nothing else moves its cursor.
+    pub(super) fn acknowledge(&mut self, cursor: Cursor) {
         self.acked = cursor;
         self.consumer.change(|row| (row.cursor, row.has_acked) = (cursor, true));
     }
 
-    /// When the cursor is to be written down, if it has moved since it was.
-    pub fn due(&self) -> Option<Instant> {
+    /// When the cursor must be stored; `None` if it has not moved.
+    pub(super) fn due(&self) -> Option<Instant> {
         (self.acked != self.saved).then(|| self.saved_at + CURSOR_INTERVAL)
     }
 
-    /// Writes the cursor down, on a thread that may wait. On a full disk it stays in memory, and is
-    /// written later.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub async fn save(&mut self) -> Result<(), StorageError> {
+    /// Stores the cursor, on the blocking pool. While the disk is full the cursor stays in memory and is
+    /// stored later.
+    pub(super) async fn save(&mut self) -> Result<(), StorageError> {
         match self.write().await {
             Err(error) if error.is_full() => {
                 self.saved_at = Instant::now() + DISK_RETRY;
@@ -220,19 +206,16 @@ impl Seat {
         Ok(())
     }
 
-    /// What tells when another connection wants the seat.
-    pub fn replacement(&self) -> Replacement {
+    /// Tells when another connection wants the lease.
+    pub(super) fn replacement(&self) -> Replacement {
         Replacement { number: self.number, latest: self.consumer.latest.subscribe() }
     }
 
-    /// Writes the cursor down, and that nobody is connected any more, and then lets the next one in.
-    ///
-    /// # Errors
-    /// When RocksDB fails.
-    pub async fn leave(mut self) -> Result<(), StorageError> {
-        match self.give_back() {
+    /// Stores the cursor and that the consumer is not connected, and then frees the lease.
+    pub(super) async fn release(mut self) -> Result<(), StorageError> {
+        match self.start_release() {
             Some(writing) => match finished(writing).await {
-                // It stays in memory, where the next connection finds it.
+                // The state stays in memory for the next connection.
                 Err(error) if error.is_full() => Ok(()),
                 written => written,
             },
@@ -240,12 +223,12 @@ impl Seat {
         }
     }
 
-    fn give_back(&mut self) -> Option<JoinHandle<Result<(), StorageError>>> {
+    fn start_release(&mut self) -> Option<JoinHandle<Result<(), StorageError>>> {
         let permit = self.permit.take()?;
         let now_ms = self.consumer.log.clock().at_least_the_log_ms();
         self.consumer.change(|row| row.unused_since_ms = now_ms);
         let consumer = Arc::clone(&self.consumer);
-        // Without a runtime the process is ending. At the next start nobody is connected in any case.
+        // Without a runtime the process is ending. At the next start no consumer is connected anyway.
         Some(Handle::try_current().ok()?.spawn_blocking(move || {
             let written = consumer.write();
             drop(permit);
@@ -254,26 +237,26 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
-    /// For a connection that never came about.
+impl Drop for Lease {
+    /// For an upgrade that was never completed.
     fn drop(&mut self) {
-        drop(self.give_back());
+        drop(self.start_release());
     }
 }
 
-/// Tells when another connection wants a seat.
+/// Tells when another connection wants the lease.
 #[derive(Debug)]
-pub struct Replacement {
+pub(super) struct Replacement {
     number: u64,
     latest: watch::Receiver<u64>,
 }
 
 impl Replacement {
-    /// Comes back when another connection wants the seat.
-    pub async fn wanted(&mut self) {
+    /// Waits until another connection wants the lease.
+    pub(super) async fn wanted(&mut self) {
         let number = self.number;
         if self.latest.wait_for(|latest| *latest != number).await.is_err() {
-            std::future::pending::<()>().await; // Cannot be: the seat holds the sender.
+            std::future::pending::<()>().await; // Unreachable: the lease holds the sender.
         }
     }
 }
@@ -302,72 +285,72 @@ mod tests {
         rows.into_iter().map(|(_, row)| row).next()
     }
 
-    async fn turn(consumer: &Arc<Consumer>, millis: u64) -> Result<Turn, Busy> {
-        Arc::clone(consumer).turn(Instant::now() + Duration::from_millis(millis)).await
+    async fn acquire(consumer: &Arc<Consumer>, millis: u64) -> Result<PendingLease, Busy> {
+        Arc::clone(consumer).acquire(Instant::now() + Duration::from_millis(millis)).await
     }
 
     #[test]
-    fn a_name_is_what_is_behind_the_last_slash() {
+    fn a_name_is_the_part_after_the_last_slash() {
         assert_eq!([name("a.b-c"), name("00ff/a"), name("0/1/a")], ["a.b-c", "a", "a"]);
     }
 
     #[tokio::test]
-    async fn of_those_that_wait_the_last_one_gets_the_seat() {
+    async fn the_last_connection_that_waits_gets_the_lease() {
         let folder = TempDir::new().unwrap();
         let consumer = consumer(&folder);
-        let first = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
+        let first = acquire(&consumer, 0).await.unwrap().start(Cursor::START).await.unwrap();
         let mut replacement = first.replacement();
-        let leaves = async {
+        let release = async {
             replacement.wanted().await;
-            sleep(Duration::from_millis(50)).await; // The third one comes meanwhile.
-            first.leave().await.unwrap();
+            sleep(Duration::from_millis(50)).await; // The third connection comes meanwhile.
+            first.release().await.unwrap();
         };
         let third = async {
             sleep(Duration::from_millis(10)).await;
-            turn(&consumer, 10_000).await
+            acquire(&consumer, 10_000).await
         };
-        let (second, third, ()) = tokio::join!(turn(&consumer, 10_000), third, leaves);
+        let (second, third, ()) = tokio::join!(acquire(&consumer, 10_000), third, release);
         assert_eq!((second.err(), third.err()), (Some(Busy), None));
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_ever() {
+    async fn waiting_for_a_lease_ends() {
         let folder = TempDir::new().unwrap();
         let consumer = consumer(&folder);
-        let _seat = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
-        assert_eq!(turn(&consumer, 20).await.err(), Some(Busy));
+        let _lease = acquire(&consumer, 0).await.unwrap().start(Cursor::START).await.unwrap();
+        assert_eq!(acquire(&consumer, 20).await.err(), Some(Busy));
     }
 
-    /// Such as one whose client hung up before it was answered.
+    /// A client may hang up before the upgrade is answered.
     #[tokio::test]
-    async fn a_seat_that_is_dropped_is_left() {
+    async fn a_lease_that_is_dropped_is_released() {
         let folder = TempDir::new().unwrap();
         let consumer = consumer(&folder);
-        let mut seat = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
-        seat.acknowledge(Cursor::from_number(7));
-        drop(seat);
-        let next = turn(&consumer, 10_000).await.unwrap();
+        let mut lease = acquire(&consumer, 0).await.unwrap().start(Cursor::START).await.unwrap();
+        lease.acknowledge(Cursor::from_number(7));
+        drop(lease);
+        let next = acquire(&consumer, 10_000).await.unwrap();
         let row = stored(&consumer).unwrap();
         assert_eq!(row.cursor, Cursor::from_number(7));
         assert_ne!(row.unused_since_ms, 0);
         drop(next);
     }
 
-    /// A write that was begun for somebody who is gone comes to its end last.
+    /// A write that was started for a previous connection may finish last.
     #[tokio::test]
-    async fn a_write_that_is_late_undoes_nothing() {
+    async fn a_late_write_undoes_nothing() {
         let folder = TempDir::new().unwrap();
         let consumer = consumer(&folder);
-        let mut seat = turn(&consumer, 0).await.unwrap().sit(Cursor::START).await.unwrap();
-        seat.acknowledge(Cursor::from_number(7));
+        let mut lease = acquire(&consumer, 0).await.unwrap().start(Cursor::START).await.unwrap();
+        lease.acknowledge(Cursor::from_number(7));
         consumer.write().unwrap();
         assert_eq!(stored(&consumer).map(|row| row.cursor), Some(Cursor::from_number(7)));
-        seat.leave().await.unwrap();
+        lease.release().await.unwrap();
         consumer.write().unwrap();
         assert_ne!(stored(&consumer).unwrap().unused_since_ms, 0);
         assert!(consumer.forget(|_| true, || {}).unwrap());
         consumer.write().unwrap();
         assert_eq!(stored(&consumer), None, "forgotten for good");
-        assert!(turn(&consumer, 0).await.unwrap().row().is_none());
+        assert!(acquire(&consumer, 0).await.unwrap().row().is_none());
     }
 }

@@ -1,44 +1,31 @@
-//! What a client says. A consumer whose cursor we keep acknowledges and says nothing else; what others say means
-//! nothing, but that they are there.
+//! Messages of clients. A consumer sends acknowledgements and nothing else; messages of other clients
+//! only show that they are alive.
 
 use axum::extract::ws::Message;
 
 use crate::event_log::Cursor;
 use crate::receiver::ack;
 
-/// What a consumer may not say. The text is the reason of the close, which has room for 123 bytes.
+/// A message that a consumer may not send. The text is the reason of the close, at most 123 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadAck {
-    /// A binary message.
+pub(super) enum BadAck {
+    /// The message is binary.
     #[error("bad ack: it is binary; send {{\"ack\":N}} as text")]
     Binary,
-    /// A text that is no acknowledgement.
+    /// The text is not an acknowledgement.
     #[error("bad ack: it is not {{\"ack\":N}}")]
     NotAnAck,
-    /// Below the one before it, or the cursor at the beginning.
+    /// It is below the previous acknowledgement, or the cursor at the start.
     #[error("bad ack: {found} is below your cursor, which is {cursor}")]
-    Backwards {
-        /// The acknowledgement.
-        found: Cursor,
-        /// Where the consumer is.
-        cursor: Cursor,
-    },
-    /// Beyond what was sent.
+    Backwards { found: Cursor, cursor: Cursor },
+    /// It is beyond the last event that was sent.
     #[error("bad ack: {found} was not sent to you on this connection; the last is {sent}")]
-    NeverSent {
-        /// The acknowledgement.
-        found: Cursor,
-        /// The last that was sent, or the cursor at the beginning.
-        sent: Cursor,
-    },
+    NeverSent { found: Cursor, sent: Cursor },
 }
 
-/// What a message acknowledges, of a consumer that is at a cursor and was sent events up to another; `None` of
-/// a ping or pong.
-///
-/// # Errors
-/// When it is no acknowledgement, or one that cannot be.
-pub fn acknowledged(message: &Message, cursor: Cursor, sent: Cursor) -> Result<Option<Cursor>, BadAck> {
+/// The acknowledgement in a message of a consumer that is at `cursor` and was sent events up to `sent`;
+/// `None` for a ping or pong.
+pub(super) fn parse_ack(message: &Message, cursor: Cursor, sent: Cursor) -> Result<Option<Cursor>, BadAck> {
     let text = match message {
         Message::Text(text) => text,
         Message::Binary(_) => return Err(BadAck::Binary),
@@ -59,18 +46,18 @@ pub fn acknowledged(message: &Message, cursor: Cursor, sent: Cursor) -> Result<O
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> Result<Option<Cursor>, BadAck> {
-        acknowledged(&Message::text(text), Cursor::from_number(5), Cursor::from_number(9))
+    fn parse(text: &str) -> Result<Option<Cursor>, BadAck> {
+        parse_ack(&Message::text(text), Cursor::from_number(5), Cursor::from_number(9))
     }
 
     #[test]
-    fn what_was_sent_may_be_acknowledged_and_the_same_again() {
+    fn what_was_sent_may_be_acknowledged_repeatedly() {
         for number in 5..=9 {
-            assert_eq!(said(&format!("{{\"ack\":{number}}}")), Ok(Some(Cursor::from_number(number))));
+            assert_eq!(parse(&format!("{{\"ack\":{number}}}")), Ok(Some(Cursor::from_number(number))));
         }
-        assert_eq!(said(" {\"ack\" : 7}\n"), Ok(Some(Cursor::from_number(7))));
-        assert!(matches!(said("{\"ack\":4}"), Err(BadAck::Backwards { .. })));
-        assert!(matches!(said("{\"ack\":10}"), Err(BadAck::NeverSent { .. })));
+        assert_eq!(parse(" {\"ack\" : 7}\n"), Ok(Some(Cursor::from_number(7))));
+        assert!(matches!(parse("{\"ack\":4}"), Err(BadAck::Backwards { .. })));
+        assert!(matches!(parse("{\"ack\":10}"), Err(BadAck::NeverSent { .. })));
     }
 
     #[test]
@@ -90,12 +77,12 @@ mod tests {
             "{\"Ack\":7}",
             "{\"ack\":18446744073709551616}",
         ] {
-            assert_eq!(said(text), Err(BadAck::NotAnAck), "{text}");
+            assert_eq!(parse(text), Err(BadAck::NotAnAck), "{text}");
         }
         let binary = Message::binary(&b"{\"ack\":7}"[..]);
-        assert_eq!(acknowledged(&binary, Cursor::START, Cursor::END), Err(BadAck::Binary));
+        assert_eq!(parse_ack(&binary, Cursor::START, Cursor::END), Err(BadAck::Binary));
         let ping = Message::Ping(bytes::Bytes::new());
-        assert_eq!(acknowledged(&ping, Cursor::START, Cursor::END), Ok(None));
+        assert_eq!(parse_ack(&ping, Cursor::START, Cursor::END), Ok(None));
     }
 
     #[test]

@@ -23,8 +23,7 @@ use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
 use crate::net::ConnectError;
 use crate::relay::dial::DialError;
 use crate::relay::pool::PoolError;
-use crate::serve::EnterError;
-use crate::serve::Refused;
+use crate::serve::{EnterError, Refused};
 use crate::sink::CommandError;
 
 /// Why a request cannot be served. The text is the message: what is wrong, and how to mend it.

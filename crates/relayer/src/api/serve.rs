@@ -25,8 +25,7 @@ use crate::limits::{
     ACCEPT_RETRY, CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX, REQUEST_HEAD_BYTES_MAX,
     REQUEST_HEAD_MAX, RESPONSE_STALL_MAX,
 };
-use crate::serve::Client;
-use crate::serve::Taken;
+use crate::serve::{Client, Taken};
 use crate::telemetry::Metrics;
 
 /// Who is on the other side of a connection.

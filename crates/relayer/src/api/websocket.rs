@@ -16,9 +16,7 @@ use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
 use crate::receiver::Format;
-use crate::serve::ClientTask;
-use crate::serve::Lease;
-use crate::serve::{ClientLimits, LogSource, Patience};
+use crate::serve::{ClientLimits, ClientTask, Lease, LogSource, Patience};
 use crate::telemetry::metrics::REFUSED;
 
 /// How `/ws` is served.

@@ -17,8 +17,7 @@ use super::secret::SecretFile;
 use super::types::{HostPort, HttpUrl};
 use super::webhook::{Headers, SigningKeys};
 
-/// What a sink is called in the log, the metrics and the API, or a consumer of `/ws`. Its cursor is kept under
-/// it.
+/// The name of a sink in the log, the metrics and the API. Its cursor is stored under it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkName(Arc<str>);
 

@@ -22,18 +22,16 @@ use super::proof::Prover;
 use super::proof::address::Addresses;
 use super::registry::{Registry, RegistryError, Room, Store};
 use super::signals::Signals;
-use crate::config::{Config, Registration, SinkName};
+use crate::config::{Config, Registration};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{
     CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SHUTDOWN_MAX, SIGNALS_BYTES_MAX,
     SIGNALS_LOOK_BACK,
 };
-use crate::serve::Client;
-use crate::serve::ClientTask;
-use crate::serve::Lease;
-use crate::serve::Taken;
-use crate::serve::{ClientLimits, Clients, Consumers, Patience};
-use crate::serve::{EnterError, Share, StartPosition};
+use crate::serve::{
+    Client, ClientLimits, ClientTask, Clients, ConsumerName, Consumers, EnterError, Lease, Patience, Share,
+    StartPosition, Taken,
+};
 use crate::tasks::StageFailure;
 use crate::telemetry::Metrics;
 
@@ -63,7 +61,7 @@ pub struct Wish {
     /// Where it begins without a name.
     pub cursor: Cursor,
     /// The name that its cursor is kept under, and where that begins.
-    pub consumer: Option<(SinkName, StartPosition)>,
+    pub consumer: Option<(ConsumerName, StartPosition)>,
 }
 
 /// Why a follower that has proved its key is not served.

@@ -17,9 +17,29 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::lease::{Busy, Consumer, Lease, name};
+use crate::config::SinkName;
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError};
 use crate::limits::CONSUMER_LEASE_WAIT_MAX;
+
+/// The name that a consumer gives itself. It follows the rules of sink names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerName(SinkName);
+
+impl ConsumerName {
+    /// What a name must be.
+    pub const ALLOWED: &str = SinkName::ALLOWED;
+
+    /// `None` if the text is not a valid name.
+    pub fn new(text: &str) -> Option<Self> {
+        SinkName::new(text).map(Self)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
 
 /// Where delivery to a consumer starts when it connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ mod websocket;
 pub(crate) use clients::origin;
 pub use clients::{Client, ClientLimits, Clients, Refused};
 pub use close::CloseReason;
-pub use consumers::{Consumers, EnterError, Forgotten, Share, StartPosition};
+pub use consumers::{ConsumerName, Consumers, EnterError, Forgotten, Share, StartPosition};
 pub use lease::Lease;
 pub use slow::{Patience, Taken};
 pub use source::{Damaged, LogSource, Source};

@@ -28,7 +28,8 @@ pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     Json(json!({ "head": head, "consumers": shown }))
 }
 
-/// `DELETE /api/consumers/{name}`: deletes the cursor. The next client with the name is a new consumer.
+/// `DELETE /api/consumers/{name}`: deletes the cursor. The next client with the name is a new
+/// consumer.
 pub(super) async fn forget(
     State(context): State<Context>,
     name: Result<Path<String>, PathRejection>,

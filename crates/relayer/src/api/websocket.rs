@@ -28,8 +28,8 @@ pub struct WebSocketOptions {
     pub limits: ClientLimits,
     /// When a slow or silent client is closed.
     pub patience: Patience,
-    /// The origins whose pages may connect. If the list is empty, any page may read, and none may change
-    /// the cursor of a consumer.
+    /// The origins whose pages may connect. If the list is empty, any page may read, and none may
+    /// change the cursor of a consumer.
     pub allowed_origins: Vec<WebOrigin>,
 }
 
@@ -45,8 +45,8 @@ impl From<&Output> for WebSocketOptions {
 }
 
 impl WebSocketOptions {
-    /// Whether the page that makes a request may read. Browsers send its origin; other programs could send
-    /// any origin.
+    /// Whether the page that makes a request may read. Browsers send its origin; other programs
+    /// could send any origin.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         let allowed =
             |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
@@ -54,8 +54,8 @@ impl WebSocketOptions {
             || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
     }
 
-    /// Whether a request that is [allowed](Self::allows) may also change something. Without a list, only
-    /// pages of our own origin may.
+    /// Whether a request that is [allowed](Self::allows) may also change something. Without a list,
+    /// only pages of our own origin may.
     fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
             Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::OriginMayNotChange(origin)),
@@ -132,8 +132,8 @@ async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiErr
     Ok(Some(context.consumers.acquire(name.as_str(), query.start_position(context.log.head()), None).await?))
 }
 
-/// Counts a client whose valid request is refused, by error code. Refusals while the gateway stops do not
-/// count.
+/// Counts a client whose valid request is refused, by error code. Refusals while the gateway stops
+/// do not count.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
     let (_, code) = refusal.status();
     if REFUSED.contains(&code) {

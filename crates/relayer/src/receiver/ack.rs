@@ -1,11 +1,11 @@
-//! An acknowledgement as JSON: `{"ack":42}`, and nothing else.
+//! Parses an acknowledgement in JSON: `{"ack":42}`, and nothing else.
 
 use serde::Deserialize;
 
-/// What is no acknowledgement.
+/// The text is not an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it sent something that is no acknowledgement")]
-pub struct NotAnAck;
+#[error("it sent something that is not an acknowledgement")]
+pub(crate) struct NotAnAck;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,13 +13,10 @@ struct Line {
     ack: u64,
 }
 
-/// The sequence that is acknowledged by a text, which may have white space around it.
-///
-/// # Errors
-/// When it says anything else.
-pub fn number(text: &[u8]) -> Result<u64, NotAnAck> {
+/// The acknowledged sequence. White space around the JSON is allowed.
+pub(crate) fn parse(text: &[u8]) -> Result<u64, NotAnAck> {
     let text = text.trim_ascii();
-    // An array of one number would be read as such an object, too.
+    // Serde would accept an array of one number as well.
     if !text.starts_with(b"{") {
         return Err(NotAnAck);
     }

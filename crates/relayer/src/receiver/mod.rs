@@ -1,7 +1,7 @@
-//! What every receiver of the log has in common, whether we push to it ([`sink`](crate::sink)) or it
-//! pulls from us ([`serve`](crate::serve)).
+//! What every receiver of the log has in common, whether we push to it ([`sink`](crate::sink)) or
+//! it pulls from us ([`serve`](crate::serve)).
 
-pub mod ack;
-pub mod selection;
+pub(crate) mod ack;
+mod selection;
 
 pub use selection::{Format, Selection};

@@ -1,21 +1,21 @@
-//! Which events a receiver wants, and in which form.
+//! The events that a receiver wants, and their format.
 
 use bytes::Bytes;
 use wire::{Filter, VerifiedEvent};
 
 use crate::event_log::Entry;
 
-/// Which events a receiver wants: those that match all of its filters.
+/// The events that match all of its filters.
 #[derive(Debug, Clone, Default)]
 pub struct Selection(Box<[Filter]>);
 
 impl Selection {
-    /// The events that match all of these filters; every event if there are none.
+    /// Without filters it selects every event.
     pub fn new(filters: Vec<Filter>) -> Self {
         Self(filters.into())
     }
 
-    /// Whether an event is wanted.
+    /// Whether the event matches.
     pub fn wants(&self, event: &VerifiedEvent) -> bool {
         self.0.iter().all(|filter| filter.matches(event))
     }
@@ -26,17 +26,17 @@ impl Selection {
     }
 }
 
-/// The form in which a receiver gets an event.
+/// The format of an event for a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The event's JSON and nothing else.
+    /// The bare JSON of the event.
     Event,
     /// The event in its envelope, with sequence, time and relay.
     Envelope,
 }
 
 impl Format {
-    /// The entry in this form: valid UTF-8, made once for all receivers.
+    /// The entry in this format: valid UTF-8, made once and shared by all receivers.
     pub fn of(self, entry: &Entry) -> &Bytes {
         match self {
             Self::Event => entry.event.json(),

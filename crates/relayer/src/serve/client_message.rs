@@ -1,5 +1,5 @@
-//! Messages of clients. A consumer sends acknowledgements and nothing else; messages of other clients
-//! only show that they are alive.
+//! Messages of clients. A consumer sends acknowledgements and nothing else; messages of other
+//! clients only show that they are alive.
 
 use axum::extract::ws::Message;
 
@@ -23,15 +23,15 @@ pub(super) enum BadAck {
     NeverSent { found: Cursor, sent: Cursor },
 }
 
-/// The acknowledgement in a message of a consumer that is at `cursor` and was sent events up to `sent`;
-/// `None` for a ping or pong.
+/// The acknowledgement in a message of a consumer that is at `cursor` and was sent events up to
+/// `sent`; `None` for a ping or pong.
 pub(super) fn parse_ack(message: &Message, cursor: Cursor, sent: Cursor) -> Result<Option<Cursor>, BadAck> {
     let text = match message {
         Message::Text(text) => text,
         Message::Binary(_) => return Err(BadAck::Binary),
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return Ok(None),
     };
-    let found = ack::number(text.as_bytes()).map_err(|ack::NotAnAck| BadAck::NotAnAck)?;
+    let found = ack::parse(text.as_bytes()).map_err(|ack::NotAnAck| BadAck::NotAnAck)?;
     let found = Cursor::from_number(found);
     if found < cursor {
         return Err(BadAck::Backwards { found, cursor });

@@ -101,8 +101,9 @@ impl Clients {
         self.deadline.borrow().is_some()
     }
 
-    /// Refuses new clients and waits until the others are gone. Close the log before: a client ends when it
-    /// has everything, or at the deadline. Returns the number of clients that are still connected.
+    /// Refuses new clients and waits until the others are gone. Close the log before: a client ends
+    /// when it has everything, or at the deadline. Returns the number of clients that are still
+    /// connected.
     pub async fn drain(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         self.deadline.send_replace(Some(deadline));
@@ -150,8 +151,8 @@ impl Drop for Client {
     }
 }
 
-/// What counts as one address: an IPv4 address, mapped ones included, or an IPv6 /64 prefix, since one
-/// user has all addresses of it (RFC 4291, section 2.5.4).
+/// What counts as one address: an IPv4 address, mapped ones included, or an IPv6 /64 prefix, since
+/// one user has all addresses of it (RFC 4291, section 2.5.4).
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

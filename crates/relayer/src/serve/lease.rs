@@ -1,7 +1,7 @@
 //! A consumer, and the lease that makes a connection its only one.
 //!
-//! The state of a consumer in memory is authoritative; the database follows. So the next connection finds
-//! every acknowledgement, stored or not, and a late write stores the present state.
+//! The state of a consumer in memory is authoritative; the database follows. So the next connection
+//! finds every acknowledgement, stored or not, and a late write stores the present state.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::limits::{CURSOR_INTERVAL, DISK_RETRY};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
-/// The consumer's name in the key of its cursor: the part after the last `/`, which no name contains. The
-/// part before it says who owns the name.
+/// The consumer's name in the key of its cursor: the part after the last `/`, which no name
+/// contains. The part before it says who owns the name.
 pub(super) fn name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
@@ -65,8 +65,9 @@ impl Consumer {
         *self.row.lock()
     }
 
-    /// Waits for the lease until the deadline. The connection that has it is told to end, and stores its
-    /// cursor before this returns. If several wait, the last one wins and the others get `Busy`.
+    /// Waits for the lease until the deadline. The connection that has it is told to end, and
+    /// stores its cursor before this returns. If several wait, the last one wins and the others get
+    /// `Busy`.
     pub(super) async fn acquire(self: Arc<Self>, deadline: Instant) -> Result<PendingLease, Busy> {
         let mut number = 0;
         self.latest.send_modify(|latest| {
@@ -81,8 +82,8 @@ impl Consumer {
         Ok(PendingLease { consumer: self, permit, number })
     }
 
-    /// Forgets the consumer, unless it is leased or its state is not as expected. Deletes the cursor and
-    /// calls `then` while nobody else can acquire the lease. Blocks on the disk.
+    /// Forgets the consumer, unless it is leased or its state is not as expected. Deletes the
+    /// cursor and calls `then` while nobody else can acquire the lease. Blocks on the disk.
     pub(super) fn forget(
         &self,
         is_expected: impl FnOnce(CursorRow) -> bool,
@@ -143,8 +144,8 @@ impl PendingLease {
             saved_at: Instant::now(),
         };
         let written = lease.write().await;
-        // With a full disk, a known consumer has an older cursor there, which is safe. A new one would be
-        // unknown after a crash.
+        // With a full disk, a known consumer has an older cursor there, which is safe. A new one
+        // would be unknown after a crash.
         if let Err(error) = written
             && !(error.is_full() && lease.consumer.written.lock().is_some())
         {
@@ -187,8 +188,8 @@ impl Lease {
         (self.acked != self.saved).then(|| self.saved_at + CURSOR_INTERVAL)
     }
 
-    /// Stores the cursor, on the blocking pool. While the disk is full the cursor stays in memory and is
-    /// stored later.
+    /// Stores the cursor, on the blocking pool. While the disk is full the cursor stays in memory
+    /// and is stored later.
     pub(super) async fn save(&mut self) -> Result<(), StorageError> {
         match self.write().await {
             Err(error) if error.is_full() => {
@@ -228,7 +229,8 @@ impl Lease {
         let now_ms = self.consumer.log.clock().at_least_the_log_ms();
         self.consumer.change(|row| row.unused_since_ms = now_ms);
         let consumer = Arc::clone(&self.consumer);
-        // Without a runtime the process is ending. At the next start no consumer is connected anyway.
+        // Without a runtime the process is ending. At the next start no consumer is connected
+        // anyway.
         Some(Handle::try_current().ok()?.spawn_blocking(move || {
             let written = consumer.write();
             drop(permit);

@@ -1,7 +1,8 @@
 //! Decides when a client is too slow or no longer there. No I/O, no clock.
 //!
-//! A client far behind the head may be reading a week of backlog. A client whose socket accepts nothing may
-//! be at the head, or pause. Only both together, over a window of time, mean that it does not keep up.
+//! A client far behind the head may be reading a week of backlog. A client whose socket accepts
+//! nothing may be at the head, or pause. Only both together, over a window of time, mean that it
+//! does not keep up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,8 +47,8 @@ impl Patience {
     }
 }
 
-/// Bytes that a socket has accepted, counted where they are written, so that a large message counts as
-/// progress before it is complete. Clones share the count.
+/// Bytes that a socket has accepted, counted where they are written, so that a large message counts
+/// as progress before it is complete. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Taken(Arc<AtomicU64>);
 

@@ -12,7 +12,8 @@ use crate::receiver::{Format, Selection};
 ///
 /// A source may skip entries that the client does not want; the cursor passes them.
 pub trait Source: Send {
-    /// Waits for the next entries; `None` when the log is closed and all were returned. Cancel-safe.
+    /// Waits for the next entries; `None` when the log is closed and all were returned.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// When the next entries are trimmed, or RocksDB fails.
@@ -21,8 +22,8 @@ pub trait Source: Send {
     /// The next entries that are in memory, if any.
     fn next_in_memory(&mut self) -> Option<Chunk>;
 
-    /// The next text that the client must get before any further entry. [`next`](Self::next) returns an
-    /// empty chunk when there is one.
+    /// The next text that the client must get before any further entry. [`next`](Self::next)
+    /// returns an empty chunk when there is one.
     fn notice(&mut self) -> Option<Utf8Bytes> {
         None
     }
@@ -33,8 +34,9 @@ pub trait Source: Send {
     /// The newest committed sequence.
     fn head(&self) -> Cursor;
 
-    /// The message for an entry; `None` if the client does not want it. It is asked for right before it is
-    /// written to the socket, and again if the socket had no room, so it may depend on the moment.
+    /// The message for an entry; `None` if the client does not want it. It is asked for right
+    /// before it is written to the socket, and again if the socket had no room, so it may depend on
+    /// the moment.
     ///
     /// # Errors
     /// When the entry is damaged.

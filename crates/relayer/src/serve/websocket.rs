@@ -1,12 +1,12 @@
-//! The task of one WebSocket client: sends what its [source](super::source) yields, as fast as the socket
-//! accepts it.
+//! The task of one WebSocket client: sends what its [source](super::source) yields, as fast as the
+//! socket accepts it.
 //!
-//! A client that stops reading blocks only its own task, which holds at most one chunk of the log. The
-//! client is closed when it is [too slow](super::slow) or gone, and when retention trimmed its next events,
-//! because delivery would have a gap.
+//! A client that stops reading blocks only its own task, which holds at most one chunk of the log.
+//! The client is closed when it is [too slow](super::slow) or gone, and when retention trimmed its
+//! next events, because delivery would have a gap.
 //!
-//! Messages of the client are read while a write is blocked, too: a consumer may acknowledge without
-//! reading more.
+//! Messages of the client are read while a write is blocked, too: a consumer may acknowledge
+//! without reading more.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -60,8 +60,8 @@ struct Unflushed {
 }
 
 impl<S: Source> ClientTask<S> {
-    /// Continues at the position of the source. `head` is the head of the log when the client connected,
-    /// `taken` counts what its socket accepts.
+    /// Continues at the position of the source. `head` is the head of the log when the client
+    /// connected, `taken` counts what its socket accepts.
     pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
         let flushed = source.cursor();
         let pulse = Pulse::default();
@@ -170,8 +170,8 @@ impl<S: Source> ClientTask<S> {
         self.wait_for_socket(socket, Sink::poll_flush).await
     }
 
-    /// Writes a chunk and what follows it in memory, so that one flush carries many events. Never waits for
-    /// more events.
+    /// Writes a chunk and what follows it in memory, so that one flush carries many events. Never
+    /// waits for more events.
     async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), CloseCause> {
         let mut unflushed = Unflushed::default();
         let mut sent = 0;
@@ -218,7 +218,8 @@ impl<S: Source> ClientTask<S> {
         Ok(())
     }
 
-    /// Waits for the socket until the client counts as slow, and reads the client's messages meanwhile.
+    /// Waits for the socket until the client counts as slow, and reads the client's messages
+    /// meanwhile.
     async fn wait_for_socket(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), CloseCause> {
         // Usually there is room, and then this does not read the clock.
         if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {

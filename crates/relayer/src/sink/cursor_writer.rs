@@ -44,9 +44,9 @@ impl CursorWriter {
         }
     }
 
-    /// Stores the cursor, on the blocking pool because it waits for the commit in progress. While the
-    /// disk is full the cursor stays in memory and is stored later: a crash would then repeat more
-    /// events to the sink.
+    /// Stores the cursor, on the blocking pool because it waits for the commit in progress. While
+    /// the disk is full the cursor stays in memory and is stored later: a crash would then repeat
+    /// more events to the sink.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -19,8 +19,8 @@ pub struct DeadLetters {
     sink: Arc<str>,
     log: Arc<EventLog>,
     kept: Mutex<Kept>,
-    /// Held during disk writes, so that memory and disk change in the same order. Taken before `kept`,
-    /// and only where waiting for the disk is allowed.
+    /// Held during disk writes, so that memory and disk change in the same order. Taken before
+    /// `kept`, and only where waiting for the disk is allowed.
     writing: Mutex<()>,
     replay_requested: Notify,
     refused: Counter,
@@ -124,8 +124,8 @@ impl DeadLetters {
         Ok(self.page(seq, 1, usize::MAX)?.into_iter().find(|letter| letter.entry.seq == seq))
     }
 
-    /// Stores refused events, as durably as commits are, and drops the oldest letters above the limits.
-    /// Blocks on the disk.
+    /// Stores refused events, as durably as commits are, and drops the oldest letters above the
+    /// limits. Blocks on the disk.
     pub(super) fn keep(&self, letters: &[Letter]) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         self.write(letters)?;
@@ -133,8 +133,8 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Updates letters that were replayed and refused again, except those dropped meanwhile. Blocks on the
-    /// disk.
+    /// Updates letters that were replayed and refused again, except those dropped meanwhile. Blocks
+    /// on the disk.
     pub(super) fn keep_again(&self, mut letters: Vec<Letter>) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         letters.retain(|letter| self.kept.lock().sizes.contains_key(&letter.entry.seq));

@@ -1,5 +1,5 @@
-//! The log as one sink reads it: its entries, and the ranges that retention trimmed before the sink had
-//! them.
+//! The log as one sink reads it: its entries, and the ranges that retention trimmed before the sink
+//! had them.
 
 use std::sync::Arc;
 
@@ -42,8 +42,8 @@ impl Feed {
         }
     }
 
-    /// The next entry in memory. Returns `None` once at the end of each chunk, so that a sink that wants few
-    /// events does not hold the thread.
+    /// The next entry in memory. Returns `None` once at the end of each chunk, so that a sink that
+    /// wants few events does not hold the thread.
     pub(super) fn next_in_memory(&mut self) -> Option<&Entry> {
         if self.chunk.is_none() {
             self.chunk = Some((self.reader.next_in_memory()?, 0));

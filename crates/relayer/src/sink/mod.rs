@@ -1,9 +1,10 @@
 //! Pushes the log to the sinks of the configuration, over [TCP](tcp) or [HTTP](http).
 //!
-//! [`workers`] starts one [`worker`] per sink. The worker runs the sink's [`transport`] and applies the
-//! operator's [commands](command) in between. A transport takes events from a [`feed`], and the
+//! [`workers`] starts one [`worker`] per sink. The worker runs the sink's [`transport`] and applies
+//! the operator's [commands](command) in between. A transport takes events from a [`feed`], and the
 //! [`cursor_writer`] stores how far the sink is. Events that the sink refuses become
-//! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, its [`rate`] included.
+//! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, its [`rate`]
+//! included.
 //!
 //! To add a transport, add a folder that implements `Transport`, and start it in [`workers`].
 

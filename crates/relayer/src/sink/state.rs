@@ -278,8 +278,8 @@ impl Sink {
     /// Records that retention trimmed these sequences before the sink had them.
     pub(super) fn lose(&self, first: Seq, last: Cursor) {
         let mut ranges = self.lost_ranges.lock();
-        // A connection may meet the same range again if an earlier one broke before it delivered the
-        // events in front of it.
+        // A connection may meet the same range again if an earlier one broke before it delivered
+        // the events in front of it.
         let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
         if Cursor::after(first) > last {
             return;

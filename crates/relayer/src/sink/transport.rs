@@ -1,9 +1,9 @@
 //! What every transport implements, and what it delivers from.
 //!
-//! A transport has a folder of its own with the same parts: `client` reaches the sink, `encode` turns
-//! events into bytes, `in_flight` knows which events the sink does not have yet, and `delivery` is the
-//! loop. It reads the log through a [`Feed`], reports to the [`Sink`] and moves the cursor of the
-//! [`CursorWriter`]; it knows nothing of the worker.
+//! A transport has a folder of its own with the same parts: `client` reaches the sink, `encode`
+//! turns events into bytes, `in_flight` knows which events the sink does not have yet, and
+//! `delivery` is the loop. It reads the log through a [`Feed`], reports to the [`Sink`] and moves
+//! the cursor of the [`CursorWriter`]; it knows nothing of the worker.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The task of one sink: runs its transport, and applies the operator's commands in between, until the
-//! gateway stops.
+//! The task of one sink: runs its transport, and applies the operator's commands in between, until
+//! the gateway stops.
 
 use super::command::{Command, PendingCommand};
 use super::state::SinkState;
@@ -85,8 +85,8 @@ impl Worker {
             }
             Command::Seek(cursor) => {
                 let from = sink.cursor();
-                // A sink that asks for the oldest event loses nothing to retention. A cursor beyond the
-                // head would skip the events that get these numbers later.
+                // A sink that asks for the oldest event loses nothing to retention. A cursor beyond
+                // the head would skip the events that get these numbers later.
                 let oldest = if cursor == Cursor::START { Cursor::before(log.floor()) } else { cursor };
                 cursor_writer.seek(oldest.min(log.head())).await?;
                 tracing::info!(sink = name, %from, to = %cursor, "sink moved to another cursor");

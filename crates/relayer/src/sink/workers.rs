@@ -51,8 +51,8 @@ pub struct Workers {
 impl Workers {
     /// Starts delivery to every sink after its cursor. Must be called within a Tokio runtime.
     ///
-    /// # Errors
-    /// When the cursors cannot be read or stored, or a file of certificate authorities cannot be used.
+    /// # Errors When the cursors cannot be read or stored, or a file of certificate authorities
+    /// cannot be used.
     pub fn start(
         output: &Output,
         log: &Arc<EventLog>,
@@ -87,7 +87,8 @@ impl Workers {
         }
     }
 
-    /// Lets connected sinks take the rest of the log, and stores their cursors. Close the log before.
+    /// Lets connected sinks take the rest of the log, and stores their cursors. Close the log
+    /// before.
     pub async fn drain(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         self.stop.send_replace(Some(deadline));
@@ -199,8 +200,8 @@ impl<'a> Starting<'a> {
         Ok(())
     }
 
-    /// The row of a sink, and whether the database has it. The row of a new sink is stored if the disk has
-    /// room.
+    /// The row of a sink, and whether the database has it. The row of a new sink is stored if the
+    /// disk has room.
     fn row(&self, name: &SinkName, start: Start) -> Result<(CursorRow, bool), StorageError> {
         let known = self.known.get(name.as_str()).copied();
         let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));
@@ -216,7 +217,8 @@ impl<'a> Starting<'a> {
     }
 }
 
-/// The stored cursor of the slowest sink: all sinks have everything up to there, even after a crash.
+/// The stored cursor of the slowest sink: all sinks have everything up to there, even after a
+/// crash.
 pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
     sinks.iter().map(|sink| sink.saved_cursor()).min().unwrap_or(Cursor::END)
 }

@@ -1,4 +1,4 @@
-//! Acknowledgements that cannot be, and those that do not come.
+//! Wrong and missing acknowledgements.
 
 use moltrade_relayer::config::Framing;
 use tempfile::TempDir;
@@ -6,8 +6,9 @@ use tempfile::TempDir;
 use crate::gateway::{Gateway, framing_option, sink, until};
 use crate::receiver::Receiver;
 
-/// A sink that got ten events, acknowledged five, and then says this.
-async fn said(framing: Framing, bytes: &[u8]) -> String {
+/// A sink gets ten events, acknowledges five, and then sends these bytes. Returns the reported
+/// reason.
+async fn reason_after(framing: Framing, bytes: &[u8]) -> String {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &(framing_option(framing) + "ack = true"))]);
     let mut session = receiver.accept(framing).await;
@@ -29,20 +30,23 @@ async fn said(framing: Framing, bytes: &[u8]) -> String {
 async fn invariant_4_wrong_acks_close_the_connection_and_move_nothing() {
     let never = |found: u64| format!("it acknowledged {found}, which was not sent to it on this connection");
     for found in [11, u64::MAX] {
-        assert_eq!(said(Framing::Length, &found.to_be_bytes()).await, never(found));
-        assert_eq!(said(Framing::Ndjson, format!("{{\"ack\":{found}}}\n").as_bytes()).await, never(found));
+        assert_eq!(reason_after(Framing::Length, &found.to_be_bytes()).await, never(found));
+        assert_eq!(
+            reason_after(Framing::Ndjson, format!("{{\"ack\":{found}}}\n").as_bytes()).await,
+            never(found)
+        );
     }
-    assert_eq!(said(Framing::Length, &4_u64.to_be_bytes()).await, "it acknowledged 4 after 5");
-    assert_eq!(said(Framing::Ndjson, b"{\"ack\":4}\n").await, "it acknowledged 4 after 5");
-    let garbage = "it sent something that is no acknowledgement";
+    assert_eq!(reason_after(Framing::Length, &4_u64.to_be_bytes()).await, "it acknowledged 4 after 5");
+    assert_eq!(reason_after(Framing::Ndjson, b"{\"ack\":4}\n").await, "it acknowledged 4 after 5");
+    let garbage = "it sent something that is not an acknowledgement";
     for bytes in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"{\"ack\":\"6\"}\n", &[b'x'; 1_000], &[0xff; 65]] {
-        assert_eq!(said(Framing::Ndjson, bytes).await, garbage);
+        assert_eq!(reason_after(Framing::Ndjson, bytes).await, garbage);
     }
-    assert!(said(Framing::Length, b"GET / HTTP/1.1\r\n\r\n").await.starts_with("it acknowledged"));
+    assert!(reason_after(Framing::Length, b"GET / HTTP/1.1\r\n\r\n").await.starts_with("it acknowledged"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_acknowledges_nothing_is_connected_to_anew() {
+async fn a_sink_that_acknowledges_nothing_is_reconnected() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true\nack_timeout_secs = 1")]);
     let mut session = receiver.accept(Framing::Length).await;
@@ -58,13 +62,13 @@ async fn a_sink_that_acknowledges_nothing_is_connected_to_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_is_not_exceeded() {
+async fn max_unacked_is_not_exceeded() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true\nmax_unacked = 3")]);
     let mut session = receiver.accept(Framing::Length).await;
     gateway.append(1..=10);
     assert_eq!(session.seqs(3).await, [1, 2, 3]);
-    // The fourth comes by the acknowledgement alone, and not before: there is nothing else to wait for.
+    // Only an acknowledgement releases the fourth event.
     let early = tokio::time::timeout(std::time::Duration::from_millis(200), session.next_seq()).await;
     assert!(early.is_err(), "{early:?}");
     session.ack(1).await;
@@ -73,7 +77,7 @@ async fn a_window_is_not_exceeded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_sink_says_unasked_is_bounded() {
+async fn unexpected_bytes_of_a_sink_are_limited() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "")]);
     let mut session = receiver.accept(Framing::Length).await;

@@ -1,4 +1,4 @@
-//! What an operator tells a sink: pause, resume, seek.
+//! An operator's commands to a sink: pause, resume, seek.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_paused_sink_gets_nothing_also_after_a_restart_until_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_goes_on_after_the_cursor_that_it_is_moved_to() {
+async fn a_sink_continues_after_the_cursor_that_it_is_moved_to() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
     let mut session = receiver.accept(Framing::Length).await;
@@ -59,7 +59,7 @@ async fn a_sink_goes_on_after_the_cursor_that_it_is_moved_to() {
         let expected: Vec<u64> = expected.collect();
         assert_eq!(session.seqs(expected.len()).await, expected, "after {cursor}");
     }
-    // Nothing of the connection before counts any more.
+    // An acknowledgement of the previous connection does not count.
     assert_eq!(gateway.sink(0).cursor().get(), 0);
     session.ack(10).await;
     gateway.until_delivered(0, 10).await;
@@ -67,7 +67,7 @@ async fn a_sink_goes_on_after_the_cursor_that_it_is_moved_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_reach_a_sink_that_cannot_be_reached() {
+async fn commands_apply_to_a_sink_that_is_not_connected() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let config = [sink("a", &receiver, "ack = true")];
     drop(receiver);
@@ -82,7 +82,7 @@ async fn orders_reach_a_sink_that_cannot_be_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_under_way_may_end_before_a_pause() {
+async fn a_request_in_flight_may_end_before_a_pause() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     gateway.append(1..=3);
@@ -96,7 +96,7 @@ async fn a_request_that_is_under_way_may_end_before_a_pause() {
     hook.nothing().await;
     gateway.sink(0).command(Command::Resume).await.unwrap();
     hook.next().await.answer(Reply::Hang);
-    // One that hangs does not hold an order up for long.
+    // A request that hangs does not delay a command for long.
     gateway.sink(0).command(Command::Seek(Cursor::from_number(2))).await.unwrap();
     assert_eq!(hook.dates(1).await, [3]);
     gateway.until_delivered(0, 3).await;
@@ -104,7 +104,7 @@ async fn a_request_that_is_under_way_may_end_before_a_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_begins_anew_loses_nothing_by_what_is_no_longer_kept() {
+async fn a_sink_that_starts_over_loses_nothing_to_retention() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     gateway.append(1..=20);
@@ -121,11 +121,11 @@ async fn who_begins_anew_loses_nothing_by_what_is_no_longer_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_several_requests_at_once_one_that_hangs_stops_the_others_in_time() {
+async fn a_request_that_hangs_limits_how_many_follow_it() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("concurrency = 2"));
     gateway.append(1..=200);
-    // LetterSelector of the two that are under way comes first is not certain.
+    // The two requests in flight may arrive in either order.
     let (one, other) = (hook.next().await, hook.next().await);
     let (hangs, next) = if one.date() == 1 { (one, other) } else { (other, one) };
     assert_eq!((hangs.date(), next.date()), (1, 2));
@@ -135,7 +135,7 @@ async fn with_several_requests_at_once_one_that_hangs_stops_the_others_in_time()
         taken += 1;
         post.take();
     }
-    assert_eq!(taken, 31, "sixteen for each that may be under way");
+    assert_eq!(taken, 31, "sixteen for each request that may be in flight");
     hangs.take();
     let mut rest = hook.dates(168).await;
     rest.sort_unstable();

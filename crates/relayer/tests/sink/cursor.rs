@@ -1,4 +1,4 @@
-//! Invariant 4: a cursor moves only after the sink has it, and lasts.
+//! Invariant 4: a cursor moves only after the sink has the events, and persists.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn invariant_4_the_cursor_is_never_ahead_of_the_acks() {
         let cursor = gateway.sink(0).cursor().get();
         assert!(cursor <= acked, "{cursor} with {acked} acknowledged, {seq} received");
         if seq % 10 == 0 {
-            // Half of what it has.
+            // Acknowledges half of what it has.
             acked = seq / 2;
             session.ack(acked).await;
             gateway.until_delivered(0, acked).await;
@@ -33,7 +33,7 @@ async fn invariant_4_the_cursor_is_never_ahead_of_the_acks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_goes_on_at_the_cursor_and_an_address_may_change() {
+async fn a_restart_continues_at_the_cursor_even_at_another_address() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
     let mut session = receiver.accept(Framing::Length).await;
@@ -42,7 +42,7 @@ async fn a_restart_goes_on_at_the_cursor_and_an_address_may_change() {
     session.ack(10).await;
     gateway.until_delivered(0, 10).await;
     gateway.stop_with(session).await;
-    // While it runs without the sink, its cursor stays.
+    // A run without the sink keeps its cursor.
     let gateway = Gateway::start(&folder, &[]);
     gateway.append(11..=20);
     gateway.stop().await;
@@ -55,12 +55,12 @@ async fn a_restart_goes_on_at_the_cursor_and_an_address_may_change() {
     drop(session);
     let gateway = Gateway::start(&folder, &[sink("a", &other, "ack = true\nstart = 'oldest'")]);
     let mut session = other.accept(Framing::Length).await;
-    assert_eq!(session.seqs(1).await, [1], "a forgotten sink begins anew");
+    assert_eq!(session.seqs(1).await, [1], "a forgotten sink starts over");
     gateway.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_sink_starts_now_or_at_the_oldest_and_now_is_when_it_was_first_known() {
+async fn a_new_sink_starts_at_the_oldest_event_or_at_the_head_of_its_first_start() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let sinks = [sink("now", &receiver, ""), sink("oldest", &receiver, "start = 'oldest'")];
     let gateway = Gateway::start(&folder, &[]);
@@ -68,7 +68,7 @@ async fn a_new_sink_starts_now_or_at_the_oldest_and_now_is_when_it_was_first_kno
     gateway.stop().await;
     let address = receiver.address;
     drop(receiver);
-    // Both are away all the time.
+    // Both are away the whole time.
     let gateway = Gateway::start(&folder, &sinks);
     gateway.append(11..=15);
     assert_eq!((gateway.saved("now"), gateway.saved("oldest")), (10, 0));
@@ -82,7 +82,7 @@ async fn a_new_sink_starts_now_or_at_the_oldest_and_now_is_when_it_was_first_kno
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_delivers_what_is_left_and_writes_the_cursor_down() {
+async fn draining_delivers_the_rest_and_stores_the_cursor() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
     let mut session = receiver.accept(Framing::Length).await;
@@ -104,7 +104,7 @@ async fn draining_delivers_what_is_left_and_writes_the_cursor_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_takes_nothing_more_does_not_hold_up_the_end() {
+async fn a_sink_that_reads_nothing_does_not_delay_the_stop() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
     let mut session = receiver.accept(Framing::Length).await;

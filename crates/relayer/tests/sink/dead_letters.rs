@@ -1,4 +1,4 @@
-//! Dead letters: kept before the cursor passes them, sent again, dropped.
+//! Dead letters: stored before the cursor passes them, replayed, dropped.
 
 use moltrade_relayer::event_log::letters::Letter;
 use moltrade_relayer::event_log::{Cursor, Seq};
@@ -17,7 +17,7 @@ fn kept(gateway: &Gateway) -> Vec<u64> {
     letters.iter().map(|letter| letter.entry.seq.get()).collect()
 }
 
-/// A sink that has refused the even ones of ten events.
+/// A sink that refused the even events of ten.
 async fn refused() -> (TempDir, Hook, Gateway) {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));
@@ -53,7 +53,7 @@ async fn letters_outlive_a_crash_and_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invariant_4_the_cursor_passes_what_is_refused_only_when_it_is_kept() {
+async fn invariant_4_the_cursor_passes_refused_events_only_when_they_are_stored() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     gateway.append(1..=200);
@@ -61,7 +61,7 @@ async fn invariant_4_the_cursor_passes_what_is_refused_only_when_it_is_kept() {
         let post = hook.next().await;
         assert_eq!(post.date(), date);
         post.answer(Reply::status(400));
-        // At every moment what is before the cursor is a letter.
+        // Everything before the cursor is always a letter.
         let cursor = gateway.sink(0).cursor().get();
         let letters = gateway.sink(0).dead_letters.page(Seq::FIRST, 100, usize::MAX).unwrap().len() as u64;
         assert!(cursor <= letters, "{cursor} with {letters} letters");
@@ -69,12 +69,12 @@ async fn invariant_4_the_cursor_passes_what_is_refused_only_when_it_is_kept() {
     gateway.crash().await;
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     let cursor = gateway.sink(0).cursor().get();
-    assert!((kept(&gateway).len() as u64) >= cursor, "what was passed is kept");
+    assert!((kept(&gateway).len() as u64) >= cursor, "everything before the cursor is stored");
     gateway.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_letter_or_all_are_sent_again() {
+async fn one_letter_or_all_are_replayed() {
     let (_folder, mut hook, gateway) = refused().await;
     let letters = || &gateway.sink(0).dead_letters;
     assert_eq!(letters().replay(LetterSelector::One(seq(3))), 0, "there is no such letter");
@@ -85,13 +85,13 @@ async fn one_letter_or_all_are_sent_again() {
     until("four letters", || letters().len() == 4).await;
     assert_eq!(kept(&gateway), [2, 4, 8, 10]);
     assert_eq!(letters().replay(LetterSelector::All), 4);
-    // What is new comes in turns with them.
+    // New events alternate with replays.
     gateway.append(11..=12);
     let mut dates = Vec::new();
     while dates.len() < 6 {
         let post = hook.next().await;
         dates.push(post.date());
-        // One of them is refused again.
+        // One replay is refused again.
         let status = if post.date() == 8 { 400 } else { 204 };
         post.answer(Reply::status(status));
     }
@@ -135,7 +135,7 @@ async fn letters_are_dropped_one_or_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_that_is_dropped_while_it_is_sent_again_stays_dropped() {
+async fn a_letter_that_is_dropped_during_its_replay_stays_dropped() {
     let (_folder, mut hook, gateway) = refused().await;
     gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4)));
     let post = hook.next().await;
@@ -145,12 +145,12 @@ async fn a_letter_that_is_dropped_while_it_is_sent_again_stays_dropped() {
     assert_eq!(hook.dates(1).await, [11]);
     gateway.until_delivered(0, 11).await;
     assert_eq!(kept(&gateway), [2, 6, 8, 10]);
-    assert_eq!(gateway.sink(0).dead_letters.refused(), 5, "what is refused again is no news");
+    assert_eq!(gateway.sink(0).dead_letters.refused(), 5, "a repeated refusal does not count");
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_that_is_to_be_sent_much_later_does_not_hold_up_what_is_new() {
+async fn a_replay_with_a_long_retry_after_does_not_delay_new_events() {
     let (_folder, mut hook, gateway) = refused().await;
     gateway.sink(0).dead_letters.replay(LetterSelector::One(seq(4)));
     hook.next().await.answer(Reply::with(503, "retry-after: 0\r\n"));

@@ -1,4 +1,4 @@
-//! What a sink gets: everything, in order, in its framing, whatever becomes of the others.
+//! Delivery: every sink gets everything, in order, in its framing, independently of the others.
 
 use moltrade_relayer::config::{Config, Framing};
 use moltrade_relayer::sink::SinkState;
@@ -50,7 +50,7 @@ async fn with_acks_a_sink_gets_envelopes_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_gets_what_it_selects_and_its_cursor_passes_the_rest() {
+async fn a_sink_gets_the_events_it_selects_and_its_cursor_passes_the_rest() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let options = "framing = 'ndjson'\nack = true\nkinds = [1]\nfilter = '{\"since\":10,\"until\":12}'";
     let other = sink("b", &receiver, "kinds = [7]");
@@ -64,7 +64,7 @@ async fn a_sink_gets_what_it_selects_and_its_cursor_passes_the_rest() {
     session.ack(12).await;
     gateway.until_delivered(0, 20).await;
     gateway.stop().await;
-    // One that wants nothing of all this has everything.
+    // A sink that wants none of these events has everything.
     let gateway = Gateway::start(&folder, &[other]);
     let _session = receiver.accept(Framing::Length).await;
     gateway.append(21..=30);
@@ -91,7 +91,7 @@ async fn sinks_that_are_slow_frozen_or_away_delay_nobody() {
     let mut frozen = receivers[0].accept(Framing::Length).await;
     let mut silent = receivers[1].accept(Framing::Length).await;
     let mut good = receivers[2].accept(Framing::Ndjson).await;
-    // More than the tail and all sockets hold, so that who lags is read for from RocksDB.
+    // More than the tail and all sockets hold, so that slow sinks read from RocksDB.
     gateway.append(1..=EVENTS);
     for expected in 1..=EVENTS {
         assert_eq!(good.next_seq().await, Some(expected));
@@ -103,7 +103,7 @@ async fn sinks_that_are_slow_frozen_or_away_delay_nobody() {
     assert!(gateway.sink(0).cursor().get() < EVENTS, "so much fits into a socket?");
     assert_eq!(gateway.sink(1).cursor().get(), 0);
     assert_eq!(gateway.sink(2).cursor().get(), 0);
-    // And each of the others still gets everything.
+    // Each of the others still gets everything.
     assert_eq!(frozen.dates(EVENTS as usize).await, (1..=EVENTS).collect::<Vec<_>>());
     for expected in 1..=EVENTS {
         assert_eq!(silent.next_seq().await, Some(expected));
@@ -125,7 +125,7 @@ async fn a_receiver_that_is_killed_again_and_again_misses_nothing() {
     killed_again_and_again("", |receiver| receiver).await;
 }
 
-/// With these options, and a receiver that is made ready each time.
+/// Kills a receiver repeatedly. Each new receiver is prepared by the closure.
 pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> Receiver) {
     const EVENTS: u64 = 5_000;
     const WINDOW: u64 = 50;
@@ -137,7 +137,7 @@ pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> R
     while highest < EVENTS {
         let mut session = receiver.accept(Framing::Length).await;
         lives += 1;
-        // In its last life it stays; before, it dies after so many, some of them not acknowledged.
+        // The last receiver stays. The others die after some events, not all of them acknowledged.
         let (life, unacked) = if lives > 20 { (u64::MAX, 0) } else { (37 * lives % 113 + 60, lives % 17) };
         let mut previous = None;
         for nth in 0..life {

@@ -1,4 +1,4 @@
-//! A full disk: what cannot be written down stays in memory, or with the sink, until there is room.
+//! A full disk: what cannot be stored stays in memory, or with the sink, until there is room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,7 @@ async fn invariant_4_what_is_refused_on_a_full_disk_is_sent_again_until_it_can_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cursors_go_on_in_memory_on_a_full_disk_and_are_written_when_there_is_room() {
+async fn on_a_full_disk_cursors_move_in_memory_and_are_stored_when_there_is_room() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let free = Arc::new(AtomicU64::new(1_000));
     let gateway = Gateway::start_on(&folder, &hook.output("start = 'oldest'"), Arc::clone(&free));

@@ -14,7 +14,7 @@ use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 
 use crate::bench::{Options, Running, events};
-use crate::receiver::{Receiver, Session};
+use crate::receiver::{Connection, Receiver};
 
 pub use relay_sim::wait::within;
 
@@ -41,12 +41,12 @@ impl Gateway {
         Self::start_at(folder, output, Resolver::system())
     }
 
-    /// Where names have other addresses.
+    /// With a resolver of the test.
     pub fn start_at(folder: &TempDir, output: &Output, resolver: Resolver) -> Self {
         Self::start_in(Running::open(folder.path()), output, resolver)
     }
 
-    /// On a disk whose free bytes the test decides; it needs 1,000.
+    /// On a disk whose free bytes the test sets; the gateway needs 1,000.
     pub fn start_on(folder: &TempDir, output: &Output, free: Arc<AtomicU64>) -> Self {
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         let options = Options { free_space, ..Options::default() };
@@ -72,7 +72,7 @@ impl Gateway {
         &self.workers.sinks()[index]
     }
 
-    /// The cursor that a restart would find.
+    /// The stored cursor.
     pub fn saved(&self, name: &str) -> u64 {
         let rows = self.running.log.cursors(Cursors::Sinks).unwrap();
         rows.iter().find(|(found, _)| found == name).expect("a cursor").1.cursor.get()
@@ -83,45 +83,46 @@ impl Gateway {
         until(&what, || self.sink(index).cursor().get() == cursor).await;
     }
 
-    /// Waits until a sink was away, and gives the reason.
+    /// Waits until a sink is not connected, and returns the reason.
     pub async fn until_away(&self, index: usize) -> String {
         until("a reason", || self.sink(index).last_error().is_some()).await;
         self.sink(index).last_error().expect("a reason")
     }
 
-    /// Stops in order.
+    /// Stops gracefully.
     pub async fn stop(self) {
         self.stop_within(PATIENCE).await;
     }
 
-    /// Stops in order, with so much time for the sinks.
+    /// Stops gracefully, with a time limit for the sinks.
     pub async fn stop_within(self, time: Duration) {
         self.running.log.close();
         self.workers.drain(time).await;
         closed(self.running).await;
     }
 
-    /// Stops in order while a receiver that acknowledges nothing more is connected: it goes first.
-    pub async fn stop_with(self, session: Session) {
+    /// Stops gracefully with a receiver that acknowledges nothing more: the receiver is closed
+    /// first.
+    pub async fn stop_with(self, session: Connection) {
         drop(session);
         self.stop().await;
     }
 
-    /// Ends as a crash does: nothing is written down any more.
+    /// Ends like a crash: nothing more is stored.
     pub async fn crash(self) {
         drop(self.workers);
         closed(self.running).await;
     }
 }
 
-/// Waits until nobody uses the database any more: tasks and reads that were given up end a little later.
+/// Waits until nothing uses the database any more: aborted tasks and reads end a little later.
 async fn closed(running: Running) {
     let log = Arc::downgrade(&running.log);
     drop(running);
     until("the last user of the log", || log.strong_count() == 0).await;
 }
 
-/// A sink of these options, as a configuration has it.
+/// The configuration of a sink with these options.
 pub fn sink(name: &str, receiver: &Receiver, options: &str) -> TcpSink {
     let text = format!("[[output.tcp]]\nname = \"{name}\"\naddress = \"{}\"\n{options}", receiver.address);
     let loaded = Config::parse(Some((std::path::Path::new("config.toml"), &text)), []);

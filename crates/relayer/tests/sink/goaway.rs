@@ -1,8 +1,7 @@
-//! Servers of HTTP/2 that leave requests unprocessed, in normal operation or always (RFC 9113,
+//! HTTP/2 servers that leave requests unprocessed, in normal operation or always (RFC 9113,
 //! sections 6.8 and 8.7).
 //!
-//! The server writes its frames itself, so that each test decides what is processed and what is
-//! not.
+//! The server writes its own frames, so that each test decides which requests are processed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,12 +39,13 @@ const SECRET: &str = "hunter22-of-the-sink";
 /// `:status: 204`, by its index in HPACK's static table.
 const NO_CONTENT: &[u8] = &[0x89];
 
-/// When a server stops to process requests.
+/// When a server stops processing requests.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// After so many on a connection it says GOAWAY with this code, ignores the rest, and closes.
+    /// After so many requests on a connection it sends GOAWAY with this code, ignores the rest, and
+    /// closes.
     Leaves { after: usize, code: u32 },
-    /// Of each connection it refuses the first so many streams.
+    /// It refuses the first so many streams of each connection.
     RefusesFirst(usize),
     /// It processes so many requests in all, and refuses every stream from then on.
     RefusesAfter(usize),
@@ -121,7 +121,7 @@ async fn serve(
                 }
                 bodies.get_mut(&id)?.extend(payload);
             }
-            // The client closes once it has no streams any more.
+            // The client closes when it has no streams left.
             GOAWAY => return None,
             _ => {}
         }
@@ -136,8 +136,7 @@ async fn serve(
             Manner::RefusesAfter(requests) => seen.lock().unwrap().dates.len() >= requests,
         };
         if is_leaving && id < last {
-            // Its end came late, but GOAWAY has promised that it is processed (RFC 9113, section
-            // 6.8).
+            // The stream ended late, but GOAWAY promised to process it (RFC 9113, section 6.8).
             record(&body, seen);
             write(&mut stream, HEADERS, END_STREAM | END_HEADERS, id, NO_CONTENT).await?;
             continue;
@@ -152,7 +151,7 @@ async fn serve(
         if let Manner::Leaves { after, code } = manner
             && processed + 1 >= after
         {
-            // What comes after the last stream was on its way already, or is still to come.
+            // Later streams were in flight already, or still come.
             is_leaving = true;
             last = if after == 0 { 0 } else { id };
             let mut goaway = Vec::new();
@@ -222,7 +221,7 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
             seen.dates.sort_unstable(); // Only one request at a time keeps the order.
         }
         assert_eq!(seen.dates, (1..=EVENTS).collect::<Vec<_>>(), "each once, concurrency {concurrency}");
-        // Requests that wait at the same time may each open a connection, of which one is used.
+        // Requests that wait at the same time may each open a connection; one of them is used.
         assert!(concurrency > 1 || seen.connections as u64 == EVENTS / 5, "{}", seen.connections);
         gateway.stop().await;
     }
@@ -244,7 +243,7 @@ async fn a_refused_stream_is_repeated_at_once() {
     }
 }
 
-/// It must not be asked again and again without a rest.
+/// The gateway must not retry without a pause.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_processes_nothing_fails() {
     for manner in [Manner::RefusesAfter(3), Manner::Leaves { after: 0, code: NO_ERROR }] {
@@ -255,7 +254,7 @@ async fn a_server_that_processes_nothing_fails() {
         let reason = gateway.until_away(0).await;
         assert!(reason.starts_with("the request failed: "), "{reason}");
         until("a retry", || gateway.sink(0).retries.get() >= 2).await;
-        // Eight at once, the one that failed, and as many after each rest.
+        // Eight in flight, the one that failed, and as many after each back-off.
         let unprocessed = server.seen.lock().unwrap().unprocessed;
         let requests = gateway.sink(0).retries.get() as usize + 1;
         assert!((9..=9 * requests).contains(&unprocessed), "{unprocessed} in {requests}");
@@ -263,16 +262,16 @@ async fn a_server_that_processes_nothing_fails() {
     }
 }
 
-/// This GOAWAY is no normal operation: the server has had enough.
+/// This GOAWAY reports an error, so it counts as a failure.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_goes_away_with_an_error_has_a_rest() {
+async fn a_goaway_with_an_error_causes_a_back_off() {
     let server = Server::start(Manner::Leaves { after: 0, code: ENHANCE_YOUR_CALM }).await;
     let folder = TempDir::new().unwrap();
     let gateway = Gateway::start_with(&folder, &server.output(1));
     gateway.append(1..=2);
     until("a retry", || gateway.sink(0).retries.get() >= 1).await;
     let reason = gateway.until_away(0).await;
-    assert_eq!(reason, "the request failed: (it repeats what is not shown)");
+    assert_eq!(reason, "the request failed: (hidden: it repeats a secret of the request)");
     let retries = gateway.sink(0).retries.get();
     assert!(server.seen.lock().unwrap().unprocessed as u64 <= retries + 1);
     gateway.stop().await;

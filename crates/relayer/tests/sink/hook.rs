@@ -1,4 +1,4 @@
-//! A receiver of posts that is told how to answer each, however badly.
+//! An HTTP receiver that answers each request as the test says, however badly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::gateway::within;
 
-/// How a post is answered.
+/// How a request is answered.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// A status, lines of the head, a body.
+    /// A status, header lines and a body.
     Status(u16, &'static str, String),
-    /// Not at all, and the connection stays open.
+    /// No answer; the connection stays open.
     Hang,
-    /// By closing the connection.
+    /// The connection is closed.
     Close,
     /// The beginning of a head.
     HalfHead,
-    /// A head that promises more than comes.
+    /// A head that announces more than follows.
     HalfBody(u16),
     /// A body that does not end.
     Endless(u16),
@@ -39,7 +39,7 @@ impl Reply {
     }
 }
 
-/// A post that waits for its answer.
+/// A request that waits for its answer.
 #[derive(Debug)]
 pub struct Posted {
     pub head: String,
@@ -49,7 +49,7 @@ pub struct Posted {
 
 impl Posted {
     pub fn answer(self, reply: Reply) {
-        // Whoever asked may have gone.
+        // The client may be gone.
         let _ = self.answer.send(reply);
     }
 
@@ -105,13 +105,13 @@ impl Hook {
         within("a post", self.posts.recv()).await.expect("it serves")
     }
 
-    /// Nothing is posted for a while.
+    /// Asserts that nothing arrives for a while.
     pub async fn nothing(&mut self) {
         let early = tokio::time::timeout(std::time::Duration::from_millis(100), self.posts.recv()).await;
         assert!(early.is_err(), "{early:?}");
     }
 
-    /// Takes so many bare events, and gives their dates.
+    /// Accepts bare events, and returns their dates.
     pub async fn dates(&mut self, count: usize) -> Vec<u64> {
         let mut dates = Vec::new();
         while dates.len() < count {
@@ -126,13 +126,13 @@ impl Hook {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// An output with one sink that posts here.
+    /// A configuration with one sink that posts here.
     pub fn output(&self, options: &str) -> Output {
         output(&format!("name = 'a'\naddress = 'http://{}/hook?key=hunter2'\n{options}", self.address))
     }
 }
 
-/// An output with one sink by HTTP.
+/// A configuration with one HTTP sink.
 pub fn output(sink: &str) -> Output {
     let text = format!("[[output.rest]]\n{sink}");
     let loaded = Config::parse(Some((std::path::Path::new("config.toml"), &text)), []);

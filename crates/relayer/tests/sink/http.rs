@@ -1,4 +1,4 @@
-//! Posts: what is in them, in which order they come, and where the cursor stands meanwhile.
+//! HTTP requests: their content, their order, and the cursor meanwhile.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use crate::gateway::{Gateway, until};
 use crate::hook::{Hook, Reply};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bare_events_are_posted_one_after_the_other_on_one_connection() {
+async fn bare_events_are_posted_in_sequence_on_one_connection() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("headers = { X-Team = 'traders' }"));
     gateway.append(1..=300);
@@ -72,7 +72,7 @@ async fn a_batch_waits_for_more_if_it_may() {
     assert_eq!(post.seqs(), [1, 2, 3]);
     post.take();
     gateway.append([4]);
-    // What waits is sent when nothing more can come.
+    // Waiting events are sent when the log is closed.
     let stopping = tokio::spawn(gateway.stop());
     let post = hook.next().await;
     assert_eq!(post.seqs(), [4]);
@@ -84,7 +84,7 @@ async fn a_batch_waits_for_more_if_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invariant_4_with_several_requests_at_once_the_cursor_is_behind_the_first_that_is_missing() {
+async fn invariant_4_with_concurrent_requests_the_cursor_is_behind_the_first_unanswered_one() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("concurrency = 3"));
     gateway.append(1..=5);
@@ -105,7 +105,7 @@ async fn invariant_4_with_several_requests_at_once_the_cursor_is_behind_the_firs
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_fails_rests_and_is_then_tried_by_one_post_alone() {
+async fn a_sink_that_fails_is_probed_by_one_request_after_a_back_off() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("concurrency = 4"));
     gateway.append(1..=20);
@@ -149,7 +149,7 @@ async fn a_sink_that_fails_every_third_request_gets_everything_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_compressed_if_asked() {
+async fn bodies_are_compressed_if_configured() {
     for encoding in ["gzip", "zstd"] {
         let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
         let options = format!("batch = 100\ncompression = '{encoding}'");
@@ -175,7 +175,7 @@ async fn bodies_are_compressed_if_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_that_comes_again_has_its_id_and_a_signature_of_its_time() {
+async fn a_repeated_request_has_the_same_id_and_a_new_signature() {
     const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const NEW: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
@@ -199,7 +199,7 @@ async fn a_post_that_comes_again_has_its_id_and_a_signature_of_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_is_away_is_waited_for_and_the_end_is_not_held_up_by_it() {
+async fn an_unreachable_sink_is_retried_and_does_not_delay_the_stop() {
     let (folder, hook) = (TempDir::new().unwrap(), Hook::start().await);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = crate::hook::output(&format!("name = 'a'\naddress = 'http://{nobody}'\nstart = 'oldest'"));
@@ -209,7 +209,7 @@ async fn a_sink_that_is_away_is_waited_for_and_the_end_is_not_held_up_by_it() {
     assert!(reason.starts_with("it cannot be connected to: "), "{reason}");
     assert!(matches!(gateway.sink(0).state(), SinkState::Retrying { .. }));
     gateway.stop().await;
-    // The address may change, and the cursor stays.
+    // The cursor stays when the address changes.
     let mut hook = hook;
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     assert_eq!(hook.dates(3).await, [1, 2, 3]);

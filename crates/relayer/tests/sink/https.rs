@@ -1,4 +1,4 @@
-//! Posts over TLS: by HTTP/2 where the server wants it, and only to whom the certificate is for.
+//! HTTPS: HTTP/2 if the server offers it, and only to servers with a valid certificate.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use crate::bench::Running;
 use crate::gateway::Gateway;
 use crate::hook::output;
 
-/// An authority's certificate, and a server's that it signed.
+/// The certificate of an authority, and one of a server that it signed.
 pub fn certificates(host: &str) -> (String, CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -43,7 +43,7 @@ struct Seen {
     versions: Vec<Version>,
 }
 
-/// What makes a TLS server that agrees on these protocols.
+/// A TLS server configuration that offers these protocols.
 pub fn acceptor(
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
@@ -60,7 +60,7 @@ pub fn acceptor(
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// A server that agrees on these protocols and takes everything.
+/// A server that offers these protocols and accepts everything.
 async fn server(
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
@@ -100,7 +100,7 @@ pub fn sink(address: SocketAddr, ca_file: &std::path::Path) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_is_spoken_where_the_server_wants_it_and_http_1_where_not() {
+async fn http_2_is_used_if_the_server_offers_it_else_http_1() {
     let cases: [(&[&[u8]], Version); 2] =
         [(&[b"http/1.1"], Version::HTTP_11), (&[b"h2", b"http/1.1"], Version::HTTP_2)];
     for (protocols, version) in cases {
@@ -119,7 +119,7 @@ async fn http_2_is_spoken_where_the_server_wants_it_and_http_1_where_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_somebody_else_is_not_trusted() {
+async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
     let (folder, (pem, certificate, key)) = (TempDir::new().unwrap(), certificates("other.example"));
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, pem).unwrap();
@@ -134,7 +134,7 @@ async fn a_certificate_of_somebody_else_is_not_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_authorities_that_is_of_no_use_stops_the_start() {
+async fn an_unusable_ca_file_stops_the_start() {
     let folder = TempDir::new().unwrap();
     let running = Running::open(folder.path());
     let ca_file = folder.path().join("ca.pem");

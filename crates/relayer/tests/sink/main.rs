@@ -1,9 +1,8 @@
-//! Sinks: what they get, in which order, and where their cursors stand.
+//! Sinks: delivery, order and cursors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod acks;
-mod answers;
 #[path = "../dial/authority.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod authority;
@@ -22,5 +21,6 @@ mod http;
 mod https;
 mod nginx;
 mod receiver;
+mod responses;
 mod retention;
 mod tls;

@@ -1,4 +1,4 @@
-//! A real nginx before the sink: it closes each connection of HTTP/2 with GOAWAY after
+//! A real nginx in front of the sink. It closes each HTTP/2 connection with GOAWAY after
 //! `keepalive_requests`.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::https::{certificates, sink};
 const INSTALL: &str = "nginx is not installed, and this test needs it: run scripts/nginx, or `apt-get install nginx` on \
                        Debian and Ubuntu, `brew install nginx` on macOS";
 
-/// nginx with TLS, which passes requests on to a server behind it. It ends with this.
+/// nginx with TLS that proxies to a server. Dropping this stops it.
 struct Nginx {
     address: SocketAddr,
     folder: TempDir,
@@ -61,7 +61,7 @@ impl Nginx {
         nginx
     }
 
-    /// How many requests each connection brought, and by which protocol they came.
+    /// The number of requests of each connection, and their protocols.
     fn requests(&self) -> (BTreeMap<u64, usize>, Vec<String>) {
         let log = fs::read_to_string(self.folder.path().join("requests")).unwrap();
         let (mut connections, mut protocols) = (BTreeMap::new(), Vec::new());
@@ -90,7 +90,7 @@ fn binary() -> Option<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_event_comes_once_and_in_order_however_often_nginx_closes() {
+async fn every_event_arrives_once_and_in_order_while_nginx_closes_connections() {
     const EVENTS: usize = 3_000;
     const REQUESTS: usize = 5;
     for (parameters, protocol) in [(" http2", "HTTP/2.0"), ("", "HTTP/1.1")] {

@@ -1,4 +1,4 @@
-//! A receiver on a port of its own, which is written from what the documentation says.
+//! A receiver on its own port, written from the documentation.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::gateway::within;
 
-/// A connection, plain or in TLS.
+/// A connection, plain or through TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
@@ -30,7 +30,7 @@ impl Receiver {
         Self::on("127.0.0.1:0".parse().unwrap())
     }
 
-    /// On the port of one that went.
+    /// On the port of an earlier receiver.
     pub fn on(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -46,40 +46,39 @@ impl Receiver {
         self
     }
 
-    pub async fn accept(&self, framing: Framing) -> Session {
+    pub async fn accept(&self, framing: Framing) -> Connection {
         self.try_accept(framing).await.unwrap()
     }
 
     /// A connection whose handshake may fail.
-    pub async fn try_accept(&self, framing: Framing) -> io::Result<Session> {
+    pub async fn try_accept(&self, framing: Framing) -> io::Result<Connection> {
         let stream = self.accept_tcp().await;
         let stream: Box<dyn Stream> = match &self.tls {
             Some(tls) => Box::new(within("a handshake", tls.accept(stream)).await?),
             None => Box::new(stream),
         };
-        Ok(Session::new(stream, framing))
+        Ok(Connection::new(stream, framing))
     }
 
-    /// A connection of which nothing was read.
+    /// A TCP connection of which nothing was read.
     pub async fn accept_tcp(&self) -> TcpStream {
         within("a connection", self.listener.accept()).await.unwrap().0
     }
 }
 
-/// One connection.
-pub struct Session {
+pub struct Connection {
     framing: Framing,
     input: BufReader<ReadHalf<Box<dyn Stream>>>,
     output: WriteHalf<Box<dyn Stream>>,
 }
 
-impl Session {
+impl Connection {
     pub fn new(stream: Box<dyn Stream>, framing: Framing) -> Self {
         let (input, output) = tokio::io::split(stream);
         Self { framing, input: BufReader::new(input), output }
     }
 
-    /// What comes next; `None` when the connection ends.
+    /// The next event; `None` when the connection ends.
     pub async fn next(&mut self) -> Option<Value> {
         let mut bytes = Vec::new();
         match self.framing {
@@ -132,7 +131,7 @@ impl Session {
         let _ = self.output.flush().await;
     }
 
-    /// Waits until the other side ends the connection; what comes before that is passed over.
+    /// Reads and discards until the other side closes.
     pub async fn until_closed(&mut self) {
         within("the end", async { while self.next().await.is_some() {} }).await;
     }

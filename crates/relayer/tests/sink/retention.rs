@@ -1,4 +1,4 @@
-//! Retention that overtakes a sink: what is lost is counted, and never silent.
+//! Retention that overtakes a sink: lost events are counted and reported.
 
 use moltrade_relayer::config::Framing;
 use moltrade_relayer::event_log::retention::Retention;
@@ -10,7 +10,7 @@ use crate::hook::Hook;
 use crate::receiver::Receiver;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_retention_took_is_counted_and_delivery_goes_on_at_the_oldest() {
+async fn trimmed_events_are_counted_and_delivery_continues_at_the_oldest() {
     for had in [0, 3] {
         let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
         let config = sink("a", &receiver, "ack = true");
@@ -45,7 +45,7 @@ async fn what_retention_took_is_counted_and_delivery_goes_on_at_the_oldest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn age_takes_nothing_that_the_slowest_sink_does_not_have() {
+async fn retention_by_age_waits_for_the_slowest_sink() {
     let (folder, fast, slow) = (TempDir::new().unwrap(), Receiver::start().await, Receiver::start().await);
     let configs = [sink("fast", &fast, "ack = true"), sink("slow", &slow, "ack = true")];
     let gateway = Gateway::start(&folder, &configs);
@@ -73,7 +73,7 @@ async fn age_takes_nothing_that_the_slowest_sink_does_not_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_sink_by_http_lost_is_shown_as_a_range() {
+async fn lost_events_of_an_http_sink_are_shown_as_a_range() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));
     gateway.append(1..=3);

@@ -1,4 +1,5 @@
-//! Delivery in TLS: whom the gateway trusts, what it says of others, and that nothing is lost on the way.
+//! Delivery through TLS: which certificates are trusted, how others are reported, and that nothing
+//! is lost.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,9 +17,9 @@ use crate::authority::{Authority, file};
 use crate::bench::sized_event;
 use crate::delivery::killed_again_and_again;
 use crate::gateway::{Gateway, framing_option, sink, until, within};
-use crate::receiver::{Receiver, Session};
+use crate::receiver::{Connection, Receiver};
 
-/// An authority, and the file that tells the gateway of it.
+/// An authority, and its certificate file.
 fn authority() -> (Authority, NamedTempFile) {
     let authority = Authority::new("ours");
     let file = authority.file();
@@ -82,14 +83,14 @@ async fn with_acks_a_slow_reader_gets_every_event_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_acknowledged_at_once_counts_as_sent_while_the_socket_takes_nothing() {
+async fn events_may_be_acknowledged_before_they_are_flushed() {
     let (ours, ca_file) = authority();
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await.secure(ours.server("127.0.0.1"));
     let options = trusting(&ca_file) + "ack = true\nmax_unacked = 100000";
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &options)]);
     let mut session = receiver.accept(Framing::Length).await;
-    // More than all sockets hold, of which each is acknowledged while records after it are on their way.
+    // More than all sockets hold. Each event is acknowledged while later ones wait for a flush.
     for first in (1..=600).step_by(20) {
         gateway.running.append((first..first + 20).map(|date| sized_event(date, 60_000)).collect());
     }
@@ -102,7 +103,7 @@ async fn what_is_acknowledged_at_once_counts_as_sent_while_the_socket_takes_noth
     gateway.stop_with(session).await;
 }
 
-/// A sink that reads nothing until the gateway is gone has everything up to its cursor.
+/// A sink that reads nothing until the gateway has crashed still finds everything up to its cursor.
 async fn frozen(options: &str, receiver: Receiver) {
     const EVENTS: u64 = 20_000;
     let folder = TempDir::new().unwrap();
@@ -112,18 +113,18 @@ async fn frozen(options: &str, receiver: Receiver) {
     until("something is sent", || gateway.sink(0).cursor().get() > 0).await;
     let sent = async || gateway.sink(0).cursor().get();
     let cursor = settled("the socket is full", Duration::from_millis(300), sent).await;
-    assert!(cursor < EVENTS, "so much fits into a socket?");
+    assert!(cursor < EVENTS, "everything fits into a socket");
     gateway.crash().await;
     let mut had = 0;
     while let Some(event) = within("what is left", session.next()).await {
         had += 1;
         assert_eq!(event["created_at"], had);
     }
-    assert!(had >= cursor, "it has {had} and is believed to have {cursor}");
+    assert!(had >= cursor, "it has {had}, but its cursor is {cursor}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invariant_4_without_acks_the_cursor_is_behind_what_the_socket_took() {
+async fn invariant_4_without_acks_the_cursor_is_behind_what_the_socket_accepted() {
     let (ours, ca_file) = authority();
     frozen("", Receiver::start().await).await;
     for config in [ours.server("127.0.0.1"), ours.old_server("127.0.0.1")] {
@@ -138,11 +139,11 @@ async fn a_receiver_that_is_killed_again_and_again_misses_nothing() {
     killed_again_and_again(&trusting(&ca_file), |receiver| receiver.secure(config.clone())).await;
 }
 
-/// Until the sink is told why it is not connected, and once more.
+/// Waits for two failed connections, and checks the reported reason.
 async fn refused(gateway: &Gateway, receiver: &Receiver, reason: &str) {
     for _ in 0..2 {
         if let Ok(mut session) = receiver.try_accept(Framing::Length).await {
-            // In TLS 1.3 a server learns later what its client thinks of it.
+            // In TLS 1.3 a server learns only after its handshake that the client refuses it.
             session.until_closed().await;
         }
     }
@@ -151,7 +152,7 @@ async fn refused(gateway: &Gateway, receiver: &Receiver, reason: &str) {
     assert_eq!((gateway.sink(0).cursor().get(), gateway.sink(0).delivered.get()), (0, 0));
 }
 
-/// A sink that is refused for a reason until it has the right certificate.
+/// A sink is refused until it has the right certificate.
 async fn mended(wrong: Option<ServerConfig>, right: ServerConfig, options: &str, reason: &str) {
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await;
@@ -172,7 +173,7 @@ async fn mended(wrong: Option<ServerConfig>, right: ServerConfig, options: &str,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_wrong_is_refused_with_its_reason_until_it_is_right() {
+async fn a_wrong_certificate_is_refused_with_a_reason_until_it_is_right() {
     let (ours, ca_file) = authority();
     let right = || ours.server("127.0.0.1");
     for (wrong, reason) in [
@@ -186,7 +187,7 @@ async fn a_certificate_that_is_wrong_is_refused_with_its_reason_until_it_is_righ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_file_only_the_system_is_trusted() {
+async fn without_a_ca_file_only_the_system_is_trusted() {
     let (ours, _) = authority();
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await.secure(ours.server("127.0.0.1"));
@@ -197,7 +198,7 @@ async fn without_a_file_only_the_system_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_name_of_the_address_is_what_the_certificate_is_for() {
+async fn the_certificate_must_be_for_the_name_of_the_address() {
     let (ours, ca_file) = authority();
     let folder = TempDir::new().unwrap();
     for (host, is_right) in [("sink.example", true), ("else.example", false)] {
@@ -228,7 +229,7 @@ fn parse(text: &str) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_speaks_no_tls_is_refused_until_it_does() {
+async fn a_server_without_tls_is_refused_until_it_speaks_tls() {
     let (ours, ca_file) = authority();
     for (said, reason) in [
         (&b"220 welcome\r\n"[..], "what it answers is not TLS"),
@@ -242,7 +243,7 @@ async fn a_server_that_speaks_no_tls_is_refused_until_it_does() {
         gateway.append(1..=10);
         for _ in 0..2 {
             let mut stream = receiver.accept_tcp().await;
-            // It has read all, so that the system does not take back what it says.
+            // Unread bytes would turn the close into a reset and discard the reply.
             let mut hello = [0; 4_096];
             assert!(tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await.unwrap() > 0);
             stream.write_all(said).await.unwrap();
@@ -259,7 +260,7 @@ async fn a_server_that_speaks_no_tls_is_refused_until_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_without_tls_is_told_that_the_server_speaks_it() {
+async fn a_sink_without_tls_reports_that_the_server_speaks_tls() {
     let (ours, _) = authority();
     for framing in [Framing::Length, Framing::Ndjson] {
         let folder = TempDir::new().unwrap();
@@ -277,7 +278,7 @@ async fn a_sink_without_tls_is_told_that_the_server_speaks_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_hangs_holds_up_nothing() {
+async fn a_hanging_handshake_delays_nothing() {
     let (_ours, ca_file) = authority();
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &trusting(&ca_file))]);
@@ -289,23 +290,23 @@ async fn a_handshake_that_hangs_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_does_not_end_holds_up_nothing() {
+async fn an_incomplete_record_delays_nothing() {
     let (ours, ca_file) = authority();
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await;
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &(trusting(&ca_file) + "ack = true"))]);
     let tls = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(ours.server("127.0.0.1")));
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
-    // The head of a record of 64 bytes, and none of them.
+    // The header of a record of 64 bytes, without the bytes.
     stream.get_mut().0.write_all(&[0x17, 3, 3, 0, 64]).await.unwrap();
     gateway.append(1..=10);
-    let mut session = Session::new(Box::new(stream), Framing::Length);
+    let mut session = Connection::new(Box::new(stream), Framing::Length);
     assert_eq!(session.seqs(10).await, (1..=10).collect::<Vec<_>>());
     within("the end", gateway.stop_within(Duration::from_millis(50))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_authorities_that_is_of_no_use_stops_the_start() {
+async fn an_unusable_ca_file_stops_the_start() {
     let empty = file("nothing");
     for (path, reason) in [
         (PathBuf::from("/nowhere/ca.pem"), "the file cannot be read ("),
@@ -325,21 +326,21 @@ async fn a_file_of_authorities_that_is_of_no_use_stops_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_in_order_is_said_and_what_the_sink_ends_is_noticed() {
+async fn close_notify_is_sent_and_received() {
     let (ours, ca_file) = authority();
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await;
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &trusting(&ca_file))]);
     let tls = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(ours.server("127.0.0.1")));
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
-    // It says that it ends, and its socket stays open.
+    // The sink sends close_notify and keeps its socket open.
     stream.get_mut().1.send_close_notify();
     stream.flush().await.unwrap();
     assert_eq!(gateway.until_away(0).await, "it closed the connection");
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
     until("a connection", || gateway.sink(0).reconnects.get() == 1).await;
     let read = tokio::spawn(async move {
-        // Without a word of farewell this would be an error.
+        // Without close_notify this would be an error.
         tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 10]).await.unwrap()
     });
     gateway.stop().await;
@@ -347,7 +348,7 @@ async fn an_end_in_order_is_said_and_what_the_sink_ends_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_decrypted_is_read_though_the_socket_has_nothing_more() {
+async fn decrypted_bytes_are_read_although_the_socket_has_no_more() {
     let (ours, ca_file) = authority();
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await.secure(ours.server("127.0.0.1"));
@@ -356,11 +357,11 @@ async fn what_was_decrypted_is_read_though_the_socket_has_nothing_more() {
     let mut session = receiver.accept(Framing::Length).await;
     gateway.append(1..=1_500);
     session.seqs(1_500).await;
-    // One record, which one read does not take.
+    // One record, larger than one read.
     let acks: Vec<u8> = (1..=1_500_u64).flat_map(u64::to_be_bytes).collect();
     session.say(&acks).await;
     gateway.until_delivered(0, 1_500).await;
-    // It goes as a program does that is killed: without a farewell.
+    // Like a killed program, it closes without close_notify.
     drop(session);
     assert_eq!(gateway.until_away(0).await, "it closed the connection");
     gateway.stop().await;

@@ -78,8 +78,8 @@ fn shown(letter: &Letter) -> Result<Value, StorageError> {
     }))
 }
 
-/// `POST /api/downstreams/{name}/dead-letters/replay`: sends letters again. They stay letters until the sink
-/// has them.
+/// `POST /api/downstreams/{name}/dead-letters/replay`: sends letters again. They stay letters until
+/// the sink has them.
 pub(in crate::api) async fn replay(
     State(context): State<Context>,
     name: NameInPath,

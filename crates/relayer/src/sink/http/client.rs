@@ -111,7 +111,7 @@ impl Client {
         let is_connect = error.is_connect();
         let error = error.without_url();
         // HTTP/2 errors quote the server.
-        let cause = causes(&error).last().map(|cause| self.secrets.shown(&cause.to_string()));
+        let cause = causes(&error).last().map(|cause| self.secrets.redact(&cause.to_string()));
         let cause = cause.unwrap_or_default();
         match is_connect {
             true => format!("it cannot be connected to: {cause}"),
@@ -125,9 +125,10 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// Whether the server certainly did not process the request, so that another connection may serve it.
-/// That holds for streams after the last one of a GOAWAY with NO_ERROR, which nginx sends after
-/// `keepalive_requests`, and for streams reset with REFUSED_STREAM. A canceled request was never sent.
+/// Whether the server certainly did not process the request, so that another connection may serve
+/// it. That holds for streams after the last one of a GOAWAY with NO_ERROR, which nginx sends after
+/// `keepalive_requests`, and for streams reset with REFUSED_STREAM. A canceled request was never
+/// sent.
 fn is_not_processed(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
@@ -136,8 +137,8 @@ fn is_not_processed(error: &reqwest::Error) -> bool {
             return error.is_remote() && (is_refused || is_going_away);
         }
         let is_canceled = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
-        // The pool cancels a request that waits for its own connection when another connection turns
-        // out to speak HTTP/2. The error type has no accessor for that.
+        // The pool cancels a request that waits for its own connection when another connection
+        // turns out to speak HTTP/2. The error type has no accessor for that.
         let is_canceled_by_pool = cause
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(|error| error.to_string() == "client error (Canceled)");

@@ -1,8 +1,8 @@
 //! Posts batches to one sink in order, and moves its cursor (invariant 4).
 //!
-//! At most `concurrency` requests are in flight. The cursor stays before the first event that the sink
-//! does not have. After a failure nothing is sent until the back-off has passed, and then a single request
-//! probes the sink, so that a dead sink is not flooded.
+//! At most `concurrency` requests are in flight. The cursor stays before the first event that the
+//! sink does not have. After a failure nothing is sent until the back-off has passed, and then a
+//! single request probes the sink, so that a dead sink is not flooded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,7 +103,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Waits briefly for the requests in flight, so that events that the sink accepts are not repeated.
+    /// Waits briefly for the requests in flight, so that events that the sink accepts are not
+    /// repeated.
     pub(super) async fn finish(&mut self, context: &mut Context) -> Result<(), StorageError> {
         let by = Instant::now() + SINK_CLOSE_MAX;
         while let Ok(Some(done)) = timeout_at(by, self.requests.join_next()).await {
@@ -218,16 +219,16 @@ impl<'t> Delivery<'t> {
         Ok(None)
     }
 
-    /// Whether another event may be gathered: the batch has room, and not too many batches were begun
-    /// after the oldest unanswered one, because a crash repeats all of them.
+    /// Whether another event may be gathered: the batch has room, and not too many batches were
+    /// begun after the oldest unanswered one, because a crash repeats all of them.
     fn may_gather(&self) -> bool {
         let concurrency = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
         let may_begin = self.in_flight.ahead() < concurrency.saturating_mul(POSTS_AHEAD_MAX);
         self.gathering.is_open(self.options) && (may_begin || !self.gathering.is_empty())
     }
 
-    /// Gathers events that are in memory until the batch is full. Looks at a limited number, so that a
-    /// sink that wants few events does not hold the thread.
+    /// Gathers events that are in memory until the batch is full. Looks at a limited number, so
+    /// that a sink that wants few events does not hold the thread.
     fn gather(&mut self, context: &Context) {
         let mut is_at_end = false;
         for _ in 0..GATHER_LOOKS_MAX {
@@ -326,7 +327,8 @@ impl<'t> Delivery<'t> {
     fn retry_later(&mut self, mut batch: Batch, reason: String, after: Option<Duration>) {
         batch.tries += 1;
         if batch.is_replay && after.is_some() {
-            // The letter is kept, but not replayed again: new events must not wait for it repeatedly.
+            // The letter is kept, but not replayed again: new events must not wait for it
+            // repeatedly.
             self.sink.dead_letters.forget_replay(batch.first());
         }
         self.retry(batch);
@@ -349,8 +351,9 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Sends the batch again at once. It counts as a failure only if the sink processes nothing at all: a
-    /// connection may leave all of its requests unprocessed, and so may a few connections in a row.
+    /// Sends the batch again at once. It counts as a failure only if the sink processes nothing at
+    /// all: a connection may leave all of its requests unprocessed, and so may a few connections in
+    /// a row.
     fn not_processed(&mut self, batch: Batch, reason: String) {
         self.unprocessed += 1;
         if self.unprocessed > self.concurrency().saturating_mul(UNPROCESSED_ROUNDS_MAX) {

@@ -66,8 +66,8 @@ impl Batch {
         Ok([Self::new(self.entries), Self::new(second)])
     }
 
-    /// The body: one bare event, or an array of envelopes. Encodes once, and large bodies on the blocking
-    /// pool.
+    /// The body: one bare event, or an array of envelopes. Encodes once, and large bodies on the
+    /// blocking pool.
     pub(super) async fn encode(&mut self, is_batch: bool, compression: Compression) -> io::Result<Bytes> {
         if let Some(body) = &self.body {
             return Ok(body.clone());

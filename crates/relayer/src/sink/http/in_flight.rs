@@ -1,4 +1,5 @@
-//! The batches in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no clock.
+//! The batches in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no
+//! clock.
 
 use std::collections::BTreeMap;
 

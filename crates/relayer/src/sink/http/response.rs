@@ -1,7 +1,7 @@
 //! What a response of a sink means. No I/O, no clock.
 //!
-//! The words of a sink pass through [`Secrets`] before they become part of a reason, because reasons are
-//! logged, shown by `/api/downstreams` and kept with dead letters.
+//! The words of a sink pass through [`Secrets`] before they become part of a reason, because
+//! reasons are logged, shown by `/api/downstreams` and kept with dead letters.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +24,8 @@ pub(super) enum Outcome {
         /// The `Retry-After` of the sink, at most [`RETRY_AFTER_MAX`].
         after: Option<Duration>,
     },
-    /// The sink closed the connection in normal operation and did not process the request (RFC 9113,
-    /// sections 6.8 and 8.7). It can be sent again at once, on another connection.
+    /// The sink closed the connection in normal operation and did not process the request (RFC
+    /// 9113, sections 6.8 and 8.7). It can be sent again at once, on another connection.
     NotProcessed {
         reason: String,
     },
@@ -49,9 +49,9 @@ impl Outcome {
         (asked, secrets): (&HttpUrl, &Secrets),
         now: SystemTime,
     ) -> Self {
-        let body = secrets.shown(body);
+        let body = secrets.redact(body);
         let location = headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-        let location = location.and_then(|to| secrets.shown_location(asked, to));
+        let location = location.and_then(|to| secrets.redact_location(asked, to));
         let reason = reason(status, location, &body);
         match status {
             _ if status.is_success() => Self::Delivered,
@@ -86,8 +86,8 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(after.min(RETRY_AFTER_MAX))
 }
 
-/// What the sink refused since it last accepted something: tells events that it refuses for what they
-/// are from a sink that refuses everything.
+/// What the sink refused since it last accepted something: tells events that it refuses for what
+/// they are from a sink that refuses everything.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     requests: u32,
@@ -96,8 +96,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Counts a refused batch. Returns false if the sink refuses everything: its events would displace
-    /// each other from the dead letters. The first batch always counts.
+    /// Counts a refused batch. Returns false if the sink refuses everything: its events would
+    /// displace each other from the dead letters. The first batch always counts.
     pub(super) fn admit(&mut self, batch: &Batch) -> bool {
         let (events, bytes) = (batch.entries().len(), batch.bytes());
         let is_first = self.requests == 0;

@@ -1,4 +1,4 @@
-//! What must not be shown of a sink's words: an answer may repeat the secrets of the request.
+//! Hides the secrets of a request in the text of its response, which may repeat them.
 
 use std::borrow::Cow;
 
@@ -8,9 +8,9 @@ use url::Url;
 use crate::config::{HttpUrl, RestOptions};
 use crate::limits::{ANSWER_SHOWN_MAX, ESCAPES_MAX, SECRET_BYTES_MIN};
 
-/// The secrets of the requests to one sink.
+/// The secrets in the requests to one sink.
 #[derive(Default)]
-pub struct Secrets(Vec<String>);
+pub(super) struct Secrets(Vec<String>);
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -19,10 +19,10 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Header values and queries, and the parts of them that sinks repeat: the key behind `Bearer`,
-    /// the password in `Basic`, the value of a parameter. Parts that are very short say nothing,
-    /// and would hide half of all answers.
-    pub fn of(url: &HttpUrl, options: &RestOptions) -> Self {
+    /// Header values and the query, and the parts of them that sinks repeat: the key after
+    /// `Bearer`, the password in `Basic`, the value of a parameter. Very short parts are ignored:
+    /// they reveal little and occur in many responses.
+    pub(super) fn of(url: &HttpUrl, options: &RestOptions) -> Self {
         let mut secrets = Vec::new();
         for value in options.headers.map().values() {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -44,7 +44,7 @@ impl Secrets {
             secrets.extend(pairs.map(|(_, value)| value.into_owned()));
         }
         secrets.extend(secrets.clone().iter().map(|secret| unescaped(secret).into_owned()));
-        // The name of the scheme is no secret, and sinks say it when a key is missing.
+        // The scheme is not a secret, and sinks name it when a key is missing.
         let is_secret =
             |text: &String| text.len() >= SECRET_BYTES_MIN && !text.eq_ignore_ascii_case("Bearer");
         secrets.retain(is_secret);
@@ -53,30 +53,29 @@ impl Secrets {
         Self(secrets)
     }
 
-    /// The beginning of a sink's words on one line, or a note in their place if they repeat a
-    /// secret.
-    pub fn shown(&self, words: &str) -> String {
-        if self.are_in(words) {
-            return "(it repeats what is not shown)".to_owned();
+    /// The beginning of the text on one line, or a note if the text repeats a secret.
+    pub(super) fn redact(&self, text: &str) -> String {
+        if self.are_in(text) {
+            return "(hidden: it repeats a secret of the request)".to_owned();
         }
-        let shown: String = words.chars().take(ANSWER_SHOWN_MAX).collect();
+        let shown: String = text.chars().take(ANSWER_SHOWN_MAX).collect();
         shown.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "")
     }
 
-    /// Where a redirect leads, which may be relative to the URL that was asked: without what may be
-    /// a secret of somebody else's (user, password, query and fragment). Nothing if it leads
-    /// nowhere.
-    pub fn shown_location(&self, asked: &HttpUrl, location: &str) -> Option<String> {
+    /// The target of a redirect, which may be relative to the URL of the request, without user,
+    /// password, query and fragment, which may be secrets of others. `None` if the target is
+    /// invalid.
+    pub(super) fn redact_location(&self, asked: &HttpUrl, location: &str) -> Option<String> {
         let mut url = Url::parse(asked.as_str()).ok()?.join(location).ok()?;
         url.set_query(None);
         url.set_fragment(None);
-        // These fail for URLs that have no host, and so neither user nor password.
+        // These fail for URLs without a host, which have neither user nor password.
         let is_bare = url.set_username("").and_then(|()| url.set_password(None)).is_ok();
-        is_bare.then(|| self.shown(url.as_str()))
+        is_bare.then(|| self.redact(url.as_str()))
     }
 
-    /// Whether a text has a secret in it, as it is or escaped for URLs, JSON or HTML, even several
-    /// times.
+    /// Whether the text contains a secret, plain or escaped for URLs, JSON or HTML, even
+    /// repeatedly.
     fn are_in(&self, text: &str) -> bool {
         let mut text = Cow::Borrowed(text);
         for _ in 0..=ESCAPES_MAX {
@@ -88,12 +87,13 @@ impl Secrets {
                 Cow::Owned(plain) => text = Cow::Owned(plain),
             }
         }
-        // What is escaped so often is not worth showing.
+        // Text with more layers of escapes is hidden.
         true
     }
 }
 
-/// A text without one layer of escapes: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`, `&amp;`.
+/// The text without one layer of escapes: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`,
+/// `&amp;`.
 fn unescaped(text: &str) -> Cow<'_, str> {
     let mut plain: Option<Vec<u8>> = None;
     let mut at = 0;
@@ -119,7 +119,7 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The bytes that an escape at the beginning stands for, and its length.
+/// The bytes that a leading escape stands for, and its length.
 fn escape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let number = |digits: &[u8], radix| u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok();
     let character = |code| Some(char::from_u32(code)?.to_string().into_bytes());
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     const TOKEN: &str = "tok/en+with/slash=secret99";
-    const HIDDEN: &str = "(it repeats what is not shown)";
+    const HIDDEN: &str = "(hidden: it repeats a secret of the request)";
 
     fn secrets(query: &str, headers: &str) -> (HttpUrl, Secrets) {
         let sink = format!("address = 'https://sink.example/hook{query}'\nheaders = {{ {headers} }}");
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_however_it_is_escaped() {
+    fn a_secret_is_found_in_every_escaped_form() {
         let (_, secrets) = secrets("", &format!("Authorization = 'Bearer {TOKEN}'"));
         for form in [
             TOKEN.to_owned(),
@@ -180,11 +180,11 @@ mod tests {
             TOKEN.replace('/', "&amp;#47;"),
             TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect(),
         ] {
-            assert_eq!(secrets.shown(&format!("{{\"got\":\"Bearer {form}\"}}")), HIDDEN, "{form}");
+            assert_eq!(secrets.redact(&format!("{{\"got\":\"Bearer {form}\"}}")), HIDDEN, "{form}");
         }
-        assert_eq!(secrets.shown(&format!("%{}2F", "25".repeat(9))), HIDDEN, "escaped again and again");
+        assert_eq!(secrets.redact(&format!("%{}2F", "25".repeat(9))), HIDDEN, "escaped again and again");
         for harmless in ["no token", "100 %, \\o/ & more; &nbsp; %zz %é \\u12", "tok/en+with/slash"] {
-            assert_eq!(secrets.shown(harmless), harmless);
+            assert_eq!(secrets.redact(harmless), harmless);
         }
         assert_eq!(format!("{secrets:?}"), "Secrets(2)");
     }
@@ -194,13 +194,13 @@ mod tests {
         let basic = BASE64_STANDARD.encode("user:hunter22");
         let (_, secrets) = secrets("?key=a%2Fb%2Fc%2Fd&x=1", &format!("Authorization = 'Basic {basic}'"));
         for repeated in ["hunter22", &basic, "user:hunter22", "key=a%2Fb", "a/b/c/d", "a\\/b\\/c\\/d"] {
-            assert_eq!(secrets.shown(&format!("not {repeated}%2Fc%2Fd&x=1!")), HIDDEN, "{repeated}");
+            assert_eq!(secrets.redact(&format!("not {repeated}%2Fc%2Fd&x=1!")), HIDDEN, "{repeated}");
         }
-        assert_eq!(secrets.shown("Basic x=1"), "Basic x=1", "what is short says nothing");
+        assert_eq!(secrets.redact("Basic x=1"), "Basic x=1", "short parts are ignored");
     }
 
     #[test]
-    fn a_location_is_shown_without_what_may_be_a_secret() {
+    fn a_location_is_shown_without_possible_secrets() {
         let (asked, secrets) = secrets("?key=hunter22", &format!("X-Key = '{TOKEN}'"));
         for (location, shown) in [
             ("https://a.example/x?token=1#y", Some("https://a.example/x")),
@@ -213,9 +213,9 @@ mod tests {
             ("https://[", None),
             ("mailto:me", None),
         ] {
-            assert_eq!(secrets.shown_location(&asked, location).as_deref(), shown, "{location}");
+            assert_eq!(secrets.redact_location(&asked, location).as_deref(), shown, "{location}");
         }
         let long = format!("https://a.example/{}", "x".repeat(5_000));
-        assert_eq!(secrets.shown_location(&asked, &long).map(|shown| shown.len()), Some(ANSWER_SHOWN_MAX));
+        assert_eq!(secrets.redact_location(&asked, &long).map(|shown| shown.len()), Some(ANSWER_SHOWN_MAX));
     }
 }

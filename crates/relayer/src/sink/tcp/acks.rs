@@ -1,10 +1,11 @@
-//! Parses a sink's cumulative acknowledgements: binary numbers or JSON lines, in pieces of any size.
+//! Parses a sink's cumulative acknowledgements: binary numbers or JSON lines, in pieces of any
+//! size.
 //!
 //! It keeps at most [`ACK_LINE_BYTES_MAX`] bytes of an incomplete acknowledgement.
 
 use crate::config::Framing;
 use crate::limits::ACK_LINE_BYTES_MAX;
-use crate::receiver::ack::{NotAnAck, number};
+use crate::receiver::ack::{self, NotAnAck};
 
 #[derive(Debug)]
 pub(super) struct Acks {
@@ -56,7 +57,7 @@ impl Acks {
         let line = self.partial.trim_ascii();
         let number = match line.is_empty() {
             true => None,
-            false => Some(number(line)?),
+            false => Some(ack::parse(line)?),
         };
         self.partial.clear();
         Ok(number)
@@ -83,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_line() {
+    fn garbage_is_refused() {
         for garbage in
             ["7\n", "{}\n", "{\"ack\":-1}\n", "{\"ack\":1,\"x\":2}\n", "{\"ack\":1.5}\n", "\0\n", "[7]\n"]
         {
             assert_eq!(read(Framing::Ndjson, garbage.as_bytes(), 1), Err(NotAnAck), "{garbage}");
         }
-        assert_eq!(read(Framing::Ndjson, &[b' '; 65], 100), Err(NotAnAck), "a line without end");
+        assert_eq!(read(Framing::Ndjson, &[b' '; 65], 100), Err(NotAnAck), "an endless line");
         assert_eq!(read(Framing::Ndjson, b"\r\n {\"ack\": 7 } \r\n\n", 1), Ok(vec![7]));
     }
 

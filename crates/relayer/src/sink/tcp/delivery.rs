@@ -1,8 +1,8 @@
 //! Delivery over one TCP connection: sends events, reads acknowledgements, and moves the cursor.
 //!
-//! A single loop does all three, so it reads acknowledgements while the socket accepts nothing. Memory
-//! is bounded: one chunk of the log, [the bytes of one write](super::encode), and the numbers of at most
-//! `max_unacked` events.
+//! A single loop does all three, so it reads acknowledgements while the socket accepts nothing.
+//! Memory is bounded: one chunk of the log, [the bytes of one write](super::encode), and the
+//! numbers of at most `max_unacked` events.
 
 use std::io;
 use std::mem::replace;
@@ -121,8 +121,8 @@ impl<'o> Delivery<'o> {
         self.delivered_events
     }
 
-    /// Delivers until the connection fails, something interrupts, or the log is closed and the sink has
-    /// everything.
+    /// Delivers until the connection fails, something interrupts, or the log is closed and the sink
+    /// has everything.
     pub(super) async fn run(&mut self, context: &mut Context) -> Stop {
         loop {
             match self.step(context).await {
@@ -199,8 +199,8 @@ impl<'o> Delivery<'o> {
         !self.encoder.bytes().is_empty() || self.writer.flushed() < self.writer.written()
     }
 
-    /// Without acknowledgements the sink has what the socket accepted. With them, the sink may have read
-    /// and acknowledge what was not flushed completely.
+    /// Without acknowledgements the sink has what the socket accepted. With them, the sink may have
+    /// read and acknowledge what was not flushed completely.
     fn update_sent(&mut self) {
         let sent = if self.options.ack { self.writer.written() } else { self.writer.flushed() };
         let delivered = self.in_flight.sent(sent, Instant::now());
@@ -247,9 +247,9 @@ impl<'o> Delivery<'o> {
         read
     }
 
-    /// The deadline for the next acknowledgement: `ack_timeout` after the last one, or after the oldest
-    /// event in flight was sent if that is later. A slow sink may take its time as long as it
-    /// acknowledges something.
+    /// The deadline for the next acknowledgement: `ack_timeout` after the last one, or after the
+    /// oldest event in flight was sent if that is later. A slow sink may take its time as long as
+    /// it acknowledges something.
     fn ack_due(&self) -> Option<Instant> {
         let oldest = self.in_flight.oldest_unacked()?;
         Some(oldest.max(self.last_ack_at) + self.options.ack_timeout)
@@ -264,8 +264,8 @@ impl<'o> Delivery<'o> {
         Ok(())
     }
 
-    /// Closes our side, and waits briefly for the sink to close its own. A socket that is closed with
-    /// unread bytes sends a reset, which discards what the other side has not read yet.
+    /// Closes our side, and waits briefly for the sink to close its own. A socket that is closed
+    /// with unread bytes sends a reset, which discards what the other side has not read yet.
     pub(super) async fn close(mut self, deadline: Option<Instant>) {
         let by = Instant::now() + SINK_CLOSE_MAX;
         let by = deadline.map_or(by, |deadline| by.min(deadline + SINK_CLOSE_MAX));

@@ -1,7 +1,8 @@
-//! The events in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no clock.
+//! The events in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no
+//! clock.
 //!
-//! An event is *queued* until all of its bytes were sent. If the sink acknowledges, the
-//! event is then *unacked*. The sink has everything before the first event that is queued or unacked.
+//! An event is *queued* until all of its bytes were sent. If the sink acknowledges, the event is
+//! then *unacked*. The sink has everything before the first event that is queued or unacked.
 
 use std::collections::VecDeque;
 
@@ -58,8 +59,8 @@ impl InFlight {
         self.passed = up_to;
     }
 
-    /// The byte stream was sent up to this position. Returns the number of events that the sink has by
-    /// that.
+    /// The byte stream was sent up to this position. Returns the number of events that the sink has
+    /// by that.
     pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
         while let Some(&(end, seq)) = self.queued.front()
@@ -75,7 +76,8 @@ impl InFlight {
         delivered
     }
 
-    /// The sink acknowledged everything up to this sequence. Returns the number of events that this is.
+    /// The sink acknowledged everything up to this sequence. Returns the number of events that this
+    /// is.
     pub(super) fn acked(&mut self, found: u64) -> Result<u64, InvalidAck> {
         if self.last_ack == Some(found) {
             return Ok(0);

@@ -1,4 +1,4 @@
-//! What each answer of a sink by HTTP does.
+//! What each response of an HTTP sink leads to.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// The first of two events is answered so.
+/// A sink that answers the first of two events with this reply.
 async fn answered(options: &str, reply: Reply) -> (TempDir, Hook, Gateway) {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output(options));
@@ -23,8 +23,8 @@ async fn answered(options: &str, reply: Reply) -> (TempDir, Hook, Gateway) {
     (folder, hook, gateway)
 }
 
-/// After this answer the next event comes, and the first is delivered.
-async fn takes(reply: Reply) {
+/// After this reply the first event counts as delivered, and the next one comes.
+async fn delivers(reply: Reply) {
     let (_folder, mut hook, gateway) = answered("", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
     gateway.until_delivered(0, 2).await;
@@ -33,7 +33,7 @@ async fn takes(reply: Reply) {
     gateway.stop().await;
 }
 
-/// After this answer the same event comes again, and nothing is lost. Gives the reason.
+/// After this reply the same event comes again, and nothing is lost. Returns the reason.
 async fn repeats(options: &str, reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered(options, reply.clone()).await;
     let reason = gateway.until_away(0).await;
@@ -48,7 +48,7 @@ async fn repeats(options: &str, reply: Reply) -> String {
     reason
 }
 
-/// After this answer the next event comes, and the first is a dead letter. Gives the reason.
+/// After this reply the first event is a dead letter, and the next one comes. Returns the reason.
 async fn refuses(reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered("headers = { X-Key = 'hunter3' }", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
@@ -64,17 +64,17 @@ fn first() -> moltrade_relayer::event_log::Seq {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_2xx_is_an_acknowledgement_whatever_becomes_of_its_body() {
+async fn every_2xx_is_an_acknowledgement_even_with_a_broken_body() {
     for status in [200, 201, 202, 204] {
-        takes(Reply::status(status)).await;
+        delivers(Reply::status(status)).await;
     }
-    takes(Reply::Status(200, "", "thank you".repeat(100_000))).await;
-    takes(Reply::HalfBody(200)).await;
-    takes(Reply::Endless(200)).await;
+    delivers(Reply::Status(200, "", "thank you".repeat(100_000))).await;
+    delivers(Reply::HalfBody(200)).await;
+    delivers(Reply::Endless(200)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_pass_by_itself_is_tried_again() {
+async fn temporary_errors_are_retried() {
     for status in [408, 429, 500, 501, 502, 503, 504] {
         let reason = repeats("", Reply::status(status)).await;
         assert!(reason.starts_with(&format!("it answered {status}")), "{reason}");
@@ -99,7 +99,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_and_half_an_answer_are_tried_again() {
+async fn missing_and_incomplete_responses_are_retried() {
     assert_eq!(repeats("timeout_secs = 1", Reply::Hang).await, "it did not answer within 1 s");
     for reply in [Reply::Close, Reply::HalfHead] {
         let reason = repeats("", reply).await;
@@ -108,7 +108,7 @@ async fn no_answer_and_half_an_answer_are_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_will_never_be_taken_becomes_a_dead_letter() {
+async fn permanently_refused_events_become_dead_letters() {
     for status in [400, 401, 403, 404, 405, 409, 413, 415, 422, 451] {
         let reason = refuses(Reply::status(status)).await;
         assert!(reason.starts_with(&format!("it answered {status}")), "{reason}");
@@ -117,7 +117,7 @@ async fn what_will_never_be_taken_becomes_a_dead_letter() {
     assert_eq!(reason, "it answered 400 Bad Request: no such [31mmarket");
     for echo in ["your X-Key was hunter3", "Cannot POST /hook?key=hunter2", "invalid key \"hunter2\""] {
         let reason = refuses(Reply::Status(400, "", echo.to_owned())).await;
-        assert_eq!(reason, "it answered 400 Bad Request: (it repeats what is not shown)");
+        assert_eq!(reason, "it answered 400 Bad Request: (hidden: it repeats a secret of the request)");
     }
 }
 
@@ -132,7 +132,7 @@ async fn retry_after_is_heeded_in_both_forms() {
         assert!(until_ms > unix_ms() + 500_000, "{head}");
         assert!(until_ms < unix_ms() + 3_601_000, "an hour at most");
         hook.nothing().await;
-        // An operator need not wait.
+        // An operator can end the wait.
         gateway.sink(0).command(Command::Resume).await.unwrap();
         assert_eq!(hook.dates(2).await, [1, 2]);
         gateway.until_delivered(0, 2).await;
@@ -156,7 +156,7 @@ async fn a_sink_that_is_gone_is_parked_until_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_is_too_large_is_halved_until_the_culprit_is_alone() {
+async fn a_batch_that_is_too_large_is_halved_down_to_one_event() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("batch = 8"));
     gateway.append([1]);
@@ -182,7 +182,7 @@ async fn a_batch_that_is_too_large_is_halved_until_the_culprit_is_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_refuses_whatever_comes_is_parked_before_it_loses_anything() {
+async fn a_sink_that_refuses_everything_is_parked_before_it_loses_anything() {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output(""));
     gateway.append(1..=150);
@@ -223,7 +223,7 @@ async fn refused_batches_park_a_sink_before_they_fill_the_dead_letters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_without_a_name_says_so_and_keeps_nobody_waiting() {
+async fn an_unknown_host_is_reported_and_does_not_delay_the_stop() {
     let folder = TempDir::new().unwrap();
     let gateway =
         Gateway::start_with(&folder, &crate::hook::output("name = 'a'\naddress = 'http://nobody.invalid/'"));

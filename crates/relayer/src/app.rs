@@ -1,35 +1,30 @@
-//! The program: pipeline and servers, started, run until told to stop, drained.
+//! The program: gateway and servers, started, run until told to stop, drained.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use wire::Signer;
 
 use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
-use crate::crash_point;
 use crate::descriptors::{self, TooFew};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
-use crate::fanout::{Fanout, registry};
-use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, METRICS_CONNECTIONS_MAX};
-use crate::nip19::npub;
-use crate::pipeline::{Pipeline, StartError};
+use crate::gateway::{DrainError, Gateway, StartError, Surroundings, summary};
+use crate::limits::METRICS_CONNECTIONS_MAX;
 use crate::serve::ClientLimits;
-use crate::summary;
 use crate::tasks::StageFailure;
 use crate::watchdog;
 
 /// Why the program ended otherwise than in order.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The pipeline did not start.
+    /// The gateway did not start.
     #[error(transparent)]
     Start(#[from] StartError),
     /// There is no key.
@@ -57,9 +52,9 @@ pub enum RunError {
     /// A stage could not go on.
     #[error(transparent)]
     Stage(#[from] StageFailure),
-    /// What was read could not be finished in time. What was committed is safe.
-    #[error("could not finish within {secs} s; events that were not committed come again from their relays", secs = DRAIN_MAX.as_secs())]
-    DrainTimeout,
+    /// It did not drain in order.
+    #[error(transparent)]
+    Drain(#[from] DrainError),
 }
 
 /// Runs the gateway until SIGINT or SIGTERM, or until a stage fails.
@@ -83,166 +78,85 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     // Ports first: a second start by mistake must not get as far as the database.
     let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::of(config)?;
-    let pipeline = Pipeline::start(config)?;
-    announce(config, &pipeline, &listener);
+    let mut registry = Registry::default();
+    let gateway = Gateway::build(config, identity, Surroundings::of(config), &mut registry)?;
+    announce(config, &gateway, &listener);
+    let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
     // It may have to wait for a database, and somebody may not want to wait so long.
     let started = tokio::select! {
-        started = start_fanout(config, &identity, &pipeline, &listener) => Some(started),
+        started = gateway.start_fanout(config, port) => started,
         name = stop_signals.next() => {
             tracing::info!(signal = name, "stopping before the start was over");
-            None
+            watchdog::must_end();
+            return Ok(gateway.drain().await?);
         }
     };
-    match started {
-        Some(Ok(fanout)) => {
-            let (pool, admission) = (Arc::clone(&pipeline.pool), Arc::clone(&pipeline.admission));
-            let control = Arc::new(Control::new(loaded, pool, admission));
-            let signals = (stop_signals, reload_signals);
-            serve(config, control, &identity, pipeline, fanout, (listener, metrics_listener), signals).await
-        }
-        Some(Err(error)) => {
-            watchdog::must_end();
-            // What came in meanwhile is kept in order.
-            drop(timeout(DRAIN_MAX, pipeline.drain()).await);
-            Err(error.into())
-        }
-        None => {
-            watchdog::must_end();
-            Ok(timeout(DRAIN_MAX, pipeline.drain()).await.map_err(|_| RunError::DrainTimeout)??)
-        }
+    if let Err(error) = started {
+        watchdog::must_end();
+        // What came in meanwhile is kept in order.
+        drop(gateway.drain().await);
+        return Err(error.into());
     }
+    let control = Arc::new(Control::new(loaded, Arc::clone(&gateway.pool), Arc::clone(&gateway.admission)));
+    let context = api::Context::new(&gateway, registry, config, Arc::clone(&control));
+    let mut servers = serve(config, &context, listener, metrics_listener);
+    let mut helpers = JoinSet::new();
+    helpers.spawn(summary::run(Arc::clone(&gateway)));
+    helpers.spawn(reload_on_signal(reload_signals, control));
+    run_and_drain(gateway, &mut servers, &mut stop_signals).await
 }
 
-/// Serves until told to stop, or until a stage fails, and drains.
-async fn serve(
-    config: &Config,
-    control: Arc<Control>,
-    identity: &Signer,
-    mut pipeline: Pipeline,
-    fanout: Option<Arc<Fanout>>,
-    (listener, metrics_listener): (TcpListener, Option<TcpListener>),
-    (mut stop_signals, reload_signals): (StopSignals, Signal),
+/// Runs until told to stop, or until a stage or a server fails, and drains.
+async fn run_and_drain(
+    mut gateway: Gateway,
+    servers: &mut JoinSet<()>,
+    stop_signals: &mut StopSignals,
 ) -> Result<(), RunError> {
-    let context = api::Context::new(api::Parts {
-        pool: Arc::clone(&pipeline.pool),
-        log: Arc::clone(&pipeline.log),
-        inboxes: pipeline.inboxes.clone(),
-        dedupe: Arc::clone(&pipeline.dedupe),
-        disk_full: Arc::clone(&pipeline.disk_full),
-        reserve: pipeline.reserve.clone(),
-        metrics: Arc::clone(&pipeline.metrics),
-        websocket: api::WebSocketOptions::from(&config.output),
-        access: api::Access::new(config.api.admin_token.clone(), config.output.bind_address),
-        control: Arc::clone(&control),
-        instance: pipeline.instance,
-        sinks: Arc::clone(pipeline.sinks()),
-        consumers: pipeline.consumers.clone(),
-        identity: *identity.pubkey(),
-        fanout: fanout.clone(),
-    });
-    let (mut servers, mut helpers) = (JoinSet::new(), JoinSet::new());
-    // Each port has places of its own: who uses up those of one does not keep Prometheus from the
-    // other.
-    let places = |in_all| {
-        let from_address = config.connections_per_address();
-        api::Connections::new(ClientLimits { in_all, from_address }, &pipeline.metrics)
-    };
-    if let Some(listener) = metrics_listener {
-        let router = api::metrics_router(context.clone());
-        servers.spawn(api::serve(listener, router, places(METRICS_CONNECTIONS_MAX)));
-    }
-    servers.spawn(api::serve(listener, api::router(context.clone()), places(config.api.max_connections)));
-    helpers.spawn(summary::run(
-        Arc::clone(&pipeline.pool),
-        Arc::clone(&pipeline.log),
-        Arc::clone(&pipeline.metrics),
-    ));
-    helpers.spawn(reload_on_signal(reload_signals, control));
     let failed = tokio::select! {
         name = stop_signals.next() => {
             tracing::info!(signal = name, "stopping: finishing what has been read");
             None
         }
-        failure = first_failure(&mut pipeline, fanout.as_deref(), &mut servers) => {
+        failure = first_failure(&mut gateway, servers) => {
             tracing::error!(%failure, "stopping");
             Some(failure)
         }
     };
     watchdog::must_end();
-    let log = Arc::clone(&pipeline.log);
-    let drained = timeout(DRAIN_MAX, async {
-        let clients = async {
-            let followers = async {
-                match &fanout {
-                    Some(fanout) => fanout.clients.drain(CLIENT_DRAIN_MAX).await,
-                    None => 0,
-                }
-            };
-            let (left, followers) = tokio::join!(context.clients().drain(CLIENT_DRAIN_MAX), followers);
-            let left = left + followers;
-            if left > 0 {
-                tracing::warn!(
-                    clients = left,
-                    "some clients did not take what was left; their cursors tell where to go on"
-                );
-            }
-        };
-        pipeline.drain_beside(clients).await
-    });
-    let drained = drained.await;
-    crash_point::reached("drained");
-    if let Some(fanout) = fanout {
-        fanout.stop().await;
-    }
+    let log = Arc::clone(&gateway.log);
+    let drained = gateway.drain().await;
     tracing::info!(head = %log.head(), "stopped");
-    drop((servers, helpers));
-    match (failed, drained) {
-        (Some(failure), _) | (None, Ok(Err(failure))) => Err(failure.into()),
-        (None, Err(_)) => Err(RunError::DrainTimeout),
-        (None, Ok(Ok(()))) => Ok(()),
+    match failed {
+        Some(failure) => Err(failure.into()),
+        None => Ok(drained?),
     }
 }
 
-/// Starts the fan-out, if there is one, with the registry that is configured.
-async fn start_fanout(
+/// Serves the API, and the metrics on a port of their own if there is one. Each port has places of
+/// its own: who uses up those of one does not keep Prometheus from the other.
+fn serve(
     config: &Config,
-    identity: &Signer,
-    pipeline: &Pipeline,
-    listener: &TcpListener,
-) -> Result<Option<Arc<Fanout>>, FanoutError> {
-    if !config.fanout.enabled {
-        return Ok(None);
+    context: &api::Context,
+    listener: TcpListener,
+    metrics_listener: Option<TcpListener>,
+) -> JoinSet<()> {
+    let from_address = config.connections_per_address();
+    let places =
+        |in_all| api::Connections::new(ClientLimits { in_all, from_address }, context.connection_metrics());
+    let mut servers = JoinSet::new();
+    if let Some(listener) = metrics_listener {
+        let router = api::metrics_router(context.clone());
+        servers.spawn(api::serve(listener, router, places(METRICS_CONNECTIONS_MAX)));
     }
-    let (log, metrics) = (&pipeline.log, &pipeline.metrics);
-    let store = registry::store(config, log, metrics.registry_queries.clone())?;
-    let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    let fanout = Fanout::start(config, identity, store, log, metrics, port).await?;
-    let (bots, follows) = fanout.registry.directory().len();
-    tracing::info!(
-        bots,
-        follows,
-        registry = fanout.registry.store_name(),
-        npub = npub(identity.pubkey()),
-        "signals are fanned out to followers on /fanout"
-    );
-    Ok(Some(fanout))
+    let router = api::router(context.clone());
+    servers.spawn(api::serve(listener, router, places(config.api.max_connections)));
+    servers
 }
 
-/// The first failure of a stage. As long as all is well, it waits.
-async fn first_failure(
-    pipeline: &mut Pipeline,
-    fanout: Option<&Fanout>,
-    servers: &mut JoinSet<()>,
-) -> StageFailure {
-    let of_fanout = async {
-        match fanout {
-            Some(fanout) => fanout.failure().await,
-            None => std::future::pending().await,
-        }
-    };
+/// The first failure of a stage or a server. As long as all is well, it waits.
+async fn first_failure(gateway: &mut Gateway, servers: &mut JoinSet<()>) -> StageFailure {
     tokio::select! {
-        failure = pipeline.failure() => failure,
-        failure = of_fanout => failure,
+        failure = gateway.failure() => failure,
         Some(ended) = servers.join_next() => {
             let reason = ended.map_or_else(|panic| panic.to_string(), |()| "it ended".to_owned());
             StageFailure::new("a server", reason)
@@ -292,8 +206,8 @@ fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunErro
 }
 
 /// What was opened, and what it means.
-fn announce(config: &Config, pipeline: &Pipeline, listener: &TcpListener) {
-    let (log, relays) = (&pipeline.log, pipeline.pool.peers());
+fn announce(config: &Config, gateway: &Gateway, listener: &TcpListener) {
+    let (log, relays) = (&gateway.log, gateway.pool.peers());
     tracing::info!(
         path = %config.deduplication.rocksdb_path.display(),
         id = %log.id(),
@@ -340,12 +254,14 @@ mod tests {
         let (folder, mut config) = (TempDir::new().unwrap(), Config::default());
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.min_free_bytes = 0;
-        let mut pipeline = Pipeline::start(&config).unwrap();
+        let (identity, surroundings) = (Arc::new(wire::Signer::from_seed(0)), Surroundings::of(&config));
+        let gateway = Gateway::build(&config, identity, surroundings, &mut Registry::default());
+        let mut gateway = gateway.unwrap();
         let mut servers = JoinSet::new();
         servers.spawn(async { panic!("on purpose") });
-        let failure = first_failure(&mut pipeline, None, &mut servers);
-        let failure = timeout(Duration::from_secs(20), failure).await.expect("it is noticed");
+        let failure = first_failure(&mut gateway, &mut servers);
+        let failure = tokio::time::timeout(Duration::from_secs(20), failure).await.expect("it is noticed");
         assert!(failure.to_string().starts_with("a server failed: "), "{failure}");
-        pipeline.drain().await.unwrap();
+        gateway.drain().await.unwrap();
     }
 }

@@ -40,13 +40,13 @@ pub mod control;
 
 pub mod descriptors;
 
-pub mod pipeline;
+pub mod gateway;
 
 pub mod crash_point;
 
-pub mod summary;
-
 pub mod tasks;
+
+pub mod testing;
 
 pub mod watchdog;
 

@@ -19,8 +19,8 @@ use crate::event_log::{EventLog, OpenError, StoreOptions};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::registry::transfer::{Moved, TransferError, export, import};
 use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store, postgres};
+use crate::gateway::room_of;
 use crate::nip19::npub;
-use crate::pipeline::room_of;
 
 /// Of events nothing is kept in memory.
 const TAIL_BYTES: usize = 0;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use moltrade_relayer::pipeline::Pipeline;
+use moltrade_relayer::testing::Setup;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_websockets::{Message, ServerBuilder};
@@ -33,26 +33,26 @@ pub fn run() -> Outcome {
         let (mut config, _folder) =
             gateway::config((0..RELAYS).map(|relay| format!("ws://{address}/gateway/{relay}")))?;
         config.filters.max_event_bytes = 64 << 10;
-        let pipeline = Pipeline::start(&config)?;
+        let gateway = Setup::new(config).start().await?;
         // The first round teaches the gateway all events; the player waits until it is told to go
         // on. Copies that came before the commit wait in an inbox: they must not be part of what is
         // measured.
-        while pipeline.metrics.events_processed.get() + pipeline.metrics.duplicates_total()
+        while gateway.metrics.ingest.events_processed.get() + gateway.metrics.ingest.duplicates.total()
             < (RELAYS * EVENTS) as u64
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let seen_before = pipeline.metrics.duplicates_total();
+        let seen_before = gateway.metrics.ingest.duplicates.total();
         let before = cpu::used();
         player.say("go")?;
-        while pipeline.metrics.duplicates_total() - seen_before < frames {
+        while gateway.metrics.ingest.duplicates.total() - seen_before < frames {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let gateway_each = cpu::micros_each(cpu::used() - before, frames);
         println!("frames of {FRAME_BYTES} bytes from {RELAYS} relays       {frames:>10}");
         println!("bare read loop, CPU a frame                {bare_each:>10.3} us");
         println!("gateway, CPU a duplicate                   {gateway_each:>10.3} us");
-        pipeline.drain().await?;
+        gateway.drain().await?;
         Ok(vec![Figure::ratio("duplicate / bare read", gateway_each, bare_each, 3.0)])
     })
 }

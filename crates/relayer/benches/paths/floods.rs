@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use moltrade_relayer::pipeline::Pipeline;
+use moltrade_relayer::testing::Setup;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio_websockets::{Message, ServerBuilder};
@@ -57,18 +57,18 @@ async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     let bytes = bytes_of(name);
     let frames = frames_in(&bytes);
     let before = cpu::used();
-    let pipeline = Pipeline::start(&config)?;
+    let gateway = Setup::new(config).start().await?;
     let is_done = || {
-        let metrics = &pipeline.metrics;
+        let metrics = &gateway.metrics;
         // Of events, all of their way counts.
-        let committed = name != EVENTS || metrics.events_processed.get() >= frames;
-        metrics.relay_frames_handled.get() >= frames && committed
+        let committed = name != EVENTS || metrics.ingest.events_processed.get() >= frames;
+        metrics.relay.relay_frames_handled.get() >= frames && committed
     };
     while !is_done() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let used = cpu::used() - before;
-    pipeline.drain().await?;
+    gateway.drain().await?;
     Ok(used.as_secs_f64() * 1e9 / bytes.len() as f64)
 }
 

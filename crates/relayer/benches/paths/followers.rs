@@ -66,7 +66,7 @@ pub fn run() -> Outcome {
         config.fanout.max_clients = NonZeroUsize::new(FOLLOWERS).ok_or("no followers")?;
         let gateway = Gateway::start_with_followers((config, folder), Some(rows())).await?;
         relay.ask("subscribed")?;
-        let log = gateway.pipeline.log.clone();
+        let log = gateway.log.clone();
         let committed = std::thread::spawn(move || commits(&log));
         sleep(REST).await;
         let none_kib = resident_kib()?;
@@ -84,7 +84,7 @@ pub fn run() -> Outcome {
         let sent = relay.ask("beside")?;
         let (sent, others) = sent.split_once('|').ok_or("two lists")?;
         let [whole_beside, _, most_beside, all_beside] = numbers(&crowd.ask(&format!("found {sent}"))?)?;
-        let (bare, made) = (bare_encryption()?, made_messages(&gateway.pipeline.log).await?);
+        let (bare, made) = (bare_encryption()?, made_messages(&gateway.log).await?);
         gateway.stop().await?;
         let committed = committed.join().map_err(|_| "the reader of the log panicked")??;
         let [ingest_half, ingest_most, ingest_all] = shares(ingest(&committed, others)?);

@@ -1,21 +1,12 @@
 //! The gateway that is measured, on a folder of its own.
 
-use std::net::Ipv4Addr;
-use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
-use moltrade_relayer::api;
-use moltrade_relayer::config::{Config, Output};
-use moltrade_relayer::control::Control;
-use moltrade_relayer::fanout::Fanout;
-use moltrade_relayer::fanout::registry::{Change, Embedded, Store};
-use moltrade_relayer::pipeline::Pipeline;
-use moltrade_relayer::serve::ClientLimits;
+use moltrade_relayer::config::Config;
+use moltrade_relayer::fanout::registry::Change;
+use moltrade_relayer::testing::{Setup, TestGateway};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use wire::Signer;
 
 use crate::Fallible;
 
@@ -34,13 +25,9 @@ pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempD
     Ok((config, folder))
 }
 
-/// A pipeline and its HTTP server, as the program runs them.
+/// A gateway and its HTTP server, as the program runs them.
 pub struct Gateway {
-    pub pipeline: Pipeline,
-    /// Its address.
-    pub address: String,
-    server: JoinHandle<()>,
-    clients: api::Context,
+    running: TestGateway,
     _folder: TempDir,
 }
 
@@ -51,63 +38,27 @@ impl Gateway {
 
     /// With a fan-out, whose registry these rows are written into before.
     pub async fn start_with_followers(
-        (config, folder): (Config, TempDir),
-        rows: Option<Vec<Change>>,
+        (mut config, folder): (Config, TempDir),
+        registry: Option<Vec<Change>>,
     ) -> Fallible<Self> {
         // All clients come from one address.
-        let output = Output { max_clients_per_address: None, ..config.output.clone() };
-        let pipeline = Pipeline::start(&config)?;
-        let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into())?;
-        let address = listener.local_addr()?;
-        let identity = Signer::from_seed(0);
-        let fanout = match rows {
-            None => None,
-            Some(rows) => {
-                let store = Arc::new(Embedded::new(Arc::clone(&pipeline.log)));
-                store.prepare(*identity.pubkey()).await?;
-                store.write(*identity.pubkey(), rows).await?;
-                let (log, metrics) = (&pipeline.log, &pipeline.metrics);
-                let config = Config { output: output.clone(), ..config.clone() };
-                Some(Fanout::start(&config, &identity, store, log, metrics, address.port()).await?)
-            }
-        };
-        let clients = api::Context::new(api::Parts {
-            pool: pipeline.pool.clone(),
-            log: pipeline.log.clone(),
-            inboxes: pipeline.inboxes.clone(),
-            dedupe: pipeline.dedupe.clone(),
-            disk_full: pipeline.disk_full.clone(),
-            reserve: pipeline.reserve.clone(),
-            metrics: pipeline.metrics.clone(),
-            websocket: api::WebSocketOptions::from(&output),
-            access: api::Access::new(None, Ipv4Addr::LOCALHOST.into()),
-            control: Arc::new(Control::new(
-                &Config::parse(None, [])?,
-                pipeline.pool.clone(),
-                pipeline.admission.clone(),
-            )),
-            instance: pipeline.instance,
-            sinks: Arc::clone(pipeline.sinks()),
-            consumers: pipeline.consumers.clone(),
-            identity: *identity.pubkey(),
-            fanout,
-        });
-        let address = address.to_string();
-        let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
-        let connections = api::Connections::new(limits, &pipeline.metrics);
-        let server = tokio::spawn(api::serve(listener, api::router(clients.clone()), connections));
-        Ok(Self { pipeline, address, server, clients, _folder: folder })
+        config.output.max_clients_per_address = None;
+        config.fanout.enabled = registry.is_some();
+        let setup = Setup { registry, ..Setup::new(config) };
+        Ok(Self { running: setup.start().await?, _folder: folder })
     }
 
     /// Ends it, so that the next one has the machine for itself.
     pub async fn stop(self) -> Fallible<()> {
-        self.pipeline.drain().await?;
-        self.clients.clients().drain(Duration::from_secs(1)).await;
-        if let Some(fanout) = &self.clients.fanout {
-            fanout.clients.drain(Duration::from_secs(1)).await;
-        }
-        self.server.abort();
-        Ok(())
+        Ok(self.running.drain().await?)
+    }
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = TestGateway;
+
+    fn deref(&self) -> &TestGateway {
+        &self.running
     }
 }
 

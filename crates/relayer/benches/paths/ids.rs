@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::{EventLog, StoreOptions, keys};
 use moltrade_relayer::ingest::{Dedupe, Look};
-use moltrade_relayer::pipeline::Pipeline;
+use moltrade_relayer::testing::Setup;
 use rocksdb::{Cache, DB, Env, Options, WaitForCompactOptions, WriteBatch, WriteOptions};
 use wire::ClaimedId;
 
@@ -33,13 +33,13 @@ pub fn run() -> Outcome {
         player.say("go")?;
         player.hear()?;
         let begin = Instant::now();
-        let pipeline = Pipeline::start(&config)?;
+        let gateway = Setup::new(config).start().await?;
         let started = begin.elapsed();
-        let early = known(&pipeline.dedupe, 0)?;
-        let still_rebuilding = !pipeline.dedupe.bloom().is_complete();
-        until(|| pipeline.metrics.events_processed.get() > 0).await;
+        let early = known(&gateway.dedupe, 0)?;
+        let still_rebuilding = !gateway.dedupe.bloom().is_complete();
+        until(|| gateway.metrics.ingest.events_processed.get() > 0).await;
         let first = begin.elapsed();
-        until(|| pipeline.dedupe.bloom().is_complete()).await;
+        until(|| gateway.dedupe.bloom().is_complete()).await;
         let rebuilt = begin.elapsed();
         println!("{:.2} s until started, {:.2} s until the first event passed", secs(started), secs(first));
         println!("{:.2} s until the Bloom filter was rebuilt", secs(rebuilt));
@@ -48,16 +48,16 @@ pub fn run() -> Outcome {
         );
 
         let before = cpu::used_by_thread();
-        let late = known(&pipeline.dedupe, ASKED)?;
+        let late = known(&gateway.dedupe, ASKED)?;
         let known_each = cpu::micros_each(cpu::used_by_thread() - before, ASKED);
         println!("known ids recognised after the rebuild: {late} of {ASKED}, {known_each:.2} us each");
         let before = cpu::used_by_thread();
         let unknown = (IDS..IDS + ASKED_UNKNOWN).map(id);
-        let in_memory = unknown.filter(|id| pipeline.dedupe.look(id) == Look::New).count();
+        let in_memory = unknown.filter(|id| gateway.dedupe.look(id) == Look::New).count();
         let look_each = cpu::micros_each(cpu::used_by_thread() - before, ASKED_UNKNOWN);
         let share = in_memory as f64 / ASKED_UNKNOWN as f64 * 100.0;
         println!("unknown ids answered from memory: {share:.2} %, {look_each:.3} us each");
-        pipeline.drain().await?;
+        gateway.drain().await?;
         Ok(vec![
             Figure::plain("start with 5 million ids to first event", secs(first), "s", Target::AtMost(5.0)),
             Figure::plain(

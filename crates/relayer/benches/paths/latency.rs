@@ -16,7 +16,7 @@ pub fn run() -> Outcome {
         player.ask(&format!("client ws://{}/ws?cursor=0", gateway.address))?;
         player.ask("subscribed")?;
         let answer = player.ask("go")?;
-        let batch = TRAFFIC.events as f64 / gateway.pipeline.metrics.batches_committed.get() as f64;
+        let batch = TRAFFIC.events as f64 / gateway.metrics.ingest.batches_committed.get() as f64;
         gateway.stop().await?;
         let micros: Vec<f64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
         let [half, most, all] = *micros.as_slice() else { return Err("three figures".into()) };

@@ -31,7 +31,7 @@ fn resident(urls: &[String]) -> Fallible<f64> {
 /// Connects to the relays, waits, and says how much memory this process has.
 pub async fn play(urls: &[&str]) -> Fallible<()> {
     let gateway = Gateway::start(gateway::config(urls.iter().map(|url| (*url).to_owned()))?).await?;
-    let peers = gateway.pipeline.pool.peers();
+    let peers = gateway.pool.peers();
     until(|| peers.iter().all(|peer| peer.state().label() == "live")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     println!("{}", resident_kib()?);

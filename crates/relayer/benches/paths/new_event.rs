@@ -61,16 +61,17 @@ async fn measure(run: &Run, events: usize) -> Fallible<Cost> {
         player.ask(&format!("client ws://{}/ws?cursor=0", gateway.address))?;
     }
     player.ask("subscribed")?;
-    let metrics = &gateway.pipeline.metrics;
+    let metrics = &gateway.metrics;
     let before = cpu::used();
     player.say("go")?;
-    until(|| metrics.events_processed.get() + metrics.duplicates_total() >= traffic.frames()).await;
+    until(|| metrics.ingest.events_processed.get() + metrics.ingest.duplicates.total() >= traffic.frames())
+        .await;
     player.hear()?;
     let each = cpu::micros_each(cpu::used() - before, events as u64);
-    let batch = events as f64 / metrics.batches_committed.get() as f64;
-    let candidates = metrics.lookups_in_memory.get() + metrics.lookups_on_disk.get();
+    let batch = events as f64 / metrics.ingest.batches_committed.get() as f64;
+    let candidates = metrics.ingest.lookups_in_memory.get() + metrics.ingest.lookups_on_disk.get();
     let candidates = candidates as f64 / events as f64;
-    let (bare, bare_known_author) = verification(&gateway.pipeline.log, events).await?;
+    let (bare, bare_known_author) = verification(&gateway.log, events).await?;
     println!(
         "{:>2} copies, {}, {}: {each:>7.2} us an event, {:>5.2} times {bare:.2} us; {batch:.1} events a commit, {candidates:.1} candidates an event",
         run.copies,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::pipeline::Pipeline;
+use moltrade_relayer::testing::Setup;
 
 use crate::gateway::until;
 use crate::memory::resident_kib;
@@ -119,10 +119,13 @@ pub async fn play(place: &str) -> Fallible<()> {
     config.relay.health_check_interval = Duration::from_secs(place.health_check_secs);
     config.relay.extra_ca_file = place.ca_file.map(Into::into);
     let begin = Instant::now();
-    let pipeline = Pipeline::start(&config)?;
-    let peers = pipeline.pool.peers();
+    let gateway = Setup::new(config).start().await?;
+    let peers = gateway.pool.peers();
     until(|| peers.iter().all(|peer| peer.state().label() == "live")).await;
     let connected = begin.elapsed();
-    let metrics = &pipeline.metrics;
-    tell(connected, |events| metrics.events_processed.get() + metrics.duplicates_total() >= events).await
+    let metrics = &gateway.metrics;
+    tell(connected, |events| {
+        metrics.ingest.events_processed.get() + metrics.ingest.duplicates.total() >= events
+    })
+    .await
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use moltrade_relayer::event_log::{EventLog, StoreOptions};
+use moltrade_relayer::fanout::Metrics;
 use moltrade_relayer::fanout::registry::{
     BotName, BotRow, Change, Embedded, FollowKey, FollowRow, Registry, Room, Row, Sealer, Store,
 };
-use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 use wire::Signer;
 
@@ -74,7 +74,7 @@ pub async fn play(path: &str) -> Fallible<()> {
     let store = Arc::new(embedded(path)?);
     store.load(*gateway().pubkey(), &mut |_| {}).await?;
     let (before, begin) = (resident_kib()?, Instant::now());
-    let registry = Registry::open(store, &gateway(), ROOM, Arc::new(Metrics::new())).await?;
+    let registry = Registry::open(store, &gateway(), ROOM, Arc::new(Metrics::default())).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let (bots, follows) = registry.directory().len();
     if (bots, follows) != (BOTS, FOLLOWERS) {

@@ -51,9 +51,9 @@ pub fn run() -> Outcome {
 async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     let (before, begin) = (cpu::used(), Instant::now());
     let gateway = Gateway::start(gateway::config([url])?).await?;
-    let peer = gateway.pipeline.pool.peers().pop().ok_or("no relay")?;
+    let peer = gateway.pool.peers().pop().ok_or("no relay")?;
     let is_whole = || peer.coverage().is_some_and(|coverage| coverage.gaps().is_empty());
-    until(|| is_whole() && gateway.pipeline.metrics.events_processed.get() >= EVENTS as u64).await;
+    until(|| is_whole() && gateway.metrics.ingest.events_processed.get() >= EVENTS as u64).await;
     let taken = (begin.elapsed(), cpu::used() - before);
     gateway.stop().await?;
     Ok(taken)

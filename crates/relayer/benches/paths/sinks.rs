@@ -94,14 +94,14 @@ pub fn run() -> Outcome {
         let tables = WAYS.iter().zip(&receivers).map(|(way, receiver)| way.tables(&receiver.address));
         config.output = output(&tables.collect::<String>())?;
         let gateway = Gateway::start((config, folder)).await?;
-        let (log, mut figures) = (&gateway.pipeline.log, Vec::new());
+        let (log, mut figures) = (&gateway.log, Vec::new());
         let stored = stored(log).await?;
         let reading = Taken::by(read(log)).await?;
         println!(
             "reading the log              {:>6.2} us of CPU an event",
             cpu::micros_each(reading.cpu, EVENTS as u64)
         );
-        let sinks = gateway.pipeline.sinks().chunks(SINKS);
+        let sinks = gateway.sinks.chunks(SINKS);
         for ((way, receiver), sinks) in WAYS.iter().zip(&mut receivers).zip(sinks) {
             for count in [1, SINKS] {
                 figures.push(way.measure(sinks.get(..count).unwrap_or_default(), &stored, receiver).await?);

@@ -39,10 +39,10 @@ async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     let messages = (traffic.events * CLIENTS) as u64;
     let before = cpu::used();
     relay.say("go")?;
-    until(|| gateway.pipeline.metrics.websocket_messages.get() >= messages).await;
+    until(|| gateway.metrics.websocket.messages.get() >= messages).await;
     let ours = cpu::micros_each(cpu::used() - before, messages);
     let mut frames = Vec::new();
-    let mut reader = gateway.pipeline.log.reader(Cursor::START);
+    let mut reader = gateway.log.reader(Cursor::START);
     while frames.len() < traffic.events {
         let chunk = reader.next().await?.ok_or("the log ends early")?;
         frames.extend(chunk.entries().iter().map(|entry| frame(entry.event.json())));

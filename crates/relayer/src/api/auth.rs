@@ -17,6 +17,25 @@ use super::context::Context;
 use super::error::ApiError;
 use super::query::excerpt;
 use crate::config::Secret;
+use axum::http::{HeaderValue, StatusCode};
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let message = denied.to_string();
+        match denied {
+            Denied::TokenMissing | Denied::TokenWrong => {
+                let scheme = HeaderValue::from_static("Bearer realm=\"moltrade-relayer\"");
+                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+                    .header(header::WWW_AUTHENTICATE, scheme)
+            }
+            Denied::NotJson => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_expected", message),
+            Denied::TokenNotSet(_)
+            | Denied::Forwarded(_)
+            | Denied::HostNotLocal(_)
+            | Denied::CrossOrigin(_) => Self::new(StatusCode::FORBIDDEN, "admin_token_required", message),
+        }
+    }
+}
 
 /// What proxies add to a request, beside `X-Forwarded-…`: who sends one of these is not the one who asks.
 const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
@@ -99,7 +118,7 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    context.access.check(request.headers()).inspect_err(|reason| {
+    context.access().check(request.headers()).inspect_err(|reason| {
         tracing::debug!(method = %request.method(), path = request.uri().path(), %reason, "refused");
     })?;
     to_its_end(next.run(request)).await
@@ -116,7 +135,7 @@ async fn to_its_end(change: impl Future<Output = Response> + Send + 'static) -> 
     match tokio::spawn(change).await {
         Ok(response) => Ok(response),
         Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        Err(_) => Err(ApiError::Stopping),
+        Err(_) => Err(ApiError::stopping()),
     }
 }
 

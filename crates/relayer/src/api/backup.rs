@@ -2,11 +2,23 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::ApiError;
 use crate::event_log::StorageError;
+use crate::event_log::backup::BackupError;
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> Self {
+        let (status, code) = match error {
+            BackupError::Busy => (StatusCode::CONFLICT, "backup_in_progress"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "backup_failed"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
 
 /// `POST /api/backup`: makes a checkpoint inside of the data folder, in place of the one before.
 /// Nobody names a path, so nobody can have one written to.

@@ -1,7 +1,10 @@
 //! The body of a request that changes something: JSON, short, and with nothing in it that is not known.
 
+use std::fmt::Display;
+
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -9,6 +12,17 @@ use super::auth::is_json;
 use super::error::ApiError;
 use super::query::excerpt;
 use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
+
+/// A body that is not said to be JSON.
+pub(super) fn json_expected() -> ApiError {
+    let message = "the body must be JSON: send `Content-Type: application/json`";
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_expected", message)
+}
+
+/// A body that has another form than the expected one.
+pub(super) fn bad_body(expected: &str, why: impl Display) -> ApiError {
+    ApiError::bad_request("bad_body", format!("the body must be {expected}: {why}"))
+}
 
 /// What a body is to look like.
 pub(super) trait Expected {
@@ -26,7 +40,7 @@ impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            return Err(ApiError::JsonExpected);
+            return Err(json_expected());
         }
         parse(&whole(request.into_body()).await?).map(Self)
     }
@@ -39,12 +53,19 @@ impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
 pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
     let read = timeout(REQUEST_BODY_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
     // A body whose connection ends too soon has no one left to be answered.
-    read.map_err(|_| ApiError::BodyTooSlow)?.map_err(|_| ApiError::BodyTooLarge)
+    let too_slow = |_| {
+        let message = format!("the body has not come within {} s", REQUEST_BODY_MAX.as_secs());
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+    };
+    read.map_err(too_slow)?.map_err(|_| {
+        let message = format!("the body does not end within {BODY_BYTES_MAX} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    })
 }
 
 /// Reads a body that was read whole.
 pub(super) fn parse<T: DeserializeOwned + Expected>(body: &[u8]) -> Result<T, ApiError> {
-    let bad = |why| ApiError::BadBody { expected: T::EXPECTED, why };
+    let bad = |why| bad_body(T::EXPECTED, why);
     // serde would take an array of the values as well.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(bad("it is no object".to_owned()));

@@ -2,16 +2,34 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::ApiError;
 use crate::config::{ConfigErrors, Place, Problem};
+use crate::control::ReloadError;
 use crate::limits::PROBLEMS_SHOWN_MAX;
+
+impl From<ReloadError> for ApiError {
+    fn from(error: ReloadError) -> Self {
+        let errors = match error {
+            ReloadError::Config(errors) => errors,
+            ReloadError::Pool(error) => return error.into(),
+        };
+        let count = errors.problems().len();
+        let first = errors.problems().first().map(ToString::to_string).unwrap_or_default();
+        let message = format!(
+            "the configuration is wrong, and the old one stays in effect; mend it and reload ({count} in all; the \
+             first: {first})"
+        );
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_config", message).with("problems", problems(&errors))
+    }
+}
 
 /// `POST /api/config/reload`: reads file and environment again, and applies what differs.
 pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
-    let reloaded = context.control.reload().await?;
+    let reloaded = context.control().reload().await?;
     Ok(Json(json!({
         "relays_added": reloaded.relays_added,
         "relays_removed": reloaded.relays_removed,
@@ -21,7 +39,7 @@ pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Value>
 }
 
 /// The problems of a configuration, for programs.
-pub(super) fn problems(errors: &ConfigErrors) -> Vec<Value> {
+fn problems(errors: &ConfigErrors) -> Vec<Value> {
     errors.problems().iter().take(PROBLEMS_SHOWN_MAX).map(problem).collect()
 }
 

@@ -8,15 +8,54 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use enum_map::Enum;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use strum::IntoStaticStr;
 use tokio::net::TcpStream;
 
 use super::error::ApiError;
 use crate::limits::CONNECTIONS_REFUSED_LOGGED_EVERY;
 use crate::serve::{Client, ClientLimits, Clients, Refused};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{PerLabel, metrics};
+
+/// Why a connection to one of our ports was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum ConnectionRefusal {
+    TooMany,
+    TooManyFromAddress,
+    /// The gateway is stopping.
+    Stopping,
+    /// The system did not hand it out.
+    AcceptFailed,
+}
+
+/// What did not come, or was not taken, in time on a connection that was closed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Stalled {
+    Request,
+    Response,
+}
+
+metrics! {
+    /// What is counted of connections to our ports.
+    pub struct ConnectionMetrics {
+        /// Connections to our ports that are open and no clients of /ws or /fanout, or not yet.
+        open: Gauge = "connections";
+        /// Connections to our ports that were let in.
+        accepted: Counter = "connections_accepted";
+        /// Connections to our ports that were not let in, by reason.
+        refused: PerLabel<ConnectionRefusal, Counter> = "connections_refused", PerLabel::new("reason");
+        /// Connections to our ports that were closed because a request did not come, or a response was not taken, in time.
+        timed_out: PerLabel<Stalled, Counter> = "connections_timed_out", PerLabel::new("reason");
+    }
+}
 
 /// The connections of one port. Clones are the same.
 #[derive(Debug, Clone)]
@@ -24,16 +63,16 @@ pub struct Connections {
     /// Their places.
     places: Clients,
     /// Everything that is counted.
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<ConnectionMetrics>,
     /// When each reason was logged last.
-    logged: Arc<Mutex<HashMap<&'static str, Instant>>>,
+    logged: Arc<Mutex<HashMap<ConnectionRefusal, Instant>>>,
 }
 
 impl Connections {
     /// None yet.
-    pub fn new(limits: ClientLimits, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(limits: ClientLimits, metrics: &Arc<ConnectionMetrics>) -> Self {
         Self {
-            places: Clients::new(limits, metrics.connections.clone()),
+            places: Clients::new(limits, metrics.open.clone()),
             metrics: Arc::clone(metrics),
             logged: Arc::default(),
         }
@@ -44,16 +83,37 @@ impl Connections {
         let address = stream.peer_addr().ok()?.ip();
         match self.places.enter(address) {
             Ok(place) => {
-                self.metrics.connections_accepted.inc();
+                self.metrics.accepted.inc();
                 Some((stream, place))
             }
             Err(refused) => {
                 let (reason, error) = match refused {
-                    Refused::Stopping => ("stopping", ApiError::Stopping),
-                    Refused::TooMany(max) => ("too_many", ApiError::TooManyConnections { max }),
-                    Refused::TooManyFromAddress(max) => {
-                        ("too_many_from_address", ApiError::TooManyConnectionsFromAddress { max })
+                    Refused::Stopping => (ConnectionRefusal::Stopping, ApiError::stopping()),
+                    Refused::TooMany(max) => {
+                        (
+                        ConnectionRefusal::TooMany,
+                        ApiError::unavailable(
+                            "too_many_connections",
+                            format!(
+                                "{max} connections are open that are no clients of /ws or /fanout, and [api] \
+                                 max_connections allows no more; try again later or raise it"
+                            ),
+                        ),
+                    )
                     }
+                    Refused::TooManyFromAddress(max) => (
+                        ConnectionRefusal::TooManyFromAddress,
+                        ApiError::new(
+                            StatusCode::TOO_MANY_REQUESTS,
+                            "too_many_connections_from_address",
+                            format!(
+                                "{max} connections are open from your address that are no clients of /ws or /fanout, \
+                                 and [api] max_connections_per_address allows no more; close some or raise it (behind \
+                                 a proxy, all have its address)"
+                            ),
+                        )
+                        .retry_after_secs(5),
+                    ),
                 };
                 self.refused(reason, &format_args!("{address}: {error}"));
                 // Whoever does not hear it sees that the connection is closed.
@@ -64,13 +124,13 @@ impl Connections {
     }
 
     /// Counts what was refused, and says so once in a while.
-    pub(super) fn refused(&self, reason: &'static str, why: &dyn std::fmt::Display) {
-        self.metrics.connection_refused(reason).inc();
+    pub(super) fn refused(&self, reason: ConnectionRefusal, why: &dyn std::fmt::Display) {
+        self.metrics.refused[reason].inc();
         let mut logged = self.logged.lock();
-        if logged.get(reason).is_none_or(|logged| logged.elapsed() >= CONNECTIONS_REFUSED_LOGGED_EVERY) {
+        if logged.get(&reason).is_none_or(|logged| logged.elapsed() >= CONNECTIONS_REFUSED_LOGGED_EVERY) {
             logged.insert(reason, Instant::now());
             tracing::warn!(
-                reason,
+                reason = <&str>::from(reason),
                 "a connection was refused: {why} (connections_refused_total counts further ones)"
             );
         }

@@ -3,12 +3,55 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
-use crate::serve::Forgotten;
+use crate::event_log::Cursor;
+use crate::serve::{EnterError, Forgotten};
+
+impl From<EnterError> for ApiError {
+    fn from(error: EnterError) -> Self {
+        match error {
+            EnterError::Cursor(error) => error.into(),
+            EnterError::Trimmed { name, cursor, oldest, newest } => {
+                let resume = Cursor::before(oldest);
+                let message = format!(
+                    "the consumer {name} is at cursor {cursor}, and what comes after it is no longer kept; move it \
+                     with seek={resume} to go on without what was trimmed, or with seek=0 to all that is kept"
+                );
+                Self::too_old(message, oldest, newest)
+            }
+            EnterError::TooMany(max) => Self::unavailable(
+                "too_many_consumers",
+                format!(
+                    "the cursors of {max} consumers are kept, and [output] max_consumers (of /fanout: [fanout] \
+                     max_consumers) allows no more; raise it, or forget some of /ws with DELETE /api/consumers/{{name}}"
+                ),
+            ),
+            EnterError::TooManyShared(max) => Self::new(
+                StatusCode::CONFLICT,
+                "too_many_consumers_of_follower",
+                format!(
+                    "the cursors of {max} consumers of yours are kept, and a follower has no more; connect with one \
+                     of their names, or wait until those that you do not use are forgotten ([output] keep_unused_hours)"
+                ),
+            ),
+            EnterError::Busy => Self::unavailable(
+                "consumer_busy",
+                "another connection with this consumer's name has not ended yet, or came after yours; try again later",
+            ),
+            EnterError::Storage(error) => error.into(),
+        }
+    }
+}
+
+fn no_such_consumer() -> ApiError {
+    let message = "no cursor is kept of a consumer of this name; /api/consumers lists those that there are";
+    ApiError::not_found("consumer_not_found", message)
+}
 
 /// `GET /api/consumers`: all consumers, by name.
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
@@ -34,14 +77,18 @@ pub(super) async fn forget(
     State(context): State<Context>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let Path(name) = name.map_err(|_| ApiError::NoSuchConsumer)?;
+    let Path(name) = name.map_err(|_| no_such_consumer())?;
     let (consumers, asked) = (context.consumers.clone(), name.clone());
     match on_disk(move || consumers.forget(&asked)).await? {
         Forgotten::Done => {
             tracing::info!(consumer = name, "a consumer was forgotten");
             Ok(Json(json!({ "forgotten": true, "name": name })))
         }
-        Forgotten::Unknown => Err(ApiError::NoSuchConsumer),
-        Forgotten::Connected => Err(ApiError::ConsumerConnected),
+        Forgotten::Unknown => Err(no_such_consumer()),
+        Forgotten::Connected => Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "consumer_connected",
+            "somebody is connected as this consumer; close the connection first, or it would go on unkept",
+        )),
     }
 }

@@ -4,58 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use wire::PublicKey;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 
 use super::auth::Access;
+use super::connections::ConnectionMetrics;
 use super::websocket::WebSocketOptions;
 use crate::clock::unix_ms;
+use crate::config::Config;
 use crate::control::Control;
-use crate::event_log::EventLog;
-use crate::event_log::free_space::Reserve;
-use crate::event_log::sequencer::DiskFull;
-use crate::fanout::Fanout;
-use crate::ingest::{Dedupe, InboxGauge};
+use crate::gateway::Parts;
 use crate::limits::REFUSAL_LOGGED_EVERY;
-use crate::relay::Pool;
-use crate::relay::instance::InstanceId;
-use crate::serve::{Clients, Consumers};
-use crate::sink::Sink;
-use crate::telemetry::Metrics;
-
-/// The parts of the gateway that are asked.
-#[derive(Debug)]
-pub struct Parts {
-    /// The wanted relays.
-    pub pool: Arc<Pool>,
-    /// The log.
-    pub log: Arc<EventLog>,
-    /// What is between sockets and shards.
-    pub inboxes: InboxGauge,
-    /// The seen set.
-    pub dedupe: Arc<Dedupe>,
-    /// What must stay free on the disk of the log.
-    pub reserve: Reserve,
-    /// Whether ingest is paused.
-    pub disk_full: Arc<DiskFull>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// How `/ws` is served.
-    pub websocket: WebSocketOptions,
-    /// Who may change something.
-    pub access: Access,
-    /// What reads the configuration again.
-    pub control: Arc<Control>,
-    /// The sinks.
-    pub sinks: Arc<[Arc<Sink>]>,
-    /// The consumers of `/ws` whose cursors are kept.
-    pub consumers: Consumers,
-    /// The public key of the gateway.
-    pub identity: PublicKey,
-    /// The fan-out, if there is one.
-    pub fanout: Option<Arc<Fanout>>,
-    /// What this process sends to relays as `Relayer-Instance`.
-    pub instance: InstanceId,
-}
 
 /// What handlers know of the gateway. Clones are the same.
 #[derive(Debug, Clone)]
@@ -63,8 +22,12 @@ pub struct Context(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    parts: Parts,
-    clients: Clients,
+    gateway: Arc<Parts>,
+    registry: Registry,
+    connection_metrics: Arc<ConnectionMetrics>,
+    websocket: WebSocketOptions,
+    access: Access,
+    control: Arc<Control>,
     started: Instant,
     started_at_ms: u64,
     /// When the refusal of a web page was last logged.
@@ -72,23 +35,56 @@ struct Inner {
 }
 
 impl Context {
-    /// Puts the parts together; the process counts as started now.
-    pub fn new(parts: Parts) -> Self {
-        let clients = Clients::new(parts.websocket.limits, parts.metrics.websocket_clients.clone());
-        let (started, started_at_ms) = (Instant::now(), unix_ms());
-        let refused_page_logged = Mutex::new(None);
-        Self(Arc::new(Inner { parts, clients, started, started_at_ms, refused_page_logged }))
+    /// For a gateway of this configuration, whose metrics are in this registry; the process counts as
+    /// started now.
+    pub fn new(gateway: &Arc<Parts>, mut registry: Registry, config: &Config, control: Arc<Control>) -> Self {
+        let connection_metrics = Arc::new(ConnectionMetrics::register(&mut registry));
+        Self(Arc::new(Inner {
+            gateway: Arc::clone(gateway),
+            registry,
+            connection_metrics,
+            websocket: WebSocketOptions::from(&config.output),
+            access: Access::new(config.api.admin_token.clone(), config.output.bind_address),
+            control,
+            started: Instant::now(),
+            started_at_ms: unix_ms(),
+            refused_page_logged: Mutex::new(None),
+        }))
     }
 
-    /// The clients of `/ws`. To stop, close the log and then [drain](Clients::drain) them: the HTTP server
-    /// does not wait for connections that were upgraded.
-    pub fn clients(&self) -> &Clients {
-        &self.0.clients
+    /// All metrics, in the text format of OpenMetrics.
+    pub(crate) fn metrics_text(&self) -> String {
+        self.metrics.refresh(self);
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let encoded = encode(&mut text, &self.0.registry);
+        debug_assert!(encoded.is_ok());
+        text
+    }
+
+    /// What is counted of connections to our ports.
+    pub fn connection_metrics(&self) -> &Arc<ConnectionMetrics> {
+        &self.0.connection_metrics
+    }
+
+    /// How `/ws` is served.
+    pub(super) fn websocket(&self) -> &WebSocketOptions {
+        &self.0.websocket
+    }
+
+    /// Who may change something.
+    pub(super) fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    /// What reads the configuration again.
+    pub(super) fn control(&self) -> &Control {
+        &self.0.control
     }
 
     /// Whether the refusal of a web page may be logged: once each [`REFUSAL_LOGGED_EVERY`], so that
     /// a page that tries again and again does not fill the log.
-    pub fn may_log_refused_page(&self) -> bool {
+    pub(super) fn may_log_refused_page(&self) -> bool {
         let mut logged = self.0.refused_page_logged.lock();
         let may = logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOGGED_EVERY);
         if may {
@@ -98,12 +94,12 @@ impl Context {
     }
 
     /// How long the process runs.
-    pub fn uptime(&self) -> Duration {
+    pub(super) fn uptime(&self) -> Duration {
         self.0.started.elapsed()
     }
 
     /// Since when, in Unix milliseconds.
-    pub fn started_at_ms(&self) -> u64 {
+    pub(super) fn started_at_ms(&self) -> u64 {
         self.0.started_at_ms
     }
 }
@@ -112,6 +108,6 @@ impl std::ops::Deref for Context {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0.parts
+        &self.0.gateway
     }
 }

@@ -20,11 +20,19 @@ pub(super) async fn one(
     State(context): State<Context>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let Path(id) = id.map_err(|_| ApiError::BadEventId)?;
-    let id: ClaimedId = id.parse().map_err(|_| ApiError::BadEventId)?;
+    let Path(id) = id.map_err(|_| bad_event_id())?;
+    let id: ClaimedId = id.parse().map_err(|_| bad_event_id())?;
     let log = std::sync::Arc::clone(&context.log);
-    let entry = on_disk(move || log.get(&id)).await?.ok_or(ApiError::NoSuchEvent)?;
+    let entry = on_disk(move || log.get(&id)).await?.ok_or_else(|| {
+        let message = "no event of this id is in the log; it may not have come yet, or be no longer kept";
+        ApiError::not_found("event_not_found", message)
+    })?;
     Ok(json(entry.envelope().clone()))
+}
+
+fn bad_event_id() -> ApiError {
+    let message = "an event id has 64 lower-case hex digits (note1… and nevent1… must be decoded before)";
+    ApiError::bad_request("bad_event_id", message)
 }
 
 /// `GET /api/events`: the envelopes after a cursor.

@@ -17,11 +17,12 @@ pub(super) async fn health() -> Json<Value> {
 
 /// `GET /ready`: events that come are taken in. Whether relays are connected is not the gateway's doing.
 pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
-    if context.clients().is_draining() {
-        return Err(ApiError::NotReady("the gateway is stopping"));
+    if context.clients.is_draining() {
+        return Err(ApiError::unavailable("not_ready", "the gateway is stopping"));
     }
     if context.disk_full.is_paused() {
-        return Err(ApiError::NotReady(
+        return Err(ApiError::unavailable(
+            "not_ready",
             "the disk is full: ingest is paused, and goes on by itself when there is room ([storage] \
              min_free_bytes)",
         ));
@@ -44,8 +45,8 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
         "bloom_complete": context.dedupe.bloom().is_complete(),
         "events_in_queue": events_in_queue,
         "bytes_in_queue": bytes_in_queue,
-        "websocket_enabled": context.websocket.is_enabled,
-        "websocket_clients": context.clients().connected(),
+        "websocket_enabled": context.websocket().is_enabled,
+        "websocket_clients": context.clients.connected(),
         "fanout": fanout(&context),
         "active_connections": relays::active(&context),
         "connections": relays,
@@ -65,7 +66,7 @@ fn clock(context: &Context) -> Value {
 
 /// How the fan-out stands.
 fn fanout(context: &Context) -> Value {
-    let Some(fanout) = &context.fanout else { return json!({ "enabled": false }) };
+    let Some(fanout) = context.fanout() else { return json!({ "enabled": false }) };
     let (bots, follows) = fanout.registry.directory().len();
     let (state, since, reason) = match fanout.registry.health() {
         Health::Up => ("up", None, None),

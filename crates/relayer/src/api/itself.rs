@@ -2,7 +2,7 @@
 //! whatever it asks for.
 
 use axum::extract::{Request, State};
-use axum::http::HeaderName;
+use axum::http::{HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -12,7 +12,7 @@ use super::error::ApiError;
 use crate::relay::instance::InstanceId;
 
 /// [`InstanceId::HEADER`], as axum has header names.
-pub(super) const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");
+const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");
 
 /// Refuses a request that this very process makes.
 pub(super) async fn guard(
@@ -21,7 +21,12 @@ pub(super) async fn guard(
     next: Next,
 ) -> Result<Response, ApiError> {
     match request.headers().get(INSTANCE_HEADER) {
-        Some(instance) if context.instance.is(instance.as_bytes()) => Err(ApiError::Loop(instance.clone())),
+        Some(instance) if context.instance.is(instance.as_bytes()) => {
+            let message = "the request comes from this gateway itself: one of its relays' URLs leads back to it; \
+                           remove it";
+            let error = ApiError::new(StatusCode::LOOP_DETECTED, "loop_detected", message);
+            Err(error.header(INSTANCE_HEADER, instance.clone()))
+        }
         _ => Ok(next.run(request).await),
     }
 }

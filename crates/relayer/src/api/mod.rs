@@ -29,7 +29,7 @@ pub mod websocket;
 
 pub use auth::Access;
 pub use connections::Connections;
-pub use context::{Context, Parts};
+pub use context::Context;
 pub use error::ApiError;
 pub use router::{metrics_router, router};
 pub use serve::{listen, serve};

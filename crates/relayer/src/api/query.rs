@@ -7,13 +7,58 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use axum::http::StatusCode;
 use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
-use crate::event_log::{Cursor, EventLog, LogId};
+use crate::event_log::query::CursorError;
+use crate::event_log::{Cursor, EventLog, LogId, Seq};
 use crate::limits::PAGE_EVENTS_MAX;
 use crate::receiver::{Format, Selection};
 use crate::serve::{ConsumerName, StartPosition};
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let (code, message) = (error.code(), error.to_string());
+        match error {
+            QueryError::OtherLog { log, .. } => {
+                Self::new(StatusCode::CONFLICT, code, message).with("log", log.to_string())
+            }
+            _ => Self::bad_request(code, message),
+        }
+    }
+}
+
+impl From<CursorError> for ApiError {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::TooOld { cursor, oldest, newest } => {
+                let resume = Cursor::before(oldest);
+                let message = format!(
+                    "the events after cursor {cursor} are no longer kept; go on with cursor {resume}, without what \
+                     was trimmed, or with cursor=0 for all that is kept"
+                );
+                Self::too_old(message, oldest, newest)
+            }
+            CursorError::Ahead { cursor, newest } => {
+                let message = format!(
+                    "cursor {cursor} is beyond the newest sequence, which is {newest}; use the last sequence that \
+                     you handled (has the gateway lost its database?)"
+                );
+                Self::bad_request("cursor_ahead", message)
+            }
+        }
+    }
+}
+
+impl ApiError {
+    /// What a cursor asks for has been trimmed.
+    pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
+        Self::new(StatusCode::GONE, "cursor_too_old", message)
+            .with("oldest", oldest.get())
+            .with("newest", newest.get())
+    }
+}
 
 /// What `/ws` takes.
 pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];

@@ -16,6 +16,7 @@ use super::{
     auth, backup, clock, config, consumers, downstreams, events, fanout, health, itself, metrics, relays,
     websocket,
 };
+use axum::http::StatusCode;
 
 /// [`LogId::HEADER`], as axum has header names.
 const LOG_HEADER: HeaderName = HeaderName::from_static("relayer-log");
@@ -74,8 +75,13 @@ pub fn metrics_router(context: Context) -> Router {
 /// What is not there is answered like everything else, and to ourselves nothing is.
 fn finished(routes: Router<Context>, context: Context) -> Router {
     routes
-        .fallback(|| async { ApiError::NoSuchPath })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .fallback(|| async {
+            ApiError::not_found("not_found", "there is nothing here; docs/API.md lists the paths")
+        })
+        .method_not_allowed_fallback(|| async {
+            let message = "this path does not take this method; the Allow header says which it takes";
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
         .layer(from_fn_with_state(context.clone(), itself::guard))
         .layer(from_fn(answer_panics))
         .layer(map_response_with_state(context.clone(), name_log))
@@ -94,7 +100,11 @@ async fn name_log(State(context): State<Context>, mut response: Response) -> Res
 /// Answers a request whose handler panics. The panic itself is logged and counted where all are.
 async fn answer_panics(request: Request, next: Next) -> Result<Response, ApiError> {
     // What the handler shared with others is behind locks that do not stay locked.
-    AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| ApiError::Panicked)
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| {
+        let message = "the gateway failed at this request, by a fault of its own; its log says where \
+                       (panics_total counts them)";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+    })
 }
 
 #[cfg(test)]

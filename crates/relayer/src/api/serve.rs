@@ -20,13 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::connections::Connections;
+use super::connections::{ConnectionMetrics, ConnectionRefusal, Connections, Stalled};
 use crate::limits::{
     ACCEPT_RETRY, CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX, REQUEST_HEAD_BYTES_MAX,
     REQUEST_HEAD_MAX, RESPONSE_STALL_MAX,
 };
 use crate::serve::{Client, Taken};
-use crate::telemetry::Metrics;
 
 /// Who is on the other side of a connection.
 #[derive(Debug, Clone)]
@@ -62,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
                 }
             }
             Err(error) => {
-                connections.refused("accept_failed", &error);
+                connections.refused(ConnectionRefusal::AcceptFailed, &error);
                 sleep(ACCEPT_RETRY).await;
             }
         }
@@ -70,7 +69,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
 }
 
 /// Serves a connection until it is closed or upgraded. Its place is free then.
-async fn connection(stream: TcpStream, place: Client, router: Router, metrics: Arc<Metrics>) {
+async fn connection(stream: TcpStream, place: Client, router: Router, metrics: Arc<ConnectionMetrics>) {
     // Without this a small message waits for the acknowledgement of the one before.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client's socket cannot send without delay");
@@ -92,13 +91,13 @@ async fn connection(stream: TcpStream, place: Client, router: Router, metrics: A
         let before = taken.get();
         match timeout(RESPONSE_STALL_MAX, served.as_mut()).await {
             Ok(Err(error)) if error.is_timeout() => {
-                metrics.connection_timed_out("request").inc();
+                metrics.timed_out[Stalled::Request].inc();
                 break;
             }
             // The client went, or broke HTTP.
             Ok(_) => break,
             Err(_) if is_blocked.load(Ordering::Relaxed) && taken.get() == before => {
-                metrics.connection_timed_out("response").inc();
+                metrics.timed_out[Stalled::Response].inc();
                 break;
             }
             Err(_) => {}

@@ -16,17 +16,62 @@ use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
 use crate::receiver::Format;
-use crate::serve::{ClientLimits, ClientTask, Lease, LogSource, Patience};
-use crate::telemetry::metrics::REFUSED;
+use crate::serve::{ClientRefusal, ClientTask, Lease, LogSource, Patience, Refused};
+use crate::telemetry::metrics::label_value;
+use axum::http::{HeaderValue, StatusCode};
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Stopping => Self::stopping(),
+            Refused::TooMany(max) => Self::unavailable(
+                "too_many_clients",
+                format!(
+                    "{max} clients are connected, and [output] max_clients (of /fanout: [fanout] max_clients) allows \
+                     no more; try again later or raise it"
+                ),
+            ),
+            Refused::TooManyFromAddress(max) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_clients_from_address",
+                format!(
+                    "{max} clients are connected from your address, and [output] max_clients_per_address allows no \
+                     more; close some or raise it (behind a proxy, all clients have its address)"
+                ),
+            )
+            .retry_after_secs(5),
+        }
+    }
+}
+
+/// A page of a site that may not read.
+pub(super) fn origin_not_allowed() -> ApiError {
+    ApiError::new(
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        "pages of this origin may not read here; [output] allowed_origins names those that may, written as browsers \
+         send them (https://app.example)",
+    )
+}
+
+/// A request without a WebSocket handshake.
+pub(super) fn upgrade_required(rejection: &WebSocketUpgradeRejection) -> ApiError {
+    let message = format!(
+        "this path speaks WebSocket (RFC 6455, version 13); connect to it with a WebSocket client: {}",
+        rejection.body_text()
+    );
+    ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+        .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .header(header::CONNECTION, HeaderValue::from_static("upgrade"))
+        .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+}
 
 /// How `/ws` is served.
 #[derive(Debug, Clone)]
 pub struct WebSocketOptions {
     /// Whether `/ws` is served at all.
     pub is_enabled: bool,
-    /// Limits on the number of clients.
-    pub limits: ClientLimits,
-    /// When a slow or silent client is closed.
+    /// When a client is given up.
     pub patience: Patience,
     /// The origins whose pages may connect. If the list is empty, any page may read, and none may
     /// change the cursor of a consumer.
@@ -37,7 +82,6 @@ impl From<&Output> for WebSocketOptions {
     fn from(output: &Output) -> Self {
         Self {
             is_enabled: output.websocket_enabled,
-            limits: ClientLimits { in_all: output.max_clients, from_address: output.max_clients_per_address },
             patience: Patience::from(output),
             allowed_origins: output.allowed_origins.clone(),
         }
@@ -58,7 +102,15 @@ impl WebSocketOptions {
     /// only pages of our own origin may.
     fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
-            Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::OriginMayNotChange(origin)),
+            Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                format!(
+                    "a page of {origin} connects with `consumer`, which moves a cursor that the gateway keeps, and no \
+                     pages may do that while [output] allowed_origins is empty; name the origin there, written as \
+                     browsers send it (https://app.example), or connect without `consumer`"
+                ),
+            )),
             _ => Ok(()),
         }
     }
@@ -72,12 +124,15 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let options = &context.websocket;
+    let options = context.websocket();
     if !options.is_enabled {
-        return Err(ApiError::WebSocketDisabled);
+        return Err(ApiError::not_found(
+            "websocket_disabled",
+            "the WebSocket output is switched off; set websocket_enabled = true under [output]",
+        ));
     }
     if !options.allows(&headers) {
-        return Err(counted(&context, ApiError::OriginNotAllowed));
+        return Err(counted(&context, origin_not_allowed()));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
     // Connecting as a consumer stores its cursor and closes its other connection.
@@ -93,9 +148,8 @@ pub(super) async fn upgrade(
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
-    let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
-    let client =
-        context.clients().enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
+    let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
+    let client = context.clients.enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
     let lease = lease(&context, &query).await.map_err(|refused| counted(&context, refused))?;
     let (cursor, default_format) = match (&lease, query.cursor) {
@@ -107,7 +161,7 @@ pub(super) async fn upgrade(
     let consumer = lease.as_ref().map(Lease::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
     let source = LogSource::new(context.log.reader(cursor), query.selection, format);
-    let counts = context.metrics.websocket_counts();
+    let counts = context.metrics.websocket.counts();
     let task = ClientTask::new(source, head, counts, options.patience, peer.taken);
     let task = match lease {
         Some(lease) => task.with_lease(lease),
@@ -135,9 +189,8 @@ async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiErr
 /// Counts a client whose valid request is refused, by error code. Refusals while the gateway stops
 /// do not count.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
-    let (_, code) = refusal.status();
-    if REFUSED.contains(&code) {
-        context.metrics.client_refused(code).inc();
+    if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
+        context.metrics.websocket.refused[reason].inc();
     }
     refusal
 }

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod letters;
 pub mod log_id;
 pub mod mark;
+pub mod metrics;
 mod options;
 pub mod query;
 pub mod reader;
@@ -40,6 +41,7 @@ pub use entry::{Cursor, Entry, Seq, Submission, Verified};
 pub use keys::CursorRow;
 pub use log_id::LogId;
 pub use mark::{Checkpoint, Mark, RelayTable};
+pub use metrics::Metrics;
 pub use options::free_bytes_needed;
 pub use store::{OpenError, StorageError, StoreOptions};
 

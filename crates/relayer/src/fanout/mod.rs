@@ -13,10 +13,12 @@ pub mod follower;
 pub mod greeting;
 pub mod identity;
 pub mod keys;
+pub mod metrics;
 pub mod proof;
 pub mod registry;
 pub mod service;
 pub mod shared_secret;
 pub mod signals;
 
+pub use metrics::Metrics;
 pub use service::Fanout;

@@ -18,6 +18,7 @@ use super::directory::{Presence, TooManyConnections};
 use super::follower::FollowerSource;
 use super::greeting::{Ungreeted, greet};
 use super::keys::ConversationKeys;
+use super::metrics::{FollowerRefusal, Metrics};
 use super::proof::Prover;
 use super::proof::address::Addresses;
 use super::registry::{Registry, RegistryError, Room, Store};
@@ -33,7 +34,6 @@ use crate::serve::{
     StartPosition, Taken,
 };
 use crate::tasks::StageFailure;
-use crate::telemetry::Metrics;
 
 /// How nice the threads of the fan-out are: they get a quarter of a core that others want, too.
 const NICENESS: i32 = 5;
@@ -80,13 +80,13 @@ pub enum NotServed {
 
 impl NotServed {
     /// What it is counted under, if it is the client's doing or that of too many.
-    const fn code(&self) -> Option<&'static str> {
+    const fn refusal(&self) -> Option<FollowerRefusal> {
         match self {
-            Self::TooManyConnections => Some("too_many_connections"),
-            Self::NotFollowing => Some("not_following"),
-            Self::Consumer(EnterError::TooMany(_)) => Some("too_many_consumers"),
-            Self::Consumer(EnterError::TooManyShared(_)) => Some("too_many_consumers_of_follower"),
-            Self::Consumer(EnterError::Busy) => Some("consumer_busy"),
+            Self::TooManyConnections => Some(FollowerRefusal::TooManyConnections),
+            Self::NotFollowing => Some(FollowerRefusal::NotFollowing),
+            Self::Consumer(EnterError::TooMany(_)) => Some(FollowerRefusal::TooManyConsumers),
+            Self::Consumer(EnterError::TooManyShared(_)) => Some(FollowerRefusal::TooManyConsumersOfFollower),
+            Self::Consumer(EnterError::Busy) => Some(FollowerRefusal::ConsumerBusy),
             Self::Consumer(_) => None,
         }
     }
@@ -158,7 +158,7 @@ impl Fanout {
             fanout.max_consumers,
             output.keep_unused,
             log,
-            metrics.fanout_consumers.clone(),
+            metrics.consumers.clone(),
         )?;
         let directory = Arc::clone(registry.directory());
         let addresses = Addresses::new(config.api.public_url.clone(), output.bind_address, port);
@@ -168,7 +168,7 @@ impl Fanout {
             call_limits: CallLimits::new(fanout.daily_limit),
             new_bot_limits: CallLimits::new(fanout.daily_new_bots),
             registration: fanout.registration,
-            clients: Clients::new(limits, metrics.fanout_clients.clone()),
+            clients: Clients::new(limits, metrics.clients.clone()),
             signals: Arc::new(Signals::new(
                 log,
                 fanout.kinds.clone(),
@@ -277,7 +277,7 @@ impl Fanout {
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
-        let task = ClientTask::new(source, head, self.metrics.fanout_counts(), self.patience, taken);
+        let task = ClientTask::new(source, head, self.metrics.counts(), self.patience, taken);
         let task = match lease {
             Some(lease) => task.with_lease(lease),
             None => task,
@@ -292,17 +292,17 @@ impl Fanout {
             Ok(follower) => follower,
             Err(ungreeted) => {
                 if let Ungreeted::BadProof(bad) = &ungreeted {
-                    self.metrics.proof_refused(bad.reason()).inc();
+                    self.metrics.proofs_refused[bad.into()].inc();
                 }
                 if !matches!(ungreeted, Ungreeted::Gone) {
-                    self.metrics.fanout_refused("unauthorized").inc();
+                    self.metrics.refused[FollowerRefusal::Unauthorized].inc();
                 }
                 return Err(ungreeted.to_string());
             }
         };
         let admitted = self.admit(follower, wish, head).await;
-        if let Some(code) = admitted.as_ref().err().and_then(NotServed::code) {
-            self.metrics.fanout_refused(code).inc();
+        if let Some(refusal) = admitted.as_ref().err().and_then(NotServed::refusal) {
+            self.metrics.refused[refusal].inc();
         }
         admitted.map_err(|refused| match refused {
             NotServed::Consumer(EnterError::Storage(error)) if error.is_full() => {

@@ -8,8 +8,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use enum_map::Enum;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use strum::IntoStaticStr;
 use wire::ClaimedId;
 
 use super::arrivals::Arrivals;
@@ -19,31 +21,18 @@ use crate::clock::Clock;
 use crate::event_log::{Entry, EventLog, StorageError};
 
 /// Where a copy was recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Layer {
     /// Among the ids accepted most recently.
     Hotset,
     /// Among the ids found in RocksDB lately.
     Lru,
     /// In the log, on disk.
+    #[strum(serialize = "rocksdb")]
     RocksDb,
     /// Verified, and about to be committed.
     InFlight,
-}
-
-impl Layer {
-    /// All layers.
-    pub const ALL: [Self; 4] = [Self::Hotset, Self::Lru, Self::RocksDb, Self::InFlight];
-
-    /// The layer's label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Hotset => "hotset",
-            Self::Lru => "lru",
-            Self::RocksDb => "rocksdb",
-            Self::InFlight => "in_flight",
-        }
-    }
 }
 
 /// What memory says of an id.

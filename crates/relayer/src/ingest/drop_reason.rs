@@ -7,7 +7,7 @@ use wire::verify::VerifyError;
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $label:literal,)+) => {
         /// Why a frame or an event was refused.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, enum_map::Enum)]
         pub enum DropReason {
             $($(#[doc = $doc])+ $variant,)+
         }
@@ -156,6 +156,12 @@ impl DropReason {
     /// Whether only somebody who forges sends such a thing.
     pub const fn is_forgery(self) -> bool {
         matches!(self, Self::IdMismatch | Self::PublicKeyOffCurve | Self::BadSignature)
+    }
+}
+
+impl From<DropReason> for &'static str {
+    fn from(reason: DropReason) -> Self {
+        reason.label()
     }
 }
 

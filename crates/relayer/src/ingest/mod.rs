@@ -5,10 +5,7 @@
 //! all copies of an id are judged one after the other: it asks the log, parses, applies the policy of
 //! [`admission`], verifies, and hands over to the sequencer. Whatever is refused has a [`drop_reason`].
 
-use std::time::Instant;
-
 use crate::event_log::Entry;
-use crate::telemetry::Metrics;
 
 pub mod admission;
 mod arrivals;
@@ -17,11 +14,13 @@ pub mod candidate;
 pub mod dedupe;
 pub mod drop_reason;
 pub mod hotset;
+pub mod metrics;
 pub mod shard;
 
 pub use candidate::{Candidate, Inbound, InboxGauge, Inboxes, Source};
 pub use dedupe::{Dedupe, Layer, Look};
 pub use drop_reason::DropReason;
+pub use metrics::Metrics;
 
 /// Notes that a batch is committed: its ids are seen from now on, and its events are counted.
 pub fn committed(dedupe: &Dedupe, metrics: &Metrics, entries: &[Entry]) {
@@ -29,11 +28,5 @@ pub fn committed(dedupe: &Dedupe, metrics: &Metrics, entries: &[Entry]) {
     if let Some(last) = entries.last() {
         dedupe.clock().saw(last.received_at_ms);
     }
-    let now = Instant::now();
-    metrics.batches_committed.inc();
-    metrics.batch_events.observe(entries.len() as f64);
-    metrics.events_processed.inc_by(entries.len() as u64);
-    for received in entries.iter().filter_map(|entry| entry.received) {
-        metrics.processing_latency.observe(now.duration_since(received).as_secs_f64());
-    }
+    metrics.committed(entries);
 }

@@ -17,8 +17,8 @@ use super::admission::Admission;
 use super::candidate::{Candidate, Inbound, last_byte};
 use super::dedupe::{Dedupe, Layer};
 use super::drop_reason::DropReason;
+use super::metrics::Metrics;
 use crate::event_log::{StorageError, Submission, Verified};
-use crate::telemetry::Metrics;
 
 /// What a shard makes of a candidate.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,11 +138,11 @@ impl Shard {
             }
             Verdict::Duplicate(layer) => {
                 source.sent_copy(self.dedupe.lateness_at(&claimed, received));
-                metrics.duplicates(layer).inc();
+                metrics.duplicates[layer].inc();
             }
             Verdict::Dropped(reason) => {
                 source.sent_refused(reason);
-                metrics.dropped(reason).inc();
+                metrics.dropped[reason].inc();
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use wire::Signer;
 
 use super::dial::{DialError, Dialer};
+use super::metrics::Metrics;
 use super::peer::{ConnectionState, Peer};
 use super::refusal::Refusal;
 use super::session::Session;
@@ -19,11 +20,10 @@ use super::socket::SocketError;
 use super::subscription::Subscription;
 use crate::clock::unix_ms;
 use crate::event_log::EventLog;
-use crate::ingest::{Dedupe, Inboxes};
+use crate::ingest::{self, Dedupe, Inboxes};
 use crate::limits::{BACKOFF_MAX, PARKED};
 use crate::net::ConnectError;
 use crate::net::backoff::Backoff;
-use crate::telemetry::Metrics;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Shared {
     pub log: Arc<EventLog>,
     /// Where frames are counted.
     pub metrics: Arc<Metrics>,
+    /// What ingest counts.
+    pub ingest_metrics: Arc<ingest::Metrics>,
     /// The key that is proven to relays that ask for it (NIP-42), if we may.
     pub signer: Option<Arc<Signer>>,
     /// Turns to ask for the past.

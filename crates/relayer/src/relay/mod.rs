@@ -24,6 +24,7 @@ pub mod dial;
 pub mod information;
 pub mod instance;
 pub mod manners;
+pub mod metrics;
 pub mod pace;
 mod past;
 pub mod peer;
@@ -44,5 +45,6 @@ mod turn;
 pub mod upgrade;
 
 pub use coverage::Coverage;
+pub use metrics::Metrics;
 pub use peer::{ConnectionState, Peer};
 pub use pool::{Added, Pool, PoolError, Removed};

@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use enum_map::Enum;
 use parking_lot::Mutex;
 use serde::Serialize;
+use strum::{EnumDiscriminants, IntoStaticStr, VariantNames};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::conduct::Conduct;
 use super::coverage::Coverage;
 use super::dial::Reach;
 use super::manners::Manners;
+use super::metrics::Metrics;
 use super::tally::Tally;
 use crate::clock::{Now, unix_ms};
 use crate::config::RelayUrl;
 use crate::event_log::{Mark, RelayTable};
 use crate::ingest::{DropReason, Source};
 use crate::limits::STATES_KEPT;
-use crate::telemetry::Metrics;
 
 /// A relay that we want to be connected to.
 #[derive(Debug)]
@@ -43,8 +45,14 @@ pub struct Peer {
 }
 
 /// How a relay's connection stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
+#[strum_discriminants(
+    name(StateName),
+    derive(Enum, IntoStaticStr, VariantNames),
+    strum(serialize_all = "snake_case"),
+    doc = "The name of a state."
+)]
 pub enum ConnectionState {
     /// A handshake is under way, or waits for its turn.
     Connecting,
@@ -91,30 +99,9 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
-    /// All labels.
-    pub const LABELS: [&str; 8] = [
-        "connecting",
-        "backfilling",
-        "live",
-        "backing_off",
-        "needs_authentication",
-        "refused",
-        "quarantined",
-        "stopped",
-    ];
-
     /// The state's name, as in metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Backfilling { .. } => "backfilling",
-            Self::Live { .. } => "live",
-            Self::BackingOff { .. } => "backing_off",
-            Self::NeedsAuthentication { .. } => "needs_authentication",
-            Self::Refused { .. } => "refused",
-            Self::Quarantined { .. } => "quarantined",
-            Self::Stopped => "stopped",
-        }
+    pub fn label(&self) -> &'static str {
+        StateName::from(self).into()
     }
 
     /// Whether a WebSocket is open.

@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
 
     /// Reads once and handles what came.
     async fn read(&mut self, socket: &mut Socket) -> Result<Option<Pause>, End> {
-        let mut turn = Turn::new(self.peer, &self.shared.metrics);
+        let mut turn = Turn::new(self.peer, &self.shared.metrics, &self.shared.ingest_metrics);
         let mut reader = self.reader();
         let read = socket.read(|message| reader.handle(message, &mut turn)).await;
         self.heard = true;

@@ -1,20 +1,23 @@
 //! What one turn of a connection counts: in locals, and into the shared counters once at its end.
 
+use enum_map::{Enum, EnumMap};
+
+use super::metrics::Metrics;
 use super::peer::Peer;
-use crate::ingest::{DropReason, Layer};
-use crate::telemetry::Metrics;
+use crate::ingest::{self, DropReason, Layer};
 
 /// Counts that are flushed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     peer: &'a Peer,
     metrics: &'a Metrics,
+    ingest: &'a ingest::Metrics,
     frames: u64,
     bytes: u64,
     /// Texts that keep a connection open.
     heartbeats: u64,
     events: u64,
-    duplicates: [u64; Layer::ALL.len()],
+    duplicates: EnumMap<Layer, u64>,
     /// `NOTICE`, `CLOSED` and `AUTH`.
     pub notices: u64,
     /// Ids that the Bloom filter did not know.
@@ -24,15 +27,16 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub const fn new(peer: &'a Peer, metrics: &'a Metrics) -> Self {
+    pub const fn new(peer: &'a Peer, metrics: &'a Metrics, ingest: &'a ingest::Metrics) -> Self {
         Self {
             peer,
             metrics,
+            ingest,
             frames: 0,
             bytes: 0,
             heartbeats: 0,
             events: 0,
-            duplicates: [0; Layer::ALL.len()],
+            duplicates: EnumMap::from_array([0; Layer::LENGTH]),
             notices: 0,
             lookups_in_memory: 0,
             lookups_on_disk: 0,
@@ -57,9 +61,7 @@ impl<'a> Turn<'a> {
 
     /// Counts a copy.
     pub fn duplicate(&mut self, layer: Layer) {
-        if let Some(count) = self.duplicates.get_mut(layer as usize) {
-            *count += 1;
-        }
+        self.duplicates[layer] += 1;
     }
 
     /// Counts bytes that broke the protocol, so that there is no frame to count.
@@ -72,7 +74,7 @@ impl<'a> Turn<'a> {
     /// left.
     pub fn refuse(&self, reason: DropReason) {
         self.peer.refuse(reason);
-        self.metrics.dropped(reason).inc();
+        self.ingest.dropped[reason].inc();
     }
 
     /// Counts that the relay said that we ask too much, at once, because that is rare.
@@ -88,16 +90,16 @@ impl Drop for Turn<'_> {
         tally.bytes.add(self.bytes);
         tally.events.add(self.events);
         tally.notices.add(self.notices);
-        tally.copies.add(self.duplicates.iter().sum());
+        tally.copies.add(self.duplicates.values().sum());
         tally.refuse_many(DropReason::UnknownMessage, self.heartbeats);
-        metrics.dropped(DropReason::UnknownMessage).inc_by(self.heartbeats);
+        self.ingest.dropped[DropReason::UnknownMessage].inc_by(self.heartbeats);
         metrics.frames_received.inc_by(self.frames);
         metrics.frame_bytes_received.inc_by(self.bytes);
-        metrics.lookups_in_memory.inc_by(self.lookups_in_memory);
-        metrics.lookups_on_disk.inc_by(self.lookups_on_disk);
-        for (layer, count) in Layer::ALL.iter().zip(self.duplicates) {
+        self.ingest.lookups_in_memory.inc_by(self.lookups_in_memory);
+        self.ingest.lookups_on_disk.inc_by(self.lookups_on_disk);
+        for (layer, count) in self.duplicates {
             if count > 0 {
-                metrics.duplicates(*layer).inc_by(count);
+                self.ingest.duplicates[layer].inc_by(count);
             }
         }
     }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::config::Output;
 use crate::limits::CLIENT_CLOSE_MAX;
 
 /// Limits on the number of clients.
@@ -20,6 +21,13 @@ pub struct ClientLimits {
     pub in_all: NonZeroUsize,
     /// From one address; `None` for no limit but `in_all`.
     pub from_address: Option<NonZeroUsize>,
+}
+
+impl ClientLimits {
+    /// The limits of `/ws`.
+    pub const fn of(output: &Output) -> Self {
+        Self { in_all: output.max_clients, from_address: output.max_clients_per_address }
+    }
 }
 
 /// Why a client is refused.

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use enum_map::Enum;
 use futures_util::StreamExt;
+use strum::IntoStaticStr;
 use tokio::time::timeout;
 
 use super::client_message::BadAck;
@@ -12,7 +14,8 @@ use crate::event_log::{Cursor, StorageError};
 use crate::limits::{CLIENT_CLOSE_MAX, CLIENT_LAST_WORDS_MAX};
 
 /// Why a client's connection was closed, as metrics label it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum CloseReason {
     /// The client closed the connection, or it broke.
     Left,
@@ -30,34 +33,6 @@ pub enum CloseReason {
     Trimmed,
     /// The log cannot be read, or the cursor cannot be stored.
     Failed,
-}
-
-impl CloseReason {
-    /// Every reason.
-    pub const ALL: [Self; 8] = [
-        Self::Left,
-        Self::Stopping,
-        Self::Slow,
-        Self::Silent,
-        Self::Replaced,
-        Self::BadAck,
-        Self::Trimmed,
-        Self::Failed,
-    ];
-
-    /// The label in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Stopping => "stopping",
-            Self::Slow => "slow",
-            Self::Silent => "silent",
-            Self::Replaced => "replaced",
-            Self::BadAck => "bad_ack",
-            Self::Trimmed => "trimmed",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// Why a client's connection must be closed, with details for the client and the log.

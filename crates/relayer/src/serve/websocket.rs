@@ -24,13 +24,13 @@ use super::client_message::parse_ack;
 use super::clients::Client;
 use super::close::{Close, CloseCause};
 use super::lease::{Lease, Replacement};
+use super::metrics::ClientCounts;
 use super::slow::{Beat, Patience, Progress, Pulse, Taken, Watch};
 use super::source::{Damaged, Source};
 
 use crate::event_log::reader::Chunk;
 use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
-use crate::telemetry::metrics::ClientCounts;
 
 /// Serves one client.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl<S: Source> ClientTask<S> {
         {
             cause = CloseCause::Unwritten(error);
         }
-        self.counts.closed(cause.reason().label()).inc();
+        self.counts.closed[cause.reason()].inc();
         let (path, origin) = (self.counts.path, client.origin());
         let (cursor, flushed, head) = (self.source.cursor(), self.flushed, self.source.head());
         Close { cause, path, origin, consumer, cursor, flushed, head }.run(socket).await;

@@ -8,10 +8,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
+use super::metrics::{SinkLabel, SinkMetrics};
 use crate::event_log::letters::Letter;
 use crate::event_log::{EventLog, Seq, StorageError};
 use crate::limits::{LETTERS_BYTES_MAX, LETTERS_MAX};
-use crate::telemetry::Metrics;
 
 /// The dead letters of one sink. Memory holds their sequences, RocksDB the events.
 #[derive(Debug)]
@@ -51,19 +51,19 @@ impl DeadLetters {
     pub(super) fn open(
         sink: &Arc<str>,
         log: &Arc<EventLog>,
-        metrics: &Metrics,
+        metrics: &SinkMetrics,
     ) -> Result<Self, StorageError> {
         let kept = Kept::read(sink, log)?;
-        let label = metrics.sink_label(sink);
+        let label = SinkLabel::new(sink);
         let letters = Self {
             sink: Arc::clone(sink),
             log: Arc::clone(log),
             kept: Mutex::new(kept),
             writing: Mutex::default(),
             replay_requested: Notify::new(),
-            refused: metrics.downstream_refused.get_or_create_owned(&label),
-            dropped: metrics.downstream_letters_dropped.get_or_create_owned(&label),
-            gauge: metrics.downstream_letters.get_or_create_owned(&label),
+            refused: metrics.refused.get_or_create_owned(&label),
+            dropped: metrics.dead_letters_dropped.get_or_create_owned(&label),
+            gauge: metrics.dead_letters.get_or_create_owned(&label),
         };
         letters.update_gauge();
         Ok(letters)

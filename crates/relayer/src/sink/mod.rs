@@ -13,6 +13,7 @@ mod cursor_writer;
 mod dead_letters;
 mod feed;
 mod http;
+mod metrics;
 mod rate;
 mod state;
 mod tcp;
@@ -22,5 +23,6 @@ mod workers;
 
 pub use command::{Command, CommandError};
 pub use dead_letters::{DeadLetters, LetterSelector};
+pub use metrics::{SinkLabel, SinkMetrics};
 pub use state::{LostRange, Sink, SinkState, SinkStatus};
 pub use workers::{SinkSetupError, Workers, needed_after};

@@ -8,20 +8,27 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
+use strum::{EnumDiscriminants, EnumIter, IntoStaticStr};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::command::{Command, CommandError, PendingCommand};
 use super::dead_letters::DeadLetters;
+use super::metrics::{SinkLabel, SinkMetrics};
 use super::rate::Rate;
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
 use crate::limits::{LIVE_LAG_MAX, LOST_RANGES_KEPT, ORDERS_WAITING_MAX};
-use crate::telemetry::Metrics;
 
 /// The state of a sink.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
+#[strum_discriminants(
+    name(SinkStatus),
+    derive(EnumIter, IntoStaticStr),
+    strum(serialize_all = "snake_case"),
+    doc = "A [`SinkState`] without its data."
+)]
 pub enum SinkState {
     /// Relayer is connecting to it.
     Connecting,
@@ -59,61 +66,9 @@ pub enum SinkState {
 }
 
 impl SinkState {
-    /// The state without its data.
-    pub const fn status(&self) -> SinkStatus {
-        match self {
-            Self::Connecting => SinkStatus::Connecting,
-            Self::Live { .. } => SinkStatus::Live,
-            Self::CatchingUp { .. } => SinkStatus::CatchingUp,
-            Self::Retrying { .. } => SinkStatus::Retrying,
-            Self::Parked { .. } => SinkStatus::Parked,
-            Self::Paused { .. } => SinkStatus::Paused,
-            Self::Stopped => SinkStatus::Stopped,
-        }
-    }
-
-    /// The name of the state in metrics.
-    pub const fn label(&self) -> &'static str {
-        self.status().label()
-    }
-}
-
-/// A [`SinkState`] without its data, for metric labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "see SinkState")]
-pub enum SinkStatus {
-    Connecting,
-    Live,
-    CatchingUp,
-    Retrying,
-    Parked,
-    Paused,
-    Stopped,
-}
-
-impl SinkStatus {
-    /// Every status.
-    pub const ALL: [Self; 7] = [
-        Self::Connecting,
-        Self::Live,
-        Self::CatchingUp,
-        Self::Retrying,
-        Self::Parked,
-        Self::Paused,
-        Self::Stopped,
-    ];
-
-    /// The name in metrics, which is also the `status` in the API.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Live => "live",
-            Self::CatchingUp => "catching_up",
-            Self::Retrying => "retrying",
-            Self::Parked => "parked",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-        }
+    /// The name of the state in metrics, which is also the `status` in the API.
+    pub fn label(&self) -> &'static str {
+        SinkStatus::from(self).into()
     }
 }
 
@@ -167,18 +122,18 @@ impl Sink {
         address: &str,
         cursor: Cursor,
         log: &Arc<EventLog>,
-        metrics: &Metrics,
+        metrics: &SinkMetrics,
     ) -> Result<(Self, mpsc::Receiver<PendingCommand>), StorageError> {
-        let label = metrics.sink_label(&name);
+        let label = SinkLabel::new(&name);
         let (commands, receiver) = mpsc::channel(ORDERS_WAITING_MAX);
         let sink = Self {
             kind,
             address: address.into(),
-            delivered: metrics.downstream_delivered.get_or_create_owned(&label),
-            reconnects: metrics.downstream_reconnects.get_or_create_owned(&label),
-            ack_errors: metrics.downstream_ack_errors.get_or_create_owned(&label),
-            retries: metrics.downstream_retries.get_or_create_owned(&label),
-            lost: metrics.downstream_lost.get_or_create_owned(&label),
+            delivered: metrics.delivered.get_or_create_owned(&label),
+            reconnects: metrics.reconnects.get_or_create_owned(&label),
+            ack_errors: metrics.ack_errors.get_or_create_owned(&label),
+            retries: metrics.retries.get_or_create_owned(&label),
+            lost: metrics.lost.get_or_create_owned(&label),
             dead_letters: DeadLetters::open(&name, log, metrics)?,
             commands,
             state: Mutex::new(SinkState::Connecting),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cursor_writer::CursorWriter;
 use super::http::{Client, HttpTransport};
+use super::metrics::SinkMetrics;
 use super::state::Sink;
 use super::tcp::TcpTransport;
 use super::transport::{Context, Interrupts, Transport};
@@ -24,7 +25,6 @@ use crate::net::resolver::{Lookups, Resolver};
 use crate::net::tls::{self, TlsSetupError};
 use crate::receiver::Selection;
 use crate::tasks::StageFailure;
-use crate::telemetry::Metrics;
 
 /// Why the sinks cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ impl Workers {
         output: &Output,
         log: &Arc<EventLog>,
         resolver: Resolver,
-        metrics: &Metrics,
+        metrics: &SinkMetrics,
     ) -> Result<Self, SinkSetupError> {
         let mut starting = Starting::new(log, resolver, metrics)?;
         for config in output.tcp_sinks() {
@@ -118,7 +118,7 @@ impl Workers {
 /// Starts sinks one by one.
 struct Starting<'a> {
     log: &'a Arc<EventLog>,
-    metrics: &'a Metrics,
+    metrics: &'a SinkMetrics,
     known: HashMap<String, CursorRow>,
     lookups: Arc<Lookups>,
     /// The system's certificate authorities, loaded on first use.
@@ -129,7 +129,11 @@ struct Starting<'a> {
 }
 
 impl<'a> Starting<'a> {
-    fn new(log: &'a Arc<EventLog>, resolver: Resolver, metrics: &'a Metrics) -> Result<Self, StorageError> {
+    fn new(
+        log: &'a Arc<EventLog>,
+        resolver: Resolver,
+        metrics: &'a SinkMetrics,
+    ) -> Result<Self, StorageError> {
         Ok(Self {
             log,
             metrics,

@@ -4,5 +4,3 @@ pub mod log_buffer;
 pub mod memory;
 pub mod metrics;
 pub mod tracing;
-
-pub use metrics::Metrics;

@@ -22,10 +22,10 @@ async fn refused(gateway: &Gateway, headers: &[&str], status: u16, code: &str, t
         let challenge = (status == 401).then_some("Bearer realm=\"moltrade-relayer\"");
         assert_eq!(answer.header("www-authenticate"), challenge);
     }
-    assert_eq!(gateway.context.pool.peers().len(), 1, "nothing has changed");
+    assert_eq!(gateway.pool.peers().len(), 1, "nothing has changed");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_token_it_must_be_sent() {
     for bind_address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
         let (admin_token, bind_address) = (Some(TOKEN), bind_address.into());
@@ -44,7 +44,7 @@ async fn with_a_token_it_must_be_sent() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_only_programs_on_this_machine_may() {
     let gateway = Gateway::start().await;
     let (host, json) = ("host: 127.0.0.1:8080", "content-type: application/json");
@@ -62,7 +62,7 @@ async fn without_a_token_only_programs_on_this_machine_may() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_nobody_may_where_others_can_reach_it() {
     let bind_address = Ipv4Addr::UNSPECIFIED.into();
     let gateway = Gateway::start_with(Setup { bind_address, ..Setup::default() }).await;

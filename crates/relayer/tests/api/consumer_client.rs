@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use moltrade_relayer::config::Output;
 use moltrade_relayer::event_log::{CursorRow, Cursors, EventLog, StoreOptions};
+use moltrade_relayer::telemetry::metrics::label_value;
 use relay_sim::Delivery;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -91,7 +92,7 @@ pub async fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 pub fn shown(gateway: &Gateway, name: &str) -> Option<CursorRow> {
-    let consumers = gateway.context.consumers.list();
+    let consumers = gateway.consumers.list();
     consumers.into_iter().find(|(found, _)| &**found == name).map(|(_, row)| row)
 }
 
@@ -101,7 +102,7 @@ pub fn is_connected(gateway: &Gateway, name: &str) -> bool {
 
 /// What the database has of a consumer.
 pub fn stored(gateway: &Gateway, name: &str) -> Option<CursorRow> {
-    let rows = gateway.context.log.cursors(Cursors::Consumers).unwrap();
+    let rows = gateway.log.cursors(Cursors::Consumers).unwrap();
     rows.into_iter().find(|(found, _)| found == name).map(|(_, row)| row)
 }
 
@@ -110,7 +111,7 @@ pub fn stored_cursor(gateway: &Gateway, name: &str) -> u64 {
 }
 
 pub fn closed(gateway: &Gateway, reason: &'static str) -> u64 {
-    gateway.context.metrics.client_closed(reason).get()
+    gateway.metrics.websocket.closed[label_value(reason).expect("a reason")].get()
 }
 
 pub fn output(max_consumers: usize) -> Output {

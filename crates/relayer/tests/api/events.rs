@@ -9,7 +9,7 @@ fn seqs(page: &Value) -> Vec<u64> {
     page["events"].as_array().unwrap().iter().map(|envelope| envelope["seq"].as_u64().unwrap()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_found_by_its_id() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(3).await;
@@ -23,13 +23,13 @@ async fn an_event_is_found_by_its_id() {
             200,
             format!(
                 r#"{{"seq":2,"log":"{}","received_at":2000,"relay":"wss://relay.example","event":{json}}}"#,
-                gateway.context.log.id()
+                gateway.log.id()
             )
         )
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_not_there_is_not_found() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(3).await;
@@ -42,7 +42,7 @@ async fn an_event_that_is_not_there_is_not_found() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_each_other_to_the_head() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(250).await;
@@ -57,13 +57,13 @@ async fn pages_follow_each_other_to_the_head() {
     }
     assert_eq!(seen, (1..=250).collect::<Vec<_>>());
     let end = gateway.get("/api/events?cursor=250").await;
-    let log = gateway.context.log.id();
+    let log = gateway.log.id();
     assert_eq!(end.text, format!(r#"{{"events":[],"next_cursor":250,"head":250,"log":"{log}"}}"#));
     gateway.trim_below(200);
     assert_eq!(seqs(&gateway.get("/api/events?limit=2").await.json()), [200, 201]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_is_bounded_in_bytes() {
     let gateway = Gateway::start().await;
     let content = "x".repeat(PAGE_BYTES_MAX / 4);
@@ -73,7 +73,7 @@ async fn a_page_is_bounded_in_bytes() {
     assert_eq!((seqs(&page), page["next_cursor"].as_u64()), (vec![1, 2, 3, 4], Some(4)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_questions_are_named() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(1).await;

@@ -62,8 +62,7 @@ impl World {
         }
         directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
         let kinds = [KIND].into();
-        let signals =
-            Arc::new(Signals::new(&gateway.context.log, kinds, Arc::clone(&directory), after, bytes_max));
+        let signals = Arc::new(Signals::new(&gateway.log, kinds, Arc::clone(&directory), after, bytes_max));
         let looking = {
             let signals = Arc::clone(&signals);
             tokio::spawn(async move { signals.run().await.unwrap() })
@@ -108,7 +107,7 @@ async fn next_seqs(source: &mut FollowerSource, count: usize) -> Vec<u64> {
 
 /// Events of no bot, signals of others, and one signal of ours each: its sequences are 3, 6, 9, …
 async fn append_rounds(gateway: &Gateway, rounds: u64) {
-    let first = gateway.context.log.head().get();
+    let first = gateway.log.head().get();
     for round in 0..rounds {
         let at = 10 * (first + round);
         let noise = bot(1).sign(at, 1, &[["t", "x"].map(str::to_owned)], "no signal");
@@ -118,7 +117,7 @@ async fn append_rounds(gateway: &Gateway, rounds: u64) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn live_signals_come_from_memory() {
     let world = World::keeping(1 << 20).await;
     let mut source = world.source(0);
@@ -128,7 +127,7 @@ async fn live_signals_come_from_memory() {
     assert_eq!(source.cursor(), Cursor::from_number(60));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_longer_in_memory_comes_from_the_log() {
     let world = World::keeping(2_000).await;
     append_rounds(&world.gateway, 50).await;
@@ -140,7 +139,7 @@ async fn what_is_no_longer_in_memory_comes_from_the_log() {
 }
 
 /// After a restart followers come back with cursors of before.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_there_at_the_start_is_looked_through_once_for_all() {
     let world = World::after(40, Cursor::from_number(60), 1 << 20).await;
     let mut recent = world.source(90);
@@ -150,7 +149,7 @@ async fn what_was_there_at_the_start_is_looked_through_once_for_all() {
 }
 
 /// It would read the log for nothing, and keep others from their turn.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_follows_nobody_waits_until_it_does() {
     let world = World::after(5, Cursor::from_number(15), 1 << 20).await;
     world.directory.remove_follow(&key(1));
@@ -167,7 +166,7 @@ async fn who_follows_nobody_waits_until_it_does() {
 }
 
 /// Who waits is not left behind by the signals of others, which would make it read the log from there.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_who_waits_follows_the_signals_of_others() {
     let world = World::keeping(20_000).await;
     let mut source = world.source(0);
@@ -192,7 +191,7 @@ async fn the_cursor_of_who_waits_follows_the_signals_of_others() {
     assert_eq!(next_seqs(&mut source, 1).await, [201]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
     let world = World::keeping(1 << 20).await;
     let mut source = world.source(0);
@@ -208,19 +207,19 @@ async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
     assert_eq!(next_seqs(&mut source, 1).await, [3]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_ends_with_the_log() {
     let world = World::keeping(1 << 20).await;
     let mut source = world.source(0);
     append_rounds(&world.gateway, 1).await;
-    world.gateway.context.log.close();
+    world.gateway.log.close();
     assert_eq!(next(&mut source).await, Some(vec![]), "of another bot");
     assert_eq!(next(&mut source).await, Some(vec![3]));
     assert_eq!(next(&mut source).await, None);
     timeout(PATIENCE, world.looking).await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_neither_follows_nor_is_connected_is_forgotten() {
     let world = World::keeping(1 << 20).await;
     assert_eq!(world.directory.len(), (3, 1));

@@ -2,42 +2,23 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, LazyLock, Mutex};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use moltrade_relayer::api::{self, Access, Connections, Context, WebSocketOptions};
-use moltrade_relayer::clock::{Clock, Hands};
+use moltrade_relayer::clock::Hands;
 use moltrade_relayer::config::{Config, Loaded, Output, Secret};
-use moltrade_relayer::control::Control;
-use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
 use moltrade_relayer::event_log::retention::Retention;
-use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{Cursors, EventLog, StoreOptions, Submission, Verified};
-use moltrade_relayer::ingest::admission::Admission;
-use moltrade_relayer::ingest::dedupe::DedupeSizes;
-use moltrade_relayer::ingest::{Dedupe, Inboxes};
+use moltrade_relayer::event_log::{Submission, Verified};
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::Pool;
-use moltrade_relayer::relay::connection::Shared;
-use moltrade_relayer::relay::dial::{DialOptions, Dialer};
-use moltrade_relayer::relay::instance::InstanceId;
-use moltrade_relayer::serve::ClientLimits;
-use moltrade_relayer::serve::Consumers;
-use moltrade_relayer::sink::Workers;
-use moltrade_relayer::tasks::StageFailure;
-use moltrade_relayer::telemetry::Metrics;
+use moltrade_relayer::testing::{self, TestGateway};
 use relay_sim::wait::{until, within};
 use relay_sim::{ConsumeError, Consumer, Delivery};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
 use wire::{Signer, VerifiedEvent};
 
 /// The relay that all events come from.
@@ -80,19 +61,12 @@ pub fn sinks(text: &str) -> Output {
 }
 
 pub struct Gateway {
-    pub context: Context,
-    pub address: SocketAddr,
-    /// Where `/metrics` stands alone.
-    pub metrics_address: SocketAddr,
+    running: TestGateway,
     pub signer: Signer,
-    inbox: Option<SyncSender<Vec<Submission>>>,
-    sequencer: Option<JoinHandle<()>>,
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
     /// What sets the clock.
     pub hands: Hands,
-    supervised: Option<tokio::task::JoinHandle<Result<(), StageFailure>>>,
-    _workers: Workers,
     folder: TempDir,
 }
 
@@ -103,82 +77,23 @@ impl Gateway {
 
     pub async fn start_with(setup: Setup) -> Self {
         let folder = TempDir::new().unwrap();
-        let path = setup.folder.as_deref().unwrap_or(folder.path());
-        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
-        let free = Arc::clone(&free_bytes);
-        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        let room = Reserve { free_space, bytes_min: 1 };
-        let options = StoreOptions { fsync: false };
-        let (clock, hands) = Clock::manual();
-        let log = EventLog::open_with(path, options, setup.tail_bytes, clock, room).unwrap();
-        let sizes = DedupeSizes { hotset: 1_000, bloom: 1_000, lru: 1_000 };
-        let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
-        let disk_full = Arc::new(DiskFull::default());
-        let (inbox, sequencer) = {
-            let (log, disk_full) = (Arc::clone(&log), Arc::clone(&disk_full));
-            let options = SequencerOptions { batch_size: 100 };
-            let sequencer = Sequencer::new(log, options, disk_full).unwrap();
-            let (inbox, bursts) = std::sync::mpsc::sync_channel(64);
-            (inbox, std::thread::spawn(move || sequencer.run(&bursts, |_| {}).unwrap()))
+        let mut loaded = configuration(&folder, &setup.relays);
+        let config = &mut loaded.config;
+        config.deduplication.rocksdb_path = setup.folder.unwrap_or_else(|| folder.path().join("log"));
+        config.storage.tail_bytes = setup.tail_bytes;
+        config.storage.fsync = false;
+        config.output = Output { bind_address: setup.bind_address, ..setup.output };
+        config.api.admin_token = setup.admin_token.map(Secret::new);
+        let setup = testing::Setup {
+            reserve_bytes: 1_000,
+            resolver: resolver(),
+            dials: setup.supervised,
+            ..testing::Setup::loaded(loaded)
         };
-        let (inboxes, _) = Inboxes::new(1, 1 << 20);
-        let loaded = configuration(&folder, &setup.relays);
-        let metrics = Arc::new(Metrics::new());
-        let instance = InstanceId::random();
-        let shared = Shared {
-            dialer: Arc::new(dialer(instance)),
-            dedupe: Arc::clone(&dedupe),
-            inboxes: inboxes.clone(),
-            log: Arc::clone(&log),
-            metrics: Arc::clone(&metrics),
-            signer: None,
-            repairs: Semaphore::new(1),
-            scans: Arc::new(Semaphore::new(1)),
-            health_check_interval: Duration::from_secs(30),
-            events_per_second_max: None,
-        };
-        let (pool, supervisor) = Pool::new(&loaded.config, Arc::new(shared)).unwrap();
-        let supervised = setup.supervised.then(|| tokio::spawn(supervisor.run(STOP.subscribe())));
-        let pool = Arc::new(pool);
-        let admission = Admission::shared(&loaded.config.filters);
-        let workers = Workers::start(&setup.output, &log, unanswering(), &metrics).unwrap();
-        let appended = log.head().get();
-        let (max, keep_unused) = (setup.output.max_consumers, setup.output.keep_unused);
-        let gauge = metrics.websocket_consumers.clone();
-        let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge).unwrap();
-        let free = Arc::clone(&free_bytes);
-        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        let context = Context::new(api::Parts {
-            reserve: Reserve { free_space, bytes_min: 1_000 },
-            consumers,
-            identity: *Signer::from_seed(0).pubkey(),
-            fanout: None,
-            control: Arc::new(Control::new(&loaded, Arc::clone(&pool), admission)),
-            pool,
-            log,
-            inboxes: inboxes.gauge(),
-            dedupe,
-            disk_full,
-            metrics,
-            websocket: WebSocketOptions::from(&setup.output),
-            access: Access::new(setup.admin_token.map(Secret::new), setup.bind_address),
-            instance,
-            sinks: Arc::clone(workers.sinks()),
-        });
-        Self {
-            address: serve(api::router(context.clone())),
-            metrics_address: serve(api::metrics_router(context.clone())),
-            context,
-            signer: Signer::from_seed(1),
-            inbox: Some(inbox),
-            sequencer: Some(sequencer),
-            appended: AtomicU64::new(appended),
-            free_bytes,
-            hands,
-            supervised,
-            _workers: workers,
-            folder,
-        }
+        let (free_bytes, hands) = (Arc::clone(&setup.free_bytes), setup.hands.clone());
+        let running = setup.start().await.unwrap();
+        let appended = AtomicU64::new(running.log.head().get());
+        Self { running, signer: Signer::from_seed(1), appended, free_bytes, hands, folder }
     }
 
     /// The event that becomes number `seq` if they are appended in order: kind 1, and its content says it.
@@ -202,7 +117,7 @@ impl Gateway {
     /// Appends events and waits until they are committed. Number `n` was received at `n` seconds.
     pub async fn append(&self, events: Vec<VerifiedEvent>) {
         let up_to = self.offer(events);
-        until("the events are committed", || self.context.log.head().get() >= up_to).await;
+        until("the events are committed", || self.log.head().get() >= up_to).await;
     }
 
     /// Hands events to the writer, which may be waiting for room.
@@ -214,26 +129,19 @@ impl Gateway {
             received: Instant::now(),
             budget: None,
         };
-        let inbox = self.inbox.as_ref().expect("running");
-        inbox.send(events.into_iter().map(|event| Submission::Event(verified(event))).collect()).unwrap();
+        self.running.submit(events.into_iter().map(|event| Submission::Event(verified(event))).collect());
         self.appended.load(Ordering::Relaxed)
     }
 
     /// Retention trims what is below a sequence.
     pub fn trim_below(&self, seq: u64) {
         let retention = Retention { age_ms_max: 1, ..Retention::default() };
-        self.context.log.trim(retention, 1_000 * seq + 1).unwrap();
-        assert_eq!(self.context.log.floor().get(), seq);
+        self.log.trim(retention, 1_000 * seq + 1).unwrap();
+        assert_eq!(self.log.floor().get(), seq);
     }
 
     pub fn set_free_bytes(&self, bytes: u64) {
         self.free_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Stops as the program does.
-    pub async fn stop(&self, within: Duration) -> usize {
-        self.context.log.close();
-        self.context.clients().drain(within).await
     }
 
     /// The file that the configuration was loaded from, and is again.
@@ -277,49 +185,32 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
-    /// The writer must not use RocksDB when the process ends; the runtime ends the readers.
-    fn drop(&mut self) {
-        self.supervised.take().inspect(|supervised| supervised.abort());
-        self.inbox = None;
-        self.context.disk_full.give_up();
-        if let Some(sequencer) = self.sequencer.take() {
-            sequencer.join().unwrap();
-        }
+impl std::ops::Deref for Gateway {
+    type Target = TestGateway;
+
+    fn deref(&self) -> &TestGateway {
+        &self.running
     }
 }
 
-/// A dialer that finds nobody. Hosts that begin with `new` have a public address the first time that they are
-/// looked up, as adding them does, and none when they are dialled.
-fn dialer(instance: InstanceId) -> Dialer {
+/// Finds nobody, but for addresses. Hosts that begin with `new` have a public address the first time
+/// that they are looked up, as adding them does, and none when they are dialled. About
+/// `archive.example` it never says anything.
+fn resolver() -> Resolver {
     let known = Mutex::new(HashSet::new());
-    let resolver = Resolver::from_fn(move |host: &str| {
+    Resolver::from_fn(move |host: &str| {
+        if host == "archive.example" {
+            loop {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+        }
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
         let is_new = host.starts_with("new") && known.lock().unwrap().insert(host.to_owned());
         if is_new { Ok(vec![[8, 8, 8, 8].into()]) } else { Err(std::io::ErrorKind::NotFound.into()) }
-    });
-    Dialer::new(DialOptions {
-        frame_bytes_max: 1 << 20,
-        user_agent: "test".to_owned(),
-        extra_ca_file: None,
-        resolver,
-        instance,
-        tls_sessions_max: 0,
-    })
-    .unwrap()
-}
-
-/// Sinks have names that nobody answers for, but for addresses.
-fn unanswering() -> Resolver {
-    Resolver::from_fn(|host: &str| match host.parse() {
-        Ok(address) => Ok(vec![address]),
-        Err(_) => loop {
-            std::thread::sleep(Duration::from_secs(60));
-        },
     })
 }
-
-/// Nothing stops the supervisors but the end of their test.
-static STOP: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
 
 /// A configuration in a file.
 fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
@@ -327,14 +218,6 @@ fn configuration(folder: &TempDir, relays: &[&str]) -> Loaded {
     let text = format!("relay.bootstrap_relays = {relays:?}\nrelay.max_connections = {RELAYS_MAX}");
     std::fs::write(&file, text).unwrap();
     Config::load(Some(&file), []).unwrap()
-}
-
-fn serve(router: axum::Router) -> SocketAddr {
-    let listener = api::listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let address = listener.local_addr().unwrap();
-    let limits = ClientLimits { in_all: NonZeroUsize::MAX, from_address: None };
-    tokio::spawn(api::serve(listener, router, Connections::new(limits, &Arc::new(Metrics::new()))));
-    address
 }
 
 fn handshake(path: &str) -> String {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::gateway::{Gateway, Setup};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_is_healthy_and_ready_without_any_relay() {
     let gateway = Gateway::start_with(Setup { relays: vec![], ..Setup::default() }).await;
     let health = gateway.get("/health").await;
@@ -19,12 +19,12 @@ async fn it_is_healthy_and_ready_without_any_relay() {
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_is_not_ready_while_the_disk_is_full() {
     let gateway = Gateway::start().await;
     gateway.set_free_bytes(0);
     gateway.offer(vec![gateway.event(1)]);
-    until("ingest pauses", || gateway.context.disk_full.is_paused()).await;
+    until("ingest pauses", || gateway.disk_full.is_paused()).await;
     let told = gateway.get("/ready").await.error(503, "not_ready");
     assert!(told.contains("disk is full") && told.contains("min_free_bytes"), "{told}");
     assert_eq!(gateway.get("/health").await.status, 200);
@@ -34,12 +34,12 @@ async fn it_is_not_ready_while_the_disk_is_full() {
     until_async("it is ready again", async || gateway.get("/ready").await.status == 200).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn relays_are_shown_with_what_they_did() {
     let relays = vec!["wss://a.example", "wss://b.example", "wss://c.example"];
     let gateway = Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await;
     gateway.append_numbered(4).await;
-    let peers = gateway.context.pool.peers();
+    let peers = gateway.pool.peers();
     peers[0].set_state(ConnectionState::Live { since_ms: 5 });
     peers[0].tally.frames.add(9);
     peers[0].tally.refuse(DropReason::BadSignature);
@@ -47,7 +47,7 @@ async fn relays_are_shown_with_what_they_did() {
     peers[1].set_state(ConnectionState::BackingOff { until_ms: 7, reason: "refused".to_owned() });
     let status = gateway.get("/status").await.json();
     assert_eq!(status["active_connections"], 1);
-    assert_eq!(status["log"], json!({ "id": gateway.context.log.id(), "head": 4, "floor": 1 }));
+    assert_eq!(status["log"], json!({ "id": gateway.log.id(), "head": 4, "floor": 1 }));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     let mut first = status["connections"][0].clone();
     let history = first.as_object_mut().unwrap().remove("history").unwrap();
@@ -72,14 +72,14 @@ async fn relays_are_shown_with_what_they_did() {
     assert_eq!(gateway.get("/api/relays").await.json()["relays"], status["connections"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_of_the_clock_is_shown_until_the_operator_confirms_the_clock() {
     let gateway = Gateway::start().await;
     let clock = async || gateway.get("/status").await.json()["clock"].clone();
     let right = json!({ "steps": 0, "last_step": null, "agrees": null, "deletes_by_age": true });
     assert_eq!(clock().await, right);
     gateway.hands.step_secs(-60);
-    gateway.context.log.clock().now();
+    gateway.log.clock().now();
     let stepped = clock().await;
     assert_eq!((&stepped["steps"], &stepped["deletes_by_age"]), (&json!(1), &json!(false)));
     let by_ms = stepped["last_step"]["by_ms"].as_i64().unwrap();
@@ -89,7 +89,7 @@ async fn a_step_of_the_clock_is_shown_until_the_operator_confirms_the_clock() {
     assert_eq!(clock().await["deletes_by_age"], true);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_said_in_json() {
     let gateway = Gateway::start().await;
     for path in ["/", "/api", "/api/relays/", "/ws/", "/%ff", "/api/events/a/b"] {

@@ -22,12 +22,12 @@ fn names(list: &Value) -> String {
     urls.map(|url| &url["wss://".len().."wss://x".len()]).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn relays_are_ranked_by_what_they_do() {
     let gateway =
         with_still_relays(&["wss://c.example", "wss://a.example", "wss://b.example", "wss://d.example"])
             .await;
-    let peers = gateway.context.pool.peers();
+    let peers = gateway.pool.peers();
     for (peer, count) in peers.iter().zip([5, 7, 7, 0]) {
         let tally = &peer.tally;
         for figure in [&tally.first, &tally.copies, &tally.frames, &tally.bytes] {
@@ -52,12 +52,12 @@ async fn relays_are_ranked_by_what_they_do() {
     assert_eq!(ranked("sort=refused").await, "cabd", "all have the same sum");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_the_list_can_be_asked_for() {
     let gateway =
         with_still_relays(&["wss://a.example", "wss://b.example", "wss://c.example", "wss://d.example"])
             .await;
-    let peers = gateway.context.pool.peers();
+    let peers = gateway.pool.peers();
     peers[1].set_state(ConnectionState::Live { since_ms: 1 });
     peers[2].set_state(ConnectionState::BackingOff { until_ms: 1, reason: "refused".to_owned() });
     let part = async |query: &str| {
@@ -73,7 +73,7 @@ async fn a_part_of_the_list_can_be_asked_for() {
     assert_eq!(part("state=backfilling").await, (String::new(), 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_questions_are_named() {
     let gateway = Gateway::start().await;
     for (query, code, message) in [
@@ -94,7 +94,7 @@ async fn wrong_questions_are_named() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_relay_is_found_by_its_url_in_every_spelling() {
     let gateway = with_relays(&["wss://a.example", "wss://b.example/r/?x=1&y=%2F"]).await;
     for same in ["wss%3A%2F%2Fa.example", "wss://a.example", "wss://A.example:443/", "wss%3a//a.example"] {
@@ -117,10 +117,10 @@ async fn one_relay_is_found_by_its_url_in_every_spelling() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_relay_is_shown_in_full() {
     let gateway = with_still_relays(&["wss://a.example"]).await;
-    gateway.context.pool.peers()[0].tally.frames.add(3);
+    gateway.pool.peers()[0].tally.frames.add(3);
     let one = gateway.get("/api/relays/wss://a.example").await.json();
     let listed = &gateway.get("/api/relays").await.json()["relays"][0];
     for (key, value) in listed.as_object().unwrap() {
@@ -128,7 +128,7 @@ async fn one_relay_is_shown_in_full() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_is_added_once_and_removed_once() {
     let gateway = with_relays(&[]).await;
     let add = async |url: &str| {
@@ -148,7 +148,7 @@ async fn a_relay_is_added_once_and_removed_once() {
     assert_eq!(gateway.get("/api/relays").await.json(), json!({ "total": 0, "relays": [] }));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_relay_is_said() {
     let gateway = with_relays(&[]).await;
     let add =
@@ -174,7 +174,7 @@ async fn what_is_wrong_with_a_relay_is_said() {
     assert_eq!(add("wss://new0.example").await.status, 200, "what is wanted needs no more room");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_is_json_and_nothing_else() {
     let gateway = with_relays(&[]).await;
     for (method, path) in [("POST", "/api/relays/add"), ("DELETE", "/api/relays/remove")] {
@@ -201,11 +201,11 @@ async fn a_body_is_json_and_nothing_else() {
         let huge = format!(r#"{{"url":"wss://a.example"}}{}"#, " ".repeat(16 << 10));
         gateway.change(method, path, &huge).await.error(413, "body_too_large");
     }
-    assert_eq!(gateway.context.pool.peers().len(), 0);
+    assert_eq!(gateway.pool.peers().len(), 0);
 }
 
 /// With a token any content type is admitted by the guard, but a body must still be said to be JSON.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_says_that_it_is_json() {
     let token = "0123456789abcdef";
     let gateway = Gateway::start_with(Setup { admin_token: Some(token), ..Setup::default() }).await;

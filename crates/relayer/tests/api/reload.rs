@@ -9,11 +9,11 @@ async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Answe
     gateway.change("POST", "/api/config/reload", "").await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_differs_is_applied_and_told() {
     let relays = vec!["wss://a.example", "wss://b.example"];
     let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
-    let kept = gateway.context.pool.peers().remove(1);
+    let kept = gateway.pool.peers().remove(1);
     let new = "
         relay.max_connections = 5
         relay.bootstrap_relays = ['wss://b.example', 'wss://c.example', 'wss://d.example']
@@ -33,7 +33,7 @@ async fn what_differs_is_applied_and_told() {
             })
         )
     );
-    let peers = gateway.context.pool.peers();
+    let peers = gateway.pool.peers();
     assert!(peers.iter().any(|peer| std::sync::Arc::ptr_eq(peer, &kept)), "it was not touched");
     let urls: Vec<_> = peers.iter().map(|peer| peer.url.as_str()).collect();
     assert_eq!(urls, ["wss://b.example", "wss://c.example", "wss://d.example"]);
@@ -42,7 +42,7 @@ async fn what_differs_is_applied_and_told() {
     assert_eq!((&again["relays_added"], &again["filters_changed"]), (&json!(0), &json!(false)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
     let gateway = Gateway::start().await;
     let broken = "[relay]\nbootstrap_relays = ['wss://h.example', 'https://a.example']\n[api]\nadmin_token = 'hunter2'";
@@ -64,7 +64,7 @@ async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
     );
     assert_eq!((&problems[1]["key"], &problems[1]["line"]), (&json!("api.admin_token"), &json!(4)));
     assert!(!answer.text.contains("hunter2"), "{}", answer.text);
-    assert_eq!(gateway.context.pool.peers().len(), 1);
+    assert_eq!(gateway.pool.peers().len(), 1);
 
     std::fs::remove_file(gateway.config_file()).unwrap();
     let gone = gateway.change("POST", "/api/config/reload", "").await;
@@ -74,10 +74,10 @@ async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
         (&problem["file"], &problem["line"], &problem["key"]),
         (&json!(file), &json!(null), &json!(null))
     );
-    assert_eq!(gateway.context.pool.peers().len(), 1);
+    assert_eq!(gateway.pool.peers().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn not_more_problems_are_listed_than_anybody_reads() {
     let gateway = Gateway::start().await;
     let answer = reload(&gateway, &format!("relay.bootstrap_relays = [{}]", "7,".repeat(10_000))).await;

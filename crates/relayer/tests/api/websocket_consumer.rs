@@ -6,6 +6,7 @@ use futures_util::SinkExt;
 use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::config::Output;
 use moltrade_relayer::event_log::Cursor;
+use moltrade_relayer::serve::ClientRefusal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use tokio_websockets::{ClientBuilder, Message};
 
 use crate::consumer_client::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_url_goes_on_where_the_acknowledgements_end() {
     let gateway = start(Output::default()).await;
     gateway.append_numbered(10).await;
@@ -39,7 +40,7 @@ async fn one_url_goes_on_where_the_acknowledgements_end() {
     assert!(is_connected(&gateway, "indexer"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_new_begins_now_and_is_remembered_from_then_on() {
     let gateway = start(Output::default()).await;
     gateway.append_numbered(5).await;
@@ -65,12 +66,12 @@ fn a_cursor_lasts_over_a_restart() {
         client.ack(12).await;
         client.is_heard().await;
         // The gateway stops: what was heard is written before the client is gone.
-        let (end, left) = tokio::join!(client.end(), gateway.stop(LONG));
+        let (end, left) = tokio::join!(client.end(), gateway.drain_clients(LONG));
         assert_eq!((end.as_str(), left), ("1001 the gateway is stopping", 0));
         assert_eq!(stored_cursor(&gateway, "indexer"), 12);
     });
     in_a_process(folder.path(), async |gateway| {
-        assert_eq!(gateway.context.metrics.websocket_consumers.get(), 1);
+        assert_eq!(gateway.metrics.websocket.consumers.get(), 1);
         let mut client = Client::connect(&gateway, "?consumer=indexer&cursor=0").await;
         client.expect(13..=20).await;
         client.ack(20).await;
@@ -96,7 +97,7 @@ async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
     let mut acked = 0;
     for _ in 0..30 {
         gateway.append_numbered(20).await;
-        let head = gateway.context.log.head().get();
+        let head = gateway.log.head().get();
         let mut client = Client::connect(&gateway, "?consumer=a&cursor=0").await;
         let last = random.random_range(acked + 1..=head);
         for seq in acked + 1..=last {
@@ -119,7 +120,7 @@ async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_acknowledgement_closes_and_moves_nothing() {
     let gateway = start(Output::default()).await;
     gateway.append_numbered(10).await;
@@ -155,7 +156,7 @@ async fn a_wrong_acknowledgement_closes_and_moves_nothing() {
 }
 
 /// What was sent on an earlier connection does not count: the client mixes something up.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
     let gateway = start(Output::default()).await;
     gateway.append_numbered(10).await;
@@ -169,7 +170,7 @@ async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
     assert_eq!(client.end().await, told);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_no_consumer_may_say_what_it_likes() {
     let gateway = start(Output::default()).await;
     let mut client = Client::connect(&gateway, "?cursor=0").await;
@@ -178,11 +179,11 @@ async fn who_is_no_consumer_may_say_what_it_likes() {
     client.is_heard().await;
     gateway.append_numbered(1).await;
     client.expect([1]).await;
-    assert!(gateway.context.consumers.list().is_empty());
+    assert!(gateway.consumers.list().is_empty());
 }
 
 /// Nothing of a selection is passed over for good: only what is acknowledged moves the cursor.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_selection_the_acknowledgement_is_what_counts() {
     let gateway = start(Output::default()).await;
     let kinds = [1, 7, 1, 7, 1, 1, 1, 1];
@@ -205,7 +206,7 @@ async fn with_a_selection_the_acknowledgement_is_what_counts() {
     assert_eq!(stored_cursor(&gateway, "a"), 4, "what was passed over is not acknowledged");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_gets_bare_events_if_it_insists() {
     let gateway = start(Output::default()).await;
     gateway.append_numbered(1).await;
@@ -279,11 +280,12 @@ async fn of_many_that_come_at_once_one_stays() {
     while let Some(client) = tasks.join_next().await {
         connected.extend(client.unwrap());
     }
-    let closed_or_refused =
-        || closed(&gateway, "replaced") + gateway.context.metrics.client_refused("consumer_busy").get();
+    let closed_or_refused = || {
+        closed(&gateway, "replaced") + gateway.metrics.websocket.refused[ClientRefusal::ConsumerBusy].get()
+    };
     until(|| closed_or_refused() == 39).await;
     assert!(is_connected(&gateway, "a"));
-    until(|| gateway.context.clients().connected() == 1).await;
+    until(|| gateway.clients.connected() == 1).await;
 }
 
 /// It says something all the time and takes nothing: that is no sign that it keeps up.

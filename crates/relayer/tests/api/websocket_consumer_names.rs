@@ -5,6 +5,7 @@ use std::time::Duration;
 use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::config::Output;
 use moltrade_relayer::event_log::{Cursor, CursorRow};
+use moltrade_relayer::serve::ClientRefusal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use crate::consumer_client::*;
 use crate::gateway::{Gateway, Setup};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn names_are_checked() {
     let gateway = start(Output::default()).await;
     let long = "x".repeat(65);
@@ -26,11 +27,11 @@ async fn names_are_checked() {
     gateway.refused("/ws?consumer=a&seek=1").await.error(400, "cursor_ahead");
     // Only who could connect has a name.
     gateway.get("/ws?consumer=a").await.error(426, "upgrade_required");
-    assert!(gateway.context.consumers.list().is_empty());
+    assert!(gateway.consumers.list().is_empty());
     Client::connect(&gateway, &format!("?consumer={}", "A.z_0-9".repeat(9))).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn there_is_a_most_of_names() {
     let gateway = start(output(2)).await;
     gateway.append_numbered(1).await;
@@ -43,7 +44,7 @@ async fn there_is_a_most_of_names() {
     let told = answer.error(503, "too_many_consumers");
     assert!(told.contains("[output] max_consumers"), "{told}");
     assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(gateway.context.metrics.client_refused("too_many_consumers").get(), 1);
+    assert_eq!(gateway.metrics.websocket.refused[ClientRefusal::TooManyConsumers].get(), 1);
     // Away is not forgotten, and who is known is let in.
     first.leave(&gateway, "a").await;
     gateway.refused("/ws?consumer=c").await.error(503, "too_many_consumers");
@@ -51,7 +52,7 @@ async fn there_is_a_most_of_names() {
     first.leave(&gateway, "a").await;
     assert_eq!(gateway.change("DELETE", "/api/consumers/a", "").await.status, 200);
     Client::connect(&gateway, "?consumer=c").await;
-    assert_eq!(gateway.context.metrics.websocket_consumers.get(), 2);
+    assert_eq!(gateway.metrics.websocket.consumers.get(), 2);
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn who_does_not_come_back_is_forgotten() {
     let rows = [("away", row(keep - 1)), ("gone", row(keep + 1)), ("here", CursorRow::at(Cursor::START))];
     prepare(folder.path(), &rows);
     in_a_process(folder.path(), async |gateway| {
-        let names: Vec<_> = gateway.context.consumers.list().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = gateway.consumers.list().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["away", "here"]);
         assert_eq!(stored(&gateway, "gone"), None);
         assert_eq!(stored(&gateway, "away").unwrap().unused_since_ms, rows[0].1.unused_since_ms);
@@ -73,7 +74,7 @@ fn who_does_not_come_back_is_forgotten() {
 
 /// A known name is admitted, because its stored cursor is merely old. A new name would be lost in a
 /// crash.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
     let gateway = Gateway::start_with(Setup { output: output(9), ..Setup::default() }).await;
     Client::connect(&gateway, "?consumer=known").await.leave(&gateway, "known").await;
@@ -93,7 +94,7 @@ async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
 }
 
 /// Also without a restart, when somebody new needs the room. Who is connected is not old.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn room_is_made_for_a_new_name() {
     let gateway = start(Output { keep_unused: Duration::from_millis(300), ..output(2) }).await;
     Client::connect(&gateway, "?consumer=old").await.leave(&gateway, "old").await;
@@ -107,7 +108,7 @@ async fn room_is_made_for_a_new_name() {
 }
 
 /// Otherwise connections that last a moment would use up all names.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;
     gateway.append_numbered(2).await;
@@ -125,7 +126,7 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
         until(|| unix_ms() > left).await;
     }
     let _new = Client::connect(&gateway, "?consumer=new").await;
-    let kept: Vec<_> = gateway.context.consumers.list().into_iter().map(|(name, _)| name).collect();
+    let kept: Vec<_> = gateway.consumers.list().into_iter().map(|(name, _)| name).collect();
     assert_eq!(kept.iter().map(|name| &**name).collect::<Vec<_>>(), ["acked", "connected", "junk4", "new"]);
     assert_eq!((stored(&gateway, "junk3"), stored_cursor(&gateway, "acked")), (None, 1));
 }
@@ -143,7 +144,7 @@ fn whether_a_name_has_acknowledged_is_kept() {
     });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn consumers_are_listed_and_forgotten() {
     let gateway = start(Output::default()).await;
     assert_eq!(gateway.get("/api/consumers").await.json(), json!({ "head": 0, "consumers": [] }));
@@ -169,7 +170,7 @@ async fn consumers_are_listed_and_forgotten() {
     let forgotten = gateway.change("DELETE", "/api/consumers/away", "").await.json();
     assert_eq!(forgotten, json!({ "forgotten": true, "name": "away" }));
     assert_eq!((stored(&gateway, "away"), shown(&gateway, "away")), (None, None));
-    assert_eq!(gateway.context.metrics.websocket_consumers.get(), 1);
+    assert_eq!(gateway.metrics.websocket.consumers.get(), 1);
     // Whoever comes with the name now is new.
     Client::connect(&gateway, "?consumer=away&cursor=1").await.expect(2..=5).await;
     // It goes on as it was.
@@ -177,7 +178,7 @@ async fn consumers_are_listed_and_forgotten() {
     until(|| stored_cursor(&gateway, "here") == 5).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
     let gateway = start(Output::default()).await;
     let early = Client::connect(&gateway, "?consumer=early&cursor=0").await;

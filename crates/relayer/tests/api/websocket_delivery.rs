@@ -2,7 +2,7 @@
 
 use crate::gateway::{Gateway, Setup, next, next_seqs};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_parameters_bare_events_come_from_now_on() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(5).await;
@@ -14,7 +14,7 @@ async fn without_parameters_bare_events_come_from_now_on() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_cursor_envelopes_come_from_there_on() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(5).await;
@@ -24,7 +24,7 @@ async fn with_a_cursor_envelopes_come_from_there_on() {
         let event = gateway.event(seq).json().clone();
         let envelope = format!(
             r#"{{"seq":{seq},"log":"{}","received_at":{},"relay":"wss://relay.example","event":{}}}"#,
-            gateway.context.log.id(),
+            gateway.log.id(),
             seq * 1_000,
             std::str::from_utf8(&event).unwrap()
         );
@@ -36,7 +36,7 @@ async fn with_a_cursor_envelopes_come_from_there_on() {
     assert_eq!(next_seqs(&mut client, 1).await, [6]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_format_can_be_chosen() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(2).await;
@@ -48,7 +48,7 @@ async fn the_format_can_be_chosen() {
     assert_eq!(next_seqs(&mut envelopes, 1).await, [3]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn cursor_zero_is_valid_for_an_empty_log() {
     let gateway = Gateway::start().await;
     let mut client = gateway.connect("?cursor=0").await;
@@ -56,7 +56,7 @@ async fn cursor_zero_is_valid_for_an_empty_log() {
     assert_eq!(next_seqs(&mut client, 1).await, [1]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn cursor_zero_is_the_oldest_that_is_kept() {
     let gateway = Gateway::start_with(Setup { tail_bytes: 1, ..Setup::default() }).await;
     gateway.append_numbered(50).await;
@@ -92,7 +92,7 @@ async fn there_is_no_gap_and_no_repeat_between_replay_and_live() {
     tokio::join!(clients, gateway.append_numbered(EVENTS - 500));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_with_its_cursor_misses_nothing() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(100).await;

@@ -20,7 +20,7 @@ fn large_events(gateway: &Gateway, count: u64) -> Vec<VerifiedEvent> {
 }
 
 async fn all_gone(gateway: &Gateway) {
-    until("all clients are gone", || gateway.context.clients().connected() == 0).await;
+    until("all clients are gone", || gateway.clients.connected() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,8 +50,8 @@ async fn clients_that_read_nothing_cost_the_others_nothing_and_no_memory() {
     let grown = resident_bytes().unwrap().saturating_sub(before);
     assert!(grown < STALLED as u64 * EVENTS * LARGE as u64 / 3, "{} MiB more", grown >> 20);
     // They are still connected, and they do not hold up the end.
-    assert_eq!(gateway.context.clients().connected(), STALLED + 1);
-    assert_eq!(gateway.stop(Duration::from_millis(100)).await, 0);
+    assert_eq!(gateway.clients.connected(), STALLED + 1);
+    assert_eq!(gateway.drain_clients(Duration::from_millis(100)).await, 0);
     assert_eq!(until_closed(&mut reading).await, (vec![], "1001 the gateway is stopping".to_owned()));
 }
 
@@ -70,13 +70,13 @@ async fn who_stalls_until_its_events_are_trimmed_is_told_where_it_was() {
     assert_eq!(end, format!("1008 cursor {last} is no longer kept; oldest is {}", EVENTS + 1));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn at_the_end_clients_get_what_is_left_and_are_closed() {
     let gateway = Gateway::start().await;
     let mut idle = gateway.connect("?format=envelope&kinds=7").await;
     gateway.append_numbered(2_000).await;
     let mut behind = gateway.connect("?cursor=0").await;
-    let stop = gateway.stop(CLIENT_DRAIN_MAX);
+    let stop = gateway.drain_clients(CLIENT_DRAIN_MAX);
     let (idle, behind, left) = tokio::join!(until_closed(&mut idle), until_closed(&mut behind), stop);
     assert_eq!(idle, (vec![], "1001 the gateway is stopping".to_owned()));
     assert_eq!(behind, ((1..=2_000).collect(), "1001 the gateway is stopping".to_owned()));
@@ -85,7 +85,7 @@ async fn at_the_end_clients_get_what_is_left_and_are_closed() {
     gateway.get("/ready").await.error(503, "not_ready");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_clients_say_is_ignored_and_pings_are_answered() {
     let gateway = Gateway::start().await;
     let url = format!("ws://{}/ws", gateway.address);
@@ -100,7 +100,7 @@ async fn what_clients_say_is_ignored_and_pings_are_answered() {
     assert_eq!(client.next().await.unwrap().unwrap().as_text().unwrap().as_bytes(), gateway.event(1).json());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_says_too_much_is_dropped() {
     let gateway = Gateway::start().await;
     let url = format!("ws://{}/ws", gateway.address);
@@ -111,17 +111,17 @@ async fn a_client_that_says_too_much_is_dropped() {
     all_gone(&gateway).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_that_go_are_counted_out() {
     let gateway = Gateway::start().await;
     let url = format!("ws://{}/ws", gateway.address);
     let (mut polite, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
     let abrupt = gateway.connect("").await;
-    assert_eq!(gateway.context.clients().connected(), 2);
+    assert_eq!(gateway.clients.connected(), 2);
     drop(abrupt);
     polite.close().await.unwrap();
     let answer = polite.next().await;
     assert!(answer.is_none_or(|message| message.is_ok_and(|message| message.is_close())));
     all_gone(&gateway).await;
-    assert_eq!(gateway.context.metrics.websocket_clients.get(), 0);
+    assert_eq!(gateway.metrics.websocket.clients.get(), 0);
 }

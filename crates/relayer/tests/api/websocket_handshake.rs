@@ -1,7 +1,7 @@
 //! What a client's handshake offers, and who it says that it is.
 
 use moltrade_relayer::config::Output;
-use moltrade_relayer::telemetry::Metrics;
+use moltrade_relayer::serve::ClientRefusal;
 
 use crate::gateway::{Answer, Gateway, Setup};
 
@@ -20,7 +20,7 @@ async fn handshake_at(gateway: &Gateway, path: &str, headers: &[&str]) -> Answer
     gateway.call("GET", path, &[&upgrade, headers].concat(), "").await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn subprotocols_and_extensions_are_offered_in_vain() {
     let gateway = Gateway::start().await;
     for offer in [
@@ -34,22 +34,22 @@ async fn subprotocols_and_extensions_are_offered_in_vain() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_names_the_log() {
     let gateway = Gateway::start().await;
-    let log = gateway.context.log.id().to_string();
+    let log = gateway.log.id().to_string();
     let answer = handshake(&gateway, &[]).await;
     assert_eq!((answer.status, answer.header("relayer-log")), (101, Some(&*log)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn any_page_may_read_unless_some_are_named() {
     let gateway = Gateway::start().await;
     assert_eq!(handshake(&gateway, &["origin: https://anywhere.example"]).await.status, 101);
     assert_eq!(handshake(&gateway, &["origin: null"]).await.status, 101);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_origins_are_refused() {
     let allowed_origins =
         ["https://app.example", "http://localhost:3000"].map(|origin| origin.parse().unwrap()).to_vec();
@@ -72,14 +72,14 @@ async fn pages_of_other_origins_are_refused() {
         let told = handshake(&gateway, headers).await.error(403, "origin_not_allowed");
         assert!(told.contains("[output] allowed_origins"), "{headers:?}: {told}");
     }
-    let refused = |metrics: &Metrics| metrics.client_refused("origin_not_allowed").get();
-    assert_eq!(refused(&gateway.context.metrics), others.len() as u64);
+    let refused = || gateway.metrics.websocket.refused[ClientRefusal::OriginNotAllowed].get();
+    assert_eq!(refused(), others.len() as u64);
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
 /// The rule is that of calls that change something: only the gateway's own pages, until origins are
 /// named.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
     let gateway = Gateway::start().await;
     let own = format!("origin: http://{}", gateway.address);
@@ -100,8 +100,11 @@ async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
             assert!(told.contains("[output] allowed_origins"), "{headers:?}: {told}");
         }
     }
-    assert_eq!(gateway.context.metrics.client_refused("origin_not_allowed").get(), 3 * foreign.len() as u64);
-    assert!(gateway.context.consumers.list().is_empty());
+    assert_eq!(
+        gateway.metrics.websocket.refused[ClientRefusal::OriginNotAllowed].get(),
+        3 * foreign.len() as u64
+    );
+    assert!(gateway.consumers.list().is_empty());
     assert_eq!(
         handshake_at(&gateway, "/ws?cursor=0", foreign[0]).await.status,
         101,
@@ -112,7 +115,7 @@ async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_named_may_move_a_cursor() {
     let allowed_origins = vec!["https://app.example".parse().unwrap()];
     let output = Output { allowed_origins, ..Output::default() };

@@ -4,7 +4,7 @@ use moltrade_relayer::config::Output;
 
 use crate::gateway::{Gateway, Setup, next_seqs, request};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_query_is_said() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(3).await;
@@ -35,7 +35,7 @@ async fn what_is_wrong_with_the_query_is_said() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn deep_nesting_and_great_length_are_refused() {
     let gateway = Gateway::start().await;
     let nested = format!("/ws?filter={}", "[".repeat(60_000));
@@ -46,7 +46,7 @@ async fn deep_nesting_and_great_length_are_refused() {
     gateway.connect(&format!("?authors={authors}")).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_that_is_no_longer_kept_is_gone() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(30).await;
@@ -67,11 +67,11 @@ async fn a_cursor_that_is_no_longer_kept_is_gone() {
 }
 
 /// Its sequence numbers mean other events, so nothing may be delivered behind one.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_another_log_is_refused() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(3).await;
-    let log = gateway.context.log.id().to_string();
+    let log = gateway.log.id().to_string();
     let other = "0123456789abcdef";
     let letters = "/api/downstreams/archive/dead-letters";
     for query in [
@@ -94,7 +94,7 @@ async fn a_cursor_of_another_log_is_refused() {
     gateway.refused(&format!("/ws?cursor={log}:4")).await.error(400, "cursor_ahead");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_http_is_told_to_upgrade() {
     let gateway = Gateway::start().await;
     let answer = gateway.get("/ws?cursor=0").await;
@@ -104,7 +104,7 @@ async fn plain_http_is_told_to_upgrade() {
     assert_eq!(answer.header("sec-websocket-version"), Some("13"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_that_is_switched_off_says_so() {
     let output = Output { websocket_enabled: false, ..Output::default() };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
@@ -116,10 +116,10 @@ async fn a_websocket_that_is_switched_off_says_so() {
 }
 
 /// A URL that leads back here leads anywhere on this server.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_does_not_serve_itself() {
     let gateway = Gateway::start().await;
-    let instance = gateway.context.instance.to_string();
+    let instance = gateway.instance.to_string();
     for path in ["/ws", "/", "/api/relays", "/metrics"] {
         let header = format!("relayer-instance: {instance}");
         let answer = gateway.call("GET", path, &["host: x", &header], "").await;

@@ -49,7 +49,7 @@ async fn a_thousand_resumptions_during_a_burst_are_unbroken() {
 }
 
 async fn resume(gateway: &Gateway, random: &mut StdRng) {
-    let head = gateway.context.log.head().get();
+    let head = gateway.log.head().get();
     let behind = if random.random_bool(0.8) {
         random.random_range(0..=100)
     } else {
@@ -58,7 +58,7 @@ async fn resume(gateway: &Gateway, random: &mut StdRng) {
     let cursor = head.saturating_sub(behind);
     let mut client = gateway.connect(&format!("?cursor={cursor}")).await;
     // Beyond what was committed when it connected.
-    let last = gateway.context.log.head().get() + random.random_range(1..=20);
+    let last = gateway.log.head().get() + random.random_range(1..=20);
     for seq in cursor + 1..=last {
         assert_eq!(next(&mut client).await.seq, Some(seq), "after cursor {cursor}, head {head}");
         if random.random_bool(0.1) {

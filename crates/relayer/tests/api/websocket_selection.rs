@@ -29,7 +29,7 @@ async fn check(query: &str, expected: &[u64]) {
     assert_eq!(page["next_cursor"], 6, "what does not match was looked at, too");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_condition_that_is_given_must_hold() {
     check("", &[1, 2, 3, 4, 5, 6]).await;
     check("kinds=1,7", &[1, 2, 3, 5]).await;
@@ -43,7 +43,7 @@ async fn every_condition_that_is_given_must_hold() {
     check("filter=%7B%22kinds%22:[1]%7D&kinds=7", &[]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_selection_holds_for_live_events() {
     let gateway = Gateway::start().await;
     let mut client = gateway.connect("?format=envelope&kinds=7").await;

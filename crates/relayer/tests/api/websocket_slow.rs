@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use moltrade_relayer::config::Output;
+use moltrade_relayer::serve::ClientRefusal;
+use moltrade_relayer::telemetry::metrics::label_value;
 use relay_sim::Consumer;
 use relay_sim::wait::{settled, until};
 use tokio::io::AsyncReadExt;
@@ -30,7 +32,7 @@ async fn impatient(events: u64, output: Output) -> Gateway {
 
 async fn append_large(gateway: &Gateway, count: u64) {
     let content = "x".repeat(LARGE);
-    let first = gateway.context.log.head().get() + 1;
+    let first = gateway.log.head().get() + 1;
     let events: Vec<VerifiedEvent> =
         (first..first + count).map(|n| gateway.signer.sign(n, 1, &[] as &[[&str; 0]], &content)).collect();
     for burst in events.chunks(10) {
@@ -39,7 +41,7 @@ async fn append_large(gateway: &Gateway, count: u64) {
 }
 
 fn closed(gateway: &Gateway, reason: &'static str) -> u64 {
-    gateway.context.metrics.client_closed(reason).get()
+    gateway.metrics.websocket.closed[label_value(reason).expect("a reason")].get()
 }
 
 async fn until_closed_for(gateway: &Gateway, reason: &'static str) {
@@ -48,7 +50,7 @@ async fn until_closed_for(gateway: &Gateway, reason: &'static str) {
 
 /// Waits until the client's socket takes no more, so that whatever comes next must wait.
 async fn until_full(gateway: &Gateway) {
-    let sent = async || gateway.context.metrics.websocket_messages.get();
+    let sent = async || gateway.metrics.websocket.messages.get();
     settled("the socket is full", Duration::from_millis(200), sent).await;
 }
 
@@ -92,7 +94,7 @@ async fn who_never_reads_again_leaves_its_place() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
     let stalled = gateway.connect_stalled("?cursor=0").await;
     until_closed_for(&gateway, "slow").await;
-    until("its place is free", || gateway.context.clients().connected() == 0).await;
+    until("its place is free", || gateway.clients.connected() == 0).await;
     drop(stalled);
 }
 
@@ -125,7 +127,7 @@ async fn who_reads_a_long_message_slowly_is_left_alone() {
     append_large(&gateway, 20).await;
     let mut client = gateway.connect_stalled("?cursor=0").await;
     read_slowly(&mut client, LONG_MESSAGE).await;
-    assert_eq!((closed(&gateway, "slow"), gateway.context.clients().connected()), (0, 1));
+    assert_eq!((closed(&gateway, "slow"), gateway.clients.connected()), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +136,7 @@ async fn who_takes_nothing_and_is_not_far_behind_is_left_alone_until_it_is() {
     let mut client = gateway.connect("?cursor=0").await;
     until_full(&gateway).await;
     sleep(Duration::from_secs(2)).await; // Two windows.
-    assert_eq!((closed(&gateway, "slow"), gateway.context.clients().connected()), (0, 1));
+    assert_eq!((closed(&gateway, "slow"), gateway.clients.connected()), (0, 1));
     append_large(&gateway, 300).await;
     until_closed_for(&gateway, "slow").await;
     assert!(until_closed(&mut client).await.1.starts_with("1008 slow: resume with cursor="));
@@ -147,7 +149,7 @@ async fn who_wants_nothing_is_not_slow() {
     let mut client = gateway.connect("?cursor=0&kinds=7").await;
     let idle = gateway.connect("?cursor=50").await;
     assert!(timeout(Duration::from_secs(2), client.next()).await.is_err(), "nothing comes");
-    assert_eq!((closed(&gateway, "slow"), gateway.context.clients().connected()), (0, 2));
+    assert_eq!((closed(&gateway, "slow"), gateway.clients.connected()), (0, 2));
     drop(idle);
 }
 
@@ -155,7 +157,7 @@ fn pinging() -> Output {
     Output { ping_interval: Some(Duration::from_millis(500)), ..Output::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_answers_no_ping_is_closed() {
     let gateway = Gateway::start_with(Setup { output: pinging(), ..Setup::default() }).await;
     let mut silent = gateway.connect_stalled("").await;
@@ -169,7 +171,7 @@ async fn who_answers_no_ping_is_closed() {
     assert_eq!(close, [&[0x88, 20, 0x03, 0xf0], b"no answer to pings".as_slice()].concat());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_answers_pings_stays() {
     let gateway = Gateway::start_with(Setup { output: pinging(), ..Setup::default() }).await;
     let url = format!("ws://{}/ws", gateway.address);
@@ -177,7 +179,7 @@ async fn who_answers_pings_stays() {
     for _ in 0..8 {
         assert!(client.next().await.unwrap().unwrap().is_ping());
     }
-    assert_eq!((closed(&gateway, "silent"), gateway.context.clients().connected()), (0, 1));
+    assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
 /// The pings are behind megabytes that it has not read yet, so it has not answered one. What it takes
@@ -187,7 +189,7 @@ async fn who_reads_slowly_may_answer_late() {
     let gateway = impatient(300, pinging()).await;
     let mut client = gateway.connect_stalled("?cursor=0").await;
     read_slowly(&mut client, 6 << 20).await;
-    assert_eq!((closed(&gateway, "silent"), gateway.context.clients().connected()), (0, 1));
+    assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
 /// Reads so many bytes, a quarter of a megabyte at a time, and says nothing.
@@ -200,7 +202,7 @@ async fn read_slowly(client: &mut TcpStream, bytes: usize) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_more_clients_than_allowed_are_let_in() {
     let output = Output { max_clients: NonZeroUsize::new(2).unwrap(), ..Output::default() };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
@@ -209,12 +211,12 @@ async fn no_more_clients_than_allowed_are_let_in() {
     let told = answer.error(503, "too_many_clients");
     assert!(told.contains("2 clients are connected, and [output] max_clients"), "{told}");
     assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(gateway.context.metrics.client_refused("too_many_clients").get(), 1);
+    assert_eq!(gateway.metrics.websocket.refused[ClientRefusal::TooManyClients].get(), 1);
     assert_eq!(gateway.get("/health").await.status, 200);
     let_in_after(first, &gateway).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
     let output = Output { max_clients_per_address: NonZeroUsize::new(1), ..Output::default() };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
@@ -223,15 +225,15 @@ async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
     let told = answer.error(429, "too_many_clients_from_address");
     assert!(told.contains("1 clients are connected from your address"), "{told}");
     assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(gateway.context.metrics.client_refused("too_many_clients_from_address").get(), 1);
+    assert_eq!(gateway.metrics.websocket.refused[ClientRefusal::TooManyClientsFromAddress].get(), 1);
     let_in_after(first, &gateway).await;
 }
 
 /// When a client goes, the next one gets its place.
 async fn let_in_after(client: Consumer, gateway: &Gateway) {
-    let before = gateway.context.clients().connected();
+    let before = gateway.clients.connected();
     drop(client);
-    until("its place is free", || gateway.context.clients().connected() < before).await;
+    until("its place is free", || gateway.clients.connected() < before).await;
     gateway.connect("").await;
     assert_eq!(closed(gateway, "left"), 1);
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use moltrade_relayer::config::Filters;
 use moltrade_relayer::event_log::Verified;
+use moltrade_relayer::ingest::Metrics;
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::ingest::shard::{BurstLimits, Shard, Verdict};
 use moltrade_relayer::ingest::{Inbound, Inboxes, Look};
-use moltrade_relayer::telemetry::Metrics;
 use relay_sim::rng::Rng;
 use tokio::sync::mpsc::Receiver;
 use wire::{EventId, PublicKey, Signer, VerifiedEvent};
@@ -60,7 +60,7 @@ fn events_of_one_second_keep_their_order_while_threads_race() {
     let (inboxes, receivers) = Inboxes::new(SHARDS, 1 << 16);
     let (to_sequencer, bursts) = sync_channel(2);
     let limits = BurstLimits { candidates: 3, time: Duration::ZERO };
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             let (inboxes, bench, published) = (inboxes.clone(), &bench, &published);

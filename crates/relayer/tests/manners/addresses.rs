@@ -24,7 +24,7 @@ async fn what_is_not_public_is_not_added() {
         "private.example" => Ok(vec![[10, 1, 2, 3].into()]),
         name => panic!("nobody asks for {name}"),
     });
-    let gateway = Gateway::resolving(&sim, resolver, |config| config.relay.bootstrap_relays.clear());
+    let gateway = Gateway::resolving(&sim, resolver, |config| config.relay.bootstrap_relays.clear()).await;
     for (relay, address) in [
         (sim.url(0), "127.0.0.1"),
         ("ws://169.254.169.254/".to_owned(), "169.254.169.254"),
@@ -32,11 +32,11 @@ async fn what_is_not_public_is_not_added() {
         ("ws://[::ffff:10.0.0.1]".to_owned(), "10.0.0.1"),
         ("wss://private.example".to_owned(), "10.1.2.3"),
     ] {
-        let refused = gateway.pipeline().pool.add(url(&relay)).await.expect_err(&relay).to_string();
+        let refused = gateway.pool.add(url(&relay)).await.expect_err(&relay).to_string();
         assert!(refused.contains(address) && refused.contains("not a public address"), "{refused}");
         assert!(refused.contains("allow_private_addresses"), "it says what to do: {refused}");
     }
-    assert!(gateway.pipeline().pool.peers().is_empty());
+    assert!(gateway.pool.peers().is_empty());
     assert_eq!(sim.stats().get(Count::Connections), 0);
 }
 
@@ -56,8 +56,9 @@ async fn a_name_that_turns_private_between_check_and_dial_is_refused_at_every_di
     let sim = Sim::builder().seed(91).scripted(1).start().await.expect("starts");
     let (resolver, asked) = turning(1);
     let relay = url(&sim.url_with_host(0, "relay.example"));
-    let mut gateway = Gateway::resolving(&sim, resolver, |config| config.relay.bootstrap_relays.clear());
-    gateway.pipeline().pool.add(relay.clone()).await.expect("it is public, so far");
+    let mut gateway =
+        Gateway::resolving(&sim, resolver, |config| config.relay.bootstrap_relays.clear()).await;
+    gateway.pool.add(relay.clone()).await.expect("it is public, so far");
     let reason = gateway.until_in(0, "refused").await;
     assert!(reason.contains("relay.example is at 127.0.0.1"), "{reason}");
     assert_eq!(asked.load(Ordering::SeqCst), 2, "once for the check, once for the dial");
@@ -77,8 +78,9 @@ async fn private_addresses_can_be_allowed() {
     let mut gateway = Gateway::resolving(&sim, resolver, |config| {
         config.relay.bootstrap_relays.clear();
         config.relay.allow_private_addresses = true;
-    });
-    let pool = &gateway.pipeline().pool;
+    })
+    .await;
+    let pool = &gateway.pool;
     pool.add(url(&sim.url(0))).await.expect("allowed");
     pool.add(url(&sim.url_with_host(1, "relay.example"))).await.expect("allowed");
     gateway.until_in(0, "live").await;

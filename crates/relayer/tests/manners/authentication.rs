@@ -17,7 +17,7 @@ async fn a_key_is_proven_to_relays_that_ask_for_it_and_they_deliver() {
     let sim = Sim::builder().seed(30).relays(3).events(90).copies(1).stored(0.5).hold();
     let sim = sim.fault(Fault::AuthRequired, only(0), 1.0).fault(Fault::AuthLate, only(1), 1.0);
     let sim = sim.fault(Fault::Auth, only(2), 1.0).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, with_key);
+    let gateway = Gateway::configured(&sim, with_key).await;
     for relay in 0..3 {
         gateway.until_in(relay, "live").await;
     }
@@ -36,7 +36,8 @@ async fn without_leave_no_key_is_proven_and_the_relay_waits_for_it() {
     let mut gateway = Gateway::configured(&sim, |config| {
         with_key(config);
         config.relay.authenticate = false;
-    });
+    })
+    .await;
     for relay in [0, 1] {
         let reason = gateway.until_in(relay, "needs_authentication").await;
         assert!(reason.starts_with("auth-required: this relay serves nobody unknown"), "{reason}");
@@ -51,7 +52,7 @@ async fn without_leave_no_key_is_proven_and_the_relay_waits_for_it() {
 async fn a_relay_that_knows_us_and_does_not_serve_us_is_left_alone() {
     let sim = Sim::builder().seed(32).relays(1).events(20).stored(1.0);
     let sim = sim.fault(Fault::AuthRestricted, only(0), 1.0).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, with_key);
+    let gateway = Gateway::configured(&sim, with_key).await;
     let reason = gateway.until_in(0, "refused").await;
     assert_eq!(reason, "restricted: not on the list");
     assert_eq!(sim.stats().of(0, Count::Authenticated), 1);
@@ -69,7 +70,7 @@ async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothi
     let sim = sim.doubts(only(3), Doubt::times(1, "rate-limited: slow down"));
     let sim = sim.doubts(only(4), Doubt::times(1, "error: database is locked"));
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, with_key);
+    let gateway = Gateway::configured(&sim, with_key).await;
     for relay in 0..5 {
         gateway.until_in(relay, "live").await;
     }
@@ -86,7 +87,7 @@ async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothi
 async fn an_empty_answer_of_a_relay_that_asks_who_we_are_proves_nothing() {
     let sim = Sim::builder().seed(34).relays(1).events(20).stored(1.0);
     let sim = sim.fault(Fault::AuthEmpty, only(0), 1.0).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_in(0, "live").await;
     let gaps =
         |gateway: &Gateway| gateway.peer(0).coverage().map(|known| known.gaps().to_vec()).unwrap_or_default();

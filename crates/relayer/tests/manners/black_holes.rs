@@ -26,7 +26,8 @@ async fn black_holes_of_every_depth_are_left_and_tried_again() {
         relays[7] = tls.url(0).parse().expect("a URL");
         // Nobody listens there: the port is that of the TLS relays' other door, at another address.
         relays[8] = format!("ws://127.1.2.3:{}", tls.address().port()).parse().expect("a URL");
-    });
+    })
+    .await;
     for (relay, expected) in [
         "WebSocket upgrade: no answer within 10 s",
         "WebSocket upgrade: ",

@@ -15,7 +15,7 @@ async fn forgers_and_babblers_are_quarantined_and_named_and_nobody_else_is() {
     let sim = sim.forge(1.0).forgers(only(0)).fault(Fault::Garbage(Garbage::InvalidJson), only(1), 0.5);
     let sim = sim.start().await.expect("starts");
     let gateway =
-        Gateway::configured(&sim, |config| config.relay.max_offences_per_hour = NonZeroU32::new(10));
+        Gateway::configured(&sim, |config| config.relay.max_offences_per_hour = NonZeroU32::new(10)).await;
     let reasons = [gateway.until_in(0, "quarantined").await, gateway.until_in(1, "quarantined").await];
     let forgeries = DropReason::ALL.iter().filter(|reason| reason.is_forgery());
     assert!(forgeries.into_iter().any(|reason| reasons[0].contains(reason.label())), "{}", reasons[0]);
@@ -47,7 +47,8 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
         config.relay.max_events_per_second = NonZeroU32::new(A_SECOND as u32);
         // A relay that is not read cannot answer pings, which must not be held against it.
         config.relay.health_check_interval = Duration::from_millis(100);
-    });
+    })
+    .await;
     gateway.until_logged(trickle.iter().map(wire::VerifiedEvent::id)).await;
     let read = gateway.peer(0).tally.events.get();
     assert!(read < FLOOD as u64, "the other relay did not wait for the {read} events of the flood");
@@ -64,7 +65,8 @@ async fn a_flood_is_read_slowly_and_harms_nobody() {
 async fn a_relay_that_never_sends_what_others_deliver_is_reported_as_silent() {
     let sim = Sim::builder().seed(62).relays(4).events(400).copies(4).per_second(200.0).hold();
     let sim = sim.fault(Fault::Silent, only(3), 1.0).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, |config| config.relay.silent_after = Duration::from_millis(400));
+    let gateway =
+        Gateway::configured(&sim, |config| config.relay.silent_after = Duration::from_millis(400)).await;
     for relay in 0..4 {
         gateway.until_in(relay, "live").await;
     }

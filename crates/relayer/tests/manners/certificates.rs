@@ -23,7 +23,7 @@ async fn a_private_authority_is_trusted_for_what_it_signed_and_bad_certificates_
     let folder = TempDir::new().expect("a folder");
     let file = authority_of(&sim, &folder);
     let trusting = |config: &mut Config| config.relay.extra_ca_file = Some(file.clone());
-    let mut gateway = Gateway::configured(&sim, trusting);
+    let mut gateway = Gateway::configured(&sim, trusting).await;
     gateway.until_in(0, "live").await;
     sim.go();
     gateway.until_logged(sim.events_on(&[0]).iter().map(wire::VerifiedEvent::id)).await;

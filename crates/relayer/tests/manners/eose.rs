@@ -16,7 +16,8 @@ async fn events_are_taken_without_eose_and_nothing_is_proven_without_it() {
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.backfill = Some(Duration::from_secs(3_600));
         config.relay.health_check_interval = Duration::from_millis(300);
-    });
+    })
+    .await;
     let proven = |relay: usize| gateway.peer(relay).coverage().and_then(|known| known.proven_until());
     gateway.until("both are asked", |_| (0..2).all(|relay| !sim.requests(relay).is_empty())).await;
     sim.go();

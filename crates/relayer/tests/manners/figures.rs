@@ -11,7 +11,8 @@ async fn who_was_first_who_was_late_and_how_long_each_was_there() {
     let sim = Sim::builder().seed(110).scripted(2).start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.health_check_interval = Duration::from_millis(50);
-    });
+    })
+    .await;
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
     let events = sim.publish_many(&[0], 1, &[1_700_000_000; 300]);

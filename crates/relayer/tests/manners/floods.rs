@@ -23,10 +23,10 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     for flood in Flood::SORTS.into_iter().chain([Flood::Mixed]) {
         let sim = Sim::builder().seed(80).scripted(2).fault(Fault::Flood(flood), only(0), 1.0);
         let sim = sim.start().await.expect("starts");
-        let gateway = Gateway::configured(&sim, |config| config.relay.max_events_per_second = None);
+        let gateway = Gateway::configured(&sim, |config| config.relay.max_events_per_second = None).await;
         gateway.until_in(1, "live").await;
         gateway.until("the flood comes", |_| sim.stats().of(0, Count::Flood) > 0).await;
-        let metrics = Arc::clone(&gateway.pipeline().metrics);
+        let metrics = Arc::clone(&gateway.metrics.relay);
         let (stop, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let looking = tokio::spawn({
             let (stop, most) = (Arc::clone(&stop), Arc::clone(&most));
@@ -41,11 +41,11 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
                 }
             }
         });
-        let handled = gateway.pipeline().metrics.relay_frames_handled.get();
+        let handled = gateway.metrics.relay.relay_frames_handled.get();
         let events = sim.publish_many(&[1], 1, &[1_700_000_000; 50]);
         gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
         let goes_on = |gateway: &Gateway| {
-            gateway.pipeline().metrics.relay_frames_handled.get() - handled > 10 * FRAMES_A_TURN_MAX
+            gateway.metrics.relay.relay_frames_handled.get() - handled > 10 * FRAMES_A_TURN_MAX
         };
         gateway.until("the flood goes on", goes_on).await;
         stop.store(true, Ordering::Relaxed);
@@ -68,8 +68,9 @@ async fn a_flood_of_any_kind_is_read_slowly() {
         let started = std::time::Instant::now();
         let gateway = Gateway::configured(&sim, |config| {
             config.relay.max_events_per_second = NonZeroU32::new(A_SECOND);
-        });
-        let handled = |gateway: &Gateway| gateway.pipeline().metrics.relay_frames_handled.get();
+        })
+        .await;
+        let handled = |gateway: &Gateway| gateway.metrics.relay.relay_frames_handled.get();
         gateway.until("it is read", |gateway| handled(gateway) > 3 * u64::from(A_SECOND)).await;
         // A second's worth at once, one full read too many, and the rest as allowed.
         let least = (2 * A_SECOND - FRAMES_A_READ_MAX) / A_SECOND;

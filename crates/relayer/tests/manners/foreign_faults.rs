@@ -42,7 +42,7 @@ async fn assert_unharmed(gateway: &Gateway, relays: usize) {
 async fn events_that_are_signed_and_malformed_are_no_offence() {
     let sim = Sim::builder().seed(70).relays(3).events(600).copies(2).stored(0.5).hold().cap(100);
     let sim = sim.fault(Fault::Poison, Who::All, 0.5).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, strict);
+    let gateway = Gateway::configured(&sim, strict).await;
     for relay in 0..3 {
         gateway.until_in(relay, "live").await;
     }
@@ -70,7 +70,7 @@ async fn assert_hides_nothing(cap: usize, stretch: impl Iterator<Item = Bytes>) 
         sim.publish([0], event.json().clone());
     }
     stretch.for_each(|event| sim.publish([0], event));
-    let gateway = Gateway::configured(&sim, strict);
+    let gateway = Gateway::configured(&sim, strict).await;
     gateway.until_logged(events.iter().map(VerifiedEvent::id)).await;
     gateway.assert_holds_exactly(&events);
     assert_unharmed(&gateway, 1).await;
@@ -112,7 +112,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
         let stored: Vec<_> = (0..20).map(small).collect();
         stored.iter().for_each(|event| sim.publish([0], event.json().clone()));
         sim.publish([0], large(10));
-        let gateway = Gateway::configured(&sim, strict);
+        let gateway = Gateway::configured(&sim, strict).await;
         gateway.until_logged(stored.iter().map(VerifiedEvent::id)).await;
         gateway.until_in(0, "live").await;
         // The same with one that comes live.
@@ -132,7 +132,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
 async fn large_events_by_chance_cost_nothing_else() {
     let sim = Sim::builder().seed(73).relays(2).events(200).copies(2).stored(0.5);
     let sim = sim.fault(Fault::Oversized, Who::All, 0.1).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, strict);
+    let gateway = Gateway::configured(&sim, strict).await;
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
     for relay in [0, 1] {
@@ -144,7 +144,7 @@ async fn large_events_by_chance_cost_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     let sim = Sim::builder().seed(74).scripted(1).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, strict);
+    let gateway = Gateway::configured(&sim, strict).await;
     gateway.until_in(0, "live").await;
     for word in
         ["", " ", "ping", "PING", "\"ping\"", "{\"type\":\"ping\"}", "\n", "2", "heartbeat", "keepalive"]
@@ -178,7 +178,7 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_breaks_the_protocol_each_time_is_left_longer_though_it_is_useful() {
     let sim = Sim::builder().seed(76).scripted(1).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     let mut rest_ms = 0;
     for number in 0..10 {
         gateway.until("it is live", |gateway| gateway.peer(0).is_live()).await;
@@ -201,7 +201,7 @@ async fn a_relay_that_breaks_the_protocol_each_time_is_left_longer_though_it_is_
 async fn why_a_relay_closes_is_shown() {
     let sim = Sim::builder().seed(75).relays(1).events(20).copies(1).stored(1.0);
     let sim = sim.fault(Fault::Close(4_000), only(0), 1.0).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     let reason = gateway.until_in(0, "backing_off").await;
     assert_eq!(reason, "the relay closed the connection: 4000 simulated: that was enough");
 }

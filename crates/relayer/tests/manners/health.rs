@@ -14,7 +14,8 @@ async fn a_connection_that_does_not_answer_is_given_up_at_the_second_check() {
     let sim = sim.start().await.expect("starts");
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.health_check_interval = Duration::from_millis(600);
-    });
+    })
+    .await;
     let third = |gateway: &Gateway| gateway.peer(0).tally.connections.get() == 3;
     gateway.until("it was given up twice", third).await;
     assert_eq!(gateway.until_in(0, "backing_off").await, "the relay did not answer a ping");

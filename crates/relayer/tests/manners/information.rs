@@ -13,7 +13,7 @@ use crate::only;
 async fn a_relay_is_asked_what_it_is_once_a_day() {
     let sim = Sim::builder().seed(50).relays(2).events(100).copies(2).stored(1.0).cap(40);
     let sim = sim.information(only(1), Information::NotFound).start().await.expect("starts");
-    let mut gateway = Gateway::on(&sim);
+    let mut gateway = Gateway::on(&sim).await;
     let asked = || [0, 1].map(|relay| sim.stats().of(relay, Count::Information));
     gateway.until_logged(sim.ids()).await;
     for relay in [0, 1] {
@@ -41,7 +41,7 @@ async fn bad_documents_do_no_harm() {
         sim = sim.information(only(relay), information);
     }
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     within("the relays are asked", sim.wait_subscribed(4)).await;
     sim.go();
     gateway.until_logged(sim.ids()).await;
@@ -51,7 +51,7 @@ async fn bad_documents_do_no_harm() {
         assert_eq!(sim.stats().of(relay, Count::Information), 1);
         assert_eq!(gateway.peer(relay).manners(|manners| manners.information().cloned()), None);
     }
-    assert_eq!(gateway.pipeline().pool.peers().len(), 4);
+    assert_eq!(gateway.pool.peers().len(), 4);
 }
 
 /// Its silence takes the time-out of an answer, once.
@@ -59,7 +59,7 @@ async fn bad_documents_do_no_harm() {
 async fn a_relay_that_tells_of_nip_77_and_is_silent_is_asked_to_reconcile_once() {
     let sim = Sim::builder().seed(53).relays(1).events(20).copies(1).stored(1.0);
     let sim = sim.negentropy(only(0), Negentropy::Mute).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     for connections in 1..=2 {
         let is_live = |gateway: &Gateway| {
             let peer = gateway.peer(0);
@@ -80,7 +80,7 @@ async fn relays_see_who_we_are() {
     let text = "relay.user_agent = 'a-gateway/{version} (mailto:operator@example.org)'";
     let parsed = Config::parse(Some((Path::new("config.toml"), text)), []).expect("no fault in it").config;
     let expected = format!("a-gateway/{} (mailto:operator@example.org)", env!("CARGO_PKG_VERSION"));
-    let gateway = Gateway::configured(&sim, |config| config.relay.user_agent = parsed.relay.user_agent);
+    let gateway = Gateway::configured(&sim, |config| config.relay.user_agent = parsed.relay.user_agent).await;
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "refused").await;
     assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::Information)), [1, 0]);

@@ -23,7 +23,7 @@ async fn one_or_two_subscriptions_are_enough() {
     let sim = Sim::builder().seed(40).relays(2).events(400).copies(1).stored(0.5).hold().cap(30);
     let sim = sim.limits(only(0), Limits::new().subscriptions(1));
     let sim = sim.limits(only(1), Limits::new().subscriptions(2)).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     for relay in [0, 1] {
         gateway.until_in(relay, "live").await;
     }
@@ -39,7 +39,7 @@ async fn one_subscription_that_nobody_stated_is_found_out() {
     let sim = Sim::builder().seed(43).relays(1).events(400).copies(1).stored(0.5).hold().cap(30);
     let sim = sim.limits(only(0), Limits::new().subscriptions(1)).information(only(0), Information::NotFound);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_in(0, "live").await;
     sim.go();
     gateway.until_logged(sim.ids()).await;
@@ -52,7 +52,7 @@ async fn many_kinds_are_split_over_as_many_filters_as_a_relay_takes() {
     let sim = Sim::builder().seed(41).relays(3).events(300).copies(1).stored(0.5).hold();
     let sim = sim.limits(only(0), Limits::new().filters(3)).limits(only(1), Limits::new().filters(1));
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, many_kinds);
+    let gateway = Gateway::configured(&sim, many_kinds).await;
     for relay in 0..3 {
         gateway.until_in(relay, "live").await;
     }
@@ -71,7 +71,7 @@ async fn a_relay_that_takes_fewer_filters_than_it_says_gets_one() {
     let told = json!({ "limitation": { "max_filters": 10 } });
     let sim = sim.limits(only(0), Limits::new().filters(1)).information(only(0), Information::Altered(told));
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, many_kinds);
+    let gateway = Gateway::configured(&sim, many_kinds).await;
     gateway.until_in(0, "live").await;
     // What was learned is known on the next connection, which begins with the live subscription.
     sim.drop_connections(0);

@@ -16,7 +16,7 @@ async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
     let sim = Sim::builder().seed(20).relays(2).events(220).copies(1).stored(1.0).cap(50);
     let sim = sim.rate_limits(only(0), limit()).rate_limits(only(1), limit().by_notice());
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
     for relay in [0, 1] {
@@ -40,7 +40,7 @@ async fn a_relay_that_does_not_want_us_is_left_alone_and_its_words_are_shown() {
     let sim = sim.refusals(only(2), Refusal::always(words[0]).by_notice());
     let sim = sim.refusals(only(3), Refusal::always(words[1]).by_notice());
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     for relay in 0..4 {
         assert_eq!(gateway.until_in(relay, "refused").await, words[relay % 2]);
         assert_eq!(sim.requests(relay).len(), 1, "it was asked once");
@@ -55,7 +55,7 @@ async fn a_relay_that_could_not_this_time_is_tried_again() {
     let sim = sim.refusals(only(1), Refusal::times(1, "something that nobody has defined"));
     let sim = sim.refusals(only(2), Refusal::times(1, "error: database is locked").by_notice());
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     for (relay, word) in ["database", "nobody", "database"].into_iter().enumerate() {
         let reason = gateway.until_in(relay, "backing_off").await;
         assert!(reason.contains(word), "{reason}");
@@ -72,7 +72,7 @@ async fn what_a_relay_calls_invalid_is_made_simpler_until_it_takes_it() {
     let sim = sim.limits(only(1), Limits::new().refuse_limit_zero());
     let sim = sim.refusals(only(2), Refusal::times(1, "invalid: what is that?").by_notice());
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into());
+    let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into()).await;
     for relay in 0..3 {
         gateway.until_in(relay, "live").await;
     }
@@ -105,7 +105,7 @@ async fn a_limit_that_a_relay_does_not_take_is_lowered() {
     let sim = Sim::builder().seed(24).relays(1).events(150).stored(1.0);
     let sim = sim.caps(only(0), Cap::refusing(130));
     let sim = sim.information(only(0), relay_sim::Information::NotFound).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     gateway.until_in(0, "live").await;
     let limits = [500, 250, 125].map(|limit| format!(r#""limit":{limit}}}"#));
@@ -128,7 +128,7 @@ async fn a_relay_that_does_not_take_limit_zero_is_asked_in_another_way_whatever_
     let sim = sim.limits(only(2), refusing("ERROR: bad req", Saying::Notice));
     let sim = sim.endings(only(3), Ending::times(1, EndingPlace::BehindEose, ""));
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     for relay in 0..4 {
         gateway.until_in(relay, "live").await;
     }
@@ -157,7 +157,7 @@ async fn a_subscription_that_a_relay_ends_is_asked_for_again_wherever_it_ends() 
         sim = sim.endings(only(relay + 4), Ending::times(1, place, "rate-limited: one at a time"));
     }
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     for relay in 0..8 {
         gateway.until_in(relay, "live").await;
     }

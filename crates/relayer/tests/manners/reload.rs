@@ -14,7 +14,8 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
     let gateway = Gateway::configured(&sim, |config| {
         config.relay.bootstrap_relays.truncate(3);
         config.filters.allowed_kinds = [1].into();
-    });
+    })
+    .await;
     for relay in 0..3 {
         gateway.until_in(relay, "live").await;
     }
@@ -55,7 +56,7 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
 async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let sim = Sim::builder().seed(101).relays(1).kinds([1, 7]).events(600).stored(1.0).cap(40);
     let sim = sim.limits(only(0), Limits::new().subscriptions(2)).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into());
+    let gateway = Gateway::configured(&sim, |config| config.filters.allowed_kinds = [1].into()).await;
     let asked = |gateway: &Gateway| gateway.peer(0).tally.requests.get();
     let past_requests = || -> Vec<String> {
         let ids = sim.requests(0).into_iter().filter_map(|text| text.split('"').nth(3).map(str::to_owned));

@@ -11,23 +11,24 @@ fn url(sim: &Sim, relay: usize) -> RelayUrl {
 }
 
 fn wanted(gateway: &Gateway) -> Vec<RelayUrl> {
-    gateway.pipeline().pool.peers().iter().map(|peer| peer.url.clone()).collect()
+    gateway.pool.peers().iter().map(|peer| peer.url.clone()).collect()
 }
 
 /// On the first two relays of three, at private addresses.
-fn on_two(sim: &Sim) -> Gateway {
+async fn on_two(sim: &Sim) -> Gateway {
     Gateway::configured(sim, |config| {
         config.relay.bootstrap_relays.truncate(2);
         config.relay.allow_private_addresses = true;
     })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn adding_and_removing_touches_no_other_relay_and_outlasts_a_restart() {
     let sim = Sim::builder().seed(80).relays(3).events(90).copies(1).stored(1.0);
     let sim = sim.start().await.expect("starts");
-    let mut gateway = on_two(&sim);
-    let pool = &gateway.pipeline().pool;
+    let mut gateway = on_two(&sim).await;
+    let pool = &gateway.pool;
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
     assert_eq!(pool.add(url(&sim, 2)).await.expect("added"), Added::New);
@@ -46,7 +47,7 @@ async fn adding_and_removing_touches_no_other_relay_and_outlasts_a_restart() {
     gateway.until_in(0, "live").await;
     gateway.until_in(1, "live").await;
     assert_eq!(connections(), [2, 1, 2]);
-    let pool = &gateway.pipeline().pool;
+    let pool = &gateway.pool;
     // What was removed can be had back, and what was added can go.
     assert_eq!(pool.add(url(&sim, 1)).await.expect("added"), Added::New);
     assert_eq!(pool.remove(&url(&sim, 2)).await.expect("removed"), Removed::Gone);
@@ -61,8 +62,9 @@ async fn no_more_relays_are_added_than_may_be_connected() {
         config.relay.bootstrap_relays.truncate(2);
         config.relay.allow_private_addresses = true;
         config.relay.max_connections = 2.try_into().expect("not zero");
-    });
-    let pool = &gateway.pipeline().pool;
+    })
+    .await;
+    let pool = &gateway.pool;
     let error = pool.add(url(&sim, 2)).await.expect_err("it is full");
     assert!(matches!(error, PoolError::Full { max: 2 }), "{error}");
     assert_eq!(

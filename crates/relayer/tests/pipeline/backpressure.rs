@@ -14,23 +14,21 @@ async fn invariant_5_a_full_disk_stops_the_sockets_not_the_memory() {
     let sim = Sim::builder().seed(17).relays(4).events(2_000).copies(1).sizes(Sizes::Exactly(40_000));
     let sim = sim.base(1_700_000_000).start().await.expect("starts");
     let free = Arc::new(AtomicU64::new(0));
-    let gateway = Gateway::on_disk(&sim, Arc::clone(&free));
-    gateway.until("ingest pauses", |gateway| gateway.pipeline().disk_full.is_paused()).await;
+    let gateway = Gateway::on_disk(&sim, Arc::clone(&free)).await;
+    gateway.until("ingest pauses", |gateway| gateway.disk_full.is_paused()).await;
     gateway
-        .until("the way is full", |gateway| {
-            gateway.pipeline().inboxes.waiting().1 > INGEST_BYTES_MAX - 100_000
-        })
+        .until("the way is full", |gateway| gateway.inboxes.waiting().1 > INGEST_BYTES_MAX - 100_000)
         .await;
     // The relays still have most of it: the sockets are not being read.
-    let frames = gateway.pipeline().metrics.frames_received.get();
+    let frames = gateway.metrics.relay.frames_received.get();
     assert!(frames < 1_000, "{frames} frames were read");
-    assert!(gateway.pipeline().inboxes.waiting().1 <= INGEST_BYTES_MAX);
-    assert_eq!(gateway.pipeline().log.head().get(), 0);
+    assert!(gateway.inboxes.waiting().1 <= INGEST_BYTES_MAX);
+    assert_eq!(gateway.log.head().get(), 0);
 
     free.store(u64::MAX, Ordering::Relaxed);
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
-    assert!(!gateway.pipeline().disk_full.is_paused());
+    assert!(!gateway.disk_full.is_paused());
     gateway
         .until("every event is accounted for", |gateway| {
             (0..4).all(|relay| {

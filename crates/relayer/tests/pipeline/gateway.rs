@@ -2,90 +2,74 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use moltrade_relayer::clock::Hands;
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::Cursor;
-use moltrade_relayer::event_log::free_space::{FreeSpace, Reserve};
+use moltrade_relayer::gateway::DrainError;
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::ingest::admission::Admission;
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::pipeline::{Pipeline, Surroundings};
 use moltrade_relayer::relay::pool::Changes;
 use moltrade_relayer::relay::{ConnectionState, Peer};
-use moltrade_relayer::tasks::StageFailure;
+use moltrade_relayer::testing::{Setup, TestGateway};
 use relay_sim::Sim;
 use relay_sim::wait::PATIENCE;
 use tempfile::TempDir;
-use tokio::runtime::Handle;
 use wire::{ClaimedId, VerifiedEvent};
 
 pub struct Gateway {
-    pipeline: Option<Pipeline>,
-    config: Config,
-    free_space: FreeSpace,
-    resolver: Resolver,
+    running: Option<TestGateway>,
+    setup: Setup,
     /// What sets the clock.
     pub hands: Hands,
     _folder: TempDir,
 }
 
 impl Gateway {
-    pub fn on(sim: &Sim) -> Self {
-        Self::configured(sim, |_| {})
+    pub async fn on(sim: &Sim) -> Self {
+        Self::configured(sim, |_| {}).await
     }
 
-    pub fn configured(sim: &Sim, change: impl FnOnce(&mut Config)) -> Self {
-        Self::resolving(sim, Resolver::system(), change)
+    pub async fn configured(sim: &Sim, change: impl FnOnce(&mut Config)) -> Self {
+        Self::resolving(sim, Resolver::system(), change).await
     }
 
     /// With a resolver of the test's own.
-    pub fn resolving(sim: &Sim, resolver: Resolver, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn resolving(sim: &Sim, resolver: Resolver, change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut config = Self::config(sim, &folder);
         change(&mut config);
-        Self::start(config, folder, FreeSpace::from_fn(|| Ok(u64::MAX)), resolver)
+        Self::start(Setup { resolver, ..Setup::new(config) }, folder).await
     }
 
     /// On a disk whose free bytes the test decides.
-    pub fn on_disk(sim: &Sim, free: Arc<AtomicU64>) -> Self {
+    pub async fn on_disk(sim: &Sim, free_bytes: Arc<AtomicU64>) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let config = Self::config(sim, &folder);
-        let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
-        Self::start(config, folder, free_space, Resolver::system())
+        Self::start(Setup { free_bytes, ..Setup::new(Self::config(sim, &folder)) }, folder).await
     }
 
-    fn start(config: Config, folder: TempDir, free_space: FreeSpace, resolver: Resolver) -> Self {
-        let hands = Hands::default();
-        let mut gateway = Self { pipeline: None, config, free_space, resolver, hands, _folder: folder };
-        gateway.go_on();
-        gateway
-    }
-
-    fn go_on(&mut self) {
-        let (free_space, resolver) = (self.free_space.clone(), self.resolver.clone());
-        // Tests fill their disk down to the last byte.
-        let surroundings =
-            Surroundings { room: Reserve { free_space, bytes_min: 1 }, resolver, clock: self.hands.clock() };
-        self.pipeline = Some(Pipeline::start_in(&self.config, surroundings).expect("starts"));
+    async fn start(setup: Setup, folder: TempDir) -> Self {
+        let running = Some(setup.clone().start().await.expect("starts"));
+        Self { running, hands: setup.hands.clone(), setup, _folder: folder }
     }
 
     /// Stops in order; meanwhile something happens, and then it starts again on the same folder.
     #[allow(dead_code, reason = "only some of the tests that share this start again")]
     pub async fn restart(&mut self, meanwhile: impl FnOnce(&mut Config)) {
-        self.pipeline.take().expect("running").drain().await.expect("stops in order");
-        meanwhile(&mut self.config);
-        self.go_on();
+        self.running.take().expect("running").drain().await.expect("stops in order");
+        meanwhile(&mut self.setup.loaded.config);
+        self.running = Some(self.setup.clone().start().await.expect("starts"));
     }
 
     /// Takes up another configuration while it runs, as a reload does.
     pub async fn reload(&self, change: impl FnOnce(&mut Config)) -> Changes {
-        let mut config = self.config.clone();
+        let mut config = self.setup.loaded.config.clone();
         change(&mut config);
-        let changes = self.pipeline().pool.reload(&config).await.expect("reloaded");
-        self.pipeline().admission.store(Arc::new(Admission::new(&config.filters)));
+        let changes = self.pool.reload(&config).await.expect("reloaded");
+        self.admission.store(Arc::new(Admission::new(&config.filters)));
         changes
     }
 
@@ -101,13 +85,9 @@ impl Gateway {
         config
     }
 
-    pub fn pipeline(&self) -> &Pipeline {
-        self.pipeline.as_ref().expect("running")
-    }
-
     /// Stops in order.
-    pub async fn drain(mut self) -> Result<(), StageFailure> {
-        self.pipeline.take().expect("running").drain().await
+    pub async fn drain(mut self) -> Result<(), DrainError> {
+        self.running.take().expect("running").drain().await
     }
 
     /// Waits until something holds.
@@ -127,7 +107,7 @@ impl Gateway {
         let mut missing: HashSet<ClaimedId> = ids.into_iter().map(ClaimedId::from).collect();
         let waiting = async {
             while !missing.is_empty() {
-                missing.retain(|id| !self.pipeline().log.contains(id).expect("the log answers"));
+                missing.retain(|id| !self.log.contains(id).expect("the log answers"));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -139,7 +119,7 @@ impl Gateway {
     pub fn logged(&self) -> Vec<VerifiedEvent> {
         let (mut events, mut cursor) = (Vec::new(), Cursor::START);
         loop {
-            let page = self.pipeline().log.page(cursor, 1_000, &[]).expect("readable");
+            let page = self.log.page(cursor, 1_000, &[]).expect("readable");
             if page.entries.is_empty() {
                 return events;
             }
@@ -161,16 +141,16 @@ impl Gateway {
     }
 
     pub fn peer(&self, relay: usize) -> Arc<Peer> {
-        Arc::clone(&self.pipeline().pool.peers()[relay])
+        Arc::clone(&self.pool.peers()[relay])
     }
 
     /// How all relays stand, for messages.
     fn states(&self) -> Vec<ConnectionState> {
-        self.pipeline().pool.peers().iter().map(|peer| peer.state()).collect()
+        self.pool.peers().iter().map(|peer| peer.state()).collect()
     }
 
     pub fn refused(&self, reason: DropReason) -> u64 {
-        self.pipeline().metrics.dropped(reason).get()
+        self.metrics.ingest.dropped[reason].get()
     }
 
     /// Asserts that the log holds these events, each once and as it was signed, and nothing else.
@@ -181,16 +161,14 @@ impl Gateway {
         assert_eq!(logged.len(), found.len(), "something is logged twice");
         assert_eq!(found.difference(&expected).count(), 0, "something else is logged");
         assert_eq!(expected.difference(&found).count(), 0, "something is missing");
-        assert_eq!(self.pipeline().log.head().get(), logged.len() as u64, "numbers without gap");
+        assert_eq!(self.log.head().get(), logged.len() as u64, "numbers without gap");
     }
 }
 
-impl Drop for Gateway {
-    /// RocksDB must not be in use when the process ends.
-    fn drop(&mut self) {
-        if let Some(pipeline) = self.pipeline.take() {
-            let drained = tokio::task::block_in_place(|| Handle::current().block_on(pipeline.drain()));
-            assert!(drained.is_ok() || std::thread::panicking(), "{drained:?}");
-        }
+impl std::ops::Deref for Gateway {
+    type Target = TestGateway;
+
+    fn deref(&self) -> &TestGateway {
+        self.running.as_ref().expect("running")
     }
 }

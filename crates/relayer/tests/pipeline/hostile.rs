@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 async fn invariant_1_forged_copies_on_all_connections_never_suppress() {
     let sim = Sim::builder().seed(4).relays(20).events(2_000).copies(5).base(1_700_000_000);
     let sim = sim.forge(0.3).forgers(Who::Share(0.5)).start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     within("all is sent", sim.wait_sent()).await;
     gateway.until("all frames are handled", |gateway| frames(gateway) >= sent(&sim)).await;
@@ -43,7 +43,7 @@ async fn invariant_7_garbage_is_counted_by_its_reason_and_blamed() {
     ] {
         let sim = Sim::builder().seed(5).relays(3).events(60).copies(3).base(1_700_000_000);
         let sim = sim.fault(Fault::Garbage(garbage), Who::These(vec![1]), 0.1).start().await.expect("starts");
-        let gateway = Gateway::on(&sim);
+        let gateway = Gateway::on(&sim).await;
         gateway.until_logged(sim.ids()).await;
         gateway.assert_holds_exactly(&sim.events());
         gateway.until(reason.label(), |gateway| gateway.refused(reason) > 0).await;
@@ -64,7 +64,7 @@ async fn garbage_of_every_sort_costs_the_good_relays_nothing() {
         .fault(Fault::Refuse, third.clone(), 0.1)
         .fault(Fault::RefuseUpgrade, third, 0.1);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     let good = sim.events_on(&sim.clean_relays());
     assert!(good.len() > 1_900, "nearly every event is on a good relay, too");
     gateway.until_logged(good.iter().map(wire::VerifiedEvent::id)).await;
@@ -73,7 +73,7 @@ async fn garbage_of_every_sort_costs_the_good_relays_nothing() {
 }
 
 fn frames(gateway: &Gateway) -> u64 {
-    gateway.pipeline().metrics.frames_received.get()
+    gateway.metrics.relay.frames_received.get()
 }
 
 /// Event frames that were written, forged ones included.

@@ -11,15 +11,15 @@ use crate::gateway::Gateway;
 async fn many_relays_and_copies_give_each_event_once() {
     let sim = Sim::builder().seed(1).relays(40).events(3_000).copies(10).stored(0.3).base(1_700_000_000);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     within("all is sent", sim.wait_sent()).await;
     let copies = sim.stats().total.copies();
-    let metrics = &gateway.pipeline().metrics;
-    gateway.until("all copies are counted", |_| metrics.duplicates_total() + 3_000 >= copies).await;
+    let metrics = &gateway.metrics;
+    gateway.until("all copies are counted", |_| metrics.ingest.duplicates.total() + 3_000 >= copies).await;
     gateway.assert_holds_exactly(&sim.events());
-    assert_eq!(metrics.events_processed.get(), 3_000);
-    assert_eq!(metrics.dropped_total(), 0);
+    assert_eq!(metrics.ingest.events_processed.get(), 3_000);
+    assert_eq!(metrics.ingest.dropped.total(), 0);
     gateway.drain().await.expect("drains");
 }
 
@@ -27,11 +27,11 @@ async fn many_relays_and_copies_give_each_event_once() {
 async fn batches_are_ordered_by_time() {
     let sim = Sim::builder().seed(2).relays(5).events(2_000).copies(2).stored(1.0).base(1_700_000_000);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     let logged = gateway.logged();
     let descents = logged.windows(2).filter(|pair| pair[0].created_at() > pair[1].created_at());
-    let (descents, batches) = (descents.count() as u64, gateway.pipeline().metrics.batches_committed.get());
+    let (descents, batches) = (descents.count() as u64, gateway.metrics.ingest.batches_committed.get());
     // Stored events come newest first, so an unsorted batch would descend at nearly every step.
     assert!(descents < batches, "{descents} descents in {batches} batches");
     assert!(batches < 1_500, "{batches} batches of 2,000 events: too small to show anything");
@@ -41,9 +41,9 @@ async fn batches_are_ordered_by_time() {
 async fn draining_commits_what_was_read() {
     let sim = Sim::builder().seed(3).relays(10).events(2_000).copies(3).base(1_700_000_000);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
-    gateway.until("some events are logged", |gateway| gateway.pipeline().log.head().get() > 100).await;
-    let (log, inboxes) = (gateway.pipeline().log.clone(), gateway.pipeline().inboxes.clone());
+    let gateway = Gateway::on(&sim).await;
+    gateway.until("some events are logged", |gateway| gateway.log.head().get() > 100).await;
+    let (log, inboxes) = (gateway.log.clone(), gateway.inboxes.clone());
     let drained = tokio::time::timeout(Duration::from_secs(60), gateway.drain()).await;
     drained.expect("in time").expect("without failure");
     assert_eq!(inboxes.waiting(), (0, 0), "nothing is left on the way");
@@ -55,7 +55,7 @@ async fn draining_commits_what_was_read() {
 async fn invariant_3_what_is_logged_is_what_was_signed() {
     let sim = Sim::builder().seed(16).relays(1).scripted(1).events(1).base(1_700_000_000);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
+    let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     let signed = wire::Signer::from_seed(99).sign(
         1_700_000_000,

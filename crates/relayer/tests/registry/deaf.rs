@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use moltrade_relayer::fanout::Metrics;
 use moltrade_relayer::fanout::directory::Opened;
 use moltrade_relayer::fanout::keys::MessageKey;
 use moltrade_relayer::fanout::registry::{BotName, FollowKey, NewBots, Registry, Room, RowKey, Store};
-use moltrade_relayer::telemetry::Metrics;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{PgConnection, Row as _};
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ pub struct Gateway {
 
 impl Gateway {
     pub async fn on(dsn: &str) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         let store = Arc::new(store(dsn));
         let opened = Registry::open(store, &signer(), ROOM, Arc::clone(&metrics)).await;
         let registry = opened.unwrap();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use moltrade_relayer::event_log::{EventLog, StoreOptions};
+use moltrade_relayer::fanout::Metrics;
 use moltrade_relayer::fanout::registry::{
     BotName, BotRow, Change, Embedded, FollowKey, FollowRow, NewBots, Registered, Registry, RegistryError,
     Room, Row, RowKey, Sealer, Store,
 };
-use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 use wire::{PublicKey, Signer};
 
@@ -32,7 +32,7 @@ fn store(folder: &TempDir) -> (Arc<Embedded>, Signer) {
 }
 
 async fn open(store: &Arc<Embedded>, gateway: &Signer) -> Arc<Registry> {
-    Registry::open(Arc::clone(store) as Arc<dyn Store>, gateway, ROOM, Arc::new(Metrics::new()))
+    Registry::open(Arc::clone(store) as Arc<dyn Store>, gateway, ROOM, Arc::new(Metrics::default()))
         .await
         .unwrap()
 }

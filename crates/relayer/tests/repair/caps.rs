@@ -55,7 +55,7 @@ async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_prove
     }
     let sim = sim.start().await.expect("starts");
     let started = now();
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     gateway.until_logged(sim.ids()).await;
     let all: Vec<usize> = (0..manners.len()).collect();
     until_complete(&gateway, &all, started).await;
@@ -74,7 +74,7 @@ async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_prove
 async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() {
     let sim = Sim::builder().seed(62).relays(1).events(1_300).copies(1).stored(1.0);
     let sim = sim.caps(Who::All, Cap::too_many(25)).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     gateway.until_logged(sim.ids()).await;
     until_complete(&gateway, &[0], 0).await;
     assert!(sim.stats().get(Count::RequestsRefused) > 64, "it never refused often, so nothing was shown");
@@ -91,7 +91,7 @@ async fn invariant_6_a_relay_that_says_that_there_is_more_is_asked_for_it() {
         .stored(1.0)
         .caps(Who::All, Cap::clamping(15).says_more());
     let sim = sim.information(Who::All, Information::without_limits()).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     gateway.until_logged(sim.ids()).await;
     until_complete(&gateway, &[0], 0).await;
     gateway.assert_holds_exactly(&sim.events());

@@ -41,7 +41,7 @@ async fn wrong_by(seconds: i64, when: When) {
     println!("wrong by {seconds} s, set right when {when:?}");
     let sim = Sim::builder().seed(71).relays(1).events(20).copies(1).stored(1.0);
     let sim = sim.start().await.expect("starts");
-    let mut gateway = Gateway::configured(&sim, |_| {});
+    let mut gateway = Gateway::configured(&sim, |_| {}).await;
     gateway
         .restart(|config| {
             an_hour_back(config);
@@ -103,7 +103,7 @@ async fn wrong_by(seconds: i64, when: When) {
 async fn once_the_clock_is_set_back_the_future_is_not_shown_as_proven_though_the_relay_is_away() {
     let sim = Sim::builder().seed(72).relays(1).events(20).copies(1).stored(1.0);
     let sim = sim.start().await.expect("starts");
-    let mut gateway = Gateway::configured(&sim, |_| {});
+    let mut gateway = Gateway::configured(&sim, |_| {}).await;
     gateway.hands.step_secs(7_200);
     gateway
         .restart(|config| {
@@ -125,13 +125,13 @@ async fn once_the_clock_is_set_back_the_future_is_not_shown_as_proven_though_the
 async fn a_clock_that_is_set_back_is_not_believed_below_what_the_log_has() {
     let sim = Sim::builder().seed(73).relays(1).events(5).copies(1).stored(1.0);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::on(&sim);
-    let began_ms = gateway.pipeline().log.clock().unix_ms();
+    let gateway = Gateway::on(&sim).await;
+    let began_ms = gateway.log.clock().unix_ms();
     gateway.until_logged(sim.ids()).await;
     gateway.hands.step_secs(-86_400);
     gateway
         .until("the clock knows of the log's events", |gateway| {
-            gateway.pipeline().log.clock().at_least_the_log_ms() >= began_ms
+            gateway.log.clock().at_least_the_log_ms() >= began_ms
         })
         .await;
 }

@@ -22,7 +22,8 @@ async fn invariant_6_relays_that_drop_every_fifty_events_end_complete() {
         an_hour_back(config);
         config.relay.overlap = Duration::from_secs(LATE_SECS + 1);
         config.relay.health_check_interval = Duration::from_millis(500);
-    });
+    })
+    .await;
     gateway.until_logged(sim.ids()).await;
     let newest = sim.events().iter().map(|event| event.created_at()).max().expect("events");
     let all: Vec<usize> = (0..RELAYS).collect();

@@ -24,7 +24,7 @@ fn of_kinds(sim: &Sim, kinds: &[u16]) -> Vec<EventId> {
 async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     let sim = Sim::builder().seed(71).relays(1).events(400).copies(1).stored(1.0).kinds([1, 6, 7]);
     let sim = sim.caps(Who::All, Cap::clamping(100)).start().await.expect("starts");
-    let mut gateway = Gateway::configured(&sim, kinds([1, 7]));
+    let mut gateway = Gateway::configured(&sim, kinds([1, 7])).await;
     until_complete(&gateway, &[0], now()).await;
     gateway.until_logged(of_kinds(&sim, &[1, 7])).await;
     let known = gateway.peer(0).coverage().expect("known");

@@ -75,7 +75,8 @@ async fn keep_their_order(sim: SimBuilder, change: impl FnOnce(&mut Config)) {
     let mut gateway = Gateway::configured(&sim, |config| {
         an_hour_back(config);
         change(config);
-    });
+    })
+    .await;
     gateway
         .until("all are live", |gateway| {
             (0..RELAYS).all(|relay| gateway.peer(relay).state().label() == "live")

@@ -50,7 +50,7 @@ pub fn assert_true(coverage: &Coverage, sim: &Sim, relay: usize, log: &EventLog)
 #[track_caller]
 pub fn assert_claims_are_true(gateway: &Gateway, sim: &Sim, relay: usize) {
     if let Some(coverage) = gateway.peer(relay).coverage() {
-        assert_true(&coverage, sim, relay, &gateway.pipeline().log);
+        assert_true(&coverage, sim, relay, &gateway.log);
     }
 }
 

@@ -15,7 +15,8 @@ async fn invariant_6_a_restart_in_the_middle_of_a_repair_goes_on_where_it_was() 
     let mut gateway = Gateway::configured(&sim, |config| {
         an_hour_back(config);
         overlap = config.relay.overlap.as_secs();
-    });
+    })
+    .await;
     // Newest first: the last ten minutes of the half hour are proven, and the rest is not.
     let is_begun = |gateway: &Gateway| {
         let coverage = gateway.peer(0).coverage();

@@ -29,7 +29,7 @@ async fn gaps(gateway: &Gateway) -> Vec<Gap> {
 async fn invariant_6_a_second_beyond_the_cap_is_a_gap_with_its_reason_and_all_else_arrives() {
     let base = now();
     let sim = with_a_full_second(base).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     let gaps = gaps(&gateway).await;
     let second = base - SECS_AGO;
     let reason = GapReason::BeyondCap { got: CAP as u32 };
@@ -37,7 +37,7 @@ async fn invariant_6_a_second_beyond_the_cap_is_a_gap_with_its_reason_and_all_el
     assert_eq!(gateway.peer(0).coverage().and_then(|coverage| coverage.proven_until()), Some(second - 1));
     assert_claims_are_true(&gateway, &sim, 0);
     let of_the_second = sim.holds_between(0, second, second).len();
-    let missing = sim.events().len() - gateway.pipeline().log.head().get() as usize;
+    let missing = sim.events().len() - gateway.log.head().get() as usize;
     assert_eq!(missing, of_the_second - CAP, "only what is beyond the cap");
 }
 
@@ -45,7 +45,7 @@ async fn invariant_6_a_second_beyond_the_cap_is_a_gap_with_its_reason_and_all_el
 async fn with_nip_77_a_second_beyond_the_cap_is_repaired() {
     let sim = with_a_full_second(now()).negentropy(Who::All, Negentropy::served());
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     gateway.until_logged(sim.ids()).await;
     until_complete(&gateway, &[0], sim.events().iter().map(|event| event.created_at()).max().unwrap()).await;
     gateway.assert_holds_exactly(&sim.events());
@@ -70,7 +70,7 @@ async fn where_nip_77_fails_the_relay_is_asked_in_pages() {
     }
     let sim = sim.start().await.expect("starts");
     let started = now();
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     gateway.until_logged(sim.ids()).await;
     until_complete(&gateway, &(0..failing.len()).collect::<Vec<_>>(), started).await;
     for relay in 0..failing.len() {

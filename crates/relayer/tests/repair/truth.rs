@@ -18,7 +18,7 @@ async fn invariant_6_at_every_moment_of_a_repair_what_is_claimed_is_in_the_log()
     let sim = Sim::builder().seed(65).relays(2).events(1_600).copies(1).stored(1.0);
     let sim = sim.caps(Who::All, Cap::clamping(50)).rate_limits(Who::These(vec![1]), slowly);
     let sim = sim.start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, an_hour_back);
+    let gateway = Gateway::configured(&sim, an_hour_back).await;
     let (mut partial, mut shown) = (0, 0);
     let mut requests = [0; 2];
     let looking = || {
@@ -54,15 +54,15 @@ async fn invariant_6_what_is_read_and_not_committed_is_not_claimed() {
     let sim = Sim::builder().seed(66).relays(1).events(400).copies(1).stored(1.0);
     let sim = sim.caps(Who::All, Cap::clamping(50)).start().await.expect("starts");
     let free = Arc::new(AtomicU64::new(0));
-    let gateway = Gateway::on_disk(&sim, Arc::clone(&free));
-    let rows = || gateway.pipeline().log.relay_rows(RelayTable::Coverage).expect("readable");
+    let gateway = Gateway::on_disk(&sim, Arc::clone(&free)).await;
+    let rows = || gateway.log.relay_rows(RelayTable::Coverage).expect("readable");
     gateway.until("pages come", |_| sim.stats().get(Count::Eose) >= 8).await;
-    assert_eq!(gateway.pipeline().log.head().get(), 0);
+    assert_eq!(gateway.log.head().get(), 0);
     assert_eq!(gateway.peer(0).coverage(), None, "nothing is claimed");
     assert_eq!(rows(), [], "and nothing is on the disk");
     free.store(u64::MAX, Ordering::Relaxed);
     gateway.until_logged(sim.ids()).await;
     gateway.until("all is proven", |gateway| is_complete(gateway, 0)).await;
     let row = moltrade_relayer::relay::Coverage::from_row(&rows()[0].1).expect("a row");
-    assert_true(&row, &sim, 0, &gateway.pipeline().log);
+    assert_true(&row, &sim, 0, &gateway.log);
 }

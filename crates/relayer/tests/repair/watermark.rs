@@ -27,7 +27,8 @@ async fn invariant_6_pongs_move_the_watermark_and_a_reconnect_asks_from_there() 
     let gateway = Gateway::configured(&sim, |config| {
         often_checked(config);
         overlap = config.relay.overlap.as_secs();
-    });
+    })
+    .await;
     until_complete(&gateway, &[0], now()).await;
     // Nothing comes and nothing is asked, and yet more and more is proven.
     let asked = windows(&sim, 0).len();
@@ -60,7 +61,7 @@ async fn invariant_6_what_comes_in_the_second_of_a_reconnect_is_not_missing() {
     const RELAYS: usize = 30;
     let relays: Vec<usize> = (0..RELAYS).collect();
     let sim = Sim::builder().seed(68).relays(RELAYS).events(0).start().await.expect("starts");
-    let gateway = Gateway::configured(&sim, often_checked);
+    let gateway = Gateway::configured(&sim, often_checked).await;
     for round in 0..2 {
         let second = now() + 1;
         until_complete(&gateway, &relays, second).await;
@@ -89,7 +90,7 @@ async fn invariant_6_pongs_do_not_claim_what_was_dated_ahead_before_we_came() {
     let ahead = now() + 4;
     let event = Signer::from_seed(1).sign(ahead, 1, &[] as &[Vec<String>], "ahead");
     sim.publish([0], event.json().clone());
-    let gateway = Gateway::configured(&sim, often_checked);
+    let gateway = Gateway::configured(&sim, often_checked).await;
     let is_proven = || {
         assert_claims_are_true(&gateway, &sim, 0);
         is_complete(&gateway, 0) && proven_until(&gateway) > ahead

@@ -9,8 +9,8 @@ use moltrade_relayer::config::{Config, Framing, Output, TcpSink};
 use moltrade_relayer::event_log::Cursors;
 use moltrade_relayer::event_log::free_space::FreeSpace;
 use moltrade_relayer::net::resolver::Resolver;
+use moltrade_relayer::sink::SinkMetrics;
 use moltrade_relayer::sink::{Sink, Workers};
-use moltrade_relayer::telemetry::Metrics;
 use tempfile::TempDir;
 
 use crate::bench::{Options, Running, events};
@@ -28,7 +28,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
 
 pub struct Gateway {
     pub running: Running,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<SinkMetrics>,
     workers: Workers,
 }
 
@@ -54,7 +54,7 @@ impl Gateway {
     }
 
     fn start_in(running: Running, output: &Output, resolver: Resolver) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(SinkMetrics::default());
         let workers = Workers::start(output, &running.log, resolver, &metrics).unwrap();
         Self { running, metrics, workers }
     }

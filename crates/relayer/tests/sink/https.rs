@@ -12,8 +12,8 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use moltrade_relayer::config::Output;
 use moltrade_relayer::net::resolver::Resolver;
+use moltrade_relayer::sink::SinkMetrics;
 use moltrade_relayer::sink::Workers;
-use moltrade_relayer::telemetry::Metrics;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -140,7 +140,7 @@ async fn an_unusable_ca_file_stops_the_start() {
     let ca_file = folder.path().join("ca.pem");
     let start = || {
         let output = sink("127.0.0.1:1".parse().unwrap(), &ca_file);
-        let started = Workers::start(&output, &running.log, Resolver::system(), &Metrics::new());
+        let started = Workers::start(&output, &running.log, Resolver::system(), &SinkMetrics::default());
         started.map(|_| ()).unwrap_err().to_string()
     };
     let named = format!("ca_file of the sink a = \"{}\": the file ", ca_file.display());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use moltrade_relayer::config::{Config, Framing, Output};
 use moltrade_relayer::net::resolver::Resolver;
+use moltrade_relayer::sink::SinkMetrics;
 use moltrade_relayer::sink::Workers;
-use moltrade_relayer::telemetry::Metrics;
 use relay_sim::wait::settled;
 use rustls::ServerConfig;
 use tempfile::{NamedTempFile, TempDir};
@@ -317,7 +317,8 @@ async fn an_unusable_ca_file_stops_the_start() {
         let sinks = vec![sink("archive", &receiver, &options)];
         let gateway = Gateway::start(&folder, &[]);
         let output = Output { tcp: sinks, ..Output::default() };
-        let started = Workers::start(&output, &gateway.running.log, Resolver::system(), &Metrics::new());
+        let started =
+            Workers::start(&output, &gateway.running.log, Resolver::system(), &SinkMetrics::default());
         let error = started.expect_err(reason).to_string();
         let begin = format!("ca_file of the sink archive = \"{}\": {reason}", path.display());
         assert!(error.starts_with(&begin), "{error}");

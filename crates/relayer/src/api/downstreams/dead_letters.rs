@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{NameInPath, find};
-use crate::api::body::{Body, Expected};
+use crate::api::body::{Body, Expected, bad_body};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::events::on_disk;
@@ -42,7 +42,7 @@ impl LettersBody {
             (None, Some(true)) => Ok(LetterSelector::All),
             _ => {
                 let why = "it names neither one sequence nor all".to_owned();
-                Err(ApiError::BadBody { expected: Self::EXPECTED, why })
+                Err(bad_body(Self::EXPECTED, why))
             }
         }
     }
@@ -102,9 +102,12 @@ pub(in crate::api) async fn drop_letters(
 }
 
 /// A letter that is named must exist; "all" may be none.
-const fn counted(selector: LetterSelector, count: usize) -> Result<usize, ApiError> {
+fn counted(selector: LetterSelector, count: usize) -> Result<usize, ApiError> {
     match (selector, count) {
-        (LetterSelector::One(_), 0) => Err(ApiError::NoSuchLetter),
+        (LetterSelector::One(_), 0) => Err(ApiError::not_found(
+            "dead_letter_not_found",
+            "the sink has no dead letter of this sequence; it may have been sent again or dropped",
+        )),
         (_, count) => Ok(count),
     }
 }

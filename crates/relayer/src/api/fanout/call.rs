@@ -10,12 +10,13 @@ use wire::PublicKey;
 
 use super::{Refusal, ready};
 use crate::api::auth::is_json;
-use crate::api::body::{Expected, parse, whole};
+use crate::api::body::{Expected, json_expected, parse, whole};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::serve::Peer;
 use crate::fanout::Fanout;
 use crate::fanout::calls::UsedUp;
+use crate::fanout::proof::BadProofName;
 use crate::fanout::proof::nip98::Request as Signed;
 
 /// Who calls.
@@ -38,7 +39,7 @@ pub(in crate::api) struct Call {
 impl Call {
     /// What the body says.
     pub fn body<T: DeserializeOwned + Expected>(&self) -> Result<T, ApiError> {
-        if self.is_json { parse(&self.body) } else { Err(ApiError::JsonExpected) }
+        if self.is_json { parse(&self.body) } else { Err(json_expected()) }
     }
 
     /// Sees to it that the caller may decide about what concerns a key.
@@ -112,7 +113,7 @@ fn caller(
 }
 
 fn admin(context: &Context, headers: &HeaderMap) -> Result<Caller, Refusal> {
-    match context.access.is_admin(headers) {
+    match context.access().is_admin(headers) {
         Some(true) => Ok(Caller::Admin),
         Some(false) => Err(Refusal::TokenWrong),
         None => Err(Refusal::ProofMissing),
@@ -144,9 +145,10 @@ pub(super) fn proved(
     let request = Signed { method: method.as_str(), path_and_query, body };
     Some(ready(context).and_then(|fanout| {
         fanout.prover.signed(token.trim_ascii(), request).map_err(|bad| {
-            context.metrics.proof_refused(bad.reason()).inc();
+            let reason = BadProofName::from(&bad);
+            context.metrics.fanout.proofs_refused[reason].inc();
             // Not the path: somebody may have put a secret key where the public one belongs.
-            tracing::debug!(method = method.as_str(), reason = bad.reason(), "a proof does not hold");
+            tracing::debug!(method = method.as_str(), reason = <&str>::from(reason), "a proof does not hold");
             Refusal::BadProof(bad)
         })
     }))

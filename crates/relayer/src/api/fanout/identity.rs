@@ -9,6 +9,6 @@ use crate::nip19::npub;
 
 /// `GET /api/identity`: the public key that followers know the gateway by.
 pub(in crate::api) async fn identity(State(context): State<Context>) -> Json<Value> {
-    let pubkey = context.identity;
+    let pubkey = *context.identity.pubkey();
     Json(json!({ "pubkey": pubkey, "npub": npub(&pubkey) }))
 }

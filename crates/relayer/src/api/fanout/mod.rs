@@ -18,6 +18,6 @@ use crate::fanout::Fanout;
 
 /// The fan-out, if there is one and it knows somebody.
 fn ready(context: &Context) -> Result<&Arc<Fanout>, Refusal> {
-    let fanout = context.fanout.as_ref().ok_or(Refusal::Disabled)?;
+    let fanout = context.fanout().ok_or(Refusal::Disabled)?;
     if fanout.registry.is_loaded() { Ok(fanout) } else { Err(Refusal::RegistryUnavailable) }
 }

@@ -5,12 +5,21 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::api::error::ApiError;
 use crate::fanout::calls::UsedUp;
 use crate::fanout::proof::BadProof;
 use crate::fanout::registry::{BotName, RegistryError};
 use crate::fanout::shared_secret::WeakSecret;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 use crate::nip19::InvalidKey;
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = refusal.status();
+        let error = Self::new(status, code, refusal.to_string());
+        refusal.headers().into_iter().fold(error, |error, (name, value)| error.header(name, value))
+    }
+}
 
 /// Why a request of the fan-out is refused. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

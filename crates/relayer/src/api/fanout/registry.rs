@@ -49,7 +49,8 @@ pub(in crate::api) async fn subscribe(
     let shared_secret = shared_secret.map(Zeroizing::new);
     let secret = shared_secret.as_ref().map(|secret| secret.as_bytes());
     if let Some(secret) = secret {
-        shared_secret::check(secret, &[bot, follower, context.identity]).map_err(Refusal::BadSecret)?;
+        shared_secret::check(secret, &[bot, follower, *context.identity.pubkey()])
+            .map_err(Refusal::BadSecret)?;
     }
     call.concerns(&follower)?;
     call.count(fanout)?;

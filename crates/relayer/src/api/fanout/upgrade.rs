@@ -14,11 +14,11 @@ use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
 use crate::api::serve::Peer;
-use crate::api::websocket::bounded;
+use crate::api::websocket::{bounded, origin_not_allowed, upgrade_required};
+use crate::fanout::metrics::FollowerRefusal;
 use crate::fanout::proof::BadProof;
 use crate::fanout::service::{Guest, NotServed, Wish};
-use crate::serve::EnterError;
-use crate::telemetry::metrics::FANOUT_REFUSED;
+use crate::telemetry::metrics::label_value;
 
 /// Lets a follower in that proves its key with the request (NIP-98), or will prove it when it has connected (NIP-42).
 pub(in crate::api) async fn upgrade(
@@ -32,9 +32,8 @@ pub(in crate::api) async fn upgrade(
     let context = state.0.clone();
     let upgraded = try_upgrade(state, peer, (method, uri), query, headers, upgrade).await;
     upgraded.inspect_err(|refusal| {
-        let (_, code) = refusal.status();
-        if FANOUT_REFUSED.contains(&code) {
-            context.metrics.fanout_refused(code).inc();
+        if let Some(reason) = label_value::<FollowerRefusal>(refusal.code()) {
+            context.metrics.fanout.refused[reason].inc();
         }
     })
 }
@@ -48,14 +47,14 @@ async fn try_upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let fanout = Arc::clone(ready(&context)?);
-    if !context.websocket.allows(&headers) {
-        return Err(ApiError::OriginNotAllowed);
+    if !context.websocket().allows(&headers) {
+        return Err(origin_not_allowed());
     }
     let query = Query::parse(&query.unwrap_or_default(), FANOUT_PARAMETERS, context.log.id())?;
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
-    let upgrade = upgrade.map_err(|rejection| ApiError::UpgradeRequired(rejection.body_text()))?;
+    let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = fanout.clients.enter(peer.address)?;
     let head = context.log.head();
     let wish = Wish {
@@ -82,7 +81,6 @@ impl From<NotServed> for ApiError {
         match refused {
             NotServed::TooManyConnections => Refusal::TooManyConnections.into(),
             NotServed::NotFollowing => Refusal::NotFollowing.into(),
-            NotServed::Consumer(EnterError::Storage(error)) => Self::Storage(error),
             NotServed::Consumer(error) => error.into(),
         }
     }

@@ -13,9 +13,48 @@ use serde_json::{Value, json};
 use super::body::{Body, Expected};
 use super::context::Context;
 use super::error::ApiError;
+use crate::config::InvalidUrl;
 use crate::config::RelayUrl;
+use crate::net::ConnectError;
+use crate::relay::dial::DialError;
+use crate::relay::pool::PoolError;
 use crate::relay::pool::{Added, Removed};
 use ranking::Ranking;
+
+impl From<InvalidUrl> for ApiError {
+    fn from(error: InvalidUrl) -> Self {
+        bad_relay_url(error.reason())
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Full { max } => Self::new(
+                StatusCode::CONFLICT,
+                "pool_full",
+                format!(
+                    "{max} relays are wanted, and [relay] max_connections allows no more; remove one or raise it"
+                ),
+            ),
+            PoolError::Dial(error) => {
+                let code = match error {
+                    DialError::Connect(ConnectError::NotPublic { .. }) => "address_not_public",
+                    DialError::Ourselves => "relay_is_this_gateway",
+                    _ => "unresolvable_host",
+                };
+                Self::bad_request(code, error.to_string())
+            }
+            PoolError::Storage(error) => error.into(),
+            PoolError::Stopping => Self::stopping(),
+        }
+    }
+}
+
+fn bad_relay_url(why: &str) -> ApiError {
+    let message = format!("`url` must be a relay's URL (ws:// or wss://, and a host): {why}");
+    ApiError::bad_request("bad_relay_url", message)
+}
 pub use view::{Connection, Detail};
 
 /// The body of a call that names a relay.
@@ -56,14 +95,18 @@ pub(super) async fn one(
     url: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Detail>, ApiError> {
-    let Path(mut url) = url.map_err(|_| ApiError::BadRelayUrl("it is not percent-encoded UTF-8"))?;
+    let Path(mut url) = url.map_err(|_| bad_relay_url("it is not percent-encoded UTF-8"))?;
     // A URL that was not encoded leaves its query to the request.
     if let Some(query) = query {
         url.push('?');
         url.push_str(&query);
     }
     let url: RelayUrl = url.parse()?;
-    let peer = context.pool.find(&url).ok_or(ApiError::NoSuchRelay)?;
+    let peer = context.pool.find(&url).ok_or_else(|| {
+        let message =
+            "this relay is not wanted; /api/relays lists those that are, and POST /api/relays/add adds one";
+        ApiError::not_found("relay_not_found", message)
+    })?;
     Ok(Json(Detail::from(&*peer)))
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::query::{QueryError, count, parameters};
-use crate::relay::{ConnectionState, Peer};
+use crate::relay::Peer;
+use crate::relay::peer::StateName;
+use strum::VariantNames;
 
 /// What `/api/relays` takes.
 const PARAMETERS: &[&str] = &["sort", "order", "state", "limit", "offset"];
@@ -158,7 +160,7 @@ fn descending(value: &str) -> Result<bool, QueryError> {
 }
 
 fn states(value: &str) -> Result<Vec<&'static str>, QueryError> {
-    let labels = ConnectionState::LABELS;
+    let labels = StateName::VARIANTS;
     let state = |value| labels.iter().copied().find(|label| *label == value);
     let states: Option<Vec<&'static str>> = value.split(',').map(state).collect();
     let expected = || format!("a list of states, of {}", labels.join(", "));

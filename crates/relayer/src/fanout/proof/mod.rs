@@ -8,7 +8,9 @@ pub mod nip42;
 pub mod nip98;
 mod spent;
 
+use enum_map::Enum;
 use parking_lot::Mutex;
+use strum::{EnumDiscriminants, IntoStaticStr};
 use wire::{ParseError, PublicKey, UnverifiedEvent, Verifier, VerifyError};
 
 use address::Addresses;
@@ -17,7 +19,13 @@ use spent::Spent;
 use crate::clock::Clock;
 
 /// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[strum_discriminants(
+    name(BadProofName),
+    derive(Enum, IntoStaticStr),
+    strum(serialize_all = "snake_case"),
+    doc = "Why something proves nothing, as it is counted."
+)]
 pub enum BadProof {
     /// It is no event, or too long for one.
     #[error("it is no base64 of a signed event")]
@@ -74,46 +82,6 @@ pub enum BadProof {
     /// No more tokens can be remembered.
     #[error("too many tokens were used in the last minutes; try again in a minute")]
     TooMany,
-}
-
-impl BadProof {
-    /// All of them, as they are counted.
-    pub const REASONS: [&str; 14] = [
-        "not_encoded",
-        "malformed",
-        "kind",
-        "expired",
-        "future",
-        "before_start",
-        "url",
-        "method",
-        "payload",
-        "challenge",
-        "forged",
-        "replayed",
-        "no_public_url",
-        "too_many",
-    ];
-
-    /// The label in the metrics.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::NotEncoded => "not_encoded",
-            Self::Malformed(_) => "malformed",
-            Self::Kind { .. } => "kind",
-            Self::Expired(_) => "expired",
-            Self::Future(_) => "future",
-            Self::BeforeStart => "before_start",
-            Self::Url { .. } => "url",
-            Self::Method => "method",
-            Self::Payload => "payload",
-            Self::Challenge => "challenge",
-            Self::Forged(_) => "forged",
-            Self::Replayed => "replayed",
-            Self::NoPublicUrl => "no_public_url",
-            Self::TooMany => "too_many",
-        }
-    }
 }
 
 /// What checks proofs.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::store::{Mode, RegistryError};
 use crate::clock::unix_ms;
-use crate::telemetry::Metrics;
+use crate::fanout::Metrics;
 
 /// Whether the registry's database can be used. In any case, what is known goes on to be served.
 #[derive(Debug, Clone, PartialEq, Eq)]

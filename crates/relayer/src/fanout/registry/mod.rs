@@ -27,8 +27,8 @@ use super::keys::MessageKey;
 use super::shared_secret;
 use crate::config::Config;
 use crate::event_log::EventLog;
+use crate::fanout::Metrics;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX};
-use crate::telemetry::Metrics;
 
 use health::HealthMonitor;
 use seal::DoesNotOpen;

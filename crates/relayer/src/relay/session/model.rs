@@ -30,14 +30,14 @@ use crate::event_log::free_space::Reserve;
 use crate::event_log::store::StoreOptions;
 use crate::ingest::candidate::Inbound;
 use crate::ingest::dedupe::DedupeSizes;
-use crate::ingest::{Dedupe, Inboxes};
+use crate::ingest::{self, Dedupe, Inboxes};
 use crate::net::resolver::Resolver;
 use crate::relay::dial::{DialOptions, Dialer};
 use crate::relay::information::Information;
 use crate::relay::instance::InstanceId;
 use crate::relay::manners::Stated;
+use crate::relay::metrics::Metrics;
 use crate::relay::pace::Pace;
-use crate::telemetry::Metrics;
 
 /// How often the longest time passes in a row while nothing else happens.
 const ROUNDS_MAX: usize = 3;
@@ -127,7 +127,8 @@ impl World {
             dedupe: Arc::new(Dedupe::new(Arc::clone(&log), sizes)),
             inboxes,
             log,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::default()),
+            ingest_metrics: Arc::new(ingest::Metrics::default()),
             signer: signer.map(Arc::new),
             repairs: Semaphore::new(1),
             scans: Arc::new(Semaphore::new(1)),
@@ -306,7 +307,8 @@ impl Run<'_, '_> {
             Frame::Text(text, _) => Message::Text(text.as_bytes()),
             Frame::Pong(payload) => Message::Pong(payload),
         };
-        let mut turn = Turn::new(self.peer, &self.session.shared.metrics);
+        let mut turn =
+            Turn::new(self.peer, &self.session.shared.metrics, &self.session.shared.ingest_metrics);
         let flow = self.session.reader().handle(message, &mut turn);
         drop(turn);
         while self.world.inbox.try_recv().is_ok() {}

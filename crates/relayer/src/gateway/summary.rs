@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event_log::EventLog;
-use crate::relay::Pool;
-use crate::telemetry::Metrics;
+use super::Parts;
+use super::metrics::Metrics;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -21,22 +20,22 @@ struct Totals {
 impl Totals {
     fn of(metrics: &Metrics) -> Self {
         Self {
-            frames: metrics.frames_received.get(),
-            new: metrics.events_processed.get(),
-            duplicates: metrics.duplicates_total(),
-            refused: metrics.dropped_total(),
-            delivered: metrics.websocket_messages.get(),
+            frames: metrics.relay.frames_received.get(),
+            new: metrics.ingest.events_processed.get(),
+            duplicates: metrics.ingest.duplicates.total(),
+            refused: metrics.ingest.dropped.total(),
+            delivered: metrics.websocket.messages.get(),
         }
     }
 }
 
-/// Logs a summary line each minute, for ever.
-pub async fn run(pool: Arc<Pool>, log: Arc<EventLog>, metrics: Arc<Metrics>) {
-    let mut before = Totals::of(&metrics);
+/// Logs a summary line each minute.
+pub async fn run(parts: Arc<Parts>) {
+    let mut before = Totals::of(&parts.metrics);
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let now = Totals::of(&metrics);
-        let peers = pool.peers();
+        let now = Totals::of(&parts.metrics);
+        let peers = parts.pool.peers();
         let connected = peers.iter().filter(|peer| peer.state().is_connected()).count();
         tracing::info!(
             relays = format_args!("{connected}/{}", peers.len()),
@@ -44,9 +43,9 @@ pub async fn run(pool: Arc<Pool>, log: Arc<EventLog>, metrics: Arc<Metrics>) {
             new = now.new - before.new,
             duplicates = now.duplicates - before.duplicates,
             refused = now.refused - before.refused,
-            clients = metrics.websocket_clients.get(),
+            clients = parts.metrics.websocket.clients.get(),
             delivered = now.delivered - before.delivered,
-            head = %log.head(),
+            head = %parts.log.head(),
             "last minute"
         );
         before = now;

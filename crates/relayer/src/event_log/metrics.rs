@@ -1,0 +1,44 @@
+//! The metrics of the log and of its clock.
+
+use std::sync::atomic::Ordering;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::EventLog;
+use super::sequencer::DiskFull;
+use crate::telemetry::metrics::{metrics, set};
+
+metrics! {
+    /// What is counted of the log. All of it is read when somebody asks.
+    pub struct Metrics {
+        /// The last sequence that was committed.
+        log_head: Gauge = "log_head_seq";
+        /// The oldest sequence that is kept.
+        log_floor: Gauge = "log_floor_seq";
+        /// Steps of the wall clock that were noticed since the start.
+        clock_steps: Counter = "clock_steps";
+        /// Whether the clock is in doubt, so that nothing is deleted for its age.
+        clock_in_doubt: Gauge = "clock_in_doubt";
+        /// Whether ingest is paused for lack of disk space.
+        ingest_paused: Gauge = "ingest_paused";
+        /// Figures of RocksDB, in bytes or as their name says.
+        rocksdb: Family<[(&'static str, &'static str); 1], Gauge> = "rocksdb";
+    }
+}
+
+impl Metrics {
+    /// Reads the figures that the log keeps.
+    pub fn refresh(&self, log: &EventLog, disk_full: &DiskFull) {
+        set(&self.log_head, log.head().get());
+        set(&self.log_floor, log.floor().get());
+        let clock = log.clock().standing();
+        self.clock_steps.inner().store(clock.steps, Ordering::Relaxed);
+        set(&self.clock_in_doubt, (!clock.deletes_by_age).into());
+        set(&self.ingest_paused, disk_full.is_paused().into());
+        for (figure, value) in log.store().figures() {
+            set(&self.rocksdb.get_or_create(&[("figure", figure)]), value);
+        }
+    }
+}

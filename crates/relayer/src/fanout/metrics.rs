@@ -1,0 +1,81 @@
+//! The metrics of the fan-out and of its registry.
+
+use enum_map::Enum;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use strum::IntoStaticStr;
+
+use super::proof::BadProofName;
+use crate::serve::ClientCounts;
+use crate::serve::CloseReason;
+use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
+
+/// Why a client of `/fanout` was not let in: the `error` of the answer that it got, or would have
+/// got if it had proved its key with the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum FollowerRefusal {
+    TooManyClients,
+    TooManyClientsFromAddress,
+    OriginNotAllowed,
+    TooManyConnections,
+    RegistryUnavailable,
+    Unauthorized,
+    Starting,
+    RateLimited,
+    PublicUrlRequired,
+    NotFollowing,
+    TooManyConsumers,
+    TooManyConsumersOfFollower,
+    ConsumerBusy,
+    DiskFull,
+}
+
+metrics! {
+    /// What is counted of the fan-out.
+    pub struct Metrics {
+        /// Clients that are connected to /fanout, with or without having proved a key.
+        clients: Gauge = "fanout_clients";
+        /// Signals that were encrypted and handed to the sockets of followers.
+        messages: Counter = "fanout_messages";
+        /// Seconds from reading a signal's frame until a follower's socket has it, once for each write to a follower, of the signal that waited longest; replayed signals do not count.
+        latency: Histogram = "fanout_latency_seconds", latency_histogram();
+        /// Clients of /fanout that are gone, by reason.
+        closed: PerLabel<CloseReason, Counter> = "fanout_clients_closed", PerLabel::new("reason");
+        /// Clients of /fanout that were not let in, by reason.
+        refused: PerLabel<FollowerRefusal, Counter> = "fanout_clients_refused", PerLabel::new("reason");
+        /// Proofs of a key (NIP-42, NIP-98) that did not hold, by reason.
+        proofs_refused: PerLabel<BadProofName, Counter> = "proofs_refused", PerLabel::new("reason");
+        /// Cursors of followers that are kept.
+        consumers: Gauge = "fanout_consumers";
+        /// Bots that are registered.
+        registry_bots: Gauge = "registry_bots";
+        /// Follows of bots.
+        registry_follows: Gauge = "registry_follows";
+        /// Whether the database of the registry can be read and written; 1 also without a fan-out.
+        registry_up: Gauge = "registry_up", up();
+        /// Whether the database of the registry can be read, but takes no writes.
+        registry_read_only: Gauge = "registry_read_only";
+        /// Statements that were sent to the database of the registry; none for an event.
+        registry_queries: Counter = "registry_queries";
+    }
+}
+
+impl Metrics {
+    /// What one follower's connection counts.
+    pub fn counts(&self) -> ClientCounts {
+        ClientCounts {
+            path: "/fanout",
+            messages: self.messages.clone(),
+            latency: self.latency.clone(),
+            closed: self.closed.clone(),
+        }
+    }
+}
+
+fn up() -> Gauge {
+    let up = Gauge::default();
+    up.set(1);
+    up
+}

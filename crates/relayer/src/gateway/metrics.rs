@@ -1,0 +1,73 @@
+//! The metrics of the whole gateway, put together from those of its modules.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Parts;
+use crate::serve::WebSocketMetrics;
+use crate::sink::SinkMetrics;
+use crate::telemetry::metrics::{metrics, set};
+use crate::telemetry::{log_buffer, memory};
+use crate::{event_log, fanout, ingest, relay, watchdog};
+
+metrics! {
+    /// What is counted of the process.
+    pub struct ProcessMetrics {
+        /// Resident memory of the process.
+        memory_usage: Gauge = "memory_usage_bytes";
+        /// Panics, each of which is a fault of the program. The log says where it was.
+        panics: Counter = "panics";
+        /// Log lines that were lost, because standard error took them too slowly or not at all.
+        log_lines_lost: Counter = "log_lines_lost";
+    }
+}
+
+impl ProcessMetrics {
+    fn refresh(&self) {
+        if let Some(bytes) = memory::resident_bytes() {
+            set(&self.memory_usage, bytes);
+        }
+        self.panics.inner().store(watchdog::panics(), Ordering::Relaxed);
+        self.log_lines_lost.inner().store(log_buffer::lines_lost(), Ordering::Relaxed);
+    }
+}
+
+/// All metrics of the gateway. Its servers add their own.
+#[derive(Debug)]
+pub struct Metrics {
+    pub ingest: Arc<ingest::Metrics>,
+    pub relay: Arc<relay::Metrics>,
+    pub log: event_log::Metrics,
+    pub sinks: SinkMetrics,
+    pub websocket: WebSocketMetrics,
+    pub fanout: Arc<fanout::Metrics>,
+    pub process: ProcessMetrics,
+}
+
+impl Metrics {
+    /// Registers all metrics, at zero.
+    pub fn register(registry: &mut Registry) -> Self {
+        Self {
+            ingest: Arc::new(ingest::Metrics::register(registry)),
+            relay: Arc::new(relay::Metrics::register(registry)),
+            log: event_log::Metrics::register(registry),
+            sinks: SinkMetrics::register(registry),
+            websocket: WebSocketMetrics::register(registry),
+            fanout: Arc::new(fanout::Metrics::register(registry)),
+            process: ProcessMetrics::register(registry),
+        }
+    }
+
+    /// Reads the figures that parts of the gateway keep into the gauges.
+    pub fn refresh(&self, parts: &Parts) {
+        self.ingest.refresh(&parts.inboxes);
+        self.relay.refresh(&parts.pool.peers());
+        self.log.refresh(&parts.log, &parts.disk_full);
+        self.sinks.refresh(&parts.sinks, &parts.log);
+        self.process.refresh();
+    }
+}

@@ -17,13 +17,13 @@ use crate::api::{self, Connections, Context};
 use crate::clock::Hands;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
-use crate::downstream::ClientLimits;
 use crate::event_log::Submission;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::fanout::registry::{Change, Embedded, Store};
 use crate::gateway::{DrainError, Gateway, Parts, Surroundings};
 use crate::limits::DRAIN_MAX;
 use crate::net::resolver::Resolver;
+use crate::serve::ClientLimits;
 
 /// Why a gateway of a test does not start.
 pub type Error = Box<dyn std::error::Error>;

@@ -1,4 +1,4 @@
-//! The program: gateway and servers, started, run until told to stop, drained.
+//! Starts the gateway and its servers, runs them until a stop signal or a failure, and drains them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,46 +13,36 @@ use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::descriptors::{self, TooFew};
-use crate::downstream::clients::ClientLimits;
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
 use crate::gateway::{DrainError, Environment, Gateway, StartError, summary};
 use crate::limits::METRICS_CONNECTIONS_MAX;
+use crate::serve::ClientLimits;
 use crate::tasks::StageFailure;
 use crate::watchdog;
 
-/// Why the program ended otherwise than in order.
+/// Why the program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The gateway did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// There is no key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// There is no fan-out.
     #[error(transparent)]
     Fanout(#[from] FanoutError),
-    /// A port cannot be listened on.
     #[error("cannot listen on {address}: {source}; free the port or set another {key}")]
     Listen {
-        /// The address.
         address: SocketAddr,
-        /// The configuration key that sets it.
+        /// The configuration key of the port.
         key: &'static str,
-        /// What the system says.
         source: io::Error,
     },
-    /// The system lets the process open too few files.
     #[error(transparent)]
     Descriptors(#[from] TooFew),
-    /// The system gives no signals.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
-    /// A stage could not go on.
     #[error(transparent)]
     Stage(#[from] StageFailure),
-    /// It did not drain in order.
     #[error(transparent)]
     Drain(#[from] DrainError),
 }
@@ -65,7 +55,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let (config, warning) = descriptors::fit(&loaded.config, descriptors::raise())?;
     let config = &config;
     if let Some(warning) = warning {
-        // The defaults are meant for systems that allow more; they are no wish of somebody's.
+        // A limit that the operator set deserves a warning; a default does not.
         let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
         if are_named || descriptors::KEYS.iter().any(|key| loaded.sets(key)) {
             tracing::warn!("{warning}");
@@ -75,25 +65,25 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     }
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    // Ports first: a second start by mistake must not get as far as the database.
+    // Ports first: a second start by mistake must not reach the database.
     let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::of(config)?;
     let mut registry = Registry::default();
     let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    // It may have to wait for a database, and somebody may not want to wait so long.
+    // This may wait for a database, so a signal must be able to interrupt it.
     let started = tokio::select! {
         started = gateway.start_fanout(config, port) => started,
         name = stop_signals.next() => {
-            tracing::info!(signal = name, "stopping before the start was over");
+            tracing::info!(signal = name, "stopping before the start was complete");
             watchdog::must_end();
             return Ok(gateway.drain().await?);
         }
     };
     if let Err(error) = started {
         watchdog::must_end();
-        // What came in meanwhile is kept in order.
+        // Commit the events that arrived meanwhile.
         drop(gateway.drain().await);
         return Err(error.into());
     }
@@ -106,7 +96,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     run_and_drain(gateway, &mut servers, &mut stop_signals).await
 }
 
-/// Runs until told to stop, or until a stage or a server fails, and drains.
+/// Runs until a stop signal, or until a stage or a server fails, then drains.
 async fn run_and_drain(
     mut gateway: Gateway,
     servers: &mut JoinSet<()>,
@@ -132,8 +122,8 @@ async fn run_and_drain(
     }
 }
 
-/// Serves the API, and the metrics on a port of their own if there is one. Each port has places of
-/// its own: who uses up those of one does not keep Prometheus from the other.
+/// Serves the API, and metrics on a separate port if configured. Each port has its own connection
+/// limit: exhausting one does not lock Prometheus out of the other.
 fn serve(
     config: &Config,
     context: &api::Context,
@@ -153,7 +143,7 @@ fn serve(
     servers
 }
 
-/// The first failure of a stage or a server. As long as all is well, it waits.
+/// Waits for the first failure of a stage or a server.
 async fn first_failure(gateway: &mut Gateway, servers: &mut JoinSet<()>) -> StageFailure {
     tokio::select! {
         failure = gateway.failure() => failure,
@@ -164,11 +154,11 @@ async fn first_failure(gateway: &mut Gateway, servers: &mut JoinSet<()>) -> Stag
     }
 }
 
-/// Reads the configuration again at each SIGHUP. A wrong one is reported, and the old one stays.
+/// Reloads the configuration on SIGHUP. An invalid one is reported, and the old one stays in effect.
 async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     while signals.recv().await.is_some() {
         let control = Arc::clone(&control);
-        // A task of its own, so that one that panics is not the last one.
+        // A separate task, so that a panic does not prevent later reloads.
         let reason = match tokio::spawn(async move { control.reload().await }).await {
             Ok(Ok(_)) => continue,
             Ok(Err(error)) => error.to_string(),
@@ -178,8 +168,8 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-/// Opens the ports. Prometheus itself listens on the default of the second one, which must not stop
-/// a first start.
+/// Opens the ports. Prometheus itself uses the default metrics port, which must not prevent a first
+/// start.
 fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunError> {
     const METRICS_PORT: &str = "monitoring.prometheus_port";
     let config = &loaded.config;
@@ -195,9 +185,8 @@ fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunErro
             if source.kind() == io::ErrorKind::AddrInUse && !loaded.sets(METRICS_PORT) =>
         {
             tracing::warn!(
-                "{address} is in use (it is Prometheus' own port, too), so there is no port for metrics alone; \
-                 the port of the API serves /metrics as well. Set [monitoring] prometheus_port to a free port, \
-                 or to 0 for none"
+                "{address} is in use (it is also Prometheus' own port), so there is no separate metrics port; the API \
+                 port serves /metrics too. Set [monitoring] prometheus_port to a free port, or to 0 for none"
             );
             Ok((main, None))
         }
@@ -205,7 +194,7 @@ fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunErro
     }
 }
 
-/// What was opened, and what it means.
+/// Logs what was opened.
 fn announce(config: &Config, gateway: &Gateway, listener: &TcpListener) {
     let (log, relays) = (&gateway.log, gateway.pool.peers());
     tracing::info!(
@@ -260,7 +249,7 @@ mod tests {
         let mut servers = JoinSet::new();
         servers.spawn(async { panic!("on purpose") });
         let failure = first_failure(&mut gateway, &mut servers);
-        let failure = tokio::time::timeout(Duration::from_secs(20), failure).await.expect("it is noticed");
+        let failure = tokio::time::timeout(Duration::from_secs(20), failure).await.expect("the panic is noticed");
         assert!(failure.to_string().starts_with("a server failed: "), "{failure}");
         gateway.drain().await.unwrap();
     }

@@ -6,36 +6,36 @@ use clap::{Parser, Subcommand};
 
 use crate::offline::RegistryCommand;
 
-/// Exit status for a wrong configuration: sysexits' EX_CONFIG. A supervisor need not restart on it
-/// (systemd: `RestartPreventExitStatus=78`).
+/// Exit status for an invalid configuration: EX_CONFIG of sysexits. Supervisors should not restart on
+/// it (systemd: `RestartPreventExitStatus=78`).
 pub const EXIT_CONFIG: u8 = 78;
 
 const AFTER_HELP: &str = "\
 Examples:
-  moltrade-relayer                              run, with config.toml if it is here, else with defaults
+  moltrade-relayer                              run with config.toml if it exists, else with defaults
   moltrade-relayer --config /etc/relayer.toml   run with this file
   moltrade-relayer registry export --file bots.jsonl
-                                                bots and followers, to import them elsewhere
-  moltrade-relayer backup /backups/monday       a backup of the log, while the gateway runs
-  moltrade-relayer restore /backups/monday      the log as it was, under a new identity
-  moltrade-relayer check-config                 what is in effect, and where each value came from
+                                                save bots and followers, to import them elsewhere
+  moltrade-relayer backup /backups/monday       back up the log, while the gateway runs
+  moltrade-relayer restore /backups/monday      restore the log, under a new identity
+  moltrade-relayer check-config                 show each value in effect and its origin
   RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
 
-Environment (it goes before the file):
+Environment (overrides the file):
   RELAYER_<SECTION>__<KEY>   any key of the file, e.g. RELAYER_OUTPUT__WEBSOCKET_PORT=9000;
-                             a list is a TOML array, or its items with commas, semicolons or
-                             white space between
+                             a list is a TOML array, or items separated by commas, semicolons
+                             or white space
   RELAY_URLS                 short for RELAYER_RELAY__BOOTSTRAP_RELAYS
-  RUST_LOG                   what is logged, e.g. moltrade_relayer=debug; goes before monitoring.log_level
+  RUST_LOG                   what is logged, e.g. moltrade_relayer=debug; overrides monitoring.log_level
 
 Exit status:
-  0   stopped in order (SIGINT, SIGTERM), or the command succeeded
-  1   could not start or go on: port in use, database locked or damaged, …
+  0   stopped by SIGINT or SIGTERM, or the command succeeded
+  1   could not start or continue: port in use, database locked or damaged, …
   2   wrong command line
-  78  wrong configuration: every problem is named with file, line and key";
+  78  invalid configuration: every problem is reported with file, line and key";
 
-/// Nostr event gateway: receives from many relays, verifies, lets every event through once, keeps an
-/// ordered log, and serves it on /ws.
+/// Nostr event gateway: receives events from many relays, verifies them, removes duplicates, stores them
+/// in an ordered log, and serves the log on /ws.
 #[derive(Debug, Parser)]
 #[command(name = "moltrade-relayer", version, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -47,33 +47,31 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Run the gateway; this is what happens without a command
+    /// Run the gateway (the default)
     Run,
-    /// Check the configuration and print what is in effect, with secrets masked
+    /// Check the configuration and print the values in effect, with secrets masked
     CheckConfig,
     /// Print a configuration file with every key, its help and its default
     ConfigTemplate,
-    /// Make a backup of the log in a folder, whether a gateway runs or not
+    /// Back up the log to a folder, whether a gateway runs or not
     Backup {
-        /// A folder that is empty or does not exist
+        /// An empty folder, or one that does not exist
         folder: PathBuf,
     },
-    /// Put a backup in the place of the log; the gateway must be stopped
+    /// Replace the log with a backup; the gateway must be stopped
     Restore {
         /// The folder of the backup
         folder: PathBuf,
-        /// Delete the log that is there
+        /// Delete the existing log
         #[arg(long)]
         replace: bool,
     },
-    /// Give the log a new identity, so that cursors which name the old one are refused; the gateway must be stopped
+    /// Give the log a new identity, so that cursors with the old one are refused; the gateway must be stopped
     NewLogId,
-    /// Move the bots and followers of the fan-out, or give them to another key
+    /// Export or import bots and followers, or transfer them to another gateway key
     Registry {
-        /// What to do with them
         #[command(subcommand)]
         action: RegistryCommand,
     },

@@ -1,7 +1,7 @@
-//! Reading the configuration again while the gateway runs, and applying what differs.
+//! Reloads the configuration while the gateway runs and applies the differences.
 //!
-//! The list of relays and the filters take effect at once; the rest waits for the next start, and is named.
-//! A configuration that is wrong changes nothing.
+//! The relay list and the filters take effect at once. Other changed keys are reported and wait for the
+//! next start. An invalid configuration changes nothing.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -12,53 +12,47 @@ use tokio::sync::Mutex;
 use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart};
 use crate::crash_point;
 use crate::ingest::admission::Admission;
-use crate::relay::Pool;
-use crate::relay::pool::PoolError;
+use crate::relay::{Pool, PoolError};
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
-    /// How many relays became wanted.
     pub relays_added: usize,
-    /// How many are wanted no more.
     pub relays_removed: usize,
-    /// Whether other events are let in from now on.
     pub filters_changed: bool,
-    /// The dotted keys that changed and take effect only with the next start.
+    /// The changed keys that take effect at the next start.
     pub needs_restart: Vec<String>,
 }
 
 /// Why nothing was reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The configuration is wrong; the old one stays.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    /// The relays cannot be changed.
     #[error(transparent)]
     Pool(#[from] PoolError),
 }
 
-/// What reads the configuration again.
+/// Reloads the configuration.
 #[derive(Debug)]
 pub struct Control {
     source: Source,
-    /// What is in effect, apart from what waits for the next start. One reload at a time.
+    /// The configuration in effect. The lock allows one reload at a time.
     config: Mutex<Config>,
     pool: Arc<Pool>,
     admission: Arc<ArcSwap<Admission>>,
 }
 
 impl Control {
-    /// For a pool and a policy that were made from this configuration.
+    /// `pool` and `admission` must have been made from this configuration.
     pub fn new(loaded: &Loaded, pool: Arc<Pool>, admission: Arc<ArcSwap<Admission>>) -> Self {
         Self { source: loaded.source.clone(), config: Mutex::new(loaded.config.clone()), pool, admission }
     }
 
-    /// Reads the configuration again and applies it.
+    /// Loads the configuration and applies it.
     ///
     /// # Errors
-    /// When it is wrong, or the relays cannot be changed; then nothing changes.
+    /// When it is invalid, or the relays cannot be changed; then nothing changes.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut config = self.config.lock().await;
         let source = self.source.clone();
@@ -75,10 +69,10 @@ impl Control {
         let (needs_restart, at_once): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| needs_restart(key));
         let filters_changed = at_once.iter().any(|key| key.starts_with("filters."));
-        // The size of frames is that of the start, so the largest event stays what it was.
+        // The maximum frame length is set at the start, so `max_event_bytes` cannot change now.
         let max_event_bytes = config.filters.max_event_bytes;
         let filters = Filters { max_event_bytes, ..new.filters.clone() };
-        // What is asked for must be let in before it comes, or it would count as proven and be missing.
+        // Admit the new kinds before requesting them: events refused here would count as proven.
         self.admission.store(Arc::new(Admission::new(&filters)));
         let changes = match self.pool.reload(&new).await {
             Ok(changes) => changes,

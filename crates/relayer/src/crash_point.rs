@@ -1,10 +1,10 @@
-//! Named places at which a debug build can be told to fail, so that tests can do so where it hurts.
+//! Named places at which tests make a debug build fail.
 //!
 //! `MOLTRADE_CRASH_POINT=before_commit:37` aborts the process when `before_commit` is reached for
-//! the 37th time; `before_commit:37:panic` panics there, `before_commit:37:hang` never goes on.
-//! Several have commas between them. Release builds have no crash points.
+//! the 37th time; `before_commit:37:panic` panics there, and `before_commit:37:hang` blocks forever.
+//! Several are separated by commas. Release builds have no crash points.
 
-/// Fails here if the environment says so.
+/// Fails here if the environment requests it.
 #[cfg(debug_assertions)]
 pub fn reached(name: &str) {
     use std::sync::LazyLock;

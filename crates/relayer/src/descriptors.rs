@@ -1,8 +1,7 @@
-//! File descriptors: as many as the system allows, shared out so that the database always has its
-//! own.
+//! Raises the limit of file descriptors and divides them, so that the database always has enough.
 //!
-//! RocksDB fails for good when it cannot open a file. So what outsiders can use up, and relays, are
-//! limited to what is left when the database, sinks and the rest of the process have theirs.
+//! RocksDB fails permanently if it cannot open a file. Therefore relays and clients get only the
+//! descriptors that the database, the sinks and the rest of the process do not need.
 
 use std::num::NonZeroUsize;
 
@@ -13,17 +12,17 @@ use crate::limits::{
     DATABASE_FILES_MAX, DIALS_AT_ONCE_MAX, LOOKUPS_AT_ONCE_MAX, METRICS_CONNECTIONS_MAX, OWN_FILES_MAX,
 };
 
-/// Connections that there must be room for, of relays and of clients.
+/// The minimum number of connections of relays and clients.
 const CONNECTIONS_LEAST: usize = 128;
 
-/// The keys that say how many there may be.
+/// The configuration keys that limit connections.
 pub const KEYS: [&str; 4] =
     ["relay.max_connections", "output.max_clients", "fanout.max_clients", "api.max_connections"];
 
-/// The system allows too few.
+/// The system allows too few open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the system lets this process open {limit} files (ulimit -n), and with this configuration it needs at least {least}; \
+    "the system lets this process open {limit} files (ulimit -n), but this configuration needs at least {least}; \
      raise the limit (LimitNOFILE= of systemd, --ulimit nofile= of docker)"
 )]
 pub struct TooFew {
@@ -31,22 +30,21 @@ pub struct TooFew {
     least: usize,
 }
 
-/// Raises this process's limit as far as the system lets it, and returns it.
+/// Raises the limit of this process to its maximum, and returns the limit.
 pub fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     if let Err(error) = &raised {
-        tracing::warn!(%error, "the limit of open files (ulimit -n) cannot be raised to its maximum");
+        tracing::warn!(%error, "cannot raise the limit of open files (ulimit -n) to its maximum");
     }
     let limit = if raised.is_ok() { maximum } else { current };
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// The configuration with no more relays and clients than fit into a limit, and a warning if these
-/// are fewer.
+/// Lowers the limits on relays and clients to what fits, and returns a warning if that was necessary.
 ///
 /// # Errors
-/// When hardly any fit.
+/// When fewer than [`CONNECTIONS_LEAST`] connections fit.
 pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), TooFew> {
     let reserved = reserved(config);
     let (relays, output, fanout, api) = (&config.relay, &config.output, &config.fanout, &config.api);
@@ -61,7 +59,7 @@ pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), To
         .checked_sub(reserved)
         .filter(|left| *left >= CONNECTIONS_LEAST)
         .ok_or(TooFew { limit, least })?;
-    // The relays that are named come first, but not alone.
+    // Configured relays come first, but clients keep a quarter.
     let named = of_relays(relays.bootstrap_relays.len().min(relays.max_connections.get()));
     let all_relays = of_relays(relays.max_connections.get());
     let for_relays = named.clamp(left / 4, left * 3 / 4).min(all_relays);
@@ -93,7 +91,7 @@ pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), To
     Ok((fitted, Some(warning)))
 }
 
-/// What neither relays nor clients may use.
+/// Descriptors that relays and clients may not use.
 fn reserved(config: &Config) -> usize {
     // A sink may hold its new connection while the old one is still closing.
     let tcp_sinks = 2 * config.output.tcp_sinks().len();
@@ -105,13 +103,13 @@ fn reserved(config: &Config) -> usize {
     DATABASE_FILES_MAX + OWN_FILES_MAX + lookups + tcp_sinks + requests + postgres + metrics
 }
 
-/// What so many relays may use: while one is dialled, a second address may be tried, and its
-/// information be fetched.
+/// The descriptors for this number of relays. A relay that is being dialled may need a second one, for
+/// another address or for its NIP-11 document.
 const fn of_relays(relays: usize) -> usize {
     relays + if relays < DIALS_AT_ONCE_MAX { relays } else { DIALS_AT_ONCE_MAX }
 }
 
-/// How many relays may use so many.
+/// The inverse of [`of_relays`].
 const fn relays_in(files: usize) -> usize {
     if files < 2 * DIALS_AT_ONCE_MAX { files / 2 } else { files - DIALS_AT_ONCE_MAX }
 }
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_left_alone() {
+    fn limits_that_fit_are_unchanged() {
         let config = Config::default();
         for limit in [used(&config), 1 << 20, usize::MAX] {
             assert_eq!(fit(&config, limit).unwrap(), (config.clone(), None));

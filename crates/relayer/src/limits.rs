@@ -348,7 +348,7 @@ pub const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_a
 
 /// How long a consumer of `/ws` waits for its previous connection to end. That one stops at once
 /// and writes one row, so only a stalled disk takes longer.
-pub const CONSUMER_TURN_MAX: Duration = Duration::from_secs(5);
+pub const CONSUMER_LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The maximum message of a `/ws` client. An acknowledgement is tiny; other messages are ignored.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are gathered for one write to a `/ws` client; an idle client keeps this buffer. A

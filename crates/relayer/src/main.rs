@@ -1,4 +1,4 @@
-//! The gateway's program: parse, configure, run.
+//! The program: parses the command line, loads the configuration, and runs the command.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
             Ok(_flushed_at_the_end) => match run(&loaded) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    // Behind the lines that led to it, and like them without waiting for a reader
-                    // that stalls.
+                    // Through the buffer: in order with the log lines, and without waiting for a
+                    // reader that stalls.
                     log_buffer::write(format_args!("moltrade-relayer: {error}\n"));
                     ExitCode::FAILURE
                 }
@@ -59,12 +59,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes an answer to standard output.
+/// Writes to standard output.
 fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has what it wanted, as `head` does.
+        // The reader has read enough, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             report(format_args!("moltrade-relayer: cannot write to standard output: {error}"));
@@ -75,11 +75,11 @@ fn print(text: &str) -> ExitCode {
 
 /// Writes a line to standard error.
 fn report(line: impl Display) {
-    // If standard error takes nothing, the exit status alone tells.
+    // If standard error fails, only the exit status is left.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Does something else than to serve, and says what came of it.
+/// Runs a command other than `run` and reports its result.
 fn run_command(
     loaded: &Loaded,
     command: impl AsyncFnOnce(&Config) -> Result<String, Box<dyn Error>>,
@@ -101,7 +101,7 @@ fn run_command(
 
 fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
     watchdog::start().map_err(|error| format!("cannot start a thread: {error}"))?;
-    telemetry::tracing::start(loaded.config.monitoring.log_level);
+    telemetry::tracing::start(loaded.config.monitoring.log_level.as_str());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = loaded.sources(),
@@ -113,7 +113,7 @@ fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
     let outcome = runtime.block_on(app::run(loaded));
-    // What still runs has had its time. Ending it closes the database before the process ends.
+    // End the remaining tasks, so that the database is closed before the process ends.
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     Ok(outcome?)
 }

@@ -1,7 +1,7 @@
-//! What the program does with the registry without serving anybody: `moltrade-relayer registry …`.
+//! The commands `moltrade-relayer registry …`.
 //!
-//! The embedded registry is in the gateway's database, which one process has at a time: the gateway must be stopped.
-//! One in Postgres may be in use; of it the gateways notice what is imported.
+//! The embedded registry is in the gateway's database, which only one process can open, so the gateway
+//! must be stopped. A registry in Postgres may be in use; running gateways notice what is imported.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
@@ -22,25 +22,24 @@ use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store,
 use crate::gateway::room_of;
 use crate::nip19::npub;
 
-/// Of events nothing is kept in memory.
+/// These commands need no events in memory.
 const TAIL_BYTES: usize = 0;
 
-/// What to do with the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum RegistryCommand {
     /// Write all bots and follows as lines of JSON; secrets stay sealed
     Export {
-        /// Where to; standard output if it is not given
+        /// The output file [default: standard output]
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Add what was exported to the registry that is configured; all of it or nothing
+    /// Add exported bots and follows to the configured registry; all or nothing
     Import {
-        /// Where from; standard input if it is not given
+        /// The input file [default: standard input]
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Give the registry from an old key of the gateway to the one that is configured
+    /// Transfer the registry from an old gateway key to the configured one
     Rekey {
         /// A file with the old key
         #[arg(long, value_name = "FILE")]
@@ -48,22 +47,16 @@ pub enum RegistryCommand {
     },
 }
 
-/// Why that was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    /// There is no key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The gateway's database.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// Moving it.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// A file.
     #[error("{path} cannot be used: {source}")]
     File {
         /// The file.
@@ -71,21 +64,20 @@ pub enum OfflineError {
         /// What the system says.
         source: io::Error,
     },
-    /// The old key.
     #[error("--old-key-file {path}: {why}")]
     OldKey {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it; nothing of the key.
+        /// Does not contain any part of the key.
         why: String,
     },
 }
 
-/// Does it, and returns what is to be told.
+/// Runs the command. Returns a message for the operator.
 ///
 /// # Errors
-/// When it cannot be done. The bots and follows are what they were then; a key may have been made, and an empty registry
-/// be ready and this gateway's, as after a start.
+/// When it fails. Bots and follows are then unchanged, but a key may have been made, and an empty
+/// registry initialised for it, as at a start.
 pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, OfflineError> {
     let store = match postgres(config, Counter::default())? {
         Some(store) => store,
@@ -112,7 +104,7 @@ pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, O
         RegistryCommand::Rekey { old_key_file } => {
             let secrets = rekey(&*store, &gateway, old_key_file).await?;
             let npub = npub(gateway.pubkey());
-            Ok(format!("the {name} registry belongs to {npub} now; {secrets} secrets were sealed anew"))
+            Ok(format!("the {name} registry now belongs to {npub}; {secrets} secrets were re-encrypted"))
         }
     }
 }
@@ -122,7 +114,7 @@ async fn export_to(store: &dyn Store, gateway: &Signer, file: Option<&Path>) -> 
     let Some(path) = file else {
         return Ok(export(store, owner, &mut BufWriter::new(io::stdout())).await?);
     };
-    // In its place when it is whole.
+    // Renamed when it is complete.
     let unfinished = self::unfinished(path);
     let failed = |source| OfflineError::File { path: unfinished.clone(), source };
     let mut options = OpenOptions::new();
@@ -134,7 +126,7 @@ async fn export_to(store: &dyn Store, gateway: &Signer, file: Option<&Path>) -> 
     Ok(moved)
 }
 
-/// The file that becomes another one when it is whole.
+/// The temporary file, which is renamed when it is complete.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".unfinished");

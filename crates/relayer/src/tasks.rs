@@ -1,5 +1,5 @@
-//! Stages that run for as long as the process: each on a thread of its own, with a name and an owner. One
-//! that fails, or panics, stops the process with the reason.
+//! Stages: named threads that run as long as the process. A stage that fails or panics stops the
+//! process with a reason.
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::watchdog;
 
-/// A stage that could not go on.
+/// The failure of a stage.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{stage} failed: {reason}")]
 pub struct StageFailure {
@@ -17,7 +17,7 @@ pub struct StageFailure {
 }
 
 impl StageFailure {
-    /// A failure of something that is no thread of its own.
+    /// The failure of something that does not run on its own thread.
     pub fn new(stage: impl Into<String>, reason: impl Display) -> Self {
         Self { stage: stage.into(), reason: reason.to_string() }
     }
@@ -26,21 +26,21 @@ impl StageFailure {
 /// The stages of a running process.
 #[derive(Debug)]
 pub struct Stages {
-    /// Each stage has a clone, until it has ended.
+    /// Each stage holds a clone until it ends.
     failed: mpsc::UnboundedSender<StageFailure>,
     failures: mpsc::UnboundedReceiver<StageFailure>,
 }
 
 impl Default for Stages {
     fn default() -> Self {
-        // One message a stage at most.
+        // At most one message for each stage.
         let (failed, failures) = mpsc::unbounded_channel();
         Self { failed, failures }
     }
 }
 
 impl Stages {
-    /// Runs a stage on a thread of this name.
+    /// Runs a stage on a thread with its name.
     ///
     /// # Errors
     /// When the system has no thread left.
@@ -58,16 +58,16 @@ impl Stages {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "it panicked".to_owned(),
             };
-            // Whoever is told may be unable to act on it.
+            // The receiver of the failure may itself be stuck.
             watchdog::must_end();
-            // Nobody listens any more only when the process is ending.
+            // There is no receiver only while the process is ending.
             let _ = failed.send(StageFailure { stage, reason });
         };
         thread.spawn(run)?;
         Ok(())
     }
 
-    /// The next failure. It waits for ever if there is none.
+    /// Waits for the next failure.
     pub async fn failure(&mut self) -> StageFailure {
         match self.failures.recv().await {
             Some(failure) => failure,
@@ -75,15 +75,15 @@ impl Stages {
         }
     }
 
-    /// Waits until all stages have ended, and gives the first failure.
+    /// Waits until all stages have ended.
     ///
     /// # Errors
-    /// When a stage failed.
+    /// The first failure of a stage.
     pub async fn join(self) -> Result<(), StageFailure> {
         let Self { failed, mut failures } = self;
         drop(failed);
         let mut first = None;
-        // With the last stage the last sender goes.
+        // The last stage drops the last sender.
         while let Some(failure) = failures.recv().await {
             first.get_or_insert(failure);
         }

@@ -1,5 +1,5 @@
-//! A running gateway for tests and benches: built as the program builds it, in surroundings that the
-//! test decides.
+//! A running gateway for tests and benches, built like the program's, in an environment that the test
+//! controls.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -10,41 +10,40 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{sleep, timeout};
 use wire::Signer;
 
 use crate::api::{self, Connections, Context};
 use crate::clock::ManualClock;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
-use crate::downstream::ClientLimits;
 use crate::event_log::Submission;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::fanout::registry::{Change, Embedded, Store};
-use crate::gateway::{DrainError, Environment, Gateway, Parts};
+use crate::gateway::{DrainError, Gateway, Parts, Environment};
+use crate::limits::DRAIN_MAX;
 use crate::net::resolver::Resolver;
+use crate::serve::ClientLimits;
 
-/// Why a gateway of a test does not start.
 pub type Error = Box<dyn std::error::Error>;
 
-/// What a test decides before its gateway starts.
+/// What a test configures before it starts a gateway.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub loaded: Loaded,
-    /// Free bytes of the disk, which may change at any time.
+    /// Free bytes of the disk. The test may change them at any time.
     pub free_bytes: Arc<AtomicU64>,
-    /// How many of them must stay free.
     pub reserve_bytes: u64,
     pub resolver: Resolver,
-    /// What sets the clock.
     pub manual_clock: ManualClock,
-    /// Whether relays are dialled; their states are the test's otherwise.
+    /// Whether relays are dialled. Otherwise the test sets their states.
     pub dials: bool,
-    /// What the embedded registry holds at the start, if there is a fan-out.
+    /// Initial rows of the embedded registry, if the fan-out is enabled.
     pub registry: Option<Vec<Change>>,
 }
 
 impl Setup {
-    /// A gateway of this configuration on a disk that is empty.
+    /// A gateway with this configuration and an empty disk.
     ///
     /// # Panics
     /// Never: the default configuration is valid.
@@ -54,12 +53,12 @@ impl Setup {
         Self::loaded(loaded)
     }
 
-    /// As [`new`](Self::new), of a configuration that can be loaded again.
+    /// Like [`new`](Self::new), with a configuration that can be reloaded.
     pub fn loaded(loaded: Loaded) -> Self {
         Self {
             loaded,
             free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
-            // Tests fill their disk down to the last byte.
+            // Tests fill the disk completely.
             reserve_bytes: 1,
             resolver: Resolver::system(),
             manual_clock: ManualClock::default(),
@@ -68,8 +67,7 @@ impl Setup {
         }
     }
 
-    /// Starts the gateway and serves its API on ports of 127.0.0.1. Must be called within a Tokio
-    /// runtime of several threads.
+    /// Starts the gateway and serves its API on 127.0.0.1. Needs a multi-threaded Tokio runtime.
     ///
     /// # Errors
     /// When the gateway does not start.
@@ -101,7 +99,7 @@ impl Setup {
         let mut servers = JoinSet::new();
         servers.spawn(api::serve(listener, api::router(context.clone()), connections()));
         servers.spawn(api::serve(metrics_listener, api::metrics_router(context.clone()), connections()));
-        Ok(TestGateway { gateway: Some(gateway), context, address, metrics_address, _servers: servers })
+        Ok(TestGateway { gateway: Some(gateway), context, address, metrics_address, servers })
     }
 }
 
@@ -109,21 +107,20 @@ fn local_port() -> std::io::Result<tokio::net::TcpListener> {
     api::listen((Ipv4Addr::LOCALHOST, 0).into())
 }
 
-/// A running gateway with its API. Dropped, it ends as a crash does: nothing is written down any
-/// more, and the threads that use RocksDB have ended.
+/// A running gateway with its API. Dropping it simulates a crash: nothing more is written, and the
+/// threads that use RocksDB have ended.
 #[derive(Debug)]
 pub struct TestGateway {
     gateway: Option<Gateway>,
     context: Context,
-    /// Where the API is served.
     pub address: SocketAddr,
-    /// Where `/metrics` stands alone.
+    /// The address of the separate metrics port.
     pub metrics_address: SocketAddr,
-    _servers: JoinSet<()>,
+    servers: JoinSet<()>,
 }
 
 impl TestGateway {
-    /// Hands verified events to the sequencer, as one burst.
+    /// Sends verified events to the sequencer in one burst.
     ///
     /// # Panics
     /// When the sequencer has ended.
@@ -132,24 +129,34 @@ impl TestGateway {
         assert!(matches!(sent, Some(Ok(()))), "the sequencer has ended");
     }
 
-    /// Stops in order.
+    /// Stops in order, and waits for the last reader of the log, so that the log can be opened again.
     ///
     /// # Errors
     /// When a stage failed, or it takes too long.
     pub async fn drain(mut self) -> Result<(), DrainError> {
-        match self.gateway.take() {
+        let drained = match self.gateway.take() {
             Some(gateway) => gateway.drain().await,
             None => Ok(()),
-        }
+        };
+        self.servers.shutdown().await;
+        let log = Arc::downgrade(&self.log);
+        drop(self);
+        let closed = async {
+            while log.strong_count() > 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(DRAIN_MAX, closed).await.map_err(|_| DrainError::Timeout)?;
+        drained
     }
 
-    /// Lets clients take what is left, as a gateway that stops does, and says how many did not.
+    /// Delivers the remaining events to clients, like a gateway that stops. Returns how many clients did
+    /// not take them in time.
     pub async fn drain_clients(&self, within: Duration) -> usize {
         self.log.close();
         self.clients.drain(within).await
     }
 
-    /// The text that Prometheus reads.
     pub fn metrics_text(&self) -> String {
         self.context.metrics_text()
     }
@@ -164,7 +171,7 @@ impl std::ops::Deref for TestGateway {
 }
 
 impl Drop for TestGateway {
-    /// RocksDB must not be in use when the process ends.
+    /// RocksDB must be closed before the process ends.
     fn drop(&mut self) {
         if let Some(gateway) = self.gateway.take() {
             block_in_place(|| Handle::current().block_on(gateway.abort()));

@@ -1,10 +1,9 @@
-//! A process that cannot go on ends, whatever state it is in.
+//! Ends a process that cannot continue, whatever state it is in.
 //!
-//! A panic is noted here, without a backtrace: making one takes a lock and allocates, and when that
-//! allocation failed, too, the process hung instead of ending. A thread that was made at the start,
-//! allocates nothing and waits for no lock aborts the process if a panic cannot be noted, or if the
-//! process has not ended in time once it must. A library that is used without the program has
-//! neither.
+//! The panic hook logs panics without a backtrace: a backtrace takes a lock and allocates, and when
+//! that allocation failed too, the process hung. A watchdog thread, which never allocates or locks,
+//! aborts the process if a panic cannot be logged, or if the process does not end in time once it
+//! must. Both exist only after [`start`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -21,50 +20,49 @@ use crate::crash_point;
 use crate::limits::{END_MAX, PANIC_NOTED_MAX};
 use crate::telemetry::log_buffer;
 
-/// How often the watchdog looks. It counts its looks and reads no clock: a process that was
-/// suspended has not used up its time.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The interval of the watchdog's checks. It counts checks and reads no clock, so that time in suspend
+/// does not count.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// No end is due.
+/// The process need not end.
 const NEVER: u32 = u32::MAX;
 
-static BEGUN: AtomicU64 = AtomicU64::new(0);
-static NOTED: AtomicU64 = AtomicU64::new(0);
-/// Looks that are left until the process must have ended.
-static LOOKS_LEFT: AtomicU32 = AtomicU32::new(NEVER);
+static PANICS: AtomicU64 = AtomicU64::new(0);
+static LOGGED: AtomicU64 = AtomicU64::new(0);
+/// The number of checks before the process is aborted.
+static CHECKS_LEFT: AtomicU32 = AtomicU32::new(NEVER);
 
 thread_local! {
     static IS_STAGE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has panics noted here, and starts the watchdog.
+/// Installs the panic hook and starts the watchdog.
 ///
 /// # Errors
 /// When the system has no thread left.
 pub fn start() -> io::Result<()> {
     thread::Builder::new().name("watchdog".to_owned()).spawn(watch)?;
-    std::panic::set_hook(Box::new(note));
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// Has the process aborted unless it ends by itself within [`END_MAX`].
+/// Aborts the process unless it ends within [`END_MAX`].
 pub fn must_end() {
-    LOOKS_LEFT.fetch_min(looks(END_MAX), Ordering::SeqCst);
+    CHECKS_LEFT.fetch_min(checks(END_MAX), Ordering::SeqCst);
 }
 
-/// Marks the calling thread as one without which the process cannot go on: its panic is the end.
+/// Marks the calling thread as a stage: its panic ends the process.
 pub fn mark_stage() {
     IS_STAGE.set(true);
 }
 
-/// How many panics there were.
 pub fn panics() -> u64 {
-    BEGUN.load(Ordering::Relaxed)
+    PANICS.load(Ordering::Relaxed)
 }
 
-/// Notes a panic. It allocates nothing: there may be no memory left.
-fn note(panic: &PanicHookInfo<'_>) {
-    BEGUN.fetch_add(1, Ordering::SeqCst);
+/// Logs a panic without allocating, because memory may be exhausted.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    PANICS.fetch_add(1, Ordering::SeqCst);
     if IS_STAGE.get() {
         must_end();
     }
@@ -80,40 +78,40 @@ fn note(panic: &PanicHookInfo<'_>) {
         }
         None => log_buffer::write(format_args!("{Now} ERROR the thread {name} panicked: {text}\n")),
     }
-    NOTED.fetch_add(1, Ordering::SeqCst);
+    LOGGED.fetch_add(1, Ordering::SeqCst);
 }
 
 fn watch() {
-    let (mut noted_before, mut unnoted_for) = (0, 0);
+    let (mut logged_before, mut unlogged_for) = (0, 0);
     loop {
-        thread::sleep(LOOK_EVERY);
-        let noted = NOTED.load(Ordering::SeqCst);
-        let is_stuck = noted == noted_before && BEGUN.load(Ordering::SeqCst) != noted;
-        (noted_before, unnoted_for) = (noted, if is_stuck { unnoted_for + 1 } else { 0 });
-        if unnoted_for > looks(PANIC_NOTED_MAX) {
+        thread::sleep(CHECK_INTERVAL);
+        let logged = LOGGED.load(Ordering::SeqCst);
+        let is_stuck = logged == logged_before && PANICS.load(Ordering::SeqCst) != logged;
+        (logged_before, unlogged_for) = (logged, if is_stuck { unlogged_for + 1 } else { 0 });
+        if unlogged_for > checks(PANIC_NOTED_MAX) {
             abort("a panic could not be reported");
         }
-        match LOOKS_LEFT.load(Ordering::SeqCst) {
+        match CHECKS_LEFT.load(Ordering::SeqCst) {
             NEVER => {}
             0 => abort("the process did not end in time"),
-            left => LOOKS_LEFT.store(left - 1, Ordering::SeqCst),
+            left => CHECKS_LEFT.store(left - 1, Ordering::SeqCst),
         }
     }
 }
 
-/// Ends the process here and now. What was committed is safe.
+/// Aborts the process. Committed events are safe.
 fn abort(why: &str) -> ! {
     log_buffer::try_write(format_args!("{Now} ERROR aborting: {why}\n"));
-    // For the thread that writes it.
-    thread::sleep(LOOK_EVERY);
+    // Gives the log thread time to write the line.
+    thread::sleep(CHECK_INTERVAL);
     std::process::abort()
 }
 
-const fn looks(time: Duration) -> u32 {
-    (time.as_millis() / LOOK_EVERY.as_millis()) as u32
+const fn checks(time: Duration) -> u32 {
+    (time.as_millis() / CHECK_INTERVAL.as_millis()) as u32
 }
 
-/// The time, as log lines have it.
+/// The time in the format of log lines.
 struct Now;
 
 impl fmt::Display for Now {

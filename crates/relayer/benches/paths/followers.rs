@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use moltrade_relayer::downstream::Source;
 use moltrade_relayer::event_log::{Cursor, EventLog};
 use moltrade_relayer::fanout::directory::{Directory, Opened};
 use moltrade_relayer::fanout::follower::FollowerSource;
 use moltrade_relayer::fanout::keys::ConversationKeys;
 use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, FollowKey, FollowRow, Row};
 use moltrade_relayer::fanout::signals::Signals;
+use moltrade_relayer::serve::Source;
 use nostr::nips::nip44::v2::{ConversationKey, encrypt_to_bytes_with_nonce};
 use relay_sim::{Sim, Sizes};
 use tokio::task::JoinSet;

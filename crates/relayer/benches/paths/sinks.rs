@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moltrade_relayer::config::{Config, Output};
-use moltrade_relayer::downstream::{Command, Sink};
 use moltrade_relayer::event_log::{Cursor, Entry, EventLog};
+use moltrade_relayer::sink::{Command, Sink};
 
 use crate::figures::Figure;
 use crate::gateway::{Gateway, until};
@@ -142,7 +142,7 @@ async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
 /// Delivers everything after a cursor to sinks, and waits until they have it.
 pub async fn deliver(sinks: &[Arc<Sink>], after: Cursor, up_to: Cursor) -> Fallible<()> {
     for sink in sinks {
-        sink.order(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
+        sink.command(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
     }
     until(|| sinks.iter().all(|sink| sink.cursor() >= up_to)).await;
     Ok(())

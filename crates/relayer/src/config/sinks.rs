@@ -20,8 +20,7 @@ use super::rules::{self, Rule as _};
 use super::secret::SecretFile;
 use super::webhook::{Headers, SigningKeys};
 
-/// The name of a sink or of a consumer of `/ws`, in the log, the metrics and the API. Its cursor is
-/// stored under the name.
+/// The name of a sink in the log, the metrics and the API. Its cursor is stored under the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkName(Arc<str>);
 

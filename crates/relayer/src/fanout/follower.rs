@@ -10,9 +10,9 @@ use axum::extract::ws::Utf8Bytes;
 use super::directory::{Follow, Notice, Presence, Wanted, notices, wanted};
 use super::keys::ConversationKeys;
 use super::signals::{Next, Signals};
-use crate::downstream::source::{Damaged, Source};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
+use crate::serve::{Damaged, Source};
 
 /// A message that is encrypted with the key of the conversation (NIP-44 v2).
 pub const ENCRYPTION: &str = "nip44-v2";

@@ -7,8 +7,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use strum::IntoStaticStr;
 
 use super::proof::BadProofName;
-use crate::downstream::client_metrics::ClientCounts;
-use crate::downstream::farewell::CloseReason;
+use crate::serve::ClientCounts;
+use crate::serve::CloseReason;
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
 /// Why a client of `/fanout` was not let in: the `error` of the answer that it got, or would have

@@ -23,17 +23,15 @@ use super::proof::Prover;
 use super::proof::address::Addresses;
 use super::registry::{Registry, RegistryError, Room, Store};
 use super::signals::Signals;
-use crate::config::{Config, Registration, SinkName};
-use crate::downstream::clients::Client;
-use crate::downstream::consumers::{Begin, EnterError, Share};
-use crate::downstream::seat::Seat;
-use crate::downstream::slow::Taken;
-use crate::downstream::websocket::Session;
-use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
+use crate::config::{Config, Registration};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{
     CLIENT_CLOSE_MAX, FANOUT_BLOCKING_THREADS_MAX, FOLLOWER_CONSUMERS_MAX, SHUTDOWN_MAX, SIGNALS_BYTES_MAX,
     SIGNALS_LOOK_BACK,
+};
+use crate::serve::{
+    Client, ClientLimits, ClientTask, Clients, ConsumerName, Consumers, EnterError, Lease, Patience, Share,
+    StartPosition, Taken,
 };
 use crate::tasks::StageFailure;
 
@@ -63,7 +61,7 @@ pub struct Wish {
     /// Where it begins without a name.
     pub cursor: Cursor,
     /// The name that its cursor is kept under, and where that begins.
-    pub consumer: Option<(SinkName, Begin)>,
+    pub consumer: Option<(ConsumerName, StartPosition)>,
 }
 
 /// Why a follower that has proved its key is not served.
@@ -104,7 +102,7 @@ impl From<TooManyConnections> for NotServed {
 #[derive(Debug)]
 pub struct Ready {
     presence: Presence,
-    seat: Option<Seat>,
+    lease: Option<Lease>,
     cursor: Cursor,
     /// The end of the log as it found it.
     head: Cursor,
@@ -234,18 +232,18 @@ impl Fanout {
     /// When it is not served.
     pub async fn admit(&self, follower: PublicKey, wish: Wish, head: Cursor) -> Result<Ready, NotServed> {
         let presence = self.registry.directory().enter(follower)?;
-        let seat = match wish.consumer {
+        let lease = match wish.consumer {
             None => None,
             Some(_) if !presence.follows_somebody() => return Err(NotServed::NotFollowing),
             Some((name, begin)) => {
                 let prefix = format!("{follower}/");
                 let share = Share { prefix: &prefix, max: FOLLOWER_CONSUMERS_MAX };
                 let key = format!("{prefix}{}", name.as_str());
-                Some(self.consumers.enter(&key, begin, Some(share)).await?)
+                Some(self.consumers.acquire(&key, begin, Some(share)).await?)
             }
         };
-        let cursor = seat.as_ref().map_or(wish.cursor, Seat::cursor);
-        Ok(Ready { presence, seat, cursor, head })
+        let cursor = lease.as_ref().map_or(wish.cursor, Lease::cursor);
+        Ok(Ready { presence, lease, cursor, head })
     }
 
     /// Serves a client that has connected, on threads of the fan-out: however many followers have a signal encrypted
@@ -272,19 +270,19 @@ impl Fanout {
                 }
             }
         };
-        let Ready { presence, seat, cursor, head } = ready;
-        let (follower, consumer) = (presence.pubkey, seat.as_ref().map(|seat| seat.name().to_owned()));
+        let Ready { presence, lease, cursor, head } = ready;
+        let (follower, consumer) = (presence.pubkey, lease.as_ref().map(|lease| lease.name().to_owned()));
         tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "a follower is served");
         // Derived now, so that not all who have just connected have it derived when the first signal comes.
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
-        let session = Session::new(source, head, self.metrics.counts(), self.patience, taken);
-        let session = match seat {
-            Some(seat) => session.of(seat),
-            None => session,
+        let task = ClientTask::new(source, head, self.metrics.counts(), self.patience, taken);
+        let task = match lease {
+            Some(lease) => task.with_lease(lease),
+            None => task,
         };
-        session.run(socket, client).await;
+        task.run(socket, client).await;
     }
 
     /// Lets a client prove its key. What is wrong otherwise is the reason of the close.

@@ -59,7 +59,7 @@ async fn try_upgrade(
     let head = context.log.head();
     let wish = Wish {
         cursor: query.cursor.unwrap_or(head),
-        consumer: query.consumer.clone().map(|name| (name, query.begin(head))),
+        consumer: query.consumer.clone().map(|name| (name, query.start_position(head))),
     };
     let guest = match proved(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {

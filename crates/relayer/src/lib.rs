@@ -1,59 +1,37 @@
-//! The gateway, as a library: modules in the order of the data's way.
+//! The gateway as a library.
 //!
-//! [`relay`] reads sockets, [`ingest`] decides what is new and genuine, [`event_log`] keeps it in order,
-//! [`sink`] pushes it, [`serve`] lets clients pull it, [`fanout`] encrypts trade signals for followers, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
+//! In the order of the data flow: [`relay`] reads from relays, [`ingest`] admits new genuine events,
+//! [`event_log`] stores them in order, [`sink`] pushes them, [`serve`] lets clients pull them, [`fanout`]
+//! encrypts trade signals for followers, and [`api`] serves HTTP. [`gateway`] owns all of this, and [`app`]
+//! is the program.
 
 #![warn(clippy::disallowed_methods)]
-// They panic when nobody reads what is written: the log and the answers of the program have ways of
-// their own.
+// `println!` and `eprintln!` panic when their reader is gone. Log lines go through
+// `telemetry::log_buffer`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod cli;
-
-pub mod config;
-
-pub mod limits;
-
-pub mod nip19;
-
-pub mod clock;
-
-pub mod net;
-
-pub mod relay;
-
-pub mod ingest;
-
-pub mod event_log;
-
-pub mod receiver;
-
-pub mod sink;
-
-pub mod serve;
-
-pub mod fanout;
-
 pub mod api;
-
-pub mod control;
-
-pub mod descriptors;
-
-pub mod gateway;
-
-pub mod crash_point;
-
-pub mod tasks;
-
-pub mod testing;
-
-pub mod watchdog;
-
 pub mod app;
-
-pub mod offline;
-
 pub mod backup;
-
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod crash_point;
+pub mod descriptors;
+pub mod event_log;
+pub mod fanout;
+pub mod gateway;
+pub mod ingest;
+pub mod limits;
+pub mod net;
+pub mod nip19;
+pub mod offline;
+pub mod receiver;
+pub mod relay;
+pub mod serve;
+pub mod sink;
+pub mod tasks;
 pub mod telemetry;
+pub mod testing;
+pub mod watchdog;

@@ -19,7 +19,7 @@ use crate::event_log::{EventLog, OpenError, StoreOptions};
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::registry::transfer::{Moved, TransferError, export, import};
 use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store, postgres};
-use crate::gateway::room_of;
+use crate::gateway::reserve_of;
 use crate::nip19::npub;
 
 /// These commands need no events in memory.
@@ -84,7 +84,7 @@ pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, O
         None => {
             let options = StoreOptions { fsync: config.storage.fsync };
             let path = &config.deduplication.rocksdb_path;
-            let log = EventLog::open_with(path, options, TAIL_BYTES, Clock::system(), room_of(config))?;
+            let log = EventLog::open_with(path, options, TAIL_BYTES, Clock::system(), reserve_of(config))?;
             Arc::new(Embedded::new(log))
         }
     };

@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::event_log::Submission;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::fanout::registry::{Change, Embedded, Store};
-use crate::gateway::{DrainError, Gateway, Parts, Environment};
+use crate::gateway::{DrainError, Environment, Gateway, Parts};
 use crate::limits::DRAIN_MAX;
 use crate::net::resolver::Resolver;
 use crate::serve::ClientLimits;
@@ -76,7 +76,7 @@ impl Setup {
         let free = self.free_bytes;
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         let environment = Environment {
-            room: Reserve { free_space, bytes_min: self.reserve_bytes },
+            reserve: Reserve { free_space, bytes_min: self.reserve_bytes },
             resolver: self.resolver,
             clock: self.manual_clock.clock(),
             dials: self.dials,

@@ -1,4 +1,4 @@
-//! The metrics of the whole gateway, put together from those of its modules.
+//! All metrics of the gateway, composed of those of its modules.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use crate::telemetry::{log_buffer, resident_bytes};
 use crate::{event_log, fanout, ingest, relay, watchdog};
 
 metrics! {
-    /// What is counted of the process.
+    /// The metrics of the process.
     pub struct ProcessMetrics {
         /// Resident memory of the process.
         memory_usage: Gauge = "memory_usage_bytes";
-        /// Panics, each of which is a fault of the program. The log says where it was.
+        /// Panics. Each is a bug in the gateway; the log has its location.
         panics: Counter = "panics";
-        /// Log lines that were lost, because standard error took them too slowly or not at all.
+        /// Log lines that were lost because standard error was too slow or failed.
         log_lines_lost: Counter = "log_lines_lost";
     }
 }
@@ -36,7 +36,7 @@ impl ProcessMetrics {
     }
 }
 
-/// All metrics of the gateway. Its servers add their own.
+/// The metrics of the gateway. Its servers add their own.
 #[derive(Debug)]
 pub struct Metrics {
     pub ingest: Arc<ingest::Metrics>,
@@ -49,7 +49,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all metrics, at zero.
     pub fn register(registry: &mut Registry) -> Self {
         Self {
             ingest: Arc::new(ingest::Metrics::register(registry)),
@@ -62,7 +61,7 @@ impl Metrics {
         }
     }
 
-    /// Reads the figures that parts of the gateway keep into the gauges.
+    /// Updates the gauges from the parts of the gateway.
     pub fn refresh(&self, parts: &Parts) {
         self.ingest.refresh(&parts.inboxes);
         self.relay.refresh(&parts.pool.peers());

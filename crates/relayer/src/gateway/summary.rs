@@ -1,4 +1,4 @@
-//! One line a minute that tells a person how it goes.
+//! The summary line that is logged every minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,6 @@ impl Totals {
     }
 }
 
-/// Logs a summary line each minute.
 pub async fn run(parts: Arc<Parts>) {
     let mut before = Totals::of(&parts.metrics);
     loop {

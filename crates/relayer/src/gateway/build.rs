@@ -1,0 +1,250 @@
+//! Builds the gateway: opens the log and starts everything but the fan-out.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, watch};
+use wire::Signer;
+
+use super::metrics::Metrics;
+use super::{Gateway, Parts};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::event_log::free_space::{FreeSpace, Reserve};
+use crate::event_log::retention::Retention;
+use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
+use crate::event_log::{Cursors, EventLog, OpenError, StorageError, StoreOptions, Submission};
+use crate::ingest::admission::Admission;
+use crate::ingest::dedupe::{Dedupe, DedupeSizes};
+use crate::ingest::shard::{BurstLimits, Shard};
+use crate::ingest::{self, Inboxes, committed};
+use crate::limits::{REPAIRS_AT_ONCE_MAX, SCANS_AT_ONCE_MAX, SEQUENCER_BURSTS_MAX, frame_bytes_max};
+use crate::net::resolver::Resolver;
+use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
+use crate::serve::{ClientLimits, Clients, Consumers};
+use crate::sink::{Sink, SinkSetupError, Workers, needed_after};
+use crate::tasks::Stages;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Dial(#[from] DialSetupError),
+    #[error(transparent)]
+    Sink(#[from] SinkSetupError),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What the gateway gets from the system. Tests replace it.
+#[derive(Debug)]
+pub struct Environment {
+    pub reserve: Reserve,
+    pub resolver: Resolver,
+    pub clock: Clock,
+    /// Whether relays are dialled at all.
+    pub dials: bool,
+}
+
+impl Environment {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            reserve: reserve_of(config),
+            resolver: Resolver::system(),
+            clock: Clock::system(),
+            dials: true,
+        }
+    }
+}
+
+/// The space on the log's disk that is reserved for RocksDB.
+pub(crate) fn reserve_of(config: &Config) -> Reserve {
+    let free_space = FreeSpace::of(config.deduplication.rocksdb_path.clone());
+    Reserve { free_space, bytes_min: config.free_bytes_min() }
+}
+
+impl Gateway {
+    /// Opens the log and starts everything but the fan-out. Needs a Tokio runtime. Registers the
+    /// metrics in `registry`.
+    ///
+    /// # Errors
+    /// When the log cannot be opened, a sink or the dialler cannot be set up, or no thread can be
+    /// started.
+    pub fn build(
+        config: &Config,
+        identity: Arc<Signer>,
+        environment: Environment,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let metrics = Metrics::register(registry);
+        let reserve = environment.reserve.clone();
+        let log = EventLog::open_with(
+            &config.deduplication.rocksdb_path,
+            StoreOptions { fsync: config.storage.fsync },
+            config.storage.tail_bytes,
+            environment.clock,
+            environment.reserve,
+        )?;
+        let sizes = DedupeSizes {
+            hotset: config.deduplication.hotset_size.get(),
+            bloom: config.deduplication.bloom_capacity.get(),
+            lru: config.deduplication.lru_size.get(),
+        };
+        let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
+        let (disk_full, stopping) = (Arc::new(DiskFull::default()), Arc::new(AtomicBool::new(false)));
+        let mut stages = Stages::default();
+        let admission = Admission::shared(&config.filters);
+        let sequencer = sequencer(config, &log, &disk_full)?;
+        let (inboxes, submissions) =
+            start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics.ingest)?;
+        let resolver = environment.resolver;
+        let workers = Workers::start(&config.output, &log, resolver.clone(), &metrics.sinks)?;
+        let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
+        let gauge = metrics.websocket.consumers.clone();
+        let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
+        let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
+        start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
+        start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
+        let instance = InstanceId::random();
+        let shared = Arc::new(Shared {
+            dialer: Arc::new(dialer(config, instance, resolver)?),
+            dedupe: Arc::clone(&dedupe),
+            inboxes: inboxes.clone(),
+            log: Arc::clone(&log),
+            metrics: Arc::clone(&metrics.relay),
+            ingest_metrics: Arc::clone(&metrics.ingest),
+            signer: config
+                .nostr
+                .key()
+                .filter(|_| config.relay.authenticate)
+                .map(|key| Arc::clone(key.signer())),
+            repairs: Semaphore::new(REPAIRS_AT_ONCE_MAX),
+            scans: Arc::new(Semaphore::new(SCANS_AT_ONCE_MAX)),
+            health_check_interval: config.relay.health_check_interval,
+            events_per_second_max: config.relay.max_events_per_second.map(Into::into),
+        });
+        let (pool, supervisor) = Pool::new(config, shared)?;
+        let stop = watch::Sender::new(false);
+        let mut stopped = stop.subscribe();
+        let supervisor = if environment.dials {
+            tokio::spawn(supervisor.run(stopped))
+        } else {
+            tokio::spawn(async move {
+                drop(stopped.wait_for(|stop| *stop).await);
+                Ok(())
+            })
+        };
+        let clock = tokio::spawn(log.clock().clone().watch());
+        let parts = Arc::new(Parts {
+            pool: Arc::new(pool),
+            dedupe,
+            inboxes: inboxes.gauge(),
+            log,
+            disk_full,
+            reserve,
+            metrics,
+            admission,
+            sinks: Arc::clone(workers.sinks()),
+            clients,
+            consumers,
+            identity,
+            instance,
+            fanout: OnceLock::new(),
+        });
+        Ok(Self { parts, submissions, workers, stages, supervisor, clock, stop, stopping })
+    }
+}
+
+fn dialer(config: &Config, instance: InstanceId, resolver: Resolver) -> Result<Dialer, DialSetupError> {
+    Dialer::new(DialOptions {
+        frame_bytes_max: frame_bytes_max(config.filters.max_event_bytes),
+        user_agent: config.relay.user_agent.as_str().to_owned(),
+        extra_ca_file: config.relay.extra_ca_file.clone(),
+        resolver,
+        instance,
+        tls_sessions_max: config.relay.max_connections.get(),
+    })
+}
+
+fn sequencer(
+    config: &Config,
+    log: &Arc<EventLog>,
+    disk_full: &Arc<DiskFull>,
+) -> Result<Sequencer, StorageError> {
+    let options = SequencerOptions { batch_size: config.output.batch_size.get() };
+    Sequencer::new(Arc::clone(log), options, Arc::clone(disk_full))
+}
+
+/// Starts the shards and the sequencer.
+fn start_ingest(
+    config: &Config,
+    stages: &mut Stages,
+    sequencer: Sequencer,
+    dedupe: &Arc<Dedupe>,
+    admission: &Arc<ArcSwap<Admission>>,
+    metrics: &Arc<ingest::Metrics>,
+) -> io::Result<(Inboxes, SyncSender<Vec<Submission>>)> {
+    let shards = std::thread::available_parallelism().map_or(2, usize::from);
+    let (inboxes, receivers) = Inboxes::new(shards, frame_bytes_max(config.filters.max_event_bytes));
+    let (to_sequencer, bursts) = sync_channel(SEQUENCER_BURSTS_MAX);
+    let limits = BurstLimits { candidates: config.output.batch_size.get(), time: config.output.max_latency };
+    for (index, inbox) in receivers.into_iter().enumerate() {
+        let shard = Shard::new(Arc::clone(dedupe), Arc::clone(admission));
+        let (to_sequencer, metrics) = (to_sequencer.clone(), Arc::clone(metrics));
+        stages.spawn(format!("shard-{index}"), move || shard.run(inbox, &to_sequencer, limits, &metrics))?;
+    }
+    let (dedupe, metrics) = (Arc::clone(dedupe), Arc::clone(metrics));
+    stages.spawn("sequencer", move || {
+        sequencer.run(&bursts, |entries| committed(&dedupe, &metrics, entries))
+    })?;
+    Ok((inboxes, to_sequencer))
+}
+
+fn start_bloom_rebuild(
+    stages: &mut Stages,
+    dedupe: &Arc<Dedupe>,
+    stopping: &Arc<AtomicBool>,
+) -> io::Result<()> {
+    let (bloom, stop) = (Arc::clone(dedupe), Arc::clone(stopping));
+    stages.spawn("bloom-rebuild", move || {
+        let started = Instant::now();
+        bloom.rebuild(|| stop.load(Ordering::Relaxed))?;
+        let milliseconds = started.elapsed().as_millis();
+        tracing::info!(milliseconds, "the Bloom filter holds all known ids");
+        Ok::<_, StorageError>(())
+    })
+}
+
+fn start_retention(
+    config: &Config,
+    stages: &mut Stages,
+    log: &Arc<EventLog>,
+    admission: &Arc<ArcSwap<Admission>>,
+    sinks: &Arc<[Arc<Sink>]>,
+    stopping: &Arc<AtomicBool>,
+) -> io::Result<()> {
+    let age_ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let retention = Retention {
+        age_ms_max: config.storage.retention.map_or(0, age_ms),
+        bytes_max: config.storage.max_bytes.map_or(0, Into::into),
+        ..Retention::default()
+    };
+    let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
+    let sinks = Arc::clone(sinks);
+    // Evaluated at each run: ids are deleted only if the current policy refuses their events, and events
+    // that a sink still needs are not deleted by age.
+    let present = move || Retention {
+        needed_after: needed_after(&sinks),
+        admitted_age_secs_max: admission.load().age_secs_max(),
+        ..retention
+    };
+    stages.spawn("retention", move || log.keep_trimmed(present, &stop))
+}

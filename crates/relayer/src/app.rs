@@ -249,7 +249,8 @@ mod tests {
         let mut servers = JoinSet::new();
         servers.spawn(async { panic!("on purpose") });
         let failure = first_failure(&mut gateway, &mut servers);
-        let failure = tokio::time::timeout(Duration::from_secs(20), failure).await.expect("the panic is noticed");
+        let failure =
+            tokio::time::timeout(Duration::from_secs(20), failure).await.expect("the panic is noticed");
         assert!(failure.to_string().starts_with("a server failed: "), "{failure}");
         gateway.drain().await.unwrap();
     }

@@ -1,23 +1,65 @@
-//! Who may change something.
+//! Authorization of requests that change something. Requests that only read need none.
 //!
-//! With `[api] admin_token` set, whoever sends it. Without it, whoever works on this machine: while the server
-//! is bound to a loopback address, and as far as a request can tell that it does not come through a proxy,
-//! nor from a web page that a browser here has open. A request that only reads is not asked.
+//! With `[api] admin_token`, the request must carry the token. Without it, only programs on this machine
+//! are allowed: the server must be bound to a loopback address, and the request must not look as if it
+//! came through a proxy or from a web page in a local browser.
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use subtle::ConstantTimeEq;
 
-use super::context::Context;
 use super::error::ApiError;
 use super::query::excerpt;
 use crate::config::Secret;
-use axum::http::{HeaderValue, StatusCode};
+
+/// Headers that proxies add, besides `X-Forwarded-…`.
+const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
+
+/// The authorization rule.
+#[derive(Debug)]
+pub struct Access {
+    admin_token: Option<Secret>,
+    bound: IpAddr,
+}
+
+/// Why a request is denied, and how to fix it.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    #[error(
+        "this call changes the gateway: send `Authorization: Bearer <token>`, with the admin_token of [api]"
+    )]
+    TokenMissing,
+    #[error("the token in the Authorization header is not the admin_token of [api]")]
+    TokenWrong,
+    /// No token is configured, and other machines can reach the server.
+    #[error(
+        "this call changes the gateway, which has no admin token and listens on {0}, where others may reach it; \
+         {SET_TOKEN}, or listen on a loopback address ([output] bind_address = \"127.0.0.1\")"
+    )]
+    TokenNotSet(IpAddr),
+    /// No token is configured, and the request came through a proxy.
+    #[error(
+        "this call changes the gateway, and its header `{0}` shows that it came through a proxy, so from anywhere; \
+         {SET_TOKEN}"
+    )]
+    Forwarded(String),
+    /// No token is configured, and the Host header names another machine.
+    #[error(
+        "this call changes the gateway, and its Host is `{0}`, so it may come from anywhere; call it as \
+         127.0.0.1, [::1] or localhost, or {SET_TOKEN}"
+    )]
+    HostNotLocal(String),
+    /// No token is configured, and a web page made the request.
+    #[error("this call changes the gateway, and was made by a web page of `{0}`; {SET_TOKEN}")]
+    CrossOrigin(String),
+    /// No token is configured, and a web page could have made the request.
+    #[error("send `Content-Type: application/json`")]
+    NotJson,
+}
+
+const SET_TOKEN: &str = "set admin_token under [api], and send it as `Authorization: Bearer <token>`";
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
@@ -37,72 +79,22 @@ impl From<Denied> for ApiError {
     }
 }
 
-/// What proxies add to a request, beside `X-Forwarded-…`: who sends one of these is not the one who asks.
-const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
-
-/// Who may change something.
-#[derive(Debug)]
-pub struct Access {
-    admin_token: Option<Secret>,
-    bound: IpAddr,
-}
-
-/// Why somebody may not, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum Denied {
-    /// The token is not sent.
-    #[error(
-        "this call changes the gateway: send `Authorization: Bearer <token>`, with the admin_token of [api]"
-    )]
-    TokenMissing,
-    /// Something else is sent.
-    #[error("the token in the Authorization header is not the admin_token of [api]")]
-    TokenWrong,
-    /// There is no token, and others can reach the server.
-    #[error(
-        "this call changes the gateway, which listens on {0}, where others may reach it, and has no token; \
-         {SET_TOKEN}, or listen on a loopback address ([output] bind_address = \"127.0.0.1\")"
-    )]
-    TokenNotSet(IpAddr),
-    /// There is no token, and the request came through a proxy.
-    #[error(
-        "this call changes the gateway, and came through a proxy (its header `{0}` says so), so from anywhere; \
-         {SET_TOKEN}"
-    )]
-    Forwarded(String),
-    /// There is no token, and the request was not meant for this machine.
-    #[error(
-        "this call changes the gateway, and its Host is `{0}`, so it may come from anywhere; call it as \
-         127.0.0.1, [::1] or localhost, or {SET_TOKEN}"
-    )]
-    HostNotLocal(String),
-    /// There is no token, and the request was made by a web page.
-    #[error("this call changes the gateway, and was made by a web page of `{0}`; {SET_TOKEN}")]
-    CrossOrigin(String),
-    /// There is no token, and the request is one that web pages can make.
-    #[error("send `Content-Type: application/json`")]
-    NotJson,
-}
-
-/// How all of this is mended.
-const SET_TOKEN: &str = "set admin_token under [api], and send it as `Authorization: Bearer <token>`";
-
 impl Access {
-    /// For a server that is bound to this address.
+    /// `bound` is the address that the server listens on.
     pub const fn new(admin_token: Option<Secret>, bound: IpAddr) -> Self {
         Self { admin_token, bound }
     }
 
-    /// Whether who sends these headers has the admin token; `None` if it does not claim to.
+    /// Whether the headers carry the admin token; `None` if they carry no token.
     pub fn is_admin(&self, headers: &HeaderMap) -> Option<bool> {
         headers.get(header::AUTHORIZATION)?;
         Some(self.admin_token.as_ref().is_some_and(|token| carries(headers, token).is_ok()))
     }
 
-    /// Whether who sends these headers may change something.
+    /// Checks whether a request with these headers may change something.
     ///
     /// # Errors
-    /// When not.
+    /// Why it may not.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
         match &self.admin_token {
             Some(token) => carries(headers, token),
@@ -112,41 +104,14 @@ impl Access {
     }
 }
 
-/// Asks before a call that changes something.
-pub(super) async fn guard(
-    State(context): State<Context>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    context.access().check(request.headers()).inspect_err(|reason| {
-        tracing::debug!(method = %request.method(), path = request.uri().path(), %reason, "refused");
-    })?;
-    to_its_end(next.run(request)).await
-}
-
-/// Has a call that changes something go on to its end.
-pub(super) async fn finish(request: Request, next: Next) -> Result<Response, ApiError> {
-    to_its_end(next.run(request)).await
-}
-
-/// Sees to it that a change is not left half done when the client hangs up: then the server gives up on
-/// whoever waits here, and not on the change.
-async fn to_its_end(change: impl Future<Output = Response> + Send + 'static) -> Result<Response, ApiError> {
-    match tokio::spawn(change).await {
-        Ok(response) => Ok(response),
-        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        Err(_) => Err(ApiError::stopping()),
-    }
-}
-
-/// Whether the body is said to be JSON.
+/// Whether the Content-Type is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// The time that it takes tells the length of the token, and nothing else of it.
+/// Compares in constant time: the duration reveals only the length of the token.
 fn carries(headers: &HeaderMap, token: &Secret) -> Result<(), Denied> {
     let value = headers.get(header::AUTHORIZATION).ok_or(Denied::TokenMissing)?.as_bytes();
     let (scheme, sent) = value.split_at_checked(b"Bearer ".len()).ok_or(Denied::TokenWrong)?;
@@ -160,7 +125,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(name) = headers.keys().find(|name| is_forwarding(name)) {
         return Err(Denied::Forwarded(excerpt(name.as_str())));
     }
-    // A proxy that adds no header may still pass on the name that it is known by.
+    // A proxy that adds no header may still pass on its own name as the host.
     let host = text(headers, &header::HOST);
     if let Some(host) = host.as_deref().filter(|host| !names_loopback(host)) {
         return Err(Denied::HostNotLocal(excerpt(host)));
@@ -168,13 +133,13 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(origin) = foreign_origin(headers) {
         return Err(Denied::CrossOrigin(origin));
     }
-    // Without this a page's form could be sent here by a browser that sends no origin.
+    // Otherwise a browser that sends no origin could submit a form here.
     if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
 }
 
-/// The origin of the web page that makes a request, cut to a few characters, unless it is the
-/// server's own on a loopback address. Browsers send the origin of the page with every request that
-/// is not plain reading, and with every WebSocket handshake; other programs send none.
+/// The origin of the web page that made a request, shortened; `None` for the server's own origin on a
+/// loopback address. Browsers send the origin with every WebSocket handshake and every request other
+/// than plain reads; other programs send none.
 pub(super) fn foreign_origin(headers: &HeaderMap) -> Option<String> {
     let origin = text(headers, &header::ORIGIN)?;
     let host = text(headers, &header::HOST).filter(|host| names_loopback(host));
@@ -186,7 +151,7 @@ fn is_forwarding(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-forwarded-") || FORWARDING.contains(&name.as_str())
 }
 
-/// A header's values, all of them: a second one must not hide behind the first.
+/// All values of a header, so that a second one cannot hide behind the first.
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<_> =
         headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -209,15 +174,12 @@ fn is_loopback(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-    use tokio::sync::oneshot;
-
     use super::*;
 
     const JSON: (&str, &str) = ("content-type", "application/json");
     const HERE: (&str, &str) = ("host", "127.0.0.1:8080");
 
-    /// What these headers come to, in one word.
+    /// The result for these headers, in a few words.
     fn outcome(access: &Access, headers: &[(&str, &str)]) -> &'static str {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -243,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_all_that_counts_where_there_is_one() {
+    fn only_the_token_counts_if_one_is_configured() {
         for bound in ["127.0.0.1", "0.0.0.0", "::"] {
             let access = Access::new(Some(Secret::new("0123456789abcdef")), bound.parse().unwrap());
             let sent = |value| outcome(&access, &[("authorization", value), ("via", "1.1 proxy")]);
@@ -268,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_a_loopback_address_will_do() {
+    fn without_a_token_only_a_loopback_address_is_accepted() {
         for bound in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(outcome(&without_token(bound), &[HERE, JSON]), "admitted", "{bound}");
         }
@@ -278,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_nothing_may_have_been_forwarded() {
+    fn without_a_token_forwarded_requests_are_denied() {
         let access = without_token("127.0.0.1");
         for header in [
             "Forwarded",
@@ -295,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_the_host_is_this_machine() {
+    fn without_a_token_the_host_must_be_this_machine() {
         let access = without_token("127.0.0.1");
         for host in ["127.0.0.1", "127.0.0.2:80", "localhost", "LOCALHOST:8080", "[::1]", "[::1]:8080"] {
             assert_eq!(outcome(&access, &[("host", host), JSON]), "admitted", "{host}");
         }
-        // A request without one has been through no proxy that HTTP/1.1 knows.
+        // HTTP/1.1 proxies always send a Host header.
         assert_eq!(outcome(&access, &[JSON]), "admitted");
         for host in [
             "",
@@ -321,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_no_web_page_may() {
+    fn without_a_token_web_pages_are_denied() {
         let access = without_token("127.0.0.1");
         let from = |origin| outcome(&access, &[HERE, JSON, ("origin", origin)]);
         assert_eq!(from("http://127.0.0.1:8080"), "admitted");
@@ -356,25 +318,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_change_that_has_begun_goes_on_without_its_client() {
-        let ((go, gone), (done, is_done)) = (oneshot::channel::<()>(), oneshot::channel());
-        let change = to_its_end(async {
-            gone.await.unwrap();
-            done.send(()).unwrap();
-            Response::default()
-        });
-        tokio::select! {
-            biased;
-            _ = change => panic!("nobody let it go on"),
-            () = tokio::task::yield_now() => {}
-        }
-        go.send(()).unwrap();
-        is_done.await.unwrap();
-    }
-
     #[test]
-    fn a_denial_tells_no_secret() {
+    fn a_denial_reveals_no_secret() {
         let access = Access::new(Some(Secret::new("0123456789abcdef")), [127, 0, 0, 1].into());
         assert!(!format!("{access:?} {} {}", Denied::TokenWrong, Denied::TokenMissing).contains("0123"));
     }

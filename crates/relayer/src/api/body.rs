@@ -1,4 +1,4 @@
-//! The body of a request that changes something: JSON, short, and with nothing in it that is not known.
+//! Parses request bodies: short JSON objects without unknown fields.
 
 use std::fmt::Display;
 
@@ -13,25 +13,22 @@ use super::error::ApiError;
 use super::query::excerpt;
 use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
 
-/// A body that is not said to be JSON.
 pub(super) fn json_expected() -> ApiError {
     let message = "the body must be JSON: send `Content-Type: application/json`";
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_expected", message)
 }
 
-/// A body that has another form than the expected one.
 pub(super) fn bad_body(expected: &str, why: impl Display) -> ApiError {
     ApiError::bad_request("bad_body", format!("the body must be {expected}: {why}"))
 }
 
-/// What a body is to look like.
+/// The expected form of a body.
 pub(super) trait Expected {
-    /// An example, for the answer to one that does not.
+    /// An example, for error messages.
     const EXPECTED: &'static str;
 }
 
-/// A body that was read whole. `T` must deny unknown fields, because one that is passed over in silence may be
-/// what somebody meant.
+/// A parsed body. `T` must deny unknown fields: silently ignoring one could ignore what the caller meant.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
 
@@ -46,35 +43,34 @@ impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// Reads a body whole.
+/// Reads a whole body.
 ///
 /// # Errors
-/// When it is too long, or takes too long to come.
+/// When it is too long or too slow.
 pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes, ApiError> {
     let read = timeout(REQUEST_BODY_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
-    // A body whose connection ends too soon has no one left to be answered.
+    // If the connection ends early, nobody is left to receive the error.
     let too_slow = |_| {
-        let message = format!("the body has not come within {} s", REQUEST_BODY_MAX.as_secs());
+        let message = format!("the body did not arrive within {} s", REQUEST_BODY_MAX.as_secs());
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
     };
     read.map_err(too_slow)?.map_err(|_| {
-        let message = format!("the body does not end within {BODY_BYTES_MAX} bytes");
+        let message = format!("the body is longer than {BODY_BYTES_MAX} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     })
 }
 
-/// Reads a body that was read whole.
 pub(super) fn parse<T: DeserializeOwned + Expected>(body: &[u8]) -> Result<T, ApiError> {
     let bad = |why| bad_body(T::EXPECTED, why);
-    // serde would take an array of the values as well.
+    // serde would also accept an array of the values.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(bad("it is no object".to_owned()));
+        return Err(bad("it is not an object".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| bad(excerpt(&without_what_was_found(error.to_string()))))
+    serde_json::from_slice(body).map_err(|error| bad(excerpt(&without_found_value(error.to_string()))))
 }
 
-/// What serde says, without a value that it found: that may be a secret in the wrong place.
-fn without_what_was_found(error: String) -> String {
+/// Removes the found value from serde's message: it may be a secret in the wrong field.
+fn without_found_value(error: String) -> String {
     match error.rsplit_once(", expected ") {
         Some((found, expected)) if found.starts_with("invalid ") => format!("expected {expected}"),
         _ => error,
@@ -99,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_what_was_found() {
+    fn errors_do_not_repeat_what_was_found() {
         for (body, why) in [
             (r#"{"url":918273}"#, "expected a string at line 1 column 13"),
             (r#"{"name":"918273"}"#, "unknown field `name`, expected `url` at line 1 column 7"),

@@ -1,6 +1,5 @@
-//! The connections of a port that are no clients of `/ws` or `/fanout`, or not yet: how many there
-//! may be, and what happens to those that are too many. Once a connection is upgraded, the limits
-//! on clients count it.
+//! Limits the HTTP connections of a port and refuses those above the limit. A connection that is
+//! upgraded to `/ws` or `/fanout` counts towards the limits on clients instead.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -23,19 +22,18 @@ use crate::limits::CONNECTIONS_REFUSED_LOGGED_EVERY;
 use crate::serve::{Client, ClientLimits, Clients, Refused};
 use crate::telemetry::metrics::{PerLabel, metrics};
 
-/// Why a connection to one of our ports was not let in.
+/// Why a connection to one of our ports was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ConnectionRefusal {
     TooMany,
     TooManyFromAddress,
-    /// The gateway is stopping.
     Stopping,
-    /// The system did not hand it out.
+    /// `accept` failed.
     AcceptFailed,
 }
 
-/// What did not come, or was not taken, in time on a connection that was closed for it.
+/// What took too long on a connection that was closed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stalled {
@@ -44,47 +42,44 @@ pub enum Stalled {
 }
 
 metrics! {
-    /// What is counted of connections to our ports.
+    /// The metrics of connections to our ports.
     pub struct ConnectionMetrics {
-        /// Connections to our ports that are open and no clients of /ws or /fanout, or not yet.
+        /// Open connections to our ports that are not upgraded to /ws or /fanout.
         open: Gauge = "connections";
-        /// Connections to our ports that were let in.
+        /// Accepted connections to our ports.
         accepted: Counter = "connections_accepted";
-        /// Connections to our ports that were not let in, by reason.
+        /// Refused connections to our ports, by reason.
         refused: PerLabel<ConnectionRefusal, Counter> = "connections_refused", PerLabel::new("reason");
-        /// Connections to our ports that were closed because a request did not come, or a response was not taken, in time.
+        /// Connections to our ports that were closed because the client sent a request or read a response too slowly.
         timed_out: PerLabel<Stalled, Counter> = "connections_timed_out", PerLabel::new("reason");
     }
 }
 
-/// The connections of one port. Clones are the same.
+/// The connections of one port. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct Connections {
-    /// Their places.
-    places: Clients,
-    /// Everything that is counted.
+    slots: Clients,
     pub(super) metrics: Arc<ConnectionMetrics>,
     /// When each reason was logged last.
     logged: Arc<Mutex<HashMap<ConnectionRefusal, Instant>>>,
 }
 
 impl Connections {
-    /// None yet.
     pub fn new(limits: ClientLimits, metrics: &Arc<ConnectionMetrics>) -> Self {
         Self {
-            places: Clients::new(limits, metrics.open.clone()),
+            slots: Clients::new(limits, metrics.open.clone()),
             metrics: Arc::clone(metrics),
             logged: Arc::default(),
         }
     }
 
-    /// Gives a connection its place, or tells the other side why it has none and closes it.
+    /// Gives a connection a slot, or answers with the reason for the refusal and closes it.
     pub(super) async fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Client)> {
         let address = stream.peer_addr().ok()?.ip();
-        match self.places.enter(address) {
-            Ok(place) => {
+        match self.slots.enter(address) {
+            Ok(slot) => {
                 self.metrics.accepted.inc();
-                Some((stream, place))
+                Some((stream, slot))
             }
             Err(refused) => {
                 let (reason, error) = match refused {
@@ -95,7 +90,7 @@ impl Connections {
                         ApiError::unavailable(
                             "too_many_connections",
                             format!(
-                                "{max} connections are open that are no clients of /ws or /fanout, and [api] \
+                                "{max} connections other than clients of /ws and /fanout are open, and [api] \
                                  max_connections allows no more; try again later or raise it"
                             ),
                         ),
@@ -107,23 +102,23 @@ impl Connections {
                             StatusCode::TOO_MANY_REQUESTS,
                             "too_many_connections_from_address",
                             format!(
-                                "{max} connections are open from your address that are no clients of /ws or /fanout, \
+                                "{max} connections other than clients of /ws and /fanout are open from your address, \
                                  and [api] max_connections_per_address allows no more; close some or raise it (behind \
-                                 a proxy, all have its address)"
+                                 a proxy, all connections have its address)"
                             ),
                         )
                         .retry_after_secs(5),
                     ),
                 };
                 self.refused(reason, &format_args!("{address}: {error}"));
-                // Whoever does not hear it sees that the connection is closed.
+                // Best effort: the client also sees that the connection is closed.
                 let _ = answer(stream, error).await;
                 None
             }
         }
     }
 
-    /// Counts what was refused, and says so once in a while.
+    /// Counts a refusal, and logs it at most once per interval.
     pub(super) fn refused(&self, reason: ConnectionRefusal, why: &dyn std::fmt::Display) {
         self.metrics.refused[reason].inc();
         let mut logged = self.logged.lock();
@@ -137,7 +132,7 @@ impl Connections {
     }
 }
 
-/// Answers whatever was asked, as far as that can be done at once: nobody waits for this client.
+/// Answers any request, without waiting for the client.
 async fn answer(stream: TcpStream, error: ApiError) -> io::Result<()> {
     let response = error.into_response();
     let (head, body) = response.into_parts();
@@ -154,7 +149,7 @@ async fn answer(stream: TcpStream, error: ApiError) -> io::Result<()> {
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(&body);
     let mut stream = stream.into_std()?;
-    // What is left unread would have the system take the answer back.
+    // Unread data would make the system reset the connection and discard the answer.
     let _bytes = stream.read(&mut [0; 4096]).unwrap_or_default();
     stream.write_all(&text)
 }

@@ -12,44 +12,8 @@ use super::events::on_disk;
 use crate::event_log::Cursor;
 use crate::serve::{EnterError, Forgotten};
 
-impl From<EnterError> for ApiError {
-    fn from(error: EnterError) -> Self {
-        match error {
-            EnterError::Cursor(error) => error.into(),
-            EnterError::Trimmed { name, cursor, oldest, newest } => {
-                let resume = Cursor::before(oldest);
-                let message = format!(
-                    "the consumer {name} is at cursor {cursor}, and what comes after it is no longer kept; move it \
-                     with seek={resume} to go on without what was trimmed, or with seek=0 to all that is kept"
-                );
-                Self::too_old(message, oldest, newest)
-            }
-            EnterError::TooMany(max) => Self::unavailable(
-                "too_many_consumers",
-                format!(
-                    "the cursors of {max} consumers are kept, and [output] max_consumers (of /fanout: [fanout] \
-                     max_consumers) allows no more; raise it, or forget some of /ws with DELETE /api/consumers/{{name}}"
-                ),
-            ),
-            EnterError::TooManyShared(max) => Self::new(
-                StatusCode::CONFLICT,
-                "too_many_consumers_of_follower",
-                format!(
-                    "the cursors of {max} consumers of yours are kept, and a follower has no more; connect with one \
-                     of their names, or wait until those that you do not use are forgotten ([output] keep_unused_hours)"
-                ),
-            ),
-            EnterError::Busy => Self::unavailable(
-                "consumer_busy",
-                "another connection with this consumer's name has not ended yet, or came after yours; try again later",
-            ),
-            EnterError::Storage(error) => error.into(),
-        }
-    }
-}
-
 fn no_such_consumer() -> ApiError {
-    let message = "no cursor is kept of a consumer of this name; /api/consumers lists those that there are";
+    let message = "there is no consumer with this name; /api/consumers lists all";
     ApiError::not_found("consumer_not_found", message)
 }
 
@@ -88,7 +52,43 @@ pub(super) async fn forget(
         Forgotten::Connected => Err(ApiError::new(
             StatusCode::CONFLICT,
             "consumer_connected",
-            "somebody is connected as this consumer; close the connection first, or it would go on unkept",
+            "a client is connected as this consumer; close the connection first",
         )),
+    }
+}
+
+impl From<EnterError> for ApiError {
+    fn from(error: EnterError) -> Self {
+        match error {
+            EnterError::Cursor(error) => error.into(),
+            EnterError::Trimmed { name, cursor, oldest, newest } => {
+                let resume = Cursor::before(oldest);
+                let message = format!(
+                    "the consumer {name} is at cursor {cursor}, and the events after it are no longer kept; move it \
+                     with seek={resume} to skip what was trimmed, or with seek=0 to the oldest event"
+                );
+                Self::too_old(message, oldest, newest)
+            }
+            EnterError::TooMany(max) => Self::unavailable(
+                "too_many_consumers",
+                format!(
+                    "the cursors of {max} consumers are kept, and [output] max_consumers (for /fanout: [fanout] \
+                     max_consumers) allows no more; raise it, or delete some of /ws with DELETE /api/consumers/{{name}}"
+                ),
+            ),
+            EnterError::TooManyShared(max) => Self::new(
+                StatusCode::CONFLICT,
+                "too_many_consumers_of_follower",
+                format!(
+                    "the cursors of {max} consumers of yours are kept, which is the maximum for a follower; use one of \
+                     their names, or wait until unused ones are forgotten ([output] keep_unused_hours)"
+                ),
+            ),
+            EnterError::Busy => Self::unavailable(
+                "consumer_busy",
+                "another connection with this consumer's name has not ended yet, or is newer than yours; try again later",
+            ),
+            EnterError::Storage(error) => error.into(),
+        }
     }
 }

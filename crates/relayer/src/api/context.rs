@@ -1,4 +1,4 @@
-//! What handlers know of the gateway.
+//! The state shared by all handlers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use prometheus_client::registry::Registry;
 
 use super::auth::Access;
 use super::connections::ConnectionMetrics;
-use super::websocket::WebSocketOptions;
+use super::origin::WebSocketOptions;
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::control::Control;
 use crate::gateway::Parts;
 use crate::limits::REFUSAL_LOGGED_EVERY;
 
-/// What handlers know of the gateway. Clones are the same.
+/// The state shared by all handlers. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -30,13 +30,12 @@ struct Inner {
     control: Arc<Control>,
     started: Instant,
     started_at_ms: u64,
-    /// When the refusal of a web page was last logged.
+    /// When a refused web page was last logged.
     refused_page_logged: Mutex<Option<Instant>>,
 }
 
 impl Context {
-    /// For a gateway of this configuration, whose metrics are in this registry; the process counts as
-    /// started now.
+    /// `registry` has the metrics of the gateway. The uptime starts now.
     pub fn new(gateway: &Arc<Parts>, mut registry: Registry, config: &Config, control: Arc<Control>) -> Self {
         let connection_metrics = Arc::new(ConnectionMetrics::register(&mut registry));
         Self(Arc::new(Inner {
@@ -52,7 +51,7 @@ impl Context {
         }))
     }
 
-    /// All metrics, in the text format of OpenMetrics.
+    /// All metrics in the OpenMetrics text format.
     pub(crate) fn metrics_text(&self) -> String {
         self.metrics.refresh(self);
         let mut text = String::new();
@@ -62,28 +61,24 @@ impl Context {
         text
     }
 
-    /// What is counted of connections to our ports.
     pub fn connection_metrics(&self) -> &Arc<ConnectionMetrics> {
         &self.0.connection_metrics
     }
 
-    /// How `/ws` is served.
     pub(super) fn websocket(&self) -> &WebSocketOptions {
         &self.0.websocket
     }
 
-    /// Who may change something.
     pub(super) fn access(&self) -> &Access {
         &self.0.access
     }
 
-    /// What reads the configuration again.
     pub(super) fn control(&self) -> &Control {
         &self.0.control
     }
 
-    /// Whether the refusal of a web page may be logged: once each [`REFUSAL_LOGGED_EVERY`], so that
-    /// a page that tries again and again does not fill the log.
+    /// Whether a refused web page may be logged: once per [`REFUSAL_LOGGED_EVERY`], so that a page that
+    /// keeps trying does not fill the log.
     pub(super) fn may_log_refused_page(&self) -> bool {
         let mut logged = self.0.refused_page_logged.lock();
         let may = logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOGGED_EVERY);
@@ -93,12 +88,10 @@ impl Context {
         may
     }
 
-    /// How long the process runs.
     pub(super) fn uptime(&self) -> Duration {
         self.0.started.elapsed()
     }
 
-    /// Since when, in Unix milliseconds.
     pub(super) fn started_at_ms(&self) -> u64 {
         self.0.started_at_ms
     }

@@ -1,5 +1,5 @@
-//! The one type of answer to a request that cannot be served:
-//! `{"error":"<code>","message":"…"}`. Modules turn their own errors into it where they stand.
+//! The error type of all handlers, sent as `{"error":"<code>","message":"…"}`. Conversions from other
+//! errors stand with the handlers that need them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::event_log::StorageError;
 use crate::event_log::free_space::NoRoom;
 
-/// Why a request cannot be served. The text is the message: what is wrong, and how to fix it.
+/// Why a request failed. Displays the message, which says what is wrong and how to fix it.
 #[derive(Debug)]
 pub struct ApiError(Box<Inner>);
 
@@ -21,56 +21,50 @@ struct Inner {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
-    /// What programs may want to know beside the code.
+    /// More fields of the JSON body.
     more: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
-    /// The code is for programs, the message for people.
+    /// `code` is for programs, `message` for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
         Self(Box::new(Inner { status, code, message, more: Map::new(), headers: Vec::new() }))
     }
 
-    /// As [`new`](Self::new), of something that passes: the client may try again after 5 s.
+    /// For a temporary failure: the client may retry after 5 s.
     pub fn unavailable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after_secs(5)
     }
 
-    /// Something of this name is not there.
     pub fn not_found(code: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
 
-    /// What was sent has the wrong form.
     pub fn bad_request(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// The gateway does not take new work any more.
     pub fn stopping() -> Self {
-        Self::unavailable("stopping", "the gateway is stopping; connect again in a moment")
+        Self::unavailable("stopping", "the gateway is stopping; try again in a moment")
     }
 
-    /// With a further field of the answer.
+    /// Adds a field to the body.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.more.insert(name.to_owned(), value.into());
         self
     }
 
-    /// With a header that belongs to the status.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
 
-    /// With a `Retry-After`.
     pub fn retry_after_secs(self, secs: u64) -> Self {
         self.header(header::RETRY_AFTER, secs.into())
     }
 
-    /// The code, for programs.
     pub fn code(&self) -> &'static str {
         self.0.code
     }
@@ -98,7 +92,7 @@ impl From<StorageError> for ApiError {
         if error.is_full() {
             return Self::unavailable(
                 "disk_full",
-                "the disk is full: nothing can be written until there is room ([storage] min_free_bytes); \
+                "the disk is full: nothing can be written below the reserve ([storage] min_free_bytes); \
                  make room, and try again",
             );
         }

@@ -1,4 +1,4 @@
-//! Single events and pages of the log.
+//! Serves single events and pages of the log.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -12,7 +12,7 @@ use super::query::{PAGE_PARAMETERS, Query, check_cursor};
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-/// Events of a page if no limit is given.
+/// Events per page without a `limit`.
 const PAGE_EVENTS_DEFAULT: usize = 100;
 
 /// `GET /api/events/{id}`: the envelope of one event.
@@ -24,14 +24,14 @@ pub(super) async fn one(
     let id: ClaimedId = id.parse().map_err(|_| bad_event_id())?;
     let log = std::sync::Arc::clone(&context.log);
     let entry = on_disk(move || log.get(&id)).await?.ok_or_else(|| {
-        let message = "no event of this id is in the log; it may not have come yet, or be no longer kept";
+        let message = "the log has no event with this id; it may not have arrived yet, or is no longer kept";
         ApiError::not_found("event_not_found", message)
     })?;
     Ok(json(entry.envelope().clone()))
 }
 
 fn bad_event_id() -> ApiError {
-    let message = "an event id has 64 lower-case hex digits (note1… and nevent1… must be decoded before)";
+    let message = "an event id has 64 lower-case hex digits (decode note1… and nevent1… first)";
     ApiError::bad_request("bad_event_id", message)
 }
 
@@ -46,12 +46,12 @@ pub(super) async fn page(
     let log = std::sync::Arc::clone(&context.log);
     let limit = query.limit.unwrap_or(PAGE_EVENTS_DEFAULT);
     let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;
-    // Retention may have trimmed meanwhile what the page should begin with.
+    // Retention may have trimmed the beginning of the page meanwhile.
     check_cursor(&context.log, cursor)?;
     Ok(json(body(&page, &context.log)))
 }
 
-/// The envelopes are written as they are, so the JSON is put together by hand.
+/// Writes the JSON by hand, because envelopes are stored as JSON text.
 fn body(page: &Page, log: &EventLog) -> Vec<u8> {
     let bytes: usize = page.entries.iter().map(|entry| entry.envelope().len() + 1).sum();
     let mut body = Vec::with_capacity(bytes + 100);
@@ -73,7 +73,7 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
-/// Asks the log on a thread that may wait for the disk.
+/// Runs a blocking read or write of the log on the blocking pool.
 pub(super) async fn on_disk<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -1,4 +1,4 @@
-//! Whether it is alive, whether it does its work, and how it stands.
+//! Liveness, readiness and status.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,12 +10,12 @@ use super::relays;
 use crate::clock::{ClockStatus, Step};
 use crate::fanout::registry::Health;
 
-/// `GET /health`: somebody answers.
+/// `GET /health`: the process responds.
 pub(super) async fn health() -> Json<Value> {
     Json(json!({ "status": "healthy", "service": env!("CARGO_PKG_NAME") }))
 }
 
-/// `GET /ready`: events that come are taken in. Whether relays are connected is not the gateway's doing.
+/// `GET /ready`: events are being accepted. Connections to relays do not matter: they depend on the relays.
 pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     if context.clients.is_draining() {
         return Err(ApiError::unavailable("not_ready", "the gateway is stopping"));
@@ -23,14 +23,14 @@ pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>,
     if context.disk_full.is_paused() {
         return Err(ApiError::unavailable(
             "not_ready",
-            "the disk is full: ingest is paused, and goes on by itself when there is room ([storage] \
+            "the disk is full: ingest is paused and resumes by itself when there is room ([storage] \
              min_free_bytes)",
         ));
     }
     Ok(Json(json!({ "status": "ready", "service": env!("CARGO_PKG_NAME") })))
 }
 
-/// `GET /status`: how it stands.
+/// `GET /status`
 pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
     let (events_in_queue, bytes_in_queue) = context.inboxes.waiting();
     let relays = relays::connections(&context);
@@ -53,7 +53,6 @@ pub(super) async fn status(State(context): State<Context>) -> Json<Value> {
     }))
 }
 
-/// Whether the clock can be believed.
 fn clock(context: &Context) -> Value {
     let ClockStatus { steps, last_step, agrees, deletes_by_age } = context.log.clock().status();
     json!({
@@ -64,7 +63,6 @@ fn clock(context: &Context) -> Value {
     })
 }
 
-/// How the fan-out stands.
 fn fanout(context: &Context) -> Value {
     let Some(fanout) = context.fanout() else { return json!({ "enabled": false }) };
     let (bots, follows) = fanout.registry.directory().len();

@@ -1,36 +1,33 @@
-//! What the gateway answers over HTTP. [`mod@router`] is the whole route table.
+//! The HTTP API. [`mod@router`] is the complete route table.
 //!
-//! A request is hostile input: [query] and `body` are read strictly and within bounds, and whatever
-//! is wrong is answered by one type of [error]. What changes something is behind [auth]. Handlers
-//! stand by subject: [health], [metrics], [relays], [events], [downstreams], [consumers], [backup],
-//! [fanout], [config](mod@config), and the upgrade to a [WebSocket](websocket). [serve] is about
-//! the sockets under it, [connections] about how many there may be.
+//! Requests are hostile input: `query` and `body` parse them strictly and within bounds, and every
+//! failure is answered with one type of [`error`]. Routes that change something require
+//! authorization: `auth` has the rules, `middleware` applies them. There is a file of handlers for
+//! each subject, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
+//! [`connections`] limits them.
 
-pub mod auth;
-pub mod backup;
+mod auth;
 mod body;
-mod clock;
-mod config;
 pub mod connections;
-pub mod consumers;
-pub mod context;
-pub mod downstreams;
+mod consumers;
+mod context;
+mod downstreams;
 pub mod error;
-pub mod events;
+mod events;
 pub mod fanout;
-pub mod health;
-mod itself;
-pub mod metrics;
-pub mod query;
-pub mod relays;
-pub mod router;
-pub mod serve;
-pub mod websocket;
+mod health;
+mod metrics;
+mod middleware;
+mod operations;
+mod origin;
+mod query;
+mod relays;
+mod router;
+mod serve;
+mod websocket;
 
-pub use auth::Access;
 pub use connections::Connections;
 pub use context::Context;
 pub use error::ApiError;
 pub use router::{metrics_router, router};
 pub use serve::{listen, serve};
-pub use websocket::WebSocketOptions;

@@ -1,8 +1,7 @@
-//! Query strings: which events, from where on, in which form. Strict, because a parameter that is passed
-//! over in silence loses or repeats somebody's events.
+//! Parses query strings: which events, from which cursor, in which format. Strict, because silently
+//! ignoring a parameter would lose or repeat events.
 //!
-//! The length is bounded before: an HTTP request's URI has at most 65,534 bytes (`http::Uri`); beyond, the
-//! server answers 414 itself.
+//! The length is bounded: for a URI of more than 65,534 bytes (`http::Uri`), the server answers 414.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -17,106 +16,49 @@ use crate::limits::PAGE_EVENTS_MAX;
 use crate::receiver::{Format, Selection};
 use crate::serve::{ConsumerName, StartPosition};
 
-impl From<QueryError> for ApiError {
-    fn from(error: QueryError) -> Self {
-        let (code, message) = (error.code(), error.to_string());
-        match error {
-            QueryError::OtherLog { log, .. } => {
-                Self::new(StatusCode::CONFLICT, code, message).with("log", log.to_string())
-            }
-            _ => Self::bad_request(code, message),
-        }
-    }
-}
-
-impl From<CursorError> for ApiError {
-    fn from(error: CursorError) -> Self {
-        match error {
-            CursorError::TooOld { cursor, oldest, newest } => {
-                let resume = Cursor::before(oldest);
-                let message = format!(
-                    "the events after cursor {cursor} are no longer kept; go on with cursor {resume}, without what \
-                     was trimmed, or with cursor=0 for all that is kept"
-                );
-                Self::too_old(message, oldest, newest)
-            }
-            CursorError::Ahead { cursor, newest } => {
-                let message = format!(
-                    "cursor {cursor} is beyond the newest sequence, which is {newest}; use the last sequence that \
-                     you handled (has the gateway lost its database?)"
-                );
-                Self::bad_request("cursor_ahead", message)
-            }
-        }
-    }
-}
-
-impl ApiError {
-    /// What a cursor asks for has been trimmed.
-    pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
-        Self::new(StatusCode::GONE, "cursor_too_old", message)
-            .with("oldest", oldest.get())
-            .with("newest", newest.get())
-    }
-}
-
-/// What `/ws` takes.
+/// The parameters of `/ws`.
 pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
 
-/// What `/fanout` takes.
+/// The parameters of `/fanout`.
 pub const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
 
-/// What `/api/events` takes.
+/// The parameters of `/api/events`.
 pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
 
-/// What a sink's dead letters take.
+/// The parameters of dead letters.
 pub const LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
 
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// A name or its value is not percent-encoded UTF-8. The value is not repeated: it may be a secret.
+    /// A name or value is not percent-encoded UTF-8. The value is not shown: it may be a secret.
     #[error("`{0}` is not percent-encoded UTF-8; encode each value, as encodeURIComponent does")]
     Encoding(String),
-    /// A parameter that is not taken here.
     #[error("unknown parameter `{name}`; this path takes {}", allowed.join(", "))]
     Unknown {
-        /// Its name, cut to a few characters.
+        /// Shortened.
         name: String,
-        /// Which there are.
         allowed: &'static [&'static str],
     },
-    /// A parameter occurs twice.
     #[error("`{0}` occurs more than once; write several values as one list: {0}=1,7")]
     Repeated(&'static str),
-    /// A cursor names another log.
     #[error(
-        "`{name}` is of the log {found}, and this is the log {log}: a backup was restored, or this is another gateway. \
-         Its sequence numbers mean other events. Start over with {name}=0, or with {name}={log}:N after an event that \
-         this log sent you"
+        "`{name}` belongs to the log {found}, but this is the log {log}: a backup was restored, or this is another \
+         gateway. Its sequence numbers mean other events. Start over with {name}=0, or with {name}={log}:N after an \
+         event that this log sent you"
     )]
     OtherLog {
-        /// The parameter.
         name: &'static str,
         /// The log that the cursor names.
         found: LogId,
-        /// The log that there is.
+        /// Our log.
         log: LogId,
     },
-    /// A parameter's value is wrong.
     #[error("`{name}` must be {expected}")]
-    Value {
-        /// The parameter.
-        name: &'static str,
-        /// Its code.
-        code: &'static str,
-        /// What it must be.
-        expected: String,
-    },
+    Value { name: &'static str, code: &'static str, expected: String },
 }
 
 impl QueryError {
-    /// The code, for programs.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Encoding(_) => "malformed_query",
@@ -132,29 +74,36 @@ impl QueryError {
     }
 }
 
-/// What a query string asks for.
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let (code, message) = (error.code(), error.to_string());
+        match error {
+            QueryError::OtherLog { log, .. } => {
+                Self::new(StatusCode::CONFLICT, code, message).with("log", log.to_string())
+            }
+            _ => Self::bad_request(code, message),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Query {
-    /// After which sequence.
     pub cursor: Option<Cursor>,
-    /// Who asks, so that its cursor is kept.
+    /// The consumer whose cursor is kept.
     pub consumer: Option<ConsumerName>,
-    /// After which sequence, wherever the consumer was. There is a consumer then, and no cursor.
+    /// Moves the cursor of the consumer. Requires `consumer` and excludes `cursor`.
     pub seek: Option<Cursor>,
-    /// In which form.
     pub format: Option<Format>,
-    /// How many, at least 1.
+    /// At least 1.
     pub limit: Option<usize>,
-    /// Which.
     pub selection: Selection,
 }
 
 impl Query {
-    /// Reads a query string, without its `?`, of which only some parameters are taken. Cursors are
-    /// those of `log`.
+    /// Parses a query string without its `?`. Accepts only `allowed` parameters, and cursors of `log`.
     ///
     /// # Errors
-    /// When something in it is unknown, repeated or of the wrong form, or a cursor names another log.
+    /// When a parameter is unknown, repeated or malformed, or a cursor names another log.
     pub fn parse(query: &str, allowed: &'static [&'static str], log: LogId) -> Result<Self, QueryError> {
         let mut read = Self::default();
         let mut filters = Vec::new();
@@ -176,14 +125,13 @@ impl Query {
         }
         read.selection = Selection::new(filters);
         if read.seek.is_some() && (read.consumer.is_none() || read.cursor.is_some()) {
-            let expected = "given with `consumer`, which it moves, and without `cursor`";
+            let expected = "given together with `consumer`, which it moves, and without `cursor`";
             return Err(QueryError::value("seek", "bad_seek", expected));
         }
         Ok(read)
     }
 
-    /// Where the consumer begins, if there is one. `head` is the head of the log when the client
-    /// connected.
+    /// Where the consumer starts. `head` is the head of the log when the client connected.
     pub fn start_position(&self, head: Cursor) -> StartPosition {
         match (self.seek, self.cursor) {
             (Some(cursor), _) => StartPosition::Seek(cursor),
@@ -193,10 +141,10 @@ impl Query {
     }
 }
 
-/// The parameters of a query string, decoded, in the order in which they stand.
+/// The decoded parameters in order.
 ///
 /// # Errors
-/// When one is not taken, or occurs twice.
+/// When one is unknown, repeated or not valid UTF-8.
 pub(super) fn parameters(
     query: &str,
     allowed: &'static [&'static str],
@@ -217,16 +165,15 @@ pub(super) fn parameters(
     Ok(found)
 }
 
-/// Whether delivery can go on after a cursor: 0 always means from the oldest kept.
+/// Checks that delivery can continue after a cursor. 0 always means from the oldest event.
 ///
 /// # Errors
-/// When what comes next is trimmed, or the cursor is beyond the newest sequence.
+/// When the next event is trimmed, or the cursor is beyond the newest sequence.
 pub fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
     Ok(log.check_cursor(cursor)?)
 }
 
-/// `SEQ`, or `LOG:SEQ` by a client that wants to be told when `SEQ` means another event than
-/// before.
+/// `SEQ` or `LOG:SEQ`. The latter is refused if the log has changed and `SEQ` means another event.
 fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";
@@ -264,7 +211,7 @@ fn kinds(value: &str) -> Result<Vec<u16>, QueryError> {
 
 fn authors(value: &str) -> Result<Vec<PublicKey>, QueryError> {
     let authors: Result<Vec<PublicKey>, _> = value.split(',').map(str::parse).collect();
-    let expected = "a list of public keys of 64 lower-case hex digits (an npub1… must be decoded before)";
+    let expected = "a list of public keys of 64 lower-case hex digits (decode npub1… first)";
     authors.map_err(|_| QueryError::value("authors", "bad_authors", expected))
 }
 
@@ -275,7 +222,6 @@ fn filter(value: &str) -> Result<Filter, QueryError> {
     })
 }
 
-/// A count, such as of what a page may have.
 pub(super) fn count(
     name: &'static str,
     code: &'static str,
@@ -287,13 +233,13 @@ pub(super) fn count(
     number.filter(|count| range.contains(count)).ok_or_else(|| QueryError::value(name, code, expected))
 }
 
-/// Digits and nothing else: Rust's own parser would take a plus sign.
+/// Accepts only digits: `u64::from_str` would accept a plus sign.
 fn whole_number(value: &str) -> Option<u64> {
     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
-/// Percent-decoding as forms do it, where `+` is a space. Strict, unlike the usual libraries: what is not
-/// UTF-8 is refused and not replaced.
+/// Percent-decodes as HTML forms do, with `+` for a space. Unlike the usual libraries, it refuses
+/// invalid UTF-8 instead of replacing it.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -311,10 +257,41 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// As much as belongs into a message of what somebody else wrote.
+/// Shortens text from a request for an error message.
 pub(super) fn excerpt(text: &str) -> String {
     const CHARACTERS_MAX: usize = 200;
     text.chars().take(CHARACTERS_MAX).collect()
+}
+
+impl From<CursorError> for ApiError {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::TooOld { cursor, oldest, newest } => {
+                let resume = Cursor::before(oldest);
+                let message = format!(
+                    "the events after cursor {cursor} are no longer kept; go on with cursor {resume} to skip what was \
+                     trimmed, or with cursor=0 for all that is kept"
+                );
+                Self::too_old(message, oldest, newest)
+            }
+            CursorError::Ahead { cursor, newest } => {
+                let message = format!(
+                    "cursor {cursor} is beyond the newest sequence, {newest}; use the last sequence that you handled \
+                     (has the gateway lost its database?)"
+                );
+                Self::bad_request("cursor_ahead", message)
+            }
+        }
+    }
+}
+
+impl ApiError {
+    /// The events after a cursor have been trimmed.
+    pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
+        Self::new(StatusCode::GONE, "cursor_too_old", message)
+            .with("oldest", oldest.get())
+            .with("newest", newest.get())
+    }
 }
 
 #[cfg(test)]
@@ -335,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_named() {
+    fn every_error_is_reported() {
         refused("curser=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter");
         refused("limit=1", "unknown_parameter", "`limit`");
         refused("kinds=1&kinds=7", "repeated_parameter", "`kinds` occurs more than once");
@@ -398,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_read() {
+    fn valid_queries_are_parsed() {
         let query =
             Query::parse("cursor=18446744073709551615&&format=event", WS_PARAMETERS, log()).expect("right");
         assert_eq!(query.cursor, Some(Cursor::from_number(u64::MAX)));

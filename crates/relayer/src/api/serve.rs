@@ -1,6 +1,5 @@
-//! The server's sockets: set up so that small messages go out at once and slow receivers are seen to be slow,
-//! each with what handlers want to know of it. A
-//! client that says nothing, or takes nothing, has its connection closed.
+//! Listens, accepts and serves HTTP connections. Sockets send small messages at once and have small
+//! buffers, so that slow receivers are noticed. A client that sends or reads nothing is disconnected.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -27,37 +26,36 @@ use crate::limits::{
 };
 use crate::serve::{Client, Taken};
 
-/// Who is on the other side of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its address: of the proxy, if there is one between.
+    /// The address of the client, or of a proxy in between.
     pub address: IpAddr,
-    /// What its socket has taken.
+    /// The bytes that its socket has accepted.
     pub taken: Taken,
 }
 
 /// Opens a port.
 ///
 /// # Errors
-/// When it is taken, or not ours to take.
+/// When the port is in use or not permitted.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As the library does it: a restart need not wait for the connections of the process before.
+    // A restart need not wait for old connections to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
-    // Connections have it from the socket that they were accepted from.
+    // Accepted connections inherit the buffer size.
     socket.set_send_buffer_size(CLIENT_SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
-/// Serves what comes to a port, until the future is dropped. No error of `accept` ends it: the
-/// client may have gone, or descriptors or memory be used up, which passes.
+/// Serves a port until the future is dropped. Errors of `accept` do not end it: they are temporary, such
+/// as a client that went away or a lack of descriptors.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Some((stream, place)) = connections.enter(stream).await {
-                    tokio::spawn(connection(stream, place, router.clone(), Arc::clone(&connections.metrics)));
+                if let Some((stream, slot)) = connections.enter(stream).await {
+                    tokio::spawn(connection(stream, slot, router.clone(), Arc::clone(&connections.metrics)));
                 }
             }
             Err(error) => {
@@ -68,11 +66,11 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
     }
 }
 
-/// Serves a connection until it is closed or upgraded. Its place is free then.
-async fn connection(stream: TcpStream, place: Client, router: Router, metrics: Arc<ConnectionMetrics>) {
-    // Without this a small message waits for the acknowledgement of the one before.
+/// Serves a connection until it is closed or upgraded, then frees its slot.
+async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Arc<ConnectionMetrics>) {
+    // Otherwise a small message waits for the acknowledgement of the previous one.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a client's socket cannot send without delay");
+        tracing::debug!(%error, "cannot set TCP_NODELAY for a client");
     }
     let Ok(address) = stream.peer_addr() else { return };
     let (taken, is_blocked) = (Taken::default(), Arc::<AtomicBool>::default());
@@ -84,7 +82,7 @@ async fn connection(stream: TcpStream, place: Client, router: Router, metrics: A
         routes.call(request)
     });
     let mut http = http1::Builder::new();
-    // The head's time begins when the connection waits for it, so an idle connection has no longer.
+    // This timeout also limits idle connections, because it starts when the connection waits for a head.
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
     let mut served = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     loop {
@@ -94,7 +92,7 @@ async fn connection(stream: TcpStream, place: Client, router: Router, metrics: A
                 metrics.timed_out[Stalled::Request].inc();
                 break;
             }
-            // The client went, or broke HTTP.
+            // The client disconnected or violated HTTP.
             Ok(_) => break,
             Err(_) if is_blocked.load(Ordering::Relaxed) && taken.get() == before => {
                 metrics.timed_out[Stalled::Response].inc();
@@ -103,14 +101,14 @@ async fn connection(stream: TcpStream, place: Client, router: Router, metrics: A
             Err(_) => {}
         }
     }
-    drop(place);
+    drop(slot);
 }
 
-/// A connection that counts what it takes.
+/// A connection that counts the bytes it accepts.
 struct Socket {
     stream: TcpStream,
     taken: Taken,
-    /// Whether something waits for it to take more.
+    /// Whether a write is waiting.
     is_blocked: Arc<AtomicBool>,
 }
 

@@ -3,58 +3,29 @@
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
-use super::auth::foreign_origin;
 use super::context::Context;
 use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
-use crate::config::{Output, WebOrigin};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
 use crate::receiver::Format;
-use crate::serve::{ClientRefusal, ClientTask, Lease, LogSource, Patience, Refused};
+use crate::serve::{ClientRefusal, ClientTask, Lease, LogSource, Refused};
 use crate::telemetry::metrics::label_value;
-use axum::http::{HeaderValue, StatusCode};
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Stopping => Self::stopping(),
-            Refused::TooMany(max) => Self::unavailable(
-                "too_many_clients",
-                format!(
-                    "{max} clients are connected, and [output] max_clients (of /fanout: [fanout] max_clients) allows \
-                     no more; try again later or raise it"
-                ),
-            ),
-            Refused::TooManyFromAddress(max) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_clients_from_address",
-                format!(
-                    "{max} clients are connected from your address, and [output] max_clients_per_address allows no \
-                     more; close some or raise it (behind a proxy, all clients have its address)"
-                ),
-            )
-            .retry_after_secs(5),
-        }
-    }
-}
-
-/// A page of a site that may not read.
 pub(super) fn origin_not_allowed() -> ApiError {
     ApiError::new(
         StatusCode::FORBIDDEN,
         "origin_not_allowed",
-        "pages of this origin may not read here; [output] allowed_origins names those that may, written as browsers \
-         send them (https://app.example)",
+        "pages of this origin may not connect; add the origin to [output] allowed_origins, written as browsers send \
+         it (https://app.example)",
     )
 }
 
-/// A request without a WebSocket handshake.
 pub(super) fn upgrade_required(rejection: &WebSocketUpgradeRejection) -> ApiError {
     let message = format!(
         "this path speaks WebSocket (RFC 6455, version 13); connect to it with a WebSocket client: {}",
@@ -64,56 +35,6 @@ pub(super) fn upgrade_required(rejection: &WebSocketUpgradeRejection) -> ApiErro
         .header(header::UPGRADE, HeaderValue::from_static("websocket"))
         .header(header::CONNECTION, HeaderValue::from_static("upgrade"))
         .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
-}
-
-/// How `/ws` is served.
-#[derive(Debug, Clone)]
-pub struct WebSocketOptions {
-    /// Whether `/ws` is served at all.
-    pub is_enabled: bool,
-    /// When a client is given up.
-    pub patience: Patience,
-    /// The origins whose pages may connect. If the list is empty, any page may read, and none may
-    /// change the cursor of a consumer.
-    pub allowed_origins: Vec<WebOrigin>,
-}
-
-impl From<&Output> for WebSocketOptions {
-    fn from(output: &Output) -> Self {
-        Self {
-            is_enabled: output.websocket_enabled,
-            patience: Patience::from(output),
-            allowed_origins: output.allowed_origins.clone(),
-        }
-    }
-}
-
-impl WebSocketOptions {
-    /// Whether the page that makes a request may read. Browsers send its origin; other programs
-    /// could send any origin.
-    pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
-        let allowed =
-            |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
-        self.allowed_origins.is_empty()
-            || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
-    }
-
-    /// Whether a request that is [allowed](Self::allows) may also change something. Without a list,
-    /// only pages of our own origin may.
-    fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        match foreign_origin(headers) {
-            Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "origin_not_allowed",
-                format!(
-                    "a page of {origin} connects with `consumer`, which moves a cursor that the gateway keeps, and no \
-                     pages may do that while [output] allowed_origins is empty; name the origin there, written as \
-                     browsers send it (https://app.example), or connect without `consumer`"
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Checks the request and serves the connection. Offered subprotocols and extensions are ignored.
@@ -128,7 +49,7 @@ pub(super) async fn upgrade(
     if !options.is_enabled {
         return Err(ApiError::not_found(
             "websocket_disabled",
-            "the WebSocket output is switched off; set websocket_enabled = true under [output]",
+            "the WebSocket output is disabled; set websocket_enabled = true under [output]",
         ));
     }
     if !options.allows(&headers) {
@@ -193,4 +114,28 @@ fn counted(context: &Context, refusal: ApiError) -> ApiError {
         context.metrics.websocket.refused[reason].inc();
     }
     refusal
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Stopping => Self::stopping(),
+            Refused::TooMany(max) => Self::unavailable(
+                "too_many_clients",
+                format!(
+                    "{max} clients are connected, and [output] max_clients (for /fanout: [fanout] max_clients) allows \
+                     no more; try again later or raise it"
+                ),
+            ),
+            Refused::TooManyFromAddress(max) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_clients_from_address",
+                format!(
+                    "{max} clients are connected from your address, and [output] max_clients_per_address allows no \
+                     more; close some or raise it (behind a proxy, all clients have its address)"
+                ),
+            )
+            .retry_after_secs(5),
+        }
+    }
 }

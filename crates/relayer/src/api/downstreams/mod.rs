@@ -17,22 +17,7 @@ use super::error::ApiError;
 use super::events::on_disk;
 use super::query::check_cursor;
 use crate::event_log::{Cursor, StorageError};
-use crate::sink::CommandError;
-use crate::sink::{Command, Sink};
-
-impl From<CommandError> for ApiError {
-    fn from(error: CommandError) -> Self {
-        match error {
-            CommandError::Stopping => Self::stopping(),
-            CommandError::Storage(error) => error.into(),
-        }
-    }
-}
-
-fn no_such_sink() -> ApiError {
-    let message = "no sink of this name is configured; /api/downstreams lists those that are";
-    ApiError::not_found("downstream_not_found", message)
-}
+use crate::sink::{Command, CommandError, Sink};
 pub(super) use dead_letters::{drop_letters, letters, replay};
 use view::Shown;
 
@@ -102,7 +87,21 @@ async fn shown(context: &Context, sink: Arc<Sink>) -> Result<Json<Value>, ApiErr
     Ok(Json(json!(shown)))
 }
 
+fn no_such_sink() -> ApiError {
+    let message = "no sink of this name is configured; /api/downstreams lists those that are";
+    ApiError::not_found("downstream_not_found", message)
+}
+
 fn find(context: &Context, name: NameInPath) -> Result<Arc<Sink>, ApiError> {
     let Path(name) = name.map_err(|_| no_such_sink())?;
     context.sinks.iter().find(|sink| *sink.name == *name).cloned().ok_or_else(no_such_sink)
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Stopping => Self::stopping(),
+            CommandError::Storage(error) => error.into(),
+        }
+    }
 }

@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, StorageError};
-use crate::sink::LostRange;
-use crate::sink::{Sink, SinkState};
+use crate::sink::{LostRange, Sink, SinkState};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {

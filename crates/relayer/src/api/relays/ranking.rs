@@ -1,20 +1,20 @@
-//! Which relays are listed, and in which order: the query string of `/api/relays`, read strictly.
+//! Filters and sorts `/api/relays` by its query string.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::query::{QueryError, count, parameters};
-use crate::relay::{Peer, StateName};
 use strum::VariantNames;
 
-/// What `/api/relays` takes.
+use crate::api::query::{QueryError, count, parameters};
+use crate::relay::{Peer, StateName};
+
+/// The parameters of `/api/relays`.
 const PARAMETERS: &[&str] = &["sort", "order", "state", "limit", "offset"];
 
-/// The most relays that there can be, by the rule of `[relay] max_connections`.
+/// The maximum of `[relay] max_connections`.
 const RELAYS_MAX: usize = 100_000;
 
-/// By what relays are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Url,
@@ -51,7 +51,7 @@ impl Sort {
         named.map(|(_, sort)| *sort).ok_or_else(|| QueryError::value("sort", "bad_sort", expected()))
     }
 
-    /// The figure that counts; `None` if it is not known of this relay.
+    /// The value to sort by; `None` if it is unknown for this relay.
     fn figure(self, peer: &Peer) -> Option<u64> {
         let stats = &peer.stats;
         Some(match self {
@@ -74,32 +74,29 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Which relays are listed, and in which order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranking {
-    /// `None`: by when they became wanted.
+    /// `None`: in the order in which they were added.
     sort: Option<Sort>,
     descending: bool,
-    /// `None`: all.
+    /// `None`: all states.
     states: Option<Vec<&'static str>>,
     limit: Option<usize>,
     offset: usize,
 }
 
-/// The outcome.
 #[derive(Debug)]
 pub(super) struct Ranked {
-    /// How many there are, beyond limit and offset.
+    /// The number before limit and offset.
     pub(super) total: usize,
-    /// Those that are shown.
     pub(super) shown: Vec<Arc<Peer>>,
 }
 
 impl Ranking {
-    /// Reads a query string, without its `?`.
+    /// Parses a query string without its `?`.
     ///
     /// # Errors
-    /// When something in it is unknown, repeated or of the wrong form.
+    /// When a parameter is unknown, repeated or malformed.
     pub(super) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut read = Self::default();
         for (name, value) in parameters(query, PARAMETERS)? {
@@ -114,8 +111,8 @@ impl Ranking {
         Ok(read)
     }
 
-    /// Picks and ranks. Among equals, who became wanted first comes first; those of which the figure is not
-    /// known come last in any case.
+    /// Filters and sorts. Equal relays stay in the order in which they were added; relays with unknown
+    /// values always come last.
     pub(super) fn of(&self, mut peers: Vec<Arc<Peer>>) -> Ranked {
         if let Some(states) = &self.states {
             peers.retain(|peer| states.contains(&peer.state().label()));
@@ -134,7 +131,7 @@ impl Ranking {
                 peers
             }
             Some(sort) => {
-                // The figures change meanwhile: each is read once.
+                // Read each value once, because it may change while we sort.
                 let mut figures: Vec<(Option<u64>, Arc<Peer>)> =
                     peers.into_iter().map(|peer| (sort.figure(&peer), peer)).collect();
                 figures.sort_by(|(one, _), (other, _)| match (one, other) {

@@ -1,4 +1,4 @@
-//! A relay as it is shown, in one place: in `/status`, in the list of relays, and by itself.
+//! The JSON of a relay, in `/status`, in the list of relays and by itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +7,13 @@ use serde::Serialize;
 
 use crate::relay::{ConnectionState, Gap, Information, PastState, Peer, RepairProgress};
 
-/// One relay, as it is shown.
 #[derive(Debug, Serialize)]
 pub struct Connection {
     url: String,
-    /// `status`, and what belongs to it.
+    /// `status` and its data.
     #[serde(flatten)]
     state: ConnectionState,
-    /// Connected, and sending nothing of what others deliver.
+    /// Connected, but sends none of the events that other relays deliver.
     silent: bool,
     connections_opened: u64,
     reconnects: u64,
@@ -25,36 +24,35 @@ pub struct Connection {
     events: u64,
     first: u64,
     copies: u64,
-    /// How much later than the first copy its copies come, on average.
+    /// The average delay of its copies after the first copy.
     late_ms: Option<f64>,
     notices: u64,
     requests: u64,
     rate_limited: u64,
     forgeries: u64,
     refused: BTreeMap<&'static str, u64>,
-    /// Up to when its events are proven complete, in Unix seconds.
+    /// Its events are proven complete up to here, in Unix seconds.
     proven_until: Option<u64>,
     gaps: usize,
-    /// The states that it was in lately, the present one last.
+    /// The latest states, the current one last.
     history: Vec<PastState>,
 }
 
-/// One relay in full.
 #[derive(Debug, Serialize)]
 pub struct Detail {
     #[serde(flatten)]
     connection: Connection,
-    /// Where what is proven begins, in Unix seconds.
+    /// The start of the proven span, in Unix seconds.
     proven_from: Option<u64>,
-    /// Up to when it was asked, or live, gaps or not, in Unix seconds.
+    /// The end of the covered span, gaps included, in Unix seconds.
     covered_until: Option<u64>,
     open_gaps: Vec<Gap>,
     repair: Option<RepairProgress>,
-    /// Events that it gives in one answer, as far as it is known.
+    /// The maximum number of events in one answer, if known.
     answer_cap: Option<u32>,
-    /// The least time between two requests to it.
+    /// The minimum time between two requests.
     request_gap_ms: u64,
-    /// How often it was quarantined lately.
+    /// The number of recent quarantines.
     quarantines: u32,
     information: Option<Information>,
 }

@@ -154,7 +154,8 @@ async fn first_failure(gateway: &mut Gateway, servers: &mut JoinSet<()>) -> Stag
     }
 }
 
-/// Reloads the configuration on SIGHUP. An invalid one is reported, and the old one stays in effect.
+/// Reloads the configuration on SIGHUP. An invalid one is reported, and the old one stays in
+/// effect.
 async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     while signals.recv().await.is_some() {
         let control = Arc::clone(&control);

@@ -1,7 +1,7 @@
 //! Reloads the configuration while the gateway runs and applies the differences.
 //!
-//! The relay list and the filters take effect at once. Other changed keys are reported and wait for the
-//! next start. An invalid configuration changes nothing.
+//! The relay list and the filters take effect at once. Other changed keys are reported and wait for
+//! the next start. An invalid configuration changes nothing.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Named places at which tests make a debug build fail.
 //!
 //! `MOLTRADE_CRASH_POINT=before_commit:37` aborts the process when `before_commit` is reached for
-//! the 37th time; `before_commit:37:panic` panics there, and `before_commit:37:hang` blocks forever.
-//! Several are separated by commas. Release builds have no crash points.
+//! the 37th time; `before_commit:37:panic` panics there, and `before_commit:37:hang` blocks
+//! forever. Several are separated by commas. Release builds have no crash points.
 
 /// Fails here if the environment requests it.
 #[cfg(debug_assertions)]

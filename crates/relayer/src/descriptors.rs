@@ -41,7 +41,8 @@ pub fn raise() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Lowers the limits on relays and clients to what fits, and returns a warning if that was necessary.
+/// Lowers the limits on relays and clients to what fits, and returns a warning if that was
+/// necessary.
 ///
 /// # Errors
 /// When fewer than [`CONNECTIONS_LEAST`] connections fit.
@@ -103,8 +104,8 @@ fn reserved(config: &Config) -> usize {
     DATABASE_FILES_MAX + OWN_FILES_MAX + lookups + tcp_sinks + requests + postgres + metrics
 }
 
-/// The descriptors for this number of relays. A relay that is being dialled may need a second one, for
-/// another address or for its NIP-11 document.
+/// The descriptors for this number of relays. A relay that is being dialled may need a second one,
+/// for another address or for its NIP-11 document.
 const fn of_relays(relays: usize) -> usize {
     relays + if relays < DIALS_AT_ONCE_MAX { relays } else { DIALS_AT_ONCE_MAX }
 }

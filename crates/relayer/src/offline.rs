@@ -1,7 +1,8 @@
 //! The commands `moltrade-relayer registry …`.
 //!
-//! The embedded registry is in the gateway's database, which only one process can open, so the gateway
-//! must be stopped. A registry in Postgres may be in use; running gateways notice what is imported.
+//! The embedded registry is in the gateway's database, which only one process can open, so the
+//! gateway must be stopped. A registry in Postgres may be in use; running gateways notice what is
+//! imported.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};

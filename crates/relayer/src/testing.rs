@@ -1,5 +1,5 @@
-//! A running gateway for tests and benches, built like the program's, in an environment that the test
-//! controls.
+//! A running gateway for tests and benches, built like the program's, in an environment that the
+//! test controls.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -129,7 +129,8 @@ impl TestGateway {
         assert!(matches!(sent, Some(Ok(()))), "the sequencer has ended");
     }
 
-    /// Stops in order, and waits for the last reader of the log, so that the log can be opened again.
+    /// Stops in order, and waits for the last reader of the log, so that the log can be opened
+    /// again.
     ///
     /// # Errors
     /// When a stage failed, or it takes too long.
@@ -150,8 +151,8 @@ impl TestGateway {
         drained
     }
 
-    /// Delivers the remaining events to clients, like a gateway that stops. Returns how many clients did
-    /// not take them in time.
+    /// Delivers the remaining events to clients, like a gateway that stops. Returns how many
+    /// clients did not take them in time.
     pub async fn drain_clients(&self, within: Duration) -> usize {
         self.log.close();
         self.clients.drain(within).await

@@ -20,8 +20,8 @@ use crate::crash_point;
 use crate::limits::{END_MAX, PANIC_NOTED_MAX};
 use crate::telemetry::log_buffer;
 
-/// The interval of the watchdog's checks. It counts checks and reads no clock, so that time in suspend
-/// does not count.
+/// The interval of the watchdog's checks. It counts checks and reads no clock, so that time in
+/// suspend does not count.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The process need not end.

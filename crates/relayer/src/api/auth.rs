@@ -1,8 +1,8 @@
 //! Authorization of requests that change something. Requests that only read need none.
 //!
-//! With `[api] admin_token`, the request must carry the token. Without it, only programs on this machine
-//! are allowed: the server must be bound to a loopback address, and the request must not look as if it
-//! came through a proxy or from a web page in a local browser.
+//! With `[api] admin_token`, the request must carry the token. Without it, only programs on this
+//! machine are allowed: the server must be bound to a loopback address, and the request must not
+//! look as if it came through a proxy or from a web page in a local browser.
 
 use std::net::IpAddr;
 
@@ -137,9 +137,9 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
 }
 
-/// The origin of the web page that made a request, shortened; `None` for the server's own origin on a
-/// loopback address. Browsers send the origin with every WebSocket handshake and every request other
-/// than plain reads; other programs send none.
+/// The origin of the web page that made a request, shortened; `None` for the server's own origin on
+/// a loopback address. Browsers send the origin with every WebSocket handshake and every request
+/// other than plain reads; other programs send none.
 pub(super) fn foreign_origin(headers: &HeaderMap) -> Option<String> {
     let origin = text(headers, &header::ORIGIN)?;
     let host = text(headers, &header::HOST).filter(|host| names_loopback(host));

@@ -28,7 +28,8 @@ pub(super) trait Expected {
     const EXPECTED: &'static str;
 }
 
-/// A parsed body. `T` must deny unknown fields: silently ignoring one could ignore what the caller meant.
+/// A parsed body. `T` must deny unknown fields: silently ignoring one could ignore what the caller
+/// meant.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
 

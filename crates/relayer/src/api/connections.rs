@@ -50,7 +50,7 @@ metrics! {
         accepted: Counter = "connections_accepted";
         /// Refused connections to our ports, by reason.
         refused: PerLabel<ConnectionRefusal, Counter> = "connections_refused", PerLabel::new("reason");
-        /// Connections to our ports that were closed because the client sent a request or read a response too slowly.
+        /// Connections closed because a request or a response took too long, by what was late.
         timed_out: PerLabel<Stalled, Counter> = "connections_timed_out", PerLabel::new("reason");
     }
 }

@@ -77,8 +77,8 @@ impl Context {
         &self.0.control
     }
 
-    /// Whether a refused web page may be logged: once per [`REFUSAL_LOGGED_EVERY`], so that a page that
-    /// keeps trying does not fill the log.
+    /// Whether a refused web page may be logged: once per [`REFUSAL_LOGGED_EVERY`], so that a page
+    /// that keeps trying does not fill the log.
     pub(super) fn may_log_refused_page(&self) -> bool {
         let mut logged = self.0.refused_page_logged.lock();
         let may = logged.is_none_or(|at| at.elapsed() >= REFUSAL_LOGGED_EVERY);

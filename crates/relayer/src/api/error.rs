@@ -1,5 +1,5 @@
-//! The error type of all handlers, sent as `{"error":"<code>","message":"…"}`. Conversions from other
-//! errors stand with the handlers that need them.
+//! The error type of all handlers, sent as `{"error":"<code>","message":"…"}`. Conversions from
+//! other errors stand with the handlers that need them.
 
 use std::borrow::Cow;
 use std::fmt;

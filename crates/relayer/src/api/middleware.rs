@@ -39,8 +39,8 @@ pub(super) async fn complete(request: Request, next: Next) -> Result<Response, A
     run_to_completion(next.run(request)).await
 }
 
-/// Runs a change in its own task. When the client disconnects, the server drops only the future that
-/// waits for it, so the change is not left half done.
+/// Runs a change in its own task. When the client disconnects, the server drops only the future
+/// that waits for it, so the change is not left half done.
 async fn run_to_completion(
     change: impl Future<Output = Response> + Send + 'static,
 ) -> Result<Response, ApiError> {
@@ -51,8 +51,8 @@ async fn run_to_completion(
     }
 }
 
-/// Refuses requests that this process made: if the URL of a relay leads back to this gateway, it would
-/// receive its own events.
+/// Refuses requests that this process made: if the URL of a relay leads back to this gateway, it
+/// would receive its own events.
 pub(super) async fn refuse_own_requests(
     State(context): State<Context>,
     request: Request,

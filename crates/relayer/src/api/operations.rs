@@ -1,5 +1,5 @@
-//! What an operator asks the running gateway to do: reload the configuration, make a checkpoint for a
-//! backup, confirm the clock.
+//! What an operator asks the running gateway to do: reload the configuration, make a checkpoint for
+//! a backup, confirm the clock.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ fn problem(problem: &Problem) -> Value {
     shown
 }
 
-/// `POST /api/backup`: makes a checkpoint inside the data folder, which replaces the previous one. The
-/// request contains no path, so a caller cannot choose where the gateway writes.
+/// `POST /api/backup`: makes a checkpoint inside the data folder, which replaces the previous one.
+/// The request contains no path, so a caller cannot choose where the gateway writes.
 pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     context.reserve.check(0)?;
     let log = Arc::clone(&context.log);
@@ -62,7 +62,8 @@ pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value
     })))
 }
 
-/// `POST /api/clock/confirm`: the operator says that the clock is right, so deletion by age resumes.
+/// `POST /api/clock/confirm`: the operator says that the clock is right, so deletion by age
+/// resumes.
 pub(super) async fn confirm_clock(State(context): State<Context>) -> Json<Value> {
     Json(json!({ "was_in_doubt": context.log.clock().confirm() }))
 }

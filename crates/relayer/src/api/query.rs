@@ -1,7 +1,7 @@
 //! Parses query strings: which events, from which cursor, in which format. Strict, because silently
 //! ignoring a parameter would lose or repeat events.
 //!
-//! The length is bounded: for a URI of more than 65,534 bytes (`http::Uri`), the server answers 414.
+//! The length is bounded: the server answers 414 to a URI of more than 65,534 bytes (`http::Uri`).
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -100,7 +100,8 @@ pub struct Query {
 }
 
 impl Query {
-    /// Parses a query string without its `?`. Accepts only `allowed` parameters, and cursors of `log`.
+    /// Parses a query string without its `?`. Accepts only `allowed` parameters, and cursors of
+    /// `log`.
     ///
     /// # Errors
     /// When a parameter is unknown, repeated or malformed, or a cursor names another log.
@@ -342,7 +343,7 @@ mod tests {
             refused(&format!("consumer={name}"), "bad_consumer", "1 to 64 of the characters");
         }
         refused("consumer=a&seek=x", "bad_seek", "`seek` must be a sequence number");
-        refused("seek=1", "bad_seek", "given with `consumer`");
+        refused("seek=1", "bad_seek", "given together with `consumer`");
         refused("consumer=a&seek=1&cursor=1", "bad_seek", "without `cursor`");
         refused("format=json", "bad_format", "`event` or `envelope`");
     }

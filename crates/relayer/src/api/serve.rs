@@ -1,5 +1,6 @@
 //! Listens, accepts and serves HTTP connections. Sockets send small messages at once and have small
-//! buffers, so that slow receivers are noticed. A client that sends or reads nothing is disconnected.
+//! buffers, so that slow receivers are noticed. A client that sends or reads nothing is
+//! disconnected.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -48,8 +49,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
-/// Serves a port until the future is dropped. Errors of `accept` do not end it: they are temporary, such
-/// as a client that went away or a lack of descriptors.
+/// Serves a port until the future is dropped. Errors of `accept` do not end it: they are temporary,
+/// such as a client that went away or a lack of descriptors.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
     loop {
         match listener.accept().await {
@@ -82,7 +83,8 @@ async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Ar
         routes.call(request)
     });
     let mut http = http1::Builder::new();
-    // This timeout also limits idle connections, because it starts when the connection waits for a head.
+    // This timeout also limits idle connections, because it starts when the connection waits for a
+    // head.
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
     let mut served = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     loop {

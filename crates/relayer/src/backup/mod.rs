@@ -78,8 +78,8 @@ pub enum CommandError {
     },
 }
 
-/// Backs up the configured log to a folder, whether a gateway runs or not. Returns a message for the
-/// operator.
+/// Backs up the configured log to a folder, whether a gateway runs or not. Returns a message for
+/// the operator.
 ///
 /// # Errors
 /// When the backup fails; then the folder is unchanged.
@@ -94,7 +94,8 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
         return Err(CommandError::Occupied(folder));
     }
     let options = StoreOptions { fsync: config.storage.fsync };
-    // Keep the log open until its files are copied: a gateway that starts deletes the staging folder.
+    // Keep the log open until its files are copied: a gateway that starts deletes the staging
+    // folder.
     let (_log, source, description) = match EventLog::open(&path, options, TAIL_BYTES) {
         Ok(log) => {
             reserve(config, &path).check(0)?;

@@ -2,8 +2,8 @@
 //!
 //! The backup is first copied to a staging folder inside the data folder and opened there, so a
 //! damaged backup changes nothing. Then its files replace those of the log under a
-//! [marker](RESTORE_UNFINISHED): while the marker exists, no gateway starts, and only another restore
-//! can finish the job.
+//! [marker](RESTORE_UNFINISHED): while the marker exists, no gateway starts, and only another
+//! restore can finish the job.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ use crate::event_log::backup::{
 };
 use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
 
-/// Restores a backup to the configured data folder. Returns a message for the operator. No gateway may
-/// run. With `replace`, an existing log is deleted.
+/// Restores a backup to the configured data folder. Returns a message for the operator. No gateway
+/// may run. With `replace`, an existing log is deleted.
 ///
 /// # Errors
 /// When the backup does not open, or the existing log cannot be replaced. Until the files are

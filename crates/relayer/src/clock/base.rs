@@ -17,8 +17,8 @@ pub(super) struct Reading {
     pub since_boot: Duration,
 }
 
-/// If reading both clocks takes longer, they are read again: a pause between the two reads would look
-/// like a step.
+/// If reading both clocks takes longer, they are read again: a pause between the two reads would
+/// look like a step.
 const READING_MAX: Duration = Duration::from_millis(50);
 const READINGS_MAX: u32 = 20;
 

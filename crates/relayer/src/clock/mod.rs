@@ -4,14 +4,14 @@
 //! [`Instant`](std::time::Instant) instead. Decisions that need the wall clock are guarded by three
 //! checks:
 //!
-//! - A *step* is a change of the wall clock relative to the time since boot. Stored times carry their
-//!   [`Base`], so a later reader, even in another process, notices a step in between.
+//! - A *step* is a change of the wall clock relative to the time since boot. Stored times carry
+//!   their [`Base`], so a later reader, even in another process, notices a step in between.
 //! - At the start, the clock is compared with the newest event of the log.
 //! - Authors date live events. If the dates from most relays match our time, the clock
 //!   [agrees](Clock::agrees).
 //!
-//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted by age until
-//! an hour has passed and live events agree, or the operator confirms the clock.
+//! A clock that was stepped, or does not fit the log, is in *doubt*: nothing is deleted by age
+//! until an hour has passed and live events agree, or the operator confirms the clock.
 
 mod base;
 mod votes;
@@ -175,8 +175,8 @@ impl Clock {
         }))
     }
 
-    /// Compares the clock with the newest event when a log is opened. `has_history`: whether the log
-    /// ever had an event.
+    /// Compares the clock with the newest event when a log is opened. `has_history`: whether the
+    /// log ever had an event.
     pub fn compare_with_log(&self, newest_received_ms: Option<u64>, has_history: bool) {
         let now_ms = self.now().ms;
         let newest_ms = newest_received_ms.unwrap_or(0);
@@ -272,8 +272,8 @@ impl Clock {
         self.0.relays_wanted.store(wanted, Ordering::Relaxed);
     }
 
-    /// Counts a genuine event from a live relay: `created_at` is in Unix seconds, `received_at_ms` in
-    /// milliseconds.
+    /// Counts a genuine event from a live relay: `created_at` is in Unix seconds, `received_at_ms`
+    /// in milliseconds.
     pub fn note_live_event(&self, relay: &Arc<str>, created_at: u64, received_at_ms: u64) {
         let apart = created_at.saturating_mul(1_000).abs_diff(received_at_ms);
         let agrees = u128::from(apart) <= CLOCK_AGREES_WITHIN.as_millis();
@@ -281,8 +281,8 @@ impl Clock {
         self.0.state.lock().votes.add(relay, agrees, since_boot);
     }
 
-    /// Whether live events of the last minutes match our time, by a majority of the relays that sent
-    /// some; `None` if none did.
+    /// Whether live events of the last minutes match our time, by a majority of the relays that
+    /// sent some; `None` if none did.
     pub fn agrees(&self) -> Option<bool> {
         let since_boot = (self.0.read)().since_boot;
         self.0.state.lock().votes.verdict(since_boot).majority()

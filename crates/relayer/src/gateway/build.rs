@@ -239,8 +239,8 @@ fn start_retention(
     };
     let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
     let sinks = Arc::clone(sinks);
-    // Evaluated at each run: ids are deleted only if the current policy refuses their events, and events
-    // that a sink still needs are not deleted by age.
+    // Evaluated at each run: ids are deleted only if the current policy refuses their events, and
+    // events that a sink still needs are not deleted by age.
     let present = move || Retention {
         needed_after: needed_after(&sinks),
         admitted_age_secs_max: admission.load().age_secs_max(),

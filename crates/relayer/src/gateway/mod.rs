@@ -1,5 +1,5 @@
-//! The gateway: relays, ingest, event log, sinks, clients and fan-out under one owner. `build` starts
-//! it; this file runs and drains it.
+//! The gateway: relays, ingest, event log, sinks, clients and fan-out under one owner. `build`
+//! starts it; this file runs and drains it.
 
 mod build;
 pub mod metrics;
@@ -131,7 +131,8 @@ impl Gateway {
         &self.submissions
     }
 
-    /// Simulates a crash: sinks and clients write nothing more. Waits for the threads that use the log.
+    /// Simulates a crash: sinks and clients write nothing more. Waits for the threads that use the
+    /// log.
     pub(crate) async fn abort(mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.parts.disk_full.give_up();
@@ -169,8 +170,8 @@ impl Gateway {
         }
     }
 
-    /// Stops reading from relays, commits what has been read, and closes the log. Connected sinks and
-    /// clients get the remaining events.
+    /// Stops reading from relays, commits what has been read, and closes the log. Connected sinks
+    /// and clients get the remaining events.
     ///
     /// # Errors
     /// When a stage failed, or draining takes longer than [`DRAIN_MAX`].
@@ -189,7 +190,8 @@ impl Gateway {
         self.parts.disk_full.give_up();
         self.stop.send_replace(true);
         self.clock.abort();
-        // The last connection drops the last sender to the shards, and the shards those to the sequencer.
+        // The last connection drops the last sender to the shards, and the shards those to the
+        // sequencer.
         drop(self.submissions);
         if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
             self.supervisor.abort();

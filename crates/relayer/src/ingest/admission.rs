@@ -41,7 +41,8 @@ impl Admission {
         self.age_max.map_or(0, |age| age.as_secs())
     }
 
-    /// Checks an unverified event. `json_bytes` is the length of its JSON, `now_secs` the Unix time.
+    /// Checks an unverified event. `json_bytes` is the length of its JSON, `now_secs` the Unix
+    /// time.
     ///
     /// # Errors
     /// The reason, if the policy rejects the event.

@@ -1,9 +1,9 @@
 //! The Bloom filter: recognises ids that are certainly new, which saves a read from disk.
 //!
-//! It grows by generations. When the newest is full, one of twice the size and half the error rate is
-//! added, so the total error rate stays below [`FALSE_POSITIVES_MAX`] for any number of ids (Almeida et
-//! al., "Scalable Bloom Filters", 2007). It is rebuilt from the event log at start. Until the rebuild
-//! is complete, no id counts as certainly new.
+//! It grows by generations. When the newest is full, one of twice the size and half the error rate
+//! is added, so the total error rate stays below [`FALSE_POSITIVES_MAX`] for any number of ids
+//! (Almeida et al., "Scalable Bloom Filters", 2007). It is rebuilt from the event log at start.
+//! Until the rebuild is complete, no id counts as certainly new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,8 @@ use wire::ClaimedId;
 /// The maximum false-positive rate of all generations together.
 pub const FALSE_POSITIVES_MAX: f64 = 0.01;
 
-/// The first generation's share of the error rate. Each later generation has half the share of the one
-/// before, so together they use 90 %; the rest is a safety margin.
+/// The first generation's share of the error rate. Each later generation has half the share of the
+/// one before, so together they use 90 %; the rest is a safety margin.
 const FIRST_SHARE: f64 = 0.45;
 
 #[derive(Debug)]

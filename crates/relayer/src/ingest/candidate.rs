@@ -36,8 +36,8 @@ pub trait Source: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Candidate {
     pub claimed: ClaimedId,
-    /// The last byte of the claimed author's key, which selects the shard. Authors choose the prefix of
-    /// their keys, but rarely the suffix. 0 if the text is not an event.
+    /// The last byte of the claimed author's key, which selects the shard. Authors choose the
+    /// prefix of their keys, but rarely the suffix. 0 if the text is not an event.
     pub author_byte: u8,
     /// The event's JSON, copied out of the frame.
     pub json: Box<[u8]>,
@@ -88,21 +88,22 @@ pub(super) const fn last_byte(author: &PublicKey) -> u8 {
     last
 }
 
-/// The shards' inboxes. All events of one author go to the same shard in the order they were sent, so
-/// they enter the log in that order.
+/// The shards' inboxes. All events of one author go to the same shard in the order they were sent,
+/// so they enter the log in that order.
 #[derive(Debug, Clone)]
 pub struct Inboxes {
     senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
     /// For events that wait for other events of the same second. It is separate from the budget:
-    /// repairs pause while the budget is used up, so a repair could end up waiting for its own events.
+    /// repairs pause while the budget is used up, so a repair could end up waiting for its own
+    /// events.
     held: Arc<Semaphore>,
 }
 
 impl Inboxes {
-    /// One inbox for each shard, with the receiving ends. `frame_bytes_max` is the maximum length of a
-    /// frame.
+    /// One inbox for each shard, with the receiving ends. `frame_bytes_max` is the maximum length
+    /// of a frame.
     pub fn new(shards: usize, frame_bytes_max: usize) -> (Self, Vec<mpsc::Receiver<Inbound>>) {
         let (senders, receivers): (Vec<_>, _) =
             std::iter::repeat_with(|| mpsc::channel(INBOX_CANDIDATES_MAX)).take(shards.max(1)).unzip();
@@ -117,7 +118,8 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Reserves memory for a candidate that waits for others to go before it; `None` if none is left.
+    /// Reserves memory for a candidate that waits for others to go before it; `None` if none is
+    /// left.
     pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
     }
@@ -145,7 +147,8 @@ impl Inboxes {
         }
     }
 
-    /// Sends a mark through all shards, behind everything sent before. Waits while inboxes are full.
+    /// Sends a mark through all shards, behind everything sent before. Waits while inboxes are
+    /// full.
     pub async fn mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {
@@ -154,7 +157,8 @@ impl Inboxes {
         }
     }
 
-    /// Like [`mark`](Self::mark), but gives up if an inbox is full: for a mark that the next one replaces.
+    /// Like [`mark`](Self::mark), but gives up if an inbox is full: for a mark that the next one
+    /// replaces.
     pub fn offer_mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {
@@ -165,8 +169,8 @@ impl Inboxes {
         }
     }
 
-    /// Sends a candidate to its shard. Waits while the shards are behind, so the caller stops reading
-    /// its socket. `false` if the shard has ended.
+    /// Sends a candidate to its shard. Waits while the shards are behind, so the caller stops
+    /// reading its socket. `false` if the shard has ended.
     pub async fn send(&self, mut candidate: Candidate) -> bool {
         if candidate.budget.is_none() {
             candidate.budget = Arc::clone(&self.budget).acquire_many_owned(candidate.cost()).await.ok();

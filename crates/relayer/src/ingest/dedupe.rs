@@ -2,9 +2,9 @@
 //! way into the log.
 //!
 //! An id counts as seen only after its event is committed, so a forged copy cannot make an id look
-//! seen. The order of updates matters: after a commit, the layers learn the id *before* its claim is
-//! removed, and a shard checks the claims *before* the layers, so it always finds the id in one of
-//! them.
+//! seen. The order of updates matters: after a commit, the layers learn the id *before* its claim
+//! is removed, and a shard checks the claims *before* the layers, so it always finds the id in one
+//! of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,8 +67,8 @@ pub struct Dedupe {
 }
 
 impl Dedupe {
-    /// An empty set in front of a log. Run [`rebuild`](Self::rebuild) in the background: until it has
-    /// filled the Bloom filter, every id that is not in memory costs a read from disk.
+    /// An empty set in front of a log. Run [`rebuild`](Self::rebuild) in the background: until it
+    /// has filled the Bloom filter, every id that is not in memory costs a read from disk.
     pub fn new(log: Arc<EventLog>, sizes: DedupeSizes) -> Self {
         // Room for twice the known ids before a second generation is needed.
         let known = usize::try_from(log.store().ids_estimate()).unwrap_or(usize::MAX);

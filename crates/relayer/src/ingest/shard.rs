@@ -1,9 +1,9 @@
 //! A shard: one thread that judges all candidates of its authors, one after the other.
 //!
-//! The id of an event depends on its author, so all copies that can pass verification reach the same
-//! shard. An id is claimed only after its event was verified. Therefore a forged copy cannot suppress
-//! a genuine one, and no event passes twice. A copy that claims another author may reach another
-//! shard, which refuses it or finds the id claimed or seen.
+//! The id of an event depends on its author, so all copies that can pass verification reach the
+//! same shard. An id is claimed only after its event was verified. Therefore a forged copy cannot
+//! suppress a genuine one, and no event passes twice. A copy that claims another author may reach
+//! another shard, which refuses it or finds the id claimed or seen.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -78,8 +78,8 @@ impl Shard {
         Ok(self.verifier.verify(&event)?)
     }
 
-    /// Judges the candidates of the inbox until all senders are gone. Sends new events to the sequencer
-    /// in bursts, within the limits.
+    /// Judges the candidates of the inbox until all senders are gone. Sends new events to the
+    /// sequencer in bursts, within the limits.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -1,12 +1,13 @@
 //! Which addresses may be dialled, and in which order.
 //!
-//! An address is public unless IANA reserves it: in the "IPv4 Special-Purpose Address Registry", the
-//! "IPv6 Special-Purpose Address Registry" (RFC 6890, as updated) or the multicast blocks (RFC 5771,
-//! RFC 4291). A public IPv6 address must also be in the global unicast space, 2000::/3. An IPv6 address
-//! that embeds an IPv4 address is judged by the IPv4 address, where the packets end up.
+//! An address is public unless IANA reserves it: in the "IPv4 Special-Purpose Address Registry",
+//! the "IPv6 Special-Purpose Address Registry" (RFC 6890, as updated) or the multicast blocks (RFC
+//! 5771, RFC 4291). A public IPv6 address must also be in the global unicast space, 2000::/3. An
+//! IPv6 address that embeds an IPv4 address is judged by the IPv4 address, where the packets end
+//! up.
 //!
-//! Not detected: a public address that is routed into the operator's own network, and NAT64 prefixes
-//! other than the well-known one.
+//! Not detected: a public address that is routed into the operator's own network, and NAT64
+//! prefixes other than the well-known one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,8 +18,8 @@ use crate::limits::ADDRESSES_TRIED_MAX;
 pub enum Reach {
     /// All addresses: for relays of the configuration.
     Anywhere,
-    /// Public addresses only: for relays added over the API, unless `allow_private_addresses` is set.
-    /// Otherwise API callers could make the gateway connect to hosts in its own network.
+    /// Public addresses only: for relays added over the API, unless `allow_private_addresses` is
+    /// set. Otherwise API callers could make the gateway connect to hosts in its own network.
     PublicOnly,
 }
 
@@ -93,7 +94,8 @@ const SPECIAL_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112"),
 ];
 
-/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed for their names.
+/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed for their
+/// names.
 const SPECIAL_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "unspecified, RFC 4291"),
     (Ipv6Addr::LOCALHOST, 128, "loopback, RFC 4291"),

@@ -7,8 +7,8 @@ use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, FAILURES_TO_DEATH, PROBE_MAX, SINK_BACKOFF_MAX, SINK_BACKOFF_MIN,
 };
 
-/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). `None` if it
-/// is neither, or in the past.
+/// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). `None`
+/// if it is neither, or in the past.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -49,8 +49,8 @@ impl Backoff {
         self.failures = self.failures.saturating_add(FAILURES_TO_DEATH / 5);
     }
 
-    /// Counts a failure and returns the delay: a random time below a bound that doubles up to a maximum,
-    /// and is longer still after [`FAILURES_TO_DEATH`] failures.
+    /// Counts a failure and returns the delay: a random time below a bound that doubles up to a
+    /// maximum, and is longer still after [`FAILURES_TO_DEATH`] failures.
     pub fn next_delay(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);

@@ -65,8 +65,8 @@ impl ConnectError {
     }
 }
 
-/// Connects to servers with one TLS configuration. The name is looked up once for each connection, so
-/// the dialled addresses are the ones that were checked.
+/// Connects to servers with one TLS configuration. The name is looked up once for each connection,
+/// so the dialled addresses are the ones that were checked.
 #[derive(Clone)]
 pub struct Dialer {
     lookups: Arc<Lookups>,
@@ -117,7 +117,8 @@ impl Dialer {
     ) -> Result<Stream, ConnectError> {
         let tcp = within("TCP", connect_first(addresses)).await?.map_err(ConnectError::Tcp)?;
         match is_secure {
-            // Boxed: otherwise the caller's future would reserve memory for a handshake all its life.
+            // Boxed: otherwise the caller's future would reserve memory for a handshake all its
+            // life.
             true => Box::pin(self.secure(host, tcp)).await,
             false => Ok(Stream::Plain(tcp)),
         }
@@ -142,8 +143,9 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-/// Tries the addresses in order (RFC 8305, "happy eyeballs", simplified). The next attempt starts when
-/// one fails, or after [`NEXT_ADDRESS_AFTER`]. The first connection wins, and the other attempts end.
+/// Tries the addresses in order (RFC 8305, "happy eyeballs", simplified). The next attempt starts
+/// when one fails, or after [`NEXT_ADDRESS_AFTER`]. The first connection wins, and the other
+/// attempts end.
 ///
 /// # Errors
 /// The last failure, if no address accepts.

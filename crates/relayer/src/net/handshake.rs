@@ -43,8 +43,8 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The library's message, except for dates: its messages about them contain the current time, so each
-/// attempt would have a new reason.
+/// The library's message, except for dates: its messages about them contain the current time, so
+/// each attempt would have a new reason.
 fn words(fault: &CertificateError) -> String {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -18,7 +18,8 @@ type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 pub struct Resolver(Arc<Ask>);
 
 impl Resolver {
-    /// The system's resolver: `/etc/hosts`, DNS and other configured sources, in its order (RFC 6724).
+    /// The system's resolver: `/etc/hosts`, DNS and other configured sources, in its order (RFC
+    /// 6724).
     pub fn system() -> Self {
         Self::from_fn(|host| {
             // Each address once, not once for each socket type.
@@ -75,8 +76,8 @@ impl Lookups {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let (resolver, host) = (self.resolver.clone(), host.to_owned());
         let (sender, receiver) = oneshot::channel();
-        // A dedicated thread, not Tokio's blocking pool: look-ups that hang must not delay disk reads.
-        // A look-up cannot be cancelled, so it holds its permit until it returns.
+        // A dedicated thread, not Tokio's blocking pool: look-ups that hang must not delay disk
+        // reads. A look-up cannot be cancelled, so it holds its permit until it returns.
         let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
             let addresses = (resolver.0)(&host);
             drop(permit);

@@ -48,8 +48,8 @@ pub enum CaFileFault {
     },
 }
 
-/// The configuration for relays. It trusts the authorities of the system and of `extra_ca_file`, and
-/// keeps resumable sessions of up to `sessions_max` servers.
+/// The configuration for relays. It trusts the authorities of the system and of `extra_ca_file`,
+/// and keeps resumable sessions of up to `sessions_max` servers.
 ///
 /// # Errors
 /// When `extra_ca_file` cannot be used. A system without authorities only causes a warning, because
@@ -121,9 +121,10 @@ fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), CaFileF
 /// Resumable sessions: the newest session of each of the most recently used servers.
 ///
 /// The store of rustls keeps up to eight sessions for each server, and each contains the server's
-/// certificates. Measured with chains of 3.7 KB, it used 30 KB for each server after six connections;
-/// this store uses 4.3 KB, or 43 MB for ten thousand servers. One session is enough, because a relay
-/// has one connection. If several relays on one server are dialled at once, one of them resumes.
+/// certificates. Measured with chains of 3.7 KB, it used 30 KB for each server after six
+/// connections; this store uses 4.3 KB, or 43 MB for ten thousand servers. One session is enough,
+/// because a relay has one connection. If several relays on one server are dialled at once, one of
+/// them resumes.
 struct Sessions(Mutex<Cache<ServerName<'static>, Server>>);
 
 #[derive(Default)]

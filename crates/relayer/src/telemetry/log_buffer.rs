@@ -1,8 +1,8 @@
 //! The buffer for log lines, which a dedicated thread writes to standard error.
 //!
-//! Logging never waits for standard error and never fails: if its reader stalls, the pipe is closed or
-//! the file system is full, lines are dropped and counted. The buffer is allocated at the start, so
-//! logging a panic or an allocation failure does not allocate.
+//! Logging never waits for standard error and never fails: if its reader stalls, the pipe is closed
+//! or the file system is full, lines are dropped and counted. The buffer is allocated at the start,
+//! so logging a panic or an allocation failure does not allocate.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};

@@ -1,5 +1,5 @@
-//! Tools to declare metrics. Each module has a struct with its metrics, their names, labels and help
-//! texts, and registers and updates them itself.
+//! Tools to declare metrics. Each module has a struct with its metrics, their names, labels and
+//! help texts, and registers and updates them itself.
 
 use std::fmt;
 use std::ops::Index;
@@ -81,7 +81,8 @@ pub fn latency_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
 }
 
-/// Declares a struct of metrics. The one-line doc comment of a field is the help text of its metric.
+/// Declares a struct of metrics. The one-line doc comment of a field is the help text of its
+/// metric.
 macro_rules! metrics {
     ($(#[$attribute:meta])* $vis:vis struct $Name:ident {
         $( #[doc = $help:literal] $field:ident: $Type:ty = $name:literal $(, $make:expr)?; )*

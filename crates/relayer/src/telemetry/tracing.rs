@@ -11,7 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_buffer;
 
-/// Starts logging at this level of the gateway. A `RUST_LOG` that does not parse is reported in the log itself.
+/// Starts logging at this level of the gateway. A `RUST_LOG` that does not parse is reported in the
+/// log itself.
 pub fn start(level: &str) {
     let configured = || EnvFilter::new(format!("warn,moltrade_relayer={level}"));
     let (filter, problem) = match std::env::var(EnvFilter::DEFAULT_ENV) {

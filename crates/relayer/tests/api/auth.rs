@@ -1,4 +1,4 @@
-//! Who may change something, over the sockets. Every rule of it has its cases beside the code.
+//! Authorization over real sockets. The unit tests beside the code cover each rule.
 
 use std::net::Ipv4Addr;
 
@@ -6,14 +6,14 @@ use crate::gateway::{Gateway, Setup};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// Every call that changes something, with a body that it takes.
+/// Every route that changes something, with a valid body.
 const CHANGING: &[(&str, &str, &str)] = &[
     ("POST", "/api/relays/add", r#"{"url":"wss://new.example"}"#),
     ("DELETE", "/api/relays/remove", r#"{"url":"wss://new.example"}"#),
     ("POST", "/api/config/reload", ""),
 ];
 
-/// Asks for every change with these headers, and is refused the same way each time.
+/// Sends every change with these headers, and expects the same refusal each time.
 async fn refused(gateway: &Gateway, headers: &[&str], status: u16, code: &str, told: &str) {
     for (method, path, body) in CHANGING {
         let answer = gateway.call(method, path, headers, body).await;
@@ -69,5 +69,5 @@ async fn without_a_token_nobody_may_where_others_can_reach_it() {
     let headers = ["host: 127.0.0.1:8080", "content-type: application/json"];
     let told = "listens on 0.0.0.0, where others may reach it, and has no token; set admin_token under [api]";
     refused(&gateway, &headers, 403, "admin_token_required", told).await;
-    assert_eq!(gateway.get("/api/relays").await.status, 200, "who only reads is not asked");
+    assert_eq!(gateway.get("/api/relays").await.status, 200, "reading needs no authorization");
 }

@@ -1,4 +1,4 @@
-//! A client of `/ws` that acknowledges, and what the gateway keeps of it.
+//! A client of `/ws` that acknowledges, and access to its stored cursor.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -15,12 +15,12 @@ use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 
 use crate::gateway::{Gateway, Setup};
 
-/// More than any test takes.
+/// Longer than any test takes.
 pub const LONG: Duration = Duration::from_secs(30);
 
 pub const HOUR_MS: u64 = 3_600_000;
 
-/// A client that can say something.
+/// A client that can send messages.
 pub struct Client(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
@@ -59,13 +59,13 @@ impl Client {
         self.0.send(message).await.unwrap();
     }
 
-    /// Waits until the gateway has read everything that was said.
-    pub async fn is_heard(&mut self) {
+    /// Waits until the gateway has read all messages.
+    pub async fn is_read(&mut self) {
         self.say(Message::ping("heard?")).await;
         while !timeout(LONG, self.0.next()).await.unwrap().unwrap().unwrap().is_pong() {}
     }
 
-    /// Why the gateway closes, whatever it sends before.
+    /// The close code and reason, after any events.
     pub async fn end(&mut self) -> String {
         loop {
             if let Err(end) = self.next().await {
@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Goes, and waits until the gateway knows.
+    /// Disconnects, and waits until the gateway has noticed.
     pub async fn leave(mut self, gateway: &Gateway, name: &str) {
         self.0.close().await.unwrap();
         while timeout(LONG, self.0.next()).await.unwrap().is_some_and(|message| message.is_ok()) {}
@@ -100,7 +100,7 @@ pub fn is_connected(gateway: &Gateway, name: &str) -> bool {
     shown(gateway, name).is_some_and(|row| row.unused_since_ms == 0)
 }
 
-/// What the database has of a consumer.
+/// The stored row of a consumer.
 pub fn stored(gateway: &Gateway, name: &str) -> Option<CursorRow> {
     let rows = gateway.log.cursors(Cursors::Consumers).unwrap();
     rows.into_iter().find(|(found, _)| found == name).map(|(_, row)| row)
@@ -122,7 +122,7 @@ pub async fn start(output: Output) -> Gateway {
     Gateway::start_with(Setup { output, supervised: false, ..Setup::default() }).await
 }
 
-/// What happens in one process: everything of it ends with it.
+/// Runs a gateway in its own runtime, and ends all of its tasks.
 pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (folder, output) = (Some(folder.to_owned()), Output::default());
@@ -132,7 +132,7 @@ pub fn in_a_process<T>(folder: &Path, body: impl AsyncFnOnce(Gateway) -> T) -> T
     result
 }
 
-/// Writes rows into a log that nobody has open.
+/// Writes rows to a log that is not open.
 pub fn prepare(folder: &Path, rows: &[(&str, CursorRow)]) {
     let log = EventLog::open(folder, StoreOptions { fsync: false }, 1 << 20).unwrap();
     for (name, row) in rows {

@@ -1,4 +1,4 @@
-//! The sinks as they are shown. What they do is tested where they have somebody to connect to.
+//! The API of sinks. Delivery is tested in `tests/sink`.
 
 use relay_sim::wait;
 use serde_json::json;
@@ -54,7 +54,7 @@ async fn a_sink_is_paused_moved_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_that_cannot_be_are_refused_with_what_is_wrong() {
+async fn invalid_commands_are_refused_with_a_reason() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(20).await;
     gateway.trim_below(10);
@@ -75,7 +75,7 @@ async fn orders_that_cannot_be_are_refused_with_what_is_wrong() {
         let path = format!("{BASE}/nobody/{call}");
         let body = if call == "seek" { "{\"cursor\":15}" } else { "{\"all\":true}" };
         change(path, body).await.error(404, "downstream_not_found");
-        // Who may not change anything is not told what there is.
+        // Authorization comes before the check of the name.
         let answer = gateway.call("POST", &format!("{BASE}/archive/{call}"), &["via: x"], "").await;
         answer.error(403, "admin_token_required");
         gateway.get(&format!("{BASE}/archive/{call}")).await.error(405, "method_not_allowed");
@@ -84,7 +84,7 @@ async fn orders_that_cannot_be_are_refused_with_what_is_wrong() {
     gateway.get(&format!("{BASE}/a%2Fb")).await.error(404, "downstream_not_found");
 }
 
-/// A sink that refuses what is posted to it, until it is told otherwise.
+/// An HTTP receiver that refuses events until the test changes its status.
 async fn refusing() -> (String, tokio::sync::watch::Sender<u16>) {
     let status = tokio::sync::watch::Sender::new(422_u16);
     let told = status.subscribe();

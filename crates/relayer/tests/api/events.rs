@@ -74,7 +74,7 @@ async fn a_page_is_bounded_in_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_questions_are_named() {
+async fn invalid_queries_are_explained() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(1).await;
     for (query, code) in [

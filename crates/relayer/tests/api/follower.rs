@@ -1,4 +1,4 @@
-//! What a follower is served from: signals of its bots, from memory or from the log behind it.
+//! The source of a follower's messages: signals of its bots, from memory or from the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use wire::{PublicKey, Signer, VerifiedEvent};
 use crate::gateway::Gateway;
 
 const KIND: u16 = 30_931;
-/// Longer than anything here takes.
+/// Longer than any test takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn bot(number: u64) -> Signer {
@@ -38,7 +38,7 @@ fn signal(bot_number: u64, created_at: u64) -> VerifiedEvent {
     bot(bot_number).sign(created_at, KIND, &[["d", "x"].map(str::to_owned)], &"x".repeat(200))
 }
 
-/// Signals of a gateway whose bots 1 to 3 are registered, of which our follower follows the first.
+/// A gateway with the registered bots 1 to 3. Our follower follows bot 1.
 struct World {
     gateway: Gateway,
     directory: Arc<Directory>,
@@ -51,7 +51,7 @@ impl World {
         Self::after(0, Cursor::START, bytes_max).await
     }
 
-    /// With so many rounds of events in the log before, of which what is after a cursor is looked at.
+    /// With this number of rounds of events in the log; signals after the cursor are scanned.
     async fn after(rounds: u64, after: Cursor, bytes_max: usize) -> Self {
         let gateway = Gateway::start().await;
         append_rounds(&gateway, rounds).await;
@@ -78,8 +78,7 @@ impl World {
     }
 }
 
-/// The sequence numbers of what a source sends for a chunk. As on a connection, a notice goes
-/// before the message.
+/// The sequence numbers that a source sends for a chunk. As on a connection, notices come first.
 fn messages(source: &mut FollowerSource, chunk: &Chunk) -> Vec<u64> {
     while source.notice().is_some() {}
     let texts = chunk.entries().iter().filter_map(|entry| source.message(entry).unwrap());
@@ -105,7 +104,8 @@ async fn next_seqs(source: &mut FollowerSource, count: usize) -> Vec<u64> {
     seqs
 }
 
-/// Events of no bot, signals of others, and one signal of ours each: its sequences are 3, 6, 9, …
+/// Each round has an event of no bot, a signal of another bot, and a signal of bot 1. The latter
+/// have the sequences 3, 6, 9, …
 async fn append_rounds(gateway: &Gateway, rounds: u64) {
     let first = gateway.log.head().get();
     for round in 0..rounds {
@@ -128,19 +128,19 @@ async fn live_signals_come_from_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_in_memory_comes_from_the_log() {
+async fn older_signals_come_from_the_log() {
     let world = World::keeping(2_000).await;
     append_rounds(&world.gateway, 50).await;
     let mut source = world.source(0);
     assert_eq!(next_seqs(&mut source, 50).await, (1..=50).map(|round| 3 * round).collect::<Vec<_>>());
-    // From where it was it goes on in memory, without gap or repeat.
+    // It continues in memory without a gap or repeat.
     append_rounds(&world.gateway, 5).await;
     assert_eq!(next_seqs(&mut source, 5).await, (51..=55).map(|round| 3 * round).collect::<Vec<_>>());
 }
 
-/// After a restart followers come back with cursors of before.
+/// After a restart, followers resume with old cursors.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_there_at_the_start_is_looked_through_once_for_all() {
+async fn stored_signals_are_scanned_once_for_all_followers() {
     let world = World::after(40, Cursor::from_number(60), 1 << 20).await;
     let mut recent = world.source(90);
     assert_eq!(next_seqs(&mut recent, 10).await, (31..=40).map(|round| 3 * round).collect::<Vec<_>>());
@@ -148,9 +148,9 @@ async fn what_was_there_at_the_start_is_looked_through_once_for_all() {
     assert_eq!(next_seqs(&mut old, 40).await, (1..=40).map(|round| 3 * round).collect::<Vec<_>>());
 }
 
-/// It would read the log for nothing, and keep others from their turn.
+/// Reading the log for it would be useless, and delay others.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_nobody_waits_until_it_does() {
+async fn a_client_without_follows_waits_for_one() {
     let world = World::after(5, Cursor::from_number(15), 1 << 20).await;
     world.directory.remove_follow(&key(1));
     let mut source = world.source(0);
@@ -165,16 +165,16 @@ async fn who_follows_nobody_waits_until_it_does() {
     assert_eq!(seqs, [3, 6, 9, 12, 15]);
 }
 
-/// Who waits is not left behind by the signals of others, which would make it read the log from there.
+/// Otherwise a waiting follower would fall behind the signals of others and read the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cursor_of_who_waits_follows_the_signals_of_others() {
+async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
     let world = World::keeping(20_000).await;
     let mut source = world.source(0);
     let others = async {
         for at in 0..200 {
             world.gateway.append(vec![signal(2, at)]).await;
         }
-        // The source sees the last of them within this time, or is as good as there.
+        // The source sees the last signal within this time, or is close to it.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let mut others = std::pin::pin!(others);
@@ -198,7 +198,7 @@ async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
     world.gateway.append(vec![signal(1, 1)]).await;
     world.gateway.append(vec![signal(1, 2)]).await;
     assert_eq!(next_seqs(&mut source, 1).await, [1]);
-    // The chunk is in the follower's hands already.
+    // The follower already has the chunk.
     let chunk = timeout(PATIENCE, source.next()).await.unwrap().unwrap().unwrap();
     world.directory.remove_follow(&key(1));
     assert_eq!(messages(&mut source, &chunk), [0; 0]);
@@ -220,7 +220,7 @@ async fn it_ends_with_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_neither_follows_nor_is_connected_is_forgotten() {
+async fn a_follower_without_follows_and_connections_is_forgotten() {
     let world = World::keeping(1 << 20).await;
     assert_eq!(world.directory.len(), (3, 1));
     let stranger = *Signer::from_seed(6_000).pubkey();

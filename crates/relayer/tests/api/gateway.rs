@@ -1,4 +1,4 @@
-//! A gateway without relays: a log in a folder of its own, its writer, and the API on a free port.
+//! A gateway without real relays: its own log folder, and the API on a free port.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,22 +21,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire::{Signer, VerifiedEvent};
 
-/// The relay that all events come from.
+/// The source of all events.
 pub const RELAY: &str = "wss://relay.example";
 
-/// How many relays may be wanted.
 pub const RELAYS_MAX: usize = 5;
 
-/// What a test may want otherwise.
+/// What a test may configure.
 pub struct Setup {
     pub tail_bytes: usize,
     pub output: Output,
     pub relays: Vec<&'static str>,
-    /// Whether relays can be added and removed, and are dialled, in vain. Otherwise they stay as they are.
+    /// Whether relays can be added and removed, and are dialled (always unsuccessfully).
     pub supervised: bool,
     pub admin_token: Option<&'static str>,
     pub bind_address: IpAddr,
-    /// Where the log is, to come back to it; none for one of its own.
+    /// The folder of the log, to reopen it; `None` for a new one.
     pub folder: Option<PathBuf>,
 }
 
@@ -54,7 +53,7 @@ impl Default for Setup {
     }
 }
 
-/// An output as a configuration has it.
+/// Parses `[output]` of a configuration.
 pub fn sinks(text: &str) -> Output {
     let loaded = Config::parse(Some((std::path::Path::new("config.toml"), text)), []);
     loaded.unwrap_or_else(|errors| panic!("{errors}")).config.output
@@ -65,7 +64,6 @@ pub struct Gateway {
     pub signer: Signer,
     appended: AtomicU64,
     free_bytes: Arc<AtomicU64>,
-    /// What sets the clock.
     pub manual_clock: ManualClock,
     folder: TempDir,
 }
@@ -96,12 +94,13 @@ impl Gateway {
         Self { running, signer: Signer::from_seed(1), appended, free_bytes, manual_clock, folder }
     }
 
-    /// The event that becomes number `seq` if they are appended in order: kind 1, and its content says it.
+    /// The event that becomes number `seq` if all are appended in order: kind 1, with the number in
+    /// its content.
     pub fn event(&self, seq: u64) -> VerifiedEvent {
         self.signer.sign(seq, 1, &[] as &[[&str; 0]], &format!("event {seq}"))
     }
 
-    /// Appends so many events, in bursts of changing sizes, and waits until they are committed.
+    /// Appends events in bursts of varying sizes, and waits until they are committed.
     pub async fn append_numbered(&self, count: u64) {
         let first = self.appended.load(Ordering::Relaxed) + 1;
         let mut events = (first..first + count).map(|seq| self.event(seq));
@@ -120,7 +119,7 @@ impl Gateway {
         until("the events are committed", || self.log.head().get() >= up_to).await;
     }
 
-    /// Hands events to the writer, which may be waiting for room.
+    /// Sends events to the sequencer, which may be waiting for disk space.
     pub fn offer(&self, events: Vec<VerifiedEvent>) -> u64 {
         let verified = |event| Verified {
             event,
@@ -133,7 +132,7 @@ impl Gateway {
         self.appended.load(Ordering::Relaxed)
     }
 
-    /// Retention trims what is below a sequence.
+    /// Trims the events below a sequence, like retention.
     pub fn trim_below(&self, seq: u64) {
         let retention = Retention { age_ms_max: 1, ..Retention::default() };
         self.log.trim(retention, 1_000 * seq + 1).unwrap();
@@ -144,30 +143,30 @@ impl Gateway {
         self.free_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The file that the configuration was loaded from, and is again.
+    /// The configuration file that reloads read.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.toml")
     }
 
-    /// Asks for a change, as a program on this machine does.
-    pub async fn change(&self, method: &str, path: &str, body: &str) -> Answer {
+    /// Sends a change as a program on this machine would.
+    pub async fn change(&self, method: &str, path: &str, body: &str) -> Response {
         self.call(method, path, &["host: localhost", "content-type: application/json"], body).await
     }
 
-    /// Asks for something with these headers.
-    pub async fn call(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    /// Sends a request with these headers.
+    pub async fn call(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n");
         request(self.address, &(head + body)).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Response {
         request(self.address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
     }
 
-    /// Asks for a WebSocket, which is expected to be refused.
-    pub async fn refused(&self, path: &str) -> Answer {
+    /// Requests a WebSocket and expects a refusal.
+    pub async fn refused(&self, path: &str) -> Response {
         let answer = request(self.address, &handshake(path)).await;
         assert_ne!(answer.status, 101, "{path}");
         answer
@@ -193,9 +192,9 @@ impl std::ops::Deref for Gateway {
     }
 }
 
-/// Finds nobody, but for addresses. Hosts that begin with `new` have a public address the first time
-/// that they are looked up, as adding them does, and none when they are dialled. About
-/// `archive.example` it never says anything.
+/// Resolves only addresses. Hosts that begin with `new` have a public address at the first look-up,
+/// when they are added, and none later, when they are dialled. Look-ups of `archive.example` never
+/// end.
 fn resolver() -> Resolver {
     let known = Mutex::new(HashSet::new());
     Resolver::from_fn(move |host: &str| {
@@ -227,13 +226,13 @@ fn handshake(path: &str) -> String {
     )
 }
 
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     head: String,
     pub text: String,
 }
 
-impl Answer {
+impl Response {
     pub fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"));
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
@@ -244,7 +243,7 @@ impl Answer {
         headers.clone().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The answer is an error with this status and code; gives its message.
+    /// Expects an error with this status and code, and returns its message.
     #[track_caller]
     pub fn error(&self, status: u16, code: &str) -> String {
         let body = self.json();
@@ -253,7 +252,7 @@ impl Answer {
     }
 }
 
-pub async fn request(address: SocketAddr, request: &str) -> Answer {
+pub async fn request(address: SocketAddr, request: &str) -> Response {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
@@ -265,7 +264,7 @@ pub async fn request(address: SocketAddr, request: &str) -> Answer {
     };
     let body = bytes.split_off(end_of_head);
     let head = String::from_utf8(bytes).unwrap();
-    let mut answer = Answer { status: head[9..12].parse().unwrap(), head, text: String::new() };
+    let mut answer = Response { status: head[9..12].parse().unwrap(), head, text: String::new() };
     let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = body;
     while body.len() < length {
@@ -275,7 +274,6 @@ pub async fn request(address: SocketAddr, request: &str) -> Answer {
     answer
 }
 
-/// What the client gets next.
 pub async fn next(client: &mut Consumer) -> Delivery {
     within("a delivery", client.next()).await.unwrap()
 }
@@ -289,7 +287,7 @@ pub async fn next_seqs(client: &mut Consumer, count: usize) -> Vec<u64> {
     seqs
 }
 
-/// Takes what comes until the connection ends: the sequences, and the close code with its reason.
+/// Reads until the connection ends: the sequences, and the close code with its reason.
 pub async fn until_closed(client: &mut Consumer) -> (Vec<u64>, String) {
     let mut seqs = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! `/health`, `/ready`, `/status`, `/api/relays`, and what is not there.
+//! `/health`, `/ready`, `/status`, `/api/relays`, and unknown paths.
 
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::ConnectionState;
@@ -90,7 +90,7 @@ async fn a_step_of_the_clock_is_shown_until_the_operator_confirms_the_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_said_in_json() {
+async fn unknown_paths_are_answered_in_json() {
     let gateway = Gateway::start().await;
     for path in ["/", "/api", "/api/relays/", "/ws/", "/%ff", "/api/events/a/b"] {
         gateway.get(path).await.error(404, "not_found");

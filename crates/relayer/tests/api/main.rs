@@ -1,4 +1,4 @@
-//! What the gateway answers: `/ws` and the REST API, over real sockets and a real log.
+//! `/ws` and the REST API, over real sockets and a real log.
 
 // Helpers outside of #[test] functions are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -1,4 +1,4 @@
-//! `/metrics` and its JSON relatives.
+//! `/metrics`, and the same figures as JSON.
 
 use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::ingest::DropReason;
@@ -6,7 +6,7 @@ use moltrade_relayer::relay::{ConnectionState, Coverage};
 
 use crate::gateway::{Gateway, Setup, next, request};
 
-/// Every name that docs/API.md promises is there, and every metric that is there is documented.
+/// Every metric in docs/API.md exists, and every metric is documented.
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_what_the_documentation_says() {
     let documentation = include_str!("../../../../docs/API.md");
@@ -93,7 +93,8 @@ async fn what_is_proven_of_the_relays_is_a_figure() {
         ConnectionState::Live { since_ms: 1 },
         ConnectionState::BackingOff { until_ms: 1, reason: "closed".to_owned() },
     );
-    // One is whole, one has two gaps, one is whole up to long ago and away; of the last nothing is known.
+    // One is complete, one has two gaps, one was complete long ago and is disconnected, one is
+    // unknown.
     let mut whole = Coverage::first_contact([], now - 900, now - 10);
     whole.prove(now - 900, now - 10);
     let mut torn = Coverage::first_contact([], now - 900, now - 10);
@@ -134,7 +135,7 @@ async fn deliveries_are_counted() {
     for _ in 6..=20 {
         next(&mut client).await;
     }
-    // They are counted after they were sent, so the client may know before.
+    // Events are counted after they are sent, so the client may have them before.
     let metrics = loop {
         let text = gateway.get("/metrics").await.text;
         if text.contains("\nwebsocket_messages_total 15\n") {

@@ -1,4 +1,4 @@
-//! `/api/relays`: the list and its order, one relay, and what adds and removes them.
+//! `/api/relays`: the list and its order, one relay, adding and removing.
 
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::ConnectionState;
@@ -10,7 +10,7 @@ async fn with_relays(relays: &[&'static str]) -> Gateway {
     Gateway::start_with(Setup { relays: relays.to_vec(), ..Setup::default() }).await
 }
 
-/// Their states and figures are the test's.
+/// The test sets their states and figures.
 async fn with_still_relays(relays: &[&'static str]) -> Gateway {
     let relays = relays.to_vec();
     Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await
@@ -35,11 +35,11 @@ async fn relays_are_ranked_by_what_they_do() {
         }
         stats.connections.add(count);
         (0..count).for_each(|_| stats.refuse(DropReason::TooOld));
-        // The forgeries have an order of their own.
+        // Forgeries have a different order.
         (0..10 - count).for_each(|_| stats.refuse(DropReason::BadSignature));
     }
     let ranked = async |query: &str| names(&gateway.get(&format!("/api/relays?{query}")).await.json());
-    assert_eq!(ranked("").await, "cabd", "as they became wanted");
+    assert_eq!(ranked("").await, "cabd", "in the order in which they were added");
     assert_eq!(ranked("order=desc").await, "dbac");
     assert_eq!(ranked("sort=url").await, "abcd");
     assert_eq!(ranked("sort=url&order=desc").await, "dcba");
@@ -74,7 +74,7 @@ async fn a_part_of_the_list_can_be_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_questions_are_named() {
+async fn invalid_queries_are_explained() {
     let gateway = Gateway::start().await;
     for (query, code, message) in [
         ("sort=speed", "bad_sort", "one of url, first_seen, copies"),
@@ -149,7 +149,7 @@ async fn a_relay_is_added_once_and_removed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_relay_is_said() {
+async fn a_relay_that_cannot_be_added_is_explained() {
     let gateway = with_relays(&[]).await;
     let add =
         async |url: &str| gateway.change("POST", "/api/relays/add", &json!({ "url": url }).to_string()).await;
@@ -171,7 +171,7 @@ async fn what_is_wrong_with_a_relay_is_said() {
     }
     let told = add("wss://newer.example").await.error(409, "pool_full");
     assert!(told.starts_with("5 relays are wanted, and [relay] max_connections allows no more"), "{told}");
-    assert_eq!(add("wss://new0.example").await.status, 200, "what is wanted needs no more room");
+    assert_eq!(add("wss://new0.example").await.status, 200, "a relay of the list needs no more room");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,9 +179,9 @@ async fn a_body_is_json_and_nothing_else() {
     let gateway = with_relays(&[]).await;
     for (method, path) in [("POST", "/api/relays/add"), ("DELETE", "/api/relays/remove")] {
         for (body, message) in [
-            ("", "it is no object"),
-            ("wss://a.example", "it is no object"),
-            (r#"["wss://a.example"]"#, "it is no object"),
+            ("", "it is not an object"),
+            ("wss://a.example", "it is not an object"),
+            (r#"["wss://a.example"]"#, "it is not an object"),
             ("{", "EOF"),
             ("{}", "missing field `url`"),
             (r#"{"url":7}"#, "expected a string"),
@@ -204,7 +204,7 @@ async fn a_body_is_json_and_nothing_else() {
     assert_eq!(gateway.pool.peers().len(), 0);
 }
 
-/// With a token any content type is admitted by the guard, but a body must still be said to be JSON.
+/// With a token, authorization accepts any content type, but the body must still be JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_says_that_it_is_json() {
     let token = "0123456789abcdef";

@@ -4,13 +4,13 @@ use serde_json::json;
 
 use crate::gateway::{Gateway, Setup};
 
-async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Answer {
+async fn reload(gateway: &Gateway, configuration: &str) -> crate::gateway::Response {
     std::fs::write(gateway.config_file(), configuration).unwrap();
     gateway.change("POST", "/api/config/reload", "").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_differs_is_applied_and_told() {
+async fn differences_are_applied_and_reported() {
     let relays = vec!["wss://a.example", "wss://b.example"];
     let gateway = Gateway::start_with(Setup { relays, ..Setup::default() }).await;
     let kept = gateway.pool.peers().remove(1);
@@ -29,7 +29,7 @@ async fn what_differs_is_applied_and_told() {
                 "relays_added": 2,
                 "relays_removed": 1,
                 "filters_changed": true,
-                // The file does not repeat what the test has set: where the log is, and the sink.
+                // The file lacks what the test has set: the log folder and the sink.
                 "needs_restart": [
                     "deduplication.rocksdb_path",
                     "storage.fsync",
@@ -86,7 +86,7 @@ async fn a_broken_file_changes_nothing_and_its_problems_are_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_more_problems_are_listed_than_anybody_reads() {
+async fn the_list_of_problems_is_limited() {
     let gateway = Gateway::start().await;
     let answer = reload(&gateway, &format!("relay.bootstrap_relays = [{}]", "7,".repeat(10_000))).await;
     let told = answer.error(422, "bad_config");

@@ -1,4 +1,4 @@
-//! Consumers whose cursors the gateway keeps: what they get, and what their acknowledgements do.
+//! Named consumers: what they get, and what their acknowledgements do.
 
 use std::time::Duration;
 
@@ -35,20 +35,20 @@ async fn one_url_goes_on_where_the_acknowledgements_end() {
     gateway.append_numbered(1).await;
     client.expect([11]).await;
     client.ack(11).await;
-    // What was acknowledged is in the database soon, also of one that stays.
+    // Acknowledgements are stored soon, also while the client stays connected.
     until(|| stored_cursor(&gateway, "indexer") == 11).await;
     assert!(is_connected(&gateway, "indexer"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_new_begins_now_and_is_remembered_from_then_on() {
+async fn a_new_consumer_starts_now_and_is_stored() {
     let gateway = start(Output::default()).await;
     gateway.append_numbered(5).await;
     let client = Client::connect(&gateway, "?consumer=late").await;
-    assert_eq!(stored_cursor(&gateway, "late"), 5, "before it is let in");
+    assert_eq!(stored_cursor(&gateway, "late"), 5, "stored before the client is let in");
     client.leave(&gateway, "late").await;
     gateway.append_numbered(5).await;
-    // Its own cursor counts, and not the one in the URL, whatever that is.
+    // The stored cursor counts, and not the one in the URL.
     for query in ["?consumer=late", "?consumer=late&cursor=0", "?consumer=late&cursor=1000"] {
         let mut client = Client::connect(&gateway, query).await;
         client.expect(6..=10).await;
@@ -64,8 +64,8 @@ fn a_cursor_lasts_over_a_restart() {
         let mut client = Client::connect(&gateway, "?consumer=indexer&cursor=0").await;
         client.expect(1..=20).await;
         client.ack(12).await;
-        client.is_heard().await;
-        // The gateway stops: what was heard is written before the client is gone.
+        client.is_read().await;
+        // The gateway stops: acknowledgements are stored before the client is closed.
         let (end, left) = tokio::join!(client.end(), gateway.drain_clients(LONG));
         assert_eq!((end.as_str(), left), ("1001 the gateway is stopping", 0));
         assert_eq!(stored_cursor(&gateway, "indexer"), 12);
@@ -77,19 +77,19 @@ fn a_cursor_lasts_over_a_restart() {
         client.ack(20).await;
         until(|| stored_cursor(&gateway, "indexer") == 20).await;
         assert_eq!(stored(&gateway, "indexer").unwrap().unused_since_ms, 0);
-        // It ends while somebody is connected, as by a crash.
+        // Simulates a crash while a client is connected.
     });
     in_a_process(folder.path(), async |gateway| {
         let row = stored(&gateway, "indexer").unwrap();
         assert_eq!(row.cursor.get(), 20);
-        assert!(row.unused_since_ms.abs_diff(unix_ms()) < 60_000, "since the start nobody is connected");
+        assert!(row.unused_since_ms.abs_diff(unix_ms()) < 60_000, "nobody is connected since the start");
         gateway.append_numbered(1).await;
         Client::connect(&gateway, "?consumer=indexer&cursor=0").await.expect([21]).await;
     });
 }
 
-/// Random acknowledgements while events come, with breaks: at no moment has the database more than was
-/// acknowledged, and everything after it comes again.
+/// Random acknowledgements and disconnections while events arrive: the stored cursor never exceeds
+/// what was acknowledged, and everything after it is delivered again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
     let gateway = start(Output::default()).await;
@@ -108,8 +108,8 @@ async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
                 client.ack(seq).await;
             }
         }
-        // What is sent and flushed, and long enough ago to be written down, is not acknowledged.
-        client.is_heard().await;
+        // Delivered events do not count as acknowledged, however long ago.
+        client.is_read().await;
         sleep(Duration::from_millis(150)).await;
         assert_eq!(stored_cursor(&gateway, "a"), acked);
         if random.random_bool(0.5) {
@@ -155,7 +155,7 @@ async fn a_wrong_acknowledgement_closes_and_moves_nothing() {
     assert_eq!(closed(&gateway, "bad_ack"), count);
 }
 
-/// What was sent on an earlier connection does not count: the client mixes something up.
+/// Events of an earlier connection do not count: acknowledging them is a fault of the client.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
     let gateway = start(Output::default()).await;
@@ -171,18 +171,18 @@ async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_no_consumer_may_say_what_it_likes() {
+async fn messages_of_other_clients_are_ignored() {
     let gateway = start(Output::default()).await;
     let mut client = Client::connect(&gateway, "?cursor=0").await;
     client.say(Message::text("{\"ack\":18446744073709551615}")).await;
     client.say(Message::binary(&b"\0"[..])).await;
-    client.is_heard().await;
+    client.is_read().await;
     gateway.append_numbered(1).await;
     client.expect([1]).await;
     assert!(gateway.consumers.list().is_empty());
 }
 
-/// Nothing of a selection is passed over for good: only what is acknowledged moves the cursor.
+/// Only acknowledgements move the cursor, so events outside the selection are not lost for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_selection_the_acknowledgement_is_what_counts() {
     let gateway = start(Output::default()).await;
@@ -194,16 +194,16 @@ async fn with_a_selection_the_acknowledgement_is_what_counts() {
     client.ack(2).await;
     client.leave(&gateway, "a").await;
     assert_eq!(stored_cursor(&gateway, "a"), 2);
-    // It may want something else the next time, and that is found after its cursor.
+    // The next connection may select other events, which are found after the cursor.
     let mut client = Client::connect(&gateway, "?consumer=a&filter=%7B%22kinds%22:[1]%7D").await;
     client.expect([3, 5, 6, 7, 8]).await;
-    // Between two that were sent to it, it may acknowledge what it was not sent.
+    // A sequence between two delivered events may be acknowledged.
     client.ack(4).await;
     client.leave(&gateway, "a").await;
     let mut client = Client::connect(&gateway, "?consumer=a&kinds=7").await;
-    client.is_heard().await;
+    client.is_read().await;
     client.leave(&gateway, "a").await;
-    assert_eq!(stored_cursor(&gateway, "a"), 4, "what was passed over is not acknowledged");
+    assert_eq!(stored_cursor(&gateway, "a"), 4, "skipped events are not acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +225,7 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     }
     let mut earlier = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     earlier.expect(1..=20).await;
-    // It reads nothing more, so the gateway waits for its socket, and hears it all the same.
+    // It reads nothing more, so the gateway waits for its socket, but still reads its messages.
     sleep(Duration::from_millis(300)).await;
     earlier.ack(17).await;
     until(|| stored_cursor(&gateway, "a") == 17).await;
@@ -233,7 +233,7 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     until(|| shown(&gateway, "a").unwrap().cursor.get() == 19).await;
     let mut later = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     later.expect(20..=40).await;
-    // What the earlier one says now has no effect, and it learns why.
+    // Messages of the earlier connection have no effect now, and it learns why.
     drop(earlier.0.send(Message::text("{\"ack\":25}")).await);
     assert_eq!(earlier.end().await, "1008 another connection took over this consumer");
     assert_eq!(shown(&gateway, "a").unwrap().cursor.get(), 19);
@@ -242,7 +242,7 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     assert_eq!(closed(&gateway, "replaced"), 1);
 }
 
-/// Acknowledged and at once taken over, many times: nothing that was heard is lost or undone.
+/// Many acknowledgements that are followed by a takeover at once: none is lost or undone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
     const ROUNDS: u64 = 200;
@@ -254,7 +254,7 @@ async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
         client.ack(seq).await;
         until(|| shown(&gateway, "a").unwrap().cursor.get() == seq).await;
         let mut later = Client::connect(&gateway, "?consumer=a").await;
-        assert_eq!(stored_cursor(&gateway, "a"), seq, "before the later one is let in");
+        assert_eq!(stored_cursor(&gateway, "a"), seq, "stored before the later one is let in");
         std::mem::swap(&mut client, &mut later);
         if seq % 10 == 0 {
             assert_eq!(later.end().await, "1008 another connection took over this consumer");
@@ -262,9 +262,9 @@ async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
     }
 }
 
-/// Of many that come at once one has the name in the end, and the others know that they have not.
+/// One of many concurrent connections keeps the name, and the others are closed or refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_that_come_at_once_one_stays() {
+async fn of_many_concurrent_connections_one_keeps_the_name() {
     let gateway = std::sync::Arc::new(start(Output::default()).await);
     gateway.append_numbered(1).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -288,9 +288,9 @@ async fn of_many_that_come_at_once_one_stays() {
     until(|| gateway.clients.connected() == 1).await;
 }
 
-/// It says something all the time and takes nothing: that is no sign that it keeps up.
+/// Messages of a client do not prove that it keeps up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_acknowledges_and_reads_nothing_is_too_slow_all_the_same() {
+async fn a_client_that_acknowledges_but_reads_nothing_is_too_slow() {
     let output = Output { slow_client: Duration::from_secs(1), slow_client_lag: 10, ..Output::default() };
     let gateway = start(output).await;
     let content = "x".repeat(64 << 10);

@@ -1,4 +1,4 @@
-//! The names of consumers: how many there may be, who is forgotten, and who is moved.
+//! The names of consumers: their number, and which are forgotten or moved.
 
 use std::time::Duration;
 
@@ -25,27 +25,27 @@ async fn names_are_checked() {
     gateway.refused("/ws?seek=0").await.error(400, "bad_seek");
     gateway.refused("/ws?consumer=a&cursor=1").await.error(400, "cursor_ahead");
     gateway.refused("/ws?consumer=a&seek=1").await.error(400, "cursor_ahead");
-    // Only who could connect has a name.
+    // Refused clients leave no name.
     gateway.get("/ws?consumer=a").await.error(426, "upgrade_required");
     assert!(gateway.consumers.list().is_empty());
     Client::connect(&gateway, &format!("?consumer={}", "A.z_0-9".repeat(9))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_is_a_most_of_names() {
+async fn the_number_of_names_is_limited() {
     let gateway = start(output(2)).await;
     gateway.append_numbered(1).await;
     let mut first = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     first.expect([1]).await;
     first.ack(1).await;
-    first.is_heard().await;
+    first.is_read().await;
     let _second = Client::connect(&gateway, "?consumer=b").await;
     let answer = gateway.refused("/ws?consumer=c").await;
     let told = answer.error(503, "too_many_consumers");
     assert!(told.contains("[output] max_consumers"), "{told}");
     assert_eq!(answer.header("retry-after"), Some("5"));
     assert_eq!(gateway.metrics.websocket.refused[ClientRefusal::TooManyConsumers].get(), 1);
-    // Away is not forgotten, and who is known is let in.
+    // Disconnected consumers are kept, and known ones are let in.
     first.leave(&gateway, "a").await;
     gateway.refused("/ws?consumer=c").await.error(503, "too_many_consumers");
     let first = Client::connect(&gateway, "?consumer=a").await;
@@ -56,7 +56,7 @@ async fn there_is_a_most_of_names() {
 }
 
 #[test]
-fn who_does_not_come_back_is_forgotten() {
+fn unused_consumers_are_forgotten() {
     let folder = TempDir::new().unwrap();
     let row =
         |hours| CursorRow { unused_since_ms: unix_ms() - hours * HOUR_MS, ..CursorRow::at(Cursor::START) };
@@ -68,7 +68,7 @@ fn who_does_not_come_back_is_forgotten() {
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["away", "here"]);
         assert_eq!(stored(&gateway, "gone"), None);
         assert_eq!(stored(&gateway, "away").unwrap().unused_since_ms, rows[0].1.unused_since_ms);
-        assert_ne!(stored(&gateway, "here").unwrap().unused_since_ms, 0, "from now on");
+        assert_ne!(stored(&gateway, "here").unwrap().unused_since_ms, 0, "unused from now on");
     });
 }
 
@@ -93,7 +93,7 @@ async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
     Client::connect(&gateway, "?consumer=new").await;
 }
 
-/// Also without a restart, when somebody new needs the room. Who is connected is not old.
+/// Also without a restart, when a new name needs room. Connected consumers are kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn room_is_made_for_a_new_name() {
     let gateway = start(Output { keep_unused: Duration::from_millis(300), ..output(2) }).await;
@@ -107,7 +107,7 @@ async fn room_is_made_for_a_new_name() {
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
 }
 
-/// Otherwise connections that last a moment would use up all names.
+/// Otherwise short connections would use up all names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;
@@ -116,12 +116,12 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     acked.expect([1]).await;
     acked.ack(1).await;
     acked.leave(&gateway, "acked").await;
-    // A name keeps what it acknowledged, however often it connects again without a word.
+    // A name keeps its acknowledgements, however often it reconnects without one.
     Client::connect(&gateway, "?consumer=acked").await.leave(&gateway, "acked").await;
     let _connected = Client::connect(&gateway, "?consumer=connected").await;
     for junk in ["junk1", "junk2", "junk3", "junk4"] {
         Client::connect(&gateway, &format!("?consumer={junk}")).await.leave(&gateway, junk).await;
-        // The name that has been away longest is found by milliseconds.
+        // The order of disconnections is kept in milliseconds.
         let left = unix_ms();
         until(|| unix_ms() > left).await;
     }
@@ -131,7 +131,7 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     assert_eq!((stored(&gateway, "junk3"), stored_cursor(&gateway, "acked")), (None, 1));
 }
 
-/// Also after a restart, and those of an older database are not among them.
+/// Also after a restart.
 #[test]
 fn whether_a_name_has_acknowledged_is_kept() {
     let folder = TempDir::new().unwrap();
@@ -152,7 +152,7 @@ async fn consumers_are_listed_and_forgotten() {
     let mut here = Client::connect(&gateway, "?consumer=here&cursor=0").await;
     here.expect(1..=5).await;
     here.ack(3).await;
-    here.is_heard().await;
+    here.is_read().await;
     Client::connect(&gateway, "?consumer=away").await.leave(&gateway, "away").await;
     let mut listed = gateway.get("/api/consumers").await.json();
     let since = listed["consumers"][0]["unused_since"].take().as_u64().unwrap();
@@ -171,9 +171,9 @@ async fn consumers_are_listed_and_forgotten() {
     assert_eq!(forgotten, json!({ "forgotten": true, "name": "away" }));
     assert_eq!((stored(&gateway, "away"), shown(&gateway, "away")), (None, None));
     assert_eq!(gateway.metrics.websocket.consumers.get(), 1);
-    // Whoever comes with the name now is new.
+    // The next client with this name is a new consumer.
     Client::connect(&gateway, "?consumer=away&cursor=1").await.expect(2..=5).await;
-    // It goes on as it was.
+    // The other consumer continues.
     here.ack(5).await;
     until(|| stored_cursor(&gateway, "here") == 5).await;
 }
@@ -198,7 +198,7 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
             (Some(21), Some(30))
         );
     }
-    // One that has had nothing yet misses something, too.
+    // A consumer that received nothing yet misses events too.
     let told = gateway.refused("/ws?consumer=early&cursor=0").await.error(410, "cursor_too_old");
     assert!(told.contains("at cursor 0"), "{told}");
     gateway.refused("/ws?consumer=a&seek=19").await.error(410, "cursor_too_old");
@@ -210,12 +210,12 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
     let mut client = Client::connect(&gateway, "?consumer=a&seek=0").await;
     client.expect(21..=30).await;
     client.leave(&gateway, "a").await;
-    assert_eq!(stored_cursor(&gateway, "a"), 20, "a place, so that what is trimmed from now on is missed");
-    // And who is new can begin so, too.
+    assert_eq!(stored_cursor(&gateway, "a"), 20, "moved to a fixed cursor");
+    // A new consumer can start this way too.
     Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
 }
 
-/// Of a database that was restored, nobody has what will be under the numbers that are beyond.
+/// After a restore, sequences beyond the head will be assigned to new events.
 #[test]
 fn a_cursor_beyond_the_head_is_at_the_head() {
     let folder = TempDir::new().unwrap();

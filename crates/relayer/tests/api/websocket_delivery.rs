@@ -1,4 +1,4 @@
-//! What clients get: everything once, in order, in the form that they asked for.
+//! Clients get every event once, in order, in the requested format.
 
 use crate::gateway::{Gateway, Setup, next, next_seqs};
 
@@ -67,8 +67,8 @@ async fn cursor_zero_is_the_oldest_that_is_kept() {
     assert_eq!(next_seqs(&mut client, 31).await, (20..=50).collect::<Vec<_>>());
 }
 
-/// Clients that start anywhere, while events are appended, see every number once and in order, though the
-/// tail is so small that they go to and fro between memory and disk.
+/// Clients start anywhere while events are appended, and see every sequence once and in order. The
+/// tail is so small that they alternate between memory and disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_no_gap_and_no_repeat_between_replay_and_live() {
     const EVENTS: u64 = 3_000;
@@ -93,7 +93,7 @@ async fn there_is_no_gap_and_no_repeat_between_replay_and_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_with_its_cursor_misses_nothing() {
+async fn a_client_that_resumes_with_its_cursor_misses_nothing() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(100).await;
     let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! Clients that stall, fall behind or misbehave, and the end of the gateway.
+//! Clients that stall, fall behind or misbehave, and the shutdown of the gateway.
 
 use std::time::Duration;
 
@@ -46,17 +46,17 @@ async fn clients_that_read_nothing_cost_the_others_nothing_and_no_memory() {
         }
     };
     tokio::join!(read_all, append_all);
-    // RocksDB keeps up to 64 MiB of what is new in memory. A queue for each client would have 600 MiB.
+    // RocksDB keeps up to 64 MiB of new data in memory. Queues per client would use 600 MiB.
     let grown = resident_bytes().unwrap().saturating_sub(before);
     assert!(grown < STALLED as u64 * EVENTS * LARGE as u64 / 3, "{} MiB more", grown >> 20);
-    // They are still connected, and they do not hold up the end.
+    // They are still connected, and do not delay the shutdown.
     assert_eq!(gateway.clients.connected(), STALLED + 1);
     assert_eq!(gateway.drain_clients(Duration::from_millis(100)).await, 0);
     assert_eq!(until_closed(&mut reading).await, (vec![], "1001 the gateway is stopping".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stalls_until_its_events_are_trimmed_is_told_where_it_was() {
+async fn a_client_that_stalls_until_its_events_are_trimmed_learns_its_cursor() {
     const EVENTS: u64 = 500; // 32 MiB: more than sockets buffer.
     let gateway = Gateway::start_with(Setup { tail_bytes: 1, ..Setup::default() }).await;
     gateway.append(large_events(&gateway, EVENTS)).await;
@@ -71,7 +71,7 @@ async fn who_stalls_until_its_events_are_trimmed_is_told_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_end_clients_get_what_is_left_and_are_closed() {
+async fn on_shutdown_clients_get_the_remaining_events_and_are_closed() {
     let gateway = Gateway::start().await;
     let mut idle = gateway.connect("?format=envelope&kinds=7").await;
     gateway.append_numbered(2_000).await;
@@ -101,18 +101,18 @@ async fn what_clients_say_is_ignored_and_pings_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_says_too_much_is_dropped() {
+async fn a_client_that_sends_too_much_is_dropped() {
     let gateway = Gateway::start().await;
     let url = format!("ws://{}/ws", gateway.address);
     let (mut client, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
-    // The gateway may be gone before all is sent.
+    // The gateway may close the connection before everything is sent.
     drop(client.send(Message::text("x".repeat(CLIENT_MESSAGE_BYTES_MAX + 1))).await);
     within("the end", async { while let Some(Ok(_)) = client.next().await {} }).await;
     all_gone(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_go_are_counted_out() {
+async fn clients_that_disconnect_are_not_counted() {
     let gateway = Gateway::start().await;
     let url = format!("ws://{}/ws", gateway.address);
     let (mut polite, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();

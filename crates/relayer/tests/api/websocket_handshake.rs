@@ -1,16 +1,16 @@
-//! What a client's handshake offers, and who it says that it is.
+//! Handshakes: subprotocols, extensions and origins.
 
 use moltrade_relayer::config::Output;
 use moltrade_relayer::serve::ClientRefusal;
 
-use crate::gateway::{Answer, Gateway, Setup};
+use crate::gateway::{Gateway, Response, Setup};
 
-/// Asks for a WebSocket with more headers.
-async fn handshake(gateway: &Gateway, headers: &[&str]) -> Answer {
+/// Requests a WebSocket with extra headers.
+async fn handshake(gateway: &Gateway, headers: &[&str]) -> Response {
     handshake_at(gateway, "/ws", &[&["host: x"], headers].concat()).await
 }
 
-async fn handshake_at(gateway: &Gateway, path: &str, headers: &[&str]) -> Answer {
+async fn handshake_at(gateway: &Gateway, path: &str, headers: &[&str]) -> Response {
     let upgrade = [
         "connection: Upgrade",
         "upgrade: websocket",
@@ -58,7 +58,7 @@ async fn pages_of_other_origins_are_refused() {
     for origin in ["https://app.example", "http://localhost:3000"] {
         assert_eq!(handshake(&gateway, &[&format!("origin: {origin}")]).await.status, 101, "{origin}");
     }
-    assert_eq!(handshake(&gateway, &[]).await.status, 101, "a program is no page");
+    assert_eq!(handshake(&gateway, &[]).await.status, 101, "programs send no origin");
     let others = [
         &["origin: https://evil.example"][..],
         &["origin: http://app.example"],
@@ -77,8 +77,8 @@ async fn pages_of_other_origins_are_refused() {
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
-/// The rule is that of calls that change something: only the gateway's own pages, until origins are
-/// named.
+/// Like requests that change something: only the gateway's own pages, unless origins are
+/// configured.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
     let gateway = Gateway::start().await;
@@ -90,7 +90,7 @@ async fn no_page_moves_a_consumers_cursor_unless_it_is_named() {
         &[&host, "origin: null"],
         &[&host, "origin: http://127.0.0.1:1"],
         &[&host, &own, "origin: https://evil.example"],
-        // A name of the page's own that leads here.
+        // DNS rebinding: the page's own host resolves to this server.
         &["host: evil.example", "origin: http://evil.example"],
     ];
     for query in ["consumer=a", "consumer=a&cursor=0", "consumer=a&seek=0"] {

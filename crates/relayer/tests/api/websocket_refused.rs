@@ -1,11 +1,11 @@
-//! Who is refused before the upgrade, and what it is told.
+//! Refusals before the upgrade, and their messages.
 
 use moltrade_relayer::config::Output;
 
 use crate::gateway::{Gateway, Setup, next_seqs, request};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_the_query_is_said() {
+async fn invalid_queries_are_explained() {
     let gateway = Gateway::start().await;
     gateway.append_numbered(3).await;
     for (query, code, message) in [
@@ -30,7 +30,7 @@ async fn what_is_wrong_with_the_query_is_said() {
         let answer = gateway.refused(&format!("/ws?{query}")).await;
         let told = answer.error(400, code);
         assert!(told.contains(message), "{query}: {told}");
-        // Who tries it with curl learns the same.
+        // Plain HTTP, as with curl, gets the same answer.
         assert_eq!(gateway.get(&format!("/ws?{query}")).await.error(400, code), told);
     }
 }
@@ -66,7 +66,7 @@ async fn a_cursor_that_is_no_longer_kept_is_gone() {
     gateway.refused("/ws?cursor=29").await.error(410, "cursor_too_old");
 }
 
-/// Its sequence numbers mean other events, so nothing may be delivered behind one.
+/// Its sequences mean other events, so nothing may be delivered after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_another_log_is_refused() {
     let gateway = Gateway::start().await;
@@ -87,7 +87,7 @@ async fn a_cursor_of_another_log_is_refused() {
         assert!(told.contains("a backup was restored") && told.contains(&format!("{log}:N")), "{told}");
         assert_eq!((answer.json()["log"].as_str(), answer.header("relayer-log")), (Some(&*log), Some(&*log)));
     }
-    // With the log's own identity, it is the same as without.
+    // A cursor that names this log works like a bare sequence.
     assert_eq!(next_seqs(&mut gateway.connect(&format!("?cursor={log}:2")).await, 1).await, [3]);
     assert_eq!(next_seqs(&mut gateway.connect(&format!("?consumer=a&cursor={log}:2")).await, 1).await, [3]);
     assert_eq!(gateway.get(&format!("/api/events?cursor={log}:2")).await.json()["next_cursor"], 3);
@@ -115,7 +115,7 @@ async fn a_websocket_that_is_switched_off_says_so() {
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
-/// A URL that leads back here leads anywhere on this server.
+/// The URL of a relay may lead to any path of this server.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_does_not_serve_itself() {
     let gateway = Gateway::start().await;

@@ -1,4 +1,4 @@
-//! The seam between replay and live, a thousand times.
+//! A thousand transitions from replay to live delivery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +9,15 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::gateway::{Gateway, Setup, next};
 
-/// Resumptions of one client after the other.
+/// For each client.
 const RESUMPTIONS: u64 = 125;
-/// Clients at a time.
+/// Concurrent clients.
 const CLIENTS: u64 = 8;
 
-/// Clients resume anywhere in what is committed, most often close to its end, where memory, disk and what is
-/// being committed meet, and read across the head of that moment. The burst goes on until they are done; the
-/// tail is so small that it does not even hold what one of them reads. The seed decides what they do; the
-/// threads of the runtime decide when, and yields at random shuffle that.
+/// Clients resume anywhere in the log, mostly close to the head, where memory, disk and pending
+/// commits meet, and read beyond the head of that moment. Events are appended until they are done.
+/// The tail is smaller than what one client reads. The seed decides what the clients do; the
+/// runtime and random yields decide when.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_resumptions_during_a_burst_are_unbroken() {
     let gateway = Arc::new(Gateway::start_with(Setup { tail_bytes: 16 << 10, ..Setup::default() }).await);
@@ -57,7 +57,7 @@ async fn resume(gateway: &Gateway, random: &mut StdRng) {
     };
     let cursor = head.saturating_sub(behind);
     let mut client = gateway.connect(&format!("?cursor={cursor}")).await;
-    // Beyond what was committed when it connected.
+    // Beyond the head at the time of connecting.
     let last = gateway.log.head().get() + random.random_range(1..=20);
     for seq in cursor + 1..=last {
         assert_eq!(next(&mut client).await.seq, Some(seq), "after cursor {cursor}, head {head}");

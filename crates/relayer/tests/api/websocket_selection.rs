@@ -1,10 +1,10 @@
-//! `kinds`, `authors` and `filter`: which events come.
+//! Selection by `kinds`, `authors` and `filter`.
 
 use wire::Signer;
 
 use crate::gateway::{Gateway, next_seqs};
 
-/// Which of the events 1 to 6 come; the seventh comes to all and ends the test.
+/// Expects these of the events 1 to 6. Event 7 always matches and ends the test.
 async fn check(query: &str, expected: &[u64]) {
     let gateway = Gateway::start().await;
     let (alice, bob) = (Signer::from_seed(10), Signer::from_seed(11));
@@ -26,7 +26,7 @@ async fn check(query: &str, expected: &[u64]) {
     let page = gateway.get(&format!("/api/events?{query}")).await.json();
     let seqs: Vec<_> = page["events"].as_array().unwrap().iter().map(|event| event["seq"].as_u64()).collect();
     assert_eq!(seqs, expected.iter().copied().map(Some).collect::<Vec<_>>(), "{query}");
-    assert_eq!(page["next_cursor"], 6, "what does not match was looked at, too");
+    assert_eq!(page["next_cursor"], 6, "events that do not match were scanned too");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Clients that are given up: too slow, or silent. And those that look like it and are not.
+//! Clients that are closed because they are too slow or silent, and clients that only look like it.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::gateway::{Gateway, Setup, next, next_seqs, until_closed};
 
 const LARGE: usize = 64 << 10;
 
-/// More than any test takes.
+/// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(30);
 
-/// A gateway that is soon tired of slow clients, with so many events of 64 KiB.
+/// A gateway with little patience for slow clients, and events of 64 KiB.
 async fn impatient(events: u64, output: Output) -> Gateway {
     let output = Output { slow_client: Duration::from_secs(1), ..output };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
@@ -48,14 +48,14 @@ async fn until_closed_for(gateway: &Gateway, reason: &'static str) {
     until("the client is closed", || closed(gateway, reason) > 0).await;
 }
 
-/// Waits until the client's socket takes no more, so that whatever comes next must wait.
+/// Waits until the client's socket is full.
 async fn until_full(gateway: &Gateway) {
     let sent = async || gateway.metrics.websocket.messages.get();
     settled("the socket is full", Duration::from_millis(200), sent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_nothing_is_told_where_to_go_on_and_misses_nothing() {
+async fn a_client_that_reads_nothing_is_told_its_cursor_and_misses_nothing() {
     const EVENTS: u64 = 300; // 20 MiB: more than sockets buffer.
     let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
     let mut client = gateway.connect("?cursor=7").await;
@@ -66,16 +66,17 @@ async fn who_reads_nothing_is_told_where_to_go_on_and_misses_nothing() {
     assert!(last < EVENTS, "it was not behind");
     let resume = end.strip_prefix("1008 slow: resume with cursor=").unwrap_or_else(|| panic!("{end}"));
     let resume: u64 = resume.parse().unwrap();
-    // Nothing is lost after it, and what is repeated is what waited for the socket: a message or two.
+    // Nothing after it is lost. Only the one or two messages that waited for the socket are
+    // repeated.
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
     let mut client = gateway.connect(&format!("?cursor={resume}")).await;
     let rest = (resume + 1..=EVENTS).collect::<Vec<_>>();
     assert_eq!(next_seqs(&mut client, rest.len()).await, rest);
 }
 
-/// A message of which the socket has a part is not one that the client has.
+/// A partly written message does not count as delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_a_part_of_what_it_has_and_stalls_is_closed_as_well() {
+async fn a_client_that_stalls_in_a_message_is_closed() {
     const EVENTS: u64 = 300;
     let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
     let mut client = gateway.connect("?cursor=0").await;
@@ -88,19 +89,19 @@ async fn who_reads_a_part_of_what_it_has_and_stalls_is_closed_as_well() {
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
 }
 
-/// It does not even read that it is closed, and gets no more than the time for it.
+/// It does not even read the close frame, and the wait for that is limited.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_never_reads_again_leaves_its_place() {
+async fn a_client_that_never_reads_again_frees_its_slot() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
     let stalled = gateway.connect_stalled("?cursor=0").await;
     until_closed_for(&gateway, "slow").await;
-    until("its place is free", || gateway.clients.connected() == 0).await;
+    until("its slot is free", || gateway.clients.connected() == 0).await;
     drop(stalled);
 }
 
-/// A tenth of a megabyte at a time, over several windows, far behind all the while.
+/// It reads 0.1 MB at a time, far behind, over several windows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_slowly_but_steadily_is_left_alone() {
+async fn a_slow_but_steady_client_stays() {
     const EVENTS: u64 = 300;
     let gateway = impatient(EVENTS, Output { slow_client_lag: 10, ..Output::default() }).await;
     let mut client = gateway.connect("?cursor=0").await;
@@ -117,9 +118,9 @@ async fn who_reads_slowly_but_steadily_is_left_alone() {
     assert_eq!(closed(&gateway, "slow"), 0);
 }
 
-/// One message of 8 MiB takes several windows, and is progress all the while.
+/// One message of 8 MiB takes several windows, but there is progress in each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_a_long_message_slowly_is_left_alone() {
+async fn a_client_that_reads_a_long_message_slowly_stays() {
     const LONG_MESSAGE: usize = 8 << 20;
     let gateway = impatient(0, Output { slow_client_lag: 10, ..Output::default() }).await;
     let content = "x".repeat(LONG_MESSAGE);
@@ -131,7 +132,7 @@ async fn who_reads_a_long_message_slowly_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_takes_nothing_and_is_not_far_behind_is_left_alone_until_it_is() {
+async fn a_stalled_client_stays_until_it_is_far_behind() {
     let gateway = impatient(300, Output { slow_client_lag: 500, ..Output::default() }).await;
     let mut client = gateway.connect("?cursor=0").await;
     until_full(&gateway).await;
@@ -142,9 +143,9 @@ async fn who_takes_nothing_and_is_not_far_behind_is_left_alone_until_it_is() {
     assert!(until_closed(&mut client).await.1.starts_with("1008 slow: resume with cursor="));
 }
 
-/// A client that wants nothing of what it is behind of takes nothing, and is fast.
+/// A client that is far behind, but none of the events match its selection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_wants_nothing_is_not_slow() {
+async fn a_client_whose_selection_matches_nothing_is_not_slow() {
     let gateway = impatient(50, Output { slow_client_lag: 1, ..Output::default() }).await;
     let mut client = gateway.connect("?cursor=0&kinds=7").await;
     let idle = gateway.connect("?cursor=50").await;
@@ -158,7 +159,7 @@ fn pinging() -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_answers_no_ping_is_closed() {
+async fn a_client_that_answers_no_ping_is_closed() {
     let gateway = Gateway::start_with(Setup { output: pinging(), ..Setup::default() }).await;
     let mut silent = gateway.connect_stalled("").await;
     let mut heard = Vec::new();
@@ -172,7 +173,7 @@ async fn who_answers_no_ping_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_answers_pings_stays() {
+async fn a_client_that_answers_pings_stays() {
     let gateway = Gateway::start_with(Setup { output: pinging(), ..Setup::default() }).await;
     let url = format!("ws://{}/ws", gateway.address);
     let (mut client, _) = ClientBuilder::new().uri(&url).unwrap().connect().await.unwrap();
@@ -182,17 +183,17 @@ async fn who_answers_pings_stays() {
     assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
-/// The pings are behind megabytes that it has not read yet, so it has not answered one. What it takes
-/// tells that it is there.
+/// Megabytes of unread events are queued before the pings, so it has answered none. Reading proves
+/// that it is alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reads_slowly_may_answer_late() {
+async fn a_slow_reader_may_answer_pings_late() {
     let gateway = impatient(300, pinging()).await;
     let mut client = gateway.connect_stalled("?cursor=0").await;
     read_slowly(&mut client, 6 << 20).await;
     assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
-/// Reads so many bytes, a quarter of a megabyte at a time, and says nothing.
+/// Reads this number of bytes, 0.25 MB at a time, and sends nothing.
 async fn read_slowly(client: &mut TcpStream, bytes: usize) {
     let (mut got, mut piece) = (0, vec![0; 256 << 10]);
     while got < bytes {
@@ -229,11 +230,11 @@ async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
     let_in_after(first, &gateway).await;
 }
 
-/// When a client goes, the next one gets its place.
+/// After a client disconnects, the next one gets its slot.
 async fn let_in_after(client: Consumer, gateway: &Gateway) {
     let before = gateway.clients.connected();
     drop(client);
-    until("its place is free", || gateway.clients.connected() < before).await;
+    until("its slot is free", || gateway.clients.connected() < before).await;
     gateway.connect("").await;
     assert_eq!(closed(gateway, "left"), 1);
 }

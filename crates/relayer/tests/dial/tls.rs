@@ -124,8 +124,8 @@ fn a_file_that_is_of_no_use_is_named_with_the_reason() {
     let broken = ours.pem.replace("-----END CERTIFICATE-----", "");
     let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (text, reason) in [
-        ("", "holds no certificate; put those of your authorities into it"),
-        ("not a certificate", "holds no certificate"),
+        ("", "contains no certificate; add those of your authorities"),
+        ("not a certificate", "contains no certificate"),
         (&broken, "is not PEM ("),
         (no_certificate, "holds a certificate that cannot be used, its number 1 ("),
         (&format!("{}{no_certificate}", ours.pem), "holds a certificate that cannot be used, its number 2 ("),

@@ -1,4 +1,4 @@
-//! One of the examples as a process, which can be killed and started again, and what it printed in each life.
+//! Runs an example as a process that can be killed and restarted, and keeps its output of each run.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,8 +20,8 @@ pub enum Language {
 }
 
 impl Language {
-    /// The example of this name, to be run with nothing of the caller's environment. What it needs beside itself
-    /// is put into the folder.
+    /// The command of an example, without the caller's environment. Its dependencies are linked
+    /// into the folder.
     pub fn command(self, name: &str, folder: &Path) -> Command {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
         let mut command = match self {
@@ -39,7 +39,7 @@ impl Language {
                 let missing = "there is no Python to run the examples with; run: make python";
                 assert!(python.exists(), "{}: {missing}", python.display());
                 let mut command = Command::new(python);
-                // Without writing anything into the source.
+                // Do not write into the source folder.
                 command.arg("-B").arg(examples.join("python").join(format!("{}.py", name.replace('-', "_"))));
                 command
             }
@@ -50,7 +50,7 @@ impl Language {
                 );
                 let missing = "there is no Node.js to run the examples with; run: make node";
                 assert!(node.join("node").exists(), "{}: {missing}", node.display());
-                // A module's packages are looked for beside it, and nowhere else.
+                // Packages are only looked up beside the module.
                 let program = folder.join(format!("{name}.mjs"));
                 std::fs::copy(examples.join("javascript").join(format!("{name}.mjs")), &program)
                     .unwrap_or_else(|error| panic!("{name}.mjs: {error}"));
@@ -68,7 +68,6 @@ impl Language {
     }
 }
 
-/// A line that was printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub seq: u64,
@@ -86,7 +85,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// `target` is its first argument: where it connects to, or what it listens on.
+    /// `target` is its first argument: the address to connect to or listen on.
     pub fn new(language: Language, transport: &'static str, target: impl Into<String>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let target = target.into();
@@ -107,16 +106,16 @@ impl Consumer {
         self.lives += 1;
     }
 
-    /// As `kill -9` does.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("started");
         let ended = child.try_wait().expect("waits");
-        assert!(ended.is_none(), "it had ended already: {ended:?}\n{}", self.said());
+        assert!(ended.is_none(), "it had ended already: {ended:?}\n{}", self.stderr());
         child.kill().expect("it was running");
         child.wait().expect("it ends");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         self.until("it ends", |this| {
@@ -128,7 +127,7 @@ impl Consumer {
         status.expect("ended")
     }
 
-    /// What it printed in each of its lives.
+    /// The output of each run.
     pub fn printed(&self) -> Vec<Vec<Line>> {
         let line = |line: &str| {
             let (seq, id) = line.split_once(' ').expect("a number and an id");
@@ -138,15 +137,15 @@ impl Consumer {
         lives.map(|text| text.lines().map(line).collect()).collect()
     }
 
-    /// What it has said on standard error, over all its lives.
-    pub fn said(&self) -> String {
+    /// Standard error of all runs.
+    pub fn stderr(&self) -> String {
         (0..self.lives).map(|life| read(&self.file(life, "err"))).collect()
     }
 
     /// Waits until it has printed a sequence.
     pub async fn until_printed(&mut self, seq: u64) {
         let what = format!("it prints {seq}");
-        // The last line is enough, and cheap.
+        // Checking the last line is enough.
         self.until(&what, |this| {
             (0..this.lives).any(|life| {
                 let text = read(&this.file(life, "out"));
@@ -157,12 +156,12 @@ impl Consumer {
         .await;
     }
 
-    /// Waits until it has said something on standard error.
-    pub async fn until_it_says(&mut self, text: &str) {
-        self.until(text, |this| this.said().contains(text)).await;
+    /// Waits until standard error contains this text.
+    pub async fn until_stderr_contains(&mut self, text: &str) {
+        self.until(text, |this| this.stderr().contains(text)).await;
     }
 
-    /// Waits until its state is this.
+    /// Waits until the state file has this content.
     pub async fn until_state(&mut self, text: &str) {
         self.until(text, |this| std::fs::read_to_string(this.state()).is_ok_and(|state| state == text)).await;
     }
@@ -170,7 +169,7 @@ impl Consumer {
     async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !is_so(self) {
-            assert!(Instant::now() < deadline, "{:?}: not in time: {what}\n{}", self.language, self.said());
+            assert!(Instant::now() < deadline, "{:?}: not in time: {what}\n{}", self.language, self.stderr());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -204,13 +203,14 @@ pub fn read(path: &Path) -> String {
     text
 }
 
-/// An address that is free now; the system hands out others before this one again.
+/// A free address. The system does not reuse it soon.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
 }
 
-/// Asserts that over all lives every event was printed, in order, and that what came twice came directly after
-/// a kill: at most so many events, those that were dealt with and not noted yet. Gives each event once.
+/// Asserts that every event was printed in order over all runs, and that at most `repeats_max`
+/// events were repeated after each kill: those that were handled but not stored yet. Returns each
+/// event once.
 #[track_caller]
 pub fn assert_complete(lives: &[Vec<Line>], repeats_max: u64) -> Vec<Line> {
     let mut all: Vec<Line> = Vec::new();

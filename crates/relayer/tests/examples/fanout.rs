@@ -1,5 +1,5 @@
-//! Followers of a bot, in each language, against the built program and simulated relays: killed and resumed, with the
-//! gateway killed as well, each gets every signal of its bot, in order, and nothing of others.
+//! Follower examples in each language, against the built program and simulated relays. Under kills
+//! of the follower and the gateway, each gets every signal of its bot in order, and none of others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::follower::{Follower, publish as publish_by_example, register};
 use crate::program::{PATIENCE, Running, Site};
 
 const RELAYS: usize = 3;
-/// What is published in all, by several keys and of several kinds.
+/// The total number of published events, by several keys and of several kinds.
 const EVENTS: usize = 900;
-/// Kills of the follower. With every third, the gateway is killed as well.
+/// Kills of the follower. Every third one also kills the gateway.
 const KILLS: usize = 6;
 const SECRET: &str = "thirty-two bytes that nobody sees";
 const SIGNALS: &str = "kinds=30931,30932,30933,30934";
 
-/// The gateway's key. Whoever holds the registry is known by it.
+/// The gateway's key, which owns the registry.
 const GATEWAY_KEY: &str = "5f1b0a9d3c7e48261b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
 
 struct Keys {
     bot: Signer,
-    /// It is registered, and nobody follows it.
+    /// Registered, but without followers.
     other_bot: Signer,
-    /// It has nothing to do with the gateway.
+    /// Unknown to the gateway.
     stranger: Signer,
     follower: Signer,
 }
@@ -55,7 +55,7 @@ fn gateway(site: &Site) -> String {
     format!("http://127.0.0.1:{}", site.port())
 }
 
-/// Publishes by all keys, evenly over some seconds, each event at all relays.
+/// Publishes events of all keys at all relays, evenly over some seconds.
 async fn publish(sim: Arc<Sim>, seed: u64) {
     let (keys, mut rng) = (Keys::new(seed), Rng::new(&[seed, 1]));
     for number in 0..EVENTS {
@@ -63,7 +63,7 @@ async fn publish(sim: Arc<Sim>, seed: u64) {
             0..6 => (&keys.bot, 30931 + rng.below(4) as u16),
             6..8 => (&keys.other_bot, 30931),
             8 => (&keys.stranger, 30931),
-            // Not a signal, though the bot has signed it.
+            // Signed by the bot, but not a signal.
             _ => (&keys.bot, 1),
         };
         let (name, content) = (format!("signal {number}"), "x".repeat(rng.below(3_000)));
@@ -73,7 +73,7 @@ async fn publish(sim: Arc<Sim>, seed: u64) {
     }
 }
 
-/// A relay has what the example publishes, and refuses what it does not take.
+/// The relay stores what the example publishes, and its refusals are reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_language_publishes() {
     let sim = Sim::builder().scripted(1).start().await.expect("starts");
@@ -82,7 +82,7 @@ async fn each_language_publishes() {
         let event = publish_by_example(language, &sim.url(0), &Keys::new(61).bot, "long BTC");
         assert_eq!((&event["kind"], &event["content"]), (&Value::from(30931), &Value::from("long BTC")));
         let held = sim.holds(0, &Filter::new());
-        // Two of one second that are the same are one event.
+        // Two equal events of one second are one event.
         assert!((1..=number + 1).contains(&held.len()));
         assert!(held.iter().any(|held| event["id"] == held.id().to_string()), "{language:?}");
     }
@@ -128,13 +128,13 @@ async fn survives_kills(language: Language, shared_secret: Option<&str>, seed: u
         follower = follower.shared_secret(secret);
     }
     follower.start();
-    follower.until_it_says("connected; going on after 0").await;
+    follower.until_stderr_contains("connected; going on after 0").await;
     let published = tokio::spawn(publish(Arc::clone(&sim), seed));
     let mut rng = Rng::new(&[seed]);
     for kill in 1..=KILLS {
-        // A good half of what is published are the bot's signals.
+        // More than half of the events are signals of the bot.
         follower.until_lines(kill * EVENTS / 2 / (KILLS + 2)).await;
-        // A moment in the middle of things, another each time.
+        // Kill at a different moment each time.
         tokio::time::sleep(Duration::from_millis(rng.below(50) as u64)).await;
         if kill % 3 == 0 {
             running.kill();
@@ -143,7 +143,7 @@ async fn survives_kills(language: Language, shared_secret: Option<&str>, seed: u
         follower.kill();
         follower.start();
     }
-    // Once the gateway alone, so that the example has to find it again.
+    // Kill only the gateway, so that the example must reconnect.
     running.kill();
     let running = site.start().await;
     published.await.expect("published");
@@ -154,10 +154,10 @@ async fn survives_kills(language: Language, shared_secret: Option<&str>, seed: u
     let lives = follower.printed();
     println!("lives: {:?}", lives.iter().map(Vec::len).collect::<Vec<_>>());
     assert_eq!(once(&lives), log);
-    assert!(lives.iter().filter(|life| !life.is_empty()).count() > 3, "hardly a kill hit anything");
+    assert!(lives.iter().filter(|life| !life.is_empty()).count() > 3, "too few kills hit a running transfer");
 }
 
-/// What the gateway has of a bot, once it has everything that the relays have: sequence and event.
+/// The bot's signals in the gateway's log, once the log has everything that the relays have.
 async fn signals_in_log(running: &Running, sim: &Sim, bot: &Signer) -> Vec<Value> {
     let wanted =
         sim.events().iter().filter(|event| event.pubkey() == bot.pubkey() && event.kind() != 1).count();
@@ -183,8 +183,8 @@ async fn signals_in_log(running: &Running, sim: &Sim, bot: &Signer) -> Vec<Value
     }
 }
 
-/// What was printed, each signal once. Asserts that each life went on where the one before was killed: what comes
-/// twice is at most the one signal that was dealt with and not noted yet.
+/// Returns each printed signal once. Asserts that each run resumed where the previous one was
+/// killed: at most one signal repeats, which was handled but not stored yet.
 #[track_caller]
 fn once(lives: &[Vec<Value>]) -> Vec<Value> {
     let seq = |signal: &Value| signal["seq"].as_u64().expect("a number");
@@ -233,7 +233,7 @@ async fn old_signals_are_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_mended_ends_it() {
+async fn permanent_failures_end_the_example() {
     let site = Site::empty().set("RELAYER_NOSTR__SECRET_KEY", GATEWAY_KEY);
     let running = site.start().await;
     let keys = Keys::new(62);
@@ -243,7 +243,7 @@ async fn what_cannot_be_mended_ends_it() {
         let ends_with = async |mut follower: Follower, reason: &str| {
             follower.start();
             assert!(!follower.ended().await.success(), "{language:?}: {reason}");
-            assert!(follower.said().contains(reason), "{language:?}: {reason}: {}", follower.said());
+            assert!(follower.stderr().contains(reason), "{language:?}: {reason}: {}", follower.stderr());
         };
         register(language, &gateway(&site), &keys.bot, "Momentum");
         let bot = keys.bot.pubkey().to_string();
@@ -265,7 +265,7 @@ async fn what_cannot_be_mended_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_go_on_at_the_oldest_if_their_cursor_is_too_old() {
+async fn they_resume_at_the_oldest_event_if_their_cursor_is_too_old() {
     const NOTES: usize = 3_000;
     let sim = Sim::builder().seed(63).relays(2).events(NOTES).start().await.expect("starts");
     let site = site_on(&sim);
@@ -276,9 +276,9 @@ async fn they_go_on_at_the_oldest_if_their_cursor_is_too_old() {
     register(Language::Rust, &gateway(&site), &keys.bot, "Momentum");
     let key = running.json("/api/identity").await["pubkey"].as_str().expect("a key").to_owned();
     running.kill();
-    // Retention trims as soon as the program starts.
+    // Retention runs as soon as the program starts.
     let running = site.start_with(&[("RELAYER_STORAGE__MAX_BYTES", (1 << 20).to_string())]).await;
-    running.until_it_says("events are served").await;
+    running.until_stderr_contains("events are served").await;
     let mut oldest = 1;
     let is_trimmed = async || {
         let summary = running.json("/api/metrics/summary").await;
@@ -292,7 +292,7 @@ async fn they_go_on_at_the_oldest_if_their_cursor_is_too_old() {
             Follower::new(language, &gateway(&site), &keys.bot.pubkey().to_string(), &keys.follower);
         follower.write_state(&key, 100);
         follower.start();
-        follower.until_it_says(&format!("signals between 101 and {} are lost", oldest - 1)).await;
-        follower.until_it_says(&format!("connected; going on after {}", oldest - 1)).await;
+        follower.until_stderr_contains(&format!("signals between 101 and {} are lost", oldest - 1)).await;
+        follower.until_stderr_contains(&format!("connected; going on after {}", oldest - 1)).await;
     }
 }

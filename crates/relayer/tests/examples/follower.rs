@@ -1,5 +1,5 @@
-//! The example that follows a bot as a process, which can be killed and started again, and what it printed in each
-//! life.
+//! Runs the follower example as a process that can be killed and restarted, and keeps its output of
+//! each run.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// `gateway` is the URL that it knows the gateway by, `bot` what it is given as the key to follow.
+    /// `gateway` is the gateway's URL, `bot` the key to follow.
     pub fn new(language: Language, gateway: &str, bot: &str, key: &Signer) -> Self {
         let folder = TempDir::new().expect("a folder");
         let secret: String = key.secret().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -51,16 +51,16 @@ impl Follower {
         self.lives += 1;
     }
 
-    /// As `kill -9` does.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("started");
         let ended = child.try_wait().expect("waits");
-        assert!(ended.is_none(), "it had ended already: {ended:?}\n{}", self.said());
+        assert!(ended.is_none(), "it had ended already: {ended:?}\n{}", self.stderr());
         child.kill().expect("it was running");
         child.wait().expect("it ends");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         self.until("it ends", |this| {
@@ -72,15 +72,15 @@ impl Follower {
         status.expect("ended")
     }
 
-    /// What it printed in each of its lives.
+    /// The output of each run.
     pub fn printed(&self) -> Vec<Vec<Value>> {
         let lives = (0..self.lives).map(|life| read(&self.file(life, "out")));
-        // A line that was cut by a kill would be a fault: each is written at once.
+        // Each line is written in one call, so a kill must not cut it.
         let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         lives.map(|text| text.lines().map(line).collect()).collect()
     }
 
-    /// Waits until it has printed so many lines, over all its lives.
+    /// Waits until all runs together have printed this number of lines.
     pub async fn until_lines(&mut self, lines: usize) {
         let what = format!("it prints {lines} lines");
         self.until(&what, |this| {
@@ -94,7 +94,7 @@ impl Follower {
         let what = format!("it prints {seq}");
         self.until(&what, |this| {
             let text = read(&this.file(this.lives - 1, "out"));
-            // Another line may be on its way.
+            // Another line may follow.
             let last = text.rsplit_once('\n').and_then(|(whole, _)| whole.lines().next_back());
             let last = last.and_then(|line| serde_json::from_str::<Value>(line).ok());
             last.is_some_and(|last| last["seq"].as_u64() >= Some(seq))
@@ -102,16 +102,16 @@ impl Follower {
         .await;
     }
 
-    pub async fn until_it_says(&mut self, text: &str) {
-        self.until(text, |this| this.said().contains(text)).await;
+    pub async fn until_stderr_contains(&mut self, text: &str) {
+        self.until(text, |this| this.stderr().contains(text)).await;
     }
 
-    /// What it has said on standard error, over all its lives.
-    pub fn said(&self) -> String {
+    /// Standard error of all runs.
+    pub fn stderr(&self) -> String {
         (0..self.lives).map(|life| read(&self.file(life, "err"))).collect()
     }
 
-    /// Waits until its state has this text in it.
+    /// Waits until the state file contains this text.
     pub async fn until_state_contains(&mut self, text: &str) {
         self.until(text, |this| {
             std::fs::read_to_string(this.state()).is_ok_and(|state| state.contains(text))
@@ -122,7 +122,7 @@ impl Follower {
     async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !is_so(self) {
-            assert!(Instant::now() < deadline, "{:?}: not in time: {what}\n{}", self.language, self.said());
+            assert!(Instant::now() < deadline, "{:?}: not in time: {what}\n{}", self.language, self.stderr());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -131,7 +131,7 @@ impl Follower {
         self.folder.path().join("state.json")
     }
 
-    /// A state as it writes it itself.
+    /// Writes a state file in the example's format.
     pub fn write_state(&self, pubkey: &str, seq: u64) {
         let state = serde_json::json!({ "gateway": self.gateway, "pubkey": pubkey, "seq": seq });
         std::fs::write(self.state(), state.to_string()).expect("written");
@@ -152,7 +152,7 @@ impl Drop for Follower {
     }
 }
 
-/// Has a bot register itself with the example that does so, and gives the gateway's answer.
+/// Registers a bot with the example, and returns the gateway's response.
 pub fn register(language: Language, gateway: &str, bot: &Signer, name: &str) -> Value {
     let folder = TempDir::new().expect("a folder");
     let secret: String = bot.secret().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -163,7 +163,7 @@ pub fn register(language: Language, gateway: &str, bot: &Signer, name: &str) -> 
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Publishes a signal at a relay by the example, and gives the event that it prints.
+/// Publishes a signal with the example, and returns the event that it prints.
 pub fn publish(language: Language, relay: &str, bot: &Signer, content: &str) -> Value {
     let folder = TempDir::new().expect("a folder");
     let secret: String = bot.secret().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! What a receiver over HTTP answers, signed and not.
+//! HTTP receiver examples, with and without signatures.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,7 +52,7 @@ impl Batch {
         self
     }
 
-    /// The header as it is given, instead of the right one.
+    /// Replaces the signature header.
     fn signature(mut self, header: impl Into<String>) -> Self {
         self.signature = Some(header.into());
         self
@@ -64,7 +64,7 @@ impl Batch {
         format!("v1,{}", BASE64_STANDARD.encode(tag))
     }
 
-    /// The status that it is answered with.
+    /// Posts the batch and returns the status.
     async fn post(&self, address: SocketAddr) -> u16 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
         let timestamp = now - self.seconds_ago;
@@ -88,7 +88,7 @@ async fn post(address: SocketAddr, headers: &str, body: &[u8]) -> u16 {
         };
         let head = format!("POST / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await.expect("sent");
-        // It may answer before it has read the body, and not read it.
+        // The receiver may answer without reading the body.
         let _ = stream.write_all(body).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
@@ -112,7 +112,7 @@ async fn python_takes_batches_once() {
     takes_batches_once(Language::Python).await;
 }
 
-/// Without a secret, so unsigned.
+/// Without a secret, so requests are unsigned.
 async fn takes_batches_once(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "http", address.to_string());
@@ -123,23 +123,23 @@ async fn takes_batches_once(language: Language) {
     for body in ["{}", "[{}]", "not JSON", ""] {
         assert_eq!(Batch::text(body.to_owned()).post(address).await, 400, "{body:?}");
     }
-    // The one in Rust reads as much as it allows before it refuses; the other goes by the header.
+    // The Rust example reads up to its limit before it refuses; the Python one checks the header.
     let body = vec![b' '; if matches!(language, Language::Rust) { (64 << 20) + 1 } else { 1 }];
     assert_eq!(post(address, "content-length: 67108865\r\n", &body).await, 413);
-    // What cannot be noted is not acknowledged.
-    let in_the_way = consumer.state().with_extension("txt.new");
-    std::fs::create_dir(&in_the_way).expect("a folder");
+    // A batch is not acknowledged if its cursor cannot be stored.
+    let blocking_folder = consumer.state().with_extension("txt.new");
+    std::fs::create_dir(&blocking_folder).expect("a folder");
     assert_eq!(Batch::of(4..=4).post(address).await, 500);
-    std::fs::remove_dir(in_the_way).expect("gone");
+    std::fs::remove_dir(blocking_folder).expect("gone");
     consumer.kill();
     consumer.start();
     assert_eq!(Batch::of(2..=6).post(address).await, 204);
     assert_eq!(seqs(&consumer), [1, 2, 3, 4, 4, 5, 6]);
     assert_eq!(std::fs::read_to_string(consumer.state()).expect("a cursor"), "a:6");
-    // After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is
-    // to be taken.
+    // After a restore, the gateway resumes at the cursor of the backup, so all events must be
+    // taken.
     assert_eq!(Batch::of_log("b", 5..=6).post(address).await, 204);
-    consumer.until_it_says("the log was a and is b now").await;
+    consumer.until_stderr_contains("the log was a and is b now").await;
     assert_eq!(seqs(&consumer)[7..], [5, 6]);
     assert_eq!(std::fs::read_to_string(consumer.state()).expect("a cursor"), "b:6");
 }
@@ -166,12 +166,12 @@ async fn checks_signatures(language: Language) {
         assert_eq!(Batch::of([2]).signature(header).post(address).await, 401, "{header:?}");
     }
     assert_eq!(post(address, "content-length: 2\r\n", b"[]").await, 401, "no signature");
-    // Signed with the old and the new secret while they are being changed.
+    // During a rotation, requests are signed with the old and the new secret.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
     let (batch, other) = (Batch::of([2]), Batch::of([2]).key(b"another"));
     let both = format!("{} {}", other.sign(now), batch.sign(now));
     let ahead = format!("{} {}", other.sign(now + 1), batch.sign(now + 1));
-    // The second may have passed between.
+    // The second may have changed meanwhile.
     let answers =
         [batch.signature(both).post(address).await, Batch::of([2]).signature(ahead).post(address).await];
     assert!(answers.contains(&204), "{answers:?}");
@@ -186,7 +186,7 @@ async fn a_secret_that_is_none_ends_it() {
             let mut consumer = Consumer::new(language, "http", "127.0.0.1:0").secret(secret);
             consumer.start();
             assert!(!consumer.ended().await.success(), "{language:?}, {secret:?}");
-            assert!(consumer.said().contains("WEBHOOK_SECRET"), "{}", consumer.said());
+            assert!(consumer.stderr().contains("WEBHOOK_SECRET"), "{}", consumer.stderr());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Every example under `kill -9`, its own and the gateway's: every event is printed, in order, and what comes
-//! twice is what was dealt with and not noted yet.
+//! Every consumer example under `kill -9` of itself and the gateway: every event is printed in
+//! order, and only events that were handled but not stored yet repeat.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::http::SECRET;
 use crate::program::{Running, Site};
 
 const EVENTS: u64 = 1_500;
-/// Kills of the consumer. With every third, the gateway is killed as well.
+/// Kills of the consumer. Every third one also kills the gateway.
 const KILLS: u64 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +63,7 @@ async fn over_tcp(language: Language, seed: u64) {
     survives_kills(&site, consumer, seed, 1).await;
 }
 
-/// A batch is noted as a whole, so all of it may come twice.
+/// The cursor is stored once per batch, so a whole batch may repeat.
 async fn over_http(language: Language, seed: u64) {
     let sim = start_sim(seed).await;
     let address = free_address();
@@ -72,7 +72,7 @@ async fn over_http(language: Language, seed: u64) {
     survives_kills(&site, consumer, seed, BATCH).await;
 }
 
-/// The most events that are posted at a time.
+/// The maximum number of events in a request.
 const BATCH: u64 = 100;
 
 /// The configuration of a sink that posts to this address.
@@ -93,7 +93,7 @@ async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_
     let mut rng = Rng::new(&[seed]);
     for kill in 1..=KILLS {
         consumer.until_printed(kill * EVENTS / (KILLS + 2)).await;
-        // A moment in the middle of things, another each time.
+        // Kill at a different moment each time.
         tokio::time::sleep(Duration::from_millis(rng.below(50) as u64)).await;
         if kill % 3 == 0 {
             running.kill();
@@ -102,7 +102,7 @@ async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_
         consumer.kill();
         consumer.start();
     }
-    // Once the gateway alone, so that the example has to find it again.
+    // Kill only the gateway, so that the example must reconnect.
     running.kill();
     let running = site.start().await;
     consumer.until_printed(EVENTS).await;
@@ -112,10 +112,10 @@ async fn survives_kills(site: &Site, mut consumer: Consumer, seed: u64, repeats_
     let printed = assert_complete(&lives, repeats_max);
     assert_eq!(printed, logged(&running).await);
     assert_eq!(printed.len() as u64, EVENTS);
-    assert!(lives.iter().filter(|life| !life.is_empty()).count() > 3, "hardly a kill hit anything");
+    assert!(lives.iter().filter(|life| !life.is_empty()).count() > 3, "too few kills hit a running transfer");
 }
 
-/// What the gateway has in its log.
+/// The events of the gateway's log.
 async fn logged(running: &Running) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The programs in `examples/`, which users copy: each in each of its languages, against the built program.
+//! The programs in `examples/`, in each language, against the built program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,5 +1,5 @@
-//! The log has another identity, as after a restore: who keeps a cursor of its own is refused, says
-//! so, and starts over.
+//! The log gets a new identity, as after a restore: an example with its own cursor is refused,
+//! reports it, and starts over.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ async fn consumer_starts_over(language: Language) {
     consumer.kill();
     let (running, log) = renew(&site, running).await;
     consumer.start();
-    consumer.until_it_says("a backup of the gateway was restored; starting over").await;
+    consumer.until_stderr_contains("a backup of the gateway was restored; starting over").await;
     consumer.until_state(&format!("{log}:{EVENTS}")).await;
     let lives = consumer.printed();
     assert_eq!(lives[0], lives[1], "all that there is came again");
@@ -73,7 +73,7 @@ async fn follower_starts_over(language: Language) {
     register(language, &gateway, &bot, "Momentum");
     let mut follower = Follower::new(language, &gateway, &bot.pubkey().to_string(), &key);
     follower.start();
-    follower.until_it_says("connected; going on after 0").await;
+    follower.until_stderr_contains("connected; going on after 0").await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     for name in ["one", "two"] {
         let event = bot.sign(now, 30931, &[["d", name]], "buy");
@@ -83,7 +83,7 @@ async fn follower_starts_over(language: Language) {
     follower.kill();
     let (running, log) = renew(&site, running).await;
     follower.start();
-    follower.until_it_says("a backup was restored; starting over").await;
+    follower.until_stderr_contains("a backup was restored; starting over").await;
     follower.until_lines(4).await;
     let lives = follower.printed();
     assert_eq!(lives[0], lives[1], "all that there is came again");

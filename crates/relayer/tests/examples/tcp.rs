@@ -1,4 +1,4 @@
-//! What a receiver over TCP may meet that a well-behaved gateway on a good network never does.
+//! TCP receiver examples against faults that a healthy gateway and network never cause.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::program::PATIENCE;
 struct Gateway(BufReader<TcpStream>);
 
 impl Gateway {
-    /// Connects, once the example listens.
+    /// Connects once the example listens.
     async fn connect(consumer: &Consumer, address: std::net::SocketAddr) -> Self {
         let connect = async {
             loop {
@@ -23,7 +23,7 @@ impl Gateway {
             }
         };
         let connected = timeout(PATIENCE, connect).await;
-        connected.unwrap_or_else(|_| panic!("it does not listen: {}", consumer.said()))
+        connected.unwrap_or_else(|_| panic!("it does not listen: {}", consumer.stderr()))
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -41,11 +41,11 @@ impl Gateway {
         self.send(event.as_bytes()).await;
     }
 
-    /// The next line that it answers; nothing if it closed the connection.
+    /// The next line of the answer; `None` if the connection was closed.
     async fn answer(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("in time");
-        // A reset is an end, too.
+        // A reset counts as a close.
         read.is_ok_and(|bytes| bytes > 0).then_some(line)
     }
 }
@@ -60,7 +60,7 @@ async fn python_heeds_the_newest_connection() {
     heeds_the_newest_connection(Language::Python).await;
 }
 
-/// The old connection stays open, as it does if the gateway's machine vanished, in the middle of a line.
+/// The old connection stays open in the middle of a line, as if the gateway's machine had vanished.
 async fn heeds_the_newest_connection(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());
@@ -72,7 +72,7 @@ async fn heeds_the_newest_connection(language: Language) {
     }
     old.send(b"{\"seq\":4,\"rec").await;
     let mut new = Gateway::connect(&consumer, address).await;
-    // It lost the last two acknowledgements, so it sends them again.
+    // The last two acknowledgements were lost, so these events are sent again.
     for seq in 2..=5 {
         new.send_event(seq).await;
         assert_eq!(new.answer().await, Some(format!("{{\"ack\":{seq}}}\n")));
@@ -92,13 +92,11 @@ async fn python_starts_over_with_another_log() {
     starts_over_with_another_log(Language::Python).await;
 }
 
-/// After a restore the gateway goes on at the sink's cursor of the backup, so all that comes is to
-/// be taken.
+/// After a restore, the gateway resumes at the cursor of the backup, so all events must be taken.
 async fn starts_over_with_another_log(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());
-    // As an earlier version of the program wrote it: the log that comes first is taken for the one
-    // that it is of.
+    // The format of an earlier version, without a log id: the first log is adopted.
     consumer.write_state("2");
     consumer.start();
     let mut gateway = Gateway::connect(&consumer, address).await;
@@ -106,7 +104,7 @@ async fn starts_over_with_another_log(language: Language) {
         gateway.send_event_of(log, seq).await;
         assert_eq!(gateway.answer().await, Some(format!("{{\"ack\":{seq}}}\n")));
     }
-    consumer.until_it_says("the log was a and is b now").await;
+    consumer.until_stderr_contains("the log was a and is b now").await;
     let seqs: Vec<u64> = consumer.printed().concat().iter().map(|line| line.seq).collect();
     assert_eq!(seqs, [3, 4, 3, 4]);
     assert_eq!(std::fs::read_to_string(consumer.state()).expect("a cursor"), "b:4");
@@ -122,7 +120,7 @@ async fn python_bounds_a_line() {
     bounds_a_line(Language::Python).await;
 }
 
-/// It closes the connection, and takes the next one.
+/// The example closes the connection and accepts the next one.
 async fn bounds_a_line(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());
@@ -133,14 +131,14 @@ async fn bounds_a_line(language: Language) {
         while gateway.0.write_all(&chunk).await.is_ok() {}
     };
     timeout(PATIENCE, flood).await.expect("it closes the connection");
-    consumer.until_it_says("a line is longer than 32 MiB").await;
+    consumer.until_stderr_contains("a line is longer than 32 MiB").await;
     let mut stranger = Gateway::connect(&consumer, address).await;
     stranger.send(b"GET / HTTP/1.1\r\n\r\n").await;
     assert_eq!(stranger.answer().await, None);
     let mut gateway = Gateway::connect(&consumer, address).await;
     gateway.send_event(1).await;
     assert_eq!(gateway.answer().await.as_deref(), Some("{\"ack\":1}\n"));
-    // What is read byte by byte is a line all the same.
+    // A line that arrives byte by byte is accepted.
     for byte in b"{\"seq\":2,\"log\":\"a\",\"event\":{\"id\":\"slow\"}}\n" {
         gateway.send(&[*byte]).await;
         sleep(Duration::from_millis(1)).await;

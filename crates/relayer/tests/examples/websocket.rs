@@ -1,4 +1,4 @@
-//! What `/ws` may answer instead of events.
+//! WebSocket examples that get an error or a close instead of events.
 
 use relay_sim::Sim;
 use relay_sim::wait::until_async;
@@ -7,16 +7,16 @@ use crate::consumer::{Consumer, Language};
 use crate::program::{PATIENCE, Site};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rust_goes_on_at_the_oldest_if_its_cursor_is_too_old() {
-    goes_on_at_the_oldest(Language::Rust).await;
+async fn rust_resumes_at_the_oldest_event_if_its_cursor_is_too_old() {
+    resumes_at_the_oldest(Language::Rust).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn python_goes_on_at_the_oldest_if_its_cursor_is_too_old() {
-    goes_on_at_the_oldest(Language::Python).await;
+async fn python_resumes_at_the_oldest_event_if_its_cursor_is_too_old() {
+    resumes_at_the_oldest(Language::Python).await;
 }
 
-async fn goes_on_at_the_oldest(language: Language) {
+async fn resumes_at_the_oldest(language: Language) {
     const EVENTS: u64 = 3_000;
     let sim = Sim::builder().seed(41).relays(2).events(EVENTS as usize).start().await.expect("starts");
     let site = Site::on(&sim);
@@ -26,9 +26,9 @@ async fn goes_on_at_the_oldest(language: Language) {
         tokio::time::timeout(PATIENCE, everything.next()).await.expect("in time").expect("an event");
     }
     running.kill();
-    // Retention trims as soon as the program starts.
+    // Retention runs as soon as the program starts.
     let running = site.start_with(&[("RELAYER_STORAGE__MAX_BYTES", (1 << 20).to_string())]).await;
-    running.until_it_says("events are served").await;
+    running.until_stderr_contains("events are served").await;
     let mut oldest = 1;
     let is_trimmed = async || {
         let summary = running.json("/api/metrics/summary").await;
@@ -41,7 +41,7 @@ async fn goes_on_at_the_oldest(language: Language) {
     consumer.write_state("100");
     consumer.start();
     consumer.until_printed(EVENTS).await;
-    consumer.until_it_says(&format!("events 101 to {} are lost", oldest - 1)).await;
+    consumer.until_stderr_contains(&format!("events 101 to {} are lost", oldest - 1)).await;
     let seqs: Vec<u64> = consumer.printed().concat().iter().map(|line| line.seq).collect();
     assert_eq!(seqs, (oldest..=EVENTS).collect::<Vec<_>>());
 }
@@ -55,22 +55,22 @@ async fn a_cursor_of_another_gateway_ends_it() {
         consumer.write_state("7");
         consumer.start();
         assert!(!consumer.ended().await.success());
-        assert!(consumer.said().contains(reason), "{}", consumer.said());
+        assert!(consumer.stderr().contains(reason), "{}", consumer.stderr());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_reason_of_a_close_is_said() {
+async fn the_reason_of_a_close_is_printed() {
     let site = Site::empty();
     for language in [Language::Rust, Language::Python] {
         let mut running = site.start().await;
         let mut consumer = Consumer::new(language, "websocket", site.ws(""));
         consumer.start();
-        consumer.until_it_says("connected; going on after event 0").await;
+        consumer.until_stderr_contains("connected; going on after event 0").await;
         running.signal("TERM");
         assert!(running.ended().await.success());
-        consumer.until_it_says("1001").await;
-        consumer.until_it_says("the gateway is stopping").await;
+        consumer.until_stderr_contains("1001").await;
+        consumer.until_stderr_contains("the gateway is stopping").await;
     }
 }
 
@@ -84,7 +84,7 @@ async fn a_state_file_with_something_else_ends_it() {
             consumer.write_state("shopping list");
             consumer.start();
             assert!(!consumer.ended().await.success());
-            assert!(consumer.said().contains("cursor.txt"), "{}", consumer.said());
+            assert!(consumer.stderr().contains("cursor.txt"), "{}", consumer.stderr());
         }
     }
 }

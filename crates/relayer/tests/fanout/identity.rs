@@ -24,7 +24,7 @@ async fn identity(site: &Site) -> (String, String) {
     assert_eq!(answer.as_object().map(|fields| fields.len()), Some(2), "{answer}");
     let (pubkey, npub_shown) = (answer["pubkey"].as_str().unwrap(), answer["npub"].as_str().unwrap());
     assert_eq!(npub(&pubkey.parse().unwrap()), npub_shown);
-    let said = running.said();
+    let said = running.stderr();
     assert!(status.success(), "{status}: {said}");
     assert!(said.contains(npub_shown), "{said}");
     (pubkey.to_owned(), said)

@@ -238,7 +238,7 @@ async fn the_registry_goes_to_another_key(tells_whose: bool) {
     assert_eq!(status["registry"]["reason"], "it belongs to another key", "{status}");
     let found = Signer::from_seed(8).pubkey().to_string();
     assert_eq!((&status["bots"], &status["follows"]), (&1.into(), &1.into()), "{status}");
-    running.until_it_says(&format!("belongs to the gateway key {found}")).await;
+    running.until_stderr_contains(&format!("belongs to the gateway key {found}")).await;
     goes_on(&sim, &api, &bot, &follower, &mut connection).await;
     let late = Follower::new(12);
     for (key, request) in [
@@ -323,8 +323,8 @@ async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
         store.write(*gateway.pubkey(), changes).await.unwrap();
     }
     let running = site.start().await;
-    running.until_it_says("some follows have a shared secret that is refused now").await;
-    running.until_it_says("follows=1").await;
+    running.until_stderr_contains("some follows have a shared secret that is refused now").await;
+    running.until_stderr_contains("follows=1").await;
     let api = Api::of(&site);
     let weak = weak.sharing(&secret);
     let mut connection = weak.connect(&api, "").await;
@@ -369,7 +369,7 @@ async fn a_read_only_postgres_is_said_to_be_so_once() {
     let metrics = running.get("/metrics").await.unwrap();
     assert!(metrics.contains("registry_up 0\n") && metrics.contains("registry_read_only 1\n"), "{metrics}");
     running.signal("KILL");
-    let log = running.said();
+    let log = running.stderr();
     assert_eq!(log.matches("the registry's database is read-only").count(), 1, "{log}");
     // A start does not wait for it either.
     let running = site.start().await;

@@ -224,7 +224,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
         assert_eq!(answer.status, 422, "{wrong}: {answer:?}");
         running.signal("HUP");
     }
-    running.until_it_says("the configuration was not reloaded").await;
+    running.until_stderr_contains("the configuration was not reloaded").await;
     // Without a password, so that it is looked for in that file.
     configured(&format!("{right}[postgres]\ndsn = \"postgres://u@127.0.0.1/x\"\n"));
     assert_eq!(scribe.reload().await.status, 200);
@@ -287,7 +287,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     running.signal("TERM");
     assert!(running.ended().await.success());
     fs::remove_file(&config).unwrap();
-    let said = running.said();
+    let said = running.stderr();
     assert!(said.contains(CANARY) && said.contains(" TRACE "), "the log is not searched");
     needles.search("the log", said.as_bytes());
     assert!(scribe.answers.contains(CANARY), "the answers are not searched");

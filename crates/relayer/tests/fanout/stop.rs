@@ -37,6 +37,6 @@ async fn a_gateway_with_followers_stops_in_order_every_time() {
         assert_eq!(unproved.text().await.unwrap_err().reason, "the gateway is stopping");
         drop(unproved);
         let status = running.ended().await;
-        assert!(status.success(), "{status} at stop {stop}: {}", running.said());
+        assert!(status.success(), "{status} at stop {stop}: {}", running.stderr());
     }
 }

@@ -1,4 +1,4 @@
-//! A test bench: one log, one seen set, shards and a sequencer that work when they are told to.
+//! A test bench: a log, a seen set, a shard and a sequencer that run step by step.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -59,7 +59,7 @@ impl Bench {
         }
     }
 
-    /// As a connection and then the shard would: dropped when memory has seen it, else judged.
+    /// Does what a connection and then the shard do: drops what memory has seen, judges the rest.
     pub fn receive(&mut self, json: &str) -> Verdict {
         let candidate = self.candidate(json);
         if let Lookup::Seen(layer) = self.dedupe.look_up(&candidate.claimed) {
@@ -80,7 +80,7 @@ impl Bench {
         self.sequence(&receiver, 100);
     }
 
-    /// Commits bursts, in batches of at most this size, until nobody can send more.
+    /// Commits bursts in batches of at most this size, until all senders are dropped.
     pub fn sequence(&self, bursts: &Receiver<Vec<Submission>>, batch_size: usize) {
         let options = SequencerOptions { batch_size };
         let sequencer =
@@ -111,7 +111,7 @@ pub fn altered(genuine: &str) -> String {
     genuine.replace("\"genuine\"", "\"forged\"")
 }
 
-/// The same event with a signature that somebody else made.
+/// The same event with a signature by another key.
 pub fn badly_signed(genuine: &str) -> String {
     let (event, signature) = genuine.split_at(genuine.find("\"sig\":\"").expect("signed") + 7);
     let flipped: String = signature

@@ -1,4 +1,4 @@
-//! Ingest without sockets: what a shard lets through, whatever comes in whatever order.
+//! Ingest without sockets: what a shard accepts, for any input in any order.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,8 +1,8 @@
 //! Events of one author with equal `created_at` keep the order in which one connection first
-//! delivered them, whatever the shards, the bursts and the batches are.
+//! delivered them, for any shards, bursts and batches.
 //!
-//! A schedule decides which connection delivers, which shard judges and when the sequencer commits.
-//! A seed gives the same schedule again: `ORDER_SEED` names one.
+//! A random schedule decides which connection delivers, which shard judges and when the sequencer
+//! commits. `ORDER_SEED` replays one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ fn invariant_9_events_of_one_second_keep_their_order_under_any_schedule() {
         let mut rng = Rng::new(&[seed]);
         let published = published(&mut rng);
         let number_of_connections = rng.between(1, 4);
-        // Relays that all have the events in one order, or each in its own.
+        // All relays have the events in one order, or each in its own.
         let has_one_order = rng.chance(0.5);
         let connections = (0..number_of_connections).map(|_| {
             let order = if has_one_order { published.clone() } else { shuffled(&published, &mut rng) };
@@ -85,7 +85,7 @@ fn events_of_one_second_keep_their_order_while_threads_race() {
     assert_eq!(by_author(&bench.logged()), by_author(&published));
 }
 
-/// Events of several authors, all of one second, in the order in which they were published.
+/// Events of several authors, all of one second, in the order of publication.
 fn published(rng: &mut Rng) -> Vec<VerifiedEvent> {
     let signers: Vec<Signer> = (1..=AUTHORS).map(Signer::from_seed).collect();
     let authors: Vec<usize> = (0..signers.len()).flat_map(|author| [author; EVENTS_OF_AN_AUTHOR]).collect();
@@ -120,8 +120,8 @@ fn out_of_order(logged: &[VerifiedEvent], firsts: &Firsts) -> Option<[EventId; 2
     })
 }
 
-/// What a connection brings, in order: genuine events, and forgeries of them that claim another
-/// author, so that another shard judges them. The forgeries come first.
+/// What a connection delivers, in order: forgeries that claim another author, so that another shard
+/// judges them, before their genuine events.
 struct Connection {
     texts: Vec<(Option<EventId>, String)>,
     delivered: usize,
@@ -150,14 +150,14 @@ struct Play {
     bench: Bench,
     inboxes: Inboxes,
     shards: Vec<Judge>,
-    /// What the shards have handed over, and is not committed yet.
+    /// Sent by the shards, but not committed yet.
     handed_over: Vec<Verified>,
     connections: Vec<Connection>,
     firsts: Firsts,
     rng: Rng,
 }
 
-/// A shard, its inbox, and the burst that it has not handed over yet.
+/// A shard, its inbox, and its unsent burst.
 struct Judge {
     shard: Shard,
     inbox: Receiver<Inbound>,
@@ -200,7 +200,7 @@ impl Play {
         self.commit();
     }
 
-    /// As a connection does: what memory has seen is dropped, the rest goes to its shard.
+    /// Does what a connection does: drops what memory has seen, sends the rest to its shard.
     fn deliver(&mut self) {
         let number = self.rng.below(self.connections.len());
         let connection = &mut self.connections[number];

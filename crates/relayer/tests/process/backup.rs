@@ -1,5 +1,5 @@
-//! Backups of a running gateway, and what consumers see when one is restored: the sequence numbers
-//! behind it mean other events, under another identity of the log.
+//! Backups of a running gateway. After a restore, consumers see another log identity, and sequences
+//! after the backup mean other events.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::program::{PATIENCE, Running, Site};
 
-/// Events that are in the backup.
+/// Events in the backup.
 const BEFORE: u64 = 60;
-/// Events that come after it.
+/// Events after the backup.
 const AFTER: u64 = 30;
 
 async fn sim(seed: u64, events: u64) -> Sim {
@@ -28,10 +28,10 @@ async fn until_head(running: &Running, head: u64) {
     }
 }
 
-/// Starts the program with these relays, and waits until it has so many events.
+/// Starts the program with these relays, and waits until the log has `head` events.
 async fn start(site: &Site, sim: &Sim, head: u64) -> Running {
     let running = site.start_with(&[("RELAY_URLS", sim.urls().join(","))]).await;
-    running.until_it_says("events are served").await;
+    running.until_stderr_contains("events are served").await;
     until_head(&running, head).await;
     running
 }
@@ -69,8 +69,7 @@ fn refused(output: &Output, reason: &str) {
     assert!(said.contains(reason), "{said}");
 }
 
-/// A site whose log has [`BEFORE`] events, a backup of it that was made while it ran, and the log's
-/// identity.
+/// A site whose log has [`BEFORE`] events, a backup that was made while it ran, and the log id.
 async fn backed_up() -> (Site, PathBuf, String) {
     let site = Site::empty();
     let running = start(&site, &sim(1, BEFORE).await, BEFORE).await;
@@ -107,12 +106,12 @@ async fn after_a_restore_a_cursor_of_before_is_refused() {
         assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
         assert!(answer.contains("cursor_of_another_log") && answer.contains(&new), "{answer}");
     }
-    // The cursor that it gives out itself is right, and a bare number stays valid.
+    // The new log's own cursors work, and so do bare sequences.
     assert_eq!(running.json(&format!("/api/events?cursor={new}:{BEFORE}")).await["head"], BEFORE + AFTER);
     assert_eq!(envelopes(&running, BEFORE).await.len() as u64, AFTER);
 }
 
-/// They are in the database, so they are those of the backup.
+/// Cursors are in the database, so a restore brings back those of the backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_a_consumer_goes_back_with_the_log() {
     let site = Site::empty();
@@ -176,13 +175,13 @@ async fn an_admin_token_is_sent_and_the_disk_is_guarded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_backup_is_not_restored() {
+async fn a_folder_that_is_not_a_backup_is_not_restored() {
     let (site, folder, _) = backed_up().await;
     let nothing = site.folder().join("nothing");
     refused(&site.run_with(&["restore", "--replace", text(&nothing)]), "No such file");
     fs::create_dir(&nothing).expect("a folder");
     refused(&site.run_with(&["restore", "--replace", text(&nothing)]), "is no backup: it has no backup.json");
-    // The folder of a gateway is none.
+    // A data folder is not a backup.
     let copy = site.folder().join("copy");
     fs::rename(site.log_path(), &copy).expect("moved");
     refused(&site.run_with(&["restore", text(&copy)]), "moltrade-relayer new-log-id");
@@ -201,7 +200,7 @@ async fn what_is_no_backup_is_not_restored() {
     let manifest = files.iter().find(|file| text(file).contains("MANIFEST-")).expect("a file");
     for (file, damage) in [(sorted, 10), (manifest, 0)] {
         let whole = fs::read(file).expect("read");
-        // The same size is not enough for the manifest, in which everything is found.
+        // For the manifest, which lists all other files, the same size is not enough.
         let broken = if damage == 0 { vec![0xff; whole.len()] } else { whole[..damage].to_vec() };
         fs::remove_file(file).and_then(|()| fs::write(file, broken)).expect("written");
         refused(&site.run_with(&["restore", text(&folder)]), "damaged");
@@ -214,7 +213,7 @@ async fn what_is_no_backup_is_not_restored() {
     refused(&site.run_with(&["restore", text(&folder)]), "which is no file of a log");
 }
 
-/// The process dies at each step, as by `kill -9`, on either side.
+/// Either process dies at each step, as by `kill -9`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_was_cut_off_is_none() {
     let site = Site::empty();
@@ -224,11 +223,11 @@ async fn a_backup_that_was_cut_off_is_none() {
         let urls = ("RELAY_URLS", events.urls().join(","));
         let [crash] = crash(point);
         let mut running = site.start_with(&[urls, crash]).await;
-        running.until_it_says("events are served").await;
+        running.until_stderr_contains("events are served").await;
         until_head(&running, BEFORE).await;
         let folder = site.folder().join(format!("gateway-{index}"));
         refused(&site.run_with(&["backup", text(&folder)]), "did not make a checkpoint");
-        assert!(!running.ended().await.success(), "it died");
+        assert!(!running.ended().await.success(), "the process died");
         assert!(!folder.exists());
     }
     let running = start(&site, &events, BEFORE).await;
@@ -265,7 +264,7 @@ async fn a_restore_that_was_cut_off_is_never_taken_for_a_log() {
         if is_begun {
             let mut running = site.start_with(&[]).await;
             assert_eq!(running.ended().await.code(), Some(1), "{point}");
-            assert!(running.said().contains("a restore into"), "{point}");
+            assert!(running.stderr().contains("a restore into"), "{point}");
             refused(&site.run_with(&["new-log-id"]), "a restore into");
             succeeded(&site.run_with(&["restore", text(&folder)]));
         }
@@ -279,13 +278,13 @@ async fn a_restore_that_was_cut_off_is_never_taken_for_a_log() {
     }
 }
 
-/// Whoever copies a backup to its place by hand has restored it, too.
+/// Copying a backup into place by hand is a restore too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_in_the_place_of_the_log_has_a_new_identity() {
     let (site, folder, old) = backed_up().await;
     fs::remove_dir_all(site.log_path()).and_then(|()| fs::rename(&folder, site.log_path())).expect("moved");
     let running = site.start().await;
-    running.until_it_says("is a backup that was put in place").await;
+    running.until_stderr_contains("is a backup that was put in place").await;
     let new = log_id(&running).await;
     assert_ne!(new, old);
     stop(running).await;

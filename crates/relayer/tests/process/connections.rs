@@ -1,5 +1,4 @@
-//! Connections that say nothing, little, or take nothing: they are limited, and they end; the rest
-//! goes on.
+//! Connections that send or read little or nothing are limited and closed; others are not affected.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +17,7 @@ async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.expect("connects")
 }
 
-/// What a connection is told before it is closed.
+/// The answer that a connection gets before it is closed.
 async fn told(mut socket: TcpStream) -> String {
     let mut text = Vec::new();
     // A connection that is closed while we write may be reset.
@@ -46,7 +45,7 @@ async fn idle_connections_of_one_address_keep_nobody_else_out() {
     assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refused}");
     assert!(refused.contains("retry-after: 5\r\n"), "{refused}");
     assert!(refused.contains("\"too_many_connections_from_address\""), "{refused}");
-    // Others do not notice: here, by 127.0.0.1.
+    // Other addresses are not affected, here 127.0.0.1.
     sim.go();
     let mut consumer = site.consumer("?cursor=0").await;
     for seq in 1..=sim.ids().len() as u64 {
@@ -58,7 +57,7 @@ async fn idle_connections_of_one_address_keep_nobody_else_out() {
         metrics.contains("\nconnections_refused_total{reason=\"too_many_from_address\"} 1\n"),
         "{metrics}"
     );
-    // With those that go, room comes back.
+    // Closing connections frees slots.
     idle.truncate(10);
     running.until("there is room", async |running| running.metric("connections").await <= 11).await;
     let mut again = connect_from(9, address).await;
@@ -94,10 +93,10 @@ async fn descriptors_are_left_for_the_database() {
     let sim = Sim::builder().seed(52).relays(2).events(5_000).copies(2).per_second(1_000.0).hold();
     let sim = sim.start().await.expect("starts");
     let last = format!("\nlog_head_seq {}\n", sim.ids().len());
-    // Every connection that there could be, had the system as many descriptors.
+    // As many connections as possible, if the system had the descriptors.
     let site = Site::on(&sim).set("RELAYER_OUTPUT__MAX_CLIENTS_PER_ADDRESS", "0");
     let running = site.start_with_files(LIMIT).await;
-    running.until_it_says("the system lets this process open 1100 files").await;
+    running.until_stderr_contains("the system lets this process open 1100 files").await;
     running.until_healthy().await;
     let address = running.address();
     let mut idle = Vec::new();
@@ -111,7 +110,7 @@ async fn descriptors_are_left_for_the_database() {
         })
         .await;
     sim.go();
-    // Those that are too many are closed, and among them ask us; a client that was let in before
+    // Our own requests are among those refused; a client that was let in before
     // stays.
     drop(idle.split_off(200));
     running
@@ -120,12 +119,12 @@ async fn descriptors_are_left_for_the_database() {
         })
         .await;
     assert!(open_files(&running) < 700);
-    // Even were there none left, accepting would go on afterwards.
+    // Even after descriptors were exhausted, accepting continues.
     let pid = Pid::from_raw(running.id().try_into().expect("a pid")).expect("a pid");
     let files = |soft: u64| Rlimit { current: Some(soft), maximum: Some(LIMIT) };
     prlimit(Some(pid), Resource::Nofile, files(3)).expect("lowered");
     let waiting = connect_from(8, address).await;
-    running.until_it_says("accept_failed").await;
+    running.until_stderr_contains("accept_failed").await;
     prlimit(Some(pid), Resource::Nofile, files(LIMIT)).expect("raised");
     drop(waiting);
     running.until_healthy().await;
@@ -135,13 +134,13 @@ async fn descriptors_are_left_for_the_database() {
 async fn too_few_descriptors_stop_the_start_with_a_reason() {
     let mut running = Site::empty().start_with_files(300).await;
     assert_eq!(running.ended().await.code(), Some(1));
-    let said = running.said();
+    let said = running.stderr();
     assert!(said.contains("open 300 files (ulimit -n)") && said.contains("needs at least"), "{said}");
 }
 
-/// Nothing at all, half a head, a body that does not come, a response that is not taken.
+/// No request, half a head, a missing body, a response that is not read.
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_do_not_go_on_are_closed() {
+async fn stalled_clients_are_closed() {
     let sim =
         Sim::builder().seed(53).relays(1).events(4_000).copies(1).sizes(relay_sim::Sizes::Exactly(4_000));
     let sim = sim.start().await.expect("starts");
@@ -186,7 +185,7 @@ async fn clients_that_do_not_go_on_are_closed() {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("set");
         let mut socket = socket.connect(address).await.expect("connects");
-        // More than the buffers of both sides have room for.
+        // More than the buffers of both sides can hold.
         let request = "GET /api/events?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
         socket.write_all(request.repeat(4).as_bytes()).await.expect("written");
         running

@@ -1,4 +1,4 @@
-//! What an operator does to the running program, and what the program does about itself.
+//! Operator actions on the running program, and its protection against itself.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::program::{PATIENCE, Running, Site};
 
-/// Waits until `/api/relays` shows a relay of this URL in this state, and gives it.
+/// Waits until `/api/relays` shows this relay in this state, and returns it.
 async fn until_in(running: &Running, url: &str, status: &str) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -48,7 +48,7 @@ async fn sighup_takes_up_a_good_file_and_leaves_a_broken_one() {
     until_in(&running, &sim.url(0), "live").await;
     until_in(&running, &sim.url(1), "live").await;
 
-    // A good one: the second relay stays, and is asked for the new kind over the connection that it has.
+    // A valid file: the second relay stays, and is asked for the new kind on its open connection.
     std::fs::write(&file, configuration(&sim, &[1, 2], "7")).expect("written");
     running.signal("HUP");
     until_in(&running, &sim.url(2), "live").await;
@@ -58,10 +58,10 @@ async fn sighup_takes_up_a_good_file_and_leaves_a_broken_one() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    // A broken one: said, and nothing else.
+    // An invalid file: it is reported, and nothing changes.
     std::fs::write(&file, configuration(&sim, &[0], "'seven'")).expect("written");
     running.signal("HUP");
-    running.until_it_says("the configuration was not reloaded, the old one stays in effect").await;
+    running.until_stderr_contains("the configuration was not reloaded, the old one stays in effect").await;
     let list = running.json("/api/relays").await;
     assert_eq!(list["total"], 2, "{list}");
     let connections = [0, 1, 2].map(|relay| sim.stats().of(relay, Count::Connections));

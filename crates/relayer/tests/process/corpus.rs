@@ -1,4 +1,4 @@
-//! Real events, and things that look like events, through the whole program.
+//! Real events, and invalid ones, through the whole program.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::program::{PATIENCE, Site};
 
-/// `FIXTURES_DIR` names another collection of the same form.
+/// `FIXTURES_DIR` selects another collection in the same format.
 fn fixture(name: &str) -> PathBuf {
     let folder = std::env::var_os("FIXTURES_DIR").map(PathBuf::from);
     folder.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../wire/tests/fixtures").into()).join(name)
 }
 
-/// The drop reasons that fit a collection's own word for what is wrong.
+/// The drop reasons for the collection's own name of a fault.
 fn fitting(reason: &str) -> &'static [&'static str] {
     match reason {
         "id mismatch; signature VALID for the claimed id"
@@ -30,7 +30,7 @@ fn fitting(reason: &str) -> &'static [&'static str] {
     }
 }
 
-/// Relays that serve a file, three copies each, and a gateway that lets in every age and size.
+/// Three relays that serve a file, and a gateway that admits events of every age and size.
 async fn serving(seed: u64, file: &Path) -> (Sim, Site) {
     let sim = Sim::builder().seed(seed).relays(6).events(0).file(file).copies(3).stored(0.5);
     let sim = sim.start().await.expect("starts");
@@ -75,8 +75,8 @@ async fn every_invalid_event_is_refused_for_its_reason() {
     let file = fixture("invalid-events.jsonl");
     let (_sim, site) = serving(14, &file).await;
     let running = site.start().await;
-    // Each is served by three relays, and refused each time. One that comes live while the past is asked for
-    // may come in both answers.
+    // Each is served by three relays, and refused each time. One that arrives live during the
+    // backfill may come in both answers.
     let mut wanted: BTreeMap<&'static [&'static str], u64> = BTreeMap::new();
     for line in lines(&file) {
         *wanted.entry(fitting(line["reason"].as_str().expect("a reason"))).or_default() += 3;

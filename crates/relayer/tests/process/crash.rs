@@ -1,6 +1,6 @@
-//! Invariants 2, 3 and 6 under `kill -9`: a client that resumes with its cursor sees every event exactly
-//! once, no number names two events, nothing that relays still hold is missing, and nothing is said to be
-//! proven that the log does not have.
+//! Invariants 2, 3 and 6 under `kill -9`: a client that resumes with its cursor sees every event
+//! exactly once, no sequence names two events, no event that relays still have is missing, and the
+//! gateway claims coverage only for events that the log has.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use relay_sim::{Cap, Checker, Consumer, Count, Sim, Who};
 
 use crate::program::{PATIENCE, Site};
 
-/// What a client has seen: which event stood under which number.
+/// The events that a client has seen, by sequence.
 type Seen = BTreeMap<u64, Vec<u8>>;
 
-/// Receives until everything that the relays ever had has come, through all crashes.
+/// Receives every event that the relays ever had, through all crashes.
 async fn receive_all(mut consumer: Consumer, sim: &Sim, events: usize) -> (Checker, Seen) {
     let (mut checker, mut seen) = (Checker::new().expect_count(events), Seen::new());
     while !checker.is_complete() {
@@ -32,7 +32,7 @@ async fn receive_all(mut consumer: Consumer, sim: &Sim, events: usize) -> (Check
     (checker, seen)
 }
 
-/// Asserts that a client who reads everything anew sees the same events under the same numbers.
+/// Asserts that a client that reads from the start sees the same events at the same sequences.
 async fn assert_same_from_the_start(site: &Site, seen: &Seen) {
     let mut consumer = site.consumer("?cursor=0").await;
     for (seq, event) in seen {
@@ -74,12 +74,12 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
     const EVENTS: usize = 600;
     let sim = Sim::builder().seed(12).relays(4).events(EVENTS).copies(2).per_second(300.0);
     let sim = sim.start().await.expect("starts");
-    // Small batches, so that there are enough commits to crash at, however busy the machine is.
+    // Small batches, for enough commits to crash at, even on a busy machine.
     let site = Site::on(&sim).set("RELAYER_OUTPUT__BATCH_SIZE", "5");
     let crash_at = |point: &str, time: u32| [("MOLTRADE_CRASH_POINT", format!("{point}:{time}"))];
     let mut running = site.start_with(&crash_at("before_commit", 1)).await;
     let url = site.ws("?cursor=0");
-    // It connects whenever there is somebody to connect to.
+    // It connects whenever the gateway is up.
     let received = tokio::spawn(async move {
         let consumer = Consumer::connect_within(&url, PATIENCE).await.expect("connects").reconnect(PATIENCE);
         receive_all(consumer, &sim, EVENTS).await
@@ -103,8 +103,8 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
     drop(running);
 }
 
-/// Reads from the folder of a killed gateway what it said of its relays, and asserts that the log has all of
-/// it. Gives how many seconds are claimed in all.
+/// Reads the coverage from the folder of a killed gateway, and asserts that the log has all claimed
+/// events. Returns the total of claimed seconds.
 fn assert_claims_are_true(site: &Site, sim: &Sim) -> u64 {
     let log = EventLog::open(&site.log_path(), StoreOptions { fsync: true }, 1 << 20).expect("opens");
     let rows = log.relay_rows(RelayTable::Coverage).expect("readable");
@@ -112,7 +112,7 @@ fn assert_claims_are_true(site: &Site, sim: &Sim) -> u64 {
     for (relay, url) in sim.urls().iter().enumerate() {
         let Some((_, row)) = rows.iter().find(|(relay, _)| relay == url) else { continue };
         let coverage = Coverage::from_row(row).expect("a row");
-        // An event is not held against the second that was not over.
+        // The last second was not over, so its events do not count.
         let claimed = coverage.from()..coverage.until();
         for event in sim.holds_between(relay, coverage.from(), coverage.until()) {
             let at = event.created_at();

@@ -1,5 +1,5 @@
-//! The gateway is down while much is published at relays that give only so much in an answer. After its
-//! start everything is delivered, and what it says of each relay meanwhile is true.
+//! Many events are published while the gateway is down, at relays that limit their answers. After a
+//! restart everything is delivered, and the shown coverage of each relay is true at every moment.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use crate::program::{PATIENCE, Running, Site};
 
 const RELAYS: usize = 4;
 const CAP: usize = 500;
-/// What is published meanwhile is spread over so many seconds before now.
+/// The events are dated over this span before now.
 const SPAN_SECS: u64 = 3_000;
 
-/// How many events are published meanwhile; `DOWNTIME_EVENTS` says otherwise.
+/// The number of events published meanwhile; set by `DOWNTIME_EVENTS`.
 fn events() -> usize {
     std::env::var("DOWNTIME_EVENTS").ok().and_then(|events| events.parse().ok()).unwrap_or(5_000)
 }
 
-/// Two relays cut answers, one in secret, and two refuse: too large limits, or whatever is too much.
+/// Two relays truncate answers, one without saying so; one refuses large limits, and one large
+/// answers.
 async fn relays(seed: u64) -> Sim {
     let sim = Sim::builder().seed(seed).relays(RELAYS).events(0);
     let sim = sim
@@ -34,7 +35,7 @@ fn now() -> u64 {
     moltrade_relayer::clock::unix_secs()
 }
 
-/// Publishes so many events, each at two of the relays, dated evenly over the seconds before now.
+/// Publishes events at two relays each, dated evenly over the span before now.
 async fn publish(sim: &Sim, events: usize) {
     let newest = now();
     let dates: Vec<u64> =
@@ -43,13 +44,13 @@ async fn publish(sim: &Sim, events: usize) {
     tokio::task::block_in_place(|| sim.publish_many(&relays, 2, &dates));
 }
 
-/// What `/api/relays/{url}` says.
-async fn said_of(running: &Running, sim: &Sim, relay: usize) -> Value {
+/// The answer of `/api/relays/{url}`.
+async fn shown_relay(running: &Running, sim: &Sim, relay: usize) -> Value {
     let url: String = sim.url(relay).bytes().map(|byte| format!("%{byte:02X}")).collect();
     running.json(&format!("/api/relays/{url}")).await
 }
 
-/// The spans that an answer claims to be proven.
+/// The spans that are shown as proven.
 fn claims(said: &Value) -> Vec<(u64, u64)> {
     let Some(mut since) = said["proven_from"].as_u64() else { return Vec::new() };
     let mut spans = Vec::new();
@@ -65,7 +66,7 @@ fn claims(said: &Value) -> Vec<(u64, u64)> {
     spans
 }
 
-/// A client that receives everything, each number once and each event once.
+/// A client that checks that each sequence and each event arrives once.
 struct Received {
     consumer: Consumer,
     checker: Checker,
@@ -78,7 +79,7 @@ impl Received {
         Self { consumer, checker: Checker::new(), ids: HashSet::new() }
     }
 
-    /// Receives what the log has by now.
+    /// Receives up to this head.
     async fn take_until(&mut self, head: u64) {
         while (self.ids.len() as u64) < head {
             let next = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
@@ -91,7 +92,7 @@ impl Received {
     }
 }
 
-/// Runs until all is proven, and checks at every moment that what is claimed of each relay has been logged.
+/// Runs until everything is proven, and checks all the time that the log has what is claimed.
 async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
     let mut received = Received::from_the_start(site).await;
     let (started, mut slowest) = (Instant::now(), Duration::ZERO);
@@ -104,9 +105,9 @@ async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
         complete = 0;
         let mut said = Vec::new();
         for relay in 0..RELAYS {
-            said.push(said_of(running, sim, relay).await);
+            said.push(shown_relay(running, sim, relay).await);
         }
-        // What was claimed before the log was read must be in it.
+        // The log is read after the claims, so it must contain them.
         let head = running.json("/status").await["log"]["head"].as_u64().expect("a number");
         received.take_until(head).await;
         for (relay, said) in said.iter().enumerate() {
@@ -126,7 +127,7 @@ async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(partial > 3, "it was never seen in the middle");
+    assert!(partial > 3, "no partial state was seen");
     let least: usize = held.iter().map(|held| held.len().div_ceil(CAP)).sum();
     let requests: Vec<u64> = (0..RELAYS).map(|relay| sim.stats().of(relay, Count::Requests)).collect();
     println!(
@@ -152,7 +153,7 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
     let mut running = site.start().await;
     let deadline = Instant::now() + PATIENCE;
     for relay in 0..RELAYS {
-        while said_of(&running, &sim, relay).await["status"] != "live" {
+        while shown_relay(&running, &sim, relay).await["status"] != "live" {
             assert!(Instant::now() < deadline, "relay {relay} does not become live");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -170,8 +171,8 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
     watch_until_complete(&running, &site, &sim).await;
 }
 
-/// The events are dated over nearly an hour, as if the gateway had been away for as long. So what it knew of
-/// its relays is set back to what it was before.
+/// The events are dated over nearly an hour. The stored coverage is set back as if the gateway had
+/// been down for that long.
 fn set_back_what_is_proven(site: &Site) {
     use moltrade_relayer::event_log::{EventLog, RelayTable, StoreOptions};
     use moltrade_relayer::relay::Coverage;

@@ -1,5 +1,5 @@
-//! What goes wrong around the program, or in it: standard error takes nothing, something panics or
-//! hangs, memory ends.
+//! Faults in the program or around it: standard error is stuck, something panics or hangs, memory
+//! is exhausted.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -12,14 +12,14 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::program::{Running, Site, get};
 
-/// A pipe whose reader is gone.
+/// A pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     writer.into()
 }
 
-/// A pipe that is full, and its reader, which reads nothing.
+/// A full pipe, and its reader, which reads nothing.
 fn stalled() -> (Stdio, OwnedFd) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("flags");
@@ -54,7 +54,7 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         };
         let urls = sim.urls();
         configure(&urls[..1]);
-        let mut running = site.start_saying_to(&[], stderr).await;
+        let mut running = site.start_with_stderr(&[], stderr).await;
         running.until_healthy().await;
         // What logs goes on, here the task that reads the configuration again: twice, since it
         // logs, too.
@@ -81,15 +81,15 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
 }
 
 #[test]
-fn commands_whose_output_nobody_takes_end_in_order() {
+fn commands_without_a_reader_end_in_order() {
     let site = Site::empty();
     for command in ["config-template", "check-config"] {
         let run = |stdout: Stdio, stderr: Stdio| {
             let status = site.command().arg(command).stdout(stdout).stderr(stderr).status();
             status.expect("it runs").code()
         };
-        assert_eq!(run(closed(), closed()), Some(0), "{command}: the reader has what it wanted");
-        assert_eq!(run(full(), full()), Some(1), "{command}: the answer is not there");
+        assert_eq!(run(closed(), closed()), Some(0), "{command}: the reader has read enough");
+        assert_eq!(run(full(), full()), Some(1), "{command}: the output is lost");
         assert_eq!(run(Stdio::null(), full()), Some(0), "{command}");
     }
     let wrong = Site::empty().set("RELAYER_OUTPUT__BATCH_SIZE", "0");
@@ -101,23 +101,23 @@ fn failing_at(points: &str) -> [(&'static str, String); 1] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_that_panics_is_noticed_and_not_the_last_one() {
+async fn a_reload_that_panics_is_counted_and_later_ones_work() {
     let site = Site::empty();
     std::fs::write(site.folder().join("config.toml"), "").expect("written");
     let running = site.start_with(&failing_at("reload:1:panic")).await;
     running.until_healthy().await;
     running.signal("HUP");
-    running.until_it_says("the crash point reload was reached").await;
-    running.until_it_says("was not reloaded").await;
+    running.until_stderr_contains("the crash point reload was reached").await;
+    running.until_stderr_contains("was not reloaded").await;
     assert_eq!(running.metric("panics_total").await, 1);
     running.signal("HUP");
-    running.until_it_says("the configuration was read again").await;
+    running.until_stderr_contains("the configuration was read again").await;
     assert_eq!(running.metric("panics_total").await, 1);
 }
 
 /// A stage fails, hangs while it fails, hangs while the others stop, or hangs after that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_cannot_go_on_ends() {
+async fn a_process_that_cannot_continue_ends() {
     for (points, stops, line) in [
         ("before_commit:3:panic", false, "sequencer failed: it panicked"),
         ("before_commit:3:panic,panic:1:hang", false, "aborting: a panic could not be reported"),
@@ -131,7 +131,7 @@ async fn a_process_that_cannot_go_on_ends() {
         if stops {
             running.until_healthy().await;
             if points.starts_with("before_commit") {
-                // Nothing is committed any more, and what is read waits.
+                // Nothing is committed any more, so events queue up.
                 let wait = async |running: &Running| running.metric("events_in_queue").await > 10;
                 running.until("events wait", wait).await;
             }
@@ -139,15 +139,14 @@ async fn a_process_that_cannot_go_on_ends() {
         }
         let status = running.ended().await;
         assert!(!status.success(), "{points}: {status}");
-        let said = running.said();
+        let said = running.stderr();
         assert!(said.contains(line), "{points}: {said}");
         assert!(!said.contains("stack backtrace"), "{points}: {said}");
     }
 }
 
-/// The limit is set while the program runs, at what it has and little more, so that it is met at
-/// whatever wants memory first: a thread's stack, a buffer, RocksDB. A process that is still there
-/// does its work.
+/// The limit is set while the program runs, slightly above its use, so that different allocations
+/// fail first: a thread's stack, a buffer, RocksDB. A process that survives must still work.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_memory_ends_the_process_ends() {
     const MIB: u64 = 1 << 20;
@@ -167,7 +166,7 @@ async fn when_memory_ends_the_process_ends() {
         sim.go();
         let address = running.address();
         let last = format!("\nlog_head_seq {}\n", sim.ids().len());
-        // What it is asked wants threads and memory, too.
+        // Requests need threads and memory too.
         let worked = async {
             loop {
                 drop(get(address, "/api/events?limit=1000").await);
@@ -185,5 +184,5 @@ async fn when_memory_ends_the_process_ends() {
             }
         }
     }
-    assert!(ended > 0, "memory did not end");
+    assert!(ended > 0, "memory was never exhausted");
 }

@@ -1,4 +1,4 @@
-//! The built program, as its user has it: crashes, real events, starts that cannot work, stopping in order.
+//! The built program: crashes, real events, failing starts, orderly shutdown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,4 +1,4 @@
-//! The program on a folder and a port of its own, which outlive it.
+//! The program with its own folder and port, which outlive it.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longer than anything here takes; reached only when something hangs.
+/// Longer than any wait takes, unless something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a gateway needs, and what stays when it dies.
+/// The folder, port and settings of a gateway. They survive its crashes.
 pub struct Site {
     folder: TempDir,
     address: SocketAddr,
@@ -33,7 +33,7 @@ impl Site {
     /// Without relays.
     pub fn empty() -> Self {
         let folder = TempDir::new().expect("a folder");
-        // The port is free now, and the system hands out others before this one again.
+        // Free the port. The system does not reuse it soon.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let site = Self { folder, address, settings: HashMap::new() };
@@ -51,7 +51,7 @@ impl Site {
         self
     }
 
-    /// Leaves a setting to the file, or to its default.
+    /// Removes a setting from the environment.
     pub fn unset(mut self, key: &str) -> Self {
         self.settings.remove(key);
         self
@@ -71,7 +71,7 @@ impl Site {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moltrade-relayer"));
-        // Nothing of the caller's environment reaches it.
+        // The caller's environment is not inherited.
         command.env_clear().envs(&self.settings).current_dir(self.folder.path());
         command
     }
@@ -86,20 +86,20 @@ impl Site {
     pub async fn start_with(&self, environment: &[(&str, String)]) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
-        self.hear(command)
+        self.start_captured(command)
     }
 
-    /// With a limit of open files.
+    /// Like [`start`](Self::start), with a limit on open files.
     pub async fn start_with_files(&self, files: u64) -> Running {
         let program = self.command();
         let mut command = Command::new("sh");
         let script = format!("ulimit -S -n 256; ulimit -H -n {files}; exec \"$0\"");
         command.arg("-c").arg(script).arg(program.get_program());
         command.env_clear().envs(&self.settings).current_dir(self.folder.path());
-        self.hear(command)
+        self.start_captured(command)
     }
 
-    fn hear(&self, command: Command) -> Running {
+    fn start_captured(&self, command: Command) -> Running {
         let mut running = self.spawn(command, Stdio::piped());
         let (mut stderr, heard) = (running.child.stderr.take().expect("piped"), Arc::clone(&running.said));
         running.listener = Some(std::thread::spawn(move || {
@@ -111,8 +111,8 @@ impl Site {
         running
     }
 
-    /// With standard error of its own, which is not heard.
-    pub async fn start_saying_to(&self, environment: &[(&str, String)], stderr: Stdio) -> Running {
+    /// With another standard error, which is not captured.
+    pub async fn start_with_stderr(&self, environment: &[(&str, String)], stderr: Stdio) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
         self.spawn(command, stderr)
@@ -123,17 +123,17 @@ impl Site {
         Running { child, address: self.address, said: Arc::default(), listener: None }
     }
 
-    /// Runs the program to its end, with what it says.
+    /// Runs the program to its end and captures its output.
     pub fn run(&self) -> Output {
         self.run_with(&[])
     }
 
-    /// As [`run`](Self::run), with a command.
+    /// Like [`run`](Self::run), with arguments.
     pub fn run_with(&self, arguments: &[&str]) -> Output {
         self.run_in(&[], arguments)
     }
 
-    /// As [`run_with`](Self::run_with), with more in its environment.
+    /// Like [`run_with`](Self::run_with), with more environment variables.
     pub fn run_in(&self, environment: &[(&str, String)], arguments: &[&str]) -> Output {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
@@ -153,7 +153,7 @@ impl Site {
 pub struct Running {
     child: Child,
     address: SocketAddr,
-    /// What it has written to standard error, and who reads that.
+    /// The captured standard error, and the thread that reads it.
     said: Arc<Mutex<String>>,
     listener: Option<JoinHandle<()>>,
 }
@@ -162,7 +162,7 @@ impl Running {
     pub async fn until_healthy(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.get("/health").await.is_none_or(|answer| !answer.contains("\"healthy\"")) {
-            assert!(Instant::now() < deadline, "it did not become healthy");
+            assert!(Instant::now() < deadline, "the gateway did not become healthy");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -190,7 +190,7 @@ impl Running {
         value.expect(name).parse().expect("a number")
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     pub async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
         self.until_within(PATIENCE, what, is_so).await;
     }
@@ -214,13 +214,13 @@ impl Running {
         pages * rustix::param::page_size() as u64
     }
 
-    /// As `kill -9` does.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -238,14 +238,14 @@ impl Running {
         assert!(status.expect("kill runs").success());
     }
 
-    /// What it has written to standard error, once it has ended.
-    pub fn said(mut self) -> String {
+    /// Its standard error, after the process has ended.
+    pub fn stderr(mut self) -> String {
         self.listener.take().expect("it listens").join().expect("it heard all");
         self.said.lock().expect("whole").clone()
     }
 
-    /// Waits until it has written this to standard error.
-    pub async fn until_it_says(&self, text: &str) {
+    /// Waits until standard error contains this text.
+    pub async fn until_stderr_contains(&self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.said.lock().expect("whole").contains(text) {
             assert!(Instant::now() < deadline, "{}", self.said.lock().expect("whole"));

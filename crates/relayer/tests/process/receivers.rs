@@ -1,5 +1,5 @@
-//! Receivers of every sort, in good order and in trouble, written from what the documentation says. Each checks
-//! as it goes that what it gets is in order and without gaps.
+//! Receivers for every transport, healthy and faulty, written from the documentation. Each checks
+//! that events arrive in order and without gaps.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -16,17 +16,16 @@ use tokio::sync::watch;
 
 use crate::program::{PATIENCE, Site};
 
-/// What a receiver got.
 #[derive(Debug, Default)]
 pub struct Got {
     pub highest: u64,
     pub repeats: u64,
-    /// Connections; of a receiver of posts the requests, of a WebSocket none are counted.
+    /// Connections, or requests for HTTP. Not counted for WebSockets.
     pub connections: u64,
     pub finished: Option<Instant>,
 }
 
-/// A receiver that can be asked how far it is.
+/// A receiver whose progress can be queried.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     pub name: &'static str,
@@ -39,7 +38,7 @@ impl Receiver {
         Self { name, got: Arc::default(), up_to }
     }
 
-    /// Takes a sequence, which may be one that came before and not one beyond the next.
+    /// Accepts the next sequence, or a repeated one. Panics on a gap.
     fn take(&self, seq: u64) {
         let mut got = self.got.lock().unwrap();
         assert!(seq <= got.highest + 1, "{}: {seq} after {}: something is missing", self.name, got.highest);
@@ -71,7 +70,7 @@ impl Receiver {
         }
     }
 
-    /// How long after a moment it had everything, and what it says of itself.
+    /// A summary, with the time that the receiver took since a moment.
     pub fn report(&self, since: Instant) -> String {
         let got = self.got.lock().unwrap();
         let after = got.finished.map(|finished| finished.saturating_duration_since(since).as_secs_f64());
@@ -81,19 +80,19 @@ impl Receiver {
     }
 }
 
-/// What is wrong with a receiver.
+/// The faults of a receiver.
 #[derive(Debug, Clone)]
-pub enum Temper {
+pub enum Behavior {
     Steady,
     /// It reads nothing until it is released.
     Frozen(watch::Receiver<bool>),
     /// It takes one event a second until it is released.
     Slow(watch::Receiver<bool>),
-    /// It dies so often, with events that it has not acknowledged.
+    /// It dies this many times with unacknowledged events.
     Dies(u64),
 }
 
-/// A client of `/ws` that comes back with its cursor.
+/// A client of `/ws` that resumes with its cursor.
 pub async fn websocket(name: &'static str, site: &Site, up_to: u64) -> Receiver {
     let receiver = Receiver::new(name, up_to);
     let mut consumer = site.consumer("?cursor=0").await;
@@ -107,61 +106,61 @@ pub async fn websocket(name: &'static str, site: &Site, up_to: u64) -> Receiver 
     receiver
 }
 
-/// A sink by TCP that acknowledges lines, and its configuration.
-pub async fn tcp(name: &'static str, up_to: u64, temper: Temper) -> (Receiver, String) {
+/// A TCP sink that acknowledges, and its configuration.
+pub async fn tcp(name: &'static str, up_to: u64, behavior: Behavior) -> (Receiver, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let sink = format!(
         "{{ name = '{name}', address = '{address}', framing = 'ndjson', ack = true, start = 'oldest' }}"
     );
     let receiver = Receiver::new(name, up_to);
-    tokio::spawn(serve(listener, receiver.clone(), temper));
+    tokio::spawn(serve(listener, receiver.clone(), behavior));
     (receiver, sink)
 }
 
-/// Serves to the end of the test: a gateway that dies between a delivery and the writing of its cursor
+/// Serves until the test ends: after a crash between delivery and the cursor write, the gateway
 /// delivers again to a receiver that has everything.
-async fn serve(listener: TcpListener, receiver: Receiver, mut temper: Temper) {
+async fn serve(listener: TcpListener, receiver: Receiver, mut behavior: Behavior) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         receiver.connected();
-        connection(stream, &receiver, &mut temper).await;
+        connection(stream, &receiver, &mut behavior).await;
     }
 }
 
-async fn connection(stream: TcpStream, receiver: &Receiver, temper: &mut Temper) {
+async fn connection(stream: TcpStream, receiver: &Receiver, behavior: &mut Behavior) {
     let (input, mut output) = stream.into_split();
     let (mut lines, mut previous, mut taken) = (BufReader::new(input).lines(), None, 0_u64);
     loop {
-        match temper {
-            Temper::Frozen(released) => drop(released.wait_for(|released| *released).await),
-            Temper::Slow(released) => {
+        match behavior {
+            Behavior::Frozen(released) => drop(released.wait_for(|released| *released).await),
+            Behavior::Slow(released) => {
                 let released = released.wait_for(|released| *released);
                 let _ = tokio::time::timeout(Duration::from_secs(1), released).await;
             }
-            Temper::Dies(lives @ 1..) if taken >= 150 => {
+            Behavior::Dies(lives @ 1..) if taken >= 150 => {
                 *lives -= 1;
                 return;
             }
             _ => {}
         }
         let Ok(Some(line)) = lines.next_line().await else { return };
-        // A gateway that is killed leaves its last line unfinished.
+        // A killed gateway may leave an incomplete last line.
         let Ok(envelope) = serde_json::from_str::<Value>(&line) else { return };
         let seq = envelope["seq"].as_u64().expect("a sequence");
         assert!(previous.is_none_or(|previous| seq == previous + 1), "out of order");
         previous = Some(seq);
         receiver.take(seq);
         taken += 1;
-        // One that is going to die has not acknowledged the last.
-        if !matches!(temper, Temper::Dies(1..) if taken > 100) {
+        // A receiver that is about to die does not acknowledge the last line.
+        if !matches!(behavior, Behavior::Dies(1..) if taken > 100) {
             let _ = output.write_all(format!("{{\"ack\":{seq}}}\n").as_bytes()).await;
         }
     }
 }
 
-/// A sink by TCP that acknowledges nothing and gets bare events, and its configuration. What it got, by their
-/// ids, is compared with the log at the end.
+/// A TCP sink without acknowledgements that gets bare events, its configuration, and the received
+/// ids, which are compared with the log at the end.
 pub async fn plain(name: &'static str, up_to: u64) -> (Receiver, String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -170,7 +169,7 @@ pub async fn plain(name: &'static str, up_to: u64) -> (Receiver, String, Arc<Mut
     let (taking, kept) = (receiver.clone(), Arc::clone(&ids));
     tokio::spawn(async move {
         let mut known = HashSet::new();
-        // As long as the test, for the same reason as `serve`.
+        // Serves until the test ends, like `serve`.
         loop {
             let (stream, _) = listener.accept().await.expect("a connection");
             taking.connected();
@@ -190,7 +189,7 @@ pub async fn plain(name: &'static str, up_to: u64) -> (Receiver, String, Arc<Mut
     (receiver, sink, ids)
 }
 
-/// A sink by HTTP that takes batches, and answers 500 to every so many requests.
+/// An HTTP sink with batches that answers 500 to every n-th request.
 pub async fn http(name: &'static str, up_to: u64, fails_every: Option<u64>) -> (Receiver, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -214,7 +213,7 @@ pub async fn http(name: &'static str, up_to: u64, fails_every: Option<u64>) -> (
     (receiver, sink)
 }
 
-/// The ids of the log in its order, as the API has them.
+/// The ids of the log in order, from the API.
 pub async fn ids_of_the_log(running: &crate::program::Running) -> Vec<String> {
     let (mut ids, mut cursor) = (Vec::new(), 0);
     loop {
@@ -228,7 +227,7 @@ pub async fn ids_of_the_log(running: &crate::program::Running) -> Vec<String> {
     }
 }
 
-/// Longer than anything here takes, for so many events.
+/// Longer than any test takes for this number of events.
 pub fn patience(events: u64) -> Duration {
     PATIENCE + Duration::from_millis(20 * events)
 }

@@ -1,8 +1,8 @@
-//! Receivers of every sort at once, under `kill -9` of the gateway, and beside some that are in trouble: nothing
-//! is missing at the end, everything is in order, and what comes twice is what was not acknowledged or not
-//! written down yet.
+//! Receivers for every transport at once, under `kill -9` of the gateway, and beside faulty ones.
+//! Nothing is missing at the end, everything is in order, and only events without a stored
+//! acknowledgement repeat.
 //!
-//! `SINK_EVENTS` and `SINK_KILLS` make the runs longer; what each receiver got is printed.
+//! `SINK_EVENTS` and `SINK_KILLS` make the runs longer. A summary of each receiver is printed.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::program::{Running, Site};
-use crate::receivers::{self, Receiver, Temper, ids_of_the_log, patience};
+use crate::receivers::{self, Behavior, Receiver, ids_of_the_log, patience};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -27,12 +27,12 @@ struct Five {
     plain: Arc<Mutex<Vec<String>>>,
 }
 
-/// The five, with others beside them. WebSockets come when the gateway is there.
+/// The five receivers, and others beside them. WebSockets are added when the gateway is up.
 async fn five(sim: &Sim, events: u64, tcp: Vec<(Receiver, String)>, http: Vec<(Receiver, String)>) -> Five {
     let (plain, plain_sink, ids) = receivers::plain("plain", events).await;
     let mut tcp_sinks = vec![plain_sink];
     let mut all = vec![plain];
-    for (receiver, sink) in [receivers::tcp("acked", events, Temper::Steady).await].into_iter().chain(tcp) {
+    for (receiver, sink) in [receivers::tcp("acked", events, Behavior::Steady).await].into_iter().chain(tcp) {
         tcp_sinks.push(sink);
         all.push(receiver);
     }
@@ -69,7 +69,8 @@ impl Five {
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     let (events, kills) = (setting("SINK_EVENTS", 4_000), setting("SINK_KILLS", 6));
-    // Each relay has half of them: more than 500 in a second, and it could not give them again.
+    // Each relay has half of them: with more than 500 in a second, a relay could not deliver them
+    // again.
     const RATE: u64 = 900;
     let between_kills_ms = (events * 1_000 / RATE / kills) as usize;
     let sim = Sim::builder().seed(21).relays(4).events(events as usize).copies(2).per_second(RATE as f64);
@@ -82,7 +83,7 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
         if kill == 0 {
             five.add_websockets(events).await;
         }
-        // A moment in the middle of things, another each time.
+        // Kill at a different moment each time.
         let lived_ms = between_kills_ms / 2 + rng.below(between_kills_ms);
         tokio::time::sleep(Duration::from_millis(lived_ms as u64)).await;
         running.kill();
@@ -93,7 +94,7 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
     five.report(began);
     five.plain_is_the_log(&running).await;
-    // As the API shows it.
+    // The API agrees.
     for sink in ["plain", "acked", "hook"] {
         let mut shown = Value::Null;
         let is_at_the_end = async || {
@@ -109,16 +110,16 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
 }
 
-/// The five alone, and then beside one that is frozen, one that dies ten times, one that fails every third
-/// request, and one that takes an event a second.
+/// The five alone, and then beside one that is frozen, one that dies ten times, one that fails
+/// every third request, and one that takes one event per second.
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     let events = setting("SINK_EVENTS", 4_000);
-    // Held until the gateway listens: what is sent before, too much for one answer, would have to be asked for.
+    // Events are held until the gateway subscribes: earlier ones would have to be backfilled.
     let start = || Sim::builder().seed(22).relays(4).events(events as usize).copies(2).hold().start();
 
     let sim = start().await.expect("starts");
-    // Among very many, some happen to be the same.
+    // Among very many events, some are identical.
     let events = sim.ids().len() as u64;
     let mut alone = five(&sim, events, Vec::new(), Vec::new()).await;
     let running = alone.site.start().await;
@@ -135,9 +136,9 @@ async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     let release = watch::Sender::new(false);
     let sim = start().await.expect("starts");
     let troubled = vec![
-        receivers::tcp("frozen", events, Temper::Frozen(release.subscribe())).await,
-        receivers::tcp("dies", events, Temper::Dies(10)).await,
-        receivers::tcp("slow", events, Temper::Slow(release.subscribe())).await,
+        receivers::tcp("frozen", events, Behavior::Frozen(release.subscribe())).await,
+        receivers::tcp("dies", events, Behavior::Dies(10)).await,
+        receivers::tcp("slow", events, Behavior::Slow(release.subscribe())).await,
     ];
     let flaky = vec![receivers::http("flaky", events, Some(3)).await];
     let mut beside = five(&sim, events, troubled, flaky).await;
@@ -151,7 +152,7 @@ async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     println!("beside four in trouble: {}", memory(&running).await);
     beside.report(began);
     let still = |name: &str| beside.receivers.iter().find(|found| found.name == name).expect("it").highest();
-    assert!(still("frozen") == 0 && still("slow") < events, "they are not in trouble");
+    assert!(still("frozen") == 0 && still("slow") < events, "the faulty receivers are not behind");
     release.send_replace(true);
     for receiver in &beside.receivers {
         receiver.finished(patience(events)).await;
@@ -161,7 +162,7 @@ async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     beside.plain_is_the_log(&running).await;
 }
 
-/// Lets the relays send, as fast as they can.
+/// Lets the relays send as fast as they can.
 async fn go(sim: &Sim) -> Instant {
     within("the relays are asked", sim.wait_subscribed(4)).await;
     sim.go();

@@ -1,10 +1,10 @@
-//! Starts that cannot work: one clear line, a status that is not zero, no stack trace.
+//! Failing starts: one clear line, a nonzero status, no stack trace.
 
 use std::net::TcpListener;
 
 use crate::program::Site;
 
-/// Asserts that the program ends at once, saying this.
+/// Asserts that the program exits with this status and message.
 fn assert_refused(site: &Site, code: i32, expected: &[&str]) {
     let output = site.run();
     let said = String::from_utf8(output.stderr).expect("UTF-8");
@@ -21,18 +21,18 @@ fn a_port_in_use() {
     let site = Site::empty();
     let _taken = TcpListener::bind(("127.0.0.1", site.port())).expect("free");
     assert_refused(&site, 1, &["cannot listen on 127.0.0.1:", "[output] websocket_port"]);
-    assert!(!site.log_path().exists(), "it did not get as far as the database");
+    assert!(!site.log_path().exists(), "the database was not opened");
 }
 
-/// Prometheus itself has the default port for metrics.
+/// Prometheus itself uses the default metrics port.
 #[tokio::test]
 async fn the_default_port_for_metrics_in_use_stops_nothing() {
     const KEY: &str = "RELAYER_MONITORING__PROMETHEUS_PORT";
     let site = Site::empty().unset(KEY);
-    // If it cannot be taken here, somebody else has it.
+    // If this fails, another process uses the port, which is just as good.
     let _taken = TcpListener::bind("127.0.0.1:9090");
     let running = site.start().await;
-    running.until_it_says("127.0.0.1:9090 is in use").await;
+    running.until_stderr_contains("127.0.0.1:9090 is in use").await;
     let metrics = running.get("/metrics").await.expect("an answer");
     assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
     running.kill();

@@ -1,4 +1,4 @@
-//! Stopping in order: what was read is finished, clients are told, the status is zero.
+//! Orderly shutdown: events that were read are committed, clients are told, the status is zero.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ async fn sigterm_and_sigint_drain_and_tell_clients() {
         let status = running.ended().await;
         assert!(status.success(), "{status}");
         assert!(stopped.elapsed() < Duration::from_secs(10), "the promise is ten seconds");
-        let said = running.said();
+        let said = running.stderr();
         assert!(said.contains(&format!("SIG{signal}")), "{said}");
         assert!(
             said.contains(&format!("head={last}")),

@@ -146,5 +146,5 @@ async fn an_unusable_ca_file_stops_the_start() {
     let named = format!("ca_file of the sink a = \"{}\": the file ", ca_file.display());
     assert!(start().starts_with(&format!("{named}cannot be read")), "{}", start());
     std::fs::write(&ca_file, "nothing").unwrap();
-    assert!(start().starts_with(&format!("{named}holds no certificate")), "{}", start());
+    assert!(start().starts_with(&format!("{named}contains no certificate")), "{}", start());
 }

@@ -232,10 +232,10 @@ fn parse(text: &str) -> Output {
 async fn a_server_without_tls_is_refused_until_it_speaks_tls() {
     let (ours, ca_file) = authority();
     for (said, reason) in [
-        (&b"220 welcome\r\n"[..], "what it answers is not TLS"),
-        (b"{\"ack\":1}\n", "what it answers is not TLS"),
-        (b"\0\0\0\0\0\0\0\x01", "what it answers is not TLS"),
-        (b"", "it closed the connection during the handshake"),
+        (&b"220 welcome\r\n"[..], "the answer is not TLS"),
+        (b"{\"ack\":1}\n", "the answer is not TLS"),
+        (b"\0\0\0\0\0\0\0\x01", "the answer is not TLS"),
+        (b"", "the server closed the connection during the handshake"),
     ] {
         let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
         let address = receiver.address;
@@ -310,7 +310,7 @@ async fn an_unusable_ca_file_stops_the_start() {
     let empty = file("nothing");
     for (path, reason) in [
         (PathBuf::from("/nowhere/ca.pem"), "the file cannot be read ("),
-        (empty.path().to_owned(), "the file holds no certificate; put those of your authorities into it"),
+        (empty.path().to_owned(), "the file contains no certificate; add those of your authorities"),
     ] {
         let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
         let options = format!("tls = true\nca_file = '{}'", path.display());

@@ -1,4 +1,4 @@
-//! How the modules of the gateway depend on each other, as ARCHITECTURE.md has it.
+//! Checks the dependencies between modules against ARCHITECTURE.md.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
 

@@ -111,8 +111,8 @@ impl Ranking {
         Ok(read)
     }
 
-    /// Filters and sorts. Equal relays stay in the order in which they were added; relays with unknown
-    /// values always come last.
+    /// Filters and sorts. Equal relays stay in the order in which they were added; relays with
+    /// unknown values always come last.
     pub(super) fn of(&self, mut peers: Vec<Arc<Peer>>) -> Ranked {
         if let Some(states) = &self.states {
             peers.retain(|peer| states.contains(&peer.state().label()));

@@ -2,7 +2,7 @@
 //!
 //! In the order of the data flow: [`relay`] reads from relays, [`ingest`] admits new genuine
 //! events, [`event_log`] stores them in order, [`sink`] pushes them, [`serve`] lets clients pull
-//! them, [`fanout`] encrypts trade signals for followers, and [`api`] serves HTTP. [`gateway`] owns
+//! them, [`fanout`] encrypts trade signals for followers, and `api` serves HTTP. [`gateway`] owns
 //! all of this, and [`app`] is the program.
 
 #![warn(clippy::disallowed_methods)]
@@ -10,15 +10,15 @@
 // `telemetry::log_buffer`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod api;
+mod api;
 pub mod app;
 pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod control;
-pub mod crash_point;
-pub mod descriptors;
+mod control;
+mod crash_point;
+mod descriptors;
 pub mod event_log;
 pub mod fanout;
 pub mod gateway;
@@ -31,7 +31,7 @@ pub mod receiver;
 pub mod relay;
 pub mod serve;
 pub mod sink;
-pub mod tasks;
+mod tasks;
 pub mod telemetry;
 pub mod testing;
 pub mod watchdog;

@@ -8,13 +8,13 @@
 
 mod auth;
 mod body;
-pub mod connections;
+mod connections;
 mod consumers;
 mod context;
 mod downstreams;
-pub mod error;
+mod error;
 mod events;
-pub mod fanout;
+mod fanout;
 mod health;
 mod metrics;
 mod middleware;
@@ -28,6 +28,5 @@ mod websocket;
 
 pub use connections::Connections;
 pub use context::Context;
-pub use error::ApiError;
 pub use router::{metrics_router, router};
 pub use serve::{listen, serve};

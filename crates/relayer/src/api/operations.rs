@@ -77,7 +77,7 @@ impl From<ReloadError> for ApiError {
         let count = errors.problems().len();
         let first = errors.problems().first().map(ToString::to_string).unwrap_or_default();
         let message = format!(
-            "the configuration is invalid, and the old one stays in effect; fix it and reload ({count} problems; the \
+            "the configuration is invalid, and the old one stays in effect; fix it and reload ({count} in all; the \
              first: {first})"
         );
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_config", message).with("problems", problems(&errors))

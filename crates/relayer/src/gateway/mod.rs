@@ -2,8 +2,8 @@
 //! starts it; this file runs and drains it.
 
 mod build;
-pub mod metrics;
-pub mod summary;
+mod metrics;
+pub(crate) mod summary;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,12 +11,12 @@ use crate::event_log::Entry;
 
 pub mod admission;
 mod arrivals;
-pub mod bloom;
-pub mod candidate;
+mod bloom;
+mod candidate;
 pub mod dedupe;
-pub mod drop_reason;
-pub mod hotset;
-pub mod metrics;
+mod drop_reason;
+mod hotset;
+mod metrics;
 pub mod shard;
 
 pub use candidate::{Candidate, Inbound, InboxGauge, Inboxes, Source};

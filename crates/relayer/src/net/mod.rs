@@ -5,9 +5,9 @@
 //! ([tls], [handshake]). The result is a [Stream]. [Back-off](backoff) decides when a peer that
 //! failed is tried again.
 
-pub mod address;
-pub mod backoff;
-pub mod dial;
+pub(crate) mod address;
+pub(crate) mod backoff;
+pub(crate) mod dial;
 pub mod handshake;
 pub mod resolver;
 mod stream;

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::event_log::free_space::Reserve;
 use crate::event_log::store::StoreOptions;
-use crate::ingest::candidate::Inbound;
+use crate::ingest::Inbound;
 use crate::ingest::dedupe::DedupeSizes;
 use crate::ingest::{self, Dedupe, Inboxes};
 use crate::net::resolver::Resolver;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 
-use super::directory::{Follow, Notice, Presence, Wanted, notices, wanted};
 use super::keys::ConversationKeys;
-use super::signals::{Next, Signals};
+use super::registry::directory::{Follow, Notice, Presence, SignalKey, notices, signal_key};
+use super::signals::{SignalLookup, Signals};
 use crate::downstream::source::{Damaged, Source};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
@@ -28,11 +28,11 @@ pub struct FollowerSource {
     cursor: Cursor,
     /// The follows that it was told of. Messages go by these, so that it learns of a change before
     /// it is in effect.
-    known: Arc<Vec<Follow>>,
+    announced: Arc<Vec<Follow>>,
     /// What it must be told.
-    untold: VecDeque<Utf8Bytes>,
-    /// While it is behind what is in memory.
-    behind: Option<Reader>,
+    pending_notices: VecDeque<Utf8Bytes>,
+    /// While it is log_reader what is in memory.
+    log_reader: Option<Reader>,
     /// From which age on a signal is stale.
     max_age: Option<Duration>,
 }
@@ -46,13 +46,13 @@ impl FollowerSource {
         cursor: Cursor,
         max_age: Option<Duration>,
     ) -> Self {
-        let (known, untold) = (presence.follows(), VecDeque::new());
-        Self { presence, signals, keys, cursor, known, untold, behind: None, max_age }
+        let (announced, pending_notices) = (presence.follows(), VecDeque::new());
+        Self { presence, signals, keys, cursor, announced, pending_notices, log_reader: None, max_age }
     }
 
     /// Whether there may be something to tell.
-    fn has_news(&self) -> bool {
-        !self.untold.is_empty() || !self.presence.still_follows(&self.known)
+    fn has_notices(&self) -> bool {
+        !self.pending_notices.is_empty() || !self.presence.still_follows(&self.announced)
     }
 
     fn notice_text(&self, notice: Notice) -> Utf8Bytes {
@@ -73,22 +73,22 @@ impl FollowerSource {
 
     /// Takes a chunk of the log itself, when it is its turn.
     async fn read_log(&mut self) -> Result<Option<Chunk>, ReadError> {
-        let Ok(_turn) = self.signals.turns().acquire().await else { return Ok(None) };
+        let Ok(_permit) = self.signals.read_permits().acquire().await else { return Ok(None) };
         let (log, cursor) = (self.signals.log(), self.cursor);
-        let reader = self.behind.get_or_insert_with(|| log.reader(cursor));
+        let reader = self.log_reader.get_or_insert_with(|| log.reader(cursor));
         let chunk = reader.next().await?;
         self.cursor = reader.cursor();
         Ok(chunk)
     }
 
     /// There is nothing for it up to here.
-    fn pass(&mut self, cursor: Cursor) {
-        self.behind = None;
+    fn skip_to(&mut self, cursor: Cursor) {
+        self.log_reader = None;
         self.cursor = cursor;
     }
 
     fn take(&mut self, chunk: Chunk) -> Chunk {
-        self.behind = None;
+        self.log_reader = None;
         self.cursor = chunk.last().unwrap_or(self.cursor);
         chunk
     }
@@ -105,51 +105,52 @@ impl Source for FollowerSource {
     async fn next(&mut self) -> Result<Option<Chunk>, ReadError> {
         let signals = Arc::clone(&self.signals);
         loop {
-            if self.has_news() {
+            if self.has_notices() {
                 // Nothing to send, but something to tell.
                 return Ok(Some(Chunk::after(self.cursor, Arc::default())));
             }
             match signals.after(self.cursor) {
-                Next::Here(chunk) => return Ok(Some(self.take(chunk))),
-                Next::Closed => return Ok(None),
+                SignalLookup::Signals(chunk) => return Ok(Some(self.take(chunk))),
+                SignalLookup::Closed => return Ok(None),
                 // Who follows nobody would read for nothing. It is woken when it does.
-                Next::Behind if self.presence.follows_somebody() => return self.read_log().await,
-                Next::Behind => {}
-                Next::NoneUpTo(cursor) => self.pass(cursor),
+                SignalLookup::Behind if self.presence.has_follows() => return self.read_log().await,
+                SignalLookup::Behind => {}
+                SignalLookup::NoneUpTo(cursor) => self.skip_to(cursor),
             }
             let mut woken = pin!(self.presence.woken());
             // From here on it is noticed when there is something; what came before is looked for once more.
             woken.as_mut().enable();
-            if self.has_news() {
+            if self.has_notices() {
                 continue;
             }
             match signals.after(self.cursor) {
-                Next::NoneUpTo(_) => woken.await,
-                Next::Behind if !self.presence.follows_somebody() => woken.await,
-                Next::Behind | Next::Here(_) | Next::Closed => {}
+                SignalLookup::NoneUpTo(_) => woken.await,
+                SignalLookup::Behind if !self.presence.has_follows() => woken.await,
+                SignalLookup::Behind | SignalLookup::Signals(_) | SignalLookup::Closed => {}
             }
         }
     }
 
     fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.signals.after(self.cursor) {
-            Next::Here(chunk) => Some(self.take(chunk)),
-            Next::NoneUpTo(cursor) => {
-                self.pass(cursor);
+            SignalLookup::Signals(chunk) => Some(self.take(chunk)),
+            SignalLookup::NoneUpTo(cursor) => {
+                self.skip_to(cursor);
                 None
             }
-            Next::Closed | Next::Behind => None,
+            SignalLookup::Closed | SignalLookup::Behind => None,
         }
     }
 
     fn notice(&mut self) -> Option<Utf8Bytes> {
-        if !self.presence.still_follows(&self.known) {
+        if !self.presence.still_follows(&self.announced) {
             let now = self.presence.follows();
-            let texts: Vec<_> = notices(&self.known, &now).map(|notice| self.notice_text(notice)).collect();
-            self.untold.extend(texts);
-            self.known = now;
+            let texts: Vec<_> =
+                notices(&self.announced, &now).map(|notice| self.notice_text(notice)).collect();
+            self.pending_notices.extend(texts);
+            self.announced = now;
         }
-        self.untold.pop_front()
+        self.pending_notices.pop_front()
     }
 
     fn cursor(&self) -> Cursor {
@@ -165,10 +166,10 @@ impl Source for FollowerSource {
         if !self.signals.is_signal(event) {
             return Ok(None);
         }
-        let (encryption, ciphertext) = match wanted(&self.known, event.pubkey()) {
+        let (encryption, ciphertext) = match signal_key(&self.announced, event.pubkey()) {
             None => return Ok(None),
-            Some(Wanted::Secret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
-            Some(Wanted::Plain) => {
+            Some(SignalKey::SharedSecret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
+            Some(SignalKey::Conversation) => {
                 // Whoever has proved a key has one that is on the curve.
                 let key = self.keys.with(&self.presence.pubkey).ok_or(Damaged)?;
                 (ENCRYPTION, key.encrypt(event.json()))
@@ -208,8 +209,8 @@ mod tests {
     use super::*;
     use crate::event_log::sequencer::{Sequencer, SequencerOptions};
     use crate::event_log::{EventLog, StoreOptions, Submission, Verified};
-    use crate::fanout::directory::{Directory, Opened};
     use crate::fanout::keys::MessageKey;
+    use crate::fanout::registry::directory::{Directory, UnsealedFollow};
     use crate::fanout::registry::{BotName, BotRow, FollowKey};
 
     /// Appends an event to an empty log.
@@ -236,12 +237,12 @@ mod tests {
         let key = FollowKey { bot: *bot.pubkey(), follower };
         let name = BotName::new("a bot").unwrap();
         directory.put_bot(BotRow { pubkey: key.bot, name, registered_at_ms: 1, is_approved: true });
-        let follow = |secret| directory.put_follow(Opened { key, secret, since_ms: 1 });
+        let follow = |secret| directory.put_follow(UnsealedFollow { key, secret, since_ms: 1 });
         follow(None);
         let signals =
             Signals::new(&log, BTreeSet::from([KIND]), Arc::clone(&directory), Cursor::START, 1 << 20);
         let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(3)).unwrap());
-        let presence = directory.enter(follower).unwrap();
+        let presence = directory.connect(follower).unwrap();
         let mut source = FollowerSource::new(presence, Arc::new(signals), keys, Cursor::START, None);
         let event = bot.sign(1, KIND, &[["d", "x"]], "a signal");
         let entry = logged(&log, event);

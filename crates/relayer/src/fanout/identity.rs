@@ -36,7 +36,7 @@ pub enum IdentityError {
     #[error(
         "no key is set under [nostr], and none can be made at {path}: {source}; make the folder writable, or set one"
     )]
-    NotMade {
+    CannotCreate {
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -48,7 +48,7 @@ pub enum IdentityError {
 ///
 /// # Errors
 /// When the file holds no key, others may read it, or it cannot be made.
-pub fn of(config: &Config) -> Result<Arc<Signer>, IdentityError> {
+pub fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     if let Some(key) = config.nostr.key() {
         return Ok(Arc::clone(key.signer()));
     }
@@ -56,7 +56,7 @@ pub fn of(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     match path.symlink_metadata() {
         Ok(_) => read(&path),
         Err(missing) if missing.kind() == ErrorKind::NotFound => {
-            make(&path).map_err(|source| IdentityError::NotMade { path: path.clone(), source })?;
+            create(&path).map_err(|source| IdentityError::CannotCreate { path: path.clone(), source })?;
             let signer = read(&path)?;
             let (npub, file) = (npub(signer.pubkey()), path.display());
             tracing::info!(npub, %file, "made a key for this gateway; keep a copy of the file");
@@ -80,7 +80,7 @@ fn read(path: &Path) -> Result<Arc<Signer>, IdentityError> {
 }
 
 /// Makes a new key. It appears whole or not at all, and never in the place of another one.
-fn make(path: &Path) -> io::Result<()> {
+fn create(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let unfinished = path.with_extension(format!("key.{}", std::process::id()));
@@ -134,23 +134,23 @@ mod tests {
     fn a_key_is_made_once() {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
-        let first = of(&config).unwrap();
+        let first = load_or_create(&config).unwrap();
         let file = folder.path().join("data/relayer.key");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(of(&config).unwrap().pubkey(), first.pubkey());
+        assert_eq!(load_or_create(&config).unwrap().pubkey(), first.pubkey());
         let left: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         let other = TempDir::new().unwrap();
-        assert_ne!(of(&self::config(&other)).unwrap().pubkey(), first.pubkey());
+        assert_ne!(load_or_create(&self::config(&other)).unwrap().pubkey(), first.pubkey());
     }
 
     #[test]
     fn starts_at_the_same_time_have_one_key() {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join(KEY_FILE);
-        make(&file).unwrap();
+        create(&file).unwrap();
         let first = read(&file).unwrap();
-        make(&file).unwrap();
+        create(&file).unwrap();
         assert_eq!(read(&file).unwrap().pubkey(), first.pubkey());
     }
 
@@ -168,7 +168,7 @@ mod tests {
             drop(fs::remove_file(&file));
             fs::write(&file, content).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            let error = of(&config).unwrap_err().to_string();
+            let error = load_or_create(&config).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("relayer.key"), "{error}");
             assert_eq!(fs::read_to_string(&file).unwrap(), content);
         }

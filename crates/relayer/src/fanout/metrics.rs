@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use strum::IntoStaticStr;
 
-use super::proof::BadProofName;
+use super::proof::BadProofReason;
 use crate::downstream::client_metrics::ClientCounts;
 use crate::downstream::farewell::CloseReason;
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
@@ -46,7 +46,7 @@ metrics! {
         /// Clients of /fanout that were not let in, by reason.
         refused: PerLabel<FollowerRefusal, Counter> = "fanout_clients_refused", PerLabel::new("reason");
         /// Proofs of a key (NIP-42, NIP-98) that did not hold, by reason.
-        proofs_refused: PerLabel<BadProofName, Counter> = "proofs_refused", PerLabel::new("reason");
+        proofs_refused: PerLabel<BadProofReason, Counter> = "proofs_refused", PerLabel::new("reason");
         /// Cursors of followers that are kept.
         consumers: Gauge = "fanout_consumers";
         /// Bots that are registered.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use wire::{PublicKey, VerifiedEvent};
 
-use super::directory::Directory;
+use super::registry::directory::Directory;
 use crate::event_log::reader::{Chunk, ReadError};
 use crate::event_log::tail::{Look, Tail};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
@@ -26,16 +26,16 @@ pub struct Signals {
     bytes_max: usize,
     tail: Tail,
     /// Up to here the log was looked through, and what it has of signals is in the tail.
-    seen: AtomicU64,
+    scanned: AtomicU64,
     /// Turns to read the log for who is behind the tail.
-    turns: Semaphore,
+    read_permits: Semaphore,
 }
 
 /// What there is for a follower after its cursor.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum SignalLookup {
     /// Signals; not all of them may be of its bots.
-    Here(Chunk),
+    Signals(Chunk),
     /// None up to here, which is as far as anybody knows.
     NoneUpTo(Cursor),
     /// None, and there will be none.
@@ -59,8 +59,8 @@ impl Signals {
             directory,
             bytes_max,
             tail: Tail::new(after, bytes_max),
-            seen: AtomicU64::new(after.get()),
-            turns: Semaphore::new(FOLLOWERS_BEHIND_MAX),
+            scanned: AtomicU64::new(after.get()),
+            read_permits: Semaphore::new(FOLLOWERS_BEHIND_MAX),
         }
     }
 
@@ -69,13 +69,13 @@ impl Signals {
     /// # Errors
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
-        let mut reader = self.log.reader(Cursor::from_number(self.seen.load(Ordering::Acquire)));
+        let mut reader = self.log.reader(Cursor::from_number(self.scanned.load(Ordering::Acquire)));
         // Who slept through the signals of others for long would find that its place is no longer in memory. An entry
         // takes up to three times its JSON there.
         let mut unswept = 0;
         loop {
             match reader.next().await {
-                Ok(Some(chunk)) => unswept += self.take(&chunk),
+                Ok(Some(chunk)) => unswept += self.publish(&chunk),
                 Ok(None) => break,
                 Err(ReadError::Storage(error)) => return Err(error),
                 Err(ReadError::Trimmed { oldest }) => {
@@ -94,7 +94,7 @@ impl Signals {
     }
 
     /// Keeps the signals of a chunk and wakes whom they are for. Returns their bytes.
-    fn take(&self, chunk: &Chunk) -> usize {
+    fn publish(&self, chunk: &Chunk) -> usize {
         let signals: Arc<[Entry]> =
             chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
         let bots: HashSet<PublicKey> = signals.iter().map(|entry| *entry.event.pubkey()).collect();
@@ -102,7 +102,7 @@ impl Signals {
         self.tail.push(signals);
         if let Some(last) = chunk.last() {
             // After the push: who reads this first and then finds nothing has missed nothing up to here.
-            self.seen.store(last.get(), Ordering::Release);
+            self.scanned.store(last.get(), Ordering::Release);
         }
         self.directory.wake_followers(bots.iter());
         bytes
@@ -114,13 +114,13 @@ impl Signals {
     }
 
     /// What there is after a cursor.
-    pub(super) fn after(&self, cursor: Cursor) -> Next {
-        let seen = Cursor::from_number(self.seen.load(Ordering::Acquire));
+    pub(super) fn after(&self, cursor: Cursor) -> SignalLookup {
+        let scanned = Cursor::from_number(self.scanned.load(Ordering::Acquire));
         match self.tail.look(cursor) {
-            Look::Here(entries) => Next::Here(Chunk::after(cursor, entries)),
-            Look::AtHead => Next::NoneUpTo(seen.max(cursor)),
-            Look::Closed => Next::Closed,
-            Look::Behind => Next::Behind,
+            Look::Here(entries) => SignalLookup::Signals(Chunk::after(cursor, entries)),
+            Look::AtHead => SignalLookup::NoneUpTo(scanned.max(cursor)),
+            Look::Closed => SignalLookup::Closed,
+            Look::Behind => SignalLookup::Behind,
         }
     }
 
@@ -130,7 +130,7 @@ impl Signals {
     }
 
     /// Turns to read it.
-    pub(super) const fn turns(&self) -> &Semaphore {
-        &self.turns
+    pub(super) const fn read_permits(&self) -> &Semaphore {
+        &self.read_permits
     }
 }

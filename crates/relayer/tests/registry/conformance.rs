@@ -81,7 +81,7 @@ async fn a_follow_needs_its_bot(store: &dyn Store) {
     let changes = [follow_row(follow(1, 8), b"", 2), follow_row(follow(7, 8), b"", 2)];
     let refused = store.write(OWNER, changes.map(Change::Put).to_vec()).await.unwrap_err();
     assert!(matches!(refused, RegistryError::NoSuchBot(missing) if missing == bot(7)), "{refused:?}");
-    assert!(!refused.is_passing());
+    assert!(!refused.is_transient());
     // Later in the same change is too late.
     let changes = [follow_row(follow(7, 8), b"", 2), bot_row(7, "seven", 2)];
     let refused = store.write(OWNER, changes.map(Change::Put).to_vec()).await.unwrap_err();

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use moltrade_relayer::fanout::Metrics;
-use moltrade_relayer::fanout::directory::Opened;
 use moltrade_relayer::fanout::keys::MessageKey;
-use moltrade_relayer::fanout::registry::{BotName, FollowKey, NewBots, Registry, Room, RowKey, Store};
+use moltrade_relayer::fanout::registry::directory::UnsealedFollow;
+use moltrade_relayer::fanout::registry::{
+    BotName, FollowKey, NewBots, Registry, RegistryLimits, RowKey, Store,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{PgConnection, Row as _};
 use tokio::task::JoinHandle;
@@ -15,7 +17,7 @@ use wire::{PublicKey, Signer};
 use crate::bench::{somebody, sql, store};
 use crate::postgres::Database;
 
-const ROOM: Room = Room { bots: 100, follows: 1_000 };
+const LIMITS: RegistryLimits = RegistryLimits { bots: 100, follows: 1_000 };
 
 /// A gateway's registry, which follows what others write.
 pub struct Gateway {
@@ -28,15 +30,15 @@ impl Gateway {
     pub async fn on(dsn: &str) -> Self {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(store(dsn));
-        let opened = Registry::open(store, &signer(), ROOM, Arc::clone(&metrics)).await;
+        let opened = Registry::open(store, &signer(), LIMITS, Arc::clone(&metrics)).await;
         let registry = opened.unwrap();
         let follows = Arc::clone(&registry);
-        let following = tokio::spawn(async move { follows.follow().await });
+        let following = tokio::spawn(async move { follows.keep_in_sync().await });
         Self { registry, metrics, following }
     }
 
     /// What it knows of a follow.
-    fn knows(&self, follow: &FollowKey) -> Option<Opened> {
+    fn knows(&self, follow: &FollowKey) -> Option<UnsealedFollow> {
         self.registry.directory().follow(follow)
     }
 

@@ -26,7 +26,7 @@ async fn fails(dsn: &str) -> RegistryError {
     ];
     for other in others {
         assert_eq!(text(&other), text(&error));
-        assert_eq!(other.is_passing(), error.is_passing());
+        assert_eq!(other.is_transient(), error.is_transient());
     }
     error
 }
@@ -58,10 +58,10 @@ async fn nobody_there_passes() {
     let since = Instant::now();
     let error = store(&dsn).prepare(OWNER).await.unwrap_err();
     assert!(since.elapsed() < Duration::from_secs(30), "a refusal needs no time-out");
-    assert!(error.is_passing() && text(&error).contains("Connection refused"), "{}", text(&error));
+    assert!(error.is_transient() && text(&error).contains("Connection refused"), "{}", text(&error));
     let dsn = format!("postgres://relayer:{PASSWORD}@nobody.invalid/moltrade");
     let error = store(&dsn).prepare(OWNER).await.unwrap_err();
-    assert!(error.is_passing(), "{}", text(&error));
+    assert!(error.is_transient(), "{}", text(&error));
 }
 
 #[tokio::test]
@@ -99,8 +99,8 @@ async fn all_connections_in_use_passes() {
     let (mut each, keys) = (|_| {}, [RowKey::Bot(bot(1))]);
     let (first, second) = tokio::join!(store.load(OWNER, &mut each), store.read(OWNER, &keys));
     let (first, second) = (first.unwrap_err(), second.unwrap_err());
-    assert!(first.is_passing() && text(&first).contains("lock timeout"), "{}", text(&first));
-    assert!(second.is_passing() && text(&second).contains("are in use"), "{}", text(&second));
+    assert!(first.is_transient() && text(&first).contains("lock timeout"), "{}", text(&first));
+    assert!(second.is_transient() && text(&second).contains("are in use"), "{}", text(&second));
 }
 
 #[tokio::test]

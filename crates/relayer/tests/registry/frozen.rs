@@ -14,7 +14,7 @@ use crate::postgres::Database;
 async fn passes<T: std::fmt::Debug>(operation: impl Future<Output = Result<T, RegistryError>>) -> String {
     let since = Instant::now();
     let error = operation.await.expect_err("nobody answers");
-    assert!(error.is_passing(), "{error:?}");
+    assert!(error.is_transient(), "{error:?}");
     assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
     text(&error)
 }
@@ -63,7 +63,7 @@ async fn a_server_that_is_silent_for_long_is_asked_whether_it_is_there() {
     database.cluster().freeze();
     let since = Instant::now();
     let lost = store.changed().await.unwrap_err();
-    assert!(lost.is_passing(), "{}", text(&lost));
+    assert!(lost.is_transient(), "{}", text(&lost));
     assert!(since.elapsed() < Duration::from_secs(22), "{:?}", since.elapsed());
     database.cluster().thaw();
     assert_eq!(store.changed().await.unwrap(), Changed::Unknown);

@@ -6,12 +6,12 @@ use moltrade_relayer::event_log::{EventLog, StoreOptions};
 use moltrade_relayer::fanout::Metrics;
 use moltrade_relayer::fanout::registry::{
     BotName, BotRow, Change, Embedded, FollowKey, FollowRow, NewBots, Registered, Registry, RegistryError,
-    Room, Row, RowKey, Sealer, Store,
+    RegistryLimits, Row, RowKey, Sealer, Store,
 };
 use tempfile::TempDir;
 use wire::{PublicKey, Signer};
 
-const ROOM: Room = Room { bots: 2, follows: 3 };
+const LIMITS: RegistryLimits = RegistryLimits { bots: 2, follows: 3 };
 
 fn key(seed: u64) -> PublicKey {
     *Signer::from_seed(seed).pubkey()
@@ -32,7 +32,7 @@ fn store(folder: &TempDir) -> (Arc<Embedded>, Signer) {
 }
 
 async fn open(store: &Arc<Embedded>, gateway: &Signer) -> Arc<Registry> {
-    Registry::open(Arc::clone(store) as Arc<dyn Store>, gateway, ROOM, Arc::new(Metrics::default()))
+    Registry::open(Arc::clone(store) as Arc<dyn Store>, gateway, LIMITS, Arc::new(Metrics::default()))
         .await
         .unwrap()
 }

@@ -156,9 +156,9 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
 
     database.cluster().stop();
     let lost = timeout(SOON, one.changed()).await.expect("noticed").unwrap_err();
-    assert!(lost.is_passing(), "{}", text(&lost));
+    assert!(lost.is_transient(), "{}", text(&lost));
     let down = one.changed().await.unwrap_err();
-    assert!(down.is_passing() && text(&down).contains("refused"), "{}", text(&down));
+    assert!(down.is_transient() && text(&down).contains("refused"), "{}", text(&down));
     database.cluster().start();
     // Before one listens again.
     write(&two, [bot_row(2, "two", 1)]).await;
@@ -180,7 +180,7 @@ async fn after_its_connection_was_ended_nothing_is_missed() {
     for name in ["one", "two"] {
         sql(&mut hand, end).await;
         let lost = timeout(SOON, store.changed()).await.expect("noticed").unwrap_err();
-        assert!(lost.is_passing(), "{}", text(&lost));
+        assert!(lost.is_transient(), "{}", text(&lost));
         write(&store, [bot_row(1, name, 1)]).await;
         assert_eq!(told(&store).await, Changed::Unknown);
         write(&store, [bot_row(2, name, 1)]).await;

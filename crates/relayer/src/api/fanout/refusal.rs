@@ -6,24 +6,16 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::api::error::ApiError;
-use crate::fanout::calls::UsedUp;
 use crate::fanout::proof::BadProof;
+use crate::fanout::rate_limit::LimitReached;
 use crate::fanout::registry::{BotName, RegistryError};
 use crate::fanout::shared_secret::WeakSecret;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 use crate::nip19::InvalidKey;
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        let (status, code) = refusal.status();
-        let error = Self::new(status, code, refusal.to_string());
-        refusal.headers().into_iter().fold(error, |error, (name, value)| error.header(name, value))
-    }
-}
-
 /// Why a request of the fan-out is refused. The text is the message: what is wrong, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(in crate::api) enum Refusal {
     /// There is no fan-out.
     #[error("the fan-out is switched off; set enabled = true under [fanout]")]
     Disabled,
@@ -61,7 +53,7 @@ pub enum Refusal {
          {seconds} s ([fanout] daily_limit)",
         seconds = retry_after.as_secs().saturating_add(1)
     )]
-    UsedUp {
+    RateLimited {
         /// How many there are a day.
         daily_limit: NonZeroU32,
         /// When there is one again.
@@ -73,7 +65,7 @@ pub enum Refusal {
          ([fanout] daily_new_bots)",
         seconds = retry_after.as_secs().saturating_add(1)
     )]
-    NewBotsUsedUp {
+    NewBotsRateLimited {
         /// How many there are a day.
         daily_limit: NonZeroU32,
         /// When there is one again.
@@ -144,7 +136,7 @@ impl Refusal {
                 (StatusCode::UNAUTHORIZED, "unauthorized")
             }
             Self::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
-            Self::UsedUp { .. } | Self::NewBotsUsedUp { .. } => {
+            Self::RateLimited { .. } | Self::NewBotsRateLimited { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
             }
             Self::AdminOnly => (StatusCode::FORBIDDEN, "admin_only"),
@@ -164,7 +156,7 @@ impl Refusal {
     /// Headers that belong to the status.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = match self {
-            Self::UsedUp { retry_after, .. } | Self::NewBotsUsedUp { retry_after, .. } => {
+            Self::RateLimited { retry_after, .. } | Self::NewBotsRateLimited { retry_after, .. } => {
                 retry_after.as_secs().saturating_add(1)
             }
             Self::RegistryUnavailable | Self::DiskFull | Self::TooManyConnections => 5,
@@ -181,9 +173,17 @@ impl Refusal {
     }
 }
 
-impl From<UsedUp> for Refusal {
-    fn from(UsedUp { daily_limit, retry_after }: UsedUp) -> Self {
-        Self::UsedUp { daily_limit, retry_after }
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = refusal.status();
+        let error = Self::new(status, code, refusal.to_string());
+        refusal.headers().into_iter().fold(error, |error, (name, value)| error.header(name, value))
+    }
+}
+
+impl From<LimitReached> for Refusal {
+    fn from(LimitReached { daily_limit, retry_after }: LimitReached) -> Self {
+        Self::RateLimited { daily_limit, retry_after }
     }
 }
 

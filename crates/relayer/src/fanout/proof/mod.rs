@@ -1,27 +1,27 @@
 //! Who holds a key: NIP-42 on a WebSocket, NIP-98 on a request.
 //!
-//! Both are a signed event that says for whom and for what it was signed: [`address`] is what we are called. What was
+//! Both are a signed event that says for whom and for what it was signed: [`gateway_url`] is what we are called. What was
 //! proved to somebody else, for something else, at another time or before is no proof here.
 
-pub mod address;
+pub mod gateway_url;
 pub mod nip42;
 pub mod nip98;
-mod spent;
+mod used_tokens;
 
 use enum_map::Enum;
 use parking_lot::Mutex;
 use strum::{EnumDiscriminants, IntoStaticStr};
 use wire::{ParseError, PublicKey, UnverifiedEvent, Verifier, VerifyError};
 
-use address::Addresses;
-use spent::Spent;
+use gateway_url::GatewayUrl;
+use used_tokens::UsedTokens;
 
 use crate::clock::Clock;
 
 /// Why something proves nothing. The text tells who sent it how to mend it, and says nothing of what it holds.
 #[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[strum_discriminants(
-    name(BadProofName),
+    name(BadProofReason),
     derive(Enum, IntoStaticStr),
     strum(serialize_all = "snake_case"),
     doc = "Why something proves nothing, as it is counted."
@@ -86,24 +86,24 @@ pub enum BadProof {
 
 /// What checks proofs.
 #[derive(Debug)]
-pub struct Prover {
-    addresses: Addresses,
+pub struct ProofVerifier {
+    gateway_url: GatewayUrl,
     /// A check takes 50 us, so those who wait for this do not wait long.
     verifier: Mutex<Verifier>,
-    spent: Mutex<Spent>,
+    used_tokens: Mutex<UsedTokens>,
     clock: Clock,
 }
 
-impl Prover {
+impl ProofVerifier {
     /// For a gateway that is called so, and has used this clock since its start.
-    pub fn new(addresses: Addresses, clock: Clock) -> Self {
-        let (verifier, spent) = (Mutex::new(Verifier::new()), Mutex::default());
-        Self { addresses, verifier, spent, clock }
+    pub fn new(gateway_url: GatewayUrl, clock: Clock) -> Self {
+        let (verifier, used_tokens) = (Mutex::new(Verifier::new()), Mutex::default());
+        Self { gateway_url, verifier, used_tokens, clock }
     }
 
     /// Whether anybody can prove anything.
-    pub const fn knows_its_name(&self) -> bool {
-        !matches!(self.addresses, Addresses::Unknown)
+    pub const fn can_verify(&self) -> bool {
+        !matches!(self.gateway_url, GatewayUrl::Unknown)
     }
 
     /// Verifies an event that says the right things.

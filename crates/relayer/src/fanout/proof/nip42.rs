@@ -3,7 +3,7 @@
 use rand::Rng;
 use wire::{PublicKey, UnverifiedEvent};
 
-use super::{BadProof, Prover, check};
+use super::{BadProof, ProofVerifier, check};
 use crate::limits::ANSWER_SECS_MAX;
 
 /// The kind of an answer.
@@ -27,17 +27,17 @@ impl Challenge {
     }
 }
 
-impl Prover {
+impl ProofVerifier {
     /// Whose answer to a challenge this is.
     ///
     /// # Errors
     /// When the event is none, or not genuine.
-    pub fn answered(
+    pub fn verify_answer(
         &self,
         event: &UnverifiedEvent<'_>,
         challenge: &Challenge,
     ) -> Result<PublicKey, BadProof> {
-        if !self.knows_its_name() {
+        if !self.can_verify() {
             return Err(BadProof::NoPublicUrl);
         }
         check(event, KIND, ANSWER_SECS_MAX, self.clock.unix_secs())?;
@@ -45,8 +45,8 @@ impl Prover {
             return Err(BadProof::Challenge);
         }
         let relay = event.tag_value("relay").unwrap_or_default();
-        if !self.addresses.is_our_relay(relay) {
-            return Err(BadProof::Url { tag: "relay", expected: self.addresses.expected("/fanout") });
+        if !self.gateway_url.matches_relay(relay) {
+            return Err(BadProof::Url { tag: "relay", expected: self.gateway_url.expected("/fanout") });
         }
         self.verify(event)
     }

@@ -8,8 +8,8 @@ use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 use wire::{PublicKey, UnverifiedEvent};
 
-use super::spent::Use;
-use super::{BadProof, Prover, check};
+use super::used_tokens::TokenUse;
+use super::{BadProof, ProofVerifier, check};
 use crate::clock::Now;
 use crate::limits::{PROOF_BYTES_MAX, TOKEN_SECS_MAX};
 
@@ -27,23 +27,23 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-impl Prover {
+impl ProofVerifier {
     /// Who signed a token for a request. From then on the token holds no more.
     ///
     /// # Errors
     /// When it is none, was signed for something else, or was used before.
-    pub fn signed(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
-        self.signed_at(token, request, self.clock.now(), self.clock.uptime())
+    pub fn verify_token(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
+        self.verify_token_at(token, request, self.clock.now(), self.clock.uptime())
     }
 
-    fn signed_at(
+    fn verify_token_at(
         &self,
         token: &[u8],
         request: Request<'_>,
         now: Now,
         uptime: Duration,
     ) -> Result<PublicKey, BadProof> {
-        if !self.knows_its_name() {
+        if !self.can_verify() {
             return Err(BadProof::NoPublicUrl);
         }
         if token.len() > PROOF_BYTES_MAX {
@@ -57,8 +57,8 @@ impl Prover {
         if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);
         }
-        if !self.addresses.is_ours(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
-            let expected = self.addresses.expected(request.path_and_query);
+        if !self.gateway_url.matches(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
+            let expected = self.gateway_url.expected(request.path_and_query);
             return Err(BadProof::Url { tag: "u", expected });
         }
         if !event.tag_value("method").is_some_and(|method| method.eq_ignore_ascii_case(request.method)) {
@@ -69,11 +69,11 @@ impl Prover {
         }
         let signer = self.verify(&event)?;
         // Last, so that nobody fills the memory with what was never signed.
-        match self.spent.lock().spend(&event.id, event.created_at, now) {
-            Use::First => Ok(signer),
-            Use::Again => Err(BadProof::Replayed),
-            Use::Unknown => Err(BadProof::BeforeStart),
-            Use::TooMany => Err(BadProof::TooMany),
+        match self.used_tokens.lock().use_once(&event.id, event.created_at, now) {
+            TokenUse::First => Ok(signer),
+            TokenUse::Replayed => Err(BadProof::Replayed),
+            TokenUse::Unknown => Err(BadProof::BeforeStart),
+            TokenUse::TooMany => Err(BadProof::TooMany),
         }
     }
 }
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::fanout::proof::address::Addresses;
+    use crate::fanout::proof::gateway_url::GatewayUrl;
 
     const NOW: u64 = 2_000_000_000;
     const BODY: &[u8] = br#"{"a":1}"#;
@@ -103,15 +103,20 @@ mod tests {
     const HASH: &str = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862";
     const REQUEST: Request<'_> = Request { method: "POST", path_and_query: "/api/x", body: BODY };
 
-    fn prover() -> Prover {
-        Prover::new(Addresses::Loopback(80), Clock::system())
+    fn prover() -> ProofVerifier {
+        ProofVerifier::new(GatewayUrl::Loopback(80), Clock::system())
     }
 
-    impl Prover {
+    impl ProofVerifier {
         /// A process that began 30 seconds before `NOW` is asked at a second.
-        fn signed_in(&self, token: &[u8], request: Request<'_>, second: u64) -> Result<PublicKey, BadProof> {
+        fn verify_token_in(
+            &self,
+            token: &[u8],
+            request: Request<'_>,
+            second: u64,
+        ) -> Result<PublicKey, BadProof> {
             let now = Now { ms: second * 1_000, ..self.clock.now() };
-            self.signed_at(token, request, now, Duration::from_secs(second + 30 - NOW))
+            self.verify_token_at(token, request, now, Duration::from_secs(second + 30 - NOW))
         }
     }
 
@@ -132,18 +137,21 @@ mod tests {
     fn a_token_holds_once_for_its_request() {
         let prover = prover();
         let right = token(NOW, KIND, &RIGHT);
-        assert_eq!(prover.signed_in(right.as_bytes(), REQUEST, NOW), Ok(*Signer::from_seed(5).pubkey()));
-        assert_eq!(prover.signed_in(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
+        assert_eq!(
+            prover.verify_token_in(right.as_bytes(), REQUEST, NOW),
+            Ok(*Signer::from_seed(5).pubkey())
+        );
+        assert_eq!(prover.verify_token_in(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
         let get = Request { method: "GET", body: b"", ..REQUEST };
         let without = token(NOW, KIND, &[RIGHT[0], ["method", "get"]]);
-        assert!(prover.signed_in(without.as_bytes(), get, NOW).is_ok());
+        assert!(prover.verify_token_in(without.as_bytes(), get, NOW).is_ok());
     }
 
     #[test]
     fn anything_else_is_refused_for_its_own_reason() {
         let prover = prover();
         let check = |token: String, expected| {
-            assert_eq!(prover.signed_in(token.as_bytes(), REQUEST, NOW), Err(expected));
+            assert_eq!(prover.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(expected));
         };
         check(token(NOW - 61, KIND, &RIGHT), BadProof::Expired(60));
         check(token(NOW + 61, KIND, &RIGHT), BadProof::Future(60));
@@ -182,9 +190,9 @@ mod tests {
                 .collect::<String>(),
         );
         check(STANDARD.encode(forged), BadProof::Forged(wire::VerifyError::BadSignature));
-        let unnamed = Prover::new(Addresses::Unknown, Clock::system());
+        let unnamed = ProofVerifier::new(GatewayUrl::Unknown, Clock::system());
         let token = token(NOW, KIND, &RIGHT);
-        assert_eq!(unnamed.signed_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
+        assert_eq!(unnamed.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }
 
     /// A token of the present for a prover with this clock.
@@ -199,12 +207,16 @@ mod tests {
             for wrong in [wrong, -wrong] {
                 let (clock, hands) = Clock::manual();
                 hands.step_secs(wrong);
-                let prover = Prover::new(Addresses::Loopback(80), clock.clone());
+                let prover = ProofVerifier::new(GatewayUrl::Loopback(80), clock.clone());
                 hands.pass(Duration::from_secs(5));
                 hands.step_secs(-wrong);
                 let token = present(&clock, "1");
-                assert!(prover.signed(token.as_bytes(), REQUEST).is_ok(), "{wrong}");
-                assert_eq!(prover.signed(token.as_bytes(), REQUEST), Err(BadProof::Replayed), "{wrong}");
+                assert!(prover.verify_token(token.as_bytes(), REQUEST).is_ok(), "{wrong}");
+                assert_eq!(
+                    prover.verify_token(token.as_bytes(), REQUEST),
+                    Err(BadProof::Replayed),
+                    "{wrong}"
+                );
             }
         }
     }
@@ -215,22 +227,22 @@ mod tests {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {
             for away in [away, -away] {
                 let (clock, hands) = Clock::manual();
-                let prover = Prover::new(Addresses::Loopback(80), clock.clone());
+                let prover = ProofVerifier::new(GatewayUrl::Loopback(80), clock.clone());
                 hands.pass(Duration::from_secs(3_600));
                 let used = present(&clock, "used");
-                assert!(prover.signed(used.as_bytes(), REQUEST).is_ok());
+                assert!(prover.verify_token(used.as_bytes(), REQUEST).is_ok());
                 hands.step_secs(away);
-                prover.spent.lock().forget_expired(clock.unix_secs());
+                prover.used_tokens.lock().forget_expired(clock.unix_secs());
                 let meanwhile = present(&clock, "meanwhile");
-                assert!(prover.signed(meanwhile.as_bytes(), REQUEST).is_ok(), "{away}");
+                assert!(prover.verify_token(meanwhile.as_bytes(), REQUEST).is_ok(), "{away}");
                 hands.step_secs(-away);
-                let again = prover.signed(used.as_bytes(), REQUEST);
+                let again = prover.verify_token(used.as_bytes(), REQUEST);
                 assert!(
                     matches!(again, Err(BadProof::Replayed | BadProof::BeforeStart)),
                     "{away}: {again:?}"
                 );
                 hands.pass(Duration::from_secs(5));
-                assert!(prover.signed(present(&clock, "new").as_bytes(), REQUEST).is_ok(), "{away}");
+                assert!(prover.verify_token(present(&clock, "new").as_bytes(), REQUEST).is_ok(), "{away}");
             }
         }
     }

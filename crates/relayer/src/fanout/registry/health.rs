@@ -27,7 +27,7 @@ pub enum Health {
         /// Why, in a few words that anybody may read.
         reason: &'static str,
         /// Whether that passes by itself.
-        is_passing: bool,
+        is_transient: bool,
     },
 }
 
@@ -55,13 +55,13 @@ pub(super) struct HealthMonitor {
     store: &'static str,
     /// With when it ceased to be up.
     health: Mutex<(Health, Instant)>,
-    worsened: Notify,
+    write_failed: Notify,
     metrics: Arc<Metrics>,
 }
 
 impl HealthMonitor {
     pub fn new(store: &'static str, metrics: Arc<Metrics>) -> Self {
-        Self { store, health: Mutex::new((Health::Up, Instant::now())), worsened: Notify::new(), metrics }
+        Self { store, health: Mutex::new((Health::Up, Instant::now())), write_failed: Notify::new(), metrics }
     }
 
     pub fn get(&self) -> Health {
@@ -69,15 +69,17 @@ impl HealthMonitor {
     }
 
     /// Waits until a failure is noted, unless one was since the last time.
-    pub async fn worsened(&self) {
-        self.worsened.notified().await;
+    pub async fn write_failed(&self) {
+        self.write_failed.notified().await;
     }
 
     /// The store was read, and takes writes or not.
     pub fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
-            Mode::ReadOnly => self.note_unread(&RegistryError::ReadOnly("it takes no writes".to_owned())),
+            Mode::ReadOnly => {
+                self.note_unavailable(&RegistryError::ReadOnly("it takes no writes".to_owned()))
+            }
         }
     }
 
@@ -91,15 +93,15 @@ impl HealthMonitor {
     }
 
     /// A write failed. What says nothing of the database changes nothing.
-    pub fn note_failure(&self, error: &RegistryError) {
-        if error.is_of_database() {
-            self.note_unread(error);
-            self.worsened.notify_one();
+    pub fn note_write_failure(&self, error: &RegistryError) {
+        if error.is_database_fault() {
+            self.note_unavailable(error);
+            self.write_failed.notify_one();
         }
     }
 
     /// What is in the store is not known, or can no longer be followed.
-    pub fn note_unread(&self, error: &RegistryError) {
+    pub fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;
         if *health == Health::Up {
@@ -108,7 +110,7 @@ impl HealthMonitor {
         let since_ms = health.since_ms().unwrap_or_else(unix_ms);
         let now = match error {
             RegistryError::ReadOnly(_) => Health::ReadOnly { since_ms },
-            _ => Health::Down { since_ms, reason: error.kind(), is_passing: error.is_passing() },
+            _ => Health::Down { since_ms, reason: error.kind(), is_transient: error.is_transient() },
         };
         if !health.is_like(&now) {
             tracing::error!("{error}; known followers are served, and it is tried again");

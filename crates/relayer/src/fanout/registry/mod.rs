@@ -5,13 +5,14 @@
 //! several gateways share. The store decides what a change comes to, and memory follows; what
 //! others write in a database that is shared, the store tells.
 
-pub mod embedded;
+pub mod directory;
+pub(crate) mod embedded;
 mod health;
-pub mod postgres;
-pub mod row;
-pub mod seal;
-pub mod store;
-pub mod transfer;
+pub(crate) mod postgres;
+pub(crate) mod row;
+pub(crate) mod seal;
+pub(crate) mod store;
+pub(crate) mod transfer;
 mod writes;
 
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
 use wire::{PublicKey, Signer};
 
-use super::directory::{Directory, Opened};
 use super::keys::MessageKey;
 use super::shared_secret;
 use crate::config::Config;
@@ -30,6 +30,7 @@ use crate::event_log::EventLog;
 use crate::fanout::Metrics;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX};
 
+use directory::{Directory, UnsealedFollow};
 use health::HealthMonitor;
 use seal::DoesNotOpen;
 
@@ -43,7 +44,7 @@ pub use writes::{NewBots, Registered};
 
 /// How much there may be, so that nobody fills memory and disk from outside. What is there already may be more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct RegistryLimits {
     /// Bots.
     pub bots: usize,
     /// Follows of all of them.
@@ -59,9 +60,9 @@ pub struct Registry {
     directory: Arc<Directory>,
     /// Held from a write, or a look at what others wrote, until it is known here: so that what is known is never older
     /// than what was written before. It has when all of it was read last.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
-    room: Room,
+    limits: RegistryLimits,
     is_loaded: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -91,18 +92,18 @@ pub fn postgres(config: &Config, queries: Counter) -> Result<Option<Arc<dyn Stor
 }
 
 /// Holds that nobody else writes.
-type Turn<'a> = MutexGuard<'a, Option<Instant>>;
+type WriteGuard<'a> = MutexGuard<'a, Option<Instant>>;
 
 impl Registry {
     /// Reads what a store has. One that cannot be reached, or takes too long, is tried again by
-    /// [`follow`](Self::follow).
+    /// [`keep_in_sync`](Self::keep_in_sync).
     ///
     /// # Errors
     /// When the store fails in a way that does not pass by itself.
     pub async fn open(
         store: Arc<dyn Store>,
         gateway: &Signer,
-        room: Room,
+        limits: RegistryLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RegistryError> {
         let health = HealthMonitor::new(store.name(), Arc::clone(&metrics));
@@ -111,16 +112,16 @@ impl Registry {
             owner: *gateway.pubkey(),
             sealer: Sealer::new(gateway),
             directory: Arc::default(),
-            turn: tokio::sync::Mutex::default(),
+            write_lock: tokio::sync::Mutex::default(),
             health,
-            room,
+            limits,
             is_loaded: AtomicBool::new(false),
             metrics,
         });
         let slow = || RegistryError::Unreachable("it takes too long to read".to_owned());
         match timeout(REGISTRY_START_MAX, registry.reload()).await.unwrap_or_else(|_| Err(slow())) {
             Ok(()) => {}
-            Err(error) if error.is_passing() => registry.health.note_unread(&error),
+            Err(error) if error.is_transient() => registry.health.note_unavailable(&error),
             Err(error) => return Err(error),
         }
         Ok(registry)
@@ -147,37 +148,37 @@ impl Registry {
     }
 
     /// Follows what others write, and reads everything again when that was not possible for a while. It does not end.
-    pub async fn follow(&self) {
+    pub async fn keep_in_sync(&self) {
         loop {
-            if let Err(error) = self.follow_once().await {
+            if let Err(error) = self.sync_once().await {
                 // Nobody knows then what was changed, so it counts as a failure of the database
                 // even if it was busy.
-                self.health.note_unread(&error);
+                self.health.note_unavailable(&error);
             }
             match self.health() {
                 Health::Up => {}
-                Health::ReadOnly { .. } | Health::Down { is_passing: true, .. } => {
+                Health::ReadOnly { .. } | Health::Down { is_transient: true, .. } => {
                     sleep(REGISTRY_RETRY).await
                 }
                 // What somebody must mend is not mended within a second.
-                Health::Down { is_passing: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
+                Health::Down { is_transient: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
             }
         }
     }
 
-    async fn follow_once(&self) -> Result<(), RegistryError> {
+    async fn sync_once(&self) -> Result<(), RegistryError> {
         if self.health() != Health::Up {
             return self.reload().await;
         }
         let changed = tokio::select! {
             changed = self.store.changed() => changed?,
             // A write has failed.
-            () = self.health.worsened() => return Ok(()),
+            () = self.health.write_failed() => return Ok(()),
         };
         match changed {
             Changed::Rows(keys) => {
-                let turn = self.turn.lock().await;
-                self.look_at(&turn, &keys).await
+                let guard = self.write_lock.lock().await;
+                self.refresh(&guard, &keys).await
             }
             Changed::Unknown => self.reload().await,
         }
@@ -187,7 +188,7 @@ impl Registry {
     /// be written.
     async fn reload(&self) -> Result<(), RegistryError> {
         // However many write before: they have time-outs.
-        let mut read_at = self.turn.lock().await;
+        let mut read_at = self.write_lock.lock().await;
         let mode = self.store.prepare(self.owner).await?;
         let is_recent = read_at.is_some_and(|at| at.elapsed() < REGISTRY_RETRY_SELDOM);
         if mode == Mode::Writable || !is_recent {
@@ -197,7 +198,7 @@ impl Registry {
                 Row::Bot(bot) => bots.push(bot),
                 Row::Follow(follow) => {
                     weak += u64::from(is_first && self.is_weak(&follow));
-                    follows.extend(self.opened(follow));
+                    follows.extend(self.unseal(follow));
                 }
             };
             self.store.load(self.owner, &mut each).await?;
@@ -211,19 +212,19 @@ impl Registry {
             self.directory.replace(bots, follows);
             *read_at = Some(Instant::now());
             self.is_loaded.store(true, Ordering::Release);
-            self.show_size();
+            self.update_size_metrics();
         }
         self.health.note_read(mode);
         Ok(())
     }
 
     /// Reads these rows again.
-    async fn look_at(&self, _: &Turn<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
+    async fn refresh(&self, _: &WriteGuard<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
         let rows = self.store.read(self.owner, keys).await?;
         for (key, row) in keys.iter().zip(rows) {
             match (key, row) {
                 (_, Some(Row::Bot(bot))) => self.directory.put_bot(bot),
-                (RowKey::Follow(key), Some(Row::Follow(follow))) => match self.opened(follow) {
+                (RowKey::Follow(key), Some(Row::Follow(follow))) => match self.unseal(follow) {
                     Some(follow) => self.directory.put_follow(follow),
                     None => self.directory.remove_follow(key),
                 },
@@ -234,18 +235,18 @@ impl Registry {
                 (RowKey::Follow(key), None) => self.directory.remove_follow(key),
             }
         }
-        self.show_size();
+        self.update_size_metrics();
         Ok(())
     }
 
     /// A follow with what follows from its secret. One whose secret does not open is left out: its signals would be
-    /// encrypted otherwise than it has agreed with us.
-    fn opened(&self, follow: FollowRow) -> Option<Opened> {
+    /// encrypted otherwise than it has message_key with us.
+    fn unseal(&self, follow: FollowRow) -> Option<UnsealedFollow> {
         let FollowKey { bot, follower } = follow.key;
-        let agreed = self.agreed(&follow).inspect_err(|error| {
+        let message_key = self.message_key(&follow).inspect_err(|error| {
             tracing::error!(%bot, %follower, "a follow is left out until it is made anew: {error}");
         });
-        Some(Opened { key: follow.key, secret: agreed.ok()?, since_ms: follow.since_ms })
+        Some(UnsealedFollow { key: follow.key, secret: message_key.ok()?, since_ms: follow.since_ms })
     }
 
     /// Whether a follow has a secret that a call would be refused with.
@@ -256,13 +257,13 @@ impl Registry {
     }
 
     /// What follows from a follow's secret, if it has one.
-    fn agreed(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, DoesNotOpen> {
+    fn message_key(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, DoesNotOpen> {
         let Some(sealed) = &follow.secret else { return Ok(None) };
         let secret = self.sealer.open(&follow.key, sealed)?;
         Ok(Some(Arc::new(MessageKey::from_shared_secret(&secret))))
     }
 
-    fn show_size(&self) {
+    fn update_size_metrics(&self) {
         let (bots, follows) = self.directory.len();
         self.metrics.registry_bots.set(i64::try_from(bots).unwrap_or(i64::MAX));
         self.metrics.registry_follows.set(i64::try_from(follows).unwrap_or(i64::MAX));

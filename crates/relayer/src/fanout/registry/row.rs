@@ -24,7 +24,7 @@ pub struct BotRow {
 pub struct FollowRow {
     /// The bot and the follower.
     pub key: FollowKey,
-    /// What the two have agreed on, sealed; without one, keys alone protect the signals.
+    /// What the two have message_key on, sealed; without one, keys alone protect the signals.
     pub secret: Option<SealedSecret>,
     /// When it was first wished, in Unix milliseconds.
     pub since_ms: u64,

@@ -97,12 +97,12 @@ impl RegistryError {
     }
 
     /// Whether waiting mends it.
-    pub const fn is_passing(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::Busy(_))
     }
 
     /// Whether it says something of the database, and not only of the call that met it.
-    pub const fn is_of_database(&self) -> bool {
+    pub const fn is_database_fault(&self) -> bool {
         match self {
             Self::Busy(_)
             | Self::NoSuchBot(_)
@@ -141,11 +141,23 @@ pub enum Changed {
 }
 
 /// What an operation of a store comes to.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
 
 /// Decides what to change, from the rows as they are in the store; `None` stands for a row that is
 /// not there.
 pub type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, RegistryError> + Send + 'a;
+
+/// Seals the secret of a follow again, for another owner.
+pub type Reseal<'a> = dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send + 'a;
+
+/// Refuses a registry that belongs to another key than `ours`, or to none.
+pub(super) fn check_owner(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {
+    match found {
+        Some(found) if found == ours => Ok(()),
+        Some(found) => Err(RegistryError::OtherKey { found, ours }),
+        None => Err(RegistryError::Damaged("it has no owner".to_owned())),
+    }
+}
 
 /// Where a registry is kept.
 pub trait Store: Debug + Send + Sync {
@@ -158,20 +170,20 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if it belongs to another one; and when the database does not do it.
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode>;
+    fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode>;
 
     /// Calls `each` for all rows, bots before those who follow them.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, and `each` was not called then; and when
     /// the database fails, and `each` may have been called before.
-    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()>;
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()>;
 
     /// These rows as they are now, in the same order; `None` for one that is not there.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`; and when the database fails.
-    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>>;
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> StoreFuture<'a, Vec<Option<Row>>>;
 
     /// Reads these rows, makes the changes that `decide` derives from them, and commits, as one
     /// step: meanwhile nobody else changes these rows or adds those that are missing. It ends by
@@ -187,14 +199,14 @@ pub trait Store: Debug + Send + Sync {
         keys: &'a [RowKey],
         until: Instant,
         decide: &'a mut Decide<'a>,
-    ) -> Answer<'a, ()>;
+    ) -> StoreFuture<'a, ()>;
 
     /// Makes all of these changes in their order, or none, whatever is there.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry no longer belongs to `owner`, [`RegistryError::NoSuchBot`]; and when
     /// the database fails. After [`RegistryError::Unreachable`] the changes may have been made or not.
-    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()>;
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> StoreFuture<'_, ()>;
 
     /// Gives the registry from one key to another: `reseal` seals a follow's secret anew. All of it is done or nothing.
     /// Returns how many secrets there are.
@@ -205,13 +217,13 @@ pub trait Store: Debug + Send + Sync {
         &'a self,
         from: PublicKey,
         to: PublicKey,
-        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
-    ) -> Answer<'a, u64>;
+        reseal: &'a mut Reseal<'a>,
+    ) -> StoreFuture<'a, u64>;
 
     /// Waits until others have changed something; where nobody else can, for ever. What this store changed itself may
     /// be told, too. When the future is dropped, nothing is missed.
     ///
     /// # Errors
     /// When it can no longer be told. What was changed until it can again is then unknown.
-    fn changed(&self) -> Answer<'_, Changed>;
+    fn changed(&self) -> StoreFuture<'_, Changed>;
 }

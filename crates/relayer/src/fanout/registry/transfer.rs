@@ -52,7 +52,7 @@ pub enum TransferError {
 /// How many rows were moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Moved {
+pub struct RowCounts {
     /// Bots.
     pub bots: u64,
     /// Follows.
@@ -62,7 +62,7 @@ pub struct Moved {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Line {
-    Head {
+    Header {
         registry: u32,
         owner: PublicKey,
     },
@@ -81,8 +81,8 @@ enum Line {
         #[serde(skip_serializing_if = "Option::is_none")]
         sealed_secret: Option<String>,
     },
-    End {
-        end: Moved,
+    Footer {
+        end: RowCounts,
     },
 }
 
@@ -94,9 +94,9 @@ pub async fn export(
     store: &dyn Store,
     owner: PublicKey,
     out: &mut (impl Write + Send),
-) -> Result<Moved, TransferError> {
-    let (mut moved, mut written) = (Moved::default(), Ok(()));
-    write(out, &Line::Head { registry: VERSION, owner })?;
+) -> Result<RowCounts, TransferError> {
+    let (mut moved, mut written) = (RowCounts::default(), Ok(()));
+    write(out, &Line::Header { registry: VERSION, owner })?;
     let mut each = |row| {
         if written.is_ok() {
             let line = match row {
@@ -126,7 +126,7 @@ pub async fn export(
     };
     store.load(owner, &mut each).await?;
     written?;
-    write(out, &Line::End { end: moved })?;
+    write(out, &Line::Footer { end: moved })?;
     out.flush()?;
     Ok(moved)
 }
@@ -140,7 +140,7 @@ pub async fn import(
     owner: PublicKey,
     sealer: &Sealer,
     lines: impl BufRead,
-) -> Result<Moved, TransferError> {
+) -> Result<RowCounts, TransferError> {
     let (changes, moved) = read(owner, sealer, lines)?;
     store.write(owner, changes).await?;
     Ok(moved)
@@ -155,18 +155,18 @@ fn read(
     owner: PublicKey,
     sealer: &Sealer,
     mut lines: impl BufRead,
-) -> Result<(Vec<Change>, Moved), TransferError> {
-    let (mut changes, mut moved, mut number) = (Vec::new(), Moved::default(), 0);
+) -> Result<(Vec<Change>, RowCounts), TransferError> {
+    let (mut changes, mut moved, mut number) = (Vec::new(), RowCounts::default(), 0);
     loop {
         number += 1;
         let wrong = |why: &str| TransferError::Line { number, why: why.to_owned() };
         match (number, next(&mut lines, number)?) {
-            (1, Some(Line::Head { registry: VERSION, owner: found })) => {
+            (1, Some(Line::Header { registry: VERSION, owner: found })) => {
                 if found != owner {
                     return Err(TransferError::OtherKey { found, ours: owner });
                 }
             }
-            (1, Some(Line::Head { .. })) => return Err(wrong("it was written by another version")),
+            (1, Some(Line::Header { .. })) => return Err(wrong("it was written by another version")),
             (1, _) => return Err(wrong("it is no beginning of an exported registry")),
             (_, Some(Line::Bot { bot_pubkey, name, registered_at, pending })) => {
                 moved.bots += 1;
@@ -196,9 +196,9 @@ fn read(
                 };
                 changes.push(Change::Put(Row::Follow(FollowRow { key, secret, since_ms: since })));
             }
-            (_, Some(Line::End { end })) if end == moved => return Ok((changes, moved)),
-            (_, Some(Line::End { .. })) => return Err(wrong("there were other rows than it says")),
-            (_, Some(Line::Head { .. })) => return Err(wrong("it begins anew")),
+            (_, Some(Line::Footer { end })) if end == moved => return Ok((changes, moved)),
+            (_, Some(Line::Footer { .. })) => return Err(wrong("there were other rows than it says")),
+            (_, Some(Line::Header { .. })) => return Err(wrong("it begins anew")),
             (_, None) => return Err(wrong("the last line is missing: the file was cut")),
         }
     }
@@ -249,14 +249,14 @@ mod tests {
             + "\n"
     }
 
-    fn imported(text: &str) -> Result<Moved, String> {
+    fn imported(text: &str) -> Result<RowCounts, String> {
         let read = read(key(1), &Sealer::new(&Signer::from_seed(1)), text.as_bytes());
         read.map(|(_, moved)| moved).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_was_exported_is_imported() {
-        assert_eq!(imported(&exported()), Ok(Moved { bots: 1, follows: 1 }));
+        assert_eq!(imported(&exported()), Ok(RowCounts { bots: 1, follows: 1 }));
     }
 
     #[test]

@@ -9,11 +9,11 @@ use wire::PublicKey;
 use super::health::Health;
 use super::row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 use super::store::{Decide, RegistryError};
-use super::{Registry, Turn};
+use super::{Registry, WriteGuard};
 use crate::clock::unix_ms;
 use crate::event_log::StorageError;
-use crate::fanout::directory::Opened;
 use crate::fanout::keys::MessageKey;
+use crate::fanout::registry::directory::UnsealedFollow;
 use crate::limits::{REGISTRY_MARGIN, REGISTRY_TIMEOUT};
 
 /// What becomes of a bot that is not registered yet.
@@ -49,7 +49,7 @@ impl Registry {
         new_bots: NewBots,
     ) -> Result<Registered, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_register(pubkey, name, new_bots).await }).await
+        run_to_completion(async move { registry.try_register(pubkey, name, new_bots).await }).await
     }
 
     /// A bot that waits for approval may be followed from now on. Returns whether it had to wait.
@@ -58,12 +58,12 @@ impl Registry {
     /// When there is no such bot, or the store fails.
     pub async fn approve(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_approve(pubkey).await }).await
+        run_to_completion(async move { registry.try_approve(pubkey).await }).await
     }
 
     async fn try_approve(&self, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
+        let guard = self.lock_for_write(until).await?;
         let mut approved = None;
         let mut decide = |rows: &[Option<Row>]| match rows.first() {
             Some(Some(Row::Bot(bot))) => {
@@ -73,7 +73,7 @@ impl Registry {
             }
             _ => Err(RegistryError::NoSuchBot(pubkey)),
         };
-        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
         let (had_to_wait, row) = approved.ok_or(RegistryError::NoSuchBot(pubkey))?;
         self.directory.put_bot(row);
         Ok(had_to_wait)
@@ -85,20 +85,20 @@ impl Registry {
     /// When the store fails.
     pub async fn remove_bot(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_remove_bot(pubkey).await }).await
+        run_to_completion(async move { registry.try_remove_bot(pubkey).await }).await
     }
 
     async fn try_remove_bot(&self, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
+        let guard = self.lock_for_write(until).await?;
         let mut was_there = false;
         let mut decide = |rows: &[Option<Row>]| {
             was_there = matches!(rows.first(), Some(Some(_)));
             Ok(if was_there { vec![Change::RemoveBot(pubkey)] } else { Vec::new() })
         };
-        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
         self.directory.remove_bot(&pubkey);
-        self.show_size();
+        self.update_size_metrics();
         Ok(was_there)
     }
 
@@ -109,12 +109,12 @@ impl Registry {
         new_bots: NewBots,
     ) -> Result<Registered, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
-        let is_full = self.directory.len().0 >= self.room.bots;
-        let gives_way = if is_full { self.directory.first_idle_bot() } else { None };
+        let guard = self.lock_for_write(until).await?;
+        let is_full = self.directory.len().0 >= self.limits.bots;
+        let evicted = if is_full { self.directory.oldest_idle_bot() } else { None };
         let is_approved = new_bots == NewBots::Approved;
         let mut row = BotRow { pubkey, name, registered_at_ms: unix_ms(), is_approved };
-        let (mut is_new, mut has_given_way) = (false, false);
+        let (mut is_new, mut was_evicted) = (false, false);
         let mut decide = |rows: &[Option<Row>]| {
             if let Some(Some(Row::Bot(there))) = rows.first() {
                 row.is_approved |= there.is_approved;
@@ -125,33 +125,33 @@ impl Registry {
             }
             is_new = true;
             let put = Change::Put(Row::Bot(row.clone()));
-            match gives_way {
+            match evicted {
                 _ if new_bots == NewBots::Refused => Err(RegistryError::Closed),
                 None if is_full => Err(RegistryError::Full),
                 None => Ok(vec![put]),
                 Some(first) => {
-                    has_given_way = true;
+                    was_evicted = true;
                     Ok(vec![Change::RemoveUnfollowedBot(first), put])
                 }
             }
         };
-        match self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await {
+        match self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await {
             Ok(()) => {}
             // Somebody follows the one that should give way, and this gateway was not told yet.
             Err(RegistryError::Followed(_)) => return Err(RegistryError::Full),
             Err(error) => return Err(error),
         }
-        if let Some(first) = gives_way.filter(|_| has_given_way) {
+        if let Some(first) = evicted.filter(|_| was_evicted) {
             tracing::info!(bot = %first, "a bot that nobody follows, and that has not published, gave way to a new one");
             self.directory.remove_bot(&first);
         }
         let registered = Registered { is_new, is_approved: row.is_approved };
         self.directory.put_bot(row);
-        self.show_size();
+        self.update_size_metrics();
         Ok(registered)
     }
 
-    /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether
+    /// A follower follows a bot from now on, and has message_key on this secret with us. Returns whether
     /// it is new.
     ///
     /// # Errors
@@ -163,45 +163,45 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         let sealed = secret.map(|secret| self.sealer.seal(&key, secret));
         let row = FollowRow { key, secret: sealed, since_ms: unix_ms() };
-        let agreed = secret.map(MessageKey::from_shared_secret).map(Arc::new);
+        let message_key = secret.map(MessageKey::from_shared_secret).map(Arc::new);
         let registry = Arc::clone(self);
-        finished(async move { registry.try_subscribe(row, agreed).await }).await
+        run_to_completion(async move { registry.try_subscribe(row, message_key).await }).await
     }
 
     async fn try_subscribe(
         &self,
         row: FollowRow,
-        agreed: Option<Arc<MessageKey>>,
+        message_key: Option<Arc<MessageKey>>,
     ) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
+        let guard = self.lock_for_write(until).await?;
         let key = row.key;
-        self.find_bot(&turn, &key.bot, until).await?;
+        self.ensure_bot_known(&guard, &key.bot, until).await?;
         if !self.is_approved(&key.bot) {
-            self.look_for_bot(&turn, &key.bot, until).await?;
+            self.refresh_bot(&guard, &key.bot, until).await?;
             if !self.is_approved(&key.bot) {
                 return Err(RegistryError::NotApproved(key.bot));
             }
         }
-        let follows_enough = self.directory.follows_enough(&key.follower);
-        let is_full = self.directory.len().1 >= self.room.follows;
+        let is_at_follow_limit = self.directory.is_at_follow_limit(&key.follower);
+        let is_full = self.directory.len().1 >= self.limits.follows;
         let (mut is_new, mut since_ms) = (false, row.since_ms);
         let mut decide = |rows: &[Option<Row>]| match rows.first() {
             Some(Some(Row::Follow(there))) => {
                 (is_new, since_ms) = (false, there.since_ms.min(row.since_ms));
-                let is_same = self.agreed(there).is_ok_and(|there| there == agreed);
+                let is_same = self.message_key(there).is_ok_and(|there| there == message_key);
                 Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Follow(row.clone()))] })
             }
-            _ if follows_enough => Err(RegistryError::TooManyFollows),
+            _ if is_at_follow_limit => Err(RegistryError::TooManyFollows),
             _ if is_full => Err(RegistryError::Full),
             _ => {
                 is_new = true;
                 Ok(vec![Change::Put(Row::Follow(row.clone()))])
             }
         };
-        self.change(&turn, &[RowKey::Follow(key)], until, &mut decide).await?;
-        self.directory.put_follow(Opened { key, secret: agreed, since_ms });
-        self.show_size();
+        self.change(&guard, &[RowKey::Follow(key)], until, &mut decide).await?;
+        self.directory.put_follow(UnsealedFollow { key, secret: message_key, since_ms });
+        self.update_size_metrics();
         Ok(is_new)
     }
 
@@ -211,42 +211,47 @@ impl Registry {
     /// When there is no such bot, or the store fails.
     pub async fn unsubscribe(self: &Arc<Self>, key: FollowKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_unsubscribe(key).await }).await
+        run_to_completion(async move { registry.try_unsubscribe(key).await }).await
     }
 
     async fn try_unsubscribe(&self, key: FollowKey) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
-        self.find_bot(&turn, &key.bot, until).await?;
+        let guard = self.lock_for_write(until).await?;
+        self.ensure_bot_known(&guard, &key.bot, until).await?;
         let mut did_follow = false;
         let mut decide = |rows: &[Option<Row>]| {
             did_follow = matches!(rows.first(), Some(Some(_)));
             Ok(if did_follow { vec![Change::Unfollow(key)] } else { Vec::new() })
         };
-        self.change(&turn, &[RowKey::Follow(key)], until, &mut decide).await?;
+        self.change(&guard, &[RowKey::Follow(key)], until, &mut decide).await?;
         self.directory.remove_follow(&key);
-        self.show_size();
+        self.update_size_metrics();
         Ok(did_follow)
     }
 
     /// Sees to it that a bot is known if it is registered: another gateway may have registered it a
     /// moment ago.
-    async fn find_bot(&self, turn: &Turn<'_>, bot: &PublicKey, until: Instant) -> Result<(), RegistryError> {
+    async fn ensure_bot_known(
+        &self,
+        guard: &WriteGuard<'_>,
+        bot: &PublicKey,
+        until: Instant,
+    ) -> Result<(), RegistryError> {
         if self.directory.bot(bot).is_none() {
-            self.look_for_bot(turn, bot, until).await?;
+            self.refresh_bot(guard, bot, until).await?;
             self.directory.bot(bot).ok_or(RegistryError::NoSuchBot(*bot))?;
         }
         Ok(())
     }
 
-    async fn look_for_bot(
+    async fn refresh_bot(
         &self,
-        turn: &Turn<'_>,
+        guard: &WriteGuard<'_>,
         bot: &PublicKey,
         until: Instant,
     ) -> Result<(), RegistryError> {
-        let looked = timeout_at(until, self.look_at(turn, &[RowKey::Bot(*bot)])).await;
-        self.noted(looked.unwrap_or_else(|_| Err(busy())))
+        let looked = timeout_at(until, self.refresh(guard, &[RowKey::Bot(*bot)])).await;
+        self.record_failure(looked.unwrap_or_else(|_| Err(busy())))
     }
 
     fn is_approved(&self, bot: &PublicKey) -> bool {
@@ -256,21 +261,21 @@ impl Registry {
     /// Has the store make a change, and notes what that says of the store.
     async fn change<'a>(
         &'a self,
-        _: &Turn<'_>,
+        _: &WriteGuard<'_>,
         keys: &'a [RowKey],
         until: Instant,
         decide: &'a mut Decide<'a>,
     ) -> Result<(), RegistryError> {
-        self.noted(self.store.change(self.owner, keys, until, decide).await)
+        self.record_failure(self.store.change(self.owner, keys, until, decide).await)
     }
 
-    fn noted<T>(&self, done: Result<T, RegistryError>) -> Result<T, RegistryError> {
-        done.inspect_err(|error| self.health.note_failure(error))
+    fn record_failure<T>(&self, done: Result<T, RegistryError>) -> Result<T, RegistryError> {
+        done.inspect_err(|error| self.health.note_write_failure(error))
     }
 
     /// While the database is known not to take writes, a caller is told at once: it is tried again
     /// without one.
-    async fn turn_to_write(&self, until: Instant) -> Result<Turn<'_>, RegistryError> {
+    async fn lock_for_write(&self, until: Instant) -> Result<WriteGuard<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}
             Health::ReadOnly { .. } => {
@@ -281,7 +286,7 @@ impl Registry {
             }
         }
         // Those before it have their time-outs, and reading a large registry takes a while.
-        timeout_at(until - REGISTRY_MARGIN, self.turn.lock()).await.map_err(|_| busy())
+        timeout_at(until - REGISTRY_MARGIN, self.write_lock.lock()).await.map_err(|_| busy())
     }
 }
 
@@ -291,7 +296,7 @@ fn busy() -> RegistryError {
 
 /// Does work on a task of its own, so that it comes to its end although the caller may hang up:
 /// what was committed would not be known here otherwise.
-async fn finished<T: Send + 'static>(
+async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
 ) -> Result<T, RegistryError> {
     let stopped = |error| StorageError::new("change the registry", error).into();

@@ -12,8 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use wire::PublicKey;
 
 use super::row::{BotRow, Change, FollowRow, Row, RowKey};
-use super::seal::SealedSecret;
-use super::store::{Answer, Changed, Decide, Mode, RegistryError, Store};
+use super::store::{Changed, Decide, Mode, RegistryError, Reseal, Store, StoreFuture, check_owner};
 use crate::event_log::registry::RegistryChange;
 use crate::event_log::{EventLog, StorageError};
 use crate::limits::REGISTRY_BATCH_ROWS;
@@ -23,13 +22,13 @@ use crate::limits::REGISTRY_BATCH_ROWS;
 pub struct Embedded {
     log: Arc<EventLog>,
     /// Held from a look at what is there until the change that follows from it is committed.
-    changing: Arc<Mutex<()>>,
+    write_lock: Arc<Mutex<()>>,
 }
 
 impl Embedded {
     /// The registry that lies in this log.
     pub fn new(log: Arc<EventLog>) -> Self {
-        Self { log, changing: Arc::default() }
+        Self { log, write_lock: Arc::default() }
     }
 
     /// Does what waits for the disk where it holds up nobody.
@@ -38,26 +37,26 @@ impl Embedded {
         work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
         let log = Arc::clone(&self.log);
-        tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(stopped(error)))
+        tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 
     /// Does what changes something, alone. It holds the lock itself, so that it does so also when nobody waits for it
     /// any more.
-    async fn changing<T: Send + 'static>(
+    async fn blocking_locked<T: Send + 'static>(
         &self,
-        alone: OwnedMutexGuard<()>,
+        guard: OwnedMutexGuard<()>,
         work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
         self.blocking(move |log| {
             let done = work(log);
-            drop(alone);
+            drop(guard);
             done
         })
         .await
     }
 
-    async fn alone(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.changing).lock_owned().await
+    async fn lock(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.write_lock).lock_owned().await
     }
 
     /// Calls `each` for all rows until it fails.
@@ -71,7 +70,7 @@ impl Embedded {
         while let Some(chunk) = read.recv().await {
             chunk.into_iter().try_for_each(&mut each)?;
         }
-        reader.await.unwrap_or_else(|error| Err(stopped(error)))
+        reader.await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 }
 
@@ -80,23 +79,23 @@ impl Store for Embedded {
         "embedded"
     }
 
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode> {
+    fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode> {
         Box::pin(async move {
-            let alone = self.alone().await;
+            let guard = self.lock().await;
             let prepare = move |log: &EventLog| match log.registry_owner()? {
                 None => Ok(log.change_registry(&[], Some(owner))?),
-                Some(found) => owned_by(found, owner),
+                found => check_owner(found, owner),
             };
-            self.changing(alone, prepare).await?;
+            self.blocking_locked(guard, prepare).await?;
             Ok(Mode::Writable)
         })
     }
 
-    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             // Until all is read, so that it stays the owner's.
-            let _alone = self.alone().await;
-            self.blocking(move |log| check_owner(log, owner)).await?;
+            let _guard = self.lock().await;
+            self.blocking(move |log| check_log_owner(log, owner)).await?;
             let each = move |row| {
                 each(row);
                 Ok(())
@@ -105,12 +104,12 @@ impl Store for Embedded {
         })
     }
 
-    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> StoreFuture<'a, Vec<Option<Row>>> {
         let keys = keys.to_vec();
         Box::pin(self.blocking(move |log| {
             let rows = keys.iter().map(|key| stored(log, key)).collect::<Result<_, _>>()?;
             // Who owns the registry after that owned it before, too.
-            check_owner(log, owner)?;
+            check_log_owner(log, owner)?;
             Ok(rows)
         }))
     }
@@ -121,21 +120,21 @@ impl Store for Embedded {
         keys: &'a [RowKey],
         until: Instant,
         decide: &'a mut Decide<'a>,
-    ) -> Answer<'a, ()> {
+    ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let busy = |_| RegistryError::Busy("other changes take too long".to_owned());
-            let alone = timeout_at(until, self.alone()).await.map_err(busy)?;
+            let guard = timeout_at(until, self.lock()).await.map_err(busy)?;
             let rows = self.read(owner, keys).await?;
             let changes = decide(&rows)?;
             // Once begun, it is committed or fails: a commit takes as long as the disk takes.
-            self.changing(alone, move |log| commit(log, owner, changes)).await
+            self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
 
-    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let alone = self.alone().await;
-            self.changing(alone, move |log| commit(log, owner, changes)).await
+            let guard = self.lock().await;
+            self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
 
@@ -143,11 +142,11 @@ impl Store for Embedded {
         &'a self,
         from: PublicKey,
         to: PublicKey,
-        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
-    ) -> Answer<'a, u64> {
+        reseal: &'a mut Reseal<'a>,
+    ) -> StoreFuture<'a, u64> {
         Box::pin(async move {
-            let alone = self.alone().await;
-            self.blocking(move |log| check_owner(log, from)).await?;
+            let guard = self.lock().await;
+            self.blocking(move |log| check_log_owner(log, from)).await?;
             let (mut changes, mut secrets) = (Vec::new(), 0);
             self.for_each(|row| {
                 if let Row::Follow(mut follow) = row
@@ -160,24 +159,24 @@ impl Store for Embedded {
                 Ok(())
             })
             .await?;
-            self.changing(alone, move |log| Ok(log.change_registry(&changes, Some(to))?)).await?;
+            self.blocking_locked(guard, move |log| Ok(log.change_registry(&changes, Some(to))?)).await?;
             Ok(secrets)
         })
     }
 
-    fn changed(&self) -> Answer<'_, Changed> {
+    fn changed(&self) -> StoreFuture<'_, Changed> {
         Box::pin(std::future::pending())
     }
 }
 
 /// What changes come to, before they are committed together.
-struct Draft<'l> {
+struct PendingChanges<'l> {
     log: &'l EventLog,
     rows: BTreeMap<RowKey, Option<Row>>,
 }
 
-impl Draft<'_> {
-    fn make(&mut self, change: Change) -> Result<(), RegistryError> {
+impl PendingChanges<'_> {
+    fn apply(&mut self, change: Change) -> Result<(), RegistryError> {
         let key = change.key();
         let row = match change {
             Change::Unfollow(_) => None,
@@ -248,13 +247,13 @@ impl Draft<'_> {
 
 /// Makes changes in their order, or none.
 fn commit(log: &EventLog, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
-    check_owner(log, owner)?;
+    check_log_owner(log, owner)?;
     if changes.is_empty() {
         return Ok(());
     }
-    let mut draft = Draft { log, rows: BTreeMap::new() };
-    changes.into_iter().try_for_each(|change| draft.make(change))?;
-    Ok(log.change_registry(&draft.changes(), None)?)
+    let mut pending = PendingChanges { log, rows: BTreeMap::new() };
+    changes.into_iter().try_for_each(|change| pending.apply(change))?;
+    Ok(log.change_registry(&pending.changes(), None)?)
 }
 
 fn put(row: &Row) -> RegistryChange {
@@ -278,18 +277,11 @@ fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), Regi
     Ok(())
 }
 
-fn check_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError> {
-    match log.registry_owner()? {
-        Some(found) => owned_by(found, ours),
-        None => Err(RegistryError::Damaged("nobody owns it".to_owned())),
-    }
-}
-
-fn owned_by(found: PublicKey, ours: PublicKey) -> Result<(), RegistryError> {
-    if found == ours { Ok(()) } else { Err(RegistryError::OtherKey { found, ours }) }
+fn check_log_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError> {
+    check_owner(log.registry_owner()?, ours)
 }
 
 /// The work did not come to its end: it panicked, or the process stops.
-fn stopped(error: tokio::task::JoinError) -> RegistryError {
+fn task_failed(error: tokio::task::JoinError) -> RegistryError {
     StorageError::new("do work for the registry", error).into()
 }

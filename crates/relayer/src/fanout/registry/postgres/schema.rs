@@ -5,10 +5,10 @@ use sqlx::{Row as _, query};
 use tokio::time::timeout;
 use wire::PublicKey;
 
-use super::super::store::{Mode, RegistryError};
-use super::fault::{fault, migration};
+use super::super::store::{Mode, RegistryError, check_owner};
+use super::error::{classify, classify_migration};
+use super::pool::{ConnectionPool, PooledConnection};
 use super::rows::key;
-use super::session::{Access, Session};
 use crate::limits::REGISTRY_ROWS_TIMEOUT;
 
 /// Where everything lies, the list of migrations, too, so that it meets nothing of what else the database holds.
@@ -26,32 +26,33 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
 
 /// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is
 /// missing: that needs neither the right to create something nor a database that takes writes.
-pub async fn prepare(access: &Access, owner: PublicKey) -> Result<Mode, RegistryError> {
-    let mut session = access.session().await?;
-    if !is_current(&mut session).await? {
-        make_schema(&mut session).await?;
-        migrate(&mut session).await?;
+pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, RegistryError> {
+    let mut connection = pool.acquire().await?;
+    if !is_current(&mut connection).await? {
+        make_schema(&mut connection).await?;
+        migrate(&mut connection).await?;
     }
     // Asked for first: to insert is to tell everybody.
-    let mut found = owner_of(&mut session, OWNER).await?;
+    let mut found = owner_of(&mut connection, OWNER).await?;
     if found.is_none() {
         let insert = "INSERT INTO meta (key, value) VALUES ('owner', $1) ON CONFLICT DO NOTHING";
-        session.execute(query(insert).bind(owner.as_bytes().as_slice())).await?;
-        found = owner_of(&mut session, OWNER).await?;
+        connection.execute(query(insert).bind(owner.as_bytes().as_slice())).await?;
+        found = owner_of(&mut connection, OWNER).await?;
     }
-    owned_by(found, owner)?;
-    let mode = mode(&mut session).await?;
+    check_owner(found, owner)?;
+    let mode = mode(&mut connection).await?;
     if mode == Mode::Writable {
-        session.done();
+        connection.release();
     }
     // Otherwise the connection is closed: the next one may lead to the server that takes writes.
     Ok(mode)
 }
 
 /// Whether the server takes writes on this connection.
-async fn mode(session: &mut Session<'_>) -> Result<Mode, RegistryError> {
-    let row = session.first(query("SELECT current_setting('transaction_read_only')::bool")).await?;
-    let is_read_only = row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))?;
+async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryError> {
+    let row =
+        connection.fetch_optional(query("SELECT current_setting('transaction_read_only')::bool")).await?;
+    let is_read_only = row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))?;
     Ok(if is_read_only { Mode::ReadOnly } else { Mode::Writable })
 }
 
@@ -64,34 +65,25 @@ pub const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR 
 
 /// Whose secrets are there, by one of the statements above.
 pub async fn owner_of(
-    session: &mut Session<'_>,
+    connection: &mut PooledConnection<'_>,
     statement: &'static str,
 ) -> Result<Option<PublicKey>, RegistryError> {
-    session.first(query(statement)).await?.map(|row| key(&row, "value")).transpose()
-}
-
-/// Refuses another owner, or none.
-pub fn owned_by(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {
-    match found {
-        Some(found) if found == ours => Ok(()),
-        Some(found) => Err(RegistryError::OtherKey { found, ours }),
-        None => Err(RegistryError::Damaged("nobody owns it".to_owned())),
-    }
+    connection.fetch_optional(query(statement)).await?.map(|row| key(&row, "value")).transpose()
 }
 
 /// Whether the tables are as this version knows them. What is neither that nor older is for
 /// [`migrate`] to judge.
-async fn is_current(session: &mut Session<'_>) -> Result<bool, RegistryError> {
+async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, RegistryError> {
     let there = query("SELECT to_regclass('moltrade_relayer._sqlx_migrations') IS NOT NULL");
-    let row = session.first(there).await?;
-    if !row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))? {
+    let row = connection.fetch_optional(there).await?;
+    if !row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))? {
         return Ok(false);
     }
     let applied = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
     let mut found = Vec::new();
-    for row in session.all(query(applied)).await? {
-        let (version, success) = (row.try_get(0).map_err(fault)?, row.try_get(1).map_err(fault)?);
-        let checksum: Vec<u8> = row.try_get(2).map_err(fault)?;
+    for row in connection.fetch_all(query(applied)).await? {
+        let (version, success) = (row.try_get(0).map_err(classify)?, row.try_get(1).map_err(classify)?);
+        let checksum: Vec<u8> = row.try_get(2).map_err(classify)?;
         found.push((version, success, checksum));
     }
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
@@ -112,32 +104,32 @@ fn migrations() -> Vec<Migration> {
 }
 
 /// Who has the schema already needs no right to make one.
-async fn make_schema(session: &mut Session<'_>) -> Result<(), RegistryError> {
-    if has_schema(session).await? {
+async fn make_schema(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
+    if has_schema(connection).await? {
         return Ok(());
     }
-    session.command("BEGIN").await?;
-    session.execute(query("SELECT pg_advisory_xact_lock($1)").bind(LOCK)).await?;
-    if !has_schema(session).await? {
-        session.command("CREATE SCHEMA moltrade_relayer").await?;
+    connection.command("BEGIN").await?;
+    connection.execute(query("SELECT pg_advisory_xact_lock($1)").bind(LOCK)).await?;
+    if !has_schema(connection).await? {
+        connection.command("CREATE SCHEMA moltrade_relayer").await?;
     }
-    session.command("COMMIT").await
+    connection.command("COMMIT").await
 }
 
-async fn has_schema(session: &mut Session<'_>) -> Result<bool, RegistryError> {
+async fn has_schema(connection: &mut PooledConnection<'_>) -> Result<bool, RegistryError> {
     let statement =
         query("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)").bind(SCHEMA);
-    let row = session.first(statement).await?;
-    row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))
+    let row = connection.fetch_optional(statement).await?;
+    row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))
 }
 
 /// sqlx holds a lock meanwhile, so that of several gateways that start at once one does it. When it fails it keeps the
 /// lock, which goes with the connection.
-async fn migrate(session: &mut Session<'_>) -> Result<(), RegistryError> {
+async fn migrate(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     let migrator = Migrator { migrations: migrations().into(), ..Migrator::DEFAULT };
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    match timeout(REGISTRY_ROWS_TIMEOUT, migrator.run_direct(session.connection())).await {
-        Ok(done) => done.map_err(|error| migration(error, newest)),
+    match timeout(REGISTRY_ROWS_TIMEOUT, migrator.run_direct(connection.raw())).await {
+        Ok(done) => done.map_err(|error| classify_migration(error, newest)),
         Err(_) => Err(RegistryError::Unreachable("its migrations take too long".to_owned())),
     }
 }

@@ -14,26 +14,28 @@ use super::super::store::RegistryError;
 const TEXT_CHARACTERS_MAX: usize = 300;
 
 /// What an error of the database means.
-pub fn fault(error: Error) -> RegistryError {
+pub fn classify(error: Error) -> RegistryError {
     match error {
         Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
-            Some(error) => said(error),
-            None => RegistryError::Refused(line(error.message())),
+            Some(error) => from_server(error),
+            None => RegistryError::Refused(one_line(error.message())),
         },
         // What TLS finds wrong comes as invalid data.
-        Error::Io(error) if error.kind() == ErrorKind::InvalidData => RegistryError::Refused(line(error)),
-        Error::Io(error) => RegistryError::Unreachable(line(error)),
+        Error::Io(error) if error.kind() == ErrorKind::InvalidData => RegistryError::Refused(one_line(error)),
+        Error::Io(error) => RegistryError::Unreachable(one_line(error)),
         Error::PoolTimedOut => RegistryError::Unreachable("there is no connection in time".to_owned()),
         Error::PoolClosed | Error::WorkerCrashed => {
             RegistryError::Unreachable("the connections are closed".to_owned())
         }
-        Error::Tls(error) => RegistryError::Refused(line(format_args!("TLS: {error}"))),
-        Error::Protocol(error) => RegistryError::Refused(line(format_args!("it speaks otherwise: {error}"))),
+        Error::Tls(error) => RegistryError::Refused(one_line(format_args!("TLS: {error}"))),
+        Error::Protocol(error) => {
+            RegistryError::Refused(one_line(format_args!("it speaks otherwise: {error}")))
+        }
         // Its text may hold parts of the DSN.
         Error::Configuration(_) => RegistryError::Refused("the DSN cannot be used".to_owned()),
-        Error::Migrate(error) => migration(*error, i64::MAX),
+        Error::Migrate(error) => classify_migration(*error, i64::MAX),
         // Something is of another type, or absent.
-        other => RegistryError::Damaged(line(match other.source() {
+        other => RegistryError::Damaged(one_line(match other.source() {
             Some(source) => source.to_string(),
             None => other.to_string(),
         })),
@@ -41,18 +43,18 @@ pub fn fault(error: Error) -> RegistryError {
 }
 
 /// What an error of the migrations means, of which `newest` is the last that this version knows.
-pub fn migration(error: MigrateError, newest: i64) -> RegistryError {
+pub fn classify_migration(error: MigrateError, newest: i64) -> RegistryError {
     match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fault(error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
         MigrateError::VersionMissing(version) if version > newest => RegistryError::Newer(version),
-        other => RegistryError::Damaged(line(other)),
+        other => RegistryError::Damaged(one_line(other)),
     }
 }
 
 /// What the server says.
-fn said(error: &PgDatabaseError) -> RegistryError {
+fn from_server(error: &PgDatabaseError) -> RegistryError {
     let code = error.code();
-    let text = line(format_args!("{} (SQLSTATE {code})", error.message()));
+    let text = one_line(format_args!("{} (SQLSTATE {code})", error.message()));
     match code {
         // A foreign key: there is one.
         "23503" => match error.detail().and_then(key_in) {
@@ -63,7 +65,7 @@ fn said(error: &PgDatabaseError) -> RegistryError {
         "25006" => RegistryError::ReadOnly(text),
         // We waited too long for a lock, or somebody cancelled us.
         "57014" | "55P03" => RegistryError::Busy(text),
-        // It shuts down, starts, or ended our session; or it does not know whether it has
+        // It shuts down, starts, or ended our connection; or it does not know whether it has
         // committed.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => RegistryError::Unreachable(text),
         // Others were in our way, and PostgreSQL rolled us back.
@@ -82,7 +84,7 @@ fn key_in(detail: &str) -> Option<PublicKey> {
 }
 
 /// One line, without what controls a terminal, and not too long.
-fn line(text: impl ToString) -> String {
+fn one_line(text: impl ToString) -> String {
     let text = text.to_string();
     let first = text.lines().next().unwrap_or_default();
     first.chars().filter(|letter| !letter.is_control()).take(TEXT_CHARACTERS_MAX).collect()
@@ -94,21 +96,21 @@ mod tests {
 
     #[test]
     fn a_text_becomes_one_short_line() {
-        assert_eq!(line("a\u{1b}[2Jb\nc"), "a[2Jb");
-        assert_eq!(line("é".repeat(1_000)).chars().count(), TEXT_CHARACTERS_MAX);
-        assert_eq!(line(""), "");
+        assert_eq!(one_line("a\u{1b}[2Jb\nc"), "a[2Jb");
+        assert_eq!(one_line("é".repeat(1_000)).chars().count(), TEXT_CHARACTERS_MAX);
+        assert_eq!(one_line(""), "");
     }
 
     #[test]
     fn what_waiting_mends_and_what_it_does_not() {
         for kind in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof] {
-            assert!(fault(Error::Io(kind.into())).is_passing(), "{kind}");
+            assert!(classify(Error::Io(kind.into())).is_transient(), "{kind}");
         }
-        assert!(fault(Error::PoolTimedOut).is_passing() && fault(Error::PoolClosed).is_passing());
+        assert!(classify(Error::PoolTimedOut).is_transient() && classify(Error::PoolClosed).is_transient());
         let configuration = Error::Configuration("postgres://me:hunter2@db".into());
-        assert!(!fault(configuration).to_string().contains("hunter2"));
-        assert!(matches!(migration(MigrateError::VersionMissing(9), 2), RegistryError::Newer(9)));
-        assert!(matches!(migration(MigrateError::VersionMissing(1), 2), RegistryError::Damaged(_)));
+        assert!(!classify(configuration).to_string().contains("hunter2"));
+        assert!(matches!(classify_migration(MigrateError::VersionMissing(9), 2), RegistryError::Newer(9)));
+        assert!(matches!(classify_migration(MigrateError::VersionMissing(1), 2), RegistryError::Damaged(_)));
     }
 
     #[test]

@@ -14,22 +14,25 @@ use sqlx::{ConnectOptions, Executor, Postgres};
 use tokio::time::timeout;
 
 use super::super::store::RegistryError;
-use super::fault::fault;
+use super::error::classify;
+use super::schema::SCHEMA;
+use crate::config::{Secret, postgres_options};
 use crate::limits::{
-    REGISTRY_CONNECT_MAX, REGISTRY_MARGIN, REGISTRY_REASON_MAX, REGISTRY_ROWS_TIMEOUT, REGISTRY_TIMEOUT,
+    REGISTRY_CONNECT_MAX, REGISTRY_LOCK_MAX, REGISTRY_MARGIN, REGISTRY_REASON_MAX, REGISTRY_ROWS_TIMEOUT,
+    REGISTRY_TIMEOUT,
 };
 
 /// A statement with its values.
 pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// The way to the database.
-pub struct Access {
+pub struct ConnectionPool {
     pub options: PgConnectOptions,
     pub queries: Counter,
     pool: PgPool,
 }
 
-impl Access {
+impl ConnectionPool {
     pub fn new(options: PgConnectOptions, connections_max: NonZeroUsize, queries: Counter) -> Self {
         // One connection listens.
         let sessions = u32::try_from(connections_max.get()).unwrap_or(u32::MAX).saturating_sub(1).max(1);
@@ -43,48 +46,48 @@ impl Access {
     }
 
     /// A connection, and it answers.
-    pub async fn session(&self) -> Result<Session<'_>, RegistryError> {
+    pub async fn acquire(&self) -> Result<PooledConnection<'_>, RegistryError> {
         match self.pool.acquire().await {
-            Ok(connection) => Ok(Session { connection, queries: &self.queries, is_done: false }),
-            Err(error) => Err(self.reason(error).await),
+            Ok(connection) => Ok(PooledConnection { connection, queries: &self.queries, is_released: false }),
+            Err(error) => Err(self.connect_error(error).await),
         }
     }
 
     /// Why there is no connection. The pool tries again and again, and forgets why it had to.
-    pub async fn reason(&self, error: sqlx::Error) -> RegistryError {
+    pub async fn connect_error(&self, error: sqlx::Error) -> RegistryError {
         if !matches!(error, sqlx::Error::PoolTimedOut) {
-            return fault(error);
+            return classify(error);
         }
         match timeout(REGISTRY_REASON_MAX, self.options.connect()).await {
-            Ok(Err(error)) => fault(error),
+            Ok(Err(error)) => classify(error),
             Ok(Ok(_)) => RegistryError::Busy("all connections that we may have are in use".to_owned()),
             Err(_) => RegistryError::Unreachable("it does not answer".to_owned()),
         }
     }
 }
 
-/// A connection for a while. One that is not [done](Self::done) is closed: nobody knows what it is in the middle of.
-pub struct Session<'a> {
+/// A connection for a while. One that is not [done](Self::release) is closed: nobody knows what it is in the middle of.
+pub struct PooledConnection<'a> {
     connection: PoolConnection<Postgres>,
     queries: &'a Counter,
-    is_done: bool,
+    is_released: bool,
 }
 
-impl Session<'_> {
+impl PooledConnection<'_> {
     /// Gives the connection back for others.
-    pub fn done(mut self) {
-        self.is_done = true;
+    pub fn release(mut self) {
+        self.is_released = true;
     }
 
     /// The connection, for the migrations.
-    pub fn connection(&mut self) -> &mut PgConnection {
+    pub fn raw(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
 
     /// Sends a statement without values, such as `BEGIN`.
     pub async fn command(&mut self, sql: &'static str) -> Result<(), RegistryError> {
         self.queries.inc();
-        within(REGISTRY_TIMEOUT, self.connection.execute(sql)).await.map(|_| ())
+        with_timeout(REGISTRY_TIMEOUT, self.connection.execute(sql)).await.map(|_| ())
     }
 
     /// Begins a transaction in which the server gives up after so long: a lock first, so that it
@@ -96,37 +99,37 @@ impl Session<'_> {
         let begin =
             format!("BEGIN; SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}");
         self.queries.inc();
-        within(REGISTRY_TIMEOUT, self.connection.execute(begin.as_str())).await.map(|_| ())
+        with_timeout(REGISTRY_TIMEOUT, self.connection.execute(begin.as_str())).await.map(|_| ())
     }
 
     /// Sends a statement; its rows are of no interest.
     pub async fn execute(&mut self, statement: Statement<'_>) -> Result<(), RegistryError> {
         self.queries.inc();
-        within(REGISTRY_TIMEOUT, statement.execute(&mut *self.connection)).await.map(|_| ())
+        with_timeout(REGISTRY_TIMEOUT, statement.execute(&mut *self.connection)).await.map(|_| ())
     }
 
     /// The rows that a statement gives: few.
-    pub async fn all(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, RegistryError> {
+    pub async fn fetch_all(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, RegistryError> {
         self.queries.inc();
-        within(REGISTRY_TIMEOUT, statement.fetch_all(&mut *self.connection)).await
+        with_timeout(REGISTRY_TIMEOUT, statement.fetch_all(&mut *self.connection)).await
     }
 
     /// The row that a statement gives, if it gives one.
-    pub async fn first(&mut self, statement: Statement<'_>) -> Result<Option<PgRow>, RegistryError> {
+    pub async fn fetch_optional(&mut self, statement: Statement<'_>) -> Result<Option<PgRow>, RegistryError> {
         self.queries.inc();
-        within(REGISTRY_TIMEOUT, statement.fetch_optional(&mut *self.connection)).await
+        with_timeout(REGISTRY_TIMEOUT, statement.fetch_optional(&mut *self.connection)).await
     }
 
     /// The rows that a statement gives, one after the other.
-    pub fn each<'s>(&'s mut self, statement: Statement<'s>) -> Rows<'s> {
+    pub fn fetch<'s>(&'s mut self, statement: Statement<'s>) -> Rows<'s> {
         self.queries.inc();
         Rows(statement.fetch(&mut *self.connection))
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
-        if !self.is_done {
+        if !self.is_released {
             self.connection.close_on_drop();
         }
     }
@@ -137,17 +140,56 @@ pub struct Rows<'s>(BoxStream<'s, Result<PgRow, sqlx::Error>>);
 
 impl Rows<'_> {
     pub async fn next(&mut self) -> Result<Option<PgRow>, RegistryError> {
-        within(REGISTRY_ROWS_TIMEOUT, self.0.try_next()).await
+        with_timeout(REGISTRY_ROWS_TIMEOUT, self.0.try_next()).await
     }
 }
 
 /// What an operation comes to, if it does so in time.
-pub async fn within<T>(
+pub async fn with_timeout<T>(
     most: Duration,
     operation: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, RegistryError> {
     match timeout(most, operation).await {
-        Ok(done) => done.map_err(fault),
+        Ok(done) => done.map_err(classify),
         Err(_) => Err(RegistryError::Unreachable(format!("it did not answer within {} s", most.as_secs()))),
+    }
+}
+
+/// How to connect.
+pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
+    let options = postgres_options(dsn)
+        .map_err(|why| RegistryError::Refused(format!("the DSN cannot be used: {why}")))?;
+    let milliseconds = |time: Duration| time.as_millis().to_string();
+    Ok(options
+        .application_name("moltrade-relayer")
+        .options([
+            // Nothing of ours is ever looked for elsewhere. `pg_temp` would else come first.
+            ("search_path", format!("{SCHEMA},pg_temp")),
+            // How the detail of an error writes a key.
+            ("bytea_output", "hex".to_owned()),
+            ("lock_timeout", milliseconds(REGISTRY_LOCK_MAX)),
+            // A gateway that was cut off in the middle of a change does not hold up the others for longer.
+            ("idle_in_transaction_session_timeout", milliseconds(REGISTRY_ROWS_TIMEOUT)),
+        ])
+        .disable_statement_logging())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_settings_go_with_those_of_the_dsn() {
+        let options = options(&Secret::new("postgres://me@db/x?options[work_mem]=8MB")).unwrap();
+        assert_eq!(options.get_application_name(), Some("moltrade-relayer"));
+        let settings = options.get_options().unwrap();
+        assert!(settings.contains("search_path=moltrade_relayer,pg_temp"), "{settings}");
+        assert!(settings.contains("work_mem=8MB"), "{settings}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_a_word_of_it() {
+        let error = options(&Secret::new("postgres://me:x@db/x?passwort=hunter2")).unwrap_err().to_string();
+        assert!(error.contains("a parameter that is not known") && !error.contains("hunter2"), "{error}");
     }
 }

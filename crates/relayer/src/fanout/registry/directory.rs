@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use wire::PublicKey;
 
-use super::keys::MessageKey;
-use super::registry::{BotName, BotRow, FollowKey};
+use super::row::{BotName, BotRow, FollowKey};
+use crate::fanout::keys::MessageKey;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
 /// Follows that are put in before others get a look: well under a millisecond of work.
@@ -35,7 +35,7 @@ struct BotInner {
     row: BotRow,
     /// Whether a signal of it was seen since the start, or a little before it.
     has_published: bool,
-    followers: BTreeSet<Keyed>,
+    followers: BTreeSet<ByKey>,
 }
 
 /// Who follows bots, or is connected.
@@ -53,35 +53,35 @@ pub struct Follower {
 
 /// A follower where it is looked for by its key, which is there once.
 #[derive(Debug, Clone)]
-struct Keyed(Arc<Follower>);
+struct ByKey(Arc<Follower>);
 
-impl Borrow<PublicKey> for Keyed {
+impl Borrow<PublicKey> for ByKey {
     fn borrow(&self) -> &PublicKey {
         &self.0.pubkey
     }
 }
 
-impl Hash for Keyed {
+impl Hash for ByKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.pubkey.hash(state);
     }
 }
 
-impl PartialEq for Keyed {
+impl PartialEq for ByKey {
     fn eq(&self, other: &Self) -> bool {
         self.0.pubkey == other.0.pubkey
     }
 }
 
-impl Eq for Keyed {}
+impl Eq for ByKey {}
 
-impl PartialOrd for Keyed {
+impl PartialOrd for ByKey {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Keyed {
+impl Ord for ByKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.pubkey.cmp(&other.0.pubkey)
     }
@@ -89,7 +89,7 @@ impl Ord for Keyed {
 
 /// A follow as it is known.
 #[derive(Debug, Clone)]
-pub(super) struct Follow {
+pub(crate) struct Follow {
     bot: PublicKey,
     secret: Option<Arc<MessageKey>>,
     since_ms: u64,
@@ -97,27 +97,27 @@ pub(super) struct Follow {
 
 /// How a follow is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedFollower {
     /// Who follows.
     pub follower: PublicKey,
     /// Since when, in Unix milliseconds.
     pub since_ms: u64,
-    /// Whether it has agreed on a secret.
+    /// Whether it has message_key on a secret.
     pub has_secret: bool,
 }
 
 /// What a signal is to a follower.
 #[derive(Debug, Clone)]
-pub enum Wanted {
+pub enum SignalKey {
     /// It is encrypted with the key of the conversation.
-    Plain,
+    Conversation,
     /// It is encrypted with the key that follows from their secret.
-    Secret(Arc<MessageKey>),
+    SharedSecret(Arc<MessageKey>),
 }
 
 /// A change of a follow that its follower is told on open connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(crate) enum Notice {
     /// It gets no more signals of this bot.
     Unsubscribed(PublicKey),
     /// The signals of this bot are encrypted with another key from now on.
@@ -137,7 +137,7 @@ pub struct Presence {
 
 /// A follow whose secret was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct UnsealedFollow {
     /// Which.
     pub key: FollowKey,
     /// What follows from their secret.
@@ -155,7 +155,7 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct State {
     bots: HashMap<PublicKey, Arc<Bot>>,
-    followers: HashSet<Keyed>,
+    followers: HashSet<ByKey>,
     follows: usize,
 }
 
@@ -193,7 +193,7 @@ impl Directory {
     }
 
     /// The bot that was registered first of those that nobody follows and that have not published.
-    pub fn first_idle_bot(&self) -> Option<PublicKey> {
+    pub fn oldest_idle_bot(&self) -> Option<PublicKey> {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
             let inner = bot.inner.read();
@@ -205,7 +205,7 @@ impl Directory {
 
     /// A follow is there, or has another secret. One of a bot that is not known, or is not
     /// approved, is passed over.
-    pub fn put_follow(&self, follow: Opened) {
+    pub fn put_follow(&self, follow: UnsealedFollow) {
         self.state.write().put_follow(follow);
     }
 
@@ -220,7 +220,7 @@ impl Directory {
     }
 
     /// All of it becomes this. Who is connected stays so. It is done a part at a time, so that nobody waits for long.
-    pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<Opened>) {
+    pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<UnsealedFollow>) {
         let kept_bots: HashSet<PublicKey> = bots.iter().map(|bot| bot.pubkey).collect();
         let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
         let known: Vec<Arc<Bot>> = self.state.read().bots.values().cloned().collect();
@@ -229,7 +229,8 @@ impl Directory {
                 self.remove_bot(&bot.pubkey);
                 continue;
             }
-            let follows = bot.keys().into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower });
+            let follows =
+                bot.follower_keys().into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower });
             let gone: Vec<FollowKey> = follows.filter(|key| !kept.contains(key)).collect();
             gone.iter().for_each(|key| self.remove_follow(key));
         }
@@ -242,14 +243,14 @@ impl Directory {
     }
 
     /// A follow as it is known.
-    pub fn follow(&self, key: &FollowKey) -> Option<Opened> {
+    pub fn follow(&self, key: &FollowKey) -> Option<UnsealedFollow> {
         let state = self.state.read();
         let follow = state.followers.get(&key.follower)?.0.follow(&key.bot)?;
-        Some(Opened { key: *key, secret: follow.secret, since_ms: follow.since_ms })
+        Some(UnsealedFollow { key: *key, secret: follow.secret, since_ms: follow.since_ms })
     }
 
     /// Whether a follower follows as many bots as one may.
-    pub fn follows_enough(&self, follower: &PublicKey) -> bool {
+    pub fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
         state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
     }
@@ -258,7 +259,7 @@ impl Directory {
     ///
     /// # Errors
     /// When it has as many connections as one may have.
-    pub fn enter(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
+    pub fn connect(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
         let mut state = self.state.write();
         let follower = state.follower(pubkey);
         if follower.connections.load(Ordering::Relaxed) >= FOLLOWER_CONNECTIONS_MAX {
@@ -276,7 +277,7 @@ impl Directory {
             if !bot.inner.read().has_published {
                 bot.inner.write().has_published = true;
             }
-            let connected: Vec<Keyed> = {
+            let connected: Vec<ByKey> = {
                 let inner = bot.inner.read();
                 inner.followers.iter().filter(|follower| follower.0.is_connected()).cloned().collect()
             };
@@ -300,14 +301,14 @@ impl State {
         bot.inner.write().row = row;
         if !is_approved {
             // A bot that is not approved delivers nothing, whoever made follows of it.
-            let followers = bot.keys();
+            let followers = bot.follower_keys();
             followers
                 .into_iter()
                 .for_each(|follower| self.remove_follow(&FollowKey { bot: pubkey, follower }));
         }
     }
 
-    fn put_follow(&mut self, Opened { key, secret, since_ms }: Opened) {
+    fn put_follow(&mut self, UnsealedFollow { key, secret, since_ms }: UnsealedFollow) {
         let Some(bot) = self.bots.get(&key.bot).filter(|bot| bot.is_approved()).cloned() else { return };
         let follower = self.follower(key.follower);
         let follow = Follow { bot: key.bot, secret, since_ms };
@@ -327,13 +328,13 @@ impl State {
             }
         }
         drop(shared);
-        bot.inner.write().followers.insert(Keyed(Arc::clone(&follower)));
+        bot.inner.write().followers.insert(ByKey(Arc::clone(&follower)));
         // A signal may have come a moment before, when nobody knew that it is for this one, too.
         follower.wake.notify_waiters();
     }
 
     fn remove_follow(&mut self, key: &FollowKey) {
-        let Some(Keyed(follower)) = self.followers.get(&key.follower).cloned() else { return };
+        let Some(ByKey(follower)) = self.followers.get(&key.follower).cloned() else { return };
         let mut follows = follower.follows.write();
         if let Ok(index) = follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
             Arc::make_mut(&mut follows).remove(index);
@@ -350,19 +351,19 @@ impl State {
 
     fn remove_bot(&mut self, pubkey: &PublicKey) {
         let Some(bot) = self.bots.get(pubkey).cloned() else { return };
-        for follower in bot.keys() {
+        for follower in bot.follower_keys() {
             self.remove_follow(&FollowKey { bot: *pubkey, follower });
         }
         self.bots.remove(pubkey);
     }
 
     fn follower(&mut self, pubkey: PublicKey) -> Arc<Follower> {
-        if let Some(Keyed(known)) = self.followers.get(&pubkey) {
+        if let Some(ByKey(known)) = self.followers.get(&pubkey) {
             return Arc::clone(known);
         }
         let (follows, connections) = (RwLock::default(), AtomicUsize::new(0));
         let new = Arc::new(Follower { pubkey, follows, connections, wake: Notify::new() });
-        self.followers.insert(Keyed(Arc::clone(&new)));
+        self.followers.insert(ByKey(Arc::clone(&new)));
         new
     }
 
@@ -396,8 +397,8 @@ impl Bot {
     }
 
     /// The keys of those who follow it.
-    fn keys(&self) -> Vec<PublicKey> {
-        self.inner.read().followers.iter().map(|Keyed(follower)| follower.pubkey).collect()
+    fn follower_keys(&self) -> Vec<PublicKey> {
+        self.inner.read().followers.iter().map(|ByKey(follower)| follower.pubkey).collect()
     }
 
     /// How many follow it.
@@ -406,13 +407,13 @@ impl Bot {
     }
 
     /// Those who follow it, in the order of their keys, after a key, so many at most.
-    pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<Listed> {
+    pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<ListedFollower> {
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let inner = self.inner.read();
         let listed = inner.followers.range::<PublicKey, _>((from, Bound::Unbounded));
-        let listed = listed.filter_map(|Keyed(follower)| {
+        let listed = listed.filter_map(|ByKey(follower)| {
             let Follow { secret, since_ms, .. } = follower.follow(&self.pubkey)?;
-            Some(Listed { follower: follower.pubkey, since_ms, has_secret: secret.is_some() })
+            Some(ListedFollower { follower: follower.pubkey, since_ms, has_secret: secret.is_some() })
         });
         listed.take(limit).collect()
     }
@@ -424,12 +425,12 @@ impl Follower {
     }
 
     /// Its follows, in the order of the bots' keys.
-    pub(super) fn follows(&self) -> Arc<Vec<Follow>> {
+    pub(crate) fn follows(&self) -> Arc<Vec<Follow>> {
         Arc::clone(&self.follows.read())
     }
 
     /// Whether these are its follows still.
-    pub(super) fn still_follows(&self, known: &Arc<Vec<Follow>>) -> bool {
+    pub(crate) fn still_follows(&self, known: &Arc<Vec<Follow>>) -> bool {
         Arc::ptr_eq(&self.follows.read(), known)
     }
 
@@ -438,7 +439,7 @@ impl Follower {
     }
 
     /// Whether it follows anybody.
-    pub fn follows_somebody(&self) -> bool {
+    pub fn has_follows(&self) -> bool {
         !self.follows.read().is_empty()
     }
 
@@ -455,13 +456,13 @@ fn of_bot<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
 
 /// How a follower with these follows wants the signals of an author; `None` if it does not follow
 /// it.
-pub(super) fn wanted(follows: &[Follow], author: &PublicKey) -> Option<Wanted> {
+pub(crate) fn signal_key(follows: &[Follow], author: &PublicKey) -> Option<SignalKey> {
     let follow = of_bot(follows, author)?;
-    Some(follow.secret.clone().map_or(Wanted::Plain, Wanted::Secret))
+    Some(follow.secret.clone().map_or(SignalKey::Conversation, SignalKey::SharedSecret))
 }
 
 /// What a follower must be told that knew these follows and has those now.
-pub(super) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
+pub(crate) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
     before.iter().filter_map(|follow| match of_bot(now, &follow.bot) {
         None => Some(Notice::Unsubscribed(follow.bot)),
         Some(now) if now.secret != follow.secret => {

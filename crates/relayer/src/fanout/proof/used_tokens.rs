@@ -17,13 +17,13 @@ const SETTINGS_MAX: usize = 32;
 
 /// Used tokens, by the first half of their ids: finding another event that begins so takes 2^128 tries.
 #[derive(Debug, Default)]
-pub(super) struct Spent {
+pub(super) struct UsedTokens {
     tokens: HashMap<[u8; 16], Token>,
-    settings: Vec<Setting>,
+    settings: Vec<ClockSetting>,
     /// How many tokens there may be before those that expired are looked for.
-    look_at: usize,
+    sweep_at: usize,
     /// In which second that was done last: it takes milliseconds when there are many.
-    looked_at: u64,
+    swept_at: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,43 +36,43 @@ struct Token {
 
 /// A setting of the clock, and which tokens were forgotten that were taken by it.
 #[derive(Debug)]
-struct Setting {
+struct ClockSetting {
     base: Base,
     forgotten: RangeInclusive<u64>,
 }
 
 /// What became of using a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum TokenUse {
     /// It is used now.
     First,
     /// It was used before.
-    Again,
+    Replayed,
     /// It may have been used before.
     Unknown,
     /// There are too many to remember one more.
     TooMany,
 }
 
-impl Spent {
+impl UsedTokens {
     /// Uses a token that is dated so, in Unix seconds.
-    pub fn spend(&mut self, id: &ClaimedId, created_at: u64, now: Now) -> Use {
-        let [half, _] = id.as_bytes().as_chunks::<16>().0 else { return Use::TooMany };
+    pub fn use_once(&mut self, id: &ClaimedId, created_at: u64, now: Now) -> TokenUse {
+        let [half, _] = id.as_bytes().as_chunks::<16>().0 else { return TokenUse::TooMany };
         if self.tokens.contains_key(half) {
-            return Use::Again;
+            return TokenUse::Replayed;
         }
         if self.settings.iter().any(|setting| setting.forgotten.contains(&created_at)) {
-            return Use::Unknown;
+            return TokenUse::Unknown;
         }
-        if self.tokens.len() >= self.look_at && now.secs() != self.looked_at {
-            self.looked_at = now.secs();
+        if self.tokens.len() >= self.sweep_at && now.secs() != self.swept_at {
+            self.swept_at = now.secs();
             self.forget_expired(now.secs());
         }
         if self.tokens.len() >= TOKENS_MAX {
-            return Use::TooMany;
+            return TokenUse::TooMany;
         }
         self.tokens.insert(*half, Token { created_at, base: now.base });
-        Use::First
+        TokenUse::First
     }
 
     pub(super) fn forget_expired(&mut self, now: u64) {
@@ -85,21 +85,21 @@ impl Spent {
             holds
         });
         while settings.len() > SETTINGS_MAX {
-            let Setting { forgotten, .. } = settings.remove(0);
+            let ClockSetting { forgotten, .. } = settings.remove(0);
             if let Some(next) = settings.first_mut() {
                 next.forgotten = join(&next.forgotten, &forgotten);
             }
         }
         self.tokens.shrink_to(1_024);
-        self.look_at = (2 * self.tokens.len()).clamp(1_024, TOKENS_MAX);
+        self.sweep_at = (2 * self.tokens.len()).clamp(1_024, TOKENS_MAX);
     }
 }
 
-fn note_forgotten(settings: &mut Vec<Setting>, Token { created_at, base }: Token) {
+fn note_forgotten(settings: &mut Vec<ClockSetting>, Token { created_at, base }: Token) {
     let forgotten = created_at..=created_at;
     match settings.iter_mut().find(|setting| setting.base.is_same(base)) {
         Some(setting) => setting.forgotten = join(&setting.forgotten, &forgotten),
-        None => settings.push(Setting { base, forgotten }),
+        None => settings.push(ClockSetting { base, forgotten }),
     }
 }
 
@@ -126,22 +126,30 @@ mod tests {
 
     #[test]
     fn a_token_is_used_once_and_forgotten_when_it_no_longer_holds() {
-        let (mut spent, at) = (Spent::default(), clock());
+        let (mut used_tokens, at) = (UsedTokens::default(), clock());
         for number in 0..10_000 {
             let now = number / 10 + 100;
-            assert_eq!(spent.spend(&id(number), now, at(now)), Use::First);
-            assert_eq!(spent.spend(&id(number), now, at(now)), Use::Again);
+            assert_eq!(used_tokens.use_once(&id(number), now, at(now)), TokenUse::First);
+            assert_eq!(used_tokens.use_once(&id(number), now, at(now)), TokenUse::Replayed);
         }
-        assert!(spent.tokens.len() < 2_048, "{}", spent.tokens.len());
-        assert_eq!(spent.spend(&id(9_500), 1_050, at(1_099)), Use::Again, "it holds until 1110");
-        assert_eq!(spent.spend(&id(1), 100, at(100)), Use::Unknown, "the clock was set back");
+        assert!(used_tokens.tokens.len() < 2_048, "{}", used_tokens.tokens.len());
+        assert_eq!(
+            used_tokens.use_once(&id(9_500), 1_050, at(1_099)),
+            TokenUse::Replayed,
+            "it holds until 1110"
+        );
+        assert_eq!(used_tokens.use_once(&id(1), 100, at(100)), TokenUse::Unknown, "the clock was set back");
     }
 
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
-        let (mut spent, at) = (Spent::default(), clock());
-        let full = (0..).find(|number| spent.spend(&id(*number), 100, at(100)) == Use::TooMany);
+        let (mut used_tokens, at) = (UsedTokens::default(), clock());
+        let full = (0..).find(|number| used_tokens.use_once(&id(*number), 100, at(100)) == TokenUse::TooMany);
         assert_eq!(full, Some(TOKENS_MAX as u64));
-        assert_eq!(spent.spend(&id(u64::MAX), 161, at(161)), Use::First, "after they have expired");
+        assert_eq!(
+            used_tokens.use_once(&id(u64::MAX), 161, at(161)),
+            TokenUse::First,
+            "after they have expired"
+        );
     }
 }

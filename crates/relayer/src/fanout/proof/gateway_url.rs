@@ -9,7 +9,7 @@ use crate::config::PublicUrl;
 /// What we are called. It is configured, because what a request says of it is said by who may be lying: somebody
 /// could pass a follower's proof on to us that was given to him.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Addresses {
+pub enum GatewayUrl {
     /// This, and nothing else.
     Public(PublicUrl),
     /// Names of this machine that nobody else can be reached by, with this port.
@@ -18,7 +18,7 @@ pub enum Addresses {
     Unknown,
 }
 
-impl Addresses {
+impl GatewayUrl {
     /// Of a server that is bound so, and is called from outside as configured.
     pub fn new(public_url: Option<PublicUrl>, bound: IpAddr, port: u16) -> Self {
         match public_url {
@@ -29,7 +29,7 @@ impl Addresses {
     }
 
     /// Whether a URL means this path and query with us. Of WebSockets the scheme may be that of HTTP.
-    pub(super) fn is_ours(&self, url: &str, path_and_query: &str) -> bool {
+    pub(super) fn matches(&self, url: &str, path_and_query: &str) -> bool {
         let Some(url) = as_http(url) else { return false };
         let base = match self {
             Self::Public(base) => base.as_str().to_owned(),
@@ -56,9 +56,9 @@ impl Addresses {
     }
 
     /// Whether a URL means our WebSocket for followers, or us as a whole, as NIP-42's relay tag may.
-    pub(super) fn is_our_relay(&self, url: &str) -> bool {
+    pub(super) fn matches_relay(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');
-        ["", "/", "/fanout"].iter().any(|path| self.is_ours(url, path))
+        ["", "/", "/fanout"].iter().any(|path| self.matches(url, path))
     }
 }
 
@@ -91,19 +91,19 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn addresses(public: Option<&str>, bound: &str) -> Addresses {
-        Addresses::new(public.map(|url| url.parse().unwrap()), bound.parse().unwrap(), 8080)
+    fn gateway_url(public: Option<&str>, bound: &str) -> GatewayUrl {
+        GatewayUrl::new(public.map(|url| url.parse().unwrap()), bound.parse().unwrap(), 8080)
     }
 
     #[test]
     fn with_a_public_url_nothing_else_is_ours() {
-        let ours = addresses(Some("https://relayer.example/gateway"), "0.0.0.0");
+        let ours = gateway_url(Some("https://relayer.example/gateway"), "0.0.0.0");
         for url in [
             "https://relayer.example/gateway/api/x?a=1",
             "HTTPS://Relayer.EXAMPLE:443/gateway/api/x?a=1",
             "wss://relayer.example/gateway/api/x?a=1",
         ] {
-            assert!(ours.is_ours(url, "/api/x?a=1"), "{url}");
+            assert!(ours.matches(url, "/api/x?a=1"), "{url}");
         }
         for url in [
             "http://relayer.example/gateway/api/x?a=1",
@@ -118,16 +118,16 @@ mod tests {
             "",
             "x",
         ] {
-            assert!(!ours.is_ours(url, "/api/x?a=1"), "{url}");
+            assert!(!ours.matches(url, "/api/x?a=1"), "{url}");
         }
     }
 
     #[test]
     fn on_a_loopback_address_all_its_names_are_ours() {
-        let ours = addresses(None, "127.0.0.1");
+        let ours = gateway_url(None, "127.0.0.1");
         for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "127.9.9.9"] {
-            assert!(ours.is_ours(&format!("http://{host}:8080/fanout"), "/fanout"), "{host}");
-            assert!(ours.is_our_relay(&format!("ws://{host}:8080")), "{host}");
+            assert!(ours.matches(&format!("http://{host}:8080/fanout"), "/fanout"), "{host}");
+            assert!(ours.matches_relay(&format!("ws://{host}:8080")), "{host}");
         }
         for url in [
             "http://127.0.0.1:8081/fanout",
@@ -136,35 +136,35 @@ mod tests {
             "http://localhost.evil:8080/fanout",
             "http://10.0.0.1:8080/fanout",
         ] {
-            assert!(!ours.is_ours(url, "/fanout"), "{url}");
+            assert!(!ours.matches(url, "/fanout"), "{url}");
         }
     }
 
     #[test]
     fn a_relay_tag_names_us_or_the_socket() {
-        let ours = addresses(Some("https://relayer.example"), "0.0.0.0");
+        let ours = gateway_url(Some("https://relayer.example"), "0.0.0.0");
         for url in ["wss://relayer.example", "wss://relayer.example/", "wss://relayer.example/fanout/"] {
-            assert!(ours.is_our_relay(url), "{url}");
+            assert!(ours.matches_relay(url), "{url}");
         }
         for url in ["wss://other.example", "wss://relayer.example/ws", "ws://relayer.example/fanout"] {
-            assert!(!ours.is_our_relay(url), "{url}");
+            assert!(!ours.matches_relay(url), "{url}");
         }
     }
 
     #[test]
     fn a_caller_learns_which_url_was_expected() {
-        let ours = addresses(Some("https://relayer.example/gateway"), "0.0.0.0");
+        let ours = gateway_url(Some("https://relayer.example/gateway"), "0.0.0.0");
         assert_eq!(&*ours.expected("/api/x?a=1"), "https://relayer.example/gateway/api/x?a=1");
         let long = ours.expected(&format!("/{}", "é".repeat(10_000)));
         assert!(long.chars().count() < 350 && long.ends_with('…'), "{long}");
-        let here = addresses(None, "127.0.0.1");
+        let here = gateway_url(None, "127.0.0.1");
         assert_eq!(&*here.expected("/api/x"), "http://127.0.0.1:8080/api/x, or with localhost");
     }
 
     #[test]
     fn who_does_not_know_its_name_has_none() {
-        let ours = addresses(None, "0.0.0.0");
-        assert_eq!(ours, Addresses::Unknown);
-        assert!(!ours.is_ours("http://0.0.0.0:8080/x", "/x"));
+        let ours = gateway_url(None, "0.0.0.0");
+        assert_eq!(ours, GatewayUrl::Unknown);
+        assert!(!ours.matches("http://0.0.0.0:8080/x", "/x"));
     }
 }

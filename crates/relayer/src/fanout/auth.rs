@@ -8,21 +8,21 @@ use tokio::time::timeout;
 use wire::{ClientMessage, PublicKey, RelayMessage, UnverifiedEvent};
 
 use super::proof::nip42::Challenge;
-use super::proof::{BadProof, Prover};
+use super::proof::{BadProof, ProofVerifier};
 use crate::limits::PROOF_TIMEOUT;
 
-/// Why nobody was greeted. The text is the reason of the close, which has room for 123 bytes.
+/// Why nobody was authenticated. The text is the reason of the close, which has room for 123 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Ungreeted {
+pub enum AuthError {
     /// The client went.
     #[error("it left")]
-    Gone,
+    Disconnected,
     /// It did not answer in time.
     #[error("auth-required: the challenge was not answered within {} seconds", PROOF_TIMEOUT.as_secs())]
-    TooLate,
+    Timeout,
     /// It said something else.
     #[error("auth-required: answer the challenge with [\"AUTH\",<event of kind 22242>] first (NIP-42)")]
-    SomethingElse,
+    UnexpectedMessage,
     /// Its answer proves nothing.
     #[error("auth-required: the proof does not hold")]
     BadProof(BadProof),
@@ -32,35 +32,35 @@ pub enum Ungreeted {
 ///
 /// # Errors
 /// When it does not come, or does not hold.
-pub async fn greet(socket: &mut WebSocket, prover: &Prover) -> Result<PublicKey, Ungreeted> {
+pub async fn authenticate(socket: &mut WebSocket, proofs: &ProofVerifier) -> Result<PublicKey, AuthError> {
     let challenge = Challenge::random();
-    let greeted = async {
-        say(socket, &RelayMessage::Auth { challenge: challenge.as_str().into() }).await?;
+    let authenticated = async {
+        send(socket, &RelayMessage::Auth { challenge: challenge.as_str().into() }).await?;
         let text = loop {
             match socket.next().await {
                 Some(Ok(Message::Text(text))) => break text,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Binary(_))) => return Err(Ungreeted::SomethingElse),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Ungreeted::Gone),
+                Some(Ok(Message::Binary(_))) => return Err(AuthError::UnexpectedMessage),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(AuthError::Disconnected),
             }
         };
         let Ok(ClientMessage::Auth { event }) = ClientMessage::parse(text.as_bytes()) else {
-            return Err(Ungreeted::SomethingElse);
+            return Err(AuthError::UnexpectedMessage);
         };
         let event = match UnverifiedEvent::parse(event.as_bytes()) {
             Ok(event) => event,
-            Err(error) => return Err(Ungreeted::BadProof(BadProof::Malformed(error))),
+            Err(error) => return Err(AuthError::BadProof(BadProof::Malformed(error))),
         };
         let id = event.id.to_string();
-        let answered = prover.answered(&event, &challenge);
-        let reason = answered.as_ref().map_or_else(|bad| format!("auth-required: {bad}"), |_| String::new());
-        let accepted = answered.is_ok();
-        say(socket, &RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }).await?;
-        answered.map_err(Ungreeted::BadProof)
+        let verified = proofs.verify_answer(&event, &challenge);
+        let reason = verified.as_ref().map_or_else(|bad| format!("auth-required: {bad}"), |_| String::new());
+        let accepted = verified.is_ok();
+        send(socket, &RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }).await?;
+        verified.map_err(AuthError::BadProof)
     };
-    timeout(PROOF_TIMEOUT, greeted).await.unwrap_or(Err(Ungreeted::TooLate))
+    timeout(PROOF_TIMEOUT, authenticated).await.unwrap_or(Err(AuthError::Timeout))
 }
 
-async fn say(socket: &mut WebSocket, message: &RelayMessage<'_>) -> Result<(), Ungreeted> {
-    socket.send(Message::text(message.to_json())).await.map_err(|_| Ungreeted::Gone)
+async fn send(socket: &mut WebSocket, message: &RelayMessage<'_>) -> Result<(), AuthError> {
+    socket.send(Message::text(message.to_json())).await.map_err(|_| AuthError::Disconnected)
 }

@@ -1,6 +1,7 @@
-//! How a follower that has connected proves its key: NIP-42.
+//! The NIP-42 exchange on a `/fanout` socket.
 //!
-//! The gateway begins with `["AUTH",<challenge>]`, and nothing but the answer may come before it is given.
+//! The gateway sends `["AUTH",<challenge>]` first. The client may send nothing else before its
+//! answer.
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -11,27 +12,20 @@ use super::proof::nip42::Challenge;
 use super::proof::{BadProof, ProofVerifier};
 use crate::limits::PROOF_TIMEOUT;
 
-/// Why nobody was authenticated. The text is the reason of the close, which has room for 123 bytes.
+/// The text is the close reason, which is limited to 123 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// The client went.
-    #[error("it left")]
+    #[error("the client disconnected")]
     Disconnected,
-    /// It did not answer in time.
     #[error("auth-required: the challenge was not answered within {} seconds", PROOF_TIMEOUT.as_secs())]
     Timeout,
-    /// It said something else.
     #[error("auth-required: answer the challenge with [\"AUTH\",<event of kind 22242>] first (NIP-42)")]
     UnexpectedMessage,
-    /// Its answer proves nothing.
-    #[error("auth-required: the proof does not hold")]
+    #[error("auth-required: the proof is not valid")]
     BadProof(BadProof),
 }
 
-/// Asks for a proof and waits for it. A good one is acknowledged, of a bad one it is said what is wrong.
-///
-/// # Errors
-/// When it does not come, or does not hold.
+/// Sends a challenge and waits for the answer. The client gets an `OK` message with the verdict.
 pub async fn authenticate(socket: &mut WebSocket, proofs: &ProofVerifier) -> Result<PublicKey, AuthError> {
     let challenge = Challenge::random();
     let authenticated = async {

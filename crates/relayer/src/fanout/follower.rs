@@ -1,4 +1,5 @@
-//! What one follower gets: the signals of the bots that it follows at that moment, each encrypted for it.
+//! The messages for one follower: the signals of the bots that it follows at that moment, encrypted
+//! for it.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -14,31 +15,30 @@ use crate::downstream::source::{Damaged, Source};
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
 
-/// A message that is encrypted with the key of the conversation (NIP-44 v2).
+/// The message is encrypted with the NIP-44 conversation key.
 pub const ENCRYPTION: &str = "nip44-v2";
-/// A message that is encrypted with the key that follows from the shared secret; the rest is NIP-44 v2.
+/// The message is encrypted with the key derived from the shared secret; otherwise it is NIP-44 v2.
 pub const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
 
-/// What one follower gets.
+/// The messages for one follower.
 #[derive(Debug)]
 pub struct FollowerSource {
     presence: Presence,
     signals: Arc<Signals>,
     keys: Arc<ConversationKeys>,
     cursor: Cursor,
-    /// The follows that it was told of. Messages go by these, so that it learns of a change before
-    /// it is in effect.
+    /// The follows that the follower was told about. Messages use these, so that the follower
+    /// learns of a change before it takes effect.
     announced: Arc<Vec<Follow>>,
-    /// What it must be told.
     pending_notices: VecDeque<Utf8Bytes>,
-    /// While it is log_reader what is in memory.
+    /// Reads the log while the cursor is behind the signals in memory.
     log_reader: Option<Reader>,
-    /// From which age on a signal is stale.
+    /// A signal is stale from this age on.
     max_age: Option<Duration>,
 }
 
 impl FollowerSource {
-    /// What a follower gets after a cursor.
+    /// Starts after `cursor`.
     pub fn new(
         presence: Presence,
         signals: Arc<Signals>,
@@ -50,7 +50,6 @@ impl FollowerSource {
         Self { presence, signals, keys, cursor, announced, pending_notices, log_reader: None, max_age }
     }
 
-    /// Whether there may be something to tell.
     fn has_notices(&self) -> bool {
         !self.pending_notices.is_empty() || !self.presence.still_follows(&self.announced)
     }
@@ -71,7 +70,7 @@ impl FollowerSource {
         .into()
     }
 
-    /// Takes a chunk of the log itself, when it is its turn.
+    /// Reads a chunk of the log, once a read permit is free.
     async fn read_log(&mut self) -> Result<Option<Chunk>, ReadError> {
         let Ok(_permit) = self.signals.read_permits().acquire().await else { return Ok(None) };
         let (log, cursor) = (self.signals.log(), self.cursor);
@@ -81,7 +80,7 @@ impl FollowerSource {
         Ok(chunk)
     }
 
-    /// There is nothing for it up to here.
+    /// Notes that there are no signals for this follower up to `cursor`.
     fn skip_to(&mut self, cursor: Cursor) {
         self.log_reader = None;
         self.cursor = cursor;
@@ -94,8 +93,8 @@ impl FollowerSource {
     }
 }
 
-/// Whether a signal that was made (Unix seconds) and received (Unix milliseconds) then is too old to be traded on. What
-/// a bot dates ahead is not younger than what we have had for long.
+/// Whether a signal is too old to trade on. A date in the future does not make a signal younger
+/// than its receipt.
 fn is_stale(created_at: u64, received_at_ms: u64, now_ms: u64, max_age: Option<Duration>) -> bool {
     let made_ms = created_at.saturating_mul(1_000).min(received_at_ms);
     max_age.is_some_and(|max| u128::from(now_ms.saturating_sub(made_ms)) > max.as_millis())
@@ -106,19 +105,20 @@ impl Source for FollowerSource {
         let signals = Arc::clone(&self.signals);
         loop {
             if self.has_notices() {
-                // Nothing to send, but something to tell.
+                // There is no signal to send, but a notice.
                 return Ok(Some(Chunk::after(self.cursor, Arc::default())));
             }
             match signals.after(self.cursor) {
                 SignalLookup::Signals(chunk) => return Ok(Some(self.take(chunk))),
                 SignalLookup::Closed => return Ok(None),
-                // Who follows nobody would read for nothing. It is woken when it does.
+                // A follower without follows has no reason to read. It is woken when it gets a
+                // follow.
                 SignalLookup::Behind if self.presence.has_follows() => return self.read_log().await,
                 SignalLookup::Behind => {}
                 SignalLookup::NoneUpTo(cursor) => self.skip_to(cursor),
             }
             let mut woken = pin!(self.presence.woken());
-            // From here on it is noticed when there is something; what came before is looked for once more.
+            // From here on a wake-up is noticed. What happened before is checked once more below.
             woken.as_mut().enable();
             if self.has_notices() {
                 continue;
@@ -170,7 +170,7 @@ impl Source for FollowerSource {
             None => return Ok(None),
             Some(SignalKey::SharedSecret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
             Some(SignalKey::Conversation) => {
-                // Whoever has proved a key has one that is on the curve.
+                // A key that signed a proof is on the curve.
                 let key = self.keys.with(&self.presence.pubkey).ok_or(Damaged)?;
                 (ENCRYPTION, key.encrypt(event.json()))
             }
@@ -213,7 +213,6 @@ mod tests {
     use crate::fanout::registry::directory::{Directory, UnsealedFollow};
     use crate::fanout::registry::{BotName, BotRow, FollowKey};
 
-    /// Appends an event to an empty log.
     fn logged(log: &Arc<EventLog>, event: VerifiedEvent) -> Entry {
         let (inbox, bursts) = sync_channel(1);
         let relay = "wss://relay.example".into();
@@ -226,7 +225,7 @@ mod tests {
         log.page(Cursor::START, 1, &[]).unwrap().entries.remove(0)
     }
 
-    /// Whatever comes between the look for news and the making of a message.
+    /// Whatever changes between `has_notices` and `message`.
     #[test]
     fn messages_go_by_the_follows_that_the_follower_was_told_of() {
         const KIND: u16 = 30_931;

@@ -1,7 +1,7 @@
-//! The gateway's own key: configured, or made once and kept beside the database.
+//! The gateway's own key: configured, or created once beside the database.
 //!
-//! A key that is there is used or the start fails. It is never replaced, because what followers have pinned and what
-//! is sealed in the registry depends on it.
+//! An existing key file is used or the start fails. It is never replaced, because followers pin the
+//! public key and the registry's secrets are sealed with it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,39 +15,32 @@ use zeroize::Zeroizing;
 use crate::config::{Config, SecretFile, SecretKey};
 use crate::nip19::{npub, nsec};
 
-/// The file that a key is made in if none is configured, beside the folder of the database.
+/// The default key file, beside the database folder.
 pub const KEY_FILE: &str = "relayer.key";
 
-/// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file is there, and is not what it should be.
+    /// The file exists but holds no usable key.
     #[error(
         "the gateway's key in {path} cannot be used: {why}; restore the file, or move it away to start with a new key, \
-         which followers and the secrets in the registry do not know"
+         which followers and the registry's secrets do not accept"
     )]
     Unusable {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it; nothing of the key.
+        /// The reason, without any part of the key.
         why: String,
     },
-    /// A new file cannot be made.
     #[error(
-        "no key is set under [nostr], and none can be made at {path}: {source}; make the folder writable, or set one"
+        "no key is set under [nostr], and none can be created at {path}: {source}; make the folder writable, or set one"
     )]
-    CannotCreate {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    CannotCreate { path: PathBuf, source: io::Error },
 }
 
-/// The gateway's key: what is configured, or else what [`KEY_FILE`] holds, which is made if it is not there.
+/// Returns the configured key, or else the one in [`KEY_FILE`], which is created if it does not
+/// exist.
 ///
 /// # Errors
-/// When the file holds no key, others may read it, or it cannot be made.
+/// When the file holds no key, is readable by others, or cannot be created.
 pub fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     if let Some(key) = config.nostr.key() {
         return Ok(Arc::clone(key.signer()));
@@ -59,16 +52,16 @@ pub fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
             create(&path).map_err(|source| IdentityError::CannotCreate { path: path.clone(), source })?;
             let signer = read(&path)?;
             let (npub, file) = (npub(signer.pubkey()), path.display());
-            tracing::info!(npub, %file, "made a key for this gateway; keep a copy of the file");
+            tracing::info!(npub, %file, "created a key for this gateway; keep a copy of the file");
             Ok(signer)
         }
         Err(error) => Err(IdentityError::Unusable { path, why: error.to_string() }),
     }
 }
 
-/// Where the key is kept, of a database in this folder.
+/// The key file that belongs to the database in this folder.
 pub fn key_file(database: &Path) -> PathBuf {
-    // The parent of `data/..` is not `data`; of `data` it is here.
+    // The parent of `data/..` is not `data`; the parent of `data` is the working directory.
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).join(KEY_FILE)
 }
@@ -79,13 +72,13 @@ fn read(path: &Path) -> Result<Arc<Signer>, IdentityError> {
     Ok(Arc::clone(file.secret.signer()))
 }
 
-/// Makes a new key. It appears whole or not at all, and never in the place of another one.
+/// Creates a key file atomically. Never replaces an existing file.
 fn create(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let unfinished = path.with_extension(format!("key.{}", std::process::id()));
     let made = write_new(&unfinished).and_then(|()| match fs::hard_link(&unfinished, path) {
-        // Another start was quicker: its key it is.
+        // Another process created a key first: use that one.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
     });
@@ -95,7 +88,7 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn write_new(path: &Path) -> io::Result<()> {
-    // What a start left behind that was killed between.
+    // An earlier start may have been killed before it removed its temporary file.
     if let Err(error) = fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
     {
@@ -109,7 +102,7 @@ fn write_new(path: &Path) -> io::Result<()> {
 fn random_key() -> Zeroizing<[u8; 32]> {
     loop {
         let key = Zeroizing::new(rand::random::<[u8; 32]>());
-        // Nearly every number is a key.
+        // Only about 1 in 2^128 numbers is not a valid key.
         if Signer::from_secret(&key).is_some() {
             return key;
         }

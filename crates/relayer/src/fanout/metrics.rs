@@ -11,8 +11,8 @@ use crate::downstream::client_metrics::ClientCounts;
 use crate::downstream::farewell::CloseReason;
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
-/// Why a client of `/fanout` was not let in: the `error` of the answer that it got, or would have
-/// got if it had proved its key with the request.
+/// Why a client of `/fanout` was refused: the `error` code of the response, also when the refusal
+/// came after the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum FollowerRefusal {
@@ -33,7 +33,6 @@ pub enum FollowerRefusal {
 }
 
 metrics! {
-    /// What is counted of the fan-out.
     pub struct Metrics {
         /// Clients that are connected to /fanout, with or without having proved a key.
         clients: Gauge = "fanout_clients";
@@ -63,7 +62,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// What one follower's connection counts.
+    /// The counters of one follower's connection.
     pub fn counts(&self) -> ClientCounts {
         ClientCounts {
             path: "/fanout",

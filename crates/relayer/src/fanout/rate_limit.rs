@@ -1,6 +1,6 @@
-//! How often a key, and an address, may change something in a day.
+//! Daily limits per key and per address.
 //!
-//! Each has so many calls at once, and they come back evenly over the day (GCRA, ITU-T I.371).
+//! The whole quota can be used at once and refills evenly over the day (GCRA, ITU-T I.371).
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -15,23 +15,20 @@ use wire::PublicKey;
 use crate::downstream::clients::origin;
 use crate::limits::CALLERS_MAX;
 
-/// Whose calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum RateKey {
     Key(PublicKey),
     Address(IpAddr),
 }
 
-/// A caller has used up its calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitReached {
-    /// How many it has a day.
     pub daily_limit: NonZeroU32,
-    /// When there is one again.
+    /// When the next call is possible.
     pub retry_after: Duration,
 }
 
-/// What counts calls; nothing, if there is no limit.
+/// A daily limit, or none.
 #[derive(Debug)]
 pub struct DailyLimit(Option<Counter>);
 
@@ -45,7 +42,6 @@ struct Counter {
 type Limiter = RateLimiter<RateKey, HashMapStateStore<RateKey>, DefaultClock>;
 
 impl DailyLimit {
-    /// With so many calls a day.
     pub fn new(daily_limit: Option<NonZeroU32>) -> Self {
         Self(daily_limit.map(|daily_limit| Counter {
             daily_limit,
@@ -54,20 +50,14 @@ impl DailyLimit {
         }))
     }
 
-    /// Counts a call of a key that comes from an address.
-    ///
-    /// # Errors
-    /// When one of the two has used up its calls.
+    /// Counts a call by a key from an address.
     pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), LimitReached> {
-        // The address first: one that has used up its calls does not get a place for each key that
-        // it makes up, and costs an honest key nothing.
+        // The address first: an address over its limit then adds no entry for each key that it
+        // makes up, and uses none of an honest key's quota.
         self.count_all(&[RateKey::Address(origin(address)), RateKey::Key(key)])
     }
 
-    /// Counts a call that comes from an address.
-    ///
-    /// # Errors
-    /// When the address has used up its calls.
+    /// Counts a call from an address.
     pub fn count_address(&self, address: IpAddr) -> Result<(), LimitReached> {
         self.count_all(&[RateKey::Address(origin(address))])
     }
@@ -87,15 +77,15 @@ impl DailyLimit {
 }
 
 impl Counter {
-    /// Keeps what is counted from growing without end: who has all its calls back need not be remembered. If that is
-    /// not enough, everybody begins anew, which is better than to refuse those who did nothing.
+    /// Bounds the memory: entries with a full quota are dropped. If that is not enough, all are
+    /// dropped, which is better than refusing callers that did nothing wrong.
     fn make_room(&self, limiter: &mut Limiter) {
         if limiter.len() < CALLERS_MAX {
             return;
         }
         limiter.retain_recent();
         if limiter.len() >= CALLERS_MAX {
-            tracing::warn!("too many keys and addresses call to count them all: they are counted anew");
+            tracing::warn!("too many callers to count: all daily limits start again");
             *limiter = new_limiter(self.daily_limit);
         }
     }
@@ -103,7 +93,7 @@ impl Counter {
 
 fn new_limiter(daily_limit: NonZeroU32) -> Limiter {
     let each = Duration::from_secs(86_400) / daily_limit.get();
-    // The largest limit that can be configured has 86 us for each.
+    // The largest configurable limit has one call in 86 us.
     let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MAX));
     RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), DefaultClock::default())
 }

@@ -1,4 +1,5 @@
-//! The fan-out's own Tokio runtime, at a lower priority than the threads that read relays and commit.
+//! The fan-out's own Tokio runtime, at a lower priority than the threads that read relays and
+//! commit.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,11 +9,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits::{FANOUT_BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 
-/// How nice the threads of the fan-out are: they get a quarter of a core that others want, too.
+/// At this niceness the threads get a quarter of a core that normal threads compete for.
 const NICENESS: i32 = 5;
 
-/// The threads that encrypt and send. They are nicer than those that read relays and commit, so that these come first
-/// when there is something to do, however many followers have a signal sent at once.
+/// The threads that encrypt and send. Threads that read relays and commit come first, however many
+/// followers get a signal at once.
 #[derive(Debug)]
 pub(super) struct FanoutRuntime {
     handle: Handle,
@@ -39,25 +40,25 @@ impl FanoutRuntime {
         self.handle.spawn(task)
     }
 
-    /// Ends what runs on them, and waits for that.
+    /// Stops all tasks and waits for the threads.
     pub async fn stop(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         drop(tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_MAX)).await);
     }
 }
 
-/// Has the calling thread come after others. Elsewhere than on Linux a thread has no priority of its own.
+/// Lowers the priority of the calling thread. Only Linux has priorities per thread.
 fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     let set = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     #[cfg(target_os = "linux")]
     if let Err(error) = set {
-        tracing::debug!(%error, "a thread of the fan-out has the priority of all others");
+        tracing::debug!(%error, "cannot lower the priority of a fan-out thread");
     }
 }
 
 impl Drop for FanoutRuntime {
-    /// It may be in a task, which must not wait.
+    /// Dropping may happen in a task, which must not block.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.get_mut().take() {
             runtime.shutdown_background();

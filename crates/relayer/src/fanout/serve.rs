@@ -21,31 +21,29 @@ use crate::downstream::websocket::Session;
 use crate::event_log::Cursor;
 use crate::limits::{CLIENT_CLOSE_MAX, FOLLOWER_CONSUMERS_MAX};
 
-/// Where a follower wants to go on.
+/// Where delivery starts.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// Where it begins without a name.
+    /// The start without a consumer name.
     pub cursor: Cursor,
-    /// The name that its cursor is kept under, and where that begins.
+    /// The name of the stored cursor, and the start if there is none yet.
     pub consumer: Option<(SinkName, Begin)>,
 }
 
-/// Why a follower that has proved its key is not served.
+/// Why a follower that has proved its key is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
-    /// It has too many connections.
-    #[error("restricted: this key has as many connections as one may have")]
+    #[error("restricted: this key has too many connections")]
     TooManyConnections,
-    /// Only of followers cursors are kept.
-    #[error("restricted: this key follows no bot, so no cursor is kept of it; subscribe first")]
+    /// Only followers have stored cursors.
+    #[error("restricted: this key follows no bot, so no cursor is stored for it; subscribe first")]
     NotFollowing,
-    /// Its cursor is of no use.
     #[error(transparent)]
     Consumer(#[from] EnterError),
 }
 
 impl AdmitError {
-    /// What it is counted under, if it is the client's doing or that of too many.
+    /// The reason in the metrics. `None` for failures of the gateway.
     const fn refusal(&self) -> Option<FollowerRefusal> {
         match self {
             Self::TooManyConnections => Some(FollowerRefusal::TooManyConnections),
@@ -64,30 +62,27 @@ impl From<TooManyConnections> for AdmitError {
     }
 }
 
-/// A follower that can be served.
+/// A follower that was admitted.
 #[derive(Debug)]
 pub struct Admitted {
     presence: Presence,
     seat: Option<Seat>,
     cursor: Cursor,
-    /// The end of the log as it found it.
+    /// The end of the log when it connected.
     head: Cursor,
 }
 
-/// Who connects to `/fanout`.
+/// How a client of `/fanout` proves its key.
 #[derive(Debug)]
 pub enum ClientAuth {
-    /// Somebody who has proved its key with the request.
+    /// It has proved its key with the request (NIP-98).
     Proved(Box<Admitted>),
-    /// Somebody who will.
+    /// It will prove its key on the socket (NIP-42).
     Pending(StartOptions),
 }
 
 impl Fanout {
     /// Prepares to serve a follower that has proved its key.
-    ///
-    /// # Errors
-    /// When it is not served.
     pub async fn admit(
         &self,
         follower: PublicKey,
@@ -109,13 +104,13 @@ impl Fanout {
         Ok(Admitted { presence, seat, cursor, head })
     }
 
-    /// Serves a client that has connected, on threads of the fan-out: however many followers have a signal encrypted
-    /// and sent at once, what reads relays does not stand in line behind them.
+    /// Serves a connected client on the fan-out's runtime, so that encrypting for many followers
+    /// does not delay the tasks that read relays.
     pub async fn serve(self: Arc<Self>, socket: WebSocket, client: Client, taken: Taken, auth: ClientAuth) {
         let fanout = Arc::clone(&self);
         let served =
             self.runtime.spawn(async move { fanout.serve_on_runtime(socket, client, taken, auth).await });
-        // A panic is reported by its thread; the connection is gone then.
+        // The panic hook reports a panic; the connection is closed then.
         drop(served.await);
     }
 
@@ -131,7 +126,7 @@ impl Fanout {
             ClientAuth::Pending(options) => {
                 let authenticated = tokio::select! {
                     authenticated = self.authenticate(&mut socket, options) => authenticated,
-                    // Nothing is owed to somebody who has not said who it is.
+                    // A client that has not proved its key gets no drain.
                     () = client.stopping() => Err("the gateway is stopping".to_owned()),
                 };
                 match authenticated {
@@ -142,8 +137,9 @@ impl Fanout {
         };
         let Admitted { presence, seat, cursor, head } = admitted;
         let (follower, consumer) = (presence.pubkey, seat.as_ref().map(|seat| seat.name().to_owned()));
-        tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "a follower is served");
-        // Derived now, so that not all who have just connected have it derived when the first signal comes.
+        tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "serving a follower");
+        // Derived early, so that many new connections do not derive it at once for the first
+        // signal.
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
@@ -155,7 +151,7 @@ impl Fanout {
         session.run(socket, client).await;
     }
 
-    /// Lets a client prove its key. What is wrong otherwise is the reason of the close.
+    /// Runs NIP-42 on the socket and admits the follower. The error is the close reason.
     async fn authenticate(&self, socket: &mut WebSocket, options: StartOptions) -> Result<Admitted, String> {
         let head = self.log.head();
         let follower = match authenticate(socket, &self.proofs).await {
@@ -179,7 +175,7 @@ impl Fanout {
                 "the disk is full: the cursor cannot be written".to_owned()
             }
             AdmitError::Consumer(EnterError::Storage(error)) => {
-                tracing::error!(%error, "a follower cannot be served");
+                tracing::error!(%error, "cannot serve a follower");
                 "the cursor cannot be written".to_owned()
             }
             refused => refused.to_string(),
@@ -187,11 +183,11 @@ impl Fanout {
     }
 }
 
-/// Tells a client why it is not served, and waits a little for it to have heard that.
+/// Closes the socket with a reason and waits briefly for the client to read it.
 async fn close(mut socket: WebSocket, reason: String) {
-    /// What a close has limits for (RFC 6455, section 5.5).
+    /// The longest close reason (RFC 6455, section 5.5).
     const REASON_BYTES_MAX: usize = 123;
-    tracing::debug!(reason, "a client of /fanout is not served");
+    tracing::debug!(reason, "refused a client of /fanout");
     let reason =
         (0..=REASON_BYTES_MAX).rev().find_map(|end| reason.get(..end)).unwrap_or_default().to_owned();
     let frame = CloseFrame { code: close_code::POLICY, reason: reason.into() };

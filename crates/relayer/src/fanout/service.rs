@@ -1,4 +1,4 @@
-//! The fan-out, put together: it is built, serves followers, and ends with the log.
+//! Builds, runs and stops the fan-out.
 
 use std::io;
 use std::sync::Arc;
@@ -21,37 +21,30 @@ use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{SIGNALS_BYTES_MAX, SIGNALS_LOOK_BACK};
 use crate::tasks::StageFailure;
 
-/// Why there is no fan-out.
+/// Why the fan-out cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum FanoutError {
-    /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The log.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// No threads.
     #[error("cannot start the threads of the fan-out: {0}")]
     Runtime(#[from] io::Error),
-    /// The key is none.
-    #[error("the gateway's key is no key of secp256k1")]
+    #[error("the gateway's key is not a secp256k1 key")]
     Key,
 }
 
-/// The fan-out.
+/// The running fan-out.
 #[derive(Debug)]
 pub struct Fanout {
-    /// Who follows whom.
     pub registry: Arc<Registry>,
-    /// What checks who somebody is.
     pub proofs: ProofVerifier,
-    /// How often somebody may call.
+    /// Limits the changes per key and per address.
     pub call_limit: DailyLimit,
-    /// How many new bots an address may register.
+    /// Limits the new bots per address.
     pub new_bot_limit: DailyLimit,
     /// Who may register new bots.
     pub registration: Registration,
-    /// The clients of `/fanout`.
     pub clients: Clients,
     pub(super) signals: Arc<Signals>,
     pub(super) keys: Arc<ConversationKeys>,
@@ -65,11 +58,10 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Reads the registry and begins to look for signals. `port` is the one that the API listens
-    /// on.
+    /// Reads the registry and starts to read signals. `port` is the port of the API.
     ///
     /// # Errors
-    /// When the registry cannot be used in a way that does not pass, or the system gives no threads.
+    /// When the registry fails in a way that is not transient, or no threads can be started.
     pub async fn start(
         config: &Config,
         gateway: &Signer,
@@ -119,7 +111,7 @@ impl Fanout {
         Ok(fanout)
     }
 
-    /// Starts what goes on for as long as the process.
+    /// Starts the tasks that run until the process ends.
     fn run(self: &Arc<Self>) {
         let (signals, failed) = (Arc::clone(&self.signals), self.failed.clone());
         let looking = self.runtime.spawn(async move { signals.run().await });
@@ -129,19 +121,19 @@ impl Fanout {
                 Ok(Err(error)) => error.to_string(),
                 Err(panic) => panic.to_string(),
             };
-            failed.send_replace(Some(StageFailure::new("the search for signals", reason)));
+            failed.send_replace(Some(StageFailure::new("the signal reader", reason)));
         });
         let (registry, failed) = (Arc::clone(&self.registry), self.failed.clone());
-        // Its database may be slow or away, and nobody else waits for it.
+        // On its own task: the database may be slow or down.
         let following = self.runtime.spawn(async move { registry.keep_in_sync().await });
         self.runtime.spawn(async move {
             if let Err(panic) = following.await {
-                failed.send_replace(Some(StageFailure::new("what follows the registry", panic)));
+                failed.send_replace(Some(StageFailure::new("the registry sync", panic)));
             }
         });
     }
 
-    /// Waits until something that must not end has ended.
+    /// Waits until a task that must not end has ended.
     pub async fn failure(&self) -> StageFailure {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
@@ -150,15 +142,15 @@ impl Fanout {
         }
     }
 
-    /// Ends everything, once the clients are gone. What holds the database must be gone before the process ends, or
-    /// RocksDB aborts it.
+    /// Stops all tasks, once the clients are closed. RocksDB aborts the process if a task still
+    /// holds the log at exit.
     pub async fn stop(&self) {
         self.runtime.stop().await;
     }
 }
 
-/// Where the search for signals begins: followers that are behind no further need not search for themselves, of whom
-/// there may be thousands after a restart.
+/// Where reading starts: a little before the head, so that the followers that reconnect after a
+/// restart, possibly thousands, need not read the log themselves.
 fn look_back(log: &EventLog) -> Cursor {
     let oldest = Cursor::before(log.floor());
     Cursor::from_number(log.head().get().saturating_sub(SIGNALS_LOOK_BACK)).max(oldest)

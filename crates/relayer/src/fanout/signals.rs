@@ -1,8 +1,8 @@
-//! The signals among the events, picked out once for all followers.
+//! Reads the signals from the log, once for all followers.
 //!
-//! One reader follows the log. The newest signals are kept in memory, and whose bot has made one is woken, so that
-//! what is no signal, or of another bot, costs a follower nothing. There is no queue for a follower: it looks at what
-//! is kept here behind its own cursor, and reads the log itself when it is further behind.
+//! One reader follows the log, keeps the newest signals in memory and wakes the followers of their
+//! bots. Other events cost a follower nothing. There is no queue per follower: each reads the
+//! signals in memory after its own cursor, and the log itself when it is further behind.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -25,27 +25,28 @@ pub struct Signals {
     directory: Arc<Directory>,
     bytes_max: usize,
     tail: Tail,
-    /// Up to here the log was looked through, and what it has of signals is in the tail.
+    /// The log was read up to here, and its signals are in the tail.
     scanned: AtomicU64,
-    /// Turns to read the log for who is behind the tail.
+    /// Limits how many followers that are behind the tail read the log at once.
     read_permits: Semaphore,
 }
 
 /// What there is for a follower after its cursor.
 #[derive(Debug)]
 pub(super) enum SignalLookup {
-    /// Signals; not all of them may be of its bots.
+    /// Signals, not necessarily of bots that it follows.
     Signals(Chunk),
-    /// None up to here, which is as far as anybody knows.
+    /// There are none up to this cursor, the end of what was read.
     NoneUpTo(Cursor),
-    /// None, and there will be none.
+    /// There are none, and the log is closed.
     Closed,
-    /// That must be looked for in the log.
+    /// The tail begins later: the follower must read the log.
     Behind,
 }
 
 impl Signals {
-    /// Those of a log after a cursor, which are events of these kinds. So many bytes of them are kept in memory.
+    /// Signals are events of these kinds after a cursor. Up to `bytes_max` bytes of them stay in
+    /// memory.
     pub fn new(
         log: &Arc<EventLog>,
         kinds: BTreeSet<u16>,
@@ -64,14 +65,15 @@ impl Signals {
         }
     }
 
-    /// Follows the log from where this began until it is closed.
+    /// Follows the log until it is closed.
     ///
     /// # Errors
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
         let mut reader = self.log.reader(Cursor::from_number(self.scanned.load(Ordering::Acquire)));
-        // Who slept through the signals of others for long would find that its place is no longer in memory. An entry
-        // takes up to three times its JSON there.
+        // Bytes since all followers were last woken. A follower that sleeps through too many
+        // signals of other bots would fall behind the tail. An entry takes up to three times its
+        // JSON there.
         let mut unswept = 0;
         loop {
             match reader.next().await {
@@ -93,7 +95,7 @@ impl Signals {
         Ok(())
     }
 
-    /// Keeps the signals of a chunk and wakes whom they are for. Returns their bytes.
+    /// Keeps the signals of a chunk and wakes their followers. Returns the size of the signals.
     fn publish(&self, chunk: &Chunk) -> usize {
         let signals: Arc<[Entry]> =
             chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
@@ -101,14 +103,15 @@ impl Signals {
         let bytes = signals.iter().map(|entry| entry.event.json().len()).sum();
         self.tail.push(signals);
         if let Some(last) = chunk.last() {
-            // After the push: who reads this first and then finds nothing has missed nothing up to here.
+            // After the push: a follower that reads `scanned` first and then finds no signals has
+            // missed none.
             self.scanned.store(last.get(), Ordering::Release);
         }
         self.directory.wake_followers(bots.iter());
         bytes
     }
 
-    /// Whether an event is a signal, if its author is a bot.
+    /// Whether an event has a signal kind. Its author may not be a bot.
     pub(super) fn is_signal(&self, event: &VerifiedEvent) -> bool {
         self.kinds.contains(&event.kind())
     }
@@ -124,12 +127,10 @@ impl Signals {
         }
     }
 
-    /// The log that they are of.
     pub(super) const fn log(&self) -> &Arc<EventLog> {
         &self.log
     }
 
-    /// Turns to read it.
     pub(super) const fn read_permits(&self) -> &Semaphore {
         &self.read_permits
     }

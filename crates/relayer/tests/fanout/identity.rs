@@ -34,7 +34,7 @@ async fn identity(site: &Site) -> (String, String) {
 async fn a_key_is_made_once_and_stays() {
     let site = Site::empty();
     let (pubkey, said) = identity(&site).await;
-    assert!(said.contains("made a key for this gateway"), "{said}");
+    assert!(said.contains("created a key for this gateway"), "{said}");
     let file = key_file(&site);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let content = fs::read_to_string(&file).unwrap();
@@ -43,7 +43,7 @@ async fn a_key_is_made_once_and_stays() {
 
     let (again, said) = identity(&site).await;
     assert_eq!(again, pubkey);
-    assert!(!said.contains("made a key"), "{said}");
+    assert!(!said.contains("created a key"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), content);
     let (other, _) = identity(&Site::empty()).await;
     assert_ne!(other, pubkey);

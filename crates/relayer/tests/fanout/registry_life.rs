@@ -323,7 +323,7 @@ async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
         store.write(*gateway.pubkey(), changes).await.unwrap();
     }
     let running = site.start().await;
-    running.until_it_says("some follows have a shared secret that is refused now").await;
+    running.until_it_says("some follows have a weak shared secret").await;
     running.until_it_says("follows=1").await;
     let api = Api::of(&site);
     let weak = weak.sharing(&secret);

@@ -160,8 +160,8 @@ async fn a_damaged_row_is_never_read_as_absent() {
     let (good_name, good_follow) = ("UPDATE bots SET name = 'one'", "UPDATE follows SET secret = NULL");
     for (damage, why, mend) in [
         ("UPDATE bots SET name = E'a\\x1b[2J'", "the name of the bot b0b0", good_name),
-        ("UPDATE bots SET name = ''", "is too long, or no name", good_name),
-        ("UPDATE bots SET name = repeat('x', 101)", "is too long, or no name", good_name),
+        ("UPDATE bots SET name = ''", "is not valid", good_name),
+        ("UPDATE bots SET name = repeat('x', 101)", "is not valid", good_name),
         ("UPDATE bots SET registered_at_ms = -1", "is negative", "UPDATE bots SET registered_at_ms = 1"),
         ("UPDATE follows SET secret = decode(repeat('00', 298), 'hex')", "is too long", good_follow),
         ("ALTER TABLE bots RENAME name TO title", "", "ALTER TABLE bots RENAME title TO name"),

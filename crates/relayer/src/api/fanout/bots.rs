@@ -1,4 +1,4 @@
-//! Bots: registered, listed, approved, removed.
+//! The API calls on bots: register, list, approve, remove.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -27,7 +27,7 @@ impl Expected for NewBot {
     const EXPECTED: &'static str = r#"{"bot_pubkey":"npub1…","name":"…"}"#;
 }
 
-/// `POST /api/bots/register`: a bot may be followed from now on, or has another name.
+/// `POST /api/bots/register`: registers a bot, or renames it.
 pub(in crate::api) async fn register(
     State(context): State<Context>,
     call: Call,
@@ -58,7 +58,7 @@ pub(in crate::api) async fn register(
     Ok((created_status(is_new), Json(body)))
 }
 
-/// `GET /api/bots`: all bots, for the operator.
+/// `GET /api/bots`: lists all bots for the operator.
 pub(in crate::api) async fn list(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
@@ -83,7 +83,7 @@ pub(in crate::api) async fn list(
     Ok(Json(json!({ "total": directory.len().0, "bots": bots, "next": next })))
 }
 
-/// `POST /api/bots/{bot_pubkey}/approve`: a bot that waits may be followed, says the operator.
+/// `POST /api/bots/{bot_pubkey}/approve`: the operator approves a bot.
 pub(in crate::api) async fn approve(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,
@@ -100,7 +100,7 @@ pub(in crate::api) async fn approve(
     Ok(Json(json!({ "bot_pubkey": bot, "state": state(true), "approved": approved })))
 }
 
-/// `DELETE /api/bots/{bot_pubkey}`: the bot is registered no more, and nobody follows it.
+/// `DELETE /api/bots/{bot_pubkey}`: removes a bot and its follows.
 pub(in crate::api) async fn remove(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,

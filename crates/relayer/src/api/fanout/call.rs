@@ -1,4 +1,4 @@
-//! A call of somebody who says who it is, and proves it: by NIP-98, or as the admin.
+//! An authenticated API call: by a NIP-98 token, or by the admin token.
 
 use std::net::IpAddr;
 
@@ -19,16 +19,15 @@ use crate::fanout::proof::BadProofReason;
 use crate::fanout::proof::nip98::Request as Signed;
 use crate::fanout::rate_limit::LimitReached;
 
-/// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
-    /// Who has the admin token.
+    /// The caller sent the admin token.
     Admin,
-    /// Who has this key.
+    /// The caller proved this key.
     Key(PublicKey),
 }
 
-/// A call, read whole, of somebody who has proved who it is.
+/// An authenticated call with its whole body.
 pub(in crate::api) struct Call {
     caller: Caller,
     address: IpAddr,
@@ -37,12 +36,12 @@ pub(in crate::api) struct Call {
 }
 
 impl Call {
-    /// What the body says.
+    /// Parses the body.
     pub fn body<T: DeserializeOwned + Expected>(&self) -> Result<T, ApiError> {
         if self.is_json { parse(&self.body) } else { Err(json_expected()) }
     }
 
-    /// Sees to it that the caller may decide about what concerns a key.
+    /// Refuses a caller who neither has this key nor is the admin.
     pub fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),
@@ -50,17 +49,15 @@ impl Call {
         }
     }
 
-    /// Whether the caller has the admin token.
     pub fn is_admin(&self) -> bool {
         self.caller == Caller::Admin
     }
 
-    /// Sees to it that the caller has the admin token.
     pub fn require_admin(&self) -> Result<(), Refusal> {
         if self.is_admin() { Ok(()) } else { Err(Refusal::AdminOnly) }
     }
 
-    /// Counts a new bot.
+    /// Counts a new bot against the limit of the address.
     pub fn count_new_bot(&self, fanout: &Fanout) -> Result<(), Refusal> {
         if self.is_admin() {
             return Ok(());
@@ -72,7 +69,7 @@ impl Call {
         })
     }
 
-    /// Counts a call that changes something.
+    /// Counts a change against the limits of the key and the address.
     pub fn count(&self, fanout: &Fanout) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(key) => Ok(fanout.call_limit.count(key, self.address)?),
@@ -85,7 +82,7 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
-        // Before the body is read: who sends one in vain learns it sooner.
+        // Before the body is read, so that the client learns early that it is refused.
         loaded_fanout(context)?;
         let (parts, body) = request.into_parts();
         let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
@@ -120,7 +117,7 @@ fn admin(context: &Context, headers: &HeaderMap) -> Result<Caller, Refusal> {
     }
 }
 
-/// Whether somebody tries to prove a key.
+/// Whether the request has a NIP-98 token.
 fn is_nostr(headers: &HeaderMap) -> bool {
     const SCHEME: &[u8] = b"Nostr";
     headers.get(header::AUTHORIZATION).is_some_and(|value| {
@@ -129,7 +126,7 @@ fn is_nostr(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Who proves a key with a request; `None` if nobody tries.
+/// The key that a NIP-98 token proves; `None` without a token.
 pub(super) fn proved_key(
     context: &Context,
     headers: &HeaderMap,
@@ -147,8 +144,8 @@ pub(super) fn proved_key(
         fanout.proofs.verify_token(token.trim_ascii(), request).map_err(|bad| {
             let reason = BadProofReason::from(&bad);
             context.metrics.fanout.proofs_refused[reason].inc();
-            // Not the path: somebody may have put a secret key where the public one belongs.
-            tracing::debug!(method = method.as_str(), reason = <&str>::from(reason), "a proof does not hold");
+            // Without the path, which may hold a secret key by mistake.
+            tracing::debug!(method = method.as_str(), reason = <&str>::from(reason), "refused a proof");
             Refusal::BadProof(bad)
         })
     }))

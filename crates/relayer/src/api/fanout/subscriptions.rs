@@ -1,4 +1,4 @@
-//! Those who follow bots: subscribed, listed, unsubscribed.
+//! The API calls on follows: subscribe, list, unsubscribe.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -31,7 +31,7 @@ impl Expected for Subscription {
         r#"{"bot_pubkey":"npub1…","follower_pubkey":"npub1…"}, and "shared_secret" if there is one"#;
 }
 
-/// `POST /api/subscriptions`: a follower gets a bot's signals from now on, or has another secret.
+/// `POST /api/subscriptions`: adds a follow, or changes its secret.
 pub(in crate::api) async fn subscribe(
     State(context): State<Context>,
     call: Call,
@@ -57,7 +57,7 @@ pub(in crate::api) async fn subscribe(
     Ok((created_status(created), Json(body)))
 }
 
-/// `GET /api/subscriptions/{bot_pubkey}`: who follows a bot. It never tells a secret.
+/// `GET /api/subscriptions/{bot_pubkey}`: lists the followers of a bot, never with secrets.
 pub(in crate::api) async fn list(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,
@@ -84,7 +84,7 @@ pub(in crate::api) async fn list(
     })))
 }
 
-/// `DELETE /api/subscriptions/{bot_pubkey}/{follower_pubkey}`: the follower gets nothing more of the bot.
+/// `DELETE /api/subscriptions/{bot_pubkey}/{follower_pubkey}`: removes a follow.
 pub(in crate::api) async fn unsubscribe(
     State(context): State<Context>,
     keys: Result<Path<(String, String)>, PathRejection>,

@@ -1,4 +1,5 @@
-//! `GET /fanout`: what can be checked is checked before the upgrade, so that whoever is refused learns why.
+//! `GET /fanout`: checks all that can be checked before the upgrade, so that a refused client gets
+//! an HTTP error.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use crate::fanout::proof::BadProof;
 use crate::fanout::serve::{AdmitError, ClientAuth, StartOptions};
 use crate::telemetry::metrics::label_value;
 
-/// Lets a follower in that proves its key with the request (NIP-98), or will prove it when it has connected (NIP-42).
+/// Admits a follower that proves its key with the request (NIP-98), or will do so on the socket
+/// (NIP-42).
 pub(in crate::api) async fn upgrade(
     state: State<Context>,
     peer: ConnectInfo<Peer>,
@@ -66,7 +68,7 @@ async fn try_upgrade(
             let admitted = fanout.admit(proved?, options, head).await?;
             ClientAuth::Proved(Box::new(admitted))
         }
-        // What is meant to prove something must not be passed over.
+        // A header that is meant as a proof must not be ignored.
         None if headers.contains_key(header::AUTHORIZATION) => return Err(Refusal::ProofMissing.into()),
         None if !fanout.proofs.can_verify() => {
             return Err(Refusal::BadProof(BadProof::NoPublicUrl).into());

@@ -1,4 +1,4 @@
-//! What the gateway is called by who proves a key to it.
+//! The URL that a proof must be signed for.
 
 use std::net::IpAddr;
 
@@ -6,20 +6,19 @@ use url::{Host, Url};
 
 use crate::config::PublicUrl;
 
-/// What we are called. It is configured, because what a request says of it is said by who may be lying: somebody
-/// could pass a follower's proof on to us that was given to him.
+/// The gateway's URL. It is configured, because the `Host` header of a request cannot be trusted:
+/// another server could replay a follower's proof to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayUrl {
-    /// This, and nothing else.
+    /// Only this URL.
     Public(PublicUrl),
-    /// Names of this machine that nobody else can be reached by, with this port.
+    /// Any loopback name of this machine, with this port.
     Loopback(u16),
-    /// Nobody told us.
+    /// No URL is configured, and the API is not bound to a loopback address.
     Unknown,
 }
 
 impl GatewayUrl {
-    /// Of a server that is bound so, and is called from outside as configured.
     pub fn new(public_url: Option<PublicUrl>, bound: IpAddr, port: u16) -> Self {
         match public_url {
             Some(url) => Self::Public(url),
@@ -28,7 +27,8 @@ impl GatewayUrl {
         }
     }
 
-    /// Whether a URL means this path and query with us. Of WebSockets the scheme may be that of HTTP.
+    /// Whether a URL means this path and query on our server. A WebSocket URL may have an HTTP
+    /// scheme.
     pub(super) fn matches(&self, url: &str, path_and_query: &str) -> bool {
         let Some(url) = as_http(url) else { return false };
         let base = match self {
@@ -42,8 +42,7 @@ impl GatewayUrl {
         as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
     }
 
-    /// The URL of this path and query with us, for somebody who signed for another one. What the
-    /// caller sent is cut if it is long.
+    /// The URL that should have been signed, for an error message. A long path is cut.
     pub(super) fn expected(&self, path_and_query: &str) -> Box<str> {
         const CHARACTERS_MAX: usize = 300;
         let path: String = path_and_query.chars().take(CHARACTERS_MAX).collect();
@@ -55,14 +54,15 @@ impl GatewayUrl {
         }
     }
 
-    /// Whether a URL means our WebSocket for followers, or us as a whole, as NIP-42's relay tag may.
+    /// Whether a URL means `/fanout` or the server as a whole: the NIP-42 `relay` tag may be
+    /// either.
     pub(super) fn matches_relay(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');
         ["", "/", "/fanout"].iter().any(|path| self.matches(url, path))
     }
 }
 
-/// A URL without what makes no difference, its scheme `http` or `https`.
+/// Normalises a URL, with `ws` and `wss` as `http` and `https`.
 fn as_http(url: &str) -> Option<Url> {
     let rest = |scheme: &str| {
         let (found, rest) = url.split_at_checked(scheme.len())?;

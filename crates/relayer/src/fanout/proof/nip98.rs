@@ -1,4 +1,4 @@
-//! NIP-98: a request carries an event that was signed for it alone.
+//! NIP-98: a request carries an event that was signed for this request alone.
 
 use std::time::Duration;
 
@@ -13,25 +13,22 @@ use super::{BadProof, ProofVerifier, check};
 use crate::clock::Now;
 use crate::limits::{PROOF_BYTES_MAX, TOKEN_SECS_MAX};
 
-/// The kind of a token.
+/// The kind of a NIP-98 event.
 const KIND: u16 = 27_235;
 
-/// What a token is for.
+/// The request that a token must be signed for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The method, in capitals.
+    /// In capitals.
     pub method: &'a str,
-    /// Path and query as the server got them.
+    /// As the server received them.
     pub path_and_query: &'a str,
-    /// The body; empty if there is none.
+    /// Empty if the request has no body.
     pub body: &'a [u8],
 }
 
 impl ProofVerifier {
-    /// Who signed a token for a request. From then on the token holds no more.
-    ///
-    /// # Errors
-    /// When it is none, was signed for something else, or was used before.
+    /// Returns the key that signed a token for a request. The token cannot be used again.
     pub fn verify_token(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
         self.verify_token_at(token, request, self.clock.now(), self.clock.uptime())
     }
@@ -52,7 +49,7 @@ impl ProofVerifier {
         let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
         let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
         check(&event, KIND, TOKEN_SECS_MAX, now.secs())?;
-        // In the time of the present clock: the one of the start may have been wrong.
+        // The start time by today's clock: at the start the clock may have been wrong.
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);
@@ -68,7 +65,7 @@ impl ProofVerifier {
             return Err(BadProof::Payload);
         }
         let signer = self.verify(&event)?;
-        // Last, so that nobody fills the memory with what was never signed.
+        // Last, so that only signed tokens take up memory.
         match self.used_tokens.lock().use_once(&event.id, event.created_at, now) {
             TokenUse::First => Ok(signer),
             TokenUse::Replayed => Err(BadProof::Replayed),
@@ -78,7 +75,7 @@ impl ProofVerifier {
     }
 }
 
-/// Whether a tag is the hash of a body. Without a body it may be absent.
+/// Whether the `payload` tag is the hash of the body. Without a body the tag may be absent.
 fn is_payload(tag: Option<&str>, body: &[u8]) -> bool {
     match tag {
         None => body.is_empty(),
@@ -99,7 +96,7 @@ mod tests {
 
     const NOW: u64 = 2_000_000_000;
     const BODY: &[u8] = br#"{"a":1}"#;
-    /// SHA-256 of it, as `sha256sum` prints it.
+    /// SHA-256 of `BODY`, from `sha256sum`.
     const HASH: &str = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862";
     const REQUEST: Request<'_> = Request { method: "POST", path_and_query: "/api/x", body: BODY };
 
@@ -108,7 +105,7 @@ mod tests {
     }
 
     impl ProofVerifier {
-        /// A process that began 30 seconds before `NOW` is asked at a second.
+        /// Verifies at a given second, in a process that started 30 seconds before `NOW`.
         fn verify_token_in(
             &self,
             token: &[u8],
@@ -195,7 +192,7 @@ mod tests {
         assert_eq!(unnamed.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }
 
-    /// A token of the present for a prover with this clock.
+    /// A token dated now by `clock`.
     fn present(clock: &Clock, nonce: &str) -> String {
         let tags = [RIGHT[0], RIGHT[1], RIGHT[2], ["nonce", nonce]];
         token(clock.unix_secs(), KIND, &tags)
@@ -221,7 +218,7 @@ mod tests {
         }
     }
 
-    /// Also when so many came that those that expired were forgotten.
+    /// Also after expired tokens were swept.
     #[test]
     fn no_step_of_the_clock_lets_a_token_in_twice() {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {

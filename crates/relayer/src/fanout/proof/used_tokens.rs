@@ -1,7 +1,7 @@
-//! The tokens that were used, for as long as they would hold.
+//! Remembers used tokens for as long as they are valid.
 //!
-//! The clock may be set back into a time that it has shown before. So of the tokens that were
-//! forgotten, the span of their dates is kept: what is dated in it may have been used.
+//! The clock may be set back. So when tokens are swept, the span of their dates is kept, and any
+//! token dated in that span is refused.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,18 +11,20 @@ use wire::ClaimedId;
 use crate::clock::{Base, Now};
 use crate::limits::{TOKEN_SECS_MAX, TOKENS_MAX};
 
-/// Settings of the clock whose spans are kept apart. Of more, the two oldest become one, which
-/// refuses more.
+/// How many clock settings have their own span. Beyond that the two oldest spans are joined, which
+/// refuses more tokens.
 const SETTINGS_MAX: usize = 32;
 
-/// Used tokens, by the first half of their ids: finding another event that begins so takes 2^128 tries.
+/// Used tokens by the first half of their ids. Finding a second event with the same half takes
+/// 2^128 tries.
 #[derive(Debug, Default)]
 pub(super) struct UsedTokens {
     tokens: HashMap<[u8; 16], Token>,
     settings: Vec<ClockSetting>,
-    /// How many tokens there may be before those that expired are looked for.
+    /// The number of tokens at which expired ones are swept.
     sweep_at: usize,
-    /// In which second that was done last: it takes milliseconds when there are many.
+    /// The second of the last sweep. With many tokens a sweep takes milliseconds, so there is at
+    /// most one a second.
     swept_at: u64,
 }
 
@@ -30,32 +32,29 @@ pub(super) struct UsedTokens {
 struct Token {
     /// Unix seconds.
     created_at: u64,
-    /// The clock by which it was taken.
+    /// The clock setting when the token was used.
     base: Base,
 }
 
-/// A setting of the clock, and which tokens were forgotten that were taken by it.
+/// A clock setting, and the dates of the swept tokens that were used under it.
 #[derive(Debug)]
 struct ClockSetting {
     base: Base,
     forgotten: RangeInclusive<u64>,
 }
 
-/// What became of using a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenUse {
-    /// It is used now.
     First,
-    /// It was used before.
     Replayed,
-    /// It may have been used before.
+    /// The token is dated in a swept span.
     Unknown,
-    /// There are too many to remember one more.
+    /// There is no memory for one more.
     TooMany,
 }
 
 impl UsedTokens {
-    /// Uses a token that is dated so, in Unix seconds.
+    /// `created_at` is in Unix seconds.
     pub fn use_once(&mut self, id: &ClaimedId, created_at: u64, now: Now) -> TokenUse {
         let [half, _] = id.as_bytes().as_chunks::<16>().0 else { return TokenUse::TooMany };
         if self.tokens.contains_key(half) {
@@ -118,7 +117,7 @@ mod tests {
         ClaimedId::from_bytes(bytes)
     }
 
-    /// The same clock at other seconds.
+    /// The same clock setting at a given second.
     fn clock() -> impl Fn(u64) -> Now {
         let base = Clock::system().now().base;
         move |second| Now { ms: second * 1_000, base, steps: 0 }

@@ -1,7 +1,6 @@
-//! Who follows whom, in memory: about 300 bytes a follow, and no database is asked for any event.
+//! The follows in memory: about 300 bytes each. No event needs a database query.
 //!
-//! A follower that is connected shares what is here, so that a change of its follows is in effect with its next
-//! message.
+//! A connected follower shares this state, so a change of its follows applies to its next message.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,10 +18,10 @@ use super::row::{BotName, BotRow, FollowKey};
 use crate::fanout::keys::MessageKey;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
-/// Follows that are put in before others get a look: well under a millisecond of work.
+/// How many follows are inserted under one lock: well under a millisecond of work.
 const ROWS_AT_ONCE: usize = 500;
 
-/// A bot as it is known.
+/// A registered bot.
 #[derive(Debug)]
 pub struct Bot {
     /// The key that signs its signals.
@@ -33,25 +32,23 @@ pub struct Bot {
 #[derive(Debug)]
 struct BotInner {
     row: BotRow,
-    /// Whether a signal of it was seen since the start, or a little before it.
+    /// Whether the bot has published a signal since the start, or shortly before it.
     has_published: bool,
     followers: BTreeSet<ByKey>,
 }
 
-/// Who follows bots, or is connected.
+/// A key that follows bots or is connected.
 #[derive(Debug)]
 pub struct Follower {
-    /// The key that it proves.
     pub pubkey: PublicKey,
-    /// In the order of the bots' keys. Connections keep what they knew last, to tell what has
-    /// changed since.
+    /// Sorted by bot. Connections keep the last version that they saw, to find what changed.
     follows: RwLock<Arc<Vec<Follow>>>,
-    /// How many connections it has. It changes only while the directory is locked for writing.
+    /// The number of connections. It changes only under the directory's write lock.
     connections: AtomicUsize,
     wake: Notify,
 }
 
-/// A follower where it is looked for by its key, which is there once.
+/// A follower that hashes and compares by its public key.
 #[derive(Debug, Clone)]
 struct ByKey(Arc<Follower>);
 
@@ -87,7 +84,6 @@ impl Ord for ByKey {
     }
 }
 
-/// A follow as it is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Follow {
     bot: PublicKey,
@@ -95,54 +91,50 @@ pub(crate) struct Follow {
     since_ms: u64,
 }
 
-/// How a follow is listed.
+/// A follower in the list of a bot's followers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedFollower {
-    /// Who follows.
     pub follower: PublicKey,
-    /// Since when, in Unix milliseconds.
+    /// Unix milliseconds.
     pub since_ms: u64,
-    /// Whether it has message_key on a secret.
     pub has_secret: bool,
 }
 
-/// What a signal is to a follower.
+/// The key that a follower's messages are encrypted with.
 #[derive(Debug, Clone)]
 pub enum SignalKey {
-    /// It is encrypted with the key of the conversation.
+    /// The NIP-44 conversation key.
     Conversation,
-    /// It is encrypted with the key that follows from their secret.
+    /// The key derived from the shared secret.
     SharedSecret(Arc<MessageKey>),
 }
 
-/// A change of a follow that its follower is told on open connections.
+/// A change of a follow that the follower's connections are told about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// It gets no more signals of this bot.
+    /// The follower gets no more signals of this bot.
     Unsubscribed(PublicKey),
     /// The signals of this bot are encrypted with another key from now on.
     SecretChanged { bot: PublicKey, has_secret: bool },
 }
 
-/// Why a follower does not get in.
+/// The follower has as many connections as allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
 
-/// A follower that is connected, until this is dropped.
+/// A connection of a follower, until it is dropped.
 #[derive(Debug)]
 pub struct Presence {
     directory: Arc<Directory>,
     follower: Arc<Follower>,
 }
 
-/// A follow whose secret was opened.
+/// A follow and the key derived from its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsealedFollow {
-    /// Which.
     pub key: FollowKey,
-    /// What follows from their secret.
     pub secret: Option<Arc<MessageKey>>,
-    /// Since when, in Unix milliseconds.
+    /// Unix milliseconds.
     pub since_ms: u64,
 }
 
@@ -160,28 +152,28 @@ struct State {
 }
 
 impl Directory {
-    /// How many bots and follows there are.
+    /// The numbers of bots and of follows.
     pub fn len(&self) -> (usize, usize) {
         let state = self.state.read();
         (state.bots.len(), state.follows)
     }
 
-    /// How many followers are remembered: those who follow or are connected.
+    /// The number of keys that follow a bot or are connected.
     pub fn followers(&self) -> usize {
         self.state.read().followers.len()
     }
 
-    /// A bot.
+    /// Finds a bot by its key.
     pub fn bot(&self, pubkey: &PublicKey) -> Option<Arc<Bot>> {
         self.state.read().bots.get(pubkey).cloned()
     }
 
-    /// A bot is registered, or has another name.
+    /// Adds or updates a bot.
     pub fn put_bot(&self, row: BotRow) {
         self.state.write().put_bot(row);
     }
 
-    /// The bots after a key, in the order of their keys, so many at most.
+    /// Up to `limit` bots after a key, sorted by key.
     pub fn bots(&self, after: Option<PublicKey>, limit: usize) -> Vec<Arc<Bot>> {
         let mut bots: Vec<Arc<Bot>> = {
             let state = self.state.read();
@@ -192,7 +184,8 @@ impl Directory {
         bots
     }
 
-    /// The bot that was registered first of those that nobody follows and that have not published.
+    /// The bot that was registered first among those that have no followers and have published
+    /// nothing.
     pub fn oldest_idle_bot(&self) -> Option<PublicKey> {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
@@ -203,23 +196,23 @@ impl Directory {
         idle.min().map(|(_, pubkey)| pubkey)
     }
 
-    /// A follow is there, or has another secret. One of a bot that is not known, or is not
-    /// approved, is passed over.
+    /// Adds or updates a follow. A follow of an unknown or unapproved bot is ignored.
     pub fn put_follow(&self, follow: UnsealedFollow) {
         self.state.write().put_follow(follow);
     }
 
-    /// A follow is there no more, if it was.
+    /// Removes a follow, if it exists.
     pub fn remove_follow(&self, key: &FollowKey) {
         self.state.write().remove_follow(key);
     }
 
-    /// A bot is there no more, if it was, nor are those who follow it.
+    /// Removes a bot and its follows, if it exists.
     pub fn remove_bot(&self, pubkey: &PublicKey) {
         self.state.write().remove_bot(pubkey);
     }
 
-    /// All of it becomes this. Who is connected stays so. It is done a part at a time, so that nobody waits for long.
+    /// Replaces all bots and follows; connections stay. The lock is released in between, so that
+    /// others do not wait long.
     pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<UnsealedFollow>) {
         let kept_bots: HashSet<PublicKey> = bots.iter().map(|bot| bot.pubkey).collect();
         let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
@@ -242,23 +235,23 @@ impl Directory {
         }
     }
 
-    /// A follow as it is known.
+    /// Finds a follow by its key.
     pub fn follow(&self, key: &FollowKey) -> Option<UnsealedFollow> {
         let state = self.state.read();
         let follow = state.followers.get(&key.follower)?.0.follow(&key.bot)?;
         Some(UnsealedFollow { key: *key, secret: follow.secret, since_ms: follow.since_ms })
     }
 
-    /// Whether a follower follows as many bots as one may.
+    /// Whether a follower follows as many bots as allowed.
     pub fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
         state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
     }
 
-    /// A connection of a follower begins, which need not follow anybody.
+    /// Opens a connection for a key, which need not follow any bot.
     ///
     /// # Errors
-    /// When it has as many connections as one may have.
+    /// When the key has as many connections as allowed.
     pub fn connect(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
         let mut state = self.state.write();
         let follower = state.follower(pubkey);
@@ -269,11 +262,12 @@ impl Directory {
         Ok(Presence { directory: Arc::clone(self), follower })
     }
 
-    /// These bots have published: their followers that are connected are woken.
+    /// Marks bots as having published and wakes their connected followers.
     pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
         for bot in bots {
             let Some(bot) = self.bot(bot) else { continue };
-            // Waking thousands takes a while, in which somebody may want to follow.
+            // Waking thousands of followers takes time, so the write lock is held only to set the
+            // flag.
             if !bot.inner.read().has_published {
                 bot.inner.write().has_published = true;
             }
@@ -285,7 +279,7 @@ impl Directory {
         }
     }
 
-    /// Wakes everybody.
+    /// Wakes all followers.
     pub fn wake_all(&self) {
         self.state.read().followers.iter().for_each(|follower| follower.0.wake.notify_waiters());
     }
@@ -300,7 +294,7 @@ impl State {
         });
         bot.inner.write().row = row;
         if !is_approved {
-            // A bot that is not approved delivers nothing, whoever made follows of it.
+            // An unapproved bot delivers nothing, whoever created its follows.
             let followers = bot.follower_keys();
             followers
                 .into_iter()
@@ -321,7 +315,7 @@ impl State {
                 }
             }
             Err(index) => {
-                // Most have a few: room for four would be taken otherwise.
+                // Most followers have few follows; growing by default would reserve space for four.
                 follows.reserve_exact(1);
                 follows.insert(index, follow);
                 self.follows += 1;
@@ -329,7 +323,7 @@ impl State {
         }
         drop(shared);
         bot.inner.write().followers.insert(ByKey(Arc::clone(&follower)));
-        // A signal may have come a moment before, when nobody knew that it is for this one, too.
+        // A signal may have been published just before this follow was added.
         follower.wake.notify_waiters();
     }
 
@@ -341,7 +335,7 @@ impl State {
             self.follows -= 1;
         }
         drop(follows);
-        // It is told.
+        // The follower's connections send a notice.
         follower.wake.notify_waiters();
         if let Some(bot) = self.bots.get(&key.bot) {
             bot.inner.write().followers.remove(&key.follower);
@@ -367,7 +361,7 @@ impl State {
         new
     }
 
-    /// Who neither follows nor is connected costs nothing.
+    /// A key that neither follows nor is connected takes no memory.
     fn forget_if_idle(&mut self, follower: &Follower) {
         if !follower.is_connected() && follower.follows.read().is_empty() {
             self.followers.remove(&follower.pubkey);
@@ -376,37 +370,35 @@ impl State {
 }
 
 impl Bot {
-    /// What it calls itself.
     pub fn name(&self) -> BotName {
         self.inner.read().row.name.clone()
     }
 
-    /// Whether it may be followed.
+    /// Whether the bot may be followed.
     pub fn is_approved(&self) -> bool {
         self.inner.read().row.is_approved
     }
 
-    /// Whether a signal of it was seen since the start, or a little before it.
+    /// Whether the bot has published a signal since the start, or shortly before it.
     pub fn has_published(&self) -> bool {
         self.inner.read().has_published
     }
 
-    /// When it was first registered, in Unix milliseconds.
+    /// Unix milliseconds of the first registration.
     pub fn registered_at_ms(&self) -> u64 {
         self.inner.read().row.registered_at_ms
     }
 
-    /// The keys of those who follow it.
     fn follower_keys(&self) -> Vec<PublicKey> {
         self.inner.read().followers.iter().map(|ByKey(follower)| follower.pubkey).collect()
     }
 
-    /// How many follow it.
+    /// The number of followers.
     pub fn followers(&self) -> usize {
         self.inner.read().followers.len()
     }
 
-    /// Those who follow it, in the order of their keys, after a key, so many at most.
+    /// Up to `limit` followers after a key, sorted by key.
     pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<ListedFollower> {
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let inner = self.inner.read();
@@ -424,12 +416,12 @@ impl Follower {
         of_bot(&self.follows.read(), bot).cloned()
     }
 
-    /// Its follows, in the order of the bots' keys.
+    /// Sorted by bot.
     pub(crate) fn follows(&self) -> Arc<Vec<Follow>> {
         Arc::clone(&self.follows.read())
     }
 
-    /// Whether these are its follows still.
+    /// Whether `known` is the current version of the follows.
     pub(crate) fn still_follows(&self, known: &Arc<Vec<Follow>>) -> bool {
         Arc::ptr_eq(&self.follows.read(), known)
     }
@@ -438,12 +430,13 @@ impl Follower {
         self.connections.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it follows anybody.
+    /// Whether the key follows any bot.
     pub fn has_follows(&self) -> bool {
         !self.follows.read().is_empty()
     }
 
-    /// Tells when there may be a signal for it, from when this is [enabled](Notified::enable).
+    /// Completes when there may be a signal, counted from when the future is
+    /// [enabled](Notified::enable).
     pub fn woken(&self) -> Notified<'_> {
         self.wake.notified()
     }
@@ -454,14 +447,13 @@ fn of_bot<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
     follows.get(index)
 }
 
-/// How a follower with these follows wants the signals of an author; `None` if it does not follow
-/// it.
+/// The key for the signals of an author. `None` if the author is not followed.
 pub(crate) fn signal_key(follows: &[Follow], author: &PublicKey) -> Option<SignalKey> {
     let follow = of_bot(follows, author)?;
     Some(follow.secret.clone().map_or(SignalKey::Conversation, SignalKey::SharedSecret))
 }
 
-/// What a follower must be told that knew these follows and has those now.
+/// The notices for the change from one version of the follows to another.
 pub(crate) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
     before.iter().filter_map(|follow| match of_bot(now, &follow.bot) {
         None => Some(Notice::Unsubscribed(follow.bot)),

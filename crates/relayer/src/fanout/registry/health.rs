@@ -1,4 +1,4 @@
-//! Whether the registry's database can be used, as `/status`, the metrics and the log say it.
+//! The health of the registry's database, for `/status`, the metrics and the log.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,23 +10,23 @@ use super::store::{Mode, RegistryError};
 use crate::clock::unix_ms;
 use crate::fanout::Metrics;
 
-/// Whether the registry's database can be used. In any case, what is known goes on to be served.
+/// The health of the registry's database. Known followers are served in any state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// It can be read and written.
+    /// The database can be read and written.
     Up,
-    /// It can be read, and takes no writes.
+    /// The database can be read but not written.
     ReadOnly {
-        /// Since when it cannot be written, in Unix milliseconds.
+        /// Unix milliseconds of the last moment at which writes worked.
         since_ms: u64,
     },
-    /// It cannot be used.
+    /// The database cannot be used.
     Down {
-        /// Since when it cannot be written, in Unix milliseconds.
+        /// Unix milliseconds of the last moment at which writes worked.
         since_ms: u64,
-        /// Why, in a few words that anybody may read.
+        /// The reason, fit for the public.
         reason: &'static str,
-        /// Whether that passes by itself.
+        /// Whether the database may recover by itself.
         is_transient: bool,
     },
 }
@@ -39,7 +39,7 @@ impl Health {
         }
     }
 
-    /// Whether both are the same, whenever they began.
+    /// Whether both are the same state, ignoring the time.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Up, Self::Up) | (Self::ReadOnly { .. }, Self::ReadOnly { .. }) => true,
@@ -49,11 +49,11 @@ impl Health {
     }
 }
 
-/// Keeps the health. A change is logged once, not each time that it is met again.
+/// Holds the health. Each change is logged once.
 #[derive(Debug)]
 pub(super) struct HealthMonitor {
     store: &'static str,
-    /// With when it ceased to be up.
+    /// The health, and when it last stopped being `Up`.
     health: Mutex<(Health, Instant)>,
     write_failed: Notify,
     metrics: Arc<Metrics>,
@@ -68,12 +68,12 @@ impl HealthMonitor {
         self.health.lock().0.clone()
     }
 
-    /// Waits until a failure is noted, unless one was since the last time.
+    /// Waits for a failed write. One that failed since the last call counts.
     pub async fn write_failed(&self) {
         self.write_failed.notified().await;
     }
 
-    /// The store was read, and takes writes or not.
+    /// The store was read in this mode.
     pub fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
@@ -92,7 +92,7 @@ impl HealthMonitor {
         }
     }
 
-    /// A write failed. What says nothing of the database changes nothing.
+    /// Records a failed write, if the error concerns the database.
     pub fn note_write_failure(&self, error: &RegistryError) {
         if error.is_database_fault() {
             self.note_unavailable(error);
@@ -100,7 +100,7 @@ impl HealthMonitor {
         }
     }
 
-    /// What is in the store is not known, or can no longer be followed.
+    /// The store cannot be read, or its changes cannot be followed.
     pub fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;
@@ -113,7 +113,7 @@ impl HealthMonitor {
             _ => Health::Down { since_ms, reason: error.kind(), is_transient: error.is_transient() },
         };
         if !health.is_like(&now) {
-            tracing::error!("{error}; known followers are served, and it is tried again");
+            tracing::error!("{error}; known followers are still served, and the gateway keeps trying");
         }
         self.show(&now);
         *health = now;

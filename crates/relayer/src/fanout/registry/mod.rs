@@ -1,9 +1,9 @@
-//! Who may be followed and who follows: kept in a [`store`], known in memory.
+//! The registry: bots and follows, kept in a [`store`], cached in a [`directory`].
 //!
-//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. There are
-//! two stores: one that is [`embedded`] in the gateway's own database, and [`postgres`], which
-//! several gateways share. The store decides what a change comes to, and memory follows; what
-//! others write in a database that is shared, the store tells.
+//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store gets them. There are
+//! two stores: [`embedded`] in the gateway's own database, and [`postgres`], which several gateways
+//! share. The store decides the outcome of each change; then the directory is updated. A shared
+//! store also reports changes by other gateways.
 
 pub mod directory;
 pub(crate) mod embedded;
@@ -42,24 +42,22 @@ pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, Mode, RegistryError, Store};
 pub use writes::{NewBots, Registered};
 
-/// How much there may be, so that nobody fills memory and disk from outside. What is there already may be more.
+/// Limits that keep callers from filling memory and disk. Rows beyond them that already exist stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegistryLimits {
-    /// Bots.
     pub bots: usize,
-    /// Follows of all of them.
+    /// Follows of all bots together.
     pub follows: usize,
 }
 
-/// The registry.
 #[derive(Debug)]
 pub struct Registry {
     store: Arc<dyn Store>,
     owner: PublicKey,
     sealer: Sealer,
     directory: Arc<Directory>,
-    /// Held from a write, or a look at what others wrote, until it is known here: so that what is known is never older
-    /// than what was written before. It has when all of it was read last.
+    /// Held from a write, or a read of others' changes, until the directory is updated, so that the
+    /// directory never goes back in time. The value is the time of the last full read.
     write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
     limits: RegistryLimits,
@@ -67,10 +65,7 @@ pub struct Registry {
     metrics: Arc<Metrics>,
 }
 
-/// The store that is configured: Postgres, or else the gateway's own database.
-///
-/// # Errors
-/// When the DSN is none.
+/// Opens the configured store: Postgres, or else the gateway's own database.
 pub fn store(
     config: &Config,
     log: &Arc<EventLog>,
@@ -82,24 +77,21 @@ pub fn store(
     })
 }
 
-/// The store in Postgres, if one is configured.
-///
-/// # Errors
-/// When the DSN is none.
+/// Opens the Postgres store, if one is configured.
 pub fn postgres(config: &Config, queries: Counter) -> Result<Option<Arc<dyn Store>>, RegistryError> {
     let Some(dsn) = &config.postgres.dsn else { return Ok(None) };
     Ok(Some(Arc::new(Postgres::new(dsn, config.postgres.max_connections, queries)?)))
 }
 
-/// Holds that nobody else writes.
+/// Proof that the write lock is held.
 type WriteGuard<'a> = MutexGuard<'a, Option<Instant>>;
 
 impl Registry {
-    /// Reads what a store has. One that cannot be reached, or takes too long, is tried again by
-    /// [`keep_in_sync`](Self::keep_in_sync).
+    /// Reads all rows. If the store is unreachable or too slow,
+    /// [`keep_in_sync`](Self::keep_in_sync) tries again.
     ///
     /// # Errors
-    /// When the store fails in a way that does not pass by itself.
+    /// When the store fails in a way that is not transient.
     pub async fn open(
         store: Arc<dyn Store>,
         gateway: &Signer,
@@ -118,7 +110,7 @@ impl Registry {
             is_loaded: AtomicBool::new(false),
             metrics,
         });
-        let slow = || RegistryError::Unreachable("it takes too long to read".to_owned());
+        let slow = || RegistryError::Unreachable("reading it takes too long".to_owned());
         match timeout(REGISTRY_START_MAX, registry.reload()).await.unwrap_or_else(|_| Err(slow())) {
             Ok(()) => {}
             Err(error) if error.is_transient() => registry.health.note_unavailable(&error),
@@ -127,32 +119,32 @@ impl Registry {
         Ok(registry)
     }
 
-    /// What is known.
+    /// The bots and follows in memory.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// Where it is kept.
+    /// The name of the store.
     pub fn store_name(&self) -> &'static str {
         self.store.name()
     }
 
-    /// Whether it can be written.
+    /// Whether the store can be read and written.
     pub fn health(&self) -> Health {
         self.health.get()
     }
 
-    /// Whether it was read since the start: until then nobody is known.
+    /// Whether the store was read since the start. Until then no bot is known.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded.load(Ordering::Acquire)
     }
 
-    /// Follows what others write, and reads everything again when that was not possible for a while. It does not end.
+    /// Follows the changes that other gateways make, and reads everything again after an
+    /// interruption. Never returns.
     pub async fn keep_in_sync(&self) {
         loop {
             if let Err(error) = self.sync_once().await {
-                // Nobody knows then what was changed, so it counts as a failure of the database
-                // even if it was busy.
+                // Changes may have been missed, so even a busy database counts as failed.
                 self.health.note_unavailable(&error);
             }
             match self.health() {
@@ -160,7 +152,7 @@ impl Registry {
                 Health::ReadOnly { .. } | Health::Down { is_transient: true, .. } => {
                     sleep(REGISTRY_RETRY).await
                 }
-                // What somebody must mend is not mended within a second.
+                // An operator must act, which takes longer than a second.
                 Health::Down { is_transient: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
             }
         }
@@ -172,7 +164,6 @@ impl Registry {
         }
         let changed = tokio::select! {
             changed = self.store.changed() => changed?,
-            // A write has failed.
             () = self.health.write_failed() => return Ok(()),
         };
         match changed {
@@ -184,10 +175,9 @@ impl Registry {
         }
     }
 
-    /// Reads everything again; what can only be read not each time that it is tried whether it can
-    /// be written.
+    /// Reads everything again. A read-only store is checked on each try but read less often.
     async fn reload(&self) -> Result<(), RegistryError> {
-        // However many write before: they have time-outs.
+        // No timeout: the writers ahead have theirs.
         let mut read_at = self.write_lock.lock().await;
         let mode = self.store.prepare(self.owner).await?;
         let is_recent = read_at.is_some_and(|at| at.elapsed() < REGISTRY_RETRY_SELDOM);
@@ -205,8 +195,8 @@ impl Registry {
             if weak > 0 {
                 tracing::warn!(
                     follows = weak,
-                    "some follows have a shared secret that is refused now, because others know it or can guess it; \
-                     they are served as before: have their followers subscribe again with a random secret"
+                    "some follows have a weak shared secret, which would be refused today; they are still served: \
+                     ask their followers to subscribe again with a random secret"
                 );
             }
             self.directory.replace(bots, follows);
@@ -239,24 +229,24 @@ impl Registry {
         Ok(())
     }
 
-    /// A follow with what follows from its secret. One whose secret does not open is left out: its signals would be
-    /// encrypted otherwise than it has message_key with us.
+    /// Derives the key of a follow. A follow whose secret does not open is left out, because its
+    /// signals would be encrypted with a key that the follower does not expect.
     fn unseal(&self, follow: FollowRow) -> Option<UnsealedFollow> {
         let FollowKey { bot, follower } = follow.key;
         let message_key = self.message_key(&follow).inspect_err(|error| {
-            tracing::error!(%bot, %follower, "a follow is left out until it is made anew: {error}");
+            tracing::error!(%bot, %follower, "ignored a follow until its follower subscribes again: {error}");
         });
         Some(UnsealedFollow { key: follow.key, secret: message_key.ok()?, since_ms: follow.since_ms })
     }
 
-    /// Whether a follow has a secret that a call would be refused with.
+    /// Whether the API would refuse the secret of a follow today.
     fn is_weak(&self, follow: &FollowRow) -> bool {
         let FollowKey { bot, follower } = follow.key;
         let secret = follow.secret.as_ref().and_then(|sealed| self.sealer.open(&follow.key, sealed).ok());
         secret.is_some_and(|secret| shared_secret::check(&secret, &[bot, follower, self.owner]).is_err())
     }
 
-    /// What follows from a follow's secret, if it has one.
+    /// Derives the key of a follow from its secret, if it has one.
     fn message_key(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, DoesNotOpen> {
         let Some(sealed) = &follow.secret else { return Ok(None) };
         let secret = self.sealer.open(&follow.key, sealed)?;

@@ -1,5 +1,5 @@
-//! What bots and followers change. The store decides what a call comes to; memory follows what the
-//! store said.
+//! The changes that bots and followers make. The store decides their outcome; then the directory is
+//! updated.
 
 use std::sync::Arc;
 
@@ -16,32 +16,32 @@ use crate::fanout::keys::MessageKey;
 use crate::fanout::registry::directory::UnsealedFollow;
 use crate::limits::{REGISTRY_MARGIN, REGISTRY_TIMEOUT};
 
-/// What becomes of a bot that is not registered yet.
+/// What happens to a bot that is not registered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewBots {
-    /// It may be followed.
+    /// It may be followed at once.
     Approved,
     /// It waits for the operator's approval.
     Pending,
-    /// It is not registered.
+    /// It is refused.
     Refused,
 }
 
-/// What registering a bot came to.
+/// The result of registering a bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered {
-    /// Whether it was not registered before.
+    /// Whether the bot was not registered before.
     pub is_new: bool,
-    /// Whether it may be followed.
+    /// Whether the bot may be followed.
     pub is_approved: bool,
 }
 
 impl Registry {
-    /// Registers a bot, or gives it another name. If there are as many bots as there may be, the
-    /// first of those that nobody follows and that have not published gives way.
+    /// Registers a bot, or renames it. If the registry is full, the oldest bot that has no
+    /// followers and has published nothing is removed.
     ///
     /// # Errors
-    /// When the bot is new and new bots are refused, or there is no room; and when the store fails.
+    /// When the bot is new and new bots are refused or there is no room; when the store fails.
     pub async fn register(
         self: &Arc<Self>,
         pubkey: PublicKey,
@@ -52,10 +52,10 @@ impl Registry {
         run_to_completion(async move { registry.try_register(pubkey, name, new_bots).await }).await
     }
 
-    /// A bot that waits for approval may be followed from now on. Returns whether it had to wait.
+    /// Approves a bot. Returns whether it was waiting.
     ///
     /// # Errors
-    /// When there is no such bot, or the store fails.
+    /// When the bot is not registered, or the store fails.
     pub async fn approve(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
         run_to_completion(async move { registry.try_approve(pubkey).await }).await
@@ -79,7 +79,7 @@ impl Registry {
         Ok(had_to_wait)
     }
 
-    /// A bot is registered no more, and nobody follows it. Returns whether it was registered.
+    /// Removes a bot and its follows. Returns whether it was registered.
     ///
     /// # Errors
     /// When the store fails.
@@ -119,7 +119,7 @@ impl Registry {
             if let Some(Some(Row::Bot(there))) = rows.first() {
                 row.is_approved |= there.is_approved;
                 row.registered_at_ms = row.registered_at_ms.min(there.registered_at_ms);
-                // Programs say so each time that they start.
+                // Bots register at each of their starts.
                 let is_same = *there == row;
                 return Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Bot(row.clone()))] });
             }
@@ -137,12 +137,12 @@ impl Registry {
         };
         match self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await {
             Ok(()) => {}
-            // Somebody follows the one that should give way, and this gateway was not told yet.
+            // The evicted bot got a follower through another gateway, which was not reported yet.
             Err(RegistryError::Followed(_)) => return Err(RegistryError::Full),
             Err(error) => return Err(error),
         }
         if let Some(first) = evicted.filter(|_| was_evicted) {
-            tracing::info!(bot = %first, "a bot that nobody follows, and that has not published, gave way to a new one");
+            tracing::info!(bot = %first, "removed a bot without followers and signals to make room for a new one");
             self.directory.remove_bot(&first);
         }
         let registered = Registered { is_new, is_approved: row.is_approved };
@@ -151,11 +151,11 @@ impl Registry {
         Ok(registered)
     }
 
-    /// A follower follows a bot from now on, and has message_key on this secret with us. Returns whether
-    /// it is new.
+    /// Adds a follow, or changes its secret. Returns whether the follow is new.
     ///
     /// # Errors
-    /// When there is no such bot, it follows enough, there are as many follows as there may be, or the store fails.
+    /// When the bot is not registered or not approved, a limit on follows is reached, or the store
+    /// fails.
     pub async fn subscribe(
         self: &Arc<Self>,
         key: FollowKey,
@@ -205,10 +205,10 @@ impl Registry {
         Ok(is_new)
     }
 
-    /// A follower follows a bot no more. Returns whether it did.
+    /// Removes a follow. Returns whether it existed.
     ///
     /// # Errors
-    /// When there is no such bot, or the store fails.
+    /// When the bot is not registered, or the store fails.
     pub async fn unsubscribe(self: &Arc<Self>, key: FollowKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
         run_to_completion(async move { registry.try_unsubscribe(key).await }).await
@@ -229,8 +229,8 @@ impl Registry {
         Ok(did_follow)
     }
 
-    /// Sees to it that a bot is known if it is registered: another gateway may have registered it a
-    /// moment ago.
+    /// Makes sure that a registered bot is in the directory: another gateway may have registered it
+    /// just now.
     async fn ensure_bot_known(
         &self,
         guard: &WriteGuard<'_>,
@@ -258,7 +258,7 @@ impl Registry {
         self.directory.bot(bot).is_some_and(|bot| bot.is_approved())
     }
 
-    /// Has the store make a change, and notes what that says of the store.
+    /// Lets the store make a change, and records a failure.
     async fn change<'a>(
         &'a self,
         _: &WriteGuard<'_>,
@@ -273,8 +273,8 @@ impl Registry {
         done.inspect_err(|error| self.health.note_write_failure(error))
     }
 
-    /// While the database is known not to take writes, a caller is told at once: it is tried again
-    /// without one.
+    /// Fails at once while the database is known to take no writes:
+    /// [`keep_in_sync`](Self::keep_in_sync) finds out when that ends.
     async fn lock_for_write(&self, until: Instant) -> Result<WriteGuard<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}
@@ -282,10 +282,10 @@ impl Registry {
                 return Err(RegistryError::ReadOnly("it is known to take no writes".to_owned()));
             }
             Health::Down { .. } => {
-                return Err(RegistryError::Unreachable("it is known to be away".to_owned()));
+                return Err(RegistryError::Unreachable("it is known to be down".to_owned()));
             }
         }
-        // Those before it have their time-outs, and reading a large registry takes a while.
+        // The holders of the lock have timeouts, but reading a large registry takes a while.
         timeout_at(until - REGISTRY_MARGIN, self.write_lock.lock()).await.map_err(|_| busy())
     }
 }
@@ -294,8 +294,8 @@ fn busy() -> RegistryError {
     RegistryError::Busy("other changes take too long".to_owned())
 }
 
-/// Does work on a task of its own, so that it comes to its end although the caller may hang up:
-/// what was committed would not be known here otherwise.
+/// Runs work on its own task, so that it completes even if the caller hangs up. Otherwise a
+/// committed change could be missing in the directory.
 async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
 ) -> Result<T, RegistryError> {

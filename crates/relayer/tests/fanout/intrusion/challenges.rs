@@ -17,7 +17,7 @@ async fn assert_refused(mut connection: Connection, id: String, message: &str) {
     let said = connection.text().await.unwrap();
     assert!(said.starts_with(&format!(r#"["OK","{id}",false,"auth-required: "#)), "{said}");
     assert!(said.contains(message), "{message:?} is not in {said}");
-    assert_closed(connection, "auth-required: the proof does not hold").await;
+    assert_closed(connection, "auth-required: the proof is not valid").await;
 }
 
 async fn assert_closed(mut connection: Connection, reason: &str) {
@@ -173,7 +173,7 @@ async fn answers_that_are_no_events() {
         let mut connection = scene.open().await;
         connection.challenge().await;
         connection.auth(event).await;
-        assert_closed(connection, "auth-required: the proof does not hold").await;
+        assert_closed(connection, "auth-required: the proof is not valid").await;
     }
     scene.assert_unharmed().await;
 }

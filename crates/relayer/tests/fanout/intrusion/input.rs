@@ -122,7 +122,7 @@ async fn a_proof_by_a_key_that_is_none() {
         let event = event.replace(&scene.follower.key.pubkey().to_string(), key);
         let token = crate::token::header(event.as_bytes());
         let answer = scene.api.send(request.clone().header("Authorization", token)).await;
-        answer.assert(401, "unauthorized", "does not hold");
+        answer.assert(401, "unauthorized", "is not valid");
     }
 }
 

@@ -142,7 +142,7 @@ async fn one_key_has_sixteen_connections_at_most() {
     late.auth(&crate::token::text(&answer.sign(&scene.follower.key))).await;
     assert!(late.text().await.unwrap().contains("true"), "the proof holds");
     let closed = late.text().await.unwrap_err();
-    assert_eq!(closed.reason, "restricted: this key has as many connections as one may have");
+    assert_eq!(closed.reason, "restricted: this key has too many connections");
     // Others have their own.
     Follower::new(3).connect(&scene.api, "").await;
     connections.pop().unwrap().leave().await;

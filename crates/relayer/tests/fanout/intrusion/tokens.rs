@@ -146,7 +146,7 @@ async fn that_are_none() {
     for token in ["Nostr !", "Nostr e30=", "Nostr bnVsbA==", &format!("Nostr {}", "A".repeat(9_000))] {
         for request in attempts(&scene) {
             let answer = scene.api.send(request.header("Authorization", token)).await;
-            answer.assert(401, "unauthorized", "does not hold");
+            answer.assert(401, "unauthorized", "is not valid");
         }
     }
     for other in ["Nostr ", "Basic YTpi", "Bearer", "nonsense", "Bearer Nostr"] {

@@ -1,6 +1,6 @@
-//! The registry in the gateway's own RocksDB: nothing to set up, and nobody else changes it.
+//! The registry in the gateway's own RocksDB: nothing to set up, and no other writers.
 //!
-//! Its rows lie in a column family of the event log, as the [`layout`] says.
+//! The rows are in a column family of the event log; [`layout`] describes them.
 
 pub mod layout;
 
@@ -17,21 +17,21 @@ use crate::event_log::registry::RegistryChange;
 use crate::event_log::{EventLog, StorageError};
 use crate::limits::REGISTRY_BATCH_ROWS;
 
-/// The registry of one gateway. There is one of a log.
+/// The registry of one gateway. A log must have only one.
 #[derive(Debug)]
 pub struct Embedded {
     log: Arc<EventLog>,
-    /// Held from a look at what is there until the change that follows from it is committed.
+    /// Held from reading the current rows until the change based on them is committed.
     write_lock: Arc<Mutex<()>>,
 }
 
 impl Embedded {
-    /// The registry that lies in this log.
+    /// The registry in this log.
     pub fn new(log: Arc<EventLog>) -> Self {
         Self { log, write_lock: Arc::default() }
     }
 
-    /// Does what waits for the disk where it holds up nobody.
+    /// Runs blocking disk work on the blocking pool.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
@@ -40,8 +40,8 @@ impl Embedded {
         tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 
-    /// Does what changes something, alone. It holds the lock itself, so that it does so also when nobody waits for it
-    /// any more.
+    /// Runs a change on the blocking pool. The pool thread holds the lock, so a change whose caller
+    /// is gone still completes alone.
     async fn blocking_locked<T: Send + 'static>(
         &self,
         guard: OwnedMutexGuard<()>,
@@ -59,7 +59,7 @@ impl Embedded {
         Arc::clone(&self.write_lock).lock_owned().await
     }
 
-    /// Calls `each` for all rows until it fails.
+    /// Calls `each` for all rows, until it fails.
     async fn for_each(
         &self,
         mut each: impl FnMut(Row) -> Result<(), RegistryError> + Send,
@@ -93,7 +93,7 @@ impl Store for Embedded {
 
     fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            // Until all is read, so that it stays the owner's.
+            // Held until all rows are read, so that the owner cannot change meanwhile.
             let _guard = self.lock().await;
             self.blocking(move |log| check_log_owner(log, owner)).await?;
             let each = move |row| {
@@ -108,7 +108,7 @@ impl Store for Embedded {
         let keys = keys.to_vec();
         Box::pin(self.blocking(move |log| {
             let rows = keys.iter().map(|key| stored(log, key)).collect::<Result<_, _>>()?;
-            // Who owns the registry after that owned it before, too.
+            // The owner cannot change back, so this was the owner during the reads, too.
             check_log_owner(log, owner)?;
             Ok(rows)
         }))
@@ -126,7 +126,7 @@ impl Store for Embedded {
             let guard = timeout_at(until, self.lock()).await.map_err(busy)?;
             let rows = self.read(owner, keys).await?;
             let changes = decide(&rows)?;
-            // Once begun, it is committed or fails: a commit takes as long as the disk takes.
+            // Not under the timeout: once begun, a commit takes as long as the disk takes.
             self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
@@ -169,7 +169,7 @@ impl Store for Embedded {
     }
 }
 
-/// What changes come to, before they are committed together.
+/// Changes that are not committed yet, on top of the stored rows.
 struct PendingChanges<'l> {
     log: &'l EventLog,
     rows: BTreeMap<RowKey, Option<Row>>,
@@ -210,7 +210,7 @@ impl PendingChanges<'_> {
         Ok(())
     }
 
-    /// The follows of a bot as they are after the changes so far.
+    /// The follows of a bot after the pending changes.
     fn follows_of(&self, bot: &PublicKey) -> Result<BTreeSet<RowKey>, StorageError> {
         let (from, mut follows) = (layout::follows_of(bot), BTreeSet::new());
         self.log.for_each_registry_row(&from, |key, _| {
@@ -245,7 +245,7 @@ impl PendingChanges<'_> {
     }
 }
 
-/// Makes changes in their order, or none.
+/// Commits changes in their order, or none of them.
 fn commit(log: &EventLog, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
     check_log_owner(log, owner)?;
     if changes.is_empty() {
@@ -264,7 +264,7 @@ fn stored(log: &EventLog, key: &RowKey) -> Result<Option<Row>, StorageError> {
     log.registry_row(&layout::key(key), |value| layout::read(*key, value))
 }
 
-/// Sends all rows in chunks, until nobody takes them.
+/// Sends all rows in chunks, until the receiver is dropped.
 fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), RegistryError> {
     let mut chunk = Vec::new();
     log.for_each_registry_row(&[], |key, value| {
@@ -272,7 +272,7 @@ fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), Regi
         let is_full = chunk.len() >= REGISTRY_BATCH_ROWS;
         Some(!is_full || chunks.blocking_send(std::mem::take(&mut chunk)).is_ok())
     })?;
-    // Nobody may be there any more.
+    // The receiver may be dropped.
     chunks.blocking_send(chunk).ok();
     Ok(())
 }
@@ -281,7 +281,7 @@ fn check_log_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError>
     check_owner(log.registry_owner()?, ours)
 }
 
-/// The work did not come to its end: it panicked, or the process stops.
+/// The task panicked, or the process is stopping.
 fn task_failed(error: tokio::task::JoinError) -> RegistryError {
     StorageError::new("do work for the registry", error).into()
 }

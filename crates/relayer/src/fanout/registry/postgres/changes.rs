@@ -1,4 +1,4 @@
-//! Changes, each in one transaction, while the registry is ours.
+//! Changes: one transaction each, after checking the owner.
 
 use std::collections::HashSet;
 
@@ -14,8 +14,8 @@ use super::rows::{Locking, follow, stored};
 use super::schema::{OWNER_CHANGES, OWNER_STAYS, owner_of};
 use crate::limits::{REGISTRY_BATCH_ROWS, REGISTRY_MARGIN};
 
-/// Reads rows, has `decide` say what to change, and changes that: alone with these rows, whether
-/// they are there or not.
+/// Reads rows and applies the changes that `decide` derives from them. The rows are locked,
+/// existing or not.
 pub async fn change(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -33,23 +33,23 @@ pub async fn change(
         apply(&mut connection, &decide(&rows)?).await?;
         Ok::<_, RegistryError>(connection)
     };
-    let late = |_| RegistryError::Busy("it does not come to this change in time".to_owned());
+    let late = |_| RegistryError::Busy("this change waited too long".to_owned());
     let mut connection = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
-    // From here on nobody knows what becomes of it until the server says so.
+    // From here on the outcome is unknown until the server reports it.
     let unknown =
-        |_| RegistryError::Unreachable("it did not say in time whether it has committed".to_owned());
+        |_| RegistryError::Unreachable("it did not confirm the commit in time".to_owned());
     timeout_at(until, connection.command("COMMIT")).await.map_err(unknown)??;
     connection.release();
     Ok(())
 }
 
-/// Locks these rows until the transaction ends, for all that lock them so: also those that are not
-/// there, which `FOR UPDATE` does not.
+/// Takes advisory locks on these rows until the transaction ends. Unlike `FOR UPDATE`, they cover
+/// rows that do not exist.
 async fn lock(connection: &mut PooledConnection<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
-    /// What separates these locks from those of others in the database: "rela" in ASCII.
+    /// Separates these locks from others in the database: "rela" in ASCII.
     const ROWS: i32 = 0x72_65_6c_61;
     let mut names: Vec<String> = keys.iter().map(name).collect();
-    // Everybody in the same order, so that nobody waits in a circle.
+    // A fixed order prevents deadlocks.
     names.sort_unstable();
     let statement = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM unnest($2::text[]) AS name";
     connection.execute(query(statement).bind(ROWS).bind(names)).await
@@ -62,7 +62,7 @@ fn name(key: &RowKey) -> String {
     }
 }
 
-/// Makes all changes in their order, or none.
+/// Applies all changes in their order, or none.
 pub async fn write(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -77,7 +77,6 @@ pub async fn write(
     Ok(())
 }
 
-/// Makes changes in their order.
 async fn apply(connection: &mut PooledConnection<'_>, changes: &[Change]) -> Result<(), RegistryError> {
     let mut rest = changes;
     while let (batch, [first, ..]) = (batch_of(rest), rest) {
@@ -93,7 +92,7 @@ async fn apply(connection: &mut PooledConnection<'_>, changes: &[Change]) -> Res
     Ok(())
 }
 
-/// The first of the changes, as many as one statement can make: of one sort, and no row twice.
+/// The leading changes that one statement can make: all of one kind, and each row once.
 fn batch_of(changes: &[Change]) -> &[Change] {
     let sort = |change: &Change| match change {
         Change::Put(Row::Bot(_)) => 0,
@@ -119,7 +118,7 @@ async fn put_bots(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Re
             approvals.push(*is_approved);
         }
     }
-    // A row that stays as it is is told to nobody.
+    // An unchanged row notifies nobody.
     let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms, approved)
         SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::boolean[])
         ON CONFLICT (pubkey) DO UPDATE
@@ -195,7 +194,7 @@ async fn unfollow(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Re
     connection.execute(query(statement).bind(bots).bind(followers)).await
 }
 
-/// Seals all secrets anew, and changes whose they are. Nobody writes meanwhile, as all ask for the owner.
+/// Seals all secrets again and changes the owner. Writers wait, because all of them lock the owner.
 pub async fn rekey(
     pool: &ConnectionPool,
     from: PublicKey,
@@ -219,7 +218,7 @@ pub async fn rekey(
     Ok(count)
 }
 
-/// The next follows that have secrets.
+/// The next follows with secrets.
 async fn secrets_after(
     connection: &mut PooledConnection<'_>,
     after: Option<FollowKey>,
@@ -235,7 +234,7 @@ async fn secrets_after(
     connection.fetch_all(statement).await?.iter().map(follow).collect()
 }
 
-/// Puts new secrets in the place of those that are there, and counts them.
+/// Replaces secrets and returns their number.
 async fn replace(
     connection: &mut PooledConnection<'_>,
     follows: &[FollowRow],
@@ -255,7 +254,7 @@ async fn replace(
     Ok(sealed.iter().flatten().count() as u64)
 }
 
-/// A number as Postgres keeps it. There is none beyond for 292 million years.
+/// Postgres has no unsigned type. As milliseconds, `i64::MAX` is 292 million years away.
 fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

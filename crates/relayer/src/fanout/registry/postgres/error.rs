@@ -1,4 +1,4 @@
-//! What an error of the database means: whether it passes by itself, in one line, and never with the DSN.
+//! Converts errors of the database to [`RegistryError`]: in one line, and never with the DSN.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -10,31 +10,30 @@ use wire::PublicKey;
 
 use super::super::store::RegistryError;
 
-/// The most characters of a text of the server's that are passed on.
+/// The longest server text that is passed on.
 const TEXT_CHARACTERS_MAX: usize = 300;
 
-/// What an error of the database means.
 pub fn classify(error: Error) -> RegistryError {
     match error {
         Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
             Some(error) => from_server(error),
             None => RegistryError::Refused(one_line(error.message())),
         },
-        // What TLS finds wrong comes as invalid data.
+        // TLS errors come as invalid data.
         Error::Io(error) if error.kind() == ErrorKind::InvalidData => RegistryError::Refused(one_line(error)),
         Error::Io(error) => RegistryError::Unreachable(one_line(error)),
-        Error::PoolTimedOut => RegistryError::Unreachable("there is no connection in time".to_owned()),
+        Error::PoolTimedOut => RegistryError::Unreachable("no connection in time".to_owned()),
         Error::PoolClosed | Error::WorkerCrashed => {
             RegistryError::Unreachable("the connections are closed".to_owned())
         }
         Error::Tls(error) => RegistryError::Refused(one_line(format_args!("TLS: {error}"))),
         Error::Protocol(error) => {
-            RegistryError::Refused(one_line(format_args!("it speaks otherwise: {error}")))
+            RegistryError::Refused(one_line(format_args!("protocol error: {error}")))
         }
-        // Its text may hold parts of the DSN.
+        // The text may hold parts of the DSN.
         Error::Configuration(_) => RegistryError::Refused("the DSN cannot be used".to_owned()),
         Error::Migrate(error) => classify_migration(*error, i64::MAX),
-        // Something is of another type, or absent.
+        // A value is missing or of another type.
         other => RegistryError::Damaged(one_line(match other.source() {
             Some(source) => source.to_string(),
             None => other.to_string(),
@@ -42,7 +41,7 @@ pub fn classify(error: Error) -> RegistryError {
     }
 }
 
-/// What an error of the migrations means, of which `newest` is the last that this version knows.
+/// Converts an error of the migrations. `newest` is the last migration that this version knows.
 pub fn classify_migration(error: MigrateError, newest: i64) -> RegistryError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
@@ -51,39 +50,40 @@ pub fn classify_migration(error: MigrateError, newest: i64) -> RegistryError {
     }
 }
 
-/// What the server says.
+/// Converts an error that the server sent, by its SQLSTATE.
 fn from_server(error: &PgDatabaseError) -> RegistryError {
     let code = error.code();
     let text = one_line(format_args!("{} (SQLSTATE {code})", error.message()));
     match code {
-        // A foreign key: there is one.
+        // foreign_key_violation: there is only one foreign key.
         "23503" => match error.detail().and_then(key_in) {
             Some(bot) => RegistryError::NoSuchBot(bot),
             None => RegistryError::Refused(text),
         },
-        // A standby, a server after a failover, or a setting.
+        // read_only_sql_transaction: a standby, a server after a failover, or a setting.
         "25006" => RegistryError::ReadOnly(text),
-        // We waited too long for a lock, or somebody cancelled us.
+        // query_canceled, lock_not_available: a lock took too long, or somebody cancelled the
+        // statement.
         "57014" | "55P03" => RegistryError::Busy(text),
-        // It shuts down, starts, or ended our connection; or it does not know whether it has
-        // committed.
+        // The server is shutting down or starting, ended our connection, or does not know whether
+        // it committed.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => RegistryError::Unreachable(text),
-        // Others were in our way, and PostgreSQL rolled us back.
+        // PostgreSQL rolled us back because of concurrent transactions.
         _ if code.starts_with("40") => RegistryError::Busy(text),
-        // Connections, and no room.
+        // Connection errors, and insufficient resources.
         _ if ["08", "53"].iter().any(|class| code.starts_with(class)) => RegistryError::Unreachable(text),
         _ => RegistryError::Refused(text),
     }
 }
 
-/// The key in `Key (bot)=(\x…) is not present in table "bots".`, in whatever language.
+/// Finds the key in `Key (bot)=(\x…) is not present in table "bots".`, in any language.
 fn key_in(detail: &str) -> Option<PublicKey> {
     let (_, rest) = detail.split_once("(\\x")?;
     let (hex, _) = rest.split_once(')')?;
     PublicKey::from_hex(hex.as_bytes()).ok()
 }
 
-/// One line, without what controls a terminal, and not too long.
+/// The first line, without control characters, cut to the maximum length.
 fn one_line(text: impl ToString) -> String {
     let text = text.to_string();
     let first = text.lines().next().unwrap_or_default();

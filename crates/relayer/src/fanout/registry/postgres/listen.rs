@@ -1,7 +1,6 @@
-//! What others change is received on a connection that does nothing else.
+//! Receives the changes of other gateways on a connection of its own (`LISTEN`).
 //!
-//! Nothing is missed: what is changed while there is no such connection is unknown, and said to be so as soon as there
-//! is one again.
+//! No change is missed: after a reconnect the listener reports that unknown rows may have changed.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -19,24 +18,23 @@ use super::super::store::{Changed, RegistryError};
 use super::pool::{ConnectionPool, with_timeout};
 use crate::limits::{REGISTRY_CHANGES_MAX, REGISTRY_CONNECT_MAX, REGISTRY_SILENCE_MAX, REGISTRY_TIMEOUT};
 
-/// Where it is told; `migrations/0002_tell.sql` says what.
+/// The channel; `migrations/0002_tell.sql` sends to it.
 const CHANNEL: &str = "moltrade_relayer";
 
-/// Who listens.
 #[derive(Default)]
 pub struct ChangeListener(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     connection: Option<ListenConnection>,
-    /// Whether something may have been changed of which nobody was told.
+    /// Whether changes may have been missed.
     has_missed: bool,
 }
 
 impl ChangeListener {
-    /// Begins to listen, unless that was done.
+    /// Starts listening, if it has not started yet.
     pub async fn begin(&self, pool: &ConnectionPool) -> Result<(), RegistryError> {
-        // Who holds it is about to listen, or does so already.
+        // The holder of the lock is listening or about to.
         let Ok(mut state) = self.0.try_lock() else { return Ok(()) };
         if state.connection.is_none() {
             state.connection = Some(ListenConnection::open(pool).await?);
@@ -44,12 +42,12 @@ impl ChangeListener {
         Ok(())
     }
 
-    /// Stops listening. What is changed until it begins again is unknown.
+    /// Stops listening. Changes until the next start count as missed.
     pub async fn end(&self) {
         *self.0.lock().await = State { connection: None, has_missed: true };
     }
 
-    /// Waits until something was changed.
+    /// Waits for a change.
     pub async fn changed(&self, pool: &ConnectionPool) -> Result<Changed, RegistryError> {
         let mut state = self.0.lock().await;
         let State { connection, has_missed } = &mut *state;
@@ -71,17 +69,17 @@ impl ChangeListener {
     }
 }
 
-/// A connection that listens.
 struct ListenConnection {
-    /// Always there, until it is dropped.
+    /// `None` only while it is dropped.
     listener: Option<PgListener>,
-    /// When the server last showed that it is there.
+    /// When the server last sent something.
     last_seen: Instant,
 }
 
 impl ListenConnection {
     async fn open(pool: &ConnectionPool) -> Result<Self, RegistryError> {
-        // Each has a pool of its own: what is left of a lost one may hold its only connection for long.
+        // A pool of its own each time: the remains of a lost one may hold its only connection for
+        // long.
         let own_pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(REGISTRY_CONNECT_MAX)
@@ -92,7 +90,7 @@ impl ListenConnection {
         let listener = async {
             let mut listener = PgListener::connect_with(&own_pool).await?;
             listener.ignore_pool_close_event(true);
-            // It would do so without a word.
+            // An automatic reconnect would hide missed notifications.
             listener.eager_reconnect(false);
             pool.queries.inc();
             listener.listen(CHANNEL).await?;
@@ -104,7 +102,7 @@ impl ListenConnection {
         }
     }
 
-    /// Waits for what is told, and takes what else is there already. Nothing is lost when the future is dropped.
+    /// Waits for a notification and takes all others that have arrived. The future is cancel-safe.
     async fn receive(&mut self, pool: &ConnectionPool) -> Result<Changed, RegistryError> {
         let Self { listener: Some(listener), last_seen } = self else { return Err(lost()) };
         let mut notifications = Notifications::default();
@@ -128,7 +126,7 @@ impl ListenConnection {
 }
 
 impl Drop for ListenConnection {
-    /// The listener says goodbye on a task, and panics where there can be none.
+    /// Dropping a listener spawns a task, which panics without a runtime.
     fn drop(&mut self) {
         if Handle::try_current().is_err() {
             mem::forget(self.listener.take());
@@ -136,7 +134,7 @@ impl Drop for ListenConnection {
     }
 }
 
-/// What was told at once.
+/// Notifications that were received together.
 #[derive(Default)]
 struct Notifications {
     rows: BTreeSet<RowKey>,
@@ -152,7 +150,7 @@ impl Notifications {
             Some(row) => {
                 self.rows.insert(row);
             }
-            // "*", or what somebody else tells on our channel: reading everything is never wrong.
+            // Either "*" or a foreign message on our channel: reading everything is always correct.
             None => self.is_unknown = true,
         }
         Ok(())
@@ -182,7 +180,7 @@ fn parse(notifications: &str) -> Option<RowKey> {
 }
 
 fn lost() -> RegistryError {
-    RegistryError::Unreachable("the connection on which changes are told was lost".to_owned())
+    RegistryError::Unreachable("the connection that listens for changes was lost".to_owned())
 }
 
 #[cfg(test)]

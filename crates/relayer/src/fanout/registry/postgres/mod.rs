@@ -1,8 +1,8 @@
-//! The registry in PostgreSQL, so that several gateways share one.
+//! The registry in PostgreSQL, which several gateways can share.
 //!
-//! It has a [`schema`] of its own in a database that may be somebody else's, too. [`rows`] are read and [`changes`]
-//! made in [`pool`]ed connections with their [`options`]; what others change, also by hand, is heard by [`listen`]. [`error`] says
-//! which errors pass by themselves. The DSN is never shown.
+//! It has a [`schema`] of its own in a database that may hold other data. [`rows`] are read and
+//! [`changes`] made on connections of the [`pool`]; [`listen`] receives changes by others,
+//! including manual ones. [`error`] says which errors are transient. The DSN is never shown.
 
 mod changes;
 mod error;
@@ -31,12 +31,13 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The registry in the database that `dsn` names. There is no connection until something needs one, and there are
-    /// not more than so many; but two are needed, since one listens, and when none could be had, one more asks for a
-    /// moment why. Every statement counts in `queries`, except those of the migrations.
+    /// The registry in the database that `dsn` names. Connects on first use, with `max_connections`
+    /// at most. At least two are needed, because one listens; when none is available, one more is
+    /// opened briefly to find out why. Every statement counts in `queries`, except those of the
+    /// migrations.
     ///
     /// # Errors
-    /// When the DSN is none, has a parameter that is not known, or names a file that cannot be read.
+    /// When the DSN is invalid, has an unknown parameter, or names a file that cannot be read.
     pub fn new(dsn: &Secret, max_connections: NonZeroUsize, queries: Counter) -> Result<Self, RegistryError> {
         let pool = ConnectionPool::new(pool::options(dsn)?, max_connections, queries);
         Ok(Self { pool, listener: ChangeListener::default() })
@@ -57,10 +58,10 @@ impl Store for Postgres {
     fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode> {
         Box::pin(async move {
             match schema::prepare(&self.pool, owner).await? {
-                // Before rows are read, so that what is changed after that is told.
+                // Before rows are read, so that later changes are reported.
                 Mode::Writable => self.listener.begin(&self.pool).await.map(|()| Mode::Writable),
-                // A standby tells nothing. And after a failover, the connection that listens may be
-                // one to a server that nobody writes to any more.
+                // A standby sends no notifications. After a failover, the listening connection may
+                // lead to a server without writers.
                 Mode::ReadOnly => {
                     self.listener.end().await;
                     Ok(Mode::ReadOnly)

@@ -1,4 +1,4 @@
-//! Connections to the database, statements on them, and how long each may take.
+//! The connection pool, statements on its connections, and their timeouts.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -25,7 +25,6 @@ use crate::limits::{
 /// A statement with its values.
 pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// The way to the database.
 pub struct ConnectionPool {
     pub options: PgConnectOptions,
     pub queries: Counter,
@@ -34,18 +33,18 @@ pub struct ConnectionPool {
 
 impl ConnectionPool {
     pub fn new(options: PgConnectOptions, connections_max: NonZeroUsize, queries: Counter) -> Self {
-        // One connection listens.
+        // One connection is used for listening.
         let sessions = u32::try_from(connections_max.get()).unwrap_or(u32::MAX).saturating_sub(1).max(1);
         let pool = PgPoolOptions::new()
             .max_connections(sessions)
             .acquire_timeout(REGISTRY_CONNECT_MAX)
-            // Its warning would say no more than our error.
+            // Our own error says the same as this warning.
             .acquire_slow_threshold(Duration::MAX)
             .connect_lazy_with(options.clone());
         Self { options, queries, pool }
     }
 
-    /// A connection, and it answers.
+    /// Takes a connection from the pool, which has tested it.
     pub async fn acquire(&self) -> Result<PooledConnection<'_>, RegistryError> {
         match self.pool.acquire().await {
             Ok(connection) => Ok(PooledConnection { connection, queries: &self.queries, is_released: false }),
@@ -53,20 +52,22 @@ impl ConnectionPool {
         }
     }
 
-    /// Why there is no connection. The pool tries again and again, and forgets why it had to.
+    /// Why there is no connection. The pool retries and drops the cause, so this connects once more
+    /// to find it.
     pub async fn connect_error(&self, error: sqlx::Error) -> RegistryError {
         if !matches!(error, sqlx::Error::PoolTimedOut) {
             return classify(error);
         }
         match timeout(REGISTRY_REASON_MAX, self.options.connect()).await {
             Ok(Err(error)) => classify(error),
-            Ok(Ok(_)) => RegistryError::Busy("all connections that we may have are in use".to_owned()),
+            Ok(Ok(_)) => RegistryError::Busy("all connections that the gateway may have are in use".to_owned()),
             Err(_) => RegistryError::Unreachable("it does not answer".to_owned()),
         }
     }
 }
 
-/// A connection for a while. One that is not [done](Self::release) is closed: nobody knows what it is in the middle of.
+/// A connection from the pool. It is closed on drop unless it was [released](Self::release),
+/// because it may be in the middle of a transaction.
 pub struct PooledConnection<'a> {
     connection: PoolConnection<Postgres>,
     queries: &'a Counter,
@@ -74,12 +75,12 @@ pub struct PooledConnection<'a> {
 }
 
 impl PooledConnection<'_> {
-    /// Gives the connection back for others.
+    /// Returns the connection to the pool.
     pub fn release(mut self) {
         self.is_released = true;
     }
 
-    /// The connection, for the migrations.
+    /// For the migrations.
     pub fn raw(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
@@ -90,10 +91,10 @@ impl PooledConnection<'_> {
         with_timeout(REGISTRY_TIMEOUT, self.connection.execute(sql)).await.map(|_| ())
     }
 
-    /// Begins a transaction in which the server gives up after so long: a lock first, so that it
-    /// says what it waited for.
+    /// Begins a transaction with time limits on the server. The lock limit is the shorter one, so
+    /// that the error names the lock.
     pub async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
-        // Zero would mean without a limit.
+        // Zero would mean no limit.
         let lock = lock.as_millis().max(1);
         let statement = lock + REGISTRY_MARGIN.as_millis() / 2;
         let begin =
@@ -102,25 +103,24 @@ impl PooledConnection<'_> {
         with_timeout(REGISTRY_TIMEOUT, self.connection.execute(begin.as_str())).await.map(|_| ())
     }
 
-    /// Sends a statement; its rows are of no interest.
+    /// Sends a statement whose rows are not needed.
     pub async fn execute(&mut self, statement: Statement<'_>) -> Result<(), RegistryError> {
         self.queries.inc();
         with_timeout(REGISTRY_TIMEOUT, statement.execute(&mut *self.connection)).await.map(|_| ())
     }
 
-    /// The rows that a statement gives: few.
+    /// Fetches all rows of a small result.
     pub async fn fetch_all(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, RegistryError> {
         self.queries.inc();
         with_timeout(REGISTRY_TIMEOUT, statement.fetch_all(&mut *self.connection)).await
     }
 
-    /// The row that a statement gives, if it gives one.
     pub async fn fetch_optional(&mut self, statement: Statement<'_>) -> Result<Option<PgRow>, RegistryError> {
         self.queries.inc();
         with_timeout(REGISTRY_TIMEOUT, statement.fetch_optional(&mut *self.connection)).await
     }
 
-    /// The rows that a statement gives, one after the other.
+    /// Fetches the rows of a large result one at a time.
     pub fn fetch<'s>(&'s mut self, statement: Statement<'s>) -> Rows<'s> {
         self.queries.inc();
         Rows(statement.fetch(&mut *self.connection))
@@ -135,7 +135,6 @@ impl Drop for PooledConnection<'_> {
     }
 }
 
-/// Rows that are read as they are wanted.
 pub struct Rows<'s>(BoxStream<'s, Result<PgRow, sqlx::Error>>);
 
 impl Rows<'_> {
@@ -144,7 +143,6 @@ impl Rows<'_> {
     }
 }
 
-/// What an operation comes to, if it does so in time.
 pub async fn with_timeout<T>(
     most: Duration,
     operation: impl Future<Output = Result<T, sqlx::Error>>,
@@ -155,7 +153,7 @@ pub async fn with_timeout<T>(
     }
 }
 
-/// How to connect.
+/// Parses the DSN and adds our connection settings.
 pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
     let options = postgres_options(dsn)
         .map_err(|why| RegistryError::Refused(format!("the DSN cannot be used: {why}")))?;
@@ -163,12 +161,13 @@ pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
     Ok(options
         .application_name("moltrade-relayer")
         .options([
-            // Nothing of ours is ever looked for elsewhere. `pg_temp` would else come first.
+            // Our names resolve in our schema only. Without `pg_temp` here, it would be searched
+            // first.
             ("search_path", format!("{SCHEMA},pg_temp")),
-            // How the detail of an error writes a key.
+            // The detail of an error then has keys in hex.
             ("bytea_output", "hex".to_owned()),
             ("lock_timeout", milliseconds(REGISTRY_LOCK_MAX)),
-            // A gateway that was cut off in the middle of a change does not hold up the others for longer.
+            // A gateway that is cut off in a transaction blocks the others no longer than this.
             ("idle_in_transaction_session_timeout", milliseconds(REGISTRY_ROWS_TIMEOUT)),
         ])
         .disable_statement_logging())

@@ -1,4 +1,4 @@
-//! Rows as they are read. What is in a database anybody may have written, so that all of it is checked.
+//! Reads rows. Others may write to the database, so every value is checked.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::error::classify;
 use super::pool::{ConnectionPool, PooledConnection};
 use super::schema::{OWNER, owner_of};
 
-/// Calls `each` for all rows as they are at one moment, if they are the owner's then.
+/// Calls `each` for all rows of one snapshot, if the registry belongs to `owner` in it.
 pub async fn load(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -21,7 +21,7 @@ pub async fn load(
 ) -> Result<(), RegistryError> {
     let mut connection = pool.acquire().await?;
     connection.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    // The first statement decides which moment it is.
+    // The first statement takes the snapshot.
     check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
     let bots = "SELECT pubkey, name, registered_at_ms, approved FROM bots ORDER BY pubkey";
     let follows = "SELECT bot, follower, secret, since_ms FROM follows ORDER BY bot, follower";
@@ -40,7 +40,7 @@ pub async fn load(
     Ok(())
 }
 
-/// The rows of these keys, in the same order, by two statements at most, and one that asks whose they are.
+/// The rows of these keys in the same order, with two statements, and one for the owner.
 pub async fn read(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -48,21 +48,20 @@ pub async fn read(
 ) -> Result<Vec<Option<Row>>, RegistryError> {
     let mut connection = pool.acquire().await?;
     let rows = stored(&mut connection, keys, Locking::No).await?;
-    // Who owns the registry after that owned it before, too: nothing that was read is another
-    // one's.
+    // The owner cannot change back, so this was the owner during the reads, too.
     check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
     connection.release();
     Ok(rows)
 }
 
-/// Whether rows that are read stay as they are until the transaction ends.
+/// Whether the rows that are read stay locked until the transaction ends.
 #[derive(Debug, Clone, Copy)]
 pub enum Locking {
     No,
     ForUpdate,
 }
 
-/// The rows of these keys, in the same order.
+/// The rows of these keys in the same order.
 pub async fn stored(
     connection: &mut PooledConnection<'_>,
     keys: &[RowKey],
@@ -111,17 +110,17 @@ pub async fn stored(
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
-/// A row with `pubkey`, `name`, `registered_at_ms` and `approved`.
+/// Converts a row with `pubkey`, `name`, `registered_at_ms` and `approved`.
 fn bot(row: &PgRow) -> Result<BotRow, RegistryError> {
     let pubkey = key(row, "pubkey")?;
     let name = row.try_get("name").map_err(classify)?;
     let name = BotName::stored(name)
-        .ok_or_else(|| damaged(format_args!("the name of the bot {pubkey} is too long, or no name")))?;
+        .ok_or_else(|| damaged(format_args!("the name of the bot {pubkey} is not valid")))?;
     let is_approved = row.try_get("approved").map_err(classify)?;
     Ok(BotRow { pubkey, name, registered_at_ms: time(row, "registered_at_ms")?, is_approved })
 }
 
-/// A row with `bot`, `follower`, `secret` and `since_ms`.
+/// Converts a row with `bot`, `follower`, `secret` and `since_ms`.
 pub fn follow(row: &PgRow) -> Result<FollowRow, RegistryError> {
     let key = FollowKey { bot: key(row, "bot")?, follower: key(row, "follower")? };
     let secret: Option<&[u8]> = row.try_get("secret").map_err(classify)?;
@@ -134,7 +133,7 @@ pub fn follow(row: &PgRow) -> Result<FollowRow, RegistryError> {
     Ok(FollowRow { key, secret: sealed.transpose()?, since_ms: time(row, "since_ms")? })
 }
 
-/// A column with a public key.
+/// Reads a column with a public key.
 pub fn key(row: &PgRow, column: &str) -> Result<PublicKey, RegistryError> {
     let bytes: &[u8] = row.try_get(column).map_err(classify)?;
     let length = bytes.len();

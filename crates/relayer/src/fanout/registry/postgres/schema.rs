@@ -1,4 +1,4 @@
-//! The registry's place in the database: a schema of its own, its tables as this version knows them, and whose it is.
+//! The registry's schema in the database: its migrations and its owner.
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Row as _, query};
@@ -11,28 +11,29 @@ use super::pool::{ConnectionPool, PooledConnection};
 use super::rows::key;
 use crate::limits::REGISTRY_ROWS_TIMEOUT;
 
-/// Where everything lies, the list of migrations, too, so that it meets nothing of what else the database holds.
+/// Holds everything, including the list of migrations, to avoid conflicts with other data in the
+/// database.
 pub const SCHEMA: &str = "moltrade_relayer";
 
-/// What is locked while the schema is made: "relayer" in ASCII.
+/// The advisory lock for creating the schema: "relayer" in ASCII.
 const LOCK: i64 = 0x72_65_6c_61_79_65_72;
 
-/// What has made the tables what they are, oldest first. What was released is never changed, only added to.
+/// The migrations, oldest first. A released migration is never changed.
 const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "registry", include_str!("migrations/0001_registry.sql")),
     (2, "tell", include_str!("migrations/0002_tell.sql")),
     (3, "approval", include_str!("migrations/0003_approval.sql")),
 ];
 
-/// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is
-/// missing: that needs neither the right to create something nor a database that takes writes.
+/// Prepares the tables for secrets that `owner` has sealed. If they are up to date, nothing is
+/// written, so that neither the right to create nor a writable database is needed.
 pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, RegistryError> {
     let mut connection = pool.acquire().await?;
     if !is_current(&mut connection).await? {
         make_schema(&mut connection).await?;
         migrate(&mut connection).await?;
     }
-    // Asked for first: to insert is to tell everybody.
+    // Reading first: an insert would notify all gateways.
     let mut found = owner_of(&mut connection, OWNER).await?;
     if found.is_none() {
         let insert = "INSERT INTO meta (key, value) VALUES ('owner', $1) ON CONFLICT DO NOTHING";
@@ -44,7 +45,7 @@ pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, Re
     if mode == Mode::Writable {
         connection.release();
     }
-    // Otherwise the connection is closed: the next one may lead to the server that takes writes.
+    // A read-only connection is closed: the next one may lead to the writable server.
     Ok(mode)
 }
 
@@ -58,12 +59,12 @@ async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryErr
 
 /// Reads the owner.
 pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
-/// Reads the owner, who then remains so until the transaction ends.
+/// Reads the owner and keeps others from changing it until the transaction ends.
 pub const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
-/// Reads the owner, and then nobody else reads or changes who it is until the transaction ends.
+/// Reads the owner and locks it against all readers with a lock until the transaction ends.
 pub const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
 
-/// Whose secrets are there, by one of the statements above.
+/// Runs one of the owner statements above.
 pub async fn owner_of(
     connection: &mut PooledConnection<'_>,
     statement: &'static str,
@@ -71,8 +72,7 @@ pub async fn owner_of(
     connection.fetch_optional(query(statement)).await?.map(|row| key(&row, "value")).transpose()
 }
 
-/// Whether the tables are as this version knows them. What is neither that nor older is for
-/// [`migrate`] to judge.
+/// Whether the tables are exactly as this version knows them. [`migrate`] judges all other cases.
 async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, RegistryError> {
     let there = query("SELECT to_regclass('moltrade_relayer._sqlx_migrations') IS NOT NULL");
     let row = connection.fetch_optional(there).await?;
@@ -87,8 +87,8 @@ async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, Regis
         found.push((version, success, checksum));
     }
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    // Said here, because the migrations need rights and a database that takes writes before they
-    // say so.
+    // Checked here, because the migrations need more rights and a writable database before they
+    // report it.
     if let Some((later, ..)) = found.last().filter(|(version, ..)| *version > newest) {
         return Err(RegistryError::Newer(*later));
     }
@@ -103,7 +103,7 @@ fn migrations() -> Vec<Migration> {
     MIGRATIONS.map(migration).to_vec()
 }
 
-/// Who has the schema already needs no right to make one.
+/// Creating a schema needs a right that is not needed if the schema exists.
 async fn make_schema(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     if has_schema(connection).await? {
         return Ok(());
@@ -123,8 +123,8 @@ async fn has_schema(connection: &mut PooledConnection<'_>) -> Result<bool, Regis
     row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))
 }
 
-/// sqlx holds a lock meanwhile, so that of several gateways that start at once one does it. When it fails it keeps the
-/// lock, which goes with the connection.
+/// Runs the migrations. sqlx takes a lock, so that only one of several starting gateways migrates.
+/// After a failure the lock is freed with the connection.
 async fn migrate(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     let migrator = Migrator { migrations: migrations().into(), ..Migrator::DEFAULT };
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);

@@ -16,17 +16,17 @@
 
 mod auth;
 pub mod follower;
-pub mod identity;
+pub(crate) mod identity;
 pub mod keys;
-pub mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod proof;
 pub(crate) mod rate_limit;
 pub mod registry;
 mod runtime;
 pub(crate) mod serve;
-pub mod service;
+pub(crate) mod service;
 pub(crate) mod shared_secret;
 pub mod signals;
 
 pub use metrics::Metrics;
-pub use service::Fanout;
+pub(crate) use service::Fanout;

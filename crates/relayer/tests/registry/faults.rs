@@ -1,4 +1,4 @@
-//! What is wrong with a database is said: whether it passes, and never the password.
+//! Database errors: each says whether it is transient, and none contains the password.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use prometheus_client::metrics::counter::Counter;
 use relay_sim::wait::within;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::bench::{
+use crate::postgres::{Database, PASSWORD};
+use crate::stores::{
     OWNER, bot, bot_row, follow, follow_row, gateway, loaded, somebody, sql, store, text, write,
 };
-use crate::postgres::{Database, PASSWORD};
 
-/// What every operation comes to says the same.
+/// Every operation fails with the same error.
 async fn fails(dsn: &str) -> RegistryError {
     let store = store(dsn);
     let error = store.prepare(OWNER).await.unwrap_err();
@@ -32,8 +32,8 @@ async fn fails(dsn: &str) -> RegistryError {
 }
 
 #[tokio::test]
-async fn who_may_not_connect_is_told_why() {
-    // Other servers may take any password.
+async fn a_refused_login_names_the_reason() {
+    // Other servers may accept any password.
     let database = Database::alone();
     let wrong = database.dsn_with(|url| url.set_password(Some("wrong-hunter2-not-shown")).unwrap());
     let missing = database.dsn_with(|url| url.set_path("nowhere"));
@@ -51,8 +51,8 @@ async fn who_may_not_connect_is_told_why() {
 }
 
 #[tokio::test]
-async fn nobody_there_passes() {
-    // A port that nobody has: it was just given up.
+async fn an_unreachable_server_is_transient() {
+    // A free port: it was just released.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dsn = format!("postgres://relayer:{PASSWORD}@{free}/moltrade");
     let since = Instant::now();
@@ -65,7 +65,7 @@ async fn nobody_there_passes() {
 }
 
 #[tokio::test]
-async fn somebody_else_there_is_refused() {
+async fn another_protocol_is_refused() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let dsn = format!("postgres://relayer:{PASSWORD}@{}/moltrade", server.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -88,12 +88,12 @@ async fn a_dsn_that_cannot_be_used_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn all_connections_in_use_passes() {
+async fn a_full_pool_is_transient() {
     let database = Database::fresh();
-    let (store, _) = crate::bench::counted(&database.dsn, 2);
+    let (store, _) = crate::stores::counted(&database.dsn, 2);
     store.prepare(OWNER).await.unwrap();
     write(&store, [bot_row(1, "one", 1)]).await;
-    // One connection listens, and the other one waits.
+    // One connection listens, and the other waits for a lock.
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
     let (mut each, keys) = (|_| {}, [RowKey::Bot(bot(1))]);
@@ -104,7 +104,7 @@ async fn all_connections_in_use_passes() {
 }
 
 #[tokio::test]
-async fn what_is_no_row_does_not_get_in() {
+async fn the_schema_refuses_invalid_rows() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1)]).await;
@@ -136,7 +136,7 @@ async fn what_is_no_row_does_not_get_in() {
         let refused = refused.downcast_ref::<PgDatabaseError>();
         assert!(refused.code().starts_with("23"), "{row}: {refused}");
     }
-    // What is not refused can be read.
+    // The reader accepts every row that the schema accepts.
     for row in [
         format!("bots VALUES ('\\x{whole}', U&'\\0020~\\00a0' || repeat('é', 97), 0)"),
         format!("follows VALUES ('\\x{whole}', '\\x{whole}', decode(repeat('00', 297), 'hex'), 0)"),
@@ -187,7 +187,7 @@ async fn a_damaged_row_is_never_read_as_absent() {
     assert_eq!(text(&error), "the registry is damaged: a key in value has 1 bytes");
     sql(&mut hand, "DELETE FROM meta").await;
     let error = store.write(OWNER, Vec::new()).await.unwrap_err();
-    assert_eq!(text(&error), "the registry is damaged: nobody owns it");
+    assert_eq!(text(&error), "the registry is damaged: it has no owner");
     sql(&mut hand, "DROP SCHEMA moltrade_relayer CASCADE").await;
     let error = store.write(OWNER, Vec::new()).await.unwrap_err();
     assert!(text(&error).contains("relation \"meta\" does not exist"), "{}", text(&error));

@@ -1,4 +1,4 @@
-//! What others change in PostgreSQL is heard.
+//! Receiving the changes that others make in PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use moltrade_relayer::fanout::registry::{Change, Changed, Postgres, RowKey, Store};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::bench::{
+use crate::postgres::Database;
+use crate::stores::{
     OWNER, bot, bot_row, follow, follow_row, gateway, loaded, read, somebody, sql, text, write,
 };
-use crate::postgres::Database;
 
-/// What is told takes milliseconds, but for a machine that does much else.
+/// A notification takes milliseconds, except on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What is told soon.
+/// The next change.
 async fn told(store: &Postgres) -> Changed {
     timeout(SOON, store.changed()).await.expect("told soon").unwrap()
 }
 
 #[tokio::test]
-async fn gateways_hear_what_the_others_change() {
+async fn gateways_receive_the_changes_of_others() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     let rows = vec![
@@ -39,13 +39,12 @@ async fn gateways_hear_what_the_others_change() {
         Changed::Rows(vec![RowKey::Follow(follow(1, 9))]),
         "also what it changed itself"
     );
-    // As it did all the time.
     let Changed::Rows(rows) = told(&one).await else { panic!("few rows") };
     assert_eq!(rows.len(), 3);
 }
 
 #[tokio::test]
-async fn what_somebody_changes_by_hand_is_heard() {
+async fn manual_changes_are_received() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1), follow_row(follow(1, 8), b"", 1)]).await;
@@ -80,7 +79,7 @@ async fn what_somebody_changes_by_hand_is_heard() {
 }
 
 #[tokio::test]
-async fn many_changes_at_once_are_told_as_one() {
+async fn many_changes_are_reported_together() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     let follows = |numbers: Range<u32>, secret: &'static [u8]| {
@@ -100,29 +99,29 @@ async fn many_changes_at_once_are_told_as_one() {
     assert!(matches!(told(&two).await, Changed::Unknown), "101 that are new");
     write(&one, follows(0..101, b"b")).await;
     assert!(matches!(told(&two).await, Changed::Unknown), "101 that are other ones");
-    // What stays as it is is not told.
+    // Unchanged rows are not reported.
     write(&one, follows(0..101, b"b")).await;
     write(&one, [bot_row(2, "two", 1)]).await;
     assert_eq!(told(&two).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
 }
 
 #[tokio::test]
-async fn what_is_changed_after_it_was_prepared_is_told() {
+async fn changes_after_prepare_are_reported() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     assert_eq!(loaded(&one).await, []);
     write(&two, [bot_row(1, "one", 1)]).await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(told(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
-    // Nobody who was not prepared knows what was before.
-    let third = crate::bench::store(&database.dsn);
+    // A store that was not prepared does not know what happened before.
+    let third = crate::stores::store(&database.dsn);
     assert_eq!(told(&third).await, Changed::Unknown);
     write(&two, [bot_row(2, "two", 1)]).await;
     assert_eq!(told(&third).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
 }
 
 #[tokio::test]
-async fn who_stops_waiting_misses_nothing() {
+async fn a_dropped_wait_misses_nothing() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     let writing = async {
@@ -160,9 +159,9 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     let down = one.changed().await.unwrap_err();
     assert!(down.is_transient() && text(&down).contains("refused"), "{}", text(&down));
     database.cluster().start();
-    // Before one listens again.
+    // Before the listener is back.
     write(&two, [bot_row(2, "two", 1)]).await;
-    // Who is prepared again listens again, but still does not know what was meanwhile.
+    // Preparing starts the listener again, but changes in between stay unknown.
     one.prepare(OWNER).await.unwrap();
     assert_eq!(told(&one).await, Changed::Unknown);
     assert_eq!(loaded(&one).await.len(), 2);

@@ -69,15 +69,11 @@ pub(in crate::api) enum Refusal {
     BadSecret(WeakSecret),
     #[error("no bot with this key is registered; the bot registers itself with POST /api/bots/register")]
     NoSuchBot,
-    #[error(
-        "the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first"
-    )]
+    #[error("the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first")]
     TooManyFollows,
     #[error("the gateway takes no more bots or follows ([fanout] max_bots, max_follows); ask its operator")]
     Full,
-    #[error(
-        "the follower has {FOLLOWER_CONNECTIONS_MAX} connections, which is the limit; close one first"
-    )]
+    #[error("the follower has {FOLLOWER_CONNECTIONS_MAX} connections, which is the limit; close one first")]
     TooManyConnections,
     #[error(
         "the follower follows no bot, so no cursor is stored for it; subscribe first, or connect without `consumer`"

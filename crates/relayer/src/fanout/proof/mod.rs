@@ -59,9 +59,7 @@ pub enum BadProof {
     Forged(VerifyError),
     #[error("it was used before; sign a new one for each request")]
     Replayed,
-    #[error(
-        "the gateway does not know its public URL; its operator must set public_url under [api]"
-    )]
+    #[error("the gateway does not know its public URL; its operator must set public_url under [api]")]
     NoPublicUrl,
     #[error("too many tokens were used in the last minutes; try again in a minute")]
     TooMany,

@@ -55,9 +55,7 @@ pub enum RegistryError {
         "registration is closed: [fanout] registration = \"closed\" lets nobody but the operator register new bots"
     )]
     Closed,
-    #[error(
-        "the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first"
-    )]
+    #[error("the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first")]
     TooManyFollows,
     #[error("the registry is full: [fanout] max_bots or max_follows allows no more")]
     Full,

@@ -36,8 +36,7 @@ pub async fn change(
     let late = |_| RegistryError::Busy("this change waited too long".to_owned());
     let mut connection = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
     // From here on the outcome is unknown until the server reports it.
-    let unknown =
-        |_| RegistryError::Unreachable("it did not confirm the commit in time".to_owned());
+    let unknown = |_| RegistryError::Unreachable("it did not confirm the commit in time".to_owned());
     timeout_at(until, connection.command("COMMIT")).await.map_err(unknown)??;
     connection.release();
     Ok(())

@@ -27,9 +27,7 @@ pub fn classify(error: Error) -> RegistryError {
             RegistryError::Unreachable("the connections are closed".to_owned())
         }
         Error::Tls(error) => RegistryError::Refused(one_line(format_args!("TLS: {error}"))),
-        Error::Protocol(error) => {
-            RegistryError::Refused(one_line(format_args!("protocol error: {error}")))
-        }
+        Error::Protocol(error) => RegistryError::Refused(one_line(format_args!("protocol error: {error}"))),
         // The text may hold parts of the DSN.
         Error::Configuration(_) => RegistryError::Refused("the DSN cannot be used".to_owned()),
         Error::Migrate(error) => classify_migration(*error, i64::MAX),

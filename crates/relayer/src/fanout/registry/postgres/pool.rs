@@ -60,7 +60,9 @@ impl ConnectionPool {
         }
         match timeout(REGISTRY_REASON_MAX, self.options.connect()).await {
             Ok(Err(error)) => classify(error),
-            Ok(Ok(_)) => RegistryError::Busy("all connections that the gateway may have are in use".to_owned()),
+            Ok(Ok(_)) => {
+                RegistryError::Busy("all connections that the gateway may have are in use".to_owned())
+            }
             Err(_) => RegistryError::Unreachable("it does not answer".to_owned()),
         }
     }

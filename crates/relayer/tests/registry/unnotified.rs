@@ -1,5 +1,5 @@
-//! Two gateways on one PostgreSQL of which one is not told what the other changes: every answer is
-//! the store's all the same.
+//! Two gateways on one PostgreSQL, one of which receives no notifications: its answers are still
+//! correct.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use sqlx::{PgConnection, Row as _};
 use tokio::task::JoinHandle;
 use wire::{PublicKey, Signer};
 
-use crate::bench::{somebody, sql, store};
 use crate::postgres::Database;
+use crate::stores::{somebody, sql, store};
 
 const LIMITS: RegistryLimits = RegistryLimits { bots: 100, follows: 1_000 };
 
-/// A gateway's registry, which follows what others write.
+/// A gateway's registry that follows the changes of others.
 pub struct Gateway {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
@@ -37,7 +37,6 @@ impl Gateway {
         Self { registry, metrics, following }
     }
 
-    /// What it knows of a follow.
     fn knows(&self, follow: &FollowKey) -> Option<UnsealedFollow> {
         self.registry.directory().follow(follow)
     }
@@ -53,7 +52,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Whose the registry is.
+/// The owner of the registry.
 pub fn signer() -> Signer {
     Signer::from_seed(50)
 }
@@ -70,19 +69,18 @@ pub fn name(name: &str) -> BotName {
     BotName::new(name).unwrap()
 }
 
-/// Waits until something is so.
 pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     relay_sim::wait::until(what, is_so).await;
 }
 
-/// Connections that listen, stopped in the middle of everything: what is told waits, and nobody
+/// Listening connections whose server processes are stopped: notifications wait, and nobody
 /// notices.
-struct Deaf {
+struct StoppedListeners {
     hand: PgConnection,
     listeners: Vec<Pid>,
 }
 
-impl Deaf {
+impl StoppedListeners {
     async fn all(database: &Database) -> Self {
         let mut hand = somebody(database).await;
         let listening = "SELECT pid FROM pg_stat_activity
@@ -94,7 +92,7 @@ impl Deaf {
         Self { hand, listeners }
     }
 
-    /// Ends the connections, so that the gateways connect again.
+    /// Ends the connections, so that the gateways reconnect.
     async fn end(mut self) {
         for pid in std::mem::take(&mut self.listeners) {
             sql(&mut self.hand, &format!("SELECT pg_terminate_backend({})", pid.as_raw_nonzero())).await;
@@ -103,7 +101,7 @@ impl Deaf {
     }
 }
 
-impl Drop for Deaf {
+impl Drop for StoppedListeners {
     fn drop(&mut self) {
         for pid in &self.listeners {
             kill_process(*pid, Signal::CONT).ok();
@@ -119,17 +117,17 @@ async fn two(database: &Database) -> [Gateway; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follow_that_was_acknowledged_last_is_there() {
+async fn the_last_acknowledged_follow_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
     for seed in [11, 12] {
         assert!(here.registry.subscribe(follow(seed), None).await.unwrap());
         until("the other knows the follow", || there.knows(&follow(seed)).is_some()).await;
     }
-    let deaf = Deaf::all(&database).await;
+    let deaf = StoppedListeners::all(&database).await;
     assert!(here.registry.unsubscribe(follow(11)).await.unwrap(), "it was there");
     assert!(there.registry.subscribe(follow(11), None).await.unwrap(), "it is made again");
-    // And the other way round.
+    // The same in the other direction.
     assert!(here.registry.subscribe(follow(13), None).await.unwrap());
     assert!(!there.registry.subscribe(follow(13), None).await.unwrap(), "it is there");
     assert!(here.registry.unsubscribe(follow(12)).await.unwrap());
@@ -150,10 +148,10 @@ async fn a_follow_that_was_acknowledged_last_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_was_acknowledged_last_is_the_bots() {
+async fn the_last_acknowledged_name_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
-    let deaf = Deaf::all(&database).await;
+    let deaf = StoppedListeners::all(&database).await;
     assert!(!here.registry.register(bot(), name("two"), NewBots::Approved).await.unwrap().is_new);
     assert!(
         !there.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new,
@@ -166,13 +164,13 @@ async fn a_name_that_was_acknowledged_last_is_the_bots() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_was_acknowledged_last_is_the_follows() {
+async fn the_last_acknowledged_secret_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
     let (first, second) = (&b"the first secret of it"[..], &b"the second secret of it"[..]);
     assert!(here.registry.subscribe(follow(11), Some(first)).await.unwrap());
     until("the other knows the follow", || there.knows(&follow(11)).is_some()).await;
-    let deaf = Deaf::all(&database).await;
+    let deaf = StoppedListeners::all(&database).await;
     assert!(!here.registry.subscribe(follow(11), Some(second)).await.unwrap());
     assert!(!there.registry.subscribe(follow(11), Some(first)).await.unwrap(), "as it thinks that it is");
     deaf.end().await;
@@ -182,7 +180,7 @@ async fn a_secret_that_was_acknowledged_last_is_the_follows() {
     }
 }
 
-/// Nothing is stopped, and a change may be told before or after the next call comes.
+/// Nothing is stopped: a change may be reported before or after the next call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follow_survives_hundreds_of_races() {
     let database = Database::fresh();
@@ -201,7 +199,7 @@ async fn a_follow_survives_hundreds_of_races() {
     for round in 0..200 {
         let ended = here.registry.unsubscribe(follow(11));
         let (ended, made) = tokio::join!(ended, there.registry.subscribe(follow(11), None));
-        // It was there: who came first decides whether it is there now.
+        // The follow existed: the order of the two calls decides whether it still does.
         let (ended, made) = (ended.unwrap(), made.unwrap());
         assert!(ended, "round {round}");
         assert_eq!(is_there().await, made, "round {round}");

@@ -24,7 +24,7 @@ fn site(sim: &Sim, key_seed: u64) -> Site {
 }
 
 #[track_caller]
-fn run_expecting(output: &Output, success: bool, expected: &str) {
+fn assert_output(output: &Output, success: bool, expected: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.success(), success, "{stderr}");
     assert!(stderr.contains(expected), "{stderr}");
@@ -76,9 +76,9 @@ async fn an_export_can_be_imported_elsewhere() {
     let path = file.display().to_string();
 
     let running = here.start().await;
-    run_expecting(&here.run_with(&["registry", "export"]), false, "is in use by another process");
+    assert_output(&here.run_with(&["registry", "export"]), false, "is in use by another process");
     stop(running).await;
-    run_expecting(
+    assert_output(
         &here.run_with(&["registry", "export", "--file", &path]),
         true,
         "exported 1 bots and 2 follows from the embedded registry",
@@ -89,17 +89,17 @@ async fn an_export_can_be_imported_elsewhere() {
 
     let empty = Database::fresh();
     let other_key = site(&sim, 8).set("RELAYER_POSTGRES__DSN", empty.dsn.as_str());
-    run_expecting(
+    assert_output(
         &other_key.run_with(&["registry", "import", "--file", &path]),
         false,
         "sealed by the gateway key",
     );
     fs::write(here.folder().join("cut"), &lines[..lines.len() - 40]).unwrap();
     let cut = here.folder().join("cut").display().to_string();
-    run_expecting(&there.run_with(&["registry", "import", "--file", &cut]), false, "nothing was imported");
+    assert_output(&there.run_with(&["registry", "import", "--file", &cut]), false, "nothing was imported");
 
     for _ in 0..2 {
-        run_expecting(
+        assert_output(
             &there.run_with(&["registry", "import", "--file", &path]),
             true,
             "imported 1 bots and 2 follows into the postgres registry",
@@ -107,7 +107,7 @@ async fn an_export_can_be_imported_elsewhere() {
     }
     served(&there, &sim, &bot, [&sharing, &plain]).await;
     let output = there.run_with(&["registry", "export"]);
-    run_expecting(&output, true, "exported 1 bots and 2 follows from the postgres registry");
+    assert_output(&output, true, "exported 1 bots and 2 follows from the postgres registry");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), lines);
 }
 
@@ -116,27 +116,27 @@ async fn changes_owner(site_with: impl Fn(u64) -> Site, sim: &Sim) {
     let (bot, sharing, plain) = filled(&old).await;
     let new = old.set("RELAYER_NOSTR__SECRET_KEY", key(8));
     let refused = new.run();
-    run_expecting(&refused, false, "registry rekey --old-key-file FILE");
+    assert_output(&refused, false, "registry rekey --old-key-file FILE");
     let file = new.folder().join("old.key");
     let path = file.display().to_string();
     fs::write(&file, key(7)).unwrap();
-    run_expecting(&new.run_with(&["registry", "rekey", "--old-key-file", &path]), false, "chmod 600");
+    assert_output(&new.run_with(&["registry", "rekey", "--old-key-file", &path]), false, "chmod 600");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&file, key(9)).unwrap();
-    run_expecting(
+    assert_output(
         &new.run_with(&["registry", "rekey", "--old-key-file", &path]),
         false,
         "belongs to the gateway key",
     );
     fs::write(&file, key(7)).unwrap();
-    run_expecting(
+    assert_output(
         &new.run_with(&["registry", "rekey", "--old-key-file", &path]),
         true,
         "1 secrets were sealed anew",
     );
     served(&new, sim, &bot, [&sharing, &plain]).await;
     let old = new.set("RELAYER_NOSTR__SECRET_KEY", key(7));
-    run_expecting(&old.run(), false, "belongs to the gateway key");
+    assert_output(&old.run(), false, "belongs to the gateway key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

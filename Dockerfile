@@ -1,12 +1,13 @@
 # syntax=docker/dockerfile:1
-# Relayer as an image: built with Debian's clang, run as a user without rights, data in /data.
+# Relayer as an image: built with Debian's clang, run as an unprivileged user, data in /data.
 
 FROM rust:1-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends clang libclang-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The caches keep RocksDB from being compiled anew for every change; the program has to leave them.
+# The caches avoid compiling RocksDB for every change. They are not part of the image, so the
+# program is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --package moltrade-relayer \
     && cp target/release/moltrade-relayer /usr/local/bin/
@@ -18,7 +19,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends ca-certifica
     && useradd --system --home-dir /data --create-home relayer
 COPY --from=build /usr/local/bin/moltrade-relayer /usr/local/bin/
 USER relayer
-# A config.toml in /data is read; these go before it. Inside a container loopback reaches nobody.
+# /data/config.toml is read; these variables override it. Loopback is unreachable from outside.
 WORKDIR /data
 VOLUME /data
 ENV RELAYER_OUTPUT__BIND_ADDRESS=0.0.0.0 RELAYER_DEDUPLICATION__ROCKSDB_PATH=/data/rocksdb

@@ -10,21 +10,21 @@ TARGET ?= frame
 # How long make soak takes
 MINUTES ?= 30
 
-# Where rustup puts cargo, for shells that have not been restarted since; before an older one of the system.
+# rustup's cargo, for shells that were started before its installation. It precedes the system's.
 export PATH := $(if $(findstring $(HOME)/.cargo/bin,$(PATH)),$(PATH),$(HOME)/.cargo/bin:$(PATH))
 
-# Where distributions keep links to ccache that are named like the compilers. With ccache, a second
-# profile and every later clean build take RocksDB from its cache. A folder that does not exist changes
-# nothing, and cargo does not compare PATH when it decides what to build again.
+# Folders in which distributions keep links to ccache that are named like the compilers. With
+# ccache, a second profile and every later clean build take RocksDB from its cache. Missing folders
+# have no effect, and cargo does not rebuild anything because PATH has changed.
 empty :=
 CCACHE_PATH := /usr/lib/ccache /usr/lib64/ccache /usr/lib/ccache/bin /opt/homebrew/opt/ccache/libexec \
 	/usr/local/opt/ccache/libexec
 export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint smoke release clean setup-env \
-        config-template requirements rocksdb-debug rocksdb-release python node postgres nginx docker-build \
-        docker-run docker-push
+.PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny smoke release \
+        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx \
+        docker-build docker-run docker-push
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ test: requirements python node postgres nginx rocksdb-debug ## Run all tests, wi
 		echo "$(CARGO) test --workspace (cargo-nextest is not installed)"; $(CARGO) test --workspace; \
 	fi
 
-bench: requirements rocksdb-release ## Measure, each figure beside its limit
+bench: requirements rocksdb-release ## Measure and print each figure beside its limit
 	$(CARGO) bench -p moltrade-relayer -p relayer-wire
 
 fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install cargo-fuzz)
@@ -57,64 +57,74 @@ fuzz: requirements ## Fuzz a parser for a minute (TARGET=frame; cargo install ca
 		$(CARGO) fuzz run -s none $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
 		-max_total_time=60 -dict=fuzz/json.dict -max_len=4096
 
-demo: requirements rocksdb-release ## Watch simulated relays, the gateway and two clients for a minute; needs no network
+demo: requirements rocksdb-release ## Run simulated relays, the gateway and two clients for a minute; needs no network
 	$(CARGO) build --release
 	$(CARGO) run --release -p relayer-demo
 
-soak: requirements rocksdb-release ## Run the program under faults, attacks, kills and full disks (MINUTES=30; as root)
+soak: requirements rocksdb-release ## Run under faults, attacks, kills and full disks (MINUTES=30; as root)
 	$(CARGO) build --release -p moltrade-relayer --bin moltrade-relayer --example soak
 	"$${CARGO_TARGET_DIR:-target}/release/examples/soak" --minutes $(MINUTES)
 
-ci: ## What the CI does: test, lint, smoke
+ci: ## Run what the CI runs: test, lint, smoke
 	.ci/run
 
 fmt: requirements ## Format the code
 	$(CARGO) fmt --all
 
-lint: requirements rocksdb-debug ## Check format and clippy; a warning is an error
+lint: requirements rocksdb-debug ## Check formatting and run clippy; a warning is an error
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-smoke: dev ## Start the debug version, ask it how it is, stop it
+comment-width: ## Check that comments and Markdown wrap at 100 columns
+	@scripts/comment-width
+
+deny: ## Check licences, sources and advisories of dependencies (cargo install cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is not installed: cargo install cargo-deny"; exit 1; }
+	$(CARGO) deny --locked check bans licenses sources
+	@if $(CARGO) deny fetch db; then echo "$(CARGO) deny --locked check advisories"; \
+		$(CARGO) deny --locked check advisories; \
+	else echo "the advisory database cannot be reached: advisories are not checked"; fi
+
+smoke: dev ## Start the debug version, query its API, stop it
 	scripts/smoke
 
-release: build ## Build the release version and print where it is
+release: build ## Build the release version and print its path
 	@echo "$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/moltrade-relayer"
 
-clean: ## Remove what was built
+clean: ## Delete build results
 	$(CARGO) clean
 
-setup-env: requirements ## Install what is needed, and make config.toml from the template
-	@if [ -e config.toml ]; then echo "config.toml exists: left as it is"; \
-	else cp config.template.toml config.toml && echo "config.toml made from config.template.toml"; fi
+setup-env: requirements ## Install requirements, and create config.toml from the template
+	@if [ -e config.toml ]; then echo "config.toml exists and was not changed"; \
+	else cp config.template.toml config.toml && echo "created config.toml from config.template.toml"; fi
 
-config-template: requirements rocksdb-debug ## Write config.template.toml anew from the defaults in the code
+config-template: requirements rocksdb-debug ## Generate config.template.toml from the defaults in the code
 	$(CARGO) run --quiet -- config-template > config.template.toml.new
 	mv config.template.toml.new config.template.toml
 
-requirements: ## Check for Rust, a C++ compiler, clang, libclang and ccache; install them where that is possible
+requirements: ## Check for Rust, a C++ compiler, clang, libclang and ccache; install them if possible
 	@scripts/requirements
 
-# Says that RocksDB is about to be compiled, if it is.
+# Reports that RocksDB is about to be compiled, if so.
 rocksdb-debug rocksdb-release: rocksdb-%: | requirements
 	@scripts/rocksdb $*
 
-python: ## Make the Python environment that the tests of the examples run in
+python: ## Create the Python environment for the tests of the examples
 	@scripts/python >/dev/null
 
-node: ## Install the packages that the tests of the examples in JavaScript need
+node: ## Install the npm packages for the tests of the JavaScript examples
 	@scripts/node >/dev/null
 
-postgres: ## Check for PostgreSQL, which the tests of the registry start; install it where that is possible
+postgres: ## Check for PostgreSQL, which tests of the registry start; install it if possible
 	@scripts/postgres
 
-nginx: ## Check for nginx, which a test of HTTP/2 starts; install it where that is possible
+nginx: ## Check for nginx, which a test of HTTP/2 starts; install it if possible
 	@scripts/nginx
 
 docker-build: ## Build the Docker image
 	docker build --tag $(IMAGE):$(TAG) .
 
-docker-run: ## Run the image in the background; its data stays in the volume moltrade-relayer-data
+docker-run: ## Run the image in the background, with its data in a volume
 	docker run --detach --rm --name moltrade-relayer --env RELAY_URLS --env RELAYER_API__ADMIN_TOKEN \
 		--env RELAYER_API__PUBLIC_URL="$${RELAYER_API__PUBLIC_URL:-http://127.0.0.1:8080}" --env RELAYER_POSTGRES__DSN \
 		--publish 127.0.0.1:8080:8080 --publish 127.0.0.1:9090:9090 \

@@ -1,11 +1,13 @@
-// Follows a bot: takes each of its trade signals from a gateway's /fanout, decrypts it, verifies it and prints it.
+// Follows a bot: receives its trade signals from a gateway's /fanout, and decrypts, verifies and
+// prints them.
 //
 //     node follow.mjs --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
 //
-// prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. Begun with a new state, it takes first
-// what the gateway keeps of the bot's past. The key is in the file, as nsec1... or hex, or in the variable
-// NOSTR_SECRET_KEY; it is not an argument, because ps shows those to everybody. --shared-secret-file FILE has the
-// signals encrypted with what is in the file, without the end of the line; without it, one that was set is taken away.
+// prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state
+// file, it starts with the bot's stored past. The key is in the file, as nsec1... or hex, or in the
+// variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to everybody.
+// --shared-secret-file FILE requests encryption with the content of the file, without the end of
+// the line. Without the option, an earlier shared secret is removed.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, createHmac, randomBytes, webcrypto } from "node:crypto";
@@ -19,7 +21,7 @@ globalThis.crypto ??= webcrypto; // Node.js 18 has it, but not there
 
 const MESSAGE_BYTES_MAX = 32 * 2 ** 20;
 const ANSWER_MS_MAX = 10_000;
-// The gateway pings every 30 seconds, so a connection that is silent for this long is dead.
+// The gateway pings every 30 seconds, so a connection that sends nothing for this long is dead.
 const SILENCE_MS_MAX = 90_000;
 const [PAUSE_MS_MIN, PAUSE_MS_MAX] = [500, 30_000];
 
@@ -60,12 +62,13 @@ async function main() {
       await follower.follow();
     } catch (error) {
       if (error instanceof Fatal) throw error;
-      // Among them are the gateway's close codes. Their reason may name a cursor, too; ours is right in any case.
+      // These include the gateway's close codes. Their reason may also name a cursor; ours is
+      // always right.
       say(`connecting again: ${error.cause?.message ?? error.message}`);
       rest = error.restMs ?? 0;
     }
     pause = follower.wasConnected ? PAUSE_MS_MIN : Math.min(2 * pause, PAUSE_MS_MAX);
-    // Not all followers at once, when the gateway comes back.
+    // Spreads the followers' attempts when the gateway comes back.
     await sleep(Math.max(rest, pause * (0.5 + Math.random() / 2)));
   }
 }
@@ -142,20 +145,22 @@ class Follower {
   take(message) {
     if (message.seq === undefined) return this.told(message);
     if (message.seq <= this.state.seq) return; // a repeat
-    // All bots that this key follows come on one connection. The others are for other programs.
+    // One connection carries the signals of all bots that this key follows. Signals of other bots
+    // are for other programs.
     if (message.bot_pubkey === this.bot) {
       const { event, wrong } = this.open(message);
       if (event) {
-        // Your work here; never trade on a stale signal. If the program dies before the state is written, it is done a
-        // second time for this event; so let that do no harm, as it does none to write a row under the event's id.
-        // Work that awaits something needs a queue here, so that messages are dealt with one after the other.
+        // Your work here; never trade on a stale signal. If the program dies before the state is
+        // written, the work is repeated for this event, so make it idempotent: for example, write a
+        // row under the event's id. Asynchronous work needs a queue here, so that messages are
+        // processed one after the other.
         console.log(JSON.stringify({ seq: message.seq, stale: message.stale ?? false, event }));
       } else {
-        // It would be no better the next time, so it must not stand in the way of what comes after it.
-        say(`NOT A SIGNAL, passed over: message ${message.seq}: ${wrong}`);
+        // It would fail again the next time, so it must not block the messages after it.
+        say(`NOT A SIGNAL, skipped: message ${message.seq}: ${wrong}`);
       }
     }
-    // Only after the work: what is noted does not come again.
+    // Only after the work: a stored message does not come again.
     this.state.advance(message.log, message.seq);
   }
 
@@ -163,10 +168,10 @@ class Follower {
   told(message) {
     if (message.bot_pubkey !== this.bot) return;
     if (message.type === "unsubscribed") {
-      throw new Fatal("the follow has ended: this program subscribes again when it is started again");
+      throw new Fatal("the follow has ended: restart this program to subscribe again");
     }
     if (message.type === "secret_changed") {
-      say(`signals are encrypted with ${message.encryption} from now on, because somebody subscribed again`);
+      say(`signals are encrypted with ${message.encryption} from now on, because the subscription was changed`);
     }
   }
 
@@ -185,10 +190,11 @@ class Follower {
     } catch {
       return { wrong: "no JSON" };
     }
-    // The signed fields and nothing else; and anew, because verifyEvent believes a note that it makes in the object.
+    // A new object with only the signed fields, because verifyEvent trusts a result that it caches
+    // in the object.
     const { id, pubkey, created_at, kind, tags, content, sig } = given ?? {};
     const event = { id, pubkey, created_at, kind, tags, content, sig };
-    if (!verifyEvent(event)) return { wrong: "the id or the signature is wrong" };
+    if (!verifyEvent(event)) return { wrong: "the id or the signature is invalid" };
     if (pubkey !== this.bot) return { wrong: "another key has signed it" };
     if (id !== message.original_event_id || kind !== message.kind || created_at !== message.created_at) {
       return { wrong: "the envelope says something else than the event" };
@@ -198,8 +204,8 @@ class Follower {
 
   conversationKey(encryption) {
     if (encryption === "nip44-v2") return nip44.getConversationKey(this.secretKey, this.state.pubkey);
-    if (encryption !== "nip44-v2-shared-secret") throw new Error(`${encryption} is not known to this program`);
-    if (!this.sharedSecret) throw new Error("another program has set a shared secret; give --shared-secret-file");
+    if (encryption !== "nip44-v2-shared-secret") throw new Error(`${encryption} is unknown to this program`);
+    if (!this.sharedSecret) throw new Error("another program has set a shared secret; pass --shared-secret-file");
     // HKDF-SHA256-extract is an HMAC whose key is the salt.
     return createHmac("sha256", "moltrade-fanout-v1").update(this.sharedSecret).digest();
   }
@@ -208,15 +214,15 @@ class Follower {
   refused(response, body) {
     const answer = readError(body);
     if (response.statusCode === 410 && answer.oldest) {
-      // What comes next has been trimmed: say what is lost, and go on with what there is.
+      // The next messages have been trimmed: report the loss and continue at the oldest.
       const oldest = answer.oldest;
-      say(`signals between ${this.state.seq + 1} and ${oldest - 1} are lost: the gateway no longer keeps them`);
+      say(`signals between ${this.state.seq + 1} and ${oldest - 1} are lost: the gateway no longer stores them`);
       this.state.advance(this.state.log, oldest - 1);
       throw new Refused("going on with what is kept", 0);
     }
     if (response.statusCode === 409 && answer.error === "cursor_of_another_log") {
-      // A backup of the gateway was restored, and its numbers mean other signals from some number on. All that it has
-      // comes again, and what is old is marked as stale.
+      // A backup of the gateway was restored, so its later numbers mean other signals. All stored
+      // signals come again, and old ones are marked as stale.
       const log = this.state.log;
       this.state.advance(null, 0);
       throw new Refused(`the log was ${log} and is ${answer.log} now: a backup was restored; starting over`, 0);
@@ -235,7 +241,8 @@ async function call(url, { body, secretKey } = {}) {
   if (secretKey) {
     const tags = [["u", url], ["method", request.method]];
     if (body) tags.push(["payload", createHash("sha256").update(request.body).digest("hex")]);
-    // The gateway takes each token once. Two for the same call in the same second would be the same but for this.
+    // The gateway accepts each token once. Without this, two tokens for the same call in the same
+    // second would be equal.
     tags.push(["random", randomBytes(8).toString("hex")]);
     const created_at = Math.floor(Date.now() / 1000);
     const event = finalizeEvent({ kind: 27235, created_at, tags, content: "" }, secretKey);
@@ -250,7 +257,8 @@ async function call(url, { body, secretKey } = {}) {
 function refuse(status, reason, rest) {
   const text = `the gateway answered ${status}: ${reason}`;
   if (status === 429 || status >= 500) throw new Refused(text, Math.min(Number(rest) || 0, 3600) * 1000);
-  // A wrong key, parameter or clock, no such bot, a cursor of another gateway: trying again would not help.
+  // A wrong key, parameter or clock, an unknown bot, or a cursor of another gateway: retrying would
+  // not help.
   throw new Fatal(text);
 }
 
@@ -270,7 +278,7 @@ function publicKey(text) {
 }
 
 function loadKey(path) {
-  if (!path && !process.env.NOSTR_SECRET_KEY) throw new Fatal("no key: give --key-file, or set NOSTR_SECRET_KEY");
+  if (!path && !process.env.NOSTR_SECRET_KEY) throw new Fatal("no key: pass --key-file, or set NOSTR_SECRET_KEY");
   return attempt(`cannot read the key from ${path ?? "NOSTR_SECRET_KEY"}`, () => {
     const text = path ? readFileSync(path, "utf8").trim() : process.env.NOSTR_SECRET_KEY;
     if (/^[0-9a-f]{64}$/.test(text)) return Uint8Array.from(Buffer.from(text, "hex"));
@@ -310,10 +318,10 @@ class State {
     }
     if (state.gateway !== gateway) {
       throw new Fatal(
-        `${path} belongs to ${state.gateway}, and a cursor is of use to one gateway only: take another file`,
+        `${path} belongs to ${state.gateway}, and a cursor belongs to one gateway: use another file`,
       );
     }
-    // An earlier version of this program did not note the log.
+    // An earlier version of this program did not store the log.
     Object.assign(this, { pubkey: state.pubkey, log: state.log ?? null, seq: state.seq });
   }
 

@@ -2,8 +2,8 @@
 //
 //     node publish.mjs --relay ws://127.0.0.1:7777/r/0 --key-file bot.key --content "long BTC"
 //
-// prints the event when the relay has it. The key is in the file, as nsec1... or hex, or in the variable
-// NOSTR_SECRET_KEY; it does not leave this program.
+// prints the event when the relay has accepted it. The key is in the file, as nsec1... or hex, or
+// in the variable NOSTR_SECRET_KEY; it does not leave this program.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { webcrypto } from "node:crypto";
@@ -50,7 +50,7 @@ function publish(relay, event) {
     socket.on("error", (error) => fail(error.message));
     socket.on("close", () => fail("it closed the connection"));
     socket.on("message", (data) => {
-      // Relays say other things, too, such as NOTICE and AUTH.
+      // Relays also send other messages, such as NOTICE and AUTH.
       const [type, id, accepted, reason] = JSON.parse(data);
       if (type !== "OK" || id !== event.id) return;
       clearTimeout(timer);

@@ -2,8 +2,8 @@
 //
 //     node register-bot.mjs --gateway http://127.0.0.1:8080 --name Momentum --key-file bot.key
 //
-// prints the gateway's answer. Registering again changes the name. The key is in the file, as nsec1... or hex, or in the
-// variable NOSTR_SECRET_KEY; it does not leave this program.
+// prints the gateway's response. Registering again changes the name. The key is in the file, as
+// nsec1... or hex, or in the variable NOSTR_SECRET_KEY; it does not leave this program.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, randomBytes, webcrypto } from "node:crypto";
@@ -36,7 +36,8 @@ async function main() {
 /** The call, signed as NIP-98 has it. */
 function token(secretKey, url, method, body) {
   const payload = createHash("sha256").update(body).digest("hex");
-  // The gateway takes each token once. Two for the same call in the same second would be the same but for `random`.
+  // The gateway accepts each token once. Without `random`, two tokens for the same call in the same
+  // second would be equal.
   const salt = randomBytes(8).toString("hex");
   const tags = [["u", url], ["method", method], ["payload", payload], ["random", salt]];
   const created_at = Math.floor(Date.now() / 1000);

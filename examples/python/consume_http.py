@@ -1,8 +1,8 @@
-"""Listens on HTTP for a gateway, and takes every batch of events that it posts.
+"""Listens on HTTP for a gateway and processes the batches of events that it posts.
 
     python3 consume_http.py 127.0.0.1:9100 cursor.txt
 
-prints the number and the id of each event that is new. With WEBHOOK_SECRET=whsec_... in the environment, only what is
+prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the environment, only what is
 signed with this secret is taken (https://www.standardwebhooks.com). The secret is not an argument, because ps shows
 those to everybody.
 Needs standardwebhooks: python3 -m venv .venv && .venv/bin/pip install standardwebhooks
@@ -44,11 +44,11 @@ class Receiver(BaseHTTPRequestHandler):
     timeout = 60  # who says nothing for so long does not keep a thread
     cursor = None
     webhook = None
-    # If the gateway repeats a batch while we are still at it, the repeat waits.
+    # If the gateway repeats a batch during the work, the repeat waits.
     working = threading.Lock()
 
     def do_POST(self):
-        """2xx acknowledges the whole batch. After any other answer the gateway sends it again."""
+        """2xx acknowledges the whole batch. After any other response the gateway sends it again."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             return self.refuse(411, "the header Content-Length is missing")
@@ -79,17 +79,18 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def deal_with(self, batch):
-        # A batch is of one log.
+        # A batch belongs to one log.
         if batch:
             self.cursor.enter(batch[0][0])
         last = self.cursor.seq
         for _, seq, event in batch:
             if seq > last:
-                # Your work here. If the program dies before the cursor is written, it is done a second time for the
-                # batch; so let that do no harm, as it does none to write rows under the events' ids.
+                # Your work here. If the program dies before the cursor is written, the work is
+                # repeated for the batch, so make it idempotent: for example, write rows under the
+                # events' ids.
                 print(seq, event["id"], flush=True)
                 last = seq
-        # After the work and before the answer, so that a repeat is recognised.
+        # After the work and before the response, so that a repeat is recognised.
         if last > self.cursor.seq:
             self.cursor.advance(last)
 
@@ -103,11 +104,11 @@ class Receiver(BaseHTTPRequestHandler):
         self.wfile.write(reason.encode())
 
     def log_request(self, *_):
-        """Says nothing of what went well."""
+        """Logs no successful requests."""
 
 
 class Cursor:
-    """The last event that was dealt with, in a file: LOG:SEQ, the identity of the log and the sequence."""
+    """The last processed event, in a file: LOG:SEQ, the identity of the log and the sequence."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0
@@ -121,14 +122,14 @@ class Cursor:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
     def enter(self, log):
-        """An event of this log has come. In another log than before, the numbers mean other events."""
+        """Called for each event's log. In another log than before, the numbers mean other events."""
         if self.log and self.log != log:
             print(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over", file=sys.stderr)
             self.seq = 0
         self.log = log
 
     def advance(self, seq):
-        """At any moment the file holds the old number or the new one, and never a part."""
+        """The file always contains the old number or the new one, never a part."""
         temporary = f"{self.path}.new"
         with open(temporary, "w") as file:
             file.write(f"{self.log}:{seq}")

@@ -1,8 +1,8 @@
-"""Listens on TCP for a gateway, takes every event that it sends, and acknowledges each.
+"""Listens on TCP for a gateway, processes every event that it sends, and acknowledges each.
 
     python3 consume_tcp.py 127.0.0.1:9000 cursor.txt
 
-prints the number and the id of each event that is new. The gateway needs a sink in its configuration:
+prints the number and the id of each new event. The gateway needs a sink in its configuration:
 
     [[output.tcp]]
     name = "archive"
@@ -32,8 +32,8 @@ def main():
         readable, _, _ = select.select([listener, gateway] if gateway else [listener], [], [])
         try:
             if listener in readable:
-                # The newest connection counts: a gateway that comes again has given up the old one, even if we
-                # never hear of that because its machine or the network went away.
+                # The newest connection counts: a gateway that reconnects has abandoned the old one,
+                # even if we are never told because its machine or the network failed.
                 if gateway:
                     gateway.close()
                 gateway, peer = listener.accept()
@@ -43,7 +43,7 @@ def main():
             else:
                 take(gateway, received, cursor)
         except OSError as error:
-            # The gateway comes again, and begins after what we have acknowledged.
+            # The gateway reconnects and continues after what we have acknowledged.
             say(f"disconnected: {error}")
             if gateway:
                 gateway.close()
@@ -51,7 +51,7 @@ def main():
 
 
 def take(gateway, received, cursor):
-    """Reads what there is, deals with the lines that are whole, and keeps the rest."""
+    """Reads what is available, processes complete lines, and keeps the rest."""
     chunk = gateway.recv(65536)
     if not chunk:
         raise ConnectionError("the connection ended" + (" in the middle of a line" if received else ""))
@@ -67,19 +67,19 @@ def take(gateway, received, cursor):
 
 
 def deal_with(line, cursor):
-    """Does the work for an event, unless it is a repeat, and says up to where all is done."""
+    """Processes an event, unless it is a repeat, and returns the sequence to acknowledge."""
     try:
         envelope = json.loads(line)
         log, seq, event = envelope["log"], envelope["seq"], envelope["event"]
     except (ValueError, KeyError, TypeError):
-        raise ConnectionError(f"a line is no envelope: {bytes(line[:200])}") from None
+        raise ConnectionError(f"a line is not an envelope: {bytes(line[:200])}") from None
     cursor.enter(log)
     if seq > cursor.seq:
-        # Your work here. If the program dies before the cursor is written, it is done a second time for this event;
-        # so let that do no harm, as it does none to write a row under the event's id.
+        # Your work here. If the program dies before the cursor is written, the work is repeated for
+        # this event, so make it idempotent: for example, write a row under the event's id.
         print(seq, event["id"], flush=True)
-        # After the work and before the acknowledgement, so that a repeat is recognised. An fsync for each event is
-        # the simple way; if it is too slow, note and acknowledge every hundredth.
+        # After the work and before the acknowledgement, so that a repeat is recognised. An fsync
+        # for each event is simple; if it is too slow, store and acknowledge every hundredth.
         cursor.advance(seq)
     return seq
 
@@ -98,7 +98,7 @@ def say(text):
 
 
 class Cursor:
-    """The last event that was dealt with, in a file: LOG:SEQ, the identity of the log and the sequence."""
+    """The last processed event, in a file: LOG:SEQ, the identity of the log and the sequence."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0
@@ -112,14 +112,14 @@ class Cursor:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
     def enter(self, log):
-        """An event of this log has come. In another log than before, the numbers mean other events."""
+        """Called for each event's log. In another log than before, the numbers mean other events."""
         if self.log and self.log != log:
             say(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over")
             self.seq = 0
         self.log = log
 
     def advance(self, seq):
-        """At any moment the file holds the old number or the new one, and never a part."""
+        """The file always contains the old number or the new one, never a part."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:

@@ -1,4 +1,4 @@
-"""Takes every event of a gateway over WebSocket, and misses none, whatever breaks or is restarted.
+"""Receives every event of a gateway over WebSocket and loses none, whatever fails or restarts.
 
     python3 consume_websocket.py ws://127.0.0.1:8080/ws cursor.txt
 
@@ -30,14 +30,16 @@ def main():
         except InvalidStatus as error:
             refused(error.response, cursor)
         except (OSError, WebSocketException) as error:
-            # Among them are the gateway's close codes. Their reason may name a cursor, too; ours is right in any case.
+            # These include the gateway's close codes. Their reason may also name a cursor; ours is
+            # always right.
             say(f"connecting again: {error}")
         time.sleep(PAUSE_SECONDS)
 
 
 def follow(url, cursor):
-    """Connects and deals with what comes until the connection ends, which is an exception."""
-    # The library pings and so notices a dead connection. Slow work delays its notice of the answer, so be patient.
+    """Connects and processes events until the connection ends with an exception."""
+    # The library detects a dead connection with pings. Slow work delays its reading of the pong, so
+    # the time-out is long.
     with connect(url, max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as gateway:
         say(f"connected; going on after event {cursor.seq}")
         while True:
@@ -46,38 +48,38 @@ def follow(url, cursor):
                 envelope = json.loads(message)
                 log, seq, event = envelope["log"], envelope["seq"], envelope["event"]
             except (ValueError, KeyError, TypeError):
-                sys.exit(f"a message is no envelope: {message}")
+                sys.exit(f"a message is not an envelope: {message}")
             if seq <= cursor.seq:
                 continue  # a repeat
-            # Your work here. If the program dies before the cursor is written, it is done a second time for this
-            # event; so let that do no harm, as it does none to write a row under the event's id.
+            # Your work here. If the program dies before the cursor is written, the work is repeated
+            # for this event, so make it idempotent: for example, write a row under the event's id.
             print(seq, event["id"], flush=True)
-            # Only after it: what is noted does not come again. An fsync for each event is the simple way; if it is
-            # too slow, note every hundredth, and as many come twice.
+            # Only after it: a stored event does not come again. An fsync for each event is simple;
+            # if it is too slow, store every hundredth, and up to a hundred come twice.
             cursor.advance(log, seq)
 
 
 def refused(response, cursor):
-    """The gateway answered the handshake with an error, which is JSON unless a proxy made it."""
+    """Handles an error response to the handshake. It is JSON unless it came from a proxy."""
     try:
         answer = json.loads(response.body)
         reason = answer["message"]
     except (ValueError, KeyError, TypeError):
         answer, reason = {}, "no reason given"
     if response.status_code == 410 and "oldest" in answer:
-        # What comes next has been trimmed: say what is lost, and go on with what there is.
+        # The next messages have been trimmed: report the loss and continue at the oldest.
         oldest = answer["oldest"]
-        say(f"events {cursor.seq + 1} to {oldest - 1} are lost: the gateway no longer keeps them")
+        say(f"events {cursor.seq + 1} to {oldest - 1} are lost: the gateway no longer stores them")
         cursor.advance(cursor.log, oldest - 1)
     elif response.status_code == 409 and "log" in answer:
-        # A backup of the gateway was restored, and its numbers mean other events from some number on. All that it has
-        # comes again; so the work must do no harm the second time.
+        # A backup of the gateway was restored, so its later numbers mean other events. All stored
+        # events come again, so the work must be idempotent.
         say(f"the log was {cursor.log} and is {answer['log']} now: a backup of the gateway was restored; starting over")
         cursor.log, cursor.seq = "", 0
     elif response.status_code == 429 or response.status_code >= 500:
         say(f"connecting again: the gateway answered {response.status_code}: {reason}")
     else:
-        # A wrong parameter, or a cursor of another gateway: trying again would not help.
+        # An invalid parameter, or a cursor of another gateway: retrying would not help.
         sys.exit(f"the gateway answered {response.status_code}: {reason}")
 
 
@@ -86,7 +88,7 @@ def say(text):
 
 
 class Cursor:
-    """The last event that was dealt with, in a file: LOG:SEQ, the identity of the log and the sequence."""
+    """The last processed event, in a file: LOG:SEQ, the identity of the log and the sequence."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0
@@ -103,7 +105,7 @@ class Cursor:
         return f"{self.log}:{self.seq}" if self.log else str(self.seq)
 
     def advance(self, log, seq):
-        """At any moment the file holds the old number or the new one, and never a part."""
+        """The file always contains the old number or the new one, never a part."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:

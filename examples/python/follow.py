@@ -1,13 +1,14 @@
-"""Follows a bot: takes each of its trade signals from a gateway's /fanout, decrypts it, verifies it and prints it.
+"""Follows a bot: receives its trade signals from a gateway's /fanout, decrypts, verifies and prints them.
 
     python3 follow.py --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
 
-prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. Begun with a new state, it takes first
-what the gateway keeps of the bot's past. The key is in the file, as nsec1... or hex, or in the variable
-NOSTR_SECRET_KEY; it is not an argument, because ps shows those to everybody.
+prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state file,
+it starts with the bot's stored past. The key is in the file, as nsec1... or hex, or in the variable
+NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to everybody.
 
-Two things are beyond nostr-sdk for Python: a shared secret, so following with this program takes away one that was set
-for the same bot and follower; and signals of more than 65,535 bytes, which are passed over with a message.
+nostr-sdk for Python supports neither shared secrets nor signals of more than 65,535 bytes. Following
+with this program removes a secret that was set for the same bot and follower, and such signals are
+skipped with a message.
 Needs nostr-sdk and websockets: python3 -m venv .venv && .venv/bin/pip install nostr-sdk websockets
 """
 
@@ -36,10 +37,10 @@ PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.5, 30
 
 def main():
     parser = argparse.ArgumentParser(description="Follows a bot and prints its trade signals.")
-    parser.add_argument("--gateway", required=True, help="such as http://127.0.0.1:8080")
+    parser.add_argument("--gateway", required=True, help="for example http://127.0.0.1:8080")
     parser.add_argument("--bot", required=True, type=public_key, help="the bot's key, npub1... or hex")
     parser.add_argument("--key-file", help="your secret key, nsec1... or hex; or set NOSTR_SECRET_KEY")
-    parser.add_argument("--state", default="follow.json", help="where the cursor is kept (follow.json)")
+    parser.add_argument("--state", default="follow.json", help="file for the cursor (follow.json)")
     args = parser.parse_args()
     if not args.gateway.startswith("http"):
         sys.exit(f"--gateway {args.gateway} begins with neither http:// nor https://")
@@ -53,15 +54,16 @@ def main():
             say(f"trying again: {error}")
             rest = error.rest
         except (OSError, HTTPException, WebSocketException) as error:
-            # Among them are the gateway's close codes. Their reason may name a cursor, too; ours is right in any case.
+            # These include the gateway's close codes. Their reason may also name a cursor; ours is
+            # always right.
             say(f"connecting again: {error}")
         pause = PAUSE_SECONDS_MIN if follower.was_connected else min(2 * pause, PAUSE_SECONDS_MAX)
-        # Not all followers at once, when the gateway comes back.
+        # Spreads the followers' attempts when the gateway comes back.
         time.sleep(max(rest, pause * random.uniform(0.5, 1)))
 
 
 class Refused(Exception):
-    """The gateway has no time for us now."""
+    """The gateway refuses us for now."""
 
     def __init__(self, text, rest):
         super().__init__(text)
@@ -75,7 +77,7 @@ class Follower:
         self.subscribed = self.was_connected = False
 
     def follow(self):
-        """Subscribes, connects and deals with what comes until the connection ends, which is an exception."""
+        """Subscribes, connects and processes messages until the connection ends with an exception."""
         self.was_connected = False
         if not self.subscribed:
             body = {"bot_pubkey": self.bot, "follower_pubkey": self.keys.public_key().to_hex()}
@@ -84,8 +86,8 @@ class Follower:
         self.state.pin(call(self.gateway + "/api/identity")["pubkey"])
         url = "ws" + self.gateway.removeprefix("http") + "/fanout"
         try:
-            # The library pings and so notices a dead connection. Slow work delays its notice of the answer, so be
-            # patient.
+            # The library detects a dead connection with pings. Slow work delays its reading of the
+            # pong, so the time-out is long.
             with connect(f"{url}?cursor={self.state.cursor()}", max_size=MESSAGE_BYTES_MAX, ping_timeout=60) as socket:
                 self.authenticate(socket, url)
                 self.was_connected = True
@@ -112,32 +114,33 @@ class Follower:
         seq = message["seq"]
         if seq <= self.state.seq:
             return  # a repeat
-        # All bots that this key follows come on one connection. The others are for other programs.
+        # One connection carries the signals of all bots that this key follows. Signals of other
+        # bots are for other programs.
         if message["bot_pubkey"] == self.bot:
             try:
                 event = self.open(message)
             except ValueError as error:
-                # It would be no better the next time, so it must not stand in the way of what comes after it.
-                say(f"NOT A SIGNAL, passed over: message {seq}: {error}")
+                # It would fail again the next time, so it must not block the messages after it.
+                say(f"NOT A SIGNAL, skipped: message {seq}: {error}")
             else:
-                # Your work here; never trade on a stale signal. If the program dies before the state is written, it is
-                # done a second time for this event; so let that do no harm, as it does none to write a row under the
-                # event's id.
+                # Your work here; never trade on a stale signal. If the program dies before the
+                # state is written, the work is repeated for this event, so make it idempotent: for
+                # example, write a row under the event's id.
                 print(json.dumps({"seq": seq, "stale": message.get("stale", False), "event": event}), flush=True)
-        # Only after the work: what is noted does not come again.
+        # Only after the work: a stored message does not come again.
         self.state.advance(message["log"], seq)
 
     def told(self, message):
-        """The gateway says what has changed of a follow while we are connected."""
+        """Handles a notice about a changed follow."""
         if message.get("bot_pubkey") != self.bot:
             return
         if message.get("type") == "unsubscribed":
-            sys.exit("the follow has ended: this program subscribes again when it is started again")
+            sys.exit("the follow has ended: restart this program to subscribe again")
         if message.get("type") == "secret_changed":
-            say(f"signals are encrypted with {message.get('encryption')} from now on, because somebody subscribed again")
+            say(f"signals are encrypted with {message.get('encryption')} from now on, because the subscription was changed")
 
     def open(self, message):
-        """Decrypts a message, and gives the event in it if it is what the bot has signed."""
+        """Decrypts a message, and returns its event if the bot has signed it."""
         if message["target_pubkey"] != self.keys.public_key().to_hex():
             raise ValueError("it is for somebody else")
         if message["encryption"] != "nip44-v2":
@@ -153,7 +156,7 @@ class Follower:
         except NostrSdkError as error:
             raise ValueError(f"no event: {error}") from None
         if not event.verify():
-            raise ValueError("the id or the signature is wrong")
+            raise ValueError("the id or the signature is invalid")
         if event.author().to_hex() != self.bot:
             raise ValueError("another key has signed it")
         said = (message["original_event_id"], message["kind"], message["created_at"])
@@ -162,17 +165,17 @@ class Follower:
         return json.loads(event.as_json())
 
     def refused(self, response):
-        """The gateway answered the handshake with an error, which is JSON unless a proxy made it."""
+        """Handles an error response to the handshake. It is JSON unless it came from a proxy."""
         answer, reason = read_error(response.body)
         if response.status_code == 410 and "oldest" in answer:
-            # What comes next has been trimmed: say what is lost, and go on with what there is.
+            # The next messages have been trimmed: report the loss and continue at the oldest.
             oldest = answer["oldest"]
-            say(f"signals between {self.state.seq + 1} and {oldest - 1} are lost: the gateway no longer keeps them")
+            say(f"signals between {self.state.seq + 1} and {oldest - 1} are lost: the gateway no longer stores them")
             self.state.advance(self.state.log, oldest - 1)
             raise Refused("going on with what is kept", 0)
         if response.status_code == 409 and answer.get("error") == "cursor_of_another_log":
-            # A backup of the gateway was restored, and its numbers mean other signals from some number on. All that it
-            # has comes again, and what is old is marked as stale.
+            # A backup of the gateway was restored, so its later numbers mean other signals. All
+            # stored signals come again, and old ones are marked as stale.
             log = self.state.log
             self.state.advance(None, 0)
             raise Refused(f"the log was {log} and is {answer['log']} now: a backup was restored; starting over", 0)
@@ -180,7 +183,7 @@ class Follower:
 
 
 def call(url, body=None, keys=None):
-    """A request to the gateway; with keys it is signed as NIP-98 has it."""
+    """Sends a request to the gateway; with keys, signed as NIP-98 specifies."""
     request = urllib.request.Request(url)
     if body is not None:
         request.data = json.dumps(body).encode()
@@ -189,7 +192,8 @@ def call(url, body=None, keys=None):
         tags = [["u", url], ["method", request.get_method()]]
         if request.data:
             tags.append(["payload", hashlib.sha256(request.data).hexdigest()])
-        # The gateway takes each token once. Two for the same call in the same second would be the same but for this.
+        # The gateway accepts each token once. Without this, two tokens for the same call in the
+        # same second would be equal.
         tags.append(["random", secrets.token_hex(8)])
         token = base64.b64encode(sign(keys, 27235, tags).encode()).decode()
         request.add_header("Authorization", f"Nostr {token}")
@@ -204,7 +208,8 @@ def refuse(status, reason, rest):
     text = f"the gateway answered {status}: {reason}"
     if status == 429 or status >= 500:
         raise Refused(text, min(int(rest), 3600) if (rest or "").isdecimal() else 0)
-    # A wrong key, parameter or clock, no such bot, a cursor of another gateway: trying again would not help.
+    # A wrong key, parameter or clock, an unknown bot, or a cursor of another gateway: retrying
+    # would not help.
     sys.exit(text)
 
 
@@ -234,7 +239,7 @@ def load_keys(path):
                 return Keys.parse(file.read().strip())
         return Keys.parse(os.environ["NOSTR_SECRET_KEY"])
     except KeyError:
-        sys.exit("no key: give --key-file, or set NOSTR_SECRET_KEY")
+        sys.exit("no key: pass --key-file, or set NOSTR_SECRET_KEY")
     except (OSError, ValueError, NostrSdkError) as error:
         sys.exit(f"cannot read the key from {path or 'NOSTR_SECRET_KEY'}: {error}")
 
@@ -244,7 +249,7 @@ def say(text):
 
 
 class State:
-    """The last message that was dealt with, and the gateway that it is of, in a file."""
+    """The last processed message and its gateway, in a file."""
 
     def __init__(self, path, gateway):
         self.path, self.gateway, self.pubkey, self.log, self.seq = path, gateway, None, None, 0
@@ -258,10 +263,10 @@ class State:
         except (OSError, ValueError, KeyError, TypeError) as error:
             sys.exit(f"{path} is not a state of this program: {error!r}")
         if known != gateway:
-            sys.exit(f"{path} belongs to {known}, and a cursor is of use to one gateway only: take another file")
+            sys.exit(f"{path} belongs to {known}, and a cursor belongs to one gateway: use another file")
 
     def pin(self, pubkey):
-        """The first key is believed and kept. If the gateway has another one later, somebody has to look."""
+        """Trusts and stores the first key. If the gateway's key changes later, a human has to decide."""
         if self.pubkey is None:
             self.write(pubkey, self.log, self.seq)
         elif self.pubkey != pubkey:
@@ -271,14 +276,14 @@ class State:
             )
 
     def cursor(self):
-        """With the log before it, it is refused by another log, in which the number means another signal."""
+        """Includes the log, so that another log, in which the number means another signal, refuses it."""
         return f"{self.log}:{self.seq}" if self.log else self.seq
 
     def advance(self, log, seq):
         self.write(self.pubkey, log, seq)
 
     def write(self, pubkey, log, seq):
-        """At any moment the file holds the old state or the new one, and never a part."""
+        """The file always contains the old state or the new one, never a part."""
         temporary = f"{self.path}.new"
         try:
             with open(temporary, "w") as file:

@@ -22,7 +22,7 @@ ANSWER_SECONDS_MAX = 10
 def main():
     parser = argparse.ArgumentParser(description="Publishes a trade signal of a bot.")
     parser.add_argument("--relay", required=True, help="the relay's URL, such as ws://127.0.0.1:7777/r/0")
-    parser.add_argument("--content", required=True, help="what the signal says")
+    parser.add_argument("--content", required=True, help="the content of the signal")
     parser.add_argument("--kind", type=int, default=30931, help="the event's kind (30931)")
     name_help = "the event's d tag: a later event with the same one is a newer version (1)"
     parser.add_argument("--name", default="1", help=name_help)
@@ -34,7 +34,7 @@ def main():
         with connect(args.relay, open_timeout=ANSWER_SECONDS_MAX) as socket:
             socket.send(f'["EVENT",{event.as_json()}]')
             while True:
-                # Relays say other things, too, such as NOTICE and AUTH.
+                # Relays also send other messages, such as NOTICE and AUTH.
                 message = json.loads(socket.recv(timeout=ANSWER_SECONDS_MAX))
                 if message[:2] == ["OK", event.id().to_hex()]:
                     break
@@ -52,7 +52,7 @@ def load_keys(path):
                 return Keys.parse(file.read().strip())
         return Keys.parse(os.environ["NOSTR_SECRET_KEY"])
     except KeyError:
-        sys.exit("no key: give --key-file, or set NOSTR_SECRET_KEY")
+        sys.exit("no key: pass --key-file, or set NOSTR_SECRET_KEY")
     except (OSError, ValueError, NostrSdkError) as error:
         sys.exit(f"cannot read the key from {path or 'NOSTR_SECRET_KEY'}: {error}")
 

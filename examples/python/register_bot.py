@@ -22,7 +22,7 @@ from nostr_sdk import EventBuilder, Keys, Kind, NostrSdkError, Tag
 
 def main():
     parser = argparse.ArgumentParser(description="Registers a bot at a gateway.")
-    parser.add_argument("--gateway", required=True, help="such as http://127.0.0.1:8080")
+    parser.add_argument("--gateway", required=True, help="for example http://127.0.0.1:8080")
     name_help = "the bot's name in the gateway's registry, 1 to 100 characters; registering again changes it"
     parser.add_argument("--name", required=True, help=name_help)
     parser.add_argument("--key-file", help="the bot's secret key, nsec1... or hex; or set NOSTR_SECRET_KEY")
@@ -41,8 +41,9 @@ def main():
 
 
 def token(keys, url, method, body):
-    """The call, signed as NIP-98 has it."""
-    # The gateway takes each token once. Two for the same call in the same second would be the same but for `random`.
+    """The call, signed as NIP-98 specifies."""
+    # The gateway accepts each token once. Without `random`, two tokens for the same call in the
+    # same second would be equal.
     payload, salt = hashlib.sha256(body).hexdigest(), secrets.token_hex(8)
     tags = [["u", url], ["method", method], ["payload", payload], ["random", salt]]
     event = EventBuilder(Kind(27235), "").tags([Tag.parse(tag) for tag in tags]).finalize(keys)
@@ -56,7 +57,7 @@ def load_keys(path):
                 return Keys.parse(file.read().strip())
         return Keys.parse(os.environ["NOSTR_SECRET_KEY"])
     except KeyError:
-        sys.exit("no key: give --key-file, or set NOSTR_SECRET_KEY")
+        sys.exit("no key: pass --key-file, or set NOSTR_SECRET_KEY")
     except (OSError, ValueError, NostrSdkError) as error:
         sys.exit(f"cannot read the key from {path or 'NOSTR_SECRET_KEY'}: {error}")
 

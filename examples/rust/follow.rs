@@ -1,11 +1,12 @@
-//! Follows a bot: takes each of its trade signals from a gateway's `/fanout`, decrypts it, verifies it and prints it.
+//! Follows a bot: receives its trade signals from a gateway's `/fanout`, and decrypts, verifies and
+//! prints them.
 //!
-//! `follow --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json` prints a
-//! line of JSON for each signal: `{"seq":42,"stale":false,"event":{...}}`. Begun with a new state, it takes first
-//! what the gateway keeps of the bot's past. The key is in the file, as nsec1... or hex, or in the variable
-//! `NOSTR_SECRET_KEY`; it is not an argument, because `ps` shows those to everybody. `--shared-secret-file` has the
-//! signals encrypted with what is in the file, without the end of the line; without it, one that was set is taken
-//! away.
+//! `follow --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state
+//! follow.json` prints a line of JSON for each signal: `{"seq":42,"stale":false,"event":{...}}`.
+//! With a new state file, it starts with the bot's stored past. The key is in the file, as nsec1...
+//! or hex, or in the variable `NOSTR_SECRET_KEY`; it is not an argument, because `ps` shows
+//! arguments to everybody. `--shared-secret-file` requests encryption with the content of the file,
+//! without the end of the line. Without the option, an earlier shared secret is removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -28,7 +29,7 @@ use tokio_websockets::{ClientBuilder, Error, Limits, MaybeTlsStream, Message, We
 
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-/// The gateway pings every 30 seconds, so a connection that is silent for this long is dead.
+/// The gateway pings every 30 seconds, so a connection that sends nothing for this long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -38,7 +39,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Follows a bot and prints its trade signals.
 #[derive(Parser)]
 struct Args {
-    /// Such as `http://127.0.0.1:8080`
+    /// For example `http://127.0.0.1:8080`
     #[arg(long)]
     gateway: String,
     /// The bot's key, npub1... or hex
@@ -50,14 +51,14 @@ struct Args {
     /// A secret of 16 to 256 bytes to encrypt with
     #[arg(long)]
     shared_secret_file: Option<String>,
-    /// Where the cursor is kept
+    /// File for the cursor
     #[arg(long, default_value = "follow.json")]
     state: String,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a provider of its own; with its default features this is not needed.
+    // reqwest is built here without a TLS provider; with its default features this is not needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let shared_secret = args.shared_secret_file.as_ref().map(|file| -> Result<String> {
@@ -81,12 +82,12 @@ async fn main() -> Result<()> {
         let Later { reason, rest } = follower.follow().await?;
         eprintln!("connecting again: {reason}");
         pause = if follower.was_connected { PAUSE_MIN } else { PAUSE_MAX.min(2 * pause) };
-        // Not all followers at once, when the gateway comes back.
+        // Spreads the followers' attempts when the gateway comes back.
         sleep(rest.max(pause.mul_f64(rand::random_range(0.5..1.0)))).await;
     }
 }
 
-/// Why we have to try again, and how long the gateway wants to be left alone before.
+/// Why we have to retry, and the pause that the gateway asks for.
 struct Later {
     reason: String,
     rest: Duration,
@@ -98,7 +99,7 @@ impl Later {
     }
 }
 
-/// What came of something: an outer error does not pass by itself, an inner one does.
+/// A result: an outer error is permanent, an inner one is temporary.
 type Attempt<T> = Result<Result<T, Later>>;
 
 struct Follower {
@@ -113,7 +114,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Subscribes, connects and deals with what comes until the connection ends.
+    /// Subscribes, connects and processes messages until the connection ends.
     async fn follow(&mut self) -> Result<Later> {
         self.was_connected = false;
         let mut socket = match self.connect().await? {
@@ -170,7 +171,8 @@ impl Follower {
         Ok(answer(request.body(body)).await?.map(|_| ()))
     }
 
-    /// NIP-42: the gateway sends a challenge, we sign it, and it says whether that will do.
+    /// NIP-42: the gateway sends a challenge, we sign it, and the gateway accepts or refuses the
+    /// proof.
     async fn authenticate(&self, socket: &mut Socket, url: &str) -> Attempt<()> {
         let text = match next_text(socket, ANSWER_TIME_MAX).await {
             Ok(text) => text,
@@ -193,7 +195,7 @@ impl Follower {
 
     fn take(&mut self, text: &str) -> Result<()> {
         let message = serde_json::from_str(text);
-        let envelope = match message.with_context(|| format!("a message is no envelope: {text}"))? {
+        let envelope = match message.with_context(|| format!("a message is not an envelope: {text}"))? {
             Incoming::Signal(envelope) => envelope,
             Incoming::Notice(notice) => return self.told(&notice),
         };
@@ -201,36 +203,37 @@ impl Follower {
         if seq <= self.state.seq {
             return Ok(()); // a repeat
         }
-        // All bots that this key follows come on one connection. The others are for other programs.
+        // One connection carries the signals of all bots that this key follows. Signals of other
+        // bots are for other programs.
         if envelope.bot_pubkey == self.bot {
             let plaintext = self.decrypt(&envelope);
             let plaintext = plaintext.with_context(|| format!("message {seq} cannot be decrypted"))?;
             match self.check(&envelope, &plaintext) {
-                // Your work here; never trade on a stale signal. If the program dies before the state is written,
-                // it is done a second time for this event; so let that do no harm, as it does none to write a
-                // row under the event's id.
+                // Your work here; never trade on a stale signal. If the program dies before the
+                // state is written, the work is repeated for this event, so make it idempotent: for
+                // example, write a row under the event's id.
                 Ok(event) => println!("{}", serde_json::to_string(&Signal { seq, stale, event })?),
-                // It would be no better the next time, so it must not stand in the way of what comes after it.
-                Err(error) => eprintln!("NOT A SIGNAL, passed over: message {seq}: {error:#}"),
+                // It would fail again the next time, so it must not block the messages after it.
+                Err(error) => eprintln!("NOT A SIGNAL, skipped: message {seq}: {error:#}"),
             }
         }
-        // Only after the work: what is noted does not come again.
+        // Only after the work: a stored message does not come again.
         self.state.advance(Some(envelope.log), seq)
     }
 
-    /// The gateway says what has changed of a follow while we are connected.
+    /// Handles a notice about a changed follow.
     fn told(&self, notice: &Notice) -> Result<()> {
         if notice.bot_pubkey != Some(self.bot) {
             return Ok(());
         }
         match notice.kind.as_str() {
             "unsubscribed" => {
-                bail!("the follow has ended: this program subscribes again when it is started again")
+                bail!("the follow has ended: restart this program to subscribe again")
             }
             "secret_changed" => {
                 let encryption = notice.encryption.as_deref().unwrap_or_default();
                 eprintln!(
-                    "signals are encrypted with {encryption} from now on, because somebody subscribed again"
+                    "signals are encrypted with {encryption} from now on, because the subscription was changed"
                 );
             }
             _ => {} // A later gateway may say more.
@@ -247,23 +250,23 @@ impl Follower {
             "nip44-v2-shared-secret" => {
                 let secret = self.shared_secret.as_ref();
                 let secret =
-                    secret.context("another program has set a shared secret; give --shared-secret-file")?;
+                    secret.context("another program has set a shared secret; pass --shared-secret-file")?;
                 // HKDF-SHA256-extract is an HMAC whose key is the salt.
                 let salt = hmac::Key::new(hmac::HMAC_SHA256, b"moltrade-fanout-v1");
                 ConversationKey::from_slice(hmac::sign(&salt, secret.as_bytes()).as_ref())?
             }
-            other => bail!("{other} is not known to this program"),
+            other => bail!("{other} is unknown to this program"),
         };
         let payload = BASE64_STANDARD.decode(&envelope.ciphertext)?;
         ensure!(payload.first() == Some(&2), "it is not version 2 of NIP-44");
         Ok(decrypt_to_bytes(&key, &payload)?)
     }
 
-    /// The event, if it is what the bot has signed.
+    /// The event, if the bot has signed it.
     fn check(&self, envelope: &Envelope, plaintext: &[u8]) -> Result<Event> {
         ensure!(envelope.target_pubkey == self.keys.public_key(), "it is for somebody else");
         let event = Event::from_json(plaintext).context("no event")?;
-        event.verify().context("the id or the signature is wrong")?;
+        event.verify().context("the id or the signature is invalid")?;
         ensure!(event.pubkey == self.bot, "another key has signed it");
         let said = (&envelope.original_event_id, envelope.kind, envelope.created_at);
         let is = (&event.id.to_hex(), event.kind.as_u16(), event.created_at.as_secs());
@@ -271,7 +274,8 @@ impl Follower {
         Ok(event)
     }
 
-    /// The gateway refused the handshake. tokio-websockets does not show why, but a plain request does.
+    /// The gateway refused the handshake. tokio-websockets does not show the reason, but a plain
+    /// request does.
     async fn refused(&mut self) -> Result<Later> {
         let url = format!("{}/fanout?cursor={}", self.gateway, self.state.cursor());
         let response = match self.http.get(url).send().await {
@@ -282,21 +286,21 @@ impl Follower {
             StatusCode::GONE => {
                 let Ok(body) = response.bytes().await else { return Ok(Later::new("the connection broke")) };
                 let Trimmed { oldest } = serde_json::from_slice(&body).context("410 without `oldest`")?;
-                // What comes next has been trimmed: say what is lost, and go on with what there is.
+                // The next messages have been trimmed: report the loss and continue at the oldest.
                 let (first, last) = (self.state.seq + 1, oldest - 1);
-                eprintln!("signals between {first} and {last} are lost: the gateway no longer keeps them");
+                eprintln!("signals between {first} and {last} are lost: the gateway no longer stores them");
                 self.state.advance(self.state.log.clone(), last)?;
                 Ok(Later::new("going on with what is kept"))
             }
-            // Of the refusals with this status, the only one that we can meet here.
+            // The only refusal with this status that can occur here.
             StatusCode::CONFLICT => {
-                // A backup of the gateway was restored, and its numbers mean other signals from some number on. All
-                // that it has comes again, and what is old is marked as stale.
+                // A backup of the gateway was restored, so its later numbers mean other signals.
+                // All stored signals come again, and old ones are marked as stale.
                 let log = self.state.log.take().unwrap_or_default();
                 self.state.advance(None, 0)?;
                 Ok(Later::new(format!("the log is not {log} any more: a backup was restored; starting over")))
             }
-            // It would have let us in now.
+            // The gateway would accept us now.
             StatusCode::UPGRADE_REQUIRED => Ok(Later::new("the gateway refused the connection")),
             _ => refuse(response).await,
         }
@@ -313,7 +317,7 @@ struct Trimmed {
     oldest: u64,
 }
 
-/// What comes on the WebSocket.
+/// A message on the WebSocket.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Incoming {
@@ -344,7 +348,7 @@ struct Envelope {
     stale: bool,
 }
 
-/// What is printed.
+/// The printed line.
 #[derive(Serialize)]
 struct Signal {
     seq: u64,
@@ -362,14 +366,14 @@ async fn next_text(socket: &mut Socket, patience: Duration) -> Result<String, La
         if let Some((code, reason)) = message.as_close() {
             return Err(Later::new(format!("the gateway closed with {}: {reason}", u16::from(code))));
         }
-        // Else it is a ping, which the library has answered.
+        // Anything else is a ping, which the library has answered.
         if let Some(text) = message.as_text() {
             return Ok(text.to_owned());
         }
     }
 }
 
-/// The body of the answer to a request.
+/// The body of the response.
 async fn answer(request: RequestBuilder) -> Attempt<Vec<u8>> {
     let response = match request.send().await {
         Ok(response) if response.status().is_success() => response,
@@ -391,15 +395,17 @@ async fn refuse(response: Response) -> Result<Later> {
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Ok(Later { reason, rest });
     }
-    // A wrong key, parameter or clock, no such bot, a cursor of another gateway: trying again would not help.
+    // A wrong key, parameter or clock, an unknown bot, or a cursor of another gateway: retrying
+    // would not help.
     bail!(reason)
 }
 
-/// The call, signed as NIP-98 has it.
+/// The call, signed as NIP-98 specifies.
 fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The gateway takes each token once. Two for the same call in the same second would be the same but for this.
+    // The gateway accepts each token once. Without this, two tokens for the same call in the same
+    // second would be equal.
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     Ok(format!("Nostr {}", BASE64_STANDARD.encode(sign(keys, 27235, tags)?.as_json())))
@@ -415,20 +421,20 @@ fn load_keys(file: Option<&str>) -> Result<Keys> {
         Some(file) => (fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?, file),
         None => {
             let text = std::env::var("NOSTR_SECRET_KEY");
-            (text.context("no key: give --key-file, or set NOSTR_SECRET_KEY")?, "NOSTR_SECRET_KEY")
+            (text.context("no key: pass --key-file, or set NOSTR_SECRET_KEY")?, "NOSTR_SECRET_KEY")
         }
     };
     Keys::parse(text.trim()).with_context(|| format!("cannot read the key from {from}"))
 }
 
-/// The last message that was dealt with, and the gateway that it is of, in a file.
+/// The last processed message and its gateway, in a file.
 #[derive(Serialize, Deserialize)]
 struct State {
     #[serde(skip)]
     file: String,
     gateway: String,
     pubkey: Option<PublicKey>,
-    /// An earlier version of this program did not note it.
+    /// An earlier version of this program did not store it.
     #[serde(default)]
     log: Option<String>,
     seq: u64,
@@ -447,13 +453,13 @@ impl State {
             serde_json::from_str(&text).with_context(|| format!("{file} is not a state of this program"))?;
         ensure!(
             state.gateway == gateway,
-            "{file} belongs to {}, and a cursor is of use to one gateway only: take another file",
+            "{file} belongs to {}, and a cursor belongs to one gateway: use another file",
             state.gateway
         );
         Ok(Self { file, ..state })
     }
 
-    /// The first key is believed and kept. If the gateway has another one later, somebody has to look.
+    /// Trusts and stores the first key. If the gateway's key changes later, a human has to decide.
     fn pin(&mut self, pubkey: PublicKey) -> Result<()> {
         match self.pubkey {
             Some(known) if known == pubkey => Ok(()),
@@ -469,7 +475,7 @@ impl State {
         }
     }
 
-    /// With the log before it, it is refused by another log, in which the number means another signal.
+    /// Includes the log, so that another log, in which the number means another signal, refuses it.
     fn cursor(&self) -> String {
         match &self.log {
             Some(log) => format!("{log}:{}", self.seq),
@@ -482,7 +488,7 @@ impl State {
         self.write()
     }
 
-    /// At any moment the file holds the old state or the new one, and never a part.
+    /// The file always contains the old state or the new one, never a part.
     fn write(&self) -> Result<()> {
         let replace = || -> io::Result<()> {
             let temporary = format!("{}.new", self.file);

@@ -1,8 +1,9 @@
-//! Listens on HTTP for a gateway, and takes every batch of events that it posts.
+//! Listens on HTTP for a gateway and processes the batches of events that it posts.
 //!
-//! `consume-http 127.0.0.1:9100 cursor.txt` prints the number and the id of each event that is new. With
-//! `WEBHOOK_SECRET=whsec_…` in the environment, only what is signed with this secret is taken
-//! (<https://www.standardwebhooks.com>). The secret is not an argument, because `ps` shows those to everybody.
+//! `consume-http 127.0.0.1:9100 cursor.txt` prints the number and the id of each new event. With
+//! `WEBHOOK_SECRET=whsec_…` in the environment, it accepts only requests signed with this secret
+//! (<https://www.standardwebhooks.com>). The secret is not an argument, because `ps` shows
+//! arguments to everybody.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -23,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 const BODY_BYTES_MAX: usize = 64 << 20;
-/// How far the time of a signature may be from ours: what is older may be a recording.
+/// The maximum difference between a signature's time and ours; an older one may be replayed.
 const SECONDS_APART_MAX: u64 = 5 * 60;
 
 #[tokio::main(flavor = "current_thread")]
@@ -32,7 +33,8 @@ async fn main() -> Result<()> {
     let (Some(address), Some(file), None) = (args.next(), args.next(), args.next()) else {
         bail!("usage: [WEBHOOK_SECRET=whsec_...] consume-http ADDRESS STATE_FILE");
     };
-    // Without the variable nothing is verified; one that cannot be used is no reason not to.
+    // Without the variable nothing is verified. An unusable secret is an error, not a reason to
+    // skip verification.
     let key = std::env::var_os("WEBHOOK_SECRET").map(|secret| key(&secret.to_string_lossy())).transpose()?;
     let consumer = Arc::new(Consumer { cursor: Mutex::new(Cursor::open(file)?), key });
     let listener =
@@ -48,19 +50,19 @@ struct Envelope {
     event: Event,
 }
 
-/// With what you need of it: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
+/// Add the fields that you need: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
 #[derive(Deserialize)]
 struct Event {
     id: String,
 }
 
 struct Consumer {
-    /// Held during the work: if the gateway repeats a batch while we are still at it, the repeat waits.
+    /// Locked during the work: if the gateway repeats a batch meanwhile, the repeat waits.
     cursor: Mutex<Cursor>,
     key: Option<hmac::Key>,
 }
 
-/// 2xx acknowledges the whole batch. After any other answer the gateway sends it again.
+/// 2xx acknowledges the whole batch. After any other response the gateway sends it again.
 async fn receive(
     State(consumer): State<Arc<Consumer>>,
     headers: HeaderMap,
@@ -90,20 +92,21 @@ async fn receive(
 }
 
 fn deal_with(batch: &[Envelope], cursor: &mut Cursor) -> Result<()> {
-    // A batch is of one log.
+    // A batch belongs to one log.
     if let Some(first) = batch.first() {
         cursor.enter(&first.log);
     }
     let mut last = cursor.seq;
     for Envelope { seq, event, .. } in batch {
         if *seq > last {
-            // Your work here. If the program dies before the cursor is written, it is done a second time for
-            // the batch; so let that do no harm, as it does none to write rows under the events' ids.
+            // Your work here. If the program dies before the cursor is written, the work is
+            // repeated for the batch, so make it idempotent: for example, write rows under the
+            // events' ids.
             println!("{seq} {}", event.id);
             last = *seq;
         }
     }
-    // After the work and before the answer, so that a repeat is recognised.
+    // After the work and before the response, so that a repeat is recognised.
     if last > cursor.seq { cursor.advance(last) } else { Ok(()) }
 }
 
@@ -116,7 +119,7 @@ fn key(secret: &str) -> Result<hmac::Key> {
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
-/// Whether the body was signed with our secret, and lately.
+/// Checks that the body was signed with our secret, and recently.
 fn verify(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> Result<()> {
     let header = |name| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
@@ -128,16 +131,16 @@ fn verify(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> Result<()> {
         bail!("webhook-timestamp is more than five minutes from our clock");
     }
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-    // More than one while secrets are being changed. `verify` compares in constant time.
+    // There is more than one during a change of secrets. `verify` compares in constant time.
     let mut signatures = header("webhook-signature")?.split(' ').filter_map(|one| one.strip_prefix("v1,"));
     let fits = |tag: Vec<u8>| hmac::verify(key, &signed, &tag).is_ok();
     if !signatures.any(|signature| BASE64_STANDARD.decode(signature).is_ok_and(fits)) {
-        bail!("no signature in webhook-signature is right");
+        bail!("no signature in webhook-signature is valid");
     }
     Ok(())
 }
 
-/// The last event that was dealt with, in a file: `LOG:SEQ`, the identity of the log and the sequence.
+/// The last processed event, in a file: `LOG:SEQ`, the identity of the log and the sequence.
 struct Cursor {
     log: Option<String>,
     seq: u64,
@@ -151,14 +154,14 @@ impl Cursor {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self { log: None, seq: 0, file }),
             Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
         };
-        // An earlier version of this program did not note the log.
+        // An earlier version of this program did not store the log.
         let (log, seq) =
             text.trim().split_once(':').map_or((None, text.trim()), |(log, seq)| (Some(log), seq));
-        let seq = seq.parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?;
+        let seq = seq.parse().with_context(|| format!("{file} contains no sequence: {text:?}"))?;
         Ok(Self { log: log.map(str::to_owned), seq, file })
     }
 
-    /// An event of this log has come. In another log than before, the numbers mean other events.
+    /// Called for each event's log. In another log than before, the numbers mean other events.
     fn enter(&mut self, log: &str) {
         if let Some(old) = &self.log
             && old != log
@@ -178,7 +181,7 @@ impl Cursor {
         }
     }
 
-    /// At any moment the file holds the old number or the new one, and never a part.
+    /// The file always contains the old number or the new one, never a part.
     fn advance(&mut self, seq: u64) -> Result<()> {
         self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
         self.seq = seq;

@@ -1,8 +1,8 @@
 //! Publishes a trade signal of a bot: signs an event and sends it to a relay.
 //!
-//! `publish --relay ws://127.0.0.1:7777/r/0 --key-file bot.key --content "long BTC"` prints the event when the relay
-//! has it. The key is in the file, as nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`; it does not leave this
-//! program.
+//! `publish --relay ws://127.0.0.1:7777/r/0 --key-file bot.key --content "long BTC"` prints the
+//! event when the relay has accepted it. The key is in the file, as nsec1... or hex, or in the
+//! variable `NOSTR_SECRET_KEY`; it does not leave this program.
 
 use std::fs;
 use std::time::Duration;
@@ -24,7 +24,7 @@ struct Args {
     /// The relay's URL, such as `ws://127.0.0.1:7777/r/0`
     #[arg(long)]
     relay: String,
-    /// What the signal says
+    /// The content of the signal
     #[arg(long)]
     content: String,
     /// The event's kind
@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
     let key = match &args.key_file {
         Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?,
         None => {
-            std::env::var("NOSTR_SECRET_KEY").context("no key: give --key-file, or set NOSTR_SECRET_KEY")?
+            std::env::var("NOSTR_SECRET_KEY").context("no key: pass --key-file, or set NOSTR_SECRET_KEY")?
         }
     };
     let keys = Keys::parse(key.trim()).context("the key is neither nsec1... nor 64 hex digits")?;
@@ -56,7 +56,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns when the relay has the event.
+/// Returns when the relay has accepted the event.
 async fn publish(relay: &str, event: &Event) -> Result<()> {
     let client = ClientBuilder::new().uri(relay).with_context(|| relay.to_owned())?;
     let (mut socket, _) = client.connect().await.with_context(|| format!("{relay} does not answer"))?;
@@ -64,7 +64,7 @@ async fn publish(relay: &str, event: &Event) -> Result<()> {
     while let Some(message) = socket.next().await {
         let message = message?;
         let Some(text) = message.as_text() else { continue };
-        // Relays say other things, too, such as NOTICE and AUTH.
+        // Relays also send other messages, such as NOTICE and AUTH.
         let said: Vec<Value> = serde_json::from_str(text).context("the relay does not speak Nostr")?;
         if let [kind, id, accepted, reason] = said.as_slice()
             && kind == "OK"

@@ -1,8 +1,8 @@
 //! Registers a bot at a gateway, so that it can be followed there.
 //!
-//! `register-bot --gateway http://127.0.0.1:8080 --name Momentum --key-file bot.key` prints the gateway's answer.
-//! Registering again changes the name. The key is in the file, as nsec1... or hex, or in the variable
-//! `NOSTR_SECRET_KEY`; it does not leave this program.
+//! `register-bot --gateway http://127.0.0.1:8080 --name Momentum --key-file bot.key` prints the
+//! gateway's response. Registering again changes the name. The key is in the file, as nsec1... or
+//! hex, or in the variable `NOSTR_SECRET_KEY`; it does not leave this program.
 
 use std::fs;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use serde_json::json;
 /// Registers a bot at a gateway.
 #[derive(Parser)]
 struct Args {
-    /// Such as `http://127.0.0.1:8080`
+    /// For example `http://127.0.0.1:8080`
     #[arg(long)]
     gateway: String,
     /// The bot's name in the gateway's registry, 1 to 100 characters; registering again changes it
@@ -32,13 +32,13 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a provider of its own; with its default features this is not needed.
+    // reqwest is built here without a TLS provider; with its default features this is not needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let key = match &args.key_file {
         Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?,
         None => {
-            std::env::var("NOSTR_SECRET_KEY").context("no key: give --key-file, or set NOSTR_SECRET_KEY")?
+            std::env::var("NOSTR_SECRET_KEY").context("no key: pass --key-file, or set NOSTR_SECRET_KEY")?
         }
     };
     let keys = Keys::parse(key.trim()).context("the key is neither nsec1... nor 64 hex digits")?;
@@ -56,11 +56,12 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// The call, signed as NIP-98 has it.
+/// The call, signed as NIP-98 specifies.
 fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The gateway takes each token once. Two for the same call in the same second would be the same but for this.
+    // The gateway accepts each token once. Without this, two tokens for the same call in the same
+    // second would be equal.
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     let tags = tags.into_iter().map(Tag::parse).collect::<Result<Vec<_>, _>>()?;

@@ -1,7 +1,7 @@
-//! Listens on TCP for a gateway, takes every event that it sends, and acknowledges each.
+//! Listens on TCP for a gateway, processes every event that it sends, and acknowledges each.
 //!
-//! `consume-tcp 127.0.0.1:9000 cursor.txt` prints the number and the id of each event that is new. The gateway
-//! needs a sink in its configuration:
+//! `consume-tcp 127.0.0.1:9000 cursor.txt` prints the number and the id of each new event. The
+//! gateway needs a sink in its configuration:
 //!
 //! ```toml
 //! [[output.tcp]]
@@ -39,8 +39,8 @@ async fn main() -> Result<()> {
     loop {
         tokio::select! {
             biased;
-            // The newest connection counts: a gateway that comes again has given up the old one, even if we
-            // never hear of that because its machine or the network went away.
+            // The newest connection counts: a gateway that reconnects has abandoned the old one,
+            // even if we are never told because its machine or the network failed.
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     eprintln!("connected: {peer}");
@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
                     Err(error) => Err(error),
                 };
                 if let Err(error) = acknowledged {
-                    // The gateway comes again, and begins after what we have acknowledged.
+                    // The gateway reconnects and continues after what we have acknowledged.
                     eprintln!("disconnected: {error}");
                     gateway = None;
                 }
@@ -77,39 +77,39 @@ struct Envelope {
     event: Event,
 }
 
-/// With what you need of it: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
+/// Add the fields that you need: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
 #[derive(Deserialize)]
 struct Event {
     id: String,
 }
 
 fn read(line: &[u8]) -> io::Result<Envelope> {
-    let wrong = |error| io::Error::new(ErrorKind::InvalidData, format!("a line is no envelope: {error}"));
+    let wrong = |error| io::Error::new(ErrorKind::InvalidData, format!("a line is not an envelope: {error}"));
     serde_json::from_slice(line).map_err(wrong)
 }
 
-/// Does the work for an event, unless it is a repeat.
+/// Processes an event, unless it is a repeat.
 fn deal_with(seq: u64, event: &Event, cursor: &mut Cursor) -> Result<()> {
     if seq <= cursor.seq {
         return Ok(());
     }
-    // Your work here. If the program dies before the cursor is written, it is done a second time for this
-    // event; so let that do no harm, as it does none to write a row under the event's id.
+    // Your work here. If the program dies before the cursor is written, the work is repeated for
+    // this event, so make it idempotent: for example, write a row under the event's id.
     println!("{seq} {}", event.id);
-    // After the work and before the acknowledgement, so that a repeat is recognised. An fsync for each event is
-    // the simple way; if it is too slow, note and acknowledge every hundredth.
+    // After the work and before the acknowledgement, so that a repeat is recognised. An fsync for
+    // each event is simple; if it is too slow, store and acknowledge every hundredth.
     cursor.advance(seq)
 }
 
 /// A connection from the gateway.
 struct Gateway {
     stream: BufReader<TcpStream>,
-    /// What has come of the next line.
+    /// The part of the next line that has arrived.
     line: Vec<u8>,
 }
 
 impl Gateway {
-    /// Waits for ever if there is no connection. Dropping the future loses nothing.
+    /// Waits forever without a connection. Dropping the future loses nothing.
     async fn next_line(gateway: &mut Option<Self>) -> io::Result<Vec<u8>> {
         let Some(Self { stream, line }) = gateway else { return pending().await };
         let room = LINE_BYTES_MAX.saturating_sub(line.len());
@@ -132,7 +132,7 @@ impl Gateway {
     }
 }
 
-/// The last event that was dealt with, in a file: `LOG:SEQ`, the identity of the log and the sequence.
+/// The last processed event, in a file: `LOG:SEQ`, the identity of the log and the sequence.
 struct Cursor {
     log: Option<String>,
     seq: u64,
@@ -146,14 +146,14 @@ impl Cursor {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self { log: None, seq: 0, file }),
             Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
         };
-        // An earlier version of this program did not note the log.
+        // An earlier version of this program did not store the log.
         let (log, seq) =
             text.trim().split_once(':').map_or((None, text.trim()), |(log, seq)| (Some(log), seq));
-        let seq = seq.parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?;
+        let seq = seq.parse().with_context(|| format!("{file} contains no sequence: {text:?}"))?;
         Ok(Self { log: log.map(str::to_owned), seq, file })
     }
 
-    /// An event of this log has come. In another log than before, the numbers mean other events.
+    /// Called for each event's log. In another log than before, the numbers mean other events.
     fn enter(&mut self, log: &str) {
         if let Some(old) = &self.log
             && old != log
@@ -173,7 +173,7 @@ impl Cursor {
         }
     }
 
-    /// At any moment the file holds the old number or the new one, and never a part.
+    /// The file always contains the old number or the new one, never a part.
     fn advance(&mut self, seq: u64) -> Result<()> {
         self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
         self.seq = seq;

@@ -1,7 +1,7 @@
-//! Takes every event of a gateway over WebSocket, and misses none, whatever breaks or is restarted.
+//! Receives every event of a gateway over WebSocket and loses none, whatever fails or restarts.
 //!
-//! `consume-websocket ws://127.0.0.1:8080/ws cursor.txt` prints the number and the id of each event. Parameters
-//! select: `'ws://127.0.0.1:8080/ws?kinds=1,7'`.
+//! `consume-websocket ws://127.0.0.1:8080/ws cursor.txt` prints the number and the id of each
+//! event. Parameters select events: `'ws://127.0.0.1:8080/ws?kinds=1,7'`.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -16,7 +16,7 @@ use tokio_websockets::{ClientBuilder, Error, Limits, upgrade};
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// The gateway pings every 30 seconds, so a connection that is silent for this long is dead.
+/// The gateway pings every 30 seconds, so a connection that sends nothing for this long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,16 +31,17 @@ async fn main() -> Result<()> {
         after = match follow(&url, &after, &mut cursor).await? {
             End::Broken(reason) => {
                 eprintln!("connecting again: {reason}");
-                // The close reason may name a cursor, too. Our own is right in any case.
+                // The close reason may also name a cursor. Our own is always right.
                 cursor.text(cursor.seq)
             }
-            // 410: the gateway has trimmed what comes next. 0 is the oldest event that there is.
+            // 410: the gateway has trimmed the next events. 0 is the oldest stored event.
             End::TooOld => {
-                eprintln!("what follows event {} is no longer kept; going on at the oldest", cursor.seq);
+                eprintln!("what follows event {} is no longer stored; going on at the oldest", cursor.seq);
                 cursor.text(0)
             }
-            // 409: a backup of the gateway was restored, and its numbers mean other events from some number on. All
-            // that it has comes again; so the work must do no harm the second time.
+            // 409: a backup of the gateway was restored, and its numbers mean other events from
+            // some number on. All that it has comes again; so the work must do no harm the second
+            // time.
             End::AnotherLog => {
                 let log = cursor.log.take().unwrap_or_default();
                 eprintln!(
@@ -61,7 +62,7 @@ enum End {
     AnotherLog,
 }
 
-/// Connects and deals with what comes until the connection ends. An error is what does not pass by itself.
+/// Connects and processes events until the connection ends. Errors are permanent.
 async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
     let url = format!("{url}{}cursor={after}", if url.contains('?') { '&' } else { '?' });
     let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES_MAX));
@@ -73,7 +74,7 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
             409 => return Ok(End::AnotherLog),
             410 => return Ok(End::TooOld),
             429 | 500.. => return Ok(End::Broken(format!("the gateway answered {status}"))),
-            // A wrong parameter, or a cursor of another gateway: trying again would not help.
+            // An invalid parameter, or a cursor of another gateway: retrying would not help.
             _ => {
                 bail!("the gateway answered {status}; curl 'http{}' shows why", url.trim_start_matches("ws"))
             }
@@ -83,7 +84,7 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
         Ok(Ok((socket, _))) => socket,
     };
     eprintln!("connected; going on after event {after}");
-    // We asked for less than our cursor, so something was trimmed; the first message shows how much.
+    // We start behind our cursor because events were trimmed; the first message shows how many.
     let mut trimmed_after = (after != cursor.text(cursor.seq)).then_some(cursor.seq);
     loop {
         let message = match timeout(SILENCE_MAX, socket.next()).await {
@@ -95,19 +96,20 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
         if let Some((code, reason)) = message.as_close() {
             return Ok(End::Broken(format!("the gateway closed with {}: {reason}", u16::from(code))));
         }
-        // Else it is a ping, which the library has answered.
+        // Anything else is a ping, which the library has answered.
         let Some(text) = message.as_text() else { continue };
         let Envelope { seq, log, event } =
-            serde_json::from_str(text).with_context(|| format!("a message is no envelope: {text}"))?;
+            serde_json::from_str(text).with_context(|| format!("a message is not an envelope: {text}"))?;
         if let Some(last) = trimmed_after.take() {
-            eprintln!("events {} to {} are lost: the gateway no longer keeps them", last + 1, seq - 1);
+            eprintln!("events {} to {} are lost: the gateway no longer stores them", last + 1, seq - 1);
         }
         if seq > cursor.seq {
-            // Your work here. If the program dies before the cursor is written, it is done a second time for
-            // this event; so let that do no harm, as it does none to write a row under the event's id.
+            // Your work here. If the program dies before the cursor is written, the work is
+            // repeated for this event, so make it idempotent: for example, write a row under the
+            // event's id.
             println!("{seq} {}", event.id);
-            // Only after it: what is noted does not come again. An fsync for each event is the simple way;
-            // if it is too slow, note every hundredth, and as many come twice.
+            // Only after it: a stored event does not come again. An fsync for each event is simple;
+            // if it is too slow, store every hundredth, and up to a hundred come twice.
             cursor.log = Some(log);
             cursor.advance(seq)?;
         }
@@ -121,13 +123,13 @@ struct Envelope {
     event: Event,
 }
 
-/// With what you need of it: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
+/// Add the fields that you need: `pubkey`, `created_at`, `kind`, `tags`, `content`, `sig`.
 #[derive(Deserialize)]
 struct Event {
     id: String,
 }
 
-/// The last event that was dealt with, in a file: `LOG:SEQ`, the identity of the log and the sequence.
+/// The last processed event, in a file: `LOG:SEQ`, the identity of the log and the sequence.
 struct Cursor {
     log: Option<String>,
     seq: u64,
@@ -141,10 +143,10 @@ impl Cursor {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self { log: None, seq: 0, file }),
             Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
         };
-        // An earlier version of this program did not note the log.
+        // An earlier version of this program did not store the log.
         let (log, seq) =
             text.trim().split_once(':').map_or((None, text.trim()), |(log, seq)| (Some(log), seq));
-        let seq = seq.parse().with_context(|| format!("{file} holds no sequence: {text:?}"))?;
+        let seq = seq.parse().with_context(|| format!("{file} contains no sequence: {text:?}"))?;
         Ok(Self { log: log.map(str::to_owned), seq, file })
     }
 
@@ -155,7 +157,7 @@ impl Cursor {
         }
     }
 
-    /// At any moment the file holds the old number or the new one, and never a part.
+    /// The file always contains the old number or the new one, never a part.
     fn advance(&mut self, seq: u64) -> Result<()> {
         self.replace(seq).with_context(|| format!("cannot write {}", self.file))?;
         self.seq = seq;

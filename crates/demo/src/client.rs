@@ -1,4 +1,4 @@
-//! A client of `/ws` whose every delivery is checked.
+//! A client of `/ws` that checks every delivery.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use wire::UnverifiedEvent;
 
 use crate::Outcome;
 
-/// How long connecting, and ending after the gateway has, may take.
+/// The time limit for connecting, and for ending after the gateway has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running client.
@@ -20,55 +20,55 @@ pub struct Client {
     task: JoinHandle<Outcome<Ended>>,
 }
 
-/// What can be seen of it while it runs.
+/// The observable state of a running client.
 #[derive(Default)]
 struct Figures {
     delivered: AtomicU64,
     complete: AtomicBool,
     away: AtomicBool,
-    /// Of the events since somebody last looked, from the first copy's writing to the delivery.
+    /// Latencies of the events since the last query, from writing the first copy to the delivery.
     latencies_us: Mutex<Vec<u64>>,
 }
 
-/// What is to be said at the end.
+/// The result at the end.
 pub struct Ended {
     pub checker: Checker,
     /// How the gateway ended the connection.
     pub reason: String,
-    /// The cursor that it resumed with, and how long it was away.
+    /// The cursor that it resumed with, and the time that it was away.
     pub resumed: Option<(u64, Duration)>,
 }
 
 impl Client {
-    /// Connects and checks everything that comes. With `leaves`, it goes away after so many events for so
-    /// long, and resumes.
+    /// Connects and checks all deliveries. With `leaves`, it disconnects after this many events,
+    /// for this long, and resumes.
     pub fn start(sim: &Arc<Sim>, url: String, leaves: Option<(u64, Duration)>) -> Self {
         let figures = Arc::new(Figures::default());
         let task = tokio::spawn(run(Arc::clone(sim), url, leaves, Arc::clone(&figures)));
         Self { figures, task }
     }
 
-    /// Whether it has everything.
+    /// Whether it has received everything.
     pub fn is_complete(&self) -> bool {
         self.figures.complete.load(Ordering::Relaxed)
     }
 
-    /// Whether it has gone away for now.
+    /// Whether it is away.
     pub fn is_away(&self) -> bool {
         self.figures.away.load(Ordering::Relaxed)
     }
 
-    /// How many events it got.
+    /// How many events it has received.
     pub fn delivered(&self) -> u64 {
         self.figures.delivered.load(Ordering::Relaxed)
     }
 
-    /// The latencies since this was last asked.
+    /// The latencies since the last query.
     pub fn take_latencies_us(&self) -> Vec<u64> {
         std::mem::take(&mut self.figures.latencies_us.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What it got, when the gateway has ended its connection.
+    /// The result, after the gateway has ended its connection.
     pub async fn end(self) -> Outcome<Ended> {
         timeout(PATIENCE, self.task).await??
     }
@@ -104,7 +104,7 @@ async fn run(
             Err(ConsumeError::Ended(reason)) => break reason,
             Err(error) => return Err(error.into()),
         };
-        // What is wrong is counted, for the verdict.
+        // Faults are counted for the verdict.
         let _ = checker.check(&delivery);
         let sent_us =
             UnverifiedEvent::parse(&delivery.event).ok().and_then(|event| sim.first_sent_us(&event.id));

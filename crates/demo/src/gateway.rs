@@ -1,4 +1,4 @@
-//! The gateway, as a process of its own: the program that was built beside this one.
+//! The gateway as a separate process: the program that was built beside this one.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -20,11 +20,11 @@ use crate::Outcome;
 /// The gateway's program.
 const PROGRAM: &str = "moltrade-relayer";
 
-/// How long the gateway may take to start, to answer and to stop.
+/// The time limit for the gateway to start, to respond and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How much of its log is kept to be shown when something went wrong.
+/// How many lines of its log are kept, to show them after a failure.
 const LOG_LINES: usize = 30;
-/// How its log names the address.
+/// The text before the address in its log.
 const SERVED_ON: &str = "events are served on ws://";
 
 /// The gateway's program in the folder of this one.
@@ -38,9 +38,9 @@ fn program() -> Outcome<PathBuf> {
     Ok(program)
 }
 
-/// A running gateway. It is killed when this is dropped.
+/// A running gateway. Dropping it kills the process.
 pub struct Gateway {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     child: Mutex<Child>,
     log: Arc<Mutex<Vec<String>>>,
@@ -52,7 +52,7 @@ pub struct Stopped {
     pub took: Duration,
 }
 
-/// The metrics by name and labels, as they stand in `/metrics`.
+/// The metrics by name and labels, as in `/metrics`.
 pub type Metrics = BTreeMap<String, f64>;
 
 impl Gateway {
@@ -60,7 +60,7 @@ impl Gateway {
     pub async fn start(folder: &Path, relays: &[String]) -> Outcome<Self> {
         let mut command = Command::new(program()?);
         command.current_dir(folder);
-        // What this shell happens to have set is not for this gateway.
+        // Removes variables that are set in this shell.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("RELAYER_") || name == "RUST_LOG") {
                 command.env_remove(name);
@@ -71,13 +71,14 @@ impl Gateway {
             .env("RELAYER_DEDUPLICATION__ROCKSDB_PATH", folder.join("rocksdb"))
             .env("RELAYER_OUTPUT__WEBSOCKET_PORT", "0")
             .env("RELAYER_MONITORING__PROMETHEUS_PORT", "0")
-            // The verdict counts everything that broken and hostile relays send, so none is quarantined.
+            // The verdict counts everything that broken and hostile relays send, so none may be
+            // quarantined.
             .env("RELAYER_RELAY__MAX_OFFENCES_PER_HOUR", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().context("the gateway's process does not start")?;
-        let stderr = child.stderr.take().context("the gateway has no log")?;
+        let stderr = child.stderr.take().context("the gateway's standard error is missing")?;
         let log = Arc::new(Mutex::new(Vec::new()));
         let (found, address) = tokio::sync::oneshot::channel();
         let lines = Arc::clone(&log);
@@ -90,7 +91,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// All events from the first on, in envelopes.
+    /// The URL for all events from the first one, in envelopes.
     pub fn events_url(&self) -> String {
         format!("ws://{}/ws?cursor=0", self.address)
     }
@@ -117,13 +118,13 @@ impl Gateway {
             socket.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        let answer = timeout(PATIENCE, asked).await.context("the gateway does not answer")??;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+        let answer = timeout(PATIENCE, asked).await.context("the gateway does not respond")??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("a response without a body")?;
         anyhow::ensure!(head.starts_with("HTTP/1.1 200 "), "GET {path}: {head}");
         Ok(body.to_owned())
     }
 
-    /// Comes back when the process ends by itself.
+    /// Returns when the process ends by itself.
     pub async fn ended(&self) -> String {
         loop {
             match self.child().try_wait() {
@@ -135,7 +136,7 @@ impl Gateway {
         }
     }
 
-    /// Stops it as an operator does, with SIGTERM.
+    /// Stops it with SIGTERM, like an operator.
     pub async fn stop(&self) -> Outcome<Stopped> {
         let asked = Instant::now();
         kill_process(Pid::from_child(&self.child()), Signal::TERM)?;
@@ -162,13 +163,13 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let mut child = self.child();
-        // It has ended already, unless the demo was given up.
+        // It has already ended, unless the demo was interrupted.
         let _ = child.kill();
         let _ = child.wait();
     }
 }
 
-/// Keeps the last lines of the log, and says the address once one of them names it.
+/// Keeps the last lines of the log, and reports the address when a line contains it.
 fn keep(log: impl Read, lines: &Mutex<Vec<String>>, found: tokio::sync::oneshot::Sender<SocketAddr>) {
     let mut found = Some(found);
     for line in BufReader::new(log).lines().map_while(Result::ok) {

@@ -1,9 +1,11 @@
-//! `make demo`: simulated relays, the gateway and two clients of `/ws`, without a network, in about a minute.
+//! `make demo`: simulated relays, the gateway and two clients of `/ws`, without a network, in about
+//! a minute.
 //!
-//! Some relays forge events, some send garbage, some lose or break their connections. One client stays,
-//! the other goes away in the middle and comes back with its cursor. A live table shows what the gateway
-//! says of itself; the [verdict] at the end is computed from what the clients got and from the gateway's
-//! counts beside the simulator's. Exit status: 0 passed, 1 failed, 130 interrupted.
+//! Some relays forge events, some send garbage, some drop or break their connections. One client
+//! stays, the other leaves in the middle and comes back with its cursor. A live table shows the
+//! gateway's metrics. The [verdict] at the end is computed from what the clients received, and from
+//! the gateway's counts compared with the simulator's. Exit status: 0 passed, 1 failed, 130
+//! interrupted.
 
 mod client;
 mod gateway;
@@ -27,16 +29,16 @@ const RELAYS: usize = 30;
 const COPIES: usize = 10;
 const EVENTS: usize = 60_000;
 const NEW_PER_SECOND: f64 = 1_500.0;
-/// How much later than the first the last copy of an event comes.
+/// The maximum delay of an event's last copy behind the first.
 const SPREAD_MS: u64 = 500;
 
-/// Relays that send forged copies of events, mostly before the genuine ones.
+/// Relays that send forged copies of events, usually before the genuine ones.
 const FORGERS: Range<usize> = 0..10;
-/// The share of events that are forged too.
+/// The share of events that are also forged.
 const FORGED: f64 = 0.3;
-/// Relays that send what is no Nostr at all.
+/// Relays that send garbage.
 const LITTERERS: Range<usize> = 10..15;
-/// Sorts of garbage that leave the connection as it is, each with this probability before each event.
+/// Kinds of garbage that do not end the connection, each with this probability before each event.
 const GARBAGE: [Garbage; 5] = [
     Garbage::InvalidJson,
     Garbage::Binary,
@@ -45,18 +47,18 @@ const GARBAGE: [Garbage; 5] = [
     Garbage::DeepNesting,
 ];
 const GARBAGE_CHANCE: f64 = 0.004;
-/// Relays whose connections end, by the relay or because what it sends must not go on.
+/// Relays whose connections end, by the relay or because of what it sends.
 const BREAKERS: Range<usize> = 15..20;
 const BREAK_EVERY: Duration = Duration::from_secs(4);
 const BREAKS: usize = 8;
 
-/// After so many events the second client goes away, for so long.
+/// After this many events the second client leaves, for this long.
 const LEAVES_AFTER: u64 = EVENTS as u64 / 3;
 const AWAY: Duration = Duration::from_secs(5);
 
-/// How long everything after the start may take. It is reached only when something is lost.
+/// The time limit after the start, reached only if something is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the counts may take to agree when all has been delivered.
+/// The time limit for the counts to agree after all deliveries.
 const SETTLING: Duration = Duration::from_secs(10);
 
 type Outcome<T> = Result<T, anyhow::Error>;
@@ -111,7 +113,7 @@ async fn show() -> Outcome<bool> {
     };
     let seconds = began.elapsed().as_secs_f64();
     if !whole {
-        println!("Gave up waiting after {seconds:.0} s; the verdict says what is missing.");
+        println!("Gave up waiting after {seconds:.0} s; the verdict shows what is missing.");
     }
     let settled = timeout(SETTLING, async {
         while !verdict::counts_agree(&sim.stats(), &gateway.status().await?) {
@@ -167,7 +169,7 @@ fn print_what_happens() {
     );
 }
 
-/// Shows how it goes until both clients have everything and the relays have nothing left to send.
+/// Shows the progress until both clients have everything and the relays have nothing left to send.
 async fn watch(sim: &Sim, gateway: &Gateway, clients: [&Client; 2]) -> Outcome<()> {
     let mut table = Table::new();
     let mut ticks = interval(table.interval());
@@ -192,7 +194,7 @@ async fn watch(sim: &Sim, gateway: &Gateway, clients: [&Client; 2]) -> Outcome<(
     }
 }
 
-/// Ends one connection: dropped by the relay, or with a frame that is too long, or with invalid UTF-8.
+/// Ends one connection: by a drop, an oversized frame, or invalid UTF-8.
 fn break_a_connection(sim: &Sim, number: usize) {
     let relay = BREAKERS.start + number % BREAKERS.len();
     match number % 3 {

@@ -1,4 +1,4 @@
-//! The live table: redrawn in place on a terminal, a line every few seconds elsewhere.
+//! The live table: redrawn in place on a terminal; otherwise one line every few seconds.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use relay_sim::{Count, Sim};
 use crate::client::Client;
 use crate::gateway::Metrics;
 
-/// The table as it was drawn last.
+/// The table as last drawn.
 pub struct Table {
     began: Instant,
     terminal: bool,
@@ -16,7 +16,7 @@ pub struct Table {
     before: Option<Row>,
 }
 
-/// What is counted, at one moment.
+/// The counts at one moment.
 #[derive(Clone)]
 struct Row {
     at: Instant,
@@ -34,12 +34,12 @@ impl Table {
         Self { began: Instant::now(), terminal, lines_drawn: 0, before: None }
     }
 
-    /// How often it is worth drawing.
+    /// The interval between draws.
     pub const fn interval(&self) -> Duration {
         if self.terminal { Duration::from_millis(500) } else { Duration::from_secs(4) }
     }
 
-    /// Draws what the gateway counts, and what clients got.
+    /// Draws the gateway's counts and the clients' deliveries.
     pub fn show(&mut self, metrics: &Metrics, sim: &Sim, clients: [&Client; 2], done: bool) {
         let row = Row::of(metrics, clients);
         let before = self.before.replace(row.clone()).unwrap_or_else(|| Row::nothing(self.began));
@@ -56,7 +56,7 @@ impl Table {
             self.line(metrics, &row, &before, clients, done)
         };
         let mut out = std::io::stdout().lock();
-        // Whoever does not want to see it any more still wants the exit status.
+        // If nobody reads the output any more, the exit status still matters.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
@@ -148,7 +148,7 @@ impl Row {
     }
 }
 
-/// What is not zero of a metric with one label.
+/// The non-zero values of a metric with one label.
 fn by_label<'a>(metrics: &'a Metrics, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
     let labelled = metrics.iter().filter_map(move |(key, value)| {
         let label = key.strip_prefix(name)?.strip_prefix('{')?.split('"').nth(1)?;
@@ -157,7 +157,7 @@ fn by_label<'a>(metrics: &'a Metrics, name: &'a str) -> impl Iterator<Item = (&'
     labelled.filter(|(_, count)| *count > 0)
 }
 
-/// Median and 99th percentile, in milliseconds, since the last look.
+/// Median and 99th percentile since the last query, in milliseconds.
 fn latency(client: &Client) -> Option<(f64, f64)> {
     let mut latencies_us = client.take_latencies_us();
     latencies_us.sort_unstable();

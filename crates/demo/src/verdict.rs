@@ -1,4 +1,4 @@
-//! The verdict: what clients got, and the gateway's own counts beside the simulator's.
+//! The verdict: what clients received, and the gateway's counts compared with the simulator's.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::gateway::Stopped;
 use crate::table::grouped;
 use crate::{BREAKERS, BREAKS, EVENTS, FORGERS, LITTERERS, RELAYS};
 
-/// Everything that the verdict follows from.
+/// The input of the verdict.
 pub struct Evidence {
     /// What the relays did.
     pub relays: Stats,
-    /// The gateway's `/status` when everything had come to rest.
+    /// The gateway's `/status` after everything has settled.
     pub status: Value,
     pub steady: Ended,
     pub leaver: Ended,
@@ -23,7 +23,7 @@ pub struct Evidence {
     pub seconds: f64,
 }
 
-/// What `/status` says of one relay.
+/// The entry of one relay in `/status`.
 struct Seen<'a>(Option<&'a Value>);
 
 impl<'a> Seen<'a> {
@@ -43,24 +43,24 @@ impl<'a> Seen<'a> {
         refused.map_or(0, |refused| refused.values().filter_map(Value::as_u64).sum())
     }
 
-    /// Frames that were events, new or not, or were refused.
+    /// Frames that were events or were refused.
     fn judged(&self) -> u64 {
         self.get("first") + self.get("copies") + self.refused()
     }
 }
 
-/// The relays whose connections last, so that every frame that they write arrives.
+/// The relays whose connections stay open, so that every frame arrives.
 fn unbroken() -> impl Iterator<Item = usize> {
     (0..RELAYS).filter(|relay| !BREAKERS.contains(relay))
 }
 
-/// Frames that a relay wrote, but for pings, pongs and closes, which the gateway does not count.
+/// Frames that a relay wrote, except pings, pongs and closes, which the gateway does not count.
 fn frames_sent(relays: &Stats, relay: usize) -> u64 {
     relays.of(relay, Count::Frames).saturating_sub(relays.of(relay, Count::Control))
 }
 
-/// Whether each unbroken relay's frames have all arrived, and each frame was a new event, a copy, refused,
-/// or the end of stored events.
+/// Whether all frames of unbroken relays have arrived, and each was a new event, a copy, refused,
+/// or EOSE.
 pub fn counts_agree(relays: &Stats, status: &Value) -> bool {
     unbroken().all(|relay| {
         let seen = Seen::of(status, relay);
@@ -70,7 +70,7 @@ pub fn counts_agree(relays: &Stats, status: &Value) -> bool {
 }
 
 impl Evidence {
-    /// Prints what holds and what does not, and says whether everything does.
+    /// Prints the checks, and returns whether all pass.
     pub fn print(&self) -> bool {
         let findings = [
             self.complete(),
@@ -92,7 +92,7 @@ impl Evidence {
         let latency = self.steady.checker.verdict().latency;
         if let Some(latency) = latency {
             println!(
-                "\nFrom the first copy's writing to client `steady`: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+                "\nFrom writing the first copy to client `steady`: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
                 f64::from(latency.p50_us) / 1000.0,
                 f64::from(latency.p99_us) / 1000.0,
                 f64::from(latency.max_us) / 1000.0
@@ -155,14 +155,14 @@ impl Evidence {
                 let verdict = self.leaver.checker.verdict();
                 let wrong = verdict.gaps + verdict.not_ascending + verdict.doubled;
                 let what = format!(
-                    "`leaver` was away for {:.1} s and went on after event {}: {} gaps or repeats",
+                    "`leaver` was away for {:.1} s and resumed after event {}: {} gaps or repeats",
                     away.as_secs_f64(),
                     grouped(cursor),
                     grouped(wrong)
                 );
                 ("resumed", wrong == 0 && self.leaver.checker.deliveries() > cursor, what)
             }
-            None => ("resumed", false, "`leaver` never went away".to_owned()),
+            None => ("resumed", false, "`leaver` never left".to_owned()),
         }
     }
 
@@ -209,7 +209,7 @@ impl Evidence {
         let sent: u64 = unbroken().map(|relay| frames_sent(&self.relays, relay)).sum();
         let received: u64 = unbroken().map(|relay| self.seen(relay).get("frames")).sum();
         let what = format!(
-            "the {} unbroken relays sent {} frames, {} arrived, each of them counted as what it was",
+            "the {} unbroken relays sent {} frames, {} arrived, each counted correctly",
             unbroken().count(),
             grouped(sent),
             grouped(received)
@@ -243,7 +243,7 @@ impl Evidence {
     }
 }
 
-/// What is looked at, whether it is as it should be, and the figures.
+/// The name of a check, whether it passes, and the figures.
 type Finding = (&'static str, bool, String);
 
 fn garbage_of(relays: &Stats, relay: usize) -> u64 {

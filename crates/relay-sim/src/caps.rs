@@ -1,35 +1,35 @@
-//! How much of what is stored a relay answers a filter with, and what it says to those who ask for more.
+//! How many stored events a relay returns for a filter, and how it responds to requests for more.
 
 use wire::Filter;
 
-/// What a relay does when more is asked for, or more is there, than its cap.
+/// What a relay does when more events are requested or available than its cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beyond {
-    /// It answers with as many as the cap allows and says nothing about the rest.
+    /// It returns as many events as the cap permits, and says nothing about the rest.
     #[default]
     Clamp,
-    /// It refuses a filter that has no limit, or one above the cap:
-    /// `["CLOSED",id,"invalid: limit must be at most N"]`.
+    /// It refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
+    /// must be at most N"]`.
     Refuse,
-    /// It refuses a filter that more events match than the cap allows, whatever its limit (but 0):
+    /// It refuses a filter that matches more events than the cap, whatever its limit (except 0):
     /// `["CLOSED",id,"error: too many results"]`.
     TooMany,
 }
 
-/// In what order a relay sends stored events, which is also the order in which a cap or a limit cuts.
+/// The order in which a relay sends stored events and in which a cap or a limit truncates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// As NIP-01 has it.
+    /// As NIP-01 specifies.
     #[default]
     NewestFirst,
-    /// A fault: of a capped answer the oldest events are sent.
+    /// A fault: a capped answer contains the oldest events.
     OldestFirst,
-    /// A fault: an order that follows from the seed and has nothing to do with time. The same question
-    /// gets the same part of a capped answer.
+    /// A fault: an order that depends on the seed and not on time. The same request gets the same
+    /// part of a capped answer.
     Unordered,
 }
 
-/// How many stored events a relay answers a filter with.
+/// How many stored events a relay returns for a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cap {
     events: usize,
@@ -44,35 +44,36 @@ impl Cap {
         Self { events, beyond, order: Order::NewestFirst, default_limit: None, says_more: false }
     }
 
-    /// A cap that silently cuts answers.
+    /// A cap that silently truncates answers.
     pub const fn clamping(events: usize) -> Self {
         Self::new(events, Beyond::Clamp)
     }
 
-    /// A cap that refuses filters with a greater limit, or none.
+    /// A cap that refuses filters with a greater limit or none.
     pub const fn refusing(events: usize) -> Self {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// A cap that refuses filters that more events match.
+    /// A cap that refuses filters that match more events.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// What is sent first, and so what a capped answer keeps. Default [`Order::NewestFirst`].
+    /// Which events are sent first, and so which a capped answer contains. Default
+    /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// The limit of a filter that has none. Default: that of the cap; a refusing relay has no default
-    /// and takes no such filters.
+    /// The limit of a filter without one. Default: the cap. A refusing relay has no default and
+    /// refuses such filters.
     pub const fn default_limit(mut self, events: usize) -> Self {
         self.default_limit = Some(events);
         self
     }
 
-    /// Says `["EOSE",id,["more"]]` when it has more than it sent (NIP-67).
+    /// Says `["EOSE",id,["more"]]` if it has more events than it sent (NIP-67).
     pub const fn says_more(mut self) -> Self {
         self.says_more = true;
         self
@@ -88,34 +89,33 @@ impl Cap {
         self.order
     }
 
-    /// The `max_limit` and `default_limit` that NIP-11 tells.
+    /// The `max_limit` and `default_limit` in its NIP-11 document.
     pub(crate) const fn told(&self) -> (usize, Option<usize>) {
         (self.events, self.default_limit)
     }
 }
 
-/// A filter, and how many stored events answer it.
+/// A filter, and how many stored events it returns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub filter: &'a Filter,
-    /// The most events of the answer.
+    /// The maximum number of events in the answer.
     pub bound: usize,
     /// Whether the bound is the relay's and not the filter's.
     pub capped: bool,
-    /// The question is refused if more events than this match.
+    /// The request is refused if more events than this match.
     pub matching_max: usize,
 }
 
 impl<'a> Question<'a> {
-    /// Asks for everything that matches, unless that is more than this.
+    /// Requests all matching events, unless there are more than this.
     pub const fn all(filter: &'a Filter, matching_max: usize) -> Self {
         Self { filter, bound: usize::MAX, capped: false, matching_max }
     }
 
-    /// What a relay with this cap makes of a filter.
+    /// How a relay with this cap treats a filter.
     ///
-    /// # Errors
-    /// The reason for which it refuses the filter.
+    /// # Errors The reason why it refuses the filter.
     pub fn new(filter: &'a Filter, cap: Option<&Cap>) -> Result<Self, String> {
         let asked = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut question =

@@ -1,4 +1,4 @@
-//! Judges what a consumer gets: complete, once, genuine, in order.
+//! Checks that deliveries to a consumer are complete, unique, genuine and in order.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -9,30 +9,30 @@ use wire::{ClaimedId, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError};
 
 use crate::consumer::Delivery;
 
-/// How many faults are kept word by word; the others are only counted.
+/// How many faults are stored in full; the others are only counted.
 const FAULTS_KEPT: usize = 100;
 
 /// What is wrong with a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// It is no event.
+    /// It is not an event.
     NotAnEvent(wire::ParseError),
     /// It does not verify.
     NotGenuine(VerifyError),
-    /// Its id came before.
+    /// Its id was delivered before.
     Doubled(ClaimedId),
-    /// It is genuine, and not among the expected.
+    /// It is genuine but not expected.
     Unexpected(ClaimedId),
-    /// Its sequence number is not greater than the one before.
+    /// Its sequence number is not greater than the previous one.
     SeqNotAscending {
-        /// The number before.
+        /// The previous number.
         before: u64,
         /// This number.
         seq: u64,
     },
     /// Sequence numbers are missing before this one.
     SeqGap {
-        /// The number before.
+        /// The previous number.
         before: u64,
         /// This number.
         seq: u64,
@@ -52,11 +52,11 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Checks one consumer's deliveries, in the order in which they came.
+/// Checks one consumer's deliveries in order.
 #[derive(Debug)]
 pub struct Checker {
     verifier: Verifier,
-    /// Expected events with their texts, where these are known.
+    /// Expected events with their texts, if known.
     expected: Option<HashMap<ClaimedId, Option<Bytes>>>,
     expected_count: Option<usize>,
     gaps_allowed: bool,
@@ -64,7 +64,7 @@ pub struct Checker {
     last_seq: Option<u64>,
     last_created_at: Option<u64>,
     seen: HashSet<ClaimedId>,
-    /// How many of the expected events have been seen.
+    /// How many expected events were delivered.
     matched: usize,
     wrong: Vec<Wrong>,
     verdict: Verdict,
@@ -78,7 +78,7 @@ impl Default for Checker {
 }
 
 impl Checker {
-    /// A checker that expects nothing in particular.
+    /// A checker without expected events.
     pub fn new() -> Self {
         Self {
             verifier: Verifier::new(),
@@ -96,29 +96,28 @@ impl Checker {
         }
     }
 
-    /// Expects exactly these events. One that is delivered with the very bytes that are expected needs no
-    /// verification: they were verified here.
+    /// Expects exactly these events. An event delivered with the expected bytes is not verified
+    /// again.
     pub fn expect(mut self, events: impl IntoIterator<Item = VerifiedEvent>) -> Self {
         let events = events.into_iter().map(|event| (event.id().into(), Some(event.json().clone())));
         self.expected.get_or_insert_default().extend(events);
         self
     }
 
-    /// Expects exactly the events of these ids.
+    /// Expects exactly the events with these ids.
     pub fn expect_ids(mut self, ids: impl IntoIterator<Item = impl Into<ClaimedId>>) -> Self {
         let ids = ids.into_iter().map(|id| (id.into(), None));
         self.expected.get_or_insert_default().extend(ids);
         self
     }
 
-    /// Expects so many different events.
+    /// Expects this many different events.
     pub const fn expect_count(mut self, events: usize) -> Self {
         self.expected_count = Some(events);
         self
     }
 
-    /// Sequence numbers may be left out, as they are when the consumer asked with a filter. They still
-    /// ascend.
+    /// Permits gaps in sequence numbers, as with a filter. They must still ascend.
     pub const fn allow_gaps(mut self) -> Self {
         self.gaps_allowed = true;
         self
@@ -130,10 +129,9 @@ impl Checker {
         self
     }
 
-    /// Checks a delivery, and says what is wrong with it, if anything is.
+    /// Checks a delivery.
     ///
-    /// # Errors
-    /// The first thing that is wrong; all are counted in the verdict.
+    /// # Errors The first fault; the verdict counts all of them.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;
         self.verdict.bytes += delivery.message_bytes as u64;
@@ -151,7 +149,7 @@ impl Checker {
     fn check_seq(&mut self, seq: u64) -> Result<(), Wrong> {
         self.first_seq.get_or_insert(seq);
         match self.last_seq {
-            // The greatest stays, so that one number out of place is one fault.
+            // Keeps the greatest number, so that one misplaced number is one fault.
             Some(before) if seq <= before => Err(Wrong::SeqNotAscending { before, seq }),
             before => {
                 self.last_seq = Some(seq);
@@ -187,12 +185,12 @@ impl Checker {
         Ok(())
     }
 
-    /// Notes how long an event took from the first copy that a relay wrote to its delivery.
+    /// Records the time from the first copy written by a relay to the delivery.
     pub fn note_latency_us(&mut self, latency_us: u64) {
         self.latencies_us.push(latency_us.try_into().unwrap_or(u32::MAX));
     }
 
-    /// Whether everything that is expected has come; `false` if nothing in particular is expected.
+    /// Whether all expected events were delivered; `false` without expected events.
     pub fn is_complete(&self) -> bool {
         match (&self.expected, self.expected_count) {
             (None, None) => false,
@@ -203,23 +201,23 @@ impl Checker {
         }
     }
 
-    /// How many deliveries have been checked.
+    /// How many deliveries were checked.
     pub const fn deliveries(&self) -> u64 {
         self.verdict.deliveries
     }
 
-    /// The first hundred things that are wrong.
+    /// The first hundred faults.
     pub fn wrong(&self) -> &[Wrong] {
         &self.wrong
     }
 
-    /// The expected ids that have not come.
+    /// The expected ids that were not delivered.
     pub fn missing(&self) -> Vec<ClaimedId> {
         let expected = self.expected.iter().flat_map(HashMap::keys);
         expected.filter(|id| !self.seen.contains(*id)).copied().collect()
     }
 
-    /// What is to be said so far.
+    /// The verdict so far.
     pub fn verdict(&self) -> Verdict {
         let missing = self.missing().len() as u64;
         let short = self.expected_count.map_or(0, |count| count.saturating_sub(self.seen.len()) as u64);
@@ -239,17 +237,17 @@ impl Checker {
 /// The outcome of a check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Verdict {
-    /// Deliveries, whatever they were.
+    /// All deliveries.
     pub deliveries: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Different genuine events.
     pub distinct: u64,
-    /// Expected events that did not come.
+    /// Expected events that were not delivered.
     pub missing: u64,
-    /// Events that came again.
+    /// Repeated events.
     pub doubled: u64,
-    /// Deliveries that do not verify or are no events.
+    /// Deliveries that do not verify or are not events.
     pub not_genuine: u64,
     /// Genuine events that are not expected.
     pub unexpected: u64,
@@ -257,14 +255,14 @@ pub struct Verdict {
     pub not_ascending: u64,
     /// Gaps in the sequence, each of one number or more.
     pub gaps: u64,
-    /// How often an event's `created_at` is before that of the event delivered before it. That is no
-    /// fault: it happens once between two batches at most, so it must be less than the number of batches.
+    /// How often an event's `created_at` is before that of the previous event. This is not a fault:
+    /// it happens at most once between two batches, so it must be less than the number of batches.
     pub descents: u64,
     /// The first sequence number.
     pub first_seq: Option<u64>,
     /// The greatest sequence number.
     pub last_seq: Option<u64>,
-    /// From the first copy written by a relay to the delivery, where both are known.
+    /// From the first copy written by a relay to the delivery, if both are known.
     pub latency: Option<Latency>,
 }
 
@@ -305,9 +303,9 @@ impl fmt::Display for Verdict {
 pub struct Latency {
     /// How many were measured.
     pub count: usize,
-    /// Half of them took no longer.
+    /// The median.
     pub p50_us: u32,
-    /// 99 in 100 took no longer.
+    /// The 99th percentile.
     pub p99_us: u32,
     /// The longest.
     pub max_us: u32,

@@ -1,5 +1,5 @@
-//! The relays' side of RFC 6455, written by hand: a simulated relay must be able to write frames that no
-//! library would write.
+//! The server side of RFC 6455, written by hand, because a simulated relay must be able to write
+//! frames that no library would.
 
 /// Frame opcodes.
 pub mod opcode {
@@ -17,7 +17,7 @@ pub mod opcode {
     pub const PONG: u8 = 10;
 }
 
-/// The most bytes that a client's message may have.
+/// The maximum size of a client's message.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Writes the header of a frame that a server sends.
@@ -36,13 +36,13 @@ pub fn write_header(out: &mut Vec<u8>, opcode: u8, last: bool, length: usize) {
     }
 }
 
-/// Writes a whole message.
+/// Writes a complete message.
 pub fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     write_header(out, opcode, true, payload.len());
     out.extend_from_slice(payload);
 }
 
-/// A frame of a client, unmasked.
+/// A frame from a client, unmasked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientFrame {
     /// See [`opcode`].
@@ -51,14 +51,14 @@ pub struct ClientFrame {
     pub payload: Vec<u8>,
 }
 
-/// The bytes are no frame that a client may send.
+/// The bytes are not a valid client frame.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
-/// Takes the first frame off the bytes, if all of it is there.
+/// Removes the first frame from the bytes, if it is complete.
 ///
-/// # Errors
-/// When it is not masked, fragmented, or too long: clients of relays send small messages in one piece.
+/// # Errors When it is unmasked, fragmented or too long: clients of relays send small messages in
+/// one frame.
 pub fn take_frame(bytes: &mut Vec<u8>) -> Result<Option<ClientFrame>, BadFrame> {
     let [first, second, rest @ ..] = bytes.as_slice() else { return Ok(None) };
     let (opcode, last, masked) = (first & 0x0f, first & 0x80 != 0, second & 0x80 != 0);

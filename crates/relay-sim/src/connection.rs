@@ -1,4 +1,4 @@
-//! One WebSocket: moving bytes between the socket and the [`Session`].
+//! One WebSocket: moves bytes between the socket and the [`Session`].
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::socket::Socket;
 use crate::stats::Count;
 
-/// An idle connection keeps no greater buffer than this.
+/// The largest buffer of an idle connection.
 const IDLE_BUFFER_BYTES: usize = 1 << 10;
 
 /// A WebSocket that a relay serves.
@@ -22,22 +22,22 @@ pub(crate) struct Connection<'a, S> {
     pub relay: &'a Relay,
     pub socket: S,
     pub session: Session,
-    /// What was read and not understood yet.
+    /// Bytes that were read but not decoded.
     pub inbox: Vec<u8>,
     /// Writes one byte at a time, with this pause after each.
     pub drip: Option<Duration>,
     pub control: watch::Receiver<Control>,
-    /// How much of the session's buffer the socket has taken.
+    /// How much of the session's buffer the socket has accepted.
     pub written: usize,
-    /// What happens when the buffer is written.
+    /// What happens after the buffer is written.
     pub then: Then,
 }
 
 impl<S: Socket> Connection<'_, S> {
-    /// `drops` is the number of drops that the relay was told before this connection.
+    /// `drops` is the relay's number of drops when this connection began.
     pub async fn run(mut self, drops: u64) -> io::Result<()> {
         let mut silent_until = None;
-        // The client may have spoken before it had the answer to its upgrade.
+        // The client may have sent data before it received the response to its upgrade.
         self.understand()?;
         loop {
             let told = *self.control.borrow_and_update();
@@ -89,7 +89,7 @@ impl<S: Socket> Connection<'_, S> {
         self.session.out.is_empty() && !self.socket.owes()
     }
 
-    /// Waits until the socket, the clock or a test wants something, and reads what the client says.
+    /// Waits for the socket, the clock or a test, and reads messages from the client.
     async fn wait(&mut self) -> io::Result<()> {
         let interest = match self.is_written() {
             true => {
@@ -113,7 +113,7 @@ impl<S: Socket> Connection<'_, S> {
         Ok(())
     }
 
-    /// Gives the socket what it takes, or one byte if it drips.
+    /// Writes what the socket accepts, or one byte if the connection is slow by fault.
     fn write(&mut self) -> io::Result<()> {
         self.socket.pay()?;
         loop {
@@ -146,7 +146,7 @@ impl<S: Socket> Connection<'_, S> {
         self.understand()
     }
 
-    /// Takes what has come whole.
+    /// Processes complete frames.
     fn understand(&mut self) -> io::Result<()> {
         loop {
             let frame = codec::take_frame(&mut self.inbox);
@@ -171,7 +171,7 @@ impl<S: Socket> Connection<'_, S> {
         Ok(())
     }
 
-    /// Closes with "going away" if the socket takes it at once.
+    /// Closes with "going away" if the socket accepts that at once.
     fn say_goodbye(&mut self) {
         if self.then == Then::Goes && self.written == 0 {
             self.session.control(opcode::CLOSE, &1001_u16.to_be_bytes());

@@ -1,4 +1,4 @@
-//! The other side of the gateway: a client of `/ws` that resumes where it was.
+//! The other side of the gateway: a client of `/ws` that resumes after an interruption.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_websockets::{ClientBuilder, Limits, MaybeTlsStream, WebSocketStream};
 
-/// The greatest message that is taken: an event of 256 KiB in its envelope fits many times.
+/// The largest accepted message, many times an event of 256 KiB in its envelope.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// How long one attempt to connect may take.
+/// The time limit of one attempt to connect.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// Between attempts to reconnect.
+/// The pause between attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why there is no delivery.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
-    /// The URL is not one of a WebSocket.
+    /// The URL is not a WebSocket URL.
     #[error("{url} is not a ws:// URL: {reason}")]
     Url {
         /// The URL.
@@ -28,7 +28,7 @@ pub enum ConsumeError {
         /// What is wrong.
         reason: String,
     },
-    /// The gateway did not take the connection.
+    /// The gateway did not accept the connection.
     #[error("cannot connect to {url}: {reason}")]
     Connect {
         /// The URL.
@@ -49,15 +49,15 @@ pub enum ConsumeError {
 pub struct Delivery {
     /// The sequence number, in the envelope form.
     pub seq: Option<u64>,
-    /// When the gateway got it (Unix milliseconds), in the envelope form.
+    /// When the gateway received it (Unix milliseconds), in the envelope form.
     pub received_at: Option<u64>,
-    /// The relay that it came from first, in the envelope form.
+    /// The relay that delivered it first, in the envelope form.
     pub relay: Option<String>,
-    /// The event object's text, as it was delivered.
+    /// The event object's text, as delivered.
     pub event: Bytes,
-    /// The bytes of the whole message.
+    /// The size of the whole message.
     pub message_bytes: usize,
-    /// When the consumer had it, in Unix microseconds.
+    /// When the consumer received it, in Unix microseconds.
     pub at_us: u64,
 }
 
@@ -77,7 +77,7 @@ impl Delivery {
     /// When it is not a JSON object.
     pub fn parse(message: &Bytes) -> Result<Self, ConsumeError> {
         let (message_bytes, at_us) = (message.len(), crate::world::now_us());
-        // The seven fields of an event do not include `seq`, so the forms cannot be confused.
+        // An event has no field `seq`, so the forms are distinct.
         if let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(message) {
             let Envelope { seq, received_at, relay, event } = envelope;
             let event = message.slice_ref(event.get().as_bytes());
@@ -105,43 +105,39 @@ pub struct Consumer {
 impl Consumer {
     /// Connects once.
     ///
-    /// # Errors
-    /// When the URL is wrong or the gateway does not take the connection.
+    /// # Errors When the URL is invalid or the gateway does not accept the connection.
     pub async fn connect(url: &str) -> Result<Self, ConsumeError> {
         let socket = open(url).await?;
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
     }
 
-    /// Connects, trying again for so long.
+    /// Connects, retrying for this long.
     ///
-    /// # Errors
-    /// What the last attempt failed with.
+    /// # Errors The error of the last attempt.
     pub async fn connect_within(url: &str, patience: Duration) -> Result<Self, ConsumeError> {
         let socket = open_within(url, patience).await?;
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
     }
 
-    /// When the connection ends, connects again with `cursor=<last sequence>`, trying for so long each
-    /// time.
+    /// When the connection ends, reconnects with `cursor=<last sequence>`, retrying for this long.
     pub const fn reconnect(mut self, patience: Duration) -> Self {
         self.reconnect_for = Some(patience);
         self
     }
 
-    /// How often it connected again.
+    /// The number of reconnects.
     pub const fn reconnects(&self) -> u64 {
         self.reconnects
     }
 
-    /// The last sequence number that was delivered: the cursor to resume from.
+    /// The last delivered sequence number: the cursor to resume from.
     pub const fn last_seq(&self) -> Option<u64> {
         self.last_seq
     }
 
     /// The next delivery. Dropping the future loses nothing.
     ///
-    /// # Errors
-    /// When the connection ended and cannot be had again, or a message is malformed.
+    /// # Errors When the connection ended and cannot be restored, or a message is malformed.
     pub async fn next(&mut self) -> Result<Delivery, ConsumeError> {
         loop {
             match self.message().await {
@@ -181,7 +177,7 @@ impl Consumer {
     }
 }
 
-/// The URL with the cursor set to `seq`, other parameters as they were.
+/// The URL with the cursor set to `seq` and other parameters unchanged.
 fn with_cursor(url: &str, seq: u64) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let others = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));

@@ -1,24 +1,24 @@
-//! Where a relay's clients come in: what of TCP and TLS they meet before anybody speaks HTTP.
+//! The entry point of a relay's clients: the behaviour of TCP and TLS before HTTP begins.
 
-/// What is wrong with a relay's certificate. A client that checks it ends the handshake.
+/// A defect of a relay's certificate. A client that checks it ends the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// It was valid until 2020.
+    /// It expired in 2020.
     Expired,
     /// It is for `another-host.invalid`.
     WrongHost,
-    /// It is signed by its own key, not by the authority.
+    /// It is self-signed, not signed by the authority.
     SelfSigned,
 }
 
-/// A relay's way in. Each kind that is in use has a port of its own.
+/// An entry point. Each kind that is in use has its own port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Door {
-    /// The one of all relays that have no other. With TLS it has a good certificate.
+    /// The default. With TLS it has a valid certificate.
     #[default]
     Open,
-    /// One where nobody reads what clients say.
+    /// It never reads from clients.
     Deaf,
-    /// One with a bad certificate.
+    /// It has a defective certificate.
     Bad(Certificate),
 }

@@ -1,32 +1,31 @@
-//! Subscriptions that a relay takes and ends, and proofs of a key that it does not take although
-//! they are right.
+//! Subscriptions that a relay accepts and then ends, and valid proofs of a key that it rejects.
 
 /// Where a relay ends a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndingPlace {
-    /// CLOSED instead of EOSE, behind the stored events.
+    /// CLOSED instead of EOSE, after the stored events.
     InsteadOfEose,
     /// CLOSED before EOSE, in one write.
     BeforeEose,
-    /// CLOSED behind EOSE, in one write.
+    /// CLOSED after EOSE, in one write.
     BehindEose,
-    /// CLOSED instead of the first live event, which the client must ask for again.
+    /// CLOSED instead of the first live event, which the client must request again.
     AtFirstEvent,
 }
 
-/// Subscriptions that a relay takes and then ends with CLOSED.
+/// Subscriptions that a relay accepts and then ends with CLOSED.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// Where.
     pub place: EndingPlace,
-    /// What is said, such as `error: shutting down idle subscription`.
+    /// The reason, such as `error: shutting down idle subscription`.
     pub reason: String,
-    /// How many of the REQs that the relay takes end so.
+    /// How many accepted REQs end in this way.
     pub times: usize,
 }
 
 impl Ending {
-    /// Ends so many subscriptions.
+    /// Ends this many subscriptions.
     pub fn times(times: usize, place: EndingPlace, reason: impl Into<String>) -> Self {
         Self { place, reason: reason.into(), times }
     }
@@ -37,17 +36,17 @@ impl Ending {
     }
 }
 
-/// Right answers to NIP-42 challenges that a relay does not accept.
+/// Valid answers to NIP-42 challenges that a relay rejects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
-    /// What is said in `["OK",id,false,reason]`.
+    /// The reason in `["OK",id,false,reason]`.
     pub reason: String,
-    /// How many of the relay's clients' answers it does not accept.
+    /// How many answers it rejects.
     pub times: usize,
 }
 
 impl Doubt {
-    /// Does not accept so many answers.
+    /// Rejects this many answers.
     pub fn times(times: usize, reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), times }
     }

@@ -1,4 +1,4 @@
-//! How relays misbehave: what, which of them, and how often; and the dice that decide it.
+//! How relays misbehave: which faults, on which relays, how often; and the dice that decide it.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use crate::rng::Rng;
 /// Frames that no relay should send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Garbage {
-    /// A text frame that is no JSON.
+    /// A text frame that is not JSON.
     InvalidJson,
-    /// A text frame that is no UTF-8.
+    /// A text frame that is not UTF-8.
     InvalidUtf8,
     /// A binary frame.
     Binary,
-    /// A string of 1 MiB where an event should be.
+    /// A string of 1 MiB instead of an event.
     HugeString,
     /// 50,000 opening brackets.
     DeepNesting,
-    /// A header that announces more than comes, then silence for ever.
+    /// A header that announces more than is sent, then silence.
     TruncatedStall,
-    /// A header that announces more than comes, then the end of the connection.
+    /// A header that announces more than is sent, then the end of the connection.
     TruncatedDrop,
-    /// A genuine event under a subscription id that nobody asked with.
+    /// A genuine event under an unknown subscription id.
     WrongSubscription,
     /// A message type that does not exist.
     UnknownType,
 }
 
 impl Garbage {
-    /// All sorts.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::InvalidJson,
         Self::InvalidUtf8,
@@ -42,31 +42,31 @@ impl Garbage {
     ];
 }
 
-/// Frames that are lawful one by one and are sent without end.
+/// Frames that are valid individually and are sent endlessly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flood {
     /// Empty pings.
     Pings,
-    /// Empty pongs that nobody asked for.
+    /// Empty unsolicited pongs.
     Pongs,
     /// Empty text messages.
     EmptyText,
     /// Messages in fragments of one byte.
     Fragments,
-    /// Messages with a thousand empty fragments behind each byte.
+    /// Messages with a thousand empty fragments after each byte.
     EmptyFragments,
-    /// All of these by turns.
+    /// All of these in turn.
     Mixed,
 }
 
 impl Flood {
-    /// All sorts but the mix.
+    /// All kinds except the mix.
     pub const SORTS: [Self; 5] =
         [Self::Pings, Self::Pongs, Self::EmptyText, Self::Fragments, Self::EmptyFragments];
 }
 
-/// One way to misbehave. Those of the first group are decided before every event frame, those of the
-/// second once a connection.
+/// One kind of misbehaviour. The first group is decided before every event frame, the second once
+/// for each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Sends garbage before an event frame.
@@ -75,13 +75,13 @@ pub enum Fault {
     Notice,
     /// Ends the subscription with CLOSED instead of sending the event.
     Closed,
-    /// Sends a ping before an event frame. Lawful.
+    /// Sends a ping before an event frame. Valid.
     Ping,
     /// Sends the event frame twice.
     Repeat,
-    /// Sends the event frame in two fragments. Lawful.
+    /// Sends the event frame in two fragments. Valid.
     Fragment,
-    /// Neither sends nor reads for so long.
+    /// Neither sends nor reads for this long.
     Stall(Duration),
     /// From now on neither sends nor reads nor closes.
     HalfOpen,
@@ -89,21 +89,21 @@ pub enum Fault {
     Drop,
     /// Closes the WebSocket with this code and a reason.
     Close(u16),
-    /// Sends an event that its author signed and that cannot be read, of all sorts by turns, before
-    /// an event frame. Many honest relays would.
+    /// Before an event frame, sends a malformed event that its author signed, of all kinds in turn.
+    /// Many honest relays would.
     Poison,
-    /// Sends a genuine event of 300 KB to 1 MB before an event frame. Lawful.
+    /// Sends a genuine event of 300 KB to 1 MB before an event frame. Valid.
     Oversized,
 
-    /// Closes the TCP connection when it has read the upgrade request.
+    /// Closes the TCP connection after reading the upgrade request.
     Refuse,
     /// Answers the upgrade request with 503.
     RefuseUpgrade,
     /// Never answers the upgrade request.
     NeverUpgrade,
-    /// Answers the upgrade request after so long.
+    /// Answers the upgrade request after this long.
     SlowUpgrade(Duration),
-    /// Sends nothing after the answer to the upgrade: no EOSE, no pong. It reads.
+    /// Sends nothing after the response to the upgrade: no EOSE, no pong. It still reads.
     Mute,
     /// Answers every REQ with EOSE at once, and pings, but never sends an event.
     Silent,
@@ -111,26 +111,26 @@ pub enum Fault {
     NoPongs,
     /// Sends stored events and live ones, and never EOSE.
     NoEose,
-    /// Sends EOSE so long after the last stored event.
+    /// Sends EOSE this long after the last stored event.
     LateEose(Duration),
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
-    /// Sends such frames, as many as the socket takes, beside what else it sends.
+    /// Sends such frames, as many as the socket accepts, beside everything else.
     Flood(Flood),
-    /// Sends a NIP-42 challenge first, and goes on as if it had not.
+    /// Sends a NIP-42 challenge first, and continues as if it had not.
     Auth,
-    /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has proved
-    /// a key.
+    /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has
+    /// proved a key.
     AuthRequired,
     /// As [`AuthRequired`](Self::AuthRequired), but the challenge comes after the first CLOSED.
     AuthLate,
     /// Sends a NIP-42 challenge when the first REQ comes, and answers REQs when the client has
-    /// proved a key; until then it says nothing.
+    /// proved a key; until then it is silent.
     AuthHeld,
-    /// Sends a NIP-42 challenge first, and answers REQs with EOSE alone, as if it had nothing,
+    /// Sends a NIP-42 challenge first, and answers REQs with EOSE only, as if it had no events,
     /// until the client has proved a key.
     AuthEmpty,
-    /// As [`AuthRequired`](Self::AuthRequired), but it does not say OK to a proof that it accepts.
+    /// As [`AuthRequired`](Self::AuthRequired), but without an OK for an accepted proof.
     AuthUnconfirmed,
     /// As [`AuthRequired`](Self::AuthRequired), but a client that has proved its key gets CLOSED
     /// `restricted: not on the list`.
@@ -138,7 +138,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault once: every sort of garbage, times that an honest client can wait for, and the
+    /// Every fault once: every kind of garbage, delays that an honest client can wait for, and the
     /// mixed flood for all floods.
     pub fn all() -> Vec<Self> {
         let garbage = Garbage::ALL.map(Self::Garbage);
@@ -176,7 +176,7 @@ impl Fault {
         garbage.into_iter().chain(others).collect()
     }
 
-    /// Whether it is decided once a connection.
+    /// Whether it is decided once for each connection.
     pub const fn is_per_connection(self) -> bool {
         match self {
             Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::SlowUpgrade(_) => true,
@@ -186,7 +186,7 @@ impl Fault {
         }
     }
 
-    /// Whether events wait for ever on the relay because of it.
+    /// Whether it makes events wait forever on the relay.
     pub(crate) fn keeps_events(&self) -> bool {
         match self {
             Self::HalfOpen | Self::Garbage(Garbage::TruncatedStall) => true,
@@ -195,7 +195,7 @@ impl Fault {
         }
     }
 
-    /// Whether it serves nobody who has not proved a key.
+    /// Whether it serves only clients that have proved a key.
     pub(crate) const fn wants_auth(&self) -> bool {
         matches!(
             self,
@@ -209,21 +209,21 @@ impl Fault {
     }
 }
 
-/// Some of the relays.
+/// A set of relays.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Who {
-    /// Every relay, scripted ones too.
+    /// Every relay, including scripted ones.
     All,
-    /// This share of the relays that share the events, `0.0..=1.0`, chosen by the seed; of the scripted
-    /// ones if there are no others. A smaller share is part of a greater one, so "a third of the relays"
-    /// are the same relays for every fault.
+    /// This share of the relays that share the events, `0.0..=1.0`, chosen by the seed; of the
+    /// scripted ones if there are no others. A smaller share is a subset of a larger one, so "a
+    /// third of the relays" are the same relays for every fault.
     Share(f64),
-    /// The relays of these numbers.
+    /// The relays with these numbers.
     These(Vec<usize>),
 }
 
 impl Who {
-    /// Says of each relay whether it belongs.
+    /// For each relay, whether it is in the set.
     pub fn of(&self, seed: u64, relays: usize) -> Vec<bool> {
         let mut chosen = vec![matches!(self, Self::All); relays];
         let numbers = match self {
@@ -245,30 +245,30 @@ impl Who {
     }
 }
 
-/// A fault with its dose.
+/// A fault with its relays and probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultRule {
     /// What happens.
     pub fault: Fault,
     /// On which relays.
     pub who: Who,
-    /// How probable it is each time that it is decided.
+    /// Its probability at each decision.
     pub chance: f64,
 }
 
-/// One connection's dice. The same seed, relay and number of the connection throw the same.
+/// One connection's dice. The same seed, relay and connection number give the same results.
 #[derive(Debug)]
 pub struct Dice {
     rng: Rng,
     /// Event frames so far.
     frames: u64,
-    /// The frame before which something happens next, which is all that most frames look at.
+    /// The frame before which the next fault happens. Most frames check only this.
     soonest: u64,
     rules: Vec<(Fault, f64, u64)>,
 }
 
 impl Dice {
-    /// The dice of a relay's connection of this number.
+    /// The dice of a relay's connection with this number.
     pub fn new(seed: u64, relay: usize, connection: u64, faults: &[(Fault, f64)]) -> Self {
         let mut rng = Rng::new(&[seed, 0xD1CE, relay as u64, connection]);
         let frame_faults = faults.iter().filter(|(fault, _)| !fault.is_per_connection());
@@ -279,13 +279,13 @@ impl Dice {
         dice
     }
 
-    /// What goes wrong on this connection as a whole.
+    /// Faults of the connection as a whole.
     pub fn connection_faults(&mut self, faults: &[(Fault, f64)]) -> Vec<Fault> {
         let faults = faults.iter().filter(|(fault, _)| fault.is_per_connection());
         faults.filter(|(_, chance)| self.rng.chance(*chance)).map(|(fault, _)| *fault).collect()
     }
 
-    /// Counts an event frame and says what goes wrong before it, one thing at most.
+    /// Counts an event frame and returns the fault before it, at most one.
     pub fn before_frame(&mut self) -> Option<Fault> {
         self.frames += 1;
         if self.frames < self.soonest {
@@ -299,7 +299,7 @@ impl Dice {
         Some(fault)
     }
 
-    /// For what a fault itself draws.
+    /// Random numbers for the fault itself.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.rng
     }

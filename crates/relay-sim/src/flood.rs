@@ -1,12 +1,12 @@
-//! Writes frames that are lawful one by one, and too many.
+//! Writes frames that are valid individually, but too many.
 
 use crate::codec::{opcode, write_frame, write_header};
 use crate::faults::Flood;
 
-/// Frames of one message that is cut into too many.
+/// The number of frames of a message with too many fragments.
 const FRAGMENTS: usize = 1_000;
 
-/// Appends some frames of this sort, and says how many.
+/// Appends some frames of this kind, and returns their number.
 pub(crate) fn write_flood(out: &mut Vec<u8>, flood: Flood) -> u64 {
     const MANY: u64 = 1_000;
     let notice = |letters: usize| format!(r#"["NOTICE","{}"]"#, "x".repeat(letters));
@@ -21,7 +21,7 @@ pub(crate) fn write_flood(out: &mut Vec<u8>, flood: Flood) -> u64 {
     MANY
 }
 
-/// Appends a text in fragments of one byte, or with as many empty fragments behind each of them.
+/// Appends a text in fragments of one byte, or with this many empty fragments after each.
 fn write_fragments(out: &mut Vec<u8>, text: &[u8], each: usize) -> u64 {
     let mut frames = 0;
     for (place, byte) in text.iter().enumerate() {

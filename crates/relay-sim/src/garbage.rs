@@ -1,4 +1,4 @@
-//! Writes the frames that no relay should send.
+//! Writes frames that no relay should send.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::codec::{opcode, write_frame, write_header};
 use crate::faults::Garbage;
 use crate::rng::Rng;
 
-/// How a connection goes on after something was written.
+/// How a connection continues after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     Goes,
@@ -15,7 +15,7 @@ pub(crate) enum Then {
     Drops,
 }
 
-/// Appends a frame of this sort. `event` is the text of the event whose turn it was.
+/// Appends a frame of this kind. `event` is the text of the event that is due.
 pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], rng: &mut Rng) -> Then {
     match garbage {
         Garbage::InvalidJson => {

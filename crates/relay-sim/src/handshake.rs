@@ -1,4 +1,4 @@
-//! What happens on a TCP connection until it is a WebSocket, or instead: NIP-11, and refusals.
+//! What happens on a TCP connection before it is a WebSocket, or instead: NIP-11 and refusals.
 
 use std::io;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::socket::Socket;
 use crate::stats::Count;
 use crate::world::{Up, World};
 
-/// How long a client may take for its request, and for reading an answer that ends the connection.
+/// The time limit for a client's request, and for reading a response that ends the connection.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Serves a connection until it ends. Errors of the socket end it, as a client that goes away does.
+/// Serves a connection until it ends. Socket errors end it, like a client that disconnects.
 pub(crate) async fn serve<S: Socket>(world: Arc<World>, mut socket: S) {
     _ = socket.tcp().set_nodelay(true);
     let dialling = world.dialling.up();
@@ -55,7 +55,7 @@ async fn read_request<S: Socket>(socket: &mut S, inbox: &mut Vec<u8>) -> io::Res
     }
 }
 
-/// Waits for the TCP connection, and gives it what the socket owes.
+/// Waits for the TCP connection, and flushes the socket.
 async fn ready<S: Socket>(socket: &mut S, interest: Interest) -> io::Result<()> {
     let interest = if socket.owes() { interest | Interest::WRITABLE } else { interest };
     socket.tcp().ready(interest).await?;
@@ -74,14 +74,14 @@ async fn write_all<S: Socket>(socket: &mut S, mut bytes: &[u8]) -> io::Result<()
     Ok(())
 }
 
-/// Sends an answer that ends the connection; a client that does not take it goes without.
+/// Sends a response that ends the connection, if the client accepts it.
 async fn answer<S: Socket>(socket: &mut S, status: &str, content_type: &str, body: &str) {
     let response = http::response(status, content_type, body);
     _ = timeout(REQUEST_TIME_MAX, write_all(socket, response.as_bytes())).await;
     socket.finish();
 }
 
-/// Keeps a connection without saying anything, until the client or a test ends it.
+/// Keeps a silent connection until the client or a test ends it.
 async fn hold<S: Socket>(socket: &mut S, mut control: watch::Receiver<Control>) {
     let drops = control.borrow_and_update().drops;
     let mut ignored = Vec::new();
@@ -103,7 +103,7 @@ async fn hold<S: Socket>(socket: &mut S, mut control: watch::Receiver<Control>) 
     }
 }
 
-/// Answers a request that is none for a WebSocket: NIP-11, or a page for people.
+/// Answers a request that is not a WebSocket upgrade: NIP-11, or a page for humans.
 async fn inform<S: Socket>(relay: &Relay, socket: &mut S, request: &Request) {
     const JSON: &str = "application/nostr+json";
     if !request.accept.contains(JSON) {
@@ -128,7 +128,7 @@ async fn inform<S: Socket>(relay: &Relay, socket: &mut S, request: &Request) {
     }
 }
 
-/// Makes the connection a WebSocket and serves it, unless a fault has it otherwise.
+/// Upgrades the connection to a WebSocket and serves it, unless a fault prevents that.
 async fn upgrade<S: Socket>(
     world: &Arc<World>,
     relay: &Relay,
@@ -192,7 +192,7 @@ async fn upgrade<S: Socket>(
     relay.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// What of its part a relay says.
+/// Which messages a relay sends.
 fn voice(faults: &[Fault]) -> Voice {
     let voices =
         [(Fault::Mute, Voice::Nothing), (Fault::Silent, Voice::NoEvents), (Fault::NoPongs, Voice::NoPongs)];
@@ -210,7 +210,7 @@ fn eose(faults: &[Fault]) -> Eose {
     delays.next_back().unwrap_or_default()
 }
 
-/// What a client gets for its key, if it is asked for one.
+/// What a client gets for its key, if one is requested.
 fn access(faults: &[Fault]) -> Option<Access> {
     if faults.contains(&Fault::AuthRestricted) {
         Some(Access::Restricted { proved: false })

@@ -1,34 +1,33 @@
-//! What is spoken before a connection is a WebSocket: requests are read, answers written.
+//! HTTP before a connection is a WebSocket: parses requests and writes responses.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// The most bytes that a request may have.
+/// The maximum size of a request.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 
-/// The bytes are no request that a relay takes.
+/// The bytes are not a request that a relay accepts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadRequest;
 
-/// What a client asks for before it is a WebSocket.
+/// A client's HTTP request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// The path, without a query.
     pub path: String,
-    /// `Host`: what the client calls this relay.
+    /// `Host`: the client's name for this relay.
     pub host: String,
     /// `Sec-WebSocket-Key`, if it wants a WebSocket.
     pub key: Option<String>,
     /// `Accept`.
     pub accept: String,
-    /// `User-Agent`, if it says who it is.
+    /// `User-Agent`, if present.
     pub user_agent: Option<String>,
 }
 
-/// Takes an HTTP request without a body off the bytes, if all of it is there.
+/// Removes an HTTP request without a body from the bytes, if it is complete.
 ///
-/// # Errors
-/// When it is no GET request, or too long.
+/// # Errors When it is not a GET request, or too long.
 pub fn take_request(bytes: &mut Vec<u8>) -> Result<Option<Request>, BadRequest> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return if bytes.len() > REQUEST_BYTES_MAX { Err(BadRequest) } else { Ok(None) };
@@ -53,7 +52,7 @@ pub fn take_request(bytes: &mut Vec<u8>) -> Result<Option<Request>, BadRequest> 
     Ok(Some(request))
 }
 
-/// The answer that makes the connection a WebSocket.
+/// The response that upgrades the connection to a WebSocket.
 pub fn upgrade_response(key: &str) -> String {
     let digest = sha1_smol::Sha1::from(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")).digest();
     let accept = BASE64_STANDARD.encode(digest.bytes());
@@ -63,7 +62,7 @@ pub fn upgrade_response(key: &str) -> String {
     )
 }
 
-/// An answer that ends the connection.
+/// A response that ends the connection.
 pub fn response(status: &str, content_type: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\

@@ -1,4 +1,4 @@
-//! NIP-11: what a relay says of itself over HTTP, truly or not.
+//! NIP-11: what a relay says about itself over HTTP, true or false.
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,15 @@ use crate::policy::Policy;
 /// What a relay answers to `GET` with `Accept: application/nostr+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Information {
-    /// Its document, which tells its caps, limits and NIPs as they are.
+    /// Its document with its real caps, limits and NIPs.
     #[default]
     True,
-    /// Its document with this patch over it (RFC 7396: members replace, `null` removes), which is how a
-    /// relay lies: `json!({"limitation":{"max_limit":5000}})`.
+    /// Its document with this patch (RFC 7396: members replace, `null` removes), for a relay that
+    /// lies: `json!({"limitation":{"max_limit":5000}})`.
     Altered(Value),
     /// 404.
     NotFound,
-    /// Bytes that are no JSON, with status 200.
+    /// Bytes that are not JSON, with status 200.
     Garbage,
     /// A body that never ends.
     Endless,
@@ -25,7 +25,7 @@ pub enum Information {
 }
 
 impl Information {
-    /// A document that says nothing of limits.
+    /// A document without limits.
     pub fn without_limits() -> Self {
         Self::Altered(json!({ "limitation": null }))
     }
@@ -36,12 +36,12 @@ impl Information {
     }
 }
 
-/// A body that is no JSON, though it looks like it at first.
+/// A body that is not JSON, although it begins like it.
 pub(crate) const GARBAGE: &str = "{\"name\":\"a relay\",\"limitation\":{\"max_limit\":\u{fffd}<html>";
-/// How the body that never ends begins; what follows is [`ENDLESS`].
+/// The beginning of the endless body; [`ENDLESS`] follows.
 pub(crate) const ENDLESS_START: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/nostr+json\r\nConnection: close\r\n\r\n{\"name\":\"";
-/// What the body that never ends goes on with.
+/// The continuation of the endless body.
 pub(crate) const ENDLESS: &[u8] = &[b'a'; 16 << 10];
 
 /// The document of a relay.

@@ -1,12 +1,12 @@
 //! Simulated Nostr relays and a consumer that checks what a gateway delivers.
 //!
-//! Everything follows from one seed: [`plan`] says which relay serves which item of the [`corpus`] when,
-//! [`faults`] how relays misbehave by chance, and a `policy` how they treat their clients: `caps`, `limits`
-//! and refusals, NIP-77 (`reconciliation`), NIP-11 (`information`), and the `door`: TLS, good or bad. A
-//! `relay` holds what has arrived (`stored` finds it), a `handshake` lets a client in, a `session` speaks
-//! NIP-01, NIP-42 and NIP-77 on one `connection`, and `codec` writes the frames. [`Sim`] builds and steers
-//! all of that; [`stats`] counts what was done. On the other side of the gateway, a [`Consumer`] receives
-//! and a [`Checker`] judges. Tests of both sides [`wait`] with a limit.
+//! Everything is derived from one seed. [`plan`] decides which relay serves which item of the
+//! [`corpus`] when, [`faults`] how relays misbehave at random, and a `policy` how they treat their
+//! clients: `caps`, `limits` and refusals, NIP-77 (`reconciliation`), NIP-11 (`information`), and
+//! TLS (`door`). A `relay` stores what has arrived (`stored` is its index), a `handshake` accepts a
+//! client, a `session` implements NIP-01, NIP-42 and NIP-77 on one `connection`, and `codec` writes
+//! the frames. [`Sim`] builds and controls all of that, and [`stats`] counts. On the other side of
+//! the gateway, a [`Consumer`] receives and a [`Checker`] checks. Tests [`wait`] with a limit.
 //!
 //! ```no_run
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {

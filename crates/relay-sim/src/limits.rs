@@ -1,15 +1,15 @@
-//! What a relay allows a client beside the size of answers: how many subscriptions and filters, how many
-//! requests in a time, and requests that it turns away because a test says so.
+//! Limits of a relay other than the size of answers: subscriptions, filters, the rate of requests,
+//! and requests that it refuses because a test says so.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many subscriptions a connection may have, whatever a relay says.
+/// The maximum number of subscriptions on a connection, whatever a relay says.
 const SUBSCRIPTIONS_MAX: usize = 100;
 
-/// What one connection may have and ask. Default: what a lawful relay without bounds of its own does.
+/// The limits of one connection. Default: none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
     subscriptions: Option<usize>,
@@ -23,42 +23,43 @@ impl Limits {
         Self { subscriptions: None, filters: None, limit_zero: None }
     }
 
-    /// So many subscriptions at a time (NIP-11 `max_subscriptions`). A further REQ with a new id is
-    /// answered `["CLOSED",id,"error: too many concurrent subscriptions"]`.
+    /// This many concurrent subscriptions (NIP-11 `max_subscriptions`). Another REQ with a new id
+    /// is answered with `["CLOSED",id,"error: too many concurrent subscriptions"]`.
     pub const fn subscriptions(mut self, number: usize) -> Self {
         self.subscriptions = Some(number);
         self
     }
 
-    /// So many filters in a REQ (NIP-11 `max_filters`). A REQ with more is answered
+    /// This many filters in a REQ (NIP-11 `max_filters`). A REQ with more is answered with
     /// `["CLOSED",id,"invalid: too many filters"]`.
     pub const fn filters(mut self, number: usize) -> Self {
         self.filters = Some(number);
         self
     }
 
-    /// A filter with `limit: 0` is answered `["CLOSED",id,"invalid: limit must be at least 1"]`.
+    /// A filter with `limit: 0` is answered with `["CLOSED",id,"invalid: limit must be at least
+    /// 1"]`.
     pub fn refuse_limit_zero(self) -> Self {
         self.refuse_limit_zero_with("invalid: limit must be at least 1", Saying::Closed)
     }
 
-    /// A filter with `limit: 0` is refused in these words.
+    /// A filter with `limit: 0` is refused with this reason.
     pub fn refuse_limit_zero_with(mut self, reason: impl Into<String>, saying: Saying) -> Self {
         self.limit_zero = Some(Refused { reason: reason.into(), saying });
         self
     }
 
-    /// The `max_subscriptions` and `max_filters` that NIP-11 tells.
+    /// The `max_subscriptions` and `max_filters` in its NIP-11 document.
     pub(crate) const fn told(&self) -> (Option<usize>, Option<usize>) {
         (self.subscriptions, self.filters)
     }
 
-    /// Whether a connection that has so many subscriptions may open another one.
+    /// Whether a connection with this many subscriptions may open another one.
     pub(crate) fn allows_another(&self, open: usize) -> bool {
         open < self.subscriptions.unwrap_or(SUBSCRIPTIONS_MAX).min(SUBSCRIPTIONS_MAX)
     }
 
-    /// Why these filters are not taken.
+    /// Why these filters are refused.
     pub(crate) fn refuses(&self, filters: &[wire::Filter]) -> Option<Refused> {
         if self.filters.is_some_and(|most| filters.len() > most) {
             return Some(Refused::closed("invalid: too many filters"));
@@ -68,24 +69,24 @@ impl Limits {
     }
 }
 
-/// With which message a relay refuses a request.
+/// The message with which a relay refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Saying {
-    /// `CLOSED` with the subscription's id; `NEG-ERR` if NIP-77 was spoken.
+    /// `CLOSED` with the subscription's id; `NEG-ERR` for NIP-77.
     #[default]
     Closed,
-    /// `NOTICE`, which does not say what it is about.
+    /// `NOTICE`, which does not name the request.
     Notice,
 }
 
-/// Requests that are turned away before they are looked at.
+/// Requests that are refused without being examined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What is said, such as `blocked: you are not welcome here`.
+    /// The reason, such as `blocked: you are not welcome here`.
     pub reason: String,
-    /// With which message.
+    /// The message.
     pub saying: Saying,
-    /// How many REQs of the relay's clients are refused; later ones are served.
+    /// How many REQs are refused; later ones are served.
     pub times: usize,
 }
 
@@ -95,7 +96,7 @@ impl Refusal {
         Self { reason: reason.into(), saying: Saying::Closed, times: usize::MAX }
     }
 
-    /// Refuses so many REQs and then no more.
+    /// Refuses this many REQs.
     pub fn times(times: usize, reason: impl Into<String>) -> Self {
         Self { times, ..Self::always(reason) }
     }
@@ -106,40 +107,41 @@ impl Refusal {
         self
     }
 
-    /// Refuses once more, if it does.
+    /// Counts one refusal, if any are left.
     pub(crate) fn refuse(&mut self) -> Option<Refused> {
         self.times = self.times.checked_sub(1)?;
         Some(Refused { reason: self.reason.clone(), saying: self.saying })
     }
 }
 
-/// Whose requests are counted together.
+/// Which requests are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
-    /// Those of one connection.
+    /// Requests of one connection.
     #[default]
     Connection,
-    /// Those of all connections of the relay.
+    /// Requests of all connections of the relay.
     Relay,
 }
 
-/// How many requests (REQ and NEG-OPEN) a relay takes in a time.
+/// A rate limit for requests (REQ and NEG-OPEN).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// So many in any span of `per`. Those that were refused do not count.
+    /// The number in any span of `per`. Refused requests do not count.
     pub requests: usize,
     /// The span.
     pub per: Duration,
-    /// Whose requests.
+    /// Which requests.
     pub scope: Scope,
     /// With which message it refuses.
     pub saying: Saying,
-    /// What it says then.
+    /// The reason.
     pub reason: String,
 }
 
 impl RateLimit {
-    /// So many requests a connection; more are answered `["CLOSED",id,"rate-limited: slow down"]`.
+    /// This many requests for each connection; others are answered with
+    /// `["CLOSED",id,"rate-limited: slow down"]`.
     pub fn new(requests: usize, per: Duration) -> Self {
         let reason = "rate-limited: slow down".to_owned();
         Self { requests, per, scope: Scope::Connection, saying: Saying::Closed, reason }
@@ -157,7 +159,7 @@ impl RateLimit {
         self
     }
 
-    /// The refusal of a request, if those before it use up the limit.
+    /// The refusal of a request, if earlier requests have used up the limit.
     pub(crate) fn refuse(&self, window: &mut Window) -> Option<Refused> {
         let refused = Refused { reason: self.reason.clone(), saying: self.saying };
         (!window.admit(Instant::now(), self.requests, self.per)).then_some(refused)
@@ -178,7 +180,7 @@ impl Refused {
     }
 }
 
-/// When the requests of the last span were made.
+/// The times of the requests in the last span.
 #[derive(Debug, Default)]
 pub(crate) struct Window(VecDeque<Instant>);
 

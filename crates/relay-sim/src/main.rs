@@ -1,4 +1,4 @@
-//! The program: parse the command line, run, and turn the outcome into an exit code.
+//! The program: parses the command line, runs, and maps the result to an exit code.
 
 mod cli;
 

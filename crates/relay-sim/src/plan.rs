@@ -1,4 +1,4 @@
-//! Who serves what, and when: decided before the start, from the seed alone.
+//! Which relay serves what, and when: decided before the start, from the seed only.
 
 use crate::corpus::Forgery;
 use crate::faults::Who;
@@ -7,56 +7,56 @@ use crate::rng::Rng;
 /// How fast new events come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// As fast as the sockets take them.
+    /// As fast as the sockets accept them.
     Fast,
-    /// So many new events a second over all relays; every copy follows at its own time.
+    /// This many new events a second over all relays; each copy follows at its own time.
     PerSecond(f64),
 }
 
 /// One copy on one relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// When the relay gets it: microseconds after live traffic began, or at [`Pace::Fast`] a place in the
-    /// order of the events.
+    /// When the relay receives it: microseconds after live traffic began or, at [`Pace::Fast`], a
+    /// position in the order of the events.
     pub at: u64,
     /// The item's number; forged items are numbered after all others.
     pub item: u32,
 }
 
-/// What one relay gets.
+/// The copies of one relay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelayPlan {
-    /// First what it holds from the start, then what comes live, by time.
+    /// First the stored copies, then the live ones by time.
     pub entries: Vec<Entry>,
-    /// How many of the entries it holds from the start.
+    /// How many of the entries are stored from the start.
     pub stored: usize,
 }
 
-/// What all relays get.
+/// The copies of all relays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// By relay.
     pub relays: Vec<RelayPlan>,
-    /// The forged items: of which item, and how.
+    /// The forged items: the original item and the kind of forgery.
     pub forged: Vec<(u32, Forgery)>,
 }
 
-/// What a plan is made of.
+/// The parameters of a plan.
 #[derive(Debug, Clone)]
 pub struct PlanSettings<'a> {
-    /// Names the plan.
+    /// The seed.
     pub seed: u64,
     /// How many relays share the items.
     pub relays: usize,
-    /// Which of them forge.
+    /// Which relays forge.
     pub forgers: &'a Who,
     /// How many items there are.
     pub items: usize,
-    /// How many of them, from the first, are held from the start.
+    /// How many of them, from the first, are stored from the start.
     pub stored: usize,
     /// On how many relays each item is.
     pub copies: usize,
-    /// How much later than the first the last copy comes, in milliseconds.
+    /// The delay of the last copy behind the first, in milliseconds.
     pub spread_ms: u64,
     /// The share of items that are forged too.
     pub forge: f64,
@@ -76,7 +76,7 @@ impl Plan {
             }
         }
         for relay in &mut plan.relays {
-            // Stable: a forged copy that stands before a genuine one of the same time stays before it.
+            // Stable: a forged copy stays before a genuine one with the same time.
             if let Some(live) = relay.entries.get_mut(relay.stored..) {
                 live.sort_by_key(|entry| entry.at);
             }
@@ -113,7 +113,8 @@ impl Plan {
                 self.put(relay, at, forged + rng.below(2));
             }
         }
-        // One that has no genuine copy races the others, in half of the cases, or where no holder forges.
+        // A forgery without a genuine copy on its relay races the others in half of the cases, or
+        // if no relay with a genuine copy forges.
         if !preceded || rng.chance(0.5) {
             let forgers: Vec<usize> =
                 (0..).zip(forgers).filter(|(_, forges)| **forges).map(|f| f.0).collect();
@@ -139,7 +140,7 @@ impl Plan {
     }
 }
 
-/// When the first copy of an item is due.
+/// The time of the first copy of an item.
 fn start(settings: &PlanSettings<'_>, item: usize) -> u64 {
     match settings.pace {
         _ if item < settings.stored => 0,

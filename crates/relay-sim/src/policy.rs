@@ -1,4 +1,4 @@
-//! How one relay treats its clients, gathered from the rules of the builder.
+//! How one relay treats its clients, collected from the rules of the builder.
 
 use crate::caps::Cap;
 use crate::door::Door;
@@ -7,8 +7,7 @@ use crate::information::Information;
 use crate::limits::{Limits, RateLimit, Refusal};
 use crate::reconciliation::Negentropy;
 
-/// What a relay does lawfully, and where it does not, does always. What happens by chance is a
-/// [`Fault`](crate::Fault).
+/// A relay's deterministic behaviour, valid or not. Random behaviour is a [`Fault`](crate::Fault).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
     pub door: Door,
@@ -20,11 +19,11 @@ pub(crate) struct Policy {
     pub ending: Option<Ending>,
     pub doubt: Option<Doubt>,
     pub rate_limit: Option<RateLimit>,
-    /// Whether a newer event replaces older ones that clients published with its address.
+    /// Whether a newer event replaces older published ones with the same address.
     pub replaces: bool,
 }
 
-/// One rule; a later one replaces an earlier one of its kind.
+/// One rule. A later rule replaces an earlier one of its kind.
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
     Door(Door),
@@ -40,7 +39,7 @@ pub(crate) enum Rule {
 }
 
 impl Policy {
-    /// Follows a rule from now on.
+    /// Applies a rule.
     pub fn follow(&mut self, rule: &Rule) {
         match rule {
             Rule::Door(door) => self.door = *door,

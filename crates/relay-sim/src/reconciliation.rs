@@ -1,4 +1,4 @@
-//! NIP-77: how a relay finds out with a client which events only one of them has.
+//! NIP-77: how a relay and a client find the events that only one of them has.
 
 use std::fmt;
 
@@ -8,26 +8,27 @@ use wire::VerifiedEvent;
 /// How a relay does NIP-77.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Negentropy {
-    /// Not at all: NEG-OPEN is answered `["NEG-ERR",id,"closed: this relay has no NIP-77"]`.
+    /// Not supported: NEG-OPEN is answered with `["NEG-ERR",id,"closed: this relay has no
+    /// NIP-77"]`.
     #[default]
     Absent,
-    /// Not at all: a NOTICE calls NEG-OPEN an unknown message.
+    /// Not supported: a NOTICE calls NEG-OPEN an unknown message.
     Unknown,
-    /// It tells that it does (NIP-11), and never answers.
+    /// Announced (NIP-11), but never answered.
     Mute,
-    /// It tells that it does, and answers every NEG-OPEN with NEG-ERR and this reason.
+    /// Announced, but every NEG-OPEN is answered with NEG-ERR and this reason.
     Refused(String),
-    /// It does, from its stored events; neither a filter's limit nor the cap counts.
+    /// Supported, over its stored events. Neither a filter's limit nor the cap applies.
     Served(Reconciling),
 }
 
 impl Negentropy {
-    /// It does, without bounds but for frames of 60,000 bytes.
+    /// Supported, without bounds except frames of 60,000 bytes.
     pub const fn served() -> Self {
         Self::Served(Reconciling::new())
     }
 
-    /// Whether NIP-11 tells of it.
+    /// Whether NIP-11 announces it.
     pub(crate) const fn is_told(&self) -> bool {
         !matches!(self, Self::Absent | Self::Unknown)
     }
@@ -48,39 +49,41 @@ impl Default for Reconciling {
 }
 
 impl Reconciling {
-    /// No bounds but for frames of 60,000 bytes.
+    /// No bounds except frames of 60,000 bytes.
     pub const fn new() -> Self {
         Self { records_max: usize::MAX, frame_bytes: 60_000, rounds_max: usize::MAX }
     }
 
-    /// A filter that more stored events match is answered
-    /// `["NEG-ERR",id,"blocked: this query is too big"]`.
+    /// A filter that matches more stored events is answered with `["NEG-ERR",id,"blocked: this
+    /// query is too big"]`.
     pub const fn records_max(mut self, records: usize) -> Self {
         self.records_max = records;
         self
     }
 
-    /// The size of the relay's messages before they are hex, at least 4,096; 0 for any. Default 60,000.
+    /// The size of the relay's messages before hex encoding, at least 4,096; 0 for unlimited.
+    /// Default 60,000.
     pub const fn frame_bytes(mut self, bytes: u64) -> Self {
         self.frame_bytes = bytes;
         self
     }
 
-    /// After so many answers a reconciliation ends with `["NEG-ERR",id,"closed: this takes too long"]`.
+    /// After this many answers a reconciliation ends with `["NEG-ERR",id,"closed: this takes too
+    /// long"]`.
     pub const fn rounds_max(mut self, rounds: usize) -> Self {
         self.rounds_max = rounds;
         self
     }
 }
 
-/// A reconciliation under way.
+/// A reconciliation in progress.
 pub(crate) struct Reconciliation {
     negentropy: negentropy::Negentropy<'static, NegentropyStorageVector>,
     rounds_left: usize,
 }
 
 impl Reconciliation {
-    /// One over these events.
+    /// A reconciliation over these events.
     pub fn new<'a>(
         settings: &Reconciling,
         events: impl Iterator<Item = &'a VerifiedEvent>,
@@ -96,8 +99,7 @@ impl Reconciliation {
 
     /// Answers a message in hex.
     ///
-    /// # Errors
-    /// The reason for which the relay ends the reconciliation.
+    /// # Errors The reason why the relay ends the reconciliation.
     pub fn answer(&mut self, message: &str) -> Result<String, String> {
         let left = self.rounds_left.checked_sub(1);
         self.rounds_left = left.ok_or_else(|| "closed: this takes too long".to_owned())?;

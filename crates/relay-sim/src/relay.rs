@@ -1,8 +1,8 @@
-//! One simulated relay: what it holds and what it is told to do, shared by its connections.
+//! One simulated relay: its events and orders, shared by its connections.
 //!
-//! A relay is a list of arrivals, and how many of them have arrived. What has arrived is stored and
-//! answers REQ; what arrives later is live. So an event that comes while nobody is connected, or that was
-//! on its way when a connection broke, is stored when the client comes back.
+//! A relay is a list of arrivals and the number of those that have arrived. Arrived events are
+//! stored and answer REQ; later ones are live. An event that arrives while nobody is connected, or
+//! that was in flight when a connection broke, is thus stored when the client comes back.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -27,56 +27,56 @@ use crate::stats::Counters;
 use crate::stored::{Arrived, Index, Place};
 use crate::world::{World, now_us};
 
-/// How many REQs a relay remembers.
+/// How many REQs a relay records.
 const REQUESTS_KEPT: usize = 1_000;
-/// Of how many requests a relay remembers the time.
+/// For how many requests a relay records the time.
 const TIMES_KEPT: usize = 10_000;
 
-/// How a relay behaves as a whole, when a test says so.
+/// The overall behaviour of a relay, set by a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Behaviour {
-    /// As its faults have it.
+    /// According to its faults.
     #[default]
     Normal,
-    /// Connections neither send nor read, until it is normal again.
+    /// Connections neither send nor read until it is normal again.
     Stalled,
-    /// New connections are closed at once; those that exist go on.
+    /// New connections are closed at once; existing ones continue.
     Refusing,
 }
 
-/// What connections watch.
+/// The state that connections watch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Control {
     pub behaviour: Behaviour,
-    /// Connections that began under an older number drop.
+    /// Connections with an older number drop.
     pub drops: u64,
     pub stopped: bool,
 }
 
-/// What a test gave to a relay while it ran.
+/// Something that a test gave to a running relay.
 #[derive(Debug, Clone)]
 pub(crate) enum Injected {
     /// An event: stored, and sent to the subscriptions that it matches.
     Event(Arc<Item>),
-    /// Bytes for the connections of the moment, whatever they are.
+    /// Raw bytes for the current connections.
     Raw(Bytes),
-    /// The end of all subscriptions of the moment, for this reason.
+    /// The end of all current subscriptions, with this reason.
     Closed(Arc<str>),
-    /// An event was here that a newer one has replaced.
+    /// An event that a newer one has replaced.
     Replaced,
 }
 
-/// What became of an event that a client published.
+/// The result of publishing an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Publication {
     Taken,
     Duplicate,
-    /// A newer event has its address.
+    /// A newer event has the same address.
     Outdated,
 }
 
-/// Of all events with the same address, a relay that replaces keeps the newest: kind, author, and
-/// the `d` tag of addressable kinds. Other kinds have none.
+/// An address: kind, author, and the `d` tag of addressable kinds. A relay that replaces keeps only
+/// the newest event of each address. Other kinds have none.
 fn address(event: &VerifiedEvent) -> Option<(u16, PublicKey, String)> {
     let name = match event.kind() {
         0 | 3 | 10_000..20_000 => String::new(),
@@ -90,32 +90,32 @@ fn address(event: &VerifiedEvent) -> Option<(u16, PublicKey, String)> {
     Some((event.kind(), *event.pubkey(), name))
 }
 
-/// A stored event of a relay.
+/// A stored event.
 #[derive(Debug, Clone)]
 pub(crate) enum Held {
     Planned(u32),
     Injected(Arc<Item>),
 }
 
-/// What a relay answers some filters with.
+/// A relay's answer to some filters.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    /// In the order of sending, every copy once.
+    /// In the order of sending, each copy once.
     pub held: Vec<Held>,
-    /// Whether the relay's cap kept something back.
+    /// Whether the relay's cap truncated the answer.
     pub capped: bool,
-    /// Whether the relay says that it has more than it sends.
+    /// Whether the relay says that it has more.
     pub more: bool,
-    /// Whether more match than the relay cares to look at.
+    /// Whether more events match than the relay is willing to examine.
     pub too_many: bool,
 }
 
-/// What a relay was asked.
+/// Recorded requests to a relay.
 #[derive(Debug, Default)]
 struct Heard {
     /// The texts of REQs.
     requests: VecDeque<String>,
-    /// When requests came, in Unix milliseconds.
+    /// The times of requests, in Unix milliseconds.
     times: VecDeque<u64>,
     user_agent: Option<String>,
 }
@@ -124,11 +124,12 @@ struct Heard {
 pub(crate) struct Relay {
     pub number: usize,
     pub entries: Vec<Entry>,
-    /// How many entries are there from the start.
+    /// How many entries are stored from the start.
     pub stored: usize,
     /// How often the live entries are sent; more than once only at [`Pace::Fast`].
     rounds: usize,
-    /// Up to which entry a connection has sent them. At [`Pace::Fast`] being sent is arriving.
+    /// The entry up to which a connection has sent them. At [`Pace::Fast`] an entry arrives by
+    /// being sent.
     pub sent: AtomicUsize,
     pub faults: Vec<(Fault, f64)>,
     pub policy: Policy,
@@ -142,12 +143,12 @@ pub(crate) struct Relay {
     refusal: Mutex<Option<Refusal>>,
     ending: Mutex<Option<Ending>>,
     doubt: Mutex<Option<Doubt>>,
-    /// The requests that count towards a rate limit of the whole relay.
+    /// The requests that count for the rate limit of the whole relay.
     window: Mutex<Window>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change of these lists is one call, so a panic elsewhere leaves them whole.
+    // Every change of these lists is one call, so they stay consistent after a panic elsewhere.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -182,19 +183,19 @@ impl Relay {
         }
     }
 
-    /// Whether events wait on it for ever, because nobody gets in or nothing gets out.
+    /// Whether events wait on it forever, because nobody can connect or nothing is sent.
     pub fn keeps_events(&self) -> bool {
         self.policy.door != Door::Open
             || self.policy.refusal.as_ref().is_some_and(|refusal| refusal.times == usize::MAX)
             || self.faults.iter().any(|(fault, _)| fault.keeps_events())
     }
 
-    /// How many entries there are in all rounds.
+    /// The number of entries in all rounds.
     pub fn len(&self) -> usize {
         self.stored + (self.entries.len() - self.stored) * self.rounds
     }
 
-    /// The entry at this place of all rounds.
+    /// The entry at this position of all rounds.
     pub fn entry(&self, place: usize) -> Option<&Entry> {
         if place < self.entries.len() {
             return self.entries.get(place);
@@ -215,7 +216,7 @@ impl Relay {
         }
     }
 
-    /// How many entries a connection may have sent by now.
+    /// How many entries a connection may have sent so far.
     pub fn sendable(&self, world: &World) -> usize {
         match world.pace {
             Pace::Fast if world.live_for().is_some() => self.len(),
@@ -223,14 +224,14 @@ impl Relay {
         }
     }
 
-    /// When the entry at this place arrives, if that is a matter of time.
+    /// When the entry at this position arrives, if that depends on time.
     pub fn due(&self, world: &World, place: usize) -> Option<Instant> {
         let since = world.live_since.get().filter(|_| world.pace != Pace::Fast)?;
         let entry = self.entries.get(place).filter(|_| place >= self.stored)?;
         Some(*since + Duration::from_micros(entry.at))
     }
 
-    /// Answers questions from what has arrived.
+    /// Answers requests from arrived events.
     pub fn answer(&self, world: &World, questions: &[Question<'_>], arrived: Arrived) -> Answer {
         let arrived = Arrived { planned: arrived.planned.min(self.entries.len()), ..arrived };
         let (mut index, injections) = (lock(&self.index), lock(&self.injected));
@@ -257,29 +258,29 @@ impl Relay {
         Answer { held: held.collect(), capped: found.capped, more, too_many: found.too_many }
     }
 
-    /// How much has arrived of both lists.
+    /// How many entries of both lists have arrived.
     pub fn has(&self, world: &World) -> Arrived {
         Arrived { planned: self.arrived(world), injected: self.injections() }
     }
 
-    /// How many injections there are.
+    /// The number of injections.
     pub fn injections(&self) -> usize {
         lock(&self.injected).len()
     }
 
-    /// The injection at this place.
+    /// The injection at this position.
     pub fn injection(&self, place: usize) -> Option<Injected> {
         lock(&self.injected).get(place).cloned()
     }
 
-    /// Gives something to the relay and its connections.
+    /// Injects something into the relay and its connections.
     pub fn inject(&self, injected: impl IntoIterator<Item = Injected>) {
         lock(&self.injected).extend(injected);
         self.control.send_modify(|_| {});
     }
 
-    /// Takes an event that a client publishes, and sends it to the subscriptions that it matches.
-    /// Planned events are neither looked for copies nor replaced.
+    /// Accepts a published event, and sends it to matching subscriptions. Planned events are
+    /// neither looked for copies nor replaced.
     pub fn take(&self, event: VerifiedEvent) -> Publication {
         let address = address(&event).filter(|_| self.policy.replaces);
         let mut injections = lock(&self.injected);
@@ -290,7 +291,7 @@ impl Relay {
                 return Publication::Duplicate;
             }
             if address.is_some() && self::address(&held.claims) == address {
-                // Of two that are equally old, the one with the lower id stays (NIP-01).
+                // Of two equally old events, the one with the lower id stays (NIP-01).
                 let age = |event: &VerifiedEvent| (event.created_at(), Reverse(event.id()));
                 if age(&held.claims) > age(&event) {
                     return Publication::Outdated;
@@ -309,27 +310,27 @@ impl Relay {
         Publication::Taken
     }
 
-    /// Says which requests it refuses from now on.
+    /// Sets which requests are refused.
     pub fn refuse(&self, refusal: Option<Refusal>) {
         *lock(&self.refusal) = refusal;
     }
 
-    /// Whether it refuses this REQ before it looks at it.
+    /// Whether it refuses this REQ without examining it.
     pub fn refused(&self) -> Option<Refused> {
         lock(&self.refusal).as_mut()?.refuse()
     }
 
-    /// Whether it ends the subscription that it has just taken.
+    /// Whether it ends the subscription that it has just accepted.
     pub fn ends(&self) -> Option<(EndingPlace, String)> {
         lock(&self.ending).as_mut()?.end()
     }
 
-    /// Why it does not take this proof of a key, although it is right.
+    /// Why it rejects this valid proof of a key.
     pub fn doubts(&self) -> Option<String> {
         lock(&self.doubt).as_mut()?.doubt()
     }
 
-    /// Whether this request comes too soon after others. `window` holds those of its connection.
+    /// Whether this request exceeds the rate limit. `window` contains those of its connection.
     pub fn rate_limited(&self, window: &mut Window) -> Option<Refused> {
         let limit = self.policy.rate_limit.as_ref()?;
         match limit.scope {
@@ -338,7 +339,7 @@ impl Relay {
         }
     }
 
-    /// Remembers a request: when it came, and the text if it is a REQ.
+    /// Records a request: its time, and the text if it is a REQ.
     pub fn note_request(&self, text: Option<String>) {
         let mut heard = lock(&self.heard);
         if heard.times.len() == TIMES_KEPT {
@@ -351,22 +352,22 @@ impl Relay {
         heard.requests.extend(text);
     }
 
-    /// The REQs that it remembers, oldest first.
+    /// The recorded REQs, oldest first.
     pub fn requests(&self) -> Vec<String> {
         lock(&self.heard).requests.iter().cloned().collect()
     }
 
-    /// When the requests that it remembers came, in Unix milliseconds.
+    /// The times of the recorded requests, in Unix milliseconds.
     pub fn request_times(&self) -> Vec<u64> {
         lock(&self.heard).times.iter().copied().collect()
     }
 
-    /// Remembers who its newest client says that it is.
+    /// Records the `User-Agent` of its newest client.
     pub fn note_user_agent(&self, user_agent: Option<String>) {
         lock(&self.heard).user_agent = user_agent;
     }
 
-    /// Who its newest client says that it is.
+    /// The `User-Agent` of its newest client.
     pub fn user_agent(&self) -> Option<String> {
         lock(&self.heard).user_agent.clone()
     }

@@ -1,14 +1,14 @@
-//! Random numbers that stay the same for a seed, whatever crates, platforms and threads there are.
+//! Random numbers that depend only on the seed, not on crates, platforms or threads.
 //!
-//! SplitMix64. Every use draws from a stream of its own, named by numbers, so that what one part of the
-//! simulation draws never shifts what another part gets.
+//! SplitMix64. Every use draws from its own stream, named by numbers, so that one part of the
+//! simulation never shifts the numbers of another.
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The stream that these names give.
+    /// The stream with this name.
     pub fn new(names: &[u64]) -> Self {
         Self(names.iter().fold(0x5EED, |state, name| mix(state ^ mix(*name))))
     }
@@ -45,8 +45,8 @@ impl Rng {
         items.get(self.below(items.len()))
     }
 
-    /// How many tries it takes until something of this probability happens, at least 1; `u64::MAX` for
-    /// never. Drawing this once saves drawing at every try.
+    /// How many tries it takes until something with this probability happens, at least 1;
+    /// `u64::MAX` for never. One draw replaces a draw at every try.
     pub fn tries_until(&mut self, probability: f64) -> u64 {
         if probability <= 0.0 {
             return u64::MAX;

@@ -1,37 +1,36 @@
-//! What a connection needs of its socket, so that plain TCP costs no more for there being TLS.
+//! A connection's interface to its socket, which adds no cost to plain TCP.
 
 use std::io;
 
 use tokio::net::TcpStream;
 
-/// How much is read in one system call. Clients of relays say little.
+/// Bytes read in one system call. Clients of relays send little.
 const READ_BYTES: usize = 4 << 10;
 
-/// A byte stream over TCP that never waits: who uses it waits for [`tcp`](Self::tcp) to be ready.
+/// A byte stream over TCP that never waits: the caller waits for [`tcp`](Self::tcp) to be ready.
 pub(crate) trait Socket: Send + Sync {
     /// The TCP connection.
     fn tcp(&self) -> &TcpStream;
 
-    /// Appends what is there. Nothing being there is no error, the end is.
+    /// Appends available bytes. Having none is not an error, the end is.
     fn read(&mut self, inbox: &mut Vec<u8>) -> io::Result<()>;
 
-    /// Takes some of the bytes.
+    /// Accepts some of the bytes.
     ///
-    /// # Errors
-    /// `WouldBlock` when it takes none now.
+    /// # Errors `WouldBlock` when it accepts none now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether bytes that it took wait for the TCP connection to be writable.
+    /// Whether accepted bytes wait for the TCP connection to be writable.
     fn owes(&self) -> bool {
         false
     }
 
-    /// Writes what it owes, as far as the TCP connection takes it.
+    /// Writes pending bytes, as far as the TCP connection accepts them.
     fn pay(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Says that nothing more will be written.
+    /// Announces the end of writing.
     fn finish(&mut self) {}
 
     /// Whether a TLS session was resumed; `None` without TLS.

@@ -1,4 +1,4 @@
-//! What the relays did, counted.
+//! Counts of what the relays did.
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ macro_rules! counts {
         }
 
         impl Count {
-            /// All of them.
+            /// All counts.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The name in summaries.
@@ -32,7 +32,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// TCP connections that asked for this relay.
+    /// TCP connections for this relay.
     Connections = "connections",
     /// Of those, TLS connections with a full handshake.
     TlsFull = "tls_full",
@@ -44,35 +44,36 @@ counts! {
     Information = "information",
     /// REQ messages.
     Requests = "requests",
-    /// Pings of clients.
+    /// Pings from clients.
     Pings = "pings",
     /// NEG-OPEN messages.
     NegOpens = "neg_opens",
-    /// NEG-MSG messages of clients.
+    /// NEG-MSG messages from clients.
     NegMessages = "neg_messages",
     /// Requests that a rate limit refused.
     RateLimited = "rate_limited",
-    /// REQs and NEG-OPENs that were refused for another reason: by a cap, a limit, for want of a key, or by a test.
+    /// REQs and NEG-OPENs that were refused for another reason: a cap, a limit, a missing key, or a
+    /// test.
     RequestsRefused = "requests_refused",
-    /// Answers to REQs of which the relay's cap kept something back.
+    /// Answers to REQs that the relay's cap truncated.
     Capped = "capped",
     /// Clients that proved a key (NIP-42).
     Authenticated = "authenticated",
     /// CLOSE messages.
     Closes = "closes",
-    /// Messages that were none of NIP-01's, and broken frames.
+    /// Messages that NIP-01 does not define, and broken frames.
     BadMessages = "bad_messages",
-    /// Frames written, of all sorts. What follows counts the sorts.
+    /// All frames written. The following counts are by kind.
     Frames = "frames",
-    /// Bytes given to the sockets.
+    /// Bytes passed to the sockets.
     Bytes = "bytes",
-    /// Event frames with a genuine event under a right subscription id.
+    /// Event frames with a genuine event and a valid subscription id.
     Genuine = "genuine",
     /// Of those, the first of their event over all relays; the others are copies.
     First = "first",
     /// Event frames with a forged event.
     Forged = "forged",
-    /// Event frames with an event of a file or a test that does not verify.
+    /// Event frames with an event from a file or a test that does not verify.
     Invalid = "invalid",
     /// EOSE.
     Eose = "eose",
@@ -90,11 +91,11 @@ counts! {
     Oks = "oks",
     /// WebSocket pings and pongs and closes.
     Control = "control",
-    /// What a test sent as raw bytes.
+    /// Raw bytes sent by a test.
     Raw = "raw",
-    /// Text that is no JSON.
+    /// Text that is not JSON.
     InvalidJson = "garbage_invalid_json",
-    /// Text that is no UTF-8.
+    /// Text that is not UTF-8.
     InvalidUtf8 = "garbage_invalid_utf8",
     /// Binary frames.
     Binary = "garbage_binary",
@@ -106,11 +107,11 @@ counts! {
     TruncatedStall = "garbage_truncated_stall",
     /// Truncated frames followed by the end.
     TruncatedDrop = "garbage_truncated_drop",
-    /// Events under ids that nobody asked with.
+    /// Events under unknown subscription ids.
     WrongSubscription = "garbage_wrong_subscription",
     /// Unknown message types.
     UnknownType = "garbage_unknown_type",
-    /// Event frames with an event that is signed and cannot be read, by fault.
+    /// Event frames with a signed but malformed event, by fault.
     Poison = "poison",
     /// Event frames with an event of 300 KB to 1 MB, by fault.
     Oversized = "oversized",
@@ -148,7 +149,7 @@ impl From<Garbage> for Count {
     }
 }
 
-/// The figures of one relay, or of all.
+/// The counts of one relay, or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures([u64; COUNTS]);
 
@@ -164,7 +165,7 @@ impl Figures {
         self.0.get(count as usize).copied().unwrap_or_default()
     }
 
-    /// Frames of all sorts of garbage.
+    /// Garbage frames of all kinds.
     pub fn garbage(&self) -> u64 {
         Garbage::ALL.into_iter().map(|garbage| self.get(garbage.into())).sum()
     }
@@ -201,7 +202,7 @@ impl Serialize for Figures {
     }
 }
 
-/// Figures that many tasks add to.
+/// Counts that many tasks add to.
 #[derive(Debug)]
 pub(crate) struct Counters([AtomicU64; COUNTS]);
 
@@ -218,7 +219,7 @@ impl Counters {
         }
     }
 
-    /// Adds figures that were gathered without sharing, and clears them.
+    /// Adds locally collected counts, and clears them.
     pub fn take(&self, figures: &mut Figures) {
         for (counter, figure) in self.0.iter().zip(&mut figures.0) {
             if *figure > 0 {
@@ -227,7 +228,7 @@ impl Counters {
         }
     }
 
-    /// One figure, which costs less than all of them.
+    /// One count, which is cheaper than all of them.
     pub fn one(&self, count: Count) -> u64 {
         self.0.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
@@ -241,7 +242,7 @@ impl Counters {
     }
 }
 
-/// The figures of a simulation.
+/// The counts of a simulation.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Stats {
     /// By relay.

@@ -1,8 +1,8 @@
-//! What a relay has stored, sorted by time: how it finds the events of a filter among 100,000 without
-//! looking at all of them.
+//! A relay's stored events, sorted by time: finds the events of a filter among 100,000 without
+//! examining all of them.
 //!
-//! The index is built when the relay is first asked, and takes up what has arrived since when it is asked
-//! again. It holds places and not events, so that ten thousand relays can share the events.
+//! The index is built at the first request and updated at each later one. It contains positions
+//! instead of events, so that ten thousand relays can share the events.
 
 use std::cmp::Reverse;
 
@@ -11,16 +11,17 @@ use wire::{Filter, VerifiedEvent};
 use crate::caps::{Order, Question};
 use crate::rng::Rng;
 
-/// Where a stored event stands. Planned ones come before injected ones of the same time and id.
+/// The position of a stored event. Planned ones come before injected ones with the same time and
+/// id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// A place in the relay's plan.
+    /// A position in the relay's plan.
     Planned(u32),
-    /// A place in the list of what it was given while it ran.
+    /// A position in the list of injections.
     Injected(u32),
 }
 
-/// How much of both lists has arrived.
+/// How many entries of both lists have arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrived {
     pub planned: usize,
@@ -39,7 +40,7 @@ impl Arrived {
 #[derive(Debug, Clone, Copy)]
 struct Posting {
     created_at: u64,
-    /// The first eight bytes of the id, which are enough to tell events of one second apart.
+    /// The first eight bytes of the id, enough to distinguish events of one second.
     id: u64,
     place: Place,
 }
@@ -49,7 +50,8 @@ impl Posting {
         Self { created_at: event.created_at(), id: id_head(event.id().as_bytes()), place }
     }
 
-    /// Newest first, then by id, so that a forgery stays before or after the genuine event of its id.
+    /// Newest first, then by id, so that a forgery stays before or after the genuine event of its
+    /// id.
     const fn key(&self) -> (Reverse<u64>, u64, Place) {
         (Reverse(self.created_at), self.id, self.place)
     }
@@ -63,20 +65,20 @@ fn id_head(id: &[u8; 32]) -> u64 {
     id.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
-/// What was found.
+/// The result.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// In the order of sending, every place once.
+    /// In the order of sending, each position once.
     pub places: Vec<Place>,
-    /// Whether the relay's cap kept something back.
+    /// Whether the relay's cap truncated the answer.
     pub capped: bool,
-    /// Whether more events match than the bounds let through.
+    /// Whether more events match than the bounds permit.
     pub more: bool,
-    /// Whether more events match one of the filters than the relay cares to look at.
+    /// Whether more events match one of the filters than the relay is willing to examine.
     pub too_many: bool,
 }
 
-/// The places of a relay's stored events, newest first.
+/// The positions of a relay's stored events, newest first.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     covered: Arrived,
@@ -84,7 +86,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// What the index lacks of what has arrived.
+    /// The arrived events that the index lacks.
     pub fn lacks(&self, arrived: Arrived) -> impl Iterator<Item = Place> + use<> {
         let planned = self.covered.planned..arrived.planned;
         let injected = self.covered.injected..arrived.injected;
@@ -92,7 +94,7 @@ impl Index {
         planned.chain(injected.map(|place| Place::Injected(place as u32)))
     }
 
-    /// Takes up what it [lacked](Self::lacks).
+    /// Adds what it [lacks](Self::lacks).
     pub fn extend<'a>(
         &mut self,
         arrived: Arrived,
@@ -105,12 +107,12 @@ impl Index {
         new.sort_unstable_by_key(Posting::key);
         if !new.is_empty() {
             self.postings.append(&mut new);
-            // The stable sort notices that these are two sorted runs, and merges them.
+            // The stable sort detects two sorted runs and merges them.
             self.postings.sort_by_key(Posting::key);
         }
     }
 
-    /// Answers questions from what has arrived. `event` gives the event of a place.
+    /// Answers requests from arrived events. `event` returns the event at a position.
     pub fn search<'a>(
         &self,
         questions: &[Question<'_>],
@@ -148,7 +150,7 @@ impl Index {
         found
     }
 
-    /// The positions of what lies between the filter's `since` and `until`, in the order of looking.
+    /// The indices between the filter's `since` and `until`, in the order of examination.
     fn window(&self, filter: &Filter, order: Order, seed: u64) -> impl Iterator<Item = usize> + use<> {
         let start = filter.until.map_or(0, |until| self.postings.partition_point(|p| p.created_at > until));
         let end = filter.since.map_or(self.postings.len(), |since| {
@@ -162,7 +164,7 @@ impl Index {
         forward.chain(arranged)
     }
 
-    /// Puts ascending positions into the order of sending.
+    /// Sorts ascending indices into the order of sending.
     fn arrange(&self, positions: &mut [usize], order: Order, seed: u64) {
         match order {
             Order::NewestFirst => {}
@@ -181,7 +183,7 @@ mod tests {
     use super::*;
 
     fn found(order: Order, filter: &str, bound: usize, arrived: usize) -> Vec<u32> {
-        // The event of place 0 is of second 0, and so on; two of each second.
+        // The event at position 0 has second 0, and so on; two for each second.
         let events: Vec<VerifiedEvent> = (0..20)
             .map(|number| {
                 Signer::from_seed(number).sign(number / 2, number as u16 % 3, &[] as &[Vec<String>], "")

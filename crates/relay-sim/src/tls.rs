@@ -1,5 +1,5 @@
-//! TLS with a private authority that lives as long as the simulation: certificates good and bad, and the
-//! [`Socket`] that speaks it.
+//! TLS with a private authority that lives as long as the simulation: valid and defective
+//! certificates, and a [`Socket`] over TLS.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use crate::door::Certificate;
 use crate::socket::Socket;
 
-/// What simulated relays are called.
+/// The names of simulated relays.
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Why TLS cannot be served.
+/// Why TLS is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A certificate cannot be made.
+    /// A certificate cannot be created.
     #[error(transparent)]
     Certificate(#[from] rcgen::Error),
     /// A certificate cannot be used.
@@ -40,12 +40,12 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its certificate, for clients that shall trust it.
+    /// Its certificate, for clients that should trust it.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// What a server needs that has a good certificate, or this bad one.
+    /// The configuration of a server with a valid certificate, or with this defect.
     pub fn server(&self, bad: Option<Certificate>) -> Result<Arc<ServerConfig>, TlsError> {
         let hosts = match bad {
             Some(Certificate::WrongHost) => &["another-host.invalid"],
@@ -66,7 +66,7 @@ impl Authority {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key.into())?;
-        // Tickets let thousands of clients resume their sessions without the server keeping any.
+        // With tickets, thousands of clients can resume sessions without state on the server.
         config.ticketer = ring::Ticketer::new()?;
         Ok(Arc::new(config))
     }
@@ -86,7 +86,7 @@ pub(crate) struct TlsSocket {
 }
 
 impl TlsSocket {
-    /// The server's side of a connection that begins.
+    /// The server's side of a new connection.
     pub fn new(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         Ok(Self { tcp, tls: ServerConnection::new(config)? })
     }
@@ -105,10 +105,10 @@ impl Socket for TlsSocket {
             Err(error) => return Err(error),
         }
         let state = self.tls.process_new_packets().map_err(io::Error::other);
-        // Answers of the handshake; of an error, the alert.
+        // Responses of the handshake; for an error, the alert.
         self.pay()?;
         let (state, start) = (state?, inbox.len());
-        // All of it is taken: nothing would wake us for what stays in the TLS layer.
+        // Reads everything: nothing would wake us for data that stays in the TLS layer.
         inbox.resize(start + state.plaintext_bytes_to_read(), 0);
         let plain = inbox.get_mut(start..).unwrap_or_default();
         match plain.is_empty() {
@@ -153,7 +153,7 @@ impl Socket for TlsSocket {
     }
 }
 
-/// What rustls reads from and writes to.
+/// The adapter that rustls reads from and writes to.
 struct Tcp<'a>(&'a TcpStream);
 
 impl Read for Tcp<'_> {

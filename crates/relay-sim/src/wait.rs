@@ -1,12 +1,13 @@
-//! Waiting with a limit, for tests: every wait pauses between two looks, and fails with the name of
-//! what did not happen.
+//! Waiting with a limit, for tests: every wait pauses between two checks, and fails with the name
+//! of what did not happen.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-/// Longer than anything in a test takes, on a busy machine too; reached only when something is lost.
+/// Longer than anything in a test takes, even on a busy machine; reached only when something is
+/// lost.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -35,7 +36,7 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// As [`until`], for a condition that has to be asked for.
+/// Like [`until`], for an asynchronous condition.
 ///
 /// # Panics
 /// When the time is up.

@@ -1,4 +1,4 @@
-//! What all relays of a simulation share: the items and the clock of the live traffic.
+//! The shared state of all relays: the items and the clock of the live traffic.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// Some of the generated events, whose dates are off by up to so many seconds.
+/// A share of the generated events whose dates are off by up to this many seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Shift {
     /// `0.0..=1.0`.
@@ -24,13 +24,13 @@ pub(crate) struct Shift {
     pub secs_max: u64,
 }
 
-/// When generated events say that they were made.
+/// The dates of generated events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dates {
     pub seed: u64,
-    /// Unix seconds: stored events are older, live ones are of this time or later.
+    /// Unix seconds: stored events are older, live ones have this time or a later one.
     pub base: u64,
-    /// Over how many seconds before `base` the stored events are spread.
+    /// The seconds before `base` over which stored events are spread.
     pub stored_span_secs: u64,
     /// How many of the generated events are stored.
     pub stored: usize,
@@ -42,12 +42,13 @@ pub(crate) struct Dates {
 }
 
 impl Dates {
-    /// The `created_at` of the generated event of this number.
+    /// The `created_at` of the generated event with this number.
     pub fn created_at(&self, number: usize) -> u64 {
         self.shifted(number, self.appears_at(number))
     }
 
-    /// What the author of this number dates an event that appears at this time.
+    /// The `created_at` that the author with this number gives to an event that appears at this
+    /// time.
     pub fn shifted(&self, number: usize, time: u64) -> u64 {
         let rng = &mut Rng::new(&[self.seed, 0x1A7E, number as u64]);
         let draw = rng.unit();
@@ -73,7 +74,7 @@ impl Dates {
     }
 }
 
-/// A number that goes up and down, and how high it was.
+/// A number that rises and falls, and its maximum.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     pub now: AtomicUsize,
@@ -81,7 +82,7 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// Goes up, and down when the guard is dropped.
+    /// Increments, and decrements when the guard is dropped.
     pub fn up(&self) -> Up<'_> {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak.fetch_max(now, Ordering::Relaxed);
@@ -104,21 +105,21 @@ impl Drop for Up<'_> {
 pub(crate) struct World {
     pub seed: u64,
     pub pace: Pace,
-    /// Whether live traffic waits to be told.
+    /// Whether live traffic waits for a signal.
     pub hold: bool,
-    /// Live events are made when they are sent, of that time, and say so in a tag.
+    /// Live events are created when they are sent, with that time, and have it in a tag.
     pub stamp: bool,
     pub dates: Dates,
     pub generator: Generator,
-    /// How many items come before the generated ones: those of files.
+    /// The number of items from files, which precede the generated ones.
     pub from_files: usize,
-    /// How many items are not forged; the forged ones follow.
+    /// The number of items that are not forged; the forged ones follow.
     pub originals: usize,
-    /// How many events were generated beside the planned ones.
+    /// The number of events generated in addition to the planned ones.
     pub made_later: AtomicUsize,
     pub forged: Vec<(u32, Forgery)>,
     pub slots: Vec<Slot>,
-    /// Genuine items that no relay has written.
+    /// Genuine items that no relay has written yet.
     pub unsent: AtomicUsize,
     pub live_since: OnceLock<Instant>,
     pub dialling: Gauge,
@@ -126,7 +127,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The item of this number, made now if need be.
+    /// The item with this number, created now if necessary.
     pub fn item(&self, number: usize) -> Option<&Item> {
         let slot = self.slots.get(number)?;
         if let Some(item) = slot.get() {
@@ -140,7 +141,7 @@ impl World {
         Some(slot.get_or_make(|| forge(&original.claims, *forgery)))
     }
 
-    /// What a relay holds.
+    /// The events of a relay.
     pub fn held<'a>(&'a self, held: &'a Held) -> Option<&'a Item> {
         match held {
             Held::Planned(number) => self.item(*number as usize),
@@ -158,7 +159,8 @@ impl World {
         Item::genuine(event)
     }
 
-    /// Notes that a copy of a planned item is written; `true` if it is the first of a genuine one.
+    /// Records that a copy of a planned item is written; `true` if it is the first of a genuine
+    /// one.
     pub fn note_sent(&self, number: usize, now_us: u64) -> bool {
         let first =
             number < self.originals && self.slots.get(number).is_some_and(|slot| slot.note_sent(now_us));
@@ -169,12 +171,12 @@ impl World {
         genuine
     }
 
-    /// How long live traffic has been going; `None` before it began.
+    /// The time since live traffic began; `None` before.
     pub fn live_for(&self) -> Option<Duration> {
         self.live_since.get().map(Instant::elapsed)
     }
 
-    /// Lets live traffic begin, if it has not.
+    /// Starts live traffic, if it has not begun.
     pub fn go(&self) {
         if self.live_since.set(Instant::now()).is_ok() {
             self.relays.iter().for_each(|relay| relay.control.send_modify(|_| {}));

@@ -1,4 +1,4 @@
-//! NIP-42, and relays that turn requests away.
+//! NIP-42, and relays that refuse requests.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;
@@ -14,7 +14,7 @@ async fn challenge(client: &mut Client) -> String {
     challenge
 }
 
-/// Signs an answer, and returns whether it is accepted, and the reason.
+/// Signs an answer, and returns whether it is accepted and the reason.
 async fn answer(client: &mut Client, date: u64, kind: u16, challenge: &str, relay: &str) -> (bool, String) {
     let tags = [["challenge", challenge], ["relay", relay]].map(|tag| tag.map(str::to_owned));
     let event = Signer::from_seed(1).sign(date, kind, &tags, "");
@@ -103,7 +103,7 @@ async fn requests_are_refused_as_often_as_told() {
         (2, vec!["restricted: members only", ""]),
     ] {
         for reason in reasons {
-            // They are counted for the relay, not for the connection.
+            // Counted for the relay, not for the connection.
             let mut client = Client::connect(&sim.url(relay)).await;
             assert_eq!(client.ask("{}").await.err().unwrap_or_default(), reason);
         }

@@ -1,4 +1,4 @@
-//! Caps: what relays answer a filter with when more is there, or more is asked for, than they give.
+//! Caps: how relays answer a filter when more events are available or requested than they return.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;
@@ -29,7 +29,7 @@ async fn a_clamping_relay_keeps_back_the_oldest_and_says_nothing() {
     assert_eq!(capped.ask("{}").await.expect("an answer"), all[..50]);
     assert_eq!(capped.ask(r#"{"limit":500}"#).await.expect("an answer"), all[..50]);
     assert_eq!(sim.stats().of(1, Count::Capped), 2);
-    // Neither a limit of the client's own nor an answer that the cap fits is capped.
+    // Neither a client's smaller limit nor an answer within the cap is capped.
     assert_eq!(capped.ask(r#"{"limit":50}"#).await.expect("an answer"), all[..50]);
     let since = created_at(&all[49]) + 1;
     assert!(capped.ask(&format!(r#"{{"since":{since}}}"#)).await.expect("an answer").len() < 50);

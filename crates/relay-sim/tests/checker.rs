@@ -1,4 +1,4 @@
-//! The checker notices everything that can go wrong; each of its checks can fail.
+//! The checker detects every kind of fault; each of its checks can fail.
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 use relay_sim::{Checker, Delivery, Wrong};
@@ -14,7 +14,8 @@ fn delivery(seq: u64, text: &[u8]) -> Delivery {
     Delivery::parse(&envelope.into()).expect("an envelope")
 }
 
-/// Delivers events of these numbers with sequence numbers from 1, expecting events 0, 1 and 2.
+/// Delivers the events with these numbers, with sequence numbers from 1, and expects events 0, 1
+/// and 2.
 fn deliver(numbers: &[u64]) -> Checker {
     let mut checker = Checker::new().expect((0..3).map(event));
     for (seq, number) in (1..).zip(numbers) {

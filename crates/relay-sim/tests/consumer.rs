@@ -1,4 +1,4 @@
-//! The consumer against a gateway that does as the test says, as a library and as a program.
+//! The consumer, as a library and as a program, against a scripted gateway.
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio_websockets::{CloseCode, Message, ServerBuilder};
 use wire::Signer;
 
-/// Sends messages after the cursor, and ends each connection after `at_once` of them. Returns where it
-/// listens, and the queries it was asked with.
+/// Sends messages after the cursor, and ends each connection after `at_once` of them. Returns its
+/// address and the received queries.
 async fn gateway(messages: Vec<String>, at_once: usize) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -73,7 +73,7 @@ async fn without_reconnecting_it_says_why_it_ended() {
     assert!(matches!(&ended, ConsumeError::Ended(reason) if reason == "1008 cursor 7"), "{ended}");
 }
 
-/// Runs `relay-sim consume`: its exit code and what it prints.
+/// Runs `relay-sim consume`; returns its exit code and output.
 async fn program(address: SocketAddr, options: &[&str]) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_relay-sim"));
     command.args(["consume", "--quiet", "--idle", "0.5", "--linger", "0.3", "--url"]);

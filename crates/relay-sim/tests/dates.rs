@@ -1,4 +1,4 @@
-//! Events whose dates are not when they appear, and seconds with many events.
+//! Events with dates other than when they appear, and seconds with many events.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Relays that swallow what comes: connections, requests, pings, events.
+//! Relays that swallow connections, requests, pings or events.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;
@@ -20,7 +20,7 @@ fn one(fault: Fault) -> SimBuilder {
     Sim::builder().seed(7).relays(1).events(50).copies(1).stored(0.6).fault(fault, Who::All, 1.0)
 }
 
-/// Sends an upgrade request to a relay, and returns the connection if nothing comes back.
+/// Sends an upgrade request to a relay, and returns the connection if there is no response.
 async fn swallowed(sim: &Sim) -> TcpStream {
     let url = sim.url(0);
     let address = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next()).expect("an address");

@@ -1,4 +1,4 @@
-//! NIP-77: relays that reconcile, and those that do not.
+//! NIP-77: relays with and without reconciliation.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;
@@ -17,7 +17,7 @@ fn one(events: usize) -> SimBuilder {
     Sim::builder().seed(7).relays(1).events(events).copies(1).stored(1.0).base(BASE)
 }
 
-/// What the relay says to a message of ours: its message in hex, or its reason.
+/// The relay's response to our message: a message in hex, or a reason.
 async fn exchange(client: &mut Client, message: ClientMessage<'_>) -> Result<String, String> {
     client.say(&message.to_json()).await;
     let Seen::Text(text) = client.next().await else { panic!("no answer") };
@@ -30,12 +30,12 @@ async fn exchange(client: &mut Client, message: ClientMessage<'_>) -> Result<Str
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Difference {
-    /// What we have and the relay has not.
+    /// Events that we have and the relay lacks.
     have: HashSet<String>,
     need: HashSet<String>,
 }
 
-/// Reconciles what we have with the relay, and counts the rounds.
+/// Reconciles our events with the relay, and counts the rounds.
 async fn reconcile(
     client: &mut Client,
     filter: &str,
@@ -87,7 +87,7 @@ async fn both_sides_learn_what_they_lack() {
         let mine: Vec<_> = (0..9)
             .map(|n| Signer::from_seed(n).sign(BASE - n * 100, 1, &[] as &[Vec<String>], "mine"))
             .collect();
-        // All but a stretch, and all but every hundredth.
+        // All except a contiguous range, and all except every hundredth.
         let shared = (0..).zip(&events).filter(|(place, _)| !(500..900).contains(place) && place % 100 != 0);
         let ours = || shared.clone().map(|(_, event)| event).chain(&mine);
         let mut client = Client::connect(&sim.url(0)).await;
@@ -98,7 +98,7 @@ async fn both_sides_learn_what_they_lack() {
         let stats = sim.stats();
         let counted = [Count::NegOpens, Count::NegMessages, Count::NegAnswers].map(|count| stats.get(count));
         assert_eq!(counted, [1, rounds as u64 - 1, rounds as u64]);
-        // The cap holds for what is asked for by id.
+        // The cap applies to requests by id.
         let wanted: Vec<_> = difference.need.iter().take(150).collect();
         let wanted = client.ask(&serde_json::json!({ "ids": wanted }).to_string()).await.expect("an answer");
         assert_eq!(wanted.len(), 100);

@@ -1,4 +1,4 @@
-//! `relay-sim relays` as a program: its options make the relays that the library would make.
+//! `relay-sim relays` as a program: its options create the same relays as the library.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;

@@ -1,4 +1,5 @@
-//! What lawful relays do: REQ, EOSE, limits, live events, and keeping what nobody was there to take.
+//! Well-behaved relays: REQ, EOSE, limits, live events, and storing events while nobody is
+//! connected.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! `wss://`: relays behind certificates of a private authority, good and bad.
+//! `wss://`: relays with valid and defective certificates of a private authority.
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests say what they expect")]
 
 mod support;
@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wire::Signer;
 
-/// A client that trusts the simulation's authority and no other.
+/// A client that trusts only the simulation's authority.
 fn connector(sim: &Sim) -> TlsConnector {
     let pem = sim.ca_pem().expect("TLS");
     let mut roots = RootCertStore::empty();
@@ -61,7 +61,7 @@ async fn relays_serve_the_same_over_tls() {
 
 #[tokio::test]
 async fn a_client_that_reads_late_gets_all() {
-    // More than socket buffers hold, so that the relay must wait in the middle of a record.
+    // More than socket buffers can hold, so that the relay must wait in the middle of a record.
     let sim = Sim::builder().relays(1).events(2_000).sizes(relay_sim::Sizes::Exactly(20_000)).copies(1);
     let sim = sim.stored(1.0).tls().start().await.expect("started");
     let mut client = connect(&connector(&sim), &sim.url(0)).await;
@@ -84,7 +84,7 @@ async fn the_authority_vouches_for_every_name_of_the_loopback() {
     let other = Sim::builder().scripted(1).tls().ipv6().start().await.expect("started");
     assert!(other.url(0).starts_with("wss://[::1]:"));
     assert_eq!(connect(&connector(&other), &other.url(0)).await.ask("{}").await, Ok(vec![]));
-    // Every simulation has an authority of its own.
+    // Every simulation has its own authority.
     assert!(dial(&trusting, &other.url(0)).await.is_err());
 }
 
@@ -112,7 +112,7 @@ async fn sessions_are_resumed() {
     let sim = Sim::builder().scripted(1).tls().start().await.expect("started");
     let connector = connector(&sim);
     for _ in 0..3 {
-        // Tickets come after the handshake, with the first bytes that are read.
+        // Tickets arrive after the handshake, with the first bytes.
         assert_eq!(connect(&connector, &sim.url(0)).await.ask("{}").await, Ok(vec![]));
     }
     assert_eq!((sim.stats().get(Count::TlsFull), sim.stats().get(Count::TlsResumed)), (1, 2));

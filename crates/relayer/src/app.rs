@@ -13,11 +13,11 @@ use crate::api;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
 use crate::descriptors::{self, TooFew};
-use crate::downstream::clients::ClientLimits;
 use crate::fanout::identity::{self, IdentityError};
 use crate::fanout::service::FanoutError;
 use crate::gateway::{DrainError, Gateway, StartError, Surroundings, summary};
 use crate::limits::METRICS_CONNECTIONS_MAX;
+use crate::serve::ClientLimits;
 use crate::tasks::StageFailure;
 use crate::watchdog;
 

@@ -12,8 +12,7 @@ use tokio::sync::Mutex;
 use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart};
 use crate::crash_point;
 use crate::ingest::admission::Admission;
-use crate::relay::Pool;
-use crate::relay::pool::PoolError;
+use crate::relay::{Pool, PoolError};
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

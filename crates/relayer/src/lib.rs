@@ -1,7 +1,7 @@
 //! The gateway, as a library: modules in the order of the data's way.
 //!
 //! [`relay`] reads sockets, [`ingest`] decides what is new and genuine, [`event_log`] keeps it in order,
-//! [`downstream`] delivers it, [`fanout`] encrypts trade signals for followers, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
+//! [`sink`] pushes it, [`serve`] lets clients pull it, [`fanout`] encrypts trade signals for followers, [`api`] answers. [`pipeline`] puts the way together, [`app`] is the program.
 
 #![warn(clippy::disallowed_methods)]
 // They panic when nobody reads what is written: the log and the answers of the program have ways of
@@ -26,7 +26,11 @@ pub mod ingest;
 
 pub mod event_log;
 
-pub mod downstream;
+pub mod receiver;
+
+pub mod sink;
+
+pub mod serve;
 
 pub mod fanout;
 

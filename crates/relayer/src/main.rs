@@ -98,7 +98,7 @@ fn told(loaded: &Loaded, command: impl AsyncFnOnce(&Config) -> Result<String, Bo
 
 fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
     watchdog::start().map_err(|error| format!("cannot start a thread: {error}"))?;
-    telemetry::tracing::start(loaded.config.monitoring.log_level);
+    telemetry::tracing::start(loaded.config.monitoring.log_level.as_str());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = loaded.sources(),

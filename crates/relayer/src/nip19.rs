@@ -1,80 +1,78 @@
-//! Keys as people write them: hex, or bech32 with a prefix that says which (NIP-19).
+//! Keys in hex or in bech32 (NIP-19), with errors for people.
 
-use bech32::primitives::decode::CheckedHrpstring;
-use bech32::{Bech32, Hrp};
+use nostr::key;
+use nostr::nips::nip19::{FromBech32, ToBech32};
 use wire::PublicKey;
 use zeroize::Zeroizing;
 
-/// Why a text is no key. It says nothing of the text.
+/// Why a text is not a key. The error repeats nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidKey(pub(crate) &'static str);
 
-/// Reads a secret key: 64 hex digits or `nsec1…`. The number may still be none of secp256k1.
+/// Reads a secret key: 64 hex digits or `nsec1…`. In hex, the number may be invalid for secp256k1.
 ///
 /// # Errors
-/// When it is neither.
+/// When the text is neither.
 pub fn secret_key(text: &str) -> Result<Zeroizing<[u8; 32]>, InvalidKey> {
-    if !text.starts_with(['n', 'N']) {
-        return hex(text, InvalidKey("it neither has 64 digits nor begins with nsec1")).map(Zeroizing::new);
-    }
-    let decoded = decode(text)?;
-    match decoded.hrp().to_lowercase().as_str() {
-        "nsec" => bytes(&decoded).map(Zeroizing::new),
-        "npub" => Err(InvalidKey("it is a public key; the secret one begins with nsec1")),
-        "ncryptsec" => Err(InvalidKey("it is encrypted (NIP-49); it must be decrypted before")),
-        _ => Err(InvalidKey("it does not begin with nsec1")),
+    match prefix(text).as_deref() {
+        None => hex(text, InvalidKey("it neither has 64 digits nor begins with nsec1")).map(Zeroizing::new),
+        Some("nsec") => decode(text).map(|key: key::SecretKey| Zeroizing::new(key.to_secret_bytes())),
+        Some("npub") => Err(InvalidKey("it is a public key; the secret one begins with nsec1")),
+        Some("ncryptsec") => Err(InvalidKey("it is encrypted (NIP-49); decrypt it first")),
+        Some(_) => Err(InvalidKey("it does not begin with nsec1")),
     }
 }
 
 /// Reads a public key: 64 hex digits or `npub1…`, and a point of secp256k1.
 ///
 /// # Errors
-/// When it is none.
+/// When the text is not a public key.
 pub fn public_key(text: &str) -> Result<PublicKey, InvalidKey> {
-    let bytes = if text.starts_with(['n', 'N']) {
-        let decoded = decode(text)?;
-        match decoded.hrp().to_lowercase().as_str() {
-            "npub" => bytes(&decoded)?,
-            "nsec" => {
-                return Err(InvalidKey(
-                    "it is a secret key, which nobody else should see; the public one begins with npub1",
-                ));
-            }
-            _ => return Err(InvalidKey("it does not begin with npub1")),
+    let bytes = match prefix(text).as_deref() {
+        None => hex(text, InvalidKey("it neither has 64 hex digits nor begins with npub1"))?,
+        Some("npub") => decode(text).map(key::PublicKey::to_bytes)?,
+        Some("nsec") => {
+            return Err(InvalidKey(
+                "it is a secret key, which nobody else should see; the public one begins with npub1",
+            ));
         }
-    } else {
-        hex(text, InvalidKey("it neither has 64 hex digits nor begins with npub1"))?
+        Some(_) => return Err(InvalidKey("it does not begin with npub1")),
     };
     let key = PublicKey::from_bytes(bytes);
-    if key.is_on_curve() { Ok(key) } else { Err(InvalidKey("it is no point of the curve secp256k1")) }
+    if key.is_on_curve() { Ok(key) } else { Err(InvalidKey("it is not a point of the curve secp256k1")) }
 }
 
 /// `npub1…`
 pub fn npub(key: &PublicKey) -> String {
-    encode("npub", key.as_bytes())
+    let Ok(npub) = key::PublicKey::from_byte_array(*key.as_bytes()).to_bech32();
+    npub
 }
 
-/// `nsec1…`
+/// `nsec1…`; empty if the number is invalid for secp256k1.
 pub fn nsec(secret: &[u8; 32]) -> Zeroizing<String> {
-    Zeroizing::new(encode("nsec", secret))
+    let nsec = key::SecretKey::from_slice(secret).map(|key| {
+        let Ok(nsec) = key.to_bech32();
+        nsec
+    });
+    Zeroizing::new(nsec.unwrap_or_default())
 }
 
-fn encode(prefix: &str, bytes: &[u8; 32]) -> String {
-    // Neither the prefix nor the length can be wrong.
-    let encoded = Hrp::parse(prefix).ok().and_then(|prefix| bech32::encode::<Bech32>(prefix, bytes).ok());
-    encoded.unwrap_or_default()
+/// The part of a bech32 text before the first `1`, in lower case. `None` for other texts: no hex
+/// digit is an `n`, and every prefix of NIP-19 begins with one.
+fn prefix(text: &str) -> Option<String> {
+    let is_bech32 = text.starts_with(['n', 'N']);
+    is_bech32.then(|| text.split_once('1').map_or(text, |(prefix, _)| prefix).to_ascii_lowercase())
 }
 
-fn decode(text: &str) -> Result<CheckedHrpstring<'_>, InvalidKey> {
-    CheckedHrpstring::new::<Bech32>(text).map_err(|_| InvalidKey("a character of it is wrong or missing"))
-}
-
-fn bytes(decoded: &CheckedHrpstring<'_>) -> Result<[u8; 32], InvalidKey> {
-    let wrong = InvalidKey("it does not hold 32 bytes");
-    decoded.validate_segwit_padding().map_err(|_| wrong)?;
-    let bytes: Vec<u8> = decoded.byte_iter().take(33).collect();
-    bytes.try_into().map_err(|_| wrong)
+/// Decodes a text with the prefix of its type. The library also accepts bech32m, which NIP-19 does
+/// not allow; encoding the key again shows that.
+fn decode<K: FromBech32 + ToBech32>(text: &str) -> Result<K, InvalidKey> {
+    let key = K::from_bech32(text).ok().filter(|key| {
+        let encoded = key.to_bech32().map(Zeroizing::new);
+        encoded.is_ok_and(|encoded| encoded.eq_ignore_ascii_case(text))
+    });
+    key.ok_or(InvalidKey("a character of it is wrong or missing"))
 }
 
 fn hex(text: &str, wrong_length: InvalidKey) -> Result<[u8; 32], InvalidKey> {
@@ -105,16 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_says_why() {
+    fn an_error_says_why_a_text_is_not_a_public_key() {
         for (text, why) in [
             ("", "neither"),
             (&PUBLIC_HEX[1..], "neither"),
             (&PUBLIC_HEX.replace('7', "g"), "not all"),
             (NSEC, "it is a secret key"),
             (&NPUB.replace("ptg", "ptq"), "wrong or missing"),
-            (&"ff".repeat(32), "no point"),
+            (&"ff".repeat(32), "not a point"),
             (&"é".repeat(32), "not all"),
-            (&encode("note", &[1; 32]), "does not begin with npub1"),
+            (&NPUB.replacen("npub", "note", 1), "does not begin with npub1"),
         ] {
             let error = public_key(text).expect_err(text).to_string();
             assert!(error.contains(why), "{text}: {error}");

@@ -10,18 +10,20 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{sleep, timeout};
 use wire::Signer;
 
 use crate::api::{self, Connections, Context};
 use crate::clock::Hands;
 use crate::config::{Config, Loaded};
 use crate::control::Control;
-use crate::downstream::ClientLimits;
 use crate::event_log::Submission;
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::fanout::registry::{Change, Embedded, Store};
 use crate::gateway::{DrainError, Gateway, Parts, Surroundings};
+use crate::limits::DRAIN_MAX;
 use crate::net::resolver::Resolver;
+use crate::serve::ClientLimits;
 
 /// Why a gateway of a test does not start.
 pub type Error = Box<dyn std::error::Error>;
@@ -101,7 +103,7 @@ impl Setup {
         let mut servers = JoinSet::new();
         servers.spawn(api::serve(listener, api::router(context.clone()), connections()));
         servers.spawn(api::serve(metrics_listener, api::metrics_router(context.clone()), connections()));
-        Ok(TestGateway { gateway: Some(gateway), context, address, metrics_address, _servers: servers })
+        Ok(TestGateway { gateway: Some(gateway), context, address, metrics_address, servers })
     }
 }
 
@@ -119,7 +121,7 @@ pub struct TestGateway {
     pub address: SocketAddr,
     /// Where `/metrics` stands alone.
     pub metrics_address: SocketAddr,
-    _servers: JoinSet<()>,
+    servers: JoinSet<()>,
 }
 
 impl TestGateway {
@@ -132,15 +134,25 @@ impl TestGateway {
         assert!(matches!(sent, Some(Ok(()))), "the sequencer has ended");
     }
 
-    /// Stops in order.
+    /// Stops in order, and waits for the last reader of the log, so that the log can be opened again.
     ///
     /// # Errors
     /// When a stage failed, or it takes too long.
     pub async fn drain(mut self) -> Result<(), DrainError> {
-        match self.gateway.take() {
+        let drained = match self.gateway.take() {
             Some(gateway) => gateway.drain().await,
             None => Ok(()),
-        }
+        };
+        self.servers.shutdown().await;
+        let log = Arc::downgrade(&self.log);
+        drop(self);
+        let closed = async {
+            while log.strong_count() > 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(DRAIN_MAX, closed).await.map_err(|_| DrainError::Timeout)?;
+        drained
     }
 
     /// Lets clients take what is left, as a gateway that stops does, and says how many did not.

@@ -1,5 +1,5 @@
-//! What one frame costs at each step, beside the limit that no gateway can go below: the bare signature
-//! check. `cargo bench -p relayer-wire`; the ratio to the limit is printed at the end.
+//! The cost of one frame at each step, beside the lower bound of any gateway: the bare signature
+//! check. `cargo bench -p relayer-wire`; the ratio to the bound is printed at the end.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -30,7 +30,7 @@ fn frame(event: &VerifiedEvent, order: [&str; 7]) -> String {
 }
 
 const ID_FIRST: [&str; 7] = ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"];
-/// As strfry writes it.
+/// In strfry's order.
 const ALPHABETICAL: [&str; 7] = ["content", "created_at", "id", "kind", "pubkey", "sig", "tags"];
 const ID_LAST: [&str; 7] = ["pubkey", "created_at", "kind", "tags", "content", "sig", "id"];
 
@@ -59,7 +59,7 @@ struct OwnedEvent {
     sig: String,
 }
 
-/// 500 tags, as contact lists have them.
+/// 500 tags, as in contact lists.
 fn contact_list() -> VerifiedEvent {
     let tags: Vec<_> =
         (0..500).map(|seed| ["p".to_owned(), Signer::from_seed(seed).pubkey().to_string()]).collect();
@@ -98,7 +98,8 @@ fn verify(c: &mut Criterion) {
     group.bench_function("known author", |b| b.iter(|| verifier.verify(black_box(&parsed[0])).unwrap()));
     let mut next = parsed.iter().cycle();
     group.bench_function("new author", |b| b.iter(|| verifier.verify(next.next().unwrap()).unwrap()));
-    // A wrong id is found before the signature is looked at, so this is the hash and the writing alone.
+    // A wrong id is found before the signature is checked, so this measures only hashing and
+    // serialisation.
     let mut forged = parsed[0].clone();
     forged.id = parsed[1].id;
     group.bench_function("wrong id: serialise and hash", |b| {
@@ -106,7 +107,7 @@ fn verify(c: &mut Criterion) {
     });
 }
 
-/// The limit: what libsecp256k1 needs when everything else is done.
+/// The lower bound: the time of libsecp256k1 alone.
 struct Bare {
     secp: Secp256k1<secp256k1::VerifyOnly>,
     key: XOnlyPublicKey,
@@ -146,8 +147,8 @@ fn filter(c: &mut Criterion) {
     }
 }
 
-/// Everything that a new frame goes through against the bare signature check, measured in turns so that
-/// both see the same machine.
+/// Everything that happens to a new frame, against the bare signature check, measured alternately
+/// so that both see the same machine.
 fn ratio() {
     const ROUNDS: u32 = 40;
     const PER_ROUND: u32 = 500;

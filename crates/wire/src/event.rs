@@ -1,8 +1,8 @@
-//! NIP-01 events: what somebody claims ([`UnverifiedEvent`]) and what is known ([`VerifiedEvent`]).
+//! NIP-01 events: claims ([`UnverifiedEvent`]) and verified facts ([`VerifiedEvent`]).
 //!
-//! A verified event is kept as the JSON that this crate wrote from its seven signed fields, with the few
-//! values beside it that everybody asks for. That JSON is written once, stored, and sent to every reader
-//! as it is; unsigned extras of the received event are gone. Its layout is fixed, so
+//! A verified event is stored as the JSON that this crate wrote from its seven signed fields,
+//! beside the few values that every reader needs. That JSON is written once, stored, and sent to
+//! every reader unchanged; unsigned extras of the received event are gone. Its layout is fixed, so
 //! [`VerifiedEvent::from_canonical`] reads it back without a JSON parser.
 
 use std::borrow::Cow;
@@ -54,20 +54,20 @@ impl fmt::Display for Field {
     }
 }
 
-/// Why a text is no event.
+/// Why a text is not an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// The text is not JSON, or a string that matters is not Unicode: invalid UTF-8, or an escaped half of
-    /// a surrogate pair, which JSON's grammar lets pass but no id can be computed of.
+    /// The text is not JSON, or a string is not Unicode: invalid UTF-8, or an escaped half of a
+    /// surrogate pair, which JSON's grammar permits but from which no id can be computed.
     #[error("not valid JSON")]
     NotJson,
     /// The JSON is not an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// A field's value is not of the type that NIP-01 gives it.
+    /// A field's value has a different type than NIP-01 specifies.
     #[error("the value of `{0}` is not what NIP-01 asks for")]
     Malformed(Field),
-    /// A field does not occur.
+    /// A field is missing.
     #[error("`{0}` is missing")]
     Missing(Field),
     /// A field occurs twice.
@@ -75,11 +75,12 @@ pub enum ParseError {
     Repeated(Field),
 }
 
-/// A string that borrows from the text where it has no escapes.
+/// A string that borrows from the text if it has no escapes.
 ///
-/// With these a 600-byte event parses in 0.9 us, which is as long as with owned strings and 1.5 times as
-/// fast as into a `serde_json::Value`; with 500 tags it is 1.4 and 2 times (`benches/wire.rs`). All of it
-/// is a fortieth of the verification that follows, so a cleverer form or parser would gain nothing.
+/// With it, a 600-byte event parses in 0.9 us: as fast as with owned strings, and 1.5 times as fast
+/// as into a `serde_json::Value`. With 500 tags it is 1.4 and 2 times as fast (`benches/wire.rs`).
+/// Parsing costs a fortieth of the verification that follows, so a more elaborate parser would gain
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Str<'a>(Cow<'a, str>);
 
@@ -113,10 +114,10 @@ impl<'de> Deserialize<'de> for Str<'de> {
     }
 }
 
-/// A tag: a list of strings, mostly a name and values.
+/// A tag: a list of strings, usually a name and values.
 pub type Tag<'a> = Vec<Str<'a>>;
 
-/// An event as somebody wrote it: well-formed, and otherwise only claims.
+/// An event as received: well-formed, but otherwise unverified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedEvent<'a> {
     /// The claimed id.
@@ -135,9 +136,7 @@ pub struct UnverifiedEvent<'a> {
     pub sig: Signature,
 }
 
-/// The `created_at` that an event object's text claims, without looking at the rest; `None` if there is none.
-///
-/// It is for those who must know about events that they need not parse.
+/// The `created_at` that an event object's text claims, or `None`. The rest is not parsed.
 pub fn created_at(json: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct CreatedAt {
@@ -146,12 +145,12 @@ pub fn created_at(json: &[u8]) -> Option<u64> {
     serde_json::from_slice::<CreatedAt>(json).ok().map(|event| event.created_at)
 }
 
-/// Whether an event object's text names its id, author and signature in the right form, in hex of
-/// either case. Nothing is verified, and nothing is said of the other members: they may break
-/// NIP-01, and their strings need not be UTF-8.
+/// Whether an event object's text contains an id, an author and a signature of the right form, in
+/// hex of either case. Nothing is verified. Other members may violate NIP-01, and their strings
+/// need not be UTF-8.
 ///
-/// It tells an event that its author signed and others cannot read from text that no relay can have
-/// taken for an event.
+/// This distinguishes an event that its author may have signed, although others cannot read it,
+/// from text that no relay can have accepted as an event.
 pub fn names_signature(json: &[u8]) -> bool {
     struct Hex<const DIGITS: usize>;
 
@@ -178,12 +177,12 @@ pub fn names_signature(json: &[u8]) -> bool {
 }
 
 impl<'a> UnverifiedEvent<'a> {
-    /// Parses an event object. Members that NIP-01 does not sign are passed over: they must be JSON, at
+    /// Parses an event object. Members that NIP-01 does not sign are skipped: they must be JSON, at
     /// any depth, but their strings need not be Unicode.
     ///
     /// # Errors
-    /// When the text is not JSON, not an object, or a signed field is missing, repeated or of a wrong
-    /// type. Hex must be lower-case and of the right length.
+    /// When the text is not JSON, not an object, or a signed field is missing, repeated or of a
+    /// wrong type. Hex must be lower-case and of the right length.
     pub fn parse(json: &'a [u8]) -> Result<Self, ParseError> {
         let mut fault = ParseError::NotAnObject;
         let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -192,14 +191,14 @@ impl<'a> UnverifiedEvent<'a> {
         event.map_err(|error| if error.is_data() { fault } else { ParseError::NotJson })
     }
 
-    /// The value of the first tag of this name, if there is one.
+    /// The value of the first tag with this name.
     pub fn tag_value(&self, name: &str) -> Option<&str> {
         let tag = self.tags.iter().find(|tag| tag.first().is_some_and(|first| &**first == name))?;
         tag.get(1).map(|value| &**value)
     }
 }
 
-/// Parses an event and leaves in `fault` what is wrong, since serde's own errors are only text.
+/// Parses an event and stores the fault in `fault`, because serde's own errors are only text.
 struct EventSeed<'f> {
     fault: &'f mut ParseError,
 }
@@ -269,10 +268,10 @@ fn required<T, E: de::Error>(value: Option<T>, field: Field, fault: &mut ParseEr
     })
 }
 
-/// An event whose id was recomputed from its fields and whose signature holds.
+/// An event whose id was recomputed from its fields and whose signature is valid.
 ///
-/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) make one, or this crate reads back
-/// what it wrote.
+/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) create one, or this crate reads
+/// back what it wrote.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifiedEvent {
     id: EventId,
@@ -303,22 +302,22 @@ impl VerifiedEvent {
         self.kind
     }
 
-    /// The seven signed fields as JSON. It is valid UTF-8.
+    /// The seven signed fields as JSON, in valid UTF-8.
     pub const fn json(&self) -> &Bytes {
         &self.json
     }
 
-    /// The tags, parsed anew at each call; the content is not looked at.
+    /// The tags, parsed at each call without looking at the content.
     pub fn tags(&self) -> Vec<Tag<'_>> {
-        // The text was written from parsed fields, so nothing here fails.
+        // The text was written from parsed fields, so this cannot fail.
         let tags = Head::read(&self.json).map(|head| head.tags_onward).unwrap_or_default();
         Vec::deserialize(&mut serde_json::Deserializer::from_slice(tags)).unwrap_or_default()
     }
 
-    /// Reads back what [`json`](Self::json) gave, without verifying it again.
+    /// Reads back what [`json`](Self::json) returned, without verifying it again.
     ///
-    /// This is for text that has been kept where nobody else writes: it looks at the layout only, up to
-    /// the tags. `None` means that it is surely not the text that this crate writes.
+    /// Use it only for text that was stored where nobody else writes: it checks only the layout up
+    /// to the tags. `None` means that the text was certainly not written by this crate.
     pub fn from_canonical(json: Bytes) -> Option<Self> {
         let Head { id, pubkey, created_at, kind, tags_onward } = Head::read(&json)?;
         tags_onward.strip_prefix(b"[")?.strip_suffix(br#""}"#)?;
@@ -326,7 +325,7 @@ impl VerifiedEvent {
     }
 }
 
-/// What the canonical JSON begins with.
+/// The beginning of the canonical JSON.
 struct Head<'a> {
     id: EventId,
     pubkey: PublicKey,
@@ -364,8 +363,8 @@ impl fmt::Debug for VerifiedEvent {
     }
 }
 
-/// NIP-01's serialisation of an event, the text whose SHA-256 is the id; the event's own JSON is made of
-/// the same pieces.
+/// NIP-01's serialisation of an event, the text whose SHA-256 is the id. The event's own JSON is
+/// made from the same pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Serialisation {
     text: Vec<u8>,
@@ -376,10 +375,10 @@ pub(crate) struct Serialisation {
 impl Serialisation {
     /// Writes the text for these fields.
     ///
-    /// NIP-01 lists JSON's seven short escapes and wants every other character verbatim. For the control
-    /// characters without a short escape that would not be JSON; clients write them as their JSON library
-    /// does (`JSON.stringify`, `serde_json`): `\u00xx` in lower case, and so does this. DEL, the slash and
-    /// everything beyond ASCII stand as they are.
+    /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim. For
+    /// control characters without a short escape, that would not be JSON. Clients write these as
+    /// their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower case, and so
+    /// does this. DEL, the slash and everything beyond ASCII remain unchanged.
     pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
         &mut self,
         pubkey: &PublicKey,
@@ -412,7 +411,7 @@ impl Serialisation {
         &self.text
     }
 
-    /// The event that these fields and a right signature make.
+    /// The event that results from these fields and a valid signature.
     pub fn to_verified(
         &self,
         id: EventId,

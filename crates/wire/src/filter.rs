@@ -1,4 +1,4 @@
-//! NIP-01 filters: read, written and matched.
+//! NIP-01 filters: parsing, serialisation and matching.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
@@ -6,16 +6,16 @@ use serde_json::Value;
 use crate::event::{Tag, VerifiedEvent};
 use crate::ids::{ClaimedId, PublicKey};
 
-/// The most values that one list of a filter may have.
+/// The maximum number of values in one list of a filter.
 pub const FILTER_VALUES_MAX: usize = 10_000;
 
-/// Why a text is no filter.
+/// Why a text is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// The text is not a JSON object.
     #[error("a filter is a JSON object: {0}")]
     NotAnObject(String),
-    /// NIP-01 has no such key.
+    /// NIP-01 does not define this key.
     #[error("unknown key `{0}`; a filter has ids, authors, kinds, since, until, limit and #<letter>")]
     UnknownKey(String),
     /// A key's value has the wrong form.
@@ -23,7 +23,7 @@ pub enum FilterError {
     Value {
         /// The key.
         key: String,
-        /// What it takes.
+        /// What it accepts.
         expected: &'static str,
     },
     /// A list is too long.
@@ -42,7 +42,7 @@ pub struct Filter {
     pub since: Option<u64>,
     /// Newest `created_at`, inclusive.
     pub until: Option<u64>,
-    /// The most stored events to answer with. It says nothing about which events match.
+    /// The maximum number of stored events to answer with. It does not affect which events match.
     pub limit: Option<u64>,
 }
 
@@ -58,13 +58,13 @@ impl Filter {
         self
     }
 
-    /// Only events of these ids.
+    /// Only events with these ids.
     pub fn ids(mut self, ids: impl IntoIterator<Item = ClaimedId>) -> Self {
         self.ids = Some(sorted(ids));
         self
     }
 
-    /// Only events of these authors.
+    /// Only events by these authors.
     pub fn authors(mut self, authors: impl IntoIterator<Item = PublicKey>) -> Self {
         self.authors = Some(sorted(authors));
         self
@@ -73,8 +73,8 @@ impl Filter {
     /// Reads a filter's JSON.
     ///
     /// # Errors
-    /// When it is not an object, has a key that NIP-01 does not define, a value of the wrong form, or a
-    /// list of more than [`FILTER_VALUES_MAX`] values.
+    /// When it is not an object, has a key that NIP-01 does not define, has a value of the wrong
+    /// form, or has a list of more than [`FILTER_VALUES_MAX`] values.
     pub fn parse(json: &str) -> Result<Self, FilterError> {
         let value: Value =
             serde_json::from_str(json).map_err(|error| FilterError::NotAnObject(error.to_string()))?;
@@ -84,7 +84,7 @@ impl Filter {
     /// Reads a filter from parsed JSON; see [`parse`](Self::parse).
     ///
     /// # Errors
-    /// As [`parse`](Self::parse).
+    /// See [`parse`](Self::parse).
     pub fn from_value(value: &Value) -> Result<Self, FilterError> {
         let members =
             value.as_object().ok_or_else(|| FilterError::NotAnObject("it is of another type".to_owned()))?;
@@ -122,7 +122,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// Whether the event meets all conditions. `limit` is not one.
+    /// Whether the event meets all conditions. `limit` is not a condition.
     pub fn matches(&self, event: &VerifiedEvent) -> bool {
         within(self.kinds.as_deref(), &event.kind())
             && within(self.authors.as_deref(), event.pubkey())

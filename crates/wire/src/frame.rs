@@ -1,41 +1,42 @@
-//! The frame scan: an `EVENT` frame's subscription and claimed id, found without parsing or allocating.
+//! The frame scan: finds the subscription and claimed id of an `EVENT` frame without parsing or
+//! allocating.
 //!
-//! Most frames are copies of events that were seen before, so this is the only look that most frames
-//! get. The scan walks the members of the event object, skipping values, until it meets `id`. It relies
-//! on nothing but JSON's grammar, so key order, white space and nested extras do not matter; whatever it
-//! is not sure of it leaves to the parser. For every frame that parses, a scanned id is the parsed one.
+//! Most frames are copies of known events, so nothing else examines them. The scan walks the
+//! members of the event object, skipping values, until it reaches `id`. It relies only on JSON's
+//! grammar, so key order, white space and nested extras do not matter. In doubt it defers to the
+//! parser. For every frame that parses, the scanned id equals the parsed one.
 
 use memchr::memchr2;
 
 use crate::ids::{ClaimedId, PublicKey};
 
-/// What a frame is, as far as a scan can tell.
+/// The type of a frame, as far as a scan can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan<'a> {
     /// An `EVENT` frame.
     Event {
-        /// The subscription id, as it stands in the frame (it has no escapes).
+        /// The subscription id as written in the frame; it has no escapes.
         subscription: &'a [u8],
-        /// The id that the event claims to have.
+        /// The id that the event claims.
         claimed: ClaimedId,
-        /// The event object's text, and whatever the frame has behind it: [`first_value`] cuts that
-        /// off. It is not known to be valid.
+        /// The event object's text and anything behind it in the frame, which [`first_value`] cuts
+        /// off. It may be invalid.
         event: &'a [u8],
     },
-    /// Something else, or something unusual: parse it to know.
+    /// Something else or something unusual, which must be parsed.
     Parse,
 }
 
-/// Scans one frame of a relay.
+/// Scans one frame from a relay.
 pub fn scan(frame: &[u8]) -> Scan<'_> {
     Walk { text: frame, at: 0 }.event_frame().unwrap_or(Scan::Parse)
 }
 
-/// The author that an event object's text claims, found without parsing; `None` means "parse it to
-/// know".
+/// The author that an event object's text claims, found without parsing; `None` means that it must
+/// be parsed.
 ///
-/// For every event that parses, a scanned author is the parsed one: the scan stops at the first
-/// `pubkey`, and the parser refuses an event that has two.
+/// For every event that parses, the scanned author equals the parsed one: the scan stops at the
+/// first `pubkey`, and the parser refuses an event that has two.
 pub fn author(event: &[u8]) -> Option<PublicKey> {
     let mut walk = Walk { text: event, at: 0 };
     walk.expect(b'{')?;
@@ -43,9 +44,9 @@ pub fn author(event: &[u8]) -> Option<PublicKey> {
     PublicKey::from_hex(walk.plain_string()?).ok()
 }
 
-/// The first JSON value of a text, without what follows; all of the text if it does not end.
+/// The first JSON value of a text without what follows; the whole text if it does not end.
 ///
-/// An `EVENT` message may have more than three parts, as some relays send it.
+/// Some relays send `EVENT` messages of more than three parts.
 pub fn first_value(text: &[u8]) -> &[u8] {
     let mut walk = Walk { text, at: 0 };
     match walk.skip_value() {
@@ -54,37 +55,37 @@ pub fn first_value(text: &[u8]) -> &[u8] {
     }
 }
 
-/// What the beginning of an `EVENT` frame says, when the rest of the frame is not there.
+/// What the beginning of an `EVENT` frame says when the rest is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventHead<'a> {
-    /// The subscription id, as it stands in the frame (it has no escapes).
+    /// The subscription id as written in the frame; it has no escapes.
     pub subscription: &'a [u8],
-    /// The id that the event claims to have, if it was within the beginning.
+    /// The id that the event claims, if it was within the beginning.
     pub claimed: Option<ClaimedId>,
-    /// The `created_at` that the event claims, likewise.
+    /// The `created_at` that the event claims, if it was within the beginning.
     pub created_at: Option<u64>,
 }
 
-/// Reads the beginning of a frame; `None` if it is surely no `EVENT` frame, or one that begins
-/// unusually.
+/// Reads the beginning of a frame; `None` if it is not an `EVENT` frame or begins in an unusual
+/// way.
 pub fn scan_head(head: &[u8]) -> Option<EventHead<'_>> {
     let mut walk = Walk { text: head, at: 0 };
     let subscription = walk.event_prefix()?;
     walk.expect(b'{')?;
     let mut found = EventHead { subscription, claimed: None, created_at: None };
-    // Wherever the text ends, what was found before stays.
+    // Wherever the text ends, values found before remain.
     _ = walk.head_members(&mut found);
     Some(found)
 }
 
-/// A position in the text. Every method gives `None` for "not sure".
+/// A position in the text. Every method returns `None` for "not sure".
 struct Walk<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// What stands before the event: gives the subscription.
+    /// Skips what precedes the event and returns the subscription.
     fn event_prefix(&mut self) -> Option<&'a [u8]> {
         self.expect(b'[')?;
         if self.plain_string()? != b"EVENT" {
@@ -96,7 +97,7 @@ impl<'a> Walk<'a> {
         Some(subscription)
     }
 
-    /// Notes the members of the event object that an [`EventHead`] tells, until the text ends.
+    /// Records the members of the event object that an [`EventHead`] contains, until the text ends.
     fn head_members(&mut self, found: &mut EventHead<'a>) -> Option<()> {
         loop {
             let key = self.plain_string()?;
@@ -126,7 +127,7 @@ impl<'a> Walk<'a> {
         Some(Scan::Event { subscription, claimed, event })
     }
 
-    /// Goes to the value of an object's member, from behind the object's opening brace.
+    /// Moves to the value of an object's member, from behind the object's opening brace.
     fn member(&mut self, name: &[u8]) -> Option<()> {
         loop {
             let key = self.plain_string()?;
@@ -163,7 +164,7 @@ impl<'a> Walk<'a> {
         (rest.get(end) == Some(&b'"')).then(|| rest.get(..end))?
     }
 
-    /// The rest of a string whose opening quote has been read.
+    /// The rest of a string after its opening quote.
     fn skip_string(&mut self) -> Option<()> {
         loop {
             let rest = self.text.get(self.at..)?;
@@ -176,15 +177,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// One value of any type. Brackets are counted, not matched by kind: if they do not match, the parser
-    /// refuses the frame.
+    /// One value of any type. Brackets are counted, not matched by kind. If they do not match, the
+    /// parser refuses the frame.
     fn skip_value(&mut self) -> Option<()> {
         self.skip_space();
         let mut depth = 0_usize;
         loop {
             let byte = self.peek()?;
             match byte {
-                // The end of the surrounding object, or its next member: a scalar ends here.
+                // The end of the surrounding object, or its next member. A scalar ends here.
                 b',' | b'}' | b']' if depth == 0 => return Some(()),
                 b'"' => {
                     self.at += 1;

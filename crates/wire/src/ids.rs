@@ -1,7 +1,7 @@
 //! The fixed-size values of NIP-01 and their lower-case hex form.
 //!
-//! [`ClaimedId`] and [`EventId`] hold the same 32 bytes but are different promises: the first is what
-//! somebody wrote, the second was recomputed from the event's content.
+//! [`ClaimedId`] and [`EventId`] hold the same 32 bytes but make different promises: the first was
+//! received, the second was recomputed from the event's content.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} lower-case hex digits")]
 pub struct HexError {
-    /// How many digits the value has.
+    /// The expected number of digits.
     pub expected: usize,
 }
 
@@ -20,7 +20,7 @@ pub struct HexError {
 fn decode<const N: usize>(hex: &[u8]) -> Result<[u8; N], HexError> {
     let mut bytes = [0; N];
     let malformed = HexError { expected: 2 * N };
-    // Without an early exit the compiler looks at many digits at once.
+    // Without an early exit, the compiler processes many digits at once.
     let upper = hex.iter().fold(false, |upper, digit| upper | digit.is_ascii_uppercase());
     if hex.len() != 2 * N || upper {
         return Err(malformed);
@@ -48,7 +48,7 @@ macro_rules! hex_bytes {
             }
 
             fn hex<'a>(&self, buffer: &'a mut [u8; 2 * $bytes]) -> &'a str {
-                // The buffer has exactly the length that the encoder asks for.
+                // The buffer has exactly the length that the encoder requires.
                 faster_hex::hex_encode(&self.0, buffer).map_or("", |hex| &*hex)
             }
         }
@@ -73,7 +73,7 @@ macro_rules! hex_bytes {
     };
 }
 
-/// Values that anybody may write down, so they can be read from text.
+/// Values that need no verification, so they can be read from text.
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
@@ -85,7 +85,7 @@ macro_rules! readable {
             /// Reads the lower-case hex form.
             ///
             /// # Errors
-            /// When the length is wrong or a byte is no lower-case hex digit.
+            /// When the length is wrong or a byte is not a lower-case hex digit.
             pub fn from_hex(hex: &[u8]) -> Result<Self, HexError> {
                 decode(hex).map(Self)
             }
@@ -120,7 +120,7 @@ macro_rules! readable {
 }
 
 hex_bytes!(
-    /// An event id as somebody claims it: nothing is known of the event yet.
+    /// An event id as claimed: nothing is known about the event yet.
     ClaimedId,
     32
 );
@@ -133,7 +133,7 @@ hex_bytes!(
 );
 
 hex_bytes!(
-    /// A BIP-340 x-only public key, not yet known to lie on the curve.
+    /// A BIP-340 x-only public key, which may not lie on the curve.
     PublicKey,
     32
 );
@@ -147,14 +147,14 @@ hex_bytes!(
 readable!(Signature);
 
 impl PublicKey {
-    /// Whether it is a point of secp256k1, so that there is somebody who may sign with it. It takes about 5 us.
+    /// Whether it is a point of secp256k1, so that a secret key for it can exist. Takes about 5 us.
     pub fn is_on_curve(&self) -> bool {
         XOnlyPublicKey::from_slice(&self.0).is_ok()
     }
 }
 
 impl EventId {
-    /// For `verify` and `sign`, which computed it, and for what this crate itself wrote.
+    /// For `verify` and `sign`, which computed it, and for text that this crate wrote.
     pub(crate) const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -1,9 +1,9 @@
-//! Bytes to verified Nostr events, and nothing else: no I/O, no clock, no async.
+//! Turns bytes into verified Nostr events, without I/O, clock or async.
 //!
-//! The modules stand in the order of the data's way. A [WebSocket](websocket) message is [scanned](frame) for its claimed id
-//! without being parsed; what is new is parsed into an [unverified event](event); only
-//! [verification](verify) or [signing](sign) makes a [`VerifiedEvent`]. [`message`] and [`filter`] are
-//! the rest of NIP-01.
+//! The modules follow the path of the data. A [WebSocket](websocket) message is [scanned](frame)
+//! for its claimed id without being parsed. A new event is parsed into an [unverified
+//! event](event). Only [verification](verify) and [signing](sign) create a [`VerifiedEvent`].
+//! [`message`] and [`filter`] are the rest of NIP-01.
 
 pub mod ids;
 

@@ -1,7 +1,7 @@
-//! The messages of NIP-01, NIP-42 and NIP-77 in both directions, read and written.
+//! The messages of NIP-01, NIP-42 and NIP-77 in both directions.
 //!
-//! Reading checks the form only. The event inside an `EVENT` message stays text, because what it holds
-//! is for [`UnverifiedEvent`](crate::UnverifiedEvent) to say.
+//! Reading checks only the form. The event in an `EVENT` message remains text, which
+//! [`UnverifiedEvent`](crate::UnverifiedEvent) parses.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::filter::Filter;
 
-/// Why a text is no message.
+/// Why a text is not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// The text is not a JSON array.
@@ -18,22 +18,22 @@ pub enum MessageError {
     /// The array does not begin with a known message type.
     #[error("unknown message type")]
     UnknownType,
-    /// The parts are too few, too many, or of the wrong type.
+    /// There are too few or too many parts, or one has the wrong type.
     #[error("wrong parts for this message type")]
     WrongParts,
 }
 
-/// What an `EOSE` says about the stored events that did not come (NIP-67). Other hints are ignored,
-/// and so is `finish`: a relay that cuts answers and does not know it would say that, too.
+/// What an `EOSE` says about stored events that were not sent (NIP-67). Other hints are ignored,
+/// and so is `finish`: a relay that truncates answers unknowingly would say that too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hints {
-    /// `more`: the relay holds more events that match.
+    /// `more`: the relay has more matching events.
     pub more: bool,
-    /// `auth`: more events may match for a client that proves its key.
+    /// `auth`: more events may match for an authenticated client.
     pub auth: bool,
 }
 
-/// What a relay says.
+/// A message from a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayMessage<'a> {
     /// An event of a subscription.
@@ -43,11 +43,11 @@ pub enum RelayMessage<'a> {
         /// The event object's text.
         event: &'a str,
     },
-    /// The stored events of a subscription have been sent, as far as the relay sends them.
+    /// The relay has sent the stored events of a subscription.
     Eose {
         /// The subscription's id.
         subscription: Cow<'a, str>,
-        /// Whether there are others.
+        /// Whether there are more.
         hints: Hints,
     },
     /// The relay ended a subscription.
@@ -57,20 +57,20 @@ pub enum RelayMessage<'a> {
         /// `prefix: text`.
         reason: Cow<'a, str>,
     },
-    /// A text for people.
+    /// A text for humans.
     Notice(Cow<'a, str>),
-    /// The answer to an event that the client sent.
+    /// The response to an event that the client sent.
     Ok {
         /// The event's id.
         id: Cow<'a, str>,
-        /// Whether it was taken.
+        /// Whether it was accepted.
         accepted: bool,
         /// `prefix: text`, or empty.
         reason: Cow<'a, str>,
     },
     /// A NIP-42 challenge.
     Auth {
-        /// What to sign.
+        /// The challenge to sign.
         challenge: Cow<'a, str>,
     },
     /// One step of a NIP-77 set reconciliation.
@@ -90,7 +90,7 @@ pub enum RelayMessage<'a> {
 }
 
 impl<'a> RelayMessage<'a> {
-    /// Reads a frame of a relay.
+    /// Reads a frame from a relay.
     ///
     /// # Errors
     /// When the frame is not one of these messages.
@@ -157,7 +157,7 @@ impl<'a> RelayMessage<'a> {
 }
 
 impl Hints {
-    /// Reads what follows the subscription's id: an array of strings, if it is that.
+    /// Reads the hint behind the subscription's id, if it is an array of strings.
     fn read(rest: &[&RawValue]) -> Self {
         let hints =
             rest.first().and_then(|hints| serde_json::from_str::<Vec<Cow<'_, str>>>(hints.get()).ok());
@@ -175,14 +175,14 @@ impl Hints {
     }
 }
 
-/// What a client says.
+/// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
-    /// Asks for stored and future events.
+    /// Requests stored and future events.
     Req {
         /// The subscription's id, 1 to 64 characters.
         subscription: Cow<'a, str>,
-        /// An event passes if any of them matches.
+        /// An event matches if any of them matches.
         filters: Vec<Filter>,
     },
     /// Ends a subscription.
@@ -200,11 +200,11 @@ pub enum ClientMessage<'a> {
         /// The signed event of kind 22242, as text.
         event: &'a str,
     },
-    /// Begins a NIP-77 set reconciliation.
+    /// Starts a NIP-77 set reconciliation.
     NegOpen {
         /// The reconciliation's id, 1 to 64 characters.
         subscription: Cow<'a, str>,
-        /// Which events are reconciled.
+        /// The events to reconcile.
         filter: Filter,
         /// The first negentropy message, in hex.
         message: Cow<'a, str>,
@@ -224,10 +224,10 @@ pub enum ClientMessage<'a> {
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Reads a frame of a client.
+    /// Reads a frame from a client.
     ///
     /// # Errors
-    /// When the frame is not one of these messages, or a filter is wrong.
+    /// When the frame is not one of these messages, or a filter is invalid.
     pub fn parse(frame: &'a [u8]) -> Result<Self, MessageError> {
         let parts = parts(frame)?;
         let (kind, rest) = parts.split_first().ok_or(MessageError::UnknownType)?;
@@ -295,15 +295,15 @@ fn parts(frame: &[u8]) -> Result<Vec<&RawValue>, MessageError> {
 }
 
 fn text<'a>(part: &'a RawValue) -> Result<Cow<'a, str>, MessageError> {
-    /// Borrows where the string has no escapes.
+    /// Borrows if the string has no escapes.
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     let text: Text<'a> = serde_json::from_str(part.get()).map_err(|_| MessageError::WrongParts)?;
     Ok(text.0)
 }
 
-/// NIP-01 allows a client ids of 1 to 64 characters. A relay repeats what it was given, so what relays
-/// say is not held to that.
+/// NIP-01 allows ids of 1 to 64 characters. This applies to clients only; a relay repeats the id
+/// that it was given.
 fn subscription_id(part: &RawValue) -> Result<Cow<'_, str>, MessageError> {
     let id = text(part)?;
     if (1..=64).contains(&id.chars().count()) { Ok(id) } else { Err(MessageError::WrongParts) }

@@ -1,4 +1,4 @@
-//! Signing: for the simulator's authors, and for what the gateway says in its own name (NIP-42, NIP-98).
+//! Signing, for simulated authors and for the gateway's own events (NIP-42, NIP-98).
 
 use secp256k1::{Keypair, Secp256k1, SignOnly};
 use sha2::{Digest, Sha256};
@@ -16,8 +16,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A signer for a secret key; `None` if the bytes are no valid secret key (zero, or not below the
-    /// order of the curve).
+    /// A signer for a secret key; `None` if the bytes are not a valid secret key (zero, or not
+    /// below the order of the curve).
     pub fn from_secret(secret: &[u8; 32]) -> Option<Self> {
         let secp = Secp256k1::signing_only();
         let keypair = Keypair::from_seckey_slice(&secp, secret).ok()?;
@@ -25,7 +25,8 @@ impl Signer {
         Some(Self { secp, keypair, pubkey })
     }
 
-    /// A signer whose key follows from a number that everybody can guess: for simulated authors only.
+    /// A signer whose key is derived from a number that anybody can guess: for simulated authors
+    /// only.
     pub fn from_seed(seed: u64) -> Self {
         let mut secret: [u8; 32] = Sha256::digest(seed.to_le_bytes()).into();
         loop {
@@ -36,25 +37,25 @@ impl Signer {
         }
     }
 
-    /// The public key that verifies what this signs.
+    /// The public key for this signer's signatures.
     pub const fn pubkey(&self) -> &PublicKey {
         &self.pubkey
     }
 
-    /// The secret key itself, for who derives other keys from it. It is wiped when it is dropped.
+    /// The secret key, for deriving other keys. It is wiped when it is dropped.
     pub fn secret(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.keypair.secret_bytes())
     }
 
-    /// Signs any text as if it were NIP-01's serialisation of an event: its hash, and the signature
-    /// of that. It is for tests that need what NIP-01 does not allow.
+    /// Signs any text as if it were NIP-01's serialisation of an event: returns its hash and the
+    /// signature of the hash. For tests that need what NIP-01 forbids.
     pub fn sign_text(&self, text: &[u8]) -> (ClaimedId, Signature) {
         let id: [u8; 32] = Sha256::digest(text).into();
         let sig = self.secp.sign_schnorr_no_aux_rand(&id, &self.keypair);
         (ClaimedId::from_bytes(id), Signature::from_bytes(sig.to_byte_array()))
     }
 
-    /// Makes and signs an event. The same fields give the same signature.
+    /// Creates and signs an event. The same fields give the same signature.
     pub fn sign<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
         &self,
         created_at: u64,

@@ -1,4 +1,5 @@
-//! Verification: the id is NIP-01's SHA-256 of the event, the signature is BIP-340's over that id.
+//! Verification: the id is NIP-01's SHA-256 of the event, and the signature is BIP-340's over that
+//! id.
 
 use secp256k1::{Secp256k1, VerifyOnly, XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};
@@ -12,15 +13,15 @@ pub enum VerifyError {
     /// The fields do not hash to the claimed id.
     #[error("the id is not the hash of the event")]
     IdMismatch,
-    /// The public key is no point of secp256k1.
+    /// The public key is not a point of secp256k1.
     #[error("the public key is not on the curve")]
     PublicKeyOffCurve,
-    /// The signature does not verify.
+    /// The signature is invalid.
     #[error("the signature is wrong")]
     BadSignature,
 }
 
-/// Verifies events. It keeps buffers and parsed keys, so each thread has its own.
+/// Verifies events. It owns buffers and parsed keys, so each thread has its own.
 #[derive(Debug)]
 pub struct Verifier {
     secp: Secp256k1<VerifyOnly>,
@@ -44,10 +45,10 @@ impl Verifier {
         }
     }
 
-    /// Recomputes the id, checks the signature, and writes the event anew from its signed fields.
+    /// Recomputes the id, checks the signature, and serialises the event from its signed fields.
     ///
     /// # Errors
-    /// When the event is not what its author signed.
+    /// When the event differs from what its author signed.
     pub fn verify(&mut self, event: &UnverifiedEvent<'_>) -> Result<VerifiedEvent, VerifyError> {
         let UnverifiedEvent { pubkey, created_at, kind, .. } = *event;
         self.serialisation.write(&pubkey, created_at, kind, &event.tags, &event.content);
@@ -79,15 +80,15 @@ pub(crate) fn hash(serialisation: &Serialisation) -> EventId {
     EventId::new(Sha256::digest(serialisation.text()).into())
 }
 
-/// Parsed public keys by author, since parsing one costs about a seventh of a verification. A key that falls on
-/// the place of another takes it.
+/// Parsed public keys by author, because parsing one costs about a seventh of a verification. A key
+/// replaces another one in the same slot.
 #[derive(Debug)]
 struct KeyCache {
     places: Box<[Option<(PublicKey, XOnlyPublicKey)>]>,
 }
 
 impl KeyCache {
-    /// 100 bytes each; a few thousand authors write most of what passes at one time.
+    /// 100 bytes each. A few thousand authors write most of the events at any time.
     const PLACES: usize = 4096;
 
     fn new() -> Self {

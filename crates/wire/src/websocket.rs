@@ -1,49 +1,49 @@
-//! WebSocket frames of a server (RFC 6455), decoded where they lie.
+//! WebSocket frames from a server (RFC 6455), decoded in place.
 //!
-//! A relay's frames are not masked, so a message that comes in one frame is a slice of what was read:
-//! decoding copies and allocates nothing. Only a message in several fragments is put together in memory.
-//! Text is handed out unchecked, because most of it is dropped unread: whoever reads it checks its UTF-8.
+//! A relay's frames are not masked, so a message in one frame is a slice of the read buffer:
+//! decoding copies and allocates nothing. Only fragmented messages are assembled in memory. Text is
+//! returned unchecked, because most of it is dropped unread; the reader checks its UTF-8.
 //! Extensions are not negotiated, so reserved bits are errors.
 
-/// Why bytes are no frames of a server.
+/// Why bytes are not frames from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A message or control frame is longer than allowed.
     #[error("a message of {len} bytes is longer than {max}")]
     TooLong {
-        /// Bytes of payload, as announced.
+        /// Announced bytes of payload.
         len: u64,
-        /// Bytes that are allowed.
+        /// Permitted bytes.
         max: usize,
     },
     /// A reserved bit is set.
     #[error("a reserved bit is set")]
     ReservedBits,
-    /// The opcode has no meaning.
+    /// The opcode is undefined.
     #[error("unknown opcode {0}")]
     UnknownOpcode(u8),
-    /// Servers do not mask.
+    /// A server must not mask.
     #[error("a server's frame is masked")]
     Masked,
-    /// A length is written in more bytes than it needs.
+    /// A length is encoded in more bytes than necessary.
     #[error("a length is not written in its shortest form")]
     LengthForm,
     /// A control frame is fragmented or too long.
     #[error("a control frame is fragmented, or longer than 125 bytes")]
     ControlFrame,
-    /// A fragment continues nothing, or a message begins within another.
+    /// A fragment continues nothing, or a message begins within another one.
     #[error("fragments are out of order")]
     Fragmentation,
 }
 
-/// A message of a server.
+/// A message from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Text that is not known to be UTF-8.
+    /// Text that may not be valid UTF-8.
     Text(&'a [u8]),
     /// Binary data.
     Binary(&'a [u8]),
-    /// A text or binary message that was too long to keep. All of it has been read and discarded.
+    /// A text or binary message that was too long to store. All of it has been read and discarded.
     Skipped {
         /// Whether it was text.
         is_text: bool,
@@ -52,43 +52,43 @@ pub enum Message<'a> {
         /// Bytes of its payload.
         bytes: u64,
     },
-    /// To be answered with a pong of the same payload.
+    /// Must be answered with a pong with the same payload.
     Ping(&'a [u8]),
-    /// The answer to a ping.
+    /// The response to a ping.
     Pong(&'a [u8]),
-    /// The end, with code and reason.
+    /// The close, with code and reason.
     Close(&'a [u8]),
 }
 
-/// What the beginning of some bytes is.
+/// The result of decoding the beginning of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoded<'a> {
-    /// A message, which took so many bytes.
+    /// A message, and the number of bytes that it took.
     Message(Message<'a>, usize),
-    /// A part of a message that goes on, which took so many bytes: a fragment, or a piece of a
-    /// message that is skipped.
+    /// A part of a message that continues, and the number of bytes that it took: a fragment, or a
+    /// piece of a message that is skipped.
     Fragment(usize),
-    /// The beginning of a frame. More bytes are needed.
+    /// The beginning of a frame; more bytes are needed.
     Incomplete,
 }
 
-/// Bytes of a skipped message that are kept: enough to see what kind of message it was.
+/// Bytes of a skipped message that are kept, enough to determine its type.
 pub const SKIPPED_HEAD_BYTES: usize = 1 << 10;
 
 /// Decodes the frames of one connection.
 #[derive(Debug)]
 pub struct Decoder {
     payload_bytes_max: usize,
-    /// Longer messages than [`payload_bytes_max`](Self::payload_bytes_max) are skipped up to this
+    /// Messages longer than [`payload_bytes_max`](Self::payload_bytes_max) are skipped up to this
     /// size.
     skipped_bytes_max: u64,
     unfinished: Unfinished,
-    /// A message that was put together from fragments, or the head of a skipped one, and has been
-    /// handed out.
+    /// A message that was assembled from fragments, or the head of a skipped one, and has been
+    /// returned.
     whole: Vec<u8>,
 }
 
-/// A message whose end has not come.
+/// A message that is not complete.
 #[derive(Debug)]
 enum Unfinished {
     None,
@@ -107,11 +107,11 @@ struct Fragments {
 struct Skip {
     is_text: bool,
     head: Vec<u8>,
-    /// Bytes of payload that were announced so far.
+    /// Bytes of payload announced so far.
     bytes: u64,
-    /// Bytes of the present frame that have not come.
+    /// Bytes of the current frame that have not arrived.
     left: u64,
-    /// Whether the present frame is the last one.
+    /// Whether the current frame is the last one.
     is_final: bool,
 }
 
@@ -128,7 +128,8 @@ enum Opcode {
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
 impl Decoder {
-    /// A decoder for a new connection. Longer messages are errors, so nothing longer is ever held.
+    /// A decoder for a new connection. Longer messages are errors, so nothing longer is ever
+    /// stored.
     pub const fn new(payload_bytes_max: usize) -> Self {
         Self {
             payload_bytes_max,
@@ -138,18 +139,17 @@ impl Decoder {
         }
     }
 
-    /// Messages that are too long to keep, but not longer than this, are skipped instead of being
-    /// errors.
+    /// Skips messages that are too long to store, up to this length, instead of reporting errors.
     #[must_use]
     pub const fn skipping(mut self, skipped_bytes_max: u64) -> Self {
         self.skipped_bytes_max = skipped_bytes_max;
         self
     }
 
-    /// Decodes the first frame of `bytes`. What it took must not be given again.
+    /// Decodes the first frame of `bytes`. Do not pass the consumed bytes again.
     ///
     /// # Errors
-    /// When the bytes break RFC 6455 or a message is too long. The connection cannot go on.
+    /// When the bytes violate RFC 6455 or a message is too long. The connection cannot continue.
     pub fn decode<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
         self.whole = Vec::new(); // It has been read.
         if let Unfinished::Skipped(skip) = &mut self.unfinished
@@ -166,7 +166,7 @@ impl Decoder {
             self.skip(&header);
             return Ok(self.skipped(header_bytes));
         }
-        // The check has bounded it by a usize.
+        // The check above has bounded it by a usize.
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         let Some(payload) = rest.get(..length) else {
             return Ok(Decoded::Incomplete);
@@ -185,7 +185,7 @@ impl Decoder {
         })
     }
 
-    /// Whether a frame belongs to a message that is skipped.
+    /// Whether a frame belongs to a skipped message.
     fn is_too_long(&self, header: &Header) -> Result<bool, DecodeError> {
         let begun = match (&self.unfinished, header.opcode) {
             (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => {
@@ -211,7 +211,7 @@ impl Decoder {
         Ok(len > kept as u64)
     }
 
-    /// Goes on to a frame of a message that is skipped.
+    /// Continues with a frame of a skipped message.
     fn skip(&mut self, header: &Header) {
         let mut skip = match std::mem::replace(&mut self.unfinished, Unfinished::None) {
             Unfinished::Skipped(skip) => skip,
@@ -232,7 +232,7 @@ impl Decoder {
         self.unfinished = Unfinished::Skipped(skip);
     }
 
-    /// What so many more bytes of a skipped message are.
+    /// The result of consuming this many more bytes of a skipped message.
     fn skipped(&mut self, taken: usize) -> Decoded<'_> {
         match std::mem::replace(&mut self.unfinished, Unfinished::None) {
             Unfinished::Skipped(skip) if skip.is_final && skip.left == 0 => {
@@ -269,7 +269,7 @@ impl Decoder {
 }
 
 impl Skip {
-    /// Takes what has come of the present frame, and says how many bytes that are.
+    /// Consumes the available bytes of the current frame, and returns their number.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
         let wanted = (SKIPPED_HEAD_BYTES - self.head.len().min(SKIPPED_HEAD_BYTES)).min(taken);
@@ -286,7 +286,7 @@ struct Header {
 }
 
 impl Header {
-    /// The header and what follows it; `None` if it is not complete.
+    /// The header and what follows it; `None` if the header is not complete.
     fn read(bytes: &[u8]) -> Result<Option<(Self, &[u8])>, DecodeError> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
@@ -324,16 +324,16 @@ impl Header {
     }
 }
 
-/// What a client sends.
+/// A frame from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientFrame<'a> {
     /// Text.
     Text(&'a str),
-    /// A ping; at most 125 bytes, what is longer is cut.
+    /// A ping. Anything beyond 125 bytes is cut off.
     Ping(&'a [u8]),
-    /// A pong; at most 125 bytes, what is longer is cut.
+    /// A pong. Anything beyond 125 bytes is cut off.
     Pong(&'a [u8]),
-    /// The end, with a code.
+    /// The close, with a code.
     Close(u16),
 }
 
@@ -377,7 +377,7 @@ fn control(payload: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// What the frames are, however they are cut into reads.
+    /// The frames, however they are split into reads.
     fn decode(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(70_000);
         let (mut messages, mut at) = (Vec::new(), 0);
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(decode(&fragments), Err(DecodeError::TooLong { len: 131_070, max: 70_000 }));
     }
 
-    /// What a decoder that keeps 10 bytes and skips 5,000 finds, in reads of so many bytes.
+    /// What a decoder that keeps 10 bytes and skips 5,000 finds, in reads of this many bytes.
     fn skip(bytes: &[u8], read: usize) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(10).skipping(5_000);
         let (mut messages, mut waiting) = (Vec::new(), Vec::new());
@@ -476,8 +476,8 @@ mod tests {
         let mut bytes = vec![0x81, 126, 0x13, 0x88];
         bytes.resize(4 + 5_000, b'x');
         bytes.extend_from_slice(&[0x81, 2, b'h', b'i']);
-        // In fragments: the second one is too much, an empty one and a ping come between, the last
-        // is empty.
+        // In fragments: the second one is too much, an empty one and a ping are interleaved, and
+        // the last one is empty.
         bytes.extend_from_slice(&[0x02, 3, b'a', b'b', b'c', 0x00, 8]);
         bytes.extend_from_slice(b"defghijk");
         bytes.extend_from_slice(&[0x00, 0, 0x89, 1, b'p', 0x00, 1, b'l', 0x80, 0, 0x81, 1, b'z']);

@@ -1,6 +1,7 @@
-//! Real events, things that only look like events, and BIP-340's official vectors (`fixtures/README.md`).
+//! Real events, texts that resemble events, and BIP-340's official vectors (`fixtures/README.md`).
 //!
-//! `FIXTURES_DIR` names another folder with files of the same names and forms, for larger collections.
+//! `FIXTURES_DIR` names another folder with files of the same names and forms, for larger
+//! collections.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -46,16 +47,16 @@ fn real_events_verify_and_keep_their_signed_fields() {
     assert!(events > 100);
 }
 
-/// What we say to an event that is invalid for the reason that the collection gives.
+/// Our verdict on an event that is invalid for the reason given in the collection.
 ///
-/// Where several things are wrong, the cheapest check speaks first: fields in the order in which they are
-/// written, then the id, then the key, then the signature. So an event whose id is wrong is an id
-/// mismatch, whatever its key and signature are worth: nobody signed *this* event, and the two checks
-/// that cost a hundred times more are saved.
+/// If several things are wrong, the cheapest check reports first: fields in the order in which they
+/// are written, then the id, the key and the signature. An event with a wrong id is therefore an id
+/// mismatch, whatever its key and signature: nobody signed *this* event, and the two checks that
+/// cost a hundred times more are skipped.
 fn expected(reason: &str, event: &Value) -> Refusal {
     match reason {
-        // Whoever wrote these down looked at the id first; for us a kind ends at 65,535, so what has a
-        // greater one is no event at all.
+        // The collection checked the id first. Our kinds end at 65,535, so an event with a greater
+        // kind does not parse.
         "id mismatch; pubkey not on curve" if event["kind"].as_u64() > Some(65_535) => {
             Refusal::Parse(ParseError::Malformed(Field::Kind))
         }
@@ -113,13 +114,13 @@ fn bip340_vectors_agree() {
     for line in fixture("bip340-test-vectors.csv").lines().skip(1) {
         let columns: Vec<&str> = line.split(',').collect();
         let [index, _, pubkey, _, message, sig, result, comment] = columns[..] else { panic!("{line}") };
-        // A Nostr id is 32 bytes; BIP-340's other lengths do not occur.
+        // A Nostr id has 32 bytes; BIP-340's other lengths do not occur.
         let Ok(message) = PublicKey::from_hex(message.to_lowercase().as_bytes()) else { continue };
         let pubkey = PublicKey::from_hex(pubkey.to_lowercase().as_bytes()).expect("hex");
         let sig = Signature::from_hex(sig.to_lowercase().as_bytes()).expect("hex");
         let expected = match (result, index) {
             ("TRUE", _) => Ok(()),
-            // Not on the curve; not below the field's size.
+            // Not on the curve, or not below the size of the field.
             ("FALSE", "5" | "14") => Err(VerifyError::PublicKeyOffCurve),
             ("FALSE", _) => Err(VerifyError::BadSignature),
             _ => panic!("{line}"),

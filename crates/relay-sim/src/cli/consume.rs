@@ -17,14 +17,14 @@ use super::{Failure, Output, relays};
 pub struct Args {
     #[command(flatten)]
     check: CheckArgs,
-    /// Expect so many different events.
+    /// Expect this many different events.
     #[arg(long)]
     expect_count: Option<usize>,
     /// Expect the genuine events of this JSONL file; may be repeated.
     #[arg(long)]
     expect_file: Vec<PathBuf>,
-    /// Expect the events of the simulation that the options below describe; give it the same options as
-    /// its relays, with --base, without --stamp.
+    /// Expect the events of the simulation described by the options below. Use the same options as
+    /// for its relays, with --base and without --stamp.
     #[arg(long)]
     expect_sim: bool,
     #[command(flatten)]
@@ -40,45 +40,46 @@ pub struct BothArgs {
     sim: SimArgs,
 }
 
-/// How to consume and what to tolerate.
+/// How to consume, and what to tolerate.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Consumer")]
 struct CheckArgs {
-    /// The gateway's endpoint, such as ws://127.0.0.1:8080/ws?cursor=0.
+    /// The gateway's endpoint, for example ws://127.0.0.1:8080/ws?cursor=0.
     #[arg(long)]
     url: String,
-    /// When the connection ends, connect again with the last cursor, trying for so many seconds.
+    /// When the connection ends, reconnect with the last cursor, retrying for this many seconds.
     #[arg(long, value_name = "SECONDS")]
     reconnect: Option<f64>,
-    /// Wait so many seconds for the gateway to accept the first connection.
+    /// Wait this many seconds for the gateway to accept the first connection.
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     wait: f64,
-    /// Give up when nothing came for so many seconds.
+    /// Give up when nothing has arrived for this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     idle: f64,
-    /// When all that is expected has come, go on for so many seconds, to notice what comes too much.
+    /// After all expected events, continue for this many seconds to detect additional ones.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     linger: f64,
-    /// Sequence numbers may have gaps: the URL asks for a part of the events.
+    /// Sequence numbers may have gaps, because the URL selects some of the events.
     #[arg(long)]
     allow_gaps: bool,
-    /// How often created_at may descend between neighbours: one less than the gateway's number of batches.
+    /// How often created_at may descend between consecutive events: at most the gateway's number of
+    /// batches minus one.
     #[arg(long)]
     max_descents: Option<u64>,
 }
 
-/// Seconds as a duration, if they are given.
+/// Seconds as a duration, if given.
 pub fn duration(seconds: Option<f64>, option: &str) -> Result<Option<Duration>, Failure> {
     let duration = seconds.map(Duration::try_from_secs_f64).transpose();
     let duration = duration.ok().filter(|duration| duration.is_none_or(|d| d.as_secs() < u32::MAX.into()));
-    duration.ok_or_else(|| Failure::Usage(format!("{option} is no sensible number of seconds")))
+    duration.ok_or_else(|| Failure::Usage(format!("{option} is not a valid number of seconds")))
 }
 
 fn required(seconds: f64, option: &str) -> Result<Duration, Failure> {
     Ok(duration(Some(seconds), option)?.unwrap_or_default())
 }
 
-/// Consumes and judges.
+/// Consumes and checks.
 pub async fn run(args: Args, output: Output) -> Result<bool, Failure> {
     let mut checker = Checker::new();
     if let Some(count) = args.expect_count {
@@ -90,14 +91,14 @@ pub async fn run(args: Args, output: Output) -> Result<bool, Failure> {
         checker = checker.expect(genuine.map(|item| item.claims));
     }
     if args.expect_sim {
-        // The simulation is only made, on any free port, to know its events.
+        // The simulation is created on a free port only to know its events.
         let sim = args.sim.builder().port(0).start().await?;
         checker = checker.expect(sim.events());
     }
     Run::new(&args.check, checker, None, output)?.run().await
 }
 
-/// Serves, consumes and judges.
+/// Serves, consumes and checks.
 pub async fn run_both(args: BothArgs, output: Output) -> Result<bool, Failure> {
     let sim = relays::start(&args.sim, output).await?;
     let events = sim.events();
@@ -133,7 +134,7 @@ impl<'a> Run<'a> {
         let cursor = args.url.split(['?', '&']).find_map(|pair| pair.strip_prefix("cursor="));
         let cursor = cursor.and_then(|cursor| cursor.parse().ok()).filter(|_| !args.allow_gaps);
         let checker = if args.allow_gaps { checker.allow_gaps() } else { checker };
-        // What cursor 0 begins with is the oldest kept, which need not be 1.
+        // Cursor 0 begins with the oldest stored event, which need not be 1.
         let checker = cursor.filter(|cursor| *cursor > 0).into_iter().fold(checker, Checker::after_cursor);
         Ok(Self {
             args,
@@ -154,7 +155,7 @@ impl<'a> Run<'a> {
         let mut consumer = Consumer::connect_within(&self.args.url, wait).await?;
         if let Some(patience) = duration(self.args.reconnect, "--reconnect")? {
             consumer = consumer.reconnect(patience);
-            // Connecting again is not idling.
+            // Reconnecting does not count as idle.
             self.idle = self.idle.max(patience);
         }
         let mut ticks = interval(PROGRESS_EVERY);
@@ -162,7 +163,7 @@ impl<'a> Run<'a> {
         tokio::pin!(interrupt);
         'deliveries: loop {
             let patience = if self.checker.is_complete() { self.linger } else { self.idle };
-            // Not dropped at every tick, because connecting again may take longer.
+            // Not dropped at every tick, because reconnecting may take longer.
             let next = timeout(patience, consumer.next());
             tokio::pin!(next);
             let next = loop {
@@ -172,7 +173,7 @@ impl<'a> Run<'a> {
                     _ = ticks.tick() => self.progress(),
                     interrupted = &mut interrupt => {
                         interrupted.map_err(Failure::Signal)?;
-                        // That is no fault; what is missing by now is one.
+                        // This is not a fault; missing events are.
                         break 'deliveries;
                     }
                 }
@@ -206,7 +207,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// When the first copy was written, by the relays' own account or by the event's tag.
+    /// When the first copy was written, according to the relays or to the event's tag.
     fn sent_us(&self, delivery: &Delivery) -> Option<u64> {
         let event = UnverifiedEvent::parse(&delivery.event).ok()?;
         if let Some(stamp) = event.tag_value("sent_us") {
@@ -266,7 +267,7 @@ impl<'a> Run<'a> {
             text += &format!("ended: {ended}\n");
         }
         if !descents {
-            text += &format!("created_at descends {} times, more than allowed\n", verdict.descents);
+            text += &format!("created_at descends {} times, more than permitted\n", verdict.descents);
         }
         text +=
             &if passed { verdict.to_string() } else { verdict.to_string().replacen("PASSED", "FAILED", 1) };

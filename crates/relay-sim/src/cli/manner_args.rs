@@ -1,4 +1,4 @@
-//! The options that say how relays treat their clients.
+//! Options for how relays treat their clients.
 
 use std::path::PathBuf;
 
@@ -10,30 +10,30 @@ use relay_sim::{
 use super::parts::{Shared, share_of};
 use crate::cli::Failure;
 
-/// How relays treat their clients. SHARE is the share of the relays that do it, as in --fault; of options
-/// that may be repeated, a later one replaces an earlier one for its share.
+/// How relays treat their clients. SHARE is the share of the relays concerned, as in --fault. A
+/// later option replaces an earlier one of its kind for its share.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Relays' manners")]
 pub struct MannerArgs {
-    /// The most stored events that a relay answers a filter with: [KIND=]EVENTS[:SHARE], may be repeated.
-    /// clamp (what it is without KIND), refuse (limits above it, or none), too-many (filters that more
-    /// match), oldest-first and unordered (clamp, but send the wrong events) [default: no bound].
+    /// The maximum number of stored events in an answer: [KIND=]EVENTS[:SHARE], may be repeated.
+    /// clamp (the default KIND), refuse (greater limits or none), too-many (filters that match
+    /// more), oldest-first and unordered (clamp, but send the wrong events) [default: no bound].
     #[arg(long, value_name = "CAP")]
     cap: Vec<Shared<Cap>>,
-    /// With --cap: the limit of a filter that has none.
+    /// With --cap: the limit of a filter without one.
     #[arg(long, value_name = "EVENTS", requires = "cap")]
     default_limit: Option<usize>,
-    /// How many subscriptions a connection may have.
+    /// Maximum subscriptions on a connection.
     #[arg(long, value_name = "NUMBER")]
     max_subscriptions: Option<usize>,
-    /// How many filters a REQ may have.
+    /// Maximum filters in a REQ.
     #[arg(long, value_name = "NUMBER")]
     max_filters: Option<usize>,
     /// Refuse filters with a limit of 0.
     #[arg(long)]
     refuse_limit_zero: bool,
-    /// How many requests a connection may make in a time: REQUESTS/SECONDS[:SHARE]; more are refused with
-    /// CLOSED rate-limited. May be repeated.
+    /// Rate limit of a connection: REQUESTS/SECONDS[:SHARE]; more are refused with CLOSED
+    /// rate-limited. May be repeated.
     #[arg(long, value_name = "RATE")]
     rate_limit: Vec<Shared<RateLimit>>,
     /// With --rate-limit: count the requests of all connections of a relay together.
@@ -48,28 +48,28 @@ pub struct MannerArgs {
     /// With --refuse: how many REQs each relay refuses [default: all].
     #[arg(long, value_name = "REQS", requires = "refuse")]
     refuse_times: Option<usize>,
-    /// What relays tell by NIP-11, if not the truth: no-limits, max-limit=EVENTS, not-found, garbage,
-    /// endless, hanging; KIND[:SHARE], may be repeated.
+    /// What relays say in NIP-11, if not the truth: no-limits, max-limit=EVENTS, not-found,
+    /// garbage, endless, hanging; KIND[:SHARE], may be repeated.
     #[arg(long, value_name = "KIND")]
     information: Vec<Shared<Information>>,
-    /// How relays do NIP-77: serve[=RECORDS_MAX], refuse, unknown, mute; KIND[:SHARE], may be repeated
-    /// [default: not].
+    /// How relays support NIP-77: serve[=RECORDS_MAX], refuse, unknown, mute; KIND[:SHARE], may be
+    /// repeated [default: not at all].
     #[arg(long, value_name = "KIND")]
     negentropy: Vec<Shared<Negentropy>>,
-    /// Of the events that clients publish with one address (replaceable and addressable kinds),
-    /// this share of the relays keeps the newest [default: all are kept].
+    /// This share of the relays keeps only the newest published event of each address (replaceable
+    /// and addressable kinds) [default: all are kept].
     #[arg(long, value_name = "SHARE", value_parser = share_of)]
     replace: Option<f64>,
-    /// This share of the relays takes TCP connections and never reads from them.
+    /// This share of the relays accepts TCP connections and never reads from them.
     #[arg(long, value_name = "SHARE", value_parser = share_of)]
     deaf: Option<f64>,
-    /// Serve wss:// with certificates of an authority that is made at the start.
+    /// Serve wss:// with certificates of an authority that is created at the start.
     #[arg(long)]
     tls: bool,
     /// With --tls: write the authority's certificate to this file, in PEM.
     #[arg(long, value_name = "PATH", requires = "tls")]
     ca_file: Option<PathBuf>,
-    /// With --tls: certificates that no client should take: expired, wrong-host, self-signed;
+    /// With --tls: certificates that no client should accept: expired, wrong-host, self-signed;
     /// KIND[:SHARE], may be repeated.
     #[arg(long, value_name = "KIND", requires = "tls")]
     certificate: Vec<Shared<Certificate>>,
@@ -134,7 +134,7 @@ impl MannerArgs {
         }
     }
 
-    /// Writes the authority's certificate where it is wanted.
+    /// Writes the authority's certificate to the given file.
     pub fn write_ca(&self, sim: &Sim) -> Result<(), Failure> {
         let Some((path, pem)) = self.ca_file.as_ref().zip(sim.ca_pem()) else { return Ok(()) };
         std::fs::write(path, pem).map_err(|error| Failure::Write(path.display().to_string(), error))

@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use relay_sim::StartError;
 
-/// Everything is as it should be.
+/// Success.
 const PASSED: u8 = 0;
-/// Something is wrong with what was consumed, or the program could not do its work.
+/// Consumption was faulty, or the program failed.
 const FAILED: u8 = 1;
-/// The command line asks for what cannot be.
+/// The command line is invalid.
 const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
@@ -44,13 +44,13 @@ Examples:
 
 Exit codes: 0 all is well, 1 a check failed or something broke, 2 the command line is wrong.";
 
-/// Simulated Nostr relays from a seed, and a consumer that checks what a gateway makes of them.
+/// Simulated Nostr relays from a seed, and a consumer that checks what a gateway delivers.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Threads that serve connections. Default: one a core.
+    /// Threads that serve connections. Default: one for each core.
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Print the summary as one JSON object on standard output.
@@ -63,22 +63,23 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve simulated relays until Ctrl-C, or until everything was sent.
+    /// Serve simulated relays until Ctrl-C, or until everything has been sent.
     Relays(relays::Args),
-    /// Connect to a gateway's /ws and check what comes: complete, once, genuine, in order.
+    /// Connect to a gateway's /ws and check that deliveries are complete, unique, genuine and in
+    /// order.
     Consume(consume::Args),
     /// Serve relays and consume from the gateway in one process.
     Both(Box<consume::BothArgs>),
 }
 
-/// How talkative the program is.
+/// The verbosity of the program.
 #[derive(Debug, Clone, Copy)]
 struct Output {
     json: bool,
     quiet: bool,
 }
 
-/// Why the program cannot go on.
+/// Why the program cannot continue.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -106,7 +107,7 @@ impl Failure {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command.
 pub fn run(cli: Cli) -> ExitCode {
     let output = Output { json: cli.json, quiet: cli.quiet };
     let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -1,11 +1,11 @@
-//! Values of options that have several parts: `KIND[=NUMBER][:SHARE]` and numbers with colons between.
+//! Option values with several parts: `KIND[=NUMBER][:SHARE]`, and numbers separated by colons.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use relay_sim::{Cap, Certificate, Information, Negentropy, Order, RateLimit, Reconciling, Who};
 
-/// Something that a share of the relays does.
+/// A behaviour of a share of the relays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shared<T> {
     pub what: T,
@@ -34,9 +34,9 @@ impl<T: Named> FromStr for Shared<T> {
     }
 }
 
-/// What has a name on the command line, and perhaps a number.
+/// A value with a name on the command line, and perhaps a number.
 pub trait Named: Sized {
-    /// What is called so.
+    /// The value with this name.
     fn named(name: &str, value: Option<usize>) -> Option<Self>;
 }
 
@@ -101,7 +101,7 @@ impl Named for RateLimit {
     }
 }
 
-/// A share of events, and by how many seconds they are off at most.
+/// A share of events, and the maximum deviation of their dates in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShareAndSecs {
     pub share: f64,
@@ -139,7 +139,7 @@ impl FromStr for Burst {
 }
 
 fn number<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("`{text}` is no number"))
+    text.parse().map_err(|_| format!("`{text}` is not a number"))
 }
 
 /// A share of something.

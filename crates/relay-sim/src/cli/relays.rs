@@ -15,24 +15,24 @@ use super::{Failure, Output};
 pub struct Args {
     #[command(flatten)]
     sim: SimArgs,
-    /// Print the relays' URLs on standard output, one a line, when they listen.
+    /// Print the relays' URLs on standard output, one on each line, when they listen.
     #[arg(long)]
     print_urls: bool,
-    /// Write the relays' URLs to this file, one a line, when they listen.
+    /// Write the relays' URLs to this file, one on each line, when they listen.
     #[arg(long)]
     urls_file: Option<PathBuf>,
-    /// End when everything was sent that can be expected to be sent.
+    /// End when everything that reliable relays have to send has been sent.
     #[arg(long)]
     exit_when_sent: bool,
-    /// End after so many seconds.
+    /// End after this many seconds.
     #[arg(long)]
     seconds: Option<f64>,
 }
 
-/// Starts the relays that the options describe, and begins live traffic when they say so.
+/// Starts the relays that the options describe, and starts live traffic at the chosen time.
 pub async fn start(args: &SimArgs, output: Output) -> Result<std::sync::Arc<Sim>, Failure> {
     if !output.quiet {
-        eprintln!("making the events …");
+        eprintln!("creating the events …");
     }
     let sim = std::sync::Arc::new(args.builder().start().await?);
     args.manners.write_ca(&sim)?;
@@ -50,7 +50,7 @@ pub async fn start(args: &SimArgs, output: Output) -> Result<std::sync::Arc<Sim>
     Ok(sim)
 }
 
-/// Serves until Ctrl-C or what the options say. Serving has no verdict: it passes.
+/// Serves until Ctrl-C or the end set by the options. Serving always succeeds.
 pub async fn run(args: Args, output: Output) -> Result<bool, Failure> {
     let seconds = super::consume::duration(args.seconds, "--seconds")?;
     let sim = start(&args.sim, output).await?;
@@ -73,7 +73,7 @@ pub async fn run(args: Args, output: Output) -> Result<bool, Failure> {
             }
             () = &mut end => break,
             () = sim.wait_sent(), if args.exit_when_sent => {
-                // Clients get a moment to read what is on its way.
+                // Gives clients a moment to read data in flight.
                 sleep(Duration::from_millis(500)).await;
                 break;
             }

@@ -8,13 +8,14 @@ use serde_json::json;
 
 use super::{Failure, Output};
 
-/// Between two progress lines.
+/// The interval between progress lines.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// CPU seconds that this process has used, where the system tells (Linux, in hundredths).
+/// CPU seconds used by this process, where the system reports them (Linux, in hundredths).
 pub fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in brackets may hold anything; user and system time are the 12th and 13th after it.
+    // The name in brackets may contain anything; user and system time are the 12th and 13th fields
+    // after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / 100.0)
@@ -71,13 +72,13 @@ pub fn relays(stats: &Stats, meter: &Meter, output: Output) -> Result<(), Failur
     print(&relays_text(stats, seconds, cpu_us))
 }
 
-/// The figures of the relays, for a summary.
+/// The counts of the relays, for a summary.
 pub fn relays_json(stats: &Stats) -> serde_json::Value {
     json!({ "total": stats.total, "copies": stats.total.copies(), "garbage": stats.total.garbage(),
         "unsent": stats.unsent, "by_relay": stats.relays })
 }
 
-/// The figures of the relays, for people.
+/// The counts of the relays, for humans.
 pub fn relays_text(stats: &Stats, seconds: f64, cpu_us: Option<f64>) -> String {
     let mut text = format!("{} relays in {seconds:.1} s\n", stats.relays.len());
     for count in Count::ALL {
@@ -98,7 +99,7 @@ pub fn relays_text(stats: &Stats, seconds: f64, cpu_us: Option<f64>) -> String {
     text
 }
 
-/// Writes to standard output; a reader that went away is no reason to panic.
+/// Writes to standard output, without a panic if the reader is gone.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let written = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());

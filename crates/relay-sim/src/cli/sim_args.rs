@@ -14,7 +14,7 @@ use super::parts::{Burst, ShareAndSecs, share_of};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Simulation")]
 pub struct SimArgs {
-    /// What everything follows from.
+    /// The seed of everything.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many relays.
@@ -33,62 +33,63 @@ pub struct SimArgs {
     /// Kinds of generated events [default: a mix of 0, 1, 3, 6, 7, 1984, 30931-30934].
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<u16>,
-    /// Make every event's JSON exactly so many bytes, at least 400 [default: a mix around 600].
+    /// Make every event's JSON exactly this many bytes, at least 400 [default: a mix around 600].
     #[arg(long)]
     event_bytes: Option<usize>,
-    /// The time that generated events are near, in Unix seconds; set it to get the same ids again
+    /// The base time of generated events, in Unix seconds; set it to get the same ids again
     /// [default: now].
     #[arg(long)]
     base: Option<u64>,
-    /// Over how many seconds before it stored events are spread.
+    /// The seconds before the base time over which stored events are spread.
     #[arg(long, default_value_t = 1800)]
     stored_span: u64,
-    /// On how many of the relays each event is.
+    /// The number of relays that have each event.
     #[arg(long, default_value_t = 10)]
     copies: usize,
-    /// With --rate: how much later than its first copy an event's last copy may come, in milliseconds.
+    /// With --rate: the maximum delay of an event's last copy behind its first, in milliseconds.
     #[arg(long, default_value_t = 0)]
     spread_ms: u64,
-    /// What share of the events relays hold from the start (0 to 1); the others come live.
+    /// The share of the events that relays have from the start (0 to 1); the others are live.
     #[arg(long, default_value_t = 0.0)]
     stored: f64,
     /// New live events a second over all relays [default: as fast as sockets take them].
     #[arg(long)]
     rate: Option<f64>,
-    /// Without --rate: send the live events so many times over, for benches of duplicates.
+    /// Without --rate: send the live events this many times, for benches of duplicates.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
-    /// Make live events when they are sent, with a tag ["sent_us","<Unix microseconds>"].
+    /// Create live events when they are sent, with a tag ["sent_us","<Unix microseconds>"].
     #[arg(long)]
     stamp: bool,
-    /// Date a share of the live events up to so many seconds before they appear.
+    /// Date a share of the live events up to this many seconds before they appear.
     #[arg(long, value_name = "SHARE:SECONDS")]
     late: Option<ShareAndSecs>,
-    /// Date a share of the events up to so many seconds ahead, as clocks do that are wrong.
+    /// Date a share of the events up to this many seconds ahead, like wrong clocks.
     #[arg(long, value_name = "SHARE:SECONDS")]
     ahead: Option<ShareAndSecs>,
-    /// Give one relay so many more stored events of one second; may be repeated.
+    /// Give one relay this many additional stored events of one second; may be repeated.
     #[arg(long, value_name = "RELAY:SECONDS_AGO:EVENTS")]
     burst: Vec<Burst>,
-    /// What share of the events is forged too (0 to 1).
+    /// The share of the events that are also forged (0 to 1).
     #[arg(long, default_value_t = 0.0)]
     forge: f64,
-    /// What share of the relays forges (0 to 1).
+    /// The share of the relays that forge (0 to 1).
     #[arg(long, default_value_t = 1.0)]
     forgers: f64,
-    /// Let relays misbehave: KIND[=MS][:CHANCE[:SHARE]], may be repeated. Before each event frame (chance
-    /// 0.01 by default): garbage (all sorts), invalid-json, invalid-utf8, binary, huge-string,
-    /// deep-nesting, truncated-stall, truncated-drop, wrong-subscription, unknown-type, notice, closed,
-    /// ping, repeat, fragment, stall[=1000], half-open, drop, close, poison, oversized. At each connection
-    /// (chance 1): refuse, refuse-upgrade, never-upgrade, slow-upgrade[=1000], mute, silent, no-pongs,
-    /// drip[=1], auth, auth-required, auth-late, auth-restricted, flood-pings, flood-pongs, flood-empty-text,
-    /// flood-fragments, flood-empty-fragments, flood-mixed. SHARE is the share of the relays that do it.
+    /// Make relays misbehave: KIND[=MS][:CHANCE[:SHARE]], may be repeated. Before each event frame
+    /// (chance 0.01 by default): garbage (all kinds), invalid-json, invalid-utf8, binary,
+    /// huge-string, deep-nesting, truncated-stall, truncated-drop, wrong-subscription,
+    /// unknown-type, notice, closed, ping, repeat, fragment, stall[=1000], half-open, drop, close,
+    /// poison, oversized. At each connection (chance 1): refuse, refuse-upgrade, never-upgrade,
+    /// slow-upgrade[=1000], mute, silent, no-pongs, drip[=1], auth, auth-required, auth-late,
+    /// auth-restricted, flood-pings, flood-pongs, flood-empty-text, flood-fragments,
+    /// flood-empty-fragments, flood-mixed. SHARE is the share of the relays concerned.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<FaultArg>,
-    /// The loopback port; 0 is a free one.
+    /// The loopback port; 0 for a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Begin live traffic when every relay has a subscription, not when the first one has.
+    /// Start live traffic when every relay has a subscription, not at the first one.
     #[arg(long)]
     hold: bool,
     #[command(flatten)]
@@ -173,7 +174,7 @@ impl FromStr for FaultArg {
         let mut parts = text.split(':');
         let (kind, ms) = match parts.next().unwrap_or_default().split_once('=') {
             Some((kind, ms)) => {
-                (kind, Some(ms.parse().map_err(|_| format!("`{ms}` is no number of milliseconds"))?))
+                (kind, Some(ms.parse().map_err(|_| format!("`{ms}` is not a number of milliseconds"))?))
             }
             None => (parts_first(text), None),
         };
@@ -186,7 +187,7 @@ impl FromStr for FaultArg {
         let chance = share(if per_connection { 1.0 } else { 0.01 })?;
         let share = share(1.0)?;
         match parts.next() {
-            Some(rest) => Err(format!("`{rest}` is too much")),
+            Some(rest) => Err(format!("`{rest}` is unexpected")),
             None => Ok(Self { faults, chance, share }),
         }
     }

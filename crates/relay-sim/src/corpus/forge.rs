@@ -1,4 +1,4 @@
-//! Forgeries: texts that claim the id of a genuine event and are not that event.
+//! Forgeries: texts that claim the id of a genuine event.
 
 use wire::VerifiedEvent;
 
@@ -7,9 +7,9 @@ use super::{Item, Origin};
 /// What was altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Forgery {
-    /// The same id with other content: the id is not the hash of the event.
+    /// The same id with different content, so the id is not the hash of the event.
     OtherContent,
-    /// The same seven fields but for the signature, which does not verify.
+    /// The same fields with an invalid signature.
     BadSignature,
 }
 
@@ -17,7 +17,7 @@ pub enum Forgery {
 pub fn forge(event: &VerifiedEvent, forgery: Forgery) -> Item {
     let text = String::from_utf8_lossy(event.json()).into_owned();
     let forged = match forgery {
-        // A quote inside a string is escaped, so only the key itself looks like this.
+        // A quote inside a string is escaped, so this matches only the key.
         Forgery::OtherContent => text.replacen(r#","content":""#, r#","content":"forged "#, 1),
         Forgery::BadSignature => with_other_signature(&text),
     };

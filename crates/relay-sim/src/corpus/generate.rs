@@ -6,7 +6,7 @@ use wire::{Signer, VerifiedEvent};
 
 use crate::rng::Rng;
 
-/// How long events are.
+/// The sizes of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sizes {
     /// Mostly 400 to 700 bytes an event, some nearly empty, one in a hundred up to 40 KiB.
@@ -16,7 +16,7 @@ pub enum Sizes {
     Exactly(usize),
 }
 
-/// Makes the event of any number, in any order and on any thread.
+/// Creates the event with any number, in any order and on any thread.
 #[derive(Debug)]
 pub struct Generator {
     seed: u64,
@@ -25,12 +25,12 @@ pub struct Generator {
     authors: Vec<Signer>,
 }
 
-/// Kinds and how often they occur, in a hundred.
+/// Kinds and their frequencies, in percent.
 const KINDS: [(u16, usize); 10] =
     [(1, 42), (7, 22), (0, 5), (3, 4), (6, 5), (1984, 2), (30931, 5), (30932, 5), (30933, 5), (30934, 5)];
 
-/// Pieces of content, with what parsers stumble over: escapes, control characters, other scripts, text
-/// that looks like JSON or like an event.
+/// Pieces of content that are difficult for parsers: escapes, control characters, other scripts,
+/// text that looks like JSON or like an event.
 const PIECES: [&str; 32] = [
     "the",
     "market",
@@ -70,7 +70,8 @@ const PIECES: [&str; 32] = [
 const PLAIN: &str = "all is quiet on the wire and the order book holds its breath for now ";
 
 impl Generator {
-    /// A generator with so many authors (at least one). An empty list of kinds stands for the usual mix.
+    /// A generator with this many authors (at least one). An empty list of kinds means the usual
+    /// mix.
     pub fn new(seed: u64, authors: usize, kinds: &[u16], sizes: Sizes) -> Self {
         let authors = (0..authors.max(1) as u64).map(|number| Signer::from_seed(number ^ (seed << 16)));
         Self { seed, sizes, kinds: kinds.to_vec(), authors: authors.collect() }
@@ -81,7 +82,7 @@ impl Generator {
         self.authors.iter().map(|author| *author.pubkey())
     }
 
-    /// The event of this number. `sent_us` adds the tag `["sent_us","<Unix microseconds>"]`.
+    /// The event with this number. `sent_us` adds the tag `["sent_us","<Unix microseconds>"]`.
     pub fn event(&self, number: usize, created_at: u64, sent_us: Option<u64>) -> VerifiedEvent {
         let rng = &mut Rng::new(&[self.seed, 0xE7E17, number as u64]);
         // The lesser of two draws: some authors write much, most write little.
@@ -116,8 +117,8 @@ impl Generator {
         1
     }
 
-    /// The events of the numbers from `first` on with these dates, made by as many threads as there are
-    /// cores.
+    /// The events with the numbers from `first` on and these dates, created by one thread for each
+    /// core.
     pub fn events(&self, first: usize, created_at: &[u64]) -> Vec<VerifiedEvent> {
         const CHUNK: usize = 256;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,4 +1,4 @@
-//! Event files: one JSON object a line, served as the text that it is.
+//! Event files: one JSON object on each line, served unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub enum JsonlError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
     /// A line is not a JSON object.
@@ -30,7 +30,7 @@ pub enum JsonlError {
     },
 }
 
-/// A line that says why its event is not genuine.
+/// A line that states why its event is not genuine.
 #[derive(Deserialize)]
 struct Labelled<'a> {
     #[serde(borrow)]
@@ -39,8 +39,8 @@ struct Labelled<'a> {
     _reason: &'a RawValue,
 }
 
-/// Reads a file whose lines are events, or `{"reason":…,"event":{…}}` for events that are not genuine.
-/// Each event is verified, so that it is known what it is. Empty lines are passed over.
+/// Reads a file whose lines are events, or `{"reason":…,"event":{…}}` for events that are not
+/// genuine. Each event is verified to determine its truth. Empty lines are skipped.
 ///
 /// # Errors
 /// When the file cannot be read, or a line is not a JSON object.
@@ -67,7 +67,7 @@ fn item(line: &[u8], file: &Bytes, base: u64, verifier: &mut Verifier) -> Item {
         Ok(labelled) => {
             let event = file.slice_ref(labelled.event.get().as_bytes());
             let item = Item::from_text(event, base, verifier);
-            // The file's word counts: it may call an event wrong for a reason that is none of NIP-01's.
+            // The file decides: it may reject an event for a reason outside NIP-01.
             Item { origin: Origin::Invalid, ..item }
         }
         Err(_) => Item::from_text(file.slice_ref(line), base, verifier),

@@ -1,7 +1,7 @@
-//! What the relays serve: genuine events, forgeries of them, and lines of files.
+//! What the relays serve: genuine events, forgeries, and lines of files.
 //!
-//! An [`Item`] is one text that can stand in an `EVENT` frame. Items are made before the start, or when
-//! the first relay serves them ([`Slot`]).
+//! An [`Item`] is a text for an `EVENT` frame. Items are created before the start, or when the
+//! first relay serves them ([`Slot`]).
 
 mod forge;
 mod generate;
@@ -19,14 +19,14 @@ pub use generate::{Generator, Sizes};
 pub use jsonl::{JsonlError, read_jsonl};
 pub use poison::{Poison, oversized, poison};
 
-/// What stands behind an item's text.
+/// The truth about an item's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody signed it as it is.
+    /// It is a genuine event.
     Genuine,
-    /// It is a genuine event, altered.
+    /// It is an altered event.
     Forged(Forgery),
-    /// It came from a file or a test, and does not verify.
+    /// It came from a file or a test and does not verify.
     Invalid,
 }
 
@@ -35,9 +35,9 @@ pub enum Origin {
 pub struct Item {
     /// The text of the event object.
     pub text: Bytes,
-    /// What filters are matched against. Of an item that is not genuine it holds what it claims.
+    /// The values that filters are matched against; for an item that is not genuine, its claims.
     pub claims: VerifiedEvent,
-    /// What the text is.
+    /// The truth about the text.
     pub origin: Origin,
 }
 
@@ -47,7 +47,8 @@ impl Item {
         Self { text: event.json().clone(), claims: event, origin: Origin::Genuine }
     }
 
-    /// Any text: it is verified to see what it is. `created_at` is used for matching if the text has none.
+    /// Any text, which is verified to determine its truth. `created_at` is used for matching if the
+    /// text has none.
     pub fn from_text(text: Bytes, created_at: u64, verifier: &mut Verifier) -> Self {
         let parsed = UnverifiedEvent::parse(&text).ok();
         if let Some(Ok(event)) = parsed.as_ref().map(|event| verifier.verify(event)) {
@@ -63,7 +64,7 @@ impl Item {
     }
 }
 
-/// What a broken event claims, with zeros for what cannot be read, so that filters can match it.
+/// The claims of a malformed event, with zeros for unreadable values, so that filters can match it.
 fn claims_of(text: &[u8], created_at: u64) -> VerifiedEvent {
     let value: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
     let hex = |key: &str| {
@@ -84,7 +85,7 @@ fn claims_of(text: &[u8], created_at: u64) -> VerifiedEvent {
         serde_json::Value::from_iter(tags),
         "0".repeat(128),
     );
-    // The text above has that layout whatever the values are; nobody takes it for the event itself.
+    // The text above has that layout for all values; it is never used as the event itself.
     VerifiedEvent::from_canonical(json.into()).unwrap_or_else(|| nothing(created_at))
 }
 
@@ -92,11 +93,11 @@ fn nothing(created_at: u64) -> VerifiedEvent {
     wire::Signer::from_seed(0).sign(created_at, 1, &[] as &[Vec<String>], "")
 }
 
-/// The place of one item, which may be made later, and when its first copy was written.
+/// One item, which may be created later, and when its first copy was written.
 #[derive(Debug, Default)]
 pub struct Slot {
     item: OnceLock<Item>,
-    /// Unix time in microseconds; 0 for not yet.
+    /// Unix time in microseconds; 0 if not yet.
     first_sent_us: AtomicU64,
 }
 
@@ -111,19 +112,19 @@ impl Slot {
         self.item.get()
     }
 
-    /// The item, made now if nobody made it before.
+    /// The item, created now if it does not exist.
     pub fn get_or_make(&self, make: impl FnOnce() -> Item) -> &Item {
         self.item.get_or_init(make)
     }
 
-    /// When the first copy was put into a socket's buffer, in Unix microseconds.
+    /// When the first copy entered a socket's buffer, in Unix microseconds.
     pub fn first_sent_us(&self) -> Option<u64> {
         Some(self.first_sent_us.load(Ordering::Relaxed)).filter(|time| *time != 0)
     }
 
-    /// Notes that a copy is written now; `true` if it is the first.
+    /// Records that a copy is written; `true` if it is the first.
     pub fn note_sent(&self, now_us: u64) -> bool {
-        // Most copies are not the first: a load is all they cost.
+        // Most copies are not the first, and cost only a load.
         self.first_sent_us.load(Ordering::Relaxed) == 0
             && self
                 .first_sent_us

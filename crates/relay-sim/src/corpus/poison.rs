@@ -1,11 +1,10 @@
-//! Events that their author signed and that common relays take, though NIP-01 does not allow them
-//! or they are very large.
+//! Signed events that common relays accept, although they violate NIP-01 or are very large.
 
 use bytes::Bytes;
 use serde_json::json;
 use wire::Signer;
 
-/// What is wrong with an event that is signed correctly.
+/// The defect of a correctly signed event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Poison {
     /// `kind` is above 65535.
@@ -14,18 +13,18 @@ pub enum Poison {
     Tag,
     /// `content` is an object.
     Content,
-    /// `content` has half of a surrogate pair, as `JSON.stringify` writes it.
+    /// `content` has half of a surrogate pair, as written by `JSON.stringify`.
     Surrogate,
-    /// `tags` is missing; what was hashed has an empty list.
+    /// `tags` is missing; the hashed text has an empty list.
     NoTags,
 }
 
 impl Poison {
-    /// All sorts.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Kind, Self::Tag, Self::Content, Self::Surrogate, Self::NoTags];
 }
 
-/// Makes the text of such an event. `number` tells those of one second apart.
+/// Creates the text of such an event. `number` distinguishes those of one second.
 pub fn poison(signer: &Signer, poison: Poison, created_at: u64, number: u64) -> Bytes {
     let (mut kind, mut tags) = (1, json!([["n", number.to_string()]]));
     let mut content = r#""poison""#;
@@ -49,9 +48,9 @@ pub fn poison(signer: &Signer, poison: Poison, created_at: u64, number: u64) -> 
     text.into()
 }
 
-/// Makes the text of a genuine event whose content has so many bytes. With `content_first` its
-/// members are in alphabetical order, as some relays write them, so that its date and id come
-/// behind the content.
+/// Creates the text of a genuine event whose content has this many bytes. With `content_first` its
+/// members are in alphabetical order, as some relays write them, so that its date and id come after
+/// the content.
 pub fn oversized(signer: &Signer, created_at: u64, content_bytes: usize, content_first: bool) -> Bytes {
     let event = signer.sign(created_at, 1, &[] as &[Vec<String>], &"x".repeat(content_bytes));
     if !content_first {

@@ -1,4 +1,4 @@
-//! What a relay sends on one connection: stored events, live ones, what a test gave it, and faults in
+//! What a relay sends on one connection: stored events, live events, injections, and faults in
 //! between.
 
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
 use crate::world::{World, now_us};
 
-/// When so many bytes wait to be written, no more are added: about a hundred typical frames a system call.
+/// When this many bytes wait to be written, no more are added: about a hundred typical frames in a
+/// system call.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Whose events faults make.
+/// The author of events made by faults.
 const POISONER: u64 = 0x0BAD;
 
 impl Session {
-    /// When there is something to send next, if nothing is to be sent now.
+    /// When there is something to send next, if there is nothing to send now.
     pub fn due(&self) -> Option<Instant> {
         let eose = self.subscriptions.iter().filter_map(|open| open.eose_at).min();
         let waits = !self.subscriptions.is_empty() && self.has_events();
@@ -35,7 +36,7 @@ impl Session {
         eose.into_iter().chain(live).min()
     }
 
-    /// Appends what there is to send, up to a full buffer, and says how the connection goes on then.
+    /// Appends pending messages up to a full buffer, and returns how the connection continues.
     pub fn fill(&mut self) -> Then {
         let world = Arc::clone(&self.world);
         let Some(relay) = world.relays.get(self.relay) else { return Then::Drops };
@@ -61,7 +62,7 @@ impl Session {
         then
     }
 
-    /// Says EOSE, and CLOSED if the subscription ends there.
+    /// Sends EOSE, and CLOSED if the subscription ends there.
     fn end_stored(&mut self, place: usize) {
         let Some(open) = self.subscriptions.get_mut(place) else { return };
         open.eose_at = None;
@@ -80,7 +81,7 @@ impl Session {
         }
     }
 
-    /// Says the EOSEs that are late.
+    /// Sends delayed EOSEs.
     fn fill_late_eose(&mut self) {
         let is_due = |open: &Subscription| open.eose_at.is_some_and(|at| at <= Instant::now());
         while let Some(place) = self.subscriptions.iter().position(is_due) {
@@ -187,14 +188,14 @@ impl Session {
                     return then;
                 }
             }
-            // A fault may have closed it; then the next one has its place.
+            // A fault may have closed it; then the next one has taken its index.
             place += usize::from(self.subscriptions.len() == open);
         }
         Then::Goes
     }
 
-    /// Sends an event to a subscription, unless a fault gets in the way. What is not sent for that reason
-    /// has arrived all the same: it is stored, and the client gets it when it asks again.
+    /// Sends an event to a subscription, unless a fault prevents that. The event has arrived all
+    /// the same: it is stored, and the client receives it when it asks again.
     fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> Then {
         let mut then = Then::Goes;
         match self.dice.before_frame() {
@@ -267,7 +268,7 @@ impl Session {
         self.write_made(place, &text, Count::Oversized);
     }
 
-    /// Writes an event that a fault made.
+    /// Writes an event made by a fault.
     fn write_made(&mut self, place: usize, text: &[u8], count: Count) {
         let Some(subscription) = self.subscriptions.get(place) else { return };
         let frame = [&subscription.prefix[..], text, b"]"].concat();

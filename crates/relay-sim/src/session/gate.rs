@@ -1,4 +1,4 @@
-//! Which requests a relay looks at: NIP-42, rate limits, refusals and limits.
+//! Which requests a relay accepts: NIP-42, rate limits, refusals and limits.
 
 use wire::{Filter, RelayMessage, UnverifiedEvent, Verifier};
 
@@ -11,47 +11,47 @@ use crate::world::now_us;
 
 /// The kind of the event that answers a challenge.
 const AUTH_KIND: u16 = 22_242;
-/// How far from now the answer to a challenge may be dated; what NIP-42 suggests.
+/// The maximum age of the answer to a challenge, as NIP-42 suggests.
 const AUTH_SECONDS_MAX: u64 = 600;
 
-/// What a connection's client may do.
+/// What a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Ask. An answer to a challenge changes nothing.
+    /// Make requests. An answer to a challenge changes nothing.
     Open,
-    /// Prove a key, and ask then.
+    /// Make requests after proving a key.
     Required,
-    /// The same, but the relay does not say whether it accepts the key.
+    /// The same, but the relay does not confirm the key.
     Unconfirmed,
-    /// Prove a key. What was asked before is answered then.
+    /// Make requests, which are answered after it has proved a key.
     Held,
-    /// Ask, but get nothing stored and nothing live before it has proved a key.
+    /// Make requests, but receive no stored or live events before it has proved a key.
     Empty,
-    /// Prove a key, for nothing.
+    /// Nothing, even after it has proved a key.
     Restricted {
         /// Whether it has.
         proved: bool,
     },
 }
 
-/// What a client has to sign.
+/// The challenge that a client has to sign.
 #[derive(Debug)]
 pub(super) struct Challenge {
     text: String,
-    /// The relay's host and path as the client called it, in lower case.
+    /// The relay's host and path as used by the client, in lower case.
     relay: String,
     sent: bool,
 }
 
 impl Session {
-    /// Has a NIP-42 challenge for a client that called the relay by this host and path.
+    /// A NIP-42 challenge for a client that used this host and path.
     pub fn expect(&mut self, access: Access, relay: &str) {
         let text = format!("{:016x}", self.dice.rng().bits());
         self.access = access;
         self.challenge = Some(Box::new(Challenge { text, relay: relay.to_lowercase(), sent: false }));
     }
 
-    /// Sends the challenge, if there is one that was not sent.
+    /// Sends the challenge, if it has not been sent.
     pub fn challenge(&mut self) {
         let unsent = self.challenge.as_deref_mut().filter(|challenge| !challenge.sent);
         let Some(challenge) = unsent else { return };
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Whether the relay looks at a request at all.
+    /// Whether the relay examines a request at all.
     pub(super) fn admit(&mut self, relay: &Relay) -> Result<(), Refused> {
         if let Some(refused) = relay.rate_limited(&mut self.window) {
             self.count(Count::RateLimited);
@@ -106,7 +106,7 @@ impl Session {
         }
     }
 
-    /// What is asked, if the relay takes the filters and another subscription.
+    /// The request, if the relay accepts the filters and another subscription.
     pub(super) fn questions<'a>(
         &mut self,
         relay: &Relay,
@@ -134,7 +134,7 @@ impl Session {
 }
 
 impl Challenge {
-    /// Whether the event answers the challenge at this time; the reason if not.
+    /// Checks that the event answers the challenge at this time; returns the reason if not.
     fn judge(&self, event: &UnverifiedEvent<'_>, now: u64) -> Result<(), &'static str> {
         let names_us = event.tag_value("relay").is_some_and(|relay| {
             let relay = relay.to_lowercase();

@@ -1,6 +1,7 @@
-//! One connection's side of the protocol: what the client says, and what the relay makes of it.
+//! The protocol on one connection: the client's messages and the relay's reactions.
 //!
-//! It writes into a buffer and knows nothing of sockets; [`connection`](crate::connection) moves bytes.
+//! It writes into a buffer and does not know sockets; [`connection`](crate::connection) moves
+//! bytes.
 
 mod fill;
 mod gate;
@@ -28,18 +29,18 @@ use gate::Challenge;
 
 struct Subscription {
     id: String,
-    /// What stands before the event in its frames: `["EVENT","<id>",`.
+    /// The text before the event in its frames: `["EVENT","<id>",`.
     prefix: Vec<u8>,
     filters: Vec<Filter>,
-    /// What EOSE says.
+    /// The text of EOSE.
     hints: Hints,
     /// Where and why the relay ends it.
     ending: Option<(EndingPlace, String)>,
-    /// When EOSE comes, if not behind the last stored event.
+    /// When EOSE is sent, if not after the last stored event.
     eose_at: Option<Instant>,
     /// Stored events that are still to be sent, the first of them last; `None` after EOSE.
     backlog: Option<Vec<Held>>,
-    /// Live are, for this subscription, entries and injections from there on.
+    /// Entries and injections from here on are live for this subscription.
     live_from: Arrived,
 }
 
@@ -49,52 +50,52 @@ impl Subscription {
     }
 }
 
-/// What of its part a relay says on a connection. All of it is received and counted.
+/// Which messages a relay sends on a connection. It receives and counts all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
-    /// All of it.
+    /// All messages.
     All,
-    /// All but pongs.
+    /// All except pongs.
     NoPongs,
-    /// All but events.
+    /// All except events.
     NoEvents,
     /// Nothing.
     Nothing,
 }
 
-/// When a relay says EOSE.
+/// When a relay sends EOSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Eose {
-    /// Behind the last stored event.
+    /// After the last stored event.
     #[default]
     Next,
-    /// So long after it.
+    /// This long after it.
     After(Duration),
     /// Never.
     Never,
 }
 
-/// One connection's side of the protocol.
+/// The protocol on one connection.
 pub(crate) struct Session {
     world: Arc<World>,
     relay: usize,
     voice: Voice,
     subscriptions: Vec<Subscription>,
-    /// By the ids of their NEG-OPENs.
+    /// By the ids in NEG-OPEN.
     reconciliations: Vec<(String, Reconciliation)>,
-    /// The next entry and the next injection to look at.
+    /// The next entry and the next injection to examine.
     planned_at: usize,
     injected_at: usize,
     dice: Dice,
     access: Access,
-    /// REQs that are answered when the client has proved a key.
+    /// REQs that wait until the client has proved a key.
     held: Vec<(String, Vec<Filter>)>,
     eose: Eose,
     /// The NIP-42 challenge, if one was sent.
     challenge: Option<Box<Challenge>>,
-    /// The requests that count towards a rate limit of connections.
+    /// The requests that count for the connection's rate limit.
     window: Window,
-    /// What it sends without end beside the rest.
+    /// The flood that it sends beside everything else.
     pub flood: Option<Flood>,
     /// Events that a fault made for this connection.
     made: u64,
@@ -130,7 +131,7 @@ impl Session {
         matches!(self.voice, Voice::All | Voice::NoPongs) && self.access != Access::Empty
     }
 
-    /// Says when EOSE comes.
+    /// Sets when EOSE is sent.
     pub fn delay_eose(&mut self, eose: Eose) {
         self.eose = eose;
     }
@@ -148,7 +149,7 @@ impl Session {
         self.count(count);
     }
 
-    /// Answers a ping, unless this relay does not.
+    /// Answers a ping, unless this relay never does.
     pub fn pong(&mut self, payload: &[u8]) {
         self.count(Count::Pings);
         if self.voice != Voice::NoPongs {
@@ -166,7 +167,7 @@ impl Session {
         self.count(Count::Control);
     }
 
-    /// Takes a text message of the client.
+    /// Handles a text message from the client.
     pub fn receive(&mut self, text: &[u8]) {
         let world = Arc::clone(&self.world);
         let Some(relay) = world.relays.get(self.relay) else { return };
@@ -207,7 +208,7 @@ impl Session {
         }
     }
 
-    /// Takes an EVENT, and says whether the relay has it now.
+    /// Handles an EVENT, and responds with whether the relay accepted it.
     fn take(&mut self, relay: &Relay, event: &str) {
         let (id, judged) = match UnverifiedEvent::parse(event.as_bytes()) {
             Ok(event) => {
@@ -227,7 +228,7 @@ impl Session {
         self.say(&RelayMessage::Ok { id: id.into(), accepted, reason: reason.into() }, Count::Oks);
     }
 
-    /// Takes a REQ, or says why not.
+    /// Handles a REQ or refuses it.
     fn ask(&mut self, relay: &Relay, subscription: String, filters: Vec<Filter>) {
         if let Err(refused) = self.request(relay, &subscription, filters) {
             self.refuse(subscription, refused);
@@ -235,7 +236,7 @@ impl Session {
         }
     }
 
-    /// Takes a REQ, which replaces the subscription of its id.
+    /// Accepts a REQ, which replaces the subscription with its id.
     fn request(&mut self, relay: &Relay, id: &str, filters: Vec<Filter>) -> Result<(), Refused> {
         self.admit(relay)?;
         if let Some(refused) = relay.refused() {
@@ -281,7 +282,7 @@ impl Session {
         }
     }
 
-    /// Ends all subscriptions for this reason.
+    /// Ends all subscriptions with this reason.
     fn close_all(&mut self, reason: &str) {
         for subscription in std::mem::take(&mut self.subscriptions) {
             self.refuse(subscription.id, Refused::closed(reason));

@@ -10,7 +10,7 @@ use crate::relay::Relay;
 use crate::stats::Count;
 
 impl Session {
-    /// Takes a NEG-OPEN, which replaces the reconciliation of its id.
+    /// Handles a NEG-OPEN, which replaces the reconciliation with its id.
     pub(super) fn open_reconciliation(&mut self, relay: &Relay, id: String, filter: &Filter, message: &str) {
         self.end_reconciliation(&id);
         match self.reconciliation(relay, filter) {
@@ -26,7 +26,7 @@ impl Session {
         }
     }
 
-    /// Begins a reconciliation over what is stored; `None` if nothing is to be said.
+    /// Begins a reconciliation over stored events; `None` if there is no response.
     fn reconciliation(&mut self, relay: &Relay, filter: &Filter) -> Result<Option<Reconciliation>, Refused> {
         match relay.policy.negentropy {
             Negentropy::Absent => return Err(Refused::closed("closed: this relay has no NIP-77")),
@@ -69,7 +69,7 @@ impl Session {
         }
     }
 
-    /// Ends a reconciliation for this reason.
+    /// Ends a reconciliation with this reason.
     fn end(&mut self, id: &str, reason: String) {
         self.end_reconciliation(id);
         let message = RelayMessage::NegErr { subscription: id.into(), reason: reason.into() };

@@ -1,5 +1,5 @@
-//! The description of a simulation, with its defaults: which events there are, and who has them when.
-//! How relays treat their clients is in [`rules`](super::rules).
+//! The description of a simulation, with its defaults: which events there are, and which relay has
+//! them when. [`rules`](super::rules) has how relays treat their clients.
 
 use std::path::PathBuf;
 
@@ -84,7 +84,7 @@ impl Default for SimBuilder {
 }
 
 impl SimBuilder {
-    /// What everything follows from. Default 1.
+    /// The seed of everything. Default 1.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -96,7 +96,7 @@ impl SimBuilder {
         self
     }
 
-    /// How many relays follow after them that have only what [`Sim::publish`] and its like give them.
+    /// How many additional relays have only what [`Sim::publish`] and similar methods give them.
     pub const fn scripted(mut self, relays: usize) -> Self {
         self.scripted = relays;
         self
@@ -108,7 +108,7 @@ impl SimBuilder {
         self
     }
 
-    /// Serves a JSONL file's events, before the generated ones, as the text that they are. A line may be
+    /// Serves a JSONL file's events as they are, before the generated ones. A line may be
     /// `{"reason":…,"event":{…}}`: then the event counts as not genuine.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
@@ -121,28 +121,28 @@ impl SimBuilder {
         self
     }
 
-    /// The kinds of generated events, each as frequent as the others. Default: a mix of 0, 1, 3, 6, 7,
-    /// 1984 and 30931 to 30934.
+    /// The kinds of generated events, each as frequent as the others. Default: a mix of 0, 1, 3, 6,
+    /// 7, 1984 and 30931 to 30934.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = u16>) -> Self {
         self.kinds = kinds.into_iter().collect();
         self
     }
 
-    /// How long generated events are. Default [`Sizes::Mixed`].
+    /// The sizes of generated events. Default [`Sizes::Mixed`].
     pub const fn sizes(mut self, sizes: Sizes) -> Self {
         self.sizes = sizes;
         self
     }
 
-    /// The time in Unix seconds that generated events are near: stored ones are up to
-    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones as much later as they are sent.
-    /// Default: now; set it to get the same ids again.
+    /// The base time in Unix seconds: stored events are up to
+    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones as much later as they are
+    /// sent. Default: now; set it to get the same ids again.
     pub const fn base(mut self, unix_secs: u64) -> Self {
         self.base = Some(unix_secs);
         self
     }
 
-    /// Over what time stored events are spread. Default half an hour.
+    /// The time over which stored events are spread. Default half an hour.
     pub const fn stored_span_secs(mut self, secs: u64) -> Self {
         self.stored_span_secs = secs;
         self
@@ -154,35 +154,37 @@ impl SimBuilder {
         self
     }
 
-    /// How much later than the first the last copy of a live event may come, with a pace of so many a
-    /// second. Default 0.
+    /// The maximum delay of the last copy of a live event behind the first, with
+    /// [`Pace::PerSecond`]. Default 0.
     pub const fn spread_ms(mut self, ms: u64) -> Self {
         self.spread_ms = ms;
         self
     }
 
-    /// This share of the generated live events, `0.0..=1.0`, is dated 1 to `secs_max` seconds before it
-    /// appears. Default: none.
+    /// This share of the generated live events, `0.0..=1.0`, is dated 1 to `secs_max` seconds
+    /// before it appears. Default: none.
     pub const fn late(mut self, share: f64, secs_max: u64) -> Self {
         self.late = Shift { share, secs_max };
         self
     }
 
-    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: dated 1 to
-    /// `secs_max` seconds later than it appears, or would be dated otherwise. Default: none.
+    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: dated
+    /// 1 to `secs_max` seconds later than it appears, or would be dated otherwise. Default: none.
     pub const fn ahead(mut self, share: f64, secs_max: u64) -> Self {
         self.ahead = Shift { share, secs_max };
         self
     }
 
-    /// So many more events, all of the second `secs_ago` before [`base`](Self::base), that this relay
-    /// alone holds from the start. They count as [published](crate::Sim::publish), not as planned.
+    /// This many additional events, all of the second `secs_ago` before [`base`](Self::base), which
+    /// only this relay has from the start. They count as [published](crate::Sim::publish), not as
+    /// planned.
     pub fn burst_second(mut self, relay: usize, secs_ago: u64, events: usize) -> Self {
         self.bursts.push(Burst { relay, secs_ago, events });
         self
     }
 
-    /// What share of the events relays hold from the start, `0.0..=1.0`. Default 0: all come live.
+    /// The share of the events that relays have from the start, `0.0..=1.0`. Default 0: all are
+    /// live.
     pub const fn stored(mut self, share: f64) -> Self {
         self.stored = share;
         self
@@ -194,28 +196,28 @@ impl SimBuilder {
         self
     }
 
-    /// So many new events a second; short for [`Pace::PerSecond`].
+    /// This many new events a second; short for [`Pace::PerSecond`].
     pub const fn per_second(self, rate: f64) -> Self {
         self.pace(Pace::PerSecond(rate))
     }
 
-    /// At [`Pace::Fast`], every relay sends its live events so many times, from the first to the last and
-    /// again: endless duplicates from a corpus that fits caches, for benches. Default 1.
+    /// At [`Pace::Fast`], every relay sends all its live events this many times: endless duplicates
+    /// from a corpus that fits caches, for benches. Default 1.
     pub const fn rounds(mut self, rounds: usize) -> Self {
         self.rounds = rounds;
         self
     }
 
-    /// Makes live events when they are sent, dated then, with a tag `["sent_us","<Unix microseconds>"]`.
-    /// Their ids differ from run to run.
+    /// Creates live events when they are sent, with that date and with a tag `["sent_us","<Unix
+    /// microseconds>"]`. Their ids differ from run to run.
     pub const fn stamp(mut self) -> Self {
         self.stamp = true;
         self
     }
 
-    /// What share of the events is forged too, `0.0..=1.0`. On the first of its relays that forges, a
-    /// forged copy comes before the genuine one; further ones come before, after, and from relays that
-    /// do not have the event.
+    /// The share of the events that are also forged, `0.0..=1.0`. On the first of its relays that
+    /// forges, a forged copy comes before the genuine one. Others come before, after, and from
+    /// relays that do not have the event.
     pub const fn forge(mut self, share: f64) -> Self {
         self.forge = share;
         self
@@ -227,14 +229,14 @@ impl SimBuilder {
         self
     }
 
-    /// Lets some relays misbehave, with this probability before each event frame or, for faults of whole
-    /// connections, at each connection.
+    /// Makes some relays misbehave, with this probability before each event frame or, for faults of
+    /// whole connections, at each connection.
     pub fn fault(mut self, fault: Fault, who: Who, chance: f64) -> Self {
         self.faults.push(FaultRule { fault, who, chance });
         self
     }
 
-    /// Every sort of garbage, each with this probability before each event frame.
+    /// Every kind of garbage, each with this probability before each event frame.
     pub fn garbage(self, who: &Who, chance: f64) -> Self {
         Garbage::ALL
             .into_iter()
@@ -253,8 +255,8 @@ impl SimBuilder {
         self
     }
 
-    /// Serves `wss://` with a certificate for `127.0.0.1`, `::1` and `localhost`, signed by a private
-    /// authority that is made at the start: [`Sim::ca_pem`](crate::Sim::ca_pem).
+    /// Serves `wss://` with a certificate for `127.0.0.1`, `::1` and `localhost`, signed by a
+    /// private authority that is created at the start: [`Sim::ca_pem`](crate::Sim::ca_pem).
     pub const fn tls(mut self) -> Self {
         self.tls = true;
         self

@@ -1,4 +1,4 @@
-//! A running simulation: what a test or the program holds in its hand.
+//! A running simulation, as tests and the program use it.
 
 mod builder;
 mod publish;
@@ -29,7 +29,7 @@ use crate::world::World;
 pub use builder::SimBuilder;
 pub use start::StartError;
 
-/// How often waiting looks.
+/// The pause between two checks while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Relays that run until [`stop`](Self::stop), or until this is dropped.
@@ -37,11 +37,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    /// Where relays are that do not listen there, too.
+    /// The addresses of relays that do not listen there.
     doors: Vec<(Door, SocketAddr)>,
     ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,
-    /// Places of planned genuine events; filled when the first time of sending is asked for.
+    /// Positions of planned genuine events; filled at the first request for a time of sending.
     places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
 }
@@ -52,7 +52,7 @@ impl Sim {
         SimBuilder::default()
     }
 
-    /// The address that all relays listen on, but those that a rule sends elsewhere.
+    /// The address that all relays listen on, except those that a rule places elsewhere.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -62,12 +62,14 @@ impl Sim {
         format!("{}://{}/r/{relay}", self.scheme(), self.address_of(relay))
     }
 
-    /// The URL of one relay with another host, such as `localhost`, or a name that does not resolve.
+    /// The URL of one relay with another host, such as `localhost`, or a name that does not
+    /// resolve.
     pub fn url_with_host(&self, relay: usize, host: &str) -> String {
         format!("{}://{host}:{}/r/{relay}", self.scheme(), self.address_of(relay).port())
     }
 
-    /// The certificate of the authority that clients must trust to be served, in PEM; `None` without TLS.
+    /// The certificate of the authority that clients must trust to be served, in PEM; `None`
+    /// without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
@@ -87,12 +89,12 @@ impl Sim {
         (0..self.world.relays.len()).map(|relay| self.url(relay)).collect()
     }
 
-    /// Lets live traffic begin that was [held](SimBuilder::hold).
+    /// Starts live traffic that was [held](SimBuilder::hold).
     pub fn go(&self) {
         self.world.go();
     }
 
-    /// All genuine events that have been made: planned and published ones.
+    /// All genuine events so far: planned and published ones.
     pub fn events(&self) -> Vec<VerifiedEvent> {
         let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
         let planned = planned.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone());
@@ -112,9 +114,9 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
-    /// The genuine events that a relay holds now, planned or published, and that match the filter,
-    /// whatever its limit and the relay's cap: newest first, unless the relay has another
-    /// [`Order`](crate::Order). What comes later is not among them.
+    /// The genuine events that a relay has now, planned or published, and that match the filter,
+    /// ignoring its limit and the relay's cap: newest first, unless the relay has another
+    /// [`Order`](crate::Order).
     pub fn holds(&self, relay: usize, filter: &Filter) -> Vec<VerifiedEvent> {
         let Some(relay) = self.world.relays.get(relay) else { return Vec::new() };
         let question = Question::all(filter, usize::MAX);
@@ -130,21 +132,21 @@ impl Sim {
         self.holds(relay, &filter)
     }
 
-    /// The texts of files that are not genuine.
+    /// The texts from files that are not genuine events.
     pub fn invalid(&self) -> Vec<Bytes> {
         let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
         planned.filter(|item| item.origin == Origin::Invalid).map(|item| item.text.clone()).collect()
     }
 
-    /// The relays that have no faults, and let their clients in and ask. They may forge.
+    /// The relays without faults that accept clients and requests. They may forge.
     pub fn clean_relays(&self) -> Vec<usize> {
         let clean = |relay: &&Relay| relay.faults.is_empty() && !relay.keeps_events();
         let clean = self.world.relays.iter().filter(clean);
         clean.map(|relay| relay.number).collect()
     }
 
-    /// When the first copy of a planned genuine event was written, in Unix microseconds. The moment is the
-    /// one when the frame entered the buffer of its connection, which is written at once.
+    /// When the first copy of a planned genuine event was written, in Unix microseconds. That is
+    /// when the frame entered the buffer of its connection, which is written at once.
     pub fn first_sent_us(&self, id: &ClaimedId) -> Option<u64> {
         let places = self.places.get_or_init(|| {
             let slots = self.world.slots.iter().take(self.world.originals).enumerate();
@@ -153,24 +155,24 @@ impl Sim {
         self.world.slots.get(*places.get(id)?)?.first_sent_us()
     }
 
-    /// Sends a text frame to all connections that a relay has now.
+    /// Sends a text frame to all current connections of a relay.
     pub fn send_text(&self, relay: usize, text: &str) {
         let mut frame = Vec::new();
         write_frame(&mut frame, opcode::TEXT, text.as_bytes());
         self.send_bytes(relay, frame);
     }
 
-    /// Sends raw bytes, whatever they are, to all connections that a relay has now.
+    /// Sends raw bytes to all current connections of a relay.
     pub fn send_bytes(&self, relay: usize, bytes: impl Into<Bytes>) {
         self.inject(relay, Injected::Raw(bytes.into()));
     }
 
-    /// Ends all subscriptions that a relay has now with `["CLOSED",id,reason]`.
+    /// Ends all current subscriptions of a relay with `["CLOSED",id,reason]`.
     pub fn close_subscriptions(&self, relay: usize, reason: &str) {
         self.inject(relay, Injected::Closed(reason.into()));
     }
 
-    /// Says which REQs a relay turns away from now on; `None` for none.
+    /// Sets which REQs a relay refuses; `None` for none.
     pub fn refuse(&self, relay: usize, refusal: Option<Refusal>) {
         if let Some(relay) = self.world.relays.get(relay) {
             relay.refuse(refusal);
@@ -190,20 +192,20 @@ impl Sim {
         }
     }
 
-    /// Says how a relay behaves from now on.
+    /// Sets how a relay behaves.
     pub fn behave(&self, relay: usize, behaviour: Behaviour) {
         if let Some(relay) = self.world.relays.get(relay) {
             relay.control.send_modify(|told| told.behaviour = behaviour);
         }
     }
 
-    /// The last thousand REQ messages that a relay got, oldest first.
+    /// The last thousand REQ messages to a relay, oldest first.
     pub fn requests(&self, relay: usize) -> Vec<String> {
         self.world.relays.get(relay).map(Relay::requests).unwrap_or_default()
     }
 
-    /// When a relay's last ten thousand requests (REQ and NEG-OPEN) came, in Unix milliseconds, oldest
-    /// first; refused ones too.
+    /// The times of a relay's last ten thousand requests (REQ and NEG-OPEN), in Unix milliseconds,
+    /// oldest first, including refused ones.
     pub fn request_times(&self, relay: usize) -> Vec<u64> {
         self.world.relays.get(relay).map(Relay::request_times).unwrap_or_default()
     }
@@ -213,23 +215,23 @@ impl Sim {
         self.world.relays.get(relay)?.user_agent()
     }
 
-    /// How many WebSockets a relay has now.
+    /// The current number of WebSockets of a relay.
     pub fn open_connections(&self, relay: usize) -> usize {
         self.world.relays.get(relay).map_or(0, |relay| relay.open.load(Ordering::Relaxed))
     }
 
-    /// How many TCP connections are no WebSockets now and no NIP-11 requests either, as far as is known:
-    /// clients that are still dialling, or hang in a relay that never lets them in.
+    /// How many TCP connections are neither WebSockets nor known to be NIP-11 requests: clients
+    /// that are still connecting, or that hang at a relay that never accepts them.
     pub fn dialling(&self) -> usize {
         self.world.dialling.now.load(Ordering::Relaxed)
     }
 
-    /// The greatest value that [`dialling`](Self::dialling) has had.
+    /// The maximum of [`dialling`](Self::dialling) so far.
     pub fn dialling_peak(&self) -> usize {
         self.world.dialling.peak.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many relays have at least one REQ.
+    /// Waits until this many relays have at least one REQ.
     pub async fn wait_subscribed(&self, relays: usize) {
         let asked = |relay: &&Relay| relay.counters.one(Count::Requests) > 0;
         while self.world.relays.iter().filter(asked).count() < relays {
@@ -244,10 +246,10 @@ impl Sim {
         }
     }
 
-    /// Waits until every planned genuine event, and all copies on relays that can be expected to send
-    /// them, have been written. Relays that may fall silent or refuse are not waited for.
+    /// Waits until every planned genuine event and all copies on reliable relays have been written.
+    /// It does not wait for relays that may fall silent or refuse.
     ///
-    /// It does not end while events are stored that nobody asks for.
+    /// It does not end while stored events are not requested.
     pub async fn wait_sent(&self) {
         self.wait_first_copies().await;
         while !self.is_sent() {
@@ -265,7 +267,7 @@ impl Sim {
                 .all(|relay| relay.keeps_events() || relay.sent.load(Ordering::Acquire) == relay.len())
     }
 
-    /// What the relays have done so far.
+    /// The counts so far.
     pub fn stats(&self) -> Stats {
         let relays: Vec<Figures> = self.world.relays.iter().map(|relay| relay.counters.get()).collect();
         let mut total = Figures::default();
@@ -273,10 +275,10 @@ impl Sim {
         Stats { relays, total, unsent: self.world.unsent.load(Ordering::Relaxed) }
     }
 
-    /// Closes all connections with code 1001 and stops listening. Returns the last figures.
+    /// Closes all connections with code 1001 and stops listening. Returns the final counts.
     pub async fn stop(mut self) -> Stats {
         self.world.relays.iter().for_each(|relay| relay.control.send_modify(|told| told.stopped = true));
-        // The servers end when their connections have, which takes moments: they wait for nothing else.
+        // The servers end when their connections have ended; they wait for nothing else.
         sleep(LOOK_EVERY).await;
         for server in std::mem::take(&mut self.servers) {
             server.abort();

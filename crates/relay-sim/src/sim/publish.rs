@@ -1,4 +1,4 @@
-//! Events that relays get while the simulation runs, because a test says so.
+//! Events that tests give to relays of a running simulation.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -13,8 +13,8 @@ use crate::sim::Sim;
 use crate::world::World;
 
 impl Sim {
-    /// Gives an event text, genuine or not, to these relays: they hold it from now on, and send it to the
-    /// subscriptions that it matches.
+    /// Gives an event text, genuine or not, to these relays. They store it and send it to matching
+    /// subscriptions.
     pub fn publish(&self, relays: impl IntoIterator<Item = usize>, event: impl Into<Bytes>) {
         let item = Item::from_text(event.into(), self.world.dates.base, &mut Verifier::new());
         if item.origin == Origin::Genuine {
@@ -26,11 +26,11 @@ impl Sim {
         }
     }
 
-    /// Gives many generated events to relays at once, one for each date (Unix seconds), by the authors and
-    /// with the kinds and sizes of the simulation, each to `copies` of the relays (at most all). Relays
-    /// hold them from now on, and send them to the subscriptions that they match. Returns them.
+    /// Gives many generated events to relays at once, one for each date (Unix seconds), by the
+    /// authors and with the kinds and sizes of the simulation, each to `copies` of the relays (at
+    /// most all). Relays store them and send them to matching subscriptions. Returns them.
     ///
-    /// It signs on all cores, about 20,000 a second each, and does not return before it has.
+    /// It signs on all cores, about 20,000 a second each, before it returns.
     pub fn publish_many(&self, relays: &[usize], copies: usize, created_at: &[u64]) -> Vec<VerifiedEvent> {
         let events = make_more(&self.world, relays, copies, created_at);
         self.published().extend(events.iter().cloned());
@@ -42,7 +42,7 @@ impl Sim {
     }
 }
 
-/// Generates events beside the planned ones and gives them to relays.
+/// Generates additional events and gives them to relays.
 pub(super) fn make_more(
     world: &World,
     relays: &[usize],

@@ -1,6 +1,6 @@
 //! The description's rules: how relays treat their clients.
 //!
-//! A rule that comes later replaces an earlier one of its kind for the relays that it names.
+//! A later rule replaces an earlier one of its kind for the relays that it names.
 
 use crate::caps::Cap;
 use crate::door::{Certificate, Door};
@@ -18,26 +18,26 @@ impl SimBuilder {
         self
     }
 
-    /// The most stored events that any relay answers a filter with; short for a clamping
-    /// [`caps`](Self::caps) for all. Default: no bound.
+    /// The maximum number of stored events that any relay returns for a filter; short for a
+    /// clamping [`caps`](Self::caps) for all. Default: no bound.
     pub fn cap(self, events: usize) -> Self {
         self.caps(Who::All, Cap::clamping(events))
     }
 
-    /// Some relays take TCP connections and never read from them, which is before they could take part in
-    /// a TLS handshake or read an upgrade request. They have a port of their own.
+    /// Some relays accept TCP connections and never read from them, so neither a TLS handshake nor
+    /// an upgrade begins. They have their own port.
     pub fn deaf(self, who: Who) -> Self {
         self.rule(who, Rule::Door(Door::Deaf))
     }
 
-    /// Some relays have a certificate that no client should take, on a port of its own. Needs
+    /// Some relays have a certificate that no client should accept, on a separate port. Needs
     /// [`tls`](Self::tls).
     pub fn certificates(self, who: Who, bad: Certificate) -> Self {
         self.rule(who, Rule::Door(Door::Bad(bad)))
     }
 
-    /// Caps the answers of some relays. Their NIP-11 documents tell the cap as `max_limit`, unless
-    /// [`information`](Self::information) has it otherwise.
+    /// Caps the answers of some relays. Their NIP-11 documents state the cap as `max_limit`, unless
+    /// [`information`](Self::information) says otherwise.
     pub fn caps(self, who: Who, cap: Cap) -> Self {
         self.rule(who, Rule::Cap(cap))
     }
@@ -47,38 +47,38 @@ impl SimBuilder {
         self.rule(who, Rule::Limits(limits))
     }
 
-    /// How some relays do NIP-77. Default: they do not, and say so with NEG-ERR.
+    /// How some relays support NIP-77. Default: they do not, and say so with NEG-ERR.
     pub fn negentropy(self, who: Who, negentropy: Negentropy) -> Self {
         self.rule(who, Rule::Negentropy(negentropy))
     }
 
-    /// What some relays tell by NIP-11. Default: the truth.
+    /// What some relays say in NIP-11. Default: the truth.
     pub fn information(self, who: Who, information: Information) -> Self {
         self.rule(who, Rule::Information(information))
     }
 
-    /// Turns away REQs, whatever they ask. [`Sim::refuse`](crate::Sim::refuse) does so later.
+    /// Refuses REQs, whatever they request. [`Sim::refuse`](crate::Sim::refuse) does so later.
     pub fn refusals(self, who: Who, refusal: Refusal) -> Self {
         self.rule(who, Rule::Refusal(refusal))
     }
 
-    /// Of the events that clients publish with one address (NIP-01: replaceable and addressable
-    /// kinds), some relays keep the newest. Default: relays keep all.
+    /// Some relays keep only the newest published event of each address (NIP-01: replaceable and
+    /// addressable kinds). Default: relays keep all.
     pub fn replacing(self, who: Who) -> Self {
         self.rule(who, Rule::Replaces)
     }
 
-    /// Ends subscriptions that some relays have taken.
+    /// Ends subscriptions that some relays have accepted.
     pub fn endings(self, who: Who, ending: Ending) -> Self {
         self.rule(who, Rule::Ending(ending))
     }
 
-    /// Some relays do not accept right answers to their NIP-42 challenges.
+    /// Some relays reject valid answers to their NIP-42 challenges.
     pub fn doubts(self, who: Who, doubt: Doubt) -> Self {
         self.rule(who, Rule::Doubt(doubt))
     }
 
-    /// Limits how many requests come in a time.
+    /// Limits the rate of requests.
     pub fn rate_limits(self, who: Who, limit: RateLimit) -> Self {
         self.rule(who, Rule::RateLimit(limit))
     }

@@ -1,4 +1,4 @@
-//! Accepts connections; they live as long as it does.
+//! Accepts connections, which live as long as the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use crate::handshake;
 use crate::tls::TlsSocket;
 use crate::world::World;
 
-/// Thousands of clients may connect at the same moment.
+/// Thousands of clients may connect at the same time.
 const BACKLOG: u32 = 4096;
-/// The pause after an accept that failed, as it does when no file descriptor is left.
+/// The pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What happens to a TCP connection first.
+/// The first step of a TCP connection.
 #[derive(Debug, Clone)]
 pub(super) enum Reception {
     Plain,
@@ -36,7 +36,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Lets clients in until it is aborted.
+/// Accepts clients until it is aborted.
 pub(super) async fn accept(listener: TcpListener, reception: Reception, world: Arc<World>) {
     let mut connections = JoinSet::new();
     loop {
@@ -70,7 +70,7 @@ async fn ignore(world: Arc<World>, stream: TcpStream) {
         if ready.is_read_closed() {
             break;
         }
-        // What is there is not read, but looking for it again would find it at once.
+        // Available data is not read, so another check would find it at once.
         _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

@@ -1,5 +1,5 @@
-//! From the description to the running simulation: the values are checked, the events made, the relays
-//! told their rules.
+//! Starts a simulation from its description: checks the values, creates the events, and gives
+//! relays their rules.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
@@ -24,30 +24,30 @@ use crate::world::{Dates, Gauge, World};
 /// Why a simulation did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The port cannot be listened on.
+    /// Listening on the port failed.
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The port.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
     /// An event file cannot be served.
     #[error(transparent)]
     File(#[from] JsonlError),
-    /// A number is out of its bounds.
+    /// A number is out of bounds.
     #[error("{0}")]
     Value(String),
-    /// There is no TLS.
+    /// TLS is unavailable.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
-    /// Making the events failed.
-    #[error("the events could not be made: {0}")]
+    /// Creating the events failed.
+    #[error("the events could not be created: {0}")]
     Corpus(tokio::task::JoinError),
 }
 
 impl SimBuilder {
-    /// Makes the events, on all cores, and begins to listen.
+    /// Creates the events on all cores, and starts to listen.
     ///
     /// # Errors
     /// When a value is out of bounds, a file cannot be served, or the port cannot be listened on.
@@ -199,8 +199,8 @@ impl SimBuilder {
 
     fn relays_of(&self, plans: Vec<RelayPlan>) -> Vec<Relay> {
         let (sharing, all) = (plans.len(), plans.len() + self.scripted);
-        // A share is one of the relays that share the events, so that scripted ones, which follow, do not
-        // change which relays it is.
+        // A share refers to the relays that share the events, so that scripted ones, which follow,
+        // do not change the selection.
         let chosen = |who: &Who| match who {
             Who::Share(_) if sharing > 0 => who.of(self.seed, sharing),
             _ => who.of(self.seed, all),

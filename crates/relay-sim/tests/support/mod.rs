@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 use wire::{RelayMessage, UnverifiedEvent};
 
-/// Long enough for anything that happens at all.
+/// Long enough for everything that does happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Long enough to see that nothing comes.
+/// Long enough to see that nothing arrives.
 pub const MOMENT: Duration = Duration::from_millis(200);
 
 /// A TCP or TLS stream.
@@ -24,7 +24,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 pub struct Client(WebSocketStream<Box<dyn Stream>>);
 
-/// What came on the wire.
+/// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// The event's text.
@@ -47,7 +47,7 @@ impl Client {
         Self::upgrade(url, TcpStream::connect(host).await?).await
     }
 
-    /// Becomes a WebSocket on a connection.
+    /// Upgrades a connection to a WebSocket.
     pub async fn upgrade(url: &str, stream: impl Stream + 'static) -> Result<Self, tokio_websockets::Error> {
         let builder = ClientBuilder::new().uri(url).expect("a URL").limits(Limits::unlimited());
         let stream: Box<dyn Stream> = Box::new(stream);
@@ -55,7 +55,7 @@ impl Client {
         Ok(Self(socket))
     }
 
-    /// Connects and asks for everything as `s`.
+    /// Connects and requests everything with the subscription `s`.
     pub async fn subscribe(url: &str) -> Self {
         let mut client = Self::connect(url).await;
         client.say(r#"["REQ","s",{}]"#).await;
@@ -66,14 +66,14 @@ impl Client {
         self.0.send(Message::text(text.to_owned())).await.expect("sent");
     }
 
-    /// Sends a ping, and returns whether a pong comes before anything else.
+    /// Sends a ping, and returns whether a pong arrives before anything else.
     pub async fn ping(&mut self) -> bool {
         self.0.send(Message::ping(&b"x"[..])).await.expect("sent");
         let next = timeout(PATIENCE, self.0.next()).await.expect("something comes");
         next.is_some_and(|message| message.is_ok_and(|message| message.is_pong()))
     }
 
-    /// Sends a ping, and returns whether nothing comes for a moment.
+    /// Sends a ping, and returns whether nothing arrives for a moment.
     pub async fn pings_in_vain(&mut self) -> bool {
         self.0.send(Message::ping(&b"x"[..])).await.expect("sent");
         timeout(MOMENT, self.0.next()).await.is_err()
@@ -83,7 +83,7 @@ impl Client {
         timeout(PATIENCE, self.read()).await.expect("something comes")
     }
 
-    /// The next thing, or `None` if nothing comes for a moment.
+    /// The next message, or `None` if nothing arrives for a moment.
     pub async fn next_or_silence(&mut self) -> Option<Seen> {
         timeout(MOMENT, self.read()).await.ok()
     }
@@ -114,7 +114,7 @@ impl Client {
         }
     }
 
-    /// Everything up to and without EOSE, events only.
+    /// All events before EOSE.
     pub async fn stored(&mut self) -> Vec<String> {
         let mut events = Vec::new();
         loop {
@@ -127,7 +127,8 @@ impl Client {
         }
     }
 
-    /// Asks as `s`, and returns the stored events, or the reason of CLOSED or NOTICE.
+    /// Sends a request with the subscription `s`, and returns the stored events, or the reason of
+    /// CLOSED or NOTICE.
     pub async fn ask(&mut self, filters: &str) -> Result<Vec<String>, String> {
         self.say(&format!(r#"["REQ","s",{filters}]"#)).await;
         let mut events = Vec::new();
@@ -146,7 +147,7 @@ impl Client {
         }
     }
 
-    /// So many things, of any sort.
+    /// This many messages of any kind.
     pub async fn take(&mut self, count: usize) -> Vec<Seen> {
         let mut seen = Vec::new();
         while seen.len() < count {
@@ -166,7 +167,7 @@ impl Client {
         }
     }
 
-    /// Whether nothing comes for a moment. It can only err towards "silent".
+    /// Whether nothing arrives for a moment. It can only err towards "silent".
     pub async fn is_silent(&mut self) -> bool {
         self.next_or_silence().await.is_none()
     }
@@ -180,8 +181,8 @@ pub fn created_at(event: &str) -> u64 {
     UnverifiedEvent::parse(event.as_bytes()).expect("an event").created_at
 }
 
-/// Asks a relay for its NIP-11 document, and reads until the connection ends, so many bytes have come, or
-/// the time is up.
+/// Requests a relay's NIP-11 document, and reads until the connection ends, this many bytes have
+/// arrived, or the time is up.
 pub async fn information(
     sim: &Sim,
     relay: usize,

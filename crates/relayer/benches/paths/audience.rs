@@ -1,4 +1,5 @@
-//! A player: a simulated relay, and many clients of `/ws` that have its clock and miss nothing unseen.
+//! A player: a simulated relay, and many clients of `/ws` with the same clock, which detect every
+//! loss.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,17 +18,18 @@ use crate::receiver::seq;
 use crate::traffic::EVENT_BYTES;
 use crate::{Fallible, cpu};
 
-/// Handshakes at once.
+/// Concurrent handshakes.
 const DIALS: usize = 64;
-/// Every client has everything so long after it was sent, or does not get it.
+/// The time limit for every client to receive everything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest message of a gateway that sends nothing but small events.
+/// The longest message of a gateway that sends only small events.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
-/// Obeys: `open <clients> <address>` connects clients and answers when all are; `subscribed` answers when the
-/// gateway is; `go` lets events come and answers with how many clients got all of them, each once and in
-/// order, with the microseconds from the relay's socket to a client: half, 99 of 100, and all messages were
-/// at least as fast; and with the microseconds of CPU that all of that took here.
+/// Commands: `open <clients> <address>` connects clients and responds when all are connected.
+/// `subscribed` responds when the gateway has subscribed. `go` starts the events and responds with
+/// the number of clients that received all of them, each once and in order, with p50, p99 and the
+/// maximum of the microseconds from the relay's socket to a client, and with the CPU microseconds
+/// used by this process.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
     let [events, rate] = *numbers.as_slice() else { return Err("two numbers".into()) };
@@ -59,19 +61,19 @@ pub async fn play(numbers: &[&str]) -> Fallible<()> {
     }
 }
 
-/// When the messages came to one client, in Unix microseconds.
+/// The arrival times at one client, in Unix microseconds.
 pub type Arrivals = Vec<u64>;
 
-/// Clients that read so many events each.
+/// Clients that read this many events each.
 async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Arrivals>> {
     let request = upgrade_request(address, "/ws?cursor=0");
-    // All begin at the first event, so its sequence is their count.
+    // All begin at the first event, so an event's sequence is its count.
     let is_next = |seq: u64, before: usize| seq == before as u64 + 1;
     dial_all(count, address, move |_| request.clone(), events, is_next).await
 }
 
-/// Connects so many clients, each with its own request, that read so many events each, for as long as each is the
-/// next one by its sequence and how many came before.
+/// Connects this many clients, each with its own request. Each reads this many events, as long as
+/// each event is the next one by its sequence and the number of earlier events.
 pub async fn dial_all(
     count: usize,
     address: &str,
@@ -92,7 +94,7 @@ pub async fn dial_all(
     Ok(clients)
 }
 
-/// A client's socket, and what came after the answer to the upgrade.
+/// A client's socket, and the bytes behind the response to the upgrade.
 async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, Vec<u8>)> {
     let mut stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
@@ -113,7 +115,7 @@ async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, V
     }
 }
 
-/// When the events came, as far as they came in order and none was left out.
+/// The arrival times of the events, up to the first that is missing or out of order.
 async fn read(
     mut stream: TcpStream,
     mut bytes: Vec<u8>,
@@ -147,7 +149,7 @@ async fn read(
     arrivals
 }
 
-/// The present in Unix microseconds.
+/// The current time in Unix microseconds.
 pub fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
@@ -177,7 +179,7 @@ async fn receive(
     Ok(format!("{whole} {half} {most} {all}"))
 }
 
-/// What half, 99 of 100, and all of them are at most.
+/// The median, the 99th percentile and the maximum.
 pub fn shares(mut latencies: Vec<u64>) -> [u64; 3] {
     latencies.sort_unstable();
     let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).or(latencies.last());

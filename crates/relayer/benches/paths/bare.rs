@@ -1,4 +1,4 @@
-//! A player: sockets to simulated relays that ask for events and read them, and do nothing with them.
+//! A player: sockets to simulated relays that request and read events, and discard them.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -20,17 +20,17 @@ use crate::Fallible;
 use crate::crowd::upgrade_request;
 use crate::pooled::{Place, tell};
 
-/// Handshakes at once.
+/// Concurrent handshakes.
 const DIALS: usize = 256;
 
 thread_local! {
-    /// What all sockets of a thread read into, so that an idle one holds nothing.
+    /// The buffer that all sockets of a thread read into, so that an idle one needs none.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
 }
 
 type Sent<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Connects to all relays of the place, subscribes and reads.
+/// Connects to all relays, subscribes and reads.
 pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let address = place.url.split("//").nth(1).ok_or("no address")?.to_owned();
@@ -85,7 +85,7 @@ where
     Ok(())
 }
 
-/// Reads once, and says how much came.
+/// Reads once, and returns the number of bytes.
 async fn read(socket: &mut (impl AsyncRead + Unpin)) -> std::io::Result<usize> {
     poll_fn(|context| {
         SCRATCH.with_borrow_mut(|scratch| {

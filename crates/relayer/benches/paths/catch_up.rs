@@ -1,6 +1,6 @@
-//! A sink that is a million events behind catches up from RocksDB while live events go to a client of `/ws`:
-//! events a second, and what becomes of the client's latency. On a shared disk that latency is mostly what
-//! fsync takes, so it is measured without the catch-up, and without fsync, too.
+//! A sink that is a million events behind catches up from RocksDB while live events go to a client
+//! of `/ws`: events a second, and the client's latency. On a shared disk, fsync dominates that
+//! latency, so it is also measured without the catch-up and without fsync.
 
 use std::time::{Duration, Instant};
 
@@ -34,9 +34,9 @@ pub fn run() -> Outcome {
     ])
 }
 
-/// What was found.
+/// The result.
 struct Found {
-    /// How long the sink took each time.
+    /// The time that the sink took in each round.
     time: Duration,
     /// Milliseconds from the relay's socket to the client.
     half: f64,
@@ -51,7 +51,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Live events, while a sink has so many to catch up, again and again.
+/// Live events, while a sink repeatedly catches up with this many.
 async fn measure(behind: usize, fsync: bool) -> Fallible<Found> {
     let receiver = Receiver::start(Manner::Acknowledge)?;
     let (mut relay, urls) = LIVE.player()?;

@@ -1,5 +1,5 @@
-//! Ten thousand clients of `/ws` at 20 events a second: latency from the relay's socket to each of them, memory,
-//! and whether any of them missed something.
+//! Ten thousand clients of `/ws` at 20 events a second: latency from the relay's socket to each of
+//! them, memory, and whether any of them missed an event.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const CLIENTS: usize = 10_000;
 const EVENTS: usize = 600;
 /// Events a second.
 const RATE: usize = 20;
-/// What connections that were just made are given to come to rest.
+/// The time for new connections to settle.
 const REST: Duration = Duration::from_secs(2);
 
 pub fn run() -> Outcome {
@@ -23,7 +23,7 @@ pub fn run() -> Outcome {
     runtime.block_on(async {
         let mut audience = Player::start(&["audience", &EVENTS.to_string(), &RATE.to_string()])?;
         let (mut config, folder) = gateway::config([audience.hear()?])?;
-        // One more tells which event has which sequence.
+        // One more client maps events to sequences.
         config.output.max_clients = NonZeroUsize::new(CLIENTS + 1).ok_or("no clients")?;
         let gateway = Gateway::start((config, folder)).await?;
         audience.ask("subscribed")?;

@@ -1,4 +1,4 @@
-//! A player: sockets that read whatever comes and do nothing with it.
+//! A player: sockets that read and discard everything.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use crate::Fallible;
 use crate::player::told;
 
-/// Asks for an upgrade; the answer is read without being looked at.
+/// Requests an upgrade; the response is read but not checked.
 pub fn upgrade_request(address: &str, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -14,8 +14,8 @@ pub fn upgrade_request(address: &str, path: &str) -> String {
     )
 }
 
-/// Obeys `<number> <address> [<path>]`: opens so many sockets, asks for an upgrade if there is a path,
-/// and answers when all are open.
+/// Command `<number> <address> [<path>]`: opens this many sockets, requests an upgrade if there is
+/// a path, and responds when all are open.
 pub async fn play() -> Fallible<()> {
     loop {
         let line = told().await?;

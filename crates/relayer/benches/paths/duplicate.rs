@@ -1,4 +1,5 @@
-//! A duplicate: CPU of the gateway beside a bare loop that only reads the same frames from its socket.
+//! A duplicate: CPU of the gateway compared with a bare loop that only reads the same frames from
+//! its socket.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::figures::Figure;
 use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
 const RELAYS: usize = 20;
-/// Fewer than the hotset holds, as with copies that follow their event closely.
+/// Fewer than the hotset's capacity, as with copies that follow their event closely.
 const EVENTS: usize = 5_000;
-/// How often each relay sends all events.
+/// The number of times that each relay sends all events.
 const ROUNDS: usize = 20;
 const FRAME_BYTES: usize = 600;
 
@@ -34,9 +35,8 @@ pub fn run() -> Outcome {
             gateway::config((0..RELAYS).map(|relay| format!("ws://{address}/gateway/{relay}")))?;
         config.filters.max_event_bytes = 64 << 10;
         let gateway = Setup::new(config).start().await?;
-        // The first round teaches the gateway all events; the player waits until it is told to go
-        // on. Copies that came before the commit wait in an inbox: they must not be part of what is
-        // measured.
+        // In the first round the gateway learns all events, and the player waits for a command.
+        // Copies that arrive before the commit wait in an inbox, and must not be measured.
         while gateway.metrics.ingest.events_processed.get() + gateway.metrics.ingest.duplicates.total()
             < (RELAYS * EVENTS) as u64
         {
@@ -57,7 +57,7 @@ pub fn run() -> Outcome {
     })
 }
 
-/// Reads the same frames from as many sockets, and does nothing with them.
+/// Reads the same frames from as many sockets, and discards them.
 async fn bare_loop(address: &str) -> Fallible<Duration> {
     let mut sockets = Vec::new();
     for relay in 0..RELAYS {
@@ -77,7 +77,8 @@ async fn bare_loop(address: &str) -> Fallible<Duration> {
     Ok(cpu::used() - before)
 }
 
-/// Serves the frames: to the bare loop at once and then closes, to the gateway one round, and the rest when told.
+/// Serves the frames: all at once to the bare loop, then closes; to the gateway one round, and the
+/// rest on command.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
@@ -95,8 +96,8 @@ pub async fn play() -> Fallible<()> {
         tokio::spawn(async move {
             let (request, mut socket) = ServerBuilder::new().accept(socket).await?;
             if request.uri().path().starts_with("/gateway") {
-                // Nothing is stored: what follows is live. Until a relay has said so, its events are counted
-                // as an answer, which takes longer.
+                // Nothing is stored: what follows is live. Until EOSE, events count as an answer,
+                // which costs more.
                 socket.next().await.ok_or("nothing was asked")??;
                 socket.send(Message::text(r#"["EOSE","r"]"#)).await?;
             }

@@ -1,13 +1,13 @@
-//! What the paths have found, as a table.
+//! The results of the paths, as a table.
 
-/// A figure that has a target.
+/// A figure with a target.
 pub struct Figure {
     pub name: String,
-    /// What was measured, with its unit.
+    /// The measured value with its unit.
     pub measured: String,
-    /// The limit from the same run, with its unit; empty if the target stands for itself.
+    /// The limit from the same run with its unit; empty if the target is absolute.
     pub limit: String,
-    /// What the target is about: a ratio, or the figure itself.
+    /// The value compared with the target: a ratio, or the figure itself.
     pub value: f64,
     pub target: Target,
 }
@@ -19,7 +19,7 @@ pub enum Target {
 }
 
 impl Figure {
-    /// CPU time beside that of the limit, both in microseconds.
+    /// CPU time compared with that of the limit, both in microseconds.
     pub fn ratio(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
         Self {
             name: name.into(),
@@ -30,13 +30,13 @@ impl Figure {
         }
     }
 
-    /// A number of things beside the least that there could be.
+    /// A count compared with its minimum.
     pub fn count(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
         let (measured_text, limit_text) = (format!("{measured:.0}"), format!("{limit:.0}"));
         Self { measured: measured_text, limit: limit_text, ..Self::ratio(name, measured, limit, at_most) }
     }
 
-    /// A figure that has a target by itself.
+    /// A figure with an absolute target.
     pub fn plain(name: impl Into<String>, value: f64, unit: &str, target: Target) -> Self {
         Self {
             name: name.into(),

@@ -1,5 +1,4 @@
-//! Floods: CPU of the gateway for each byte of frames that carry no event, beside that of new
-//! events.
+//! Floods: CPU of the gateway for each byte of frames without events, compared with new events.
 
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use wire::Signer;
 use crate::figures::Figure;
 use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
-/// What a relay sends of each kind.
+/// The amount that a relay sends of each kind.
 const BYTES: usize = 4 << 20;
 
-/// Frames that are sent again and again.
+/// Frames that are sent repeatedly.
 const FLOODS: [(&str, &[u8]); 9] = [
     ("pongs", b"\x8a\0"),
     ("pings", b"\x89\0"),
@@ -60,7 +59,7 @@ async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     let gateway = Setup::new(config).start().await?;
     let is_done = || {
         let metrics = &gateway.metrics;
-        // Of events, all of their way counts.
+        // For events, the whole path counts.
         let committed = name != EVENTS || metrics.ingest.events_processed.get() >= frames;
         metrics.relay.relay_frames_handled.get() >= frames && committed
     };
@@ -72,7 +71,7 @@ async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     Ok(used.as_secs_f64() * 1e9 / bytes.len() as f64)
 }
 
-/// What is sent of a kind: whole frames, about [`BYTES`].
+/// The data of one kind: complete frames, about [`BYTES`].
 fn bytes_of(name: &str) -> Vec<u8> {
     if let Some((_, frames)) = FLOODS.iter().find(|(flood, _)| *flood == name) {
         return frames.repeat(BYTES / frames.len());
@@ -92,7 +91,7 @@ fn bytes_of(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// How many frames these bytes are. None is longer than 64 KiB.
+/// The number of frames in these bytes. None is longer than 64 KiB.
 fn frames_in(mut bytes: &[u8]) -> u64 {
     let mut frames = 0;
     while let [_, length, rest @ ..] = bytes {
@@ -106,7 +105,7 @@ fn frames_in(mut bytes: &[u8]) -> u64 {
     frames
 }
 
-/// Sends to each client what its path names, as if it were live.
+/// Sends to each client the kind in its path, as live data.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

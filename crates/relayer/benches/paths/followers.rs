@@ -1,5 +1,6 @@
-//! One signal at a time to ten thousand followers on `/fanout`: latency from the relay's socket to each of them, CPU
-//! beside a bare encryption, and how long other events take meanwhile from the relay's socket to the log.
+//! One signal at a time to ten thousand followers on `/fanout`: latency from the relay's socket to
+//! each of them, CPU compared with a bare encryption, and the latency of other events from the
+//! relay's socket to the log meanwhile.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -9,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use moltrade_relayer::downstream::Source;
 use moltrade_relayer::event_log::{Cursor, EventLog};
 use moltrade_relayer::fanout::follower::FollowerSource;
 use moltrade_relayer::fanout::keys::ConversationKeys;
 use moltrade_relayer::fanout::registry::directory::{Directory, UnsealedFollow};
 use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, FollowKey, FollowRow, Row};
 use moltrade_relayer::fanout::signals::Signals;
+use moltrade_relayer::serve::Source;
 use nostr::nips::nip44::v2::{ConversationKey, encrypt_to_bytes_with_nonce};
 use relay_sim::{Sim, Sizes};
 use tokio::task::JoinSet;
@@ -31,16 +32,16 @@ use crate::player::{Player, told};
 use crate::{Fallible, Outcome, cpu, gateway};
 
 const FOLLOWERS: usize = 10_000;
-/// Signals while nothing else comes, and then as many while other events do.
+/// Signals alone, and then as many beside other events.
 const SIGNALS: usize = 15;
-/// Between two signals.
+/// The pause between two signals.
 const EVERY: Duration = Duration::from_secs(1);
 /// Other events a second.
 const OTHERS_RATE: usize = 200;
 const OTHERS: usize = OTHERS_RATE * SIGNALS;
-/// Bytes of a signal's content: an order with its reasons.
+/// Bytes of a signal's content: an order with reasons.
 const CONTENT_BYTES: usize = 400;
-/// What connections that were just made are given to come to rest.
+/// The time for new connections to settle.
 const REST: Duration = Duration::from_secs(2);
 
 fn bot() -> Signer {
@@ -60,7 +61,7 @@ fn signal(number: usize) -> VerifiedEvent {
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Two processes, so that the relay does not wait for its turn among ten thousand followers.
+        // Two processes, so that the relay is not delayed by ten thousand followers.
         let (mut relay, mut crowd) = (Player::start(&["bot"])?, Player::start(&["followers"])?);
         let (mut config, folder) = gateway::config([relay.hear()?])?;
         config.fanout.max_clients = NonZeroUsize::new(FOLLOWERS).ok_or("no followers")?;
@@ -107,7 +108,8 @@ pub fn run() -> Outcome {
     })
 }
 
-/// Microseconds of making the message of each follower, by this thread, without writing it to a socket.
+/// Microseconds for making the message of each follower on this thread, without writing it to a
+/// socket.
 async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     const ROUNDS: usize = 5;
     let directory = Arc::new(Directory::default());
@@ -130,7 +132,7 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     }
     let chunk = log.reader(Cursor::START).next().await?.ok_or("no events")?;
     let signal = chunk.entries().iter().find(|entry| entry.event.pubkey() == &bot).ok_or("no signal")?;
-    // The first time keys are derived, which is once a follower.
+    // The first time derives keys, which happens once for each follower.
     let mut micros = 0.0;
     for round in 0..=ROUNDS {
         let before = cpu::used_by_thread();
@@ -156,8 +158,8 @@ fn rows() -> Vec<Change> {
     bots.chain(follows).map(Change::Put).collect()
 }
 
-/// When each event was committed, in Unix microseconds, until the log is closed. On a thread of its own, so that it
-/// does not wait for what is measured.
+/// The commit time of each event, in Unix microseconds, until the log is closed. On a separate
+/// thread, so that it does not wait for the measured work.
 fn commits(log: &Arc<EventLog>) -> Result<HashMap<String, u64>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let mut reader = log.reader(Cursor::START);
@@ -198,8 +200,9 @@ fn numbers(answer: &str) -> Fallible<[f64; 4]> {
     numbers.try_into().map_err(|_| "four figures".into())
 }
 
-/// The relay. Obeys: `subscribed` answers when the gateway is; `alone` sends signals and answers when each was sent;
-/// `beside` does so while other events come, and answers also when those were sent, after a `|`.
+/// The relay. Commands: `subscribed` responds when the gateway has subscribed. `alone` sends
+/// signals and responds with the time at which each was sent. `beside` does so while sending other
+/// events, and also responds with their times, after a `|`.
 pub async fn play_bot() -> Fallible<()> {
     let sim = Sim::builder().relays(1).events(0).copies(1).sizes(Sizes::Exactly(600)).start().await?;
     println!("{}", sim.url(0));
@@ -219,7 +222,8 @@ pub async fn play_bot() -> Fallible<()> {
     }
 }
 
-/// Has the relay send signals, the first of which has this number. Returns when each was sent.
+/// Makes the relay send signals, the first with this number. Returns the time at which each was
+/// sent.
 async fn send_signals(sim: &Sim, first: usize) -> String {
     let mut sent = Vec::new();
     for number in first..first + SIGNALS {
@@ -232,9 +236,10 @@ async fn send_signals(sim: &Sim, first: usize) -> String {
     sent.join(" ")
 }
 
-/// The followers. Obeys: `open <followers> <address>` connects them and answers when all are; `found <microseconds> …`
-/// tells when each signal was sent, and answers with how many followers got all of them, and with the microseconds from
-/// then until a follower had it: half, 99 of 100, and all messages were at least as fast. They are gone then.
+/// The followers. Commands: `open <followers> <address>` connects them and responds when all are
+/// connected. `found <microseconds> …` passes the time at which each signal was sent, and responds
+/// with the number of followers that received all of them, and with p50, p99 and the maximum of the
+/// microseconds from then until a follower had it. Then they disconnect.
 pub async fn play() -> Fallible<()> {
     let mut followers = JoinSet::new();
     loop {
@@ -255,7 +260,7 @@ pub async fn play() -> Fallible<()> {
     }
 }
 
-/// Has the relay send events that are no signals, a few at a time. Returns their ids, each with when it was sent.
+/// Makes the relay send events that are not signals, a few at a time. Returns their ids and times.
 async fn send_others(sim: &Sim) -> Vec<String> {
     const AT_ONCE: usize = 4;
     let mut ticks = interval(Duration::from_secs(1) / (OTHERS_RATE / AT_ONCE) as u32);
@@ -269,7 +274,7 @@ async fn send_others(sim: &Sim) -> Vec<String> {
     sent
 }
 
-/// Asks for a follower's signals, with a token that its key has signed.
+/// Requests a follower's signals, with a token signed by its key.
 fn request(address: &str, number: usize) -> String {
     let tags = [["u", &format!("http://{address}/fanout")], ["method", "GET"]];
     let tags = tags.map(|tag| tag.map(str::to_owned));
@@ -278,7 +283,7 @@ fn request(address: &str, number: usize) -> String {
     upgrade_request(address, "/fanout").replace("\r\n\r\n", &header)
 }
 
-/// What the followers have found.
+/// The followers' results.
 async fn found(mut followers: JoinSet<Arrivals>, sent: &[u64]) -> Fallible<String> {
     let (by, mut whole, mut latencies) = (Instant::now() + PATIENCE, 0, Vec::new());
     while let Ok(Some(arrivals)) = timeout_at(by.into(), followers.join_next()).await {

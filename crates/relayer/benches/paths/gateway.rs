@@ -1,4 +1,4 @@
-//! The gateway that is measured, on a folder of its own.
+//! The measured gateway, with its own folder.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::Fallible;
 
-/// A configuration that takes whatever its relays send. The folder is beside the build's output, because
-/// the system's temporary folder may be in memory, where fsync costs nothing.
+/// A configuration that accepts everything from its relays. The folder is in the build's output,
+/// because the system's temporary folder may be in memory, where fsync costs nothing.
 pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempDir)> {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut config = Config::default();
@@ -20,12 +20,12 @@ pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempD
     config.deduplication.rocksdb_path = folder.path().join("log");
     config.monitoring.prometheus_port = None;
     config.output.websocket_port = 0;
-    // What is measured is not to be slowed.
+    // Disables limits that would slow the measured work.
     config.relay.max_events_per_second = None;
     Ok((config, folder))
 }
 
-/// A gateway and its HTTP server, as the program runs them.
+/// A gateway and its HTTP server, as in the program.
 pub struct Gateway {
     running: TestGateway,
     _folder: TempDir,
@@ -36,19 +36,19 @@ impl Gateway {
         Self::start_with_followers((config, folder), None).await
     }
 
-    /// With a fan-out, whose registry these rows are written into before.
+    /// With a fan-out, after writing these rows to its registry.
     pub async fn start_with_followers(
         (mut config, folder): (Config, TempDir),
         registry: Option<Vec<Change>>,
     ) -> Fallible<Self> {
-        // All clients come from one address.
+        // All clients have the same address.
         config.output.max_clients_per_address = None;
         config.fanout.enabled = registry.is_some();
         let setup = Setup { registry, ..Setup::new(config) };
         Ok(Self { running: setup.start().await?, _folder: folder })
     }
 
-    /// Ends it, so that the next one has the machine for itself.
+    /// Stops it, so that the next one has the machine to itself.
     pub async fn stop(self) -> Fallible<()> {
         Ok(self.running.drain().await?)
     }
@@ -62,17 +62,17 @@ impl std::ops::Deref for Gateway {
     }
 }
 
-/// How often those who wait for something look.
+/// The interval between checks while waiting.
 pub const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Looks every few milliseconds until it is so.
+/// Checks every few milliseconds until the condition holds.
 pub async fn until(is_so: impl Fn() -> bool) {
     while !is_so() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// Raises the limit of open files as far as it goes: a thousand relays and clients need more than the
+/// Raises the limit of open files to the maximum: a thousand relays and clients need more than the
 /// usual default. Children inherit it.
 pub fn allow_many_sockets() -> Fallible<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

@@ -1,5 +1,5 @@
-//! Five million ids on disk: the time until events pass after a start, and the look-ups of known and
-//! unknown ids.
+//! Five million ids on disk: the time until events pass after a start, and the look-ups of known
+//! and unknown ids.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ fn known(dedupe: &Dedupe, offset: u64) -> Fallible<u64> {
     Ok(known)
 }
 
-/// The id of this number, as random as a hash.
+/// The id with this number, as random as a hash.
 fn id(number: u64) -> ClaimedId {
     let mut bytes = [0; 32];
     for (word, place) in bytes.chunks_exact_mut(8).zip(0..) {
@@ -97,8 +97,9 @@ fn id(number: u64) -> ClaimedId {
     ClaimedId::from_bytes(bytes)
 }
 
-/// Writes a log whose events have all been trimmed and whose ids are kept: signing five million events
-/// would take minutes. The rows are those of [`keys`], the options those that the log was made with.
+/// Writes a log whose events have all been trimmed and whose ids are kept, because signing five
+/// million events would take minutes. The rows are those of [`keys`], and the options those of a
+/// real log.
 fn fill(config: &Config) -> Fallible<()> {
     let path: &Path = &config.deduplication.rocksdb_path;
     drop(EventLog::open(path, StoreOptions { fsync: true }, 0)?);

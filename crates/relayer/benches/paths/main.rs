@@ -1,8 +1,8 @@
-//! Whole paths, each printed beside its limit from the same run: `make bench`.
+//! Whole paths, each printed with its limit from the same run: `make bench`.
 //!
-//! This process is the gateway and only the gateway: relays, clients and readers live in a child process
-//! (this same program, told what to play), so that CPU time measured here is the gateway's alone.
-//! Figures are CPU time and ratios, because wall-clock time on a shared machine says little.
+//! This process is only the gateway. Relays, clients and readers are players in child processes of
+//! the same program, so that the CPU time measured here is the gateway's alone. Figures are CPU
+//! times and ratios, because wall-clock time on a shared machine says little.
 
 mod audience;
 mod bare;
@@ -39,7 +39,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
-/// The paths. Memory is first: what others have left behind would be filled by it unseen.
+/// The paths. Memory is first, because it could otherwise reuse memory that others have freed.
 const PATHS: [(&str, Path); 13] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
@@ -71,7 +71,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The paths that run only if they are asked for by their whole names: `cargo bench -p moltrade-relayer --bench paths -- tls-10000`.
+/// The paths that run only if requested by their full names: `cargo bench -p moltrade-relayer
+/// --bench paths -- tls-10000`.
 const LONG_PATHS: [(&str, Path); 2] = [("tls-10000", pool::run_tls), ("clients-10000", clients::run)];
 
 /// Runs the paths whose names contain one of the arguments; without arguments all of them.

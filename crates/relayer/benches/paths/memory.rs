@@ -1,4 +1,4 @@
-//! Resident memory of a connection to a relay that says nothing.
+//! Resident memory of a connection to a silent relay.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ pub fn run() -> Outcome {
     Ok(vec![Figure::plain("resident, an idle relay connection", each, "KiB", Target::AtMost(12.0))])
 }
 
-/// KiB of a gateway, in a process of its own, with connections to these relays.
+/// KiB of a gateway, in its own process, with connections to these relays.
 fn resident(urls: &[String]) -> Fallible<f64> {
     let arguments = std::iter::once("idle-gateway").chain(urls.iter().map(String::as_str));
     let mut gateway = Player::start(&arguments.collect::<Vec<_>>())?;
     Ok(gateway.hear()?.parse()?)
 }
 
-/// Connects to the relays, waits, and says how much memory this process has.
+/// Connects to the relays, waits, and reports the memory of this process.
 pub async fn play(urls: &[&str]) -> Fallible<()> {
     let gateway = Gateway::start(gateway::config(urls.iter().map(|url| (*url).to_owned()))?).await?;
     let peers = gateway.pool.peers();

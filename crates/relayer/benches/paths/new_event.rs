@@ -1,4 +1,5 @@
-//! A new event end to end: CPU of the gateway beside one bare Schnorr verification of the same event.
+//! A new event end to end: CPU of the gateway compared with one bare Schnorr verification of the
+//! same event.
 
 use moltrade_relayer::event_log::{Cursor, EventLog};
 use secp256k1::{Secp256k1, XOnlyPublicKey, schnorr};
@@ -34,7 +35,8 @@ struct Cost {
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // The least of each, because a shared machine is slower in one second than in the next by half.
+    // The minimum of each, because the speed of a shared machine varies by half from one second to
+    // the next.
     let (mut gateway, mut bare, mut known_author) = (f64::MAX, f64::MAX, f64::MAX);
     for _ in 0..RUNS {
         let cost =
@@ -83,8 +85,8 @@ async fn measure(run: &Run, events: usize) -> Fallible<Cost> {
     Ok(Cost { gateway: each, bare, bare_known_author })
 }
 
-/// CPU of verifying the events of the log and nothing else, with the author's key as bytes and parsed.
-/// As many threads do it at once as the gateway has shards, since busy cores slow each other down.
+/// CPU of only verifying the events of the log, with the author's key as bytes and parsed. Uses as
+/// many threads as the gateway has shards, because busy cores slow each other down.
 async fn verification(log: &Arc<EventLog>, events: usize) -> Fallible<(f64, f64)> {
     let mut signed = Vec::with_capacity(events);
     let mut reader = log.reader(Cursor::START);

@@ -1,4 +1,4 @@
-//! The child process: plays whatever is on the other side of the gateway's sockets.
+//! The child process: plays the other side of the gateway's sockets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,7 +11,7 @@ use crate::{
 /// The first argument of a child.
 pub const ROLE: &str = "play";
 
-/// A child that plays a part. It ends when this is dropped.
+/// A child that plays a part. Dropping this ends it.
 pub struct Player {
     child: Child,
     to: ChildStdin,
@@ -31,7 +31,7 @@ impl Player {
         Ok(Self { child, to, from })
     }
 
-    /// The next line that the child says.
+    /// The next line from the child.
     pub fn hear(&mut self) -> Fallible<String> {
         let mut line = String::new();
         if self.from.read_line(&mut line)? == 0 {
@@ -40,12 +40,12 @@ impl Player {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Says a line to the child.
+    /// Sends a line to the child.
     pub fn say(&mut self, line: &str) -> Fallible<()> {
         Ok(writeln!(self.to, "{line}")?)
     }
 
-    /// Says a line and waits for the answer.
+    /// Sends a line and waits for the response.
     pub fn ask(&mut self, line: &str) -> Fallible<String> {
         self.say(line)?;
         self.hear()
@@ -81,7 +81,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
     }
 }
 
-/// The next line that the parent says to this child; empty when it has gone.
+/// The next line from the parent; empty when the parent has gone.
 pub async fn told() -> Fallible<String> {
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

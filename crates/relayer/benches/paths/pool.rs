@@ -1,9 +1,9 @@
-//! The pool at 100, 1,000 and 10,000 relays: memory, CPU and time, beside a bare loop that only reads the
-//! same frames of the same relays.
+//! The pool at 100, 1,000 and 10,000 relays: memory, CPU and time, compared with a bare loop that
+//! only reads the same frames from the same relays.
 //!
-//! Gateway and loop are processes of their own, in turns, with relays that send the same at the same rate.
-//! What a frame costs is told twice: all that the gateway does, and without the threads that verify and
-//! commit new events, of which the loop has nothing.
+//! Gateway and loop run alternately in separate processes, with relays that send the same at the
+//! same rate. The cost of a frame is reported twice: with everything that the gateway does, and
+//! without the threads that verify and commit new events, which the loop does not do.
 
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use crate::{Fallible, Outcome, cpu};
 /// 2,000 new events a second with 20 copies each, for five seconds.
 const TRAFFIC: Traffic =
     Traffic { relays: 0, events: 10_000, copies: 20, rate: 2_000, spread_ms: 500, tls: false };
-/// How often both have their turn. A shared machine is slower in one minute than in the next by a third, so
-/// a ratio that is near its target says little by itself.
+/// The number of rounds. The speed of a shared machine varies by a third from one minute to the
+/// next, so a single ratio near its target says little.
 const ROUNDS: usize = 2;
 
-/// What connections that were just made are given to come to rest.
+/// The time for new connections to settle.
 const REST: Duration = Duration::from_secs(1);
 
-/// Health checks while nothing else happens. The first one is after half of the interval or later, so that
+/// Health checks while nothing else happens. The first one is after half of the interval or later;
 /// from then on each connection has one within the interval.
 const IDLE_HEALTH_CHECK_SECS: u64 = 15;
-/// The default. Under load there is none, because the load is over before the first one.
+/// The default. Under load there is none, because the load ends before the first one.
 const HEALTH_CHECK_SECS: u64 = 30;
 
-/// Plain, and a thousand with TLS.
+/// Without TLS, and a thousand with TLS.
 pub fn run() -> Outcome {
     let none_kib = resident_without_relays("pooled")?;
     println!("a gateway without relays   {:>8.1} MB", megabytes(none_kib));
@@ -54,7 +54,7 @@ pub fn run_tls() -> Outcome {
     Ok(figures)
 }
 
-/// What a number of relays takes.
+/// The cost of a number of relays.
 struct Size {
     name: String,
     connected: Duration,
@@ -62,10 +62,10 @@ struct Size {
     frame: Frame,
 }
 
-/// CPU a frame, in microseconds.
+/// CPU for each frame, in microseconds.
 struct Frame {
     bare: f64,
-    /// Of the gateway's threads that read sockets.
+    /// The gateway's threads that read sockets.
     sockets: f64,
     /// Of all.
     all: f64,
@@ -113,8 +113,8 @@ fn measure(relays: usize, tls: bool, none_kib: u64) -> Fallible<Size> {
     Ok(Size { name, connected: idle.connected, idle_kib: idle.resident_kib, frame })
 }
 
-/// What a frame costs in the quietest of some rounds. The three belong to one round, so that their ratios
-/// are of one time.
+/// The cost of a frame in the best of some rounds. All three values come from one round, so that
+/// their ratios are comparable.
 fn load(traffic: Traffic) -> Fallible<Frame> {
     let each = |time| cpu::micros_each(time, traffic.frames());
     let mut quietest: Option<Frame> = None;
@@ -137,7 +137,7 @@ fn load(traffic: Traffic) -> Fallible<Frame> {
     quietest.ok_or_else(|| "no round".into())
 }
 
-/// What reading all frames takes.
+/// The cost of reading all frames.
 fn loaded(part: &str, traffic: Traffic) -> Fallible<Used> {
     let mut scene = Scene::start(part, traffic, HEALTH_CHECK_SECS)?;
     let before = scene.measured.used(0)?;
@@ -151,7 +151,7 @@ fn loaded(part: &str, traffic: Traffic) -> Fallible<Used> {
 struct Idle {
     connected: Duration,
     resident_kib: u64,
-    /// CPU while each connection's health was checked once.
+    /// CPU while the health of each connection was checked once.
     health_check: Duration,
 }
 
@@ -169,7 +169,7 @@ impl Idle {
     }
 }
 
-/// Relays, and who is connected to them.
+/// Relays, and the process that is connected to them.
 struct Scene {
     measured: Measured,
     relays: Player,

@@ -1,5 +1,5 @@
-//! A player: what is measured beside simulated relays, the gateway with its pool or a bare loop. It obeys a
-//! few words, and says what it took.
+//! A player: the gateway with its pool, or a bare loop, connected to simulated relays. It accepts a
+//! few commands, and reports its cost.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ pub struct Place {
     pub relays: usize,
     /// Scheme, address and port.
     pub url: String,
-    /// The file with the authority of their certificates, with TLS.
+    /// With TLS, the file with the authority of their certificates.
     pub ca_file: Option<String>,
-    /// How often the gateway checks a connection's health.
+    /// The gateway's interval between health checks.
     pub health_check_secs: u64,
 }
 
@@ -49,11 +49,11 @@ impl Place {
     }
 }
 
-/// What a process has used.
+/// The resources used by a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
     pub cpu: Duration,
-    /// Of that, threads that are Tokio's: they read the sockets, and do all that is not verifying and
+    /// The part of Tokio's threads, which read the sockets and do everything except verifying and
     /// committing.
     pub sockets: Duration,
     pub resident_kib: u64,
@@ -75,22 +75,22 @@ impl std::ops::Sub for Used {
     }
 }
 
-/// A process that is measured.
+/// A measured process.
 pub struct Measured {
     player: Player,
-    /// How long it took until all connections were live.
+    /// The time until all connections were live.
     pub connected: Duration,
 }
 
 impl Measured {
-    /// A gateway, or a `bare` loop, with connections to all relays of the place.
+    /// A gateway, or a `bare` loop, with connections to all relays.
     pub fn start(part: &str, place: &Place) -> Fallible<Self> {
         let mut player = Player::start(&[part, &place.argument()])?;
         let micros = player.hear()?.parse()?;
         Ok(Self { player, connected: Duration::from_micros(micros) })
     }
 
-    /// What it has used, when it has read so many events.
+    /// The resources used after it has read this many events.
     pub fn used(&mut self, events: u64) -> Fallible<Used> {
         let answer = self.player.ask(&events.to_string())?;
         let numbers: Vec<u64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
@@ -99,8 +99,8 @@ impl Measured {
     }
 }
 
-/// Says how long connecting has taken, and then, whenever a number of events is asked for and has been
-/// read, what was used so far.
+/// Reports the time to connect, and then, for each requested number of events, the resources used
+/// until it has read them.
 pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallible<()> {
     println!("{}", connected.as_micros());
     while let Ok(events) = told().await?.parse() {
@@ -111,7 +111,7 @@ pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallib
     Ok(())
 }
 
-/// The gateway, as it is by default but for its health checks.
+/// The gateway with defaults, except its health checks.
 pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let (mut config, _folder) = gateway::config(place.urls())?;

@@ -1,4 +1,4 @@
-//! A player: a receiver of sinks, which does as little with what it gets as its protocol allows.
+//! A player: a receiver for sinks, which does as little as its protocol permits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::player::{Player, told};
 use crate::{Fallible, gateway};
 
-/// How long bytes may take that were sent.
+/// The time limit for sent bytes to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a receiver does with what comes.
+/// How a receiver reacts to data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// Nothing.
     Read,
-    /// Acknowledges the last whole line of each read.
+    /// Acknowledges the last complete line of each read.
     Acknowledge,
-    /// Answers posts.
+    /// Responds to requests.
     Answer,
 }
 
@@ -51,8 +51,8 @@ impl Receiver {
         Ok(Self { player, address, seen: 0 })
     }
 
-    /// Waits until it has so many bytes more than the last time, heads of requests left out, and fails if it
-    /// has more than that, or no more comes.
+    /// Waits until it has received this many more bytes than the last time, without request
+    /// headers. Fails if it receives more, or if nothing more arrives.
     pub async fn has(&mut self, bytes: u64) -> Fallible<()> {
         let by = Instant::now() + PATIENCE;
         loop {
@@ -69,7 +69,8 @@ impl Receiver {
     }
 }
 
-/// Says its address, takes whatever connects, and answers any line with the number of bytes that came.
+/// Reports its address, accepts all connections, and responds to any line with the number of
+/// received bytes.
 pub async fn play(manner: &str) -> Fallible<()> {
     let manner = Manner::ALL.into_iter().find(|known| known.name() == manner).ok_or("no such manner")?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -94,7 +95,7 @@ pub async fn play(manner: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// Each of these ends with its connection.
+/// Each of these tasks ends with its connection.
 async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -105,7 +106,7 @@ async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
 
 async fn acknowledge(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     stream.set_nodelay(true).ok()?;
-    // What is kept is the beginning of a line.
+    // The kept bytes are the beginning of a line.
     let mut buffer = Vec::with_capacity(256 << 10);
     loop {
         let count = stream.read_buf(&mut buffer).await.ok().filter(|count| *count > 0)?;

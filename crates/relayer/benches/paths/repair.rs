@@ -1,5 +1,5 @@
-//! A gap of 100,000 events at a relay that answers with 500 at most: requests beside the least number that
-//! could do, which is one for every 500 events.
+//! A gap of 100,000 events at a relay that returns at most 500 in an answer: requests compared with
+//! the minimum, one for every 500 events.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use crate::{Fallible, Outcome, cpu, gateway};
 
 const EVENTS: usize = 100_000;
 const CAP: usize = 500;
-/// Over how long the events are spread: a busy relay's day. Pages end within a second, which is asked for
-/// again, so that density costs requests.
+/// The time over which the events are spread: a busy relay's day. Answers end within a second,
+/// which is requested again, so density costs requests.
 const SPAN: Duration = Duration::from_secs(86_400);
 
-/// How the relays differ.
+/// The kinds of relays.
 const WAYS: [&str; 3] = ["REQ, cap stated", "REQ, cap not stated", "NIP-77"];
 
 pub fn run() -> Outcome {
@@ -47,7 +47,7 @@ pub fn run() -> Outcome {
     Ok(figures)
 }
 
-/// Time and CPU from the start with an empty log until everything that the relay has is proven.
+/// Time and CPU from the start with an empty log until everything of the relay is proven.
 async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     let (before, begin) = (cpu::used(), Instant::now());
     let gateway = Gateway::start(gateway::config([url])?).await?;
@@ -59,8 +59,8 @@ async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     Ok(taken)
 }
 
-/// Relays that have all events from the start. Obeys the number of a relay: says how many requests for
-/// stored events it got, how many steps of NIP-77, and how many frames with events it sent.
+/// Relays that have all events from the start. The command is the number of a relay: it reports the
+/// requests for stored events, the steps of NIP-77, and the event frames that it sent.
 pub async fn play() -> Fallible<()> {
     let sim = Sim::builder().relays(WAYS.len()).copies(WAYS.len()).events(EVENTS).stored(1.0);
     let sim = sim.stored_span_secs(SPAN.as_secs()).sizes(Sizes::Exactly(600));

@@ -1,5 +1,6 @@
-//! A log that is on disk, delivered to one sink and to eight by every transport: events a second, and CPU an
-//! event beside a bare loop that sends the same receivers the same bytes out of memory.
+//! A log on disk, delivered to one sink and to eight by each transport: events a second, and CPU
+//! for each event compared with a bare loop that sends the same bytes to the same receivers from
+//! memory.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moltrade_relayer::config::{Config, Output};
-use moltrade_relayer::downstream::{Command, Sink};
 use moltrade_relayer::event_log::{Cursor, Entry, EventLog};
+use moltrade_relayer::sink::{Command, Sink};
 
 use crate::figures::Figure;
 use crate::gateway::{Gateway, until};
@@ -16,16 +17,16 @@ use crate::receiver::{Manner, Receiver};
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const EVENTS: usize = 100_000;
-/// One a request takes longer.
+/// One event in each request takes longer.
 const EVENTS_ONE_A_REQUEST: usize = 20_000;
-/// How many sinks there are of each transport, of which one or all are delivered to.
+/// The number of sinks of each transport; one or all of them are used.
 const SINKS: usize = 8;
 /// Events in one request.
 const BATCH: usize = 100;
-/// How often each is measured. The least counts, because a shared machine is slower in one second than in the
-/// next by half.
+/// The number of measurements. The minimum counts, because the speed of a shared machine varies by
+/// half from one second to the next.
 const ROUNDS: usize = 3;
-/// Bytes in one write of the bare loop: as many as the gateway gathers.
+/// Bytes in one write of the bare loop, as many as the gateway collects.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// A transport.
@@ -35,9 +36,9 @@ struct Way {
     options: &'static str,
     manner: Manner,
     events: usize,
-    /// What the bare loop sends of an entry.
+    /// What the bare loop sends for an entry.
     form: fn(&Entry) -> Vec<u8>,
-    /// CPU an event may be so many times that of the bare loop.
+    /// The target for CPU, as a multiple of the bare loop's.
     at_most: f64,
 }
 
@@ -75,7 +76,7 @@ const WAYS: [Way; 4] = [
     Way {
         name: "HTTP, 100 a request",
         table: "rest",
-        // With a wait, for without one the end of what was read of the log at once is the end of a batch.
+        // With a wait, because otherwise each chunk read from the log ends a batch.
         options: "batch = 100\nbatch_wait_ms = 100",
         manner: Manner::Answer,
         events: EVENTS,
@@ -112,13 +113,13 @@ pub fn run() -> Outcome {
     })
 }
 
-/// What is configured by these tables.
+/// The configuration in these tables.
 pub fn output(tables: &str) -> Fallible<Output> {
     let loaded = Config::parse(Some((std::path::Path::new("config.toml"), tables)), []);
     Ok(loaded?.config.output)
 }
 
-/// Reads the log as a sink does, and does nothing with it: a part of what any transport costs.
+/// Reads the log like a sink and discards it: a part of the cost of any transport.
 async fn read(log: &Arc<EventLog>) -> Fallible<()> {
     let mut reader = log.reader(Cursor::START);
     while reader.cursor() < log.head() {
@@ -138,16 +139,16 @@ async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Sends sinks what follows a cursor, and waits until they have it.
+/// Delivers everything after a cursor to sinks, and waits until they have it.
 pub async fn deliver(sinks: &[Arc<Sink>], after: Cursor, up_to: Cursor) -> Fallible<()> {
     for sink in sinks {
-        sink.order(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
+        sink.command(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
     }
     until(|| sinks.iter().all(|sink| sink.cursor() >= up_to)).await;
     Ok(())
 }
 
-/// What delivering takes.
+/// The cost of delivery.
 struct Taken {
     cpu: Duration,
     time: Duration,
@@ -156,12 +157,12 @@ struct Taken {
 impl Taken {
     const MOST: Self = Self { cpu: Duration::MAX, time: Duration::MAX };
 
-    /// The least of both.
+    /// The minimum of both.
     fn least(self, other: Self) -> Self {
         Self { cpu: self.cpu.min(other.cpu), time: self.time.min(other.time) }
     }
 
-    /// What something takes that this process does.
+    /// The cost of work in this process.
     async fn by(work: impl Future<Output = Fallible<()>>) -> Fallible<Self> {
         let (before, begin) = (cpu::used(), Instant::now());
         work.await?;
@@ -170,7 +171,8 @@ impl Taken {
 }
 
 impl Way {
-    /// The configuration of its sinks. They begin with nothing, and are told when to deliver the past.
+    /// The configuration of its sinks. They start at the end of the log, and deliver the past on
+    /// command.
     fn tables(&self, address: &str) -> String {
         let Self { name, table, options, .. } = self;
         let (name, scheme) = (name.replace([' ', ','], "-"), if *table == "rest" { "http://" } else { "" });
@@ -212,7 +214,7 @@ impl Way {
         Ok(Figure::ratio(format!("{name}, to {count}, an event / bare"), each, bare_each, *at_most))
     }
 
-    /// What the bare loop writes at a time, and how much of each is a request's head.
+    /// The pieces that the bare loop writes, and the size of the request's head in each.
     fn pieces(&self, entries: &[Entry], address: &str) -> Vec<(usize, Vec<u8>)> {
         if self.manner != Manner::Answer {
             let bytes: Vec<u8> = entries.iter().flat_map(self.form).collect();
@@ -236,7 +238,7 @@ impl Way {
     }
 }
 
-/// Sends the pieces to so many connections, each by a thread that does nothing else.
+/// Sends the pieces to this many connections, with one thread for each.
 fn bare(manner: Manner, address: &str, pieces: &[(usize, Vec<u8>)], connections: usize) -> Fallible<()> {
     std::thread::scope(|scope| {
         let send = || send(manner, TcpStream::connect(address)?, pieces);
@@ -245,8 +247,8 @@ fn bare(manner: Manner, address: &str, pieces: &[(usize, Vec<u8>)], connections:
     })
 }
 
-/// Writes the pieces to a connection, reads what is answered, and ends when the receiver has everything: a socket
-/// that is closed with something unread takes back what the other side has not read.
+/// Writes the pieces to a connection, reads the responses, and ends when the receiver has
+/// everything: closing a socket with unread data discards what the other side has not read.
 fn send(manner: Manner, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut answer = [0; 4 << 10];
@@ -264,7 +266,7 @@ fn send(manner: Manner, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> s
                 stream.set_nonblocking(false)?;
             }
             Manner::Answer => {
-                // The answer is one short line and comes in one piece.
+                // The response is one short line and arrives in one piece.
                 let count = stream.read(&mut answer)?;
                 if !answer.starts_with(b"HTTP/1.1 204") || count < b"HTTP/1.1 204".len() {
                     return Err(ErrorKind::InvalidData.into());

@@ -1,8 +1,8 @@
-//! A log that is full before anything starts, of events that are like real ones but that nobody signed.
+//! A log that is filled before the start, with events that resemble real ones but are not signed.
 //!
-//! Signing a million events takes most of a minute, and nothing behind the shards ever looks at a signature
-//! again: ids, keys, signatures and contents are drawn at random here, so that they are all different and
-//! cannot be compressed any better than real ones.
+//! Signing a million events takes most of a minute, and nothing behind the shards reads signatures.
+//! Ids, keys, signatures and contents are random here, so that they are all different and compress
+//! no better than real ones.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -20,14 +20,14 @@ use crate::traffic::EVENT_BYTES;
 
 /// Events in one commit.
 const BATCH: usize = 1_000;
-/// Where the first copies came from.
+/// The relay of the first copies.
 const RELAY: &str = "wss://relay.example";
-/// What contents are made of.
+/// The alphabet of contents.
 const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Puts so many events into the log of a configuration that is not started yet, and waits until RocksDB has
-/// sorted them into files.
+/// Writes this many events to the log of a configuration that is not started yet, and waits until
+/// RocksDB has sorted them into files.
 pub fn fill(config: &Config, events: usize) -> Fallible<()> {
     let begin = Instant::now();
     let path = &config.deduplication.rocksdb_path;
@@ -49,7 +49,7 @@ pub fn fill(config: &Config, events: usize) -> Fallible<()> {
     Ok(())
 }
 
-/// Lets RocksDB finish what it would otherwise do while something else is measured.
+/// Waits for RocksDB's background work, which would otherwise disturb measurements.
 fn settle(config: &Config) -> Fallible<()> {
     let path = &config.deduplication.rocksdb_path;
     let (options, families) = Options::load_latest(path, Env::new()?, false, Cache::new_lru_cache(64 << 20))?;
@@ -59,14 +59,14 @@ fn settle(config: &Config) -> Fallible<()> {
     }
     db.wait_for_compact(&WaitForCompactOptions::default())?;
     drop(db);
-    // What the system has not written yet would hold up the first commits.
+    // Unwritten data of the system would delay the first commits.
     for file in std::fs::read_dir(path)? {
         std::fs::File::open(file?.path())?.sync_all()?;
     }
     Ok(())
 }
 
-/// An event in the layout in which verified ones are kept.
+/// An event in the layout of stored verified events.
 fn made_up(number: usize, random: &mut Random) -> Option<Submission> {
     let (id, pubkey, sig) = (random.text(64, DIGITS), random.text(64, DIGITS), random.text(128, DIGITS));
     let created_at = 1_700_000_000 + number as u64;
@@ -92,7 +92,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A text of so many characters of an alphabet, whose length is a power of two up to 256.
+    /// A text of this many characters of an alphabet, whose length is a power of two up to 256.
     fn text(&mut self, length: usize, alphabet: &[u8]) -> String {
         let mut text = String::with_capacity(length);
         while text.len() < length {

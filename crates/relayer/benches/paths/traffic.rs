@@ -1,4 +1,4 @@
-//! A player: simulated relays, and a client of `/ws` that has the relays' clock.
+//! A player: simulated relays, and a client of `/ws` with the same clock.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ pub struct Traffic {
     pub relays: usize,
     pub events: usize,
     pub copies: usize,
-    /// New events a second; 0 is as fast as sockets take them.
+    /// New events a second; 0 for as fast as sockets accept them.
     pub rate: usize,
-    /// How much later than the first the last copy comes.
+    /// The delay of the last copy behind the first.
     pub spread_ms: u64,
     /// Whether they serve `wss://`.
     pub tls: bool,
@@ -26,7 +26,7 @@ pub struct Traffic {
 pub const EVENT_BYTES: usize = 600;
 
 impl Traffic {
-    /// A child that waits for [`go`](Self) with these events.
+    /// A child with these events that waits for `go`.
     pub fn player(self) -> Fallible<(Player, Vec<String>)> {
         let (spread_ms, tls) = (self.spread_ms as usize, usize::from(self.tls));
         let numbers = [self.relays, self.events, self.copies, self.rate, spread_ms, tls];
@@ -44,20 +44,21 @@ impl Traffic {
         if self.tls { "wss" } else { "ws" }
     }
 
-    /// Frames with events that the relays send.
+    /// The number of event frames that the relays send.
     pub const fn frames(self) -> u64 {
         (self.events * self.copies) as u64
     }
 }
 
-/// The URL of a relay of those at this place.
+/// The URL of one of the relays at this address.
 pub fn relay_url(place: &str, relay: usize) -> String {
     format!("{place}/r/{relay}")
 }
 
-/// Obeys: `ca <file>` writes the authority of their certificates, `subscribed` answers when all relays are, `client <url>` connects a client, `go` lets events come
-/// and, when the client has all of them, answers with the microseconds from the first copy to the client:
-/// half, 99 of 100, and all were at least as fast; `sent` answers when all copies are on their way.
+/// Commands: `ca <file>` writes the authority of the certificates. `subscribed` responds when all
+/// relays have a subscription. `client <url>` connects a client. `go` starts the events and, when
+/// the client has all of them, responds with p50, p99 and the maximum of the microseconds from the
+/// first copy to the client. `sent` responds when all copies have been sent.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
     let [relays, events, copies, rate, spread_ms, tls] = *numbers.as_slice() else {

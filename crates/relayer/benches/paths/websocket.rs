@@ -1,4 +1,5 @@
-//! One event to 1,000 clients of `/ws`: CPU a message beside bare writes of the same bytes.
+//! One event to 1,000 clients of `/ws`: CPU for each message compared with bare writes of the same
+//! bytes.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -13,9 +14,9 @@ use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway};
 
 const CLIENTS: usize = 1_000;
-/// One event a wake-up.
+/// One event for each wake-up.
 const SLOW: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 20, spread_ms: 0, tls: false };
-/// As fast as it goes.
+/// As fast as possible.
 const BURST: Traffic = Traffic { events: 1_000, rate: 0, ..SLOW };
 
 pub fn run() -> Outcome {
@@ -28,7 +29,7 @@ pub fn run() -> Outcome {
     ])
 }
 
-/// Microseconds a message: of the gateway, and of bare writes.
+/// Microseconds for each message: of the gateway and of bare writes.
 async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     let (mut relay, urls) = traffic.player()?;
     let gateway = Gateway::start(gateway::config(urls)?).await?;
@@ -55,7 +56,7 @@ async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     Ok((ours, bare))
 }
 
-/// One write for each client and frame, at the same pace, by one thread that does nothing else.
+/// One write for each client and frame at the same pace, on a dedicated thread.
 fn bare_writes(frames: &[Vec<u8>], rate: usize) -> Fallible<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut crowd = Player::start(&["crowd"])?;

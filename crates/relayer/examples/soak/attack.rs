@@ -1,4 +1,4 @@
-//! Attackers on every listening port of the gateway, each from an address of its own.
+//! Attackers on every listening port of the gateway, each from its own address.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use wire::Signer;
 
 use crate::Outcome;
 
-/// Connections to each port that say nothing.
+/// Connections to each port that send nothing.
 const IDLE: usize = 150;
-/// Connections to each port that send their headers a byte a second.
+/// Connections to each port that send one byte of their headers a second.
 const SLOW: usize = 20;
-/// Between two attempts of one attacker.
+/// The pause between two attempts of one attacker.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long an attacker waits for an answer.
+/// The time that an attacker waits for a response.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// The kind of a NIP-98 token.
 const TOKEN_KIND: u16 = 27_235;
 
-/// Running attackers. They end when this is dropped.
+/// Running attackers. Dropping this stops them.
 pub struct Attackers {
     counts: Arc<Counts>,
     _tasks: JoinSet<()>,
@@ -61,7 +61,7 @@ impl Attackers {
         Self { counts, _tasks: tasks }
     }
 
-    /// WebSockets with a consumer's name that were opened for a foreign origin.
+    /// WebSockets with a consumer's name that were accepted for a foreign origin.
     pub fn take_overs(&self) -> u64 {
         self.counts.take_overs.load(Ordering::Relaxed)
     }
@@ -79,7 +79,7 @@ impl Attackers {
     }
 }
 
-/// Connects from an address that only attackers use, numbered by what they do.
+/// Connects from an address that only attackers use, numbered by the kind of attack.
 async fn connect(to: SocketAddr, from: u8, counts: &Counts) -> Outcome<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::new(127, 0, 66, from), 0).into())?;
@@ -91,7 +91,7 @@ async fn connect(to: SocketAddr, from: u8, counts: &Counts) -> Outcome<TcpStream
 async fn idle(port: SocketAddr, counts: Arc<Counts>) {
     loop {
         if let Ok(mut stream) = connect(port, 1, &counts).await {
-            // Until the gateway closes it.
+            // Reads until the gateway closes the connection.
             let mut nothing = [0; 64];
             while matches!(stream.read(&mut nothing).await, Ok(1..)) {}
         }
@@ -123,7 +123,7 @@ async fn garbage(port: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// Tries to take over a consumer, as a page of another site would.
+/// Tries to take over a consumer like a page of another site.
 async fn take_over(port: SocketAddr, counts: Arc<Counts>) {
     let request = format!(
         "GET /ws?consumer=victim&seek=0 HTTP/1.1\r\nHost: {port}\r\nOrigin: https://evil.example\r\nUpgrade: websocket\r\n\
@@ -139,7 +139,7 @@ async fn take_over(port: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// Registers bots of invented keys.
+/// Registers bots with generated keys.
 async fn register(port: SocketAddr, counts: Arc<Counts>) {
     for number in 1.. {
         let bot = Signer::from_seed(0xB07_0000 + number);
@@ -161,7 +161,7 @@ async fn register(port: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// Sends bytes on a connection of its own, and gives the beginning of the answer, if one comes.
+/// Sends bytes on a new connection, and returns the beginning of the response, if any.
 async fn exchange(port: SocketAddr, from: u8, bytes: &[u8], counts: &Counts) -> Vec<u8> {
     let mut answer = vec![0; 1_024];
     let exchanged = async {
@@ -169,7 +169,7 @@ async fn exchange(port: SocketAddr, from: u8, bytes: &[u8], counts: &Counts) -> 
         stream.write_all(bytes).await?;
         Outcome::Ok(stream.read(&mut answer).await?)
     };
-    // A gateway that is down, or closes the connection, gives no answer.
+    // A gateway that is down or closes the connection does not respond.
     let read = timeout(ANSWER_MAX, exchanged).await.ok().and_then(Result::ok).unwrap_or(0);
     answer.truncate(read);
     answer

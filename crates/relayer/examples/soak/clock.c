@@ -1,5 +1,5 @@
-/* CLOCK_REALTIME plus the seconds that stand in the file CLOCK_OFFSET names (a native 64-bit integer).
-   The soak builds this with cc and loads it before the gateway, so that it can step the gateway's clock. */
+/* CLOCK_REALTIME plus the seconds in the file that CLOCK_OFFSET names (a native 64-bit integer). The
+   soak builds this with cc and preloads it into the gateway, to step the gateway's clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,5 +1,4 @@
-//! The gateway's clock, which the soak steps: a library that is loaded before the gateway adds an
-//! offset.
+//! Steps the gateway's clock: a preloaded library adds an offset.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use crate::Outcome;
 
 const SOURCE: &str = include_str!("clock.c");
 
-/// A clock of which the offset can be set while the gateway runs.
+/// A clock whose offset can be set while the gateway runs.
 pub struct Clock {
     shim: PathBuf,
     offset: PathBuf,
@@ -30,16 +29,16 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Steps the clock: from now on it is so many seconds ahead of the system's.
+    /// Steps the clock: it is now this many seconds ahead of the system's.
     pub fn set_offset(&self, secs: i64) -> Outcome<()> {
         use std::io::Write;
-        // Written in place: the gateway has the file mapped.
+        // Written in place, because the gateway has the file mapped.
         let mut file =
             std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.offset)?;
         Ok(file.write_all(&secs.to_ne_bytes())?)
     }
 
-    /// What the gateway's environment must have.
+    /// The variables that the gateway's environment needs.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
         [("LD_PRELOAD", &self.shim), ("CLOCK_OFFSET", &self.offset)]
     }

@@ -1,4 +1,4 @@
-//! A small file system in memory, which can be filled. Mounting it needs root.
+//! A small file system in memory that can be filled. Mounting it needs root.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::Outcome;
 
-/// A mounted tmpfs. It is unmounted when this is dropped.
+/// A mounted tmpfs. Dropping it unmounts it.
 pub struct Disk {
     folder: PathBuf,
 }
@@ -24,13 +24,13 @@ impl Disk {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// The file that takes all the room when the disk is to be full.
+    /// The file that fills the disk.
     pub fn filler(&self) -> PathBuf {
         self.folder.join("filler")
     }
 }
 
-/// Takes all the room that is left on a file's disk.
+/// Fills the disk of a file.
 pub fn fill(filler: &Path) -> Outcome<()> {
     let block = vec![0; 64 << 10];
     let mut file = File::create(filler)?;
@@ -46,7 +46,7 @@ pub fn fill(filler: &Path) -> Outcome<()> {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: the gateway that used it may be ending still.
+        // Lazily, because the gateway that used it may still be shutting down.
         let unmounted = Command::new("umount").arg("-l").arg(&self.folder).status();
         if !unmounted.is_ok_and(|status| status.success()) {
             eprintln!("cannot unmount {}", self.folder.display());

@@ -1,10 +1,10 @@
-//! `make soak`: the built program under everything at once, for as long as it is told.
+//! `make soak`: the built program under all disturbances, for a given time.
 //!
-//! A third of the relays are hostile: they have every fault that the simulator knows, and most of
-//! them also end subscriptions with CLOSED around EOSE. Attackers are on every port. The program
-//! is killed, its clock is stepped, and its log's disk and its data's disk are full once each. A
-//! second program runs beside it without any of that. The verdict at the end says what must hold;
-//! exit status: 0 passed, 1 failed.
+//! A third of the relays are hostile: they have every fault of the simulator, and most of them also
+//! end subscriptions with CLOSED around EOSE. There are attackers on every port. The program is
+//! killed, its clock is stepped, and the disks of its log output and its data are each full once. A
+//! second program runs undisturbed beside it. The verdict at the end checks what must hold. Exit
+//! status: 0 passed, 1 failed.
 //!
 //! The disks are small file systems in memory, so this needs root, or `--no-mounts`.
 
@@ -33,28 +33,28 @@ use program::Program;
 use verdict::Seen;
 use watch::Watch;
 
-/// Relays of the simulation; the first third of them is hostile.
+/// The number of relays; the first third is hostile.
 const RELAYS: usize = 30;
 const HOSTILE: usize = RELAYS / 3;
-/// More than there are hostile relays, so that each event is on an honest one, too.
+/// More than the hostile relays, so that each event is also on an honest one.
 const COPIES: usize = HOSTILE + 2;
-/// How often a hostile relay misbehaves before an event, in each way that it knows.
+/// The probability of each fault of a hostile relay before an event.
 const FAULT_CHANCE: f64 = 0.002;
-/// How often a hostile relay misbehaves for a whole connection, in each way that it knows.
+/// The probability of each fault of a hostile relay for a whole connection.
 const CONNECTION_FAULT_CHANCE: f64 = 0.05;
-/// How many subscriptions a hostile relay ends with CLOSED, if it does so. The number is small
-/// because most other faults come with events, and an ended subscription gets none.
+/// How many subscriptions such a hostile relay ends with CLOSED. The number is small because most
+/// other faults come with events, and an ended subscription gets none.
 const ENDINGS: usize = 5;
-/// Bytes of the disk for data beyond what the program keeps free, for each event.
+/// Bytes of the data disk for each event, in addition to what the program keeps free.
 const BYTES_AN_EVENT: u64 = 8_000;
-/// Disk for data, in any case: write buffers, and what the program keeps free.
+/// The minimum size of the data disk: write buffers, and what the program keeps free.
 const DATA_MEBIBYTES: u64 = 1_024;
 const LOG_MEBIBYTES: u64 = 64;
-/// How long the honest relays may take to be live after a disturbance.
+/// The time limit for honest relays to be live after a disturbance.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
-/// How long everything may take to arrive after the end.
+/// The time limit for everything to arrive after the end.
 const SETTLING_MAX: Duration = Duration::from_secs(180);
-/// After a disturbance, what was held up has come after so long.
+/// The time after a disturbance in which delayed events arrive.
 const AFTERMATH: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
@@ -63,16 +63,16 @@ type Outcome<T> = Result<T, anyhow::Error>;
 /// Run the built program under faults, attacks, kills, clock steps and full disks.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long.
+    /// Duration in minutes.
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
     /// New events a second.
     #[arg(long, default_value_t = 100.0)]
     rate: f64,
-    /// How often the program is killed.
+    /// The number of kills.
     #[arg(long, default_value_t = 10)]
     kills: usize,
-    /// What the events and the misbehaviour follow from.
+    /// The seed of events and misbehaviour.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Leave out the full disks, which need root.
@@ -83,11 +83,11 @@ struct Args {
     program: Option<PathBuf>,
 }
 
-/// Something that is done to the program.
+/// A disturbance of the program.
 #[derive(Debug, Clone, Copy)]
 enum Disturbance {
     Kill,
-    /// The clock is so many seconds ahead from now on.
+    /// Sets the clock this many seconds ahead.
     Clock(i64),
     LogDiskFull,
     DataDiskFull,
@@ -148,7 +148,7 @@ fn simulation(args: &Args, events: usize) -> SimBuilder {
 fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
     let hostile = Who::These((0..HOSTILE).collect());
     let sim = simulation(args, events).relays(RELAYS).copies(COPIES).forge(0.2).forgers(hostile.clone());
-    // Honest relays carry what their authors wrote, too.
+    // Honest relays also carry malformed events of their authors.
     let honest = Who::These((HOSTILE..RELAYS).collect());
     let sim = [Fault::Poison, Fault::Oversized]
         .into_iter()
@@ -160,7 +160,7 @@ fn hostile_simulation(args: &Args, events: usize) -> SimBuilder {
     })
 }
 
-/// Makes hostile relays end subscriptions: one relay for each pair of a place and a reason.
+/// Makes hostile relays end subscriptions, one relay for each combination of position and reason.
 fn with_endings(sim: SimBuilder) -> SimBuilder {
     use EndingPlace::{AtFirstEvent, BeforeEose, BehindEose, InsteadOfEose};
     let reasons = ["error: it is over", "rate-limited: one at a time"];
@@ -171,7 +171,7 @@ fn with_endings(sim: SimBuilder) -> SimBuilder {
     })
 }
 
-/// The figures of all hostile relays together.
+/// The total counts of all hostile relays.
 fn hostile_figures(sim: &Sim) -> Figures {
     let stats = sim.stats();
     stats.relays.iter().take(HOSTILE).fold(Figures::default(), |mut sum, figures| {
@@ -180,10 +180,10 @@ fn hostile_figures(sim: &Sim) -> Figures {
     })
 }
 
-/// What happens when, as a share of the soak.
+/// The schedule of disturbances, as shares of the soak's duration.
 fn schedule(args: &Args) -> Vec<(f64, Disturbance)> {
     let kills = (0..args.kills).map(|kill| ((kill as f64 + 0.5) / args.kills as f64, Disturbance::Kill));
-    // A clock that is further behind would have events refused as dated too far ahead
+    // With a clock further behind, events would be refused as dated too far ahead
     // (`max_future_secs`).
     let clock = [(0.2, 3_600), (0.4, -600), (0.6, 0)];
     let clock = clock.map(|(at, secs)| (at, Disturbance::Clock(secs)));
@@ -204,7 +204,7 @@ fn program(args: &Args) -> Outcome<PathBuf> {
     Ok(beside.join("moltrade-relayer"))
 }
 
-/// The program that is disturbed.
+/// The disturbed program.
 struct Soak {
     program: Program,
     clock: Clock,
@@ -250,7 +250,7 @@ impl Soak {
         self.folder.join("log")
     }
 
-    /// Disturbs the program as scheduled, and looks at it once a second.
+    /// Disturbs the program as scheduled, and checks it once a second.
     async fn run(
         &mut self,
         length: Duration,
@@ -268,7 +268,7 @@ impl Soak {
                 self.disturb(*disturbance).await.with_context(|| format!("{disturbance:?}"))?;
             }
             self.look().await?;
-            let resident = quiet.resident_bytes().context("the quiet gateway has ended by itself")?;
+            let resident = quiet.resident_bytes().context("the quiet gateway has exited")?;
             self.seen.quiet_memory.push((self.share(), resident));
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
@@ -285,13 +285,13 @@ impl Soak {
         Ok(())
     }
 
-    /// How much of the soak is over.
+    /// The elapsed share of the soak.
     fn share(&self) -> f64 {
         self.began.elapsed().as_secs_f64() / self.length.as_secs_f64()
     }
 
     async fn look(&mut self) -> Outcome<Value> {
-        let resident = self.program.resident_bytes().context("the gateway has ended by itself")?;
+        let resident = self.program.resident_bytes().context("the gateway has exited")?;
         self.seen.memory.push((self.share(), resident));
         let status = self.program.status().await?;
         let quarantined = connections(&status).filter(|(_, state)| *state == "quarantined");
@@ -376,7 +376,7 @@ impl Soak {
             }
         });
         if settled.await.is_err() {
-            println!("Gave up waiting; the verdict says what is missing.");
+            println!("Gave up waiting; the verdict shows what is missing.");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The built program, as a child process that is killed and started again.
+//! The built program, as a child process that is killed and restarted.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -15,14 +15,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
 
-/// How long the program may take to start, to answer and to stop.
+/// The time limit for the program to start, to respond and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Any key will do: the simulated relays take every client that proves one.
+/// Any key works: the simulated relays accept every client that proves one.
 const SECRET_KEY: &str = "00000000000000000000000000000000000000000000000000000000000050a4";
 
-/// How to start the program, and the process that runs now. The process is killed when this is
-/// dropped.
+/// How to start the program, and its current process. Dropping this kills the process.
 pub struct Program {
     /// The main port.
     pub address: SocketAddr,
@@ -35,7 +34,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the program with its data and its log in these folders, and waits until it answers.
+    /// Starts the program with its data and its log in these folders, and waits until it responds.
     pub async fn start(
         path: PathBuf,
         (data, log): (&Path, &Path),
@@ -49,8 +48,7 @@ impl Program {
             ("RELAYER_OUTPUT__WEBSOCKET_PORT", address.port().to_string()),
             ("RELAYER_MONITORING__PROMETHEUS_PORT", metrics.port().to_string()),
             ("RELAYER_RELAY__HEALTH_CHECK_INTERVAL", "5".to_owned()),
-            // Without a key to prove, the program would leave each hostile relay that asks for one
-            // alone for hours.
+            // Without a key, the program would leave relays that require one alone for hours.
             ("RELAYER_RELAY__AUTHENTICATE", "true".to_owned()),
             ("RELAYER_NOSTR__SECRET_KEY", SECRET_KEY.to_owned()),
         ]
@@ -79,17 +77,17 @@ impl Program {
             }
             Ok(())
         };
-        timeout(PATIENCE, answers).await.context("the gateway does not answer")?
+        timeout(PATIENCE, answers).await.context("the gateway does not respond")?
     }
 
     /// Fails if the process has ended by itself.
     fn check_runs(&self) -> Outcome<()> {
         let ended = self.resident_bytes().is_none();
-        anyhow::ensure!(!ended, "the gateway has ended by itself; its log is {}", self.log.display());
+        anyhow::ensure!(!ended, "the gateway has exited; its log is {}", self.log.display());
         Ok(())
     }
 
-    /// As `kill -9`.
+    /// Like `kill -9`.
     pub fn kill(&mut self) -> Outcome<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -98,7 +96,7 @@ impl Program {
         Ok(())
     }
 
-    /// Stops the process in order.
+    /// Stops the process cleanly.
     pub async fn stop(&mut self) -> Outcome<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         kill_process(Pid::from_child(&child), Signal::TERM)?;
@@ -148,7 +146,7 @@ async fn get(address: SocketAddr, path: &str) -> Outcome<String> {
     Ok(body)
 }
 
-/// Sends a request, and gives head and body of the answer.
+/// Sends a request, and returns head and body of the response.
 pub async fn ask(address: SocketAddr, request: &str) -> Outcome<(String, String)> {
     let asked = async {
         let mut socket = TcpStream::connect(address).await?;
@@ -157,12 +155,12 @@ pub async fn ask(address: SocketAddr, request: &str) -> Outcome<(String, String)
         socket.read_to_string(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    let answer = timeout(PATIENCE, asked).await.context("the gateway does not answer")??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    let answer = timeout(PATIENCE, asked).await.context("the gateway does not respond")??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("a response without a body")?;
     Ok((head.to_owned(), body.to_owned()))
 }
 
-/// A port that is free now; the system hands out others before this one again.
+/// A port that is free now; the system assigns others before this one again.
 fn free_address() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,4 +1,4 @@
-//! The verdict of a soak: what must hold, and the figures beside it.
+//! The verdict of a soak: what must hold, and the figures.
 
 use std::collections::BTreeSet;
 
@@ -6,36 +6,36 @@ use crate::Outcome;
 use crate::attack::Attackers;
 use crate::watch::Watch;
 
-/// How much more memory the last third may need than the first, beyond the growth of the quiet run:
-/// this share of the first third's, and [`MEMORY_SLACK_BYTES`]. Both gateways fill the same caches
-/// and write buffers with the same events, which takes longer than a third of half an hour.
+/// The permitted growth of memory from the first third to the last, beyond the growth of the quiet
+/// run: this share of the first third's memory, plus [`MEMORY_SLACK_BYTES`]. Both gateways fill the
+/// same caches and write buffers with the same events, which takes longer than ten minutes.
 const MEMORY_GROWTH_MAX: f64 = 0.2;
 const MEMORY_SLACK_BYTES: u64 = 16 << 20;
-/// How much longer events may take than in the quiet run beside it.
+/// The permitted additional latency compared with the quiet run.
 const LATENCY_FACTOR_MAX: u64 = 2;
 
-/// What was seen while the soak ran.
+/// Observations during the soak.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Resident memory of the gateway: how much of the soak was over, from 0 to 1, and bytes.
+    /// Resident memory of the gateway: the elapsed share of the soak, from 0 to 1, and bytes.
     pub memory: Vec<(f64, u64)>,
     /// The same of the quiet gateway.
     pub quiet_memory: Vec<(f64, u64)>,
     /// Honest relays that were quarantined at some time.
     pub quarantined: BTreeSet<String>,
-    /// Steps of the clock that were made, and that the gateway showed.
+    /// Clock steps made, and clock steps reported by the gateway.
     pub steps: (usize, usize),
-    /// Spans in which the gateway was down or held up on purpose, in Unix microseconds.
+    /// Spans in which the gateway was down or blocked on purpose, in Unix microseconds.
     pub disturbed: Vec<(u64, u64)>,
     pub kills: usize,
     /// Which disks were full.
     pub disks: Vec<&'static str>,
 }
 
-/// What is looked at, whether it is as it should be, and the figures.
+/// The name of a check, whether it passes, and the figures.
 type Finding = (&'static str, bool, String);
 
-/// Prints what holds and what does not, and says whether everything does.
+/// Prints the checks, and returns whether all pass.
 pub fn print(
     seen: &Seen,
     hostile: &Watch,
@@ -49,7 +49,7 @@ pub fn print(
     let wrong = verdict.not_genuine + verdict.unexpected;
     let findings: [Finding; 8] = [
         ("complete", missing == 0, format!("{} events delivered, {missing} missing", verdict.distinct)),
-        ("once", doubled == 0, format!("{doubled} doubled, out of sequence or left out")),
+        ("once", doubled == 0, format!("{doubled} repeated, out of sequence or missing")),
         ("genuine", wrong == 0, format!("{wrong} altered or unknown events delivered")),
         (
             "honest",
@@ -120,6 +120,6 @@ fn latency(hostile: Option<u64>, quiet: Option<u64>) -> Finding {
             );
             ("latency", hostile <= quiet * LATENCY_FACTOR_MAX, what)
         }
-        _ => ("latency", false, "no event came while nothing was disturbed".to_owned()),
+        _ => ("latency", false, "no event arrived outside of disturbances".to_owned()),
     }
 }

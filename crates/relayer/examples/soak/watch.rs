@@ -9,20 +9,19 @@ use wire::UnverifiedEvent;
 
 use crate::Outcome;
 
-/// How long the client tries to connect again: longer than any restart takes.
+/// The time limit for reconnecting: longer than any restart takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A running client, which connects again after each kill and resumes with its cursor.
+/// A running client, which reconnects after each kill and resumes with its cursor.
 pub struct Watch {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<Outcome<()>>,
 }
 
-/// What came so far.
+/// The deliveries so far.
 struct Seen {
     checker: Checker,
-    /// Of each event: when a relay first wrote it, and how long it took from there, in
-    /// microseconds.
+    /// For each event, when a relay first wrote it, and the latency from there, in microseconds.
     latencies_us: Vec<(u64, u64)>,
 }
 
@@ -39,7 +38,7 @@ impl Watch {
                     .ok()
                     .and_then(|event| sim.first_sent_us(&event.id));
                 let mut seen = lock(&shared);
-                // What is wrong is counted, for the verdict.
+                // Faults are counted for the verdict.
                 let _ = seen.checker.check(&delivery);
                 if let Some(sent_us) = sent_us {
                     seen.latencies_us.push((sent_us, delivery.at_us.saturating_sub(sent_us)));
@@ -61,12 +60,12 @@ impl Watch {
         lock(&self.seen).checker.verdict()
     }
 
-    /// The first things that are wrong, in words.
+    /// The first faults as texts.
     pub fn wrong(&self) -> Vec<String> {
         lock(&self.seen).checker.wrong().iter().take(5).map(ToString::to_string).collect()
     }
 
-    /// The 99th percentile of the latencies of events that were sent outside of these spans, in
+    /// The 99th percentile of the latencies of events that were sent outside these spans, in
     /// microseconds.
     pub fn p99_us(&self, without: &[(u64, u64)]) -> Option<u64> {
         let disturbed =

@@ -19,8 +19,8 @@ use strum::IntoStaticStr;
 use tokio::net::TcpStream;
 
 use super::error::ApiError;
-use crate::downstream::clients::{Client, ClientLimits, Clients, Refused};
 use crate::limits::CONNECTIONS_REFUSED_LOGGED_EVERY;
+use crate::serve::{Client, ClientLimits, Clients, Refused};
 use crate::telemetry::metrics::{PerLabel, metrics};
 
 /// Why a connection to one of our ports was not let in.

@@ -1,4 +1,4 @@
-//! The consumers of `/ws` whose cursors are kept: listed and forgotten.
+//! Lists and forgets the consumers of `/ws`.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
-use crate::downstream::consumers::{EnterError, Forgotten};
 use crate::event_log::Cursor;
+use crate::serve::{EnterError, Forgotten};
 
 impl From<EnterError> for ApiError {
     fn from(error: EnterError) -> Self {
@@ -53,10 +53,10 @@ fn no_such_consumer() -> ApiError {
     ApiError::not_found("consumer_not_found", message)
 }
 
-/// `GET /api/consumers`: all of them, by name.
+/// `GET /api/consumers`: all consumers, by name.
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     let consumers = context.consumers.list();
-    // Read after the cursors, which never pass it.
+    // Read after the cursors, so that it is not behind them.
     let head = context.log.head();
     let shown = consumers.into_iter().map(|(name, row)| {
         // A restored database may have a smaller head, until the consumer comes back.
@@ -71,7 +71,8 @@ pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     Json(json!({ "head": head, "consumers": shown }))
 }
 
-/// `DELETE /api/consumers/{name}`: its cursor is kept no more, and whoever comes with its name is new.
+/// `DELETE /api/consumers/{name}`: deletes the cursor. The next client with the name is a new
+/// consumer.
 pub(super) async fn forget(
     State(context): State<Context>,
     name: Result<Path<String>, PathRejection>,

@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::context::Context;
 use super::error::ApiError;
 #[cfg(doc)]
-use crate::relay::instance::InstanceId;
+use crate::relay::InstanceId;
 
 /// [`InstanceId::HEADER`], as axum has header names.
 const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");

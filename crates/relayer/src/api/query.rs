@@ -11,12 +11,11 @@ use axum::http::StatusCode;
 use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
-use crate::config::SinkName;
-use crate::downstream::consumers::Begin;
-use crate::downstream::{Format, Selection};
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, EventLog, LogId, Seq};
 use crate::limits::PAGE_EVENTS_MAX;
+use crate::receiver::{Format, Selection};
+use crate::serve::{ConsumerName, StartPosition};
 
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
@@ -139,7 +138,7 @@ pub struct Query {
     /// After which sequence.
     pub cursor: Option<Cursor>,
     /// Who asks, so that its cursor is kept.
-    pub consumer: Option<SinkName>,
+    pub consumer: Option<ConsumerName>,
     /// After which sequence, wherever the consumer was. There is a consumer then, and no cursor.
     pub seek: Option<Cursor>,
     /// In which form.
@@ -185,11 +184,11 @@ impl Query {
 
     /// Where the consumer begins, if there is one. `head` is the head of the log when the client
     /// connected.
-    pub fn begin(&self, head: Cursor) -> Begin {
+    pub fn start_position(&self, head: Cursor) -> StartPosition {
         match (self.seek, self.cursor) {
-            (Some(cursor), _) => Begin::Seek(cursor),
-            (None, Some(cursor)) => Begin::After(cursor),
-            (None, None) => Begin::Now(head),
+            (Some(cursor), _) => StartPosition::Seek(cursor),
+            (None, Some(cursor)) => StartPosition::After(cursor),
+            (None, None) => StartPosition::Now(head),
         }
     }
 }
@@ -243,8 +242,9 @@ fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Re
     Ok(Cursor::from_number(number))
 }
 
-fn consumer(value: &str) -> Result<SinkName, QueryError> {
-    SinkName::new(value).ok_or_else(|| QueryError::value("consumer", "bad_consumer", SinkName::ALLOWED))
+fn consumer(value: &str) -> Result<ConsumerName, QueryError> {
+    ConsumerName::new(value)
+        .ok_or_else(|| QueryError::value("consumer", "bad_consumer", ConsumerName::ALLOWED))
 }
 
 fn format(value: &str) -> Result<Format, QueryError> {
@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(query.cursor, Some(Cursor::from_number(u64::MAX)));
         assert_eq!(query.format, Some(Format::Event));
         let query = Query::parse("seek=7&consumer=A.z_0-9", WS_PARAMETERS, log()).expect("right");
-        assert_eq!(query.consumer.as_ref().map(SinkName::as_str), Some("A.z_0-9"));
+        assert_eq!(query.consumer.as_ref().map(ConsumerName::as_str), Some("A.z_0-9"));
         assert_eq!((query.seek, query.cursor), (Some(Cursor::from_number(7)), None));
         let query = Query::parse("limit=1000&kinds=1,7", PAGE_PARAMETERS, log()).expect("right");
         assert_eq!((query.limit, query.selection.filters().len()), (Some(1_000), 1));

@@ -21,12 +21,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::connections::{ConnectionMetrics, ConnectionRefusal, Connections, Stalled};
-use crate::downstream::clients::Client;
-use crate::downstream::slow::Taken;
 use crate::limits::{
     ACCEPT_RETRY, CLIENT_SEND_BUFFER_BYTES, CONNECTIONS_WAITING_MAX, REQUEST_HEAD_BYTES_MAX,
     REQUEST_HEAD_MAX, RESPONSE_STALL_MAX,
 };
+use crate::serve::{Client, Taken};
 
 /// Who is on the other side of a connection.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! `GET /ws`: everything is checked before the upgrade, so that whoever is refused learns why.
+//! `GET /ws`. Everything is checked before the upgrade, so that a refused client learns why.
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -12,14 +12,11 @@ use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
 use crate::config::{Output, WebOrigin};
-use crate::downstream::client_metrics::ClientRefusal;
-use crate::downstream::clients::Refused;
-use crate::downstream::seat::Seat;
-use crate::downstream::websocket::Session;
-use crate::downstream::{Format, LogSource, Patience};
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
 };
+use crate::receiver::Format;
+use crate::serve::{ClientRefusal, ClientTask, Lease, LogSource, Patience, Refused};
 use crate::telemetry::metrics::label_value;
 use axum::http::{HeaderValue, StatusCode};
 
@@ -72,12 +69,12 @@ pub(super) fn upgrade_required(rejection: &WebSocketUpgradeRejection) -> ApiErro
 /// How `/ws` is served.
 #[derive(Debug, Clone)]
 pub struct WebSocketOptions {
-    /// Whether it is at all.
+    /// Whether `/ws` is served at all.
     pub is_enabled: bool,
     /// When a client is given up.
     pub patience: Patience,
-    /// Whose pages may connect. If there are none, any page may read, and none may change a
-    /// consumer's cursor.
+    /// The origins whose pages may connect. If the list is empty, any page may read, and none may
+    /// change the cursor of a consumer.
     pub allowed_origins: Vec<WebOrigin>,
 }
 
@@ -92,8 +89,8 @@ impl From<&Output> for WebSocketOptions {
 }
 
 impl WebSocketOptions {
-    /// Whether the page that makes a request may read. Browsers say whose page it is; whatever does not say
-    /// it is no browser, and could say anything.
+    /// Whether the page that makes a request may read. Browsers send its origin; other programs
+    /// could send any origin.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         let allowed =
             |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
@@ -101,9 +98,8 @@ impl WebSocketOptions {
             || headers.get_all(header::ORIGIN).iter().all(|origin| allowed(origin.as_bytes()))
     }
 
-    /// Whether whoever makes a request that was [allowed](Self::allows) may also change something.
-    /// Without a list, the rule is that of calls that change something: no page may, but the
-    /// server's own.
+    /// Whether a request that is [allowed](Self::allows) may also change something. Without a list,
+    /// only pages of our own origin may.
     fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
             Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::new(
@@ -120,8 +116,7 @@ impl WebSocketOptions {
     }
 }
 
-/// Checks what is asked for, and makes the connection a client of the log. Of subprotocols and extensions
-/// that are offered none is taken.
+/// Checks the request and serves the connection. Offered subprotocols and extensions are ignored.
 pub(super) async fn upgrade(
     State(context): State<Context>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -140,7 +135,7 @@ pub(super) async fn upgrade(
         return Err(counted(&context, origin_not_allowed()));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
-    // A consumer's cursor is written down, and its other connection is closed.
+    // Connecting as a consumer stores its cursor and closes its other connection.
     if query.consumer.is_some()
         && let Err(refusal) = options.allows_change(&headers)
     {
@@ -149,33 +144,33 @@ pub(super) async fn upgrade(
         }
         return Err(counted(&context, refusal));
     }
-    // Of a consumer that is known, the cursor of the URL means nothing.
+    // For a known consumer the cursor in the URL is ignored.
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = context.clients.enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
-    let seat = seat(&context, &query).await.map_err(|refused| counted(&context, refused))?;
-    let (cursor, default_format) = match (&seat, query.cursor) {
-        (Some(seat), _) => (seat.cursor(), Format::Envelope),
+    let lease = lease(&context, &query).await.map_err(|refused| counted(&context, refused))?;
+    let (cursor, default_format) = match (&lease, query.cursor) {
+        (Some(lease), _) => (lease.cursor(), Format::Envelope),
         (None, Some(cursor)) => (cursor, Format::Envelope),
         (None, None) => (head, Format::Event),
     };
     let format = query.format.unwrap_or(default_format);
-    let consumer = seat.as_ref().map(Seat::name);
+    let consumer = lease.as_ref().map(Lease::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
     let source = LogSource::new(context.log.reader(cursor), query.selection, format);
     let counts = context.metrics.websocket.counts();
-    let session = Session::new(source, head, counts, options.patience, peer.taken);
-    let session = match seat {
-        Some(seat) => session.of(seat),
-        None => session,
+    let task = ClientTask::new(source, head, counts, options.patience, peer.taken);
+    let task = match lease {
+        Some(lease) => task.with_lease(lease),
+        None => task,
     };
-    Ok(bounded(upgrade).on_upgrade(|socket| session.run(socket, client)))
+    Ok(bounded(upgrade).on_upgrade(|socket| task.run(socket, client)))
 }
 
-/// A connection with bounds on what it holds.
+/// Limits the memory of a connection.
 pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
         .read_buffer_size(CLIENT_READ_BYTES)
@@ -185,14 +180,14 @@ pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .max_frame_size(CLIENT_MESSAGE_BYTES_MAX)
 }
 
-/// The seat of a consumer whose cursor we keep, once whoever had it is gone.
-async fn seat(context: &Context, query: &Query) -> Result<Option<Seat>, ApiError> {
+/// The lease of the consumer, once its previous connection has ended.
+async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiError> {
     let Some(name) = &query.consumer else { return Ok(None) };
-    Ok(Some(context.consumers.enter(name.as_str(), query.begin(context.log.head()), None).await?))
+    Ok(Some(context.consumers.acquire(name.as_str(), query.start_position(context.log.head()), None).await?))
 }
 
-/// Counts a client that is not let in though it asked for nothing wrong, by the code that it is told. At the end
-/// nobody is let in, which is no news.
+/// Counts a client whose valid request is refused, by error code. Refusals while the gateway stops
+/// do not count.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
     if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
         context.metrics.websocket.refused[reason].inc();

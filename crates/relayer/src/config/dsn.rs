@@ -1,4 +1,4 @@
-//! What a DSN of PostgreSQL says about the way to the database. Nothing here shows a part of it, nor lets sqlx do so.
+//! Reads the DSN of PostgreSQL. No error shows a part of it, and sqlx is kept from doing so.
 
 use std::fs::File;
 
@@ -7,10 +7,10 @@ use url::Url;
 
 use super::secret::Secret;
 
-/// Parameters that name a file.
+/// The parameters that name a file.
 const FILES: [&str; 7] =
     ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
-/// The others that sqlx knows. One that it does not know, it would write into the log with its value.
+/// The other parameters that sqlx knows. It would log an unknown one with its value.
 const PARAMETERS: [&str; 11] = [
     "sslmode",
     "ssl-mode",
@@ -25,11 +25,11 @@ const PARAMETERS: [&str; 11] = [
     "options",
 ];
 
-/// How to connect. This is the one place where a DSN is given to sqlx.
+/// The options to connect with. Only this function gives a DSN to sqlx.
 ///
 /// # Errors
-/// When it is no URL of PostgreSQL, has a parameter that is not known, names a file that cannot be read, or has a value
-/// that is wrong. What is said goes on from "it" and has nothing of the DSN.
+/// When the DSN is not a URL of PostgreSQL, has an unknown parameter or a wrong value, or names a
+/// file that cannot be read. The error is about "it" and repeats nothing of the DSN.
 pub fn postgres_options(dsn: &Secret) -> Result<PgConnectOptions, String> {
     let url = Url::parse(dsn.reveal()).map_err(|_| "it is not a URL".to_owned())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
@@ -38,18 +38,18 @@ pub fn postgres_options(dsn: &Secret) -> Result<PgConnectOptions, String> {
     for (name, value) in url.query_pairs() {
         let name = &*name;
         if let Some(name) = FILES.iter().find(|file| **file == name) {
-            // A certificate or key may stand there itself.
+            // The value may be the certificate or key itself.
             if !value.contains("-----BEGIN") {
                 File::open(&*value).map_err(|error| format!("its file {name} cannot be read: {error}"))?;
             }
         } else if !(PARAMETERS.contains(&name) || name.starts_with("options[") && name.ends_with(']')) {
             let known = "sslmode, sslrootcert, sslcert, sslkey, host, port, user, password, dbname, options";
-            return Err(format!("it has a parameter that is not known; these are: {known}"));
+            return Err(format!("it has an unknown parameter; known are: {known}"));
         }
     }
-    // What sqlx says of a wrong value holds the value.
+    // sqlx's error about a wrong value contains the value.
     let options = dsn.reveal().parse();
-    options.map_err(|_| "a value in it is wrong; sslmode, for one, may be verify-full".to_owned())
+    options.map_err(|_| "a value in it is wrong; for example, sslmode may be verify-full".to_owned())
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dsn_says_where_and_how() {
+    fn a_dsn_becomes_options() {
         let options = read("postgres://me:hunter2@db.example:5433/moltrade?sslmode=verify-full").unwrap();
         assert_eq!((options.get_host(), options.get_port()), ("db.example", 5433));
         assert_eq!((options.get_username(), options.get_database()), ("me", Some("moltrade")));
@@ -69,14 +69,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_a_word_of_it() {
+    fn an_error_repeats_nothing_of_the_dsn() {
         for (dsn, why) in [
             ("hunter2", "it is not a URL"),
             ("hunter2://me:x@db/x", "its scheme is not postgres://"),
             ("postgres://me:x@db/x?sslmode=hunter2", "a value in it is wrong"),
             ("postgres://me:x@db/x?port=hunter2", "a value in it is wrong"),
-            ("postgres://me:x@db/x?passwort=hunter2", "a parameter that is not known; these are: sslmode,"),
-            ("postgres://me:x@db/x?hunter2=1", "a parameter that is not known"),
+            ("postgres://me:x@db/x?passwort=hunter2", "an unknown parameter; known are: sslmode,"),
+            ("postgres://me:x@db/x?hunter2=1", "an unknown parameter"),
             ("postgres://me:x@db/x?sslkey=/hunter2", "its file sslkey cannot be read: No such file"),
         ] {
             let error = read(dsn).expect_err(dsn);

@@ -1,29 +1,29 @@
-//! Which environment variables are ours, and which look as if they were meant to be.
+//! Finds our environment variables, and others that were probably meant to be ours.
 
 use super::error::{nearest, printable};
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// The prefix of the variables that are ours: an unknown one is an error, as an unknown key of the
-/// file is.
+/// The prefix of our variables. An unknown one is an error, as an unknown key of the file is.
 pub(super) const PREFIX: &str = "RELAYER_";
 
-/// The short name of the variable for [`RELAY_URLS_KEY`].
+/// A short variable for [`RELAY_URLS_KEY`].
 pub(super) const RELAY_URLS: &str = "RELAY_URLS";
 /// See [`RELAY_URLS`].
 pub(super) const RELAY_URLS_KEY: &str = "relay.bootstrap_relays";
 
-/// What `PORT` sets for programs that are made to be hosted.
+/// The key that hosting services mean by `PORT`.
 const PORT_KEY: &str = "output.websocket_port";
 
-/// The variables of this process; what is not Unicode is made so, and then fails its check.
+/// The variables of this process. A value that is not Unicode is converted with losses, and then
+/// fails its check.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// The variables that are ours, in the order of their names, and a warning for each of the others
-/// that was probably meant to be. Those are no errors: other programs may use their names.
+/// Our variables in the order of their names, and a warning for each variable that was probably
+/// meant to be ours. Those are not errors, because other programs may use these names.
 pub(super) fn ours_and_misspelt(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> (Vec<(String, Secret)>, Vec<String>) {
@@ -46,9 +46,8 @@ pub(super) fn ours_and_misspelt(
     (ours, misspelt)
 }
 
-/// Whether Kubernetes made this variable. It sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` …
-/// in every pod beside a service that is called "relayer"; other names of services begin like our
-/// variables, too.
+/// Whether Kubernetes set this variable. It sets `RELAYER_SERVICE_HOST`, `RELAYER_PORT_8080_TCP` …
+/// in every pod if there is a service named "relayer", and similar ones for other names.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.contains("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
@@ -56,7 +55,6 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// What an unknown variable with our prefix should have been.
 pub(super) fn unknown(name: &str) -> String {
     match nearest_variable(name) {
         Some(near) => format!("unknown variable; did you mean {near}?"),
@@ -71,15 +69,15 @@ fn nearest_variable(name: &str) -> Option<String> {
     nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
-/// What to write instead of a variable that is not ours, if it was probably meant to be: it begins
-/// like ours, or is one without the prefix, or is the key of a port alone.
+/// What to write instead of a variable that was probably meant to be ours: it begins like ours,
+/// lacks only the prefix, or is the key of a port.
 fn meant_for_us(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let variable_of = |is_meant: &dyn Fn(&Setting) -> bool| {
         SETTINGS.iter().find(|setting| is_meant(setting)).map(Setting::variable)
     };
     let without_prefix = variable_of(&|setting| {
-        let key = setting.key.to_ascii_uppercase();
+        let key = setting.key.name.to_ascii_uppercase();
         setting.variable().strip_prefix(PREFIX) == Some(&*upper) || (key.ends_with("_PORT") && key == upper)
     });
     let meant = match &*upper {
@@ -91,6 +89,6 @@ fn meant_for_us(name: &str) -> Option<String> {
     };
     Some(match meant {
         Some(variable) => format!("did you mean {variable}?"),
-        None => format!("those that are used are {RELAY_URLS} and {PREFIX}<SECTION>__<KEY>"),
+        None => format!("the gateway reads {RELAY_URLS} and {PREFIX}<SECTION>__<KEY>"),
     })
 }

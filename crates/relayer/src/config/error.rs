@@ -1,24 +1,24 @@
-//! What can be wrong with a configuration, each problem with its place and all of them at once.
+//! The problems of a configuration: each with its place, and all of them at once.
 
 use std::fmt;
 use std::path::Path;
 
-/// Where a value, or a problem, stands.
+/// The place of a value or of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In the program: nobody set it.
+    /// The default of the program.
     Default,
-    /// In the configuration file; line and column count from 1, columns in characters. Line 0 means the
-    /// file as a whole.
+    /// The configuration file. Lines and columns count from 1, columns in characters. Line 0 means
+    /// the whole file.
     File {
-        /// The file, as it was named.
+        /// The path as it was given.
         path: Box<Path>,
         /// The line.
         line: usize,
         /// The column.
         column: usize,
     },
-    /// In this environment variable.
+    /// An environment variable.
     Environment(String),
 }
 
@@ -33,14 +33,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong: `<place>: <key>: <what was found; what is allowed>`.
+/// One problem: `<place>: <key>: <what was found; what is allowed>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
+    /// The place.
     pub place: Place,
     /// The dotted key, if the problem is about one.
     pub key: Option<String>,
-    /// What is wrong and what is allowed.
+    /// What was found and what is allowed.
     pub what: String,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration, one problem a line, in the file's order.
+/// All problems of a configuration, one a line, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.lines())]
 pub struct ConfigErrors {
@@ -67,12 +67,16 @@ impl ConfigErrors {
         if problems.is_empty() {
             return Ok(());
         }
-        // What the sort does not order keeps the order in which it was found.
+        // The sort is stable: problems without a line keep their order.
         problems.sort_by_key(|problem| match &problem.place {
             Place::File { line, column, .. } => (0, *line, *column),
             Place::Environment(_) | Place::Default => (1, 0, 0),
         });
         Err(Self { problems })
+    }
+
+    pub(super) fn one(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
     }
 
     /// The problems; never empty.
@@ -85,7 +89,7 @@ impl ConfigErrors {
     }
 }
 
-/// Text from outside as it may stand in a message: on one line, without control characters, and short.
+/// Makes text from outside fit into a message: on one line, without control characters, and short.
 pub(super) fn printable(text: &str) -> String {
     const CHARS_MAX: usize = 60;
     let mut shown: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
@@ -95,9 +99,9 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// The one of `known` that `wrong` was probably meant to be.
+/// The name in `known` that `wrong` was probably meant to be.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A long name is not worth the quadratic comparison, and resembles nothing.
+    // The comparison is quadratic, and so long a name resembles none.
     if wrong.len() > 80 {
         return None;
     }

@@ -1,38 +1,36 @@
-//! The configuration: one struct a section, checked once at the start, valid from then on.
+//! The configuration: a struct for each section, checked at the start and valid from then on.
 //!
-//! `settings` declares every key with its help, default and rule; everything else follows from that
-//! table. `raw` is a value before its check, `rule` the checks, `types`, `secret`, `sink` and
-//! `webhook` what passed them, `dsn` what a DSN says; `environment` says which variables are ours,
-//! `load` puts defaults, file and environment together, `reload` does so again and says what
-//! differs, `error` says what is wrong and where, `print` writes the template and `check-config`'s
-//! answer. It reads no environment but what it is given.
+//! - `settings` declares every key of the file, and `sinks` every key of a sink's table: help,
+//!   default and rule. Everything else follows from these tables; `key` is an entry of them.
+//! - `rules` are the checks, of a `value` as it was written. What passes has a type of `address`,
+//!   `choices`, `secret`, `user_agent` or `webhook`; `dsn` reads the URL of PostgreSQL.
+//! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests
+//!   what an unknown name should have been, `check` compares keys with each other, and `error` holds
+//!   the problems with their places.
+//! - `print` writes the template and the answer of `check-config`.
 
-mod settings;
-
-mod types;
-
-mod secret;
-
+mod address;
+mod check;
+mod choices;
 mod dsn;
-
-mod sink;
-
+mod environment;
+mod error;
+mod file;
+mod key;
+mod load;
+mod names;
+mod print;
+mod reload;
+mod rules;
+mod secret;
+mod settings;
+mod sinks;
+mod user_agent;
+mod value;
 mod webhook;
 
-mod raw;
-
-mod rule;
-
-mod environment;
-
-mod load;
-
-mod reload;
-
-mod error;
-
-mod print;
-
+pub use address::{HostPort, HttpUrl, InvalidUrl, PublicUrl, RelayUrl, URL_BYTES_MAX, WebOrigin};
+pub use choices::{Compression, Framing, LogLevel, NotAllowed, Registration, Start};
 pub use dsn::postgres_options;
 pub use environment::environment;
 pub use error::{ConfigErrors, Place, Problem};
@@ -43,12 +41,8 @@ pub use secret::{Secret, SecretFile, SecretKey};
 pub use settings::{
     Api, Config, Deduplication, Fanout, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
 };
-pub use sink::{
-    CommonOptions, Compression, Framing, RestOptions, RestSink, SinkConfig, SinkName, SinkOptions, Start,
-    TcpOptions, TcpSink,
+pub use sinks::{
+    CommonOptions, RestOptions, RestSink, SinkConfig, SinkName, SinkOptions, TcpOptions, TcpSink,
 };
-pub use types::{
-    HostPort, HttpUrl, InvalidUrl, LogLevel, PublicUrl, Registration, RelayUrl, URL_BYTES_MAX, UserAgent,
-    WebOrigin,
-};
+pub use user_agent::UserAgent;
 pub use webhook::{Headers, InvalidSecret, SigningKeys};

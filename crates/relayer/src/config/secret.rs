@@ -1,4 +1,4 @@
-//! Values that are used but never shown: not in a log, not in an error, not in an answer.
+//! Values that are used but never shown: in no log, no error and no response.
 
 use std::fmt;
 use std::fs::File;
@@ -22,7 +22,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself, for the one call that needs it; it must not reach a log, an error or an answer.
+    /// The value itself, which must not reach a log, an error or a response.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -40,12 +40,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A Nostr secret key that signs. It is valid, and prints as `***`; a clone is a reference count.
+/// A valid Nostr secret key that prints as `***`. A clone is a reference count.
 #[derive(Clone)]
 pub struct SecretKey(Arc<Signer>);
 
 impl SecretKey {
-    /// What signs with it.
+    /// The signer of this key.
     pub fn signer(&self) -> &Arc<Signer> {
         &self.0
     }
@@ -59,7 +59,7 @@ impl FromStr for SecretKey {
         let secret = nip19::secret_key(text)?;
         Signer::from_secret(&secret)
             .map(|signer| Self(Arc::new(signer)))
-            .ok_or(InvalidKey("its number is no secret key of secp256k1"))
+            .ok_or(InvalidKey("its number is not a secret key of secp256k1"))
     }
 }
 
@@ -84,18 +84,18 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// A file that holds a secret and that nobody but its owner may read.
+/// A file with a secret that only its owner may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile<T> {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// What it held when it was read.
+    /// The secret at the time of reading.
     pub secret: T,
 }
 
-/// A secret that a file may hold.
+/// A secret that can be read from a file.
 pub trait Filed: FromStr<Err: fmt::Display> {
-    /// What it is called in a sentence.
+    /// The name of the secret in a sentence.
     const CALLED: &'static str;
 }
 
@@ -104,23 +104,23 @@ impl Filed for SecretKey {
 }
 
 impl<T: Filed> SecretFile<T> {
-    /// Reads it.
+    /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read, others may read it, or it holds no such secret; the text says nothing of what
-    /// it holds.
+    /// When the file cannot be read, others have access, or it holds no valid secret. The error
+    /// repeats nothing of its contents.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        /// Secrets have a few hundred characters at most, and an editor may add a few.
+        /// Secrets have at most a few hundred characters, and an editor may add some.
         const BYTES_MAX: u64 = 1024;
         let unreadable = |fault: std::io::Error| format!("it cannot be read: {fault}");
-        // Asked before it is opened: opening a pipe would wait for its other end.
+        // Checked before opening, because opening a pipe would wait for its other end.
         if !path.metadata().map_err(unreadable)?.is_file() {
-            return Err("it is no regular file".to_owned());
+            return Err("it is not a regular file".to_owned());
         }
         let file = File::open(path).map_err(unreadable)?;
         let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(format!("its mode is {mode:03o}, so that others have access: chmod 600 mends it"));
+            return Err(format!("its mode is {mode:03o}, which gives others access: run chmod 600"));
         }
         let mut text = String::new();
         file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
@@ -174,21 +174,22 @@ mod tests {
         refused(&HEX.replace('d', "g"), "not all of it are hex digits");
         refused(&"é".repeat(32), "not all of it are hex digits");
         for no_key in ["00".repeat(32), "ff".repeat(32)] {
-            refused(&no_key, "its number is no secret key of secp256k1");
+            refused(&no_key, "its number is not a secret key of secp256k1");
         }
         for wrong in ["nsec1", &NSEC.replace("laq", "lap"), &NSEC.replacen('n', "N", 1)] {
             refused(wrong, "a character of it is wrong or missing");
         }
-        let encode = |hrp, data: &[u8]| {
-            bech32::encode::<bech32::Bech32>(bech32::Hrp::parse(hrp).unwrap(), data).unwrap()
-        };
-        refused(&encode("npub", &[1; 32]), "it is a public key; the secret one begins with nsec1");
-        refused(&encode("ncryptsec", &[1; 91]), "it is encrypted (NIP-49); it must be decrypted before");
-        refused(&encode("note", &[1; 32]), "it does not begin with nsec1");
-        refused(&encode("nsec", &[1; 31]), "it does not hold 32 bytes");
-        refused(&encode("nsec", &[1; 33]), "it does not hold 32 bytes");
-        let bech32m =
-            bech32::encode::<bech32::Bech32m>(bech32::Hrp::parse("nsec").unwrap(), &[1; 32]).unwrap();
-        refused(&bech32m, "a character of it is wrong or missing");
+        let npub = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg";
+        refused(npub, "it is a public key; the secret one begins with nsec1");
+        refused("ncryptsec1qgg9947", "it is encrypted (NIP-49); decrypt it first");
+        refused(&NSEC.replacen("nsec", "note", 1), "it does not begin with nsec1");
+        for (what, wrong) in [
+            ("31 bytes", "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9u7jpluy"),
+            ("33 bytes", "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqz4mqznl"),
+            ("bech32m", "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laq9009uk"),
+        ] {
+            let why = wrong.parse::<SecretKey>().expect_err(what).to_string();
+            assert_eq!(why, "a character of it is wrong or missing", "{what}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What a request to a sink carries beside its body: signatures by Standard Webhooks, and headers of the
-//! operator's.
+//! What a request to a sink carries besides its body: signatures (Standard Webhooks), and headers
+//! that the operator configures.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ use ring::hmac;
 
 use super::secret::{Filed, Secret};
 
-/// The secrets that requests are signed with; at most [`SigningKeys::MAX`], of which each signs.
+/// The secrets that requests are signed with: at most [`SigningKeys::MAX`], each of which signs.
 ///
-/// They are written as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 bytes; several with a
-/// space between them. Never shown.
+/// They are written as in Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes, separated
+/// by spaces. They are never shown.
 #[derive(Clone)]
 pub struct SigningKeys {
     written: Secret,
@@ -21,11 +21,11 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Two are enough to change a secret; more are a mistake, each of which costs every request a signature.
+    /// Two are enough to change a secret, and each one costs every request a signature.
     pub const MAX: usize = 4;
 
-    /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and the
-    /// base64 of HMAC-SHA256 over `id.time.body`, for each secret.
+    /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and
+    /// the base64 of HMAC-SHA256 over `id.time.body`, for each secret.
     pub fn sign(&self, id: &str, time: u64, body: &[u8]) -> String {
         let signatures = self.keys.iter().map(|key| {
             let mut context = hmac::Context::with_key(key);
@@ -37,7 +37,7 @@ impl SigningKeys {
     }
 }
 
-/// Why a text is no such secret. It says nothing of the text.
+/// Why a text is not such a secret. The error repeats nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSecret(&'static str);
@@ -59,7 +59,7 @@ fn key(text: &str) -> Result<hmac::Key, InvalidSecret> {
     let encoded = text.strip_prefix("whsec_").ok_or(InvalidSecret("it does not begin with whsec_"))?;
     let bytes = BASE64_STANDARD
         .decode(encoded)
-        .map_err(|_| InvalidSecret("what follows whsec_ is no base64 (with its = at the end)"))?;
+        .map_err(|_| InvalidSecret("the text after whsec_ is not base64 (with its = at the end)"))?;
     match bytes.len() {
         24..=64 => Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
         _ => Err(InvalidSecret("it does not hold 24 to 64 bytes")),
@@ -88,12 +88,12 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// Headers of the operator's. Their values may be secrets and are never shown.
+/// Headers that the operator configures. Their values may be secrets and are never shown.
 #[derive(Clone, PartialEq, Default)]
 pub struct Headers(HeaderMap);
 
 impl Headers {
-    /// What we say ourselves, and what belongs to the connection.
+    /// The headers that the gateway sets, and those of the connection.
     const OURS: [HeaderName; 10] = [
         HeaderName::from_static("relayer-log"),
         header::CONTENT_TYPE,
@@ -107,17 +107,17 @@ impl Headers {
         header::HOST,
     ];
 
-    /// As they are sent.
+    /// The headers as they are sent.
     pub const fn map(&self) -> &HeaderMap {
         &self.0
     }
 
-    /// Adds one.
+    /// Adds a header.
     ///
     /// # Errors
-    /// What is wrong with it; nothing of its value.
+    /// When the header is not allowed. The error repeats nothing of its value.
     pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let name: HeaderName = name.parse().map_err(|_| "its name is no header's".to_owned())?;
+        let name: HeaderName = name.parse().map_err(|_| "its name is not valid for a header".to_owned())?;
         if Self::OURS.contains(&name) || name.as_str().starts_with("webhook-") {
             return Err("the gateway sets it itself".to_owned());
         }
@@ -159,7 +159,7 @@ mod tests {
         for (text, why) in [
             (" ", "it is empty"),
             ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "it does not begin with whsec_"),
-            ("whsec_é", "what follows whsec_ is no base64 (with its = at the end)"),
+            ("whsec_é", "the text after whsec_ is not base64 (with its = at the end)"),
             ("whsec_AAAA", "it does not hold 24 to 64 bytes"),
             (&[SECRET; 5].join(" "), "it has more than four secrets"),
         ] {

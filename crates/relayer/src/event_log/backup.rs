@@ -1,9 +1,8 @@
-//! What a backup is: a RocksDB checkpoint with a file that describes it, which is written last. A
-//! folder without that file is no backup, so one that was begun and not finished is never taken for
-//! one.
+//! Backups. A backup is a RocksDB checkpoint with a file that describes it. This file is written
+//! last, so a folder without it is an unfinished backup, and is refused.
 //!
-//! A data folder with that file in it is a backup that was put in place. Opening it as a log gives
-//! it a new identity, because the sequence numbers behind the backup are assigned again.
+//! A data folder with this file is a backup that was copied there. Opening it as a log gives it a
+//! new identity, because the sequence numbers after the backup are assigned again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,11 +18,11 @@ use crate::limits::BACKUP_DESCRIPTION_BYTES_MAX;
 
 /// The file that describes a backup.
 pub const DESCRIPTION: &str = "backup.json";
-/// The file in a data folder whose contents are being replaced. The log is not opened while it is
-/// there.
+/// The file that marks a data folder whose contents are being replaced. The log does not open while
+/// it exists.
 pub const RESTORE_UNFINISHED: &str = "restore.unfinished";
-/// The folder in a data folder where checkpoints are made and restored logs are tried. Opening the
-/// log empties it.
+/// The folder in a data folder for checkpoints, and for restored logs before they replace the old
+/// one. Opening the log deletes it.
 pub const STAGING: &str = "staging";
 
 /// Describes a backup.
@@ -36,28 +35,28 @@ pub struct Description {
     pub format: u64,
     /// The identity of the log that was backed up.
     pub log: LogId,
-    /// The newest sequence when the backup was begun. It may hold a few more events.
+    /// The newest sequence when the backup began. The backup may hold a few more events.
     pub head: Cursor,
     /// The oldest sequence.
     pub floor: Seq,
-    /// When it was begun, in Unix milliseconds.
+    /// When the backup began, in Unix milliseconds.
     pub made_at_ms: u64,
-    /// The other files, each with its bytes.
+    /// The other files with their sizes in bytes.
     pub files: BTreeMap<String, u64>,
 }
 
 /// Why a backup cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A file or folder.
+    /// The system refused access to a file or folder.
     #[error("{path} cannot be used: {reason}")]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
-    /// There is no description.
+    /// The description is missing.
     #[error(
         "{path} is no backup: it has no {DESCRIPTION}, which `moltrade-relayer backup` writes when a backup is complete. \
          If it is a copy of the folder of a stopped gateway, copy it to its place and run `moltrade-relayer new-log-id`"
@@ -66,7 +65,7 @@ pub enum BackupError {
         /// The folder.
         path: PathBuf,
     },
-    /// The description is not one of ours.
+    /// The description is invalid, or files do not match it.
     #[error("the backup {path} is damaged: {reason}")]
     Damaged {
         /// The folder.
@@ -74,16 +73,15 @@ pub enum BackupError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Somebody else makes a backup.
+    /// Another backup is being made.
     #[error("another backup is being made; try again when it is done")]
     Busy,
-    /// RocksDB.
+    /// RocksDB failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
 impl BackupError {
-    /// An error of the system about a path.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::File { path, reason: error.to_string() }
@@ -93,8 +91,7 @@ impl BackupError {
 impl Description {
     const VERSION: u32 = 1;
 
-    /// Reads the description of a backup, and checks that the files are there and have the sizes
-    /// that it names.
+    /// Reads the description of a backup, and checks that all files exist with the listed sizes.
     ///
     /// # Errors
     /// When the folder is no backup, or is damaged.
@@ -138,13 +135,12 @@ impl Description {
         Ok(read)
     }
 
-    /// The bytes of all files.
+    /// The total bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// Writes the description into the folder of the backup, which is complete then, and waits for
-    /// the disk.
+    /// Writes the description, which completes the backup, and waits for the disk.
     ///
     /// # Errors
     /// When the system cannot write it.
@@ -162,7 +158,7 @@ impl Description {
     }
 }
 
-/// Whether RocksDB has files of this name in the folder of a log.
+/// Whether RocksDB uses files of this name in the folder of a log.
 pub fn is_file_of_log(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let numbered = |extension| name.strip_suffix(extension).is_some_and(is_number);
@@ -173,21 +169,21 @@ pub fn is_file_of_log(name: &str) -> bool {
         || name.strip_prefix("OPTIONS-").is_some_and(|rest| is_number(rest.trim_end_matches(".dbtmp")))
 }
 
-/// Waits until the disk knows what is in a folder.
+/// Makes the entries of a folder durable.
 ///
 /// # Errors
-/// When the system says so.
+/// When the system fails.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 impl EventLog {
-    /// Makes a backup in the [`STAGING`] folder of the data folder, in place of the one that is
-    /// there, and gives where it is. Sorted files are hard links, so it takes little time and room.
-    /// Waits for the disk.
+    /// Makes a backup in the [`STAGING`] folder of the data folder, where it replaces the previous
+    /// one, and returns its folder. Sorted files are hard links, so a backup takes little time and
+    /// room. Waits for the disk.
     ///
     /// # Errors
-    /// When another one is being made, or RocksDB or the system fails. The log goes on in any case.
+    /// When another backup is being made, or RocksDB or the system fails. The log keeps working.
     pub fn back_up(&self) -> Result<(PathBuf, Description), BackupError> {
         let _one_at_a_time = self.backing_up.try_lock().ok_or(BackupError::Busy)?;
         let staging = self.store.path().join(STAGING);
@@ -214,7 +210,7 @@ impl EventLog {
     }
 }
 
-/// Removes a folder and what is in it, if it is there.
+/// Removes a folder with its contents, if it exists.
 pub(crate) fn remove_folder(folder: &Path) -> Result<(), BackupError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::file(folder)(error)),
@@ -222,12 +218,12 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Whether a data folder is a backup that was put in place.
+/// Whether a data folder is a backup that was copied there.
 pub(super) fn is_backup_in_place(path: &Path) -> io::Result<bool> {
     path.join(DESCRIPTION).try_exists()
 }
 
-/// The data folder is a log from now on, and no backup any more.
+/// Turns a backup in the data folder into a log.
 pub(super) fn put_in_place(path: &Path) -> io::Result<()> {
     fs::remove_file(path.join(DESCRIPTION))?;
     sync_folder(path)

@@ -1,19 +1,19 @@
-//! What the log keeps of receivers: up to where each of them has everything.
+//! The cursors of receivers: up to where each of them has everything.
 //!
-//! A row is committed as events are: with fsync it is on the disk, without one a power loss may take it back,
-//! and what it stood for is delivered once more, which a receiver must bear in any case.
+//! A row is committed like events. Without fsync, a power loss may take the last one back; the
+//! events behind it are then delivered again, which a receiver must accept in any case.
 
-use super::keys::{self, CursorRow};
-use super::{EventLog, StorageError};
+use super::entry::Cursor;
+use super::{EventLog, StorageError, keys};
 
-/// Whose cursors.
+/// The sort of receivers that cursors belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursors {
-    /// Of sinks, by their names.
+    /// Sinks, by their names.
     Sinks,
-    /// Of consumers of `/ws`, by the names that they give themselves.
+    /// Consumers of `/ws`, by the names that they give themselves.
     Consumers,
-    /// Of followers on `/fanout`: public key in hex, `/`, and the name that it gives itself.
+    /// Followers on `/fanout`, by public key in hex, `/`, and the name that they give themselves.
     Followers,
 }
 
@@ -27,8 +27,59 @@ impl Cursors {
     }
 }
 
+/// How far a receiver is: a value of `cursors`, `consumers` and `followers`.
+///
+/// Stored as version (u8, now 3), cursor (u64), `unused_since_ms` (u64), `is_paused` (u8),
+/// `has_acked` (u8). Version 2 has no last byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CursorRow {
+    /// The receiver has handled everything up to here.
+    pub cursor: Cursor,
+    /// When the cursor went out of use, in Unix milliseconds: its sink is not configured, or its
+    /// consumer is not connected. 0 while it is in use.
+    pub unused_since_ms: u64,
+    /// Whether an operator has paused it.
+    pub is_paused: bool,
+    /// Whether the consumer has acknowledged an event. One that never has may be evicted for a new
+    /// consumer. Rows of version 2 count as acknowledged.
+    pub has_acked: bool,
+}
+
+impl CursorRow {
+    const VERSION: u8 = 3;
+    const VERSION_WITHOUT_ACKED: u8 = 2;
+
+    /// The row of a sink, or of a consumer that has acknowledged, while it is in use.
+    pub const fn at(cursor: Cursor) -> Self {
+        Self { cursor, unused_since_ms: 0, is_paused: false, has_acked: true }
+    }
+
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let numbers = [self.cursor.get().to_be_bytes(), self.unused_since_ms.to_be_bytes()];
+        [&[Self::VERSION], numbers.as_flattened(), &[self.is_paused.into(), self.has_acked.into()]].concat()
+    }
+
+    /// Reads a stored value; `None` if it is damaged.
+    pub(crate) fn from_bytes(value: &[u8]) -> Option<Self> {
+        let (version, rest) = value.split_first()?;
+        let (cursor, rest) = rest.split_first_chunk::<8>()?;
+        let (since, rest) = rest.split_first_chunk::<8>()?;
+        let (is_paused, has_acked) = match (*version, rest) {
+            (Self::VERSION_WITHOUT_ACKED, &[is_paused @ 0..=1]) => (is_paused, 1),
+            (Self::VERSION, &[is_paused @ 0..=1, has_acked @ 0..=1]) => (is_paused, has_acked),
+            _ => return None,
+        };
+        Some(Self {
+            cursor: Cursor::from_number(u64::from_be_bytes(*cursor)),
+            unused_since_ms: u64::from_be_bytes(*since),
+            is_paused: is_paused == 1,
+            has_acked: has_acked == 1,
+        })
+    }
+}
+
 impl EventLog {
-    /// All cursors that are kept, with whose they are, in the order of the names.
+    /// All stored cursors by name, in the order of the names.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -44,14 +95,14 @@ impl EventLog {
     /// Sets a cursor. With fsync it waits for the disk.
     ///
     /// # Errors
-    /// When RocksDB fails; the process must not go on then.
+    /// When RocksDB fails; the process must then stop.
     pub fn set_cursor(&self, whose: Cursors, name: &str, row: CursorRow) -> Result<(), StorageError> {
         let mut changes = self.store.batch();
         let written = changes.put(whose.family(), name.as_bytes(), &row.to_bytes());
         self.note(written.and_then(|()| changes.commit()))
     }
 
-    /// Forgets a cursor: who has this name begins anew.
+    /// Deletes a cursor.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -61,9 +112,9 @@ impl EventLog {
         self.note(deleted.and_then(|()| changes.commit()))
     }
 
-    /// Forgets the cursors that nobody has used for so long, with the dead letters of the sinks,
-    /// and notes of those that nobody uses from now on that it is so. Gives the names that were
-    /// forgotten. While the clock is in doubt, nothing is forgotten.
+    /// Deletes the cursors that have been out of use for `keep_ms`, with the dead letters of their
+    /// sinks, and stores when others went out of use. Returns the deleted names. While the clock is
+    /// in doubt, nothing is deleted.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -81,14 +132,14 @@ impl EventLog {
                 0 => {
                     let unused_since_ms = self.clock.at_least_the_log_ms();
                     match self.set_cursor(whose, &name, CursorRow { unused_since_ms, ..row }) {
-                        Err(error) if error.is_full() => {} // It is noted at another start.
+                        Err(error) if error.is_full() => {} // The next start stores it.
                         written => written?,
                     }
                 }
                 since if !may_forget || now_ms.saturating_sub(since) < keep_ms => {}
                 _ => {
                     if whose == Cursors::Sinks {
-                        self.delete_letters(&name)?;
+                        self.delete_dead_letters(&name)?;
                     }
                     self.delete_cursor(whose, &name)?;
                     forgotten.push(name);
@@ -96,5 +147,29 @@ impl EventLog {
             }
         }
         Ok(forgotten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_row_reads_back() {
+        for row in [
+            CursorRow::at(Cursor::from_number(7)),
+            CursorRow { cursor: Cursor::START, unused_since_ms: 8, is_paused: true, has_acked: false },
+        ] {
+            let stored = row.to_bytes();
+            assert_eq!((stored.len(), stored[0]), (19, 3), "the layout is a promise");
+            assert_eq!(CursorRow::from_bytes(&stored), Some(row));
+            for cut in 0..stored.len() {
+                assert_eq!(CursorRow::from_bytes(&stored[..cut]), None, "{cut}");
+            }
+        }
+        let second = [&[2][..], &7_u64.to_be_bytes(), &8_u64.to_be_bytes(), &[0]].concat();
+        let read = CursorRow { unused_since_ms: 8, ..CursorRow::at(Cursor::from_number(7)) };
+        assert_eq!(CursorRow::from_bytes(&second), Some(read), "what it does not say counts as acknowledged");
+        assert_eq!(CursorRow::from_bytes(&[4; 19]), None, "another version");
     }
 }

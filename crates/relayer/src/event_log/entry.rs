@@ -1,4 +1,4 @@
-//! What the log holds, and the numbers that name it.
+//! The entries of the log, and the numbers that name them.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,15 +12,15 @@ use wire::VerifiedEvent;
 use super::log_id::LogId;
 use super::mark::Checkpoint;
 
-/// The number of an event in the log, from 1. It is never given to another event.
+/// The sequence number of an event in the log, from 1. It is never assigned to another event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(u64);
 
 impl Seq {
-    /// The first that is given.
+    /// The first one.
     pub const FIRST: Self = Self(1);
 
-    /// The number as it stands in envelopes and keys.
+    /// The number in envelopes and keys.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -44,10 +44,10 @@ impl Cursor {
     /// Before the first event.
     pub const START: Self = Self(0);
 
-    /// Behind every event that there will ever be.
+    /// After every event of the log.
     pub const END: Self = Self(u64::MAX);
 
-    /// A cursor from outside: any number is one, though the log may not know it.
+    /// A cursor from outside. Any number is allowed, even if it is beyond the log.
     pub const fn from_number(number: u64) -> Self {
         Self(number)
     }
@@ -62,7 +62,7 @@ impl Cursor {
         Self(seq.0.saturating_sub(1))
     }
 
-    /// The number as it stands in URLs.
+    /// The number in URLs.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -79,7 +79,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A verified event on its way into the log.
+/// A verified event that is to be written to the log.
 #[derive(Debug)]
 pub struct Verified {
     /// The event.
@@ -88,18 +88,18 @@ pub struct Verified {
     pub relay: Arc<str>,
     /// When its frame was read, Unix time in milliseconds.
     pub received_at_ms: u64,
-    /// The same moment, for measuring.
+    /// The same moment on the monotonic clock, for latencies.
     pub received: Instant,
-    /// Its share of the bytes that may be between sockets and commit, given back when this is dropped.
+    /// Its share of the limit of bytes between sockets and commit, released on drop.
     pub budget: Option<OwnedSemaphorePermit>,
 }
 
-/// What comes to the sequencer, in the order in which it was read and verified.
+/// What a shard sends to the sequencer, in the order of reading and verification.
 #[derive(Debug)]
 pub enum Submission {
     /// An event.
     Event(Verified),
-    /// A mark's arrival by one of the shards.
+    /// A mark that has passed this shard.
     Checkpoint(Arc<Checkpoint>),
 }
 
@@ -112,9 +112,9 @@ impl From<Verified> for Submission {
 /// An event in the log.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its number.
+    /// Its sequence number.
     pub seq: Seq,
-    /// The log in which it has that number.
+    /// The log that assigned the number.
     pub log: LogId,
     /// When its first copy was received, Unix time in milliseconds.
     pub received_at_ms: u64,
@@ -122,7 +122,7 @@ pub struct Entry {
     pub relay: Arc<str>,
     /// The event.
     pub event: VerifiedEvent,
-    /// When its frame was read, if that was in this process and not long ago.
+    /// When its frame was read; `None` for an entry from RocksDB.
     pub received: Option<Instant>,
     envelope: OnceLock<Bytes>,
 }
@@ -139,7 +139,7 @@ impl Entry {
     }
 
     /// `{"seq":N,"log":"<16 hex digits>","received_at":<unix ms>,"relay":"wss://…","event":{…}}`,
-    /// written once for all consumers. It is valid UTF-8.
+    /// serialised once for all consumers. It is valid UTF-8.
     pub fn envelope(&self) -> &Bytes {
         self.envelope.get_or_init(|| {
             let relay = serde_json::Value::from(&*self.relay);
@@ -151,7 +151,7 @@ impl Entry {
         })
     }
 
-    /// The same entry, for who keeps it beyond the batch that it came in. It shares all bytes.
+    /// A copy that can outlive the batch of this entry. It shares all bytes.
     pub fn copied(&self) -> Self {
         Self {
             seq: self.seq,
@@ -164,9 +164,9 @@ impl Entry {
         }
     }
 
-    /// About what the entry occupies in memory.
+    /// An estimate of its memory.
     pub(super) fn footprint(&self) -> usize {
-        // Once for the event's JSON, once for the envelope that is likely to be made.
+        // Once for the event's JSON, once for the envelope, which is likely to be needed.
         size_of::<Self>() + 2 * self.event.json().len() + 100
     }
 }

@@ -1,17 +1,17 @@
-//! How much room the disk has. Every write that adds something asks first, so that RocksDB never
-//! meets a full disk, after which it would take no more writes until it is opened again.
+//! The free space of the disk. Every write that adds data checks it first, because RocksDB refuses
+//! all writes after it has met a full disk, until it is reopened.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Tells the bytes that are free for an unprivileged process. Tests put their own disk in its place.
+/// Reads the bytes that are free for an unprivileged process. Tests replace it.
 #[derive(Clone)]
 pub struct FreeSpace(Arc<dyn Fn() -> io::Result<u64> + Send + Sync>);
 
 impl FreeSpace {
-    /// Of the file system that holds `path`.
+    /// The free space of the file system that holds `path`.
     pub fn of(path: PathBuf) -> Self {
         Self::from_fn(move || {
             let figures = rustix::fs::statvfs(&path)?;
@@ -19,7 +19,7 @@ impl FreeSpace {
         })
     }
 
-    /// Whatever the function says.
+    /// A replacement for tests.
     pub fn from_fn(bytes: impl Fn() -> io::Result<u64> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }
@@ -27,14 +27,13 @@ impl FreeSpace {
     /// The bytes that are free.
     ///
     /// # Errors
-    /// When the file system does not answer.
+    /// When the file system cannot be queried.
     pub fn bytes(&self) -> io::Result<u64> {
         (self.0)()
     }
 }
 
-/// What must stay free on a disk, besides what is about to be written: RocksDB needs it to write
-/// down what it holds in memory.
+/// The space that must stay free on a disk, because RocksDB needs it to flush its memory.
 #[derive(Debug, Clone)]
 pub struct Reserve {
     /// The disk.
@@ -43,7 +42,7 @@ pub struct Reserve {
     pub bytes_min: u64,
 }
 
-/// The disk has too little room.
+/// The disk is too full for a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the disk has {free} bytes free, and {needed} are needed: {bytes} to write, and {min_free_bytes} that must stay free \
@@ -59,15 +58,15 @@ pub struct NoRoom {
 }
 
 impl Reserve {
-    /// Whatever the disk says, there is room.
+    /// No reserve: every write passes.
     pub fn none() -> Self {
         Self { free_space: FreeSpace::from_fn(|| Ok(u64::MAX)), bytes_min: 0 }
     }
 
-    /// Whether so many bytes can be written. If the file system does not tell, the write shows it.
+    /// Whether `bytes` can be written. If the file system cannot be queried, the write is tried.
     ///
     /// # Errors
-    /// When there is too little room.
+    /// When the disk is too full.
     pub fn check(&self, bytes: u64) -> Result<(), NoRoom> {
         let Ok(free) = self.free_space.bytes() else { return Ok(()) };
         if free < bytes.saturating_add(self.bytes_min) {

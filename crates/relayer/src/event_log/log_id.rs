@@ -1,5 +1,4 @@
-//! The identity of a log, by which consumers notice that sequence numbers mean other events than
-//! before.
+//! The identity of a log. A change tells consumers that sequence numbers now mean other events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,22 +6,21 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A random number that is made with a log and stored in it. Restoring a backup replaces it,
-/// because the gateway then assigns the sequence numbers behind the backup again, to other events.
+/// A random number that is stored in the log. Restoring a backup replaces it, because the gateway
+/// then assigns the sequence numbers after the backup again, to other events.
 ///
 /// 64 random bits are enough: an identity only has to differ from the few others that one consumer
-/// ever meets.
+/// sees.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(u64);
 
 impl LogId {
-    /// The header that carries the identity, in the API's answers and in deliveries by HTTP.
+    /// The header with the identity, in answers of the API and in deliveries over HTTP.
     pub const HEADER: &str = "Relayer-Log";
 
-    /// The number of hexadecimal digits of the written form.
     const DIGITS: usize = 16;
 
-    /// An identity that no other log has.
+    /// A new identity.
     pub fn random() -> Self {
         Self(rand::random())
     }

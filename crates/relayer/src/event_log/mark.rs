@@ -1,9 +1,10 @@
-//! What the log keeps of relays beside their events, and how a change of it is ordered behind events.
+//! Rows about relays, and how a change of such a row is ordered behind events.
 //!
-//! A [`Mark`] says something about a relay that is true only once certain events are in the log: "all of
-//! its events up to here are". It goes the events' own way, as a [`Checkpoint`] through every shard's inbox
-//! to the sequencer, so it arrives behind every event that its connection read before, and is committed in
-//! the batch of the last of them or a later one. It can never be on the disk before them.
+//! A [`Mark`] states something about a relay that is true only when certain events are in the log:
+//! "all of its events up to this time are here". A mark takes the same way as events: as a
+//! [`Checkpoint`], it passes the inbox of every shard to the sequencer. So it arrives behind every
+//! event that its connection has read before, and is committed in the batch of the last of these
+//! events or in a later one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,14 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// What is kept of a relay, a row each.
+/// A table of rows about relays, one row for each relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayTable {
-    /// Whether it was added to the wanted relays, or removed from them, while the gateway ran.
+    /// Whether the relay was added or removed over the API.
     Wish,
-    /// Up to when its events are proven complete, and where they are not.
+    /// The time spans over which its events are proven complete.
     Coverage,
-    /// What it says of itself (NIP-11), and when it was asked.
+    /// Its NIP-11 document, and when it was fetched.
     Information,
 }
 
@@ -26,7 +27,7 @@ impl RelayTable {
     /// All tables.
     pub const ALL: [Self; 3] = [Self::Wish, Self::Coverage, Self::Information];
 
-    /// The first byte of its keys.
+    /// The first byte of the keys.
     pub(super) const fn prefix(self) -> u8 {
         match self {
             Self::Wish => b'w',
@@ -39,7 +40,7 @@ impl RelayTable {
 /// A new value of a relay's row.
 #[derive(Debug)]
 pub struct Mark {
-    /// Which row.
+    /// The table.
     pub table: RelayTable,
     /// The relay's URL.
     pub relay: Arc<str>,
@@ -49,35 +50,35 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// A mark, and what receives a message once the mark and its events are committed and
-    /// published. If the mark is given up, the receiver is closed.
+    /// A mark, and a receiver of the message that the mark and its events are committed and
+    /// published. Dropping the mark closes the receiver.
     pub fn new(table: RelayTable, relay: Arc<str>, row: Vec<u8>) -> (Self, oneshot::Receiver<()>) {
         let (committed, receipt) = oneshot::channel();
         (Self { table, relay, row, committed }, receipt)
     }
 
-    /// Tells that the mark is committed.
+    /// Reports that the mark is committed.
     pub fn confirm(self) {
-        // Nobody need wait for it.
+        // The receiver may be dropped.
         let _ = self.committed.send(());
     }
 }
 
-/// A mark on its way through all shards.
+/// A mark that is passing through all shards.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Through how many shards it still has to come.
+    /// The number of shards that it still has to pass.
     left: AtomicUsize,
     mark: Mutex<Option<Mark>>,
 }
 
 impl Checkpoint {
-    /// A checkpoint that must come through so many shards, at least one.
+    /// A checkpoint that must pass `shards` shards, at least one.
     pub fn new(mark: Mark, shards: usize) -> Arc<Self> {
         Arc::new(Self { left: AtomicUsize::new(shards), mark: Mutex::new(Some(mark)) })
     }
 
-    /// Notes that it has come through one more shard, and gives the mark if that was the last.
+    /// Counts one shard as passed, and returns the mark after the last one.
     pub(super) fn arrive(&self) -> Option<Mark> {
         let was_last = self.left.fetch_sub(1, Ordering::AcqRel) == 1;
         if was_last { self.mark.lock().take() } else { None }

@@ -1,32 +1,31 @@
-//! The durable ordered log of verified events: who writes it, how it lies on disk, and who reads it.
+//! The durable, ordered log of verified events.
 //!
-//! [`sequencer`] is the only writer. It gives numbers and commits batches into the [`store`], whose
-//! layout is in [`keys`] and whose set-up in `options`; [`log_id`] says which log it is; what is
-//! committed appears in the [`tail`] and moves the head. [`reader`] follows the log behind a
-//! cursor, [`query`] answers single questions, [`retention`] trims the old end. Beside the log it
-//! keeps what is proven of relays ([`mark`]), how far receivers are ([`cursors`]), and what sinks
-//! refused ([`letters`]), and the embedded registry ([`registry`]). [`backup`] makes a copy of all
-//! that. A [full disk](free_space) pauses the writer; any other error of RocksDB stops the process,
+//! [`sequencer`] is the only writer: it assigns sequence numbers and commits batches to the
+//! [`store`], with the layout of [`keys`] and the values of `record`. A committed batch then
+//! appears in the [`tail`] and moves the head. [`reader`] follows the log behind a cursor,
+//! [`query`] answers single questions, [`retention`] trims the old end, [`log_id`] identifies the
+//! log. The database also holds what is proven about relays ([`mark`]), the [`cursors`] of
+//! receivers, their [`dead_letters`], and the embedded [`registry`]. [`backup`] copies all of that.
+//! A [full disk](free_space) pauses the writer; any other error of RocksDB stops the process,
 //! because it must never be read as "absent".
 
-pub mod backup;
-pub mod cursors;
+pub(crate) mod backup;
+pub(crate) mod cursors;
+pub(crate) mod dead_letters;
 mod entry;
-mod figures;
 pub mod free_space;
 pub mod keys;
-pub mod letters;
-pub mod log_id;
-pub mod mark;
+pub(crate) mod log_id;
+pub(crate) mod mark;
 pub mod metrics;
-mod options;
-pub mod query;
+pub(crate) mod query;
 pub mod reader;
-pub mod registry;
+mod record;
+pub(crate) mod registry;
 pub mod retention;
 pub mod sequencer;
-pub mod store;
-pub mod tail;
+pub(crate) mod store;
+pub(crate) mod tail;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,21 +35,20 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::ClaimedId;
 
-pub use cursors::Cursors;
+pub use cursors::{CursorRow, Cursors};
+pub use dead_letters::DeadLetter;
 pub use entry::{Cursor, Entry, Seq, Submission, Verified};
-pub use keys::CursorRow;
 pub use log_id::LogId;
 pub use mark::{Checkpoint, Mark, RelayTable};
 pub use metrics::Metrics;
-pub use options::free_bytes_needed;
-pub use store::{OpenError, StorageError, StoreOptions};
+pub use store::{OpenError, StorageError, StoreOptions, free_bytes_needed};
 
 use crate::clock::Clock;
 use free_space::Reserve;
 use store::Store;
 use tail::Tail;
 
-/// The log, shared by the one writer and all readers.
+/// The log, shared by the writer and all readers.
 #[derive(Debug)]
 pub struct EventLog {
     store: Store,
@@ -60,24 +58,24 @@ pub struct EventLog {
     head: watch::Sender<Cursor>,
     /// The oldest kept sequence, or the next one if nothing is kept.
     floor: AtomicU64,
-    /// The first failure of RocksDB that a reader met.
+    /// The first failure of RocksDB that a reader saw.
     broken: watch::Sender<Option<StorageError>>,
-    /// Held while a backup is made.
+    /// Locked while a backup is made.
     backing_up: Mutex<()>,
 }
 
 impl EventLog {
-    /// Opens the log at `path`, or makes it.
+    /// Opens the log at `path`, or creates it.
     ///
     /// # Errors
-    /// When the path cannot be used, another process holds it, it is damaged, or it has a format that
-    /// this version does not know.
+    /// When the path cannot be used, another process uses it, it is damaged, or it has a format
+    /// that this version does not open.
     pub fn open(path: &Path, options: StoreOptions, tail_bytes_max: usize) -> Result<Arc<Self>, OpenError> {
         Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }
 
-    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and on a
-    /// disk that must have room for what is added.
+    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and with the
+    /// room that must stay free on the disk.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -102,7 +100,7 @@ impl EventLog {
         }))
     }
 
-    /// Gives the log at `path` a new identity, and returns the old one and the new one.
+    /// Gives the log at `path` a new identity. Returns the old one and the new one.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -124,20 +122,20 @@ impl EventLog {
         *self.head.borrow()
     }
 
-    /// The oldest sequence that is kept. It is one more than the head if nothing is.
+    /// The oldest sequence that is kept; one more than the head if the log is empty.
     pub fn floor(&self) -> Seq {
         Seq::new(self.floor.load(Ordering::Acquire))
     }
 
-    /// Whether an event of this id was ever put into the log (as far back as ids are kept).
+    /// Whether the log has ever held an event of this id, as far back as ids are kept.
     ///
     /// # Errors
-    /// When RocksDB cannot tell. That is not "no".
+    /// When RocksDB fails, which must not be taken for "no".
     pub fn contains(&self, id: &ClaimedId) -> Result<bool, StorageError> {
         self.store.contains(id)
     }
 
-    /// Calls `each` with every id in the log.
+    /// Calls `each` with every id in the log, until `each` returns `false`.
     ///
     /// # Errors
     /// When RocksDB fails; ids may have been passed to `each` before.
@@ -145,7 +143,7 @@ impl EventLog {
         self.store.for_each_id(each)
     }
 
-    /// What a table keeps, by relay.
+    /// The rows of a table, by relay.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -167,8 +165,8 @@ impl EventLog {
         self.note(self.store.row(keys::RELAYS, &keys::relay_key(table, relay)))
     }
 
-    /// Sets or deletes a relay's row and waits for the disk. For what is no [mark](Mark): it has no order
-    /// among events.
+    /// Sets or deletes a relay's row and waits for the disk. Unlike a [`Mark`], the change is not
+    /// ordered among events.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -186,7 +184,7 @@ impl EventLog {
         self.note(changes.commit_durably())
     }
 
-    /// The clock that its events are received by.
+    /// The clock that gives events their time of receipt.
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -199,18 +197,23 @@ impl EventLog {
         self.store.room().check(0).map_err(|error| StorageError::no_room("commit", error))
     }
 
+    /// Bytes and events that the tail holds in memory.
+    pub fn tail_figures(&self) -> (usize, usize) {
+        self.tail.figures()
+    }
+
     /// The store, for figures.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// A reader that goes on after `cursor`.
+    /// A reader that begins after `cursor`.
     pub fn reader(self: &Arc<Self>, cursor: Cursor) -> reader::Reader {
         reader::Reader::new(Arc::clone(self), cursor)
     }
 
-    /// Waits until a reader or a query meets a failure of RocksDB. The process must not go on then: what
-    /// cannot be read would be missing, and nobody would know.
+    /// Waits until a reader or a query sees RocksDB fail. The process must then stop: events that
+    /// cannot be read would be missing without notice.
     pub async fn failure(&self) -> StorageError {
         let mut broken = self.broken.subscribe();
         match broken.wait_for(Option::is_some).await.map(|error| error.clone()) {
@@ -219,7 +222,7 @@ impl EventLog {
         }
     }
 
-    /// Passes an outcome on, and notes a failure for [`failure`](Self::failure).
+    /// Returns the outcome unchanged, and reports a failure to [`failure`](Self::failure).
     fn note<T>(&self, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(error) = &outcome
             && !error.is_full()
@@ -241,7 +244,7 @@ impl EventLog {
         }
     }
 
-    /// Wakes all readers for the last time; they end when they have read everything.
+    /// Closes the log for readers: they end when they have read everything.
     pub fn close(&self) {
         self.tail.close();
         self.head.send_modify(|_| {});

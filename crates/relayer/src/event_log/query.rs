@@ -1,4 +1,4 @@
-//! Single questions to the log: one event by its id, one page after a cursor, which ids it has of a span.
+//! Single questions to the log: an event by its id, a page after a cursor, the ids of a time span.
 
 use wire::{ClaimedId, Filter};
 
@@ -6,56 +6,56 @@ use super::entry::{Cursor, Entry, Seq};
 use super::{EventLog, StorageError};
 use crate::limits::{KNOWN_SCAN_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 
-/// A part of the log that was looked through.
+/// The matches in a part of the log.
 #[derive(Debug)]
 pub struct Page {
-    /// What matches, in order.
+    /// The matching events, in order.
     pub entries: Vec<Entry>,
-    /// Where the next page goes on. Everything up to here was looked at, whether it matched or not.
+    /// Where the next page begins: every event up to here was examined.
     pub next_cursor: Cursor,
 }
 
-/// Why delivery cannot go on after a cursor.
+/// Why delivery cannot continue after a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// What comes next is trimmed.
+    /// The next events are trimmed.
     #[error("the events after cursor {cursor} are no longer kept; the oldest is {oldest}")]
     TooOld {
-        /// What was asked for.
+        /// The requested cursor.
         cursor: Cursor,
         /// The oldest sequence that is kept.
         oldest: Seq,
         /// The newest sequence.
         newest: Cursor,
     },
-    /// It names a sequence that was not given yet.
+    /// The cursor is a sequence that is not assigned yet.
     #[error("cursor {cursor} is beyond the newest sequence, which is {newest}")]
     Ahead {
-        /// What was asked for.
+        /// The requested cursor.
         cursor: Cursor,
         /// The newest sequence.
         newest: Cursor,
     },
 }
 
-/// What the log has of a span.
+/// The events of a time span that the log has.
 #[derive(Debug)]
 pub enum Known {
-    /// All of it: `created_at` and id of each event.
+    /// `created_at` and id of each event.
     All(Vec<(u64, ClaimedId)>),
-    /// More than was asked for.
+    /// More than the requested maximum.
     TooMany,
-    /// More of the log lies behind its beginning than is looked through.
+    /// More of the log lies behind the beginning of the span than a query reads.
     TooFarBack,
 }
 
 impl EventLog {
-    /// Whether delivery can go on after a cursor that somebody asks for: 0 always means from the oldest kept.
+    /// Whether delivery can begin after a cursor. 0 always means the oldest event that is kept.
     ///
     /// # Errors
-    /// When what comes next is trimmed, or the cursor is beyond the newest sequence.
+    /// When the next events are trimmed, or the cursor is beyond the newest sequence.
     pub fn check_cursor(&self, cursor: Cursor) -> Result<(), CursorError> {
-        // The floor is read first: it never passes the head that is read after it.
+        // The floor is read first, so that it is at most one above the head.
         let oldest = self.floor();
         let newest = self.head();
         if cursor > newest {
@@ -76,14 +76,13 @@ impl EventLog {
             return Ok(None);
         };
         if row.seq < self.floor() {
-            return Ok(None); // Its id outlives its body.
+            return Ok(None); // The event is trimmed; only its id is left.
         }
         let entries = self.note(self.store.read(row.seq, Cursor::after(row.seq), 1, usize::MAX))?;
         Ok(entries.into_iter().next())
     }
 
-    /// When the first event after a cursor was received, in Unix milliseconds; `None` if there is none. Reads
-    /// the disk.
+    /// When the first event after a cursor was received, in Unix milliseconds. Reads the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -96,8 +95,9 @@ impl EventLog {
         self.note(looked.map(|()| received_ms))
     }
 
-    /// `created_at` and id of the events that match a filter, for NIP-77, if they are at most `max`. Events that were received long before the filter's `since`, because
-    /// they are dated in the future, may be left out: they are only asked for again. Reads the disk.
+    /// `created_at` and id of at most `max` events that match a filter, for NIP-77. Events that are
+    /// dated long after their receipt may be missing; they are then only requested again. Reads the
+    /// disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -106,28 +106,27 @@ impl EventLog {
         let received_ms = filter.since.unwrap_or(0).saturating_mul(1_000).saturating_sub(FUTURE_MS);
         let first =
             self.note(self.first_where(self.floor(), |record| record.received_at_ms >= received_ms))?;
-        let (mut known, mut looked_at) = (Vec::new(), 0);
+        let (mut known, mut examined) = (Vec::new(), 0);
         let looked = self.store.for_each_record(first, |seq, record| {
-            looked_at += 1;
+            examined += 1;
             let event = record.into_entry(self.id(), seq)?.event;
             if filter.matches(&event) {
                 known.push((event.created_at(), event.id().into()));
             }
-            Some(known.len() <= max && looked_at <= KNOWN_SCAN_MAX)
+            Some(known.len() <= max && examined <= KNOWN_SCAN_MAX)
         });
         self.note(looked)?;
         Ok(if known.len() > max {
             Known::TooMany
-        } else if looked_at > KNOWN_SCAN_MAX {
+        } else if examined > KNOWN_SCAN_MAX {
             Known::TooFarBack
         } else {
             Known::All(known)
         })
     }
 
-    /// The events after a cursor that match all filters: at most `limit` of them and at most
-    /// [`PAGE_EVENTS_MAX`] or about [`PAGE_BYTES_MAX`], out of at most [`PAGE_SCAN_MAX`] looked at. Reads
-    /// the disk.
+    /// The events after a cursor that match all filters: at most `limit`, [`PAGE_EVENTS_MAX`] and
+    /// about [`PAGE_BYTES_MAX`], out of at most [`PAGE_SCAN_MAX`] examined ones. Reads the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -135,13 +134,13 @@ impl EventLog {
         let limit = limit.min(PAGE_EVENTS_MAX);
         let head = self.head();
         let mut page = Page { entries: Vec::new(), next_cursor: cursor };
-        let (mut looked_at, mut bytes) = (0, 0);
+        let (mut examined, mut bytes) = (0, 0);
         let looked = self.store.for_each_record(cursor.next().max(self.floor()), |seq, record| {
             let full = page.entries.len() >= limit || bytes >= PAGE_BYTES_MAX;
-            if Cursor::after(seq) > head || full || looked_at >= PAGE_SCAN_MAX {
+            if Cursor::after(seq) > head || full || examined >= PAGE_SCAN_MAX {
                 return Some(false);
             }
-            looked_at += 1;
+            examined += 1;
             let entry = record.into_entry(self.id(), seq)?;
             page.next_cursor = Cursor::after(seq);
             if filters.iter().all(|filter| filter.matches(&entry.event)) {

@@ -1,5 +1,6 @@
-//! A reader follows the log behind its own cursor: from the tail when it is close to the head, from
-//! RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs nobody anything.
+//! A reader follows the log behind its own cursor: it reads the tail when it is close to the head,
+//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs the others
+//! nothing.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use super::tail::Look;
 use super::{EventLog, StorageError};
 use crate::limits::{READ_BYTES_MAX, READ_EVENTS_MAX};
 
-/// Why a reader cannot go on.
+/// Why a reader cannot continue.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// Retention has trimmed what comes next.
+    /// Retention has trimmed the next events.
     #[error("the events after the cursor are no longer kept; the oldest is {oldest}")]
     Trimmed {
         /// The oldest sequence that is kept.
@@ -38,30 +39,30 @@ impl Chunk {
         self.entries.get(self.from..).unwrap_or_default()
     }
 
-    /// Those of the entries that come after a cursor, of which there must be one.
+    /// The entries after a cursor; there must be at least one.
     pub(crate) fn after(cursor: Cursor, entries: Arc<[Entry]>) -> Self {
         let from = entries.partition_point(|entry| Cursor::after(entry.seq) <= cursor);
         Self { entries, from }
     }
 
-    /// The cursor after all of them.
+    /// The cursor after the last entry.
     pub(crate) fn last(&self) -> Option<Cursor> {
         self.entries.last().map(|entry| Cursor::after(entry.seq))
     }
 }
 
-/// A place in the log.
+/// A position in the log that moves as entries are read.
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<EventLog>,
     head: watch::Receiver<Cursor>,
     cursor: Cursor,
-    /// A read of RocksDB that is under way. It is kept when a wait for it is dropped, so that there is
-    /// never more than one.
+    /// A pending read of RocksDB. It stays when the future that waits for it is dropped, so that a
+    /// reader never has more than one.
     stored: Option<JoinHandle<Result<Stored, ReadError>>>,
 }
 
-/// Entries from RocksDB, and up to where they were looked for.
+/// Entries from RocksDB, and the cursor up to which the log was searched.
 type Stored = (Arc<[Entry]>, Cursor);
 
 impl Reader {
@@ -70,7 +71,7 @@ impl Reader {
         Self { log, head, cursor, stored: None }
     }
 
-    /// The last sequence that this reader has given.
+    /// The last sequence that this reader has returned.
     pub const fn cursor(&self) -> Cursor {
         self.cursor
     }
@@ -80,7 +81,7 @@ impl Reader {
         *self.head.borrow()
     }
 
-    /// What is in memory after the cursor; `None` if nothing is, though RocksDB may have it.
+    /// The next entries if they are in memory; if not, RocksDB may have some.
     pub fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.log.tail.look(self.cursor) {
             Look::Here(entries) => Some(self.advance(entries)),
@@ -88,8 +89,8 @@ impl Reader {
         }
     }
 
-    /// The next entries, as soon as there are any; `None` when the log is closed and all was given. When
-    /// the future is dropped, nothing is skipped.
+    /// Waits for the next entries; `None` when the log is closed and read to its end. Dropping the
+    /// future skips nothing.
     ///
     /// # Errors
     /// When the next entries are trimmed, or RocksDB fails.
@@ -120,8 +121,8 @@ impl Reader {
         chunk
     }
 
-    /// Reads RocksDB on a thread that may wait for the disk. An empty answer means that the cursor stood
-    /// in a gap, and has been moved over it.
+    /// Reads RocksDB on the blocking pool. An empty answer means that the cursor was in a gap, and
+    /// has been moved over it.
     async fn read_stored(&mut self) -> Result<Arc<[Entry]>, ReadError> {
         let (log, cursor) = (&self.log, self.cursor);
         let reading = self.stored.get_or_insert_with(|| {
@@ -139,15 +140,16 @@ impl Reader {
 }
 
 impl EventLog {
-    /// The stored entries after a cursor, and up to where they were looked for.
     fn read_stored(&self, cursor: Cursor) -> Result<Stored, ReadError> {
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };
-            // Asked for after the floor, which is then at most one more. A head of before could lie far below
-            // it, and a reader that began at 0 would stand there and be told that it is behind.
+            // The head is read after the floor, so the floor exceeds it by at most one. An earlier
+            // head could be far below the floor; a reader from 0 would stop there and find itself
+            // trimmed.
             let up_to = self.head();
             let entries = self.note(self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX))?;
-            // The floor moves before events are deleted, so if it is not above, nothing was missed.
+            // The floor moves before events are deleted, so if it is not above `first`, none is
+            // missing.
             let oldest = self.floor();
             if first >= oldest {
                 return Ok((entries.into(), up_to));

@@ -1,16 +1,17 @@
-//! The rows of the embedded registry, as bytes: what they mean, [`embedded`](crate::fanout::registry::embedded) knows.
+//! The rows of the embedded registry, as bytes. [`embedded`](crate::fanout::registry::embedded)
+//! encodes and decodes them.
 
 use wire::PublicKey;
 
 use super::store::reading;
 use super::{EventLog, StorageError, keys};
 
-/// A row of the registry that is set, or deleted.
+/// The key of a row, and its new value; `None` deletes the row.
 pub type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
 
 impl EventLog {
-    /// Calls `each` for the rows of the registry from a key on, in the order of their keys, as they
-    /// were when this began, until it says stop. `None` means that a row is not what it should be.
+    /// Calls `each` for the rows of a snapshot of the registry from a key on, in the order of the
+    /// keys, until `each` returns `Some(false)`. `None` means that a row is damaged.
     ///
     /// # Errors
     /// When RocksDB fails, or a row is damaged.
@@ -22,10 +23,10 @@ impl EventLog {
         self.note(self.store.for_each_row(keys::REGISTRY, from, each))
     }
 
-    /// A row of the registry, as `read` understands it.
+    /// A row of the registry, decoded by `read`.
     ///
     /// # Errors
-    /// When RocksDB fails, or `read` does not understand it.
+    /// When RocksDB fails, or `read` returns `None`.
     pub fn registry_row<T>(
         &self,
         key: &[u8],
@@ -37,23 +38,24 @@ impl EventLog {
     /// The public key whose secrets the registry holds.
     ///
     /// # Errors
-    /// When RocksDB fails, or it is no key.
+    /// When RocksDB fails, or the row is damaged.
     pub fn registry_owner(&self) -> Result<Option<PublicKey>, StorageError> {
         self.registry_value(keys::META, keys::META_REGISTRY_OWNER, |key| {
             Some(PublicKey::from_bytes(key.try_into().ok()?))
         })
     }
 
-    /// Changes rows of the registry, and sets whose it is if `owner` is given, in one commit, and waits for the disk.
+    /// Changes rows of the registry, and its owner if one is given, in one commit. Waits for the
+    /// disk.
     ///
     /// # Errors
-    /// When RocksDB fails; the process must not go on then.
+    /// When RocksDB fails; the process must then stop.
     pub fn change_registry(
         &self,
         rows: &[RegistryChange],
         owner: Option<PublicKey>,
     ) -> Result<(), StorageError> {
-        // Whose registry it is, is written once, and no start with a fan-out goes on without.
+        // The owner is written once, and without it no start with a fan-out succeeds.
         let mut changes = if rows.is_empty() { self.store.batch_with_room() } else { self.store.batch() };
         let written = (|| {
             for (key, row) in rows {

@@ -1,44 +1,45 @@
-//! Retention: trims the log from its old end, by age and by size. Age waits for the slowest sink, size does not.
+//! Retention: trims the old end of the log by age and by size. Trimming by age waits for the
+//! slowest sink, trimming by size does not.
 //!
-//! Events that were received while the clock was wrong lie between others. So age looks at one
-//! event after the other and ends at the first that is to be kept, whatever comes behind it: each
-//! event is read once before it goes.
+//! The time of receipt need not grow along the log, because the clock may have been wrong. Trimming
+//! by age therefore reads one event after the other, and stops at the first that must be kept.
 //!
-//! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids stay
-//! until compaction finds that an event of their age would be refused anyway.
+//! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids
+//! stay until an event of their age would be refused anyway; compaction then deletes them.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::entry::{Cursor, Seq};
-use super::keys::Record;
+use super::record::Record;
 use super::{EventLog, StorageError};
 use crate::limits::RETENTION_INTERVAL;
 
-/// What is kept. 0 means no bound.
+/// The bounds of the log. 0 means no bound.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Events received longer ago than this many milliseconds are trimmed.
     pub age_ms_max: u64,
-    /// What comes after this cursor is not trimmed for its age: a sink does not have it yet.
+    /// Events after this cursor are not trimmed by age, because a sink still needs them.
     pub needed_after: Cursor,
-    /// Bytes of records (uncompressed, without ids) that are kept at most.
+    /// The maximum bytes of records, uncompressed and without ids.
     pub bytes_max: u64,
-    /// Events created longer ago than this many seconds are not admitted, so their ids may be forgotten.
+    /// Events created longer ago than this many seconds are not admitted, so their ids may be
+    /// deleted.
     pub admitted_age_secs_max: u64,
 }
 
 impl Default for Retention {
-    /// Keeps everything, and nothing for a sink.
+    /// No bounds, and no sink that needs events.
     fn default() -> Self {
         Self { age_ms_max: 0, needed_after: Cursor::END, bytes_max: 0, admitted_age_secs_max: 0 }
     }
 }
 
 impl EventLog {
-    /// Trims at once and then every [`RETENTION_INTERVAL`], by what `retention` gives at that time,
-    /// until `stop` is set. Nothing goes for its age while the clock is in doubt.
+    /// Trims now and then every [`RETENTION_INTERVAL`], each time with the bounds that `retention`
+    /// returns, until `stop` is set.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -54,7 +55,7 @@ impl EventLog {
                 if trimmed > 0 {
                     tracing::info!(events = trimmed, oldest = %self.floor(), "trimmed the log by retention");
                 }
-                // There may be more.
+                // At the limit, there may be more to trim.
                 last = (trimmed < AGED_AT_ONCE_MAX).then(Instant::now);
             }
             std::thread::sleep(STOP_CHECK_INTERVAL);
@@ -62,7 +63,7 @@ impl EventLog {
         Ok(())
     }
 
-    /// [Trims](Self::trim) by the log's clock. While the clock is in doubt, nothing goes for its
+    /// [Trims](Self::trim) by the log's clock. While the clock is in doubt, nothing is trimmed by
     /// age.
     ///
     /// # Errors
@@ -75,8 +76,8 @@ impl EventLog {
         self.trim(believed, self.clock.unix_ms())
     }
 
-    /// Trims what is over the bounds, and gives the number of events that went: at most
-    /// [`AGED_AT_ONCE_MAX`] for their age. Reads and writes the disk.
+    /// Trims the events beyond the bounds, and returns their number: at most [`AGED_AT_ONCE_MAX`]
+    /// by age. Reads and writes the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -126,8 +127,9 @@ impl EventLog {
         self.store.trim(kept_from)
     }
 
-    /// The first sequence from `from` on whose record meets a condition that, once met, all later ones
-    /// meet; the one after the head if none does. Takes a logarithmic number of look-ups.
+    /// The first sequence from `from` on whose record meets a condition, by binary search: all
+    /// later records must meet the condition, too. The sequence after the head if no record meets
+    /// it.
     pub(super) fn first_where(
         &self,
         from: Seq,
@@ -137,7 +139,7 @@ impl EventLog {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.probe(Seq::new(middle), &met)? {
-                // Sequences may be missing, so the record found may lie beyond the middle.
+                // Sequences may be missing, so the record may lie beyond the middle.
                 ControlFlow::Continue(found) => low = found.get() + 1,
                 ControlFlow::Break(()) => high = middle,
             }
@@ -145,8 +147,8 @@ impl EventLog {
         Ok(Seq::new(low))
     }
 
-    /// Whether the first record from `seq` on meets the condition, or else where it is. Beyond the last
-    /// record every condition counts as met.
+    /// `Break` if the first record from `seq` on meets the condition, or if there is none; otherwise
+    /// its sequence.
     fn probe(
         &self,
         seq: Seq,
@@ -166,8 +168,8 @@ impl EventLog {
 
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Events that go for their age at once, a fraction of a second's reading.
+/// The maximum number of events that are trimmed by age at once: a fraction of a second's reading.
 pub const AGED_AT_ONCE_MAX: u64 = 100_000;
 
-/// How far a clock may be set back without an id being missed that was forgotten for its age.
+/// How far the clock may be set back without readmitting an event whose id is deleted.
 const CLOCK_STEP_SECS: u64 = 3_600;

@@ -1,14 +1,15 @@
-//! The one writer: orders what was verified, gives it numbers, commits it, and only then shows it.
+//! The single writer. Sorts verified events, assigns sequence numbers, commits them in one RocksDB
+//! batch, then publishes them to readers.
 //!
-//! Marks of relays ride along: each is in the batch of the events before it, or in a later one.
+//! Marks of relays are committed in the batch of the events before them, or in a later one.
 //!
-//! Within a batch events are sorted by `created_at`. Events of the same second keep the order in
-//! which they came from their shard: it is the order of arrival for each author, and reordering
-//! "open" and "close" of one bot costs its followers money.
+//! Within a batch, events are sorted by `created_at`. Events of the same second keep the order in
+//! which they left their shard, which is the order of arrival for each author: swapping a bot's
+//! "open" and "close" would cost its followers money.
 //!
-//! It never waits to fill a batch. While one batch is being committed the next gathers in the inbox, so
-//! batches grow with the load by themselves and stay small when there is little to do. A batch is one
-//! RocksDB write: records, ids and the head are on disk together or not at all.
+//! The writer never waits to fill a batch. While one batch is being committed, the next gathers in
+//! the inbox, so batches grow with the load. A batch is one RocksDB write: records, ids and the
+//! head are on the disk together or not at all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,24 +19,25 @@ use std::time::Instant;
 
 use super::entry::{Cursor, Entry, Submission, Verified};
 use super::free_space::NoRoom;
-use super::keys::{self, IdRow, Record};
+use super::keys;
 use super::mark::Mark;
+use super::record::{IdRow, Record};
 use super::{EventLog, StorageError};
 use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
 
-/// Without fsync, sequences are promised to the disk this many at a time, so that a power loss cannot make
-/// one be given twice. An unclean stop then skips up to as many.
+/// Without fsync, sequences are reserved on the disk in steps of this size, so that none is
+/// assigned twice after a power loss. An unclean stop skips at most as many.
 const RESERVATION: u64 = 100_000;
 
-/// How the sequencer works.
+/// The settings of a [`Sequencer`].
 #[derive(Debug, Clone)]
 pub struct SequencerOptions {
-    /// Events in one commit, at most.
+    /// The maximum number of events in one commit.
     pub batch_size: usize,
 }
 
-/// Whether the writer waits for room on the disk, for `/ready` and the log.
+/// Whether the writer waits for room on the disk. Shared with `/ready`.
 #[derive(Debug, Default)]
 pub struct DiskFull {
     paused: AtomicBool,
@@ -43,33 +45,33 @@ pub struct DiskFull {
 }
 
 impl DiskFull {
-    /// Whether ingest is paused for lack of room right now.
+    /// Whether ingest is paused because the disk is full.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// From now on the writer ends rather than wait for room: the process is stopping.
+    /// Makes the writer end instead of waiting for room, because the process is stopping.
     pub fn give_up(&self) {
         self.give_up.store(true, Ordering::Relaxed);
     }
 }
 
-/// The writer of one log. There must be only one.
+/// The writer of a log, which must have only one.
 #[derive(Debug)]
 pub struct Sequencer {
     log: Arc<EventLog>,
     options: SequencerOptions,
     disk_full: Arc<DiskFull>,
-    /// The last sequence that was given.
+    /// The last sequence that was assigned.
     last: Cursor,
-    /// Without fsync: sequences up to here are promised.
+    /// Without fsync: sequences up to here are reserved on the disk.
     reserved: Cursor,
     bytes_written: u64,
     record: Vec<u8>,
 }
 
 impl Sequencer {
-    /// A writer that goes on where the log ends.
+    /// A writer that continues at the end of the log.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -83,12 +85,12 @@ impl Sequencer {
         Ok(Self { log, options, disk_full, last, reserved: last, bytes_written, record: Vec::new() })
     }
 
-    /// Writes what comes out of the inbox until all its senders are gone (or, on a full disk, until it is
-    /// told to [give up](DiskFull::give_up)), and calls `committed` for each
-    /// batch between its commit and its publication.
+    /// Writes the events of the inbox until all its senders are dropped (or, on a full disk, until
+    /// [`give_up`](DiskFull::give_up)), and calls `committed` for each batch between its commit and
+    /// its publication.
     ///
     /// # Errors
-    /// When RocksDB fails. What was not committed is lost to this process, but not to its relays.
+    /// When RocksDB fails. The relays still have the events that were not committed.
     pub fn run(
         mut self,
         inbox: &Receiver<Vec<Submission>>,
@@ -96,7 +98,8 @@ impl Sequencer {
     ) -> Result<(), StorageError> {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
         let mut marks = Vec::new();
-        // Marks alone gather for a moment: thousands of relays answer pings, each at its own time.
+        // Marks without events are gathered for a moment: thousands of relays answer pings at any
+        // time.
         let mut marks_due: Option<Instant> = None;
         loop {
             if waiting.is_empty() {
@@ -114,7 +117,7 @@ impl Sequencer {
             if !self.wait_for_room() {
                 tracing::warn!(
                     events = waiting.len(),
-                    "stopping with a full disk: what is not committed comes again from its relays"
+                    "stopping with a full disk: the relays will send the uncommitted events again"
                 );
                 break;
             }
@@ -132,7 +135,7 @@ impl Sequencer {
         self.release_reservation()
     }
 
-    /// The next events, as many as a batch may have. Marks that have come among them are added to `marks`.
+    /// The next events, up to the size of a batch. Marks among them are added to `marks`.
     fn take_batch(&self, waiting: &mut VecDeque<Submission>, marks: &mut Vec<Mark>) -> Vec<Verified> {
         let mut batch = Vec::with_capacity(waiting.len().min(self.options.batch_size));
         while batch.len() < self.options.batch_size
@@ -207,8 +210,8 @@ impl Sequencer {
         Ok(entries.into())
     }
 
-    /// Waits until the disk has room. Meanwhile the inboxes fill and the sockets stop being read. `false`
-    /// if the process is to stop before that.
+    /// Waits until the disk has room; meanwhile the inboxes fill and the sockets are not read.
+    /// Returns `false` if the process stops before that.
     fn wait_for_room(&self) -> bool {
         let mut waited = false;
         while let Err(NoRoom { free, min_free_bytes, .. }) = self.log.store.room().check(0) {
@@ -228,12 +231,12 @@ impl Sequencer {
         }
         if waited {
             self.disk_full.paused.store(false, Ordering::Relaxed);
-            tracing::info!("the disk has room again: ingest goes on");
+            tracing::info!("the disk has room again: ingest continues");
         }
         true
     }
 
-    /// Without fsync, promises the next sequences to the disk before they are given.
+    /// Without fsync, reserves the next sequences on the disk before they are assigned.
     fn reserve(&mut self, count: u64) -> Result<(), StorageError> {
         if self.log.store.fsync() || self.last.get() + count <= self.reserved.get() {
             return Ok(());
@@ -241,7 +244,7 @@ impl Sequencer {
         self.set_reserved(self.last.get() + count + RESERVATION)
     }
 
-    /// After a clean stop nothing needs to be skipped.
+    /// Releases unused sequences, so that a clean stop skips none.
     fn release_reservation(&mut self) -> Result<(), StorageError> {
         if self.reserved > self.last { self.set_reserved(self.last.get()) } else { Ok(()) }
     }
@@ -255,7 +258,7 @@ impl Sequencer {
     }
 }
 
-/// The next burst, if it comes before what is due.
+/// The next burst; `Timeout` if none arrives before `due`.
 fn next_burst(
     inbox: &Receiver<Vec<Submission>>,
     due: Option<Instant>,

@@ -1,5 +1,5 @@
-//! The in-memory end of the log, bounded in bytes: the last batches, shared by all readers that are close
-//! to the head.
+//! The end of the log in memory: the last batches up to a number of bytes, shared by all readers
+//! that are close to the head.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use parking_lot::RwLock;
 
 use super::entry::{Cursor, Entry, Seq};
 
-/// The last committed batches.
 #[derive(Debug)]
 pub(crate) struct Tail {
     bytes_max: usize,
@@ -19,7 +18,7 @@ pub(crate) struct Tail {
 struct State {
     batches: VecDeque<Batch>,
     bytes: usize,
-    /// Everything after this and up to the head is here.
+    /// The tail has everything from here to the head.
     covered_after: Cursor,
     closed: bool,
 }
@@ -32,16 +31,16 @@ struct Batch {
     entries: Arc<[Entry]>,
 }
 
-/// What the tail has for a cursor.
+/// What the tail has after a cursor.
 #[derive(Debug)]
 pub(crate) enum Look {
     /// The batch that holds the next entry.
     Here(Arc<[Entry]>),
     /// Nothing after the cursor has been committed.
     AtHead,
-    /// As before, and nothing ever will be.
+    /// Nothing after the cursor will be committed: the log is closed.
     Closed,
-    /// The cursor is behind the tail: RocksDB has it.
+    /// The next entry is older than the tail: RocksDB has it.
     Behind,
 }
 
@@ -51,30 +50,28 @@ impl Tail {
         Self { bytes_max, state: RwLock::new(state) }
     }
 
-    /// Adds a batch that follows the last one. Old batches leave when the bytes are used up, but never
-    /// the newest.
+    /// Adds the next batch, and drops old ones beyond the maximum of bytes, but never the newest.
     pub fn push(&self, entries: Arc<[Entry]>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return;
         };
         let (first, last) = (first.seq, last.seq);
         let bytes = entries.iter().map(Entry::footprint).sum();
-        let mut leaving = Vec::new();
+        let mut dropped = Vec::new();
         let mut state = self.state.write();
         state.bytes += bytes;
         state.batches.push_back(Batch { first, last, bytes, entries });
         while state.bytes > self.bytes_max && state.batches.len() > 1 {
-            leaving.extend(state.drop_oldest());
+            dropped.extend(state.drop_oldest());
         }
-        drop(state); // What leaves is freed after the lock.
+        drop(state); // The dropped batches are freed after the lock.
     }
 
-    /// Says to readers at the head that nothing more will come.
     pub fn close(&self) {
         self.state.write().closed = true;
     }
 
-    /// Forgets what lies below the floor of the log.
+    /// Drops the batches below the floor of the log.
     pub fn trim(&self, floor: Seq) {
         let mut state = self.state.write();
         while state.batches.front().is_some_and(|batch| batch.last < floor) {
@@ -95,7 +92,7 @@ impl Tail {
         }
     }
 
-    /// Bytes and events that it holds.
+    /// The bytes and the number of events.
     pub fn figures(&self) -> (usize, usize) {
         let state = self.state.read();
         (state.bytes, state.batches.iter().map(|batch| batch.entries.len()).sum())

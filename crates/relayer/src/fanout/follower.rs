@@ -11,9 +11,10 @@ use axum::extract::ws::Utf8Bytes;
 use super::keys::ConversationKeys;
 use super::registry::directory::{Follow, Notice, Presence, SignalKey, notices, signal_key};
 use super::signals::{SignalLookup, Signals};
-use crate::downstream::source::{Damaged, Source};
+
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
+use crate::serve::{Damaged, Source};
 
 /// The message is encrypted with the NIP-44 conversation key.
 pub const ENCRYPTION: &str = "nip44-v2";

@@ -7,8 +7,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use strum::IntoStaticStr;
 
 use super::proof::BadProofReason;
-use crate::downstream::client_metrics::ClientCounts;
-use crate::downstream::farewell::CloseReason;
+use crate::serve::{ClientCounts, CloseReason};
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
 /// Why a client of `/fanout` was refused: the `error` code of the response, also when the refusal

@@ -12,8 +12,8 @@ use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 use wire::PublicKey;
 
-use crate::downstream::clients::origin;
 use crate::limits::CALLERS_MAX;
+use crate::serve::origin;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum RateKey {

@@ -12,14 +12,9 @@ use super::follower::FollowerSource;
 use super::metrics::FollowerRefusal;
 use super::registry::directory::{Presence, TooManyConnections};
 use super::service::Fanout;
-use crate::config::SinkName;
-use crate::downstream::clients::Client;
-use crate::downstream::consumers::{Begin, EnterError, Share};
-use crate::downstream::seat::Seat;
-use crate::downstream::slow::Taken;
-use crate::downstream::websocket::Session;
 use crate::event_log::Cursor;
 use crate::limits::{CLIENT_CLOSE_MAX, FOLLOWER_CONSUMERS_MAX};
+use crate::serve::{Client, ClientTask, ConsumerName, EnterError, Lease, Share, StartPosition, Taken};
 
 /// Where delivery starts.
 #[derive(Debug, Clone)]
@@ -27,7 +22,7 @@ pub struct StartOptions {
     /// The start without a consumer name.
     pub cursor: Cursor,
     /// The name of the stored cursor, and the start if there is none yet.
-    pub consumer: Option<(SinkName, Begin)>,
+    pub consumer: Option<(ConsumerName, StartPosition)>,
 }
 
 /// Why a follower that has proved its key is refused.
@@ -66,7 +61,7 @@ impl From<TooManyConnections> for AdmitError {
 #[derive(Debug)]
 pub struct Admitted {
     presence: Presence,
-    seat: Option<Seat>,
+    lease: Option<Lease>,
     cursor: Cursor,
     /// The end of the log when it connected.
     head: Cursor,
@@ -90,18 +85,18 @@ impl Fanout {
         head: Cursor,
     ) -> Result<Admitted, AdmitError> {
         let presence = self.registry.directory().connect(follower)?;
-        let seat = match options.consumer {
+        let lease = match options.consumer {
             None => None,
             Some(_) if !presence.has_follows() => return Err(AdmitError::NotFollowing),
-            Some((name, begin)) => {
+            Some((name, start)) => {
                 let prefix = format!("{follower}/");
                 let share = Share { prefix: &prefix, max: FOLLOWER_CONSUMERS_MAX };
                 let key = format!("{prefix}{}", name.as_str());
-                Some(self.consumers.enter(&key, begin, Some(share)).await?)
+                Some(self.consumers.acquire(&key, start, Some(share)).await?)
             }
         };
-        let cursor = seat.as_ref().map_or(options.cursor, Seat::cursor);
-        Ok(Admitted { presence, seat, cursor, head })
+        let cursor = lease.as_ref().map_or(options.cursor, Lease::cursor);
+        Ok(Admitted { presence, lease, cursor, head })
     }
 
     /// Serves a connected client on the fan-out's runtime, so that encrypting for many followers
@@ -135,20 +130,20 @@ impl Fanout {
                 }
             }
         };
-        let Admitted { presence, seat, cursor, head } = admitted;
-        let (follower, consumer) = (presence.pubkey, seat.as_ref().map(|seat| seat.name().to_owned()));
+        let Admitted { presence, lease, cursor, head } = admitted;
+        let (follower, consumer) = (presence.pubkey, lease.as_ref().map(|lease| lease.name().to_owned()));
         tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "serving a follower");
         // Derived early, so that many new connections do not derive it at once for the first
         // signal.
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
-        let session = Session::new(source, head, self.metrics.counts(), self.patience, taken);
-        let session = match seat {
-            Some(seat) => session.of(seat),
-            None => session,
+        let task = ClientTask::new(source, head, self.metrics.counts(), self.patience, taken);
+        let task = match lease {
+            Some(lease) => task.with_lease(lease),
+            None => task,
         };
-        session.run(socket, client).await;
+        task.run(socket, client).await;
     }
 
     /// Runs NIP-42 on the socket and admits the follower. The error is the close reason.

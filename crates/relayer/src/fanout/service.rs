@@ -16,9 +16,9 @@ use super::registry::{Registry, RegistryError, RegistryLimits, Store};
 use super::runtime::FanoutRuntime;
 use super::signals::Signals;
 use crate::config::{Config, Registration};
-use crate::downstream::{ClientLimits, Clients, Consumers, Patience};
 use crate::event_log::{Cursor, Cursors, EventLog, StorageError};
 use crate::limits::{SIGNALS_BYTES_MAX, SIGNALS_LOOK_BACK};
+use crate::serve::{ClientLimits, Clients, Consumers, Patience};
 use crate::tasks::StageFailure;
 
 /// Why the fan-out cannot start.

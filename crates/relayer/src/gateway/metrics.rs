@@ -8,8 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Parts;
-use crate::downstream::client_metrics::WebSocketMetrics;
-use crate::downstream::sink_metrics::SinkMetrics;
+use crate::serve::WebSocketMetrics;
+use crate::sink::SinkMetrics;
 use crate::telemetry::metrics::{metrics, set};
 use crate::telemetry::{log_buffer, memory};
 use crate::{event_log, fanout, ingest, relay, watchdog};

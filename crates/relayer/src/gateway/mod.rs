@@ -22,8 +22,6 @@ use self::metrics::Metrics;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crash_point;
-use crate::downstream::clients::ClientLimits;
-use crate::downstream::{Clients, Consumers, Sink, SinkSetupError, Workers, needed_after};
 use crate::event_log::free_space::{FreeSpace, Reserve};
 use crate::event_log::retention::Retention;
 use crate::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
@@ -40,10 +38,9 @@ use crate::limits::{
 };
 use crate::net::resolver::Resolver;
 use crate::nip19::npub;
-use crate::relay::Pool;
-use crate::relay::connection::Shared;
-use crate::relay::dial::{DialOptions, DialSetupError, Dialer};
-use crate::relay::instance::InstanceId;
+use crate::relay::{DialOptions, DialSetupError, Dialer, InstanceId, Pool, Shared};
+use crate::serve::{ClientLimits, Clients, Consumers};
+use crate::sink::{Sink, SinkSetupError, Workers, needed_after};
 use crate::tasks::{StageFailure, Stages};
 
 /// Why the gateway cannot start.

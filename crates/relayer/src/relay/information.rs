@@ -1,114 +1,73 @@
-//! What a relay says about itself: the NIP-11 document, of which we keep what we use, and its fetching.
+//! The NIP-11 document: what a relay says about itself, as far as we use it.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::num::NonZeroU32;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::task::JoinSet;
-use url::{Position, Url};
 
-use super::dial::DialError;
-use super::instance::InstanceId;
-use crate::limits::{INFORMATION_BYTES_MAX, INFORMATION_TIMEOUT};
-use crate::net::Stream;
-
-/// A response head may not be longer than this, in bytes and in headers.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 64;
-
-/// How much is kept of a text that is only shown.
+/// The maximum length of a text that is only displayed.
 const TEXT_CHARS_MAX: usize = 100;
 
-/// No `REQ` fits into less, so a relay that states less does not mean it.
+/// No `REQ` is shorter, so a smaller stated maximum is ignored.
 const MESSAGE_BYTES_MIN: u32 = 128;
 
-/// What a relay says about itself (NIP-11), as far as we act on it or show it.
+/// The fields of a NIP-11 document that we act on or display.
 ///
-/// Nothing of it is proven, and all of it may be absent. In JSON, what is absent is left out, so that ten
-/// thousand of them take little room on disk; unknown fields are ignored.
+/// None of them is verified, and any may be absent. Absent fields are omitted from the stored JSON,
+/// so ten thousand documents stay small on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Information {
-    /// The most events that one filter is answered with: a larger `limit` is cut down to it.
+    /// The maximum number of events in the answer to one filter. The relay lowers a larger `limit`
+    /// to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_limit: Option<NonZeroU32>,
-    /// The most events that a filter without a `limit` is answered with.
+    /// The maximum number of events in the answer to a filter without a `limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_limit: Option<NonZeroU32>,
-    /// Subscriptions that may be open at once on one connection.
+    /// How many subscriptions one connection may have open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_subscriptions: Option<NonZeroU32>,
-    /// Filters that one `REQ` may have. NIP-11 lists it no more, but relays do.
+    /// How many filters one `REQ` may have. NIP-11 no longer lists this field, but relays still
+    /// send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_filters: Option<NonZeroU32>,
-    /// Bytes that a message to the relay may have.
+    /// The maximum length of a message to the relay, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_message_length: Option<NonZeroU32>,
-    /// Nothing is served before NIP-42 authentication.
+    /// The relay serves nothing before NIP-42 authentication.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub auth_required: bool,
-    /// Somebody has to pay first.
+    /// The relay requires payment.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub payment_required: bool,
-    /// NIP-77 is among the NIPs that it supports.
+    /// The relay supports NIP-77.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub negentropy: bool,
-    /// The software, at most 100 characters; what cannot be printed is escaped.
+    /// The name of the software: at most 100 characters, control characters escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub software: Option<Box<str>>,
-    /// Its version, likewise.
+    /// The version of the software, in the same form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Box<str>>,
 }
 
-/// Why there is no information of a relay.
+/// The document is not a JSON object.
 #[derive(Debug, thiserror::Error)]
-pub enum InformationError {
-    /// It cannot be reached.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// What it speaks is not HTTP, or it ends too soon.
-    #[error("HTTP: {}", with_cause(.0))]
-    Http(#[from] hyper::Error),
-    /// It answers something else than 200. Redirections are not followed: they could lead anywhere.
-    #[error("the server answers {0} instead of 200")]
-    Status(u16),
-    /// The document is too long.
-    #[error("the NIP-11 document has more than {INFORMATION_BYTES_MAX} bytes")]
-    TooLong,
-    /// The document is something else.
-    #[error("the answer is not a JSON object, as NIP-11 has it")]
-    NotAnObject,
-    /// It takes too long.
-    #[error("NIP-11: no document within {secs} s", secs = INFORMATION_TIMEOUT.as_secs())]
-    Timeout,
-}
+#[error("the answer is not a JSON object, as NIP-11 has it")]
+pub struct NotAnObject;
 
-/// hyper says what failed, and leaves it to the cause to say why.
-fn with_cause(error: &hyper::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-/// The fields of a JSON object, each still as text: a field that is broken breaks no other.
+/// The fields of a JSON object as raw text, so that one invalid field does not affect the others.
 type Fields<'a> = HashMap<String, &'a RawValue>;
 
 impl Information {
-    /// Reads a document. A field of the wrong type, or with a value that makes no sense, is absent.
+    /// Parses a document. Fields with a wrong type or an impossible value are treated as absent.
     ///
     /// # Errors
-    /// [`InformationError::NotAnObject`].
-    pub fn parse(document: &[u8]) -> Result<Self, InformationError> {
-        let fields: Fields<'_> =
-            serde_json::from_slice(document).map_err(|_| InformationError::NotAnObject)?;
+    /// [`NotAnObject`].
+    pub fn parse(document: &[u8]) -> Result<Self, NotAnObject> {
+        let fields: Fields<'_> = serde_json::from_slice(document).map_err(|_| NotAnObject)?;
         let limits: Fields<'_> = field(&fields, "limitation").unwrap_or_default();
         let nips: Vec<&RawValue> = field(&fields, "supported_nips").unwrap_or_default();
         let says = |name| field(&limits, name).unwrap_or(false);
@@ -132,7 +91,7 @@ fn field<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str) -> Option<T> {
     serde_json::from_str(fields.get(name)?.get()).ok()
 }
 
-/// A whole number from 1, which may be written as `500.0`.
+/// A positive integer, which may be written as `500.0`.
 fn count(fields: &Fields<'_>, name: &str) -> Option<NonZeroU32> {
     let number: f64 = field(fields, name)?;
     let whole = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
@@ -145,56 +104,6 @@ fn text(fields: &Fields<'_>, name: &str) -> Option<Box<str>> {
     (!shown.is_empty()).then(|| shown.into())
 }
 
-/// Asks for the document on a connection that is open.
-///
-/// # Errors
-/// When it does not come.
-pub(super) async fn fetch(
-    stream: Stream,
-    url: &Url,
-    user_agent: &str,
-    instance: InstanceId,
-) -> Result<Information, InformationError> {
-    let request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
-        .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
-        .header(ACCEPT, "application/nostr+json")
-        .header(USER_AGENT, user_agent)
-        .header(CONNECTION, "close")
-        .header(InstanceId::HEADER, instance.to_string())
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| DialError::Url)?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(INFORMATION_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    // The connection is driven by a task that ends with this function.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let response = sender.send_request(request).await?;
-    let ours = response.headers().get(InstanceId::HEADER).is_some_and(|id| instance.is(id.as_bytes()));
-    match response.status() {
-        status if ours || status == InstanceId::REFUSAL => Err(DialError::Ourselves.into()),
-        StatusCode::OK => Information::parse(&body(response).await?),
-        status => Err(InformationError::Status(status.as_u16())),
-    }
-}
-
-/// The whole body, if it is not too long.
-async fn body(response: Response<Incoming>) -> Result<Vec<u8>, InformationError> {
-    let (mut body, mut bytes) = (response.into_body(), Vec::new());
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame?.data_ref() {
-            if bytes.len() + data.len() > INFORMATION_BYTES_MAX {
-                return Err(InformationError::TooLong);
-            }
-            bytes.extend_from_slice(data);
-        }
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +112,7 @@ mod tests {
         Information::parse(document.as_bytes()).expect(document)
     }
 
-    /// What the document comes to, in the form that is stored.
+    /// Parses the document and compares the form that is stored.
     #[track_caller]
     fn check(document: &str, expect: &str) {
         let information = parse(document);
@@ -213,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_use_is_kept() {
+    fn fields_that_we_use_are_kept() {
         check(
             r#"{"name": "a relay", "icon": "x", "supported_nips": [1, 11, 77], "software": "strfry", "version": "1.0.4",
                 "limitation": {"max_limit": 500, "default_limit": 100, "max_subscriptions": 20, "max_filters": 10,
@@ -224,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_the_wrong_type_is_absent_and_breaks_no_other() {
+    fn an_invalid_field_is_absent_and_does_not_affect_others() {
         for limitation in [
             r#""max_limit": "500""#,
             r#""max_limit": null"#,
@@ -264,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_short_and_harmless() {
+    fn texts_are_truncated_and_escaped() {
         let information = parse("{\"software\": \"a\\u001b[31m\\n\\u202eb\", \"version\": \"vé\"}");
         assert_eq!(information.software.as_deref(), Some(r"a\u{1b}[31m\n\u{202e}b"));
         assert_eq!(information.version.as_deref(), Some("vé"));
@@ -273,17 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_document_that_is_not_an_object_is_refused() {
         let deep = "[".repeat(60_000);
         for document in ["", "[]", "null", "\"{}\"", "{", "{} {}", "<html>", "\u{feff}{}", deep.as_str()] {
-            let error = Information::parse(document.as_bytes()).expect_err(document);
-            assert!(matches!(error, InformationError::NotAnObject), "{error}");
+            assert!(Information::parse(document.as_bytes()).is_err(), "{document}");
         }
         assert!(Information::parse(b"{\"name\": \"\xff\"}").is_err());
     }
 
     #[test]
-    fn ten_thousand_of_them_are_small() {
+    fn the_struct_is_small() {
         assert!(size_of::<Information>() <= 56, "{} bytes", size_of::<Information>());
     }
 }

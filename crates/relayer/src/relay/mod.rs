@@ -1,50 +1,35 @@
-//! The relays: who is wanted ([`pool`]), how each connection lives ([`connection`]) and what is known of
-//! it ([`peer`]).
+//! The wanted relays, their connections, and what is known about each of them.
 //!
-//! A connection is [dialled](dial) and becomes a [session](mod@session), in which a [reader] passes
-//! every frame through the scan and the seen set: only what memory does not know leaves it, towards
-//! a shard. Beside it a [conversation](mod@conversation) [subscribes](mod@subscription) and asks
-//! for what is missing of the [past](mod@past), to [repair](mod@repair) it or
-//! [reconcile](mod@reconcile) it; the two meet at the [desk]. [Authentication](mod@authentication)
-//! proves our key to relays that ask for it. What is thereby proven of a relay is its [coverage].
-//! How a relay wants to be treated are its [manners] ([caps], [pace]), how it behaves is its
-//! [conduct], what it sent its [tally]. After a connection ends, its relay is tried again after a
-//! [back-off](crate::net::backoff).
+//! The [pool] keeps a [link] to each wanted relay. On a link, a reader passes every frame through
+//! the scan and the seen set, and a conversation subscribes to live events and asks for the
+//! [backfill]. What outlives a connection is in the [peer].
+//!
+//! Modules import only modules that stand below them (tested in `tests/structure`):
+//!
+//! ```layers
+//! pool
+//! silence link
+//! backfill
+//! protocol
+//! shared
+//! peer transport
+//! information
+//! ```
 
-mod authentication;
-pub mod caps;
-#[cfg(test)]
-mod clock_model;
-pub mod conduct;
-pub mod connection;
-mod conversation;
-pub mod coverage;
-mod desk;
-pub mod dial;
-pub mod information;
-pub mod instance;
-pub mod manners;
-pub mod metrics;
-pub mod pace;
-mod past;
-pub mod peer;
-mod pongs;
-pub mod pool;
-mod reader;
-mod reconcile;
-pub mod refusal;
-pub mod repair;
-mod same_second;
-mod session;
+mod backfill;
+mod information;
+mod link;
+mod peer;
+mod pool;
+mod protocol;
+mod shared;
 mod silence;
-mod socket;
-pub mod subscription;
-pub mod tally;
-mod throttle;
-mod turn;
-pub mod upgrade;
+mod transport;
 
-pub use coverage::Coverage;
-pub use metrics::Metrics;
-pub use peer::{ConnectionState, Peer};
-pub use pool::{Added, Pool, PoolError, Removed};
+pub use information::Information;
+pub use peer::{
+    ConnectionState, Coverage, Gap, GapReason, Metrics, PastState, Peer, RepairProgress, StateName,
+};
+pub use pool::{Added, Changes, Pool, PoolError, Removed};
+pub use shared::Shared;
+pub use transport::{DialError, DialOptions, DialSetupError, Dialer, InformationError, InstanceId, Reach};

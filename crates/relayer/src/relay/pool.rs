@@ -1,9 +1,11 @@
-//! The relays that are wanted, and the supervisor that gives each of them a task which keeps it connected.
+//! The pool of wanted relays, and the supervisor that runs a connection task for each of them.
 //!
-//! Wanted are those of the configuration and those that were added while the gateway ran, less those that
-//! were removed. Additions and removals are kept in the log's database. When more are wanted than may be
-//! connected, those that became wanted first are. Whatever changes, only the relays that it is about
-//! notice.
+//! The wanted relays are those of the configuration and those added over the API, without those
+//! removed over the API. Additions and removals persist in the log's database. If more are wanted
+//! than may be connected, the first ones are connected. A change affects only the relays that it
+//! names.
+
+mod wanted;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,75 +15,75 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::{self, Order, Shared};
-use super::coverage::Coverage;
-use super::dial::{DialError, Dialer};
-use super::manners::Stated;
-use super::peer::Peer;
-use super::silence::Silence;
-use super::subscription::Subscription;
+use self::wanted::{ADDED, REMOVED, WantedRelays};
 use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
 use crate::event_log::{EventLog, RelayTable, StorageError};
 use crate::limits::ORDERS_WAITING_MAX;
+use crate::relay::link::{self, DesiredState};
+use crate::relay::peer::{Coverage, Peer, Stated};
+use crate::relay::protocol::Subscription;
+use crate::relay::shared::Shared;
+use crate::relay::silence::Silence;
+use crate::relay::transport::{DialError, Dialer};
 use crate::tasks::StageFailure;
 
-/// Why the wanted relays were not changed.
+/// Why the wanted relays could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// There are as many as may be connected.
+    /// The number of relays is limited.
     #[error(
         "there are {max} relays already, as many as [relay] max_connections allows; remove one or allow more"
     )]
     Full {
-        /// How many that is.
+        /// The limit.
         max: usize,
     },
-    /// It cannot be dialled, or may not be.
+    /// The relay cannot or may not be dialled.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// The change cannot be made to last.
+    /// The change could not be stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The gateway takes no orders any more.
+    /// The gateway is stopping and accepts no more commands.
     #[error("the gateway is stopping")]
     Stopping,
 }
 
-/// What came of adding a relay.
+/// The result of adding a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// It is wanted from now on.
+    /// The relay is wanted from now on.
     New,
-    /// It was wanted already.
+    /// The relay was wanted already.
     AlreadyWanted,
 }
 
-/// What came of removing a relay.
+/// The result of removing a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
-    /// It is wanted no more.
+    /// The relay is no longer wanted.
     Gone,
-    /// It was not wanted.
+    /// The relay was not wanted.
     NotWanted,
 }
 
-/// What a reload changed.
+/// How many relays a reload changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// Relays that are wanted now and were not.
+    /// Relays that are newly wanted.
     pub added: usize,
-    /// Relays that are not wanted any more.
+    /// Relays that are no longer wanted.
     pub removed: usize,
 }
 
-/// The wanted relays. It gives orders to the supervisor, which holds the connections.
+/// The wanted relays. It sends commands to the supervisor, which owns the connections.
 #[derive(Debug)]
 pub struct Pool {
     peers: Arc<RwLock<Peers>>,
-    orders: mpsc::Sender<Change>,
+    commands: mpsc::Sender<Command>,
     dialer: Arc<Dialer>,
-    /// Whether relays that are added must have public addresses.
+    /// Whether added relays must have public addresses.
     is_public_only: bool,
 }
 
@@ -90,30 +92,30 @@ pub struct Pool {
 struct Peers {
     list: Vec<Arc<Peer>>,
     by_url: HashMap<RelayUrl, Arc<Peer>>,
-    /// Those that the configuration names, wanted or removed: they may be anywhere.
+    /// The relays that the configuration names, including removed ones: they may have private
+    /// addresses.
     configured: HashSet<RelayUrl>,
 }
 
 #[derive(Debug)]
-enum Change {
+enum Command {
     Add(RelayUrl, oneshot::Sender<Result<Added, PoolError>>),
     Remove(RelayUrl, oneshot::Sender<Result<Removed, PoolError>>),
     Reload(Vec<RelayUrl>, BTreeSet<u16>, oneshot::Sender<Result<Changes, PoolError>>),
 }
 
 impl Pool {
-    /// The pool that the configuration and the log's database ask for, and its supervisor, which must
-    /// [run](Supervisor::run).
+    /// Creates the pool from the configuration and the log's database, with its supervisor, which
+    /// must [run](Supervisor::run).
     ///
-    /// # Errors
-    /// When the database cannot be read, or what is kept of a relay is damaged.
+    /// # Errors If the database cannot be read, or a row about a relay is damaged.
     pub fn new(config: &Config, shared: Arc<Shared>) -> Result<(Self, Supervisor), StorageError> {
-        let (orders, changes) = mpsc::channel(ORDERS_WAITING_MAX);
+        let (sender, commands) = mpsc::channel(ORDERS_WAITING_MAX);
         let peers = Arc::new(RwLock::new(Peers::default()));
         let mut supervisor = Supervisor {
             peers: Arc::clone(&peers),
-            changes,
-            wishes: Wishes::restore(&config.relay.bootstrap_relays, &shared.log)?,
+            commands,
+            wanted: WantedRelays::restore(&config.relay.bootstrap_relays, &shared.log)?,
             subscription: Arc::new(Subscription::new(config)),
             tasks: HashMap::new(),
             waiting: Vec::new(),
@@ -124,27 +126,28 @@ impl Pool {
             trusts_all: config.relay.allow_private_addresses,
             shared: Arc::clone(&shared),
         };
-        supervisor.meet_wishes()?;
+        supervisor.start_and_stop()?;
         let is_public_only = !config.relay.allow_private_addresses;
-        // The pool lives on when the connections have ended: it must not keep the shards' inboxes open.
-        Ok((Self { peers, orders, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
+        // The pool keeps the dialer only: it outlives the connections and must not keep the shards'
+        // inboxes open.
+        Ok((Self { peers, commands: sender, dialer: Arc::clone(&shared.dialer), is_public_only }, supervisor))
     }
 
-    /// All relays that have a connection or wait for one, in the order in which they became wanted.
+    /// All relays that have or await a connection, in the order in which they became wanted.
     pub fn peers(&self) -> Vec<Arc<Peer>> {
         self.peers.read().list.clone()
     }
 
-    /// One of them.
+    /// The relay with this URL.
     pub fn find(&self, url: &RelayUrl) -> Option<Arc<Peer>> {
         self.peers.read().by_url.get(url).cloned()
     }
 
-    /// Wants a relay from now on, also after a restart. Its address is looked up first: it must be public,
-    /// unless `[relay] allow_private_addresses` is set.
+    /// Adds a relay persistently. Its address must be public, unless the configuration names it or
+    /// `[relay] allow_private_addresses` is set.
     ///
     /// # Errors
-    /// When there is no room, its address may not be dialled or is not found, or the change cannot be kept.
+    /// If there is no room, the address is not found or not public, or the change cannot be stored.
     pub async fn add(&self, url: RelayUrl) -> Result<Added, PoolError> {
         if self.find(&url).is_some() {
             return Ok(Added::AlreadyWanted);
@@ -152,83 +155,35 @@ impl Pool {
         if self.is_public_only && !self.peers.read().configured.contains(&url) {
             self.dialer.check(&url).await?;
         }
-        self.order(|reply| Change::Add(url, reply)).await?
+        self.send(|reply| Command::Add(url, reply)).await?
     }
 
-    /// Wants a relay no more, also after a restart, even if the configuration names it.
+    /// Removes a relay persistently, even if the configuration names it.
     ///
     /// # Errors
-    /// When the change cannot be kept.
+    /// If the change cannot be stored.
     pub async fn remove(&self, url: &RelayUrl) -> Result<Removed, PoolError> {
-        self.order(|reply| Change::Remove(url.clone(), reply)).await?
+        self.send(|reply| Command::Remove(url.clone(), reply)).await?
     }
 
-    /// Takes up another list of configured relays, and the kinds that they are asked for. Relays that are on both
-    /// lists keep their connections.
+    /// Applies the relays and kinds of a new configuration. Relays in both configurations keep
+    /// their connections.
     ///
-    /// # Errors
-    /// When what is kept of a new relay cannot be read.
+    /// # Errors If the stored rows of a new relay cannot be read.
     pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
         let relays = config.relay.bootstrap_relays.clone();
         let kinds = config.filters.allowed_kinds.clone();
-        self.order(|reply| Change::Reload(relays, kinds, reply)).await?
+        self.send(|reply| Command::Reload(relays, kinds, reply)).await?
     }
 
-    async fn order<T>(&self, change: impl FnOnce(oneshot::Sender<T>) -> Change) -> Result<T, PoolError> {
+    async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, PoolError> {
         let (reply, replied) = oneshot::channel();
-        self.orders.send(change(reply)).await.map_err(|_| PoolError::Stopping)?;
+        self.commands.send(command(reply)).await.map_err(|_| PoolError::Stopping)?;
         replied.await.map_err(|_| PoolError::Stopping)
     }
 }
 
-/// Which relays are wanted, and who said so.
-#[derive(Debug)]
-struct Wishes {
-    configured: Vec<RelayUrl>,
-    /// In the order of their URLs after a restart, then in that of their addition.
-    added: Vec<RelayUrl>,
-    removed: HashSet<RelayUrl>,
-}
-
-/// The values of the table of wishes.
-const ADDED: &[u8] = b"added";
-const REMOVED: &[u8] = b"removed";
-
-impl Wishes {
-    fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
-        let mut wishes = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
-        for (url, row) in log.relay_rows(RelayTable::Wish)? {
-            // An earlier version took URLs that this one does not.
-            let url = match url.parse() {
-                Ok(url) => url,
-                Err(error) => {
-                    tracing::warn!(url, %error, "a relay that was added or removed over the API is left out");
-                    continue;
-                }
-            };
-            match row.as_slice() {
-                ADDED => wishes.added.push(url),
-                REMOVED => _ = wishes.removed.insert(url),
-                _ => return Err(damaged("a wish for a relay")),
-            }
-        }
-        Ok(wishes)
-    }
-
-    /// The wanted relays, each once, and whether it is one of the configuration.
-    fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
-        let mut seen = HashSet::new();
-        let configured = self.configured.iter().map(|url| (url, true));
-        let all = configured.chain(self.added.iter().map(|url| (url, false)));
-        all.filter(|(url, _)| !self.removed.contains(*url)).filter(move |(url, _)| seen.insert(*url))
-    }
-
-    fn contains(&self, url: &RelayUrl) -> bool {
-        self.wanted().any(|(wanted, _)| wanted == url)
-    }
-}
-
-/// Gives a peer what the database has of it.
+/// Restores what the database has about a relay.
 fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     let url = peer.url.as_str();
     if let Some(row) = log.relay_row(RelayTable::Coverage, url)? {
@@ -237,30 +192,30 @@ fn restore(peer: &Peer, log: &EventLog, now: Now) -> Result<(), StorageError> {
     }
     if let Some(row) = log.relay_row(RelayTable::Information, url)? {
         let stated = Stated::from_row(&row).map_err(|_| damaged("a relay's information"))?;
-        peer.manners(|manners| manners.inform(stated));
+        peer.capabilities(|capabilities| capabilities.inform(stated));
     }
     Ok(())
 }
 
-/// Returns when the process stops. A sender that is gone means the same.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+/// Returns when the process stops. A dropped sender means the same.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn damaged(what: &str) -> StorageError {
-    StorageError::new("read what is kept of relays", format_args!("{what} is damaged"))
+    StorageError::new("read the stored rows of relays", format_args!("{what} is damaged"))
 }
 
-/// Holds a task for each relay that is wanted, as many as may be connected.
+/// Owns the connection tasks of the wanted relays.
 #[derive(Debug)]
 pub struct Supervisor {
     peers: Arc<RwLock<Peers>>,
-    changes: mpsc::Receiver<Change>,
-    wishes: Wishes,
+    commands: mpsc::Receiver<Command>,
+    wanted: WantedRelays,
     subscription: Arc<Subscription>,
-    tasks: HashMap<RelayUrl, watch::Sender<Order>>,
-    /// Connections that are to be started.
-    waiting: Vec<(Arc<Peer>, watch::Receiver<Order>)>,
+    tasks: HashMap<RelayUrl, watch::Sender<DesiredState>>,
+    /// Connections to start.
+    waiting: Vec<(Arc<Peer>, watch::Receiver<DesiredState>)>,
     connections: JoinSet<()>,
     connections_max: usize,
     offences_an_hour_max: Option<u32>,
@@ -270,20 +225,20 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Supervises until told to stop, and then until all connections have ended.
+    /// Runs until told to stop, and then until all connections have ended.
     ///
     /// # Errors
-    /// When a connection's task panics.
+    /// If a connection task panics.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StageFailure> {
         let mut looks = tokio::time::interval(self.silence.interval());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut steps = self.shared.log.clock().steps();
         loop {
-            for (peer, orders) in self.waiting.drain(..) {
-                self.connections.spawn(connection::run(peer, Arc::clone(&self.shared), orders));
+            for (peer, desired) in self.waiting.drain(..) {
+                self.connections.spawn(link::run(peer, Arc::clone(&self.shared), desired));
             }
             tokio::select! {
-                Some(change) = self.changes.recv() => self.change(change).await,
+                Some(command) = self.commands.recv() => self.apply(command).await,
                 Some(ended) = self.connections.join_next() => {
                     ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
                 }
@@ -295,11 +250,11 @@ impl Supervisor {
                     let now = self.shared.log.clock().now();
                     self.peers.read().list.iter().for_each(|peer| peer.clock_was_set(now));
                 }
-                () = told_to_stop(&mut stop) => break,
+                () = stopping(&mut stop) => break,
             }
         }
-        for order in self.tasks.values() {
-            order.send_replace(Order::Stop);
+        for desired in self.tasks.values() {
+            desired.send_replace(DesiredState::Stopped);
         }
         while let Some(ended) = self.connections.join_next().await {
             ended.map_err(|panic| StageFailure::new("a relay's connection", panic))?;
@@ -307,78 +262,78 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes a change. Whoever asked for it may have gone.
-    async fn change(&mut self, change: Change) {
-        match change {
-            Change::Add(url, reply) => _ = reply.send(self.add(url).await),
-            Change::Remove(url, reply) => _ = reply.send(self.remove(url).await),
-            Change::Reload(configured, kinds, reply) => {
-                self.wishes.configured = configured;
+    /// Applies a command. The sender may no longer wait for the reply.
+    async fn apply(&mut self, command: Command) {
+        match command {
+            Command::Add(url, reply) => _ = reply.send(self.add(url).await),
+            Command::Remove(url, reply) => _ = reply.send(self.remove(url).await),
+            Command::Reload(configured, kinds, reply) => {
+                self.wanted.configured = configured;
                 let subscription = self.subscription.with_kinds(&kinds);
                 if subscription != *self.subscription {
                     self.subscription = Arc::new(subscription);
-                    for order in self.tasks.values() {
-                        order.send_replace(Order::Run(Arc::clone(&self.subscription)));
+                    for desired in self.tasks.values() {
+                        desired.send_replace(DesiredState::Connected(Arc::clone(&self.subscription)));
                     }
                 }
-                let _ = reply.send(self.meet_wishes().map_err(PoolError::from));
+                let _ = reply.send(self.start_and_stop().map_err(PoolError::from));
             }
         }
     }
 
     async fn add(&mut self, url: RelayUrl) -> Result<Added, PoolError> {
-        if self.wishes.contains(&url) {
+        if self.wanted.contains(&url) {
             return Ok(Added::AlreadyWanted);
         }
-        if self.wishes.wanted().count() >= self.connections_max {
+        if self.wanted.wanted().count() >= self.connections_max {
             return Err(PoolError::Full { max: self.connections_max });
         }
-        let is_configured = self.wishes.configured.contains(&url);
-        self.keep_wish(&url, if is_configured { None } else { Some(ADDED) }).await?;
-        self.wishes.removed.remove(&url);
+        let is_configured = self.wanted.configured.contains(&url);
+        self.store(&url, if is_configured { None } else { Some(ADDED) }).await?;
+        self.wanted.removed.remove(&url);
         if !is_configured {
-            self.wishes.added.push(url);
+            self.wanted.added.push(url);
         }
-        self.meet_wishes()?;
+        self.start_and_stop()?;
         Ok(Added::New)
     }
 
     async fn remove(&mut self, url: RelayUrl) -> Result<Removed, PoolError> {
-        if !self.wishes.contains(&url) {
+        if !self.wanted.contains(&url) {
             return Ok(Removed::NotWanted);
         }
-        // A relay that was only added leaves no trace; one of the configuration must be known as removed.
-        let is_configured = self.wishes.configured.contains(&url);
-        self.keep_wish(&url, if is_configured { Some(REMOVED) } else { None }).await?;
-        self.wishes.added.retain(|added| *added != url);
+        // Only the removal of a configured relay needs a row; an added one just loses its row.
+        let is_configured = self.wanted.configured.contains(&url);
+        self.store(&url, if is_configured { Some(REMOVED) } else { None }).await?;
+        self.wanted.added.retain(|added| *added != url);
         if is_configured {
-            self.wishes.removed.insert(url);
+            self.wanted.removed.insert(url);
         }
-        self.meet_wishes()?;
+        self.start_and_stop()?;
         Ok(Removed::Gone)
     }
 
-    async fn keep_wish(&self, url: &RelayUrl, row: Option<&'static [u8]>) -> Result<(), StorageError> {
+    async fn store(&self, url: &RelayUrl, row: Option<&'static [u8]>) -> Result<(), StorageError> {
         let (log, url) = (Arc::clone(&self.shared.log), url.clone());
         let kept =
             tokio::task::spawn_blocking(move || log.set_relay_row(RelayTable::Wish, url.as_str(), row));
-        kept.await.map_err(|panic| StorageError::new("keep a wish for a relay", panic))?
+        kept.await.map_err(|panic| StorageError::new("store the addition or removal of a relay", panic))?
     }
 
-    /// Starts what is wanted and not there, and stops what is there and not wanted.
-    fn meet_wishes(&mut self) -> Result<Changes, StorageError> {
+    /// Starts the connections that are missing, and stops those that are no longer wanted.
+    fn start_and_stop(&mut self) -> Result<Changes, StorageError> {
         let wanted: Vec<(RelayUrl, bool)> = self
-            .wishes
+            .wanted
             .wanted()
             .take(self.connections_max)
             .map(|(url, is_configured)| (url.clone(), is_configured))
             .collect();
         let urls: HashSet<&RelayUrl> = wanted.iter().map(|(url, _)| url).collect();
         let before = self.tasks.len();
-        self.tasks.retain(|url, order| {
+        self.tasks.retain(|url, desired| {
             let stays = urls.contains(url);
             if !stays {
-                order.send_replace(Order::Stop);
+                desired.send_replace(DesiredState::Stopped);
             }
             stays
         });
@@ -395,17 +350,17 @@ impl Supervisor {
                     self.start(url, is_trusted)?
                 }
             };
-            // It may be parked because it was not trusted.
+            // A parked relay may have become trusted, so its task is woken.
             if peer.set_trusted(is_trusted) != is_trusted
-                && let Some(order) = self.tasks.get(url)
+                && let Some(desired) = self.tasks.get(url)
             {
-                order.send_replace(Order::Run(Arc::clone(&self.subscription)));
+                desired.send_replace(DesiredState::Connected(Arc::clone(&self.subscription)));
             }
             list.push(peer);
         }
         self.shared.log.clock().set_relays(list.len());
         let by_url = list.iter().map(|peer| (peer.url.clone(), Arc::clone(peer))).collect();
-        let configured = self.wishes.configured.iter().cloned().collect();
+        let configured = self.wanted.configured.iter().cloned().collect();
         *self.peers.write() = Peers { list, by_url, configured };
         Ok(Changes { added, removed })
     }
@@ -413,9 +368,9 @@ impl Supervisor {
     fn start(&mut self, url: &RelayUrl, is_trusted: bool) -> Result<Arc<Peer>, StorageError> {
         let peer = Arc::new(Peer::with(url.clone(), is_trusted, self.offences_an_hour_max));
         restore(&peer, &self.shared.log, self.shared.log.clock().now())?;
-        let (order, orders) = watch::channel(Order::Run(Arc::clone(&self.subscription)));
-        self.tasks.insert(url.clone(), order);
-        self.waiting.push((Arc::clone(&peer), orders));
+        let (sender, desired) = watch::channel(DesiredState::Connected(Arc::clone(&self.subscription)));
+        self.tasks.insert(url.clone(), sender);
+        self.waiting.push((Arc::clone(&peer), desired));
         Ok(peer)
     }
 }

@@ -1,30 +1,30 @@
-//! Notices relays that are connected and answer, and never send what several others deliver.
+//! Detects silent relays: connected and responsive, but never sending what several others deliver.
 //!
-//! Such a relay looks healthy from its connection alone; only beside the others, which are asked for the
-//! same, can it be seen that nothing comes of it.
+//! The connection of such a relay looks healthy. Only the comparison with others, which have the
+//! same subscription, shows the problem.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::peer::{ConnectionState, Peer};
 use crate::config::RelayUrl;
 use crate::limits::DELIVERING_RELAYS_MIN;
+use crate::relay::peer::{ConnectionState, Peer};
 
-/// Looks at all relays now and then.
+/// Compares all relays at intervals.
 #[derive(Debug)]
-pub(super) struct Silence {
-    /// How long a relay may send nothing.
+pub(crate) struct Silence {
+    /// How long a relay may send no events.
     after: Duration,
     heard: HashMap<RelayUrl, Heard>,
 }
 
-/// How many events a relay had sent when that last changed, or when it became live.
+/// The number of events that a live relay had sent at its last change.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     events: u64,
     since: Instant,
-    /// Whether events came in this connection's time.
+    /// Whether events came since the relay became live.
     delivers: bool,
 }
 
@@ -33,16 +33,16 @@ impl Silence {
         Self { after, heard: HashMap::new() }
     }
 
-    /// How often to look.
+    /// The time between two calls of [`look`](Self::look).
     pub fn interval(&self) -> Duration {
         (self.after / 4).max(Duration::from_millis(100))
     }
 
-    /// Looks, and marks those that are silent.
+    /// Compares the relays, and marks the silent ones.
     pub fn look(&mut self, peers: &[Arc<Peer>], now: Instant) {
         let mut heard = HashMap::with_capacity(peers.len());
         for peer in peers {
-            let events = peer.tally.events.get();
+            let events = peer.stats.events.get();
             if !matches!(peer.state(), ConnectionState::Live { .. }) {
                 continue;
             }
@@ -78,11 +78,11 @@ mod tests {
     }
 
     #[test]
-    fn only_who_is_quiet_while_several_deliver_is_silent() {
+    fn a_relay_is_silent_only_while_several_others_deliver() {
         let peers: Vec<_> = ["a", "b", "c", "d", "e"].map(live).into();
         let (mut silence, start) = (Silence::new(Duration::from_secs(10)), Instant::now());
         let mut look_after = |secs, speaking: &[usize]| {
-            speaking.iter().for_each(|place| peers[*place].tally.events.add(1));
+            speaking.iter().for_each(|place| peers[*place].stats.events.add(1));
             silence.look(&peers, start + Duration::from_secs(secs));
             peers.iter().map(|peer| peer.is_silent()).collect::<Vec<_>>()
         };

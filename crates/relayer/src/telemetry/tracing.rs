@@ -10,11 +10,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_buffer;
-use crate::config::LogLevel;
 
-/// Starts logging. A `RUST_LOG` that does not parse is reported in the log itself.
-pub fn start(level: LogLevel) {
-    let configured = || EnvFilter::new(format!("warn,moltrade_relayer={}", level.as_str()));
+/// Starts logging at this level of the gateway. A `RUST_LOG` that does not parse is reported in the log itself.
+pub fn start(level: &str) {
+    let configured = || EnvFilter::new(format!("warn,moltrade_relayer={level}"));
     let (filter, problem) = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Err(_) => (configured(), None),
         Ok(directives) => match EnvFilter::try_new(&directives) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moltrade_relayer::downstream::Source;
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::reader::Chunk;
 use moltrade_relayer::fanout::follower::FollowerSource;
@@ -11,6 +10,7 @@ use moltrade_relayer::fanout::keys::ConversationKeys;
 use moltrade_relayer::fanout::registry::directory::{Directory, UnsealedFollow};
 use moltrade_relayer::fanout::registry::{BotName, BotRow, FollowKey};
 use moltrade_relayer::fanout::signals::Signals;
+use moltrade_relayer::serve::Source;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

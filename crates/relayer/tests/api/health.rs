@@ -41,9 +41,9 @@ async fn relays_are_shown_with_what_they_did() {
     gateway.append_numbered(4).await;
     let peers = gateway.pool.peers();
     peers[0].set_state(ConnectionState::Live { since_ms: 5 });
-    peers[0].tally.frames.add(9);
-    peers[0].tally.refuse(DropReason::BadSignature);
-    peers[0].tally.refuse(DropReason::TooOld);
+    peers[0].stats.frames.add(9);
+    peers[0].stats.refuse(DropReason::BadSignature);
+    peers[0].stats.refuse(DropReason::TooOld);
     peers[1].set_state(ConnectionState::BackingOff { until_ms: 7, reason: "refused".to_owned() });
     let status = gateway.get("/status").await.json();
     assert_eq!(status["active_connections"], 1);

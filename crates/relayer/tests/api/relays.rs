@@ -29,14 +29,14 @@ async fn relays_are_ranked_by_what_they_do() {
             .await;
     let peers = gateway.pool.peers();
     for (peer, count) in peers.iter().zip([5, 7, 7, 0]) {
-        let tally = &peer.tally;
-        for figure in [&tally.first, &tally.copies, &tally.frames, &tally.bytes] {
+        let stats = &peer.stats;
+        for figure in [&stats.first, &stats.copies, &stats.frames, &stats.bytes] {
             figure.add(count);
         }
-        tally.connections.add(count);
-        (0..count).for_each(|_| tally.refuse(DropReason::TooOld));
+        stats.connections.add(count);
+        (0..count).for_each(|_| stats.refuse(DropReason::TooOld));
         // The forgeries have an order of their own.
-        (0..10 - count).for_each(|_| tally.refuse(DropReason::BadSignature));
+        (0..10 - count).for_each(|_| stats.refuse(DropReason::BadSignature));
     }
     let ranked = async |query: &str| names(&gateway.get(&format!("/api/relays?{query}")).await.json());
     assert_eq!(ranked("").await, "cabd", "as they became wanted");
@@ -120,7 +120,7 @@ async fn one_relay_is_found_by_its_url_in_every_spelling() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_relay_is_shown_in_full() {
     let gateway = with_still_relays(&["wss://a.example"]).await;
-    gateway.pool.peers()[0].tally.frames.add(3);
+    gateway.pool.peers()[0].stats.frames.add(3);
     let one = gateway.get("/api/relays/wss://a.example").await.json();
     let listed = &gateway.get("/api/relays").await.json()["relays"][0];
     for (key, value) in listed.as_object().unwrap() {

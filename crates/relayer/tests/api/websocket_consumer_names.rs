@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::config::Output;
-use moltrade_relayer::downstream::client_metrics::ClientRefusal;
 use moltrade_relayer::event_log::{Cursor, CursorRow};
+use moltrade_relayer::serve::ClientRefusal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;

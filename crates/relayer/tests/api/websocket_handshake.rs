@@ -1,7 +1,7 @@
 //! What a client's handshake offers, and who it says that it is.
 
 use moltrade_relayer::config::Output;
-use moltrade_relayer::downstream::client_metrics::ClientRefusal;
+use moltrade_relayer::serve::ClientRefusal;
 
 use crate::gateway::{Answer, Gateway, Setup};
 

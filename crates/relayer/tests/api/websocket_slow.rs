@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use moltrade_relayer::config::Output;
-use moltrade_relayer::downstream::client_metrics::ClientRefusal;
+use moltrade_relayer::serve::ClientRefusal;
 use moltrade_relayer::telemetry::metrics::label_value;
 use relay_sim::Consumer;
 use relay_sim::wait::{settled, until};

@@ -1,4 +1,4 @@
-//! Whatever comes in: an answer, never a panic.
+//! No input causes a panic.
 
 use moltrade_relayer::config;
 use proptest::prelude::*;
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::{accepted, parse};
 
 proptest! {
-    /// Whatever the file and the variables say: an answer, never a panic; and what was accepted is still
-    /// accepted, and the same, once printed.
+    /// No file and no variable causes a panic, and an accepted configuration is the same after
+    /// printing and parsing it.
     #[test]
     fn no_input_panics(
         text in "([a-z_\\[\\]={}\"'.,#0-9 \\n-]|\\PC|\\[(relay|output|filters|storage|postgres)\\]\n|\
@@ -28,7 +28,7 @@ proptest! {
         }
     }
 
-    /// Relay URLs have one normal form: what was parsed, printed and parsed again is the same.
+    /// The normal form of a relay URL parses to the same URL.
     #[test]
     fn a_relay_url_is_its_own_normal_form(text in "(WSS?|wss?|ws):/{0,3}[\\PC]{0,20}(:[0-9]{1,5})?/?\\PC{0,10}") {
         if let Ok(url) = text.parse::<config::RelayUrl>() {

@@ -1,4 +1,4 @@
-//! Variables over the file.
+//! Environment variables.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use moltrade_relayer::config::LogLevel;
 use super::{accepted, parse, refused_variable};
 
 #[test]
-fn the_environment_goes_before_the_file() {
+fn the_environment_overrides_the_file() {
     let config = accepted(
         "output.batch_size = 5\nstorage.fsync = true",
         &[
@@ -36,7 +36,7 @@ fn the_environment_goes_before_the_file() {
 }
 
 #[test]
-fn bad_variables_are_named() {
+fn bad_variables_are_reported() {
     refused_variable(
         "RELAYER_OUTPUT__BATCH_SIZE",
         "0",
@@ -71,7 +71,7 @@ fn bad_variables_are_named() {
 }
 
 #[test]
-fn what_kubernetes_sets_is_no_mistake() {
+fn variables_of_kubernetes_are_ignored() {
     accepted(
         "",
         &[
@@ -85,7 +85,7 @@ fn what_kubernetes_sets_is_no_mistake() {
 }
 
 #[test]
-fn items_of_a_list_have_commas_semicolons_or_white_space_between() {
+fn commas_semicolons_or_white_space_separate_the_items_of_a_list() {
     for between in [",", ";", " ", "\n", "\t", "\r\n", " ; ", ",\n", ",,"] {
         let urls = format!("{between}wss://a.example{between}wss://b.example{between}");
         let config = accepted("", &[("RELAY_URLS", &urls)]);
@@ -97,12 +97,12 @@ fn items_of_a_list_have_commas_semicolons_or_white_space_between() {
 }
 
 #[test]
-fn a_variable_that_was_probably_meant_for_us_is_warned_about() {
+fn a_variable_that_was_probably_meant_to_be_ours_causes_a_warning() {
     for (name, hint) in [
         ("RELAY_URL", "did you mean RELAY_URLS?"),
         ("RELAYS", "did you mean RELAY_URLS?"),
         ("relay_urls", "did you mean RELAY_URLS?"),
-        ("RELAY_MODE", "those that are used are RELAY_URLS and RELAYER_<SECTION>__<KEY>"),
+        ("RELAY_MODE", "the gateway reads RELAY_URLS and RELAYER_<SECTION>__<KEY>"),
         ("RELAY__BOOTSTRAP_RELAYS", "did you mean RELAYER_RELAY__BOOTSTRAP_RELAYS?"),
         ("relayer_output__batch_size", "did you mean RELAYER_OUTPUT__BATCH_SIZE?"),
         ("OUTPUT__BATCH_SIZE", "did you mean RELAYER_OUTPUT__BATCH_SIZE?"),
@@ -122,7 +122,7 @@ fn a_variable_that_was_probably_meant_for_us_is_warned_about() {
     ] {
         assert_eq!(parse("", &[(name, value)]).unwrap().warnings, Vec::<String>::new(), "{name}");
     }
-    // Within our prefix it is an error, as a key of the file is.
+    // With our prefix, it is an error.
     refused_variable(
         "RELAYER_APi__PUBLIC_URL",
         "http://a.example",

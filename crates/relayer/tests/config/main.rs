@@ -1,6 +1,6 @@
-//! The configuration: what is read, what is refused and how that is said, and what is printed.
+//! The configuration: reading, errors, printing, reloading.
 
-// Helpers outside of #[test] functions are tests, too.
+// Clippy allows these in #[test] functions only; the helpers here are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_input;
@@ -26,14 +26,14 @@ fn accepted(text: &str, environment: &[(&str, &str)]) -> Config {
     parse(text, environment).unwrap_or_else(|errors| panic!("refused:\n{errors}")).config
 }
 
-/// The file is refused, with exactly these lines.
+/// Asserts that the file is refused with exactly these lines.
 #[track_caller]
 fn refused(text: &str, lines: &[&str]) {
     let errors = parse(text, &[]).expect_err("accepted").to_string();
     assert_eq!(errors, lines.join("\n"), "for the file:\n{text}");
 }
 
-/// The variable is refused, with exactly this line.
+/// Asserts that the variable is refused with exactly this line.
 #[track_caller]
 fn refused_variable(name: &str, value: &str, line: &str) {
     let errors = parse("", &[(name, value)]).expect_err("accepted").to_string();
@@ -41,7 +41,7 @@ fn refused_variable(name: &str, value: &str, line: &str) {
 }
 
 #[test]
-fn nothing_set_is_the_defaults() {
+fn without_settings_everything_is_the_default() {
     let loaded = Config::parse(None, []).unwrap();
     assert_eq!(loaded.config, Config::default());
     assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -127,7 +127,7 @@ fn values_become_types() {
 }
 
 #[test]
-fn tables_may_be_written_in_every_way_of_toml() {
+fn sections_may_use_every_toml_syntax() {
     for text in [
         "[output]\nbatch_size = 7",
         "output.batch_size = 7",

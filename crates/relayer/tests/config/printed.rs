@@ -1,4 +1,4 @@
-//! What is printed: the template, what is in effect, and never a secret.
+//! Printing: the template and the effective values, without secrets.
 
 use std::path::Path;
 
@@ -27,12 +27,12 @@ fn secrets_are_never_shown() {
     for (dsn, fault) in [
         (
             "postgres://me@localhost/db?pasword=hunter2",
-            "it has a parameter that is not known; these are: sslmode, sslrootcert, sslcert, sslkey, host, port, user, \
+            "it has an unknown parameter; known are: sslmode, sslrootcert, sslcert, sslkey, host, port, user, \
              password, dbname, options",
         ),
         (
             "postgres://me@localhost/db?sslmode=hunter2",
-            "a value in it is wrong; sslmode, for one, may be verify-full",
+            "a value in it is wrong; for example, sslmode may be verify-full",
         ),
         (
             "postgres://me@localhost/db?sslkey=/hunter2",
@@ -63,7 +63,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn check_config_prints_what_is_in_effect_and_why() {
+fn check_config_prints_the_effective_values_and_their_sources() {
     let loaded = parse("[output]\nbatch_size = 5", &[("RELAYER_STORAGE__FSYNC", "false")]).unwrap();
     let text = loaded.to_toml();
     assert!(text.starts_with("# In effect: config.toml and 1 environment variable."), "{text}");

@@ -1,4 +1,4 @@
-//! What is refused, and exactly how that is said.
+//! Refused settings, with the exact errors.
 
 use moltrade_relayer::config::Config;
 use moltrade_relayer::event_log::free_bytes_needed;
@@ -6,7 +6,7 @@ use moltrade_relayer::event_log::free_bytes_needed;
 use super::{accepted, parse, refused, refused_variable};
 
 #[test]
-fn unknown_names_are_refused_with_the_likely_ones() {
+fn unknown_names_are_refused_with_a_suggestion() {
     refused(
         "[output]\n  batchsize = 5\n",
         &["config.toml:2:3: output.batchsize: unknown key; did you mean batch_size?"],
@@ -14,11 +14,11 @@ fn unknown_names_are_refused_with_the_likely_ones() {
     refused("[ouput]\nbatch_size = 5", &["config.toml:1:2: ouput: unknown section; did you mean [output]?"]);
     refused(
         "batch_size = 5",
-        &["config.toml:1:1: batch_size: unknown section; as a key it belongs into [output]"],
+        &["config.toml:1:1: batch_size: unknown section; as a key it belongs in [output]"],
     );
     refused(
         "[output]\nlog_level = 'info'",
-        &["config.toml:2:1: output.log_level: unknown key here; it belongs into [monitoring]"],
+        &["config.toml:2:1: output.log_level: unknown key here; it belongs in [monitoring]"],
     );
     refused(
         "[storage]\nxyz = 1",
@@ -140,7 +140,7 @@ fn wrong_types_and_texts_are_refused() {
 }
 
 #[test]
-fn every_bad_item_of_a_list_is_named_at_its_place() {
+fn every_bad_item_of_a_list_is_reported_at_its_place() {
     let allowed = "allowed: a relay URL (ws:// or wss://, and a host)";
     refused(
         "[relay]\nbootstrap_relays = [\n  'https://a.example',\n  'wss://b.example', 7,\n  'wss://',\n]",
@@ -174,7 +174,7 @@ fn a_port_is_not_used_twice() {
 }
 
 #[test]
-fn a_relay_cannot_be_authenticated_to_without_a_key() {
+fn authentication_to_relays_requires_a_key() {
     let what = "relay.authenticate: found true, but there is no key to prove; allowed: true with nostr.secret_key or \
                 nostr.secret_key_file, or false";
     refused("[relay]\nauthenticate = true", &[&format!("config.toml:2:1: {what}")]);
@@ -184,7 +184,7 @@ fn a_relay_cannot_be_authenticated_to_without_a_key() {
 }
 
 #[test]
-fn what_will_have_no_effect_is_warned_of() {
+fn settings_without_effect_cause_a_warning() {
     refused(
         "[output]\ndownstream_tcp = ['a.example']",
         &[
@@ -202,8 +202,8 @@ fn what_will_have_no_effect_is_warned_of() {
         ),
         (
             "output.bind_address = '0.0.0.0'",
-            "output.bind_address is no loopback address and api.public_url is not set: followers and bots cannot \
-             prove their keys, so /fanout lets nobody in",
+            "output.bind_address is not a loopback address and api.public_url is not set: followers and bots cannot \
+             prove their keys, so /fanout refuses everybody",
         ),
     ] {
         assert_eq!(parse(text, &[]).unwrap().warnings, [warning]);
@@ -226,7 +226,7 @@ fn a_minimum_of_free_bytes_below_what_the_database_needs_is_raised_with_a_warnin
 }
 
 #[test]
-fn all_problems_are_told_at_once_in_the_files_order() {
+fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
     refused(
         "[output]\nbatch_size = 0\nwebsocket_port = -1\n[filters]\nauthors = []\n[relay]\nmax_connections = 0\n",
         &[
@@ -241,7 +241,7 @@ fn all_problems_are_told_at_once_in_the_files_order() {
 }
 
 #[test]
-fn broken_syntax_has_its_place() {
+fn broken_syntax_is_reported_with_its_place() {
     refused(
         "[output]\nbatch_size = \n",
         &["config.toml:2:14: string values must be quoted, expected literal string"],
@@ -298,5 +298,5 @@ fn files_that_cannot_be_read_say_why() {
     std::fs::write(folder.path().join("latin1.toml"), b"# caf\xc3\xa9\n# caf\xe9\n").unwrap();
     assert_eq!(load("latin1.toml"), "latin1.toml:2:6: found a byte that is not UTF-8; allowed: UTF-8 text");
     std::fs::write(folder.path().join("huge.toml"), vec![b'\n'; 8 * 1024 * 1024 + 1]).unwrap();
-    assert_eq!(load("huge.toml"), "huge.toml: larger than 8388608 bytes: this is no configuration file");
+    assert_eq!(load("huge.toml"), "huge.toml: larger than 8388608 bytes: this is not a configuration file");
 }

@@ -1,4 +1,4 @@
-//! Loading the configuration again, and what differs then.
+//! Reloading the configuration, and the changed keys.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use moltrade_relayer::config::{Config, needs_restart};
 use super::{accepted, parse};
 
 #[test]
-fn it_is_loaded_again_as_it_was_loaded() {
+fn a_reload_reads_the_same_file_and_variables() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("relayer.toml");
     let write = |text: &str| std::fs::write(&file, text).unwrap();
@@ -22,13 +22,13 @@ fn it_is_loaded_again_as_it_was_loaded() {
 
     write("[output]\nbatch_size = 0");
     assert!(again.source.load().unwrap_err().to_string().contains(":2:14: output.batch_size: found 0"));
-    // Defaults in the place of a file that was there would be quite another configuration.
+    // Falling back to the defaults would be a very different configuration.
     std::fs::remove_file(&file).unwrap();
     assert!(again.source.load().unwrap_err().to_string().contains("cannot be read"));
 }
 
 #[test]
-fn what_differs_is_named() {
+fn changed_keys_are_named() {
     let none: Vec<String> = Vec::new();
     let before = "
         relay.bootstrap_relays = ['wss://a.example', 'wss://b.example']
@@ -52,7 +52,7 @@ fn what_differs_is_named() {
 }
 
 #[test]
-fn another_key_in_the_same_file_is_a_difference() {
+fn another_secret_in_the_same_file_is_a_change() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, "01".repeat(32)).unwrap();
@@ -76,10 +76,10 @@ fn relays_and_filters_take_effect_at_once() {
 }
 
 #[test]
-fn without_a_file_there_may_be_one_later() {
+fn without_a_file_the_defaults_are_reloaded() {
     let loaded = Config::parse(None, []).unwrap();
     assert_eq!(loaded.file, None);
-    // The tests' working directory has no config.toml.
+    // The working directory of the tests has no config.toml.
     assert!(!Path::new(moltrade_relayer::config::DEFAULT_FILE).exists());
     assert_eq!(loaded.source.load().unwrap().config, parse("", &[]).unwrap().config);
 }

@@ -1,4 +1,4 @@
-//! Secrets: the token, the key, the key's file. Whatever is wrong with them is said without showing them.
+//! Secrets: the token, the key, and its file. No error shows them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ fn a_wrong_key_is_refused_without_being_shown() {
     for (key, why) in [
         (&KEY[1..], "it neither has 64 digits nor begins with nsec1"),
         (&NSEC[..62], "a character of it is wrong or missing"),
-        (&"0".repeat(64), "its number is no secret key of secp256k1"),
+        (&"0".repeat(64), "its number is not a secret key of secp256k1"),
         ("", "it neither has 64 digits nor begins with nsec1"),
     ] {
         refused_variable(
@@ -102,7 +102,7 @@ impl File {
         format!("[nostr]\nsecret_key_file = '{}'", self.path().display())
     }
 
-    /// Loading it is refused for this reason.
+    /// Asserts that the file is refused for this reason.
     #[track_caller]
     fn refused(&self, why: &str) {
         let errors = parse(&self.setting(), &[]).unwrap_err().to_string();
@@ -126,15 +126,15 @@ fn a_key_may_be_in_a_file() {
 }
 
 #[test]
-fn a_keys_file_is_its_owners_alone() {
+fn a_key_file_must_be_private() {
     for (mode, shown) in [(0o644, "644"), (0o640, "640"), (0o610, "610"), (0o602, "602")] {
-        let why = format!("its mode is {shown}, so that others have access: chmod 600 mends it");
+        let why = format!("its mode is {shown}, which gives others access: run chmod 600");
         File::new(KEY.as_bytes(), mode).refused(&why);
     }
 }
 
 #[test]
-fn a_keys_file_that_holds_none_says_why() {
+fn an_error_says_why_a_file_holds_no_key() {
     File::new(b"", 0o600).refused("it is empty");
     File::new(b" \n", 0o600).refused("it is empty");
     File::new(&KEY.as_bytes()[1..], 0o600)
@@ -145,10 +145,10 @@ fn a_keys_file_that_holds_none_says_why() {
     std::fs::remove_file(missing.path()).unwrap();
     missing.refused("it cannot be read: No such file or directory (os error 2)");
     std::fs::create_dir(missing.path()).unwrap();
-    missing.refused("it is no regular file");
+    missing.refused("it is not a regular file");
 }
 
-/// Somebody will put the secret itself where its file belongs.
+/// Somebody will put the secret itself in place of its file.
 #[test]
 fn a_secret_in_place_of_its_file_is_not_shown() {
     for secret in [KEY, NSEC, &NSEC[..30], &KEY[..40], "whsec_MfKQ9r8GKYqr/wjUPD8ILPZIo2LaLaSw"] {
@@ -163,7 +163,7 @@ fn a_secret_in_place_of_its_file_is_not_shown() {
 }
 
 #[test]
-fn one_key_is_enough() {
+fn two_keys_are_refused() {
     let file = File::new(KEY.as_bytes(), 0o600);
     refused(
         &format!("{}\nsecret_key = '{NSEC}'", file.setting()),

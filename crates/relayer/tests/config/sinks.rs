@@ -1,4 +1,4 @@
-//! Sinks of the configuration: what is read, and what is refused at which place.
+//! Sinks: their options, and errors with places.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{accepted, parse, refused, refused_variable};
 
 const NAMES: &str = "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'";
 
-/// The value of an option is refused, with exactly this.
+/// Asserts that the value of an option is refused with exactly this error.
 #[track_caller]
 fn refused_option(key: &str, value: &str, column: usize, what: &str) {
     let text = format!("[[output.tcp]]\nname = 'a'\naddress = 'a:1'\n{key} = {value}");
@@ -60,7 +60,7 @@ fn a_sink_has_its_options() {
 }
 
 #[test]
-fn the_environment_has_sinks_too() {
+fn the_environment_can_set_sinks() {
     let config = accepted("", &[("RELAYER_OUTPUT__TCP", "[{ name = 'a', address = 'a:1', ack = true }]")]);
     assert!(config.output.tcp_sinks()[0].options.ack);
     let allowed = "allowed: a list of at most 1000 tables with name, address and the options of a sink";
@@ -74,7 +74,7 @@ fn the_environment_has_sinks_too() {
 }
 
 #[test]
-fn every_bad_option_is_named_at_its_place() {
+fn every_bad_option_is_reported_at_its_place() {
     refused_option("framing", "'lines'", 1, "found \"lines\"; allowed: \"length\" or \"ndjson\"");
     refused_option("ack", "1", 1, "found 1; allowed: true or false");
     refused_option("max_unacked", "0", 1, "found 0; allowed: a whole number from 1 to 100000");
@@ -153,7 +153,7 @@ fn the_example_of_the_template_is_a_sink() {
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 #[test]
-fn a_sink_by_http_has_its_options() {
+fn a_sink_over_http_has_its_options() {
     let text = format!(
         "output.downstream_rest = ['http://A.example', 'https://b.example:8443/x/']
         [[output.rest]]
@@ -189,10 +189,10 @@ fn a_sink_by_http_has_its_options() {
 }
 
 #[test]
-fn what_is_wrong_with_a_sink_by_http_is_named_without_its_secrets() {
+fn errors_about_a_sink_over_http_do_not_show_its_secrets() {
     let options = |text: &str| format!("[[output.rest]]\nname = 'a'\naddress = 'http://a.example'\n{text}");
     let secret = "found a value (secret, not shown) (it does not begin with whsec_); allowed: whsec_ and the base64 of \
-                  24 to 64 bytes; up to four of them with a space between";
+                  24 to 64 bytes; up to four of them, separated by spaces";
     refused(&options("secret = 'hunter2'"), &[&format!("config.toml:4:10: output.rest.secret: {secret}")]);
     let headers = "allowed: a table of at most 32 headers that are not the gateway's own";
     refused(
@@ -204,11 +204,11 @@ fn what_is_wrong_with_a_sink_by_http_is_named_without_its_secrets() {
             ),
             &format!(
                 "config.toml:4:33: output.rest.headers.a b: found a header (its value is not shown): its name is \
-                 no header's; {headers}"
+                 not valid for a header; {headers}"
             ),
             &format!(
                 "config.toml:4:52: output.rest.headers.X: found a header (its value is not shown): its value is \
-                 no text; {headers}"
+                 not a text; {headers}"
             ),
         ],
     );
@@ -251,7 +251,7 @@ fn what_is_wrong_with_a_sink_by_http_is_named_without_its_secrets() {
 }
 
 #[test]
-fn a_secret_may_be_in_a_file_of_its_owners_and_not_in_two_places() {
+fn a_secret_may_be_in_a_private_file_and_not_in_two_places() {
     use std::os::unix::fs::PermissionsExt;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{SECRET}\n{SECRET}\n")).unwrap();
@@ -260,7 +260,7 @@ fn a_secret_may_be_in_a_file_of_its_owners_and_not_in_two_places() {
     let mode = |mode| std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
     mode(0o644);
     assert!(
-        parse(&sink, &[]).unwrap_err().to_string().contains("its mode is 644, so that others have access")
+        parse(&sink, &[]).unwrap_err().to_string().contains("its mode is 644, which gives others access")
     );
     mode(0o600);
     assert!(accepted(&sink, &[]).output.rest_sinks()[0].options.signing_keys().is_some());
@@ -271,7 +271,7 @@ fn a_secret_may_be_in_a_file_of_its_owners_and_not_in_two_places() {
 }
 
 #[test]
-fn names_are_names_of_one_sink_whatever_its_sort() {
+fn names_are_unique_across_transports() {
     refused(
         "[[output.tcp]]\nname = 'a'\naddress = 'a:1'\n[[output.rest]]\nname = 'a'\naddress = 'http://a.example'",
         &[
@@ -282,7 +282,7 @@ fn names_are_names_of_one_sink_whatever_its_sort() {
 }
 
 #[test]
-fn authorities_are_for_tls() {
+fn certificate_authorities_require_tls() {
     refused(
         "[[output.tcp]]\nname = 'a'\naddress = 'a:1'\nca_file = 'a.pem'",
         &["config.toml:4:11: output.tcp.ca_file: it is set; allowed: only with tls = true"],

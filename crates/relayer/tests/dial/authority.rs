@@ -1,4 +1,4 @@
-//! Certificate authorities that only the tests know.
+//! Certificate authorities of the tests.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ impl Authority {
         self.certify(host, |_| {}, rustls::DEFAULT_VERSIONS)
     }
 
-    /// Likewise, but it speaks no newer TLS than 1.2.
+    /// A server that supports TLS up to 1.2.
     pub fn old_server(&self, host: &str) -> ServerConfig {
         self.certify(host, |_| {}, &[&TLS12])
     }
 
-    /// Likewise, but its certificate has expired.
+    /// A server with an expired certificate.
     pub fn expired_server(&self, host: &str) -> ServerConfig {
         let expire = |params: &mut CertificateParams| params.not_after = date_time_ymd(2024, 1, 1);
         self.certify(host, expire, rustls::DEFAULT_VERSIONS)

@@ -1,10 +1,10 @@
-//! IPv4 and IPv6, and hosts of which only some addresses answer.
+//! IPv4 and IPv6, and hosts with some addresses that do not answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use moltrade_relayer::net::ConnectError;
-use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialError, DialOptions, Dialer, Reach};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -40,14 +40,15 @@ async fn a_silent_address_does_not_keep_the_others_waiting() {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(silent).expect("the same port");
     let _listener = socket.listen(1).expect("listens");
-    // What is not accepted waits in the system's queue, until that is full and the system says nothing.
+    // Connections that are not accepted fill the system's queue; after that, the system does not
+    // answer.
     let mut queue = Vec::new();
     while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(silent)).await {
         queue.push(stream.expect("connected"));
     }
     let resolver = names(&[("relay.example", &["127.0.0.2", "127.0.0.1"])]);
     let dialer = Dialer::new(DialOptions { resolver, ..options() }).expect("set up");
-    // TCP as a whole has a time-out, and the first address alone would use it up.
+    // TCP as a whole has a time-out, which the first address alone would use up.
     let relay = url(format!("ws://relay.example:{}", server.port()));
     dialer.dial(&relay, Reach::Anywhere).await.expect("dialled");
     assert_eq!(server.connections(), 1);

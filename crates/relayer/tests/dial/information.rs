@@ -1,11 +1,11 @@
-//! NIP-11 documents, as good and as bad servers send them.
+//! NIP-11 documents of correct and of faulty servers.
 
 use moltrade_relayer::limits::INFORMATION_BYTES_MAX;
 use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::net::handshake::HandshakeError;
-use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
-use moltrade_relayer::relay::information::{Information, InformationError};
-use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::relay::{
+    DialError, DialOptions, Dialer, Information, InformationError, InstanceId, Reach,
+};
 
 use crate::authority::Authority;
 use crate::server::{HOLD, Server, header};
@@ -89,7 +89,7 @@ async fn a_document_comes_over_tls() {
 async fn garbage_is_refused() {
     for body in ["", "null", "[1]", "<html></html>", "{\"a\":", "{} trailing"] {
         let error = answered(ok(body)).await.expect_err(body);
-        assert!(matches!(error, InformationError::NotAnObject), "{error}");
+        assert!(matches!(error, InformationError::NotAnObject(_)), "{error}");
     }
     for answer in ["SSH-2.0-x\r\n\r\n", "", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"] {
         let error = answered(answer).await.expect_err(answer);
@@ -107,7 +107,7 @@ async fn a_document_that_is_too_long_is_not_read() {
     let long = " ".repeat(INFORMATION_BYTES_MAX + 1);
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned() + &chunk(&long);
     for answer in [ok(&long), format!("HTTP/1.1 200 OK\r\n\r\n{long}"), chunked] {
-        // The server would go on: what is too long is given up before its end.
+        // The server would continue: a document that is too long is abandoned before its end.
         let error = answered([answer.as_bytes(), HOLD].concat()).await.expect_err("too long");
         assert!(matches!(error, InformationError::TooLong), "{error}");
     }

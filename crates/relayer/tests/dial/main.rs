@@ -1,4 +1,5 @@
-//! Connections to relays: which address is dialled, whom TLS trusts, and what a relay's server may answer.
+//! Connections to relays: which address is dialled, which certificates are trusted, and how a
+//! server may answer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -16,8 +17,7 @@ use std::net::IpAddr;
 
 use moltrade_relayer::config::RelayUrl;
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::dial::{DialOptions, Dialer};
-use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::relay::{DialOptions, Dialer, InstanceId};
 
 fn options() -> DialOptions {
     DialOptions {
@@ -34,7 +34,7 @@ fn dialer() -> Dialer {
     Dialer::new(options()).expect("nothing is wrong with the options")
 }
 
-/// A resolver that knows these names only.
+/// A resolver that knows only these names.
 fn names(table: &[(&'static str, &[&str])]) -> Resolver {
     let parse = |addresses: &[&str]| -> Vec<IpAddr> {
         addresses.iter().map(|address| address.parse().expect("an address")).collect()

@@ -1,12 +1,11 @@
-//! Relays that were added over REST are dialled at public addresses only.
+//! Relays added over the API are dialled only at public addresses.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
-use moltrade_relayer::relay::information::InformationError;
+use moltrade_relayer::relay::{DialError, DialOptions, Dialer, InformationError, Reach};
 
 use crate::server::{Server, upgrades};
 use crate::{dialer, names, options, url};
@@ -39,7 +38,7 @@ async fn what_is_beside_the_gateway_is_not_dialled() {
         assert!(matches!(refused, DialError::Connect(ConnectError::NotPublic { .. })), "{refused}");
     }
     assert_eq!(server.connections(), 0);
-    // The configuration's own relays may be there.
+    // Relays of the configuration may have private addresses.
     dialer.dial(&url(format!("ws://inside.example:{port}")), Reach::Anywhere).await.expect("dialled");
     assert_eq!(server.connections(), 1);
 }

@@ -1,4 +1,4 @@
-//! A server that answers each request with what the test wants.
+//! A server that answers each request as the test wants.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// Takes the head of a request and gives the answer. An answer that ends with [`HOLD`] leaves the
+/// Maps the head of a request to the answer. An answer that ends with [`HOLD`] leaves the
 /// connection open.
 type Answer = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
-/// At the end of an answer: it is cut off, and the connection stays open.
+/// A marker at the end of an answer: it is not sent, and the connection stays open.
 pub const HOLD: &[u8] = b"(hold)";
 
 pub struct Server {
@@ -25,7 +25,7 @@ pub struct Server {
     task: JoinHandle<()>,
 }
 
-/// What came.
+/// What the server received.
 #[derive(Default)]
 struct Seen {
     connections: Mutex<usize>,
@@ -63,7 +63,7 @@ impl Server {
         self.address.port()
     }
 
-    /// Connections that were accepted.
+    /// The number of accepted connections.
     pub fn connections(&self) -> usize {
         *self.seen.connections.lock()
     }
@@ -73,7 +73,7 @@ impl Server {
         self.seen.heads.lock().clone()
     }
 
-    /// How the TLS handshakes went, in order.
+    /// The results of the TLS handshakes, in order.
     pub fn handshakes(&self) -> Vec<HandshakeKind> {
         self.seen.handshakes.lock().clone()
     }
@@ -94,7 +94,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Answer, 
     }
 }
 
-/// One connection. What goes wrong here, the test sees on the other side.
+/// Serves one connection. The test sees errors on its own side.
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, answer: Answer, seen: Arc<Seen>) {
     let Some(tls) = tls else {
         return converse(stream, answer, &seen).await;
@@ -117,7 +117,7 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answe
     let answer = answer(&head);
     let said = answer.strip_suffix(HOLD).unwrap_or(&answer);
     if stream.write_all(said).await.is_ok() && stream.flush().await.is_ok() && said.len() < answer.len() {
-        // Until the other side goes.
+        // Until the other side closes.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     let _ = stream.shutdown().await;

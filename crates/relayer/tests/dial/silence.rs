@@ -1,16 +1,16 @@
-//! Whoever does not answer is given up: every step has its time-out.
+//! Every step of a dial has a time-out.
 
 use std::sync::{Arc, Barrier};
 
 use moltrade_relayer::net::resolver::Resolver;
-use moltrade_relayer::relay::dial::{DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialOptions, Dialer, Reach};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::server::{HOLD, Server};
 use crate::{dialer, options, url};
 
-/// One test for all of them, because each takes its time-out.
+/// One test for all of them, because each waits for a time-out.
 #[tokio::test]
 async fn silence_ends_every_step() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -40,11 +40,11 @@ async fn silence_ends_every_step() {
     for information in [head, body, trickled] {
         assert_eq!(information, "NIP-11: no document within 10 s");
     }
-    // Both time-outs are as long: either may be first.
+    // Both time-outs have the same length, so either may be first.
     assert!(before_http.ends_with(" within 10 s"), "{before_http}");
 }
 
-/// A name that nobody answers for.
+/// A name that gets no answer.
 async fn dns() -> String {
     let never = Arc::new(Barrier::new(2));
     let resolver = {
@@ -56,12 +56,12 @@ async fn dns() -> String {
     };
     let dialer = Dialer::new(DialOptions { resolver, ..options() }).expect("set up");
     let error = dialer.dial(&url("ws://a.example"), Reach::Anywhere).await.expect_err("no answer");
-    // The thread that asks ends with the test.
+    // Ends the look-up thread.
     tokio::task::spawn_blocking(move || never.wait()).await.expect("let go");
     error.to_string()
 }
 
-/// A server that sends a byte now and then: it is not silent, and still takes too long.
+/// A server that sends a byte at intervals: it is not silent, but takes too long.
 async fn trickle() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

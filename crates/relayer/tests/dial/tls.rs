@@ -1,17 +1,17 @@
-//! Whom TLS trusts, and that a reconnect resumes its session.
+//! Which certificates are trusted, and that a reconnect resumes its TLS session.
 
 use std::path::PathBuf;
 
 use moltrade_relayer::net::ConnectError;
 use moltrade_relayer::net::handshake::HandshakeError;
-use moltrade_relayer::relay::dial::{DialError, DialOptions, Dialer, Reach};
+use moltrade_relayer::relay::{DialError, DialOptions, Dialer, Reach};
 use rustls::HandshakeKind;
 
 use crate::authority::{Authority, file};
 use crate::server::{Server, upgrades};
 use crate::{options, url};
 
-/// A dialer that trusts the authorities of a file, too.
+/// A dialer that also trusts the authorities of a file.
 fn trusting(path: &std::path::Path) -> Dialer {
     Dialer::new(DialOptions { extra_ca_file: Some(path.to_owned()), ..options() }).expect("a good file")
 }
@@ -100,7 +100,7 @@ async fn without_sessions_every_handshake_is_full() {
 
 #[tokio::test]
 async fn trouble_that_is_not_the_certificates_may_pass() {
-    // It answers the handshake with plain HTTP, as when somebody mixes up the ports.
+    // It answers the handshake with plain HTTP, as if the ports were mixed up.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {

@@ -1,9 +1,8 @@
-//! What is asked of a relay's server, and what it may answer.
+//! The upgrade request to a relay's server, and its possible answers.
 
 use std::ops::ControlFlow;
 
-use moltrade_relayer::relay::dial::{DialError, DialOptions, DialSetupError, Dialer, Reach};
-use moltrade_relayer::relay::instance::InstanceId;
+use moltrade_relayer::relay::{DialError, DialOptions, DialSetupError, Dialer, InstanceId, Reach};
 use wire::websocket::Message;
 
 use crate::server::{HOLD, Server, header, switching_protocols, upgrades};

@@ -65,7 +65,7 @@ impl Running {
         until_blocking("the events are committed", || self.log.head().get() >= target);
     }
 
-    /// Stops in order.
+    /// Stops cleanly.
     pub fn stop(mut self) {
         self.end();
         self.log.close();
@@ -89,7 +89,7 @@ impl Running {
     }
 }
 
-/// Opens a log. The last user of it before may have let go of it and still be closing it.
+/// Opens a log, whose last user may still be closing it.
 fn open(folder: &Path, fsync: bool, room: Reserve) -> Arc<EventLog> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

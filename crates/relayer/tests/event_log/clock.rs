@@ -1,4 +1,4 @@
-//! Whatever the clock says, nothing is deleted for an age that it does not have.
+//! No wrong clock deletes events that are not old enough.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn open(folder: &TempDir, clock: &Clock) -> Arc<EventLog> {
     EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).expect("opens")
 }
 
-/// A log whose events were received when this clock says, one a minute, the last one now.
+/// A log of events that were received one a minute, the last one now, by this clock.
 fn stock(folder: &TempDir, clock: &Clock, count: u64) {
     let log = Running::open(folder.path());
     let mut stock = events(1..=count);
@@ -57,7 +57,7 @@ fn no_start_with_a_wrong_clock_trims_by_age() {
             assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
             hands.pass(HOUR / 2);
         }
-        // The clock is set right: it is a step like any other.
+        // Setting the clock right is a step like any other.
         hands.step_secs(-wrong * 3_600);
         clock.now();
         assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
@@ -68,7 +68,7 @@ fn no_start_with_a_wrong_clock_trims_by_age() {
 }
 
 #[test]
-fn what_was_received_by_a_clock_that_was_behind_is_not_old() {
+fn events_that_a_slow_clock_received_are_not_old() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     let now = Clock::system().unix_ms();
@@ -87,7 +87,7 @@ fn what_was_received_by_a_clock_that_was_behind_is_not_old() {
 }
 
 #[test]
-fn by_size_is_trimmed_whatever_the_clock_says() {
+fn trimming_by_size_ignores_the_clock() {
     let folder = TempDir::new().expect("a folder");
     let (clock, hands) = Clock::manual();
     stock(&folder, &clock, 30);
@@ -121,7 +121,7 @@ fn no_wrong_clock_forgets_a_consumer() {
                 }
             };
             assert_eq!(forget(&log), [""; 0], "{wrong} days");
-            // It leaves while the clock is wrong.
+            // The consumer leaves while the clock is wrong.
             let row = CursorRow { unused_since_ms: now_used(&log), ..row };
             log.set_cursor(Cursors::Consumers, "meanwhile", row).expect("written");
             hands.step_secs(-wrong * DAY_SECS);

@@ -1,4 +1,4 @@
-//! Invariant 3: nothing is delivered that is not committed.
+//! Invariant 3: nothing is delivered before it is committed.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;

@@ -1,5 +1,6 @@
-//! Cursors of sinks: they last, and older databases learn to keep them.
+//! Cursors of sinks persist, and a log of the previous format is converted.
 
+use std::path::Path;
 use std::time::Duration;
 
 use moltrade_relayer::clock::Clock;
@@ -21,7 +22,7 @@ fn set(log: &Running, whose: Cursors, name: &str, cursor: u64) {
 }
 
 #[test]
-fn cursors_are_set_deleted_and_kept() {
+fn cursors_are_set_deleted_and_persist() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     assert_eq!(cursors(&log), []);
@@ -36,7 +37,7 @@ fn cursors_are_set_deleted_and_kept() {
 }
 
 #[test]
-fn a_sink_and_a_consumer_of_one_name_are_two() {
+fn a_sink_and_a_consumer_may_have_the_same_name() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     set(&log, Cursors::Sinks, "a", 1);
@@ -46,7 +47,7 @@ fn a_sink_and_a_consumer_of_one_name_are_two() {
 }
 
 #[test]
-fn what_nobody_uses_is_forgotten_after_a_while() {
+fn unused_cursors_are_deleted_after_a_while() {
     let folder = TempDir::new().expect("a folder");
     let (clock, hands) = Clock::manual();
     let log =
@@ -68,39 +69,32 @@ fn what_nobody_uses_is_forgotten_after_a_while() {
     assert_eq!(left, ["used"]);
 }
 
-/// Databases of all earlier formats: what they did not keep is empty.
+/// Format 5 differs in the rows of cursors only, which have no flag for acknowledgements.
 #[test]
-fn a_log_of_an_earlier_format_becomes_one_of_this() {
-    for before in keys::FORMAT_OLDEST..keys::FORMAT_VERSION {
-        let folder = TempDir::new().expect("a folder");
-        let log = Running::open(folder.path());
-        log.append(events(1..=20));
-        log.stop();
-        {
-            let mut database = database(folder.path());
-            let added = [
-                (2, keys::RELAYS),
-                (3, keys::CURSORS),
-                (4, keys::CONSUMERS),
-                (4, keys::DEAD_LETTERS),
-                (5, keys::REGISTRY),
-                (5, keys::FOLLOWERS),
-            ];
-            for (_, family) in added.into_iter().filter(|(since, _)| *since > before) {
-                database.drop_cf(family).expect("dropped");
-            }
-            let meta = database.cf_handle(keys::META).expect("a family");
-            database.put_cf(meta, keys::META_FORMAT, before.to_be_bytes()).expect("written");
-        }
-        assert_eq!(format(folder.path()), before);
-        let log = Running::open(folder.path());
-        assert_eq!(log.seqs(), (1..=20).collect::<Vec<_>>());
-        assert_eq!(cursors(&log), []);
-        set(&log, Cursors::Sinks, "a", 7);
-        log.stop();
-        assert_eq!(format(folder.path()), keys::FORMAT_VERSION);
-        assert_eq!(cursors(&Running::open(folder.path())), [("a".to_owned(), 7)]);
+fn a_log_of_format_5_becomes_one_of_this_format() {
+    let folder = TempDir::new().expect("a folder");
+    let log = Running::open(folder.path());
+    log.append(events(1..=20));
+    log.stop();
+    set_format(folder.path(), 5);
+    {
+        let database = database(folder.path());
+        let family = database.cf_handle(keys::CONSUMERS).expect("a family");
+        let row = [&[2][..], &7_u64.to_be_bytes(), &0_u64.to_be_bytes(), &[0]].concat();
+        database.put_cf(family, "a", row).expect("written");
     }
+    let log = Running::open(folder.path());
+    assert_eq!(log.seqs(), (1..=20).collect::<Vec<_>>());
+    let row = CursorRow::at(Cursor::from_number(7));
+    assert_eq!(log.log.cursors(Cursors::Consumers).expect("readable"), [("a".to_owned(), row)]);
+    log.stop();
+    assert_eq!(format(folder.path()), keys::FORMAT_VERSION);
+}
+
+fn set_format(folder: &Path, format: u64) {
+    let database = database(folder);
+    let meta = database.cf_handle(keys::META).expect("a family");
+    database.put_cf(meta, keys::META_FORMAT, format.to_be_bytes()).expect("written");
 }
 
 #[test]
@@ -118,18 +112,20 @@ fn invariant_7_a_damaged_cursor_is_never_read_as_absent() {
 }
 
 #[test]
-fn a_later_format_is_refused() {
-    let folder = TempDir::new().expect("a folder");
-    Running::open(folder.path()).stop();
-    {
-        let database = database(folder.path());
-        let meta = database.cf_handle(keys::META).expect("a family");
-        let later = (keys::FORMAT_VERSION + 1).to_be_bytes();
-        database.put_cf(meta, keys::META_FORMAT, later).expect("written");
+fn earlier_and_later_formats_are_refused_and_left_as_they_are() {
+    for other in [1, 4, keys::FORMAT_VERSION + 1] {
+        let folder = TempDir::new().expect("a folder");
+        Running::open(folder.path()).stop();
+        set_format(folder.path(), other);
+        let opened = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20);
+        let error = opened.expect_err("another format");
+        assert!(matches!(error, OpenError::OtherFormat { found, .. } if found == other), "{error}");
+        let told = error.to_string();
+        assert!(
+            told.contains(&format!("has format {other}, and this version opens formats 5 to 6")),
+            "{told}"
+        );
+        assert!(told.contains("use the version that wrote it"), "{told}");
+        assert_eq!(format(folder.path()), other);
     }
-    let options = moltrade_relayer::event_log::StoreOptions { fsync: false };
-    let opened = moltrade_relayer::event_log::EventLog::open(folder.path(), options, 1 << 20);
-    let is_right =
-        matches!(opened, Err(OpenError::OtherFormat { found, .. }) if found == keys::FORMAT_VERSION + 1);
-    assert!(is_right, "{opened:?}");
 }

@@ -1,4 +1,4 @@
-//! Invariant 7: what RocksDB cannot read is an error, and never "absent".
+//! Invariant 7: a failure of RocksDB is an error, never "absent".
 
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::reader::ReadError;
@@ -7,23 +7,23 @@ use wire::ClaimedId;
 
 use crate::bench::{Running, events};
 
-/// A log of 500 events whose sorted files are damaged where their data stands.
+/// A log of 500 events whose sorted files have damaged data blocks.
 fn damaged(folder: &TempDir) -> (Running, Vec<ClaimedId>) {
     let log = Running::open(folder.path());
     let written = events(1..=500);
     let ids = written.iter().map(|verified| verified.event.id().into()).collect();
     log.append(written);
     log.stop();
-    // Opening writes what was only in the write-ahead log into sorted files.
+    // Opening the log flushes the write-ahead log into sorted files.
     Running::open(folder.path()).stop();
     for file in std::fs::read_dir(folder.path()).expect("readable") {
         let path = file.expect("readable").path();
         if path.extension().is_some_and(|extension| extension == "sst") {
             let mut bytes = std::fs::read(&path).expect("readable");
             if bytes.len() < 10_000 {
-                continue; // The few numbers of the log itself.
+                continue; // The few numbers of `meta`.
             }
-            // Blocks of data stand at the beginning; what RocksDB needs to open the file, at the end.
+            // Data blocks are at the beginning; the end is what RocksDB needs to open the file.
             for byte in bytes.iter_mut().take(4_000).skip(100).step_by(50) {
                 *byte ^= 0xff;
             }
@@ -50,7 +50,7 @@ async fn invariant_7_a_reader_that_finds_damage_stops_the_process() {
     let (log, _) = damaged(&folder);
     let lost = log.log.reader(Cursor::START).next().await.expect_err("damaged");
     assert!(matches!(lost, ReadError::Storage(_)), "{lost}");
-    // What the pipeline waits for, besides its stages.
+    // The pipeline waits for this, besides its stages.
     let failure = log.log.failure().await;
     assert_eq!(failure.to_string(), lost.to_string());
 }

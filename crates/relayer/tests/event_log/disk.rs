@@ -1,11 +1,11 @@
-//! A full disk pauses ingest; nothing is lost, and it goes on by itself.
+//! A full disk pauses ingest, which loses nothing and continues by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
+use moltrade_relayer::event_log::DeadLetter;
 use moltrade_relayer::event_log::free_space::FreeSpace;
-use moltrade_relayer::event_log::letters::Letter;
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, CursorRow, Cursors, RelayTable, StorageError};
 use relay_sim::wait::until_blocking;
@@ -46,8 +46,8 @@ fn stopping_on_a_full_disk_does_not_wait_for_room() {
     assert_eq!(log.log.head().get(), 0, "nothing was committed, and nothing is damaged");
 }
 
-/// Every way to write beside the sequencer. What adds is refused, what deletes makes room, and
-/// neither is damage.
+/// All writes outside of the sequencer. Additions are refused, deletions make room, and neither
+/// counts as damage.
 #[test]
 fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
     let folder = TempDir::new().expect("a folder");
@@ -61,7 +61,7 @@ fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
     let log = &running.log;
     let letter = || {
         let entry = log.page(Cursor::START, 1, &[]).expect("readable").entries.remove(0);
-        Letter { entry, refused_at_ms: 1, tries: 1, reason: "no".to_owned() }
+        DeadLetter { entry, refused_at_ms: 1, tries: 1, reason: "no".to_owned() }
     };
     let row = CursorRow::at(Cursor::from_number(1));
     let add = || -> Vec<Result<(), StorageError>> {
@@ -69,7 +69,7 @@ fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
             log.set_cursor(Cursors::Sinks, "a", row),
             log.set_cursor(Cursors::Consumers, "a", row),
             log.set_cursor(Cursors::Followers, "a", row),
-            log.change_letters("a", &[letter()], &[]),
+            log.change_dead_letters("a", &[letter()], &[]),
             log.change_registry(&[(b"b1".to_vec(), Some(b"row".to_vec()))], None),
             log.set_relay_row(RelayTable::Wish, "wss://a", Some(b"added")),
         ]
@@ -88,7 +88,7 @@ fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
         log.delete_cursor(whose, "a").expect("deleted");
         assert_eq!(log.cursors(whose).expect("readable"), []);
     }
-    log.delete_letters("a").expect("deleted");
+    log.delete_dead_letters("a").expect("deleted");
     log.change_registry(&[(b"b1".to_vec(), None)], None).expect("deleted");
     log.set_relay_row(RelayTable::Wish, "wss://a", None).expect("deleted");
     let all = Retention { bytes_max: 1, ..Retention::default() };

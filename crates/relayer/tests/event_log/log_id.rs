@@ -1,5 +1,4 @@
-//! The identity of a log: made with it, kept with it, and given to a log that is older than
-//! identities.
+//! The identity of a log: it is created with the log, persists, and is added to older logs.
 
 use moltrade_relayer::event_log::{EventLog, LogId, OpenError, StoreOptions, keys};
 use tempfile::TempDir;
@@ -34,8 +33,8 @@ fn every_envelope_names_the_log() {
     }
 }
 
-/// A data folder of an earlier version has no row for the identity. That version can open the
-/// folder again, so the format stays what it was.
+/// A data folder of an earlier version has no row for the identity. That version ignores the row,
+/// so the format keeps its version.
 #[test]
 fn a_log_without_an_identity_gets_one() {
     let folder = TempDir::new().expect("a folder");

@@ -1,13 +1,12 @@
-//! Marks: what is said of a relay is on the disk with the events that prove it, or later, and never before.
+//! Marks: a statement about a relay is on the disk with the events that prove it or later, never
+//! before.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use moltrade_relayer::event_log::sequencer::{DiskFull, Sequencer, SequencerOptions};
-use moltrade_relayer::event_log::{
-    Checkpoint, Cursor, EventLog, Mark, RelayTable, Seq, StoreOptions, Submission, keys,
-};
+use moltrade_relayer::event_log::{Checkpoint, EventLog, Mark, RelayTable, StoreOptions, Submission, keys};
 use relay_sim::wait::until_blocking;
 use rocksdb::{DB, Options};
 use tempfile::TempDir;
@@ -18,7 +17,7 @@ use crate::bench::{Running, TAIL_BYTES, event, events};
 
 const RELAY: &str = "ws://relay.example/";
 
-/// A mark of a relay's coverage, and what tells its commit.
+/// A mark of a relay's coverage, and the receiver of its confirmation.
 fn mark(relay: &str, row: &[u8]) -> (Mark, Told) {
     let (mark, receipt) = Mark::new(RelayTable::Coverage, relay.into(), row.to_vec());
     (mark, Told { receipt, was_told: false })
@@ -40,8 +39,7 @@ fn row(log: &EventLog, relay: &str) -> Option<Vec<u8>> {
     log.relay_row(RelayTable::Coverage, relay).expect("readable")
 }
 
-/// All ways in which what two shards send, each in its order, can arrive: for each arrival, which shard's it
-/// is.
+/// All interleavings of two shards' submissions: the shard of each arrival.
 fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
     if left == [0, 0] {
         return vec![Vec::new()];
@@ -57,8 +55,8 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
     all
 }
 
-/// Two shards send two events each, their part of a checkpoint, and another event. The mark's row may be
-/// there only when the four events are, in whatever order all that comes and however it is cut into batches.
+/// Two shards send two events each, their part of a checkpoint, and another event. The row of the
+/// mark may exist only when the four events do, for every interleaving and every size of batches.
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");
@@ -162,36 +160,4 @@ pub fn format(folder: &Path) -> u64 {
     let meta = database.cf_handle(keys::META).expect("a family");
     let format = database.get_cf(meta, keys::META_FORMAT).expect("readable").expect("a number");
     u64::from_be_bytes(format.try_into().expect("eight bytes"))
-}
-
-#[test]
-fn a_log_of_the_format_before_relays_were_kept_becomes_one_of_this() {
-    let folder = TempDir::new().expect("a folder");
-    let log = Running::open(folder.path());
-    log.append(events(1..=20));
-    log.stop();
-    {
-        let mut database = database(folder.path());
-        database.drop_cf(keys::RELAYS).expect("dropped");
-        for family in [keys::CURSORS, keys::CONSUMERS, keys::DEAD_LETTERS] {
-            database.drop_cf(family).expect("dropped");
-        }
-        let meta = database.cf_handle(keys::META).expect("a family");
-        let before = keys::FORMAT_OLDEST.to_be_bytes();
-        database.put_cf(meta, keys::META_FORMAT, before).expect("written");
-    }
-    assert_eq!(format(folder.path()), 1);
-
-    let log = Running::open(folder.path());
-    assert_eq!(log.seqs(), (1..=20).collect::<Vec<_>>());
-    assert_eq!(log.seq_of(&event(7).event.id().into()).map(Seq::get), Some(7));
-    assert_eq!(log.log.relay_rows(RelayTable::Coverage).expect("readable"), []);
-    log.log.set_relay_row(RelayTable::Wish, RELAY, Some(b"wanted")).expect("written");
-    log.append(events([21]));
-    log.stop();
-    assert_eq!(format(folder.path()), keys::FORMAT_VERSION);
-    let log = Running::open(folder.path());
-    assert_eq!(log.log.head(), Cursor::from_number(21));
-    let rows = log.log.relay_rows(RelayTable::Wish).expect("readable");
-    assert_eq!(rows, [(RELAY.to_owned(), b"wanted".to_vec())]);
 }

@@ -1,4 +1,4 @@
-//! Reading behind a cursor: nothing missing, nothing twice, wherever the entries come from.
+//! Reading behind a cursor: nothing is missing or read twice, from memory and from disk.
 
 use moltrade_relayer::event_log::reader::ReadError;
 use moltrade_relayer::event_log::retention::Retention;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::bench::{Running, events, sized_event};
 
-/// Reads until the cursor stands at `last`, and gives the numbers.
+/// Reads until the cursor is at `last`, and returns the numbers.
 async fn read_to(log: &Arc<EventLog>, from: u64, last: u64) -> Vec<u64> {
     let mut reader = log.reader(Cursor::from_number(from));
     let mut seqs = Vec::new();
@@ -38,7 +38,7 @@ async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
     for reader in 0..30 {
         let log = Arc::clone(&log.log);
         readers.spawn(async move {
-            // They begin at different moments of the burst, as far behind as there is.
+            // They begin at different times of the burst, at the head or behind it.
             until("the head is there", || log.head().get() >= reader * 90).await;
             let head = log.head().get();
             let from = head * (reader % 3) / 2;
@@ -53,7 +53,7 @@ async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
 }
 
 #[tokio::test]
-async fn what_left_the_tail_is_read_from_disk() {
+async fn entries_outside_of_the_tail_are_read_from_disk() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     for number in 1..=100 {
@@ -99,7 +99,7 @@ async fn a_reader_ends_when_the_log_is_closed_and_read() {
 }
 
 #[tokio::test]
-async fn a_reader_behind_the_floor_is_told_so() {
+async fn a_reader_behind_the_floor_gets_an_error() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     log.append(events(1..=20));

@@ -1,4 +1,4 @@
-//! Retention trims the old end, by age and by size, and ids outlive their bodies.
+//! Retention trims the old end by age and by size, and ids outlive their events.
 
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::keys;
@@ -36,7 +36,7 @@ fn by_size() {
 }
 
 #[test]
-fn ids_outlive_their_bodies() {
+fn ids_outlive_their_events() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     log.append(events(1..=10));
@@ -47,7 +47,7 @@ fn ids_outlive_their_bodies() {
 }
 
 #[test]
-fn everything_or_nothing_is_kept_without_harm() {
+fn trimming_an_empty_log_or_nothing_is_harmless() {
     let folder = TempDir::new().expect("a folder");
     let log = Running::open(folder.path());
     let all = Retention { age_ms_max: 1, bytes_max: 1, admitted_age_secs_max: 1, ..Retention::default() };
@@ -58,7 +58,7 @@ fn everything_or_nothing_is_kept_without_harm() {
     assert_eq!(log.log.floor().get(), 4);
 }
 
-/// RocksDB deletes files of a range up to and including its last key.
+/// Deleting a range of files in RocksDB includes its last key.
 #[test]
 fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
     let folder = TempDir::new().expect("a folder");
@@ -66,7 +66,7 @@ fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
     log.append(events(1..=10));
     log.stop();
     Running::open(folder.path()).stop();
-    // Files of the first level are never deleted by range, so the file must go down to the second.
+    // Files of the first level are never deleted by range, so the file must be moved to the second.
     let families = [&["default"][..], &keys::FAMILIES].concat();
     let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), folder.path(), families).expect("opens");
     db.compact_range_cf(db.cf_handle(keys::EVENTS).expect("exists"), None::<&[u8]>, None::<&[u8]>);

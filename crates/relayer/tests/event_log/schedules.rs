@@ -1,10 +1,10 @@
-//! The seam between disk and memory under schedules that are drawn at random: nothing missing, nothing twice,
-//! nobody asleep, whatever happens between what.
+//! Random schedules across the boundary between disk and memory: readers miss nothing, get nothing
+//! twice, and always wake up.
 //!
-//! A schedule is a series of [steps](Step). Between two of them nothing moves: the writer stops between commit
-//! and publication, the disk's thread at a gate, and readers are polled by the schedule alone or, in some
-//! steps, by whoever wakes them. So a seed gives the same schedule again, but for the steps that let threads
-//! race, which only one of the tests has.
+//! A schedule is a series of [steps](Step). Between two steps, nothing moves: the writer stops
+//! between commit and publication, the thread of the disk at a gate, and readers are polled only by
+//! the schedule or, in some steps, by the thread that wakes them. So a seed reproduces its
+//! schedule, except for the steps that let threads race; only one of the tests has those.
 
 mod consumer;
 mod stage;
@@ -26,10 +26,10 @@ use self::consumer::Consumer;
 use self::stage::{Disk, Stage, Writer};
 use self::truth::Truth;
 
-/// Opening a log is slow, so several schedules use one; the last of them closes it.
+/// Opening a log is slow, so several schedules share one. The last of them closes it.
 const SCHEDULES_OF_A_LOG: usize = 32;
 const LOGS: RangeInclusive<u64> = 1..=32;
-/// More than a schedule appends at once, so that each batch is in the order of its times.
+/// More than a schedule appends at once, so that each batch is ordered by time.
 const EVENTS: usize = 256;
 /// How far behind the head readers race with a trim.
 const SHORT: usize = 12;
@@ -50,7 +50,7 @@ enum Races {
     Yes,
 }
 
-/// Plays the schedules of all logs, or of the one that `SCHEDULES_SEED` names.
+/// Runs the schedules of all logs, or of the one with the seed `SCHEDULES_SEED`.
 fn play(races: Races) {
     let replayed = std::env::var("SCHEDULES_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = replayed.map_or(LOGS, |seed| seed..=seed);
@@ -66,48 +66,48 @@ fn play(races: Races) {
     }
 }
 
-/// What can happen. Readers are named by their place.
+/// A step of a schedule. Readers are identified by their index.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// A batch of so many events is committed.
+    /// Commits a batch of this many events.
     Commit(usize),
-    /// It is published, and readers that wait at the head are woken.
+    /// Publishes the batch, and wakes the readers that wait at the head.
     Publish,
-    /// The same, while readers give up their waits and wait again.
+    /// The same, while readers drop their waits and wait again.
     PublishAmidst,
-    /// A reader is polled that was woken, or that was not.
+    /// Polls a reader, whether it was woken or not.
     Poll(usize),
-    /// A reader's wait is dropped, and it waits anew.
+    /// Drops a reader's wait, and starts another one.
     Renew(usize),
-    /// The same, but takes what is in memory first.
+    /// The same, but first takes the entries in memory.
     TakeInMemory(usize),
-    /// The disk's thread does the reads before its next gate.
+    /// Lets the thread of the disk do the reads before its next gate.
     Read,
-    /// Events below this number are trimmed.
+    /// Trims the events below this number.
     Trim(u64),
     /// The same, while the disk is read.
     TrimAmidst(u64),
-    /// Everything that can go on goes on, until nothing is left to do.
+    /// Runs everything that can run, until nothing is left to do.
     Settle,
     Close,
 }
 
-/// A log on which one schedule after the other is played.
+/// A log on which the schedules run one after the other.
 struct Play {
-    // The disk first: what it runs holds the log.
+    // Dropped first, because its reads hold the log.
     disk: Disk,
     writer: Writer,
     stage: Arc<Stage>,
     consumers: Vec<Arc<Consumer>>,
-    /// Whether a batch is committed and not published.
+    /// Whether a batch is committed but not published.
     is_committed: bool,
-    /// Reads of the disk when last looked.
+    /// The number of disk reads at the last check.
     reads: usize,
-    /// The number before the next event that is written.
+    /// The number before that of the next event.
     last: u64,
     races: Races,
     rng: Rng,
-    /// What the schedule has done.
+    /// The steps so far.
     steps: Vec<Step>,
 }
 
@@ -117,7 +117,7 @@ impl Play {
         if rng.chance(0.5) {
             write_history(folder, &mut truth, &mut rng);
         }
-        // The first is the smallest: it holds the newest batch and nothing else.
+        // The first size is the smallest: such a tail holds only the newest batch.
         let tail_bytes = *rng.pick(&[0, 10_000, 40_000]).expect("not empty");
         let disk = Disk::new();
         let stage = Stage::open(folder, truth, tail_bytes, disk.handle());
@@ -127,7 +127,7 @@ impl Play {
         Self { disk, writer, stage, consumers, is_committed: false, reads: 0, last, races, rng, steps }
     }
 
-    /// One schedule, with readers of its own.
+    /// Runs one schedule, with new readers.
     fn schedule(&mut self, closes: bool) -> Result<(), String> {
         self.steps.clear();
         self.shorten();
@@ -152,7 +152,7 @@ impl Play {
         Ok(())
     }
 
-    /// Trims what schedules before have left, if readers would spend their time on it.
+    /// Trims what earlier schedules have left, if reading it would take long.
     fn shorten(&self) {
         let kept: Vec<u64> = self.truth().kept().collect();
         if kept.len() > 200 {
@@ -160,7 +160,8 @@ impl Play {
         }
     }
 
-    /// A reader at a random cursor: at 0, behind the floor, behind the tail, inside it, or at the head.
+    /// A reader at a random cursor: at 0, behind the floor, behind the tail, inside it, or at the
+    /// head.
     fn add_consumer(&mut self) {
         let (floor, head) = (self.truth().floor(), self.stage.log.head().get());
         let at = match self.rng.below(5) {
@@ -230,7 +231,7 @@ impl Play {
         self.look()
     }
 
-    /// Looks at what the step has done, and puts a gate behind the reads that it has begun.
+    /// Checks the effects of the step, and puts a gate behind the reads that it has started.
     fn look(&mut self) -> Result<(), String> {
         for (place, consumer) in self.consumers.iter().enumerate() {
             consumer.fault().map_or(Ok(()), |fault| Err(format!("reader {place} {fault}")))?;
@@ -264,8 +265,8 @@ impl Play {
         self.is_committed = false;
     }
 
-    /// Readers wait again and again until the head moves, but not after that: it would hide that one of them
-    /// was not woken.
+    /// Readers wait again and again until the head moves, but not afterwards: that would hide a
+    /// missing wake-up.
     fn publish_amidst(&mut self) -> Result<(), String> {
         if self.rng.chance(0.7) {
             self.settle()?; // Most races are at the head.
@@ -286,8 +287,8 @@ impl Play {
         Ok(())
     }
 
-    /// Readers that have read everything begin again close to the head, so that reads are short and the disk
-    /// begins one all the time.
+    /// Readers at the head begin again close to it, so that reads are short and the disk is always
+    /// starting one.
     fn trim_amidst(&mut self, floor: u64) {
         let Self { disk, stage, consumers, rng, .. } = self;
         let mut kept: Vec<u64> = stage.truth.lock().expect("not poisoned").kept().collect();
@@ -331,7 +332,7 @@ impl Play {
     }
 }
 
-/// What is received when its number says can be trimmed by number.
+/// The time of receipt equals the number, so that events can be trimmed by number.
 fn trim(stage: &Stage, floor: u64) {
     stage.truth.lock().expect("not poisoned").announce_floor(floor);
     let retention = Retention { age_ms_max: 1, ..Retention::default() };
@@ -340,7 +341,8 @@ fn trim(stage: &Stage, floor: u64) {
     stage.truth.lock().expect("not poisoned").enforce_floor();
 }
 
-/// A log that was written before this process, and whose last numbers were promised and never given.
+/// Writes a log as an earlier process left it: its last numbers are reserved and were never
+/// assigned.
 fn write_history(folder: &Path, truth: &mut Truth, rng: &mut Rng) {
     let events = pool().into_iter().take(rng.between(1, 60)).zip(1..);
     let written: Vec<_> = events.map(|(event, seq)| verified(seq, event)).collect();

@@ -1,4 +1,4 @@
-//! Invariant 2: one event, one number; numbers only grow, across restarts and power loss.
+//! Invariant 2: an event has one number, and numbers only grow, across restarts and power loss.
 
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, EventLog, OpenError, StoreOptions};
@@ -29,7 +29,7 @@ fn no_batch_is_larger_than_configured() {
     assert_eq!(created_at(&log.log), [7, 8, 9, 4, 5, 6, 1, 2, 3], "three batches of three");
 }
 
-/// With fsync and without it, the log knows in different ways where it ended.
+/// With and without fsync, the log finds its end in different ways.
 fn open(folder: &TempDir, fsync: bool) -> Running {
     Running::open_with(folder.path(), Options { fsync, ..Options::default() })
 }
@@ -67,13 +67,13 @@ fn invariant_2_numbers_go_on_when_everything_was_trimmed() {
     }
 }
 
-/// Without fsync a power loss takes the newest commits with it. What was given out must not be given again.
+/// Without fsync, a power loss loses the newest commits. Their numbers must not be assigned again.
 #[test]
 fn invariant_2_no_number_is_given_twice_after_power_loss_without_fsync() {
     let (folder, copy) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let log = Running::open(folder.path());
     log.append(events([1]));
-    // What the disk is sure to have: the state at the last fsync, which promised the numbers that follow.
+    // The disk certainly has the state of the last fsync, which reserved the following numbers.
     copy_folder(folder.path(), copy.path());
     log.append(events(2..=50));
     let given = log.log.head();
@@ -86,7 +86,7 @@ fn invariant_2_no_number_is_given_twice_after_power_loss_without_fsync() {
     assert!(last > given.get());
     after.stop();
 
-    // Stopped in order, nothing needs to be skipped.
+    // After a clean stop, no number is skipped.
     let again = Running::open(copy.path());
     assert_eq!(again.log.head().get(), last);
 }

@@ -1,4 +1,4 @@
-//! Relays that forge and relays that send garbage: nothing passes, nothing is lost, everything is counted.
+//! Relays that send forgeries and garbage: nothing passes, nothing is lost, everything is counted.
 
 use moltrade_relayer::ingest::DropReason;
 use relay_sim::wait::within;
@@ -18,13 +18,13 @@ async fn invariant_1_forged_copies_on_all_connections_never_suppress() {
 
     let stats = sim.stats();
     assert!(stats.get(Count::Forged) > 500, "the simulator forges");
-    // A forged copy that comes after the genuine event is dropped as a copy, unread, so not all are blamed;
-    // but nobody is blamed for what he did not send.
+    // A forged copy after the genuine event is dropped as a duplicate without a check, so not every
+    // forger is blamed; but no relay is blamed for what another sent.
     for relay in 0..20 {
-        let (forged, blamed) = (stats.of(relay, Count::Forged), gateway.peer(relay).tally.forgeries());
+        let (forged, blamed) = (stats.of(relay, Count::Forged), gateway.peer(relay).stats.forgeries());
         assert!(blamed <= forged, "relay {relay} is blamed for {blamed} of {forged}");
     }
-    let blamed: u64 = (0..20).map(|relay| gateway.peer(relay).tally.forgeries()).sum();
+    let blamed: u64 = (0..20).map(|relay| gateway.peer(relay).stats.forgeries()).sum();
     assert!(blamed > 0);
     let refused = gateway.refused(DropReason::IdMismatch) + gateway.refused(DropReason::BadSignature);
     assert_eq!(refused, blamed);
@@ -47,9 +47,9 @@ async fn invariant_7_garbage_is_counted_by_its_reason_and_blamed() {
         gateway.until_logged(sim.ids()).await;
         gateway.assert_holds_exactly(&sim.events());
         gateway.until(reason.label(), |gateway| gateway.refused(reason) > 0).await;
-        let blamed: Vec<_> = gateway.peer(1).tally.refused().collect();
+        let blamed: Vec<_> = gateway.peer(1).stats.refused().collect();
         assert_eq!(blamed.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), [reason], "{garbage:?}");
-        assert_eq!(gateway.peer(0).tally.refused().count(), 0, "{garbage:?}");
+        assert_eq!(gateway.peer(0).stats.refused().count(), 0, "{garbage:?}");
     }
 }
 
@@ -76,7 +76,7 @@ fn frames(gateway: &Gateway) -> u64 {
     gateway.metrics.relay.frames_received.get()
 }
 
-/// Event frames that were written, forged ones included.
+/// The number of event frames sent, including forged ones.
 fn sent(sim: &Sim) -> u64 {
     let stats = sim.stats();
     stats.total.copies() + stats.get(Count::Forged)

@@ -1,4 +1,4 @@
-//! Connections that are lost come back, and what was published meanwhile is not missing.
+//! Lost connections are restored, and events published meanwhile are not missing.
 
 use moltrade_relayer::relay::ConnectionState;
 use relay_sim::{Fault, Sim, Who};
@@ -12,7 +12,7 @@ async fn relays_that_drop_their_connections_lose_nothing() {
     let gateway = Gateway::on(&sim).await;
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());
-    let connections: u64 = (0..10).map(|relay| gateway.peer(relay).tally.connections.get()).sum();
+    let connections: u64 = (0..10).map(|relay| gateway.peer(relay).stats.connections.get()).sum();
     assert!(connections > 10, "{connections} connections: nothing was dropped");
     assert!(gateway.metrics.relay.relay_connections.get() >= connections);
 }
@@ -59,10 +59,10 @@ async fn a_quiet_relay_is_not_a_dead_one() {
     })
     .await;
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
-    // Many health checks later, it is still the first connection: its pongs have kept it.
+    // Many health checks later it is still the first connection, because the relay answers pings.
     tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     assert_eq!(gateway.peer(0).state().label(), "live");
-    assert_eq!(gateway.peer(0).tally.connections.get(), 1);
+    assert_eq!(gateway.peer(0).stats.connections.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +86,6 @@ async fn what_a_relay_makes_us_do_is_counted_and_stays_so_without_it() {
     assert_eq!(metrics.relay.rate_limited.get(), 2);
     assert_eq!(metrics.relay.quarantines.get(), 1);
     assert_eq!(metrics.relay.relay_connections.get(), 1);
-    assert_eq!(metrics.relay.relay_requests.get(), peer.tally.requests.get());
+    assert_eq!(metrics.relay.relay_requests.get(), peer.stats.requests.get());
     assert!(metrics.relay.relay_requests.get() >= 2);
 }

@@ -1,12 +1,12 @@
-//! Relays that give only so many events in an answer, each in its own way: everything is asked for until
-//! it has come, and not much oftener than it must be.
+//! Relays that cap their answers in different ways: everything arrives, with few more requests than
+//! necessary.
 
 use relay_sim::{Cap, Count, Information, Order, Sim, Who};
 
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, now, past_requests, until_complete};
 
-/// What a relay does, and how many requests it may take beside the least number that its cap makes necessary.
+/// A relay's behaviour, and how many requests it may cost beyond the minimum for its cap.
 struct Manner {
     name: &'static str,
     cap: Cap,
@@ -14,11 +14,12 @@ struct Manner {
     requests_max: f64,
 }
 
-/// Newest first, a cut answer proves what it has. Each page asks for one second again, and a cap that is not
-/// known costs a request to be found out.
+/// Newest first, a cut answer proves its span. Each request repeats one second, and an unknown cap
+/// costs a request.
 const ABOUT_AS_MANY: f64 = 1.5;
-/// Where a cut answer proves nothing, windows are halved until they fit: twice as many windows as there are
-/// halves, which are three quarters full on average, and refusals are tried twice.
+/// Where a cut answer proves nothing, windows are halved until they fit. That takes twice as many
+/// windows as there are final ones, which are three quarters full on average; refused ones are
+/// tried twice.
 const HALVES: f64 = 5.0;
 
 const EVENTS_EACH: usize = 1_000;
@@ -35,7 +36,7 @@ fn manners() -> Vec<Manner> {
         manner("says more than is true", Cap::clamping(CAP), Information::claiming_max_limit(5_000), 2.0),
         manner("says less than is true", Cap::clamping(CAP), Information::claiming_max_limit(45), 2.0),
         manner("refuses larger limits and says so", Cap::refusing(CAP), Information::True, ABOUT_AS_MANY),
-        // It is asked with 31 at last, the first below 50 when 500 is halved.
+        // The last limit is 31, the first below 50 when 500 is halved.
         manner("refuses larger limits in secret", Cap::refusing(CAP), unstated(), 2.5),
         manner("oldest first", Cap::clamping(CAP).order(Order::OldestFirst), Information::True, HALVES),
         manner("no order", Cap::clamping(CAP).order(Order::Unordered), unstated(), HALVES),
@@ -69,7 +70,7 @@ async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_prove
     assert_eq!(sim.stats().get(Count::Upgrades), all.len() as u64, "each on one connection");
 }
 
-/// A relay that refuses whatever is too much is asked in smaller pieces as long as that brings something.
+/// A relay that refuses large requests gets smaller ones as long as they bring events.
 #[tokio::test(flavor = "multi_thread")]
 async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() {
     let sim = Sim::builder().seed(62).relays(1).events(1_300).copies(1).stored(1.0);

@@ -1,5 +1,4 @@
-//! A clock that was wrong, and is set right at any time, leaves no hole that is called proven: over
-//! sockets.
+//! A wrong clock that is corrected at any time leaves no proven hole, through real sockets.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use wire::Signer;
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, assert_claims_are_true, now, until_complete};
 
-/// When the clock is set right.
+/// When the clock is corrected.
 #[derive(Debug, Clone, Copy)]
 enum When {
     /// While the relay is live.
@@ -20,7 +19,7 @@ enum When {
     Away,
     /// While the gateway is stopped.
     Stopped,
-    /// While the gateway is stopped, and the machine has booted since.
+    /// While the gateway is stopped, followed by a reboot.
     Rebooted,
 }
 
@@ -35,7 +34,7 @@ async fn lose(gateway: &Gateway, sim: &Sim) {
     gateway.until("it is lost", |gateway| !gateway.peer(0).state().is_connected()).await;
 }
 
-/// The gateway starts with a wrong clock, which is set right; the relay gets an event in each
+/// The gateway starts with a wrong clock, which is corrected; the relay gets an event in each
 /// phase.
 async fn wrong_by(seconds: i64, when: When) {
     println!("wrong by {seconds} s, set right when {when:?}");
@@ -91,7 +90,7 @@ async fn wrong_by(seconds: i64, when: When) {
     let until = gateway.peer(0).coverage().expect("contact").until();
     assert!(until <= now(), "{until} is not over yet");
     assert_claims_are_true(&gateway, &sim, 0);
-    // And it goes on from there.
+    // The coverage continues from there.
     lose(&gateway, &sim).await;
     publish(&sim, now(), "later");
     sim.behave(0, Behaviour::Normal);

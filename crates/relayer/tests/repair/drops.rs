@@ -1,5 +1,5 @@
-//! Connections that break again and again: nothing is missing, nothing comes twice, and in the end all is
-//! proven.
+//! Connections that break again and again: no event is missing or duplicated, and everything is
+//! proven in the end.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::proof::{an_hour_back, assert_claims_are_true, until_complete};
 
 const RELAYS: usize = 30;
 const EVENTS: usize = 4_000;
-/// What comes while a relay is away is dated up to so many seconds before, and so much is asked for again.
+/// The maximum lateness of events that come while a relay is away, in seconds; also the overlap.
 const LATE_SECS: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread")]

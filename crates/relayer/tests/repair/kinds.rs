@@ -1,4 +1,5 @@
-//! Other kinds after a restart: what is proven of the old ones is kept, and the new ones are asked for.
+//! Changed kinds after a restart: what is proven for the old ones is kept, and new ones are asked
+//! for.
 
 use moltrade_relayer::config::Config;
 use relay_sim::{Cap, Sim, Who};
@@ -29,7 +30,7 @@ async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     gateway.until_logged(of_kinds(&sim, &[1, 7])).await;
     let known = gateway.peer(0).coverage().expect("known");
 
-    // Fewer: what was proven of more kinds is proven of these.
+    // Fewer kinds: they stay proven.
     let asked = windows(&sim, 0).len();
     let restarted = now();
     gateway.restart(kinds([7])).await;
@@ -40,7 +41,7 @@ async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     let since = windows(&sim, 0)[asked..].iter().map(|(since, _)| *since).min().expect("asked");
     assert!(since > Some(known.from()), "it begins anew, from {since:?}");
 
-    // More: the new kinds are asked for as at first contact, and nothing of the backfill is missing.
+    // More kinds: the new ones are asked for as at first contact, with the whole backfill.
     let restarted = now();
     gateway.restart(kinds([6, 7])).await;
     gateway.until_logged(of_kinds(&sim, &[6])).await;
@@ -48,7 +49,7 @@ async fn invariant_6_other_kinds_are_proven_as_far_as_the_old_ones_tell() {
     let widened = gateway.peer(0).coverage().expect("known");
     assert!((restarted - 3_600..=now() - 3_600).contains(&widened.from()), "{widened:?}");
 
-    // All.
+    // All kinds.
     let restarted = now();
     gateway.restart(kinds([])).await;
     gateway.until_logged(sim.ids()).await;

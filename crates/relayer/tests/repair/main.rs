@@ -1,4 +1,4 @@
-//! What was missed is repaired, and what is said to be proven is so: invariant 6, through real sockets.
+//! Missed events are backfilled, and every claim is true: invariant 6, through real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

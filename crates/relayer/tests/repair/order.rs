@@ -1,5 +1,5 @@
-//! Events of one author and one second keep their order, live and out of the past: invariant 9,
-//! through real sockets and with all shards.
+//! Events of one author and second keep their order, live and stored: invariant 9, through real
+//! sockets and with all shards.
 
 use std::collections::HashMap;
 
@@ -17,9 +17,8 @@ const SECONDS: u64 = 6;
 /// Cuts answers in the middle of a second.
 const CAP: usize = 75;
 
-/// Events of several seconds in the order in which they are published. Within a second their ids
-/// descend: relays answer with equals by ascending id, so this is the order of arrival that such an
-/// answer reverses.
+/// Events of several seconds in the order of publication. Within a second their ids descend: relays
+/// sort equal dates by ascending id, so their answer reverses this order of arrival.
 fn published(first: u64) -> Vec<VerifiedEvent> {
     let mut events = Vec::new();
     for second in first..first + SECONDS {

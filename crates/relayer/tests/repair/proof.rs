@@ -1,4 +1,4 @@
-//! What a relay's coverage claims, held against what the relay has and what the log has.
+//! Compares the coverage of a relay with its events and with the log.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ pub fn now() -> u64 {
     moltrade_relayer::clock::unix_secs()
 }
 
-/// First contact goes back an hour, which is more than the simulated events do.
+/// First contact reaches back an hour, further than the simulated events.
 pub fn an_hour_back(config: &mut Config) {
     config.relay.backfill = Some(Duration::from_secs(3_600));
 }
 
-/// The spans that are claimed to be proven: from the beginning to the end, without the gaps.
+/// The proven spans: from the beginning to the end without the gaps.
 pub fn claims(coverage: &Coverage) -> Vec<(u64, u64)> {
     let (mut spans, mut since) = (Vec::new(), coverage.from());
     for gap in coverage.gaps() {
@@ -35,7 +35,7 @@ pub fn claims(coverage: &Coverage) -> Vec<(u64, u64)> {
     spans
 }
 
-/// Asserts that the log has everything that the relay has of the spans that are claimed.
+/// Asserts that the log has every event of the relay in the proven spans.
 #[track_caller]
 pub fn assert_true(coverage: &Coverage, sim: &Sim, relay: usize, log: &EventLog) {
     for (since, until) in claims(coverage) {
@@ -46,7 +46,7 @@ pub fn assert_true(coverage: &Coverage, sim: &Sim, relay: usize, log: &EventLog)
     }
 }
 
-/// Asserts that what is claimed of a relay right now is so.
+/// Asserts that the present claims about a relay are true.
 #[track_caller]
 pub fn assert_claims_are_true(gateway: &Gateway, sim: &Sim, relay: usize) {
     if let Some(coverage) = gateway.peer(relay).coverage() {
@@ -54,13 +54,13 @@ pub fn assert_claims_are_true(gateway: &Gateway, sim: &Sim, relay: usize) {
     }
 }
 
-/// Whether everything of a relay is proven.
+/// Whether a relay has no gaps.
 pub fn is_complete(gateway: &Gateway, relay: usize) -> bool {
     let coverage = gateway.peer(relay).coverage();
     coverage.is_some_and(|coverage| coverage.gaps().is_empty() && coverage.proven_until().is_some())
 }
 
-/// Waits until everything of these relays is proven, up to this second at least.
+/// Waits until these relays have no gaps and are proven at least up to this second.
 pub async fn until_complete(gateway: &Gateway, relays: &[usize], second: u64) {
     let is_complete = |relay: &usize| {
         let coverage = gateway.peer(*relay).coverage();
@@ -69,7 +69,7 @@ pub async fn until_complete(gateway: &Gateway, relays: &[usize], second: u64) {
     gateway.until("all is proven", |_| relays.iter().all(is_complete)).await;
 }
 
-/// How many requests for the past a relay got on one connection, which is all but the live subscription.
+/// The number of backfill requests on one connection: all but the live subscription.
 pub fn past_requests(sim: &Sim, relay: usize) -> u64 {
     sim.stats().of(relay, Count::Requests) - 1
 }

@@ -1,4 +1,4 @@
-//! A gateway that is stopped in the middle of a repair goes on where it was.
+//! A gateway that is stopped during a backfill resumes it.
 
 use relay_sim::{Cap, Sim, Who};
 
@@ -24,7 +24,7 @@ async fn invariant_6_a_restart_in_the_middle_of_a_repair_goes_on_where_it_was() 
     };
     gateway.until("a part is proven", is_begun).await;
     gateway.restart(|_| {}).await;
-    // It has had no time to answer anything yet.
+    // The relay had no time to answer yet.
     let known = gateway.peer(0).coverage().expect("kept");
     let (Some(gap), 1) = (known.gaps().first(), known.gaps().len()) else { panic!("{known:?}") };
     assert!(gap.until < now() - 590, "{gap:?}");

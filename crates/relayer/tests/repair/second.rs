@@ -1,6 +1,6 @@
-//! One second with more events than a relay gives in an answer: a gap that is told, or NIP-77's business.
+//! One second with more events than the relay's cap: a visible gap, unless NIP-77 is supported.
 
-use moltrade_relayer::relay::coverage::{Gap, GapReason};
+use moltrade_relayer::relay::{Gap, GapReason};
 use relay_sim::{Cap, Count, Negentropy, Reconciling, Sim, SimBuilder, Who};
 
 use crate::gateway::Gateway;
@@ -10,13 +10,13 @@ const BURST: usize = 2_000;
 const CAP: usize = 500;
 const SECS_AGO: u64 = 900;
 
-/// A relay with 1,000 events of half an hour, and 2,000 of one second.
+/// A relay with 1,000 events in half an hour, and 2,000 in one second.
 fn with_a_full_second(base: u64) -> SimBuilder {
     let sim = Sim::builder().seed(63).relays(1).events(1_000).copies(1).stored(1.0).base(base);
     sim.caps(Who::All, Cap::clamping(CAP)).burst_second(0, SECS_AGO, BURST)
 }
 
-/// Waits until all has been asked for, and gives what is still a gap.
+/// Waits until everything was asked for, and returns the remaining gaps.
 async fn gaps(gateway: &Gateway) -> Vec<Gap> {
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
     let is_decided = |gap: &Gap| !matches!(gap.reason, GapReason::NotAsked | GapReason::MayBeLate);
@@ -52,7 +52,8 @@ async fn with_nip_77_a_second_beyond_the_cap_is_repaired() {
     assert!(sim.stats().get(Count::NegOpens) > 0);
 }
 
-/// What a relay gives as the reason for which it does not reconcile, now or midway, is no reason not to ask.
+/// Whatever reason a relay gives for refusing NIP-77, at once or midway, the window is asked for by
+/// REQ.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nip_77_fails_the_relay_is_asked_in_pages() {
     let refused = |reason: &str| Negentropy::Refused(reason.to_owned());

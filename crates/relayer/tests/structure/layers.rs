@@ -1,4 +1,5 @@
-//! Modules import only what stands below them in ARCHITECTURE.md's list of layers.
+//! Modules import only modules that stand below them in a list of layers: those of the crate in
+//! ARCHITECTURE.md, those of `relay/` in its `mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -6,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
+const RELAY: &str = include_str!("../../src/relay/mod.rs");
 
 /// An import of a module by another one.
 type Arrow = (String, String);
 
-/// What ARCHITECTURE.md says: the layer of each module, from the top, and the arrows that may point
+/// A list of layers: the layer of each module, from the top, and the arrows that may point
 /// backward.
 struct Permitted {
     layers: BTreeMap<String, usize>,
@@ -18,14 +20,15 @@ struct Permitted {
 }
 
 impl Permitted {
-    fn read() -> Self {
-        let list = ARCHITECTURE
+    fn read(text: &str) -> Self {
+        let list = text
             .split_once("```layers\n")
             .and_then(|(_, rest)| rest.split_once("```"))
-            .expect("ARCHITECTURE.md has a list of layers")
+            .expect("the text has a list of layers")
             .0;
         let mut permitted = Self { layers: BTreeMap::new(), exceptions: BTreeSet::new() };
         for (layer, line) in list.lines().enumerate() {
+            let line = line.trim_start_matches("//! ");
             if let Some((from, to)) = line.split_once(" -> ") {
                 permitted.exceptions.insert((from.to_owned(), to.to_owned()));
                 continue;
@@ -40,7 +43,7 @@ impl Permitted {
 
     fn permits(&self, arrow: &Arrow) -> bool {
         let layer = |module: &str| {
-            *self.layers.get(module).unwrap_or_else(|| panic!("{module} is in no layer of ARCHITECTURE.md"))
+            *self.layers.get(module).unwrap_or_else(|| panic!("{module} is in no list of layers"))
         };
         layer(&arrow.0) < layer(&arrow.1) || self.exceptions.contains(arrow)
     }
@@ -55,15 +58,17 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The top module of a file; `None` for those that only list modules.
-fn module_of(file: &Path) -> Option<String> {
-    let first = file.strip_prefix(SOURCES).expect("it is a source").iter().next()?;
+/// The module directly within `folder` that a file belongs to; `None` for files that only list
+/// modules.
+fn module_of(file: &Path, folder: &Path) -> Option<String> {
+    let first = file.strip_prefix(folder).expect("it is within the folder").iter().next()?;
     let module = first.to_str()?.trim_end_matches(".rs").to_owned();
-    (!["lib", "main"].contains(&module.as_str())).then_some(module)
+    (!["lib", "main", "mod"].contains(&module.as_str())).then_some(module)
 }
 
-/// The top modules of this crate that a source names, but for its unit tests and comments.
-fn imports(source: &str) -> BTreeSet<String> {
+/// The modules directly within `root` (`crate::` or a path below it) that a source names outside
+/// its unit tests and comments.
+fn imports(source: &str, root: &str) -> BTreeSet<String> {
     let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String = code
         .lines()
@@ -71,8 +76,8 @@ fn imports(source: &str) -> BTreeSet<String> {
         .flat_map(|line| [line.split(" // ").next().unwrap_or_default(), "\n"])
         .collect();
     let mut found = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for (at, _) in code.match_indices(root) {
+        let rest = &code[at + root.len()..];
         if let Some(list) = rest.strip_prefix('{') {
             found.extend(of_list(list));
         } else {
@@ -105,14 +110,14 @@ fn name(path: &str) -> Option<String> {
     (name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
 }
 
-#[test]
-fn modules_import_only_what_stands_below_them() {
-    let permitted = Permitted::read();
+/// Checks the modules directly within a folder, and returns how many imports there are.
+fn check(folder: &Path, root: &str, layers: &str) -> usize {
+    let permitted = Permitted::read(layers);
     let (mut wrong, mut used) = (BTreeSet::new(), BTreeSet::new());
     let mut arrows = 0;
-    for file in files(Path::new(SOURCES)) {
-        let Some(module) = module_of(&file) else { continue };
-        for imported in imports(&read_to_string(&file).expect("readable")) {
+    for file in files(folder) {
+        let Some(module) = module_of(&file, folder) else { continue };
+        for imported in imports(&read_to_string(&file).expect("readable"), root) {
             if imported == module {
                 continue;
             }
@@ -126,8 +131,20 @@ fn modules_import_only_what_stands_below_them() {
         }
     }
     assert!(wrong.is_empty(), "these imports point backward:\n{}", Vec::from_iter(wrong).join("\n"));
-    assert!(arrows > 100, "only {arrows} imports were found");
     assert_eq!(used, permitted.exceptions, "an exception that nobody needs is to go");
+    arrows
+}
+
+#[test]
+fn modules_import_only_what_stands_below_them() {
+    let arrows = check(Path::new(SOURCES), "crate::", ARCHITECTURE);
+    assert!(arrows > 100, "only {arrows} imports were found");
+}
+
+#[test]
+fn the_groups_of_relay_import_only_what_stands_below_them() {
+    let arrows = check(&Path::new(SOURCES).join("relay"), "crate::relay::", RELAY);
+    assert!(arrows > 30, "only {arrows} imports were found");
 }
 
 #[test]
@@ -135,6 +152,6 @@ fn imports_are_found_in_all_their_forms() {
     let source = "use crate::one::Type;\nuse crate::{two, three::{A, B}, four::C, Type};\n\
                   // crate::comment\nfn f() -> crate::five::Type { pub(in crate::six) }\n\
                   #[cfg(test)]\nmod tests {\n    use crate::seven;\n}\n";
-    let found: Vec<String> = imports(source).into_iter().collect();
+    let found: Vec<String> = imports(source, "crate::").into_iter().collect();
     assert_eq!(found, ["five", "four", "one", "six", "three", "two"]);
 }

@@ -1,4 +1,4 @@
-//! Client messages are read and written alike.
+//! Reading and writing client messages agree.
 
 #![no_main]
 

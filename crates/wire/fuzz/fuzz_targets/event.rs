@@ -1,4 +1,4 @@
-//! Event parse, verify, canonical form and back.
+//! Parses and verifies an event, and writes and reads its canonical form.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Filters are read, written and matched.
+//! Parses, writes and matches filters.
 
 #![no_main]
 

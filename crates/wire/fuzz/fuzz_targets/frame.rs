@@ -1,4 +1,4 @@
-//! The frame scan names the id that the parser names, or none.
+//! The frame scan returns the same id as the parser, or none.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Relay messages are read and written alike.
+//! Reading and writing relay messages agree.
 
 #![no_main]
 

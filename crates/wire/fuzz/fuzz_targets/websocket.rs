@@ -1,4 +1,4 @@
-//! WebSocket frames decode alike however they are cut.
+//! WebSocket frames decode equally, however they are split.
 
 #![no_main]
 

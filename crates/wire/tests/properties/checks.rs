@@ -1,9 +1,9 @@
-//! What must hold for every input, one function a parser. The property tests call them with inputs that
-//! were made, the fuzz targets (`fuzz/`) with inputs that were found.
+//! What must hold for every input, with one function for each parser. Property tests call them with
+//! generated inputs, and the fuzz targets (`fuzz/`) with inputs that were found.
 //!
-//! Where a check needs to know the right answer it does not ask the crate: ids are recomputed with a
+//! Where a check needs the right answer, it does not ask the crate: ids are recomputed with a
 //! serialisation written here character by character, fields are read with `serde_json::Value`, and
-//! filters are matched by [`matches`], which looks at nothing but the two JSON texts.
+//! filters are matched by [`matches`], which uses only the two JSON texts.
 
 use std::cell::RefCell;
 
@@ -21,8 +21,8 @@ thread_local! {
     static VERIFIER: RefCell<Verifier> = RefCell::new(Verifier::new());
 }
 
-/// A scan cuts out the event and the subscription that the parsers see, and names the parsed id; in any
-/// other object it names the first `id`.
+/// A scan cuts out the event and the subscription that the parsers see, and returns the parsed id.
+/// In any other object it returns the first `id`.
 pub fn frame(frame: &[u8]) {
     let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
     let event = first_value(event);
@@ -70,11 +70,11 @@ impl<'de> Deserialize<'de> for FirstId {
     }
 }
 
-/// What parses has the fields that are written, is judged rightly, and when it is signed anew, it goes
-/// through its canonical form unchanged.
+/// A parsed event has the fields that are written and gets the right verdict. Signed again, it
+/// passes through its canonical form unchanged.
 pub fn event(json: &[u8]) {
     let Ok(event) = UnverifiedEvent::parse(json) else { return };
-    // The other parser refuses what ours passes over unseen: deep nesting, halves of surrogate pairs.
+    // The other parser refuses what ours skips: deep nesting and halves of surrogate pairs.
     if let Ok(value) = serde_json::from_slice::<Value>(json) {
         same_fields(&event, &value);
     }
@@ -96,7 +96,8 @@ pub fn event(json: &[u8]) {
     canonical(&signed, &again);
 }
 
-/// The canonical form holds the seven fields of the event, nothing else, and reads back to itself.
+/// The canonical form contains the seven fields of the event and nothing else, and reads back to
+/// itself.
 fn canonical(verified: &VerifiedEvent, event: &UnverifiedEvent<'_>) {
     let value: Value = serde_json::from_slice(verified.json()).expect("canonical JSON is JSON");
     assert_eq!(value.as_object().map(|members| members.len()), Some(7));
@@ -142,22 +143,22 @@ fn id_of(event: &UnverifiedEvent<'_>) -> [u8; 32] {
     Sha256::digest(format!("[0,\"{pubkey}\",{created_at},{kind},{tags},{}]", quote(&event.content))).into()
 }
 
-/// What a relay's message was read to is written to the same message.
+/// A message from a relay is written to the same message.
 pub fn relay_message(frame: &[u8]) {
     let Ok(message) = RelayMessage::parse(frame) else { return };
     let json = message.to_json();
     assert_eq!(RelayMessage::parse(json.as_bytes()), Ok(message));
 }
 
-/// What a client's message was read to is written to the same message.
+/// A message from a client is written to the same message.
 pub fn client_message(frame: &[u8]) {
     let Ok(message) = ClientMessage::parse(frame) else { return };
     let json = message.to_json();
     assert_eq!(ClientMessage::parse(json.as_bytes()), Ok(message));
 }
 
-/// A filter is written to an equal filter, and matches what the plain reading of its JSON matches: tried
-/// with an event made to fit it and with one that differs in one respect.
+/// A filter is written to an equal filter, and matches what the plain reading of its JSON matches.
+/// Tried with an event that fits it and with one that differs in one respect.
 pub fn filter(json: &str) {
     let Ok(filter) = Filter::parse(json) else { return };
     let written = serde_json::to_string(&filter).expect("filters can be written");
@@ -189,13 +190,13 @@ pub fn filter(json: &str) {
     }
 }
 
-/// The filter judges the event as the plain reading of both texts does.
+/// The filter's verdict on the event equals the plain reading of both texts.
 pub fn filter_matches(filter: &Filter, filter_json: &Value, event: &VerifiedEvent) {
     let event_json: Value = serde_json::from_slice(event.json()).expect("canonical JSON is JSON");
     assert_eq!(filter.matches(event), matches(filter_json, &event_json), "{filter_json} {event_json}");
 }
 
-/// NIP-01's rules for filters, word for word and slowly.
+/// NIP-01's rules for filters, literally and slowly.
 fn matches(filter: &Value, event: &Value) -> bool {
     let one_of = |wanted: &Value, value: &Value| wanted.as_array().is_some_and(|list| list.contains(value));
     filter.as_object().into_iter().flatten().all(|(key, wanted)| match key.as_str() {
@@ -212,10 +213,10 @@ fn matches(filter: &Value, event: &Value) -> bool {
     })
 }
 
-/// WebSocket frames decode to the same messages however the bytes are cut into reads, nothing takes
-/// more bytes than there are, and nothing longer than the limit is handed out. A decoder that skips
-/// long messages finds the same messages in the same order, and says of the long ones what their
-/// first bytes and their lengths are.
+/// WebSocket frames decode to the same messages however the bytes are split into reads. No frame
+/// takes more bytes than there are, and nothing longer than the limit is returned. A decoder that
+/// skips long messages finds the same messages in the same order, and reports the first bytes and
+/// the length of long ones.
 pub fn websocket(bytes: &[u8], cut: usize) {
     const KEPT_BYTES_MAX: usize = 200;
     const PAYLOAD_BYTES_MAX: usize = 1_300;
@@ -239,21 +240,20 @@ pub fn websocket(bytes: &[u8], cut: usize) {
         }
         message
     });
-    // A long message whose end is missing was seen by neither; both give the same error for the
-    // rest.
+    // Neither saw a long message whose end is missing; both report the same error for the rest.
     assert_eq!(skipped, (expected.collect(), error));
 }
 
-/// A message as it was handed out.
+/// A message as it was returned.
 #[derive(Debug, PartialEq, Eq)]
 struct Handed {
     kind: &'static str,
     payload: Vec<u8>,
-    /// Its length if it was skipped; then the payload is its head.
+    /// Its length if it was skipped; the payload is then its head.
     skipped: Option<u64>,
 }
 
-/// As a socket does: what is incomplete waits for the next read.
+/// Like a socket: incomplete data waits for the next read.
 fn decode(decoder: &mut Decoder, reads: &[&[u8]]) -> (Vec<Handed>, Option<DecodeError>) {
     let (mut messages, mut waiting) = (Vec::new(), Vec::new());
     for read in reads {

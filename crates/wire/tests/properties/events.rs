@@ -1,4 +1,4 @@
-//! Events in every lawful form: the scan, the parser and the verifier agree on what they are.
+//! Events in every valid form: the scan, the parser and the verifier agree on them.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ const FIELDS: [Field; 7] = [
     Field::Signature,
 ];
 
-/// A genuine event and its members with extras among them, in any order.
+/// A genuine event and its members, mixed with extras in any order.
 fn lawful_event() -> impl Strategy<Value = (VerifiedEvent, Vec<(String, Json)>)> {
     (signed(), extras()).prop_flat_map(|(event, extras)| {
         let members: Vec<_> = members(&event).into_iter().chain(extras).collect();
@@ -60,16 +60,16 @@ fn lawful_event() -> impl Strategy<Value = (VerifiedEvent, Vec<(String, Json)>)>
     })
 }
 
-/// An `EVENT` frame in any lawful form, with the event that it holds.
+/// An `EVENT` frame in any valid form, and the event in it.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub event: VerifiedEvent,
     pub text: String,
-    /// Whether nothing that the scan has to read needs an escape or has one.
+    /// Whether nothing that the scan has to read needs or has an escape.
     plain: bool,
 }
 
-/// Any lawful `EVENT` frame.
+/// Any valid `EVENT` frame.
 pub fn lawful_frame() -> impl Strategy<Value = Frame> {
     (lawful_event(), text(), style()).prop_map(|((event, members), subscription, style)| {
         let names = members.iter().map(|(name, _)| name).take_while(|name| *name != "id");

@@ -1,4 +1,4 @@
-//! Filters: read in every lawful form, written to an equal filter, matched as NIP-01 says.
+//! Filters: parsed in every valid form, written to an equal filter, matched as NIP-01 specifies.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -9,7 +9,7 @@ use wire::{Filter, Signer};
 use crate::checks;
 use crate::lawful::{style, text};
 
-/// Few distinct values, so that filters and events often meet.
+/// Few distinct values, so that filters and events often match.
 fn common_text() -> impl Strategy<Value = String> {
     prop_oneof![5 => "[ab]", 1 => text()]
 }
@@ -20,7 +20,7 @@ fn hex() -> impl Strategy<Value = String> {
 
 /// Any filter, as JSON.
 pub fn filter_json() -> impl Strategy<Value = Value> {
-    // Rare conditions, since most filters should match some events.
+    // Conditions are rare, because most filters should match some events.
     let number = || option::weighted(0.2, prop_oneof![3 => 0..8_u64, 1 => any::<u64>()]);
     let list = |values: BoxedStrategy<Value>| option::weighted(0.2, vec(values, 0..5));
     let kind = prop_oneof![3 => 0..4_u16, 1 => any::<u16>()];

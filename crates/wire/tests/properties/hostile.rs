@@ -1,4 +1,5 @@
-//! Bytes that nobody lawful sends: no panic, and what parses is still judged rightly.
+//! Bytes that no well-behaved peer sends: there is no panic, and what parses gets the right
+//! verdict.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,12 +1,12 @@
-//! JSON written in every way that its grammar allows: white space, escapes, repeated keys.
+//! JSON written in every way that its grammar permits: white space, escapes, repeated keys.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A JSON value that keeps the order and the repetition of its keys.
+/// A JSON value that keeps the order and the repetition of keys.
 #[derive(Debug, Clone)]
 pub enum Json {
-    /// A number or a literal, as it is written.
+    /// A number or a literal, as written.
     Raw(String),
     Text(String),
     List(Vec<Json>),
@@ -36,7 +36,7 @@ impl From<serde_json::Value> for Json {
     }
 }
 
-/// How the freedom that JSON leaves is used: random choices, used up one by one and again.
+/// Choices where JSON leaves freedom: random values, used one by one and then again.
 #[derive(Debug, Clone)]
 pub struct Style {
     choices: Vec<u8>,
@@ -143,12 +143,12 @@ impl Style {
     }
 }
 
-/// Whether JSON allows this character in a string only as an escape.
+/// Whether JSON permits this character in a string only as an escape.
 pub fn needs_escape(character: char) -> bool {
     character < ' ' || character == '"' || character == '\\'
 }
 
-/// Strings, many of which would mislead somebody who searches for quotes, brackets or `"id"`.
+/// Strings, many of which mislead a search for quotes, brackets or `"id"`.
 pub fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         any::<char>().prop_map(|character| character.to_string()),
@@ -165,7 +165,7 @@ pub fn text() -> impl Strategy<Value = String> {
     vec(piece, 0..5).prop_map(|pieces| pieces.concat())
 }
 
-/// Any JSON, in which objects like to have the names of signed fields.
+/// Any JSON, in which objects often have the names of signed fields.
 pub fn any_json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         prop_oneof![Just("null"), Just("true"), Just("-0.5e+10"), Just("0"), Just("1E999")]

@@ -1,4 +1,4 @@
-//! Properties that hold for every input, lawful or hostile.
+//! Properties that hold for every input, valid or hostile.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,11 +1,11 @@
-//! WebSocket frames: lawful sequences come out as they went in, others break nothing.
+//! WebSocket frames: valid sequences are decoded to what was encoded, and others break nothing.
 
 use proptest::prelude::*;
 use wire::websocket::{Decoded, Decoder, Message};
 
 use crate::checks;
 
-/// One frame of a server: opcode byte and payload, in the shortest form.
+/// One frame of a server: opcode byte and payload, with the shortest encoding of its length.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {

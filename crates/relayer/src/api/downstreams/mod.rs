@@ -1,6 +1,6 @@
-//! The sinks: how each stands, how far it is, what it refused, and what an operator tells it.
+//! The routes of `/api/downstreams`: the state of each sink, its dead letters, and commands to it.
 
-mod letters;
+mod dead_letters;
 mod view;
 
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
 use super::query::check_cursor;
-use crate::downstream::order::NotObeyed;
-use crate::downstream::{Command, Sink};
 use crate::event_log::{Cursor, StorageError};
+use crate::sink::CommandError;
+use crate::sink::{Command, Sink};
 
-impl From<NotObeyed> for ApiError {
-    fn from(error: NotObeyed) -> Self {
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
         match error {
-            NotObeyed::Stopping => Self::stopping(),
-            NotObeyed::Storage(error) => error.into(),
+            CommandError::Stopping => Self::stopping(),
+            CommandError::Storage(error) => error.into(),
         }
     }
 }
@@ -33,10 +33,10 @@ fn no_such_sink() -> ApiError {
     let message = "no sink of this name is configured; /api/downstreams lists those that are";
     ApiError::not_found("downstream_not_found", message)
 }
-pub(super) use letters::{drop_letters, letters, replay};
+pub(super) use dead_letters::{drop_letters, letters, replay};
 use view::Shown;
 
-type SinkName = Result<Path<String>, PathRejection>;
+type NameInPath = Result<Path<String>, PathRejection>;
 
 /// The body of a call that moves a cursor.
 #[derive(Debug, Deserialize)]
@@ -49,7 +49,7 @@ impl Expected for SeekBody {
     const EXPECTED: &'static str = "{\"cursor\":N}";
 }
 
-/// `GET /api/downstreams`: all of them.
+/// `GET /api/downstreams`
 pub(super) async fn list(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     let head = context.log.head();
     let shown = on_disk(move || {
@@ -60,36 +60,39 @@ pub(super) async fn list(State(context): State<Context>) -> Result<Json<Value>, 
     Ok(Json(json!({ "head": head, "downstreams": shown.await? })))
 }
 
-/// `GET /api/downstreams/{name}`: one of them.
-pub(super) async fn one(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
+/// `GET /api/downstreams/{name}`
+pub(super) async fn one(State(context): State<Context>, name: NameInPath) -> Result<Json<Value>, ApiError> {
     let sink = find(&context, name)?;
     shown(&context, sink).await
 }
 
-/// `POST /api/downstreams/{name}/pause`: nothing is delivered to it any more, also after a restart.
-pub(super) async fn pause(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
-    obey(&context, name, Command::Pause).await
+/// `POST /api/downstreams/{name}/pause`: stops delivery, also after a restart.
+pub(super) async fn pause(State(context): State<Context>, name: NameInPath) -> Result<Json<Value>, ApiError> {
+    apply(&context, name, Command::Pause).await
 }
 
-/// `POST /api/downstreams/{name}/resume`: it goes on, whether it was paused or parked.
-pub(super) async fn resume(State(context): State<Context>, name: SinkName) -> Result<Json<Value>, ApiError> {
-    obey(&context, name, Command::Resume).await
+/// `POST /api/downstreams/{name}/resume`: continues after a pause or parking.
+pub(super) async fn resume(
+    State(context): State<Context>,
+    name: NameInPath,
+) -> Result<Json<Value>, ApiError> {
+    apply(&context, name, Command::Resume).await
 }
 
-/// `POST /api/downstreams/{name}/seek`: it goes on after another cursor.
+/// `POST /api/downstreams/{name}/seek`: continues after another cursor.
 pub(super) async fn seek(
     State(context): State<Context>,
-    name: SinkName,
+    name: NameInPath,
     Body(SeekBody { cursor }): Body<SeekBody>,
 ) -> Result<Json<Value>, ApiError> {
     let cursor = Cursor::from_number(cursor);
     check_cursor(&context.log, cursor)?;
-    obey(&context, name, Command::Seek(cursor)).await
+    apply(&context, name, Command::Seek(cursor)).await
 }
 
-async fn obey(context: &Context, name: SinkName, command: Command) -> Result<Json<Value>, ApiError> {
+async fn apply(context: &Context, name: NameInPath, command: Command) -> Result<Json<Value>, ApiError> {
     let sink = find(context, name)?;
-    sink.order(command).await?;
+    sink.command(command).await?;
     shown(context, sink).await
 }
 
@@ -99,7 +102,7 @@ async fn shown(context: &Context, sink: Arc<Sink>) -> Result<Json<Value>, ApiErr
     Ok(Json(json!(shown)))
 }
 
-fn find(context: &Context, name: SinkName) -> Result<Arc<Sink>, ApiError> {
+fn find(context: &Context, name: NameInPath) -> Result<Arc<Sink>, ApiError> {
     let Path(name) = name.map_err(|_| no_such_sink())?;
     context.sinks.iter().find(|sink| *sink.name == *name).cloned().ok_or_else(no_such_sink)
 }

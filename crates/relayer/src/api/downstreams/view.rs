@@ -1,26 +1,25 @@
-//! A sink as it is shown.
+//! The JSON of a sink.
 
 use serde::Serialize;
 
 use crate::clock::unix_ms;
-use crate::downstream::sink::LostRange;
-use crate::downstream::{Sink, SinkState};
 use crate::event_log::{Cursor, EventLog, StorageError};
+use crate::sink::LostRange;
+use crate::sink::{Sink, SinkState};
 
-/// One sink, as it is shown.
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
     name: String,
     kind: &'static str,
     address: String,
-    /// `status`, and what belongs to it.
+    /// `status` and its data.
     #[serde(flatten)]
     state: SinkState,
-    /// Up to where it has everything.
+    /// The sink has everything up to here.
     cursor: Cursor,
-    /// Sequences from there to the head.
+    /// Sequences from the cursor to the head.
     lag: u64,
-    /// How long ago the first of them was received.
+    /// The age of the oldest of them.
     lag_seconds: f64,
     delivered: u64,
     events_per_second: f64,
@@ -37,7 +36,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Reads the disk: when the first event was received that it does not have.
+    /// Blocks on the disk, to read when the first undelivered event was received.
     pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
         let cursor = sink.cursor();
         let next_ms = if cursor < head { log.received_after(cursor)? } else { None };
@@ -55,10 +54,10 @@ impl Shown {
             reconnects: sink.reconnects.get(),
             ack_errors: sink.ack_errors.get(),
             retries: sink.retries.get(),
-            refused: sink.letters.refused(),
-            dead_letters: sink.letters.len(),
-            dead_letters_dropped: sink.letters.dropped(),
-            replaying: sink.letters.replaying(),
+            refused: sink.dead_letters.refused(),
+            dead_letters: sink.dead_letters.len(),
+            dead_letters_dropped: sink.dead_letters.dropped(),
+            replaying: sink.dead_letters.replaying(),
             lost: sink.lost.get(),
             lost_ranges: sink.lost_ranges(),
             last_error: sink.last_error(),

@@ -61,7 +61,7 @@ async fn try_upgrade(
     let head = context.log.head();
     let options = StartOptions {
         cursor: query.cursor.unwrap_or(head),
-        consumer: query.consumer.clone().map(|name| (name, query.begin(head))),
+        consumer: query.consumer.clone().map(|name| (name, query.start_position(head))),
     };
     let auth = match proved_key(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {

@@ -16,9 +16,7 @@ use super::error::ApiError;
 use crate::config::InvalidUrl;
 use crate::config::RelayUrl;
 use crate::net::ConnectError;
-use crate::relay::dial::DialError;
-use crate::relay::pool::PoolError;
-use crate::relay::pool::{Added, Removed};
+use crate::relay::{Added, DialError, PoolError, Removed};
 use ranking::Ranking;
 
 impl From<InvalidUrl> for ApiError {

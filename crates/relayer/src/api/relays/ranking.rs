@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::query::{QueryError, count, parameters};
-use crate::relay::Peer;
-use crate::relay::peer::StateName;
+use crate::relay::{Peer, StateName};
 use strum::VariantNames;
 
 /// What `/api/relays` takes.
@@ -54,19 +53,19 @@ impl Sort {
 
     /// The figure that counts; `None` if it is not known of this relay.
     fn figure(self, peer: &Peer) -> Option<u64> {
-        let tally = &peer.tally;
+        let stats = &peer.stats;
         Some(match self {
             Self::Url => return None,
-            Self::FirstSeen => tally.first.get(),
-            Self::Copies => tally.copies.get(),
-            Self::Frames => tally.frames.get(),
-            Self::Bytes => tally.bytes.get(),
-            Self::Refused => tally.refused_total(),
-            Self::Forgeries => tally.forgeries(),
-            Self::Reconnects => tally.connections.get().saturating_sub(1),
+            Self::FirstSeen => stats.first.get(),
+            Self::Copies => stats.copies.get(),
+            Self::Frames => stats.frames.get(),
+            Self::Bytes => stats.bytes.get(),
+            Self::Refused => stats.refused_total(),
+            Self::Forgeries => stats.forgeries(),
+            Self::Reconnects => stats.connections.get().saturating_sub(1),
             Self::Rtt => micros(peer.rtt()?),
             Self::Uptime => micros(peer.uptime()),
-            Self::Lateness => (tally.lateness_ms()? * 1000.0) as u64,
+            Self::Lateness => (stats.lateness_ms()? * 1000.0) as u64,
         })
     }
 }

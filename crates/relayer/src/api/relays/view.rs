@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::relay::coverage::Gap;
-use crate::relay::information::Information;
-use crate::relay::peer::{PastState, RepairProgress};
-use crate::relay::{ConnectionState, Peer};
+use crate::relay::{ConnectionState, Gap, Information, PastState, Peer, RepairProgress};
 
 /// One relay, as it is shown.
 #[derive(Debug, Serialize)]
@@ -64,27 +61,27 @@ pub struct Detail {
 
 impl From<&Peer> for Connection {
     fn from(peer: &Peer) -> Self {
-        let tally = &peer.tally;
+        let stats = &peer.stats;
         let coverage = peer.coverage();
         Self {
             url: peer.url.to_string(),
             state: peer.state(),
             silent: peer.is_silent(),
-            connections_opened: tally.connections.get(),
-            reconnects: tally.connections.get().saturating_sub(1),
+            connections_opened: stats.connections.get(),
+            reconnects: stats.connections.get().saturating_sub(1),
             uptime_seconds: peer.uptime().as_secs(),
             rtt_ms: peer.rtt().map(milliseconds),
-            frames: tally.frames.get(),
-            bytes: tally.bytes.get(),
-            events: tally.events.get(),
-            first: tally.first.get(),
-            copies: tally.copies.get(),
-            late_ms: tally.lateness_ms().map(|late| (late * 1000.0).round() / 1000.0),
-            notices: tally.notices.get(),
-            requests: tally.requests.get(),
-            rate_limited: tally.rate_limited.get(),
-            forgeries: tally.forgeries(),
-            refused: tally.refused().map(|(reason, count)| (reason.label(), count)).collect(),
+            frames: stats.frames.get(),
+            bytes: stats.bytes.get(),
+            events: stats.events.get(),
+            first: stats.first.get(),
+            copies: stats.copies.get(),
+            late_ms: stats.lateness_ms().map(|late| (late * 1000.0).round() / 1000.0),
+            notices: stats.notices.get(),
+            requests: stats.requests.get(),
+            rate_limited: stats.rate_limited.get(),
+            forgeries: stats.forgeries(),
+            refused: stats.refused().map(|(reason, count)| (reason.label(), count)).collect(),
             proven_until: coverage.as_ref().and_then(|coverage| coverage.proven_until()),
             gaps: coverage.map_or(0, |coverage| coverage.gaps().len()),
             history: peer.history(),
@@ -95,8 +92,9 @@ impl From<&Peer> for Connection {
 impl From<&Peer> for Detail {
     fn from(peer: &Peer) -> Self {
         let coverage = peer.coverage();
-        let (answer_cap, gap, information) = peer
-            .manners(|manners| (manners.caps.known(), manners.pace.gap(), manners.information().cloned()));
+        let (answer_cap, gap, information) = peer.capabilities(|capabilities| {
+            (capabilities.caps.known(), capabilities.pace.gap(), capabilities.information().cloned())
+        });
         Self {
             connection: Connection::from(peer),
             proven_from: coverage.as_ref().map(|coverage| coverage.from()),
@@ -105,7 +103,7 @@ impl From<&Peer> for Detail {
             repair: peer.repair(),
             answer_cap,
             request_gap_ms: u64::try_from(gap.as_millis()).unwrap_or(u64::MAX),
-            quarantines: peer.conduct.quarantines(),
+            quarantines: peer.offences.quarantines(),
             information,
         }
     }

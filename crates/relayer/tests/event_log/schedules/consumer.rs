@@ -1,4 +1,4 @@
-//! A reader as a task: polled when it is woken, and held against the truth with everything that it gets.
+//! A reader as a task: polled when it is woken, and checked against the truth with every answer.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,14 @@ pub struct Consumer {
 }
 
 struct State {
-    /// Locked by the wait for it, if there is one.
+    /// Locked by its wait, if there is one.
     reader: Arc<tokio::sync::Mutex<Reader>>,
     waiting: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
-    /// What it has got everything up to; 0 for one that began at 0 and has got nothing.
+    /// It has received everything up to this number; 0 if it began at 0 and has received nothing.
     at: u64,
-    /// The floor when it began to wait for what it does not have.
+    /// The floor when its current wait began.
     floor_before: u64,
-    /// It has been told that there is nothing more for it.
+    /// Whether it has been told that nothing more will come.
     has_ended: bool,
     fault: Option<String>,
     rng: Rng,
@@ -51,7 +51,7 @@ impl Consumer {
         self.is_woken.load(Ordering::SeqCst)
     }
 
-    /// Polls it, and goes on, mostly, while it gets something.
+    /// Polls the reader, mostly until it gets no more answers.
     pub fn run(self: &Arc<Self>) {
         self.run_with(&mut self.state.lock().expect("not poisoned"));
     }
@@ -68,20 +68,20 @@ impl Consumer {
             state.waiting = None;
             state.fault = state.take(&self.stage, answer).err();
             if state.rng.chance(0.3) {
-                // It does something else, and nobody but itself knows that it will go on.
+                // It is busy with other work, and will continue by itself.
                 self.is_woken.store(true, Ordering::SeqCst);
                 return;
             }
         }
     }
 
-    /// Gives up its wait. It is going to begin another one, so it counts as awake.
+    /// Drops the wait. The reader will begin another one, so it counts as awake.
     pub fn drop_wait(&self) {
         self.state.lock().expect("not poisoned").waiting = None;
         self.is_woken.store(true, Ordering::SeqCst);
     }
 
-    /// Gives up its wait, and takes what is in memory.
+    /// Drops the wait, and takes the entries in memory.
     pub fn take_in_memory(&self) {
         self.drop_wait();
         let state = &mut *self.state.lock().expect("not poisoned");
@@ -97,7 +97,7 @@ impl Consumer {
         }
     }
 
-    /// If it has everything, it becomes a reader that begins at `at`.
+    /// Replaces a reader at the head with one that begins at `at`.
     pub fn begin_again_if_at_head(&self, at: u64) {
         let state = &mut *self.state.lock().expect("not poisoned");
         let truth = self.stage.truth.lock().expect("not poisoned");
@@ -109,13 +109,13 @@ impl Consumer {
         }
     }
 
-    /// What is wrong with what it got so far.
+    /// The first fault in the answers so far.
     pub fn fault(&self) -> Option<String> {
         let state = self.state.lock().expect("not poisoned");
         state.fault.as_ref().map(|fault| format!("at {}: {fault}", state.at))
     }
 
-    /// What is wrong if nothing more happens by itself.
+    /// The fault, if nothing else is going to happen.
     pub fn fault_at_rest(&self) -> Option<String> {
         let state = self.state.lock().expect("not poisoned");
         let truth = self.stage.truth.lock().expect("not poisoned");
@@ -134,7 +134,7 @@ impl Consumer {
 impl Wake for Consumer {
     fn wake(self: Arc<Self>) {
         self.is_woken.store(true, Ordering::SeqCst);
-        // One that is being polled right now is polled again later.
+        // A reader that is being polled is polled again later.
         if self.stage.runs_at_once.load(Ordering::SeqCst)
             && let Ok(mut state) = self.state.try_lock()
         {
@@ -158,7 +158,7 @@ impl State {
                     truth.check_start(cursor.get())?;
                 }
                 truth.check_trimmed(self.at, oldest.get(), self.floor_before)?;
-                // As sinks do: they go on with what is kept.
+                // Continues with the oldest kept event, as sinks do.
                 self.at = oldest.get() - 1;
                 self.reader = reader(stage, self.at);
             }
@@ -173,7 +173,7 @@ fn reader(stage: &Stage, at: u64) -> Arc<tokio::sync::Mutex<Reader>> {
     Arc::new(tokio::sync::Mutex::new(stage.log.reader(Cursor::from_number(at))))
 }
 
-/// A wait that leaves the reader behind when it is dropped.
+/// A wait that does not drop the reader with itself.
 async fn next(reader: Arc<tokio::sync::Mutex<Reader>>) -> Answer {
     reader.try_lock().expect("one wait at a time").next().await
 }

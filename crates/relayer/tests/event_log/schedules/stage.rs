@@ -1,5 +1,5 @@
-//! What a schedule holds in its hands: a writer that stops between commit and publication, and a thread for the
-//! disk that goes no further than it is let.
+//! What a schedule controls: a writer that stops between commit and publication, and a thread of
+//! the disk that stops at gates.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,14 +18,14 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::truth::Truth;
 
-/// What the writer's thread, the disk's and the schedule's share.
+/// Shared by the threads of the writer, the disk and the schedule.
 pub struct Stage {
     pub log: Arc<EventLog>,
     pub truth: Mutex<Truth>,
-    /// Whether a reader that is woken runs at once, on the thread that wakes it and before that goes on: as
-    /// on a machine with a free core.
+    /// Whether a woken reader runs at once, on the thread that wakes it, as on a machine with a
+    /// free core.
     pub runs_at_once: AtomicBool,
-    /// Whose thread reads the disk.
+    /// The runtime whose thread reads the disk.
     pub runtime: Handle,
 }
 
@@ -36,14 +36,14 @@ impl Stage {
         Arc::new(Self { log, truth: Mutex::new(truth), runs_at_once, runtime })
     }
 
-    /// How many reads of the disk are under way, or wait for the disk's thread: each holds the log.
+    /// The number of pending disk reads, each of which holds the log.
     pub fn reads(&self, readers: usize) -> usize {
         const STAGE_AND_SEQUENCER: usize = 2;
         Arc::strong_count(&self.log).saturating_sub(STAGE_AND_SEQUENCER + readers)
     }
 }
 
-/// A sequencer that commits when it is told to, and publishes when it is told to.
+/// A sequencer that commits and publishes on command.
 pub struct Writer {
     inbox: Option<SyncSender<Vec<Submission>>>,
     committed: Receiver<()>,
@@ -75,10 +75,11 @@ impl Writer {
         }
     }
 
-    /// Commits a batch, and returns before it is published.
+    /// Commits a batch, and returns before its publication.
     pub fn commit(&self, batch: Vec<Verified>) {
         let mut submissions: Vec<Submission> = batch.into_iter().map(Submission::from).collect();
-        // Marks of a batch are told after its publication, so one tells when that is over.
+        // Marks are confirmed after the publication of their batch, so a mark shows when that is
+        // done.
         let (mark, published) = Mark::new(RelayTable::Coverage, "ws://relay.example/".into(), Vec::new());
         *self.published.borrow_mut() = Some(published);
         submissions.push(Submission::Checkpoint(Checkpoint::new(mark, 1)));
@@ -86,7 +87,7 @@ impl Writer {
         self.committed.recv().expect("the sequencer goes on");
     }
 
-    /// Publishes what was committed, and calls `meanwhile` until that is over.
+    /// Publishes the committed batch, and calls `meanwhile` until that is done.
     pub fn publish(&self, mut meanwhile: impl FnMut()) {
         self.go_on.as_ref().expect("open").send(()).expect("the sequencer waits");
         loop {
@@ -101,7 +102,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// RocksDB must not be in use when the folder goes.
+    /// RocksDB must not be in use when the folder is deleted.
     fn drop(&mut self) {
         (self.inbox, self.go_on) = (None, None);
         let ended = self.thread.take().map(JoinHandle::join);
@@ -109,10 +110,10 @@ impl Drop for Writer {
     }
 }
 
-/// The one thread that reads RocksDB for readers. It stands at a gate until that is opened; then it does the
-/// reads that wait before the next gate, and stands there.
+/// The only thread that reads RocksDB for readers. It waits at a gate; when that opens, it does the
+/// reads before the next gate, and waits there.
 pub struct Disk {
-    /// The gates that are closed. The thread stands at the first.
+    /// The closed gates. The thread waits at the first.
     gates: VecDeque<Sender<()>>,
     reached: (Sender<()>, Receiver<()>),
     runtime: Runtime,
@@ -131,12 +132,12 @@ impl Disk {
         self.runtime.handle().clone()
     }
 
-    /// Puts a gate behind all reads that wait now.
+    /// Puts a gate behind all pending reads.
     pub fn put_gate(&mut self) {
         let (gate, opened) = channel::<()>();
         let reached = self.reached.0.clone();
         self.runtime.spawn_blocking(move || {
-            // Both fail only when the test has failed before.
+            // Both fail only if the test has already failed.
             let _ = reached.send(());
             let _ = opened.recv();
         });
@@ -147,12 +148,12 @@ impl Disk {
         self.reached.1.recv().expect("this holds a sender");
     }
 
-    /// Whether a read that waits now may have no gate behind it.
+    /// Whether a pending read may have no gate behind it.
     pub fn is_at_last_gate(&self) -> bool {
         self.gates.len() == 1
     }
 
-    /// Lets the thread go on to the next gate, and waits until it stands there.
+    /// Lets the thread run to the next gate, and waits until it is there.
     pub fn read(&mut self) {
         if !self.is_at_last_gate() {
             self.gates.pop_front();
@@ -160,7 +161,7 @@ impl Disk {
         }
     }
 
-    /// Opens all gates while `work` is done.
+    /// Keeps all gates open while `work` runs.
     pub fn run_during(&mut self, work: impl FnOnce()) {
         let reached_later = self.gates.len(); // All but the first, and the one that is put now.
         self.gates.clear();

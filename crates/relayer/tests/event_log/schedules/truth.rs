@@ -1,23 +1,24 @@
-//! What readers are held to: every number that was written, up to where they may see, and where the log began.
+//! What readers are checked against: every number that was written, how far they may read, and
+//! where the log began.
 
 use wire::EventId;
 
 use moltrade_relayer::event_log::Entry;
 
-/// The log as it should be.
+/// The expected log.
 #[derive(Debug, Default)]
 pub struct Truth {
-    /// Every number with its event, in order. Trimmed ones stay.
+    /// Every number with its event, in order, including trimmed ones.
     written: Vec<(u64, EventId)>,
-    /// Nothing beyond this number has been published, or is being published.
+    /// The last number that is published or being published.
     published: u64,
     /// The first and last number of the newest batch that was published since the log was opened.
     newest: Option<(u64, u64)>,
-    /// Every floor there has been, in order. The last one may only be on its way.
+    /// All floors, in order. The last one may not be in force yet.
     floors: Vec<u64>,
     /// The floor that is certainly in force.
     floor: u64,
-    /// Whether the end of the log may be told.
+    /// Whether readers may be told that the log has ended.
     pub is_closing: bool,
 }
 
@@ -27,30 +28,30 @@ impl Truth {
         Self { floors: vec![1], floor: 1, ..Self::default() }
     }
 
-    /// The log was closed and opened again, so memory holds nothing.
+    /// Reopens the log, which empties its memory.
     pub fn reopen(&mut self) {
         self.newest = None;
         self.is_closing = false;
     }
 
-    /// A batch is about to be committed.
+    /// Adds a batch that is about to be committed.
     pub fn write(&mut self, batch: impl IntoIterator<Item = (u64, EventId)>) {
         self.written.extend(batch);
     }
 
-    /// What was committed may be seen from now on.
+    /// Allows readers to see the committed events.
     pub fn publish(&mut self) {
         let first = self.first_after(self.published).map(|place| self.written[place].0);
         self.published = self.written.last().map_or(0, |(seq, _)| *seq);
         self.newest = first.map(|first| (first, self.published));
     }
 
-    /// From now on readers may meet another floor.
+    /// Allows readers to see another floor.
     pub fn announce_floor(&mut self, floor: u64) {
         self.floors.push(floor);
     }
 
-    /// Now they must.
+    /// Requires readers to see that floor.
     pub fn enforce_floor(&mut self) {
         self.floor = self.announced_floor();
     }
@@ -67,7 +68,7 @@ impl Truth {
         *self.floors.last().expect("there is always one")
     }
 
-    /// The place of the first number after another.
+    /// The index of the first number after `seq`.
     fn first_after(&self, seq: u64) -> Option<usize> {
         let place = self.written.partition_point(|(written, _)| *written <= seq);
         (place < self.written.len()).then_some(place)
@@ -80,21 +81,21 @@ impl Truth {
         self.written[first..].iter().map(|(seq, _)| *seq).take_while(move |seq| kept.contains(seq))
     }
 
-    /// Whether a reader that has everything up to `at` has not got all there is.
+    /// Whether events are missing to a reader that has everything up to `at`.
     pub fn owes(&self, at: u64) -> bool {
         let after = if at == 0 { self.floor - 1 } else { at };
         self.first_after(after).is_some_and(|place| self.written[place].0 <= self.published)
     }
 
-    /// Whether what comes next must be in memory: the newest batch never leaves, unless it is trimmed.
+    /// Whether the next event must be in memory: the newest batch stays there unless it is trimmed.
     pub fn is_in_memory(&self, at: u64) -> bool {
         self.newest.is_some_and(|(first, last)| {
             at > 0 && at + 1 >= first && at < last && last >= self.announced_floor()
         })
     }
 
-    /// Holds what a reader got that had everything up to `at` against what was written, and says up to where
-    /// it has everything now.
+    /// Checks the entries of a reader that had everything up to `at`, and returns up to where it
+    /// now has everything.
     pub fn check_entries(&self, at: u64, entries: &[Entry]) -> Result<u64, String> {
         let (first, last) = match entries {
             [] => return Err("got an empty chunk".into()),
@@ -117,8 +118,8 @@ impl Truth {
         Ok(last)
     }
 
-    /// Whether a reader that has everything up to `at` may be told that its log now begins at `oldest`, if the
-    /// floor was at least `since` while it waited.
+    /// Checks that a reader with everything up to `at` may be told that the log now begins at
+    /// `oldest`, if the floor was at least `since` while it waited.
     pub fn check_trimmed(&self, at: u64, oldest: u64, since: u64) -> Result<(), String> {
         if oldest <= at + 1 {
             return Err(format!(
@@ -131,8 +132,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Whether a reader that began at 0 and got nothing may stand at `cursor`: only if nothing up to there was
-    /// kept at some time.
+    /// Checks that a reader that began at 0 and has received nothing may be at `cursor`: only if,
+    /// at some time, nothing up to there was kept.
     pub fn check_start(&self, cursor: u64) -> Result<(), String> {
         let has_nothing_from =
             |floor: &u64| self.first_after(floor - 1).is_none_or(|place| self.written[place].0 > cursor);
@@ -142,7 +143,7 @@ impl Truth {
         Ok(())
     }
 
-    /// Whether a reader at `at` may be told that there is nothing more.
+    /// Checks that a reader at `at` may be told that nothing more will come.
     pub fn check_end(&self, at: u64) -> Result<(), String> {
         if !self.is_closing || self.owes(at) {
             return Err(format!("was told that this is the end, of a log up to {}", self.published));

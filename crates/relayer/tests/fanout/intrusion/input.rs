@@ -98,7 +98,7 @@ async fn keys_that_are_no_keys() {
     let scene = Scene::start().await;
     for key in OFF_THE_CURVE {
         for answer in with_keys(&scene, key).await {
-            answer.assert(400, "bad_public_key", "no point of the curve");
+            answer.assert(400, "bad_public_key", "not a point of the curve");
         }
     }
     let hex = scene.bot.key.pubkey().to_string();

@@ -1,0 +1,99 @@
+//! Checks values against each other: contradictions, and what is probably not intended.
+
+use super::rules::SINKS_MAX;
+use super::settings::Config;
+use crate::event_log::free_bytes_needed;
+
+/// Keys that contradict each other, and why.
+pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)> {
+    let Config { output, monitoring, nostr, relay, .. } = config;
+    let mut found = Vec::new();
+    if monitoring.prometheus_port.is_some_and(|port| port.get() == output.websocket_port) {
+        let what = format!(
+            "found {} for both; allowed: two different ports, or 0 for monitoring.prometheus_port",
+            output.websocket_port
+        );
+        found.push((vec!["output.websocket_port", "monitoring.prometheus_port"], what));
+    }
+    let (key, key_file) = (nostr.secret_key.is_some(), nostr.secret_key_file.is_some());
+    if key && key_file {
+        let what = "both are set; allowed: one of the two".to_owned();
+        found.push((vec!["nostr.secret_key", "nostr.secret_key_file"], what));
+    }
+    if relay.authenticate && !key && !key_file {
+        let what = "found true, but there is no key to prove; allowed: true with nostr.secret_key or \
+                    nostr.secret_key_file, or false";
+        found.push((vec!["relay.authenticate"], what.to_owned()));
+    }
+    let sinks = vec!["output.tcp", "output.rest"];
+    if let Some(name) = output.name_twice() {
+        let what = format!("found the name \"{name}\" in both; allowed: a name of its own for each sink");
+        found.push((sinks.clone(), what));
+    }
+    if output.sinks() > SINKS_MAX {
+        let what = format!("found {} sinks in all; allowed: at most {SINKS_MAX}", output.sinks());
+        found.push((sinks, what));
+    }
+    found
+}
+
+impl Config {
+    /// Warnings about values that are allowed but probably not intended, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (relays, room) = (self.relay.bootstrap_relays.len(), self.relay.max_connections.get());
+        if relays == 0 {
+            warnings.push("relay.bootstrap_relays is empty: no events will arrive".to_owned());
+        }
+        if relays > room {
+            warnings.push(format!(
+                "relay.bootstrap_relays names {relays} relays, relay.max_connections allows {room}: \
+                 the others are not connected"
+            ));
+        }
+        let (min_free_bytes, effective) = (self.storage.min_free_bytes, self.free_bytes_min());
+        if min_free_bytes != effective {
+            warnings.push(format!(
+                "storage.min_free_bytes is {min_free_bytes}, but the database may need {effective} bytes to flush \
+                 its memory: that many are kept free"
+            ));
+        }
+        warnings.extend(self.fanout_warnings());
+        warnings
+    }
+
+    /// The bytes of free disk below which nothing is written: as configured, but at least what
+    /// RocksDB may need for its write buffers; 0 if the check is off.
+    pub fn free_bytes_min(&self) -> u64 {
+        match self.storage.min_free_bytes {
+            0 => 0,
+            configured => configured.max(free_bytes_needed()),
+        }
+    }
+
+    fn fanout_warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.fanout.enabled {
+            if self.postgres.dsn.is_some() {
+                warnings.push("postgres.dsn is set, but fanout.enabled is false: it is not used".to_owned());
+            }
+            return warnings;
+        }
+        let allowed = &self.filters.allowed_kinds;
+        if !allowed.is_empty() && self.fanout.kinds.is_disjoint(allowed) {
+            warnings.push(
+                "filters.allowed_kinds has none of fanout.kinds: there will be no signals for followers"
+                    .to_owned(),
+            );
+        }
+        let is_loopback = self.output.bind_address.to_canonical().is_loopback();
+        if !is_loopback && self.api.public_url.is_none() {
+            warnings.push(
+                "output.bind_address is not a loopback address and api.public_url is not set: followers and bots \
+                 cannot prove their keys, so /fanout refuses everybody"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}

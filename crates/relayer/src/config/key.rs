@@ -1,0 +1,56 @@
+//! One key of a section, or of a sink's table: its help, what it allows, how it is read and shown.
+
+use super::rules::{Mismatch, Shape};
+use super::value::Raw;
+
+/// A key whose value is a field of `T`.
+pub(super) struct Key<T> {
+    pub(super) name: &'static str,
+    pub(super) doc: &'static [&'static str],
+    pub(super) allowed: fn() -> String,
+    pub(super) shape: fn() -> Shape,
+    /// See [`Rule::example`](super::rules::Rule::example).
+    pub(super) example: fn(&str) -> Option<String>,
+    /// Checks a value and stores it.
+    pub(super) set: fn(&mut T, &Raw<'_>) -> Result<(), Vec<Mismatch>>,
+    /// The value in TOML, secrets masked; `None` if it is not set.
+    pub(super) show: fn(&T) -> Option<String>,
+    /// Whether both have the same value; secrets are compared, too.
+    pub(super) same: fn(&T, &T) -> bool,
+}
+
+impl<T: Default> Key<T> {
+    /// What the template shows: help, what is allowed, and the default or an example.
+    pub(super) fn explain(&self) -> String {
+        let mut text: String = self.doc.iter().map(|line| format!("#{line}\n")).collect();
+        text += &format!("# Allowed: {}.\n", (self.allowed)());
+        match ((self.example)(self.name), (self.show)(&T::default())) {
+            (None, Some(default)) => text += &format!("{} = {default}\n", self.name),
+            (example, _) => {
+                let example = example.unwrap_or_else(|| format!("{} = \"…\"", self.name));
+                text.extend(example.lines().map(|line| format!("# {line}\n")));
+            }
+        }
+        text
+    }
+}
+
+/// Makes the [`Key`] of a field. The name is the field's, unless another one is given.
+macro_rules! key {
+    (($($name:literal)?) [$($doc:literal)*] $type:ty, $rule:expr, $field:ident $(. $within:ident)?) => {
+        $crate::config::key::Key {
+            name: $crate::config::key::key!(@name $($name)?, $field $(. $within)?),
+            doc: &[$($doc),*],
+            allowed: || rules::of_type::<$type>($rule).allowed(),
+            shape: || rules::of_type::<$type>($rule).shape(),
+            example: |key| rules::of_type::<$type>($rule).example(key),
+            set: |all, raw| Ok(all.$field$(.$within)? = rules::of_type::<$type>($rule).read(raw)?),
+            show: |all| rules::of_type::<$type>($rule).show(&all.$field$(.$within)?),
+            same: |one, other| one.$field$(.$within)? == other.$field$(.$within)?,
+        }
+    };
+    (@name $name:literal, $($field:tt)*) => { $name };
+    (@name , $section:ident . $field:ident) => { stringify!($field) };
+    (@name , $field:ident) => { stringify!($field) };
+}
+pub(super) use key;

@@ -1,0 +1,49 @@
+//! What the store occupies in memory and on disk, for the metrics.
+
+use rocksdb::properties as property;
+
+use super::Store;
+use crate::event_log::keys;
+
+/// What a property of RocksDB is about.
+#[derive(Debug, Clone, Copy)]
+enum Scope {
+    /// A column family; the figure is the sum.
+    EachFamily,
+    /// A block cache: `events` and `ids` share one, each other family has its own.
+    EachCache,
+    /// The database: every column family gives the same answer.
+    Database,
+    /// A flag, which is 1 if it is set for any column family.
+    AnyFamily,
+}
+
+const FIGURES: [(&str, &property::PropName, Scope); 9] = [
+    ("estimate_num_keys", property::ESTIMATE_NUM_KEYS, Scope::EachFamily),
+    ("memtables_bytes", property::CUR_SIZE_ALL_MEM_TABLES, Scope::EachFamily),
+    ("block_cache_bytes", property::BLOCK_CACHE_USAGE, Scope::EachCache),
+    ("table_readers_bytes", property::ESTIMATE_TABLE_READERS_MEM, Scope::EachFamily),
+    ("live_sst_bytes", property::LIVE_SST_FILES_SIZE, Scope::EachFamily),
+    ("pending_compaction_bytes", property::ESTIMATE_PENDING_COMPACTION_BYTES, Scope::EachFamily),
+    ("running_compactions", property::NUM_RUNNING_COMPACTIONS, Scope::Database),
+    ("running_flushes", property::NUM_RUNNING_FLUSHES, Scope::Database),
+    ("is_write_stopped", property::IS_WRITE_STOPPED, Scope::AnyFamily),
+];
+
+impl Store {
+    /// RocksDB's properties, by name; 0 for one that it does not know.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FIGURES.iter().map(|(name, property, scope)| {
+            let sum = |families: &[&str]| -> u64 {
+                families.iter().filter_map(|family| self.property(family, property)).sum()
+            };
+            let value = match scope {
+                Scope::EachFamily => sum(&keys::FAMILIES),
+                Scope::EachCache => sum(&[keys::EVENTS, keys::META, keys::RELAYS, keys::CURSORS]),
+                Scope::Database => sum(&[keys::EVENTS]),
+                Scope::AnyFamily => sum(&keys::FAMILIES).min(1),
+            };
+            (*name, value)
+        })
+    }
+}

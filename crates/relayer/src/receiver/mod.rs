@@ -1,0 +1,7 @@
+//! What every receiver of the log has in common, whether we push to it ([`sink`](crate::sink)) or
+//! it pulls from us ([`serve`](crate::serve)).
+
+pub(crate) mod ack;
+mod selection;
+
+pub use selection::{Format, Selection};

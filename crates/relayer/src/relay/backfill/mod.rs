@@ -1,0 +1,9 @@
+//! Asks a relay for the gaps of its coverage, by `REQ` or NIP-77, until each is proven or known to
+//! stay a gap.
+
+mod gaps;
+mod negentropy;
+mod repair;
+
+pub(crate) use gaps::{Backfill, no_progress, record};
+pub(crate) use repair::Repair;

@@ -1,0 +1,500 @@
+//! The coverage of a relay: the span of time for which every event of the relay is proven to be in
+//! the log.
+//!
+//! Times are `created_at` in Unix seconds, both ends inclusive, because relays are queried by it. A
+//! span is proven when the relay answered completely for it, or was connected and live, and
+//! everything that it sent was committed or refused. An unproven part of the covered span is a
+//! [`Gap`] with a reason. The *watermark* is the last second before the first gap.
+//!
+//! While we are not connected, a relay may receive events with an older `created_at`. Each new
+//! connection therefore reopens the last `[relay] overlap_secs` before the end, and the watermark
+//! goes back by as much until they have been asked for again.
+//!
+//! The end comes from our clock, and events that the clock refused as too old or too far ahead
+//! count as received. Every claim therefore rests on a [`Base`] of the clock. What was claimed when
+//! live events last agreed with the clock is
+//! *vouched* for. After the clock was set, only that holds, and everything later is asked for
+//! again.
+
+#[cfg(test)]
+mod clock_model;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Base, Now};
+use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_STEP_MIN, GAPS_MAX};
+
+/// What is proven for a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// The kinds that it covers, ascending; empty for all.
+    kinds: Vec<u16>,
+    /// The first covered second.
+    from: u64,
+    /// The last covered second.
+    until: u64,
+    /// The unproven spans: ascending, disjoint, within the ends.
+    gaps: Vec<Gap>,
+    /// The clock that the claims rest on; `None` in rows of versions that did not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Base>,
+    /// How often the clock had been set in this process; `None` in a row read from the database.
+    #[serde(skip)]
+    steps: Option<u64>,
+    /// What holds even if the clock is set; `None` if nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched: Option<Box<Vouched>>,
+}
+
+/// What was claimed when live events agreed with the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Vouched {
+    from: u64,
+    until: u64,
+    gaps: Vec<Gap>,
+}
+
+/// An unproven span.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first second.
+    pub since: u64,
+    /// The last second.
+    pub until: u64,
+    /// Why it is not proven.
+    pub reason: GapReason,
+}
+
+/// Why a span is not proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The relay was not asked or has not answered yet.
+    NotAsked,
+    /// It was proven, but late events may have come while we were not connected.
+    MayBeLate,
+    /// One second has more events than the relay puts into one answer, or possibly so.
+    BeyondCap {
+        /// The size of the answer.
+        got: u32,
+    },
+    /// The relay refused to answer, with its shortened reason.
+    Refused(Box<str>),
+}
+
+impl Coverage {
+    /// The coverage at first contact with a relay that is live from `now` on and is to be asked for
+    /// events from `since` on. It is empty if `since` is after `now`.
+    pub fn first_contact(kinds: impl IntoIterator<Item = u16>, since: u64, now: u64) -> Self {
+        let gaps = match since <= now {
+            true => vec![Gap { since, until: now, reason: GapReason::NotAsked }],
+            false => Vec::new(),
+        };
+        let from = since.min(now.saturating_add(1));
+        Self { kinds: sorted(kinds), from, until: now, gaps, base: None, steps: None, vouched: None }
+    }
+
+    /// The coverage of a relay that is live from `now` on: of
+    /// [`first_contact`](Self::first_contact), or of what is known,
+    /// [`reconnected`](Self::reconnected).
+    pub fn resumed(
+        known: Option<Self>,
+        kinds: impl IntoIterator<Item = u16>,
+        since: u64,
+        now: Now,
+        overlap: u64,
+    ) -> Self {
+        let coverage = match known.map(|known| known.on_clock(now)) {
+            None => Self::first_contact(kinds, since, now.secs()),
+            Some(known) if known.is_empty() => Self::first_contact(kinds, since.min(known.from), now.secs()),
+            Some(known) => {
+                let mut coverage = known.of_kinds(kinds, since);
+                // An undetected small clock step must not leave a hole.
+                coverage.reconnected(now.secs(), overlap.max(CLOCK_STEP_MIN.as_secs()));
+                coverage
+            }
+        };
+        Self { base: Some(coverage.base.unwrap_or(now.base)), steps: Some(now.steps), ..coverage }
+    }
+
+    /// Reduces the coverage to what holds on this clock: everything if the claims rest on it,
+    /// otherwise what is vouched for. A row without a clock holds unless it reaches into the
+    /// future.
+    pub fn on_clock(mut self, now: Now) -> Self {
+        let was_set = self.steps.is_some_and(|steps| steps != now.steps);
+        self.steps = Some(now.steps);
+        match self.base {
+            Some(base) if base.is_same(now.base) && !was_set => return self,
+            None if self.until <= now.secs() => {
+                self.vouch();
+            }
+            Some(_) | None => {
+                let (from, until, gaps) = match self.vouched.as_deref().cloned() {
+                    Some(Vouched { from, until, gaps }) => (from, until, gaps),
+                    None => (self.from, self.from.saturating_sub(1), Vec::new()),
+                };
+                (self.from, self.until, self.gaps) = (from, until, gaps);
+            }
+        }
+        self.base = Some(now.base);
+        self
+    }
+
+    /// Whether the claims rest on this clock.
+    pub fn rests_on(&self, now: Now) -> bool {
+        self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
+    }
+
+    /// Live events agree with the clock, so the claims hold even if it is set later. The last
+    /// minute is excluded, because clocks agree no better than that.
+    pub fn vouch(&mut self) {
+        let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
+        let until = until.max(self.from.saturating_sub(1));
+        let gaps = self.gaps.iter().filter(|gap| gap.since <= until);
+        let gaps = gaps.map(|gap| Gap { until: gap.until.min(until), ..gap.clone() }).collect();
+        self.vouched = Some(Box::new(Vouched { from: self.from, until, gaps }));
+    }
+
+    /// Whether nothing is claimed, because nothing was vouched for when the clock was set.
+    pub const fn is_empty(&self) -> bool {
+        self.until < self.from
+    }
+
+    /// The coverage of other kinds. A subset of the kinds is proven as before. If there are new
+    /// kinds, nothing is proven: the relay is asked again from `since`, or from the watermark if
+    /// that is earlier.
+    pub fn of_kinds(&self, kinds: impl IntoIterator<Item = u16>, since: u64) -> Self {
+        let kinds = sorted(kinds);
+        let is_part = !kinds.is_empty() && kinds.iter().all(|kind| self.kinds.binary_search(kind).is_ok());
+        if self.kinds.is_empty() || kinds == self.kinds || is_part {
+            return Self { kinds, ..self.clone() };
+        }
+        let after_watermark = self.proven_until().map_or(self.from, |proven| proven.saturating_add(1));
+        // If the clock is set, the watermark does not hold either.
+        let after_vouched = match self.vouched.as_deref() {
+            Some(vouched) => vouched.gaps.first().map_or(vouched.until.saturating_add(1), |gap| gap.since),
+            None => self.from,
+        };
+        let from = since.min(after_vouched);
+        let vouched = Some(Box::new(Vouched { from, until: from.saturating_sub(1), gaps: Vec::new() }));
+        let since = since.min(after_watermark);
+        let wider = Self::first_contact(kinds, since, self.until.max(since));
+        Self { base: self.base, steps: self.steps, vouched, ..wider }
+    }
+
+    /// Parses a stored row.
+    ///
+    /// # Errors
+    /// If the row is damaged.
+    pub fn from_row(row: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(row)
+    }
+
+    /// The row to store.
+    pub fn to_row(&self) -> Vec<u8> {
+        // Serialising numbers and strings into memory cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The first covered second.
+    pub const fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// The last covered second.
+    pub const fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// The watermark: everything from [`from`](Self::from) up to it is proven. `None` if nothing
+    /// is.
+    pub fn proven_until(&self) -> Option<u64> {
+        match self.gaps.first() {
+            Some(gap) if gap.since <= self.from => None,
+            Some(gap) => Some(gap.since - 1),
+            None => Some(self.until).filter(|until| *until >= self.from),
+        }
+    }
+
+    /// The gaps, oldest first.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Extends the coverage to `now` on a new connection. The time since the end becomes a gap, and
+    /// so do the last `overlap` seconds before it, for late events. The last second is always
+    /// reopened, because it was not over when it was proven.
+    pub fn reconnected(&mut self, now: u64, overlap: u64) {
+        let last = self.until;
+        self.until = last.max(now);
+        self.open(last.max(self.from), self.until, &GapReason::NotAsked);
+        let late_since = last.saturating_add(1).saturating_sub(overlap).max(self.from);
+        self.open(late_since, last.saturating_sub(1), &GapReason::MayBeLate);
+    }
+
+    /// Turns the proven parts of a span into gaps.
+    fn open(&mut self, since: u64, until: u64, reason: &GapReason) {
+        let mut since = since;
+        let gaps: Vec<(u64, u64)> = self.gaps.iter().map(|gap| (gap.since, gap.until)).collect();
+        for (gap_since, gap_until) in gaps.into_iter().chain([(u64::MAX, u64::MAX)]) {
+            let end = until.min(gap_since.saturating_sub(1));
+            if since <= end {
+                self.insert(Gap { since, until: end, reason: reason.clone() });
+            }
+            since = since.max(gap_until.saturating_add(1));
+        }
+    }
+
+    /// Extends the coverage to `now` on a connection that has been live since the end: that time is
+    /// proven.
+    pub fn extend(&mut self, now: u64) {
+        self.until = self.until.max(now);
+    }
+
+    /// Marks a span as proven.
+    pub fn prove(&mut self, since: u64, until: u64) {
+        let mut left = Vec::with_capacity(self.gaps.len() + 1);
+        for gap in self.gaps.drain(..) {
+            if gap.until < since || gap.since > until {
+                left.push(gap);
+                continue;
+            }
+            if gap.since < since {
+                left.push(Gap { until: since - 1, ..gap.clone() });
+            }
+            if gap.until > until {
+                left.push(Gap { since: until + 1, ..gap });
+            }
+        }
+        self.gaps = left;
+        self.bound();
+    }
+
+    /// Sets the reason of the gaps within a span. Proven parts stay proven.
+    pub fn explain(&mut self, since: u64, until: u64, reason: &GapReason) {
+        let overlaps: Vec<(u64, u64)> = self
+            .gaps
+            .iter()
+            .map(|gap| (gap.since.max(since), gap.until.min(until)))
+            .filter(|(since, until)| since <= until)
+            .collect();
+        for (since, until) in overlaps {
+            self.prove(since, until);
+            self.insert(Gap { since, until, reason: reason.clone() });
+        }
+    }
+
+    /// Adds a gap where there is none.
+    fn insert(&mut self, gap: Gap) {
+        let place = self.gaps.partition_point(|other| other.since < gap.since);
+        self.gaps.insert(place, gap);
+        // Adjacent gaps with the same reason are merged.
+        self.gaps.dedup_by(|next, gap| {
+            let one = gap.until.saturating_add(1) == next.since && gap.reason == next.reason;
+            if one {
+                gap.until = next.until;
+            }
+            one
+        });
+        self.bound();
+    }
+
+    /// Limits the number of gaps by merging the two closest ones, which claims less.
+    fn bound(&mut self) {
+        while self.gaps.len() > GAPS_MAX {
+            let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {
+                [gap, next] => Some((next.since - gap.until, place)),
+                _ => None,
+            });
+            let Some((_, place)) = distances.min() else { return };
+            let next = self.gaps.remove(place + 1);
+            if let Some(gap) = self.gaps.get_mut(place) {
+                gap.until = next.until;
+                gap.reason = GapReason::NotAsked;
+            }
+        }
+    }
+}
+
+fn sorted(kinds: impl IntoIterator<Item = u16>) -> Vec<u16> {
+    let mut kinds: Vec<u16> = kinds.into_iter().collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    fn first(since: u64, now: u64) -> Coverage {
+        Coverage::first_contact([], since, now)
+    }
+
+    /// The gaps, and the watermark.
+    #[track_caller]
+    fn check(coverage: &Coverage, gaps: &[(u64, u64)], proven_until: Option<u64>) {
+        let found: Vec<_> = coverage.gaps().iter().map(|gap| (gap.since, gap.until)).collect();
+        assert_eq!(found, gaps);
+        assert_eq!(coverage.proven_until(), proven_until);
+    }
+
+    #[test]
+    fn a_repair_from_the_new_end_moves_the_watermark_when_it_is_whole() {
+        let mut coverage = first(100, 200);
+        check(&coverage, &[(100, 200)], None);
+        coverage.prove(151, 200);
+        check(&coverage, &[(100, 150)], None);
+        coverage.prove(80, 150);
+        check(&coverage, &[], Some(200));
+        coverage.extend(230);
+        coverage.reconnected(300, 0);
+        check(&coverage, &[(230, 300)], Some(229));
+        coverage.prove(230, 230);
+        coverage.explain(250, 250, &GapReason::BeyondCap { got: 5 });
+        check(&coverage, &[(231, 249), (250, 250), (251, 300)], Some(230));
+        coverage.prove(251, u64::MAX);
+        coverage.prove(0, 249);
+        check(&coverage, &[(250, 250)], Some(249));
+        coverage.explain(0, 249, &GapReason::NotAsked);
+        check(&coverage, &[(250, 250)], Some(249));
+    }
+
+    #[test]
+    fn live_only_begins_now() {
+        let mut coverage = first(201, 200);
+        check(&coverage, &[], None);
+        coverage.reconnected(200, 120);
+        check(&coverage, &[], None);
+        coverage.extend(230);
+        check(&coverage, &[], Some(230));
+        coverage.reconnected(240, 120);
+        check(&coverage, &[(201, 229), (230, 240)], None);
+    }
+
+    #[test]
+    fn a_reconnect_opens_the_overlap_again() {
+        let mut coverage = first(100, 200);
+        coverage.prove(100, 200);
+        coverage.explain(100, 200, &GapReason::NotAsked);
+        coverage.reconnected(210, 20);
+        check(&coverage, &[(181, 199), (200, 210)], Some(180));
+        assert_eq!(coverage.gaps().first().map(|gap| &gap.reason), Some(&GapReason::MayBeLate));
+        // Again before everything was asked for: what was proven before the overlap stays so.
+        coverage.prove(196, 210);
+        coverage.reconnected(212, 20);
+        check(&coverage, &[(181, 209), (210, 212)], Some(180));
+        // In the same second, and with a clock that was set back.
+        coverage.prove(0, 212);
+        coverage.reconnected(212, 0);
+        check(&coverage, &[(212, 212)], Some(211));
+        coverage.prove(0, 212);
+        coverage.reconnected(150, 20);
+        check(&coverage, &[(193, 211), (212, 212)], Some(192));
+        // A gap with another reason keeps it.
+        coverage.prove(0, 212);
+        coverage.reconnected(214, 0);
+        coverage.explain(213, 213, &GapReason::BeyondCap { got: 9 });
+        coverage.prove(214, 214);
+        coverage.reconnected(216, 20);
+        check(&coverage, &[(195, 211), (212, 212), (213, 213), (214, 216)], Some(194));
+    }
+
+    #[test]
+    fn other_kinds_are_proven_as_far_as_the_old_ones_tell() {
+        let mut coverage = Coverage::first_contact([1, 7], 100, 200);
+        coverage.prove(100, 200);
+        assert_eq!(coverage.of_kinds([7], 150).proven_until(), Some(200));
+        let wider = coverage.of_kinds([1, 7, 9], 150);
+        assert_eq!((wider.from(), wider.proven_until()), (150, None));
+        let all = coverage.of_kinds([], 300);
+        assert_eq!((all.from(), all.proven_until()), (201, None), "nothing after the watermark is skipped");
+        let mut all = first(100, 200);
+        all.prove(100, 200);
+        assert_eq!(all.of_kinds([5], 0).proven_until(), Some(200), "all kinds include each");
+    }
+
+    #[test]
+    fn what_live_events_vouched_for_says_nothing_of_other_kinds() {
+        let (clock, hands) = Clock::manual();
+        let now = clock.now();
+        let since = now.secs() - 1_000;
+        let mut coverage = Coverage::resumed(None, [1], since, now, 0);
+        coverage.prove(since, u64::MAX);
+        coverage.vouch();
+        let wider = coverage.of_kinds([1, 7], since);
+        hands.step_secs(60);
+        let now = clock.now();
+        assert_eq!(coverage.on_clock(now).from(), since, "of the kinds that were asked for, it holds");
+        assert!(wider.on_clock(now).is_empty());
+    }
+
+    #[test]
+    fn a_row_reads_back() {
+        let mut coverage = Coverage::first_contact([1], 100, 200);
+        coverage.explain(150, 150, &GapReason::Refused("blocked: no".into()));
+        assert_eq!(Coverage::from_row(&coverage.to_row()).expect("a row"), coverage);
+        assert!(Coverage::from_row(b"{}").is_err());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Prove(u64, u64),
+        Explain(u64, u64),
+        Reconnect(u64, u64),
+        Extend(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..200_u64, 0..30_u64).prop_map(|(since, length)| Step::Prove(since, since + length)),
+            (0..200_u64, 0..30_u64).prop_map(|(since, length)| Step::Explain(since, since + length)),
+            (0..20_u64, 0..40_u64).prop_map(|(ahead, overlap)| Step::Reconnect(ahead, overlap)),
+            (0..20_u64).prop_map(Step::Extend),
+        ]
+    }
+
+    proptest! {
+        /// Compares with a plain list of seconds: nothing is claimed that was never proven.
+        #[test]
+        fn claims_nothing_that_was_not_proven(steps in proptest::collection::vec(step(), 0..60)) {
+            let mut coverage = first(50, 100);
+            let mut proven = [false; 2_000];
+            for step in steps {
+                match step {
+                    Step::Prove(since, until) => {
+                        coverage.prove(since, until);
+                        (since..=until).for_each(|second| proven[second as usize] = true);
+                    }
+                    Step::Explain(since, until) => {
+                        coverage.explain(since, until, &GapReason::BeyondCap { got: 1 });
+                    }
+                    Step::Reconnect(ahead, overlap) => {
+                        let since = coverage.until() + 1 - overlap.max(1);
+                        coverage.reconnected(coverage.until() + ahead, overlap);
+                        (since..=coverage.until()).for_each(|second| proven[second as usize] = false);
+                    }
+                    Step::Extend(ahead) => {
+                        let end = coverage.until() + ahead;
+                        (coverage.until() + 1..=end).for_each(|second| proven[second as usize] = true);
+                        coverage.extend(end);
+                    }
+                }
+                // Proving a span outside of the ends has no effect on later extensions.
+                let mut last = None;
+                for gap in coverage.gaps() {
+                    prop_assert!(gap.since <= gap.until && gap.until <= coverage.until());
+                    prop_assert!(last.is_none_or(|last| last < gap.since));
+                    last = Some(gap.until);
+                }
+                for second in coverage.from()..=coverage.until() {
+                    let claimed = coverage.gaps().iter().all(|gap| !(gap.since..=gap.until).contains(&second));
+                    prop_assert!(!claimed || proven[second as usize], "{second}");
+                }
+                prop_assert!(coverage.gaps().len() <= GAPS_MAX);
+            }
+        }
+    }
+}

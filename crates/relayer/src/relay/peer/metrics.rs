@@ -1,0 +1,82 @@
+//! The metrics of relays and of the connections to them.
+
+use std::sync::Arc;
+
+use enum_map::EnumMap;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::handle::Peer;
+use super::state::StateName;
+use crate::clock::unix_secs;
+use crate::telemetry::metrics::{PerLabel, metrics, set};
+
+metrics! {
+    /// The counters and gauges of relays.
+    pub struct Metrics {
+        /// WebSocket messages that relays sent.
+        frames_received: Counter = "frames_received";
+        /// Bytes of their payloads.
+        frame_bytes_received: Counter = "frame_bytes_received";
+        /// WebSocket frames of relays that were handled: messages, their fragments, pings and pongs.
+        relay_frames_handled: Counter = "relay_frames_handled";
+        /// Relays with an open connection.
+        active_connections: Gauge = "active_connections";
+        /// Relays by the state of their connection.
+        relays: PerLabel<StateName, Gauge> = "relays", PerLabel::new("state");
+        /// Connections to relays that were opened.
+        relay_connections: Counter = "relay_connections";
+        /// Requests that were sent to relays.
+        relay_requests: Counter = "relay_requests";
+        /// How often a relay said that it is asked too much.
+        rate_limited: Counter = "rate_limited";
+        /// Quarantines that relays were put into.
+        quarantines: Counter = "quarantines";
+        /// Spans of relays' past that are not proven complete.
+        relay_gaps: Gauge = "relay_gaps";
+        /// Relays with such a span.
+        relays_with_gaps: Gauge = "relays_with_gaps";
+        /// Relays of which all is proven that they were asked for.
+        relays_proven: Gauge = "relays_proven";
+        /// Relays that are connected and send nothing that others deliver.
+        relays_silent: Gauge = "relays_silent";
+        /// Relays that are being asked for their past.
+        repairs: Gauge = "repairs";
+        /// Seconds from the earliest watermark of a connected relay until now.
+        relays_lag: Gauge = "relays_lag_seconds";
+    }
+}
+
+impl Metrics {
+    /// Sets the gauges from the present state of the relays.
+    pub fn refresh(&self, peers: &[Arc<Peer>]) {
+        let now = unix_secs();
+        let mut states = EnumMap::<StateName, u64>::default();
+        let (mut connected, mut silent, mut repairs) = (0, 0, 0);
+        let (mut gaps, mut with_gaps, mut proven, mut lag) = (0, 0, 0, 0);
+        for peer in peers {
+            let state = peer.state();
+            states[StateName::from(&state)] += 1;
+            connected += u64::from(state.is_connected());
+            silent += u64::from(peer.is_silent());
+            repairs += u64::from(peer.repair().is_some());
+            let Some(coverage) = peer.coverage() else { continue };
+            gaps += coverage.gaps().len() as u64;
+            with_gaps += u64::from(!coverage.gaps().is_empty());
+            proven += u64::from(coverage.gaps().is_empty());
+            if state.is_connected() {
+                lag = lag.max(now.saturating_sub(coverage.proven_until().unwrap_or(coverage.from())));
+            }
+        }
+        for (state, count) in states {
+            set(&self.relays[state], count);
+        }
+        set(&self.active_connections, connected);
+        set(&self.relays_silent, silent);
+        set(&self.repairs, repairs);
+        set(&self.relay_gaps, gaps);
+        set(&self.relays_with_gaps, with_gaps);
+        set(&self.relays_proven, proven);
+        set(&self.relays_lag, lag);
+    }
+}

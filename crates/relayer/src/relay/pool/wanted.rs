@@ -1,0 +1,54 @@
+//! Which relays are wanted: those of the configuration, with the changes made over the API.
+
+use std::collections::HashSet;
+
+use super::damaged;
+use crate::config::RelayUrl;
+use crate::event_log::{EventLog, RelayTable, StorageError};
+
+/// The wanted relays, and why they are wanted.
+#[derive(Debug)]
+pub(super) struct WantedRelays {
+    pub configured: Vec<RelayUrl>,
+    /// In the order of addition; after a restart, first in the order of the URLs.
+    pub added: Vec<RelayUrl>,
+    pub removed: HashSet<RelayUrl>,
+}
+
+/// The values in [`RelayTable::Wish`].
+pub(super) const ADDED: &[u8] = b"added";
+pub(super) const REMOVED: &[u8] = b"removed";
+
+impl WantedRelays {
+    pub fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
+        let mut wanted = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
+        for (url, row) in log.relay_rows(RelayTable::Wish)? {
+            // An earlier version accepted URLs that this one does not.
+            let url = match url.parse() {
+                Ok(url) => url,
+                Err(error) => {
+                    tracing::warn!(url, %error, "a relay that was added or removed over the API is left out");
+                    continue;
+                }
+            };
+            match row.as_slice() {
+                ADDED => wanted.added.push(url),
+                REMOVED => _ = wanted.removed.insert(url),
+                _ => return Err(damaged("the addition or removal of a relay")),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The wanted relays without duplicates, each with whether the configuration names it.
+    pub fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
+        let mut seen = HashSet::new();
+        let configured = self.configured.iter().map(|url| (url, true));
+        let all = configured.chain(self.added.iter().map(|url| (url, false)));
+        all.filter(|(url, _)| !self.removed.contains(*url)).filter(move |(url, _)| seen.insert(*url))
+    }
+
+    pub fn contains(&self, url: &RelayUrl) -> bool {
+        self.wanted().any(|(wanted, _)| wanted == url)
+    }
+}

@@ -1,0 +1,39 @@
+//! What all relay connections share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wire::Signer;
+
+use crate::event_log::EventLog;
+use crate::ingest::{self, Dedupe, Inboxes};
+use crate::relay::peer::Metrics;
+use crate::relay::transport::Dialer;
+
+/// The services, limits and settings that every relay connection uses.
+#[derive(Debug)]
+pub struct Shared {
+    /// Opens connections and fetches NIP-11 documents.
+    pub dialer: Arc<Dialer>,
+    /// The seen set.
+    pub dedupe: Arc<Dedupe>,
+    /// The shards' inboxes, which take candidates.
+    pub inboxes: Inboxes,
+    /// The event log: reconciliation compares relays with it.
+    pub log: Arc<EventLog>,
+    /// The metrics of relays.
+    pub metrics: Arc<Metrics>,
+    /// The metrics of ingest.
+    pub ingest_metrics: Arc<ingest::Metrics>,
+    /// The key for NIP-42 authentication; `None` if the configuration does not permit it.
+    pub signer: Option<Arc<Signer>>,
+    /// Limits the backfill requests that are open at once, over all relays.
+    pub repairs: Semaphore,
+    /// Limits the log scans of reconciliations that run at once.
+    pub scans: Arc<Semaphore>,
+    /// The time between two health checks of a connection.
+    pub health_check_interval: Duration,
+    /// Frames above this rate are read later; `None` for no limit.
+    pub events_per_second_max: Option<u32>,
+}

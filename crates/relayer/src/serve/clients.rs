@@ -1,0 +1,219 @@
+//! Counts and limits connected clients, and ends them when the gateway stops.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::config::Output;
+use crate::limits::CLIENT_CLOSE_MAX;
+
+/// Limits on the number of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// In all.
+    pub in_all: NonZeroUsize,
+    /// From one address; `None` for no limit but `in_all`.
+    pub from_address: Option<NonZeroUsize>,
+}
+
+impl ClientLimits {
+    /// The limits of `/ws`.
+    pub const fn of(output: &Output) -> Self {
+        Self { in_all: output.max_clients, from_address: output.max_clients_per_address }
+    }
+}
+
+/// Why a client is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The gateway is stopping.
+    Stopping,
+    /// The limit on all clients is reached.
+    TooMany(NonZeroUsize),
+    /// The limit on clients from its address is reached.
+    TooManyFromAddress(NonZeroUsize),
+}
+
+/// The connected clients. Clones share the state.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    limits: ClientLimits,
+    /// Clients per address. Addresses without clients have no entry.
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    connected: watch::Sender<usize>,
+    gauge: Gauge,
+    /// Set when the gateway stops: the time by which clients must be gone.
+    deadline: watch::Sender<Option<Instant>>,
+}
+
+/// Counts one connected client until it is dropped.
+#[derive(Debug)]
+pub struct Client {
+    clients: Clients,
+    origin: IpAddr,
+    deadline: watch::Receiver<Option<Instant>>,
+}
+
+impl Clients {
+    /// No clients yet. The gauge follows their number.
+    pub fn new(limits: ClientLimits, gauge: Gauge) -> Self {
+        Self {
+            limits,
+            addresses: Arc::default(),
+            connected: watch::Sender::new(0),
+            gauge,
+            deadline: watch::Sender::new(None),
+        }
+    }
+
+    /// Counts a client in.
+    ///
+    /// # Errors
+    /// When the gateway is stopping or a limit is reached.
+    pub fn enter(&self, address: IpAddr) -> Result<Client, Refused> {
+        let deadline = self.deadline.subscribe();
+        if deadline.borrow().is_some() {
+            return Err(Refused::Stopping);
+        }
+        let origin = origin(address);
+        // Under the lock, so that two clients cannot both take the last place.
+        let mut addresses = self.addresses.lock();
+        if self.connected() >= self.limits.in_all.get() {
+            return Err(Refused::TooMany(self.limits.in_all));
+        }
+        let from_here = addresses.get(&origin).copied().unwrap_or_default();
+        if let Some(max) = self.limits.from_address.filter(|max| from_here >= max.get()) {
+            return Err(Refused::TooManyFromAddress(max));
+        }
+        addresses.insert(origin, from_here + 1);
+        self.connected.send_modify(|connected| *connected += 1);
+        drop(addresses);
+        self.gauge.inc();
+        Ok(Client { clients: self.clone(), origin, deadline })
+    }
+
+    /// The number of connected clients.
+    pub fn connected(&self) -> usize {
+        *self.connected.borrow()
+    }
+
+    /// Whether new clients are refused because the gateway stops.
+    pub fn is_draining(&self) -> bool {
+        self.deadline.borrow().is_some()
+    }
+
+    /// Refuses new clients and waits until the others are gone. Close the log before: a client ends
+    /// when it has everything, or at the deadline. Returns the number of clients that are still
+    /// connected.
+    pub async fn drain(&self, within: Duration) -> usize {
+        let deadline = Instant::now() + within;
+        self.deadline.send_replace(Some(deadline));
+        let mut connected = self.connected.subscribe();
+        // Twice: for sending the close, and for the answer.
+        let all_gone = connected.wait_for(|connected| *connected == 0);
+        drop(timeout_at(deadline + 2 * CLIENT_CLOSE_MAX, all_gone).await);
+        self.connected()
+    }
+}
+
+impl Client {
+    /// The client's address, cut to its IPv6 prefix.
+    pub fn origin(&self) -> IpAddr {
+        self.origin
+    }
+
+    /// Waits until the gateway begins to stop.
+    pub async fn stopping(&mut self) {
+        if self.deadline.wait_for(Option::is_some).await.is_err() {
+            std::future::pending().await // Unreachable: `clients` holds the sender.
+        }
+    }
+
+    /// Waits until the client must be gone.
+    pub async fn deadline(&mut self) {
+        let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => std::future::pending().await, // Unreachable: `clients` holds the sender.
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut addresses = self.clients.addresses.lock();
+        match addresses.get_mut(&self.origin) {
+            Some(from_here) if *from_here > 1 => *from_here -= 1,
+            _ => drop(addresses.remove(&self.origin)),
+        }
+        self.clients.connected.send_modify(|connected| *connected -= 1);
+        drop(addresses);
+        self.clients.gauge.dec();
+    }
+}
+
+/// What counts as one address: an IPv4 address, mapped ones included, or an IPv6 /64 prefix, since
+/// one user has all addresses of it (RFC 4291, section 2.5.4).
+pub(crate) fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(in_all: usize, from_address: usize) -> Clients {
+        let limits = ClientLimits {
+            in_all: NonZeroUsize::new(in_all).unwrap(),
+            from_address: NonZeroUsize::new(from_address),
+        };
+        Clients::new(limits, Gauge::default())
+    }
+
+    fn from(address: &str) -> IpAddr {
+        address.parse().unwrap()
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_client_leaves() {
+        let clients = clients(3, 2);
+        let too_many_from_there = Refused::TooManyFromAddress(NonZeroUsize::new(2).unwrap());
+        let first = clients.enter(from("192.0.2.1")).unwrap();
+        let second = clients.enter(from("::ffff:192.0.2.1")).unwrap();
+        assert_eq!(clients.enter(from("192.0.2.1")).unwrap_err(), too_many_from_there);
+        let other = clients.enter(from("192.0.2.2")).unwrap();
+        let too_many = Refused::TooMany(NonZeroUsize::new(3).unwrap());
+        assert_eq!(clients.enter(from("192.0.2.3")).unwrap_err(), too_many);
+        drop(first);
+        drop(clients.enter(from("192.0.2.1")).unwrap());
+        drop((second, other));
+        assert_eq!((clients.connected(), clients.gauge.get()), (0, 0));
+        assert!(clients.addresses.lock().is_empty(), "addresses without clients are removed");
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_prefix_count_as_one() {
+        let clients = clients(100, 1);
+        let _first = clients.enter(from("2001:db8::1")).unwrap();
+        assert!(clients.enter(from("2001:db8::ffff:1")).is_err());
+        let _other = clients.enter(from("2001:db8:0:1::1")).unwrap();
+    }
+
+    #[test]
+    fn without_a_limit_per_address_all_clients_may_share_one() {
+        let clients = clients(5, 0);
+        let all: Vec<_> = (0..5).map(|_| clients.enter(from("192.0.2.1")).unwrap()).collect();
+        assert_eq!(clients.connected(), all.len());
+        assert!(clients.enter(from("192.0.2.2")).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Why a client's connection is closed, and the close frame that it gets.
+
+use std::net::IpAddr;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use enum_map::Enum;
+use futures_util::StreamExt;
+use strum::IntoStaticStr;
+use tokio::time::timeout;
+
+use super::client_message::BadAck;
+use crate::event_log::reader::ReadError;
+use crate::event_log::{Cursor, StorageError};
+use crate::limits::{CLIENT_CLOSE_MAX, CLIENT_LAST_WORDS_MAX};
+
+/// Why a client's connection was closed, as metrics label it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum CloseReason {
+    /// The client closed the connection, or it broke.
+    Left,
+    /// The gateway stops.
+    Stopping,
+    /// The client is far behind, and its socket accepts nothing.
+    Slow,
+    /// The client does not answer pings.
+    Silent,
+    /// Another connection took over the consumer.
+    Replaced,
+    /// The consumer sent something else than a valid acknowledgement.
+    BadAck,
+    /// Retention trimmed the next events of the client.
+    Trimmed,
+    /// The log cannot be read, or the cursor cannot be stored.
+    Failed,
+}
+
+/// Why a client's connection must be closed, with details for the client and the log.
+#[derive(Debug)]
+pub(super) enum CloseCause {
+    Left,
+    Stopping,
+    Slow,
+    Silent,
+    Replaced,
+    BadAck(BadAck),
+    Read(ReadError),
+    /// The consumer's cursor cannot be stored.
+    Unwritten(StorageError),
+    /// The event before this cursor is not UTF-8, so it cannot be what was verified.
+    Damaged(Cursor),
+}
+
+impl CloseCause {
+    pub(super) const fn reason(&self) -> CloseReason {
+        match self {
+            Self::Left => CloseReason::Left,
+            Self::Stopping => CloseReason::Stopping,
+            Self::Slow => CloseReason::Slow,
+            Self::Silent => CloseReason::Silent,
+            Self::Replaced => CloseReason::Replaced,
+            Self::BadAck(_) => CloseReason::BadAck,
+            Self::Read(ReadError::Trimmed { .. }) => CloseReason::Trimmed,
+            Self::Read(ReadError::Storage(_)) | Self::Unwritten(_) | Self::Damaged(_) => CloseReason::Failed,
+        }
+    }
+}
+
+/// Closes the connection of a client.
+#[derive(Debug)]
+pub(super) struct Close {
+    pub(super) cause: CloseCause,
+    /// The path of the client, such as `/ws`, for the log.
+    pub(super) path: &'static str,
+    pub(super) origin: IpAddr,
+    /// The name of the consumer, if the client is one.
+    pub(super) consumer: Option<String>,
+    /// The log was read for the client up to here.
+    pub(super) cursor: Cursor,
+    /// The socket accepted everything up to here.
+    pub(super) flushed: Cursor,
+    /// The newest sequence.
+    pub(super) head: Cursor,
+}
+
+impl Close {
+    /// Logs the cause, sends the close frame, and waits briefly for the client's answer.
+    pub(super) async fn run(self, mut socket: WebSocket) {
+        let patience =
+            if matches!(self.cause, CloseCause::Slow) { CLIENT_LAST_WORDS_MAX } else { CLIENT_CLOSE_MAX };
+        self.log();
+        if let Some((code, reason)) = self.frame() {
+            let message = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+            if !matches!(timeout(patience, socket.send(message)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+        // Until the client has answered our close, or our answer to its close is sent.
+        let answered = async { while let Some(Ok(_)) = socket.next().await {} };
+        drop(timeout(patience, answered).await);
+    }
+
+    fn frame(&self) -> Option<(u16, String)> {
+        let cursor = self.cursor;
+        Some(match &self.cause {
+            CloseCause::Left => return None,
+            CloseCause::Stopping => (close_code::AWAY, "the gateway is stopping".to_owned()),
+            CloseCause::Slow => (
+                close_code::POLICY,
+                match &self.consumer {
+                    Some(name) => format!("slow: resume with consumer={name}"),
+                    None => format!("slow: resume with cursor={}", self.flushed),
+                },
+            ),
+            CloseCause::Silent => (close_code::POLICY, "no answer to pings".to_owned()),
+            CloseCause::Replaced => {
+                (close_code::POLICY, "another connection took over this consumer".to_owned())
+            }
+            CloseCause::BadAck(bad) => (close_code::POLICY, bad.to_string()),
+            CloseCause::Read(ReadError::Trimmed { oldest }) => {
+                (close_code::POLICY, format!("cursor {cursor} is no longer kept; oldest is {oldest}"))
+            }
+            CloseCause::Read(ReadError::Storage(_)) | CloseCause::Damaged(_) => {
+                (close_code::ERROR, "the event log cannot be read".to_owned())
+            }
+            CloseCause::Unwritten(_) => (close_code::ERROR, "the cursor cannot be written".to_owned()),
+        })
+    }
+
+    fn log(&self) {
+        let Self { path, origin, cursor, flushed, head, .. } = self;
+        let consumer = self.consumer.as_deref();
+        match &self.cause {
+            CloseCause::Left | CloseCause::Stopping => {}
+            CloseCause::Slow => {
+                tracing::warn!(cursor = %flushed, %head, %origin, consumer, "a {path} client was too slow and was closed");
+            }
+            CloseCause::Silent => {
+                tracing::debug!(%origin, consumer, "a {path} client did not answer pings and was closed");
+            }
+            CloseCause::Replaced => {
+                tracing::debug!(%origin, consumer, "another connection took over a consumer")
+            }
+            CloseCause::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
+            CloseCause::Read(ReadError::Trimmed { oldest }) => {
+                tracing::warn!(%cursor, %oldest, consumer, "a {path} client fell behind what is kept and was closed");
+            }
+            CloseCause::Read(ReadError::Storage(error)) | CloseCause::Unwritten(error) => {
+                tracing::error!(%error, %cursor, consumer, "a {path} client was closed");
+            }
+            CloseCause::Damaged(cursor) => {
+                tracing::error!(%cursor, "a {path} client was closed: an event in the log is not UTF-8");
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; keys of
+//! followers begin with the follower's public key.
+//!
+//! All consumers are in memory, a few hundred bytes each, and their number is limited. Consumers
+//! that have not been connected for a long time are forgotten at the start and when a new one needs
+//! room. If that is not enough, the one that has been away longest is evicted among those that
+//! never acknowledged anything: otherwise short connections could use up all names.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
+
+use super::lease::{Busy, Consumer, Lease, name};
+use crate::config::SinkName;
+use crate::event_log::query::CursorError;
+use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, Seq, StorageError};
+use crate::limits::CONSUMER_LEASE_WAIT_MAX;
+
+/// The name that a consumer gives itself. It follows the rules of sink names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerName(SinkName);
+
+impl ConsumerName {
+    /// What a name must be.
+    pub const ALLOWED: &str = SinkName::ALLOWED;
+
+    /// `None` if the text is not a valid name.
+    pub fn new(text: &str) -> Option<Self> {
+        SinkName::new(text).map(Self)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// Where delivery to a consumer starts when it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartPosition {
+    /// After its stored cursor; a new consumer starts at this head of the log, read when it
+    /// connected, so that it gets what is committed while it proves its key.
+    Now(Cursor),
+    /// After its stored cursor; a new consumer starts after this one.
+    After(Cursor),
+    /// After this cursor, whatever is stored.
+    Seek(Cursor),
+}
+
+/// A limit on the consumers of one owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share<'a> {
+    /// The prefix of their keys and of no others.
+    pub prefix: &'a str,
+    /// The largest number of consumers.
+    pub max: usize,
+}
+
+/// Why a consumer cannot connect.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// The requested cursor cannot be served.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// Retention trimmed the events after the stored cursor.
+    #[error("what comes after the cursor of {name} is no longer kept")]
+    Trimmed {
+        /// The consumer's name.
+        name: Arc<str>,
+        /// Its stored cursor.
+        cursor: Cursor,
+        /// The oldest kept sequence.
+        oldest: Seq,
+        /// The newest sequence.
+        newest: Cursor,
+    },
+    /// The limit on all consumers is reached.
+    #[error("there are {0} consumers")]
+    TooMany(NonZeroUsize),
+    /// The limit of the owner is reached.
+    #[error("there are {0} consumers of this owner")]
+    TooManyShared(usize),
+    /// The previous connection of the consumer has not ended, or a later one took over.
+    #[error("another connection has the name")]
+    Busy,
+    /// RocksDB failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<Busy> for EnterError {
+    fn from(Busy: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+/// The outcome of forgetting a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// The consumer is forgotten.
+    Done,
+    /// There is no such consumer.
+    Unknown,
+    /// The consumer is connected.
+    Connected,
+}
+
+/// The consumers of one table. Clones share the state.
+#[derive(Debug, Clone)]
+pub struct Consumers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    table: Cursors,
+    max: NonZeroUsize,
+    keep_ms: u64,
+    log: Arc<EventLog>,
+    known: Mutex<Known>,
+    gauge: Gauge,
+}
+
+/// The consumers by their keys.
+type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
+
+impl Consumers {
+    /// Loads the consumers from the database, and forgets those unused for `keep_unused`. The gauge
+    /// follows their number.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn open(
+        table: Cursors,
+        max: NonZeroUsize,
+        keep_unused: Duration,
+        log: &Arc<EventLog>,
+        gauge: Gauge,
+    ) -> Result<Self, StorageError> {
+        let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
+        for consumer in log.forget_unused(table, |_| false, keep_ms)? {
+            tracing::info!(consumer, "a consumer that did not come back was forgotten");
+        }
+        let known = log.cursors(table)?.into_iter().map(|(key, row)| {
+            let key: Arc<str> = key.into();
+            (Arc::clone(&key), Arc::new(Consumer::new(key, table, Arc::clone(log), row, Some(row))))
+        });
+        let known: Known = known.collect();
+        update_gauge(&gauge, &known);
+        let (log, known) = (Arc::clone(log), Mutex::new(known));
+        Ok(Self(Arc::new(Inner { table, max, keep_ms, log, known, gauge })))
+    }
+
+    /// Acquires the lease of the consumer with this key, and adds the consumer if it is new. The
+    /// connection that has the lease is closed.
+    ///
+    /// # Errors When delivery cannot start there, a limit is reached, the previous connection does
+    /// not end, or RocksDB fails.
+    pub async fn acquire(
+        &self,
+        key: &str,
+        start: StartPosition,
+        share: Option<Share<'_>>,
+    ) -> Result<Lease, EnterError> {
+        let deadline = Instant::now() + CONSUMER_LEASE_WAIT_MAX;
+        loop {
+            let consumer = self.find_or_add(key, start, share).await?;
+            let lease = consumer.acquire(deadline).await?;
+            // A consumer that was forgotten while we waited is new.
+            let Some(row) = lease.row() else { continue };
+            let cursor = self.0.resume_cursor(key, row, start)?;
+            return Ok(lease.start(cursor).await?);
+        }
+    }
+
+    async fn find_or_add(
+        &self,
+        key: &str,
+        start: StartPosition,
+        share: Option<Share<'_>>,
+    ) -> Result<Arc<Consumer>, EnterError> {
+        let prefix = match (self.0.find_or_add(key, start, share), share) {
+            (Err(EnterError::TooMany(_)), _) => String::new(),
+            (Err(EnterError::TooManyShared(_)), Some(share)) => share.prefix.to_owned(),
+            (found, _) => return found,
+        };
+        let inner = Arc::clone(&self.0);
+        let made = tokio::task::spawn_blocking(move || inner.make_room(&prefix)).await;
+        made.map_err(|error| StorageError::new("forget consumers", error))??;
+        self.0.find_or_add(key, start, share)
+    }
+
+    /// All consumers in the order of their keys.
+    pub fn list(&self) -> Vec<(Arc<str>, CursorRow)> {
+        let known = self.0.known.lock();
+        known.values().filter_map(|consumer| Some((Arc::clone(&consumer.key), consumer.row()?))).collect()
+    }
+
+    /// Forgets a consumer that is not connected. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub fn forget(&self, key: &str) -> Result<Forgotten, StorageError> {
+        let consumer = self.0.known.lock().get(key).cloned();
+        let Some(consumer) = consumer else { return Ok(Forgotten::Unknown) };
+        Ok(if self.0.forget(&consumer, |_| true)? { Forgotten::Done } else { Forgotten::Connected })
+    }
+}
+
+impl Inner {
+    fn find_or_add(
+        &self,
+        key: &str,
+        start: StartPosition,
+        share: Option<Share<'_>>,
+    ) -> Result<Arc<Consumer>, EnterError> {
+        let mut known = self.known.lock();
+        if let Some(consumer) = known.get(key) {
+            return Ok(Arc::clone(consumer));
+        }
+        // First, so that an owner at its limit does not cause a search for room.
+        if let Some(Share { prefix, max }) = share
+            && with_prefix(&known, prefix).take(max).count() >= max
+        {
+            return Err(EnterError::TooManyShared(max));
+        }
+        if known.len() >= self.max.get() {
+            return Err(EnterError::TooMany(self.max));
+        }
+        let cursor = self.start_cursor(start)?;
+        // Stored when the lease starts. If it never does, the consumer is not connected.
+        let unused_since_ms = self.log.clock().at_least_the_log_ms();
+        let row = CursorRow { unused_since_ms, has_acked: false, ..CursorRow::at(cursor) };
+        let key: Arc<str> = key.into();
+        let consumer = Consumer::new(Arc::clone(&key), self.table, Arc::clone(&self.log), row, None);
+        let consumer = Arc::new(consumer);
+        known.insert(key, Arc::clone(&consumer));
+        update_gauge(&self.gauge, &known);
+        Ok(consumer)
+    }
+
+    /// The cursor of a consumer that is new or moved.
+    fn start_cursor(&self, start: StartPosition) -> Result<Cursor, CursorError> {
+        match start {
+            StartPosition::Now(head) => Ok(head),
+            StartPosition::After(Cursor::START) | StartPosition::Seek(Cursor::START) => {
+                Ok(Cursor::before(self.log.floor()))
+            }
+            StartPosition::After(cursor) | StartPosition::Seek(cursor) => {
+                self.log.check_cursor(cursor).map(|()| cursor)
+            }
+        }
+    }
+
+    /// The cursor of a known consumer. A stored cursor of 0 does not mean the oldest kept event:
+    /// the consumer would miss trimmed events without notice.
+    fn resume_cursor(&self, key: &str, row: CursorRow, start: StartPosition) -> Result<Cursor, EnterError> {
+        if let StartPosition::Seek(_) = start {
+            return Ok(self.start_cursor(start)?);
+        }
+        // The floor is read first, so it is never above the head.
+        let oldest = self.log.floor();
+        let newest = self.log.head();
+        // A cursor beyond the head would skip the events that get these numbers later.
+        let cursor = row.cursor.min(newest);
+        if cursor.next() < oldest {
+            return Err(EnterError::Trimmed { name: name(key).into(), cursor, oldest, newest });
+        }
+        Ok(cursor)
+    }
+
+    fn forget(
+        &self,
+        consumer: &Consumer,
+        is_expected: impl FnOnce(CursorRow) -> bool,
+    ) -> Result<bool, StorageError> {
+        // A consumer is forgotten once, so the key still belongs to it.
+        consumer.forget(is_expected, || {
+            let mut known = self.known.lock();
+            known.remove(&consumer.key);
+            update_gauge(&self.gauge, &known);
+        })
+    }
+
+    /// Makes room for a new consumer among those with this prefix, if possible. Blocks on the disk.
+    fn make_room(&self, prefix: &str) -> Result<(), StorageError> {
+        if self.forget_unused(prefix)? { Ok(()) } else { self.forget_one_without_acks(prefix) }
+    }
+
+    /// Forgets consumers with this prefix that have not been connected for a long time, unless the
+    /// clock is in doubt. Returns whether there were any.
+    fn forget_unused(&self, prefix: &str) -> Result<bool, StorageError> {
+        if !self.log.clock().deletes_by_age() {
+            return Ok(false);
+        }
+        let now = self.log.clock().unix_ms();
+        let is_old = |row: CursorRow| {
+            row.unused_since_ms != 0 && now.saturating_sub(row.unused_since_ms) >= self.keep_ms
+        };
+        let old: Vec<_> = {
+            let known = self.known.lock();
+            let old = with_prefix(&known, prefix).filter(|consumer| consumer.row().is_some_and(is_old));
+            old.cloned().collect()
+        };
+        let mut has_forgotten = false;
+        for consumer in old {
+            // The consumer may have connected meanwhile.
+            if self.forget(&consumer, is_old)? {
+                has_forgotten = true;
+                let consumer = &*consumer.key;
+                tracing::info!(consumer, "a consumer that did not come back was forgotten");
+            }
+        }
+        Ok(has_forgotten)
+    }
+
+    /// Forgets the consumer with this prefix that has been away longest among those that never
+    /// acknowledged anything.
+    fn forget_one_without_acks(&self, prefix: &str) -> Result<(), StorageError> {
+        let is_evictable = |row: CursorRow| row.unused_since_ms != 0 && !row.has_acked;
+        let mut candidates: Vec<_> = {
+            let known = self.known.lock();
+            let rows = with_prefix(&known, prefix).filter_map(|consumer| Some((consumer.row()?, consumer)));
+            let rows = rows.filter(|(row, _)| is_evictable(*row));
+            rows.map(|(row, consumer)| (row.unused_since_ms, Arc::clone(consumer))).collect()
+        };
+        candidates.sort_unstable_by_key(|(unused_since_ms, _)| *unused_since_ms);
+        for (_, consumer) in candidates {
+            // The consumer may have connected meanwhile.
+            if self.forget(&consumer, is_evictable)? {
+                let consumer = &*consumer.key;
+                tracing::info!(
+                    consumer,
+                    "a consumer that never acknowledged anything was evicted for a new one"
+                );
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The consumers whose keys have this prefix.
+fn with_prefix<'a>(known: &'a Known, prefix: &str) -> impl Iterator<Item = &'a Arc<Consumer>> {
+    let from = known.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+    from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, consumer)| consumer)
+}
+
+fn update_gauge(gauge: &Gauge, known: &Known) {
+    gauge.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! The task of one WebSocket client: sends what its [source](super::source) yields, as fast as the
+//! socket accepts it.
+//!
+//! A client that stops reading blocks only its own task, which holds at most one chunk of the log.
+//! The client is closed when it is [too slow](super::slow) or gone, and when retention trimmed its
+//! next events, because delivery would have a gap.
+//!
+//! Messages of the client are read while a write is blocked, too: a consumer may acknowledge
+//! without reading more.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use bytes::Bytes;
+use futures_util::future::poll_immediate;
+use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
+use tokio::task::coop::consume_budget;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+
+use super::client_message::parse_ack;
+use super::clients::Client;
+use super::close::{Close, CloseCause};
+use super::lease::{Lease, Replacement};
+use super::metrics::ClientCounts;
+use super::slow::{Beat, Patience, Progress, Pulse, Taken, Watch};
+use super::source::{Damaged, Source};
+
+use crate::event_log::reader::Chunk;
+use crate::event_log::{Cursor, Entry};
+use crate::limits::CLIENT_FLUSH_BYTES;
+
+/// Serves one client.
+#[derive(Debug)]
+pub struct ClientTask<S> {
+    source: S,
+    counts: ClientCounts,
+    /// Events after this cursor were committed while the client was connected.
+    live_after: Cursor,
+    /// The socket has accepted everything up to here.
+    flushed: Cursor,
+    /// The last event that was written, or the cursor at the start.
+    sent: Cursor,
+    /// Set for a consumer.
+    lease: Option<Lease>,
+    patience: Patience,
+    taken: Taken,
+    pulse: Pulse,
+}
+
+/// What was written since the last flush.
+#[derive(Debug, Default)]
+struct Unflushed {
+    messages: u64,
+    bytes: usize,
+    /// When the oldest live event of them was received.
+    oldest: Option<Instant>,
+}
+
+impl<S: Source> ClientTask<S> {
+    /// Continues at the position of the source. `head` is the head of the log when the client
+    /// connected, `taken` counts what its socket accepts.
+    pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
+        let flushed = source.cursor();
+        let pulse = Pulse::default();
+        let (sent, lease) = (flushed, None);
+        Self { source, counts, live_after: head, flushed, sent, lease, patience, taken, pulse }
+    }
+
+    /// Makes the client a consumer, whose cursor is the position of the source.
+    pub fn with_lease(self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    /// Serves the client until there is a reason to close the connection, and closes it.
+    pub async fn run(mut self, mut socket: WebSocket, mut client: Client) {
+        let replacement = self.lease.as_ref().map(Lease::replacement);
+        let mut cause = tokio::select! {
+            cause = self.deliver(&mut socket) => cause,
+            () = client.deadline() => CloseCause::Stopping,
+            () = replaced(replacement) => CloseCause::Replaced,
+        };
+        let consumer = self.lease.as_ref().map(|lease| lease.name().to_owned());
+        // Before the close, so that the next connection of the consumer does not wait for it.
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = lease.release().await
+        {
+            cause = CloseCause::Unwritten(error);
+        }
+        self.counts.closed[cause.reason()].inc();
+        let (path, origin) = (self.counts.path, client.origin());
+        let (cursor, flushed, head) = (self.source.cursor(), self.flushed, self.source.head());
+        Close { cause, path, origin, consumer, cursor, flushed, head }.run(socket).await;
+    }
+
+    async fn deliver(&mut self, socket: &mut WebSocket) -> CloseCause {
+        // After a late ping the client still has a whole interval to answer.
+        let mut pings = self.patience.ping_interval.map(every);
+        loop {
+            if let Err(cause) = self.send_notices(socket).await {
+                return cause;
+            }
+            let save_due = self.lease.as_ref().and_then(Lease::due);
+            let done = tokio::select! {
+                next = self.source.next() => match next {
+                    Ok(Some(chunk)) => self.send(socket, chunk).await,
+                    Ok(None) => Err(CloseCause::Stopping),
+                    Err(error) => Err(CloseCause::Read(error)),
+                },
+                message = socket.next() => self.received(message),
+                () = tick(&mut pings) => self.ping(socket).await,
+                () = sleep_until_some(save_due) => self.save().await,
+            };
+            if let Err(cause) = done {
+                return cause;
+            }
+            // Yields the thread even if the client wants few events of a long log.
+            consume_budget().await;
+        }
+    }
+
+    /// Sends the notices that the client must get before any further event.
+    async fn send_notices(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
+        let Some(mut notice) = self.source.notice() else { return Ok(()) };
+        loop {
+            self.write(socket, Message::Text(notice)).await?;
+            match self.source.notice() {
+                Some(next) => notice = next,
+                None => return self.wait_for_socket(socket, Sink::poll_flush).await,
+            }
+        }
+    }
+
+    /// Any message is a sign of life. The socket answers pings itself.
+    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), CloseCause> {
+        let Some(Ok(message)) = message else { return Err(CloseCause::Left) };
+        if let Message::Close(_) = message {
+            return Err(CloseCause::Left);
+        }
+        self.pulse.heard();
+        if let Some(lease) = &mut self.lease
+            && let Some(cursor) =
+                parse_ack(&message, lease.cursor(), self.sent).map_err(CloseCause::BadAck)?
+        {
+            lease.acknowledge(cursor);
+        }
+        Ok(())
+    }
+
+    async fn save(&mut self) -> Result<(), CloseCause> {
+        match &mut self.lease {
+            Some(lease) => lease.save().await.map_err(CloseCause::Unwritten),
+            None => Ok(()),
+        }
+    }
+
+    async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
+        if self.pulse.beat() == Beat::Gone {
+            // An answer may be waiting that was not read yet.
+            match socket.next().now_or_never() {
+                Some(message @ Some(Ok(_))) => self.received(message)?,
+                _ => return Err(CloseCause::Silent),
+            }
+        }
+        // Nothing waits for the socket, and the source has passed skipped entries.
+        self.flushed = self.source.cursor();
+        self.write(socket, Message::Ping(Bytes::new())).await?;
+        self.wait_for_socket(socket, Sink::poll_flush).await
+    }
+
+    /// Writes a chunk and what follows it in memory, so that one flush carries many events. Never
+    /// waits for more events.
+    async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), CloseCause> {
+        let mut unflushed = Unflushed::default();
+        let mut sent = 0;
+        // Entries that the source skipped do not make the client slow.
+        if let Some(first) = chunk.entries().first() {
+            self.flushed = self.flushed.max(Cursor::before(first.seq));
+        }
+        loop {
+            for entry in chunk.entries() {
+                sent += self.feed(socket, entry, &mut unflushed).await?;
+                if unflushed.bytes >= CLIENT_FLUSH_BYTES {
+                    self.flush(socket, &mut unflushed, Cursor::after(entry.seq)).await?;
+                }
+            }
+            if sent >= CLIENT_FLUSH_BYTES {
+                break;
+            }
+            match self.source.next_in_memory() {
+                Some(next) => chunk = next,
+                None => break,
+            }
+            consume_budget().await;
+        }
+        let up_to = self.source.cursor();
+        self.flush(socket, &mut unflushed, up_to).await
+    }
+
+    /// Waits until the socket has accepted everything up to a cursor.
+    async fn flush(
+        &mut self,
+        socket: &mut WebSocket,
+        unflushed: &mut Unflushed,
+        up_to: Cursor,
+    ) -> Result<(), CloseCause> {
+        let Unflushed { messages, oldest, .. } = std::mem::take(unflushed);
+        if messages > 0 {
+            self.wait_for_socket(socket, Sink::poll_flush).await?;
+            self.counts.messages.inc_by(messages);
+        }
+        if let Some(oldest) = oldest {
+            self.counts.latency.observe(oldest.elapsed().as_secs_f64());
+        }
+        self.flushed = up_to;
+        Ok(())
+    }
+
+    /// Waits for the socket until the client counts as slow, and reads the client's messages
+    /// meanwhile.
+    async fn wait_for_socket(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), CloseCause> {
+        // Usually there is room, and then this does not read the clock.
+        if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {
+            return written.map_err(|_| CloseCause::Left);
+        }
+        let (began, mut watch) = (Instant::now(), Watch::new(self.taken.get()));
+        // Messages of the client do not delay the checks.
+        let mut checks = every(self.patience.check_every());
+        loop {
+            let save_due = self.lease.as_ref().and_then(Lease::due);
+            tokio::select! {
+                step = poll_fn(|cx| step(socket, write, cx)) => match step {
+                    Step::Written(written) => {
+                        // The client read something.
+                        self.pulse.heard();
+                        return written.map_err(|_| CloseCause::Left);
+                    }
+                    Step::Received(message) => self.received(message)?,
+                },
+                _ = checks.tick() => {
+                    let lag = self.source.head().get().saturating_sub(self.flushed.get());
+                    let progress = Progress { waited: began.elapsed(), taken: self.taken.get(), lag };
+                    if watch.is_too_slow(&self.patience, progress) {
+                        return Err(CloseCause::Slow);
+                    }
+                }
+                () = sleep_until_some(save_due) => self.save().await?,
+            }
+            consume_budget().await;
+        }
+    }
+
+    /// Writes a message when the socket has room.
+    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), CloseCause> {
+        self.wait_for_socket(socket, Sink::poll_ready).await?;
+        socket.start_send_unpin(message).map_err(|_| CloseCause::Left)
+    }
+
+    fn text(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, CloseCause> {
+        self.source.message(entry).map_err(|Damaged| CloseCause::Damaged(Cursor::after(entry.seq)))
+    }
+
+    /// Writes an event if the client wants it, and returns its bytes.
+    async fn feed(
+        &mut self,
+        socket: &mut WebSocket,
+        entry: &Entry,
+        unflushed: &mut Unflushed,
+    ) -> Result<usize, CloseCause> {
+        let cursor = Cursor::after(entry.seq);
+        self.send_notices(socket).await?;
+        let Some(mut text) = self.text(entry)? else { return Ok(0) };
+        while poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
+            self.wait_for_socket(socket, Sink::poll_ready).await?;
+            // The message may have changed while the write was blocked.
+            self.send_notices(socket).await?;
+            match self.text(entry)? {
+                Some(changed) => text = changed,
+                None => return Ok(0),
+            }
+        }
+        let bytes = text.len();
+        socket.start_send_unpin(Message::Text(text)).map_err(|_| CloseCause::Left)?;
+        self.sent = cursor;
+        unflushed.messages += 1;
+        unflushed.bytes += bytes;
+        if cursor > self.live_after {
+            let both = [unflushed.oldest, entry.received];
+            unflushed.oldest = both.into_iter().flatten().min();
+        }
+        Ok(bytes)
+    }
+}
+
+/// The operation that a full socket blocks.
+type Write = fn(Pin<&mut WebSocket>, &mut Context<'_>) -> Poll<Result<(), axum::Error>>;
+
+/// What happens first while a write is blocked.
+enum Step {
+    /// The operation ended.
+    Written(Result<(), axum::Error>),
+    /// The client sent something.
+    Received(Option<Result<Message, axum::Error>>),
+}
+
+fn step(socket: &mut WebSocket, write: Write, cx: &mut Context<'_>) -> Poll<Step> {
+    match write(Pin::new(&mut *socket), cx) {
+        Poll::Ready(written) => Poll::Ready(Step::Written(written)),
+        Poll::Pending => socket.poll_next_unpin(cx).map(Step::Received),
+    }
+}
+
+/// Ticks after one period, and then at least one period after each tick.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits until another connection wants the lease.
+async fn replaced(replacement: Option<Replacement>) {
+    match replacement {
+        Some(mut replacement) => replacement.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a time, or forever.
+async fn sleep_until_some(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a ping is due.
+async fn tick(pings: &mut Option<Interval>) {
+    match pings {
+        Some(pings) => drop(pings.tick().await),
+        None => std::future::pending().await,
+    }
+}

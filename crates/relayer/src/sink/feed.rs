@@ -1,0 +1,107 @@
+//! The log as one sink reads it: its entries, and the ranges that retention trimmed before the sink
+//! had them.
+
+use std::sync::Arc;
+
+use super::state::Sink;
+use crate::event_log::reader::{Chunk, ReadError, Reader};
+use crate::event_log::{Cursor, Entry, EventLog, StorageError};
+
+/// Holds at most one chunk of the log.
+#[derive(Debug)]
+pub(super) struct Feed {
+    log: Arc<EventLog>,
+    sink: Arc<Sink>,
+    reader: Reader,
+    /// The chunk, and how many of its entries were returned.
+    chunk: Option<(Chunk, usize)>,
+    /// The last sequence that was returned or lost.
+    at: Cursor,
+    is_over: bool,
+}
+
+/// The result of a refill.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refilled {
+    More,
+    /// Retention trimmed everything up to here before the sink had it.
+    Lost(Cursor),
+    /// The log is closed and every entry was returned.
+    Over,
+}
+
+impl Feed {
+    pub(super) fn after(cursor: Cursor, log: &Arc<EventLog>, sink: &Arc<Sink>) -> Self {
+        Self {
+            reader: log.reader(cursor),
+            log: Arc::clone(log),
+            sink: Arc::clone(sink),
+            chunk: None,
+            at: cursor,
+            is_over: false,
+        }
+    }
+
+    /// The next entry in memory. Returns `None` once at the end of each chunk, so that a sink that
+    /// wants few events does not hold the thread.
+    pub(super) fn next_in_memory(&mut self) -> Option<&Entry> {
+        if self.chunk.is_none() {
+            self.chunk = Some((self.reader.next_in_memory()?, 0));
+        }
+        if self.chunk.as_ref().is_some_and(|(chunk, given)| *given >= chunk.entries().len()) {
+            self.chunk = None;
+        }
+        let (chunk, given) = self.chunk.as_mut()?;
+        let entry = chunk.entries().get(*given)?;
+        *given += 1;
+        self.at = Cursor::after(entry.seq);
+        Some(entry)
+    }
+
+    /// Whether memory has no entry, so that [`refill`](Self::refill) is needed.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.chunk.is_none()
+    }
+
+    /// Whether the log is closed and every entry was returned.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over && self.chunk.is_none()
+    }
+
+    /// The number of sequences up to the head.
+    pub(super) fn lag(&self) -> u64 {
+        self.log.head().get().saturating_sub(self.at.get())
+    }
+
+    /// Waits for more entries. Cancel-safe.
+    pub(super) async fn refill(&mut self) -> Result<Refilled, StorageError> {
+        match self.reader.next().await {
+            Ok(Some(chunk)) => {
+                let first = chunk.entries().first().map(|entry| entry.seq);
+                self.chunk = Some((chunk, 0));
+                // A reader at the very beginning starts at the oldest event that is kept.
+                let oldest = first.filter(|_| self.at == Cursor::START).map(|seq| seq.min(self.log.floor()));
+                Ok(oldest.map_or(Refilled::More, |oldest| self.lose_before(Cursor::before(oldest))))
+            }
+            Ok(None) => {
+                self.is_over = true;
+                Ok(Refilled::Over)
+            }
+            Err(ReadError::Trimmed { oldest }) => {
+                let before = Cursor::before(oldest);
+                self.reader = self.log.reader(before);
+                Ok(self.lose_before(before))
+            }
+            Err(ReadError::Storage(error)) => Err(error),
+        }
+    }
+
+    fn lose_before(&mut self, up_to: Cursor) -> Refilled {
+        if up_to <= self.at {
+            return Refilled::More;
+        }
+        self.sink.lose(self.at.next(), up_to);
+        self.at = up_to;
+        Refilled::Lost(up_to)
+    }
+}

@@ -1,0 +1,149 @@
+//! Gathers events into batches, and encodes a batch as the body of a request.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ring::digest;
+use tokio::time::Instant;
+
+use crate::config::{Compression, RestOptions};
+use crate::event_log::{Entry, Seq};
+use crate::limits::SMALL_BODY_BYTES_MAX;
+
+/// The events of one request.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// In order; at least one.
+    entries: Vec<Entry>,
+    /// Whether it is a dead letter that is sent again, out of order.
+    pub(super) is_replay: bool,
+    /// Requests that did not deliver it.
+    pub(super) tries: u32,
+    /// The encoded body, after the first request.
+    body: Option<Bytes>,
+}
+
+impl Batch {
+    /// A batch of at least one event.
+    pub(super) const fn new(entries: Vec<Entry>) -> Self {
+        Self { entries, is_replay: false, tries: 0, body: None }
+    }
+
+    /// A dead letter that is sent again, after so many tries.
+    pub(super) fn replay(entry: Entry, tries: u32) -> Self {
+        Self { is_replay: true, tries, ..Self::new(vec![entry]) }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The size of the events' JSON.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.event.json().len()).sum()
+    }
+
+    pub(super) fn first(&self) -> Seq {
+        self.entries.first().map_or(Seq::FIRST, |entry| entry.seq)
+    }
+
+    /// `webhook-id`: the same for the same events, whichever gateway sends them.
+    pub(super) fn id(&self) -> String {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        for entry in &self.entries {
+            hash.update(entry.event.id().as_bytes());
+        }
+        let digest = hash.finish();
+        format!("msg_{}", faster_hex::hex_string(digest.as_ref().get(..16).unwrap_or_default()))
+    }
+
+    /// Two batches of half the events each; the batch itself if it has one event.
+    pub(super) fn halved(mut self) -> Result<[Self; 2], Self> {
+        if self.entries.len() < 2 {
+            return Err(self);
+        }
+        let second = self.entries.split_off(self.entries.len() / 2);
+        Ok([Self::new(self.entries), Self::new(second)])
+    }
+
+    /// The body: one bare event, or an array of envelopes. Encodes once, and large bodies on the
+    /// blocking pool.
+    pub(super) async fn encode(&mut self, is_batch: bool, compression: Compression) -> io::Result<Bytes> {
+        if let Some(body) = &self.body {
+            return Ok(body.clone());
+        }
+        let body = if self.bytes() > SMALL_BODY_BYTES_MAX || compression != Compression::None {
+            let entries: Vec<Entry> = self.entries.iter().map(Entry::copied).collect();
+            let made =
+                tokio::task::spawn_blocking(move || compressed(encoded(&entries, is_batch), compression));
+            made.await.map_err(io::Error::other)??
+        } else {
+            encoded(&self.entries, is_batch)
+        };
+        self.body = Some(body.clone());
+        Ok(body)
+    }
+}
+
+/// Events that wait until a batch is full or old enough.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    entries: Vec<Entry>,
+    bytes: usize,
+    pub(super) since: Option<Instant>,
+}
+
+impl Gathering {
+    /// Whether another event may be added.
+    pub(super) fn is_open(&self, options: &RestOptions) -> bool {
+        self.entries.len() < options.batch.map_or(1, usize::from) && self.bytes < options.batch_bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn push(&mut self, entry: &Entry, options: &RestOptions) {
+        // Measured before the copy: the envelope is made once and shared by all receivers.
+        self.bytes += match options.batch {
+            Some(_) => entry.envelope().len(),
+            None => entry.event.json().len(),
+        };
+        self.entries.push(entry.copied());
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// The events, if the batch is full, has waited long enough, or `is_over`: no more will come.
+    pub(super) fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Batch> {
+        let since = self.since?;
+        let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;
+        is_ready.then(|| Batch::new(std::mem::take(self).entries))
+    }
+}
+
+fn encoded(entries: &[Entry], is_batch: bool) -> Bytes {
+    if let (false, Some(entry)) = (is_batch, entries.first()) {
+        return entry.event.json().clone();
+    }
+    let bytes = entries.iter().map(|entry| entry.envelope().len() + 1).sum::<usize>() + 1;
+    let mut body = BytesMut::with_capacity(bytes);
+    for (index, entry) in entries.iter().enumerate() {
+        body.put_u8(if index == 0 { b'[' } else { b',' });
+        body.put_slice(entry.envelope());
+    }
+    body.put_u8(b']');
+    body.freeze()
+}
+
+/// Compresses at a fast level: a body is sent once, usually within a data centre.
+fn compressed(plain: Bytes, compression: Compression) -> io::Result<Bytes> {
+    match compression {
+        Compression::None => Ok(plain),
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            io::Write::write_all(&mut encoder, &plain)?;
+            Ok(encoder.finish()?.into())
+        }
+        Compression::Zstd => Ok(zstd::bulk::compress(&plain, 3)?.into()),
+    }
+}

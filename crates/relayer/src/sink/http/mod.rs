@@ -1,0 +1,43 @@
+//! The HTTP transport: posts events, one or a batch per request, and acts on the status of the
+//! [response].
+//!
+//! [`secrets`] keeps the secrets of our requests out of the words of the sink that we show.
+
+mod client;
+mod delivery;
+mod encode;
+mod in_flight;
+mod response;
+mod secrets;
+
+use std::sync::Arc;
+
+pub(super) use self::client::Client;
+use self::delivery::Delivery;
+use super::transport::{Context, Interruption, Transport};
+use crate::config::RestOptions;
+use crate::net::backoff::Backoff;
+
+/// Delivers to one sink over HTTP.
+#[derive(Debug)]
+pub(super) struct HttpTransport {
+    client: Arc<Client>,
+    options: RestOptions,
+    backoff: Backoff,
+}
+
+impl HttpTransport {
+    pub(super) fn new(client: Client, options: RestOptions) -> Self {
+        Self { client: Arc::new(client), options, backoff: Backoff::of_sink() }
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn run(&mut self, context: &mut Context) -> Interruption {
+        let mut delivery = Delivery::new(&self.client, &self.options, &mut self.backoff, context);
+        match delivery.run(context).await {
+            failed @ Interruption::Storage(_) => failed,
+            interruption => delivery.finish(context).await.map_or_else(Into::into, |()| interruption),
+        }
+    }
+}

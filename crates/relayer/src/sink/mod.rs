@@ -1,0 +1,28 @@
+//! Pushes the log to the sinks of the configuration, over [TCP](tcp) or [HTTP](http).
+//!
+//! [`workers`] starts one [`worker`] per sink. The worker runs the sink's [`transport`] and applies
+//! the operator's [commands](command) in between. A transport takes events from a [`feed`], and the
+//! [`cursor_writer`] stores how far the sink is. Events that the sink refuses become
+//! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, its [`rate`]
+//! included.
+//!
+//! To add a transport, add a folder that implements `Transport`, and start it in [`workers`].
+
+mod command;
+mod cursor_writer;
+mod dead_letters;
+mod feed;
+mod http;
+mod metrics;
+mod rate;
+mod state;
+mod tcp;
+mod transport;
+mod worker;
+mod workers;
+
+pub use command::{Command, CommandError};
+pub use dead_letters::{DeadLetters, LetterSelector};
+pub use metrics::{SinkLabel, SinkMetrics};
+pub use state::{LostRange, Sink, SinkState, SinkStatus};
+pub use workers::{SinkSetupError, Workers, needed_after};

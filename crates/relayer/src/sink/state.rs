@@ -1,0 +1,255 @@
+//! One sink as the API and the metrics show it: state, cursor, counters, last error.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
+use strum::{EnumDiscriminants, EnumIter, IntoStaticStr};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::command::{Command, CommandError, PendingCommand};
+use super::dead_letters::DeadLetters;
+use super::metrics::{SinkLabel, SinkMetrics};
+use super::rate::Rate;
+use crate::clock::unix_ms;
+use crate::event_log::{Cursor, EventLog, Seq, StorageError};
+use crate::limits::{LIVE_LAG_MAX, LOST_RANGES_KEPT, ORDERS_WAITING_MAX};
+
+/// The state of a sink.
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+#[strum_discriminants(
+    name(SinkStatus),
+    derive(EnumIter, IntoStaticStr),
+    strum(serialize_all = "snake_case"),
+    doc = "A [`SinkState`] without its data."
+)]
+pub enum SinkState {
+    /// Relayer is connecting to it.
+    Connecting,
+    /// It gets events as they are committed.
+    Live {
+        /// Unix milliseconds.
+        since_ms: u64,
+    },
+    /// It gets events that it missed.
+    CatchingUp {
+        /// Unix milliseconds.
+        since_ms: u64,
+    },
+    /// It cannot be reached or did not accept events. Relayer tries again.
+    Retrying {
+        /// Unix milliseconds.
+        until_ms: u64,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It is gone or refuses everything. It gets nothing until an operator resumes it.
+    Parked {
+        /// Unix milliseconds.
+        since_ms: u64,
+        /// What went wrong.
+        reason: String,
+    },
+    /// An operator paused it.
+    Paused {
+        /// Unix milliseconds.
+        since_ms: u64,
+    },
+    /// The gateway is stopping.
+    Stopped,
+}
+
+impl SinkState {
+    /// The name of the state in metrics, which is also the `status` in the API.
+    pub fn label(&self) -> &'static str {
+        SinkStatus::from(self).into()
+    }
+}
+
+/// Sequences that retention trimmed before the sink had them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LostRange {
+    /// The first sequence.
+    pub first: Seq,
+    /// The last sequence.
+    pub last: Cursor,
+}
+
+/// A sink.
+#[derive(Debug)]
+pub struct Sink {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// `tcp` or `http`.
+    pub kind: &'static str,
+    /// Its address, without secrets.
+    pub address: Arc<str>,
+    /// Connections after the first.
+    pub reconnects: Counter,
+    /// Connections that were closed for a wrong or missing acknowledgement.
+    pub ack_errors: Counter,
+    /// Requests that failed and are repeated.
+    pub retries: Counter,
+    /// Sequences that retention trimmed before it had them.
+    pub lost: Counter,
+    /// Events delivered, repeats included.
+    pub delivered: Counter,
+    /// Events that it refused.
+    pub dead_letters: DeadLetters,
+    commands: mpsc::Sender<PendingCommand>,
+    state: Mutex<SinkState>,
+    /// It has everything up to here.
+    cursor: AtomicU64,
+    /// The cursor in the database.
+    saved_cursor: AtomicU64,
+    last_error: Mutex<Option<String>>,
+    lost_ranges: Mutex<VecDeque<LostRange>>,
+    started: Instant,
+    rate: Mutex<Rate>,
+}
+
+impl Sink {
+    /// A sink that continues after a cursor, and the receiver of its commands.
+    pub(super) fn new(
+        name: Arc<str>,
+        kind: &'static str,
+        address: &str,
+        cursor: Cursor,
+        log: &Arc<EventLog>,
+        metrics: &SinkMetrics,
+    ) -> Result<(Self, mpsc::Receiver<PendingCommand>), StorageError> {
+        let label = SinkLabel::new(&name);
+        let (commands, receiver) = mpsc::channel(ORDERS_WAITING_MAX);
+        let sink = Self {
+            kind,
+            address: address.into(),
+            delivered: metrics.delivered.get_or_create_owned(&label),
+            reconnects: metrics.reconnects.get_or_create_owned(&label),
+            ack_errors: metrics.ack_errors.get_or_create_owned(&label),
+            retries: metrics.retries.get_or_create_owned(&label),
+            lost: metrics.lost.get_or_create_owned(&label),
+            dead_letters: DeadLetters::open(&name, log, metrics)?,
+            commands,
+            state: Mutex::new(SinkState::Connecting),
+            cursor: AtomicU64::new(cursor.get()),
+            saved_cursor: AtomicU64::new(cursor.get()),
+            last_error: Mutex::new(None),
+            lost_ranges: Mutex::default(),
+            started: Instant::now(),
+            rate: Mutex::default(),
+            name,
+        };
+        Ok((sink, receiver))
+    }
+
+    /// Its present state.
+    pub fn state(&self) -> SinkState {
+        self.state.lock().clone()
+    }
+
+    /// It has everything up to here.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::from_number(self.cursor.load(Ordering::Relaxed))
+    }
+
+    /// The cursor in the database: delivery continues after it when the gateway has crashed.
+    pub fn saved_cursor(&self) -> Cursor {
+        Cursor::from_number(self.saved_cursor.load(Ordering::Relaxed))
+    }
+
+    /// The last error since the start.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().clone()
+    }
+
+    /// The last ranges that it lost since the start.
+    pub fn lost_ranges(&self) -> Vec<LostRange> {
+        self.lost_ranges.lock().iter().copied().collect()
+    }
+
+    /// Delivered events per second, averaged over the last minute.
+    pub fn rate(&self) -> f64 {
+        self.rate.lock().per_second(self.started.elapsed())
+    }
+
+    /// Sends a command to its worker, and waits until it is applied.
+    ///
+    /// # Errors
+    /// When the gateway is stopping or the disk is full; then nothing has changed.
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        PendingCommand::send(&self.commands, command).await
+    }
+
+    pub(super) fn count_delivered(&self, count: u64) {
+        if count > 0 {
+            self.delivered.inc_by(count);
+            self.rate.lock().add(count, self.started.elapsed());
+        }
+    }
+
+    pub(super) fn set_state(&self, state: SinkState) {
+        if let SinkState::Retrying { reason, .. } | SinkState::Parked { reason, .. } = &state {
+            *self.last_error.lock() = Some(reason.clone());
+        }
+        let mut present = self.state.lock();
+        match (&*present, &state) {
+            // Keeps the time since when that is so.
+            (SinkState::Paused { .. }, SinkState::Paused { .. })
+            | (SinkState::Parked { .. }, SinkState::Parked { .. }) => {}
+            _ => *present = state,
+        }
+    }
+
+    /// Switches between live and catching up: catching up above [`LIVE_LAG_MAX`], live at no lag.
+    pub(super) fn show_lag(&self, lag: u64) {
+        let mut state = self.state.lock();
+        let since_ms = unix_ms();
+        match &*state {
+            SinkState::Live { .. } if lag > LIVE_LAG_MAX => *state = SinkState::CatchingUp { since_ms },
+            SinkState::CatchingUp { .. } if lag == 0 => *state = SinkState::Live { since_ms },
+            _ => {}
+        }
+    }
+
+    pub(super) fn set_retrying(&self, rest: Duration, reason: String) {
+        let milliseconds = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+        self.set_state(SinkState::Retrying { until_ms: unix_ms().saturating_add(milliseconds), reason });
+    }
+
+    pub(super) fn set_saved_cursor(&self, cursor: Cursor) {
+        self.saved_cursor.store(cursor.get(), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_cursor(&self, cursor: Cursor) {
+        self.cursor.store(cursor.get(), Ordering::Relaxed);
+    }
+
+    /// Records that retention trimmed these sequences before the sink had them.
+    pub(super) fn lose(&self, first: Seq, last: Cursor) {
+        let mut ranges = self.lost_ranges.lock();
+        // A connection may meet the same range again if an earlier one broke before it delivered
+        // the events in front of it.
+        let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
+        if Cursor::after(first) > last {
+            return;
+        }
+        self.lost.inc_by(last.next().get() - first.get());
+        ranges.push_back(LostRange { first, last });
+        if ranges.len() > LOST_RANGES_KEPT {
+            ranges.pop_front();
+        }
+        drop(ranges);
+        tracing::error!(
+            sink = &*self.name,
+            %first,
+            %last,
+            "retention trimmed events before the sink had them; the sink will not get them"
+        );
+    }
+}

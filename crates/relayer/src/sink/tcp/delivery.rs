@@ -1,0 +1,280 @@
+//! Delivery over one TCP connection: sends events, reads acknowledgements, and moves the cursor.
+//!
+//! A single loop does all three, so it reads acknowledgements while the socket accepts nothing.
+//! Memory is bounded: one chunk of the log, [the bytes of one write](super::encode), and the
+//! numbers of at most `max_unacked` events.
+
+use std::io;
+use std::mem::replace;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::poll_immediate;
+use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, timeout_at};
+
+use super::acks::Acks;
+use super::encode::Encoder;
+use super::in_flight::{InFlight, InvalidAck};
+use super::writer::{Writer, records_max};
+use crate::clock::unix_ms;
+use crate::config::TcpOptions;
+use crate::event_log::StorageError;
+use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
+use crate::net::Stream;
+use crate::receiver::Format;
+use crate::receiver::ack::NotAnAck;
+use crate::sink::feed::{Feed, Refilled};
+use crate::sink::state::{Sink, SinkState};
+use crate::sink::transport::{Context, Interruption, sleep_until_some};
+
+/// The first bytes of a TLS server that received something else: an alert. No acknowledgement or
+/// greeting begins with them.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
+
+/// Why a connection cannot be used any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("it closed the connection")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    #[error("it acknowledged nothing for {} s", .0.as_secs())]
+    AckTimeout(Duration),
+    #[error(transparent)]
+    NotAnAck(#[from] NotAnAck),
+    #[error(transparent)]
+    InvalidAck(#[from] InvalidAck),
+    #[error("it sent more than {SINK_CHATTER_BYTES_MAX} bytes although acknowledgements are off")]
+    Chatter,
+    #[error("it speaks TLS; set `tls = true`")]
+    SpeaksTls,
+}
+
+impl ConnectionError {
+    /// Whether an acknowledgement was wrong or missing.
+    pub(super) const fn is_ack_error(&self) -> bool {
+        matches!(self, Self::NotAnAck(_) | Self::InvalidAck(_) | Self::AckTimeout(_))
+    }
+}
+
+/// Why delivery on a connection stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Failed(ConnectionError),
+    Interrupted(Interruption),
+}
+
+impl From<ConnectionError> for Stop {
+    fn from(error: ConnectionError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Delivery<'o> {
+    reader: ReadHalf<Stream>,
+    read_buffer: Box<[u8]>,
+    writer: Writer,
+    is_tls: bool,
+    sink: Arc<Sink>,
+    options: &'o TcpOptions,
+    feed: Feed,
+    encoder: Encoder,
+    in_flight: InFlight,
+    acks: Acks,
+    last_ack_at: Instant,
+    chatter_bytes: u64,
+    /// Whether the sink has sent anything.
+    has_answered: bool,
+    delivered_events: u64,
+}
+
+impl<'o> Delivery<'o> {
+    /// Continues after the cursor of the sink.
+    pub(super) fn new(stream: Stream, context: &Context, options: &'o TcpOptions) -> Self {
+        let (is_tls, records_max) = (matches!(stream, Stream::Tls(_)), records_max(&stream));
+        let (reader, writer) = tokio::io::split(stream);
+        let format = if options.ack { Format::Envelope } else { Format::Event };
+        context.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
+        Self {
+            reader,
+            read_buffer: vec![0; SINK_READ_BYTES].into(),
+            writer: Writer::new(writer, records_max),
+            is_tls,
+            sink: Arc::clone(&context.sink),
+            options,
+            feed: context.feed(),
+            encoder: Encoder::new(options.framing, format),
+            in_flight: InFlight::after(context.sink.cursor(), options.ack),
+            acks: Acks::new(options.framing),
+            last_ack_at: Instant::now(),
+            chatter_bytes: 0,
+            has_answered: false,
+            delivered_events: 0,
+        }
+    }
+
+    /// The number of events that this connection delivered.
+    pub(super) const fn delivered_events(&self) -> u64 {
+        self.delivered_events
+    }
+
+    /// Delivers until the connection fails, something interrupts, or the log is closed and the sink
+    /// has everything.
+    pub(super) async fn run(&mut self, context: &mut Context) -> Stop {
+        loop {
+            match self.step(context).await {
+                Ok(()) => consume_budget().await,
+                Err(stop) => {
+                    context.cursor_writer.advance(self.in_flight.delivered());
+                    return stop;
+                }
+            }
+        }
+    }
+
+    /// Does what is possible at once, then waits for the next event.
+    async fn step(&mut self, context: &mut Context) -> Result<(), Stop> {
+        self.fill(context);
+        if self.has_output()
+            && let Some(written) = poll_immediate(self.writer.write(&mut self.encoder)).await
+        {
+            written.map_err(ConnectionError::Broken)?;
+        }
+        self.update_sent();
+        context.cursor_writer.advance(self.in_flight.delivered());
+        self.sink.show_lag(self.feed.lag());
+        if !self.feed.is_empty() && self.has_room() {
+            return Ok(());
+        }
+        if self.feed.is_over() && self.in_flight.is_empty() {
+            return Err(Stop::Interrupted(Interruption::Stopping));
+        }
+        let wants_more = self.feed.is_empty() && !self.feed.is_over() && self.has_room();
+        let has_output = self.has_output();
+        let (save_due, ack_due) = (context.cursor_writer.due(), self.ack_due());
+        let Context { cursor_writer, interrupts, .. } = context;
+        tokio::select! {
+            written = self.writer.write(&mut self.encoder), if has_output => {
+                Ok(written.map_err(ConnectionError::Broken)?)
+            }
+            read = self.reader.read(&mut self.read_buffer) => {
+                // The sink may acknowledge what was written in this very step.
+                self.update_sent();
+                Ok(self.received(read)?)
+            }
+            refilled = self.feed.refill(), if wants_more => self.refilled(refilled),
+            () = sleep_until_some(save_due), if save_due.is_some() => {
+                cursor_writer.save().await.map_err(|error| Stop::Interrupted(error.into()))
+            }
+            () = sleep_until_some(ack_due), if ack_due.is_some() => Err(ConnectionError::AckTimeout(self.options.ack_timeout).into()),
+            interruption = interrupts.next_draining(true) => Err(Stop::Interrupted(interruption)),
+        }
+    }
+
+    /// Whether another event may be in flight.
+    fn has_room(&self) -> bool {
+        self.encoder.has_room()
+            && (!self.options.ack || self.in_flight.len() < self.options.max_unacked.get())
+    }
+
+    /// Encodes events that are in memory until the buffer is full.
+    fn fill(&mut self, context: &Context) {
+        while self.has_room()
+            && let Some(entry) = self.feed.next_in_memory()
+        {
+            if context.selection.wants(&entry.event) {
+                let end = self.encoder.push(entry);
+                self.in_flight.queue(entry.seq, end);
+            } else {
+                self.in_flight.skip(entry.seq);
+            }
+        }
+    }
+
+    /// Whether there are bytes to write or to flush.
+    fn has_output(&self) -> bool {
+        !self.encoder.bytes().is_empty() || self.writer.flushed() < self.writer.written()
+    }
+
+    /// Without acknowledgements the sink has what the socket accepted. With them, the sink may have
+    /// read and acknowledge what was not flushed completely.
+    fn update_sent(&mut self) {
+        let sent = if self.options.ack { self.writer.written() } else { self.writer.flushed() };
+        let delivered = self.in_flight.sent(sent, Instant::now());
+        self.count(delivered);
+    }
+
+    fn count(&mut self, delivered: u64) {
+        self.delivered_events += delivered;
+        self.sink.count_delivered(delivered);
+    }
+
+    fn received(&mut self, read: io::Result<usize>) -> Result<(), ConnectionError> {
+        let count = match read {
+            Ok(0) => return Err(ConnectionError::Closed),
+            Ok(count) => count,
+            // A program that is killed closes without the `close_notify` of TLS.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(ConnectionError::Closed);
+            }
+            Err(error) => return Err(ConnectionError::Broken(error)),
+        };
+        let bytes = self.read_buffer.get(..count).unwrap_or_default();
+        let is_first = !replace(&mut self.has_answered, true);
+        if is_first && !self.is_tls && bytes.starts_with(TLS_ALERT) {
+            return Err(ConnectionError::SpeaksTls);
+        }
+        if !self.options.ack {
+            self.chatter_bytes += count as u64;
+            return if self.chatter_bytes > SINK_CHATTER_BYTES_MAX {
+                Err(ConnectionError::Chatter)
+            } else {
+                Ok(())
+            };
+        }
+        let (acks, in_flight, mut delivered) = (&mut self.acks, &mut self.in_flight, 0);
+        let read = acks.read(bytes, |number| {
+            delivered += in_flight.acked(number)?;
+            Ok::<_, ConnectionError>(())
+        });
+        if delivered > 0 {
+            self.last_ack_at = Instant::now();
+        }
+        self.count(delivered);
+        read
+    }
+
+    /// The deadline for the next acknowledgement: `ack_timeout` after the last one, or after the
+    /// oldest event in flight was sent if that is later. A slow sink may take its time as long as
+    /// it acknowledges something.
+    fn ack_due(&self) -> Option<Instant> {
+        let oldest = self.in_flight.oldest_unacked()?;
+        Some(oldest.max(self.last_ack_at) + self.options.ack_timeout)
+    }
+
+    fn refilled(&mut self, refilled: Result<Refilled, StorageError>) -> Result<(), Stop> {
+        match refilled {
+            Ok(Refilled::Lost(up_to)) => self.in_flight.lose(up_to),
+            Ok(Refilled::More | Refilled::Over) => {}
+            Err(error) => return Err(Stop::Interrupted(error.into())),
+        }
+        Ok(())
+    }
+
+    /// Closes our side, and waits briefly for the sink to close its own. A socket that is closed
+    /// with unread bytes sends a reset, which discards what the other side has not read yet.
+    pub(super) async fn close(mut self, deadline: Option<Instant>) {
+        let by = Instant::now() + SINK_CLOSE_MAX;
+        let by = deadline.map_or(by, |deadline| by.min(deadline + SINK_CLOSE_MAX));
+        let closing = async {
+            self.writer.shutdown().await?;
+            // Tokio's budget lets the time-out fire even if the sink never stops sending.
+            while self.reader.read(&mut self.read_buffer).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        drop(timeout_at(by, closing).await);
+    }
+}

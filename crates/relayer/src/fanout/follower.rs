@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 
 use super::keys::ConversationKeys;
-use super::registry::directory::{Follow, Notice, Presence, SignalKey, notices, signal_key};
+use super::registry::directory::Presence;
+use super::registry::follow::{Follow, Notice, SignalKey, notices, signal_key};
 use super::signals::{SignalLookup, Signals};
 
 use crate::event_log::reader::{Chunk, ReadError, Reader};
@@ -228,7 +229,7 @@ mod tests {
 
     /// Whatever changes between `has_notices` and `message`.
     #[test]
-    fn messages_go_by_the_follows_that_the_follower_was_told_of() {
+    fn messages_use_the_follows_that_the_follower_was_told_about() {
         const KIND: u16 = 30_931;
         let folder = TempDir::new().unwrap();
         let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_stale_when_it_was_made_or_received_too_long_ago() {
+    fn a_signal_is_stale_when_created_or_received_too_long_ago() {
         const NOW: u64 = 1_000_000;
         let max = Some(Duration::from_secs(600));
         for (created_at, received_at_ms, stale) in [

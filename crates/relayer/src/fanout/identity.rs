@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_the_same_time_have_one_key() {
+    fn concurrent_starts_use_one_key() {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join(KEY_FILE);
         create(&file).unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_never_replaced() {
+    fn an_existing_file_is_never_replaced() {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
         let file = folder.path().join("data/relayer.key");

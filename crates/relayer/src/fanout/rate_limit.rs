@@ -30,10 +30,10 @@ pub struct LimitReached {
 
 /// A daily limit, or none.
 #[derive(Debug)]
-pub struct DailyLimit(Option<Counter>);
+pub struct DailyLimit(Option<CallCounter>);
 
 #[derive(Debug)]
-struct Counter {
+struct CallCounter {
     daily_limit: NonZeroU32,
     clock: DefaultClock,
     limiter: Mutex<Limiter>,
@@ -43,7 +43,7 @@ type Limiter = RateLimiter<RateKey, HashMapStateStore<RateKey>, DefaultClock>;
 
 impl DailyLimit {
     pub fn new(daily_limit: Option<NonZeroU32>) -> Self {
-        Self(daily_limit.map(|daily_limit| Counter {
+        Self(daily_limit.map(|daily_limit| CallCounter {
             daily_limit,
             clock: DefaultClock::default(),
             limiter: Mutex::new(new_limiter(daily_limit)),
@@ -76,7 +76,7 @@ impl DailyLimit {
     }
 }
 
-impl Counter {
+impl CallCounter {
     /// Bounds the memory: entries with a full quota are dropped. If that is not enough, all are
     /// dropped, which is better than refusing callers that did nothing wrong.
     fn make_room(&self, limiter: &mut Limiter) {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_an_address_have_so_many_calls_a_day() {
+    fn a_key_and_an_address_have_daily_limits() {
         let limits = DailyLimit::new(NonZeroU32::new(3));
         for last in 0..3 {
             assert_eq!(limits.count(key(1), address(last)), Ok(()));

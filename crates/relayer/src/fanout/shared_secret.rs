@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn random_texts_are_taken() {
+    fn random_texts_are_accepted() {
         for secret in [
             "kxN0x4kTDdPmw8ZBtDMZWQ==",
             "9f8a1c0b7d2e4f63",

@@ -175,7 +175,7 @@ mod tests {
     use crate::event_log::{EventLog, StoreOptions};
 
     #[test]
-    fn a_full_disk_of_the_gateway_is_said_to_be_that() {
+    fn a_full_disk_has_its_own_code() {
         let folder = TempDir::new().unwrap();
         let room = Reserve { free_space: FreeSpace::from_fn(|| Ok(0)), bytes_min: 1 };
         let options = StoreOptions { fsync: false };

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_public_url_nothing_else_is_ours() {
+    fn with_a_public_url_no_other_matches() {
         let ours = gateway_url(Some("https://relayer.example/gateway"), "0.0.0.0");
         for url in [
             "https://relayer.example/gateway/api/x?a=1",
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_loopback_address_all_its_names_are_ours() {
+    fn on_a_loopback_address_all_its_names_match() {
         let ours = gateway_url(None, "127.0.0.1");
         for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "127.9.9.9"] {
             assert!(ours.matches(&format!("http://{host}:8080/fanout"), "/fanout"), "{host}");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_know_its_name_has_none() {
+    fn without_a_url_nothing_matches() {
         let ours = gateway_url(None, "0.0.0.0");
         assert_eq!(ours, GatewayUrl::Unknown);
         assert!(!ours.matches("http://0.0.0.0:8080/x", "/x"));

@@ -53,7 +53,7 @@ pub enum BadProof {
     Method,
     #[error("its `payload` tag is not the SHA-256 of this body in hex")]
     Payload,
-    #[error("it answers the challenge of another connection")]
+    #[error("it answers another challenge than this connection's")]
     Challenge,
     #[error("its event is forged: {0}")]
     Forged(VerifyError),

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_holds_once_for_its_request() {
+    fn a_token_is_valid_once_for_its_request() {
         let prover = prover();
         let right = token(NOW, KIND, &RIGHT);
         assert_eq!(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_for_its_own_reason() {
+    fn every_other_token_is_refused_with_its_reason() {
         let prover = prover();
         let check = |token: String, expected| {
             assert_eq!(prover.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(expected));

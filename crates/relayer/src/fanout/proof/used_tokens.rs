@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_used_once_and_forgotten_when_it_no_longer_holds() {
+    fn a_token_is_used_once_and_forgotten_when_it_has_expired() {
         let (mut used_tokens, at) = (UsedTokens::default(), clock());
         for number in 0..10_000 {
             let now = number / 10 + 100;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_what_is_remembered() {
+    fn the_number_of_tokens_is_limited() {
         let (mut used_tokens, at) = (UsedTokens::default(), clock());
         let full = (0..).find(|number| used_tokens.use_once(&id(*number), 100, at(100)) == TokenUse::TooMany);
         assert_eq!(full, Some(TOKENS_MAX as u64));

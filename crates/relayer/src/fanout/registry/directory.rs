@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use wire::PublicKey;
 
+use super::follow::{Follow, find_follow};
 use super::row::{BotName, BotRow, FollowKey};
 use crate::fanout::keys::MessageKey;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
@@ -84,13 +85,6 @@ impl Ord for ByKey {
     }
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Follow {
-    bot: PublicKey,
-    secret: Option<Arc<MessageKey>>,
-    since_ms: u64,
-}
-
 /// A follower in the list of a bot's followers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedFollower {
@@ -98,24 +92,6 @@ pub struct ListedFollower {
     /// Unix milliseconds.
     pub since_ms: u64,
     pub has_secret: bool,
-}
-
-/// The key that a follower's messages are encrypted with.
-#[derive(Debug, Clone)]
-pub enum SignalKey {
-    /// The NIP-44 conversation key.
-    Conversation,
-    /// The key derived from the shared secret.
-    SharedSecret(Arc<MessageKey>),
-}
-
-/// A change of a follow that the follower's connections are told about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// The follower gets no more signals of this bot.
-    Unsubscribed(PublicKey),
-    /// The signals of this bot are encrypted with another key from now on.
-    SecretChanged { bot: PublicKey, has_secret: bool },
 }
 
 /// The follower has as many connections as allowed.
@@ -413,7 +389,7 @@ impl Bot {
 
 impl Follower {
     fn follow(&self, bot: &PublicKey) -> Option<Follow> {
-        of_bot(&self.follows.read(), bot).cloned()
+        find_follow(&self.follows.read(), bot).cloned()
     }
 
     /// Sorted by bot.
@@ -440,28 +416,6 @@ impl Follower {
     pub fn woken(&self) -> Notified<'_> {
         self.wake.notified()
     }
-}
-
-fn of_bot<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
-    let index = follows.binary_search_by_key(bot, |follow| follow.bot).ok()?;
-    follows.get(index)
-}
-
-/// The key for the signals of an author. `None` if the author is not followed.
-pub(crate) fn signal_key(follows: &[Follow], author: &PublicKey) -> Option<SignalKey> {
-    let follow = of_bot(follows, author)?;
-    Some(follow.secret.clone().map_or(SignalKey::Conversation, SignalKey::SharedSecret))
-}
-
-/// The notices for the change from one version of the follows to another.
-pub(crate) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
-    before.iter().filter_map(|follow| match of_bot(now, &follow.bot) {
-        None => Some(Notice::Unsubscribed(follow.bot)),
-        Some(now) if now.secret != follow.secret => {
-            Some(Notice::SecretChanged { bot: follow.bot, has_secret: now.secret.is_some() })
-        }
-        Some(_) => None,
-    })
 }
 
 impl std::ops::Deref for Presence {

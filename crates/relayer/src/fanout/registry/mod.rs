@@ -7,6 +7,7 @@
 
 pub mod directory;
 pub(crate) mod embedded;
+pub(crate) mod follow;
 mod health;
 pub(crate) mod postgres;
 pub(crate) mod row;
@@ -32,7 +33,7 @@ use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX};
 
 use directory::{Directory, UnsealedFollow};
 use health::HealthMonitor;
-use seal::DoesNotOpen;
+use seal::UnsealError;
 
 pub use embedded::Embedded;
 pub use health::Health;
@@ -247,7 +248,7 @@ impl Registry {
     }
 
     /// Derives the key of a follow from its secret, if it has one.
-    fn message_key(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, DoesNotOpen> {
+    fn message_key(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, UnsealError> {
         let Some(sealed) = &follow.secret else { return Ok(None) };
         let secret = self.sealer.open(&follow.key, sealed)?;
         Ok(Some(Arc::new(MessageKey::from_shared_secret(&secret))))

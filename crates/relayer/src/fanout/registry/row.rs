@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_trimmed_and_shows_what_it_is() {
+    fn a_name_is_trimmed_and_not_misleading() {
         for (given, name) in
             [("Momentum", Some("Momentum")), (" \u{a0}Momentum\n", Some("Momentum")), ("  ", None)]
         {

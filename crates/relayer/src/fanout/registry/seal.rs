@@ -49,7 +49,7 @@ impl fmt::Debug for SealedSecret {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a secret cannot be opened: it was sealed with another key or for another row, or it is damaged")]
-pub struct DoesNotOpen;
+pub struct UnsealError;
 
 /// Seals and opens secrets.
 pub struct Sealer(XChaCha20Poly1305);
@@ -78,12 +78,12 @@ impl Sealer {
     ///
     /// # Errors
     /// When the secret was not sealed with this key for this follow.
-    pub fn open(&self, follow: &FollowKey, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, DoesNotOpen> {
-        let rest = sealed.0.strip_prefix(&[VERSION]).ok_or(DoesNotOpen)?;
-        let (nonce, ciphertext) = rest.split_at_checked(NONCE_BYTES).ok_or(DoesNotOpen)?;
+    pub fn open(&self, follow: &FollowKey, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let rest = sealed.0.strip_prefix(&[VERSION]).ok_or(UnsealError)?;
+        let (nonce, ciphertext) = rest.split_at_checked(NONCE_BYTES).ok_or(UnsealError)?;
         let payload = Payload { msg: ciphertext, aad: &associated(follow) };
         let secret = self.0.decrypt(XNonce::from_slice(nonce), payload);
-        secret.map(Zeroizing::new).map_err(|_| DoesNotOpen)
+        secret.map(Zeroizing::new).map_err(|_| UnsealError)
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_with_its_key_and_for_its_row() {
+    fn a_secret_opens_only_with_its_key_and_for_its_row() {
         let (sealer, follow) = (Sealer::new(&Signer::from_seed(1)), key(2, 3));
         let sealed = sealer.seal(&follow, b"sixteen bytes ok");
         assert_eq!(sealer.open(&follow, &sealed).unwrap().as_slice(), b"sixteen bytes ok");
@@ -118,22 +118,22 @@ mod tests {
         assert_ne!(sealer.seal(&follow, b"sixteen bytes ok"), sealed);
         assert!(!sealed.as_bytes().windows(7).any(|part| part == b"sixteen"));
         for other in [key(3, 2), key(2, 4), key(4, 3)] {
-            assert_eq!(sealer.open(&other, &sealed), Err(DoesNotOpen));
+            assert_eq!(sealer.open(&other, &sealed), Err(UnsealError));
         }
-        assert_eq!(Sealer::new(&Signer::from_seed(9)).open(&follow, &sealed), Err(DoesNotOpen));
+        assert_eq!(Sealer::new(&Signer::from_seed(9)).open(&follow, &sealed), Err(UnsealError));
     }
 
     #[test]
-    fn what_is_damaged_does_not_open() {
+    fn a_damaged_secret_does_not_open() {
         let (sealer, follow) = (Sealer::new(&Signer::from_seed(1)), key(2, 3));
         let sealed = sealer.seal(&follow, b"secret");
         for index in 0..sealed.as_bytes().len() {
             let mut bytes = sealed.as_bytes().to_vec();
             bytes[index] ^= 1;
             let changed = SealedSecret::from_bytes(&bytes).unwrap();
-            assert_eq!(sealer.open(&follow, &changed), Err(DoesNotOpen), "{index}");
+            assert_eq!(sealer.open(&follow, &changed), Err(UnsealError), "{index}");
             let cut = SealedSecret::from_bytes(&bytes[..index]).unwrap();
-            assert_eq!(sealer.open(&follow, &cut), Err(DoesNotOpen), "{index}");
+            assert_eq!(sealer.open(&follow, &cut), Err(UnsealError), "{index}");
         }
         assert!(SealedSecret::from_bytes(&[1; SealedSecret::BYTES_MAX + 1]).is_none());
     }

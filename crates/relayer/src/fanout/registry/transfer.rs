@@ -240,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_exported_is_imported() {
+    fn an_export_can_be_imported() {
         assert_eq!(imported(&exported()), Ok(RowCounts { bots: 1, follows: 1 }));
     }
 
     #[test]
-    fn whatever_is_wrong_is_named_with_its_line() {
+    fn every_error_names_its_line() {
         let whole = exported();
         let lines: Vec<&str> = whole.lines().collect();
         let with = |index: usize, line: &str| {

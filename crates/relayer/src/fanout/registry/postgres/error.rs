@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waiting_mends_and_what_it_does_not() {
+    fn errors_are_transient_or_not() {
         for kind in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof] {
             assert!(classify(Error::Io(kind.into())).is_transient(), "{kind}");
         }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bot_that_is_not_there_is_named() {
+    fn the_missing_bot_is_named() {
         let detail = format!("Schlüssel (bot)=(\\x{}) ist nicht vorhanden", "07".repeat(32));
         assert_eq!(key_in(&detail), Some(PublicKey::from_bytes([7; 32])));
         assert_eq!(key_in("Key (bot)=(\\x07) is not there"), None);

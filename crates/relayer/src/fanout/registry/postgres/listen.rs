@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_understood_or_everything_is_read() {
+    fn an_unknown_notification_means_that_everything_is_read() {
         let (bot, follower) = (PublicKey::from_bytes([7; 32]), PublicKey::from_bytes([8; 32]));
         assert_eq!(parse(&format!("b:{bot}")), Some(RowKey::Bot(bot)));
         assert_eq!(parse(&format!("f:{bot}:{follower}")), Some(RowKey::Follow(FollowKey { bot, follower })));

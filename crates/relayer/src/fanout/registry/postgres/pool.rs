@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_settings_go_with_those_of_the_dsn() {
+    fn our_settings_are_added_to_those_of_the_dsn() {
         let options = options(&Secret::new("postgres://me@db/x?options[work_mem]=8MB")).unwrap();
         assert_eq!(options.get_application_name(), Some("moltrade-relayer"));
         let settings = options.get_options().unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_a_word_of_it() {
+    fn an_error_names_the_problem_without_quoting_the_dsn() {
         let error = options(&Secret::new("postgres://me:x@db/x?passwort=hunter2")).unwrap_err().to_string();
         assert!(error.contains("an unknown parameter") && !error.contains("hunter2"), "{error}");
     }

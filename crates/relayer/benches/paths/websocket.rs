@@ -34,7 +34,7 @@ async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     let (mut relay, urls) = traffic.player()?;
     let gateway = Gateway::start(gateway::config(urls)?).await?;
     let mut crowd = Player::start(&["crowd"])?;
-    let address = gateway.address.clone();
+    let address = gateway.address;
     crowd.ask(&format!("{CLIENTS} {address} /ws"))?;
     relay.ask("subscribed")?;
     let messages = (traffic.events * CLIENTS) as u64;

@@ -86,7 +86,7 @@ impl Connection {
             builder = builder.add_header(header::AUTHORIZATION, token).expect("a header");
         }
         let connected = timeout(PATIENCE, builder.connect()).await.expect("in time");
-        Self { socket: connected.expect("it is let in").0 }
+        Self { socket: connected.expect("it is admitted").0 }
     }
 
     /// Reads the NIP-42 challenge.

@@ -119,7 +119,7 @@ impl Response {
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let began = std::time::Instant::now();
     while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "it does not come to this: {what}");
+        assert!(began.elapsed() < PATIENCE, "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     began.elapsed()

@@ -169,7 +169,7 @@ async fn while_postgres_is_down_known_followers_are_served() {
         let began = Instant::now();
         let answer = api.call(key, request).await;
         // A call fails at once while the database is known to be down.
-        assert!(began.elapsed() < SOON, "it was refused after {:.1?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "the call was refused after {:.1?}", began.elapsed());
         answer.assert(503, "registry_unavailable", "try again later");
         assert_eq!(answer.header("retry-after"), Some("5"));
     }
@@ -371,7 +371,7 @@ async fn a_read_only_postgres_is_reported_once() {
     // The gateway tries again by itself, with a few statements each time.
     let statements = async || running.metric("registry_queries_total").await;
     let before = statements().await;
-    until("it is tried again and again", async || statements().await >= before + 15).await;
+    until("the gateway keeps trying", async || statements().await >= before + 15).await;
     let metrics = running.get("/metrics").await.unwrap();
     assert!(metrics.contains("registry_up 0\n") && metrics.contains("registry_read_only 1\n"), "{metrics}");
     running.signal("KILL");

@@ -108,7 +108,7 @@ async fn changes_are_made_in_their_order(store: &dyn Store) {
     ];
     store.write(OWNER, changes).await.unwrap();
     let rows = [bot_row(1, "third", 5), follow_row(follow(1, 8), b"b", 3), follow_row(follow(1, 9), b"d", 2)];
-    assert_eq!(loaded(store).await, rows, "who stops and begins again begins then");
+    assert_eq!(loaded(store).await, rows, "a follow that was removed and added starts later");
 }
 
 async fn all_changes_are_made_or_none(store: &dyn Store) {

@@ -114,7 +114,7 @@ async fn a_followed_bot_is_never_evicted() {
     store.write(owner, vec![row(1, 100), row(2, 200), Change::Put(Row::Follow(followed))]).await.unwrap();
     let registry = open(&store, &gateway).await;
     assert!(register(&registry, 3, "new", NewBots::Approved).await.unwrap().is_new);
-    assert!(registry.directory().bot(&key(1)).is_some(), "it is older, and followed");
+    assert!(registry.directory().bot(&key(1)).is_some(), "it is older but has a follower");
     assert!(registry.directory().bot(&key(2)).is_none());
     registry.subscribe(FollowKey { bot: key(3), follower: key(9) }, None).await.unwrap();
     let full = register(&registry, 4, "newer", NewBots::Approved).await;

@@ -26,8 +26,8 @@ async fn a_frozen_server_fails_operations_in_time() {
     let database = Database::alone();
     let known = gateway(&database).await;
     write(&known, [bot_row(1, "one", 1)]).await;
-    let told = Changed::Rows(vec![RowKey::Bot(bot(1))]);
-    within("the bot is told", async { while known.changed().await.unwrap() != told {} }).await;
+    let changes = Changed::Rows(vec![RowKey::Bot(bot(1))]);
+    within("the bot is reported", async { while known.changed().await.unwrap() != changes {} }).await;
     let new = store(&database.dsn);
     database.cluster().freeze();
     let keys = [RowKey::Bot(bot(1))];

@@ -16,8 +16,8 @@ use crate::stores::{
 const SOON: Duration = Duration::from_secs(20);
 
 /// The next change.
-async fn told(store: &Postgres) -> Changed {
-    timeout(SOON, store.changed()).await.expect("told soon").unwrap()
+async fn next_change(store: &Postgres) -> Changed {
+    timeout(SOON, store.changed()).await.expect("a change soon").unwrap()
 }
 
 #[tokio::test]
@@ -32,14 +32,14 @@ async fn gateways_receive_the_changes_of_others() {
     ];
     one.write(OWNER, rows).await.unwrap();
     let keys = vec![RowKey::Bot(bot(1)), RowKey::Follow(follow(1, 8)), RowKey::Follow(follow(1, 9))];
-    assert_eq!(told(&two).await, Changed::Rows(keys), "each once");
+    assert_eq!(next_change(&two).await, Changed::Rows(keys), "each once");
     two.write(OWNER, vec![Change::Unfollow(follow(1, 9))]).await.unwrap();
     assert_eq!(
-        told(&two).await,
+        next_change(&two).await,
         Changed::Rows(vec![RowKey::Follow(follow(1, 9))]),
         "also what it changed itself"
     );
-    let Changed::Rows(rows) = told(&one).await else { panic!("few rows") };
+    let Changed::Rows(rows) = next_change(&one).await else { panic!("few rows") };
     assert_eq!(rows.len(), 3);
 }
 
@@ -48,24 +48,24 @@ async fn manual_changes_are_received() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1), follow_row(follow(1, 8), b"", 1)]).await;
-    told(&store).await;
+    next_change(&store).await;
     let mut hand = somebody(&database).await;
     let row = |key| Changed::Rows(vec![key]);
 
     sql(&mut hand, "UPDATE bots SET name = 'changed'").await;
-    assert_eq!(told(&store).await, row(RowKey::Bot(bot(1))));
+    assert_eq!(next_change(&store).await, row(RowKey::Bot(bot(1))));
     assert_eq!(read(&store, RowKey::Bot(bot(1))).await, Some(bot_row(1, "changed", 1)));
     let other = follow(1, 7);
     sql(&mut hand, &format!("UPDATE follows SET follower = '\\x{}'", other.follower)).await;
     let both = vec![RowKey::Follow(other), RowKey::Follow(follow(1, 8))];
-    assert_eq!(told(&store).await, Changed::Rows(both), "the row that was, and the row that is");
+    assert_eq!(next_change(&store).await, Changed::Rows(both), "the old row and the new row");
     sql(&mut hand, "DELETE FROM follows").await;
-    assert_eq!(told(&store).await, row(RowKey::Follow(other)));
+    assert_eq!(next_change(&store).await, row(RowKey::Follow(other)));
     sql(&mut hand, &format!("INSERT INTO bots VALUES ('\\x{}', 'two', 1)", bot(2))).await;
-    assert_eq!(told(&store).await, row(RowKey::Bot(bot(2))));
+    assert_eq!(next_change(&store).await, row(RowKey::Bot(bot(2))));
     sql(&mut hand, "BEGIN; UPDATE bots SET name = 'never'; ROLLBACK; DELETE FROM follows").await;
     sql(&mut hand, "NOTIFY moltrade_relayer, 'b:what is this?'").await;
-    assert_eq!(told(&store).await, Changed::Unknown, "nothing of what did not happen");
+    assert_eq!(next_change(&store).await, Changed::Unknown, "rolled back changes are not reported");
     for statement in [
         "UPDATE meta SET value = value",
         "TRUNCATE follows",
@@ -74,7 +74,7 @@ async fn manual_changes_are_received() {
         "TRUNCATE meta",
     ] {
         sql(&mut hand, statement).await;
-        assert_eq!(told(&store).await, Changed::Unknown, "{statement}");
+        assert_eq!(next_change(&store).await, Changed::Unknown, "{statement}");
     }
 }
 
@@ -86,23 +86,23 @@ async fn many_changes_are_reported_together() {
         numbers.map(move |number| follow_row(follow(1, number), secret, 1))
     };
     write(&one, [bot_row(1, "one", 1)]).await;
-    told(&two).await;
+    next_change(&two).await;
     write(&one, follows(0..100, b"a")).await;
     // They may come in two parts.
     let mut rows = 0;
     while rows < 100 {
-        let Changed::Rows(more) = told(&two).await else { panic!("100 are told one by one") };
+        let Changed::Rows(more) = next_change(&two).await else { panic!("100 are reported one by one") };
         rows += more.len();
     }
     assert_eq!(rows, 100);
     write(&one, follows(100..201, b"a")).await;
-    assert!(matches!(told(&two).await, Changed::Unknown), "101 that are new");
+    assert!(matches!(next_change(&two).await, Changed::Unknown), "101 that are new");
     write(&one, follows(0..101, b"b")).await;
-    assert!(matches!(told(&two).await, Changed::Unknown), "101 that are other ones");
+    assert!(matches!(next_change(&two).await, Changed::Unknown), "101 that are other ones");
     // Unchanged rows are not reported.
     write(&one, follows(0..101, b"b")).await;
     write(&one, [bot_row(2, "two", 1)]).await;
-    assert_eq!(told(&two).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
+    assert_eq!(next_change(&two).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
 }
 
 #[tokio::test]
@@ -112,12 +112,12 @@ async fn changes_after_prepare_are_reported() {
     assert_eq!(loaded(&one).await, []);
     write(&two, [bot_row(1, "one", 1)]).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(told(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
+    assert_eq!(next_change(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
     // A store that was not prepared does not know what happened before.
     let third = crate::stores::store(&database.dsn);
-    assert_eq!(told(&third).await, Changed::Unknown);
+    assert_eq!(next_change(&third).await, Changed::Unknown);
     write(&two, [bot_row(2, "two", 1)]).await;
-    assert_eq!(told(&third).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
+    assert_eq!(next_change(&third).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     let database = Database::alone();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     write(&two, [bot_row(1, "one", 1)]).await;
-    told(&one).await;
+    next_change(&one).await;
 
     database.cluster().stop();
     let lost = timeout(SOON, one.changed()).await.expect("noticed").unwrap_err();
@@ -163,10 +163,10 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     write(&two, [bot_row(2, "two", 1)]).await;
     // Preparing starts the listener again, but changes in between stay unknown.
     one.prepare(OWNER).await.unwrap();
-    assert_eq!(told(&one).await, Changed::Unknown);
+    assert_eq!(next_change(&one).await, Changed::Unknown);
     assert_eq!(loaded(&one).await.len(), 2);
     write(&two, [bot_row(3, "three", 1)]).await;
-    assert_eq!(told(&one).await, Changed::Rows(vec![RowKey::Bot(bot(3))]));
+    assert_eq!(next_change(&one).await, Changed::Rows(vec![RowKey::Bot(bot(3))]));
 }
 
 #[tokio::test]
@@ -181,8 +181,8 @@ async fn after_its_connection_was_ended_nothing_is_missed() {
         let lost = timeout(SOON, store.changed()).await.expect("noticed").unwrap_err();
         assert!(lost.is_transient(), "{}", text(&lost));
         write(&store, [bot_row(1, name, 1)]).await;
-        assert_eq!(told(&store).await, Changed::Unknown);
+        assert_eq!(next_change(&store).await, Changed::Unknown);
         write(&store, [bot_row(2, name, 1)]).await;
-        assert_eq!(told(&store).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
+        assert_eq!(next_change(&store).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
     }
 }

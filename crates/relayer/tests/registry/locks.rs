@@ -51,7 +51,7 @@ async fn changing_the_owner_waits_for_writers() {
     assert!(timeout(Duration::from_millis(300), &mut giving).await.is_err(), "it waits");
     sql(&mut hand, "COMMIT").await;
     assert_eq!(giving.await.unwrap(), 0);
-    assert_eq!(seen, 1, "what was written meanwhile is sealed anew, too");
+    assert_eq!(seen, 1, "concurrent writes are resealed, too");
 }
 
 /// Commits the transaction of `hand` once another one waits for it.
@@ -113,7 +113,7 @@ async fn a_long_held_lock_makes_others_fail_in_time() {
     assert!(since.elapsed() < 2 * REGISTRY_TIMEOUT, "{:?}", since.elapsed());
     sql(&mut hand, "ROLLBACK").await;
     write(&store, [bot_row(1, "two", 1)]).await;
-    assert_eq!(loaded(&store).await, [bot_row(1, "two", 1)], "what failed was not done later");
+    assert_eq!(loaded(&store).await, [bot_row(1, "two", 1)], "a failed change was not applied later");
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn nobody_reads_the_rows_of_another_owner(store: &dyn Store) {
                 matches!(error, RegistryError::OtherKey { found: f, ours: o } if (f, o) == (found, ours));
             assert!(is_right, "{error:?}");
         }
-        assert_eq!(called, 0, "rows were told before it was known whose they are");
+        assert_eq!(called, 0, "rows were returned before the owner was checked");
     };
     refused(OTHER, OWNER).await;
     let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));

@@ -69,7 +69,7 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
         wait::until_async("a write notices it", is_noticed).await;
         assert_eq!(shown(&gateway), (0, 1));
         refuses_writes(&gateway).await;
-        assert_eq!(gateway.registry.directory().len(), (1, 1), "what is known is known");
+        assert_eq!(gateway.registry.directory().len(), (1, 1), "known rows stay");
         set_read_only(&database, false).await;
         until("it recovers by itself", || gateway.registry.health() == Health::Up).await;
         assert_eq!(shown(&gateway), (1, 0));
@@ -155,6 +155,9 @@ async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     }
     assert_eq!(gateway.registry.health(), Health::Up, "the database is there");
     sql(&mut hand, "ROLLBACK").await;
-    assert!(gateway.registry.subscribe(follow(11), None).await.unwrap(), "what failed was not done later");
+    assert!(
+        gateway.registry.subscribe(follow(11), None).await.unwrap(),
+        "a failed change was not applied later"
+    );
     assert_eq!(gateway.registry.directory().len(), (1, 1));
 }

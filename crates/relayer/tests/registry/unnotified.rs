@@ -124,7 +124,7 @@ async fn the_last_acknowledged_follow_wins() {
         assert!(here.registry.subscribe(follow(seed), None).await.unwrap());
         until("the other knows the follow", || there.knows(&follow(seed)).is_some()).await;
     }
-    let deaf = StoppedListeners::all(&database).await;
+    let stopped = StoppedListeners::all(&database).await;
     assert!(here.registry.unsubscribe(follow(11)).await.unwrap(), "it was there");
     assert!(there.registry.subscribe(follow(11), None).await.unwrap(), "it is made again");
     // The same in the other direction.
@@ -133,7 +133,7 @@ async fn the_last_acknowledged_follow_wins() {
     assert!(here.registry.unsubscribe(follow(12)).await.unwrap());
     assert!(!there.registry.unsubscribe(follow(12)).await.unwrap(), "it is gone");
     assert!(there.knows(&follow(12)).is_none() && there.knows(&follow(13)).is_some());
-    deaf.end().await;
+    stopped.end().await;
     for gateway in [&here, &there] {
         until("all is read again", || {
             gateway.knows(&follow(11)).is_some()
@@ -151,13 +151,13 @@ async fn the_last_acknowledged_follow_wins() {
 async fn the_last_acknowledged_name_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
-    let deaf = StoppedListeners::all(&database).await;
+    let stopped = StoppedListeners::all(&database).await;
     assert!(!here.registry.register(bot(), name("two"), NewBots::Approved).await.unwrap().is_new);
     assert!(
         !there.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new,
-        "as it thinks that it is called"
+        "this gateway still has the old name"
     );
-    deaf.end().await;
+    stopped.end().await;
     for gateway in [&here, &there] {
         until("all is read again", || gateway.name(&bot()) == "one").await;
     }
@@ -170,13 +170,16 @@ async fn the_last_acknowledged_secret_wins() {
     let (first, second) = (&b"the first secret of it"[..], &b"the second secret of it"[..]);
     assert!(here.registry.subscribe(follow(11), Some(first)).await.unwrap());
     until("the other knows the follow", || there.knows(&follow(11)).is_some()).await;
-    let deaf = StoppedListeners::all(&database).await;
+    let stopped = StoppedListeners::all(&database).await;
     assert!(!here.registry.subscribe(follow(11), Some(second)).await.unwrap());
-    assert!(!there.registry.subscribe(follow(11), Some(first)).await.unwrap(), "as it thinks that it is");
-    deaf.end().await;
-    let agreed = Some(Arc::new(MessageKey::from_shared_secret(first)));
+    assert!(
+        !there.registry.subscribe(follow(11), Some(first)).await.unwrap(),
+        "this gateway still has the old secret"
+    );
+    stopped.end().await;
+    let key = Some(Arc::new(MessageKey::from_shared_secret(first)));
     for gateway in [&here, &there] {
-        until("all is read again", || gateway.knows(&follow(11)).is_some_and(|it| it.secret == agreed)).await;
+        until("all is read again", || gateway.knows(&follow(11)).is_some_and(|it| it.secret == key)).await;
     }
 }
 

@@ -28,7 +28,7 @@ async fn a_key_and_an_address_have_daily_limits() {
     let request = subscription(bot.key.pubkey(), late.key.pubkey(), None);
     let answer = api.call(&late.key, request.clone()).await;
     answer.assert(429, "rate_limited", "4 calls a day");
-    let seconds: u64 = answer.header("retry-after").expect("when it may come again").parse().unwrap();
+    let seconds: u64 = answer.header("retry-after").expect("a Retry-After header").parse().unwrap();
     assert!((86_400 / 4 - 100..=86_400 / 4 + 1).contains(&seconds), "{seconds}");
     // Calls of the admin and reads are not counted.
     let admin = request.header("Authorization", format!("Bearer {}", super::ADMIN_TOKEN));

@@ -67,7 +67,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     // Ports first: a second start by mistake must not reach the database.
     let (listener, metrics_listener) = listen(loaded)?;
-    let identity = identity::of(config)?;
+    let identity = identity::load_or_create(config)?;
     let mut registry = Registry::default();
     let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, SecretFile, SecretKey};
 use crate::event_log::{EventLog, OpenError, StoreOptions};
 use crate::fanout::identity::{self, IdentityError};
-use crate::fanout::registry::transfer::{Moved, TransferError, export, import};
+use crate::fanout::registry::transfer::{RowCounts, TransferError, export, import};
 use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store, postgres};
 use crate::gateway::reserve_of;
 use crate::nip19::npub;
@@ -89,17 +89,17 @@ pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, O
             Arc::new(Embedded::new(log))
         }
     };
-    let gateway = identity::of(config)?;
+    let gateway = identity::load_or_create(config)?;
     let name = store.name();
     match command {
         RegistryCommand::Export { file } => {
             store.prepare(*gateway.pubkey()).await?;
-            let Moved { bots, follows } = export_to(&*store, &gateway, file.as_deref()).await?;
+            let RowCounts { bots, follows } = export_to(&*store, &gateway, file.as_deref()).await?;
             Ok(format!("exported {bots} bots and {follows} follows from the {name} registry"))
         }
         RegistryCommand::Import { file } => {
             store.prepare(*gateway.pubkey()).await?;
-            let Moved { bots, follows } = import_from(&*store, &gateway, file.as_deref()).await?;
+            let RowCounts { bots, follows } = import_from(&*store, &gateway, file.as_deref()).await?;
             Ok(format!("imported {bots} bots and {follows} follows into the {name} registry"))
         }
         RegistryCommand::Rekey { old_key_file } => {
@@ -110,7 +110,11 @@ pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, O
     }
 }
 
-async fn export_to(store: &dyn Store, gateway: &Signer, file: Option<&Path>) -> Result<Moved, OfflineError> {
+async fn export_to(
+    store: &dyn Store,
+    gateway: &Signer,
+    file: Option<&Path>,
+) -> Result<RowCounts, OfflineError> {
     let owner = *gateway.pubkey();
     let Some(path) = file else {
         return Ok(export(store, owner, &mut BufWriter::new(io::stdout())).await?);
@@ -138,7 +142,7 @@ async fn import_from(
     store: &dyn Store,
     gateway: &Signer,
     file: Option<&Path>,
-) -> Result<Moved, OfflineError> {
+) -> Result<RowCounts, OfflineError> {
     let (owner, sealer) = (*gateway.pubkey(), Sealer::new(gateway));
     Ok(match file {
         None => import(store, owner, &sealer, BufReader::new(io::stdin())).await?,

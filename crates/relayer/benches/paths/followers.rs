@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use moltrade_relayer::event_log::{Cursor, EventLog};
-use moltrade_relayer::fanout::directory::{Directory, Opened};
 use moltrade_relayer::fanout::follower::FollowerSource;
 use moltrade_relayer::fanout::keys::ConversationKeys;
+use moltrade_relayer::fanout::registry::directory::{Directory, UnsealedFollow};
 use moltrade_relayer::fanout::registry::{BotName, BotRow, Change, FollowKey, FollowRow, Row};
 use moltrade_relayer::fanout::signals::Signals;
 use moltrade_relayer::serve::Source;
@@ -121,8 +121,12 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     let mut sources = Vec::new();
     for number in 0..FOLLOWERS {
         let pubkey = *follower(number).pubkey();
-        directory.put_follow(Opened { key: FollowKey { bot, follower: pubkey }, secret: None, since_ms: 1 });
-        let presence = directory.enter(pubkey).map_err(|_| "too many connections")?;
+        directory.put_follow(UnsealedFollow {
+            key: FollowKey { bot, follower: pubkey },
+            secret: None,
+            since_ms: 1,
+        });
+        let presence = directory.connect(pubkey).map_err(|_| "too many connections")?;
         let (signals, keys) = (Arc::clone(&signals), Arc::clone(&keys));
         sources.push(FollowerSource::new(presence, signals, keys, Cursor::START, None));
     }

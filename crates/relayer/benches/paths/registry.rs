@@ -6,7 +6,7 @@ use std::time::Instant;
 use moltrade_relayer::event_log::{EventLog, StoreOptions};
 use moltrade_relayer::fanout::Metrics;
 use moltrade_relayer::fanout::registry::{
-    BotName, BotRow, Change, Embedded, FollowKey, FollowRow, Registry, Room, Row, Sealer, Store,
+    BotName, BotRow, Change, Embedded, FollowKey, FollowRow, Registry, RegistryLimits, Row, Sealer, Store,
 };
 use tempfile::TempDir;
 use wire::Signer;
@@ -18,7 +18,7 @@ use crate::{Fallible, Outcome};
 
 const FOLLOWERS: usize = 100_000;
 const BOTS: usize = 100;
-const ROOM: Room = Room { bots: BOTS, follows: FOLLOWERS };
+const LIMITS: RegistryLimits = RegistryLimits { bots: BOTS, follows: FOLLOWERS };
 
 fn gateway() -> Signer {
     Signer::from_seed(0)
@@ -74,7 +74,7 @@ pub async fn play(path: &str) -> Fallible<()> {
     let store = Arc::new(embedded(path)?);
     store.load(*gateway().pubkey(), &mut |_| {}).await?;
     let (before, begin) = (resident_kib()?, Instant::now());
-    let registry = Registry::open(store, &gateway(), ROOM, Arc::new(Metrics::default())).await?;
+    let registry = Registry::open(store, &gateway(), LIMITS, Arc::new(Metrics::default())).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let (bots, follows) = registry.directory().len();
     if (bots, follows) != (BOTS, FOLLOWERS) {

@@ -29,7 +29,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/consumers", get(consumers::list))
         .route("/api/events", get(events::page))
         .route("/api/events/{id}", get(events::one))
-        .route("/api/identity", get(fanout::identity::identity))
+        .route("/api/identity", get(fanout::identity))
         .route("/fanout", get(fanout::upgrade::upgrade));
     let changing = Router::new()
         .route("/api/relays/add", post(relays::add))
@@ -50,9 +50,9 @@ pub fn router(context: Context) -> Router {
         .route("/api/bots/register", post(fanout::bots::register))
         .route("/api/bots/{bot}", delete(fanout::bots::remove))
         .route("/api/bots/{bot}/approve", post(fanout::bots::approve))
-        .route("/api/subscriptions", post(fanout::registry::subscribe))
-        .route("/api/subscriptions/{bot}", get(fanout::registry::list))
-        .route("/api/subscriptions/{bot}/{follower}", delete(fanout::registry::unsubscribe))
+        .route("/api/subscriptions", post(fanout::subscriptions::subscribe))
+        .route("/api/subscriptions/{bot}", get(fanout::subscriptions::list))
+        .route("/api/subscriptions/{bot}/{follower}", delete(fanout::subscriptions::unsubscribe))
         .route_layer(from_fn(middleware::complete));
     finished(reading.merge(changing).merge(proving), context)
 }

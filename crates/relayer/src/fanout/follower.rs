@@ -1,4 +1,5 @@
-//! What one follower gets: the signals of the bots that it follows at that moment, each encrypted for it.
+//! The messages for one follower: the signals of the bots that it follows at that moment, encrypted
+//! for it.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -7,38 +8,39 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 
-use super::directory::{Follow, Notice, Presence, Wanted, notices, wanted};
 use super::keys::ConversationKeys;
-use super::signals::{Next, Signals};
+use super::registry::directory::Presence;
+use super::registry::follow::{Follow, Notice, SignalKey, notices, signal_key};
+use super::signals::{SignalLookup, Signals};
+
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry};
 use crate::serve::{Damaged, Source};
 
-/// A message that is encrypted with the key of the conversation (NIP-44 v2).
+/// The message is encrypted with the NIP-44 conversation key.
 pub const ENCRYPTION: &str = "nip44-v2";
-/// A message that is encrypted with the key that follows from the shared secret; the rest is NIP-44 v2.
+/// The message is encrypted with the key derived from the shared secret; otherwise it is NIP-44 v2.
 pub const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
 
-/// What one follower gets.
+/// The messages for one follower.
 #[derive(Debug)]
 pub struct FollowerSource {
     presence: Presence,
     signals: Arc<Signals>,
     keys: Arc<ConversationKeys>,
     cursor: Cursor,
-    /// The follows that it was told of. Messages go by these, so that it learns of a change before
-    /// it is in effect.
-    known: Arc<Vec<Follow>>,
-    /// What it must be told.
-    untold: VecDeque<Utf8Bytes>,
-    /// While it is behind what is in memory.
-    behind: Option<Reader>,
-    /// From which age on a signal is stale.
+    /// The follows that the follower was told about. Messages use these, so that the follower
+    /// learns of a change before it takes effect.
+    announced: Arc<Vec<Follow>>,
+    pending_notices: VecDeque<Utf8Bytes>,
+    /// Reads the log while the cursor is behind the signals in memory.
+    log_reader: Option<Reader>,
+    /// A signal is stale from this age on.
     max_age: Option<Duration>,
 }
 
 impl FollowerSource {
-    /// What a follower gets after a cursor.
+    /// Starts after `cursor`.
     pub fn new(
         presence: Presence,
         signals: Arc<Signals>,
@@ -46,13 +48,12 @@ impl FollowerSource {
         cursor: Cursor,
         max_age: Option<Duration>,
     ) -> Self {
-        let (known, untold) = (presence.follows(), VecDeque::new());
-        Self { presence, signals, keys, cursor, known, untold, behind: None, max_age }
+        let (announced, pending_notices) = (presence.follows(), VecDeque::new());
+        Self { presence, signals, keys, cursor, announced, pending_notices, log_reader: None, max_age }
     }
 
-    /// Whether there may be something to tell.
-    fn has_news(&self) -> bool {
-        !self.untold.is_empty() || !self.presence.still_follows(&self.known)
+    fn has_notices(&self) -> bool {
+        !self.pending_notices.is_empty() || !self.presence.still_follows(&self.announced)
     }
 
     fn notice_text(&self, notice: Notice) -> Utf8Bytes {
@@ -71,31 +72,31 @@ impl FollowerSource {
         .into()
     }
 
-    /// Takes a chunk of the log itself, when it is its turn.
+    /// Reads a chunk of the log, once a read permit is free.
     async fn read_log(&mut self) -> Result<Option<Chunk>, ReadError> {
-        let Ok(_turn) = self.signals.turns().acquire().await else { return Ok(None) };
+        let Ok(_permit) = self.signals.read_permits().acquire().await else { return Ok(None) };
         let (log, cursor) = (self.signals.log(), self.cursor);
-        let reader = self.behind.get_or_insert_with(|| log.reader(cursor));
+        let reader = self.log_reader.get_or_insert_with(|| log.reader(cursor));
         let chunk = reader.next().await?;
         self.cursor = reader.cursor();
         Ok(chunk)
     }
 
-    /// There is nothing for it up to here.
-    fn pass(&mut self, cursor: Cursor) {
-        self.behind = None;
+    /// Notes that there are no signals for this follower up to `cursor`.
+    fn skip_to(&mut self, cursor: Cursor) {
+        self.log_reader = None;
         self.cursor = cursor;
     }
 
     fn take(&mut self, chunk: Chunk) -> Chunk {
-        self.behind = None;
+        self.log_reader = None;
         self.cursor = chunk.last().unwrap_or(self.cursor);
         chunk
     }
 }
 
-/// Whether a signal that was made (Unix seconds) and received (Unix milliseconds) then is too old to be traded on. What
-/// a bot dates ahead is not younger than what we have had for long.
+/// Whether a signal is too old to trade on. A date in the future does not make a signal younger
+/// than its receipt.
 fn is_stale(created_at: u64, received_at_ms: u64, now_ms: u64, max_age: Option<Duration>) -> bool {
     let made_ms = created_at.saturating_mul(1_000).min(received_at_ms);
     max_age.is_some_and(|max| u128::from(now_ms.saturating_sub(made_ms)) > max.as_millis())
@@ -105,51 +106,53 @@ impl Source for FollowerSource {
     async fn next(&mut self) -> Result<Option<Chunk>, ReadError> {
         let signals = Arc::clone(&self.signals);
         loop {
-            if self.has_news() {
-                // Nothing to send, but something to tell.
+            if self.has_notices() {
+                // There is no signal to send, but a notice.
                 return Ok(Some(Chunk::after(self.cursor, Arc::default())));
             }
             match signals.after(self.cursor) {
-                Next::Here(chunk) => return Ok(Some(self.take(chunk))),
-                Next::Closed => return Ok(None),
-                // Who follows nobody would read for nothing. It is woken when it does.
-                Next::Behind if self.presence.follows_somebody() => return self.read_log().await,
-                Next::Behind => {}
-                Next::NoneUpTo(cursor) => self.pass(cursor),
+                SignalLookup::Signals(chunk) => return Ok(Some(self.take(chunk))),
+                SignalLookup::Closed => return Ok(None),
+                // A follower without follows has no reason to read. It is woken when it gets a
+                // follow.
+                SignalLookup::Behind if self.presence.has_follows() => return self.read_log().await,
+                SignalLookup::Behind => {}
+                SignalLookup::NoneUpTo(cursor) => self.skip_to(cursor),
             }
             let mut woken = pin!(self.presence.woken());
-            // From here on it is noticed when there is something; what came before is looked for once more.
+            // From here on a wake-up is noticed. What happened before is checked once more below.
             woken.as_mut().enable();
-            if self.has_news() {
+            if self.has_notices() {
                 continue;
             }
             match signals.after(self.cursor) {
-                Next::NoneUpTo(_) => woken.await,
-                Next::Behind if !self.presence.follows_somebody() => woken.await,
-                Next::Behind | Next::Here(_) | Next::Closed => {}
+                SignalLookup::NoneUpTo(_) => woken.await,
+                SignalLookup::Behind if !self.presence.has_follows() => woken.await,
+                SignalLookup::Behind | SignalLookup::Signals(_) | SignalLookup::Closed => {}
             }
         }
     }
 
     fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.signals.after(self.cursor) {
-            Next::Here(chunk) => Some(self.take(chunk)),
-            Next::NoneUpTo(cursor) => {
-                self.pass(cursor);
+            SignalLookup::Signals(chunk) => Some(self.take(chunk)),
+            SignalLookup::NoneUpTo(cursor) => {
+                self.skip_to(cursor);
                 None
             }
-            Next::Closed | Next::Behind => None,
+            SignalLookup::Closed | SignalLookup::Behind => None,
         }
     }
 
     fn notice(&mut self) -> Option<Utf8Bytes> {
-        if !self.presence.still_follows(&self.known) {
+        if !self.presence.still_follows(&self.announced) {
             let now = self.presence.follows();
-            let texts: Vec<_> = notices(&self.known, &now).map(|notice| self.notice_text(notice)).collect();
-            self.untold.extend(texts);
-            self.known = now;
+            let texts: Vec<_> =
+                notices(&self.announced, &now).map(|notice| self.notice_text(notice)).collect();
+            self.pending_notices.extend(texts);
+            self.announced = now;
         }
-        self.untold.pop_front()
+        self.pending_notices.pop_front()
     }
 
     fn cursor(&self) -> Cursor {
@@ -165,11 +168,11 @@ impl Source for FollowerSource {
         if !self.signals.is_signal(event) {
             return Ok(None);
         }
-        let (encryption, ciphertext) = match wanted(&self.known, event.pubkey()) {
+        let (encryption, ciphertext) = match signal_key(&self.announced, event.pubkey()) {
             None => return Ok(None),
-            Some(Wanted::Secret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
-            Some(Wanted::Plain) => {
-                // Whoever has proved a key has one that is on the curve.
+            Some(SignalKey::SharedSecret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
+            Some(SignalKey::Conversation) => {
+                // A key that signed a proof is on the curve.
                 let key = self.keys.with(&self.presence.pubkey).ok_or(Damaged)?;
                 (ENCRYPTION, key.encrypt(event.json()))
             }
@@ -208,11 +211,10 @@ mod tests {
     use super::*;
     use crate::event_log::sequencer::{Sequencer, SequencerOptions};
     use crate::event_log::{EventLog, StoreOptions, Submission, Verified};
-    use crate::fanout::directory::{Directory, Opened};
     use crate::fanout::keys::MessageKey;
+    use crate::fanout::registry::directory::{Directory, UnsealedFollow};
     use crate::fanout::registry::{BotName, BotRow, FollowKey};
 
-    /// Appends an event to an empty log.
     fn logged(log: &Arc<EventLog>, event: VerifiedEvent) -> Entry {
         let (inbox, bursts) = sync_channel(1);
         let relay = "wss://relay.example".into();
@@ -225,9 +227,9 @@ mod tests {
         log.page(Cursor::START, 1, &[]).unwrap().entries.remove(0)
     }
 
-    /// Whatever comes between the look for news and the making of a message.
+    /// Whatever changes between `has_notices` and `message`.
     #[test]
-    fn messages_go_by_the_follows_that_the_follower_was_told_of() {
+    fn messages_use_the_follows_that_the_follower_was_told_about() {
         const KIND: u16 = 30_931;
         let folder = TempDir::new().unwrap();
         let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
@@ -236,12 +238,12 @@ mod tests {
         let key = FollowKey { bot: *bot.pubkey(), follower };
         let name = BotName::new("a bot").unwrap();
         directory.put_bot(BotRow { pubkey: key.bot, name, registered_at_ms: 1, is_approved: true });
-        let follow = |secret| directory.put_follow(Opened { key, secret, since_ms: 1 });
+        let follow = |secret| directory.put_follow(UnsealedFollow { key, secret, since_ms: 1 });
         follow(None);
         let signals =
             Signals::new(&log, BTreeSet::from([KIND]), Arc::clone(&directory), Cursor::START, 1 << 20);
         let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(3)).unwrap());
-        let presence = directory.enter(follower).unwrap();
+        let presence = directory.connect(follower).unwrap();
         let mut source = FollowerSource::new(presence, Arc::new(signals), keys, Cursor::START, None);
         let event = bot.sign(1, KIND, &[["d", "x"]], "a signal");
         let entry = logged(&log, event);
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_stale_when_it_was_made_or_received_too_long_ago() {
+    fn a_signal_is_stale_when_created_or_received_too_long_ago() {
         const NOW: u64 = 1_000_000;
         let max = Some(Duration::from_secs(600));
         for (created_at, received_at_ms, stale) in [

@@ -1,7 +1,7 @@
-//! The gateway's own key: configured, or made once and kept beside the database.
+//! The gateway's own key: configured, or created once beside the database.
 //!
-//! A key that is there is used or the start fails. It is never replaced, because what followers have pinned and what
-//! is sealed in the registry depends on it.
+//! An existing key file is used or the start fails. It is never replaced, because followers pin the
+//! public key and the registry's secrets are sealed with it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,40 +15,33 @@ use zeroize::Zeroizing;
 use crate::config::{Config, SecretFile, SecretKey};
 use crate::nip19::{npub, nsec};
 
-/// The file that a key is made in if none is configured, beside the folder of the database.
+/// The default key file, beside the database folder.
 pub const KEY_FILE: &str = "relayer.key";
 
-/// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file is there, and is not what it should be.
+    /// The file exists but holds no usable key.
     #[error(
         "the gateway's key in {path} cannot be used: {why}; restore the file, or move it away to start with a new key, \
-         which followers and the secrets in the registry do not know"
+         which followers and the registry's secrets do not accept"
     )]
     Unusable {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it; nothing of the key.
+        /// The reason, without any part of the key.
         why: String,
     },
-    /// A new file cannot be made.
     #[error(
-        "no key is set under [nostr], and none can be made at {path}: {source}; make the folder writable, or set one"
+        "no key is set under [nostr], and none can be created at {path}: {source}; make the folder writable, or set one"
     )]
-    NotMade {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    CannotCreate { path: PathBuf, source: io::Error },
 }
 
-/// The gateway's key: what is configured, or else what [`KEY_FILE`] holds, which is made if it is not there.
+/// Returns the configured key, or else the one in [`KEY_FILE`], which is created if it does not
+/// exist.
 ///
 /// # Errors
-/// When the file holds no key, others may read it, or it cannot be made.
-pub fn of(config: &Config) -> Result<Arc<Signer>, IdentityError> {
+/// When the file holds no key, is readable by others, or cannot be created.
+pub fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     if let Some(key) = config.nostr.key() {
         return Ok(Arc::clone(key.signer()));
     }
@@ -56,19 +49,19 @@ pub fn of(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     match path.symlink_metadata() {
         Ok(_) => read(&path),
         Err(missing) if missing.kind() == ErrorKind::NotFound => {
-            make(&path).map_err(|source| IdentityError::NotMade { path: path.clone(), source })?;
+            create(&path).map_err(|source| IdentityError::CannotCreate { path: path.clone(), source })?;
             let signer = read(&path)?;
             let (npub, file) = (npub(signer.pubkey()), path.display());
-            tracing::info!(npub, %file, "made a key for this gateway; keep a copy of the file");
+            tracing::info!(npub, %file, "created a key for this gateway; keep a copy of the file");
             Ok(signer)
         }
         Err(error) => Err(IdentityError::Unusable { path, why: error.to_string() }),
     }
 }
 
-/// Where the key is kept, of a database in this folder.
+/// The key file that belongs to the database in this folder.
 pub fn key_file(database: &Path) -> PathBuf {
-    // The parent of `data/..` is not `data`; of `data` it is here.
+    // The parent of `data/..` is not `data`; the parent of `data` is the working directory.
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).join(KEY_FILE)
 }
@@ -79,13 +72,13 @@ fn read(path: &Path) -> Result<Arc<Signer>, IdentityError> {
     Ok(Arc::clone(file.secret.signer()))
 }
 
-/// Makes a new key. It appears whole or not at all, and never in the place of another one.
-fn make(path: &Path) -> io::Result<()> {
+/// Creates a key file atomically. Never replaces an existing file.
+fn create(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let unfinished = path.with_extension(format!("key.{}", std::process::id()));
     let made = write_new(&unfinished).and_then(|()| match fs::hard_link(&unfinished, path) {
-        // Another start was quicker: its key it is.
+        // Another process created a key first: use that one.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
     });
@@ -95,7 +88,7 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 fn write_new(path: &Path) -> io::Result<()> {
-    // What a start left behind that was killed between.
+    // An earlier start may have been killed before it removed its temporary file.
     if let Err(error) = fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
     {
@@ -109,7 +102,7 @@ fn write_new(path: &Path) -> io::Result<()> {
 fn random_key() -> Zeroizing<[u8; 32]> {
     loop {
         let key = Zeroizing::new(rand::random::<[u8; 32]>());
-        // Nearly every number is a key.
+        // Only about 1 in 2^128 numbers is not a valid key.
         if Signer::from_secret(&key).is_some() {
             return key;
         }
@@ -134,28 +127,28 @@ mod tests {
     fn a_key_is_made_once() {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
-        let first = of(&config).unwrap();
+        let first = load_or_create(&config).unwrap();
         let file = folder.path().join("data/relayer.key");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(of(&config).unwrap().pubkey(), first.pubkey());
+        assert_eq!(load_or_create(&config).unwrap().pubkey(), first.pubkey());
         let left: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         let other = TempDir::new().unwrap();
-        assert_ne!(of(&self::config(&other)).unwrap().pubkey(), first.pubkey());
+        assert_ne!(load_or_create(&self::config(&other)).unwrap().pubkey(), first.pubkey());
     }
 
     #[test]
-    fn starts_at_the_same_time_have_one_key() {
+    fn concurrent_starts_use_one_key() {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join(KEY_FILE);
-        make(&file).unwrap();
+        create(&file).unwrap();
         let first = read(&file).unwrap();
-        make(&file).unwrap();
+        create(&file).unwrap();
         assert_eq!(read(&file).unwrap().pubkey(), first.pubkey());
     }
 
     #[test]
-    fn what_is_there_is_never_replaced() {
+    fn an_existing_file_is_never_replaced() {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
         let file = folder.path().join("data/relayer.key");
@@ -168,7 +161,7 @@ mod tests {
             drop(fs::remove_file(&file));
             fs::write(&file, content).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            let error = of(&config).unwrap_err().to_string();
+            let error = load_or_create(&config).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("relayer.key"), "{error}");
             assert_eq!(fs::read_to_string(&file).unwrap(), content);
         }

@@ -1,4 +1,5 @@
-//! What signals are encrypted with: NIP-44 conversation keys, and who has agreed on a secret.
+//! The keys that signals are encrypted with: NIP-44 conversation keys, and keys from shared
+//! secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,25 +14,25 @@ use zeroize::Zeroizing;
 
 use crate::limits::CONVERSATION_KEYS_MAX;
 
-/// What separates keys that follow from a shared secret from all others.
+/// Separates keys derived from a shared secret from all others.
 pub const SHARED_SECRET_SALT: &[u8] = b"moltrade-fanout-v1";
 
-/// A NIP-44 conversation key. It is wiped when it is dropped.
+/// A NIP-44 conversation key. The memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MessageKey(Zeroizing<[u8; 32]>);
 
 impl MessageKey {
-    /// The key that follows from a secret: HKDF-SHA256-extract (RFC 5869, section 2.2).
+    /// Derives a key from a secret with HKDF-SHA256-extract (RFC 5869, section 2.2).
     pub fn from_shared_secret(secret: &[u8]) -> Self {
         let extracted = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SHARED_SECRET_SALT), secret);
         let mut key = Zeroizing::new([0; 32]);
-        // SHA-256 has 32 bytes.
+        // A SHA-256 hash has 32 bytes.
         key.iter_mut().zip(extracted.as_ref()).for_each(|(to, from)| *to = *from);
         Self(key)
     }
 
-    /// The NIP-44 v2 payload of a text of 1 to 2^32 - 1 bytes, in base64: different each time. `None` for any other
-    /// length.
+    /// The NIP-44 v2 payload in base64, with a random nonce. `None` unless the text has 1 to 2^32 -
+    /// 1 bytes.
     pub fn encrypt(&self, plaintext: &[u8]) -> Option<String> {
         self.encrypt_with(plaintext, rand::random())
     }
@@ -48,21 +49,21 @@ impl fmt::Debug for MessageKey {
     }
 }
 
-/// The conversation keys between the gateway and its followers. Deriving one costs as much as verifying a signature,
-/// so those of the last [`CONVERSATION_KEYS_MAX`] followers are kept.
+/// The conversation keys between the gateway and its followers. Deriving one costs as much as
+/// verifying a signature, so the cache holds the last [`CONVERSATION_KEYS_MAX`].
 pub struct ConversationKeys {
     gateway: nostr::key::SecretKey,
     known: Cache<PublicKey, Arc<MessageKey>>,
 }
 
 impl ConversationKeys {
-    /// Of the gateway with this key; `None` if it is no key, which a [`Signer`]'s always is.
+    /// `None` if the gateway's key is invalid, which that of a [`Signer`] never is.
     pub fn new(gateway: &Signer) -> Option<Self> {
         let gateway = nostr::key::SecretKey::from_slice(&*gateway.secret()).ok()?;
         Some(Self { gateway, known: Cache::new(CONVERSATION_KEYS_MAX) })
     }
 
-    /// The key of the conversation with a follower (NIP-44); `None` if its public key is not on the curve.
+    /// The conversation key with a follower (NIP-44). `None` if the public key is not on the curve.
     pub fn with(&self, follower: &PublicKey) -> Option<Arc<MessageKey>> {
         let key = self.known.get_or_insert_with(follower, || {
             let point = nostr::key::PublicKey::from_byte_array(*follower.as_bytes());
@@ -90,7 +91,7 @@ mod tests {
         decrypt_to_bytes(&ConversationKey::new(*key), &STANDARD.decode(payload).unwrap()).unwrap()
     }
 
-    /// The official vectors, as NIP-44 names them by their SHA-256:
+    /// The official NIP-44 vectors, SHA-256
     /// 269ed0f69e4c192512cc779e78c555090cebc7c785b609e338a62afc3ce25040.
     fn vectors() -> serde_json::Value {
         let text = include_str!("../../tests/vectors/nip44.json");
@@ -156,7 +157,7 @@ mod tests {
         let payloads: std::collections::HashSet<String> =
             (0..100).map(|_| key.encrypt(b"a signal").unwrap()).collect();
         assert_eq!(payloads.len(), 100);
-        // The follower's half of the key is the gateway's.
+        // Both sides derive the same key.
         let theirs = ConversationKeys::new(&Signer::from_seed(2)).unwrap();
         let theirs = theirs.with(Signer::from_seed(1).pubkey()).unwrap();
         assert!(payloads.iter().all(|payload| decrypted(&theirs.0, payload) == b"a signal"));
@@ -169,7 +170,7 @@ mod tests {
         assert!(keys.with(&PublicKey::from_bytes([0xff; 32])).is_none());
     }
 
-    /// HMAC-SHA256("moltrade-fanout-v1", secret), as Python's `hmac` computes it.
+    /// Expected value: HMAC-SHA256("moltrade-fanout-v1", secret) from Python's `hmac`.
     #[test]
     fn a_shared_secret_gives_a_key_by_hkdf_extract() {
         let key = MessageKey::from_shared_secret(b"correct horse battery staple");

@@ -6,13 +6,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use strum::IntoStaticStr;
 
-use super::proof::BadProofName;
-use crate::serve::ClientCounts;
-use crate::serve::CloseReason;
+use super::proof::BadProofReason;
+use crate::serve::{ClientCounts, CloseReason};
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
-/// Why a client of `/fanout` was not let in: the `error` of the answer that it got, or would have
-/// got if it had proved its key with the request.
+/// Why a client of `/fanout` was refused: the `error` code of the response, also when the refusal
+/// came after the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum FollowerRefusal {
@@ -33,7 +32,6 @@ pub enum FollowerRefusal {
 }
 
 metrics! {
-    /// What is counted of the fan-out.
     pub struct Metrics {
         /// Clients that are connected to /fanout, with or without having proved a key.
         clients: Gauge = "fanout_clients";
@@ -46,7 +44,7 @@ metrics! {
         /// Clients of /fanout that were not let in, by reason.
         refused: PerLabel<FollowerRefusal, Counter> = "fanout_clients_refused", PerLabel::new("reason");
         /// Proofs of a key (NIP-42, NIP-98) that did not hold, by reason.
-        proofs_refused: PerLabel<BadProofName, Counter> = "proofs_refused", PerLabel::new("reason");
+        proofs_refused: PerLabel<BadProofReason, Counter> = "proofs_refused", PerLabel::new("reason");
         /// Cursors of followers that are kept.
         consumers: Gauge = "fanout_consumers";
         /// Bots that are registered.
@@ -63,7 +61,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// What one follower's connection counts.
+    /// The counters of one follower's connection.
     pub fn counts(&self) -> ClientCounts {
         ClientCounts {
             path: "/fanout",

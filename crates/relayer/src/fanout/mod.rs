@@ -1,24 +1,32 @@
 //! Trade signals, encrypted for each follower of a bot.
 //!
-//! The [`registry`] knows who follows whom; what it knows is in memory, in the [`directory`]. The
-//! gateway's [`identity`] is the key that followers know it by, and [`keys`] are what signals are
-//! encrypted with, of which a [`shared_secret`] may be the source. [`signals`] are picked out of
-//! the log, and each [`follower`] gets those of its bots, once it has given [`proof`] of its key,
-//! on a WebSocket by its [`greeting`]. [`calls`] are counted: somebody may call, and [`service`]
-//! puts all of it together.
+//! Each module uses only modules above it in this list:
+//!
+//! - [`keys`]: NIP-44 conversation keys; [`shared_secret`]: which secrets are too weak.
+//! - [`identity`]: the gateway's own key.
+//! - [`proof`]: verifies NIP-42 and NIP-98 events.
+//! - [`rate_limit`]: limits calls per key and per address.
+//! - [`metrics`].
+//! - [`registry`]: bots and follows, in a store and in memory.
+//! - [`signals`]: reads the signals from the log, once for all followers.
+//! - [`follower`]: the messages for one follower.
+//! - `auth`: the NIP-42 exchange on a `/fanout` socket.
+//! - `runtime`: the threads that encrypt and send.
+//! - [`service`]: builds, runs and stops all of it; [`serve`] admits and serves followers.
 
-pub mod calls;
-pub mod directory;
+mod auth;
 pub mod follower;
-pub mod greeting;
-pub mod identity;
+pub(crate) mod identity;
 pub mod keys;
-pub mod metrics;
-pub mod proof;
+pub(crate) mod metrics;
+pub(crate) mod proof;
+pub(crate) mod rate_limit;
 pub mod registry;
-pub mod service;
-pub mod shared_secret;
+mod runtime;
+pub(crate) mod serve;
+pub(crate) mod service;
+pub(crate) mod shared_secret;
 pub mod signals;
 
 pub use metrics::Metrics;
-pub use service::Fanout;
+pub(crate) use service::Fanout;

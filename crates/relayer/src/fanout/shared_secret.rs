@@ -1,4 +1,4 @@
-//! Which shared secrets are refused: those that others know, and those that can be guessed.
+//! Refuses weak shared secrets: those that others know and those that can be guessed.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -7,41 +7,35 @@ use zeroize::Zeroizing;
 
 use crate::limits::{SHARED_SECRET_BYTES_MAX, SHARED_SECRET_BYTES_MIN};
 
-/// How texts of NIP-19 and encrypted keys (NIP-49) begin.
+/// The prefixes of NIP-19 texts and of encrypted keys (NIP-49).
 const NIP19: [&str; 8] =
     ["npub1", "nsec1", "note1", "nprofile1", "nevent1", "naddr1", "nrelay1", "ncryptsec1"];
 
-/// Hex digits of a key or an event's id.
+/// Hex digits of a key or an event id.
 const KEY_DIGITS: usize = 64;
 
-/// A secret has at least so many different bytes. Sixteen random hex digits have ten on average.
+/// The fewest different bytes. Sixteen random hex digits have ten on average.
 const DIFFERENT_MIN: usize = 7;
 
-/// Why a shared secret is refused. The text continues "`shared_secret` …" and holds nothing of the
+/// Why a shared secret is refused. The text continues "`shared_secret` …" and quotes nothing of the
 /// secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakSecret {
-    /// Its length.
     #[error("must have {SHARED_SECRET_BYTES_MIN} to {SHARED_SECRET_BYTES_MAX} bytes")]
     Length,
-    /// It holds a text of NIP-19.
     #[error("must not hold a Nostr key or another text of NIP-19 (npub1…, nsec1…)")]
     Nip19,
-    /// It holds a key in hex, or what looks like one.
+    /// It contains a key in hex, or something that looks like one.
     #[error("must not hold {KEY_DIGITS} hex digits in a row, as Nostr keys and event ids have")]
     HexDigits,
-    /// It holds a key of the call in base64.
+    /// It contains a key of the request in base64.
     #[error("must not hold the public key of the bot, the follower or the gateway")]
     PublicKey,
-    /// It is easily guessed.
     #[error("has too little variety: too few different characters, a repetition or a sequence")]
     LittleVariety,
 }
 
 /// Checks a shared secret; `keys` are those of the bot, the follower and the gateway.
-///
-/// # Errors
-/// When others know the secret, or it can be guessed.
 pub fn check(secret: &[u8], keys: &[PublicKey]) -> Result<(), WeakSecret> {
     if !(SHARED_SECRET_BYTES_MIN..=SHARED_SECRET_BYTES_MAX).contains(&secret.len()) {
         return Err(WeakSecret::Length);
@@ -72,7 +66,7 @@ fn has_variety(secret: &[u8]) -> bool {
     different.sort_unstable();
     different.dedup();
     let after = |distance| secret.iter().zip(secret.iter().skip(distance));
-    // A short text again and again.
+    // A short text that repeats.
     let longest = SHARED_SECRET_BYTES_MIN.min(secret.len() / 2);
     let repeats = (1..=longest).any(|period| after(period).all(|(one, other)| one == other));
     // "abcdef…", "987654…", "aabbcc…"
@@ -145,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn random_texts_are_taken() {
+    fn random_texts_are_accepted() {
         for secret in [
             "kxN0x4kTDdPmw8ZBtDMZWQ==",
             "9f8a1c0b7d2e4f63",

@@ -1,8 +1,8 @@
-//! The signals among the events, picked out once for all followers.
+//! Reads the signals from the log, once for all followers.
 //!
-//! One reader follows the log. The newest signals are kept in memory, and whose bot has made one is woken, so that
-//! what is no signal, or of another bot, costs a follower nothing. There is no queue for a follower: it looks at what
-//! is kept here behind its own cursor, and reads the log itself when it is further behind.
+//! One reader follows the log, keeps the newest signals in memory and wakes the followers of their
+//! bots. Other events cost a follower nothing. There is no queue per follower: each reads the
+//! signals in memory after its own cursor, and the log itself when it is further behind.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use wire::{PublicKey, VerifiedEvent};
 
-use super::directory::Directory;
+use super::registry::directory::Directory;
 use crate::event_log::reader::{Chunk, ReadError};
 use crate::event_log::tail::{Look, Tail};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
@@ -25,27 +25,28 @@ pub struct Signals {
     directory: Arc<Directory>,
     bytes_max: usize,
     tail: Tail,
-    /// Up to here the log was looked through, and what it has of signals is in the tail.
-    seen: AtomicU64,
-    /// Turns to read the log for who is behind the tail.
-    turns: Semaphore,
+    /// The log was read up to here, and its signals are in the tail.
+    scanned: AtomicU64,
+    /// Limits how many followers that are behind the tail read the log at once.
+    read_permits: Semaphore,
 }
 
 /// What there is for a follower after its cursor.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// Signals; not all of them may be of its bots.
-    Here(Chunk),
-    /// None up to here, which is as far as anybody knows.
+pub(super) enum SignalLookup {
+    /// Signals, not necessarily of bots that it follows.
+    Signals(Chunk),
+    /// There are none up to this cursor, the end of what was read.
     NoneUpTo(Cursor),
-    /// None, and there will be none.
+    /// There are none, and the log is closed.
     Closed,
-    /// That must be looked for in the log.
+    /// The tail begins later: the follower must read the log.
     Behind,
 }
 
 impl Signals {
-    /// Those of a log after a cursor, which are events of these kinds. So many bytes of them are kept in memory.
+    /// Signals are events of these kinds after a cursor. Up to `bytes_max` bytes of them stay in
+    /// memory.
     pub fn new(
         log: &Arc<EventLog>,
         kinds: BTreeSet<u16>,
@@ -59,23 +60,24 @@ impl Signals {
             directory,
             bytes_max,
             tail: Tail::new(after, bytes_max),
-            seen: AtomicU64::new(after.get()),
-            turns: Semaphore::new(FOLLOWERS_BEHIND_MAX),
+            scanned: AtomicU64::new(after.get()),
+            read_permits: Semaphore::new(FOLLOWERS_BEHIND_MAX),
         }
     }
 
-    /// Follows the log from where this began until it is closed.
+    /// Follows the log until it is closed.
     ///
     /// # Errors
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
-        let mut reader = self.log.reader(Cursor::from_number(self.seen.load(Ordering::Acquire)));
-        // Who slept through the signals of others for long would find that its place is no longer in memory. An entry
-        // takes up to three times its JSON there.
+        let mut reader = self.log.reader(Cursor::from_number(self.scanned.load(Ordering::Acquire)));
+        // Bytes since all followers were last woken. A follower that sleeps through too many
+        // signals of other bots would fall behind the tail. An entry takes up to three times its
+        // JSON there.
         let mut unswept = 0;
         loop {
             match reader.next().await {
-                Ok(Some(chunk)) => unswept += self.take(&chunk),
+                Ok(Some(chunk)) => unswept += self.publish(&chunk),
                 Ok(None) => break,
                 Err(ReadError::Storage(error)) => return Err(error),
                 Err(ReadError::Trimmed { oldest }) => {
@@ -93,44 +95,43 @@ impl Signals {
         Ok(())
     }
 
-    /// Keeps the signals of a chunk and wakes whom they are for. Returns their bytes.
-    fn take(&self, chunk: &Chunk) -> usize {
+    /// Keeps the signals of a chunk and wakes their followers. Returns the size of the signals.
+    fn publish(&self, chunk: &Chunk) -> usize {
         let signals: Arc<[Entry]> =
             chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
         let bots: HashSet<PublicKey> = signals.iter().map(|entry| *entry.event.pubkey()).collect();
         let bytes = signals.iter().map(|entry| entry.event.json().len()).sum();
         self.tail.push(signals);
         if let Some(last) = chunk.last() {
-            // After the push: who reads this first and then finds nothing has missed nothing up to here.
-            self.seen.store(last.get(), Ordering::Release);
+            // After the push: a follower that reads `scanned` first and then finds no signals has
+            // missed none.
+            self.scanned.store(last.get(), Ordering::Release);
         }
         self.directory.wake_followers(bots.iter());
         bytes
     }
 
-    /// Whether an event is a signal, if its author is a bot.
+    /// Whether an event has a signal kind. Its author may not be a bot.
     pub(super) fn is_signal(&self, event: &VerifiedEvent) -> bool {
         self.kinds.contains(&event.kind())
     }
 
     /// What there is after a cursor.
-    pub(super) fn after(&self, cursor: Cursor) -> Next {
-        let seen = Cursor::from_number(self.seen.load(Ordering::Acquire));
+    pub(super) fn after(&self, cursor: Cursor) -> SignalLookup {
+        let scanned = Cursor::from_number(self.scanned.load(Ordering::Acquire));
         match self.tail.look(cursor) {
-            Look::Here(entries) => Next::Here(Chunk::after(cursor, entries)),
-            Look::AtHead => Next::NoneUpTo(seen.max(cursor)),
-            Look::Closed => Next::Closed,
-            Look::Behind => Next::Behind,
+            Look::Here(entries) => SignalLookup::Signals(Chunk::after(cursor, entries)),
+            Look::AtHead => SignalLookup::NoneUpTo(scanned.max(cursor)),
+            Look::Closed => SignalLookup::Closed,
+            Look::Behind => SignalLookup::Behind,
         }
     }
 
-    /// The log that they are of.
     pub(super) const fn log(&self) -> &Arc<EventLog> {
         &self.log
     }
 
-    /// Turns to read it.
-    pub(super) const fn turns(&self) -> &Semaphore {
-        &self.turns
+    pub(super) const fn read_permits(&self) -> &Semaphore {
+        &self.read_permits
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::event_log::reader::Chunk;
-use moltrade_relayer::fanout::directory::{Directory, Opened};
 use moltrade_relayer::fanout::follower::FollowerSource;
 use moltrade_relayer::fanout::keys::ConversationKeys;
+use moltrade_relayer::fanout::registry::directory::{Directory, UnsealedFollow};
 use moltrade_relayer::fanout::registry::{BotName, BotRow, FollowKey};
 use moltrade_relayer::fanout::signals::Signals;
 use moltrade_relayer::serve::Source;
@@ -60,7 +60,7 @@ impl World {
             let (pubkey, name) = (*bot(number).pubkey(), BotName::new("a bot").unwrap());
             directory.put_bot(BotRow { pubkey, name, registered_at_ms: 1, is_approved: true });
         }
-        directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
+        directory.put_follow(UnsealedFollow { key: key(1), secret: None, since_ms: 0 });
         let kinds = [KIND].into();
         let signals = Arc::new(Signals::new(&gateway.log, kinds, Arc::clone(&directory), after, bytes_max));
         let looking = {
@@ -71,7 +71,7 @@ impl World {
     }
 
     fn source(&self, cursor: u64) -> FollowerSource {
-        let presence = self.directory.enter(follower()).unwrap();
+        let presence = self.directory.connect(follower()).unwrap();
         let keys = Arc::new(ConversationKeys::new(&Signer::from_seed(0)).unwrap());
         let cursor = Cursor::from_number(cursor);
         FollowerSource::new(presence, Arc::clone(&self.signals), keys, cursor, None)
@@ -159,7 +159,7 @@ async fn a_client_without_follows_waits_for_one() {
     assert_eq!(source.cursor(), Cursor::START);
     let follows = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        world.directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
+        world.directory.put_follow(UnsealedFollow { key: key(1), secret: None, since_ms: 0 });
     };
     let (seqs, ()) = tokio::join!(next_seqs(&mut source, 5), follows);
     assert_eq!(seqs, [3, 6, 9, 12, 15]);
@@ -202,7 +202,7 @@ async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
     let chunk = timeout(PATIENCE, source.next()).await.unwrap().unwrap().unwrap();
     world.directory.remove_follow(&key(1));
     assert_eq!(messages(&mut source, &chunk), [0; 0]);
-    world.directory.put_follow(Opened { key: key(1), secret: None, since_ms: 0 });
+    world.directory.put_follow(UnsealedFollow { key: key(1), secret: None, since_ms: 0 });
     world.gateway.append(vec![signal(1, 3)]).await;
     assert_eq!(next_seqs(&mut source, 1).await, [3]);
 }
@@ -224,10 +224,10 @@ async fn a_follower_without_follows_and_connections_is_forgotten() {
     let world = World::keeping(1 << 20).await;
     assert_eq!(world.directory.len(), (3, 1));
     let stranger = *Signer::from_seed(6_000).pubkey();
-    let connections: Vec<_> = (0..16).map(|_| world.directory.enter(stranger).unwrap()).collect();
-    assert!(world.directory.enter(stranger).is_err(), "one has 16 connections");
+    let connections: Vec<_> = (0..16).map(|_| world.directory.connect(stranger).unwrap()).collect();
+    assert!(world.directory.connect(stranger).is_err(), "one has 16 connections");
     drop(connections);
-    drop(world.directory.enter(stranger).unwrap());
+    drop(world.directory.connect(stranger).unwrap());
     world.directory.remove_follow(&key(1));
     assert_eq!(world.directory.len(), (3, 0));
     assert_eq!(world.directory.followers(), 0);

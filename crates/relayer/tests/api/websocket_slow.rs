@@ -235,6 +235,6 @@ async fn let_in_after(client: Consumer, gateway: &Gateway) {
     let before = gateway.clients.connected();
     drop(client);
     until("its slot is free", || gateway.clients.connected() < before).await;
-    gateway.connect("").await;
+    let _next = gateway.connect("").await;
     assert_eq!(closed(gateway, "left"), 1);
 }

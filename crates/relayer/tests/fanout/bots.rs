@@ -1,4 +1,4 @@
-//! Bots, and relays that carry what they sign.
+//! Bots, and the relays that carry their events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use crate::token::now;
 /// The kinds that are signals.
 pub const SIGNAL_KINDS: [u16; 4] = [30_931, 30_932, 30_933, 30_934];
 
-/// A bot that signs what it wants to be traded.
+/// A bot that signs signals.
 pub struct Bot {
     pub key: Signer,
     pub name: String,
@@ -28,7 +28,7 @@ impl Bot {
         bot
     }
 
-    /// A signal of now.
+    /// A signal dated now.
     pub fn signal(&self) -> VerifiedEvent {
         self.event(SIGNAL_KINDS[0], now())
     }
@@ -41,7 +41,7 @@ impl Bot {
         self.key.sign(created_at, kind, &tags, &format!("buy \"{count}\" \u{20bf} at any price \u{1f680}"))
     }
 
-    /// Publishes a signal of now.
+    /// Publishes a signal dated now.
     pub fn publish(&self, sim: &Sim) -> VerifiedEvent {
         let signal = self.signal();
         publish(sim, &signal);
@@ -56,7 +56,7 @@ pub fn publish(sim: &Sim, event: &VerifiedEvent) {
     sim.publish([first, (first + 1) % relays], event.json().clone());
 }
 
-/// Relays that have nothing yet.
+/// Relays without events.
 pub async fn relays(count: usize) -> Sim {
     Sim::builder().scripted(count).start().await.expect("starts")
 }

@@ -1,19 +1,19 @@
-//! Who calls a gateway's API: bots, followers and the admin.
+//! A client of the API: bots, followers and the admin.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 use wire::{PublicKey, Signer};
 
-use crate::http::{Answer, Request, until};
+use crate::http::{Request, Response, until};
 use crate::program::Site;
 use crate::token::Token;
 
-/// A gateway as its callers see it.
+/// A gateway's API.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub address: SocketAddr,
-    /// What comes before the path in what is signed.
+    /// The part of a signed URL before the path.
     pub url: String,
 }
 
@@ -23,26 +23,26 @@ impl Api {
         Self { address, url: format!("http://{address}") }
     }
 
-    /// A request that is signed by a key.
+    /// A request with a NIP-98 token of a key.
     pub fn signed(&self, signer: &Signer, request: Request) -> Request {
         let token = self.token(&request).header(signer);
         request.header("Authorization", token)
     }
 
-    /// What a request's token says.
+    /// The token of a request, before it is signed.
     pub fn token(&self, request: &Request) -> Token {
         Token::new(&request.method, format!("{}{}", self.url, request.path), &request.body)
     }
 
-    pub async fn send(&self, request: Request) -> Answer {
+    pub async fn send(&self, request: Request) -> Response {
         request.send(self.address).await
     }
 
-    pub async fn call(&self, signer: &Signer, request: Request) -> Answer {
+    pub async fn call(&self, signer: &Signer, request: Request) -> Response {
         self.send(self.signed(signer, request)).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Response {
         self.send(Request::new("GET", path)).await
     }
 
@@ -62,7 +62,7 @@ impl Api {
         assert_eq!((answer.status, &answer.json()["deleted"]), (200, &true.into()), "{answer:?}");
     }
 
-    /// Who follows a bot, as it asks itself.
+    /// The followers of a bot, listed by the bot.
     pub async fn followers(&self, bot: &Signer) -> Vec<String> {
         let answer = self.call(bot, listing(bot.pubkey())).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -70,13 +70,13 @@ impl Api {
         listed.iter().map(|follow| follow["follower_pubkey"].as_str().expect("a key").to_owned()).collect()
     }
 
-    /// The key that followers know the gateway by.
+    /// The gateway's public key.
     pub async fn identity(&self) -> PublicKey {
         let answer = self.get("/api/identity").await.json();
         answer["pubkey"].as_str().expect("a key").parse().expect("a key")
     }
 
-    /// How the fan-out stands.
+    /// The fan-out's part of `/status`.
     pub async fn status(&self) -> Value {
         self.get("/status").await.json()["fanout"].clone()
     }
@@ -86,12 +86,12 @@ impl Api {
         self.get("/status").await.json()["log"]["head"].as_u64().expect("a number")
     }
 
-    /// Waits until the log has so many events.
+    /// Waits until the log has this number of events.
     pub async fn until_head(&self, head: usize) {
         until(&format!("{head} events are in the log"), async || self.head().await >= head as u64).await;
     }
 
-    /// The log, as sequence and event.
+    /// The log as pairs of sequence and event.
     pub async fn log(&self) -> Vec<(u64, Value)> {
         let mut log: Vec<(u64, Value)> = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! A follower that is connected: it proves its key, gets messages, decrypts and verifies them.
+//! A connected follower: it proves its key, and receives, decrypts and verifies messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::http::Request;
 use crate::program::PATIENCE;
 use crate::token;
 
-/// A WebSocket on which a key may have been proved.
+/// A client of `/fanout`.
 pub struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What a follower gets, and nothing else.
+/// A message with a signal. Unknown fields are an error.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Delivered {
@@ -42,7 +42,7 @@ pub struct Delivered {
     pub ciphertext: String,
 }
 
-/// How a connection came to its end.
+/// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     pub code: u16,
@@ -50,7 +50,7 @@ pub struct Closed {
 }
 
 impl Connection {
-    /// Connects without proving anything.
+    /// Connects without a proof.
     pub async fn open(api: &Api, query: &str) -> Self {
         Self::connect(api, query, None).await
     }
@@ -73,7 +73,7 @@ impl Connection {
     /// Answers the challenge.
     pub async fn prove(&mut self, api: &Api, signer: &Signer) {
         let challenge = self.challenge().await;
-        let answer = token::Answer::new(&challenge, ws(api)).sign(signer);
+        let answer = token::AuthEvent::new(&challenge, ws(api)).sign(signer);
         self.auth(&token::text(&answer)).await;
         let accepted = self.text().await.expect("an answer");
         assert_eq!(accepted, format!(r#"["OK","{}",true,""]"#, answer.id()));
@@ -86,10 +86,10 @@ impl Connection {
             builder = builder.add_header(header::AUTHORIZATION, token).expect("a header");
         }
         let connected = timeout(PATIENCE, builder.connect()).await.expect("in time");
-        Self { socket: connected.expect("it is let in").0 }
+        Self { socket: connected.expect("it is admitted").0 }
     }
 
-    /// What the gateway asks to be signed.
+    /// Reads the NIP-42 challenge.
     pub async fn challenge(&mut self) -> String {
         let text = self.text().await.expect("a challenge");
         let (kind, challenge): (String, String) = serde_json::from_str(&text).expect("[\"AUTH\",…]");
@@ -97,22 +97,22 @@ impl Connection {
         challenge
     }
 
-    /// Answers with an event.
+    /// Sends an AUTH message.
     pub async fn auth(&mut self, event: &str) {
         self.say(Message::text(format!(r#"["AUTH",{event}]"#))).await;
     }
 
     pub async fn say(&mut self, message: Message) {
-        // It may be closed already; the test sees why.
+        // The connection may be closed already; the test sees why.
         let _ = self.socket.send(message).await;
     }
 
-    /// The next text, or why there is none.
+    /// The next text, or how the connection ended.
     pub async fn text(&mut self) -> Result<String, Closed> {
         self.text_within(PATIENCE).await.expect("something comes")
     }
 
-    /// The next text, or why there is none; `None` if nothing comes.
+    /// The next text, or how the connection ended; `None` if nothing comes.
     pub async fn text_within(&mut self, patience: Duration) -> Option<Result<String, Closed>> {
         timeout(patience, async {
             loop {
@@ -131,7 +131,7 @@ impl Connection {
         .ok()
     }
 
-    /// The next signal; notices before it are passed over.
+    /// The next signal; notices before it are skipped.
     pub async fn next(&mut self) -> Delivered {
         let mut text = self.text().await.expect("a message");
         while text.starts_with(r#"{"type":"#) {
@@ -140,7 +140,7 @@ impl Connection {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// What comes next, which is no signal.
+    /// The next message, which must not be a signal.
     pub async fn notice(&mut self) -> serde_json::Value {
         let text = self.text().await.expect("a message");
         let notice: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -152,27 +152,27 @@ impl Connection {
         self.say(Message::text(format!("{{\"ack\":{seq}}}"))).await;
     }
 
-    /// Waits until the gateway has heard everything. No text may be under way.
-    pub async fn is_heard(&mut self) {
+    /// Waits until the gateway has read everything. No text may be on its way.
+    pub async fn flush(&mut self) {
         self.say(Message::ping("heard?")).await;
         let answered =
             async { while !self.socket.next().await.expect("it lives").expect("it lives").is_pong() {} };
         timeout(PATIENCE, answered).await.expect("in time");
     }
 
-    /// Goes, and waits until the gateway has heard everything and said goodbye.
+    /// Closes the connection and waits until the gateway has read everything and closed it, too.
     pub async fn leave(mut self) {
         let _ = self.socket.close().await;
         while let Some(Ok(_)) = timeout(PATIENCE, self.socket.next()).await.expect("in time") {}
     }
 }
 
-/// What a relay tag names a gateway.
+/// The gateway's WebSocket URL, for a `relay` tag.
 pub fn ws(api: &Api) -> String {
     format!("{}/fanout", api.url.replacen("http", "ws", 1))
 }
 
-/// What a follower opens messages with.
+/// Decrypts and verifies the messages of a follower.
 pub struct Opener {
     follower: PublicKey,
     conversation: ConversationKey,
@@ -196,13 +196,13 @@ impl Opener {
         Self { secret, ..self }
     }
 
-    /// The signed event that a message carries, once it is sure that the bot has signed it, and that the message says
-    /// the same of it.
+    /// Decrypts a message, verifies the signature of the bot, and checks that the message describes
+    /// the event.
     pub fn open(&mut self, message: &Delivered) -> VerifiedEvent {
         self.try_open(message).expect("it decrypts")
     }
 
-    /// `None` if the message is not encrypted with the key that this has.
+    /// `None` if the message is encrypted with another key.
     pub fn try_open(&mut self, message: &Delivered) -> Option<VerifiedEvent> {
         let (key, encryption) = match &self.secret {
             Some(secret) => (secret, "nip44-v2-shared-secret"),
@@ -221,7 +221,7 @@ impl Opener {
     }
 }
 
-/// A follower with its key, which may share a secret, and follows bots.
+/// A follower with its key, perhaps with a shared secret.
 #[derive(Clone)]
 pub struct Follower {
     pub key: Arc<Signer>,
@@ -245,7 +245,7 @@ impl Follower {
         Opener::new(&self.key, gateway).sharing(self.secret.as_deref())
     }
 
-    /// In one of the two ways.
+    /// Connects with a token.
     pub async fn connect(&self, api: &Api, query: &str) -> Connection {
         Connection::with_token(api, query, &self.key).await
     }

@@ -1,6 +1,6 @@
-//! Signals on their whole way: from the relays that carry them to all who follow their bots, and to nobody else.
+//! Signals from the relays to all followers of their bots, and to nobody else.
 //!
-//! `FANOUT_FOLLOWERS` makes the runs larger; how long they took is printed.
+//! `FANOUT_FOLLOWERS` makes the runs larger; the times are printed.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -19,30 +19,30 @@ use crate::program::{Running, Site};
 use crate::token::now;
 
 const BOTS: usize = 10;
-/// Of each bot, of each kind that is a signal; and half as many of another kind.
+/// Signals of each bot and kind, and half as many events of another kind.
 const SIGNALS: usize = 4;
-/// Events of strangers, four of ten of which would be signals if they were bots.
+/// Events of other authors. Four of ten have a signal kind.
 const STRANGE: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_follower_gets_what_its_bots_sign_with_the_embedded_registry() {
-    everybody_gets_theirs(Site::empty()).await;
+async fn every_follower_gets_the_signals_of_its_bots_with_the_embedded_registry() {
+    run_fan_out(Site::empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_follower_gets_what_its_bots_sign_with_postgres() {
+async fn every_follower_gets_the_signals_of_its_bots_with_postgres() {
     let database = Database::fresh();
-    everybody_gets_theirs(Site::empty().set("RELAYER_POSTGRES__DSN", &*database.dsn)).await;
+    run_fan_out(Site::empty().set("RELAYER_POSTGRES__DSN", &*database.dsn)).await;
 }
 
-/// Who follows which bots.
+/// A follower and its bots.
 struct Fan {
     follower: Follower,
     follows: Vec<usize>,
     connections: Vec<Connection>,
 }
 
-async fn everybody_gets_theirs(site: Site) {
+async fn run_fan_out(site: Site) {
     let followers =
         std::env::var("FANOUT_FOLLOWERS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
     let sim = Sim::builder().seed(51).relays(4).events(STRANGE).copies(2).hold().start().await.unwrap();
@@ -56,7 +56,7 @@ async fn everybody_gets_theirs(site: Site) {
 
     let bots: Vec<Bot> =
         stream::iter(0..BOTS).then(|n| Bot::registered(1_000 + n as u64, &api)).collect().await;
-    // Everybody follows it, so that its signal, which is the last one, says that nothing more will come.
+    // Everybody follows this bot, so its signal marks the end.
     let bell = Bot::registered(999, &api).await;
     let began = Instant::now();
     let fans: Vec<Fan> = stream::iter(0..followers)
@@ -72,7 +72,7 @@ async fn everybody_gets_theirs(site: Site) {
     within("the relays are asked", sim.wait_subscribed(4)).await;
     let queries = settled_queries(&running).await;
     let began = Instant::now();
-    let signals = go(&sim, &bots);
+    let signals = publish_all(&sim, &bots);
     within("every event is sent", sim.wait_first_copies()).await;
     api.until_head(sim.ids().len()).await;
     let logged = began.elapsed();
@@ -109,24 +109,24 @@ async fn everybody_gets_theirs(site: Site) {
     );
     let queries = queries_sent(&running).await - queries;
     println!("{queries} statements to the registry's database meanwhile");
-    // One for each 15 seconds in which it is silent, to see that it is there.
+    // One statement for each 15 seconds of silence, to test the connection.
     assert!(queries <= began.elapsed().as_secs() / 15 + 1, "{queries}");
 }
 
-/// How many statements the registry's database was sent.
+/// The number of statements that were sent to the registry's database.
 async fn queries_sent(running: &Running) -> u64 {
     let metrics = running.get("/metrics").await.expect("an answer");
     let line = metrics.lines().find_map(|line| line.strip_prefix("registry_queries_total "));
     line.expect("the metric").parse().expect("a number")
 }
 
-/// The same, when what was told of the subscriptions has been read.
+/// The same, once the notifications of the subscriptions were processed.
 async fn settled_queries(running: &Running) -> u64 {
     let sent = async || queries_sent(running).await;
     settled("the registry is quiet", Duration::from_millis(500), sent).await
 }
 
-/// A follower subscribes to some of the bots and connects. What it is like follows from its number.
+/// Subscribes a follower to some bots and connects it. Its number determines the details.
 async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     let follower = Follower::new(10_000 + number as u64);
     let follower = match number % 3 {
@@ -150,8 +150,8 @@ async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     Fan { follower, follows, connections }
 }
 
-/// The bots and everybody else publish, all at once.
-fn go(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
+/// The bots and all others publish at once.
+fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     sim.go();
     let mut signals = Vec::new();
     for round in 0..SIGNALS {
@@ -170,7 +170,7 @@ fn go(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     signals
 }
 
-/// The log with the events themselves.
+/// The log with the original events.
 fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events = sim.events();
     let events: std::collections::HashMap<String, &VerifiedEvent> =
@@ -178,7 +178,8 @@ fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEven
     log.iter().map(|(seq, event)| (*seq, events[event["id"].as_str().unwrap()].clone())).collect()
 }
 
-/// Receives until the bell rings: what is expected, in its order, each once, and nothing else.
+/// Receives until the last signal, and checks that all expected signals came in order, once, and
+/// nothing else.
 async fn receive(
     mut connection: Connection,
     follower: &Follower,

@@ -1,4 +1,4 @@
-//! Requests over HTTP/1.1, byte by byte, so that wrong ones can be sent, too.
+//! Raw HTTP/1.1 requests, so that malformed ones can be sent, too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use crate::program::PATIENCE;
 
-/// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -20,9 +19,8 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// What it was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: String,
@@ -33,7 +31,7 @@ impl Request {
         Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 
-    /// With a body that is said to be JSON, whatever it is.
+    /// Adds a body with the content type of JSON.
     pub fn json(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }.header("Content-Type", "application/json")
     }
@@ -43,7 +41,7 @@ impl Request {
         self
     }
 
-    /// What asks for a WebSocket.
+    /// A WebSocket upgrade.
     pub fn upgrade(path: &str) -> Self {
         let version = Self::new("GET", path).header("Sec-WebSocket-Version", "13");
         version.header("Upgrade", "websocket").header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
@@ -60,20 +58,20 @@ impl Request {
         [bytes.as_bytes(), body].concat()
     }
 
-    /// Sends it, and waits for the answer.
-    pub async fn send(&self, to: SocketAddr) -> Answer {
+    /// Sends the request and waits for the response.
+    pub async fn send(&self, to: SocketAddr) -> Response {
         timeout(PATIENCE, self.sent(to)).await.expect("an answer in time")
     }
 
-    async fn sent(&self, to: SocketAddr) -> Answer {
+    async fn sent(&self, to: SocketAddr) -> Response {
         let mut socket = TcpStream::connect(to).await.expect("it listens");
-        // Of a body that is too long the rest is not read.
+        // The gateway does not read the rest of a body that is too long.
         let _ = socket.write_all(&self.bytes()).await;
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
             let text = String::from_utf8_lossy(&bytes);
-            if let Some(answer) = Answer::parse(&text) {
+            if let Some(answer) = Response::parse(&text) {
                 return answer;
             }
             let read = socket.read(&mut chunk).await.unwrap_or(0);
@@ -83,8 +81,8 @@ impl Request {
     }
 }
 
-impl Answer {
-    /// `None` while something of it is missing.
+impl Response {
+    /// `None` while the response is incomplete.
     fn parse(text: &str) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
@@ -102,26 +100,26 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The status, and the code of an error.
+    /// The status, and the `error` code.
     pub fn code(&self) -> (u16, String) {
         let code = self.json()["error"].as_str().unwrap_or_default().to_owned();
         (self.status, code)
     }
 
-    /// Asserts that it is this error, and that the message has this in it.
+    /// Asserts the status, the code and a part of the message.
     #[track_caller]
     pub fn assert(&self, status: u16, code: &str, message: &str) {
         assert_eq!(self.code(), (status, code.to_owned()), "{self:?}");
-        let said = self.json()["message"].as_str().expect("a message").to_owned();
-        assert!(said.contains(message), "{message:?} is not in {said:?}");
+        let text = self.json()["message"].as_str().expect("a message").to_owned();
+        assert!(text.contains(message), "{message:?} is not in {text:?}");
     }
 }
 
-/// Waits until something is so, and tells how long that took.
+/// Waits for a condition, and returns how long that took.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let began = std::time::Instant::now();
     while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "it does not come to this: {what}");
+        assert!(began.elapsed() < PATIENCE, "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     began.elapsed()

@@ -1,4 +1,4 @@
-//! The gateway's own key, which followers know it by and secrets are sealed with.
+//! The gateway's own key: followers know the gateway by it, and it seals secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn key_file(site: &Site) -> PathBuf {
     site.folder().join("relayer.key")
 }
 
-/// Who the gateway says it is, and what it has logged of that.
+/// The public key from the API, and the log.
 async fn identity(site: &Site) -> (String, String) {
     let running = site.start().await;
     let answer = Api::of(site).get("/api/identity").await.json();
@@ -24,33 +24,33 @@ async fn identity(site: &Site) -> (String, String) {
     assert_eq!(answer.as_object().map(|fields| fields.len()), Some(2), "{answer}");
     let (pubkey, npub_shown) = (answer["pubkey"].as_str().unwrap(), answer["npub"].as_str().unwrap());
     assert_eq!(npub(&pubkey.parse().unwrap()), npub_shown);
-    let said = running.stderr();
-    assert!(status.success(), "{status}: {said}");
-    assert!(said.contains(npub_shown), "{said}");
-    (pubkey.to_owned(), said)
+    let log = running.stderr();
+    assert!(status.success(), "{status}: {log}");
+    assert!(log.contains(npub_shown), "{log}");
+    (pubkey.to_owned(), log)
 }
 
 #[tokio::test]
-async fn a_key_is_made_once_and_stays() {
+async fn a_key_is_created_once_and_stays() {
     let site = Site::empty();
-    let (pubkey, said) = identity(&site).await;
-    assert!(said.contains("made a key for this gateway"), "{said}");
+    let (pubkey, log) = identity(&site).await;
+    assert!(log.contains("created a key for this gateway"), "{log}");
     let file = key_file(&site);
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let content = fs::read_to_string(&file).unwrap();
     let secret = secret_key(content.trim()).unwrap();
     assert_eq!(Signer::from_secret(&secret).unwrap().pubkey().to_string(), pubkey);
 
-    let (again, said) = identity(&site).await;
+    let (again, log) = identity(&site).await;
     assert_eq!(again, pubkey);
-    assert!(!said.contains("made a key"), "{said}");
+    assert!(!log.contains("created a key"), "{log}");
     assert_eq!(fs::read_to_string(&file).unwrap(), content);
     let (other, _) = identity(&Site::empty()).await;
     assert_ne!(other, pubkey);
 }
 
 #[test]
-fn what_is_no_key_stops_the_start_and_is_not_replaced() {
+fn an_invalid_key_file_stops_the_start_and_is_not_replaced() {
     let good = nsec(&Signer::from_seed(7).secret()).to_string();
     for (content, mode, why) in [
         ("", 0o600, "it is empty"),
@@ -65,26 +65,26 @@ fn what_is_no_key_stops_the_start_and_is_not_replaced() {
         fs::write(&file, content).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         let output = site.run();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        let last = said.lines().last().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        let last = log.lines().last().unwrap();
         assert!(last.contains("relayer.key") && last.contains(why), "{why:?} is not in {last}");
         assert!(last.contains("restore the file"), "{last}");
         assert!(
-            !said.contains("panicked") && !said.contains("nsec1oops") && !said.contains(&good[..20]),
-            "{said}"
+            !log.contains("panicked") && !log.contains("nsec1oops") && !log.contains(&good[..20]),
+            "{log}"
         );
         assert_eq!(fs::read_to_string(&file).unwrap(), content);
     }
 }
 
 #[tokio::test]
-async fn a_key_that_is_configured_comes_first_and_none_is_made() {
+async fn a_configured_key_comes_first_and_no_file_is_created() {
     let key = Signer::from_seed(7);
     let site = Site::empty().set("RELAYER_NOSTR__SECRET_KEY", nsec(&key.secret()).to_string());
     assert_eq!(identity(&site).await.0, key.pubkey().to_string());
     assert!(!key_file(&site).exists());
-    // Nor does one that is there count, or have to be right.
+    // With a configured key, the key file is not even read.
     fs::write(key_file(&site), "no key").unwrap();
     assert_eq!(identity(&site).await.0, key.pubkey().to_string());
     assert_eq!(fs::read_to_string(key_file(&site)).unwrap(), "no key");

@@ -1,5 +1,5 @@
-//! The fan-out of the built program, as bots and their followers have it: what they get, what nobody else gets, what is
-//! never told, and what stays when the gateway or its database goes.
+//! The fan-out of the built program: delivery, access, secrets, and failures of the gateway and its
+//! database.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

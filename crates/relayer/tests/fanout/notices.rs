@@ -1,4 +1,4 @@
-//! What a follower is told on its open connection when its follows change.
+//! Notices to connected followers when their follows change.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ async fn a_follower_of_silent_bots_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_is_told_what_changes_before_it_is_in_effect() {
+async fn a_notice_comes_before_the_change_takes_effect() {
     let sim = relays(1).await;
     let site = Site::on(&sim);
     let _running = site.start().await;
@@ -54,20 +54,20 @@ async fn a_follower_is_told_what_changes_before_it_is_in_effect() {
         assert_eq!(connection.notice().await, expected);
         assert_eq!(sharing.opener(&gateway).open(&connection.next().await), signal);
     }
-    // What changes nothing is not told.
+    // An unchanged follow causes no notice.
     sharing.follow(&api, bot.key.pubkey()).await;
     follower.follow(&api, bot.key.pubkey()).await;
     for connection in &mut connections {
         assert_eq!(connection.notice().await, secret_changed(&follower, &bot, "nip44-v2"));
     }
-    // A new follow is not told either: its signals come.
+    // Neither does a new follow: its signals come.
     let third = Bot::registered(3, &api).await;
     follower.follow(&api, third.key.pubkey()).await;
     let signal = third.publish(&sim);
     for connection in &mut connections {
         assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
     }
-    // The last word of a bot that is followed no more is the notice.
+    // After an unsubscription, the notice is the last message about the bot.
     api.unsubscribe(bot.key.pubkey(), &follower.key).await;
     bot.publish(&sim);
     api.until_head(3).await;

@@ -1,17 +1,17 @@
-//! Who may register bots, and what the operator can do about them.
+//! Who may register bots, and the operator's calls.
 
 use serde_json::Value;
 
 use crate::bots::{Bot, relays};
 use crate::client::{Api, registration, subscription};
 use crate::connection::Follower;
-use crate::http::{Answer, Request};
+use crate::http::{Request, Response};
 use crate::program::Site;
 
 const ADMIN: &str = "0123456789abcdef0123";
 
-/// What the operator asks.
-async fn operator(api: &Api, method: &str, path: &str) -> Answer {
+/// Sends a call of the operator.
+async fn operator(api: &Api, method: &str, path: &str) -> Response {
     api.send(Request::new(method, path).header("Authorization", format!("Bearer {ADMIN}"))).await
 }
 
@@ -31,7 +31,7 @@ async fn site(settings: &[(&str, &str)]) -> (relay_sim::Sim, Site) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_registry_takes_a_real_bot_and_the_operator_sees_and_removes() {
+async fn a_full_registry_takes_a_new_bot_and_the_operator_lists_and_removes_bots() {
     let (sim, site) = site(&[("RELAYER_FANOUT__MAX_BOTS", "3")]).await;
     let _running = site.start().await;
     let api = Api::of(&site);
@@ -80,7 +80,7 @@ async fn with_approval_a_bot_waits_for_the_operator() {
     let subscribe = || subscription(bot.key.pubkey(), follower.key.pubkey(), None);
     api.call(&follower.key, subscribe()).await.assert(403, "bot_not_approved", "approval");
     assert_eq!(listed(&api).await, [(bot.key.pubkey().to_string(), "pending".to_owned())]);
-    // It waits over a restart, and cannot approve itself.
+    // It still waits after a restart, and cannot approve itself.
     running.kill();
     let _running = site.start().await;
     let path = format!("/api/bots/{}/approve", bot.key.pubkey());
@@ -94,7 +94,7 @@ async fn with_approval_a_bot_waits_for_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn closed_registration_is_for_the_operator_and_an_address_has_so_many_new_bots() {
+async fn closed_registration_is_for_the_operator_and_new_bots_are_limited_by_address() {
     let (_sim, closed) = site(&[("RELAYER_FANOUT__REGISTRATION", "closed")]).await;
     let _running = closed.start().await;
     let api = Api::of(&closed);
@@ -118,7 +118,7 @@ async fn closed_registration_is_for_the_operator_and_an_address_has_so_many_new_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_shows_something_else_is_refused() {
+async fn a_misleading_name_is_refused() {
     let (_sim, site) = site(&[]).await;
     let _running = site.start().await;
     let api = Api::of(&site);

@@ -1,4 +1,4 @@
-//! `moltrade-relayer registry …`: bots and followers are moved, and given to another key.
+//! `moltrade-relayer registry …`: moves bots and follows, and changes their owner.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -24,11 +24,11 @@ fn site(sim: &Sim, key_seed: u64) -> Site {
 }
 
 #[track_caller]
-fn told(output: &Output, success: bool, expected: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.success(), success, "{said}");
-    assert!(said.contains(expected), "{said}");
-    assert!(!said.contains(SECRET), "{said}");
+fn assert_output(output: &Output, success: bool, expected: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.success(), success, "{stderr}");
+    assert!(stderr.contains(expected), "{stderr}");
+    assert!(!stderr.contains(SECRET), "{stderr}");
 }
 
 async fn stop(mut running: Running) {
@@ -36,7 +36,7 @@ async fn stop(mut running: Running) {
     assert!(running.ended().await.success());
 }
 
-/// A bot, one follower that shares a secret, and one that does not.
+/// A bot, one follower with a shared secret, and one without.
 async fn filled(site: &Site) -> (Bot, Follower, Follower) {
     let running = site.start().await;
     let api = Api::of(site);
@@ -50,7 +50,7 @@ async fn filled(site: &Site) -> (Bot, Follower, Follower) {
     (bot, sharing, plain)
 }
 
-/// Both followers get a signal, and can read it.
+/// Both followers get a signal and can decrypt it.
 async fn served(site: &Site, sim: &Sim, bot: &Bot, followers: [&Follower; 2]) {
     let running = site.start().await;
     let api = Api::of(site);
@@ -67,7 +67,7 @@ async fn served(site: &Site, sim: &Sim, bot: &Bot, followers: [&Follower; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_exported_here_is_imported_there() {
+async fn an_export_can_be_imported_elsewhere() {
     let (sim, database) = (relays(2).await, Database::fresh());
     let here = site(&sim, 7);
     let there = site(&sim, 7).set("RELAYER_POSTGRES__DSN", database.dsn.as_str());
@@ -76,9 +76,9 @@ async fn what_is_exported_here_is_imported_there() {
     let path = file.display().to_string();
 
     let running = here.start().await;
-    told(&here.run_with(&["registry", "export"]), false, "is in use by another process");
+    assert_output(&here.run_with(&["registry", "export"]), false, "is in use by another process");
     stop(running).await;
-    told(
+    assert_output(
         &here.run_with(&["registry", "export", "--file", &path]),
         true,
         "exported 1 bots and 2 follows from the embedded registry",
@@ -89,13 +89,17 @@ async fn what_is_exported_here_is_imported_there() {
 
     let empty = Database::fresh();
     let other_key = site(&sim, 8).set("RELAYER_POSTGRES__DSN", empty.dsn.as_str());
-    told(&other_key.run_with(&["registry", "import", "--file", &path]), false, "sealed by the gateway key");
+    assert_output(
+        &other_key.run_with(&["registry", "import", "--file", &path]),
+        false,
+        "sealed by the gateway key",
+    );
     fs::write(here.folder().join("cut"), &lines[..lines.len() - 40]).unwrap();
     let cut = here.folder().join("cut").display().to_string();
-    told(&there.run_with(&["registry", "import", "--file", &cut]), false, "nothing was imported");
+    assert_output(&there.run_with(&["registry", "import", "--file", &cut]), false, "nothing was imported");
 
     for _ in 0..2 {
-        told(
+        assert_output(
             &there.run_with(&["registry", "import", "--file", &path]),
             true,
             "imported 1 bots and 2 follows into the postgres registry",
@@ -103,39 +107,47 @@ async fn what_is_exported_here_is_imported_there() {
     }
     served(&there, &sim, &bot, [&sharing, &plain]).await;
     let output = there.run_with(&["registry", "export"]);
-    told(&output, true, "exported 1 bots and 2 follows from the postgres registry");
+    assert_output(&output, true, "exported 1 bots and 2 follows from the postgres registry");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), lines);
 }
 
-async fn is_given_to_another_key(site_with: impl Fn(u64) -> Site, sim: &Sim) {
+async fn changes_owner(site_with: impl Fn(u64) -> Site, sim: &Sim) {
     let old = site_with(7);
     let (bot, sharing, plain) = filled(&old).await;
     let new = old.set("RELAYER_NOSTR__SECRET_KEY", key(8));
     let refused = new.run();
-    told(&refused, false, "registry rekey --old-key-file FILE");
+    assert_output(&refused, false, "registry rekey --old-key-file FILE");
     let file = new.folder().join("old.key");
     let path = file.display().to_string();
     fs::write(&file, key(7)).unwrap();
-    told(&new.run_with(&["registry", "rekey", "--old-key-file", &path]), false, "chmod 600");
+    assert_output(&new.run_with(&["registry", "rekey", "--old-key-file", &path]), false, "chmod 600");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&file, key(9)).unwrap();
-    told(&new.run_with(&["registry", "rekey", "--old-key-file", &path]), false, "belongs to the gateway key");
+    assert_output(
+        &new.run_with(&["registry", "rekey", "--old-key-file", &path]),
+        false,
+        "belongs to the gateway key",
+    );
     fs::write(&file, key(7)).unwrap();
-    told(&new.run_with(&["registry", "rekey", "--old-key-file", &path]), true, "1 secrets were sealed anew");
+    assert_output(
+        &new.run_with(&["registry", "rekey", "--old-key-file", &path]),
+        true,
+        "1 secrets were sealed anew",
+    );
     served(&new, sim, &bot, [&sharing, &plain]).await;
     let old = new.set("RELAYER_NOSTR__SECRET_KEY", key(7));
-    told(&old.run(), false, "belongs to the gateway key");
+    assert_output(&old.run(), false, "belongs to the gateway key");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_registry_is_given_to_another_key() {
+async fn the_owner_of_the_embedded_registry_can_change() {
     let sim = relays(2).await;
-    is_given_to_another_key(|seed| site(&sim, seed), &sim).await;
+    changes_owner(|seed| site(&sim, seed), &sim).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_in_postgres_is_given_to_another_key() {
+async fn the_owner_of_a_postgres_registry_can_change() {
     let (sim, database) = (relays(2).await, Database::fresh());
     let dsn = database.dsn.as_str();
-    is_given_to_another_key(|seed| site(&sim, seed).set("RELAYER_POSTGRES__DSN", dsn), &sim).await;
+    changes_owner(|seed| site(&sim, seed).set("RELAYER_POSTGRES__DSN", dsn), &sim).await;
 }

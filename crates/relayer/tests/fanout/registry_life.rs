@@ -1,4 +1,4 @@
-//! A registry in Postgres: shared by gateways, away and back, and what a gateway cannot start with.
+//! A registry in Postgres: shared, down and back, and reasons not to start.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -19,23 +19,23 @@ use crate::http::{Request, until};
 use crate::postgres::{Database, PASSWORD};
 use crate::program::Site;
 
-/// What a change may take from one gateway to the other, on a busy machine too. It is less than
-/// `REGISTRY_TIMEOUT`, so that nothing that waits for that passes for soon.
+/// The time for a change to reach the other gateway, also on a busy machine. It is less than
+/// `REGISTRY_TIMEOUT`, so waiting for that timeout fails the test.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A gateway on a database. Those with the same key share it.
+/// A gateway on a database. Gateways with the same key share it.
 fn site(sim: &Sim, dsn: &str, key: u64) -> Site {
     let key = faster_hex::hex_string(&*Signer::from_seed(key).secret());
     Site::on(sim).set("RELAYER_NOSTR__SECRET_KEY", key).set("RELAYER_POSTGRES__DSN", dsn)
 }
 
-/// How a bot's only follower is listed: whether it shares a secret; `None` if there is none.
+/// Whether a bot's only follower shares a secret; `None` without a follower.
 async fn listed(api: &Api, bot: &Bot) -> Option<bool> {
     let answer = api.call(&bot.key, crate::client::listing(bot.key.pubkey())).await.json();
     answer["subscriptions"].get(0).map(|follow| follow["shared_secret"].as_bool().expect("a flag"))
 }
 
-/// Waits until the other gateway lists it so, which must be soon.
+/// Waits until the other gateway lists the follower like this.
 async fn soon(what: &str, api: &Api, bot: &Bot, expected: Option<bool>) {
     let took = until(what, async || listed(api, bot).await == expected).await;
     println!("{what}: in effect at the other gateway after {took:.0?}");
@@ -43,14 +43,14 @@ async fn soon(what: &str, api: &Api, bot: &Bot, expected: Option<bool>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_changed_at_one_gateway_is_soon_in_effect_at_the_other() {
+async fn a_change_at_one_gateway_soon_applies_at_the_other() {
     let (sim, database) = (relays(2).await, Database::fresh());
     let sites = [site(&sim, &database.dsn, 7), site(&sim, &database.dsn, 7)];
     let _running = [sites[0].start().await, sites[1].start().await];
     let [here, there] = [Api::of(&sites[0]), Api::of(&sites[1])];
     assert_eq!(here.identity().await, there.identity().await);
     let gateway = here.identity().await;
-    // The other need not have heard of the bot to take a follow of it.
+    // The other gateway need not know the bot before it gets a follow.
     let bot = Bot::registered(1, &here).await;
     let key = bot.key.pubkey();
     let bell = Bot::registered(2, &here).await;
@@ -77,9 +77,9 @@ async fn what_is_changed_at_one_gateway_is_soon_in_effect_at_the_other() {
     assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
 }
 
-/// Both write at once, and both know the same in the end.
+/// Both write at once, and end with the same follows.
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_that_write_at_once_come_to_the_same() {
+async fn concurrent_writers_end_in_the_same_state() {
     const FOLLOWERS: u64 = 40;
     let (sim, database) = (relays(1).await, Database::fresh());
     let sites = [site(&sim, &database.dsn, 7), site(&sim, &database.dsn, 7)];
@@ -109,20 +109,26 @@ async fn gateways_that_write_at_once_come_to_the_same() {
     assert_eq!(apis[0].followers(&bot.key).await, apis[1].followers(&bot.key).await);
 }
 
-/// Asserts that everything but a change of the registry goes on.
-async fn goes_on(sim: &Sim, api: &Api, bot: &Bot, follower: &Follower, connection: &mut FollowerConnection) {
+/// Asserts that delivery continues, and everything else except changes of the registry.
+async fn assert_delivery_continues(
+    sim: &Sim,
+    api: &Api,
+    bot: &Bot,
+    follower: &Follower,
+    connection: &mut FollowerConnection,
+) {
     let gateway = api.identity().await;
     for _ in 0..3 {
         let signal = bot.publish(sim);
         let message = connection.next().await;
         assert_eq!(follower.opener(&gateway).open(&message), signal);
-        // It is in the log, and whoever comes anew gets it, too.
+        // The signal is in the log, and a new connection gets it, too.
         let cursor = format!("?cursor={}", message.seq - 1);
         let mut other = follower.connect(api, &cursor).await;
         assert_eq!(other.next().await.seq, message.seq);
         other.leave().await;
     }
-    // Who follows is known.
+    // Followers are still listed.
     assert_eq!(api.followers(&bot.key).await.len(), 1);
 }
 
@@ -131,7 +137,7 @@ async fn is(api: &Api, state: &str) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_postgres_is_away_known_followers_are_served() {
+async fn while_postgres_is_down_known_followers_are_served() {
     let (sim, database) = (relays(2).await, Database::alone());
     let site = site(&sim, &database.dsn, 7);
     let running = site.start().await;
@@ -150,7 +156,7 @@ async fn while_postgres_is_away_known_followers_are_served() {
     assert!(status["registry"]["reason"].as_str().unwrap().contains("cannot be reached"), "{status}");
     let metrics = running.get("/metrics").await.unwrap();
     assert!(metrics.contains("registry_up 0\n"), "{metrics}");
-    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    assert_delivery_continues(&sim, &api, &bot, &follower, &mut connection).await;
     for _ in 0..3 {
         everything.next().await.expect("an event");
     }
@@ -162,13 +168,13 @@ async fn while_postgres_is_away_known_followers_are_served() {
     ] {
         let began = Instant::now();
         let answer = api.call(key, request).await;
-        // Nobody waits for what is known to be away.
-        assert!(began.elapsed() < SOON, "it was refused after {:.1?}", began.elapsed());
+        // A call fails at once while the database is known to be down.
+        assert!(began.elapsed() < SOON, "the call was refused after {:.1?}", began.elapsed());
         answer.assert(503, "registry_unavailable", "try again later");
         assert_eq!(answer.header("retry-after"), Some("5"));
     }
-    // What was not written is not known either.
-    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    // The refused changes have no effect.
+    assert_delivery_continues(&sim, &api, &bot, &follower, &mut connection).await;
 
     database.cluster().start();
     println!("it was well again after {:.0?}", is(&api, "up").await);
@@ -177,7 +183,7 @@ async fn while_postgres_is_away_known_followers_are_served() {
     assert!(running.get("/metrics").await.unwrap().contains("registry_up 1\n"));
 }
 
-/// It takes connections and says nothing: the worst way to be away.
+/// It accepts connections and never answers: the worst way to fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_postgres_hangs_known_followers_are_served() {
     let (sim, database) = (relays(2).await, Database::alone());
@@ -196,7 +202,7 @@ async fn while_postgres_hangs_known_followers_are_served() {
             api.call(&late.key, request).await.assert(503, "registry_unavailable", "try again later");
         }
     };
-    tokio::join!(writes, goes_on(&sim, &api, &bot, &follower, &mut connection));
+    tokio::join!(writes, assert_delivery_continues(&sim, &api, &bot, &follower, &mut connection));
     database.cluster().thaw();
     is(&api, "up").await;
     until("it can be written", async || {
@@ -206,9 +212,9 @@ async fn while_postgres_hangs_known_followers_are_served() {
     .await;
 }
 
-/// Gives the registry from one key to another while a gateway with the old one runs. It keeps what it knows, and cannot
-/// write; with the registry back, it goes on as before.
-async fn the_registry_goes_to_another_key(tells_whose: bool) {
+/// Changes the owner of the registry while a gateway with the old key runs. That gateway keeps its
+/// directory and cannot write. When the owner is changed back, it works as before.
+async fn the_owner_changes(tells_whose: bool) {
     let (sim, database) = (relays(2).await, Database::fresh());
     let old = site(&sim, &database.dsn, 7);
     let running = old.start().await;
@@ -218,7 +224,7 @@ async fn the_registry_goes_to_another_key(tells_whose: bool) {
     follower.follow(&api, bot.key.pubkey()).await;
     let mut connection = follower.connect(&api, "").await;
     if !tells_whose {
-        // So that a changed row is all that the gateway hears.
+        // So that the gateway is only notified of a changed row.
         let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
         let mute = "ALTER TABLE moltrade_relayer.meta DISABLE TRIGGER tell_change";
         sqlx::raw_sql(mute).execute(&mut hand).await.unwrap();
@@ -239,7 +245,7 @@ async fn the_registry_goes_to_another_key(tells_whose: bool) {
     let found = Signer::from_seed(8).pubkey().to_string();
     assert_eq!((&status["bots"], &status["follows"]), (&1.into(), &1.into()), "{status}");
     running.until_stderr_contains(&format!("belongs to the gateway key {found}")).await;
-    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    assert_delivery_continues(&sim, &api, &bot, &follower, &mut connection).await;
     let late = Follower::new(12);
     for (key, request) in [
         (&*late.key, subscription(bot.key.pubkey(), late.key.pubkey(), None)),
@@ -248,27 +254,27 @@ async fn the_registry_goes_to_another_key(tells_whose: bool) {
     ] {
         api.call(key, request).await.assert(503, "registry_unavailable", "try again later");
     }
-    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    assert_delivery_continues(&sim, &api, &bot, &follower, &mut connection).await;
 
     rekey(8, 7);
     is(&api, "up").await;
-    goes_on(&sim, &api, &bot, &follower, &mut connection).await;
+    assert_delivery_continues(&sim, &api, &bot, &follower, &mut connection).await;
     late.follow(&api, bot.key.pubkey()).await;
     running.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_gateway_keeps_what_it_knows_when_the_registry_goes_to_another_key() {
-    the_registry_goes_to_another_key(true).await;
+async fn a_running_gateway_keeps_its_directory_when_the_owner_changes() {
+    the_owner_changes(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_gateway_takes_no_row_that_another_key_has_sealed() {
-    the_registry_goes_to_another_key(false).await;
+async fn a_running_gateway_ignores_rows_sealed_by_another_key() {
+    the_owner_changes(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_starts_while_postgres_is_away() {
+async fn a_gateway_starts_while_postgres_is_down() {
     let (sim, database) = (relays(2).await, Database::alone());
     let site = site(&sim, &database.dsn, 7);
     database.cluster().stop();
@@ -285,7 +291,7 @@ async fn a_gateway_starts_while_postgres_is_away() {
         assert_eq!(answer.header("retry-after"), Some("5"));
     }
     assert_eq!(api.status().await["registry"]["state"], "down");
-    // Everything else does its work.
+    // Everything else works.
     let signal = bot.publish(&sim);
     api.until_head(1).await;
     assert_eq!(api.log().await[0].1["id"], signal.id().to_string());
@@ -300,7 +306,7 @@ async fn a_gateway_starts_while_postgres_is_away() {
 
 /// Secrets that were stored before they were checked.
 #[tokio::test(flavor = "multi_thread")]
-async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
+async fn stored_weak_secrets_are_served_and_logged_once() {
     let (sim, database) = (relays(1).await, Database::fresh());
     let site = site(&sim, &database.dsn, 7);
     let gateway = Signer::from_seed(7);
@@ -323,7 +329,7 @@ async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
         store.write(*gateway.pubkey(), changes).await.unwrap();
     }
     let running = site.start().await;
-    running.until_stderr_contains("some follows have a shared secret that is refused now").await;
+    running.until_stderr_contains("some follows have a weak shared secret").await;
     running.until_stderr_contains("follows=1").await;
     let api = Api::of(&site);
     let weak = weak.sharing(&secret);
@@ -333,9 +339,9 @@ async fn stored_secrets_that_are_refused_now_are_served_and_counted_once() {
     running.kill();
 }
 
-/// Calls say so, the status and the metrics say so, and the log says it once.
+/// Calls, the status and the metrics show it, and the log says it once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_postgres_is_said_to_be_so_once() {
+async fn a_read_only_postgres_is_reported_once() {
     let (sim, database) = (relays(1).await, Database::alone());
     let site = site(&sim, &database.dsn, 7);
     let running = site.start().await;
@@ -362,16 +368,16 @@ async fn a_read_only_postgres_is_said_to_be_so_once() {
         let answer = api.call(&bot.key, registration(bot.key.pubkey(), "a name")).await;
         answer.assert(503, "registry_unavailable", "try again later");
     }
-    // The gateway tries again by itself, too: with a few statements each time.
+    // The gateway tries again by itself, with a few statements each time.
     let statements = async || running.metric("registry_queries_total").await;
     let before = statements().await;
-    until("it is tried again and again", async || statements().await >= before + 15).await;
+    until("the gateway keeps trying", async || statements().await >= before + 15).await;
     let metrics = running.get("/metrics").await.unwrap();
     assert!(metrics.contains("registry_up 0\n") && metrics.contains("registry_read_only 1\n"), "{metrics}");
     running.signal("KILL");
     let log = running.stderr();
     assert_eq!(log.matches("the registry's database is read-only").count(), 1, "{log}");
-    // A start does not wait for it either.
+    // A start does not wait for the database either.
     let running = site.start().await;
     is(&api, "read_only").await;
     set("off").await;
@@ -380,16 +386,16 @@ async fn a_read_only_postgres_is_said_to_be_so_once() {
     running.kill();
 }
 
-/// Asserts that a gateway says in its last line why it does not start.
+/// Asserts that a gateway refuses to start, and says why in its last line.
 fn assert_refused(site: &Site, code: i32, expected: &[&str]) {
     let output = site.run();
-    let said = String::from_utf8([output.stderr, output.stdout].concat()).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    let last = said.lines().last().expect("a line");
+    let stderr = String::from_utf8([output.stderr, output.stdout].concat()).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let last = stderr.lines().last().expect("a line");
     for expected in expected {
         assert!(last.contains(expected), "{expected:?} is not in: {last}");
     }
-    assert!(!said.contains("panicked") && !said.contains("hunter2"), "{said}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("hunter2"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

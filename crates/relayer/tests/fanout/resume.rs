@@ -1,5 +1,5 @@
-//! Followers that come back: with the cursor that they kept, or with the one that the gateway keeps for them, everything
-//! that they missed comes in order, once, whatever died meanwhile.
+//! Followers that reconnect: with their own cursor or a stored one, all that they missed comes in
+//! order, once, whatever failed meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::postgres::Database;
 use crate::program::{Running, Site};
 use crate::token::now;
 
-/// Signals that are missed.
+/// The number of missed signals.
 const MISSED: usize = 1_000;
-/// How many come in a second. Of more than 500 of one second a relay would not give all to who was not there.
+/// Signals a second. With more than 500 in one second, a relay would not return all of them later.
 const RATE: usize = 250;
 
-/// What a gateway should have: the events in the order of its log.
+/// What the gateway should deliver: the events in the order of its log.
 async fn logged(api: &Api, sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events: BTreeMap<String, VerifiedEvent> =
         sim.events().into_iter().map(|event| (event.id().to_string(), event)).collect();
@@ -31,7 +31,7 @@ async fn logged(api: &Api, sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     log.iter().map(|(seq, event)| (*seq, events[&id(event)].clone())).collect()
 }
 
-/// Receives until a sequence, and acknowledges what comes if it is a consumer.
+/// Receives until a sequence. A consumer acknowledges.
 async fn receive(
     connection: &mut Connection,
     follower: &Follower,
@@ -51,7 +51,7 @@ async fn receive(
     received
 }
 
-/// Signals of now, at a pace, while something else happens.
+/// Publishes signals at a steady rate while something else happens.
 async fn publish_at_a_pace(bot: &Bot, sim: &Sim, count: usize) {
     let mut ticks = tokio::time::interval(Duration::from_millis(1_000 / RATE as u64));
     for _ in 0..count {
@@ -61,7 +61,7 @@ async fn publish_at_a_pace(bot: &Bot, sim: &Sim, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_signals_that_were_missed_come_in_order_and_once() {
+async fn a_thousand_missed_signals_come_in_order_and_once() {
     let sim = relays(4).await;
     let site = Site::on(&sim);
     let _running = site.start().await;
@@ -76,7 +76,7 @@ async fn a_thousand_signals_that_were_missed_come_in_order_and_once() {
     .await;
 }
 
-/// A new name begins where the log was when its connection came, not when its key was proved.
+/// A new name starts where the log was when the client connected, not when it proved its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     let sim = relays(1).await;
@@ -93,9 +93,10 @@ async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     assert_eq!(receive(&mut connection, &follower, &gateway, 1, false).await.len(), 1);
 }
 
-/// The gateway dies, and comes back on the same database; Postgres stops and comes back, before and after.
+/// The gateway is killed and restarted on the same database; before and after that, Postgres stops
+/// and returns.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_signals_come_across_a_kill_and_a_restart_of_postgres() {
+async fn a_thousand_signals_survive_a_kill_and_a_restart_of_postgres() {
     let sim = relays(4).await;
     let database = Database::alone();
     let site = Site::on(&sim).set("RELAYER_POSTGRES__DSN", &*database.dsn);
@@ -107,7 +108,7 @@ async fn a_thousand_signals_come_across_a_kill_and_a_restart_of_postgres() {
             tokio::time::sleep(Duration::from_millis(800)).await;
             running.kill();
             database.cluster().start();
-            // While it is away, its relays get more.
+            // While it is down, its relays get more events.
             tokio::time::sleep(Duration::from_millis(400)).await;
             site.start().await
         };
@@ -119,7 +120,7 @@ async fn a_thousand_signals_come_across_a_kill_and_a_restart_of_postgres() {
     .await;
 }
 
-/// Two followers get a little, go, and come back when something has happened.
+/// Two followers get a little, disconnect, and reconnect after something has happened.
 async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bot) -> Option<Running>) {
     let api = Api::of(site);
     let gateway = api.identity().await;
@@ -159,7 +160,7 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
         receive(&mut name, &by_name, &gateway, last, true),
     );
     assert_eq!(received, (of_bot(3), of_bot(4)));
-    // The replay goes over into what is new.
+    // After the replay come new signals.
     let live = bot.publish(sim);
     for (connection, follower) in [(&mut cursor, &by_cursor), (&mut name, &by_name)] {
         let [(seq, event)] = &receive(connection, follower, &gateway, last + 1, false).await[..] else {
@@ -169,8 +170,8 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
     }
 }
 
-/// A consumer that is connected while its gateway dies again and again. What it has acknowledged may come once more if
-/// that was not written down, and nothing is missing.
+/// A consumer stays connected while its gateway is killed again and again. Acknowledged signals may
+/// be repeated if the cursor was not written, and none is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
     const KILLS: usize = 3;
@@ -190,7 +191,7 @@ async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
             bot.publish(&sim);
         }
         api.until_head(100 * (life + 1)).await;
-        // All but the last few are received, and of those all but a few are acknowledged.
+        // Nearly all are received, and nearly all of those are acknowledged.
         let last = (100 * (life + 1)) as u64;
         let until = if life == KILLS { last } else { last - 10 };
         let received = receive(&mut connection, &follower, &gateway, until, false).await;
@@ -230,21 +231,21 @@ async fn a_name_belongs_to_one_follower() {
     for (connection, follower, ack) in [(&mut first, &followers[0], 2), (&mut second, &followers[1], 4)] {
         assert_eq!(receive(connection, follower, &gateway, 5, false).await.len(), 5);
         connection.ack(ack).await;
-        connection.is_heard().await;
+        connection.flush().await;
     }
-    // Neither has taken over from the other; each does from itself.
+    // A follower takes over from itself, not from the other one.
     let mut again = followers[0].connect(&api, name).await;
     let closed = first.text().await.unwrap_err();
     assert_eq!((closed.code, &*closed.reason), (1008, "another connection took over this consumer"));
     assert_eq!(again.next().await.seq, 3);
     second.leave().await;
     assert_eq!(followers[1].connect(&api, name).await.next().await.seq, 5);
-    // Nor are they seen among those of /ws.
+    // They are not listed among the consumers of /ws.
     assert_eq!(api.get("/api/consumers").await.json()["consumers"], Value::Array(Vec::new()));
 }
 
 #[tokio::test]
-async fn one_follower_has_sixteen_names_at_most() {
+async fn one_follower_has_at_most_sixteen_consumers() {
     let site = Site::empty();
     let _running = site.start().await;
     let api = Api::of(&site);
@@ -256,25 +257,25 @@ async fn one_follower_has_sixteen_names_at_most() {
     for number in 0..16 {
         let mut connection = follower.connect(&api, &format!("?consumer=desk-{number}")).await;
         connection.ack(0).await;
-        connection.is_heard().await;
+        connection.flush().await;
         connection.leave().await;
     }
     let refused = api.call(&follower.key, Request::upgrade("/fanout?consumer=one-more")).await;
     refused.assert(409, "too_many_consumers_of_follower", "16");
-    // Those that it has stay its own, and others have theirs.
+    // Its existing names still work, and others have their own.
     follower.connect(&api, "?consumer=desk-0").await;
     other.connect(&api, "?consumer=one-more").await;
 }
 
 #[tokio::test]
-async fn who_follows_nobody_has_no_name() {
+async fn a_key_without_follows_cannot_be_a_consumer() {
     let site = Site::empty();
     let _running = site.start().await;
     let api = Api::of(&site);
     let follower = Follower::new(11);
     let answer = api.call(&follower.key, Request::upgrade("/fanout?consumer=desk")).await;
     answer.assert(403, "not_following", "subscribe first");
-    // It is told the same when it has connected before it proved its key.
+    // The refusal is the same when the key is proved after the upgrade.
     let mut connection = Connection::with_answer(&api, "?consumer=desk", &follower.key).await;
     let closed = connection.text().await.unwrap_err();
     assert_eq!((closed.code, &closed.reason[..11]), (1008, "restricted:"));
@@ -287,7 +288,7 @@ async fn a_cursor_that_leads_nowhere() {
     let running = site.start().await;
     Api::of(&site).until_head(3_900).await;
     running.kill();
-    // At the next start all but the newest megabyte is trimmed.
+    // The next start trims all but the newest megabyte.
     let site = site.set("RELAYER_STORAGE__MAX_BYTES", "1048576");
     let _running = site.start().await;
     let api = Api::of(&site);
@@ -297,7 +298,7 @@ async fn a_cursor_that_leads_nowhere() {
     let refused = async |query: &str, status, code: &str| {
         let request = Request::upgrade(&format!("/fanout?{query}"));
         api.call(&follower.key, request).await.assert(status, code, "");
-        // Without a token it is known before there is a challenge.
+        // The request is refused before any challenge.
         Request::upgrade(&format!("/fanout?{query}")).send(api.address).await.assert(status, code, "");
     };
     for (query, code) in [
@@ -323,13 +324,13 @@ async fn a_cursor_that_leads_nowhere() {
     follower.connect(&api, &format!("?cursor={}", gone["oldest"])).await;
 }
 
-/// Signals of which nobody should trade unknowingly.
+/// Signals that are too old to trade on without a warning.
 async fn stale(site: Site, sim: &Sim) -> Vec<bool> {
     let bot = Bot::new(1);
     for age in [3_000, 700, 500, 0] {
         publish(sim, &bot.event(30_931, now() - age));
     }
-    // Dated ahead, which makes it no younger.
+    // A date in the future does not make a signal younger.
     publish(sim, &bot.event(30_931, now() + 300));
     let _running = site.start().await;
     let api = Api::of(&site);
@@ -347,13 +348,13 @@ async fn stale(site: Site, sim: &Sim) -> Vec<bool> {
 }
 
 #[tokio::test]
-async fn what_is_old_is_said_to_be_so() {
+async fn old_signals_are_marked_as_stale() {
     let sim = relays(2).await;
     assert_eq!(stale(Site::on(&sim), &sim).await, [true, true, false, false, false]);
 }
 
 #[tokio::test]
-async fn how_old_is_old_can_be_set() {
+async fn the_maximum_age_can_be_set() {
     let sim = relays(2).await;
     let site = Site::on(&sim).set("RELAYER_FANOUT__MAX_AGE_SECS", "100");
     assert_eq!(stale(site, &sim).await, [true, true, true, false, false]);

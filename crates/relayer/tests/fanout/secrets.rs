@@ -1,4 +1,4 @@
-//! Invariant 8, of a whole run that logs everything: what is secret is nowhere but where it belongs.
+//! Invariant 8 over a whole run at the most verbose log level: secrets are only where they belong.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,26 +19,26 @@ use wire::Signer;
 use crate::bots::{Bot, relays};
 use crate::client::{Api, listing, registration, subscription, unsubscription};
 use crate::connection::{Connection, Follower};
-use crate::http::{Answer, Request};
+use crate::http::{Request, Response};
 use crate::postgres::{Database, PASSWORD};
 use crate::program::Site;
 
 const ADMIN_TOKEN: &str = "Adm1n-T0ken-of-the-secrets-test";
 const SHARED: &str = "Shared-Secret-one-zq81";
 const SHARED_LATER: &str = "Shared-Secret-two-zq82";
-/// What somebody put where it does not belong.
+/// A secret in the wrong place.
 const MISPLACED: &str = "Misplaced-Secret-zq83";
 /// The same as a number.
 const MISPLACED_NUMBER: &str = "9182736450918273645";
 const MISPLACED_TOKEN: &str = "Tm9zdHItdG9rZW4taW4tYS13cm9uZy1wbGFjZQ==";
-/// What is no secret, and must be found wherever it belongs: else the search finds nothing at all.
+/// Not a secret: it must be found, or the search does not work.
 const CANARY: &str = "Canary-Bot-zq84";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invariant_8_nothing_tells_a_secret_with_the_embedded_registry() {
+async fn invariant_8_no_secret_leaks_with_the_embedded_registry() {
     let site = Site::empty();
     let needles = run(&site, None).await;
-    // What was written is as it was, and what is compressed is opened.
+    // Values must be searched decompressed.
     let database = rows(&site.log_path());
     needles.search("rows of RocksDB", &database);
     assert!(contains(&database, CANARY), "the name of the bot is not in RocksDB");
@@ -46,7 +46,7 @@ async fn invariant_8_nothing_tells_a_secret_with_the_embedded_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invariant_8_nothing_tells_a_secret_with_postgres() {
+async fn invariant_8_no_secret_leaks_with_postgres() {
     let database = Database::alone();
     let site = Site::empty().set("RELAYER_POSTGRES__DSN", &*database.dsn);
     let mut needles = run(&site, Some(&database)).await;
@@ -60,12 +60,12 @@ async fn invariant_8_nothing_tells_a_secret_with_postgres() {
     assert!(needles.search_files(Path::new(&folder)).contains(CANARY.as_bytes()));
 }
 
-/// What must not be found, in all forms that it may have.
+/// The secrets, in all usual encodings.
 #[derive(Default)]
 struct Needles(Vec<(String, Vec<u8>)>);
 
 impl Needles {
-    /// As bytes, and as these are written usually.
+    /// Adds a secret as bytes and in the usual encodings.
     fn add(&mut self, what: &str, secret: &[u8]) {
         let url = secret.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
         for (form, bytes) in [
@@ -99,7 +99,7 @@ impl Needles {
         panic!("{place} has {found:?}: {lines:#?}");
     }
 
-    /// Searches every file but the gateway's key, and tells what all of them have together.
+    /// Searches every file but the gateway's key, and returns all contents.
     fn search_files(&self, folder: &Path) -> Haystack {
         let mut all = Vec::new();
         for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -129,7 +129,7 @@ fn contains(text: &[u8], canary: &str) -> bool {
     memmem::find(text, canary.as_bytes()).is_some()
 }
 
-/// Calls, and remembers every token and every answer.
+/// Sends requests, and remembers every token and every response.
 struct Scribe {
     api: Api,
     tokens: Vec<String>,
@@ -137,32 +137,32 @@ struct Scribe {
 }
 
 impl Scribe {
-    async fn call(&mut self, key: &Signer, request: Request) -> Answer {
+    async fn call(&mut self, key: &Signer, request: Request) -> Response {
         let event = self.api.token(&request).sign(key);
         let token = crate::token::header(event.json());
-        // Who has the signature can write the token.
+        // The signature is enough to rebuild the token.
         let (_, signature) = std::str::from_utf8(event.json()).unwrap().split_once(r#""sig":""#).unwrap();
         self.tokens.extend([token["Nostr ".len()..].to_owned(), signature[..128].to_owned()]);
         self.send(request.header("Authorization", token)).await
     }
 
-    async fn send(&mut self, request: Request) -> Answer {
+    async fn send(&mut self, request: Request) -> Response {
         let answer = self.api.send(request).await;
         self.answers += &format!("{}\n{}\n", answer.head, answer.body);
         answer
     }
 
-    async fn reload(&mut self) -> Answer {
+    async fn reload(&mut self) -> Response {
         let reload = Request::new("POST", "/api/config/reload").json("{}");
         self.send(reload.header("Authorization", format!("Bearer {ADMIN_TOKEN}"))).await
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    async fn get(&mut self, path: &str) -> Response {
         self.send(Request::new("GET", path)).await
     }
 }
 
-/// A whole run: everything that can be done is done, and everything that can be done wrong.
+/// A whole run with valid and invalid uses of everything.
 async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let sim = relays(2).await;
     let config = site.folder().join("config.toml");
@@ -170,7 +170,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let configured = |more: &str| fs::write(&config, format!("{relays_line}{more}")).expect("written");
     let right = format!("[api]\nadmin_token = \"{ADMIN_TOKEN}\"\n");
     configured(&right);
-    // What PostgreSQL's own programs read passwords from, with a line that is none.
+    // The password file of PostgreSQL's programs, with a line that is not valid.
     let passwords = tempfile::NamedTempFile::new().expect("a file");
     fs::write(passwords.path(), format!("{MISPLACED}\n")).expect("written");
     let environment = [
@@ -204,7 +204,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     scribe.call(&bot.key, listing(&bot_key)).await;
 
     misplace(&mut scribe, &bot, &follower).await;
-    // Not text, once a key was proved; and what a consumer may not say.
+    // A message that is not text after the key was proved, and an invalid message of a consumer.
     connection.say(Message::text(MISPLACED)).await;
     scribe.answers += &format!("{:?}", connection.text().await.unwrap_err());
 
@@ -225,13 +225,13 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
         running.signal("HUP");
     }
     running.until_stderr_contains("the configuration was not reloaded").await;
-    // Without a password, so that it is looked for in that file.
+    // Without a password in the DSN, that file is read.
     configured(&format!("{right}[postgres]\ndsn = \"postgres://u@127.0.0.1/x\"\n"));
     assert_eq!(scribe.reload().await.status, 200);
     configured(&right);
     running.signal("HUP");
     if let Some(database) = database {
-        // What is said of a database that is away.
+        // Errors of a database that is down.
         database.cluster().stop();
         let answer = scribe.call(&follower.key, subscribe(SHARED)).await;
         assert_eq!(answer.status, 503);
@@ -277,7 +277,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let tokens = scribe.tokens.iter().map(|token| ("a token".to_owned(), token.clone().into_bytes()));
     needles.0.extend(tokens);
 
-    // What is written at once is there as it is; what is written at the end may be compressed.
+    // The write-ahead log is not compressed; other files may be.
     let files =
         fs::read_dir(site.log_path()).unwrap().flatten().filter_map(|file| fs::read(file.path()).ok());
     let files: Vec<u8> = files.flatten().collect();
@@ -287,9 +287,9 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     running.signal("TERM");
     assert!(running.ended().await.success());
     fs::remove_file(&config).unwrap();
-    let said = running.stderr();
-    assert!(said.contains(CANARY) && said.contains(" TRACE "), "the log is not searched");
-    needles.search("the log", said.as_bytes());
+    let log = running.stderr();
+    assert!(log.contains(CANARY) && log.contains(" TRACE "), "the log is not searched");
+    needles.search("the log", log.as_bytes());
     assert!(scribe.answers.contains(CANARY), "the answers are not searched");
     needles.search("the answers", scribe.answers.as_bytes());
     needles
@@ -333,7 +333,7 @@ async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
         Request::upgrade(&format!("/fanout?cursor=0&consumer={MISPLACED}%zz")),
         Request::upgrade(&format!("/fanout?consumer=%20{MISPLACED}")),
     ] {
-        // With a proof that holds, with none, and with one that is something else.
+        // With a valid proof, without one, and with something else.
         for key in [&follower.key, &bot.key] {
             let answer = scribe.call(key, request.clone()).await;
             assert!((400..500).contains(&answer.status), "{request:?}: {answer:?}");
@@ -379,7 +379,7 @@ async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
     }
 }
 
-/// All keys and values of a database that nobody has open.
+/// All keys and values of a closed database.
 fn rows(path: &Path) -> Vec<u8> {
     let families = DB::list_cf(&Options::default(), path).expect("column families");
     let database = DB::open_cf_for_read_only(&Options::default(), path, &families, false).expect("it opens");
@@ -394,7 +394,7 @@ fn rows(path: &Path) -> Vec<u8> {
     all
 }
 
-/// All rows of all tables as text, where bytes are in hex, and the folder where the server keeps them.
+/// All rows of all tables as text, with bytes in hex, and the server's data folder.
 async fn dump(dsn: &str) -> (Vec<u8>, String) {
     let mut hand = PgConnection::connect(dsn).await.unwrap();
     sqlx::raw_sql("CHECKPOINT").execute(&mut hand).await.unwrap();

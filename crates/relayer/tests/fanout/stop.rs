@@ -1,12 +1,13 @@
-//! Stopping in order, with followers that are connected: they are told, and nothing of the fan-out still runs when the
-//! process ends.
+//! An orderly stop with connected followers: they are told, and no task of the fan-out still runs
+//! when the process ends.
 
 use crate::bots::{Bot, relays};
 use crate::client::Api;
 use crate::connection::{Closed, Connection, Follower};
 use crate::program::Site;
 
-/// What still used the database while the process ended would abort it, once in dozens of times.
+/// A task that still uses the database at exit would abort the process, about once in dozens of
+/// runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_with_followers_stops_in_order_every_time() {
     const STOPS: usize = 30;

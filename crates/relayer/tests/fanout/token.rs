@@ -1,4 +1,4 @@
-//! Proofs of a key, right ones and wrong ones: tokens of NIP-98, and answers to NIP-42.
+//! Proofs of a key, valid and invalid: NIP-98 tokens and NIP-42 answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 use wire::{Signer, VerifiedEvent};
 
-/// A NIP-98 token before it is signed. Each part can be made wrong.
+/// A NIP-98 token before it is signed. A test can spoil each part.
 #[derive(Debug, Clone)]
 pub struct Token {
     pub kind: u16,
@@ -19,14 +19,14 @@ pub struct Token {
 }
 
 impl Token {
-    /// As it should be.
+    /// A valid token.
     pub fn new(method: &str, url: String, body: &[u8]) -> Self {
         let payload = (!body.is_empty()).then(|| hash(body));
         Self { kind: 27_235, created_at: now(), url, method: method.to_owned(), payload }
     }
 
     pub fn sign(&self, signer: &Signer) -> VerifiedEvent {
-        // What is signed twice in a second would be the same token.
+        // Without a nonce, two signatures in one second would give the same token.
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
         let mut tags = vec![["u", &*self.url], ["method", &*self.method], ["nonce", &*count]];
@@ -45,17 +45,17 @@ pub fn header(event: &[u8]) -> String {
     format!("Nostr {}", STANDARD.encode(event))
 }
 
-/// What answers a challenge, before it is signed.
+/// The answer to a challenge, before it is signed. A test can spoil each part.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct AuthEvent {
     pub kind: u16,
     pub created_at: u64,
     pub relay: String,
     pub challenge: String,
 }
 
-impl Answer {
-    /// As it should be.
+impl AuthEvent {
+    /// A valid answer.
     pub fn new(challenge: &str, relay: String) -> Self {
         Self { kind: 22_242, created_at: now(), relay, challenge: challenge.to_owned() }
     }
@@ -66,7 +66,7 @@ impl Answer {
     }
 }
 
-/// An event with another signature that looks like one: that of another event of the same key.
+/// An event with the signature of another event by the same key.
 pub fn tampered(event: &VerifiedEvent, signer: &Signer) -> String {
     let other = signer.sign(event.created_at(), 1, &[[""]; 0], "another");
     let signature = |event: &VerifiedEvent| {

@@ -1,24 +1,24 @@
-//! What every store promises.
+//! What every store must do.
 
 use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, RowKey, Store};
 
 use tokio::time::{Duration, Instant};
 
-use crate::bench::{Bench, OTHER, OWNER, bot, bot_row, follow, follow_row, loaded, read, write};
+use crate::stores::{OTHER, OWNER, TestStore, bot, bot_row, follow, follow_row, loaded, read, write};
 
-/// A test of each store for each of these properties.
+/// Tests each property with each store.
 macro_rules! of_both {
     ($($property:ident),* $(,)?) => {
         mod embedded {
             $(#[tokio::test]
             async fn $property() {
-                super::$property(&*super::Bench::embedded().await.store).await;
+                super::$property(&*super::TestStore::embedded().await.store).await;
             })*
         }
         mod postgres {
             $(#[tokio::test]
             async fn $property() {
-                super::$property(&*super::Bench::postgres().await.store).await;
+                super::$property(&*super::TestStore::postgres().await.store).await;
             })*
         }
     };
@@ -26,21 +26,21 @@ macro_rules! of_both {
 pub(crate) use of_both;
 
 of_both![
-    what_is_written_is_read_and_loaded,
+    written_rows_are_read_and_loaded,
     a_row_that_is_put_again_keeps_its_earlier_time,
     a_follow_needs_its_bot,
     changes_are_made_in_their_order,
     all_changes_are_made_or_none,
-    who_does_not_follow_may_stop,
+    removing_a_missing_follow_succeeds,
     many_follows_are_loaded_and_read_in_order,
-    whatever_a_field_holds_comes_back,
-    nobody_waits_for_nothing,
-    what_is_decided_is_decided_by_the_rows_that_are_there,
-    who_decides_is_alone_with_its_rows,
-    a_bot_is_removed_with_its_follows_or_only_without,
+    any_field_value_is_stored_unchanged,
+    an_empty_change_takes_no_lock,
+    decisions_see_the_stored_rows,
+    a_decision_has_exclusive_access_to_its_rows,
+    removing_a_bot_removes_its_follows_or_requires_none,
 ];
 
-async fn what_is_written_is_read_and_loaded(store: &dyn Store) {
+async fn written_rows_are_read_and_loaded(store: &dyn Store) {
     assert_eq!(loaded(store).await, []);
     let rows = [
         bot_row(1, "one", 11),
@@ -81,8 +81,8 @@ async fn a_follow_needs_its_bot(store: &dyn Store) {
     let changes = [follow_row(follow(1, 8), b"", 2), follow_row(follow(7, 8), b"", 2)];
     let refused = store.write(OWNER, changes.map(Change::Put).to_vec()).await.unwrap_err();
     assert!(matches!(refused, RegistryError::NoSuchBot(missing) if missing == bot(7)), "{refused:?}");
-    assert!(!refused.is_passing());
-    // Later in the same change is too late.
+    assert!(!refused.is_transient());
+    // The bot must come before its follow.
     let changes = [follow_row(follow(7, 8), b"", 2), bot_row(7, "seven", 2)];
     let refused = store.write(OWNER, changes.map(Change::Put).to_vec()).await.unwrap_err();
     assert!(matches!(refused, RegistryError::NoSuchBot(missing) if missing == bot(7)), "{refused:?}");
@@ -108,7 +108,7 @@ async fn changes_are_made_in_their_order(store: &dyn Store) {
     ];
     store.write(OWNER, changes).await.unwrap();
     let rows = [bot_row(1, "third", 5), follow_row(follow(1, 8), b"b", 3), follow_row(follow(1, 9), b"d", 2)];
-    assert_eq!(loaded(store).await, rows, "who stops and begins again begins then");
+    assert_eq!(loaded(store).await, rows, "a follow that was removed and added starts later");
 }
 
 async fn all_changes_are_made_or_none(store: &dyn Store) {
@@ -125,7 +125,7 @@ async fn all_changes_are_made_or_none(store: &dyn Store) {
     assert_eq!(loaded(store).await, before);
 }
 
-async fn who_does_not_follow_may_stop(store: &dyn Store) {
+async fn removing_a_missing_follow_succeeds(store: &dyn Store) {
     write(store, [bot_row(1, "one", 1), follow_row(follow(1, 8), b"", 1)]).await;
     let changes = vec![
         Change::Unfollow(follow(1, 9)),
@@ -151,7 +151,7 @@ async fn many_follows_are_loaded_and_read_in_order(store: &dyn Store) {
     assert!(found.into_iter().eq(rows.into_iter().map(Some)));
 }
 
-async fn whatever_a_field_holds_comes_back(store: &dyn Store) {
+async fn any_field_value_is_stored_unchanged(store: &dyn Store) {
     let long = "é".repeat(99) + "🤖";
     let names = [
         "'; DROP TABLE bots; --",
@@ -177,7 +177,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
-async fn what_is_decided_is_decided_by_the_rows_that_are_there(store: &dyn Store) {
+async fn decisions_see_the_stored_rows(store: &dyn Store) {
     write(store, [bot_row(1, "one", 1), follow_row(follow(1, 8), b"", 5)]).await;
     let keys = [RowKey::Follow(follow(1, 9)), RowKey::Bot(bot(1)), RowKey::Follow(follow(1, 8))];
     let mut seen = Vec::new();
@@ -189,7 +189,7 @@ async fn what_is_decided_is_decided_by_the_rows_that_are_there(store: &dyn Store
     assert_eq!(seen, [None, Some(bot_row(1, "one", 1)), Some(follow_row(follow(1, 8), b"", 5))]);
     let after = [bot_row(1, "one", 1), follow_row(follow(1, 9), b"x", 7)];
     assert_eq!(loaded(store).await, after);
-    // What is refused, or names a bot that is not there, changes nothing.
+    // A refused change, or one that names an unknown bot, changes nothing.
     let mut refuse = |_: &[Option<Row>]| Err(RegistryError::Full);
     let refused = store.change(OWNER, &keys, soon(), &mut refuse).await.unwrap_err();
     assert!(matches!(refused, RegistryError::Full), "{refused:?}");
@@ -205,7 +205,7 @@ async fn what_is_decided_is_decided_by_the_rows_that_are_there(store: &dyn Store
     assert_eq!(loaded(store).await, after);
 }
 
-async fn a_bot_is_removed_with_its_follows_or_only_without(store: &dyn Store) {
+async fn removing_a_bot_removes_its_follows_or_requires_none(store: &dyn Store) {
     let follows = [
         follow_row(follow(1, 8), b"", 1),
         follow_row(follow(2, 8), b"", 1),
@@ -236,8 +236,8 @@ async fn a_bot_is_removed_with_its_follows_or_only_without(store: &dyn Store) {
     assert_eq!(loaded(store).await, [bot_row(1, "one", 1)]);
 }
 
-/// Of many that want to make the same follow, one makes it.
-async fn who_decides_is_alone_with_its_rows(store: &dyn Store) {
+/// Only one of many concurrent writers creates a follow.
+async fn a_decision_has_exclusive_access_to_its_rows(store: &dyn Store) {
     write(store, [bot_row(1, "one", 1)]).await;
     for round in 0..20 {
         let made = (0..4).map(async |n| {
@@ -255,7 +255,7 @@ async fn who_decides_is_alone_with_its_rows(store: &dyn Store) {
     }
 }
 
-async fn nobody_waits_for_nothing(store: &dyn Store) {
+async fn an_empty_change_takes_no_lock(store: &dyn Store) {
     let wait = tokio::time::timeout(std::time::Duration::from_millis(50), store.changed());
     assert!(wait.await.is_err(), "nothing was changed");
 }

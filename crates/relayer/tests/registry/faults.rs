@@ -1,4 +1,4 @@
-//! What is wrong with a database is said: whether it passes, and never the password.
+//! Database errors: each says whether it is transient, and none contains the password.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use prometheus_client::metrics::counter::Counter;
 use relay_sim::wait::within;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::bench::{
+use crate::postgres::{Database, PASSWORD};
+use crate::stores::{
     OWNER, bot, bot_row, follow, follow_row, gateway, loaded, somebody, sql, store, text, write,
 };
-use crate::postgres::{Database, PASSWORD};
 
-/// What every operation comes to says the same.
+/// Every operation fails with the same error.
 async fn fails(dsn: &str) -> RegistryError {
     let store = store(dsn);
     let error = store.prepare(OWNER).await.unwrap_err();
@@ -26,14 +26,14 @@ async fn fails(dsn: &str) -> RegistryError {
     ];
     for other in others {
         assert_eq!(text(&other), text(&error));
-        assert_eq!(other.is_passing(), error.is_passing());
+        assert_eq!(other.is_transient(), error.is_transient());
     }
     error
 }
 
 #[tokio::test]
-async fn who_may_not_connect_is_told_why() {
-    // Other servers may take any password.
+async fn a_refused_login_names_the_reason() {
+    // Other servers may accept any password.
     let database = Database::alone();
     let wrong = database.dsn_with(|url| url.set_password(Some("wrong-hunter2-not-shown")).unwrap());
     let missing = database.dsn_with(|url| url.set_path("nowhere"));
@@ -51,21 +51,21 @@ async fn who_may_not_connect_is_told_why() {
 }
 
 #[tokio::test]
-async fn nobody_there_passes() {
-    // A port that nobody has: it was just given up.
+async fn an_unreachable_server_is_transient() {
+    // A free port: it was just released.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dsn = format!("postgres://relayer:{PASSWORD}@{free}/moltrade");
     let since = Instant::now();
     let error = store(&dsn).prepare(OWNER).await.unwrap_err();
     assert!(since.elapsed() < Duration::from_secs(30), "a refusal needs no time-out");
-    assert!(error.is_passing() && text(&error).contains("Connection refused"), "{}", text(&error));
+    assert!(error.is_transient() && text(&error).contains("Connection refused"), "{}", text(&error));
     let dsn = format!("postgres://relayer:{PASSWORD}@nobody.invalid/moltrade");
     let error = store(&dsn).prepare(OWNER).await.unwrap_err();
-    assert!(error.is_passing(), "{}", text(&error));
+    assert!(error.is_transient(), "{}", text(&error));
 }
 
 #[tokio::test]
-async fn somebody_else_there_is_refused() {
+async fn another_protocol_is_refused() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let dsn = format!("postgres://relayer:{PASSWORD}@{}/moltrade", server.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -88,23 +88,23 @@ async fn a_dsn_that_cannot_be_used_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn all_connections_in_use_passes() {
+async fn a_full_pool_is_transient() {
     let database = Database::fresh();
-    let (store, _) = crate::bench::counted(&database.dsn, 2);
+    let (store, _) = crate::stores::counted(&database.dsn, 2);
     store.prepare(OWNER).await.unwrap();
     write(&store, [bot_row(1, "one", 1)]).await;
-    // One connection listens, and the other one waits.
+    // One connection listens, and the other waits for a lock.
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
     let (mut each, keys) = (|_| {}, [RowKey::Bot(bot(1))]);
     let (first, second) = tokio::join!(store.load(OWNER, &mut each), store.read(OWNER, &keys));
     let (first, second) = (first.unwrap_err(), second.unwrap_err());
-    assert!(first.is_passing() && text(&first).contains("lock timeout"), "{}", text(&first));
-    assert!(second.is_passing() && text(&second).contains("are in use"), "{}", text(&second));
+    assert!(first.is_transient() && text(&first).contains("lock timeout"), "{}", text(&first));
+    assert!(second.is_transient() && text(&second).contains("are in use"), "{}", text(&second));
 }
 
 #[tokio::test]
-async fn what_is_no_row_does_not_get_in() {
+async fn the_schema_refuses_invalid_rows() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1)]).await;
@@ -136,7 +136,7 @@ async fn what_is_no_row_does_not_get_in() {
         let refused = refused.downcast_ref::<PgDatabaseError>();
         assert!(refused.code().starts_with("23"), "{row}: {refused}");
     }
-    // What is not refused can be read.
+    // The reader accepts every row that the schema accepts.
     for row in [
         format!("bots VALUES ('\\x{whole}', U&'\\0020~\\00a0' || repeat('é', 97), 0)"),
         format!("follows VALUES ('\\x{whole}', '\\x{whole}', decode(repeat('00', 297), 'hex'), 0)"),
@@ -160,8 +160,8 @@ async fn a_damaged_row_is_never_read_as_absent() {
     let (good_name, good_follow) = ("UPDATE bots SET name = 'one'", "UPDATE follows SET secret = NULL");
     for (damage, why, mend) in [
         ("UPDATE bots SET name = E'a\\x1b[2J'", "the name of the bot b0b0", good_name),
-        ("UPDATE bots SET name = ''", "is too long, or no name", good_name),
-        ("UPDATE bots SET name = repeat('x', 101)", "is too long, or no name", good_name),
+        ("UPDATE bots SET name = ''", "is not valid", good_name),
+        ("UPDATE bots SET name = repeat('x', 101)", "is not valid", good_name),
         ("UPDATE bots SET registered_at_ms = -1", "is negative", "UPDATE bots SET registered_at_ms = 1"),
         ("UPDATE follows SET secret = decode(repeat('00', 298), 'hex')", "is too long", good_follow),
         ("ALTER TABLE bots RENAME name TO title", "", "ALTER TABLE bots RENAME title TO name"),
@@ -187,10 +187,12 @@ async fn a_damaged_row_is_never_read_as_absent() {
     assert_eq!(text(&error), "the registry is damaged: a key in value has 1 bytes");
     sql(&mut hand, "DELETE FROM meta").await;
     let error = store.write(OWNER, Vec::new()).await.unwrap_err();
-    assert_eq!(text(&error), "the registry is damaged: nobody owns it");
+    assert_eq!(text(&error), "the registry is damaged: it has no owner");
     sql(&mut hand, "DROP SCHEMA moltrade_relayer CASCADE").await;
     let error = store.write(OWNER, Vec::new()).await.unwrap_err();
     assert!(text(&error).contains("relation \"meta\" does not exist"), "{}", text(&error));
-    within("all may have changed", async { while store.changed().await.unwrap() != Changed::Unknown {} })
-        .await;
+    within("unknown rows may have changed", async {
+        while store.changed().await.unwrap() != Changed::Unknown {}
+    })
+    .await;
 }

@@ -1,4 +1,4 @@
-//! A server that does not answer, and one that goes and comes back. It is our own in any case.
+//! A server that hangs, and one that stops and returns. It is always our own.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -7,37 +7,39 @@ use moltrade_relayer::fanout::registry::{Change, Changed, RegistryError, RowKey,
 
 use relay_sim::wait::within;
 
-use crate::bench::{OWNER, bot, bot_row, gateway, loaded, read, store, text, write};
 use crate::postgres::Database;
+use crate::stores::{OWNER, bot, bot_row, gateway, loaded, read, store, text, write};
 
-/// It fails in time, and it passes.
-async fn passes<T: std::fmt::Debug>(operation: impl Future<Output = Result<T, RegistryError>>) -> String {
+/// The operation fails in time with a transient error.
+async fn assert_transient_in_time<T: std::fmt::Debug>(
+    operation: impl Future<Output = Result<T, RegistryError>>,
+) -> String {
     let since = Instant::now();
     let error = operation.await.expect_err("nobody answers");
-    assert!(error.is_passing(), "{error:?}");
+    assert!(error.is_transient(), "{error:?}");
     assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
     text(&error)
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_holds_up_nobody_for_long() {
+async fn a_frozen_server_fails_operations_in_time() {
     let database = Database::alone();
     let known = gateway(&database).await;
     write(&known, [bot_row(1, "one", 1)]).await;
-    let told = Changed::Rows(vec![RowKey::Bot(bot(1))]);
-    within("the bot is told", async { while known.changed().await.unwrap() != told {} }).await;
+    let changes = Changed::Rows(vec![RowKey::Bot(bot(1))]);
+    within("the bot is reported", async { while known.changed().await.unwrap() != changes {} }).await;
     let new = store(&database.dsn);
     database.cluster().freeze();
     let keys = [RowKey::Bot(bot(1))];
     let (mut nothing, mut nothing_new, mut reseal) = (|_| {}, |_| {}, |_: &_| Ok(None));
     let change = || vec![Change::Put(bot_row(2, "two", 1))];
     let (first, second, third, fourth, fifth, sixth) = tokio::join!(
-        passes(known.read(OWNER, &keys)),
-        passes(known.load(OWNER, &mut nothing)),
-        passes(known.write(OWNER, change())),
-        passes(new.prepare(OWNER)),
-        passes(new.load(OWNER, &mut nothing_new)),
-        passes(known.rekey(OWNER, OWNER, &mut reseal)),
+        assert_transient_in_time(known.read(OWNER, &keys)),
+        assert_transient_in_time(known.load(OWNER, &mut nothing)),
+        assert_transient_in_time(known.write(OWNER, change())),
+        assert_transient_in_time(new.prepare(OWNER)),
+        assert_transient_in_time(new.load(OWNER, &mut nothing_new)),
+        assert_transient_in_time(known.rekey(OWNER, OWNER, &mut reseal)),
     );
     for text in [first, second, third, fourth, fifth, sixth] {
         assert!(text.contains("answer"), "{text}");
@@ -55,15 +57,15 @@ async fn a_server_that_does_not_answer_holds_up_nobody_for_long() {
     assert_eq!(read(&new, RowKey::Bot(bot(2))).await, Some(bot_row(2, "two", 1)));
 }
 
-/// The connection that listens says nothing anyway, so it is asked now and then.
+/// A listening connection is silent anyway, so the store tests it now and then.
 #[tokio::test]
-async fn a_server_that_is_silent_for_long_is_asked_whether_it_is_there() {
+async fn a_silent_server_is_tested() {
     let database = Database::alone();
     let store = gateway(&database).await;
     database.cluster().freeze();
     let since = Instant::now();
     let lost = store.changed().await.unwrap_err();
-    assert!(lost.is_passing(), "{}", text(&lost));
+    assert!(lost.is_transient(), "{}", text(&lost));
     assert!(since.elapsed() < Duration::from_secs(22), "{:?}", since.elapsed());
     database.cluster().thaw();
     assert_eq!(store.changed().await.unwrap(), Changed::Unknown);
@@ -72,13 +74,13 @@ async fn a_server_that_is_silent_for_long_is_asked_whether_it_is_there() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_back_is_used_again() {
+async fn a_restarted_server_is_used_again() {
     let database = Database::alone();
     let store = gateway(&database).await;
     for round in 1..=2 {
         write(&store, [bot_row(round, "before", 1)]).await;
         database.cluster().stop();
-        let down = passes(store.read(OWNER, &[RowKey::Bot(bot(1))])).await;
+        let down = assert_transient_in_time(store.read(OWNER, &[RowKey::Bot(bot(1))])).await;
         assert!(down.contains("Connection refused"), "{down}");
         database.cluster().start();
         assert_eq!(loaded(&store).await.len(), round as usize);

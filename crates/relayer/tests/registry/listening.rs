@@ -1,4 +1,4 @@
-//! What others change in PostgreSQL is heard.
+//! Receiving the changes that others make in PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use moltrade_relayer::fanout::registry::{Change, Changed, Postgres, RowKey, Store};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::bench::{
+use crate::postgres::Database;
+use crate::stores::{
     OWNER, bot, bot_row, follow, follow_row, gateway, loaded, read, somebody, sql, text, write,
 };
-use crate::postgres::Database;
 
-/// What is told takes milliseconds, but for a machine that does much else.
+/// A notification takes milliseconds, except on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What is told soon.
-async fn told(store: &Postgres) -> Changed {
-    timeout(SOON, store.changed()).await.expect("told soon").unwrap()
+/// The next change.
+async fn next_change(store: &Postgres) -> Changed {
+    timeout(SOON, store.changed()).await.expect("a change soon").unwrap()
 }
 
 #[tokio::test]
-async fn gateways_hear_what_the_others_change() {
+async fn gateways_receive_the_changes_of_others() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     let rows = vec![
@@ -32,41 +32,40 @@ async fn gateways_hear_what_the_others_change() {
     ];
     one.write(OWNER, rows).await.unwrap();
     let keys = vec![RowKey::Bot(bot(1)), RowKey::Follow(follow(1, 8)), RowKey::Follow(follow(1, 9))];
-    assert_eq!(told(&two).await, Changed::Rows(keys), "each once");
+    assert_eq!(next_change(&two).await, Changed::Rows(keys), "each once");
     two.write(OWNER, vec![Change::Unfollow(follow(1, 9))]).await.unwrap();
     assert_eq!(
-        told(&two).await,
+        next_change(&two).await,
         Changed::Rows(vec![RowKey::Follow(follow(1, 9))]),
         "also what it changed itself"
     );
-    // As it did all the time.
-    let Changed::Rows(rows) = told(&one).await else { panic!("few rows") };
+    let Changed::Rows(rows) = next_change(&one).await else { panic!("few rows") };
     assert_eq!(rows.len(), 3);
 }
 
 #[tokio::test]
-async fn what_somebody_changes_by_hand_is_heard() {
+async fn manual_changes_are_received() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1), follow_row(follow(1, 8), b"", 1)]).await;
-    told(&store).await;
+    next_change(&store).await;
     let mut hand = somebody(&database).await;
     let row = |key| Changed::Rows(vec![key]);
 
     sql(&mut hand, "UPDATE bots SET name = 'changed'").await;
-    assert_eq!(told(&store).await, row(RowKey::Bot(bot(1))));
+    assert_eq!(next_change(&store).await, row(RowKey::Bot(bot(1))));
     assert_eq!(read(&store, RowKey::Bot(bot(1))).await, Some(bot_row(1, "changed", 1)));
     let other = follow(1, 7);
     sql(&mut hand, &format!("UPDATE follows SET follower = '\\x{}'", other.follower)).await;
     let both = vec![RowKey::Follow(other), RowKey::Follow(follow(1, 8))];
-    assert_eq!(told(&store).await, Changed::Rows(both), "the row that was, and the row that is");
+    assert_eq!(next_change(&store).await, Changed::Rows(both), "the old row and the new row");
     sql(&mut hand, "DELETE FROM follows").await;
-    assert_eq!(told(&store).await, row(RowKey::Follow(other)));
+    assert_eq!(next_change(&store).await, row(RowKey::Follow(other)));
     sql(&mut hand, &format!("INSERT INTO bots VALUES ('\\x{}', 'two', 1)", bot(2))).await;
-    assert_eq!(told(&store).await, row(RowKey::Bot(bot(2))));
+    assert_eq!(next_change(&store).await, row(RowKey::Bot(bot(2))));
     sql(&mut hand, "BEGIN; UPDATE bots SET name = 'never'; ROLLBACK; DELETE FROM follows").await;
     sql(&mut hand, "NOTIFY moltrade_relayer, 'b:what is this?'").await;
-    assert_eq!(told(&store).await, Changed::Unknown, "nothing of what did not happen");
+    assert_eq!(next_change(&store).await, Changed::Unknown, "rolled back changes are not reported");
     for statement in [
         "UPDATE meta SET value = value",
         "TRUNCATE follows",
@@ -75,54 +74,54 @@ async fn what_somebody_changes_by_hand_is_heard() {
         "TRUNCATE meta",
     ] {
         sql(&mut hand, statement).await;
-        assert_eq!(told(&store).await, Changed::Unknown, "{statement}");
+        assert_eq!(next_change(&store).await, Changed::Unknown, "{statement}");
     }
 }
 
 #[tokio::test]
-async fn many_changes_at_once_are_told_as_one() {
+async fn many_changes_are_reported_together() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     let follows = |numbers: Range<u32>, secret: &'static [u8]| {
         numbers.map(move |number| follow_row(follow(1, number), secret, 1))
     };
     write(&one, [bot_row(1, "one", 1)]).await;
-    told(&two).await;
+    next_change(&two).await;
     write(&one, follows(0..100, b"a")).await;
     // They may come in two parts.
     let mut rows = 0;
     while rows < 100 {
-        let Changed::Rows(more) = told(&two).await else { panic!("100 are told one by one") };
+        let Changed::Rows(more) = next_change(&two).await else { panic!("100 are reported one by one") };
         rows += more.len();
     }
     assert_eq!(rows, 100);
     write(&one, follows(100..201, b"a")).await;
-    assert!(matches!(told(&two).await, Changed::Unknown), "101 that are new");
+    assert!(matches!(next_change(&two).await, Changed::Unknown), "101 that are new");
     write(&one, follows(0..101, b"b")).await;
-    assert!(matches!(told(&two).await, Changed::Unknown), "101 that are other ones");
-    // What stays as it is is not told.
+    assert!(matches!(next_change(&two).await, Changed::Unknown), "101 that are other ones");
+    // Unchanged rows are not reported.
     write(&one, follows(0..101, b"b")).await;
     write(&one, [bot_row(2, "two", 1)]).await;
-    assert_eq!(told(&two).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
+    assert_eq!(next_change(&two).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
 }
 
 #[tokio::test]
-async fn what_is_changed_after_it_was_prepared_is_told() {
+async fn changes_after_prepare_are_reported() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     assert_eq!(loaded(&one).await, []);
     write(&two, [bot_row(1, "one", 1)]).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(told(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
-    // Nobody who was not prepared knows what was before.
-    let third = crate::bench::store(&database.dsn);
-    assert_eq!(told(&third).await, Changed::Unknown);
+    assert_eq!(next_change(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
+    // A store that was not prepared does not know what happened before.
+    let third = crate::stores::store(&database.dsn);
+    assert_eq!(next_change(&third).await, Changed::Unknown);
     write(&two, [bot_row(2, "two", 1)]).await;
-    assert_eq!(told(&third).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
+    assert_eq!(next_change(&third).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
 }
 
 #[tokio::test]
-async fn who_stops_waiting_misses_nothing() {
+async fn a_dropped_wait_misses_nothing() {
     let database = Database::fresh();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     let writing = async {
@@ -152,22 +151,22 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     let database = Database::alone();
     let (one, two) = (gateway(&database).await, gateway(&database).await);
     write(&two, [bot_row(1, "one", 1)]).await;
-    told(&one).await;
+    next_change(&one).await;
 
     database.cluster().stop();
     let lost = timeout(SOON, one.changed()).await.expect("noticed").unwrap_err();
-    assert!(lost.is_passing(), "{}", text(&lost));
+    assert!(lost.is_transient(), "{}", text(&lost));
     let down = one.changed().await.unwrap_err();
-    assert!(down.is_passing() && text(&down).contains("refused"), "{}", text(&down));
+    assert!(down.is_transient() && text(&down).contains("refused"), "{}", text(&down));
     database.cluster().start();
-    // Before one listens again.
+    // Before the listener is back.
     write(&two, [bot_row(2, "two", 1)]).await;
-    // Who is prepared again listens again, but still does not know what was meanwhile.
+    // Preparing starts the listener again, but changes in between stay unknown.
     one.prepare(OWNER).await.unwrap();
-    assert_eq!(told(&one).await, Changed::Unknown);
+    assert_eq!(next_change(&one).await, Changed::Unknown);
     assert_eq!(loaded(&one).await.len(), 2);
     write(&two, [bot_row(3, "three", 1)]).await;
-    assert_eq!(told(&one).await, Changed::Rows(vec![RowKey::Bot(bot(3))]));
+    assert_eq!(next_change(&one).await, Changed::Rows(vec![RowKey::Bot(bot(3))]));
 }
 
 #[tokio::test]
@@ -180,10 +179,10 @@ async fn after_its_connection_was_ended_nothing_is_missed() {
     for name in ["one", "two"] {
         sql(&mut hand, end).await;
         let lost = timeout(SOON, store.changed()).await.expect("noticed").unwrap_err();
-        assert!(lost.is_passing(), "{}", text(&lost));
+        assert!(lost.is_transient(), "{}", text(&lost));
         write(&store, [bot_row(1, name, 1)]).await;
-        assert_eq!(told(&store).await, Changed::Unknown);
+        assert_eq!(next_change(&store).await, Changed::Unknown);
         write(&store, [bot_row(2, name, 1)]).await;
-        assert_eq!(told(&store).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
+        assert_eq!(next_change(&store).await, Changed::Rows(vec![RowKey::Bot(bot(2))]));
     }
 }

@@ -1,4 +1,4 @@
-//! Gateways that change PostgreSQL at once, and what it costs.
+//! Gateways that write to PostgreSQL at once, and the cost of writes.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use sqlx::PgConnection;
 use tokio::join;
 use tokio::time::{sleep, timeout};
 
-use crate::bench::{
+use crate::postgres::Database;
+use crate::stores::{
     OTHER, OWNER, bot, bot_row, counted, follow, follow_row, gateway, loaded, loaded_by, somebody, sql, text,
     write,
 };
-use crate::postgres::Database;
 
-/// While another one gives the registry to another key, who has the old one waits, and is then refused: what it sealed
-/// would never open.
+/// While the owner changes, a writer with the old key waits and is then refused: the secrets that
+/// it sealed would never open.
 #[tokio::test]
-async fn nobody_writes_while_the_registry_gets_another_key() {
+async fn nobody_writes_while_the_owner_changes() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     let mut hand = somebody(&database).await;
@@ -30,9 +30,9 @@ async fn nobody_writes_while_the_registry_gets_another_key() {
     assert_eq!(loaded_by(OTHER, &store).await, []);
 }
 
-/// And the other way round: who writes is not overtaken.
+/// The other way round: changing the owner waits for writers.
 #[tokio::test]
-async fn the_registry_gets_another_key_only_after_what_is_being_written() {
+async fn changing_the_owner_waits_for_writers() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1)]).await;
@@ -51,10 +51,10 @@ async fn the_registry_gets_another_key_only_after_what_is_being_written() {
     assert!(timeout(Duration::from_millis(300), &mut giving).await.is_err(), "it waits");
     sql(&mut hand, "COMMIT").await;
     assert_eq!(giving.await.unwrap(), 0);
-    assert_eq!(seen, 1, "what was written meanwhile is sealed anew, too");
+    assert_eq!(seen, 1, "concurrent writes are resealed, too");
 }
 
-/// Commits what `hand` has begun once somebody waits for it.
+/// Commits the transaction of `hand` once another one waits for it.
 async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     let mut watcher = somebody(database).await;
     let waits =
@@ -67,7 +67,7 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
 
 /// Otherwise the follow would keep the bot from being removed.
 #[tokio::test]
-async fn a_bot_is_removed_with_a_follow_that_is_being_made() {
+async fn removing_a_bot_removes_a_concurrent_follow() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1)]).await;
@@ -82,7 +82,7 @@ async fn a_bot_is_removed_with_a_follow_that_is_being_made() {
 }
 
 #[tokio::test]
-async fn a_decision_is_made_from_what_others_are_writing() {
+async fn a_decision_waits_for_concurrent_writes() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     write(&store, [bot_row(1, "one", 1)]).await;
@@ -102,18 +102,18 @@ async fn a_decision_is_made_from_what_others_are_writing() {
 }
 
 #[tokio::test]
-async fn who_holds_a_lock_for_long_makes_others_fail_in_time() {
+async fn a_long_held_lock_makes_others_fail_in_time() {
     let database = Database::fresh();
     let store = gateway(&database).await;
     let mut hand = somebody(&database).await;
     sql(&mut hand, "BEGIN; LOCK TABLE bots").await;
     let since = Instant::now();
     let failed = store.write(OWNER, vec![Change::Put(bot_row(1, "one", 1))]).await.unwrap_err();
-    assert!(failed.is_passing() && text(&failed).contains("lock timeout"), "{failed:?}");
+    assert!(failed.is_transient() && text(&failed).contains("lock timeout"), "{failed:?}");
     assert!(since.elapsed() < 2 * REGISTRY_TIMEOUT, "{:?}", since.elapsed());
     sql(&mut hand, "ROLLBACK").await;
     write(&store, [bot_row(1, "two", 1)]).await;
-    assert_eq!(loaded(&store).await, [bot_row(1, "two", 1)], "what failed was not done later");
+    assert_eq!(loaded(&store).await, [bot_row(1, "two", 1)], "a failed change was not applied later");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn few_statements_do_much() {
 }
 
 #[tokio::test]
-async fn a_future_that_is_dropped_leaves_nothing_half_done() {
+async fn a_dropped_future_leaves_no_partial_change() {
     let database = Database::fresh();
     let (store, _) = counted(&database.dsn, 2);
     store.prepare(OWNER).await.unwrap();
@@ -152,6 +152,6 @@ async fn a_future_that_is_dropped_leaves_nothing_half_done() {
         assert!(count == 0 || count == 2, "{count}");
     }
     write(&store, [bot_row(2, "two", 1)]).await;
-    // Whether one of the others had the time or not.
+    // Whether or not one of the others finished in time.
     assert!(loaded(&store).await.contains(&bot_row(2, "two", 1)));
 }

@@ -1,4 +1,4 @@
-//! Whose a registry is: only who has the key that sealed its secrets writes to it.
+//! The owner of a registry: only the key that sealed its secrets may write.
 
 use moltrade_relayer::event_log::{EventLog, StoreOptions};
 use moltrade_relayer::fanout::registry::{
@@ -7,16 +7,16 @@ use moltrade_relayer::fanout::registry::{
 use tempfile::TempDir;
 use wire::PublicKey;
 
-use crate::bench::{Bench, OTHER, OWNER, bot_row, follow, follow_row, loaded, loaded_by, text, write};
 use crate::conformance::of_both;
+use crate::stores::{OTHER, OWNER, TestStore, bot_row, follow, follow_row, loaded, loaded_by, text, write};
 
 of_both![
     a_registry_belongs_to_one_key,
-    a_registry_is_given_to_another_key,
-    nobody_reads_what_another_key_has_sealed,
-    all_secrets_are_sealed_anew_or_none,
-    many_secrets_are_sealed_anew,
-    what_is_written_meanwhile_is_sealed_anew_or_refused,
+    the_owner_can_change,
+    nobody_reads_the_rows_of_another_owner,
+    all_secrets_are_resealed_or_none,
+    many_secrets_are_resealed,
+    concurrent_writes_are_resealed_or_refused,
 ];
 
 async fn a_registry_belongs_to_one_key(store: &dyn Store) {
@@ -39,7 +39,7 @@ fn turned(secret: &SealedSecret) -> SealedSecret {
     SealedSecret::from_bytes(&turned).unwrap()
 }
 
-async fn a_registry_is_given_to_another_key(store: &dyn Store) {
+async fn the_owner_can_change(store: &dyn Store) {
     let mut rows = [
         bot_row(1, "one", 1),
         follow_row(follow(1, 7), b"abc", 2),
@@ -64,7 +64,7 @@ async fn a_registry_is_given_to_another_key(store: &dyn Store) {
     store.write(OTHER, vec![Change::Unfollow(follow(1, 8))]).await.unwrap();
 }
 
-async fn nobody_reads_what_another_key_has_sealed(store: &dyn Store) {
+async fn nobody_reads_the_rows_of_another_owner(store: &dyn Store) {
     let rows = [bot_row(1, "one", 1), follow_row(follow(1, 7), b"abc", 2)];
     write(store, rows.clone()).await;
     let keys = rows.each_ref().map(Row::key);
@@ -81,7 +81,7 @@ async fn nobody_reads_what_another_key_has_sealed(store: &dyn Store) {
                 matches!(error, RegistryError::OtherKey { found: f, ours: o } if (f, o) == (found, ours));
             assert!(is_right, "{error:?}");
         }
-        assert_eq!(called, 0, "rows were told before it was known whose they are");
+        assert_eq!(called, 0, "rows were returned before the owner was checked");
     };
     refused(OTHER, OWNER).await;
     let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
@@ -92,7 +92,7 @@ async fn nobody_reads_what_another_key_has_sealed(store: &dyn Store) {
     assert_eq!(store.read(OTHER, &keys).await.unwrap(), rows.map(Some));
 }
 
-async fn all_secrets_are_sealed_anew_or_none(store: &dyn Store) {
+async fn all_secrets_are_resealed_or_none(store: &dyn Store) {
     let follows = (0..5_000).map(|n| follow_row(follow(1, n), b"secret", 2));
     write(store, [bot_row(1, "one", 1)].into_iter().chain(follows)).await;
     let before = loaded(store).await;
@@ -108,7 +108,7 @@ async fn all_secrets_are_sealed_anew_or_none(store: &dyn Store) {
     store.write(OWNER, Vec::new()).await.unwrap();
 }
 
-async fn many_secrets_are_sealed_anew(store: &dyn Store) {
+async fn many_secrets_are_resealed(store: &dyn Store) {
     let follows = (0..5_000).map(|n| follow_row(follow(n % 2, n), &n.to_le_bytes(), 2));
     write(store, [bot_row(0, "zero", 1), bot_row(1, "one", 1)].into_iter().chain(follows)).await;
     let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
@@ -120,11 +120,11 @@ async fn many_secrets_are_sealed_anew(store: &dyn Store) {
     assert!(rows[2..] == follows);
 }
 
-async fn what_is_written_meanwhile_is_sealed_anew_or_refused(store: &dyn Store) {
+async fn concurrent_writes_are_resealed_or_refused(store: &dyn Store) {
     let follows = (0..5_000).map(|n| follow_row(follow(1, n), b"ab", 2));
     write(store, [bot_row(1, "one", 1)].into_iter().chain(follows)).await;
     let mut reseal = |follow: &FollowRow| Ok(follow.secret.as_ref().map(turned));
-    // Both at the beginning and at the end of the table.
+    // Rows at both ends of the table.
     let changes = [0, 9_999].map(|number| Change::Put(follow_row(follow(1, number), b"cd", 2)));
     let (given, written) =
         tokio::join!(store.rekey(OWNER, OTHER, &mut reseal), store.write(OWNER, changes.to_vec()));
@@ -141,7 +141,7 @@ async fn what_is_written_meanwhile_is_sealed_anew_or_refused(store: &dyn Store) 
 }
 
 #[tokio::test]
-async fn what_is_embedded_survives_a_restart() {
+async fn the_embedded_registry_survives_a_restart() {
     let folder = TempDir::new().unwrap();
     let open =
         || Embedded::new(EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap());
@@ -159,8 +159,8 @@ async fn what_is_embedded_survives_a_restart() {
 
 #[tokio::test]
 async fn changes_at_once_are_made_one_after_the_other() {
-    for bench in [Bench::embedded().await, Bench::postgres().await] {
-        let store = &*bench.store;
+    for test in [TestStore::embedded().await, TestStore::postgres().await] {
+        let store = &*test.store;
         write(store, [bot_row(1, "one", 1)]).await;
         let change = |n: u32| {
             store.write(OWNER, vec![Change::Put(follow_row(follow(1, 8), b"", 1_000 - u64::from(n)))])

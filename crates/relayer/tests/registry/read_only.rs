@@ -1,5 +1,5 @@
-//! A PostgreSQL that takes no writes, or no more than a role may: what is known is served, and it
-//! passes by itself.
+//! A PostgreSQL that takes no writes, or only some: known followers are served, and the state is
+//! transient.
 
 use moltrade_relayer::fanout::registry::{Health, Mode, NewBots, RegistryError, Store};
 use moltrade_relayer::limits::REGISTRY_TIMEOUT;
@@ -7,25 +7,25 @@ use relay_sim::wait;
 use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
-use crate::bench::{OWNER, bot_row, gateway, loaded, somebody, sql, store, text, write};
-use crate::deaf::{Gateway, bot, follow, name, until};
 use crate::postgres::Database;
+use crate::stores::{OWNER, bot_row, gateway, loaded, somebody, sql, store, text, write};
+use crate::unnotified::{Gateway, bot, follow, name, until};
 
 fn is_read_only(gateway: &Gateway) -> bool {
     matches!(gateway.registry.health(), Health::ReadOnly { .. })
 }
 
-/// What the metrics say: whether it is up, and whether it is read-only.
+/// The metrics `registry_up` and `registry_read_only`.
 fn shown(gateway: &Gateway) -> (i64, i64) {
     (gateway.metrics.registry_up.get(), gateway.metrics.registry_read_only.get())
 }
 
-/// Every sort of write is refused at once, and for the right reason.
+/// Every kind of write is refused at once, with the right error.
 async fn refuses_writes(gateway: &Gateway) {
     let registry = &gateway.registry;
     for refused in [
         registry.register(bot(), name("another"), NewBots::Approved).await.unwrap_err(),
-        // Also what would change nothing: only the store knows whether it does.
+        // Even a write that would change nothing: only the store can tell.
         registry.register(bot(), name("one"), NewBots::Approved).await.unwrap_err(),
         registry.subscribe(follow(11), None).await.unwrap_err(),
         registry.unsubscribe(follow(11)).await.unwrap_err(),
@@ -35,14 +35,14 @@ async fn refuses_writes(gateway: &Gateway) {
     }
 }
 
-/// Makes the server take no writes, on connections that there are, too; or take them again.
+/// Switches the server between read-only and writable, also for open connections.
 async fn set_read_only(database: &Database, is: bool) {
     let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
     sql(&mut hand, "SET default_transaction_read_only = off").await;
     let value = if is { "on" } else { "off" };
     sql(&mut hand, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).await;
     sql(&mut hand, "SELECT pg_reload_conf()").await;
-    // It reaches the connections that there are a moment later.
+    // Open connections see the setting a moment later.
     let is_set = async || {
         let mut probe = PgConnection::connect(&database.dsn).await.unwrap();
         let setting = "SELECT current_setting('transaction_read_only')";
@@ -61,7 +61,7 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
     assert_eq!(shown(&gateway), (1, 0));
     for _ in 0..2 {
         set_read_only(&database, true).await;
-        // Whether the connection had read the setting by the first write or not.
+        // Whether or not the connection had seen the setting by the first write.
         let is_noticed = async || {
             gateway.registry.register(bot(), name("one"), NewBots::Approved).await.ok();
             is_read_only(&gateway)
@@ -69,22 +69,22 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
         wait::until_async("a write notices it", is_noticed).await;
         assert_eq!(shown(&gateway), (0, 1));
         refuses_writes(&gateway).await;
-        assert_eq!(gateway.registry.directory().len(), (1, 1), "what is known is known");
+        assert_eq!(gateway.registry.directory().len(), (1, 1), "known rows stay");
         set_read_only(&database, false).await;
         until("it recovers by itself", || gateway.registry.health() == Health::Up).await;
         assert_eq!(shown(&gateway), (1, 0));
         gateway.registry.subscribe(follow(12), None).await.unwrap();
         gateway.registry.unsubscribe(follow(12)).await.unwrap();
     }
-    // What others write is heard again.
+    // Changes by others are received again.
     let other = Gateway::on(&database.dsn).await;
     other.registry.subscribe(follow(13), None).await.unwrap();
     until("it is told", || gateway.registry.directory().follow(&follow(13)).is_some()).await;
 }
 
-/// A standby does not even let anybody listen.
+/// A standby does not even accept `LISTEN`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_serves_what_it_has_until_it_is_promoted() {
+async fn a_standby_serves_its_rows_until_it_is_promoted() {
     let database = Database::alone();
     {
         let gateway = Gateway::on(&database.dsn).await;
@@ -117,7 +117,7 @@ async fn a_read_only_database_without_tables_does_not_stop_the_start() {
     assert!(gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new);
 }
 
-/// As operations.md says of a schema that is up to date.
+/// As operations.md says of an up-to-date schema.
 #[tokio::test]
 async fn tables_that_are_up_to_date_need_no_right_to_create() {
     let database = Database::fresh();
@@ -139,7 +139,7 @@ async fn tables_that_are_up_to_date_need_no_right_to_create() {
     sql(&mut hand, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
-/// Several calls at once, since each waits for its turn and then for the lock.
+/// Several calls at once: each waits for the write lock and then for the row lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     let database = Database::fresh();
@@ -155,6 +155,9 @@ async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     }
     assert_eq!(gateway.registry.health(), Health::Up, "the database is there");
     sql(&mut hand, "ROLLBACK").await;
-    assert!(gateway.registry.subscribe(follow(11), None).await.unwrap(), "what failed was not done later");
+    assert!(
+        gateway.registry.subscribe(follow(11), None).await.unwrap(),
+        "a failed change was not applied later"
+    );
     assert_eq!(gateway.registry.directory().len(), (1, 1));
 }

@@ -1,11 +1,11 @@
-//! The registry's tables in a database that others use, too.
+//! The registry's schema in a database with other data.
 
 use moltrade_relayer::fanout::registry::{Changed, RegistryError, Store};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, Row};
 
-use crate::bench::{OWNER, bot_row, gateway, loaded, somebody, sql, store, text, write};
 use crate::postgres::Database;
+use crate::stores::{OWNER, bot_row, gateway, loaded, somebody, sql, store, text, write};
 
 #[tokio::test]
 async fn gateways_that_start_at_once_all_succeed() {
@@ -22,7 +22,7 @@ async fn gateways_that_start_at_once_all_succeed() {
 async fn gateways_of_several_keys_that_start_at_once_do_not_share() {
     let database = Database::fresh();
     let stores: Vec<_> = (0..4).map(|_| store(&database.dsn)).collect();
-    let prepared = stores.iter().zip(1..).map(|(store, n)| store.prepare(crate::bench::key(n, 0)));
+    let prepared = stores.iter().zip(1..).map(|(store, n)| store.prepare(crate::stores::key(n, 0)));
     let prepared = futures_util::future::join_all(prepared).await;
     assert_eq!(prepared.iter().filter(|done| done.is_ok()).count(), 1, "{prepared:?}");
     let others = prepared.iter().filter(|done| matches!(done, Err(RegistryError::OtherKey { .. })));
@@ -30,7 +30,7 @@ async fn gateways_of_several_keys_that_start_at_once_do_not_share() {
 }
 
 #[tokio::test]
-async fn it_lies_beside_what_else_the_database_holds() {
+async fn it_leaves_other_data_in_the_database_alone() {
     let database = Database::fresh();
     let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
     let theirs = "CREATE TABLE bots (id int); CREATE TABLE meta (id int); INSERT INTO bots VALUES (7);
@@ -57,7 +57,7 @@ async fn an_older_schema_becomes_the_present_one() {
     let first = Migration::new(1, "registry".into(), MigrationType::Simple, first.into(), false);
     let migrator = Migrator { migrations: vec![first].into(), ..Migrator::DEFAULT };
     migrator.run_direct(&mut hand).await.unwrap();
-    let rows = format!("INSERT INTO bots VALUES ('\\x{}', 'old', 1)", crate::bench::bot(1));
+    let rows = format!("INSERT INTO bots VALUES ('\\x{}', 'old', 1)", crate::stores::bot(1));
     sql(&mut hand, &rows).await;
     let store = gateway(&database).await;
     assert_eq!(loaded(&store).await, [bot_row(1, "old", 1)]);
@@ -75,9 +75,9 @@ async fn a_newer_schema_is_left_alone() {
     for _ in 0..2 {
         let refused = newer.prepare(OWNER).await.unwrap_err();
         assert!(matches!(refused, RegistryError::Newer(9999)), "{refused:?}");
-        assert!(text(&refused).contains("later version (migration 9999)") && !refused.is_passing());
+        assert!(text(&refused).contains("later version (migration 9999)") && !refused.is_transient());
     }
-    // Who was refused holds up nobody.
+    // A refused gateway blocks nobody.
     sql(&mut hand, "DELETE FROM _sqlx_migrations WHERE version = 9999").await;
     store(&database.dsn).prepare(OWNER).await.unwrap();
     newer.prepare(OWNER).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_newer_schema_is_left_alone() {
 }
 
 #[tokio::test]
-async fn few_rights_are_enough_and_too_few_are_named() {
+async fn minimal_rights_suffice_and_missing_ones_are_named() {
     let database = Database::fresh();
     let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
     let role = format!("few_{}", std::process::id());

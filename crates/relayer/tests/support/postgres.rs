@@ -1,4 +1,4 @@
-//! PostgreSQL for tests: a server of our own that is gone afterwards, or a fresh database in the one that
+//! PostgreSQL for tests: a temporary server of our own, or a fresh database in the server that
 //! `TEST_DATABASE_URL` names.
 
 #![allow(dead_code, reason = "each test binary that includes this uses another part of it")]
@@ -19,26 +19,25 @@ use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
 use url::Url;
 
-/// Of the user `relayer`. No message may have it.
+/// The password of the user `relayer`. No message may contain it.
 pub const PASSWORD: &str = "hunter2-not-shown";
 
 const INSTALL: &str = "PostgreSQL is not installed, and these tests need its server: `apt-get install postgresql` on \
                        Debian and Ubuntu, `brew install postgresql` on macOS. Or let TEST_DATABASE_URL name a server \
                        on which databases may be made.";
 
-/// A server.
 #[derive(Debug)]
 pub struct Cluster {
     folder: TempDir,
     binaries: PathBuf,
-    /// Whom it runs as: it refuses to run as root.
+    /// The user of the server, which refuses to run as root.
     user: Option<(u32, u32)>,
     port: u16,
     server: Mutex<Option<Child>>,
 }
 
 impl Cluster {
-    /// One that nobody else uses, so that it may be stopped.
+    /// A server for one test, which may stop it.
     pub fn start_one() -> Self {
         let binaries = binaries().unwrap_or_else(|| panic!("{INSTALL}"));
         let folder = TempDir::with_prefix("relayer-postgres-").expect("a folder");
@@ -51,7 +50,7 @@ impl Cluster {
         cluster
     }
 
-    /// The one that the tests of this process share.
+    /// The server that the tests of this process share.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().expect("no test panicked in here");
@@ -62,12 +61,12 @@ impl Cluster {
         })
     }
 
-    /// How to reach a database of it.
+    /// The DSN of a database.
     pub fn dsn(&self, database: &str) -> String {
         format!("postgres://relayer:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Starts it, and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections.
     pub fn start(&self) {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("a log");
         let mut command = self.command("postgres");
@@ -75,7 +74,7 @@ impl Cluster {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            // Nothing here outlives the machine.
+            // The data need not survive a crash of the machine.
             "fsync=off",
             "full_page_writes=off",
             "synchronous_commit=off",
@@ -103,23 +102,23 @@ impl Cluster {
         *self.server.lock().expect("not poisoned") = Some(server);
     }
 
-    /// Starts it as a standby, which takes no writes until it is promoted. It has no primary.
+    /// Starts the server as a standby without a primary: it takes no writes until it is promoted.
     pub fn start_as_standby(&self) {
         fs::write(self.path("data/standby.signal"), "").expect("written");
         self.start();
     }
 
-    /// Stops it: who is connected is told.
+    /// Stops the server in order; clients are told.
     pub fn stop(&self) {
         self.end(Signal::INT);
     }
 
-    /// Stops it in the middle of everything, as SIGSTOP does: its connections stay open, and nothing answers.
+    /// Freezes the server with SIGSTOP: connections stay open, and nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Resumes a frozen server.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -150,7 +149,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    /// First the one that starts the others.
+    /// The parent first: it starts the others.
     fn signal(&self, signal: Signal) {
         if let Some(server) = &*self.server.lock().expect("not poisoned") {
             let server = Pid::from_child(server);
@@ -182,7 +181,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.thaw();
-        // At once, and its children with it.
+        // An immediate shutdown, which includes the children.
         self.end(Signal::QUIT);
     }
 }
@@ -190,15 +189,15 @@ impl Drop for Cluster {
 /// A fresh database, which is dropped at the end.
 #[derive(Debug)]
 pub struct Database {
-    /// How to reach it.
     pub dsn: String,
     cluster: Option<Arc<Cluster>>,
-    /// Where databases are made, and the name of this one.
+    /// The DSN of the server, and the name of this database.
     made_by: (String, String),
 }
 
 impl Database {
-    /// In the server that `TEST_DATABASE_URL` names, or in the one that the tests of this process share.
+    /// In the server that `TEST_DATABASE_URL` names, or in the one that the tests of this process
+    /// share.
     pub fn fresh() -> Self {
         match std::env::var("TEST_DATABASE_URL") {
             Ok(dsn) => Self::made(dsn, None),
@@ -206,17 +205,17 @@ impl Database {
         }
     }
 
-    /// In a server that nobody else uses. It is always our own: no other one may be stopped.
+    /// In a server of our own, which may be stopped.
     pub fn alone() -> Self {
         Self::of_cluster(Arc::new(Cluster::start_one()))
     }
 
-    /// The server, of one that is [alone](Self::alone).
+    /// The server of a database that is [alone](Self::alone).
     pub fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("a server of our own")
     }
 
-    /// The DSN, with something else in it.
+    /// The DSN with a change.
     pub fn dsn_with(&self, change: impl FnOnce(&mut Url)) -> String {
         let mut url = Url::parse(&self.dsn).expect("a URL");
         change(&mut url);
@@ -239,7 +238,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Our own servers go with all that they hold.
+        // Our own server removes all its databases.
         if self.cluster.is_none() {
             let (by, name) = &self.made_by;
             if let Err(error) = run(by, format!("DROP DATABASE {name} WITH (FORCE)")) {
@@ -249,7 +248,7 @@ impl Drop for Database {
     }
 }
 
-/// Runs a statement on a thread of its own: there may be a runtime here already, or none.
+/// Runs a statement on its own thread: the caller may or may not have a runtime.
 fn run(dsn: &str, statement: String) -> Result<(), sqlx::Error> {
     let dsn = dsn.to_owned();
     let work = move || {
@@ -264,24 +263,24 @@ fn run(dsn: &str, statement: String) -> Result<(), sqlx::Error> {
     thread::spawn(work).join().expect("it does not panic")
 }
 
-/// Where `initdb` and `postgres` are.
+/// The folder of `initdb` and `postgres`.
 fn binaries() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    // Debian keeps several versions, and none of them in the PATH.
+    // Debian installs several versions outside of the PATH.
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<_> =
         versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).collect();
     versions.sort_unstable();
     let debian = versions.iter().rev().map(|version| format!("/usr/lib/postgresql/{version}/bin").into());
     folders.extend(debian);
-    if let Ok(said) = Command::new("pg_config").arg("--bindir").output() {
-        folders.push(String::from_utf8_lossy(&said.stdout).trim().into());
+    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
+        folders.push(String::from_utf8_lossy(&output.stdout).trim().into());
     }
     folders.into_iter().find(|folder| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file()))
 }
 
-/// The numbers of a user and its group.
+/// The ids of a user and its group.
 fn ids(user: &str) -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").ok()?;
     let line = users.lines().find(|line| line.split(':').next() == Some(user))?;
@@ -293,10 +292,10 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
-/// The processes that a process has started.
+/// The child processes of a process.
 fn children(parent: Pid) -> Vec<Pid> {
-    let read = |said: &str| -> Option<(i32, i32)> {
-        let mut fields = said.split_whitespace().map(|field| field.parse().ok());
+    let read = |output: &str| -> Option<(i32, i32)> {
+        let mut fields = output.split_whitespace().map(|field| field.parse().ok());
         Some((fields.next()??, fields.next()??))
     };
     let pairs: Vec<(i32, i32)> = if Path::new("/proc/self/stat").exists() {
@@ -310,8 +309,8 @@ fn children(parent: Pid) -> Vec<Pid> {
         };
         stats.filter_map(of_stat).collect()
     } else {
-        let said = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps");
-        String::from_utf8_lossy(&said.stdout).lines().filter_map(read).collect()
+        let output = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps");
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(read).collect()
     };
     let of_parent = pairs.into_iter().filter(|(_, of)| *of == parent.as_raw_nonzero().get());
     of_parent.filter_map(|(child, _)| Pid::from_raw(child)).collect()

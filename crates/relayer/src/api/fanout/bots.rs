@@ -1,4 +1,4 @@
-//! Bots: registered, listed, approved, removed.
+//! The API calls on bots: register, list, approve, remove.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::registry::{key, made, page};
-use super::{Refusal, ready};
+use super::page::Page;
+use super::{Refusal, created_status, key, loaded_fanout};
 use crate::api::body::Expected;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
@@ -27,16 +27,16 @@ impl Expected for NewBot {
     const EXPECTED: &'static str = r#"{"bot_pubkey":"npub1…","name":"…"}"#;
 }
 
-/// `POST /api/bots/register`: a bot may be followed from now on, or has another name.
+/// `POST /api/bots/register`: registers a bot, or renames it.
 pub(in crate::api) async fn register(
     State(context): State<Context>,
     call: Call,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let fanout = ready(&context)?;
+    let fanout = loaded_fanout(&context)?;
     let NewBot { bot_pubkey, name } = call.body()?;
     let bot = key("bot_pubkey", &bot_pubkey)?;
     let name = BotName::new(&name).ok_or(Refusal::BadName)?;
-    call.concerns(&bot)?;
+    call.require_key(&bot)?;
     call.count(fanout)?;
     let new_bots = match fanout.registration {
         _ if call.is_admin() => NewBots::Approved,
@@ -55,24 +55,21 @@ pub(in crate::api) async fn register(
     let body = json!({
         "bot_pubkey": bot, "name": name.as_str(), "created": is_new, "state": state(is_approved),
     });
-    Ok((made(is_new), Json(body)))
+    Ok((created_status(is_new), Json(body)))
 }
 
-/// `GET /api/bots`: all bots, for the operator.
+/// `GET /api/bots`: lists all bots for the operator.
 pub(in crate::api) async fn list(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
     call: Call,
 ) -> Result<Json<Value>, ApiError> {
-    let fanout = ready(&context)?;
-    call.needs_admin()?;
-    let (after, limit) = page(&query.unwrap_or_default())?;
+    let fanout = loaded_fanout(&context)?;
+    call.require_admin()?;
+    let page = Page::parse(&query.unwrap_or_default())?;
     let directory = fanout.registry.directory();
-    // One more tells whether there is more.
-    let mut bots = directory.bots(after, limit.saturating_add(1));
-    let more = bots.len() > limit;
-    bots.truncate(limit);
-    let next = bots.last().filter(|_| more).map(|last| last.pubkey);
+    let mut bots = directory.bots(page.after, page.read_limit());
+    let next = page.cut(&mut bots, |bot| bot.pubkey);
     let bots: Vec<Value> = bots
         .iter()
         .map(|bot| {
@@ -86,14 +83,14 @@ pub(in crate::api) async fn list(
     Ok(Json(json!({ "total": directory.len().0, "bots": bots, "next": next })))
 }
 
-/// `POST /api/bots/{bot_pubkey}/approve`: a bot that waits may be followed, says the operator.
+/// `POST /api/bots/{bot_pubkey}/approve`: the operator approves a bot.
 pub(in crate::api) async fn approve(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,
     call: Call,
 ) -> Result<Json<Value>, ApiError> {
-    let fanout = ready(&context)?;
-    call.needs_admin()?;
+    let fanout = loaded_fanout(&context)?;
+    call.require_admin()?;
     let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
     let bot = key("bot_pubkey", &bot)?;
     let approved = fanout.registry.approve(bot).await.map_err(Refusal::from)?;
@@ -103,16 +100,16 @@ pub(in crate::api) async fn approve(
     Ok(Json(json!({ "bot_pubkey": bot, "state": state(true), "approved": approved })))
 }
 
-/// `DELETE /api/bots/{bot_pubkey}`: the bot is registered no more, and nobody follows it.
+/// `DELETE /api/bots/{bot_pubkey}`: removes a bot and its follows.
 pub(in crate::api) async fn remove(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,
     call: Call,
 ) -> Result<Json<Value>, ApiError> {
-    let fanout = ready(&context)?;
+    let fanout = loaded_fanout(&context)?;
     let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
     let bot = key("bot_pubkey", &bot)?;
-    call.concerns(&bot)?;
+    call.require_key(&bot)?;
     call.count(fanout)?;
     let deleted = fanout.registry.remove_bot(bot).await.map_err(Refusal::from)?;
     if deleted {

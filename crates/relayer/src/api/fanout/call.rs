@@ -1,4 +1,4 @@
-//! A call of somebody who says who it is, and proves it: by NIP-98, or as the admin.
+//! An authenticated API call: by a NIP-98 token, or by the admin token.
 
 use std::net::IpAddr;
 
@@ -8,27 +8,26 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use serde::de::DeserializeOwned;
 use wire::PublicKey;
 
-use super::{Refusal, ready};
+use super::{Refusal, loaded_fanout};
 use crate::api::auth::is_json;
 use crate::api::body::{Expected, json_expected, parse, whole};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::serve::Peer;
 use crate::fanout::Fanout;
-use crate::fanout::calls::UsedUp;
-use crate::fanout::proof::BadProofName;
+use crate::fanout::proof::BadProofReason;
 use crate::fanout::proof::nip98::Request as Signed;
+use crate::fanout::rate_limit::LimitReached;
 
-/// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
-    /// Who has the admin token.
+    /// The caller sent the admin token.
     Admin,
-    /// Who has this key.
+    /// The caller proved this key.
     Key(PublicKey),
 }
 
-/// A call, read whole, of somebody who has proved who it is.
+/// An authenticated call with its whole body.
 pub(in crate::api) struct Call {
     caller: Caller,
     address: IpAddr,
@@ -37,45 +36,43 @@ pub(in crate::api) struct Call {
 }
 
 impl Call {
-    /// What the body says.
+    /// Parses the body.
     pub fn body<T: DeserializeOwned + Expected>(&self) -> Result<T, ApiError> {
         if self.is_json { parse(&self.body) } else { Err(json_expected()) }
     }
 
-    /// Sees to it that the caller may decide about what concerns a key.
-    pub fn concerns(&self, key: &PublicKey) -> Result<(), Refusal> {
+    /// Refuses a caller who neither has this key nor is the admin.
+    pub fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),
             Caller::Key(_) | Caller::Admin => Ok(()),
         }
     }
 
-    /// Whether the caller has the admin token.
     pub fn is_admin(&self) -> bool {
         self.caller == Caller::Admin
     }
 
-    /// Sees to it that the caller has the admin token.
-    pub fn needs_admin(&self) -> Result<(), Refusal> {
+    pub fn require_admin(&self) -> Result<(), Refusal> {
         if self.is_admin() { Ok(()) } else { Err(Refusal::AdminOnly) }
     }
 
-    /// Counts a new bot.
+    /// Counts a new bot against the limit of the address.
     pub fn count_new_bot(&self, fanout: &Fanout) -> Result<(), Refusal> {
         if self.is_admin() {
             return Ok(());
         }
-        let counted = fanout.new_bot_limits.count_address(self.address);
-        counted.map_err(|UsedUp { daily_limit, retry_after }| Refusal::NewBotsUsedUp {
+        let counted = fanout.new_bot_limit.count_address(self.address);
+        counted.map_err(|LimitReached { daily_limit, retry_after }| Refusal::NewBotsRateLimited {
             daily_limit,
             retry_after,
         })
     }
 
-    /// Counts a call that changes something.
+    /// Counts a change against the limits of the key and the address.
     pub fn count(&self, fanout: &Fanout) -> Result<(), Refusal> {
         match self.caller {
-            Caller::Key(key) => Ok(fanout.call_limits.count(key, self.address)?),
+            Caller::Key(key) => Ok(fanout.call_limit.count(key, self.address)?),
             Caller::Admin => Ok(()),
         }
     }
@@ -85,8 +82,8 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
-        // Before the body is read: who sends one in vain learns it sooner.
-        ready(context)?;
+        // Before the body is read, so that the client learns early that it is refused.
+        loaded_fanout(context)?;
         let (parts, body) = request.into_parts();
         let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
         let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
@@ -106,7 +103,7 @@ fn caller(
     uri: &Uri,
     body: &[u8],
 ) -> Result<Caller, Refusal> {
-    match proved(context, headers, method, uri, body) {
+    match proved_key(context, headers, method, uri, body) {
         Some(proved) => Ok(Caller::Key(proved?)),
         None => admin(context, headers),
     }
@@ -120,7 +117,7 @@ fn admin(context: &Context, headers: &HeaderMap) -> Result<Caller, Refusal> {
     }
 }
 
-/// Whether somebody tries to prove a key.
+/// Whether the request has a NIP-98 token.
 fn is_nostr(headers: &HeaderMap) -> bool {
     const SCHEME: &[u8] = b"Nostr";
     headers.get(header::AUTHORIZATION).is_some_and(|value| {
@@ -129,8 +126,8 @@ fn is_nostr(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Who proves a key with a request; `None` if nobody tries.
-pub(super) fn proved(
+/// The key that a NIP-98 token proves; `None` without a token.
+pub(super) fn proved_key(
     context: &Context,
     headers: &HeaderMap,
     method: &Method,
@@ -143,12 +140,12 @@ pub(super) fn proved(
     let token = headers.get(header::AUTHORIZATION)?.as_bytes().get(b"Nostr".len()..).unwrap_or_default();
     let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Signed { method: method.as_str(), path_and_query, body };
-    Some(ready(context).and_then(|fanout| {
-        fanout.prover.signed(token.trim_ascii(), request).map_err(|bad| {
-            let reason = BadProofName::from(&bad);
+    Some(loaded_fanout(context).and_then(|fanout| {
+        fanout.proofs.verify_token(token.trim_ascii(), request).map_err(|bad| {
+            let reason = BadProofReason::from(&bad);
             context.metrics.fanout.proofs_refused[reason].inc();
-            // Not the path: somebody may have put a secret key where the public one belongs.
-            tracing::debug!(method = method.as_str(), reason = <&str>::from(reason), "a proof does not hold");
+            // Without the path, which may hold a secret key by mistake.
+            tracing::debug!(method = method.as_str(), reason = <&str>::from(reason), "refused a proof");
             Refusal::BadProof(bad)
         })
     }))

@@ -1,23 +1,45 @@
-//! The fan-out over HTTP: bots register, followers subscribe, and connect to `/fanout`.
+//! The HTTP API of the fan-out: bots register, followers subscribe and connect to `/fanout`.
 //!
-//! Each request is a `call` of somebody who proves who it is; [`Refusal`] is what it is answered otherwise.
+//! [`call`] authenticates a caller; a [`Refusal`] is the error response.
 
 pub(super) mod bots;
-pub(super) mod call;
-pub(super) mod identity;
-pub(super) mod refusal;
-pub(super) mod registry;
+mod call;
+mod page;
+mod refusal;
+pub(super) mod subscriptions;
 pub(super) mod upgrade;
 
 use std::sync::Arc;
 
-pub use refusal::Refusal;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use wire::PublicKey;
+
+use refusal::Refusal;
 
 use super::context::Context;
 use crate::fanout::Fanout;
+use crate::nip19::{npub, public_key};
 
-/// The fan-out, if there is one and it knows somebody.
-fn ready(context: &Context) -> Result<&Arc<Fanout>, Refusal> {
+/// `GET /api/identity`: the public key of the gateway.
+pub(super) async fn identity(State(context): State<Context>) -> Json<Value> {
+    let pubkey = *context.identity.pubkey();
+    Json(json!({ "pubkey": pubkey, "npub": npub(&pubkey) }))
+}
+
+/// The fan-out, if it is enabled and its registry was read.
+fn loaded_fanout(context: &Context) -> Result<&Arc<Fanout>, Refusal> {
     let fanout = context.fanout().ok_or(Refusal::Disabled)?;
     if fanout.registry.is_loaded() { Ok(fanout) } else { Err(Refusal::RegistryUnavailable) }
+}
+
+/// Parses the public key in a field or a path.
+fn key(field: &'static str, text: &str) -> Result<PublicKey, Refusal> {
+    public_key(text).map_err(|why| Refusal::BadPublicKey { field, why })
+}
+
+const fn created_status(is_new: bool) -> StatusCode {
+    if is_new { StatusCode::CREATED } else { StatusCode::OK }
 }

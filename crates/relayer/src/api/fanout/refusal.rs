@@ -6,131 +6,83 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::api::error::ApiError;
-use crate::fanout::calls::UsedUp;
 use crate::fanout::proof::BadProof;
+use crate::fanout::rate_limit::LimitReached;
 use crate::fanout::registry::{BotName, RegistryError};
 use crate::fanout::shared_secret::WeakSecret;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 use crate::nip19::InvalidKey;
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        let (status, code) = refusal.status();
-        let error = Self::new(status, code, refusal.to_string());
-        refusal.headers().into_iter().fold(error, |error, (name, value)| error.header(name, value))
-    }
-}
-
-/// Why a request of the fan-out is refused. The text is the message: what is wrong, and how to mend it.
+/// The text is the message of the response: what is wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no fan-out.
+pub(in crate::api) enum Refusal {
     #[error("the fan-out is switched off; set enabled = true under [fanout]")]
     Disabled,
-    /// The registry's database cannot be used.
     #[error(
         "the registry cannot be read or written at the moment; try again later (GET /status says since when)"
     )]
     RegistryUnavailable,
-    /// The embedded registry cannot be written.
+    /// The disk of the embedded registry is full.
     #[error(
         "the gateway's disk is full, and nothing can be written; its operator must make room, then try again"
     )]
     DiskFull,
-    /// Nobody says who asks.
     #[error(
         "say who you are: send `Authorization: Nostr <token>`, a NIP-98 event that is signed by the key that this \
          concerns, or `Authorization: Bearer <admin_token>`, if the gateway has one; docs/fanout.md shows how"
     )]
     ProofMissing,
-    /// The admin token is wrong.
     #[error("the token in the Authorization header is not the admin_token of [api]")]
     TokenWrong,
-    /// What should prove a key does not.
-    #[error("the NIP-98 token does not hold: {0}")]
+    #[error("the NIP-98 token is not valid: {0}")]
     BadProof(BadProof),
-    /// Somebody else's business.
-    #[error("the token is signed by {signer}, and this concerns another key: sign it with that one")]
-    NotYours {
-        /// Who signed.
-        signer: wire::PublicKey,
-    },
-    /// Too many calls.
+    /// The caller has another key than the one that this call concerns.
+    #[error("the token is signed by {signer}, but this call concerns another key: sign it with that one")]
+    NotYours { signer: wire::PublicKey },
     #[error(
         "this key, or this address, has used up its {daily_limit} calls a day; the next is possible in \
          {seconds} s ([fanout] daily_limit)",
         seconds = retry_after.as_secs().saturating_add(1)
     )]
-    UsedUp {
-        /// How many there are a day.
-        daily_limit: NonZeroU32,
-        /// When there is one again.
-        retry_after: Duration,
-    },
-    /// Too many new bots.
+    RateLimited { daily_limit: NonZeroU32, retry_after: Duration },
     #[error(
         "this address has registered its {daily_limit} new bots of a day; the next is possible in {seconds} s \
          ([fanout] daily_new_bots)",
         seconds = retry_after.as_secs().saturating_add(1)
     )]
-    NewBotsUsedUp {
-        /// How many there are a day.
-        daily_limit: NonZeroU32,
-        /// When there is one again.
-        retry_after: Duration,
-    },
-    /// For the operator alone.
+    NewBotsRateLimited { daily_limit: NonZeroU32, retry_after: Duration },
     #[error("this call is for the operator: send `Authorization: Bearer <admin_token>`")]
     AdminOnly,
-    /// New bots are not registered.
     #[error("the gateway registers no new bots ([fanout] registration = \"closed\"); ask its operator")]
     RegistrationClosed,
-    /// The bot waits.
     #[error("this bot waits for the operator's approval and cannot be followed yet; try again later")]
     NotApproved,
-    /// A field is no public key.
     #[error("`{field}` must be a public key, as 64 hex digits or npub1…: {why}")]
-    BadPublicKey {
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        why: InvalidKey,
-    },
-    /// The name of a bot is none.
+    BadPublicKey { field: &'static str, why: InvalidKey },
     #[error(
         "`name` must have 1 to {} characters, none of them a control character, invisible, or one that changes the \
          direction of text",
         BotName::CHARACTERS_MAX
     )]
     BadName,
-    /// A shared secret is none.
     #[error("`shared_secret` {0}; use 32 random bytes in base64, as `openssl rand -base64 32` prints them")]
     BadSecret(WeakSecret),
-    /// No such bot.
     #[error("no bot with this key is registered; the bot registers itself with POST /api/bots/register")]
     NoSuchBot,
-    /// It follows enough.
-    #[error(
-        "the follower follows {FOLLOWS_MAX} bots, and nobody may follow more; unsubscribe from one first"
-    )]
+    #[error("the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first")]
     TooManyFollows,
-    /// There is no room for more.
     #[error("the gateway takes no more bots or follows ([fanout] max_bots, max_follows); ask its operator")]
     Full,
-    /// It has enough connections.
-    #[error(
-        "the follower has {FOLLOWER_CONNECTIONS_MAX} connections, and nobody may have more; close one first"
-    )]
+    #[error("the follower has {FOLLOWER_CONNECTIONS_MAX} connections, which is the limit; close one first")]
     TooManyConnections,
-    /// It follows nobody.
     #[error(
-        "the follower follows no bot, so no cursor is kept of it; subscribe first, or connect without `consumer`"
+        "the follower follows no bot, so no cursor is stored for it; subscribe first, or connect without `consumer`"
     )]
     NotFollowing,
 }
 
 impl Refusal {
-    /// The status and the code.
+    /// The HTTP status and the `error` code.
     pub const fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Disabled => (StatusCode::NOT_FOUND, "fanout_disabled"),
@@ -138,13 +90,13 @@ impl Refusal {
             Self::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
             Self::BadProof(BadProof::NoPublicUrl) => (StatusCode::FORBIDDEN, "public_url_required"),
             Self::BadProof(BadProof::TooMany) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
-            // Nobody has done anything wrong: a new one holds.
+            // The client did nothing wrong: a new token will be accepted.
             Self::BadProof(BadProof::BeforeStart) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Self::ProofMissing | Self::TokenWrong | Self::BadProof(_) => {
                 (StatusCode::UNAUTHORIZED, "unauthorized")
             }
             Self::NotYours { .. } => (StatusCode::FORBIDDEN, "not_yours"),
-            Self::UsedUp { .. } | Self::NewBotsUsedUp { .. } => {
+            Self::RateLimited { .. } | Self::NewBotsRateLimited { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
             }
             Self::AdminOnly => (StatusCode::FORBIDDEN, "admin_only"),
@@ -161,10 +113,10 @@ impl Refusal {
         }
     }
 
-    /// Headers that belong to the status.
+    /// `Retry-After` or `WWW-Authenticate`.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = match self {
-            Self::UsedUp { retry_after, .. } | Self::NewBotsUsedUp { retry_after, .. } => {
+            Self::RateLimited { retry_after, .. } | Self::NewBotsRateLimited { retry_after, .. } => {
                 retry_after.as_secs().saturating_add(1)
             }
             Self::RegistryUnavailable | Self::DiskFull | Self::TooManyConnections => 5,
@@ -181,9 +133,17 @@ impl Refusal {
     }
 }
 
-impl From<UsedUp> for Refusal {
-    fn from(UsedUp { daily_limit, retry_after }: UsedUp) -> Self {
-        Self::UsedUp { daily_limit, retry_after }
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = refusal.status();
+        let error = Self::new(status, code, refusal.to_string());
+        refusal.headers().into_iter().fold(error, |error, (name, value)| error.header(name, value))
+    }
+}
+
+impl From<LimitReached> for Refusal {
+    fn from(LimitReached { daily_limit, retry_after }: LimitReached) -> Self {
+        Self::RateLimited { daily_limit, retry_after }
     }
 }
 
@@ -196,9 +156,9 @@ impl From<RegistryError> for Refusal {
             RegistryError::Closed => Self::RegistrationClosed,
             RegistryError::NotApproved(_) => Self::NotApproved,
             RegistryError::Storage(error) if error.is_full() => Self::DiskFull,
-            // The registry logs it when its database changes for the worse, and not for each call.
+            // The registry logs when its database fails, so each call need not.
             error => {
-                tracing::debug!("a request could not be answered: {error}");
+                tracing::debug!("cannot answer a request: {error}");
                 Self::RegistryUnavailable
             }
         }
@@ -215,7 +175,7 @@ mod tests {
     use crate::event_log::{EventLog, StoreOptions};
 
     #[test]
-    fn a_full_disk_of_the_gateway_is_said_to_be_that() {
+    fn a_full_disk_has_its_own_code() {
         let folder = TempDir::new().unwrap();
         let room = Reserve { free_space: FreeSpace::from_fn(|| Ok(0)), bytes_min: 1 };
         let options = StoreOptions { fsync: false };

@@ -1,4 +1,5 @@
-//! `GET /fanout`: what can be checked is checked before the upgrade, so that whoever is refused learns why.
+//! `GET /fanout`: checks all that can be checked before the upgrade, so that a refused client gets
+//! an HTTP error.
 
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::Response;
 
-use super::call::proved;
-use super::{Refusal, ready};
+use super::call::proved_key;
+use super::{Refusal, loaded_fanout};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
@@ -17,10 +18,11 @@ use crate::api::serve::Peer;
 use crate::api::websocket::{bounded, origin_not_allowed, upgrade_required};
 use crate::fanout::metrics::FollowerRefusal;
 use crate::fanout::proof::BadProof;
-use crate::fanout::service::{Guest, NotServed, Wish};
+use crate::fanout::serve::{AdmitError, ClientAuth, StartOptions};
 use crate::telemetry::metrics::label_value;
 
-/// Lets a follower in that proves its key with the request (NIP-98), or will prove it when it has connected (NIP-42).
+/// Admits a follower that proves its key with the request (NIP-98), or will do so on the socket
+/// (NIP-42).
 pub(in crate::api) async fn upgrade(
     state: State<Context>,
     peer: ConnectInfo<Peer>,
@@ -46,7 +48,7 @@ async fn try_upgrade(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let fanout = Arc::clone(ready(&context)?);
+    let fanout = Arc::clone(loaded_fanout(&context)?);
     if !context.websocket().allows(&headers) {
         return Err(origin_not_allowed());
     }
@@ -57,31 +59,31 @@ async fn try_upgrade(
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = fanout.clients.enter(peer.address)?;
     let head = context.log.head();
-    let wish = Wish {
+    let options = StartOptions {
         cursor: query.cursor.unwrap_or(head),
         consumer: query.consumer.clone().map(|name| (name, query.start_position(head))),
     };
-    let guest = match proved(&context, &headers, &method, &uri, &[]) {
+    let auth = match proved_key(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {
-            let ready = fanout.admit(proved?, wish, head).await?;
-            Guest::Known(Box::new(ready))
+            let admitted = fanout.admit(proved?, options, head).await?;
+            ClientAuth::Proved(Box::new(admitted))
         }
-        // What is meant to prove something must not be passed over.
+        // A header that is meant as a proof must not be ignored.
         None if headers.contains_key(header::AUTHORIZATION) => return Err(Refusal::ProofMissing.into()),
-        None if !fanout.prover.knows_its_name() => {
+        None if !fanout.proofs.can_verify() => {
             return Err(Refusal::BadProof(BadProof::NoPublicUrl).into());
         }
-        None => Guest::Unknown(wish),
+        None => ClientAuth::Pending(options),
     };
-    Ok(bounded(upgrade).on_upgrade(move |socket| fanout.serve(socket, client, peer.taken, guest)))
+    Ok(bounded(upgrade).on_upgrade(move |socket| fanout.serve(socket, client, peer.taken, auth)))
 }
 
-impl From<NotServed> for ApiError {
-    fn from(refused: NotServed) -> Self {
+impl From<AdmitError> for ApiError {
+    fn from(refused: AdmitError) -> Self {
         match refused {
-            NotServed::TooManyConnections => Refusal::TooManyConnections.into(),
-            NotServed::NotFollowing => Refusal::NotFollowing.into(),
-            NotServed::Consumer(error) => error.into(),
+            AdmitError::TooManyConnections => Refusal::TooManyConnections.into(),
+            AdmitError::NotFollowing => Refusal::NotFollowing.into(),
+            AdmitError::Consumer(error) => error.into(),
         }
     }
 }

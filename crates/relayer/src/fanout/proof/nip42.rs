@@ -1,43 +1,39 @@
-//! NIP-42: who connects signs a challenge that only this connection has.
+//! NIP-42: a client signs a challenge that belongs to one connection.
 
 use rand::Rng;
 use wire::{PublicKey, UnverifiedEvent};
 
-use super::{BadProof, Prover, check};
+use super::{BadProof, ProofVerifier, check};
 use crate::limits::ANSWER_SECS_MAX;
 
-/// The kind of an answer.
+/// The kind of the signed answer.
 const KIND: u16 = 22_242;
 
-/// What one connection asks to be signed.
+/// The challenge of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge(String);
 
 impl Challenge {
-    /// One that nobody can guess.
+    /// Creates a challenge of 256 random bits.
     pub fn random() -> Self {
         let mut bytes = [0; 32];
         rand::rng().fill_bytes(&mut bytes);
         Self(faster_hex::hex_string(&bytes))
     }
 
-    /// What is sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl Prover {
-    /// Whose answer to a challenge this is.
-    ///
-    /// # Errors
-    /// When the event is none, or not genuine.
-    pub fn answered(
+impl ProofVerifier {
+    /// Returns the key that signed the answer to a challenge.
+    pub fn verify_answer(
         &self,
         event: &UnverifiedEvent<'_>,
         challenge: &Challenge,
     ) -> Result<PublicKey, BadProof> {
-        if !self.knows_its_name() {
+        if !self.can_verify() {
             return Err(BadProof::NoPublicUrl);
         }
         check(event, KIND, ANSWER_SECS_MAX, self.clock.unix_secs())?;
@@ -45,8 +41,8 @@ impl Prover {
             return Err(BadProof::Challenge);
         }
         let relay = event.tag_value("relay").unwrap_or_default();
-        if !self.addresses.is_our_relay(relay) {
-            return Err(BadProof::Url { tag: "relay", expected: self.addresses.expected("/fanout") });
+        if !self.gateway_url.matches_relay(relay) {
+            return Err(BadProof::Url { tag: "relay", expected: self.gateway_url.expected("/fanout") });
         }
         self.verify(event)
     }

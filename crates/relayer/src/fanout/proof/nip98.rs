@@ -1,4 +1,4 @@
-//! NIP-98: a request carries an event that was signed for it alone.
+//! NIP-98: a request carries an event that was signed for this request alone.
 
 use std::time::Duration;
 
@@ -8,42 +8,39 @@ use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 use wire::{PublicKey, UnverifiedEvent};
 
-use super::spent::Use;
-use super::{BadProof, Prover, check};
+use super::used_tokens::TokenUse;
+use super::{BadProof, ProofVerifier, check};
 use crate::clock::Now;
 use crate::limits::{PROOF_BYTES_MAX, TOKEN_SECS_MAX};
 
-/// The kind of a token.
+/// The kind of a NIP-98 event.
 const KIND: u16 = 27_235;
 
-/// What a token is for.
+/// The request that a token must be signed for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The method, in capitals.
+    /// In capitals.
     pub method: &'a str,
-    /// Path and query as the server got them.
+    /// As the server received them.
     pub path_and_query: &'a str,
-    /// The body; empty if there is none.
+    /// Empty if the request has no body.
     pub body: &'a [u8],
 }
 
-impl Prover {
-    /// Who signed a token for a request. From then on the token holds no more.
-    ///
-    /// # Errors
-    /// When it is none, was signed for something else, or was used before.
-    pub fn signed(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
-        self.signed_at(token, request, self.clock.now(), self.clock.uptime())
+impl ProofVerifier {
+    /// Returns the key that signed a token for a request. The token cannot be used again.
+    pub fn verify_token(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
+        self.verify_token_at(token, request, self.clock.now(), self.clock.uptime())
     }
 
-    fn signed_at(
+    fn verify_token_at(
         &self,
         token: &[u8],
         request: Request<'_>,
         now: Now,
         uptime: Duration,
     ) -> Result<PublicKey, BadProof> {
-        if !self.knows_its_name() {
+        if !self.can_verify() {
             return Err(BadProof::NoPublicUrl);
         }
         if token.len() > PROOF_BYTES_MAX {
@@ -52,13 +49,13 @@ impl Prover {
         let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
         let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
         check(&event, KIND, TOKEN_SECS_MAX, now.secs())?;
-        // In the time of the present clock: the one of the start may have been wrong.
+        // The start time by today's clock: at the start the clock may have been wrong.
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);
         }
-        if !self.addresses.is_ours(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
-            let expected = self.addresses.expected(request.path_and_query);
+        if !self.gateway_url.matches(event.tag_value("u").unwrap_or_default(), request.path_and_query) {
+            let expected = self.gateway_url.expected(request.path_and_query);
             return Err(BadProof::Url { tag: "u", expected });
         }
         if !event.tag_value("method").is_some_and(|method| method.eq_ignore_ascii_case(request.method)) {
@@ -68,17 +65,17 @@ impl Prover {
             return Err(BadProof::Payload);
         }
         let signer = self.verify(&event)?;
-        // Last, so that nobody fills the memory with what was never signed.
-        match self.spent.lock().spend(&event.id, event.created_at, now) {
-            Use::First => Ok(signer),
-            Use::Again => Err(BadProof::Replayed),
-            Use::Unknown => Err(BadProof::BeforeStart),
-            Use::TooMany => Err(BadProof::TooMany),
+        // Last, so that only signed tokens take up memory.
+        match self.used_tokens.lock().use_once(&event.id, event.created_at, now) {
+            TokenUse::First => Ok(signer),
+            TokenUse::Replayed => Err(BadProof::Replayed),
+            TokenUse::Unknown => Err(BadProof::BeforeStart),
+            TokenUse::TooMany => Err(BadProof::TooMany),
         }
     }
 }
 
-/// Whether a tag is the hash of a body. Without a body it may be absent.
+/// Whether the `payload` tag is the hash of the body. Without a body the tag may be absent.
 fn is_payload(tag: Option<&str>, body: &[u8]) -> bool {
     match tag {
         None => body.is_empty(),
@@ -95,23 +92,28 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::fanout::proof::address::Addresses;
+    use crate::fanout::proof::gateway_url::GatewayUrl;
 
     const NOW: u64 = 2_000_000_000;
     const BODY: &[u8] = br#"{"a":1}"#;
-    /// SHA-256 of it, as `sha256sum` prints it.
+    /// SHA-256 of `BODY`, from `sha256sum`.
     const HASH: &str = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862";
     const REQUEST: Request<'_> = Request { method: "POST", path_and_query: "/api/x", body: BODY };
 
-    fn prover() -> Prover {
-        Prover::new(Addresses::Loopback(80), Clock::system())
+    fn prover() -> ProofVerifier {
+        ProofVerifier::new(GatewayUrl::Loopback(80), Clock::system())
     }
 
-    impl Prover {
-        /// A process that began 30 seconds before `NOW` is asked at a second.
-        fn signed_in(&self, token: &[u8], request: Request<'_>, second: u64) -> Result<PublicKey, BadProof> {
+    impl ProofVerifier {
+        /// Verifies at a given second, in a process that started 30 seconds before `NOW`.
+        fn verify_token_in(
+            &self,
+            token: &[u8],
+            request: Request<'_>,
+            second: u64,
+        ) -> Result<PublicKey, BadProof> {
             let now = Now { ms: second * 1_000, ..self.clock.now() };
-            self.signed_at(token, request, now, Duration::from_secs(second + 30 - NOW))
+            self.verify_token_at(token, request, now, Duration::from_secs(second + 30 - NOW))
         }
     }
 
@@ -129,21 +131,24 @@ mod tests {
     }
 
     #[test]
-    fn a_token_holds_once_for_its_request() {
+    fn a_token_is_valid_once_for_its_request() {
         let prover = prover();
         let right = token(NOW, KIND, &RIGHT);
-        assert_eq!(prover.signed_in(right.as_bytes(), REQUEST, NOW), Ok(*Signer::from_seed(5).pubkey()));
-        assert_eq!(prover.signed_in(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
+        assert_eq!(
+            prover.verify_token_in(right.as_bytes(), REQUEST, NOW),
+            Ok(*Signer::from_seed(5).pubkey())
+        );
+        assert_eq!(prover.verify_token_in(right.as_bytes(), REQUEST, NOW + 1), Err(BadProof::Replayed));
         let get = Request { method: "GET", body: b"", ..REQUEST };
         let without = token(NOW, KIND, &[RIGHT[0], ["method", "get"]]);
-        assert!(prover.signed_in(without.as_bytes(), get, NOW).is_ok());
+        assert!(prover.verify_token_in(without.as_bytes(), get, NOW).is_ok());
     }
 
     #[test]
-    fn anything_else_is_refused_for_its_own_reason() {
+    fn every_other_token_is_refused_with_its_reason() {
         let prover = prover();
         let check = |token: String, expected| {
-            assert_eq!(prover.signed_in(token.as_bytes(), REQUEST, NOW), Err(expected));
+            assert_eq!(prover.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(expected));
         };
         check(token(NOW - 61, KIND, &RIGHT), BadProof::Expired(60));
         check(token(NOW + 61, KIND, &RIGHT), BadProof::Future(60));
@@ -182,12 +187,12 @@ mod tests {
                 .collect::<String>(),
         );
         check(STANDARD.encode(forged), BadProof::Forged(wire::VerifyError::BadSignature));
-        let unnamed = Prover::new(Addresses::Unknown, Clock::system());
+        let unnamed = ProofVerifier::new(GatewayUrl::Unknown, Clock::system());
         let token = token(NOW, KIND, &RIGHT);
-        assert_eq!(unnamed.signed_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
+        assert_eq!(unnamed.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }
 
-    /// A token of the present for a prover with this clock.
+    /// A token dated now by `clock`.
     fn present(clock: &Clock, nonce: &str) -> String {
         let tags = [RIGHT[0], RIGHT[1], RIGHT[2], ["nonce", nonce]];
         token(clock.unix_secs(), KIND, &tags)
@@ -199,38 +204,42 @@ mod tests {
             for wrong in [wrong, -wrong] {
                 let (clock, manual_clock) = Clock::manual();
                 manual_clock.step_secs(wrong);
-                let prover = Prover::new(Addresses::Loopback(80), clock.clone());
+                let prover = ProofVerifier::new(GatewayUrl::Loopback(80), clock.clone());
                 manual_clock.pass(Duration::from_secs(5));
                 manual_clock.step_secs(-wrong);
                 let token = present(&clock, "1");
-                assert!(prover.signed(token.as_bytes(), REQUEST).is_ok(), "{wrong}");
-                assert_eq!(prover.signed(token.as_bytes(), REQUEST), Err(BadProof::Replayed), "{wrong}");
+                assert!(prover.verify_token(token.as_bytes(), REQUEST).is_ok(), "{wrong}");
+                assert_eq!(
+                    prover.verify_token(token.as_bytes(), REQUEST),
+                    Err(BadProof::Replayed),
+                    "{wrong}"
+                );
             }
         }
     }
 
-    /// Also when so many came that those that expired were forgotten.
+    /// Also after expired tokens were swept.
     #[test]
     fn no_step_of_the_clock_lets_a_token_in_twice() {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {
             for away in [away, -away] {
                 let (clock, manual_clock) = Clock::manual();
-                let prover = Prover::new(Addresses::Loopback(80), clock.clone());
+                let prover = ProofVerifier::new(GatewayUrl::Loopback(80), clock.clone());
                 manual_clock.pass(Duration::from_secs(3_600));
                 let used = present(&clock, "used");
-                assert!(prover.signed(used.as_bytes(), REQUEST).is_ok());
+                assert!(prover.verify_token(used.as_bytes(), REQUEST).is_ok());
                 manual_clock.step_secs(away);
-                prover.spent.lock().forget_expired(clock.unix_secs());
+                prover.used_tokens.lock().forget_expired(clock.unix_secs());
                 let meanwhile = present(&clock, "meanwhile");
-                assert!(prover.signed(meanwhile.as_bytes(), REQUEST).is_ok(), "{away}");
+                assert!(prover.verify_token(meanwhile.as_bytes(), REQUEST).is_ok(), "{away}");
                 manual_clock.step_secs(-away);
-                let again = prover.signed(used.as_bytes(), REQUEST);
+                let again = prover.verify_token(used.as_bytes(), REQUEST);
                 assert!(
                     matches!(again, Err(BadProof::Replayed | BadProof::BeforeStart)),
                     "{away}: {again:?}"
                 );
                 manual_clock.pass(Duration::from_secs(5));
-                assert!(prover.signed(present(&clock, "new").as_bytes(), REQUEST).is_ok(), "{away}");
+                assert!(prover.verify_token(present(&clock, "new").as_bytes(), REQUEST).is_ok(), "{away}");
             }
         }
     }

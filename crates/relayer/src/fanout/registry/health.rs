@@ -1,4 +1,4 @@
-//! Whether the registry's database can be used, as `/status`, the metrics and the log say it.
+//! The health of the registry's database, for `/status`, the metrics and the log.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,24 +10,24 @@ use super::store::{Mode, RegistryError};
 use crate::clock::unix_ms;
 use crate::fanout::Metrics;
 
-/// Whether the registry's database can be used. In any case, what is known goes on to be served.
+/// The health of the registry's database. Known followers are served in any state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// It can be read and written.
+    /// The database can be read and written.
     Up,
-    /// It can be read, and takes no writes.
+    /// The database can be read but not written.
     ReadOnly {
-        /// Since when it cannot be written, in Unix milliseconds.
+        /// Unix milliseconds of the last moment at which writes worked.
         since_ms: u64,
     },
-    /// It cannot be used.
+    /// The database cannot be used.
     Down {
-        /// Since when it cannot be written, in Unix milliseconds.
+        /// Unix milliseconds of the last moment at which writes worked.
         since_ms: u64,
-        /// Why, in a few words that anybody may read.
+        /// The reason, fit for the public.
         reason: &'static str,
-        /// Whether that passes by itself.
-        is_passing: bool,
+        /// Whether the database may recover by itself.
+        is_transient: bool,
     },
 }
 
@@ -39,7 +39,7 @@ impl Health {
         }
     }
 
-    /// Whether both are the same, whenever they began.
+    /// Whether both are the same state, ignoring the time.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Up, Self::Up) | (Self::ReadOnly { .. }, Self::ReadOnly { .. }) => true,
@@ -49,35 +49,37 @@ impl Health {
     }
 }
 
-/// Keeps the health. A change is logged once, not each time that it is met again.
+/// Holds the health. Each change is logged once.
 #[derive(Debug)]
 pub(super) struct HealthMonitor {
     store: &'static str,
-    /// With when it ceased to be up.
+    /// The health, and when it last stopped being `Up`.
     health: Mutex<(Health, Instant)>,
-    worsened: Notify,
+    write_failed: Notify,
     metrics: Arc<Metrics>,
 }
 
 impl HealthMonitor {
     pub fn new(store: &'static str, metrics: Arc<Metrics>) -> Self {
-        Self { store, health: Mutex::new((Health::Up, Instant::now())), worsened: Notify::new(), metrics }
+        Self { store, health: Mutex::new((Health::Up, Instant::now())), write_failed: Notify::new(), metrics }
     }
 
     pub fn get(&self) -> Health {
         self.health.lock().0.clone()
     }
 
-    /// Waits until a failure is noted, unless one was since the last time.
-    pub async fn worsened(&self) {
-        self.worsened.notified().await;
+    /// Waits for a failed write. One that failed since the last call counts.
+    pub async fn write_failed(&self) {
+        self.write_failed.notified().await;
     }
 
-    /// The store was read, and takes writes or not.
+    /// The store was read in this mode.
     pub fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
-            Mode::ReadOnly => self.note_unread(&RegistryError::ReadOnly("it takes no writes".to_owned())),
+            Mode::ReadOnly => {
+                self.note_unavailable(&RegistryError::ReadOnly("it takes no writes".to_owned()))
+            }
         }
     }
 
@@ -90,16 +92,16 @@ impl HealthMonitor {
         }
     }
 
-    /// A write failed. What says nothing of the database changes nothing.
-    pub fn note_failure(&self, error: &RegistryError) {
-        if error.is_of_database() {
-            self.note_unread(error);
-            self.worsened.notify_one();
+    /// Records a failed write, if the error concerns the database.
+    pub fn note_write_failure(&self, error: &RegistryError) {
+        if error.is_database_fault() {
+            self.note_unavailable(error);
+            self.write_failed.notify_one();
         }
     }
 
-    /// What is in the store is not known, or can no longer be followed.
-    pub fn note_unread(&self, error: &RegistryError) {
+    /// The store cannot be read, or its changes cannot be followed.
+    pub fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;
         if *health == Health::Up {
@@ -108,10 +110,10 @@ impl HealthMonitor {
         let since_ms = health.since_ms().unwrap_or_else(unix_ms);
         let now = match error {
             RegistryError::ReadOnly(_) => Health::ReadOnly { since_ms },
-            _ => Health::Down { since_ms, reason: error.kind(), is_passing: error.is_passing() },
+            _ => Health::Down { since_ms, reason: error.kind(), is_transient: error.is_transient() },
         };
         if !health.is_like(&now) {
-            tracing::error!("{error}; known followers are served, and it is tried again");
+            tracing::error!("{error}; known followers are still served, and the gateway keeps trying");
         }
         self.show(&now);
         *health = now;

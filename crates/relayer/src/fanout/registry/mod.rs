@@ -1,17 +1,19 @@
-//! Who may be followed and who follows: kept in a [`store`], known in memory.
+//! The registry: bots and follows, kept in a [`store`], cached in a [`directory`].
 //!
-//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store sees them. There are
-//! two stores: one that is [`embedded`] in the gateway's own database, and [`postgres`], which
-//! several gateways share. The store decides what a change comes to, and memory follows; what
-//! others write in a database that is shared, the store tells.
+//! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store gets them. There are
+//! two stores: [`embedded`] in the gateway's own database, and [`postgres`], which several gateways
+//! share. The store decides the outcome of each change; then the directory is updated. A shared
+//! store also reports changes by other gateways.
 
-pub mod embedded;
+pub mod directory;
+pub(crate) mod embedded;
+pub(crate) mod follow;
 mod health;
-pub mod postgres;
-pub mod row;
-pub mod seal;
-pub mod store;
-pub mod transfer;
+pub(crate) mod postgres;
+pub(crate) mod row;
+pub(crate) mod seal;
+pub(crate) mod store;
+pub(crate) mod transfer;
 mod writes;
 
 use std::sync::Arc;
@@ -22,7 +24,6 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
 use wire::{PublicKey, Signer};
 
-use super::directory::{Directory, Opened};
 use super::keys::MessageKey;
 use super::shared_secret;
 use crate::config::Config;
@@ -30,8 +31,9 @@ use crate::event_log::EventLog;
 use crate::fanout::Metrics;
 use crate::limits::{REGISTRY_RETRY, REGISTRY_RETRY_SELDOM, REGISTRY_START_MAX};
 
+use directory::{Directory, UnsealedFollow};
 use health::HealthMonitor;
-use seal::DoesNotOpen;
+use seal::UnsealError;
 
 pub use embedded::Embedded;
 pub use health::Health;
@@ -41,35 +43,30 @@ pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, Mode, RegistryError, Store};
 pub use writes::{NewBots, Registered};
 
-/// How much there may be, so that nobody fills memory and disk from outside. What is there already may be more.
+/// Limits that keep callers from filling memory and disk. Rows beyond them that already exist stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Bots.
+pub struct RegistryLimits {
     pub bots: usize,
-    /// Follows of all of them.
+    /// Follows of all bots together.
     pub follows: usize,
 }
 
-/// The registry.
 #[derive(Debug)]
 pub struct Registry {
     store: Arc<dyn Store>,
     owner: PublicKey,
     sealer: Sealer,
     directory: Arc<Directory>,
-    /// Held from a write, or a look at what others wrote, until it is known here: so that what is known is never older
-    /// than what was written before. It has when all of it was read last.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    /// Held from a write, or a read of others' changes, until the directory is updated, so that the
+    /// directory never goes back in time. The value is the time of the last full read.
+    write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
-    room: Room,
+    limits: RegistryLimits,
     is_loaded: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// The store that is configured: Postgres, or else the gateway's own database.
-///
-/// # Errors
-/// When the DSN is none.
+/// Opens the configured store: Postgres, or else the gateway's own database.
 pub fn store(
     config: &Config,
     log: &Arc<EventLog>,
@@ -81,28 +78,25 @@ pub fn store(
     })
 }
 
-/// The store in Postgres, if one is configured.
-///
-/// # Errors
-/// When the DSN is none.
+/// Opens the Postgres store, if one is configured.
 pub fn postgres(config: &Config, queries: Counter) -> Result<Option<Arc<dyn Store>>, RegistryError> {
     let Some(dsn) = &config.postgres.dsn else { return Ok(None) };
     Ok(Some(Arc::new(Postgres::new(dsn, config.postgres.max_connections, queries)?)))
 }
 
-/// Holds that nobody else writes.
-type Turn<'a> = MutexGuard<'a, Option<Instant>>;
+/// Proof that the write lock is held.
+type WriteGuard<'a> = MutexGuard<'a, Option<Instant>>;
 
 impl Registry {
-    /// Reads what a store has. One that cannot be reached, or takes too long, is tried again by
-    /// [`follow`](Self::follow).
+    /// Reads all rows. If the store is unreachable or too slow,
+    /// [`keep_in_sync`](Self::keep_in_sync) tries again.
     ///
     /// # Errors
-    /// When the store fails in a way that does not pass by itself.
+    /// When the store fails in a way that is not transient.
     pub async fn open(
         store: Arc<dyn Store>,
         gateway: &Signer,
-        room: Room,
+        limits: RegistryLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RegistryError> {
         let health = HealthMonitor::new(store.name(), Arc::clone(&metrics));
@@ -111,83 +105,81 @@ impl Registry {
             owner: *gateway.pubkey(),
             sealer: Sealer::new(gateway),
             directory: Arc::default(),
-            turn: tokio::sync::Mutex::default(),
+            write_lock: tokio::sync::Mutex::default(),
             health,
-            room,
+            limits,
             is_loaded: AtomicBool::new(false),
             metrics,
         });
-        let slow = || RegistryError::Unreachable("it takes too long to read".to_owned());
+        let slow = || RegistryError::Unreachable("reading it takes too long".to_owned());
         match timeout(REGISTRY_START_MAX, registry.reload()).await.unwrap_or_else(|_| Err(slow())) {
             Ok(()) => {}
-            Err(error) if error.is_passing() => registry.health.note_unread(&error),
+            Err(error) if error.is_transient() => registry.health.note_unavailable(&error),
             Err(error) => return Err(error),
         }
         Ok(registry)
     }
 
-    /// What is known.
+    /// The bots and follows in memory.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// Where it is kept.
+    /// The name of the store.
     pub fn store_name(&self) -> &'static str {
         self.store.name()
     }
 
-    /// Whether it can be written.
+    /// Whether the store can be read and written.
     pub fn health(&self) -> Health {
         self.health.get()
     }
 
-    /// Whether it was read since the start: until then nobody is known.
+    /// Whether the store was read since the start. Until then no bot is known.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded.load(Ordering::Acquire)
     }
 
-    /// Follows what others write, and reads everything again when that was not possible for a while. It does not end.
-    pub async fn follow(&self) {
+    /// Follows the changes that other gateways make, and reads everything again after an
+    /// interruption. Never returns.
+    pub async fn keep_in_sync(&self) {
         loop {
-            if let Err(error) = self.follow_once().await {
-                // Nobody knows then what was changed, so it counts as a failure of the database
-                // even if it was busy.
-                self.health.note_unread(&error);
+            if let Err(error) = self.sync_once().await {
+                // Changes may have been missed, so even a busy database counts as failed.
+                self.health.note_unavailable(&error);
             }
             match self.health() {
                 Health::Up => {}
-                Health::ReadOnly { .. } | Health::Down { is_passing: true, .. } => {
+                Health::ReadOnly { .. } | Health::Down { is_transient: true, .. } => {
                     sleep(REGISTRY_RETRY).await
                 }
-                // What somebody must mend is not mended within a second.
-                Health::Down { is_passing: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
+                // An operator must act, which takes longer than a second.
+                Health::Down { is_transient: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
             }
         }
     }
 
-    async fn follow_once(&self) -> Result<(), RegistryError> {
+    async fn sync_once(&self) -> Result<(), RegistryError> {
         if self.health() != Health::Up {
             return self.reload().await;
         }
         let changed = tokio::select! {
             changed = self.store.changed() => changed?,
-            // A write has failed.
-            () = self.health.worsened() => return Ok(()),
+            () = self.health.write_failed() => return Ok(()),
         };
         match changed {
             Changed::Rows(keys) => {
-                let turn = self.turn.lock().await;
-                self.look_at(&turn, &keys).await
+                let guard = self.write_lock.lock().await;
+                self.refresh(&guard, &keys).await
             }
             Changed::Unknown => self.reload().await,
         }
     }
 
-    /// Reads everything again; what can only be read not each time that it is tried whether it can
-    /// be written.
+    /// Reads everything again. A read-only store is checked on each try but read less often.
     async fn reload(&self) -> Result<(), RegistryError> {
-        // However many write before: they have time-outs.
-        let mut read_at = self.turn.lock().await;
+        // No timeout: the writers ahead have theirs.
+        let mut read_at = self.write_lock.lock().await;
         let mode = self.store.prepare(self.owner).await?;
         let is_recent = read_at.is_some_and(|at| at.elapsed() < REGISTRY_RETRY_SELDOM);
         if mode == Mode::Writable || !is_recent {
@@ -197,33 +189,33 @@ impl Registry {
                 Row::Bot(bot) => bots.push(bot),
                 Row::Follow(follow) => {
                     weak += u64::from(is_first && self.is_weak(&follow));
-                    follows.extend(self.opened(follow));
+                    follows.extend(self.unseal(follow));
                 }
             };
             self.store.load(self.owner, &mut each).await?;
             if weak > 0 {
                 tracing::warn!(
                     follows = weak,
-                    "some follows have a shared secret that is refused now, because others know it or can guess it; \
-                     they are served as before: have their followers subscribe again with a random secret"
+                    "some follows have a weak shared secret, which would be refused today; they are still served: \
+                     ask their followers to subscribe again with a random secret"
                 );
             }
             self.directory.replace(bots, follows);
             *read_at = Some(Instant::now());
             self.is_loaded.store(true, Ordering::Release);
-            self.show_size();
+            self.update_size_metrics();
         }
         self.health.note_read(mode);
         Ok(())
     }
 
     /// Reads these rows again.
-    async fn look_at(&self, _: &Turn<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
+    async fn refresh(&self, _: &WriteGuard<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
         let rows = self.store.read(self.owner, keys).await?;
         for (key, row) in keys.iter().zip(rows) {
             match (key, row) {
                 (_, Some(Row::Bot(bot))) => self.directory.put_bot(bot),
-                (RowKey::Follow(key), Some(Row::Follow(follow))) => match self.opened(follow) {
+                (RowKey::Follow(key), Some(Row::Follow(follow))) => match self.unseal(follow) {
                     Some(follow) => self.directory.put_follow(follow),
                     None => self.directory.remove_follow(key),
                 },
@@ -234,35 +226,35 @@ impl Registry {
                 (RowKey::Follow(key), None) => self.directory.remove_follow(key),
             }
         }
-        self.show_size();
+        self.update_size_metrics();
         Ok(())
     }
 
-    /// A follow with what follows from its secret. One whose secret does not open is left out: its signals would be
-    /// encrypted otherwise than it has agreed with us.
-    fn opened(&self, follow: FollowRow) -> Option<Opened> {
+    /// Derives the key of a follow. A follow whose secret does not open is left out, because its
+    /// signals would be encrypted with a key that the follower does not expect.
+    fn unseal(&self, follow: FollowRow) -> Option<UnsealedFollow> {
         let FollowKey { bot, follower } = follow.key;
-        let agreed = self.agreed(&follow).inspect_err(|error| {
-            tracing::error!(%bot, %follower, "a follow is left out until it is made anew: {error}");
+        let message_key = self.message_key(&follow).inspect_err(|error| {
+            tracing::error!(%bot, %follower, "ignored a follow until its follower subscribes again: {error}");
         });
-        Some(Opened { key: follow.key, secret: agreed.ok()?, since_ms: follow.since_ms })
+        Some(UnsealedFollow { key: follow.key, secret: message_key.ok()?, since_ms: follow.since_ms })
     }
 
-    /// Whether a follow has a secret that a call would be refused with.
+    /// Whether the API would refuse the secret of a follow today.
     fn is_weak(&self, follow: &FollowRow) -> bool {
         let FollowKey { bot, follower } = follow.key;
         let secret = follow.secret.as_ref().and_then(|sealed| self.sealer.open(&follow.key, sealed).ok());
         secret.is_some_and(|secret| shared_secret::check(&secret, &[bot, follower, self.owner]).is_err())
     }
 
-    /// What follows from a follow's secret, if it has one.
-    fn agreed(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, DoesNotOpen> {
+    /// Derives the key of a follow from its secret, if it has one.
+    fn message_key(&self, follow: &FollowRow) -> Result<Option<Arc<MessageKey>>, UnsealError> {
         let Some(sealed) = &follow.secret else { return Ok(None) };
         let secret = self.sealer.open(&follow.key, sealed)?;
         Ok(Some(Arc::new(MessageKey::from_shared_secret(&secret))))
     }
 
-    fn show_size(&self) {
+    fn update_size_metrics(&self) {
         let (bots, follows) = self.directory.len();
         self.metrics.registry_bots.set(i64::try_from(bots).unwrap_or(i64::MAX));
         self.metrics.registry_follows.set(i64::try_from(follows).unwrap_or(i64::MAX));

@@ -1,4 +1,4 @@
-//! What a registry keeps: bots, and who follows them.
+//! The rows of a registry: bots and follows.
 
 use std::fmt;
 
@@ -6,50 +6,48 @@ use wire::PublicKey;
 
 use super::seal::SealedSecret;
 
-/// A bot that may be followed.
+/// A registered bot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BotRow {
     /// The key that signs its signals.
     pub pubkey: PublicKey,
-    /// What it calls itself.
+    /// The display name.
     pub name: BotName,
-    /// When it was first registered, in Unix milliseconds.
+    /// Unix milliseconds of the first registration.
     pub registered_at_ms: u64,
-    /// Whether it may be followed. Otherwise it waits for the operator.
+    /// Whether the bot may be followed. Otherwise it waits for the operator's approval.
     pub is_approved: bool,
 }
 
-/// A follower's wish to have a bot's signals.
+/// A follower's subscription to a bot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowRow {
     /// The bot and the follower.
     pub key: FollowKey,
-    /// What the two have agreed on, sealed; without one, keys alone protect the signals.
+    /// The shared secret, sealed. Without one, the NIP-44 conversation key protects the signals.
     pub secret: Option<SealedSecret>,
-    /// When it was first wished, in Unix milliseconds.
+    /// Unix milliseconds of the first subscription.
     pub since_ms: u64,
 }
 
-/// Which follow: there is one of a follower and a bot at most.
+/// Identifies a follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FollowKey {
-    /// The bot.
     pub bot: PublicKey,
-    /// The follower.
     pub follower: PublicKey,
 }
 
-/// One of both.
+/// A row of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A bot.
     Bot(BotRow),
-    /// A follow. Its bot is there, too.
+    /// A follow. Its bot exists.
     Follow(FollowRow),
 }
 
 impl Row {
-    /// Which row it is.
+    /// The key of the row.
     pub const fn key(&self) -> RowKey {
         match self {
             Self::Bot(bot) => RowKey::Bot(bot.pubkey),
@@ -58,30 +56,28 @@ impl Row {
     }
 }
 
-/// Which row.
+/// Identifies a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
-    /// A bot's.
     Bot(PublicKey),
-    /// A follow's.
     Follow(FollowKey),
 }
 
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The row becomes this. What is there keeps the earlier of both times.
+    /// Inserts or replaces a row. The earlier of both times stays.
     Put(Row),
-    /// The follow is there no more, if it was.
+    /// Removes a follow, if it exists.
     Unfollow(FollowKey),
-    /// The bot is there no more, if it was, nor are its follows.
+    /// Removes a bot and its follows, if it exists.
     RemoveBot(PublicKey),
-    /// The bot is there no more, if it was. It must have no follows.
+    /// Removes a bot, if it exists. Fails if the bot has followers.
     RemoveUnfollowedBot(PublicKey),
 }
 
 impl Change {
-    /// Which row it changes.
+    /// The key of the changed row.
     pub const fn key(&self) -> RowKey {
         match self {
             Self::Put(row) => row.key(),
@@ -91,39 +87,39 @@ impl Change {
     }
 }
 
-/// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters, none of which controls a terminal.
+/// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters without control characters.
 ///
-/// A new name also has no white space around it, and nothing that changes the direction of text or
-/// cannot be seen, which could make one name look like another one. Names that were stored before
-/// that was checked are read as they are.
+/// New names are also free of surrounding white space, invisible characters and those that change
+/// the direction of text, which could make one name look like another. Names that were stored
+/// before this rule are read unchanged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BotName(Box<str>);
 
 impl BotName {
-    /// The most characters.
+    /// The longest name.
     pub const CHARACTERS_MAX: usize = 100;
 
-    /// Checks a name that somebody gives a bot, without the white space around it; `None` if it is
-    /// empty, too long, or has characters that no name may have.
+    /// Trims and checks a new name. `None` if it is empty, too long, or has characters that are not
+    /// allowed.
     pub fn new(name: &str) -> Option<Self> {
         let name = name.trim();
         (!name.contains(is_misleading)).then(|| Self::stored(name)).flatten()
     }
 
-    /// Checks a name that was stored; `None` if it is empty, too long, or has control characters.
+    /// Checks a stored name. `None` if it is empty, too long, or has control characters.
     pub fn stored(name: &str) -> Option<Self> {
         let is_short = (1..=Self::CHARACTERS_MAX).contains(&name.chars().count());
         (is_short && !name.chars().any(char::is_control)).then(|| Self(name.into()))
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether a character changes the direction of text, breaks lines, or is not seen. Joiners are
-/// part of emoji and of several scripts, so they are allowed.
+/// Whether a character changes the direction of text, breaks lines, or is invisible. Joiners are
+/// allowed, because emoji and several scripts need them.
 fn is_misleading(character: char) -> bool {
     matches!(
         character,
@@ -142,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_trimmed_and_shows_what_it_is() {
+    fn a_name_is_trimmed_and_not_misleading() {
         for (given, name) in
             [("Momentum", Some("Momentum")), (" \u{a0}Momentum\n", Some("Momentum")), ("  ", None)]
         {

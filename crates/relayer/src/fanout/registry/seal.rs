@@ -1,7 +1,8 @@
-//! Secrets at rest: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03), with a key that follows from the gateway's.
+//! Encrypts secrets at rest with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) and a key derived
+//! from the gateway's.
 //!
-//! What is sealed belongs to its row: bot and follower are associated data, so that a secret that somebody moves to
-//! another row does not open there.
+//! Bot and follower are associated data, so a secret that is moved to another row does not open
+//! there.
 
 use std::fmt;
 
@@ -13,10 +14,10 @@ use zeroize::Zeroizing;
 
 use super::row::FollowKey;
 
-/// What separates this use of the gateway's key from all others.
+/// Separates this use of the gateway's key from others.
 const SALT: &[u8] = b"moltrade-relayer registry secrets v1";
 
-/// What a sealed secret begins with.
+/// The first byte of a sealed secret.
 const VERSION: u8 = 1;
 
 const NONCE_BYTES: usize = 24;
@@ -26,15 +27,15 @@ const NONCE_BYTES: usize = 24;
 pub struct SealedSecret(Box<[u8]>);
 
 impl SealedSecret {
-    /// The most bytes: those of the longest secret that is taken, and what sealing adds.
+    /// The longest sealed secret: the longest secret and the overhead of sealing.
     pub const BYTES_MAX: usize = 1 + NONCE_BYTES + crate::limits::SHARED_SECRET_BYTES_MAX + 16;
 
-    /// What was stored; `None` if it is longer than any is.
+    /// `None` if there are too many bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (bytes.len() <= Self::BYTES_MAX).then(|| Self(bytes.into()))
     }
 
-    /// As it is stored.
+    /// The stored form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -46,30 +47,29 @@ impl fmt::Debug for SealedSecret {
     }
 }
 
-/// A secret does not open: it was sealed with another key, for another row, or is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a secret does not open: it was sealed with another key or for another row, or it is damaged")]
-pub struct DoesNotOpen;
+#[error("a secret cannot be opened: it was sealed with another key or for another row, or it is damaged")]
+pub struct UnsealError;
 
-/// What seals and opens secrets.
+/// Seals and opens secrets.
 pub struct Sealer(XChaCha20Poly1305);
 
 impl Sealer {
-    /// For the secrets of the gateway with this key.
+    /// Derives the sealing key from the gateway's key.
     pub fn new(gateway: &Signer) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&*gateway.secret());
-        // Expanding 32 bytes does not fail: HKDF-SHA256 gives up to 8,160.
+        // HKDF-SHA256 gives up to 8,160 bytes, so 32 do not fail.
         let filled = secret.expand(&[], hkdf::HKDF_SHA256).and_then(|output| output.fill(&mut *key));
         debug_assert!(filled.is_ok());
         Self(XChaCha20Poly1305::new((&*key).into()))
     }
 
-    /// Seals a follow's secret. The same one looks different each time.
+    /// Seals a follow's secret, with a random nonce.
     pub fn seal(&self, follow: &FollowKey, secret: &[u8]) -> SealedSecret {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload { msg: secret, aad: &associated(follow) };
-        // It fails for more than 256 GiB.
+        // Fails only above 256 GiB.
         let ciphertext = self.0.encrypt(XNonce::from_slice(&nonce), payload).unwrap_or_default();
         SealedSecret([&[VERSION], nonce.as_slice(), &ciphertext].concat().into())
     }
@@ -77,13 +77,13 @@ impl Sealer {
     /// Opens a follow's secret.
     ///
     /// # Errors
-    /// When it is not one that this key has sealed for this follow.
-    pub fn open(&self, follow: &FollowKey, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, DoesNotOpen> {
-        let rest = sealed.0.strip_prefix(&[VERSION]).ok_or(DoesNotOpen)?;
-        let (nonce, ciphertext) = rest.split_at_checked(NONCE_BYTES).ok_or(DoesNotOpen)?;
+    /// When the secret was not sealed with this key for this follow.
+    pub fn open(&self, follow: &FollowKey, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let rest = sealed.0.strip_prefix(&[VERSION]).ok_or(UnsealError)?;
+        let (nonce, ciphertext) = rest.split_at_checked(NONCE_BYTES).ok_or(UnsealError)?;
         let payload = Payload { msg: ciphertext, aad: &associated(follow) };
         let secret = self.0.decrypt(XNonce::from_slice(nonce), payload);
-        secret.map(Zeroizing::new).map_err(|_| DoesNotOpen)
+        secret.map(Zeroizing::new).map_err(|_| UnsealError)
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_with_its_key_and_for_its_row() {
+    fn a_secret_opens_only_with_its_key_and_for_its_row() {
         let (sealer, follow) = (Sealer::new(&Signer::from_seed(1)), key(2, 3));
         let sealed = sealer.seal(&follow, b"sixteen bytes ok");
         assert_eq!(sealer.open(&follow, &sealed).unwrap().as_slice(), b"sixteen bytes ok");
@@ -118,22 +118,22 @@ mod tests {
         assert_ne!(sealer.seal(&follow, b"sixteen bytes ok"), sealed);
         assert!(!sealed.as_bytes().windows(7).any(|part| part == b"sixteen"));
         for other in [key(3, 2), key(2, 4), key(4, 3)] {
-            assert_eq!(sealer.open(&other, &sealed), Err(DoesNotOpen));
+            assert_eq!(sealer.open(&other, &sealed), Err(UnsealError));
         }
-        assert_eq!(Sealer::new(&Signer::from_seed(9)).open(&follow, &sealed), Err(DoesNotOpen));
+        assert_eq!(Sealer::new(&Signer::from_seed(9)).open(&follow, &sealed), Err(UnsealError));
     }
 
     #[test]
-    fn what_is_damaged_does_not_open() {
+    fn a_damaged_secret_does_not_open() {
         let (sealer, follow) = (Sealer::new(&Signer::from_seed(1)), key(2, 3));
         let sealed = sealer.seal(&follow, b"secret");
         for index in 0..sealed.as_bytes().len() {
             let mut bytes = sealed.as_bytes().to_vec();
             bytes[index] ^= 1;
             let changed = SealedSecret::from_bytes(&bytes).unwrap();
-            assert_eq!(sealer.open(&follow, &changed), Err(DoesNotOpen), "{index}");
+            assert_eq!(sealer.open(&follow, &changed), Err(UnsealError), "{index}");
             let cut = SealedSecret::from_bytes(&bytes[..index]).unwrap();
-            assert_eq!(sealer.open(&follow, &cut), Err(DoesNotOpen), "{index}");
+            assert_eq!(sealer.open(&follow, &cut), Err(UnsealError), "{index}");
         }
         assert!(SealedSecret::from_bytes(&[1; SealedSecret::BYTES_MAX + 1]).is_none());
     }

@@ -1,8 +1,8 @@
-//! A registry as lines of JSON, to move it from one store to another.
+//! A registry as lines of JSON, to move it between stores.
 //!
-//! The first line says what it is and whose key has sealed the secrets, the last how many rows there were, so that a
-//! file that was cut is noticed. Between them stand bots, and then follows, with their secrets as they are sealed: the
-//! file is of no use to who has not the gateway's key.
+//! The header line names the owner of the secrets; the footer counts the rows, so that a cut file
+//! is noticed. Between them are the bots, then the follows. Secrets stay sealed: the file is of no
+//! use without the gateway's key.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -13,56 +13,46 @@ use wire::PublicKey;
 
 use super::{BotName, BotRow, Change, FollowKey, FollowRow, RegistryError, Row, SealedSecret, Sealer, Store};
 
-/// The version of these lines.
+/// The version of the format.
 const VERSION: u32 = 1;
 
-/// The longest line is a follow with a secret; names have 100 characters, which JSON may write as 12 bytes each.
+/// The longest line is a follow with a secret. A name has up to 100 characters, which JSON may
+/// write as 12 bytes each.
 const LINE_BYTES_MAX: u64 = 4 << 10;
 
-/// Why a registry cannot be moved.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// Reading or writing the lines.
-    #[error("the lines cannot be read or written: {0}")]
+    #[error("cannot read or write the file: {0}")]
     Io(#[from] io::Error),
-    /// A line is not what it should be.
+    /// A line is not valid.
     #[error("line {number}: {why}; nothing was imported")]
     Line {
-        /// Which, from 1.
+        /// From 1.
         number: u64,
-        /// What is wrong with it.
         why: String,
     },
-    /// The secrets were sealed with another key.
+    /// The secrets were sealed with another gateway key.
     #[error(
         "the secrets were sealed by the gateway key {found}, and this gateway has {ours}: import them with that key, \
-         and then give the registry to this one with `moltrade-relayer registry rekey`; nothing was imported"
+         then change the owner with `moltrade-relayer registry rekey`; nothing was imported"
     )]
-    OtherKey {
-        /// Who sealed them.
-        found: PublicKey,
-        /// Our public key.
-        ours: PublicKey,
-    },
+    OtherKey { found: PublicKey, ours: PublicKey },
 }
 
-/// How many rows were moved.
+/// The number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Moved {
-    /// Bots.
+pub struct RowCounts {
     pub bots: u64,
-    /// Follows.
     pub follows: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Line {
-    Head {
+    Header {
         registry: u32,
         owner: PublicKey,
     },
@@ -70,7 +60,7 @@ enum Line {
         bot_pubkey: PublicKey,
         name: String,
         registered_at: u64,
-        /// It waits for approval.
+        /// The bot waits for approval.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pending: bool,
     },
@@ -81,22 +71,19 @@ enum Line {
         #[serde(skip_serializing_if = "Option::is_none")]
         sealed_secret: Option<String>,
     },
-    End {
-        end: Moved,
+    Footer {
+        end: RowCounts,
     },
 }
 
-/// Writes all that a store has, which must be ready.
-///
-/// # Errors
-/// When it cannot be read, or the lines cannot be written.
+/// Writes all rows of a store. The store must be prepared.
 pub async fn export(
     store: &dyn Store,
     owner: PublicKey,
     out: &mut (impl Write + Send),
-) -> Result<Moved, TransferError> {
-    let (mut moved, mut written) = (Moved::default(), Ok(()));
-    write(out, &Line::Head { registry: VERSION, owner })?;
+) -> Result<RowCounts, TransferError> {
+    let (mut moved, mut written) = (RowCounts::default(), Ok(()));
+    write(out, &Line::Header { registry: VERSION, owner })?;
     let mut each = |row| {
         if written.is_ok() {
             let line = match row {
@@ -126,21 +113,19 @@ pub async fn export(
     };
     store.load(owner, &mut each).await?;
     written?;
-    write(out, &Line::End { end: moved })?;
+    write(out, &Line::Footer { end: moved })?;
     out.flush()?;
     Ok(moved)
 }
 
-/// Adds all that the lines have to a store, which must be ready, or nothing. What is there is replaced.
-///
-/// # Errors
-/// When a line is wrong, a secret does not open, or the store fails.
+/// Adds all rows of a file to a store, or none. The store must be prepared. Existing rows are
+/// replaced.
 pub async fn import(
     store: &dyn Store,
     owner: PublicKey,
     sealer: &Sealer,
     lines: impl BufRead,
-) -> Result<Moved, TransferError> {
+) -> Result<RowCounts, TransferError> {
     let (changes, moved) = read(owner, sealer, lines)?;
     store.write(owner, changes).await?;
     Ok(moved)
@@ -155,22 +140,22 @@ fn read(
     owner: PublicKey,
     sealer: &Sealer,
     mut lines: impl BufRead,
-) -> Result<(Vec<Change>, Moved), TransferError> {
-    let (mut changes, mut moved, mut number) = (Vec::new(), Moved::default(), 0);
+) -> Result<(Vec<Change>, RowCounts), TransferError> {
+    let (mut changes, mut moved, mut number) = (Vec::new(), RowCounts::default(), 0);
     loop {
         number += 1;
         let wrong = |why: &str| TransferError::Line { number, why: why.to_owned() };
         match (number, next(&mut lines, number)?) {
-            (1, Some(Line::Head { registry: VERSION, owner: found })) => {
+            (1, Some(Line::Header { registry: VERSION, owner: found })) => {
                 if found != owner {
                     return Err(TransferError::OtherKey { found, ours: owner });
                 }
             }
-            (1, Some(Line::Head { .. })) => return Err(wrong("it was written by another version")),
-            (1, _) => return Err(wrong("it is no beginning of an exported registry")),
+            (1, Some(Line::Header { .. })) => return Err(wrong("it was written by another version")),
+            (1, _) => return Err(wrong("it is not the header of an exported registry")),
             (_, Some(Line::Bot { bot_pubkey, name, registered_at, pending })) => {
                 moved.bots += 1;
-                let name = BotName::stored(&name).ok_or_else(|| wrong("its name is none"))?;
+                let name = BotName::stored(&name).ok_or_else(|| wrong("its name is not valid"))?;
                 if !bot_pubkey.is_on_curve() {
                     return Err(wrong("its public key is not on the curve"));
                 }
@@ -189,22 +174,22 @@ fn read(
                     Some(text) => {
                         let bytes = STANDARD.decode(text).ok();
                         let sealed = bytes.and_then(|bytes| SealedSecret::from_bytes(&bytes));
-                        let sealed = sealed.ok_or_else(|| wrong("its secret is none"))?;
+                        let sealed = sealed.ok_or_else(|| wrong("its secret is not valid"))?;
                         sealer.open(&key, &sealed).map_err(|fault| wrong(&fault.to_string()))?;
                         Some(sealed)
                     }
                 };
                 changes.push(Change::Put(Row::Follow(FollowRow { key, secret, since_ms: since })));
             }
-            (_, Some(Line::End { end })) if end == moved => return Ok((changes, moved)),
-            (_, Some(Line::End { .. })) => return Err(wrong("there were other rows than it says")),
-            (_, Some(Line::Head { .. })) => return Err(wrong("it begins anew")),
+            (_, Some(Line::Footer { end })) if end == moved => return Ok((changes, moved)),
+            (_, Some(Line::Footer { .. })) => return Err(wrong("its counts do not match the rows")),
+            (_, Some(Line::Header { .. })) => return Err(wrong("it is a second header")),
             (_, None) => return Err(wrong("the last line is missing: the file was cut")),
         }
     }
 }
 
-/// The next line; `None` at the end.
+/// The next line; `None` at the end of the file.
 fn next(lines: &mut impl BufRead, number: u64) -> Result<Option<Line>, TransferError> {
     let mut line = Vec::new();
     let length = lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
@@ -213,9 +198,9 @@ fn next(lines: &mut impl BufRead, number: u64) -> Result<Option<Line>, TransferE
         return Ok(None);
     }
     if line.pop() != Some(b'\n') {
-        return Err(wrong("it does not end, or is too long".to_owned()));
+        return Err(wrong("it is cut off or too long".to_owned()));
     }
-    // What the parser says of a line that fits none of them does not help.
+    // The message of serde for an untagged enum does not help.
     let read = serde_json::from_slice(&line);
     read.map(Some).map_err(|_| wrong("it is neither a bot nor a follow".to_owned()))
 }
@@ -249,18 +234,18 @@ mod tests {
             + "\n"
     }
 
-    fn imported(text: &str) -> Result<Moved, String> {
+    fn imported(text: &str) -> Result<RowCounts, String> {
         let read = read(key(1), &Sealer::new(&Signer::from_seed(1)), text.as_bytes());
         read.map(|(_, moved)| moved).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_was_exported_is_imported() {
-        assert_eq!(imported(&exported()), Ok(Moved { bots: 1, follows: 1 }));
+    fn an_export_can_be_imported() {
+        assert_eq!(imported(&exported()), Ok(RowCounts { bots: 1, follows: 1 }));
     }
 
     #[test]
-    fn whatever_is_wrong_is_named_with_its_line() {
+    fn every_error_names_its_line() {
         let whole = exported();
         let lines: Vec<&str> = whole.lines().collect();
         let with = |index: usize, line: &str| {
@@ -272,20 +257,20 @@ mod tests {
             let error = imported(&text).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
-        check(String::new(), "line 1: it is no beginning");
+        check(String::new(), "line 1: it is not the header");
         check(with(0, r#"{"registry":2,"owner":"00"}"#), "line 1: it is neither");
         check(
             whole.replace(r#""registry":1"#, r#""registry":2"#),
             "line 1: it was written by another version",
         );
         check(whole.replacen(&key(1).to_string(), &key(9).to_string(), 1), "sealed by the gateway key");
-        check(whole.replace("a \\\"bot\\\"", ""), "line 2: its name is none");
-        check(whole.replace("a \\\"bot\\\"", &"x".repeat(5_000)), "line 2: it does not end, or is too long");
+        check(whole.replace("a \\\"bot\\\"", ""), "line 2: its name is not valid");
+        check(whole.replace("a \\\"bot\\\"", &"x".repeat(5_000)), "line 2: it is cut off or too long");
         check(whole.replace("\"since\":6", "\"since\":-6"), "line 3: it is neither");
-        check(whole.replace(&key(3).to_string(), &key(4).to_string()), "line 3: a secret does not open");
-        check(whole.replace("sealed_secret\":\"", "sealed_secret\":\"!"), "line 3: its secret is none");
-        check(with(3, r#"{"end":{"bots":1,"follows":2}}"#), "line 4: there were other rows");
-        check(with(3, lines[0]), "line 4: it begins anew");
+        check(whole.replace(&key(3).to_string(), &key(4).to_string()), "line 3: a secret cannot be opened");
+        check(whole.replace("sealed_secret\":\"", "sealed_secret\":\"!"), "line 3: its secret is not valid");
+        check(with(3, r#"{"end":{"bots":1,"follows":2}}"#), "line 4: its counts do not match");
+        check(with(3, lines[0]), "line 4: it is a second header");
         check(lines[..3].join("\n") + "\n", "line 4: the last line is missing");
         for cut in 0..whole.len() - 1 {
             assert!(imported(&whole[..cut]).is_err(), "{cut}");

@@ -1,5 +1,5 @@
-//! What bots and followers change. The store decides what a call comes to; memory follows what the
-//! store said.
+//! The changes that bots and followers make. The store decides their outcome; then the directory is
+//! updated.
 
 use std::sync::Arc;
 
@@ -9,39 +9,39 @@ use wire::PublicKey;
 use super::health::Health;
 use super::row::{BotName, BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 use super::store::{Decide, RegistryError};
-use super::{Registry, Turn};
+use super::{Registry, WriteGuard};
 use crate::clock::unix_ms;
 use crate::event_log::StorageError;
-use crate::fanout::directory::Opened;
 use crate::fanout::keys::MessageKey;
+use crate::fanout::registry::directory::UnsealedFollow;
 use crate::limits::{REGISTRY_MARGIN, REGISTRY_TIMEOUT};
 
-/// What becomes of a bot that is not registered yet.
+/// What happens to a bot that is not registered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewBots {
-    /// It may be followed.
+    /// It may be followed at once.
     Approved,
     /// It waits for the operator's approval.
     Pending,
-    /// It is not registered.
+    /// It is refused.
     Refused,
 }
 
-/// What registering a bot came to.
+/// The result of registering a bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered {
-    /// Whether it was not registered before.
+    /// Whether the bot was not registered before.
     pub is_new: bool,
-    /// Whether it may be followed.
+    /// Whether the bot may be followed.
     pub is_approved: bool,
 }
 
 impl Registry {
-    /// Registers a bot, or gives it another name. If there are as many bots as there may be, the
-    /// first of those that nobody follows and that have not published gives way.
+    /// Registers a bot, or renames it. If the registry is full, the oldest bot that has no
+    /// followers and has published nothing is removed.
     ///
     /// # Errors
-    /// When the bot is new and new bots are refused, or there is no room; and when the store fails.
+    /// When the bot is new and new bots are refused or there is no room; when the store fails.
     pub async fn register(
         self: &Arc<Self>,
         pubkey: PublicKey,
@@ -49,21 +49,21 @@ impl Registry {
         new_bots: NewBots,
     ) -> Result<Registered, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_register(pubkey, name, new_bots).await }).await
+        run_to_completion(async move { registry.try_register(pubkey, name, new_bots).await }).await
     }
 
-    /// A bot that waits for approval may be followed from now on. Returns whether it had to wait.
+    /// Approves a bot. Returns whether it was waiting.
     ///
     /// # Errors
-    /// When there is no such bot, or the store fails.
+    /// When the bot is not registered, or the store fails.
     pub async fn approve(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_approve(pubkey).await }).await
+        run_to_completion(async move { registry.try_approve(pubkey).await }).await
     }
 
     async fn try_approve(&self, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
+        let guard = self.lock_for_write(until).await?;
         let mut approved = None;
         let mut decide = |rows: &[Option<Row>]| match rows.first() {
             Some(Some(Row::Bot(bot))) => {
@@ -73,32 +73,32 @@ impl Registry {
             }
             _ => Err(RegistryError::NoSuchBot(pubkey)),
         };
-        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
         let (had_to_wait, row) = approved.ok_or(RegistryError::NoSuchBot(pubkey))?;
         self.directory.put_bot(row);
         Ok(had_to_wait)
     }
 
-    /// A bot is registered no more, and nobody follows it. Returns whether it was registered.
+    /// Removes a bot and its follows. Returns whether it was registered.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn remove_bot(self: &Arc<Self>, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_remove_bot(pubkey).await }).await
+        run_to_completion(async move { registry.try_remove_bot(pubkey).await }).await
     }
 
     async fn try_remove_bot(&self, pubkey: PublicKey) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
+        let guard = self.lock_for_write(until).await?;
         let mut was_there = false;
         let mut decide = |rows: &[Option<Row>]| {
             was_there = matches!(rows.first(), Some(Some(_)));
             Ok(if was_there { vec![Change::RemoveBot(pubkey)] } else { Vec::new() })
         };
-        self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
+        self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await?;
         self.directory.remove_bot(&pubkey);
-        self.show_size();
+        self.update_size_metrics();
         Ok(was_there)
     }
 
@@ -109,53 +109,53 @@ impl Registry {
         new_bots: NewBots,
     ) -> Result<Registered, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
-        let is_full = self.directory.len().0 >= self.room.bots;
-        let gives_way = if is_full { self.directory.first_idle_bot() } else { None };
+        let guard = self.lock_for_write(until).await?;
+        let is_full = self.directory.len().0 >= self.limits.bots;
+        let evicted = if is_full { self.directory.oldest_idle_bot() } else { None };
         let is_approved = new_bots == NewBots::Approved;
         let mut row = BotRow { pubkey, name, registered_at_ms: unix_ms(), is_approved };
-        let (mut is_new, mut has_given_way) = (false, false);
+        let (mut is_new, mut was_evicted) = (false, false);
         let mut decide = |rows: &[Option<Row>]| {
             if let Some(Some(Row::Bot(there))) = rows.first() {
                 row.is_approved |= there.is_approved;
                 row.registered_at_ms = row.registered_at_ms.min(there.registered_at_ms);
-                // Programs say so each time that they start.
+                // Bots register at each of their starts.
                 let is_same = *there == row;
                 return Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Bot(row.clone()))] });
             }
             is_new = true;
             let put = Change::Put(Row::Bot(row.clone()));
-            match gives_way {
+            match evicted {
                 _ if new_bots == NewBots::Refused => Err(RegistryError::Closed),
                 None if is_full => Err(RegistryError::Full),
                 None => Ok(vec![put]),
                 Some(first) => {
-                    has_given_way = true;
+                    was_evicted = true;
                     Ok(vec![Change::RemoveUnfollowedBot(first), put])
                 }
             }
         };
-        match self.change(&turn, &[RowKey::Bot(pubkey)], until, &mut decide).await {
+        match self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await {
             Ok(()) => {}
-            // Somebody follows the one that should give way, and this gateway was not told yet.
+            // The evicted bot got a follower through another gateway, which was not reported yet.
             Err(RegistryError::Followed(_)) => return Err(RegistryError::Full),
             Err(error) => return Err(error),
         }
-        if let Some(first) = gives_way.filter(|_| has_given_way) {
-            tracing::info!(bot = %first, "a bot that nobody follows, and that has not published, gave way to a new one");
+        if let Some(first) = evicted.filter(|_| was_evicted) {
+            tracing::info!(bot = %first, "removed a bot without followers and signals to make room for a new one");
             self.directory.remove_bot(&first);
         }
         let registered = Registered { is_new, is_approved: row.is_approved };
         self.directory.put_bot(row);
-        self.show_size();
+        self.update_size_metrics();
         Ok(registered)
     }
 
-    /// A follower follows a bot from now on, and has agreed on this secret with us. Returns whether
-    /// it is new.
+    /// Adds a follow, or changes its secret. Returns whether the follow is new.
     ///
     /// # Errors
-    /// When there is no such bot, it follows enough, there are as many follows as there may be, or the store fails.
+    /// When the bot is not registered or not approved, a limit on follows is reached, or the store
+    /// fails.
     pub async fn subscribe(
         self: &Arc<Self>,
         key: FollowKey,
@@ -163,125 +163,130 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         let sealed = secret.map(|secret| self.sealer.seal(&key, secret));
         let row = FollowRow { key, secret: sealed, since_ms: unix_ms() };
-        let agreed = secret.map(MessageKey::from_shared_secret).map(Arc::new);
+        let message_key = secret.map(MessageKey::from_shared_secret).map(Arc::new);
         let registry = Arc::clone(self);
-        finished(async move { registry.try_subscribe(row, agreed).await }).await
+        run_to_completion(async move { registry.try_subscribe(row, message_key).await }).await
     }
 
     async fn try_subscribe(
         &self,
         row: FollowRow,
-        agreed: Option<Arc<MessageKey>>,
+        message_key: Option<Arc<MessageKey>>,
     ) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
+        let guard = self.lock_for_write(until).await?;
         let key = row.key;
-        self.find_bot(&turn, &key.bot, until).await?;
+        self.ensure_bot_known(&guard, &key.bot, until).await?;
         if !self.is_approved(&key.bot) {
-            self.look_for_bot(&turn, &key.bot, until).await?;
+            self.refresh_bot(&guard, &key.bot, until).await?;
             if !self.is_approved(&key.bot) {
                 return Err(RegistryError::NotApproved(key.bot));
             }
         }
-        let follows_enough = self.directory.follows_enough(&key.follower);
-        let is_full = self.directory.len().1 >= self.room.follows;
+        let is_at_follow_limit = self.directory.is_at_follow_limit(&key.follower);
+        let is_full = self.directory.len().1 >= self.limits.follows;
         let (mut is_new, mut since_ms) = (false, row.since_ms);
         let mut decide = |rows: &[Option<Row>]| match rows.first() {
             Some(Some(Row::Follow(there))) => {
                 (is_new, since_ms) = (false, there.since_ms.min(row.since_ms));
-                let is_same = self.agreed(there).is_ok_and(|there| there == agreed);
+                let is_same = self.message_key(there).is_ok_and(|there| there == message_key);
                 Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Follow(row.clone()))] })
             }
-            _ if follows_enough => Err(RegistryError::TooManyFollows),
+            _ if is_at_follow_limit => Err(RegistryError::TooManyFollows),
             _ if is_full => Err(RegistryError::Full),
             _ => {
                 is_new = true;
                 Ok(vec![Change::Put(Row::Follow(row.clone()))])
             }
         };
-        self.change(&turn, &[RowKey::Follow(key)], until, &mut decide).await?;
-        self.directory.put_follow(Opened { key, secret: agreed, since_ms });
-        self.show_size();
+        self.change(&guard, &[RowKey::Follow(key)], until, &mut decide).await?;
+        self.directory.put_follow(UnsealedFollow { key, secret: message_key, since_ms });
+        self.update_size_metrics();
         Ok(is_new)
     }
 
-    /// A follower follows a bot no more. Returns whether it did.
+    /// Removes a follow. Returns whether it existed.
     ///
     /// # Errors
-    /// When there is no such bot, or the store fails.
+    /// When the bot is not registered, or the store fails.
     pub async fn unsubscribe(self: &Arc<Self>, key: FollowKey) -> Result<bool, RegistryError> {
         let registry = Arc::clone(self);
-        finished(async move { registry.try_unsubscribe(key).await }).await
+        run_to_completion(async move { registry.try_unsubscribe(key).await }).await
     }
 
     async fn try_unsubscribe(&self, key: FollowKey) -> Result<bool, RegistryError> {
         let until = Instant::now() + REGISTRY_TIMEOUT;
-        let turn = self.turn_to_write(until).await?;
-        self.find_bot(&turn, &key.bot, until).await?;
+        let guard = self.lock_for_write(until).await?;
+        self.ensure_bot_known(&guard, &key.bot, until).await?;
         let mut did_follow = false;
         let mut decide = |rows: &[Option<Row>]| {
             did_follow = matches!(rows.first(), Some(Some(_)));
             Ok(if did_follow { vec![Change::Unfollow(key)] } else { Vec::new() })
         };
-        self.change(&turn, &[RowKey::Follow(key)], until, &mut decide).await?;
+        self.change(&guard, &[RowKey::Follow(key)], until, &mut decide).await?;
         self.directory.remove_follow(&key);
-        self.show_size();
+        self.update_size_metrics();
         Ok(did_follow)
     }
 
-    /// Sees to it that a bot is known if it is registered: another gateway may have registered it a
-    /// moment ago.
-    async fn find_bot(&self, turn: &Turn<'_>, bot: &PublicKey, until: Instant) -> Result<(), RegistryError> {
+    /// Makes sure that a registered bot is in the directory: another gateway may have registered it
+    /// just now.
+    async fn ensure_bot_known(
+        &self,
+        guard: &WriteGuard<'_>,
+        bot: &PublicKey,
+        until: Instant,
+    ) -> Result<(), RegistryError> {
         if self.directory.bot(bot).is_none() {
-            self.look_for_bot(turn, bot, until).await?;
+            self.refresh_bot(guard, bot, until).await?;
             self.directory.bot(bot).ok_or(RegistryError::NoSuchBot(*bot))?;
         }
         Ok(())
     }
 
-    async fn look_for_bot(
+    async fn refresh_bot(
         &self,
-        turn: &Turn<'_>,
+        guard: &WriteGuard<'_>,
         bot: &PublicKey,
         until: Instant,
     ) -> Result<(), RegistryError> {
-        let looked = timeout_at(until, self.look_at(turn, &[RowKey::Bot(*bot)])).await;
-        self.noted(looked.unwrap_or_else(|_| Err(busy())))
+        let looked = timeout_at(until, self.refresh(guard, &[RowKey::Bot(*bot)])).await;
+        self.record_failure(looked.unwrap_or_else(|_| Err(busy())))
     }
 
     fn is_approved(&self, bot: &PublicKey) -> bool {
         self.directory.bot(bot).is_some_and(|bot| bot.is_approved())
     }
 
-    /// Has the store make a change, and notes what that says of the store.
+    /// Lets the store make a change, and records a failure.
     async fn change<'a>(
         &'a self,
-        _: &Turn<'_>,
+        _: &WriteGuard<'_>,
         keys: &'a [RowKey],
         until: Instant,
         decide: &'a mut Decide<'a>,
     ) -> Result<(), RegistryError> {
-        self.noted(self.store.change(self.owner, keys, until, decide).await)
+        self.record_failure(self.store.change(self.owner, keys, until, decide).await)
     }
 
-    fn noted<T>(&self, done: Result<T, RegistryError>) -> Result<T, RegistryError> {
-        done.inspect_err(|error| self.health.note_failure(error))
+    fn record_failure<T>(&self, done: Result<T, RegistryError>) -> Result<T, RegistryError> {
+        done.inspect_err(|error| self.health.note_write_failure(error))
     }
 
-    /// While the database is known not to take writes, a caller is told at once: it is tried again
-    /// without one.
-    async fn turn_to_write(&self, until: Instant) -> Result<Turn<'_>, RegistryError> {
+    /// Fails at once while the database is known to take no writes:
+    /// [`keep_in_sync`](Self::keep_in_sync) finds out when that ends.
+    async fn lock_for_write(&self, until: Instant) -> Result<WriteGuard<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}
             Health::ReadOnly { .. } => {
                 return Err(RegistryError::ReadOnly("it is known to take no writes".to_owned()));
             }
             Health::Down { .. } => {
-                return Err(RegistryError::Unreachable("it is known to be away".to_owned()));
+                return Err(RegistryError::Unreachable("it is known to be down".to_owned()));
             }
         }
-        // Those before it have their time-outs, and reading a large registry takes a while.
-        timeout_at(until - REGISTRY_MARGIN, self.turn.lock()).await.map_err(|_| busy())
+        // The holders of the lock have timeouts, but reading a large registry takes a while.
+        timeout_at(until - REGISTRY_MARGIN, self.write_lock.lock()).await.map_err(|_| busy())
     }
 }
 
@@ -289,9 +294,9 @@ fn busy() -> RegistryError {
     RegistryError::Busy("other changes take too long".to_owned())
 }
 
-/// Does work on a task of its own, so that it comes to its end although the caller may hang up:
-/// what was committed would not be known here otherwise.
-async fn finished<T: Send + 'static>(
+/// Runs work on its own task, so that it completes even if the caller hangs up. Otherwise a
+/// committed change could be missing in the directory.
+async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
 ) -> Result<T, RegistryError> {
     let stopped = |error| StorageError::new("change the registry", error).into();

@@ -1,4 +1,4 @@
-//! Answers to the challenge of NIP-42 that prove nothing, and other first words.
+//! NIP-42 answers that prove nothing, and other first messages.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use wire::Signer;
 
 use super::Scene;
 use crate::connection::{Closed, Connection, ws};
-use crate::token::{Answer, tampered, text};
+use crate::token::{AuthEvent, tampered, text};
 
 /// The gateway gives a client ten seconds for its answer.
 const TOO_LATE: Duration = Duration::from_secs(10);
 
-/// Asserts that a connection is told what is wrong with its answer, and closed.
+/// Asserts that a connection gets the reason and is closed.
 async fn assert_refused(mut connection: Connection, id: String, message: &str) {
-    let said = connection.text().await.unwrap();
-    assert!(said.starts_with(&format!(r#"["OK","{id}",false,"auth-required: "#)), "{said}");
-    assert!(said.contains(message), "{message:?} is not in {said}");
-    assert_closed(connection, "auth-required: the proof does not hold").await;
+    let reply = connection.text().await.unwrap();
+    assert!(reply.starts_with(&format!(r#"["OK","{id}",false,"auth-required: "#)), "{reply}");
+    assert!(reply.contains(message), "{message:?} is not in {reply}");
+    assert_closed(connection, "auth-required: the proof is not valid").await;
 }
 
 async fn assert_closed(mut connection: Connection, reason: &str) {
@@ -26,11 +26,11 @@ async fn assert_closed(mut connection: Connection, reason: &str) {
     assert!(closed.reason.starts_with(reason), "{closed:?}");
 }
 
-/// Asserts that an answer that was made wrong is refused.
-async fn refused(message: &str, spoil: impl FnOnce(&mut Answer)) {
+/// Asserts that an invalid answer is refused.
+async fn refused(message: &str, spoil: impl FnOnce(&mut AuthEvent)) {
     let scene = Scene::start().await;
     let mut connection = scene.open().await;
-    let mut answer = Answer::new(&connection.challenge().await, ws(&scene.api));
+    let mut answer = AuthEvent::new(&connection.challenge().await, ws(&scene.api));
     spoil(&mut answer);
     let answer = answer.sign(&scene.follower.key);
     connection.auth(&text(&answer)).await;
@@ -53,7 +53,7 @@ async fn of_another_kind() {
     refused("kind 22242", |answer| answer.kind = 27_235).await;
 }
 
-/// As somebody in the middle would pass it on.
+/// As a man in the middle would pass it on.
 #[tokio::test]
 async fn given_to_another_relay() {
     refused("another URL", |answer| answer.relay = "wss://relay.example/fanout".to_owned()).await;
@@ -74,14 +74,14 @@ async fn to_no_challenge() {
     refused("another challenge", |answer| answer.challenge.clear()).await;
 }
 
-/// An answer that was right on its own connection.
+/// An answer that was valid on its own connection.
 #[tokio::test]
 async fn to_the_challenge_of_another_connection() {
     let scene = Scene::start().await;
     let (mut first, mut second) = (scene.open().await, scene.open().await);
     let (challenge, other) = (first.challenge().await, second.challenge().await);
     assert_ne!(challenge, other);
-    let answer = Answer::new(&challenge, ws(&scene.api)).sign(&scene.follower.key);
+    let answer = AuthEvent::new(&challenge, ws(&scene.api)).sign(&scene.follower.key);
     first.auth(&text(&answer)).await;
     assert!(first.text().await.unwrap().contains("true"));
     second.auth(&text(&answer)).await;
@@ -92,12 +92,12 @@ async fn to_the_challenge_of_another_connection() {
 async fn with_a_signature_of_something_else() {
     let scene = Scene::start().await;
     let mut connection = scene.open().await;
-    let answer = Answer::new(&connection.challenge().await, ws(&scene.api)).sign(&scene.follower.key);
+    let answer = AuthEvent::new(&connection.challenge().await, ws(&scene.api)).sign(&scene.follower.key);
     connection.auth(&tampered(&answer, &scene.follower.key)).await;
     assert_refused(connection, answer.id().to_string(), "forged").await;
 }
 
-/// A key that nobody knows is let in, as NIP-42 has it, and gets nothing: neither what was nor what comes.
+/// An unknown key is admitted, as NIP-42 has it, and gets nothing, old or new.
 #[tokio::test]
 async fn with_a_key_that_follows_nobody() {
     let scene = Scene::start().await;
@@ -122,12 +122,12 @@ async fn too_late() {
     let reason = "auth-required: the challenge was not answered within 10 seconds".to_owned();
     assert_eq!(closed, Closed { code: 1008, reason });
     assert!(began.elapsed() + Duration::from_millis(100) > TOO_LATE, "{:?}", began.elapsed());
-    let answer = Answer::new(&challenge, ws(&scene.api)).sign(&scene.follower.key);
+    let answer = AuthEvent::new(&challenge, ws(&scene.api)).sign(&scene.follower.key);
     connection.auth(&text(&answer)).await;
     assert_eq!(connection.text().await.unwrap_err().code, 0);
 }
 
-/// Whoever only keeps the connection alive has no longer.
+/// Pings do not extend the time.
 #[tokio::test]
 async fn pings_are_no_answer() {
     let scene = Scene::start().await;
@@ -173,14 +173,14 @@ async fn answers_that_are_no_events() {
         let mut connection = scene.open().await;
         connection.challenge().await;
         connection.auth(event).await;
-        assert_closed(connection, "auth-required: the proof does not hold").await;
+        assert_closed(connection, "auth-required: the proof is not valid").await;
     }
     scene.assert_unharmed().await;
 }
 
-/// The connection breaks: who sends so much is not read to the end.
+/// The connection breaks: the gateway does not read a long message to its end.
 #[tokio::test]
-async fn a_first_word_without_end() {
+async fn an_endless_first_message() {
     let scene = Scene::start().await;
     for bytes in [70_000, 5_000_000] {
         let mut connection = scene.open().await;

@@ -1,4 +1,4 @@
-//! Input that is no input: SQL, too much of it, keys that are none.
+//! Invalid input: SQL, oversized texts, and invalid keys.
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::Scene;
 use crate::bots::Bot;
 use crate::client::{listing, registration, subscription};
 use crate::connection::Follower;
-use crate::http::{Answer, Request};
+use crate::http::{Request, Response};
 use crate::postgres::Database;
 
 const SQL: [&str; 5] = [
@@ -19,7 +19,7 @@ const SQL: [&str; 5] = [
     "\\'; SELECT pg_sleep(10); --",
 ];
 
-/// 64 hex digits that are no x of a point, the field's order, and the greatest number.
+/// 64 hex digits that are not the x of a point, the field's order, and the greatest number.
 const OFF_THE_CURVE: [&str; 3] = [
     "0000000000000000000000000000000000000000000000000000000000000005",
     "fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f",
@@ -34,13 +34,13 @@ fn subscribe(body: &Value) -> Request {
     Request::new("POST", "/api/subscriptions").json(body.to_string())
 }
 
-/// What is in the path, as a URL has it.
+/// A text, percent-encoded for a path.
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
-/// Every answer to a text in the place of a key.
-async fn with_keys(scene: &Scene, text: &str) -> Vec<Answer> {
+/// The responses to all requests with a text in the place of a key.
+async fn with_keys(scene: &Scene, text: &str) -> Vec<Response> {
     let (key, good) = (&scene.follower.key, scene.follower.key.pubkey().to_string());
     let bot = scene.bot.key.pubkey();
     let path = encoded(text);
@@ -55,7 +55,7 @@ async fn with_keys(scene: &Scene, text: &str) -> Vec<Answer> {
     ] {
         answers.push(scene.api.call(key, request).await);
     }
-    // The bot may ask for pages of its own followers.
+    // The bot may list its own followers.
     let page = Request::new("GET", &format!("/api/subscriptions/{bot}?after={path}"));
     answers.push(scene.api.call(&scene.bot.key, page).await);
     answers
@@ -66,7 +66,7 @@ async fn sql_means_nothing(scene: Scene) {
         for answer in with_keys(&scene, text).await {
             answer.assert(400, "bad_public_key", "must be a public key");
         }
-        // Where any text may stand, it is a text.
+        // Where any text is allowed, SQL is stored as text.
         let (bot, follower) = (Bot { name: text.to_owned(), ..Bot::new(seed) }, Follower::new(seed + 100));
         scene.api.register(&bot.key, &bot.name).await;
         let follower = follower.sharing(&format!("{text} and sixteen bytes"));
@@ -112,9 +112,9 @@ async fn keys_that_are_no_keys() {
     scene.assert_unharmed().await;
 }
 
-/// Of a key off the curve nobody has a signature.
+/// Nobody can sign for a key off the curve.
 #[tokio::test]
-async fn a_proof_by_a_key_that_is_none() {
+async fn a_proof_by_an_invalid_key() {
     let scene = Scene::start().await;
     let request = subscription(scene.bot.key.pubkey(), scene.follower.key.pubkey(), None);
     let event = crate::token::text(&scene.api.token(&request).sign(&scene.follower.key));
@@ -122,7 +122,7 @@ async fn a_proof_by_a_key_that_is_none() {
         let event = event.replace(&scene.follower.key.pubkey().to_string(), key);
         let token = crate::token::header(event.as_bytes());
         let answer = scene.api.send(request.clone().header("Authorization", token)).await;
-        answer.assert(401, "unauthorized", "does not hold");
+        answer.assert(401, "unauthorized", "is not valid");
     }
 }
 
@@ -194,9 +194,9 @@ async fn bodies_that_are_none() {
     scene.assert_unharmed().await;
 }
 
-/// Sends a body for which nobody has a token: it is not kept either.
+/// Sends an oversized body without a token: it is not buffered either.
 #[tokio::test]
-async fn a_body_that_is_said_to_be_longer_than_any() {
+async fn a_content_length_over_the_limit() {
     let scene = Scene::start().await;
     let request = subscription(scene.bot.key.pubkey(), scene.follower.key.pubkey(), None);
     let request = Request { body: vec![b'{'; 3_000_000], ..request };

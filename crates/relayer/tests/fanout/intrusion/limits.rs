@@ -1,4 +1,4 @@
-//! How often somebody may call, and what a gateway is called by.
+//! Daily limits, and the public URL.
 
 use super::Scene;
 use crate::bots::{Bot, relays};
@@ -8,7 +8,7 @@ use crate::http::Request;
 use crate::program::Site;
 
 #[tokio::test]
-async fn a_key_and_an_address_have_so_many_calls_a_day() {
+async fn a_key_and_an_address_have_daily_limits() {
     let sim = relays(1).await;
     let site = Site::on(&sim)
         .set("RELAYER_FANOUT__DAILY_LIMIT", "4")
@@ -16,7 +16,7 @@ async fn a_key_and_an_address_have_so_many_calls_a_day() {
     let _running = site.start().await;
     let api = Api::of(&site);
     let bot = Bot::registered(1, &api).await;
-    // What is refused for another reason is not counted.
+    // A call that is refused for another reason is not counted.
     let wrong = registration(bot.key.pubkey(), "");
     for _ in 0..10 {
         assert_eq!(api.call(&bot.key, wrong.clone()).await.status, 400);
@@ -28,18 +28,18 @@ async fn a_key_and_an_address_have_so_many_calls_a_day() {
     let request = subscription(bot.key.pubkey(), late.key.pubkey(), None);
     let answer = api.call(&late.key, request.clone()).await;
     answer.assert(429, "rate_limited", "4 calls a day");
-    let seconds: u64 = answer.header("retry-after").expect("when it may come again").parse().unwrap();
+    let seconds: u64 = answer.header("retry-after").expect("a Retry-After header").parse().unwrap();
     assert!((86_400 / 4 - 100..=86_400 / 4 + 1).contains(&seconds), "{seconds}");
-    // The admin is not counted, and reading is not.
+    // Calls of the admin and reads are not counted.
     let admin = request.header("Authorization", format!("Bearer {}", super::ADMIN_TOKEN));
     assert_eq!(api.send(admin).await.status, 201);
     assert_eq!(api.followers(&bot.key).await.len(), 4);
     late.connect(&api, "").await;
 }
 
-/// Others may reach it, by a name that it does not know: a proof could have been given to anybody.
+/// Without a public URL, a proof could have been made for another server.
 #[tokio::test]
-async fn bound_to_all_addresses_without_a_name_nobody_proves_anything() {
+async fn without_a_public_url_on_all_addresses_no_proof_is_accepted() {
     let site = Site::empty()
         .set("RELAYER_OUTPUT__BIND_ADDRESS", "0.0.0.0")
         .set("RELAYER_API__ADMIN_TOKEN", super::ADMIN_TOKEN);
@@ -52,7 +52,7 @@ async fn bound_to_all_addresses_without_a_name_nobody_proves_anything() {
     for request in [Request::upgrade("/fanout"), api.signed(&follower.key, Request::upgrade("/fanout"))] {
         api.send(request).await.assert(403, "public_url_required", "public_url under [api]");
     }
-    // The admin proves nothing but that it has the token.
+    // The admin token needs no proof.
     let admin = register.header("Authorization", format!("Bearer {}", super::ADMIN_TOKEN));
     assert_eq!(api.send(admin).await.status, 201);
 }
@@ -71,7 +71,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
     let bot = Bot::registered(1, &api).await;
     let follower = Follower::new(2);
     follower.follow(&api, bot.key.pubkey()).await;
-    // As a proxy would pass it on.
+    // As a proxy would forward it.
     let mut connections = [
         Connection::with_token(&api, "?cursor=0", &follower.key).await,
         Connection::with_answer(&api, "?cursor=0", &follower.key).await,
@@ -80,7 +80,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
     for connection in &mut connections {
         assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
     }
-    // What it is called from inside is somebody else's name.
+    // The internal address does not count as ours.
     let request = subscription(bot.key.pubkey(), follower.key.pubkey(), None);
     inside.call(&follower.key, request).await.assert(401, "unauthorized", "another URL");
     let refused = inside.call(&follower.key, Request::upgrade("/fanout")).await;
@@ -88,7 +88,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
 }
 
 #[tokio::test]
-async fn without_a_fan_out_there_is_none() {
+async fn without_a_fan_out_all_calls_fail() {
     let scene = Site::empty().set("RELAYER_FANOUT__ENABLED", "false");
     let _running = scene.start().await;
     let api = Api::of(&scene);
@@ -98,7 +98,7 @@ async fn without_a_fan_out_there_is_none() {
     }
 }
 
-/// A page that a browser has open is no follower, if the operator says whose pages are.
+/// With allowed origins, pages of other sites are refused.
 #[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let allowed = |site: Site| site.set("RELAYER_OUTPUT__ALLOWED_ORIGINS", "[\"https://app.example\"]");

@@ -1,4 +1,4 @@
-//! Those who want what is not theirs: every attempt is refused with a status, or a close, that says why.
+//! Attackers: every attempt is refused with a status, or a close, that says why.
 
 mod challenges;
 mod input;
@@ -15,7 +15,6 @@ use crate::client::Api;
 use crate::connection::{Connection, Follower};
 use crate::program::{Running, Site};
 
-/// Of the admin.
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-tests";
 
 /// A gateway with a bot and its follower.
@@ -46,7 +45,7 @@ impl Scene {
         Self { sim, _running: running, api, gateway, bot, follower }
     }
 
-    /// Asserts that the follower still gets what it should, so that nothing of what was tried did any harm.
+    /// Asserts that the follower still gets its signals, so that the attempts did no harm.
     async fn assert_unharmed(&self) {
         let mut connection = self.follower.connect(&self.api, "").await;
         let signal = self.bot.publish(&self.sim);

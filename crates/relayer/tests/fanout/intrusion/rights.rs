@@ -1,4 +1,4 @@
-//! What is somebody else's: with a proof that holds, of the wrong key. And what is one's own no more.
+//! The rights of other keys, with valid proofs of the wrong key, and rights that have ended.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::client::{listing, registration, subscription, unsubscription};
 use crate::connection::{Connection, Follower};
 use crate::http::until;
 
-/// Who has a key like everybody, and no business here.
+/// A key without any rights here.
 fn stranger() -> Signer {
     Signer::from_seed(66)
 }
@@ -30,7 +30,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
         answer.assert(403, "not_yours", &stranger().pubkey().to_string());
         assert!(!answer.body.contains(&scene.bot.name), "{answer:?}");
     }
-    // Nor are those who have to do with it.
+    // The other party has no right either.
     scene.api.call(&scene.bot.key, subscription(bot, follower, None)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.bot.key, unsubscription(bot, follower)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.follower.key, listing(bot)).await.assert(403, "not_yours", "");
@@ -41,7 +41,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_to_be_so() {
+async fn missing_bots_and_follows_are_reported() {
     let scene = Scene::start().await;
     let follower = &scene.follower.key;
     let unknown = *stranger().pubkey();
@@ -55,7 +55,7 @@ async fn what_is_not_there_is_said_to_be_so() {
 }
 
 #[tokio::test]
-async fn who_has_unsubscribed_gets_nothing_more_on_the_open_socket() {
+async fn after_unsubscribing_the_open_socket_gets_nothing_more() {
     let scene = Scene::start().await;
     let other = Bot::registered(5, &scene.api).await;
     scene.follower.follow(&scene.api, other.key.pubkey()).await;
@@ -69,14 +69,14 @@ async fn who_has_unsubscribed_gets_nothing_more_on_the_open_socket() {
         scene.bot.publish(&scene.sim);
         scene.api.until_head(number).await;
     }
-    // The next that it gets is of the bot that it still follows, though others came before.
+    // The next signal is from the bot that it still follows, although others came before.
     let signal = other.publish(&scene.sim);
     assert_eq!(opener.open(&connection.next().await), signal);
 }
 
-/// A cursor does not lead around it either.
+/// A cursor does not get around it.
 #[tokio::test]
-async fn who_has_unsubscribed_gets_nothing_of_the_past() {
+async fn after_unsubscribing_past_signals_are_not_sent() {
     let scene = Scene::start().await;
     scene.bot.publish(&scene.sim);
     scene.api.until_head(1).await;
@@ -87,7 +87,7 @@ async fn who_has_unsubscribed_gets_nothing_of_the_past() {
 }
 
 #[tokio::test]
-async fn another_secret_is_in_effect_with_the_next_signal() {
+async fn a_new_secret_applies_to_the_next_signal() {
     let scene = Scene::start().await;
     let (bot, plain) = (scene.bot.key.pubkey(), scene.follower.clone());
     let mut connection = plain.connect(&scene.api, "").await;
@@ -103,7 +103,7 @@ async fn another_secret_is_in_effect_with_the_next_signal() {
     }
 }
 
-/// Two followers of one bot: neither reads what is the other's.
+/// Two followers of one bot: neither can read the other's messages.
 #[tokio::test]
 async fn a_message_opens_for_its_follower_alone() {
     let scene = Scene::start().await;
@@ -119,9 +119,10 @@ async fn a_message_opens_for_its_follower_alone() {
     assert_eq!((first.try_open(&theirs), second.try_open(&own)), (None, None));
 }
 
-/// Who connects anew need not wait for the gateway to notice that it went, but it cannot hold any number.
+/// A reconnect need not wait for the gateway to notice the broken connection, but the number is
+/// limited.
 #[tokio::test]
-async fn one_key_has_sixteen_connections_at_most() {
+async fn one_key_has_at_most_sixteen_connections() {
     let scene = Scene::start().await;
     let mut connections = Vec::new();
     for number in 0..16 {
@@ -129,8 +130,8 @@ async fn one_key_has_sixteen_connections_at_most() {
             0 => scene.follower.connect(&scene.api, "").await,
             _ => Connection::with_answer(&scene.api, "", &scene.follower.key).await,
         };
-        // It counts once it is served, which is after its proof was taken.
-        connection.is_heard().await;
+        // A connection counts once it is served, after its proof was accepted.
+        connection.flush().await;
         connections.push(connection);
     }
     let upgrade = crate::http::Request::upgrade("/fanout");
@@ -138,12 +139,12 @@ async fn one_key_has_sixteen_connections_at_most() {
     refused.assert(429, "too_many_connections", "16 connections");
     let mut late = scene.open().await;
     let challenge = late.challenge().await;
-    let answer = crate::token::Answer::new(&challenge, crate::connection::ws(&scene.api));
+    let answer = crate::token::AuthEvent::new(&challenge, crate::connection::ws(&scene.api));
     late.auth(&crate::token::text(&answer.sign(&scene.follower.key))).await;
     assert!(late.text().await.unwrap().contains("true"), "the proof holds");
     let closed = late.text().await.unwrap_err();
-    assert_eq!(closed.reason, "restricted: this key has as many connections as one may have");
-    // Others have their own.
+    assert_eq!(closed.reason, "restricted: this key has too many connections");
+    // Other keys have their own limit.
     Follower::new(3).connect(&scene.api, "").await;
     connections.pop().unwrap().leave().await;
     until("there is room again", async || {

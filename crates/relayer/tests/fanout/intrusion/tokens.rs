@@ -1,4 +1,4 @@
-//! Tokens of NIP-98 that prove nothing, on calls and on the upgrade to the WebSocket.
+//! NIP-98 tokens that prove nothing, on calls and on the upgrade.
 
 use wire::Signer;
 
@@ -7,13 +7,13 @@ use crate::client::{listing, subscription};
 use crate::http::Request;
 use crate::token::{Token, hash, header, now, tampered, text};
 
-/// What is tried: the follower's own, rightful call, and the upgrade.
+/// What is attempted: a valid call of the follower, and the upgrade.
 fn attempts(scene: &Scene) -> [Request; 2] {
     let (bot, follower) = (scene.bot.key.pubkey(), scene.follower.key.pubkey());
     [subscription(bot, follower, None), Request::upgrade("/fanout")]
 }
 
-/// Asserts that each attempt is refused with a token that was made wrong.
+/// Asserts that each attempt with an invalid token is refused.
 async fn refused(message: &str, spoil: impl Fn(&mut Token)) {
     refused_with((401, "unauthorized"), message, spoil).await;
 }
@@ -51,7 +51,7 @@ async fn dated_ahead() {
     refused("dated ahead", |token| token.created_at += 70).await;
 }
 
-/// It could have been used before. Nobody has done anything wrong: who signs a new one gets in.
+/// It may have been used before. The client did nothing wrong: a new token is accepted.
 #[tokio::test]
 async fn older_than_the_gateway() {
     let before = now() - 2;
@@ -94,7 +94,7 @@ async fn of_another_kind() {
     refused("kind 27235", |token| token.kind = 22_242).await;
 }
 
-/// Whoever takes it from a request cannot put another body under it.
+/// A stolen token does not work with another body.
 #[tokio::test]
 async fn for_no_body() {
     let scene = Scene::start().await;
@@ -126,7 +126,7 @@ async fn with_a_signature_of_something_else() {
     }
 }
 
-/// Signed by one, and claimed to be by another.
+/// Signed by one key, on behalf of another.
 #[tokio::test]
 async fn in_the_name_of_another() {
     let scene = Scene::start().await;
@@ -146,7 +146,7 @@ async fn that_are_none() {
     for token in ["Nostr !", "Nostr e30=", "Nostr bnVsbA==", &format!("Nostr {}", "A".repeat(9_000))] {
         for request in attempts(&scene) {
             let answer = scene.api.send(request.header("Authorization", token)).await;
-            answer.assert(401, "unauthorized", "does not hold");
+            answer.assert(401, "unauthorized", "is not valid");
         }
     }
     for other in ["Nostr ", "Basic YTpi", "Bearer", "nonsense", "Bearer Nostr"] {
@@ -158,9 +158,9 @@ async fn that_are_none() {
     scene.assert_unharmed().await;
 }
 
-/// These hold: libraries of WebSockets know a URL by that scheme, and NIP-98 by the other.
+/// These are valid: WebSocket libraries use the `ws` scheme, and NIP-98 uses `http`.
 #[tokio::test]
-async fn for_the_socket_by_either_scheme() {
+async fn for_the_socket_with_either_scheme() {
     let scene = Scene::start().await;
     let [_, upgrade] = attempts(&scene);
     for scheme in ["http", "ws"] {
@@ -172,7 +172,7 @@ async fn for_the_socket_by_either_scheme() {
 }
 
 #[tokio::test]
-async fn the_admin_may_all_but_be_a_follower() {
+async fn the_admin_may_do_everything_but_be_a_follower() {
     let scene = Scene::start().await;
     let [subscribe, upgrade] = attempts(&scene);
     let bearer = |request: Request, token: &str| request.header("Authorization", format!("Bearer {token}"));
@@ -187,7 +187,7 @@ async fn the_admin_may_all_but_be_a_follower() {
     scene.api.send(bearer(upgrade, ADMIN_TOKEN)).await.assert(401, "unauthorized", "say who you are");
 }
 
-/// Unlike other calls, these are not open to whoever is on this machine.
+/// Unlike other calls, these are not open to everybody on this machine.
 #[tokio::test]
 async fn without_an_admin_token_nobody_is_the_admin() {
     let scene = Scene::with(|site| site.unset("RELAYER_API__ADMIN_TOKEN")).await;

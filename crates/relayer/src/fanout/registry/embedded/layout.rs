@@ -1,11 +1,11 @@
-//! How the embedded registry lies in RocksDB.
+//! The layout of the embedded registry in RocksDB.
 //!
 //! | key | value |
 //! |---|---|
-//! | `b`, bot (32 bytes) | version (u8: 1, or 2 while it waits for approval), when it was registered in Unix milliseconds (u64), its name |
-//! | `f`, bot (32 bytes), follower (32 bytes) | version (u8, now 1), since when in Unix milliseconds (u64), the sealed secret; empty if there is none |
+//! | `b`, bot (32 bytes) | version (u8: 1, or 2 while it waits for approval), registration in Unix milliseconds (u64), name |
+//! | `f`, bot (32 bytes), follower (32 bytes) | version (u8: 1), start in Unix milliseconds (u64), sealed secret or nothing |
 //!
-//! Numbers are big-endian. Bots sort before follows, and a bot's follows stand together.
+//! Numbers are big-endian. Bots sort before follows, and the follows of a bot are adjacent.
 
 use wire::PublicKey;
 
@@ -16,11 +16,10 @@ const FOLLOW: u8 = b'f';
 
 const VERSION: u8 = 1;
 
-/// A bot that waits for approval. A gateway that knows nothing of approval must not take it for one
-/// that may be followed.
+/// A bot that waits for approval. A version of the gateway without approval must not read it as
+/// approved.
 const VERSION_PENDING: u8 = 2;
 
-/// The key of a row as it is stored.
 pub fn key(key: &RowKey) -> Vec<u8> {
     match key {
         RowKey::Bot(bot) => [&[BOT], bot.as_bytes().as_slice()].concat(),
@@ -30,12 +29,11 @@ pub fn key(key: &RowKey) -> Vec<u8> {
     }
 }
 
-/// Where the follows of a bot begin.
+/// The common prefix of a bot's follows.
 pub fn follows_of(bot: &PublicKey) -> Vec<u8> {
     [&[FOLLOW], bot.as_bytes().as_slice()].concat()
 }
 
-/// Reads a stored key.
 pub fn read_key(key: &[u8]) -> Option<RowKey> {
     let (kind, rest) = key.split_first()?;
     let (bot, follower) = rest.split_first_chunk()?;
@@ -50,7 +48,6 @@ pub fn read_key(key: &[u8]) -> Option<RowKey> {
     }
 }
 
-/// A row as it is stored under its key.
 pub fn value(row: &Row) -> Vec<u8> {
     let (version, time, rest) = match row {
         Row::Bot(bot) => {
@@ -64,7 +61,6 @@ pub fn value(row: &Row) -> Vec<u8> {
     [&[version], time.to_be_bytes().as_slice(), rest].concat()
 }
 
-/// Reads the row that is stored under a key.
 pub fn read(key: RowKey, value: &[u8]) -> Option<Row> {
     let (version, rest) = value.split_first()?;
     let (time, rest) = rest.split_first_chunk()?;

@@ -1,6 +1,6 @@
-//! The registry in the gateway's own RocksDB: nothing to set up, and nobody else changes it.
+//! The registry in the gateway's own RocksDB: nothing to set up, and no other writers.
 //!
-//! Its rows lie in a column family of the event log, as the [`layout`] says.
+//! The rows are in a column family of the event log; [`layout`] describes them.
 
 pub mod layout;
 
@@ -12,55 +12,54 @@ use tokio::time::{Instant, timeout_at};
 use wire::PublicKey;
 
 use super::row::{BotRow, Change, FollowRow, Row, RowKey};
-use super::seal::SealedSecret;
-use super::store::{Answer, Changed, Decide, Mode, RegistryError, Store};
+use super::store::{Changed, Decide, Mode, RegistryError, Reseal, Store, StoreFuture, check_owner};
 use crate::event_log::registry::RegistryChange;
 use crate::event_log::{EventLog, StorageError};
 use crate::limits::REGISTRY_BATCH_ROWS;
 
-/// The registry of one gateway. There is one of a log.
+/// The registry of one gateway. A log must have only one.
 #[derive(Debug)]
 pub struct Embedded {
     log: Arc<EventLog>,
-    /// Held from a look at what is there until the change that follows from it is committed.
-    changing: Arc<Mutex<()>>,
+    /// Held from reading the current rows until the change based on them is committed.
+    write_lock: Arc<Mutex<()>>,
 }
 
 impl Embedded {
-    /// The registry that lies in this log.
+    /// The registry in this log.
     pub fn new(log: Arc<EventLog>) -> Self {
-        Self { log, changing: Arc::default() }
+        Self { log, write_lock: Arc::default() }
     }
 
-    /// Does what waits for the disk where it holds up nobody.
+    /// Runs blocking disk work on the blocking pool.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
         let log = Arc::clone(&self.log);
-        tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(stopped(error)))
+        tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 
-    /// Does what changes something, alone. It holds the lock itself, so that it does so also when nobody waits for it
-    /// any more.
-    async fn changing<T: Send + 'static>(
+    /// Runs a change on the blocking pool. The pool thread holds the lock, so a change whose caller
+    /// is gone still completes alone.
+    async fn blocking_locked<T: Send + 'static>(
         &self,
-        alone: OwnedMutexGuard<()>,
+        guard: OwnedMutexGuard<()>,
         work: impl FnOnce(&EventLog) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
         self.blocking(move |log| {
             let done = work(log);
-            drop(alone);
+            drop(guard);
             done
         })
         .await
     }
 
-    async fn alone(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.changing).lock_owned().await
+    async fn lock(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.write_lock).lock_owned().await
     }
 
-    /// Calls `each` for all rows until it fails.
+    /// Calls `each` for all rows, until it fails.
     async fn for_each(
         &self,
         mut each: impl FnMut(Row) -> Result<(), RegistryError> + Send,
@@ -71,7 +70,7 @@ impl Embedded {
         while let Some(chunk) = read.recv().await {
             chunk.into_iter().try_for_each(&mut each)?;
         }
-        reader.await.unwrap_or_else(|error| Err(stopped(error)))
+        reader.await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 }
 
@@ -80,23 +79,23 @@ impl Store for Embedded {
         "embedded"
     }
 
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode> {
+    fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode> {
         Box::pin(async move {
-            let alone = self.alone().await;
+            let guard = self.lock().await;
             let prepare = move |log: &EventLog| match log.registry_owner()? {
                 None => Ok(log.change_registry(&[], Some(owner))?),
-                Some(found) => owned_by(found, owner),
+                found => check_owner(found, owner),
             };
-            self.changing(alone, prepare).await?;
+            self.blocking_locked(guard, prepare).await?;
             Ok(Mode::Writable)
         })
     }
 
-    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            // Until all is read, so that it stays the owner's.
-            let _alone = self.alone().await;
-            self.blocking(move |log| check_owner(log, owner)).await?;
+            // Held until all rows are read, so that the owner cannot change meanwhile.
+            let _guard = self.lock().await;
+            self.blocking(move |log| check_log_owner(log, owner)).await?;
             let each = move |row| {
                 each(row);
                 Ok(())
@@ -105,12 +104,12 @@ impl Store for Embedded {
         })
     }
 
-    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> StoreFuture<'a, Vec<Option<Row>>> {
         let keys = keys.to_vec();
         Box::pin(self.blocking(move |log| {
             let rows = keys.iter().map(|key| stored(log, key)).collect::<Result<_, _>>()?;
-            // Who owns the registry after that owned it before, too.
-            check_owner(log, owner)?;
+            // The owner cannot change back, so this was the owner during the reads, too.
+            check_log_owner(log, owner)?;
             Ok(rows)
         }))
     }
@@ -121,21 +120,21 @@ impl Store for Embedded {
         keys: &'a [RowKey],
         until: Instant,
         decide: &'a mut Decide<'a>,
-    ) -> Answer<'a, ()> {
+    ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let busy = |_| RegistryError::Busy("other changes take too long".to_owned());
-            let alone = timeout_at(until, self.alone()).await.map_err(busy)?;
+            let guard = timeout_at(until, self.lock()).await.map_err(busy)?;
             let rows = self.read(owner, keys).await?;
             let changes = decide(&rows)?;
-            // Once begun, it is committed or fails: a commit takes as long as the disk takes.
-            self.changing(alone, move |log| commit(log, owner, changes)).await
+            // Not under the timeout: once begun, a commit takes as long as the disk takes.
+            self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
 
-    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let alone = self.alone().await;
-            self.changing(alone, move |log| commit(log, owner, changes)).await
+            let guard = self.lock().await;
+            self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
 
@@ -143,11 +142,11 @@ impl Store for Embedded {
         &'a self,
         from: PublicKey,
         to: PublicKey,
-        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
-    ) -> Answer<'a, u64> {
+        reseal: &'a mut Reseal<'a>,
+    ) -> StoreFuture<'a, u64> {
         Box::pin(async move {
-            let alone = self.alone().await;
-            self.blocking(move |log| check_owner(log, from)).await?;
+            let guard = self.lock().await;
+            self.blocking(move |log| check_log_owner(log, from)).await?;
             let (mut changes, mut secrets) = (Vec::new(), 0);
             self.for_each(|row| {
                 if let Row::Follow(mut follow) = row
@@ -160,24 +159,24 @@ impl Store for Embedded {
                 Ok(())
             })
             .await?;
-            self.changing(alone, move |log| Ok(log.change_registry(&changes, Some(to))?)).await?;
+            self.blocking_locked(guard, move |log| Ok(log.change_registry(&changes, Some(to))?)).await?;
             Ok(secrets)
         })
     }
 
-    fn changed(&self) -> Answer<'_, Changed> {
+    fn changed(&self) -> StoreFuture<'_, Changed> {
         Box::pin(std::future::pending())
     }
 }
 
-/// What changes come to, before they are committed together.
-struct Draft<'l> {
+/// Changes that are not committed yet, on top of the stored rows.
+struct PendingChanges<'l> {
     log: &'l EventLog,
     rows: BTreeMap<RowKey, Option<Row>>,
 }
 
-impl Draft<'_> {
-    fn make(&mut self, change: Change) -> Result<(), RegistryError> {
+impl PendingChanges<'_> {
+    fn apply(&mut self, change: Change) -> Result<(), RegistryError> {
         let key = change.key();
         let row = match change {
             Change::Unfollow(_) => None,
@@ -211,7 +210,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The follows of a bot as they are after the changes so far.
+    /// The follows of a bot after the pending changes.
     fn follows_of(&self, bot: &PublicKey) -> Result<BTreeSet<RowKey>, StorageError> {
         let (from, mut follows) = (layout::follows_of(bot), BTreeSet::new());
         self.log.for_each_registry_row(&from, |key, _| {
@@ -246,15 +245,15 @@ impl Draft<'_> {
     }
 }
 
-/// Makes changes in their order, or none.
+/// Commits changes in their order, or none of them.
 fn commit(log: &EventLog, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
-    check_owner(log, owner)?;
+    check_log_owner(log, owner)?;
     if changes.is_empty() {
         return Ok(());
     }
-    let mut draft = Draft { log, rows: BTreeMap::new() };
-    changes.into_iter().try_for_each(|change| draft.make(change))?;
-    Ok(log.change_registry(&draft.changes(), None)?)
+    let mut pending = PendingChanges { log, rows: BTreeMap::new() };
+    changes.into_iter().try_for_each(|change| pending.apply(change))?;
+    Ok(log.change_registry(&pending.changes(), None)?)
 }
 
 fn put(row: &Row) -> RegistryChange {
@@ -265,7 +264,7 @@ fn stored(log: &EventLog, key: &RowKey) -> Result<Option<Row>, StorageError> {
     log.registry_row(&layout::key(key), |value| layout::read(*key, value))
 }
 
-/// Sends all rows in chunks, until nobody takes them.
+/// Sends all rows in chunks, until the receiver is dropped.
 fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), RegistryError> {
     let mut chunk = Vec::new();
     log.for_each_registry_row(&[], |key, value| {
@@ -273,23 +272,16 @@ fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), Regi
         let is_full = chunk.len() >= REGISTRY_BATCH_ROWS;
         Some(!is_full || chunks.blocking_send(std::mem::take(&mut chunk)).is_ok())
     })?;
-    // Nobody may be there any more.
+    // The receiver may be dropped.
     chunks.blocking_send(chunk).ok();
     Ok(())
 }
 
-fn check_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError> {
-    match log.registry_owner()? {
-        Some(found) => owned_by(found, ours),
-        None => Err(RegistryError::Damaged("nobody owns it".to_owned())),
-    }
+fn check_log_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError> {
+    check_owner(log.registry_owner()?, ours)
 }
 
-fn owned_by(found: PublicKey, ours: PublicKey) -> Result<(), RegistryError> {
-    if found == ours { Ok(()) } else { Err(RegistryError::OtherKey { found, ours }) }
-}
-
-/// The work did not come to its end: it panicked, or the process stops.
-fn stopped(error: tokio::task::JoinError) -> RegistryError {
+/// The task panicked, or the process is stopping.
+fn task_failed(error: tokio::task::JoinError) -> RegistryError {
     StorageError::new("do work for the registry", error).into()
 }

@@ -1,4 +1,4 @@
-//! Changes, each in one transaction, while the registry is ours.
+//! Changes: one transaction each, after checking the owner.
 
 use std::collections::HashSet;
 
@@ -8,51 +8,50 @@ use wire::PublicKey;
 
 use super::super::row::{BotRow, Change, FollowKey, FollowRow, Row, RowKey};
 use super::super::seal::SealedSecret;
-use super::super::store::{Decide, RegistryError};
+use super::super::store::{Decide, RegistryError, Reseal, check_owner};
+use super::pool::{ConnectionPool, PooledConnection};
 use super::rows::{Locking, follow, stored};
-use super::schema::{OWNER_CHANGES, OWNER_STAYS, owned_by, owner_of};
-use super::session::{Access, Session};
+use super::schema::{OWNER_CHANGES, OWNER_STAYS, owner_of};
 use crate::limits::{REGISTRY_BATCH_ROWS, REGISTRY_MARGIN};
 
-/// Reads rows, has `decide` say what to change, and changes that: alone with these rows, whether
-/// they are there or not.
+/// Reads rows and applies the changes that `decide` derives from them. The rows are locked,
+/// existing or not.
 pub async fn change(
-    access: &Access,
+    pool: &ConnectionPool,
     owner: PublicKey,
     keys: &[RowKey],
     until: Instant,
     decide: &mut Decide<'_>,
 ) -> Result<(), RegistryError> {
     let changed = async {
-        let mut session = access.session().await?;
+        let mut connection = pool.acquire().await?;
         let left = until.saturating_duration_since(Instant::now());
-        session.begin_within(left.saturating_sub(2 * REGISTRY_MARGIN)).await?;
-        owned_by(owner_of(&mut session, OWNER_STAYS).await?, owner)?;
-        lock(&mut session, keys).await?;
-        let rows = stored(&mut session, keys, Locking::ForUpdate).await?;
-        make(&mut session, &decide(&rows)?).await?;
-        Ok::<_, RegistryError>(session)
+        connection.begin_within(left.saturating_sub(2 * REGISTRY_MARGIN)).await?;
+        check_owner(owner_of(&mut connection, OWNER_STAYS).await?, owner)?;
+        lock(&mut connection, keys).await?;
+        let rows = stored(&mut connection, keys, Locking::ForUpdate).await?;
+        apply(&mut connection, &decide(&rows)?).await?;
+        Ok::<_, RegistryError>(connection)
     };
-    let late = |_| RegistryError::Busy("it does not come to this change in time".to_owned());
-    let mut session = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
-    // From here on nobody knows what becomes of it until the server says so.
-    let unknown =
-        |_| RegistryError::Unreachable("it did not say in time whether it has committed".to_owned());
-    timeout_at(until, session.command("COMMIT")).await.map_err(unknown)??;
-    session.done();
+    let late = |_| RegistryError::Busy("this change waited too long".to_owned());
+    let mut connection = timeout_at(until - REGISTRY_MARGIN, changed).await.map_err(late)??;
+    // From here on the outcome is unknown until the server reports it.
+    let unknown = |_| RegistryError::Unreachable("it did not confirm the commit in time".to_owned());
+    timeout_at(until, connection.command("COMMIT")).await.map_err(unknown)??;
+    connection.release();
     Ok(())
 }
 
-/// Locks these rows until the transaction ends, for all that lock them so: also those that are not
-/// there, which `FOR UPDATE` does not.
-async fn lock(session: &mut Session<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
-    /// What separates these locks from those of others in the database: "rela" in ASCII.
+/// Takes advisory locks on these rows until the transaction ends. Unlike `FOR UPDATE`, they cover
+/// rows that do not exist.
+async fn lock(connection: &mut PooledConnection<'_>, keys: &[RowKey]) -> Result<(), RegistryError> {
+    /// Separates these locks from others in the database: "rela" in ASCII.
     const ROWS: i32 = 0x72_65_6c_61;
     let mut names: Vec<String> = keys.iter().map(name).collect();
-    // Everybody in the same order, so that nobody waits in a circle.
+    // A fixed order prevents deadlocks.
     names.sort_unstable();
     let statement = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM unnest($2::text[]) AS name";
-    session.execute(query(statement).bind(ROWS).bind(names)).await
+    connection.execute(query(statement).bind(ROWS).bind(names)).await
 }
 
 fn name(key: &RowKey) -> String {
@@ -62,35 +61,38 @@ fn name(key: &RowKey) -> String {
     }
 }
 
-/// Makes all changes in their order, or none.
-pub async fn write(access: &Access, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
-    let mut session = access.session().await?;
-    session.command("BEGIN").await?;
-    owned_by(owner_of(&mut session, OWNER_STAYS).await?, owner)?;
-    make(&mut session, &changes).await?;
-    session.command("COMMIT").await?;
-    session.done();
+/// Applies all changes in their order, or none.
+pub async fn write(
+    pool: &ConnectionPool,
+    owner: PublicKey,
+    changes: Vec<Change>,
+) -> Result<(), RegistryError> {
+    let mut connection = pool.acquire().await?;
+    connection.command("BEGIN").await?;
+    check_owner(owner_of(&mut connection, OWNER_STAYS).await?, owner)?;
+    apply(&mut connection, &changes).await?;
+    connection.command("COMMIT").await?;
+    connection.release();
     Ok(())
 }
 
-/// Makes changes in their order.
-async fn make(session: &mut Session<'_>, changes: &[Change]) -> Result<(), RegistryError> {
+async fn apply(connection: &mut PooledConnection<'_>, changes: &[Change]) -> Result<(), RegistryError> {
     let mut rest = changes;
-    while let (run, [first, ..]) = (run(rest), rest) {
+    while let (batch, [first, ..]) = (batch_of(rest), rest) {
         match first {
-            Change::Put(Row::Bot(_)) => put_bots(session, run).await?,
-            Change::Put(Row::Follow(_)) => put_follows(session, run).await?,
-            Change::Unfollow(_) => unfollow(session, run).await?,
-            Change::RemoveBot(bot) => remove_bot(session, bot).await?,
-            Change::RemoveUnfollowedBot(bot) => remove_unfollowed_bot(session, bot).await?,
+            Change::Put(Row::Bot(_)) => put_bots(connection, batch).await?,
+            Change::Put(Row::Follow(_)) => put_follows(connection, batch).await?,
+            Change::Unfollow(_) => unfollow(connection, batch).await?,
+            Change::RemoveBot(bot) => remove_bot(connection, bot).await?,
+            Change::RemoveUnfollowedBot(bot) => remove_unfollowed_bot(connection, bot).await?,
         }
-        rest = rest.get(run.len()..).unwrap_or_default();
+        rest = rest.get(batch.len()..).unwrap_or_default();
     }
     Ok(())
 }
 
-/// The first of the changes, as many as one statement can make: of one sort, and no row twice.
-fn run(changes: &[Change]) -> &[Change] {
+/// The leading changes that one statement can make: all of one kind, and each row once.
+fn batch_of(changes: &[Change]) -> &[Change] {
     let sort = |change: &Change| match change {
         Change::Put(Row::Bot(_)) => 0,
         Change::Put(Row::Follow(_)) => 1,
@@ -104,10 +106,10 @@ fn run(changes: &[Change]) -> &[Change] {
     changes.get(..length).unwrap_or_default()
 }
 
-async fn put_bots(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
+async fn put_bots(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Result<(), RegistryError> {
     let (mut pubkeys, mut names) = (Vec::new(), Vec::new());
     let (mut times, mut approvals) = (Vec::new(), Vec::new());
-    for change in run {
+    for change in batch {
         if let Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved })) = change {
             pubkeys.push(pubkey.as_bytes().as_slice());
             names.push(name.as_str());
@@ -115,7 +117,7 @@ async fn put_bots(session: &mut Session<'_>, run: &[Change]) -> Result<(), Regis
             approvals.push(*is_approved);
         }
     }
-    // A row that stays as it is is told to nobody.
+    // An unchanged row notifies nobody.
     let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms, approved)
         SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::boolean[])
         ON CONFLICT (pubkey) DO UPDATE
@@ -123,36 +125,46 @@ async fn put_bots(session: &mut Session<'_>, run: &[Change]) -> Result<(), Regis
             approved = excluded.approved
         WHERE there.name <> excluded.name OR there.registered_at_ms > excluded.registered_at_ms
             OR there.approved <> excluded.approved";
-    session.execute(query(statement).bind(pubkeys).bind(names).bind(times).bind(approvals)).await
+    connection.execute(query(statement).bind(pubkeys).bind(names).bind(times).bind(approvals)).await
 }
 
-async fn remove_bot(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
-    keep_unfollowed(session, bot).await?;
+async fn remove_bot(connection: &mut PooledConnection<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
+    keep_unfollowed(connection, bot).await?;
     let key = bot.as_bytes().as_slice();
-    session.execute(query("DELETE FROM follows WHERE bot = $1").bind(key)).await?;
-    session.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
+    connection.execute(query("DELETE FROM follows WHERE bot = $1").bind(key)).await?;
+    connection.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
 }
 
-async fn remove_unfollowed_bot(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
-    keep_unfollowed(session, bot).await?;
+async fn remove_unfollowed_bot(
+    connection: &mut PooledConnection<'_>,
+    bot: &PublicKey,
+) -> Result<(), RegistryError> {
+    keep_unfollowed(connection, bot).await?;
     let key = bot.as_bytes().as_slice();
-    if session.first(query("SELECT FROM follows WHERE bot = $1 LIMIT 1").bind(key)).await?.is_some() {
+    if connection
+        .fetch_optional(query("SELECT FROM follows WHERE bot = $1 LIMIT 1").bind(key))
+        .await?
+        .is_some()
+    {
         return Err(RegistryError::Followed(*bot));
     }
-    session.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
+    connection.execute(query("DELETE FROM bots WHERE pubkey = $1").bind(key)).await
 }
 
 /// Locks a bot's row, so that no follow of it is added until the transaction ends. Later statements
 /// of the transaction see every follow that was added before.
-async fn keep_unfollowed(session: &mut Session<'_>, bot: &PublicKey) -> Result<(), RegistryError> {
+async fn keep_unfollowed(
+    connection: &mut PooledConnection<'_>,
+    bot: &PublicKey,
+) -> Result<(), RegistryError> {
     let lock = "SELECT FROM bots WHERE pubkey = $1 FOR UPDATE";
-    session.execute(query(lock).bind(bot.as_bytes().as_slice())).await
+    connection.execute(query(lock).bind(bot.as_bytes().as_slice())).await
 }
 
-async fn put_follows(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
+async fn put_follows(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Result<(), RegistryError> {
     let (mut bots, mut followers) = (Vec::new(), Vec::new());
     let (mut secrets, mut times) = (Vec::new(), Vec::new());
-    for change in run {
+    for change in batch {
         if let Change::Put(Row::Follow(FollowRow { key, secret, since_ms })) = change {
             bots.push(key.bot.as_bytes().as_slice());
             followers.push(key.follower.as_bytes().as_slice());
@@ -165,12 +177,12 @@ async fn put_follows(session: &mut Session<'_>, run: &[Change]) -> Result<(), Re
         ON CONFLICT (bot, follower) DO UPDATE
         SET secret = excluded.secret, since_ms = least(there.since_ms, excluded.since_ms)
         WHERE there.secret IS DISTINCT FROM excluded.secret OR there.since_ms > excluded.since_ms";
-    session.execute(query(statement).bind(bots).bind(followers).bind(secrets).bind(times)).await
+    connection.execute(query(statement).bind(bots).bind(followers).bind(secrets).bind(times)).await
 }
 
-async fn unfollow(session: &mut Session<'_>, run: &[Change]) -> Result<(), RegistryError> {
+async fn unfollow(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Result<(), RegistryError> {
     let (mut bots, mut followers) = (Vec::new(), Vec::new());
-    for change in run {
+    for change in batch {
         if let Change::Unfollow(FollowKey { bot, follower }) = change {
             bots.push(bot.as_bytes().as_slice());
             followers.push(follower.as_bytes().as_slice());
@@ -178,36 +190,36 @@ async fn unfollow(session: &mut Session<'_>, run: &[Change]) -> Result<(), Regis
     }
     let statement = "DELETE FROM follows USING unnest($1::bytea[], $2::bytea[]) AS gone (bot, follower)
         WHERE follows.bot = gone.bot AND follows.follower = gone.follower";
-    session.execute(query(statement).bind(bots).bind(followers)).await
+    connection.execute(query(statement).bind(bots).bind(followers)).await
 }
 
-/// Seals all secrets anew, and changes whose they are. Nobody writes meanwhile, as all ask for the owner.
+/// Seals all secrets again and changes the owner. Writers wait, because all of them lock the owner.
 pub async fn rekey(
-    access: &Access,
+    pool: &ConnectionPool,
     from: PublicKey,
     to: PublicKey,
-    reseal: &mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+    reseal: &mut Reseal<'_>,
 ) -> Result<u64, RegistryError> {
-    let mut session = access.session().await?;
-    session.command("BEGIN").await?;
-    owned_by(owner_of(&mut session, OWNER_CHANGES).await?, from)?;
+    let mut connection = pool.acquire().await?;
+    connection.command("BEGIN").await?;
+    check_owner(owner_of(&mut connection, OWNER_CHANGES).await?, from)?;
     let (mut after, mut count) = (None, 0);
     loop {
-        let follows = secrets_after(&mut session, after).await?;
+        let follows = secrets_after(&mut connection, after).await?;
         let Some(last) = follows.last() else { break };
         after = Some(last.key);
-        count += replace(&mut session, &follows, &mut *reseal).await?;
+        count += replace(&mut connection, &follows, &mut *reseal).await?;
     }
     let owner = query("UPDATE meta SET value = $1 WHERE key = 'owner'").bind(to.as_bytes().as_slice());
-    session.execute(owner).await?;
-    session.command("COMMIT").await?;
-    session.done();
+    connection.execute(owner).await?;
+    connection.command("COMMIT").await?;
+    connection.release();
     Ok(count)
 }
 
-/// The next follows that have secrets.
+/// The next follows with secrets.
 async fn secrets_after(
-    session: &mut Session<'_>,
+    connection: &mut PooledConnection<'_>,
     after: Option<FollowKey>,
 ) -> Result<Vec<FollowRow>, RegistryError> {
     let statement = "SELECT bot, follower, secret, since_ms FROM follows
@@ -218,14 +230,14 @@ async fn secrets_after(
         .bind(bytes(|key| &key.bot))
         .bind(bytes(|key| &key.follower))
         .bind(number(REGISTRY_BATCH_ROWS as u64));
-    session.all(statement).await?.iter().map(follow).collect()
+    connection.fetch_all(statement).await?.iter().map(follow).collect()
 }
 
-/// Puts new secrets in the place of those that are there, and counts them.
+/// Replaces secrets and returns their number.
 async fn replace(
-    session: &mut Session<'_>,
+    connection: &mut PooledConnection<'_>,
     follows: &[FollowRow],
-    reseal: &mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
+    reseal: &mut Reseal<'_>,
 ) -> Result<u64, RegistryError> {
     let sealed = follows.iter().map(reseal).collect::<Result<Vec<_>, _>>()?;
     let column = |key: fn(&FollowKey) -> &PublicKey| -> Vec<&[u8]> {
@@ -237,11 +249,11 @@ async fn replace(
         WHERE follows.bot = new.bot AND follows.follower = new.follower";
     let statement =
         query(statement).bind(column(|key| &key.bot)).bind(column(|key| &key.follower)).bind(secrets);
-    session.execute(statement).await?;
+    connection.execute(statement).await?;
     Ok(sealed.iter().flatten().count() as u64)
 }
 
-/// A number as Postgres keeps it. There is none beyond for 292 million years.
+/// Postgres has no unsigned type. As milliseconds, `i64::MAX` is 292 million years away.
 fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

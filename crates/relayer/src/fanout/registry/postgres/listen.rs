@@ -1,7 +1,6 @@
-//! What others change is heard on a connection that does nothing else.
+//! Receives the changes of other gateways on a connection of its own (`LISTEN`).
 //!
-//! Nothing is missed: what is changed while there is no such connection is unknown, and said to be so as soon as there
-//! is one again.
+//! No change is missed: after a reconnect the listener reports that unknown rows may have changed.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -16,119 +15,118 @@ use wire::PublicKey;
 
 use super::super::row::{FollowKey, RowKey};
 use super::super::store::{Changed, RegistryError};
-use super::session::{Access, within};
+use super::pool::{ConnectionPool, with_timeout};
 use crate::limits::{REGISTRY_CHANGES_MAX, REGISTRY_CONNECT_MAX, REGISTRY_SILENCE_MAX, REGISTRY_TIMEOUT};
 
-/// Where it is told; `migrations/0002_tell.sql` says what.
+/// The channel; `migrations/0002_tell.sql` sends to it.
 const CHANNEL: &str = "moltrade_relayer";
 
-/// Who listens.
 #[derive(Default)]
-pub struct Listening(Mutex<State>);
+pub struct ChangeListener(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    ear: Option<Ear>,
-    /// Whether something may have been changed of which nobody was told.
+    connection: Option<ListenConnection>,
+    /// Whether changes may have been missed.
     has_missed: bool,
 }
 
-impl Listening {
-    /// Begins to listen, unless that was done.
-    pub async fn begin(&self, access: &Access) -> Result<(), RegistryError> {
-        // Who holds it is about to listen, or does so already.
+impl ChangeListener {
+    /// Starts listening, if it has not started yet.
+    pub async fn begin(&self, pool: &ConnectionPool) -> Result<(), RegistryError> {
+        // The holder of the lock is listening or about to.
         let Ok(mut state) = self.0.try_lock() else { return Ok(()) };
-        if state.ear.is_none() {
-            state.ear = Some(Ear::open(access).await?);
+        if state.connection.is_none() {
+            state.connection = Some(ListenConnection::open(pool).await?);
         }
         Ok(())
     }
 
-    /// Stops listening. What is changed until it begins again is unknown.
+    /// Stops listening. Changes until the next start count as missed.
     pub async fn end(&self) {
-        *self.0.lock().await = State { ear: None, has_missed: true };
+        *self.0.lock().await = State { connection: None, has_missed: true };
     }
 
-    /// Waits until something was changed.
-    pub async fn changed(&self, access: &Access) -> Result<Changed, RegistryError> {
+    /// Waits for a change.
+    pub async fn changed(&self, pool: &ConnectionPool) -> Result<Changed, RegistryError> {
         let mut state = self.0.lock().await;
-        let State { ear, has_missed } = &mut *state;
-        let ear = match ear {
-            Some(ear) => ear,
+        let State { connection, has_missed } = &mut *state;
+        let connection = match connection {
+            Some(connection) => connection,
             None => {
                 *has_missed = true;
-                ear.insert(Ear::open(access).await?)
+                connection.insert(ListenConnection::open(pool).await?)
             }
         };
         if mem::take(has_missed) {
             return Ok(Changed::Unknown);
         }
-        let heard = ear.hear(access).await;
-        if heard.is_err() {
-            *state = State { ear: None, has_missed: true };
+        let received = connection.receive(pool).await;
+        if received.is_err() {
+            *state = State { connection: None, has_missed: true };
         }
-        heard
+        received
     }
 }
 
-/// A connection that listens.
-struct Ear {
-    /// Always there, until it is dropped.
+struct ListenConnection {
+    /// `None` only while it is dropped.
     listener: Option<PgListener>,
-    /// When the server last showed that it is there.
-    heard_at: Instant,
+    /// When the server last sent something.
+    last_seen: Instant,
 }
 
-impl Ear {
-    async fn open(access: &Access) -> Result<Self, RegistryError> {
-        // Each has a pool of its own: what is left of a lost one may hold its only connection for long.
-        let pool = PgPoolOptions::new()
+impl ListenConnection {
+    async fn open(pool: &ConnectionPool) -> Result<Self, RegistryError> {
+        // A pool of its own each time: the remains of a lost one may hold its only connection for
+        // long.
+        let own_pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(REGISTRY_CONNECT_MAX)
             .acquire_slow_threshold(std::time::Duration::MAX)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_lazy_with(access.options.clone());
+            .connect_lazy_with(pool.options.clone());
         let listener = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
+            let mut listener = PgListener::connect_with(&own_pool).await?;
             listener.ignore_pool_close_event(true);
-            // It would do so without a word.
+            // An automatic reconnect would hide missed notifications.
             listener.eager_reconnect(false);
-            access.queries.inc();
+            pool.queries.inc();
             listener.listen(CHANNEL).await?;
             Ok(listener)
         };
         match timeout(REGISTRY_TIMEOUT, listener).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-            Ok(listener) => Ok(Self { listener: Some(listener), heard_at: Instant::now() }),
-            Err(error) => Err(access.reason(error).await),
+            Ok(listener) => Ok(Self { listener: Some(listener), last_seen: Instant::now() }),
+            Err(error) => Err(pool.connect_error(error).await),
         }
     }
 
-    /// Waits for what is told, and takes what else is there already. Nothing is lost when the future is dropped.
-    async fn hear(&mut self, access: &Access) -> Result<Changed, RegistryError> {
-        let Self { listener: Some(listener), heard_at } = self else { return Err(lost()) };
-        let mut told = Told::default();
-        while told.count == 0 {
-            match timeout_at(*heard_at + REGISTRY_SILENCE_MAX, listener.try_recv()).await {
-                Ok(heard) => told.take(heard)?,
+    /// Waits for a notification and takes all others that have arrived. The future is cancel-safe.
+    async fn receive(&mut self, pool: &ConnectionPool) -> Result<Changed, RegistryError> {
+        let Self { listener: Some(listener), last_seen } = self else { return Err(lost()) };
+        let mut notifications = Notifications::default();
+        while notifications.count == 0 {
+            match timeout_at(*last_seen + REGISTRY_SILENCE_MAX, listener.try_recv()).await {
+                Ok(received) => notifications.add(received)?,
                 Err(_) => {
-                    access.queries.inc();
-                    within(REGISTRY_TIMEOUT, listener.execute("SELECT 1")).await?;
+                    pool.queries.inc();
+                    with_timeout(REGISTRY_TIMEOUT, listener.execute("SELECT 1")).await?;
                 }
             }
-            *heard_at = Instant::now();
+            *last_seen = Instant::now();
         }
-        while told.count < REGISTRY_CHANGES_MAX
-            && let Some(heard) = listener.try_recv().now_or_never()
+        while notifications.count < REGISTRY_CHANGES_MAX
+            && let Some(received) = listener.try_recv().now_or_never()
         {
-            told.take(heard)?;
+            notifications.add(received)?;
         }
-        Ok(told.into())
+        Ok(notifications.into())
     }
 }
 
-impl Drop for Ear {
-    /// The listener says goodbye on a task, and panics where there can be none.
+impl Drop for ListenConnection {
+    /// Dropping a listener spawns a task, which panics without a runtime.
     fn drop(&mut self) {
         if Handle::try_current().is_err() {
             mem::forget(self.listener.take());
@@ -136,38 +134,42 @@ impl Drop for Ear {
     }
 }
 
-/// What was told at once.
+/// Notifications that were received together.
 #[derive(Default)]
-struct Told {
+struct Notifications {
     rows: BTreeSet<RowKey>,
     is_unknown: bool,
     count: usize,
 }
 
-impl Told {
-    fn take(&mut self, heard: Result<Option<PgNotification>, sqlx::Error>) -> Result<(), RegistryError> {
-        let told = heard.map_err(super::fault::fault)?.ok_or_else(lost)?;
+impl Notifications {
+    fn add(&mut self, received: Result<Option<PgNotification>, sqlx::Error>) -> Result<(), RegistryError> {
+        let notifications = received.map_err(super::error::classify)?.ok_or_else(lost)?;
         self.count += 1;
-        match read(told.payload()) {
+        match parse(notifications.payload()) {
             Some(row) => {
                 self.rows.insert(row);
             }
-            // "*", or what somebody else tells on our channel: reading everything is never wrong.
+            // Either "*" or a foreign message on our channel: reading everything is always correct.
             None => self.is_unknown = true,
         }
         Ok(())
     }
 }
 
-impl From<Told> for Changed {
-    fn from(told: Told) -> Self {
-        if told.is_unknown { Self::Unknown } else { Self::Rows(told.rows.into_iter().collect()) }
+impl From<Notifications> for Changed {
+    fn from(notifications: Notifications) -> Self {
+        if notifications.is_unknown {
+            Self::Unknown
+        } else {
+            Self::Rows(notifications.rows.into_iter().collect())
+        }
     }
 }
 
-fn read(told: &str) -> Option<RowKey> {
+fn parse(notifications: &str) -> Option<RowKey> {
     let key = |hex: &str| PublicKey::from_hex(hex.as_bytes()).ok();
-    match told.split_once(':')? {
+    match notifications.split_once(':')? {
         ("b", bot) => Some(RowKey::Bot(key(bot)?)),
         ("f", follow) => {
             let (bot, follower) = follow.split_once(':')?;
@@ -178,7 +180,7 @@ fn read(told: &str) -> Option<RowKey> {
 }
 
 fn lost() -> RegistryError {
-    RegistryError::Unreachable("the connection on which changes are told was lost".to_owned())
+    RegistryError::Unreachable("the connection that listens for changes was lost".to_owned())
 }
 
 #[cfg(test)]
@@ -186,12 +188,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_understood_or_everything_is_read() {
+    fn an_unknown_notification_means_that_everything_is_read() {
         let (bot, follower) = (PublicKey::from_bytes([7; 32]), PublicKey::from_bytes([8; 32]));
-        assert_eq!(read(&format!("b:{bot}")), Some(RowKey::Bot(bot)));
-        assert_eq!(read(&format!("f:{bot}:{follower}")), Some(RowKey::Follow(FollowKey { bot, follower })));
+        assert_eq!(parse(&format!("b:{bot}")), Some(RowKey::Bot(bot)));
+        assert_eq!(parse(&format!("f:{bot}:{follower}")), Some(RowKey::Follow(FollowKey { bot, follower })));
         for other in ["", "*", "b", "b:", "f:", "é", &format!("f:{bot}"), &format!("b:{bot}:{follower}")] {
-            assert_eq!(read(other), None, "{other}");
+            assert_eq!(parse(other), None, "{other}");
         }
     }
 }

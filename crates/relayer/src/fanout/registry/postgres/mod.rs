@@ -1,16 +1,15 @@
-//! The registry in PostgreSQL, so that several gateways share one.
+//! The registry in PostgreSQL, which several gateways can share.
 //!
-//! It has a [`schema`] of its own in a database that may be somebody else's, too. [`rows`] are read and [`changes`]
-//! made in [`session`]s with their [`options`]; what others change, also by hand, is heard by [`listen`]. [`fault`] says
-//! which errors pass by themselves. The DSN is never shown.
+//! It has a [`schema`] of its own in a database that may hold other data. [`rows`] are read and
+//! [`changes`] made on connections of the [`pool`]; [`listen`] receives changes by others,
+//! including manual ones. [`error`] says which errors are transient. The DSN is never shown.
 
 mod changes;
-mod fault;
+mod error;
 mod listen;
-mod options;
+mod pool;
 mod rows;
 mod schema;
-mod session;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -19,29 +18,29 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use wire::PublicKey;
 
-use super::row::{Change, FollowRow, Row, RowKey};
-use super::seal::SealedSecret;
-use super::store::{Answer, Changed, Decide, Mode, RegistryError, Store};
+use super::row::{Change, Row, RowKey};
+use super::store::{Changed, Decide, Mode, RegistryError, Reseal, Store, StoreFuture};
 use crate::config::Secret;
-use listen::Listening;
-use session::Access;
+use listen::ChangeListener;
+use pool::ConnectionPool;
 
 /// The registry that gateways share.
 pub struct Postgres {
-    access: Access,
-    listening: Listening,
+    pool: ConnectionPool,
+    listener: ChangeListener,
 }
 
 impl Postgres {
-    /// The registry in the database that `dsn` names. There is no connection until something needs one, and there are
-    /// not more than so many; but two are needed, since one listens, and when none could be had, one more asks for a
-    /// moment why. Every statement counts in `queries`, except those of the migrations.
+    /// The registry in the database that `dsn` names. Connects on first use, with `max_connections`
+    /// at most. At least two are needed, because one listens; when none is available, one more is
+    /// opened briefly to find out why. Every statement counts in `queries`, except those of the
+    /// migrations.
     ///
     /// # Errors
-    /// When the DSN is none, has a parameter that is not known, or names a file that cannot be read.
+    /// When the DSN is invalid, has an unknown parameter, or names a file that cannot be read.
     pub fn new(dsn: &Secret, max_connections: NonZeroUsize, queries: Counter) -> Result<Self, RegistryError> {
-        let access = Access::new(options::options(dsn)?, max_connections, queries);
-        Ok(Self { access, listening: Listening::default() })
+        let pool = ConnectionPool::new(pool::options(dsn)?, max_connections, queries);
+        Ok(Self { pool, listener: ChangeListener::default() })
     }
 }
 
@@ -56,27 +55,27 @@ impl Store for Postgres {
         "postgres"
     }
 
-    fn prepare(&self, owner: PublicKey) -> Answer<'_, Mode> {
+    fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode> {
         Box::pin(async move {
-            match schema::prepare(&self.access, owner).await? {
-                // Before rows are read, so that what is changed after that is told.
-                Mode::Writable => self.listening.begin(&self.access).await.map(|()| Mode::Writable),
-                // A standby tells nothing. And after a failover, the connection that listens may be
-                // one to a server that nobody writes to any more.
+            match schema::prepare(&self.pool, owner).await? {
+                // Before rows are read, so that later changes are reported.
+                Mode::Writable => self.listener.begin(&self.pool).await.map(|()| Mode::Writable),
+                // A standby sends no notifications. After a failover, the listening connection may
+                // lead to a server without writers.
                 Mode::ReadOnly => {
-                    self.listening.end().await;
+                    self.listener.end().await;
                     Ok(Mode::ReadOnly)
                 }
             }
         })
     }
 
-    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> Answer<'a, ()> {
-        Box::pin(rows::load(&self.access, owner, each))
+    fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()> {
+        Box::pin(rows::load(&self.pool, owner, each))
     }
 
-    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> Answer<'a, Vec<Option<Row>>> {
-        Box::pin(rows::read(&self.access, owner, keys))
+    fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> StoreFuture<'a, Vec<Option<Row>>> {
+        Box::pin(rows::read(&self.pool, owner, keys))
     }
 
     fn change<'a>(
@@ -85,24 +84,24 @@ impl Store for Postgres {
         keys: &'a [RowKey],
         until: Instant,
         decide: &'a mut Decide<'a>,
-    ) -> Answer<'a, ()> {
-        Box::pin(changes::change(&self.access, owner, keys, until, decide))
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(changes::change(&self.pool, owner, keys, until, decide))
     }
 
-    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> Answer<'_, ()> {
-        Box::pin(changes::write(&self.access, owner, changes))
+    fn write(&self, owner: PublicKey, changes: Vec<Change>) -> StoreFuture<'_, ()> {
+        Box::pin(changes::write(&self.pool, owner, changes))
     }
 
     fn rekey<'a>(
         &'a self,
         from: PublicKey,
         to: PublicKey,
-        reseal: &'a mut (dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send),
-    ) -> Answer<'a, u64> {
-        Box::pin(changes::rekey(&self.access, from, to, reseal))
+        reseal: &'a mut Reseal<'a>,
+    ) -> StoreFuture<'a, u64> {
+        Box::pin(changes::rekey(&self.pool, from, to, reseal))
     }
 
-    fn changed(&self) -> Answer<'_, Changed> {
-        Box::pin(self.listening.changed(&self.access))
+    fn changed(&self) -> StoreFuture<'_, Changed> {
+        Box::pin(self.listener.changed(&self.pool))
     }
 }

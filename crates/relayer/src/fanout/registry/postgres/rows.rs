@@ -1,4 +1,4 @@
-//! Rows as they are read. What is in a database anybody may have written, so that all of it is checked.
+//! Reads rows. Others may write to the database, so every value is checked.
 
 use std::collections::HashMap;
 
@@ -8,63 +8,62 @@ use wire::PublicKey;
 
 use super::super::row::{BotName, BotRow, FollowKey, FollowRow, Row, RowKey};
 use super::super::seal::SealedSecret;
-use super::super::store::RegistryError;
-use super::fault::fault;
-use super::schema::{OWNER, owned_by, owner_of};
-use super::session::{Access, Session};
+use super::super::store::{RegistryError, check_owner};
+use super::error::classify;
+use super::pool::{ConnectionPool, PooledConnection};
+use super::schema::{OWNER, owner_of};
 
-/// Calls `each` for all rows as they are at one moment, if they are the owner's then.
+/// Calls `each` for all rows of one snapshot, if the registry belongs to `owner` in it.
 pub async fn load(
-    access: &Access,
+    pool: &ConnectionPool,
     owner: PublicKey,
     each: &mut (dyn FnMut(Row) + Send),
 ) -> Result<(), RegistryError> {
-    let mut session = access.session().await?;
-    session.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    // The first statement decides which moment it is.
-    owned_by(owner_of(&mut session, OWNER).await?, owner)?;
+    let mut connection = pool.acquire().await?;
+    connection.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    // The first statement takes the snapshot.
+    check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
     let bots = "SELECT pubkey, name, registered_at_ms, approved FROM bots ORDER BY pubkey";
     let follows = "SELECT bot, follower, secret, since_ms FROM follows ORDER BY bot, follower";
-    let mut rows = session.each(query(bots));
+    let mut rows = connection.fetch(query(bots));
     while let Some(row) = rows.next().await? {
         each(Row::Bot(bot(&row)?));
     }
     drop(rows);
-    let mut rows = session.each(query(follows));
+    let mut rows = connection.fetch(query(follows));
     while let Some(row) = rows.next().await? {
         each(Row::Follow(follow(&row)?));
     }
     drop(rows);
-    session.command("COMMIT").await?;
-    session.done();
+    connection.command("COMMIT").await?;
+    connection.release();
     Ok(())
 }
 
-/// The rows of these keys, in the same order, by two statements at most, and one that asks whose they are.
+/// The rows of these keys in the same order, with two statements, and one for the owner.
 pub async fn read(
-    access: &Access,
+    pool: &ConnectionPool,
     owner: PublicKey,
     keys: &[RowKey],
 ) -> Result<Vec<Option<Row>>, RegistryError> {
-    let mut session = access.session().await?;
-    let rows = stored(&mut session, keys, Locking::No).await?;
-    // Who owns the registry after that owned it before, too: nothing that was read is another
-    // one's.
-    owned_by(owner_of(&mut session, OWNER).await?, owner)?;
-    session.done();
+    let mut connection = pool.acquire().await?;
+    let rows = stored(&mut connection, keys, Locking::No).await?;
+    // The owner cannot change back, so this was the owner during the reads, too.
+    check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
+    connection.release();
     Ok(rows)
 }
 
-/// Whether rows that are read stay as they are until the transaction ends.
+/// Whether the rows that are read stay locked until the transaction ends.
 #[derive(Debug, Clone, Copy)]
 pub enum Locking {
     No,
     ForUpdate,
 }
 
-/// The rows of these keys, in the same order.
+/// The rows of these keys in the same order.
 pub async fn stored(
-    session: &mut Session<'_>,
+    connection: &mut PooledConnection<'_>,
     keys: &[RowKey],
     locking: Locking,
 ) -> Result<Vec<Option<Row>>, RegistryError> {
@@ -86,7 +85,7 @@ pub async fn stored(
                 "SELECT pubkey, name, registered_at_ms, approved FROM bots WHERE pubkey = ANY($1) FOR UPDATE"
             }
         };
-        for row in session.all(query(statement).bind(pubkeys)).await? {
+        for row in connection.fetch_all(query(statement).bind(pubkeys)).await? {
             let row = bot(&row)?;
             found.insert(RowKey::Bot(row.pubkey), Row::Bot(row));
         }
@@ -103,7 +102,7 @@ pub async fn stored(
                 FOR UPDATE OF follows"
             }
         };
-        for row in session.all(query(statement).bind(bots).bind(followers)).await? {
+        for row in connection.fetch_all(query(statement).bind(bots).bind(followers)).await? {
             let row = follow(&row)?;
             found.insert(RowKey::Follow(row.key), Row::Follow(row));
         }
@@ -111,20 +110,20 @@ pub async fn stored(
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
-/// A row with `pubkey`, `name`, `registered_at_ms` and `approved`.
+/// Converts a row with `pubkey`, `name`, `registered_at_ms` and `approved`.
 fn bot(row: &PgRow) -> Result<BotRow, RegistryError> {
     let pubkey = key(row, "pubkey")?;
-    let name = row.try_get("name").map_err(fault)?;
+    let name = row.try_get("name").map_err(classify)?;
     let name = BotName::stored(name)
-        .ok_or_else(|| damaged(format_args!("the name of the bot {pubkey} is too long, or no name")))?;
-    let is_approved = row.try_get("approved").map_err(fault)?;
+        .ok_or_else(|| damaged(format_args!("the name of the bot {pubkey} is not valid")))?;
+    let is_approved = row.try_get("approved").map_err(classify)?;
     Ok(BotRow { pubkey, name, registered_at_ms: time(row, "registered_at_ms")?, is_approved })
 }
 
-/// A row with `bot`, `follower`, `secret` and `since_ms`.
+/// Converts a row with `bot`, `follower`, `secret` and `since_ms`.
 pub fn follow(row: &PgRow) -> Result<FollowRow, RegistryError> {
     let key = FollowKey { bot: key(row, "bot")?, follower: key(row, "follower")? };
-    let secret: Option<&[u8]> = row.try_get("secret").map_err(fault)?;
+    let secret: Option<&[u8]> = row.try_get("secret").map_err(classify)?;
     let sealed = secret.map(|secret| {
         SealedSecret::from_bytes(secret).ok_or_else(|| {
             let FollowKey { bot, follower } = key;
@@ -134,16 +133,16 @@ pub fn follow(row: &PgRow) -> Result<FollowRow, RegistryError> {
     Ok(FollowRow { key, secret: sealed.transpose()?, since_ms: time(row, "since_ms")? })
 }
 
-/// A column with a public key.
+/// Reads a column with a public key.
 pub fn key(row: &PgRow, column: &str) -> Result<PublicKey, RegistryError> {
-    let bytes: &[u8] = row.try_get(column).map_err(fault)?;
+    let bytes: &[u8] = row.try_get(column).map_err(classify)?;
     let length = bytes.len();
     let key = bytes.try_into().map_err(|_| damaged(format_args!("a key in {column} has {length} bytes")))?;
     Ok(PublicKey::from_bytes(key))
 }
 
 fn time(row: &PgRow, column: &str) -> Result<u64, RegistryError> {
-    let time: i64 = row.try_get(column).map_err(fault)?;
+    let time: i64 = row.try_get(column).map_err(classify)?;
     u64::try_from(time).map_err(|_| damaged(format_args!("a time in {column} is negative")))
 }
 

@@ -1,102 +1,94 @@
-//! The registry's place in the database: a schema of its own, its tables as this version knows them, and whose it is.
+//! The registry's schema in the database: its migrations and its owner.
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Row as _, query};
 use tokio::time::timeout;
 use wire::PublicKey;
 
-use super::super::store::{Mode, RegistryError};
-use super::fault::{fault, migration};
+use super::super::store::{Mode, RegistryError, check_owner};
+use super::error::{classify, classify_migration};
+use super::pool::{ConnectionPool, PooledConnection};
 use super::rows::key;
-use super::session::{Access, Session};
 use crate::limits::REGISTRY_ROWS_TIMEOUT;
 
-/// Where everything lies, the list of migrations, too, so that it meets nothing of what else the database holds.
+/// Holds everything, including the list of migrations, to avoid conflicts with other data in the
+/// database.
 pub const SCHEMA: &str = "moltrade_relayer";
 
-/// What is locked while the schema is made: "relayer" in ASCII.
+/// The advisory lock for creating the schema: "relayer" in ASCII.
 const LOCK: i64 = 0x72_65_6c_61_79_65_72;
 
-/// What has made the tables what they are, oldest first. What was released is never changed, only added to.
+/// The migrations, oldest first. A released migration is never changed.
 const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "registry", include_str!("migrations/0001_registry.sql")),
     (2, "tell", include_str!("migrations/0002_tell.sql")),
     (3, "approval", include_str!("migrations/0003_approval.sql")),
 ];
 
-/// Makes everything ready for secrets that `owner` has sealed. Nothing is written if nothing is
-/// missing: that needs neither the right to create something nor a database that takes writes.
-pub async fn prepare(access: &Access, owner: PublicKey) -> Result<Mode, RegistryError> {
-    let mut session = access.session().await?;
-    if !is_current(&mut session).await? {
-        make_schema(&mut session).await?;
-        migrate(&mut session).await?;
+/// Prepares the tables for secrets that `owner` has sealed. If they are up to date, nothing is
+/// written, so that neither the right to create nor a writable database is needed.
+pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, RegistryError> {
+    let mut connection = pool.acquire().await?;
+    if !is_current(&mut connection).await? {
+        make_schema(&mut connection).await?;
+        migrate(&mut connection).await?;
     }
-    // Asked for first: to insert is to tell everybody.
-    let mut found = owner_of(&mut session, OWNER).await?;
+    // Reading first: an insert would notify all gateways.
+    let mut found = owner_of(&mut connection, OWNER).await?;
     if found.is_none() {
         let insert = "INSERT INTO meta (key, value) VALUES ('owner', $1) ON CONFLICT DO NOTHING";
-        session.execute(query(insert).bind(owner.as_bytes().as_slice())).await?;
-        found = owner_of(&mut session, OWNER).await?;
+        connection.execute(query(insert).bind(owner.as_bytes().as_slice())).await?;
+        found = owner_of(&mut connection, OWNER).await?;
     }
-    owned_by(found, owner)?;
-    let mode = mode(&mut session).await?;
+    check_owner(found, owner)?;
+    let mode = mode(&mut connection).await?;
     if mode == Mode::Writable {
-        session.done();
+        connection.release();
     }
-    // Otherwise the connection is closed: the next one may lead to the server that takes writes.
+    // A read-only connection is closed: the next one may lead to the writable server.
     Ok(mode)
 }
 
 /// Whether the server takes writes on this connection.
-async fn mode(session: &mut Session<'_>) -> Result<Mode, RegistryError> {
-    let row = session.first(query("SELECT current_setting('transaction_read_only')::bool")).await?;
-    let is_read_only = row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))?;
+async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryError> {
+    let row =
+        connection.fetch_optional(query("SELECT current_setting('transaction_read_only')::bool")).await?;
+    let is_read_only = row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))?;
     Ok(if is_read_only { Mode::ReadOnly } else { Mode::Writable })
 }
 
 /// Reads the owner.
 pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
-/// Reads the owner, who then remains so until the transaction ends.
+/// Reads the owner and keeps others from changing it until the transaction ends.
 pub const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
-/// Reads the owner, and then nobody else reads or changes who it is until the transaction ends.
+/// Reads the owner and locks it against all readers with a lock until the transaction ends.
 pub const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
 
-/// Whose secrets are there, by one of the statements above.
+/// Runs one of the owner statements above.
 pub async fn owner_of(
-    session: &mut Session<'_>,
+    connection: &mut PooledConnection<'_>,
     statement: &'static str,
 ) -> Result<Option<PublicKey>, RegistryError> {
-    session.first(query(statement)).await?.map(|row| key(&row, "value")).transpose()
+    connection.fetch_optional(query(statement)).await?.map(|row| key(&row, "value")).transpose()
 }
 
-/// Refuses another owner, or none.
-pub fn owned_by(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {
-    match found {
-        Some(found) if found == ours => Ok(()),
-        Some(found) => Err(RegistryError::OtherKey { found, ours }),
-        None => Err(RegistryError::Damaged("nobody owns it".to_owned())),
-    }
-}
-
-/// Whether the tables are as this version knows them. What is neither that nor older is for
-/// [`migrate`] to judge.
-async fn is_current(session: &mut Session<'_>) -> Result<bool, RegistryError> {
+/// Whether the tables are exactly as this version knows them. [`migrate`] judges all other cases.
+async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, RegistryError> {
     let there = query("SELECT to_regclass('moltrade_relayer._sqlx_migrations') IS NOT NULL");
-    let row = session.first(there).await?;
-    if !row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))? {
+    let row = connection.fetch_optional(there).await?;
+    if !row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))? {
         return Ok(false);
     }
     let applied = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
     let mut found = Vec::new();
-    for row in session.all(query(applied)).await? {
-        let (version, success) = (row.try_get(0).map_err(fault)?, row.try_get(1).map_err(fault)?);
-        let checksum: Vec<u8> = row.try_get(2).map_err(fault)?;
+    for row in connection.fetch_all(query(applied)).await? {
+        let (version, success) = (row.try_get(0).map_err(classify)?, row.try_get(1).map_err(classify)?);
+        let checksum: Vec<u8> = row.try_get(2).map_err(classify)?;
         found.push((version, success, checksum));
     }
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    // Said here, because the migrations need rights and a database that takes writes before they
-    // say so.
+    // Checked here, because the migrations need more rights and a writable database before they
+    // report it.
     if let Some((later, ..)) = found.last().filter(|(version, ..)| *version > newest) {
         return Err(RegistryError::Newer(*later));
     }
@@ -111,33 +103,33 @@ fn migrations() -> Vec<Migration> {
     MIGRATIONS.map(migration).to_vec()
 }
 
-/// Who has the schema already needs no right to make one.
-async fn make_schema(session: &mut Session<'_>) -> Result<(), RegistryError> {
-    if has_schema(session).await? {
+/// Creating a schema needs a right that is not needed if the schema exists.
+async fn make_schema(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
+    if has_schema(connection).await? {
         return Ok(());
     }
-    session.command("BEGIN").await?;
-    session.execute(query("SELECT pg_advisory_xact_lock($1)").bind(LOCK)).await?;
-    if !has_schema(session).await? {
-        session.command("CREATE SCHEMA moltrade_relayer").await?;
+    connection.command("BEGIN").await?;
+    connection.execute(query("SELECT pg_advisory_xact_lock($1)").bind(LOCK)).await?;
+    if !has_schema(connection).await? {
+        connection.command("CREATE SCHEMA moltrade_relayer").await?;
     }
-    session.command("COMMIT").await
+    connection.command("COMMIT").await
 }
 
-async fn has_schema(session: &mut Session<'_>) -> Result<bool, RegistryError> {
+async fn has_schema(connection: &mut PooledConnection<'_>) -> Result<bool, RegistryError> {
     let statement =
         query("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)").bind(SCHEMA);
-    let row = session.first(statement).await?;
-    row.map_or(Ok(false), |row| row.try_get(0).map_err(fault))
+    let row = connection.fetch_optional(statement).await?;
+    row.map_or(Ok(false), |row| row.try_get(0).map_err(classify))
 }
 
-/// sqlx holds a lock meanwhile, so that of several gateways that start at once one does it. When it fails it keeps the
-/// lock, which goes with the connection.
-async fn migrate(session: &mut Session<'_>) -> Result<(), RegistryError> {
+/// Runs the migrations. sqlx takes a lock, so that only one of several starting gateways migrates.
+/// After a failure the lock is freed with the connection.
+async fn migrate(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     let migrator = Migrator { migrations: migrations().into(), ..Migrator::DEFAULT };
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    match timeout(REGISTRY_ROWS_TIMEOUT, migrator.run_direct(session.connection())).await {
-        Ok(done) => done.map_err(|error| migration(error, newest)),
+    match timeout(REGISTRY_ROWS_TIMEOUT, migrator.run_direct(connection.raw())).await {
+        Ok(done) => done.map_err(|error| classify_migration(error, newest)),
         Err(_) => Err(RegistryError::Unreachable("its migrations take too long".to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! Stores to test, and rows for them.
+//! The stores under test, and rows for them.
 
 use std::num::NonZeroUsize;
 
@@ -15,9 +15,9 @@ use wire::PublicKey;
 
 use crate::postgres::{Database, PASSWORD};
 
-/// A store of either sort, ready for [`OWNER`].
+/// A prepared store of one kind, owned by [`OWNER`].
 #[derive(Debug)]
-pub struct Bench {
+pub struct TestStore {
     pub store: Box<dyn Store>,
     _kept: Kept,
 }
@@ -29,7 +29,7 @@ enum Kept {
     Database(Database),
 }
 
-impl Bench {
+impl TestStore {
     pub async fn embedded() -> Self {
         let folder = TempDir::new().unwrap();
         let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
@@ -45,37 +45,36 @@ impl Bench {
     }
 }
 
-/// Whose the registry is.
+/// The owner of the registry.
 pub const OWNER: PublicKey = PublicKey::from_bytes([1; 32]);
-/// Whose it is not.
+/// Not the owner.
 pub const OTHER: PublicKey = PublicKey::from_bytes([2; 32]);
 
-/// A store on this database, as it is before it is prepared.
+/// A store on this database, not prepared yet.
 pub fn store(dsn: &str) -> Postgres {
     counted(dsn, 5).0
 }
 
-/// A store with so many connections, and what counts its statements.
+/// A store with a number of connections, and the counter of its statements.
 pub fn counted(dsn: &str, connections: usize) -> (Postgres, Counter) {
     let (queries, connections) = (Counter::default(), NonZeroUsize::new(connections).unwrap());
     (Postgres::new(&Secret::new(dsn), connections, queries.clone()).unwrap(), queries)
 }
 
-/// A store on this database that is ready.
+/// A prepared store on this database.
 pub async fn gateway(database: &Database) -> Postgres {
     let store = store(&database.dsn);
     store.prepare(OWNER).await.unwrap();
     store
 }
 
-/// Somebody with SQL, among the registry's tables.
+/// A manual SQL connection, in the registry's schema.
 pub async fn somebody(database: &Database) -> PgConnection {
     let mut connection = PgConnection::connect(&database.dsn).await.unwrap();
     sql(&mut connection, "SET search_path = moltrade_relayer").await;
     connection
 }
 
-/// Runs statements.
 pub async fn sql(connection: &mut PgConnection, statements: &str) {
     sqlx::raw_sql(statements).execute(connection).await.unwrap();
 }
@@ -108,24 +107,23 @@ pub async fn write(store: &dyn Store, rows: impl IntoIterator<Item = Row>) {
     store.write(OWNER, rows.into_iter().map(Change::Put).collect()).await.unwrap();
 }
 
-/// All rows, as they are loaded.
+/// All rows, as `load` returns them.
 pub async fn loaded(store: &dyn Store) -> Vec<Row> {
     loaded_by(OWNER, store).await
 }
 
-/// All rows, as they are loaded by who owns them.
+/// All rows, loaded for this owner.
 pub async fn loaded_by(owner: PublicKey, store: &dyn Store) -> Vec<Row> {
     let mut rows = Vec::new();
     store.load(owner, &mut |row| rows.push(row)).await.unwrap();
     rows
 }
 
-/// One row, if it is there.
 pub async fn read(store: &dyn Store, key: RowKey) -> Option<Row> {
     store.read(OWNER, &[key]).await.unwrap().remove(0)
 }
 
-/// What an error says, in one line and without the password.
+/// The text of an error, which must be one line without the password.
 #[track_caller]
 pub fn text(error: &RegistryError) -> String {
     let text = error.to_string();

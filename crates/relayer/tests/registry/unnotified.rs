@@ -1,23 +1,25 @@
-//! Two gateways on one PostgreSQL of which one is not told what the other changes: every answer is
-//! the store's all the same.
+//! Two gateways on one PostgreSQL, one of which receives no notifications: its answers are still
+//! correct.
 
 use std::sync::Arc;
 
 use moltrade_relayer::fanout::Metrics;
-use moltrade_relayer::fanout::directory::Opened;
 use moltrade_relayer::fanout::keys::MessageKey;
-use moltrade_relayer::fanout::registry::{BotName, FollowKey, NewBots, Registry, Room, RowKey, Store};
+use moltrade_relayer::fanout::registry::directory::UnsealedFollow;
+use moltrade_relayer::fanout::registry::{
+    BotName, FollowKey, NewBots, Registry, RegistryLimits, RowKey, Store,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{PgConnection, Row as _};
 use tokio::task::JoinHandle;
 use wire::{PublicKey, Signer};
 
-use crate::bench::{somebody, sql, store};
 use crate::postgres::Database;
+use crate::stores::{somebody, sql, store};
 
-const ROOM: Room = Room { bots: 100, follows: 1_000 };
+const LIMITS: RegistryLimits = RegistryLimits { bots: 100, follows: 1_000 };
 
-/// A gateway's registry, which follows what others write.
+/// A gateway's registry that follows the changes of others.
 pub struct Gateway {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
@@ -28,15 +30,14 @@ impl Gateway {
     pub async fn on(dsn: &str) -> Self {
         let metrics = Arc::new(Metrics::default());
         let store = Arc::new(store(dsn));
-        let opened = Registry::open(store, &signer(), ROOM, Arc::clone(&metrics)).await;
+        let opened = Registry::open(store, &signer(), LIMITS, Arc::clone(&metrics)).await;
         let registry = opened.unwrap();
         let follows = Arc::clone(&registry);
-        let following = tokio::spawn(async move { follows.follow().await });
+        let following = tokio::spawn(async move { follows.keep_in_sync().await });
         Self { registry, metrics, following }
     }
 
-    /// What it knows of a follow.
-    fn knows(&self, follow: &FollowKey) -> Option<Opened> {
+    fn knows(&self, follow: &FollowKey) -> Option<UnsealedFollow> {
         self.registry.directory().follow(follow)
     }
 
@@ -51,7 +52,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Whose the registry is.
+/// The owner of the registry.
 pub fn signer() -> Signer {
     Signer::from_seed(50)
 }
@@ -68,19 +69,18 @@ pub fn name(name: &str) -> BotName {
     BotName::new(name).unwrap()
 }
 
-/// Waits until something is so.
 pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     relay_sim::wait::until(what, is_so).await;
 }
 
-/// Connections that listen, stopped in the middle of everything: what is told waits, and nobody
+/// Listening connections whose server processes are stopped: notifications wait, and nobody
 /// notices.
-struct Deaf {
+struct StoppedListeners {
     hand: PgConnection,
     listeners: Vec<Pid>,
 }
 
-impl Deaf {
+impl StoppedListeners {
     async fn all(database: &Database) -> Self {
         let mut hand = somebody(database).await;
         let listening = "SELECT pid FROM pg_stat_activity
@@ -92,7 +92,7 @@ impl Deaf {
         Self { hand, listeners }
     }
 
-    /// Ends the connections, so that the gateways connect again.
+    /// Ends the connections, so that the gateways reconnect.
     async fn end(mut self) {
         for pid in std::mem::take(&mut self.listeners) {
             sql(&mut self.hand, &format!("SELECT pg_terminate_backend({})", pid.as_raw_nonzero())).await;
@@ -101,7 +101,7 @@ impl Deaf {
     }
 }
 
-impl Drop for Deaf {
+impl Drop for StoppedListeners {
     fn drop(&mut self) {
         for pid in &self.listeners {
             kill_process(*pid, Signal::CONT).ok();
@@ -117,23 +117,23 @@ async fn two(database: &Database) -> [Gateway; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follow_that_was_acknowledged_last_is_there() {
+async fn the_last_acknowledged_follow_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
     for seed in [11, 12] {
         assert!(here.registry.subscribe(follow(seed), None).await.unwrap());
         until("the other knows the follow", || there.knows(&follow(seed)).is_some()).await;
     }
-    let deaf = Deaf::all(&database).await;
+    let stopped = StoppedListeners::all(&database).await;
     assert!(here.registry.unsubscribe(follow(11)).await.unwrap(), "it was there");
     assert!(there.registry.subscribe(follow(11), None).await.unwrap(), "it is made again");
-    // And the other way round.
+    // The same in the other direction.
     assert!(here.registry.subscribe(follow(13), None).await.unwrap());
     assert!(!there.registry.subscribe(follow(13), None).await.unwrap(), "it is there");
     assert!(here.registry.unsubscribe(follow(12)).await.unwrap());
     assert!(!there.registry.unsubscribe(follow(12)).await.unwrap(), "it is gone");
     assert!(there.knows(&follow(12)).is_none() && there.knows(&follow(13)).is_some());
-    deaf.end().await;
+    stopped.end().await;
     for gateway in [&here, &there] {
         until("all is read again", || {
             gateway.knows(&follow(11)).is_some()
@@ -148,39 +148,42 @@ async fn a_follow_that_was_acknowledged_last_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_was_acknowledged_last_is_the_bots() {
+async fn the_last_acknowledged_name_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
-    let deaf = Deaf::all(&database).await;
+    let stopped = StoppedListeners::all(&database).await;
     assert!(!here.registry.register(bot(), name("two"), NewBots::Approved).await.unwrap().is_new);
     assert!(
         !there.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new,
-        "as it thinks that it is called"
+        "this gateway still has the old name"
     );
-    deaf.end().await;
+    stopped.end().await;
     for gateway in [&here, &there] {
         until("all is read again", || gateway.name(&bot()) == "one").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_was_acknowledged_last_is_the_follows() {
+async fn the_last_acknowledged_secret_wins() {
     let database = Database::alone();
     let [here, there] = two(&database).await;
     let (first, second) = (&b"the first secret of it"[..], &b"the second secret of it"[..]);
     assert!(here.registry.subscribe(follow(11), Some(first)).await.unwrap());
     until("the other knows the follow", || there.knows(&follow(11)).is_some()).await;
-    let deaf = Deaf::all(&database).await;
+    let stopped = StoppedListeners::all(&database).await;
     assert!(!here.registry.subscribe(follow(11), Some(second)).await.unwrap());
-    assert!(!there.registry.subscribe(follow(11), Some(first)).await.unwrap(), "as it thinks that it is");
-    deaf.end().await;
-    let agreed = Some(Arc::new(MessageKey::from_shared_secret(first)));
+    assert!(
+        !there.registry.subscribe(follow(11), Some(first)).await.unwrap(),
+        "this gateway still has the old secret"
+    );
+    stopped.end().await;
+    let key = Some(Arc::new(MessageKey::from_shared_secret(first)));
     for gateway in [&here, &there] {
-        until("all is read again", || gateway.knows(&follow(11)).is_some_and(|it| it.secret == agreed)).await;
+        until("all is read again", || gateway.knows(&follow(11)).is_some_and(|it| it.secret == key)).await;
     }
 }
 
-/// Nothing is stopped, and a change may be told before or after the next call comes.
+/// Nothing is stopped: a change may be reported before or after the next call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follow_survives_hundreds_of_races() {
     let database = Database::fresh();
@@ -199,7 +202,7 @@ async fn a_follow_survives_hundreds_of_races() {
     for round in 0..200 {
         let ended = here.registry.unsubscribe(follow(11));
         let (ended, made) = tokio::join!(ended, there.registry.subscribe(follow(11), None));
-        // It was there: who came first decides whether it is there now.
+        // The follow existed: the order of the two calls decides whether it still does.
         let (ended, made) = (ended.unwrap(), made.unwrap());
         assert!(ended, "round {round}");
         assert_eq!(is_there().await, made, "round {round}");

@@ -1,4 +1,4 @@
-//! What the gateway is called by who proves a key to it.
+//! The URL that a proof must be signed for.
 
 use std::net::IpAddr;
 
@@ -6,20 +6,19 @@ use url::{Host, Url};
 
 use crate::config::PublicUrl;
 
-/// What we are called. It is configured, because what a request says of it is said by who may be lying: somebody
-/// could pass a follower's proof on to us that was given to him.
+/// The gateway's URL. It is configured, because the `Host` header of a request cannot be trusted:
+/// another server could replay a follower's proof to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Addresses {
-    /// This, and nothing else.
+pub enum GatewayUrl {
+    /// Only this URL.
     Public(PublicUrl),
-    /// Names of this machine that nobody else can be reached by, with this port.
+    /// Any loopback name of this machine, with this port.
     Loopback(u16),
-    /// Nobody told us.
+    /// No URL is configured, and the API is not bound to a loopback address.
     Unknown,
 }
 
-impl Addresses {
-    /// Of a server that is bound so, and is called from outside as configured.
+impl GatewayUrl {
     pub fn new(public_url: Option<PublicUrl>, bound: IpAddr, port: u16) -> Self {
         match public_url {
             Some(url) => Self::Public(url),
@@ -28,8 +27,9 @@ impl Addresses {
         }
     }
 
-    /// Whether a URL means this path and query with us. Of WebSockets the scheme may be that of HTTP.
-    pub(super) fn is_ours(&self, url: &str, path_and_query: &str) -> bool {
+    /// Whether a URL means this path and query on our server. A WebSocket URL may have an HTTP
+    /// scheme.
+    pub(super) fn matches(&self, url: &str, path_and_query: &str) -> bool {
         let Some(url) = as_http(url) else { return false };
         let base = match self {
             Self::Public(base) => base.as_str().to_owned(),
@@ -42,8 +42,7 @@ impl Addresses {
         as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
     }
 
-    /// The URL of this path and query with us, for somebody who signed for another one. What the
-    /// caller sent is cut if it is long.
+    /// The URL that should have been signed, for an error message. A long path is cut.
     pub(super) fn expected(&self, path_and_query: &str) -> Box<str> {
         const CHARACTERS_MAX: usize = 300;
         let path: String = path_and_query.chars().take(CHARACTERS_MAX).collect();
@@ -55,14 +54,15 @@ impl Addresses {
         }
     }
 
-    /// Whether a URL means our WebSocket for followers, or us as a whole, as NIP-42's relay tag may.
-    pub(super) fn is_our_relay(&self, url: &str) -> bool {
+    /// Whether a URL means `/fanout` or the server as a whole: the NIP-42 `relay` tag may be
+    /// either.
+    pub(super) fn matches_relay(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');
-        ["", "/", "/fanout"].iter().any(|path| self.is_ours(url, path))
+        ["", "/", "/fanout"].iter().any(|path| self.matches(url, path))
     }
 }
 
-/// A URL without what makes no difference, its scheme `http` or `https`.
+/// Normalises a URL, with `ws` and `wss` as `http` and `https`.
 fn as_http(url: &str) -> Option<Url> {
     let rest = |scheme: &str| {
         let (found, rest) = url.split_at_checked(scheme.len())?;
@@ -91,19 +91,19 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    fn addresses(public: Option<&str>, bound: &str) -> Addresses {
-        Addresses::new(public.map(|url| url.parse().unwrap()), bound.parse().unwrap(), 8080)
+    fn gateway_url(public: Option<&str>, bound: &str) -> GatewayUrl {
+        GatewayUrl::new(public.map(|url| url.parse().unwrap()), bound.parse().unwrap(), 8080)
     }
 
     #[test]
-    fn with_a_public_url_nothing_else_is_ours() {
-        let ours = addresses(Some("https://relayer.example/gateway"), "0.0.0.0");
+    fn with_a_public_url_no_other_matches() {
+        let ours = gateway_url(Some("https://relayer.example/gateway"), "0.0.0.0");
         for url in [
             "https://relayer.example/gateway/api/x?a=1",
             "HTTPS://Relayer.EXAMPLE:443/gateway/api/x?a=1",
             "wss://relayer.example/gateway/api/x?a=1",
         ] {
-            assert!(ours.is_ours(url, "/api/x?a=1"), "{url}");
+            assert!(ours.matches(url, "/api/x?a=1"), "{url}");
         }
         for url in [
             "http://relayer.example/gateway/api/x?a=1",
@@ -118,16 +118,16 @@ mod tests {
             "",
             "x",
         ] {
-            assert!(!ours.is_ours(url, "/api/x?a=1"), "{url}");
+            assert!(!ours.matches(url, "/api/x?a=1"), "{url}");
         }
     }
 
     #[test]
-    fn on_a_loopback_address_all_its_names_are_ours() {
-        let ours = addresses(None, "127.0.0.1");
+    fn on_a_loopback_address_all_its_names_match() {
+        let ours = gateway_url(None, "127.0.0.1");
         for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "127.9.9.9"] {
-            assert!(ours.is_ours(&format!("http://{host}:8080/fanout"), "/fanout"), "{host}");
-            assert!(ours.is_our_relay(&format!("ws://{host}:8080")), "{host}");
+            assert!(ours.matches(&format!("http://{host}:8080/fanout"), "/fanout"), "{host}");
+            assert!(ours.matches_relay(&format!("ws://{host}:8080")), "{host}");
         }
         for url in [
             "http://127.0.0.1:8081/fanout",
@@ -136,35 +136,35 @@ mod tests {
             "http://localhost.evil:8080/fanout",
             "http://10.0.0.1:8080/fanout",
         ] {
-            assert!(!ours.is_ours(url, "/fanout"), "{url}");
+            assert!(!ours.matches(url, "/fanout"), "{url}");
         }
     }
 
     #[test]
     fn a_relay_tag_names_us_or_the_socket() {
-        let ours = addresses(Some("https://relayer.example"), "0.0.0.0");
+        let ours = gateway_url(Some("https://relayer.example"), "0.0.0.0");
         for url in ["wss://relayer.example", "wss://relayer.example/", "wss://relayer.example/fanout/"] {
-            assert!(ours.is_our_relay(url), "{url}");
+            assert!(ours.matches_relay(url), "{url}");
         }
         for url in ["wss://other.example", "wss://relayer.example/ws", "ws://relayer.example/fanout"] {
-            assert!(!ours.is_our_relay(url), "{url}");
+            assert!(!ours.matches_relay(url), "{url}");
         }
     }
 
     #[test]
     fn a_caller_learns_which_url_was_expected() {
-        let ours = addresses(Some("https://relayer.example/gateway"), "0.0.0.0");
+        let ours = gateway_url(Some("https://relayer.example/gateway"), "0.0.0.0");
         assert_eq!(&*ours.expected("/api/x?a=1"), "https://relayer.example/gateway/api/x?a=1");
         let long = ours.expected(&format!("/{}", "é".repeat(10_000)));
         assert!(long.chars().count() < 350 && long.ends_with('…'), "{long}");
-        let here = addresses(None, "127.0.0.1");
+        let here = gateway_url(None, "127.0.0.1");
         assert_eq!(&*here.expected("/api/x"), "http://127.0.0.1:8080/api/x, or with localhost");
     }
 
     #[test]
-    fn who_does_not_know_its_name_has_none() {
-        let ours = addresses(None, "0.0.0.0");
-        assert_eq!(ours, Addresses::Unknown);
-        assert!(!ours.is_ours("http://0.0.0.0:8080/x", "/x"));
+    fn without_a_url_nothing_matches() {
+        let ours = gateway_url(None, "0.0.0.0");
+        assert_eq!(ours, GatewayUrl::Unknown);
+        assert!(!ours.matches("http://0.0.0.0:8080/x", "/x"));
     }
 }

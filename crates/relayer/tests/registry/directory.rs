@@ -1,4 +1,4 @@
-//! What a gateway knows of its registry.
+//! The directory of a gateway's registry.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use moltrade_relayer::event_log::{EventLog, StoreOptions};
 use moltrade_relayer::fanout::Metrics;
 use moltrade_relayer::fanout::registry::{
     BotName, BotRow, Change, Embedded, FollowKey, FollowRow, NewBots, Registered, Registry, RegistryError,
-    Room, Row, RowKey, Sealer, Store,
+    RegistryLimits, Row, RowKey, Sealer, Store,
 };
 use tempfile::TempDir;
 use wire::{PublicKey, Signer};
 
-const ROOM: Room = Room { bots: 2, follows: 3 };
+const LIMITS: RegistryLimits = RegistryLimits { bots: 2, follows: 3 };
 
 fn key(seed: u64) -> PublicKey {
     *Signer::from_seed(seed).pubkey()
@@ -25,21 +25,21 @@ fn follow(follower: u64) -> FollowKey {
     FollowKey { bot: key(1), follower: key(follower) }
 }
 
-/// A store of its own, and the gateway whose it is.
+/// A store, and the gateway that owns it.
 fn store(folder: &TempDir) -> (Arc<Embedded>, Signer) {
     let log = EventLog::open(folder.path(), StoreOptions { fsync: false }, 1 << 20).unwrap();
     (Arc::new(Embedded::new(log)), Signer::from_seed(50))
 }
 
 async fn open(store: &Arc<Embedded>, gateway: &Signer) -> Arc<Registry> {
-    Registry::open(Arc::clone(store) as Arc<dyn Store>, gateway, ROOM, Arc::new(Metrics::default()))
+    Registry::open(Arc::clone(store) as Arc<dyn Store>, gateway, LIMITS, Arc::new(Metrics::default()))
         .await
         .unwrap()
 }
 
-/// It must not come back when its secret opens again.
+/// It must not return when its secret opens again.
 #[tokio::test]
-async fn a_follow_that_is_left_out_can_be_ended_and_made_anew() {
+async fn an_ignored_follow_can_be_removed_and_added_again() {
     let folder = TempDir::new().unwrap();
     let (store, gateway) = store(&folder);
     let owner = *gateway.pubkey();
@@ -69,9 +69,9 @@ async fn register(
     registry.register(key(seed), name(text), new_bots).await
 }
 
-/// Keys that anybody can make do not keep a bot out for good.
+/// Keys that anybody can make up must not keep a bot out for good.
 #[tokio::test]
-async fn bots_that_nobody_follows_and_that_have_not_published_give_way_oldest_first() {
+async fn idle_bots_are_evicted_oldest_first() {
     let folder = TempDir::new().unwrap();
     let (store, gateway) = store(&folder);
     let owner = *gateway.pubkey();
@@ -90,7 +90,8 @@ async fn bots_that_nobody_follows_and_that_have_not_published_give_way_oldest_fi
     }
     let again = open(&store, &gateway).await;
     assert_eq!(again.directory().len(), (2, 0), "in the store, too");
-    // Whoever gave way in memory that is behind may have followers in the store: they are not lost.
+    // A bot that is idle in an outdated directory may have followers in the store: they must not be
+    // lost.
     let follow = FollowRow { key: FollowKey { bot: key(3), follower: key(9) }, secret: None, since_ms: 1 };
     registry.directory().wake_followers([key(4)].iter());
     store.write(owner, vec![Change::Put(Row::Follow(follow))]).await.unwrap();
@@ -100,7 +101,7 @@ async fn bots_that_nobody_follows_and_that_have_not_published_give_way_oldest_fi
 }
 
 #[tokio::test]
-async fn a_bot_that_is_followed_gives_way_to_nobody() {
+async fn a_followed_bot_is_never_evicted() {
     let folder = TempDir::new().unwrap();
     let (store, gateway) = store(&folder);
     let owner = *gateway.pubkey();
@@ -113,7 +114,7 @@ async fn a_bot_that_is_followed_gives_way_to_nobody() {
     store.write(owner, vec![row(1, 100), row(2, 200), Change::Put(Row::Follow(followed))]).await.unwrap();
     let registry = open(&store, &gateway).await;
     assert!(register(&registry, 3, "new", NewBots::Approved).await.unwrap().is_new);
-    assert!(registry.directory().bot(&key(1)).is_some(), "it is older, and followed");
+    assert!(registry.directory().bot(&key(1)).is_some(), "it is older but has a follower");
     assert!(registry.directory().bot(&key(2)).is_none());
     registry.subscribe(FollowKey { bot: key(3), follower: key(9) }, None).await.unwrap();
     let full = register(&registry, 4, "newer", NewBots::Approved).await;
@@ -133,14 +134,14 @@ async fn a_bot_that_waits_for_approval_cannot_be_followed() {
         let refused = registry.subscribe(follow(2), None).await;
         assert!(matches!(refused, Err(RegistryError::NotApproved(_))), "{refused:?}");
     }
-    // By hand: what is there of such a bot is not in effect.
+    // Follows that were written by hand for an unapproved bot have no effect.
     let row = FollowRow { key: follow(3), secret: None, since_ms: 1 };
     store.write(*gateway.pubkey(), vec![Change::Put(Row::Follow(row))]).await.unwrap();
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 0));
     assert!(registry.approve(key(1)).await.unwrap());
     assert!(!registry.approve(key(1)).await.unwrap(), "it no longer waits");
     assert!(registry.subscribe(follow(2), None).await.unwrap());
-    // Another name does not make it wait again.
+    // Renaming does not require another approval.
     let renamed = Registered { is_new: false, is_approved: true };
     assert_eq!(register(&registry, 1, "another", NewBots::Pending).await.unwrap(), renamed);
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 2));
@@ -151,14 +152,14 @@ async fn a_bot_that_waits_for_approval_cannot_be_followed() {
 }
 
 #[tokio::test]
-async fn there_is_a_most_of_everything() {
+async fn every_limit_holds() {
     let folder = TempDir::new().unwrap();
     let (store, gateway) = store(&folder);
     let registry = open(&store, &gateway).await;
     for seed in 1..=2 {
         assert!(register(&registry, seed, "bot", NewBots::Approved).await.unwrap().is_new);
     }
-    // A bot that has followers, or has published, does not give way.
+    // A bot that has followers, or has published, is not evicted.
     let other = FollowKey { bot: key(2), follower: key(10) };
     assert!(registry.subscribe(other, None).await.unwrap());
     registry.directory().wake_followers([key(1)].iter());

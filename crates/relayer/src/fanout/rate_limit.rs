@@ -1,6 +1,6 @@
-//! How often a key, and an address, may change something in a day.
+//! Daily limits per key and per address.
 //!
-//! Each has so many calls at once, and they come back evenly over the day (GCRA, ITU-T I.371).
+//! The whole quota can be used at once and refills evenly over the day (GCRA, ITU-T I.371).
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -15,95 +15,85 @@ use wire::PublicKey;
 use crate::limits::CALLERS_MAX;
 use crate::serve::origin;
 
-/// Whose calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Caller {
+enum RateKey {
     Key(PublicKey),
     Address(IpAddr),
 }
 
-/// A caller has used up its calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UsedUp {
-    /// How many it has a day.
+pub struct LimitReached {
     pub daily_limit: NonZeroU32,
-    /// When there is one again.
+    /// When the next call is possible.
     pub retry_after: Duration,
 }
 
-/// What counts calls; nothing, if there is no limit.
+/// A daily limit, or none.
 #[derive(Debug)]
-pub struct CallLimits(Option<Counting>);
+pub struct DailyLimit(Option<CallCounter>);
 
 #[derive(Debug)]
-struct Counting {
+struct CallCounter {
     daily_limit: NonZeroU32,
     clock: DefaultClock,
     limiter: Mutex<Limiter>,
 }
 
-type Limiter = RateLimiter<Caller, HashMapStateStore<Caller>, DefaultClock>;
+type Limiter = RateLimiter<RateKey, HashMapStateStore<RateKey>, DefaultClock>;
 
-impl CallLimits {
-    /// With so many calls a day.
+impl DailyLimit {
     pub fn new(daily_limit: Option<NonZeroU32>) -> Self {
-        Self(daily_limit.map(|daily_limit| Counting {
+        Self(daily_limit.map(|daily_limit| CallCounter {
             daily_limit,
             clock: DefaultClock::default(),
-            limiter: Mutex::new(limiter(daily_limit)),
+            limiter: Mutex::new(new_limiter(daily_limit)),
         }))
     }
 
-    /// Counts a call of a key that comes from an address.
-    ///
-    /// # Errors
-    /// When one of the two has used up its calls.
-    pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), UsedUp> {
-        // The address first: one that has used up its calls does not get a place for each key that
-        // it makes up, and costs an honest key nothing.
-        self.count_all(&[Caller::Address(origin(address)), Caller::Key(key)])
+    /// Counts a call by a key from an address.
+    pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), LimitReached> {
+        // The address first: an address over its limit then adds no entry for each key that it
+        // makes up, and uses none of an honest key's quota.
+        self.count_all(&[RateKey::Address(origin(address)), RateKey::Key(key)])
     }
 
-    /// Counts a call that comes from an address.
-    ///
-    /// # Errors
-    /// When the address has used up its calls.
-    pub fn count_address(&self, address: IpAddr) -> Result<(), UsedUp> {
-        self.count_all(&[Caller::Address(origin(address))])
+    /// Counts a call from an address.
+    pub fn count_address(&self, address: IpAddr) -> Result<(), LimitReached> {
+        self.count_all(&[RateKey::Address(origin(address))])
     }
 
-    fn count_all(&self, callers: &[Caller]) -> Result<(), UsedUp> {
-        let Some(counting) = &self.0 else { return Ok(()) };
-        let mut limiter = counting.limiter.lock();
-        counting.make_room(&mut limiter);
-        for caller in callers {
-            limiter.check_key(caller).map_err(|until| UsedUp {
-                daily_limit: counting.daily_limit,
-                retry_after: until.wait_time_from(counting.clock.now()),
+    fn count_all(&self, keys: &[RateKey]) -> Result<(), LimitReached> {
+        let Some(counter) = &self.0 else { return Ok(()) };
+        let mut limiter = counter.limiter.lock();
+        counter.make_room(&mut limiter);
+        for key in keys {
+            limiter.check_key(key).map_err(|until| LimitReached {
+                daily_limit: counter.daily_limit,
+                retry_after: until.wait_time_from(counter.clock.now()),
             })?;
         }
         Ok(())
     }
 }
 
-impl Counting {
-    /// Keeps what is counted from growing without end: who has all its calls back need not be remembered. If that is
-    /// not enough, everybody begins anew, which is better than to refuse those who did nothing.
+impl CallCounter {
+    /// Bounds the memory: entries with a full quota are dropped. If that is not enough, all are
+    /// dropped, which is better than refusing callers that did nothing wrong.
     fn make_room(&self, limiter: &mut Limiter) {
         if limiter.len() < CALLERS_MAX {
             return;
         }
         limiter.retain_recent();
         if limiter.len() >= CALLERS_MAX {
-            tracing::warn!("too many keys and addresses call to count them all: they are counted anew");
-            *limiter = self::limiter(self.daily_limit);
+            tracing::warn!("too many callers to count: all daily limits start again");
+            *limiter = new_limiter(self.daily_limit);
         }
     }
 }
 
-fn limiter(daily_limit: NonZeroU32) -> Limiter {
+fn new_limiter(daily_limit: NonZeroU32) -> Limiter {
     let each = Duration::from_secs(86_400) / daily_limit.get();
-    // The largest limit that can be configured has 86 us for each.
+    // The largest configurable limit has one call in 86 us.
     let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MAX));
     RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), DefaultClock::default())
 }
@@ -123,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_an_address_have_so_many_calls_a_day() {
-        let limits = CallLimits::new(NonZeroU32::new(3));
+    fn a_key_and_an_address_have_daily_limits() {
+        let limits = DailyLimit::new(NonZeroU32::new(3));
         for last in 0..3 {
             assert_eq!(limits.count(key(1), address(last)), Ok(()));
         }
@@ -147,7 +137,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
-        let limits = CallLimits::new(None);
+        let limits = DailyLimit::new(None);
         assert!((0..10_000).all(|_| limits.count(key(1), address(1)).is_ok()));
     }
 }

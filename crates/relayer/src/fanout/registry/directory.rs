@@ -1,7 +1,6 @@
-//! Who follows whom, in memory: about 300 bytes a follow, and no database is asked for any event.
+//! The follows in memory: about 300 bytes each. No event needs a database query.
 //!
-//! A follower that is connected shares what is here, so that a change of its follows is in effect with its next
-//! message.
+//! A connected follower shares this state, so a change of its follows applies to its next message.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,14 +14,15 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use wire::PublicKey;
 
-use super::keys::MessageKey;
-use super::registry::{BotName, BotRow, FollowKey};
+use super::follow::{Follow, find_follow};
+use super::row::{BotName, BotRow, FollowKey};
+use crate::fanout::keys::MessageKey;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
-/// Follows that are put in before others get a look: well under a millisecond of work.
+/// How many follows are inserted under one lock: well under a millisecond of work.
 const ROWS_AT_ONCE: usize = 500;
 
-/// A bot as it is known.
+/// A registered bot.
 #[derive(Debug)]
 pub struct Bot {
     /// The key that signs its signals.
@@ -33,116 +33,84 @@ pub struct Bot {
 #[derive(Debug)]
 struct BotInner {
     row: BotRow,
-    /// Whether a signal of it was seen since the start, or a little before it.
+    /// Whether the bot has published a signal since the start, or shortly before it.
     has_published: bool,
-    followers: BTreeSet<Keyed>,
+    followers: BTreeSet<ByKey>,
 }
 
-/// Who follows bots, or is connected.
+/// A key that follows bots or is connected.
 #[derive(Debug)]
 pub struct Follower {
-    /// The key that it proves.
     pub pubkey: PublicKey,
-    /// In the order of the bots' keys. Connections keep what they knew last, to tell what has
-    /// changed since.
+    /// Sorted by bot. Connections keep the last version that they saw, to find what changed.
     follows: RwLock<Arc<Vec<Follow>>>,
-    /// How many connections it has. It changes only while the directory is locked for writing.
+    /// The number of connections. It changes only under the directory's write lock.
     connections: AtomicUsize,
     wake: Notify,
 }
 
-/// A follower where it is looked for by its key, which is there once.
+/// A follower that hashes and compares by its public key.
 #[derive(Debug, Clone)]
-struct Keyed(Arc<Follower>);
+struct ByKey(Arc<Follower>);
 
-impl Borrow<PublicKey> for Keyed {
+impl Borrow<PublicKey> for ByKey {
     fn borrow(&self) -> &PublicKey {
         &self.0.pubkey
     }
 }
 
-impl Hash for Keyed {
+impl Hash for ByKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.pubkey.hash(state);
     }
 }
 
-impl PartialEq for Keyed {
+impl PartialEq for ByKey {
     fn eq(&self, other: &Self) -> bool {
         self.0.pubkey == other.0.pubkey
     }
 }
 
-impl Eq for Keyed {}
+impl Eq for ByKey {}
 
-impl PartialOrd for Keyed {
+impl PartialOrd for ByKey {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Keyed {
+impl Ord for ByKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.pubkey.cmp(&other.0.pubkey)
     }
 }
 
-/// A follow as it is known.
-#[derive(Debug, Clone)]
-pub(super) struct Follow {
-    bot: PublicKey,
-    secret: Option<Arc<MessageKey>>,
-    since_ms: u64,
-}
-
-/// How a follow is listed.
+/// A follower in the list of a bot's followers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
-    /// Who follows.
+pub struct ListedFollower {
     pub follower: PublicKey,
-    /// Since when, in Unix milliseconds.
+    /// Unix milliseconds.
     pub since_ms: u64,
-    /// Whether it has agreed on a secret.
     pub has_secret: bool,
 }
 
-/// What a signal is to a follower.
-#[derive(Debug, Clone)]
-pub enum Wanted {
-    /// It is encrypted with the key of the conversation.
-    Plain,
-    /// It is encrypted with the key that follows from their secret.
-    Secret(Arc<MessageKey>),
-}
-
-/// A change of a follow that its follower is told on open connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// It gets no more signals of this bot.
-    Unsubscribed(PublicKey),
-    /// The signals of this bot are encrypted with another key from now on.
-    SecretChanged { bot: PublicKey, has_secret: bool },
-}
-
-/// Why a follower does not get in.
+/// The follower has as many connections as allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
 
-/// A follower that is connected, until this is dropped.
+/// A connection of a follower, until it is dropped.
 #[derive(Debug)]
 pub struct Presence {
     directory: Arc<Directory>,
     follower: Arc<Follower>,
 }
 
-/// A follow whose secret was opened.
+/// A follow and the key derived from its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// Which.
+pub struct UnsealedFollow {
     pub key: FollowKey,
-    /// What follows from their secret.
     pub secret: Option<Arc<MessageKey>>,
-    /// Since when, in Unix milliseconds.
+    /// Unix milliseconds.
     pub since_ms: u64,
 }
 
@@ -155,33 +123,33 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct State {
     bots: HashMap<PublicKey, Arc<Bot>>,
-    followers: HashSet<Keyed>,
+    followers: HashSet<ByKey>,
     follows: usize,
 }
 
 impl Directory {
-    /// How many bots and follows there are.
+    /// The numbers of bots and of follows.
     pub fn len(&self) -> (usize, usize) {
         let state = self.state.read();
         (state.bots.len(), state.follows)
     }
 
-    /// How many followers are remembered: those who follow or are connected.
+    /// The number of keys that follow a bot or are connected.
     pub fn followers(&self) -> usize {
         self.state.read().followers.len()
     }
 
-    /// A bot.
+    /// Finds a bot by its key.
     pub fn bot(&self, pubkey: &PublicKey) -> Option<Arc<Bot>> {
         self.state.read().bots.get(pubkey).cloned()
     }
 
-    /// A bot is registered, or has another name.
+    /// Adds or updates a bot.
     pub fn put_bot(&self, row: BotRow) {
         self.state.write().put_bot(row);
     }
 
-    /// The bots after a key, in the order of their keys, so many at most.
+    /// Up to `limit` bots after a key, sorted by key.
     pub fn bots(&self, after: Option<PublicKey>, limit: usize) -> Vec<Arc<Bot>> {
         let mut bots: Vec<Arc<Bot>> = {
             let state = self.state.read();
@@ -192,8 +160,9 @@ impl Directory {
         bots
     }
 
-    /// The bot that was registered first of those that nobody follows and that have not published.
-    pub fn first_idle_bot(&self) -> Option<PublicKey> {
+    /// The bot that was registered first among those that have no followers and have published
+    /// nothing.
+    pub fn oldest_idle_bot(&self) -> Option<PublicKey> {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
             let inner = bot.inner.read();
@@ -203,24 +172,24 @@ impl Directory {
         idle.min().map(|(_, pubkey)| pubkey)
     }
 
-    /// A follow is there, or has another secret. One of a bot that is not known, or is not
-    /// approved, is passed over.
-    pub fn put_follow(&self, follow: Opened) {
+    /// Adds or updates a follow. A follow of an unknown or unapproved bot is ignored.
+    pub fn put_follow(&self, follow: UnsealedFollow) {
         self.state.write().put_follow(follow);
     }
 
-    /// A follow is there no more, if it was.
+    /// Removes a follow, if it exists.
     pub fn remove_follow(&self, key: &FollowKey) {
         self.state.write().remove_follow(key);
     }
 
-    /// A bot is there no more, if it was, nor are those who follow it.
+    /// Removes a bot and its follows, if it exists.
     pub fn remove_bot(&self, pubkey: &PublicKey) {
         self.state.write().remove_bot(pubkey);
     }
 
-    /// All of it becomes this. Who is connected stays so. It is done a part at a time, so that nobody waits for long.
-    pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<Opened>) {
+    /// Replaces all bots and follows; connections stay. The lock is released in between, so that
+    /// others do not wait long.
+    pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<UnsealedFollow>) {
         let kept_bots: HashSet<PublicKey> = bots.iter().map(|bot| bot.pubkey).collect();
         let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
         let known: Vec<Arc<Bot>> = self.state.read().bots.values().cloned().collect();
@@ -229,7 +198,8 @@ impl Directory {
                 self.remove_bot(&bot.pubkey);
                 continue;
             }
-            let follows = bot.keys().into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower });
+            let follows =
+                bot.follower_keys().into_iter().map(|follower| FollowKey { bot: bot.pubkey, follower });
             let gone: Vec<FollowKey> = follows.filter(|key| !kept.contains(key)).collect();
             gone.iter().for_each(|key| self.remove_follow(key));
         }
@@ -241,24 +211,24 @@ impl Directory {
         }
     }
 
-    /// A follow as it is known.
-    pub fn follow(&self, key: &FollowKey) -> Option<Opened> {
+    /// Finds a follow by its key.
+    pub fn follow(&self, key: &FollowKey) -> Option<UnsealedFollow> {
         let state = self.state.read();
         let follow = state.followers.get(&key.follower)?.0.follow(&key.bot)?;
-        Some(Opened { key: *key, secret: follow.secret, since_ms: follow.since_ms })
+        Some(UnsealedFollow { key: *key, secret: follow.secret, since_ms: follow.since_ms })
     }
 
-    /// Whether a follower follows as many bots as one may.
-    pub fn follows_enough(&self, follower: &PublicKey) -> bool {
+    /// Whether a follower follows as many bots as allowed.
+    pub fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
         state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
     }
 
-    /// A connection of a follower begins, which need not follow anybody.
+    /// Opens a connection for a key, which need not follow any bot.
     ///
     /// # Errors
-    /// When it has as many connections as one may have.
-    pub fn enter(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
+    /// When the key has as many connections as allowed.
+    pub fn connect(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
         let mut state = self.state.write();
         let follower = state.follower(pubkey);
         if follower.connections.load(Ordering::Relaxed) >= FOLLOWER_CONNECTIONS_MAX {
@@ -268,15 +238,16 @@ impl Directory {
         Ok(Presence { directory: Arc::clone(self), follower })
     }
 
-    /// These bots have published: their followers that are connected are woken.
+    /// Marks bots as having published and wakes their connected followers.
     pub fn wake_followers<'a>(&self, bots: impl Iterator<Item = &'a PublicKey>) {
         for bot in bots {
             let Some(bot) = self.bot(bot) else { continue };
-            // Waking thousands takes a while, in which somebody may want to follow.
+            // Waking thousands of followers takes time, so the write lock is held only to set the
+            // flag.
             if !bot.inner.read().has_published {
                 bot.inner.write().has_published = true;
             }
-            let connected: Vec<Keyed> = {
+            let connected: Vec<ByKey> = {
                 let inner = bot.inner.read();
                 inner.followers.iter().filter(|follower| follower.0.is_connected()).cloned().collect()
             };
@@ -284,7 +255,7 @@ impl Directory {
         }
     }
 
-    /// Wakes everybody.
+    /// Wakes all followers.
     pub fn wake_all(&self) {
         self.state.read().followers.iter().for_each(|follower| follower.0.wake.notify_waiters());
     }
@@ -299,15 +270,15 @@ impl State {
         });
         bot.inner.write().row = row;
         if !is_approved {
-            // A bot that is not approved delivers nothing, whoever made follows of it.
-            let followers = bot.keys();
+            // An unapproved bot delivers nothing, whoever created its follows.
+            let followers = bot.follower_keys();
             followers
                 .into_iter()
                 .for_each(|follower| self.remove_follow(&FollowKey { bot: pubkey, follower }));
         }
     }
 
-    fn put_follow(&mut self, Opened { key, secret, since_ms }: Opened) {
+    fn put_follow(&mut self, UnsealedFollow { key, secret, since_ms }: UnsealedFollow) {
         let Some(bot) = self.bots.get(&key.bot).filter(|bot| bot.is_approved()).cloned() else { return };
         let follower = self.follower(key.follower);
         let follow = Follow { bot: key.bot, secret, since_ms };
@@ -320,27 +291,27 @@ impl State {
                 }
             }
             Err(index) => {
-                // Most have a few: room for four would be taken otherwise.
+                // Most followers have few follows; growing by default would reserve space for four.
                 follows.reserve_exact(1);
                 follows.insert(index, follow);
                 self.follows += 1;
             }
         }
         drop(shared);
-        bot.inner.write().followers.insert(Keyed(Arc::clone(&follower)));
-        // A signal may have come a moment before, when nobody knew that it is for this one, too.
+        bot.inner.write().followers.insert(ByKey(Arc::clone(&follower)));
+        // A signal may have been published just before this follow was added.
         follower.wake.notify_waiters();
     }
 
     fn remove_follow(&mut self, key: &FollowKey) {
-        let Some(Keyed(follower)) = self.followers.get(&key.follower).cloned() else { return };
+        let Some(ByKey(follower)) = self.followers.get(&key.follower).cloned() else { return };
         let mut follows = follower.follows.write();
         if let Ok(index) = follows.binary_search_by_key(&key.bot, |follow| follow.bot) {
             Arc::make_mut(&mut follows).remove(index);
             self.follows -= 1;
         }
         drop(follows);
-        // It is told.
+        // The follower's connections send a notice.
         follower.wake.notify_waiters();
         if let Some(bot) = self.bots.get(&key.bot) {
             bot.inner.write().followers.remove(&key.follower);
@@ -350,23 +321,23 @@ impl State {
 
     fn remove_bot(&mut self, pubkey: &PublicKey) {
         let Some(bot) = self.bots.get(pubkey).cloned() else { return };
-        for follower in bot.keys() {
+        for follower in bot.follower_keys() {
             self.remove_follow(&FollowKey { bot: *pubkey, follower });
         }
         self.bots.remove(pubkey);
     }
 
     fn follower(&mut self, pubkey: PublicKey) -> Arc<Follower> {
-        if let Some(Keyed(known)) = self.followers.get(&pubkey) {
+        if let Some(ByKey(known)) = self.followers.get(&pubkey) {
             return Arc::clone(known);
         }
         let (follows, connections) = (RwLock::default(), AtomicUsize::new(0));
         let new = Arc::new(Follower { pubkey, follows, connections, wake: Notify::new() });
-        self.followers.insert(Keyed(Arc::clone(&new)));
+        self.followers.insert(ByKey(Arc::clone(&new)));
         new
     }
 
-    /// Who neither follows nor is connected costs nothing.
+    /// A key that neither follows nor is connected takes no memory.
     fn forget_if_idle(&mut self, follower: &Follower) {
         if !follower.is_connected() && follower.follows.read().is_empty() {
             self.followers.remove(&follower.pubkey);
@@ -375,44 +346,42 @@ impl State {
 }
 
 impl Bot {
-    /// What it calls itself.
     pub fn name(&self) -> BotName {
         self.inner.read().row.name.clone()
     }
 
-    /// Whether it may be followed.
+    /// Whether the bot may be followed.
     pub fn is_approved(&self) -> bool {
         self.inner.read().row.is_approved
     }
 
-    /// Whether a signal of it was seen since the start, or a little before it.
+    /// Whether the bot has published a signal since the start, or shortly before it.
     pub fn has_published(&self) -> bool {
         self.inner.read().has_published
     }
 
-    /// When it was first registered, in Unix milliseconds.
+    /// Unix milliseconds of the first registration.
     pub fn registered_at_ms(&self) -> u64 {
         self.inner.read().row.registered_at_ms
     }
 
-    /// The keys of those who follow it.
-    fn keys(&self) -> Vec<PublicKey> {
-        self.inner.read().followers.iter().map(|Keyed(follower)| follower.pubkey).collect()
+    fn follower_keys(&self) -> Vec<PublicKey> {
+        self.inner.read().followers.iter().map(|ByKey(follower)| follower.pubkey).collect()
     }
 
-    /// How many follow it.
+    /// The number of followers.
     pub fn followers(&self) -> usize {
         self.inner.read().followers.len()
     }
 
-    /// Those who follow it, in the order of their keys, after a key, so many at most.
-    pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<Listed> {
+    /// Up to `limit` followers after a key, sorted by key.
+    pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<ListedFollower> {
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let inner = self.inner.read();
         let listed = inner.followers.range::<PublicKey, _>((from, Bound::Unbounded));
-        let listed = listed.filter_map(|Keyed(follower)| {
+        let listed = listed.filter_map(|ByKey(follower)| {
             let Follow { secret, since_ms, .. } = follower.follow(&self.pubkey)?;
-            Some(Listed { follower: follower.pubkey, since_ms, has_secret: secret.is_some() })
+            Some(ListedFollower { follower: follower.pubkey, since_ms, has_secret: secret.is_some() })
         });
         listed.take(limit).collect()
     }
@@ -420,16 +389,16 @@ impl Bot {
 
 impl Follower {
     fn follow(&self, bot: &PublicKey) -> Option<Follow> {
-        of_bot(&self.follows.read(), bot).cloned()
+        find_follow(&self.follows.read(), bot).cloned()
     }
 
-    /// Its follows, in the order of the bots' keys.
-    pub(super) fn follows(&self) -> Arc<Vec<Follow>> {
+    /// Sorted by bot.
+    pub(crate) fn follows(&self) -> Arc<Vec<Follow>> {
         Arc::clone(&self.follows.read())
     }
 
-    /// Whether these are its follows still.
-    pub(super) fn still_follows(&self, known: &Arc<Vec<Follow>>) -> bool {
+    /// Whether `known` is the current version of the follows.
+    pub(crate) fn still_follows(&self, known: &Arc<Vec<Follow>>) -> bool {
         Arc::ptr_eq(&self.follows.read(), known)
     }
 
@@ -437,38 +406,16 @@ impl Follower {
         self.connections.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it follows anybody.
-    pub fn follows_somebody(&self) -> bool {
+    /// Whether the key follows any bot.
+    pub fn has_follows(&self) -> bool {
         !self.follows.read().is_empty()
     }
 
-    /// Tells when there may be a signal for it, from when this is [enabled](Notified::enable).
+    /// Completes when there may be a signal, counted from when the future is
+    /// [enabled](Notified::enable).
     pub fn woken(&self) -> Notified<'_> {
         self.wake.notified()
     }
-}
-
-fn of_bot<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
-    let index = follows.binary_search_by_key(bot, |follow| follow.bot).ok()?;
-    follows.get(index)
-}
-
-/// How a follower with these follows wants the signals of an author; `None` if it does not follow
-/// it.
-pub(super) fn wanted(follows: &[Follow], author: &PublicKey) -> Option<Wanted> {
-    let follow = of_bot(follows, author)?;
-    Some(follow.secret.clone().map_or(Wanted::Plain, Wanted::Secret))
-}
-
-/// What a follower must be told that knew these follows and has those now.
-pub(super) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
-    before.iter().filter_map(|follow| match of_bot(now, &follow.bot) {
-        None => Some(Notice::Unsubscribed(follow.bot)),
-        Some(now) if now.secret != follow.secret => {
-            Some(Notice::SecretChanged { bot: follow.bot, has_secret: now.secret.is_some() })
-        }
-        Some(_) => None,
-    })
 }
 
 impl std::ops::Deref for Presence {

@@ -358,7 +358,7 @@ mod tests {
         let other = "fedcba9876543210";
         for query in [format!("cursor={other}:0"), format!("consumer=a&seek={other}:7")] {
             let name = if query.starts_with("cursor") { "cursor" } else { "seek" };
-            refused(&query, "cursor_of_another_log", &format!("`{name}` is of the log {other}"));
+            refused(&query, "cursor_of_another_log", &format!("`{name}` belongs to the log {other}"));
             refused(&query, "cursor_of_another_log", &format!("{name}=0, or with {name}={LOG}:N"));
         }
     }

@@ -63,11 +63,12 @@ async fn without_a_token_only_programs_on_this_machine_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_token_nobody_may_where_others_can_reach_it() {
+async fn without_a_token_nobody_may_if_others_can_reach_it() {
     let bind_address = Ipv4Addr::UNSPECIFIED.into();
     let gateway = Gateway::start_with(Setup { bind_address, ..Setup::default() }).await;
     let headers = ["host: 127.0.0.1:8080", "content-type: application/json"];
-    let told = "listens on 0.0.0.0, where others may reach it, and has no token; set admin_token under [api]";
+    let told =
+        "has no admin token and listens on 0.0.0.0, where others may reach it; set admin_token under [api]";
     refused(&gateway, &headers, 403, "admin_token_required", told).await;
     assert_eq!(gateway.get("/api/relays").await.status, 200, "reading needs no authorization");
 }

@@ -119,7 +119,7 @@ async fn trouble_that_is_not_the_certificates_may_pass() {
 }
 
 #[test]
-fn a_file_that_is_of_no_use_is_named_with_the_reason() {
+fn an_invalid_ca_file_is_named_with_the_reason() {
     let ours = Authority::new("ours");
     let broken = ours.pem.replace("-----END CERTIFICATE-----", "");
     let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -127,8 +127,8 @@ fn a_file_that_is_of_no_use_is_named_with_the_reason() {
         ("", "contains no certificate; add those of your authorities"),
         ("not a certificate", "contains no certificate"),
         (&broken, "is not PEM ("),
-        (no_certificate, "holds a certificate that cannot be used, its number 1 ("),
-        (&format!("{}{no_certificate}", ours.pem), "holds a certificate that cannot be used, its number 2 ("),
+        (no_certificate, "contains an invalid certificate, number 1 ("),
+        (&format!("{}{no_certificate}", ours.pem), "contains an invalid certificate, number 2 ("),
     ] {
         let file = file(text);
         let extra_ca_file = Some(file.path().to_owned());

@@ -132,7 +132,7 @@ async fn changes_owner(site_with: impl Fn(u64) -> Site, sim: &Sim) {
     assert_output(
         &new.run_with(&["registry", "rekey", "--old-key-file", &path]),
         true,
-        "1 secrets were sealed anew",
+        "1 secrets were re-encrypted",
     );
     served(&new, sim, &bot, [&sharing, &plain]).await;
     let old = new.set("RELAYER_NOSTR__SECRET_KEY", key(7));

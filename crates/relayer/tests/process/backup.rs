@@ -161,7 +161,7 @@ async fn an_admin_token_is_sent_and_the_disk_is_guarded() {
         "port",
     );
     let inside = site.log_path().join("backup");
-    refused(&site.run_with(&["backup", text(&inside)]), "is in the data folder");
+    refused(&site.run_with(&["backup", text(&inside)]), "is inside the data folder");
     refused(&site.run_with(&["restore", "--replace", text(&folder)]), "is in use by another process");
     refused(&site.run_with(&["new-log-id"]), "is in use by another process");
     running.kill();
@@ -191,7 +191,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     fs::create_dir(site.log_path()).and_then(|()| fs::write(&foreign, "mine")).expect("written");
     refused(
         &site.run_with(&["restore", "--replace", text(&folder)]),
-        "`precious.txt`, which is no file of a log",
+        "`precious.txt`, which is not a file of a log",
     );
     fs::remove_file(foreign).expect("gone");
     let files: Vec<_> =

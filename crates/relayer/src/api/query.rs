@@ -70,7 +70,7 @@ pub const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
 pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
 
 /// What a sink's dead letters take.
-pub const LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
+pub const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
 
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::codec::{self, ClientFrame, opcode};
-use crate::garbage::Then;
+use crate::garbage::AfterWrite;
 use crate::relay::{Behaviour, Control, Relay};
 use crate::session::Session;
 use crate::socket::Socket;
@@ -30,7 +30,7 @@ pub(crate) struct Connection<'a, S> {
     /// How much of the session's buffer the socket has accepted.
     pub written: usize,
     /// What happens after the buffer is written.
-    pub then: Then,
+    pub then: AfterWrite,
 }
 
 impl<S: Socket> Connection<'_, S> {
@@ -50,7 +50,7 @@ impl<S: Socket> Connection<'_, S> {
                 return Ok(());
             }
             let silent = told.behaviour == Behaviour::Stalled
-                || self.then == Then::FallsSilent && self.is_written()
+                || self.then == AfterWrite::FallsSilent && self.is_written()
                 || silent_until.is_some_and(|until| Instant::now() < until);
             if silent {
                 tokio::select! {
@@ -64,16 +64,16 @@ impl<S: Socket> Connection<'_, S> {
             self.write()?;
             if self.is_written() {
                 match self.then {
-                    Then::Drops => return Ok(()),
-                    Then::Stalls(time) => {
+                    AfterWrite::Drops => return Ok(()),
+                    AfterWrite::Stalls(time) => {
                         silent_until = Some(Instant::now() + time);
-                        self.then = Then::Goes;
+                        self.then = AfterWrite::Goes;
                         continue;
                     }
-                    Then::FallsSilent => continue,
-                    Then::Goes => self.then = self.session.fill(),
+                    AfterWrite::FallsSilent => continue,
+                    AfterWrite::Goes => self.then = self.session.fill(),
                 }
-                if self.is_written() && self.then != Then::Goes {
+                if self.is_written() && self.then != AfterWrite::Goes {
                     continue;
                 }
             } else if let Some(pause) = self.drip {
@@ -160,7 +160,7 @@ impl<S: Socket> Connection<'_, S> {
                 opcode::PING => self.session.pong(&payload),
                 opcode::CLOSE => {
                     self.session.control(opcode::CLOSE, &payload);
-                    self.then = Then::Drops;
+                    self.then = AfterWrite::Drops;
                 }
                 _ => {}
             }
@@ -173,7 +173,7 @@ impl<S: Socket> Connection<'_, S> {
 
     /// Closes with "going away" if the socket accepts that at once.
     fn say_goodbye(&mut self) {
-        if self.then == Then::Goes && self.written == 0 {
+        if self.then == AfterWrite::Goes && self.written == 0 {
             self.session.control(opcode::CLOSE, &1001_u16.to_be_bytes());
             self.session.out.drain(..self.session.out.len().saturating_sub(4));
             _ = self.write();

@@ -8,7 +8,7 @@ use crate::rng::Rng;
 
 /// How a connection continues after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum AfterWrite {
     Goes,
     Stalls(Duration),
     FallsSilent,
@@ -16,7 +16,7 @@ pub(crate) enum Then {
 }
 
 /// Appends a frame of this kind. `event` is the text of the event that is due.
-pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], rng: &mut Rng) -> Then {
+pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], rng: &mut Rng) -> AfterWrite {
     match garbage {
         Garbage::InvalidJson => {
             let texts: [&[u8]; 4] = [
@@ -44,7 +44,11 @@ pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], r
         Garbage::TruncatedStall | Garbage::TruncatedDrop => {
             write_header(out, opcode::TEXT, true, event.len() + 1 + rng.below(10_000));
             out.extend_from_slice(event.get(..rng.below(event.len())).unwrap_or_default());
-            return if garbage == Garbage::TruncatedDrop { Then::Drops } else { Then::FallsSilent };
+            return if garbage == Garbage::TruncatedDrop {
+                AfterWrite::Drops
+            } else {
+                AfterWrite::FallsSilent
+            };
         }
         Garbage::WrongSubscription => {
             let frame = [&br#"["EVENT","nobody asked with this id","#[..], event, b"]"].concat();
@@ -55,5 +59,5 @@ pub(crate) fn write_garbage(out: &mut Vec<u8>, garbage: Garbage, event: &[u8], r
             write_frame(out, opcode::TEXT, rng.pick(&texts).copied().unwrap_or_default().as_bytes());
         }
     }
-    Then::Goes
+    AfterWrite::Goes
 }

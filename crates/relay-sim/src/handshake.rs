@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::connection::Connection;
 use crate::faults::{Dice, Fault};
-use crate::garbage::Then;
+use crate::garbage::AfterWrite;
 use crate::http::{self, Request};
 use crate::information::{self, Information};
 use crate::relay::{Behaviour, Control, Relay};
@@ -187,7 +187,7 @@ async fn upgrade<S: Socket>(
     relay.counters.add(Count::Drips, drip.is_some().into());
     relay.open.fetch_add(1, Ordering::Relaxed);
     let connection =
-        Connection { relay, socket, session, inbox, drip, control, written: 0, then: Then::Goes };
+        Connection { relay, socket, session, inbox, drip, control, written: 0, then: AfterWrite::Goes };
     _ = connection.run(told.drops).await;
     relay.open.fetch_sub(1, Ordering::Relaxed);
 }

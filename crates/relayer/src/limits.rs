@@ -189,7 +189,7 @@ pub const FAILURES_TO_DEATH: u32 = 20;
 /// See [`FAILURES_TO_DEATH`].
 pub const PROBE_MAX: Duration = Duration::from_secs(3_600);
 /// Commands that wait for the pool of relays, or for a sink.
-pub const ORDERS_WAITING_MAX: usize = 64;
+pub const COMMANDS_WAITING_MAX: usize = 64;
 /// Concurrent look-ups of names, each on a thread that mostly sleeps. Ten thousand names of 100 ms
 /// each take 16 seconds; a name without an answer takes as long as the system's resolver tries.
 pub const LOOKUPS_AT_ONCE_MAX: usize = 64;
@@ -288,9 +288,9 @@ pub const ESCAPES_MAX: usize = 4;
 /// Larger bodies are built on the blocking pool.
 pub const SMALL_BODY_BYTES_MAX: usize = 256 << 10;
 /// Dead letters of one sink, and their bytes. At the limit, the oldest are deleted.
-pub const LETTERS_MAX: usize = 10_000;
-/// See [`LETTERS_MAX`].
-pub const LETTERS_BYTES_MAX: usize = 64 << 20;
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+/// See [`DEAD_LETTERS_MAX`].
+pub const DEAD_LETTERS_BYTES_MAX: usize = 64 << 20;
 
 // The end of the process.
 

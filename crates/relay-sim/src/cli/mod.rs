@@ -1,7 +1,7 @@
 //! The command line: `relays` serves, `consume` checks, `both` does both in one process.
 
+mod behaviour_args;
 mod consume;
-mod manner_args;
 mod parts;
 mod relays;
 mod report;

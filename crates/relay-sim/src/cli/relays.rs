@@ -35,7 +35,7 @@ pub async fn start(args: &SimArgs, output: Output) -> Result<std::sync::Arc<Sim>
         eprintln!("creating the events …");
     }
     let sim = std::sync::Arc::new(args.builder().start().await?);
-    args.manners.write_ca(&sim)?;
+    args.behaviour.write_ca(&sim)?;
     if !output.quiet {
         let last = sim.url(args.relays().saturating_sub(1));
         eprintln!("{} relays listen on {} to {last}", args.relays(), sim.url(0));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use relay_sim::{Fault, Flood, Garbage, Sim, SimBuilder, Sizes, Who};
 
-use super::manner_args::MannerArgs;
+use super::behaviour_args::BehaviourArgs;
 use super::parts::{Burst, ShareAndSecs, share_of};
 
 /// What to simulate. The same values give the same events, copies and misbehaviour.
@@ -93,7 +93,7 @@ pub struct SimArgs {
     #[arg(long)]
     hold: bool,
     #[command(flatten)]
-    pub manners: MannerArgs,
+    pub behaviour: BehaviourArgs,
 }
 
 impl SimArgs {
@@ -145,7 +145,7 @@ impl SimArgs {
                 builder = builder.fault(*fault, Who::Share(*share), *chance);
             }
         }
-        self.manners.add_to(builder)
+        self.behaviour.add_to(builder)
     }
 
     /// Whether live traffic waits for all relays.

@@ -13,7 +13,7 @@ use crate::corpus::{Item, Origin, Poison, oversized, poison};
 use crate::endings::EndingPlace;
 use crate::faults::Fault;
 use crate::flood::write_flood;
-use crate::garbage::{Then, write_garbage};
+use crate::garbage::{AfterWrite, write_garbage};
 use crate::limits::Refused;
 use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
@@ -37,21 +37,22 @@ impl Session {
     }
 
     /// Appends pending messages up to a full buffer, and returns how the connection continues.
-    pub fn fill(&mut self) -> Then {
+    pub fn fill(&mut self) -> AfterWrite {
         let world = Arc::clone(&self.world);
-        let Some(relay) = world.relays.get(self.relay) else { return Then::Drops };
+        let Some(relay) = world.relays.get(self.relay) else { return AfterWrite::Drops };
         let now = now_us();
         let mut then = match self.voice {
-            Voice::Nothing => Then::Goes,
+            Voice::Nothing => AfterWrite::Goes,
             _ => self.fill_backlogs(&world, now),
         };
-        if then == Then::Goes && self.out.len() < BUFFER_BYTES {
+        if then == AfterWrite::Goes && self.out.len() < BUFFER_BYTES {
             then = self.fill_injected(relay, now);
         }
-        if then == Then::Goes && !self.subscriptions.is_empty() && self.has_events() {
+        if then == AfterWrite::Goes && !self.subscriptions.is_empty() && self.has_events() {
             then = self.fill_live(&world, relay, now);
         }
-        if let Some(flood) = self.flood.filter(|_| then == Then::Goes && !self.subscriptions.is_empty()) {
+        if let Some(flood) = self.flood.filter(|_| then == AfterWrite::Goes && !self.subscriptions.is_empty())
+        {
             while self.out.len() < BUFFER_BYTES {
                 let frames = write_flood(&mut self.out, flood);
                 self.figures.add(Count::Flood, frames);
@@ -89,7 +90,7 @@ impl Session {
         }
     }
 
-    fn fill_backlogs(&mut self, world: &World, now: u64) -> Then {
+    fn fill_backlogs(&mut self, world: &World, now: u64) -> AfterWrite {
         self.fill_late_eose();
         let mut place = 0;
         while let Some(subscription) = self.subscriptions.get_mut(place) {
@@ -114,20 +115,20 @@ impl Session {
                     let then = match &held {
                         Held::Planned(number) => match world.item(*number as usize) {
                             Some(item) => self.send(place, item, Some(*number), now),
-                            None => Then::Goes,
+                            None => AfterWrite::Goes,
                         },
                         Held::Injected(item) => self.send(place, item, None, now),
                     };
-                    if then != Then::Goes || self.out.len() >= BUFFER_BYTES {
+                    if then != AfterWrite::Goes || self.out.len() >= BUFFER_BYTES {
                         return then;
                     }
                 }
             }
         }
-        Then::Goes
+        AfterWrite::Goes
     }
 
-    fn fill_injected(&mut self, relay: &Relay, now: u64) -> Then {
+    fn fill_injected(&mut self, relay: &Relay, now: u64) -> AfterWrite {
         while self.out.len() < BUFFER_BYTES
             && let Some(injected) = relay.injection(self.injected_at)
         {
@@ -143,19 +144,19 @@ impl Session {
                 Injected::Event(_) if !self.has_events() => {}
                 Injected::Event(item) => {
                     let then = self.send_to_all(&item, None, now, |open| this >= open.live_from.injected);
-                    if then != Then::Goes {
+                    if then != AfterWrite::Goes {
                         return then;
                     }
                 }
             }
         }
-        Then::Goes
+        AfterWrite::Goes
     }
 
-    fn fill_live(&mut self, world: &World, relay: &Relay, now: u64) -> Then {
-        let mut then = Then::Goes;
+    fn fill_live(&mut self, world: &World, relay: &Relay, now: u64) -> AfterWrite {
+        let mut then = AfterWrite::Goes;
         let sendable = relay.sendable(world);
-        while then == Then::Goes && self.out.len() < BUFFER_BYTES && self.planned_at < sendable {
+        while then == AfterWrite::Goes && self.out.len() < BUFFER_BYTES && self.planned_at < sendable {
             let this = self.planned_at;
             self.planned_at += 1;
             let Some(number) = relay.entry(this).map(|entry| entry.item) else { break };
@@ -172,7 +173,7 @@ impl Session {
         number: Option<u32>,
         now: u64,
         is_live: impl Fn(&Subscription) -> bool,
-    ) -> Then {
+    ) -> AfterWrite {
         let mut place = 0;
         while let Some(subscription) = self.subscriptions.get(place) {
             let open = self.subscriptions.len();
@@ -184,30 +185,30 @@ impl Session {
                     continue;
                 }
                 let then = self.send(place, item, number, now);
-                if then != Then::Goes {
+                if then != AfterWrite::Goes {
                     return then;
                 }
             }
             // A fault may have closed it; then the next one has taken its index.
             place += usize::from(self.subscriptions.len() == open);
         }
-        Then::Goes
+        AfterWrite::Goes
     }
 
     /// Sends an event to a subscription, unless a fault prevents that. The event has arrived all
     /// the same: it is stored, and the client receives it when it asks again.
-    fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> Then {
-        let mut then = Then::Goes;
+    fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> AfterWrite {
+        let mut then = AfterWrite::Goes;
         match self.dice.before_frame() {
             None => {}
             Some(Fault::Garbage(garbage)) => {
                 let then = write_garbage(&mut self.out, garbage, &item.text, self.dice.rng());
                 self.count(Count::Frames);
                 self.count(garbage.into());
-                if then == Then::Drops {
+                if then == AfterWrite::Drops {
                     self.count(Count::Drops);
                 }
-                if then != Then::Goes {
+                if then != AfterWrite::Goes {
                     return then;
                 }
             }
@@ -219,7 +220,7 @@ impl Session {
                 let subscription = self.subscriptions.remove(place).id.into();
                 let reason = "error: shutting down idle subscription".into();
                 self.say(&RelayMessage::Closed { subscription, reason }, Count::Closed);
-                return Then::Goes;
+                return AfterWrite::Goes;
             }
             Some(Fault::Repeat) => {
                 self.count(Count::Repeated);
@@ -228,26 +229,26 @@ impl Session {
             Some(Fault::Fragment) => {
                 self.count(Count::Fragmented);
                 self.write_event(place, item, number, now, true);
-                return Then::Goes;
+                return AfterWrite::Goes;
             }
             Some(Fault::Stall(time)) => {
                 self.count(Count::Stalls);
-                then = Then::Stalls(time);
+                then = AfterWrite::Stalls(time);
             }
             Some(Fault::Close(code)) => {
                 let payload = [&code.to_be_bytes()[..], b"simulated: that was enough"].concat();
                 self.control(opcode::CLOSE, &payload);
-                return Then::Drops;
+                return AfterWrite::Drops;
             }
             Some(Fault::Poison) => self.write_poison(place, item.claims.created_at()),
             Some(Fault::Oversized) => self.write_oversized(place, item.claims.created_at()),
             Some(Fault::HalfOpen) => {
                 self.count(Count::HalfOpen);
-                return Then::FallsSilent;
+                return AfterWrite::FallsSilent;
             }
             Some(_) => {
                 self.count(Count::Drops);
-                return Then::Drops;
+                return AfterWrite::Drops;
             }
         }
         self.write_event(place, item, number, now, false);

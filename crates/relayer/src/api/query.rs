@@ -26,7 +26,7 @@ pub const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
 pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
 
 /// The parameters of dead letters.
-pub const LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
+pub const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
 
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

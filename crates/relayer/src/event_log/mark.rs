@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayTable {
     /// Whether the relay was added or removed over the API.
-    Wish,
+    Wanted,
     /// The time spans over which its events are proven complete.
     Coverage,
     /// Its NIP-11 document, and when it was fetched.
@@ -25,12 +25,12 @@ pub enum RelayTable {
 
 impl RelayTable {
     /// All tables.
-    pub const ALL: [Self; 3] = [Self::Wish, Self::Coverage, Self::Information];
+    pub const ALL: [Self; 3] = [Self::Wanted, Self::Coverage, Self::Information];
 
     /// The first byte of the keys.
     pub(super) const fn prefix(self) -> u8 {
         match self {
-            Self::Wish => b'w',
+            Self::Wanted => b'w',
             Self::Coverage => b'c',
             Self::Information => b'i',
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::entry::{Cursor, Entry, Seq};
-use super::tail::Look;
+use super::tail::TailPosition;
 use super::{EventLog, StorageError};
 use crate::limits::{READ_BYTES_MAX, READ_EVENTS_MAX};
 
@@ -84,8 +84,8 @@ impl Reader {
     /// The next entries if they are in memory; if not, RocksDB may have some.
     pub fn next_in_memory(&mut self) -> Option<Chunk> {
         match self.log.tail.look(self.cursor) {
-            Look::Here(entries) => Some(self.advance(entries)),
-            Look::AtHead | Look::Closed | Look::Behind => None,
+            TailPosition::Here(entries) => Some(self.advance(entries)),
+            TailPosition::AtHead | TailPosition::Closed | TailPosition::Behind => None,
         }
     }
 
@@ -98,14 +98,14 @@ impl Reader {
         loop {
             self.head.borrow_and_update();
             match self.log.tail.look(self.cursor) {
-                Look::Here(entries) => return Ok(Some(self.advance(entries))),
-                Look::Closed => return Ok(None),
-                Look::AtHead => {
+                TailPosition::Here(entries) => return Ok(Some(self.advance(entries))),
+                TailPosition::Closed => return Ok(None),
+                TailPosition::AtHead => {
                     if self.head.changed().await.is_err() {
                         return Ok(None);
                     }
                 }
-                Look::Behind => {
+                TailPosition::Behind => {
                     let entries = self.read_stored().await?;
                     if !entries.is_empty() {
                         return Ok(Some(self.advance(entries)));

@@ -33,7 +33,7 @@ struct Batch {
 
 /// What the tail has after a cursor.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum TailPosition {
     /// The batch that holds the next entry.
     Here(Arc<[Entry]>),
     /// Nothing after the cursor has been committed.
@@ -79,16 +79,16 @@ impl Tail {
         }
     }
 
-    pub fn look(&self, cursor: Cursor) -> Look {
+    pub fn look(&self, cursor: Cursor) -> TailPosition {
         let state = self.state.read();
         if cursor < state.covered_after {
-            return Look::Behind;
+            return TailPosition::Behind;
         }
         let index = state.batches.partition_point(|batch| Cursor::after(batch.last) <= cursor);
         match state.batches.get(index) {
-            Some(batch) => Look::Here(Arc::clone(&batch.entries)),
-            None if state.closed => Look::Closed,
-            None => Look::AtHead,
+            Some(batch) => TailPosition::Here(Arc::clone(&batch.entries)),
+            None if state.closed => TailPosition::Closed,
+            None => TailPosition::AtHead,
         }
     }
 

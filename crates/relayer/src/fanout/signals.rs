@@ -13,7 +13,7 @@ use wire::{PublicKey, VerifiedEvent};
 
 use super::registry::directory::Directory;
 use crate::event_log::reader::{Chunk, ReadError};
-use crate::event_log::tail::{Look, Tail};
+use crate::event_log::tail::{Tail, TailPosition};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 use crate::limits::FOLLOWERS_BEHIND_MAX;
 
@@ -120,10 +120,10 @@ impl Signals {
     pub(super) fn after(&self, cursor: Cursor) -> SignalLookup {
         let scanned = Cursor::from_number(self.scanned.load(Ordering::Acquire));
         match self.tail.look(cursor) {
-            Look::Here(entries) => SignalLookup::Signals(Chunk::after(cursor, entries)),
-            Look::AtHead => SignalLookup::NoneUpTo(scanned.max(cursor)),
-            Look::Closed => SignalLookup::Closed,
-            Look::Behind => SignalLookup::Behind,
+            TailPosition::Here(entries) => SignalLookup::Signals(Chunk::after(cursor, entries)),
+            TailPosition::AtHead => SignalLookup::NoneUpTo(scanned.max(cursor)),
+            TailPosition::Closed => SignalLookup::Closed,
+            TailPosition::Behind => SignalLookup::Behind,
         }
     }
 

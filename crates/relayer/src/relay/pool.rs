@@ -19,7 +19,7 @@ use self::wanted::{ADDED, REMOVED, WantedRelays};
 use crate::clock::Now;
 use crate::config::{Config, RelayUrl};
 use crate::event_log::{EventLog, RelayTable, StorageError};
-use crate::limits::ORDERS_WAITING_MAX;
+use crate::limits::COMMANDS_WAITING_MAX;
 use crate::relay::link::{self, DesiredState};
 use crate::relay::peer::{Coverage, Peer, Stated};
 use crate::relay::protocol::Subscription;
@@ -110,7 +110,7 @@ impl Pool {
     ///
     /// # Errors If the database cannot be read, or a row about a relay is damaged.
     pub fn new(config: &Config, shared: Arc<Shared>) -> Result<(Self, Supervisor), StorageError> {
-        let (sender, commands) = mpsc::channel(ORDERS_WAITING_MAX);
+        let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let peers = Arc::new(RwLock::new(Peers::default()));
         let mut supervisor = Supervisor {
             peers: Arc::clone(&peers),
@@ -316,7 +316,7 @@ impl Supervisor {
     async fn store(&self, url: &RelayUrl, row: Option<&'static [u8]>) -> Result<(), StorageError> {
         let (log, url) = (Arc::clone(&self.shared.log), url.clone());
         let kept =
-            tokio::task::spawn_blocking(move || log.set_relay_row(RelayTable::Wish, url.as_str(), row));
+            tokio::task::spawn_blocking(move || log.set_relay_row(RelayTable::Wanted, url.as_str(), row));
         kept.await.map_err(|panic| StorageError::new("store the addition or removal of a relay", panic))?
     }
 

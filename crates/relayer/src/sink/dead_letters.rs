@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::metrics::{SinkLabel, SinkMetrics};
 use crate::event_log::DeadLetter;
 use crate::event_log::{EventLog, Seq, StorageError};
-use crate::limits::{LETTERS_BYTES_MAX, LETTERS_MAX};
+use crate::limits::{DEAD_LETTERS_BYTES_MAX, DEAD_LETTERS_MAX};
 
 /// The dead letters of one sink. Memory holds their sequences, RocksDB the events.
 #[derive(Debug)]
@@ -253,7 +253,9 @@ impl Kept {
     /// Removes the oldest letters above the limits.
     fn drop_surplus(&mut self) -> Vec<Seq> {
         let mut dropped = Vec::new();
-        while (self.sizes.len() > LETTERS_MAX || self.bytes > LETTERS_BYTES_MAX) && self.sizes.len() > 1 {
+        while (self.sizes.len() > DEAD_LETTERS_MAX || self.bytes > DEAD_LETTERS_BYTES_MAX)
+            && self.sizes.len() > 1
+        {
             let Some(oldest) = self.sizes.keys().next().copied() else { break };
             self.remove(oldest);
             dropped.push(oldest);
@@ -274,17 +276,17 @@ mod tests {
     #[test]
     fn the_oldest_are_dropped_by_number_and_by_bytes() {
         let mut kept = Kept::default();
-        for number in 1..=LETTERS_MAX as u64 + 2 {
+        for number in 1..=DEAD_LETTERS_MAX as u64 + 2 {
             kept.insert(seq(number), 10);
         }
         kept.replays.extend([seq(1), seq(9)]);
         assert_eq!(kept.drop_surplus(), [seq(1), seq(2)]);
         assert_eq!(kept.replays, [seq(9)].into());
-        assert_eq!(kept.bytes, 10 * LETTERS_MAX);
-        kept.insert(seq(3), LETTERS_BYTES_MAX);
+        assert_eq!(kept.bytes, 10 * DEAD_LETTERS_MAX);
+        kept.insert(seq(3), DEAD_LETTERS_BYTES_MAX);
         assert_eq!(kept.drop_surplus(), [seq(3)]);
-        kept.insert(seq(1_000_000), LETTERS_BYTES_MAX + 1);
-        assert_eq!(kept.drop_surplus().len(), LETTERS_MAX - 1, "the newest is kept, whatever its size");
-        assert_eq!(kept.bytes, LETTERS_BYTES_MAX + 1);
+        kept.insert(seq(1_000_000), DEAD_LETTERS_BYTES_MAX + 1);
+        assert_eq!(kept.drop_surplus().len(), DEAD_LETTERS_MAX - 1, "the newest is kept, whatever its size");
+        assert_eq!(kept.bytes, DEAD_LETTERS_BYTES_MAX + 1);
     }
 }

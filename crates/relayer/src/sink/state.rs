@@ -18,7 +18,7 @@ use super::metrics::{SinkLabel, SinkMetrics};
 use super::rate::Rate;
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, Seq, StorageError};
-use crate::limits::{LIVE_LAG_MAX, LOST_RANGES_KEPT, ORDERS_WAITING_MAX};
+use crate::limits::{COMMANDS_WAITING_MAX, LIVE_LAG_MAX, LOST_RANGES_KEPT};
 
 /// The state of a sink.
 #[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
@@ -125,7 +125,7 @@ impl Sink {
         metrics: &SinkMetrics,
     ) -> Result<(Self, mpsc::Receiver<PendingCommand>), StorageError> {
         let label = SinkLabel::new(&name);
-        let (commands, receiver) = mpsc::channel(ORDERS_WAITING_MAX);
+        let (commands, receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
         let sink = Self {
             kind,
             address: address.into(),

@@ -71,7 +71,7 @@ fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
             log.set_cursor(Cursors::Followers, "a", row),
             log.change_dead_letters("a", &[letter()], &[]),
             log.change_registry(&[(b"b1".to_vec(), Some(b"row".to_vec()))], None),
-            log.set_relay_row(RelayTable::Wish, "wss://a", Some(b"added")),
+            log.set_relay_row(RelayTable::Wanted, "wss://a", Some(b"added")),
         ]
     };
     assert!(add().iter().all(Result::is_ok));
@@ -90,7 +90,7 @@ fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
     }
     log.delete_dead_letters("a").expect("deleted");
     log.change_registry(&[(b"b1".to_vec(), None)], None).expect("deleted");
-    log.set_relay_row(RelayTable::Wish, "wss://a", None).expect("deleted");
+    log.set_relay_row(RelayTable::Wanted, "wss://a", None).expect("deleted");
     let all = Retention { bytes_max: 1, ..Retention::default() };
     assert_eq!(log.trim(all, 0).expect("trims"), 3);
     free.store(1_000, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use crate::api::body::{Body, Expected, bad_body};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
 use crate::api::events::on_disk;
-use crate::api::query::{LETTERS_PARAMETERS, Query};
+use crate::api::query::{DEAD_LETTERS_PARAMETERS, Query};
 use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
@@ -55,7 +55,7 @@ pub(in crate::api) async fn letters(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let sink = find(&context, name)?;
-    let query = Query::parse(&query.unwrap_or_default(), LETTERS_PARAMETERS, context.log.id())?;
+    let query = Query::parse(&query.unwrap_or_default(), DEAD_LETTERS_PARAMETERS, context.log.id())?;
     let after = query.cursor.unwrap_or(Cursor::START);
     let limit = query.limit.unwrap_or(PAGE_LETTERS_DEFAULT);
     let letters = Arc::clone(&sink);

@@ -15,14 +15,14 @@ pub(super) struct WantedRelays {
     pub removed: HashSet<RelayUrl>,
 }
 
-/// The values in [`RelayTable::Wish`].
+/// The values in [`RelayTable::Wanted`].
 pub(super) const ADDED: &[u8] = b"added";
 pub(super) const REMOVED: &[u8] = b"removed";
 
 impl WantedRelays {
     pub fn restore(configured: &[RelayUrl], log: &EventLog) -> Result<Self, StorageError> {
         let mut wanted = Self { configured: configured.to_vec(), added: Vec::new(), removed: HashSet::new() };
-        for (url, row) in log.relay_rows(RelayTable::Wish)? {
+        for (url, row) in log.relay_rows(RelayTable::Wanted)? {
             // An earlier version accepted URLs that this one does not.
             let url = match url.parse() {
                 Ok(url) => url,

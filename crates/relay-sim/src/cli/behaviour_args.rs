@@ -13,8 +13,8 @@ use crate::cli::Failure;
 /// How relays treat their clients. SHARE is the share of the relays concerned, as in --fault. A
 /// later option replaces an earlier one of its kind for its share.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Relays' manners")]
-pub struct MannerArgs {
+#[command(next_help_heading = "Relays' behaviour")]
+pub struct BehaviourArgs {
     /// The maximum number of stored events in an answer: [KIND=]EVENTS[:SHARE], may be repeated.
     /// clamp (the default KIND), refuse (greater limits or none), too-many (filters that match
     /// more), oldest-first and unordered (clamp, but send the wrong events) [default: no bound].
@@ -78,7 +78,7 @@ pub struct MannerArgs {
     ipv6: bool,
 }
 
-impl MannerArgs {
+impl BehaviourArgs {
     /// Adds them to a simulation.
     pub fn add_to(&self, mut builder: SimBuilder) -> SimBuilder {
         for cap in &self.cap {

@@ -16,7 +16,7 @@ use crate::relay::{Pool, PoolError};
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reloaded {
+pub(crate) struct Reloaded {
     pub relays_added: usize,
     pub relays_removed: usize,
     pub filters_changed: bool,
@@ -26,7 +26,7 @@ pub struct Reloaded {
 
 /// Why nothing was reloaded.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(crate) enum ReloadError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     #[error(transparent)]
@@ -35,7 +35,7 @@ pub enum ReloadError {
 
 /// Reloads the configuration.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     source: Source,
     /// The configuration in effect. The lock allows one reload at a time.
     config: Mutex<Config>,

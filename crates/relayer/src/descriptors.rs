@@ -16,7 +16,7 @@ use crate::limits::{
 const CONNECTIONS_LEAST: usize = 128;
 
 /// The configuration keys that limit connections.
-pub const KEYS: [&str; 4] =
+pub(crate) const KEYS: [&str; 4] =
     ["relay.max_connections", "output.max_clients", "fanout.max_clients", "api.max_connections"];
 
 /// The system allows too few open files.
@@ -31,7 +31,7 @@ pub struct TooFew {
 }
 
 /// Raises the limit of this process to its maximum, and returns the limit.
-pub fn raise() -> usize {
+pub(crate) fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     if let Err(error) = &raised {

@@ -13,12 +13,12 @@ use std::time::Duration;
 pub const INGEST_BYTES_MAX: usize = 32 << 20;
 /// Candidates that wait in the inbox of one shard. Unless frames are tiny, the limit of bytes is
 /// reached first.
-pub const INBOX_CANDIDATES_MAX: usize = 8_192;
+pub(crate) const INBOX_CANDIDATES_MAX: usize = 8_192;
 /// Bursts of verified events that wait for the sequencer. At the limit, shards wait.
-pub const SEQUENCER_BURSTS_MAX: usize = 64;
+pub(crate) const SEQUENCER_BURSTS_MAX: usize = 64;
 /// How long marks wait for events or other marks to be committed with: ten thousand relays make
 /// hundreds of marks a second, which then become a few commits. Nothing waits for a mark.
-pub const MARKS_GATHER: Duration = Duration::from_millis(200);
+pub(crate) const MARKS_GATHER: Duration = Duration::from_millis(200);
 
 // Frames of relays.
 
@@ -29,389 +29,389 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
 /// The maximum size of a frame that is read and discarded because it exceeds [`frame_bytes_max`],
 /// so that one large event does not block the stored events behind it. By default, relays accept
 /// events of up to 64 KiB, a few some MiB. A longer frame ends the connection.
-pub const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
+pub(crate) const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
 /// Frames that are handled for one read of a socket: more than 64 KiB of events, and a hundredth of
 /// the empty frames in as many bytes. Tokio runs a task for 128 reads before other tasks of its
 /// thread, so this limits the delay by a flood to a few milliseconds.
 pub const FRAMES_A_READ_MAX: u32 = 256;
 /// The minimum time between two pongs. RFC 6455, section 5.5.3, allows answering only the latest
 /// ping.
-pub const PONG_INTERVAL_MIN: Duration = Duration::from_millis(100);
+pub(crate) const PONG_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Text frames up to this size that begin no JSON array count as unknown messages, not as broken
 /// ones: some servers send `ping`, or nothing, to keep a connection open.
-pub const HEARTBEAT_BYTES_MAX: usize = 32;
+pub(crate) const HEARTBEAT_BYTES_MAX: usize = 32;
 /// One additional offence is tolerated for this many events: among a million events that a relay
 /// forwards, a few hundred forged ones do not show that the relay forges them.
-pub const EVENTS_AN_OFFENCE: u64 = 1_000;
+pub(crate) const EVENTS_AN_OFFENCE: u64 = 1_000;
 
 // Reading the log.
 
 /// Events that a reader takes from RocksDB at once, and their bytes: the memory of a lagging
 /// consumer.
-pub const READ_EVENTS_MAX: usize = 512;
+pub(crate) const READ_EVENTS_MAX: usize = 512;
 /// See [`READ_EVENTS_MAX`].
-pub const READ_BYTES_MAX: usize = 1 << 20;
+pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
 /// Threads for disk reads of lagging consumers and queries.
 pub const BLOCKING_THREADS_MAX: usize = 64;
 /// The maximum number of events in a page of `/api/events`.
-pub const PAGE_EVENTS_MAX: usize = 1_000;
+pub(crate) const PAGE_EVENTS_MAX: usize = 1_000;
 /// About the maximum bytes of events in a page of `/api/events`, which is held in memory until its
 /// client has read it. One event always fits.
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that are examined for one page of `/api/events`.
-pub const PAGE_SCAN_MAX: usize = 20_000;
+pub(crate) const PAGE_SCAN_MAX: usize = 20_000;
 /// Events that are examined to find what the log has of a time span: a few seconds of reading.
-pub const KNOWN_SCAN_MAX: usize = 1_000_000;
+pub(crate) const KNOWN_SCAN_MAX: usize = 1_000_000;
 
 // The database, its disk and its backups.
 
 /// How often a writer that waits for disk space checks again.
-pub const DISK_RETRY: Duration = Duration::from_millis(500);
+pub(crate) const DISK_RETRY: Duration = Duration::from_millis(500);
 /// The interval of trimming by retention.
-pub const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_secs(30);
 /// Files that RocksDB keeps open, besides some that it writes.
-pub const DATABASE_OPEN_FILES_MAX: i32 = 512;
+pub(crate) const DATABASE_OPEN_FILES_MAX: i32 = 512;
 /// Descriptors that are reserved for the database: its open files, its logs, and the output of a
 /// compaction.
-pub const DATABASE_FILES_MAX: usize = DATABASE_OPEN_FILES_MAX as usize + 64;
+pub(crate) const DATABASE_FILES_MAX: usize = DATABASE_OPEN_FILES_MAX as usize + 64;
 /// Descriptors of the process itself: standard streams, ports, event queues, signals, files of the
 /// configuration, connections that are about to be refused.
-pub const OWN_FILES_MAX: usize = 64;
+pub(crate) const OWN_FILES_MAX: usize = 64;
 /// Bytes of the file that describes a backup: 100,000 file names.
-pub const BACKUP_DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const BACKUP_DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 /// How long the gateway may take for a checkpoint before `moltrade-relayer backup` fails: it
 /// flushes its memory, about 200 MB.
-pub const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
 
 // Requests to relays, and the backfill.
 
 /// Kinds in one filter, if the relay accepts several filters: relays refuse filters that are too
 /// large.
-pub const KINDS_A_FILTER_MAX: usize = 100;
+pub(crate) const KINDS_A_FILTER_MAX: usize = 100;
 /// The minimum time between two requests to a relay that has not complained. Ten a second are more
 /// than a person's client sends, and less than the limits of relays.
-pub const REQUEST_GAP_MIN: Duration = Duration::from_millis(100);
+pub(crate) const REQUEST_GAP_MIN: Duration = Duration::from_millis(100);
 /// The same for a relay that has complained. Each complaint doubles it, up to [`REQUEST_GAP_MAX`].
-pub const REQUEST_GAP_LIMITED: Duration = Duration::from_secs(1);
+pub(crate) const REQUEST_GAP_LIMITED: Duration = Duration::from_secs(1);
 /// See [`REQUEST_GAP_LIMITED`].
-pub const REQUEST_GAP_MAX: Duration = Duration::from_secs(64);
+pub(crate) const REQUEST_GAP_MAX: Duration = Duration::from_secs(64);
 /// How long a relay must not have complained before the gap is halved.
-pub const RATE_LIMIT_MEMORY: Duration = Duration::from_secs(600);
+pub(crate) const RATE_LIMIT_MEMORY: Duration = Duration::from_secs(600);
 /// Concurrent requests for past events, over all relays. Each may bring hundreds of events that
 /// live ones must then wait for.
-pub const REPAIRS_AT_ONCE_MAX: usize = 64;
+pub(crate) const REPAIRS_AT_ONCE_MAX: usize = 64;
 /// Past events are requested only while less than one in this many of [`INGEST_BYTES_MAX`] is used:
 /// live events have priority.
-pub const REPAIR_QUEUE_SHARE: usize = 8;
+pub(crate) const REPAIR_QUEUE_SHARE: usize = 8;
 /// How often a repair that waits for live events checks again.
-pub const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
+pub(crate) const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
 /// Events of one second of an answer that are held until the second is complete, so that they keep
 /// the order of arrival, and their bytes. Larger seconds, which no bot's signals fill, are passed
 /// on in parts.
-pub const SECOND_EVENTS_MAX: usize = 1_024;
+pub(crate) const SECOND_EVENTS_MAX: usize = 1_024;
 /// See [`SECOND_EVENTS_MAX`].
-pub const SECOND_BYTES_MAX: usize = 256 << 10;
+pub(crate) const SECOND_BYTES_MAX: usize = 256 << 10;
 /// Bytes of such events over all connections. At the limit, events are passed on as they arrive.
-pub const SECONDS_BYTES_MAX: usize = 8 << 20;
+pub(crate) const SECONDS_BYTES_MAX: usize = 8 << 20;
 /// How long a relay may pause within an answer before the request is given up.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum duration of an answer: a relay that never ends one must not hold its slot forever.
 pub const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// How long a relay may take to accept our key (NIP-42). A relay without an answer by then gets the
 /// requests again.
-pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers to NIP-42 challenges on one connection, repeated and new ones. Each costs a signature,
 /// and all requests are sent again.
-pub const AUTHENTICATIONS_MAX: u32 = 5;
+pub(crate) const AUTHENTICATIONS_MAX: u32 = 5;
 /// Refusals of the live request in a row, by a relay that has served it before, until a simpler
 /// request is sent.
-pub const LIVE_REFUSALS_MAX: u8 = 3;
+pub(crate) const LIVE_REFUSALS_MAX: u8 = 3;
 /// Windows that a repair is divided into at once. Halving a span of any length takes 64.
-pub const WINDOWS_MAX: usize = 128;
+pub(crate) const WINDOWS_MAX: usize = 128;
 /// Concurrent searches of the log for repairs, of [`BLOCKING_THREADS_MAX`] threads.
-pub const SCANS_AT_ONCE_MAX: usize = 2;
+pub(crate) const SCANS_AT_ONCE_MAX: usize = 2;
 /// How long no answer may begin after a `NOTICE` that reads like a refusal until it counts as one.
 /// It may have another reason: some relays greet every client like that.
-pub const NOTICE_DOUBT: Duration = Duration::from_secs(1);
+pub(crate) const NOTICE_DOUBT: Duration = Duration::from_secs(1);
 /// How often a request without an answer, or with an error, is sent on one connection.
-pub const REQUEST_TRIES_MAX: u32 = 3;
+pub(crate) const REQUEST_TRIES_MAX: u32 = 3;
 /// The pause before a failed repair is tried again on the same connection.
-pub const REPAIR_RETRY: Duration = Duration::from_secs(300);
+pub(crate) const REPAIR_RETRY: Duration = Duration::from_secs(300);
 /// Ids in one comparison by NIP-77: 2 MB for each of [`REPAIRS_AT_ONCE_MAX`]. A window with more is
 /// halved.
-pub const RECONCILED_IDS_MAX: usize = 50_000;
+pub(crate) const RECONCILED_IDS_MAX: usize = 50_000;
 /// Ids that a comparison may find missing: 6 MB. A window with more is halved.
-pub const MISSING_IDS_MAX: usize = 200_000;
+pub(crate) const MISSING_IDS_MAX: usize = 200_000;
 /// Bytes of a NIP-77 message before it is encoded in hex. Relays refuse messages above 128 KiB.
-pub const RECONCILE_BYTES_MAX: u64 = 50_000;
+pub(crate) const RECONCILE_BYTES_MAX: u64 = 50_000;
 /// Steps of one NIP-77 reconciliation; an honest one takes a few dozen.
-pub const RECONCILE_STEPS_MAX: u32 = 200;
+pub(crate) const RECONCILE_STEPS_MAX: u32 = 200;
 /// Ids in one request for events.
-pub const IDS_A_REQUEST_MAX: usize = 500;
+pub(crate) const IDS_A_REQUEST_MAX: usize = 500;
 /// Unproven spans of a relay's past. At the limit, spans are merged, which claims less: such a
 /// relay is not worth a longer list.
-pub const GAPS_MAX: usize = 64;
+pub(crate) const GAPS_MAX: usize = 64;
 /// Stored events in one request if the relay's cap is unknown. It is the most common cap.
-pub const PAGE_EVENTS_USUAL: u32 = 500;
+pub(crate) const PAGE_EVENTS_USUAL: u32 = 500;
 /// The maximum of stored events in one request, whatever the relay allows: live events of all
 /// relays wait for the answer.
-pub const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
+pub(crate) const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
 /// Answers with fewer events are never cut by a relay.
-pub const PAGE_EVENTS_LEAST: u32 = 20;
+pub(crate) const PAGE_EVENTS_LEAST: u32 = 20;
 
 // Connections to relays.
 
 /// How long a NIP-11 document is valid, in milliseconds.
-pub const INFORMATION_MS_MAX: u64 = 86_400_000;
+pub(crate) const INFORMATION_MS_MAX: u64 = 86_400_000;
 /// How long a NIP-11 document may take, from TCP to its last byte.
-pub const INFORMATION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const INFORMATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a NIP-11 document; real ones have a few kilobytes.
 pub const INFORMATION_BYTES_MAX: usize = 64 << 10;
 /// States of a relay's connection that are remembered.
-pub const STATES_KEPT: usize = 12;
+pub(crate) const STATES_KEPT: usize = 12;
 /// The first quarantine of a relay that exceeds its budget of offences. Each further one takes
 /// twice as long, up to [`QUARANTINE_MAX`].
-pub const QUARANTINE_MIN: Duration = Duration::from_secs(300);
+pub(crate) const QUARANTINE_MIN: Duration = Duration::from_secs(300);
 /// See [`QUARANTINE_MIN`].
-pub const QUARANTINE_MAX: Duration = Duration::from_secs(86_400);
+pub(crate) const QUARANTINE_MAX: Duration = Duration::from_secs(86_400);
 /// How long after a quarantine the next one counts as the first.
-pub const QUARANTINE_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 86_400);
+pub(crate) const QUARANTINE_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// How long a relay that refuses to serve us is not dialled.
-pub const PARKED: Duration = Duration::from_secs(6 * 3_600);
+pub(crate) const PARKED: Duration = Duration::from_secs(6 * 3_600);
 /// Relays that must deliver events before another one without events is reported as silent.
-pub const DELIVERING_RELAYS_MIN: usize = 3;
+pub(crate) const DELIVERING_RELAYS_MIN: usize = 3;
 /// Past events, known or new, in an answer that make a connection useful. A connection with fewer
 /// that ends is not redialled at once.
-pub const USEFUL_EVENTS_MIN: u32 = 10;
+pub(crate) const USEFUL_EVENTS_MIN: u32 = 10;
 /// After this many failures in a row a relay counts as dead, and is tried about once in
 /// [`PROBE_MAX`]. Twenty take about an hour.
-pub const FAILURES_TO_DEATH: u32 = 20;
+pub(crate) const FAILURES_TO_DEATH: u32 = 20;
 /// See [`FAILURES_TO_DEATH`].
-pub const PROBE_MAX: Duration = Duration::from_secs(3_600);
+pub(crate) const PROBE_MAX: Duration = Duration::from_secs(3_600);
 /// Commands that wait for the pool of relays, or for a sink.
-pub const COMMANDS_WAITING_MAX: usize = 64;
+pub(crate) const COMMANDS_WAITING_MAX: usize = 64;
 /// Concurrent look-ups of names, each on a thread that mostly sleeps. Ten thousand names of 100 ms
 /// each take 16 seconds; a name without an answer takes as long as the system's resolver tries.
-pub const LOOKUPS_AT_ONCE_MAX: usize = 64;
+pub(crate) const LOOKUPS_AT_ONCE_MAX: usize = 64;
 /// Addresses of one relay that are tried. All of them are tried within [`DIAL_STEP_TIMEOUT`], and a
 /// name with hundreds of addresses does not exhaust sockets.
-pub const ADDRESSES_TRIED_MAX: usize = 6;
+pub(crate) const ADDRESSES_TRIED_MAX: usize = 6;
 /// When the next address is tried besides one that does not answer, as RFC 8305, section 8,
 /// recommends.
-pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+pub(crate) const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// How long DNS, TCP, TLS and the WebSocket handshake may take, each.
-pub const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a relay may take to accept the little that we send.
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Concurrent dials and fetches of NIP-11 documents, from TCP on, so that a start with thousands of
 /// relays does not cause time-outs: together they need less than a second of CPU for TLS. The limit
 /// is not lower because some only wait: if the packets to a third of ten thousand relays vanish,
 /// their 10 s each add up to a minute.
-pub const DIALS_AT_ONCE_MAX: usize = 512;
+pub(crate) const DIALS_AT_ONCE_MAX: usize = 512;
 /// The minimum and maximum base of the back-off between two connections to one relay.
-pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// See [`BACKOFF_MIN`].
-pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 // Sinks.
 
 /// The minimum and maximum base of the back-off between two connections to one sink. It is short,
 /// because an operator who restarts a sink waits for it.
-pub const SINK_BACKOFF_MIN: Duration = Duration::from_millis(200);
+pub(crate) const SINK_BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// See [`SINK_BACKOFF_MIN`].
-pub const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
+pub(crate) const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are gathered for one write to a sink's socket: about a hundred events. The last event
 /// may exceed the limit.
-pub const SINK_BUFFER_BYTES: usize = 64 << 10;
+pub(crate) const SINK_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes that are encrypted at once for a sink: one TLS record. So at most one record waits for the
 /// socket, and the sink cannot decrypt any of it before the socket has accepted all of it. With a
 /// record from the sink, TLS holds about 50 KiB for a connection.
-pub const SINK_RECORD_BYTES: usize = 16 << 10;
+pub(crate) const SINK_RECORD_BYTES: usize = 16 << 10;
 /// Records on one connection of TLS 1.2, which cannot change its keys; then the gateway reconnects.
 /// At twice as many, the library stops sending but reports success. TLS 1.3 changes its keys
 /// itself.
-pub const SINK_OLD_TLS_RECORDS_MAX: u64 = 1 << 23;
+pub(crate) const SINK_OLD_TLS_RECORDS_MAX: u64 = 1 << 23;
 /// Bytes in one read from a sink.
-pub const SINK_READ_BYTES: usize = 4 << 10;
+pub(crate) const SINK_READ_BYTES: usize = 4 << 10;
 /// Bytes that a sink without acknowledgements may send on one connection before it is closed: some
 /// servers send a greeting.
-pub const SINK_CHATTER_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const SINK_CHATTER_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a line with an acknowledgement: `{"ack":18446744073709551615}` and some white space.
-pub const ACK_LINE_BYTES_MAX: usize = 64;
+pub(crate) const ACK_LINE_BYTES_MAX: usize = 64;
 /// The interval of writing the cursor of a sink or consumer; for a sink, also the maximum number of
 /// events between two writes. After a crash, a receiver gets these events twice, besides the
 /// unacknowledged ones.
-pub const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 /// See [`CURSOR_INTERVAL`].
-pub const CURSOR_EVENTS_MAX: u64 = 10_000;
+pub(crate) const CURSOR_EVENTS_MAX: u64 = 10_000;
 /// The lag above which a live sink is shown as catching up.
-pub const LIVE_LAG_MAX: u64 = 1_000;
+pub(crate) const LIVE_LAG_MAX: u64 = 1_000;
 /// TCP keep-alive of a sink's connection: idle time, interval and number of probes. A host that
 /// vanished is detected within a minute.
-pub const SINK_KEEPALIVE: Duration = Duration::from_secs(30);
+pub(crate) const SINK_KEEPALIVE: Duration = Duration::from_secs(30);
 /// See [`SINK_KEEPALIVE`].
-pub const SINK_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const SINK_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`SINK_KEEPALIVE`].
-pub const SINK_KEEPALIVE_PROBES: u32 = 3;
+pub(crate) const SINK_KEEPALIVE_PROBES: u32 = 3;
 /// Ranges of sequences that are remembered because retention trimmed them before the sink had them.
-pub const LOST_RANGES_KEPT: usize = 16;
+pub(crate) const LOST_RANGES_KEPT: usize = 16;
 /// The maximum `Retry-After` that is respected: a date next year is a mistake.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// Bytes that are read of a sink's response, of which only the status matters. A longer one ends
 /// the connection.
-pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Characters of a sink's response that are shown as the reason.
-pub const ANSWER_SHOWN_MAX: usize = 200;
+pub(crate) const ANSWER_SHOWN_MAX: usize = 200;
 /// Events that are examined for a request before the task yields: a few milliseconds.
-pub const GATHER_LOOKS_MAX: usize = 10_000;
+pub(crate) const GATHER_LOOKS_MAX: usize = 10_000;
 /// Refused requests in a row until a sink is parked. One event may be refused for its content; a
 /// hundred in a row point to a wrong key or address, and would push each other out of the dead
 /// letters.
-pub const REFUSED_IN_A_ROW_MAX: u32 = 100;
+pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 100;
 /// The same for the events in these requests, and for their bytes: about a tenth of the dead
 /// letters.
-pub const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
+pub(crate) const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
 /// See [`REFUSED_EVENTS_IN_A_ROW_MAX`].
-pub const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
+pub(crate) const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
 /// How often refusals with the same reason are logged, of a sink and of web pages.
-pub const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// Requests, for each concurrent one, that may start after one without a response. After a crash,
 /// all of them are sent again.
-pub const POSTS_AHEAD_MAX: u64 = 16;
+pub(crate) const POSTS_AHEAD_MAX: u64 = 16;
 /// Unprocessed requests in a row, as a multiple of the concurrent ones, that count as a failure. A
 /// request on a connection that is just closing is unprocessed.
-pub const UNPROCESSED_ROUNDS_MAX: usize = 8;
+pub(crate) const UNPROCESSED_ROUNDS_MAX: usize = 8;
 /// The minimum length of a part of a header or query that counts as a secret in a response.
-pub const SECRET_BYTES_MIN: usize = 6;
+pub(crate) const SECRET_BYTES_MIN: usize = 6;
 /// Layers of escapes that are removed from a response to find secrets in it.
-pub const ESCAPES_MAX: usize = 4;
+pub(crate) const ESCAPES_MAX: usize = 4;
 /// Larger bodies are built on the blocking pool.
-pub const SMALL_BODY_BYTES_MAX: usize = 256 << 10;
+pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 << 10;
 /// Dead letters of one sink, and their bytes. At the limit, the oldest are deleted.
-pub const DEAD_LETTERS_MAX: usize = 10_000;
+pub(crate) const DEAD_LETTERS_MAX: usize = 10_000;
 /// See [`DEAD_LETTERS_MAX`].
-pub const DEAD_LETTERS_BYTES_MAX: usize = 64 << 20;
+pub(crate) const DEAD_LETTERS_BYTES_MAX: usize = 64 << 20;
 
 // The end of the process.
 
 /// How long sinks may take to accept the remaining events at a stop, while `/ws` clients do the
 /// same.
-pub const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
+pub(crate) const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long a sink may then take to close its side of the connection.
-pub const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long relays may take to receive our close, as a part of draining.
-pub const GOODBYES_MAX: Duration = Duration::from_secs(2);
+pub(crate) const GOODBYES_MAX: Duration = Duration::from_secs(2);
 /// How long draining may take in total before the process exits anyway.
-pub const DRAIN_MAX: Duration = Duration::from_secs(9);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(9);
 /// How long pending reads may delay the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 /// How long the process may take to end, with draining and everything after it, before it is
 /// aborted.
-pub const END_MAX: Duration = Duration::from_secs(20);
+pub(crate) const END_MAX: Duration = Duration::from_secs(20);
 /// How long recording a panic may take before the process is aborted.
-pub const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
+pub(crate) const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
 /// Bytes of log lines that wait for standard error: a few thousand lines. More are lost. Twice as
 /// many are allocated.
-pub const LOG_BUFFER_BYTES: usize = 512 << 10;
+pub(crate) const LOG_BUFFER_BYTES: usize = 512 << 10;
 /// How long writing the last log lines may take before the process exits.
-pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
+pub(crate) const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 // The API, and connections of clients.
 
 /// Bytes of the body of a request. The longest useful one is the URL of a relay, at most 1,024
 /// bytes.
-pub const BODY_BYTES_MAX: usize = 16 << 10;
+pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 /// Problems of a configuration in one response. A file may have one in each line; the next try
 /// shows the others.
-pub const PROBLEMS_SHOWN_MAX: usize = 100;
+pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
 /// Connections that wait to be accepted, which is the default of the library, too.
-pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
+pub(crate) const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 /// How long the head of a request may take, and how long a connection may be idle between two
 /// requests.
-pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Bytes of the head of a request: the longest URL has 65,534.
-pub const REQUEST_HEAD_BYTES_MAX: usize = 128 << 10;
+pub(crate) const REQUEST_HEAD_BYTES_MAX: usize = 128 << 10;
 /// How long the body of a request may take.
-pub const REQUEST_BODY_MAX: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_BODY_MAX: Duration = Duration::from_secs(10);
 /// When a connection is closed whose client reads nothing of a pending response; at most twice as
 /// late. The system reports room only when a third of the buffer is free; still, a client that
 /// reads some KB a second is safe.
-pub const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 /// The pause after an error of `accept`, whose reason, such as too few descriptors, may persist.
-pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often refused connections are logged.
-pub const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// Connections to the port that serves only `/metrics`; the limit by address is that of the API.
-pub const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+pub(crate) const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 // Clients of `/ws` and `/fanout`.
 
 /// How long a consumer of `/ws` waits for its previous connection to end. That one stops at once
 /// and writes one row, so only a stalled disk takes longer.
-pub const CONSUMER_LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const CONSUMER_LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The maximum message of a `/ws` client. An acknowledgement is tiny; other messages are ignored.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are gathered for one write to a `/ws` client; an idle client keeps this buffer. A
 /// larger one saves hardly any system calls.
-pub const CLIENT_FLUSH_BYTES: usize = 16 << 10;
+pub(crate) const CLIENT_FLUSH_BYTES: usize = 16 << 10;
 /// Bytes in one read from a `/ws` client. Clients send little, and each keeps this buffer.
-pub const CLIENT_READ_BYTES: usize = 4 << 10;
+pub(crate) const CLIENT_READ_BYTES: usize = 4 << 10;
 /// Bytes that wait for the socket of a `/ws` client. At most one message waits beyond
 /// [`CLIENT_FLUSH_BYTES`], and pongs, so no configuration reaches the limit.
-pub const CLIENT_WRITE_BYTES_MAX: usize = 128 << 20;
+pub(crate) const CLIENT_WRITE_BYTES_MAX: usize = 128 << 20;
 /// Bytes in the system's send buffer for a client; Linux doubles it for its overhead. The default
 /// of up to 4 MiB is too much for ten thousand stalled clients. And since the system reports room
 /// only when a third is free, a slow reader would appear to read nothing for minutes. A client 100
 /// ms away still gets some MB a second.
-pub const CLIENT_SEND_BUFFER_BYTES: u32 = 256 << 10;
+pub(crate) const CLIENT_SEND_BUFFER_BYTES: u32 = 256 << 10;
 /// How long a slow `/ws` client may take to read the reason of its close, and then to answer. The
 /// contents of its socket come first, so it gets more time than others.
-pub const CLIENT_LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CLIENT_LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 /// How long a `/ws` client may take to answer the close of its connection.
-pub const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long `/ws` clients may take to read the remaining events at a stop.
 pub const CLIENT_DRAIN_MAX: Duration = Duration::from_secs(3);
 
 // The fan-out.
 
 /// Bytes of the secret that a follower and a gateway share. Fewer than 16 can be guessed.
-pub const SHARED_SECRET_BYTES_MIN: usize = 16;
+pub(crate) const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// See [`SHARED_SECRET_BYTES_MIN`].
-pub const SHARED_SECRET_BYTES_MAX: usize = 256;
+pub(crate) const SHARED_SECRET_BYTES_MAX: usize = 256;
 /// How far back the log is searched for signals at the start, in sequences, so that followers need
 /// not search it themselves. It takes a second or two.
-pub const SIGNALS_LOOK_BACK: u64 = 1_000_000;
+pub(crate) const SIGNALS_LOOK_BACK: u64 = 1_000_000;
 /// Bots that one follower may follow. Each of their signals is encrypted for the follower.
-pub const FOLLOWS_MAX: usize = 1_000;
+pub(crate) const FOLLOWS_MAX: usize = 1_000;
 /// Connections of one follower to `/fanout`. Each of them gets everything.
-pub const FOLLOWER_CONNECTIONS_MAX: usize = 16;
+pub(crate) const FOLLOWER_CONNECTIONS_MAX: usize = 16;
 /// Stored cursors of one follower.
-pub const FOLLOWER_CONSUMERS_MAX: usize = 16;
+pub(crate) const FOLLOWER_CONSUMERS_MAX: usize = 16;
 /// Cached conversation keys of followers, about 200 bytes each. Deriving one takes about 50 us.
-pub const CONVERSATION_KEYS_MAX: usize = 100_000;
+pub(crate) const CONVERSATION_KEYS_MAX: usize = 100_000;
 /// Bytes of the newest signals in memory, about 2 KB each. Followers that are further behind read
 /// the log, with other events in between.
-pub const SIGNALS_BYTES_MAX: usize = 32 << 20;
+pub(crate) const SIGNALS_BYTES_MAX: usize = 32 << 20;
 /// Followers that read the log concurrently.
-pub const FOLLOWERS_BEHIND_MAX: usize = 4;
+pub(crate) const FOLLOWERS_BEHIND_MAX: usize = 4;
 /// Threads for disk reads of followers.
-pub const FANOUT_BLOCKING_THREADS_MAX: usize = 16;
+pub(crate) const FANOUT_BLOCKING_THREADS_MAX: usize = 16;
 /// How long a client of `/fanout` may take to prove its key after connecting.
-pub const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a proof: an event with a few tags.
-pub const PROOF_BYTES_MAX: usize = 8 << 10;
+pub(crate) const PROOF_BYTES_MAX: usize = 8 << 10;
 /// Seconds between a NIP-98 token and our clock.
-pub const TOKEN_SECS_MAX: u64 = 60;
+pub(crate) const TOKEN_SECS_MAX: u64 = 60;
 /// Seconds between a NIP-42 answer and our clock. The challenge proves that it is fresh.
-pub const ANSWER_SECS_MAX: u64 = 600;
+pub(crate) const ANSWER_SECS_MAX: u64 = 600;
 /// NIP-98 tokens that are remembered, about 50 bytes each, so that none is used twice. They expire
 /// after two minutes, which allows 8,000 a second; more are refused.
-pub const TOKENS_MAX: usize = 1_000_000;
+pub(crate) const TOKENS_MAX: usize = 1_000_000;
 /// Keys and addresses whose calls are counted, about 100 bytes each. At the limit, those without
 /// recent calls are dropped; if that is not enough, all counts start again.
-pub const CALLERS_MAX: usize = 100_000;
+pub(crate) const CALLERS_MAX: usize = 100_000;
 /// Followers in one response.
-pub const FOLLOWERS_LISTED_MAX: usize = 10_000;
+pub(crate) const FOLLOWERS_LISTED_MAX: usize = 10_000;
 
 // The registry in PostgreSQL.
 
@@ -420,44 +420,44 @@ pub const FOLLOWERS_LISTED_MAX: usize = 10_000;
 pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of [`REGISTRY_TIMEOUT`] that a write reserves for its COMMIT. The server's limit for
 /// locks is shorter than ours by as much, so that the server can report what it waited for.
-pub const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
+pub(crate) const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
 /// How long connecting may take. It leaves time to find the reason within [`REGISTRY_TIMEOUT`].
-pub const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);
+pub(crate) const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);
 /// How long finding the reason may take.
-pub const REGISTRY_REASON_MAX: Duration = Duration::from_secs(1);
+pub(crate) const REGISTRY_REASON_MAX: Duration = Duration::from_secs(1);
 /// How long the next row may take when all are read: a sort of millions precedes the first.
-pub const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the server may wait for a lock: less than we wait for the server, so that it reports
 /// why.
-pub const REGISTRY_LOCK_MAX: Duration = Duration::from_secs(4);
+pub(crate) const REGISTRY_LOCK_MAX: Duration = Duration::from_secs(4);
 /// How long the connection for notifications may be silent before it must prove that it is alive.
-pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Changes of the registry that are handled at once. The others wait in the socket.
-pub const REGISTRY_CHANGES_MAX: usize = 1_000;
+pub(crate) const REGISTRY_CHANGES_MAX: usize = 1_000;
 /// Rows in one statement or chunk: about 500 KiB.
-pub const REGISTRY_BATCH_ROWS: usize = 2_000;
+pub(crate) const REGISTRY_BATCH_ROWS: usize = 2_000;
 /// How often an unreachable database is tried again.
-pub const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+pub(crate) const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 /// How often a database is tried again that an operator must repair.
-pub const REGISTRY_RETRY_SELDOM: Duration = Duration::from_secs(10);
+pub(crate) const REGISTRY_RETRY_SELDOM: Duration = Duration::from_secs(10);
 /// How long reading the registry may delay the start. 100,000 follows take less than a second.
-pub const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
+pub(crate) const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
 
 // The clock.
 
 /// A difference between the wall clock and the time since boot that counts as a step. Gradual
 /// adjustment changes both.
-pub const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
+pub(crate) const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
 /// How often the clock is checked for a step, in addition to each decision that depends on it.
-pub const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How far the date of a live event may be from an agreeing clock: authors' clocks and slow relays.
-pub const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// How long the date of a live event counts as a vote about our clock.
-pub const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);
+pub(crate) const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);
 /// Relays whose votes count, a few dozen bytes each; further ones have none.
-pub const CLOCK_VOTERS_MAX: usize = 256;
+pub(crate) const CLOCK_VOTERS_MAX: usize = 256;
 /// A start later than this after the newest event of the log does not delete by age at once,
 /// because the clock may be ahead.
-pub const CLOCK_START_GAP_MAX: Duration = Duration::from_secs(3_600);
+pub(crate) const CLOCK_START_GAP_MAX: Duration = Duration::from_secs(3_600);
 /// How long at least nothing is deleted by age after such a start, or after a step.
-pub const CLOCK_DOUBT_MIN: Duration = Duration::from_secs(3_600);
+pub(crate) const CLOCK_DOUBT_MIN: Duration = Duration::from_secs(3_600);

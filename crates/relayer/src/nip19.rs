@@ -28,7 +28,7 @@ pub fn secret_key(text: &str) -> Result<Zeroizing<[u8; 32]>, InvalidKey> {
 ///
 /// # Errors
 /// When the text is not a public key.
-pub fn public_key(text: &str) -> Result<PublicKey, InvalidKey> {
+pub(crate) fn public_key(text: &str) -> Result<PublicKey, InvalidKey> {
     let bytes = match prefix(text).as_deref() {
         None => hex(text, InvalidKey("it neither has 64 hex digits nor begins with npub1"))?,
         Some("npub") => decode(text).map(key::PublicKey::to_bytes)?,

@@ -25,7 +25,7 @@ impl StageFailure {
 
 /// The stages of a running process.
 #[derive(Debug)]
-pub struct Stages {
+pub(crate) struct Stages {
     /// Each stage holds a clone until it ends.
     failed: mpsc::UnboundedSender<StageFailure>,
     failures: mpsc::UnboundedReceiver<StageFailure>,

@@ -47,12 +47,12 @@ pub fn start() -> io::Result<()> {
 }
 
 /// Aborts the process unless it ends within [`END_MAX`].
-pub fn must_end() {
+pub(crate) fn must_end() {
     CHECKS_LEFT.fetch_min(checks(END_MAX), Ordering::SeqCst);
 }
 
 /// Marks the calling thread as a stage: its panic ends the process.
-pub fn mark_stage() {
+pub(crate) fn mark_stage() {
     IS_STAGE.set(true);
 }
 

@@ -19,14 +19,14 @@ const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip",
 
 /// The authorization rule.
 #[derive(Debug)]
-pub struct Access {
+pub(crate) struct Access {
     admin_token: Option<Secret>,
     bound: IpAddr,
 }
 
 /// Why a request is denied, and how to fix it.
 #[derive(Debug, thiserror::Error)]
-pub enum Denied {
+pub(crate) enum Denied {
     #[error(
         "this call changes the gateway: send `Authorization: Bearer <token>`, with the admin_token of [api]"
     )]
@@ -86,7 +86,7 @@ impl Access {
     }
 
     /// Whether the headers carry the admin token; `None` if they carry no token.
-    pub fn is_admin(&self, headers: &HeaderMap) -> Option<bool> {
+    pub(crate) fn is_admin(&self, headers: &HeaderMap) -> Option<bool> {
         headers.get(header::AUTHORIZATION)?;
         Some(self.admin_token.as_ref().is_some_and(|token| carries(headers, token).is_ok()))
     }

@@ -25,7 +25,7 @@ use crate::telemetry::metrics::{PerLabel, metrics};
 /// Why a connection to one of our ports was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum ConnectionRefusal {
+pub(crate) enum ConnectionRefusal {
     TooMany,
     TooManyFromAddress,
     Stopping,
@@ -43,7 +43,7 @@ pub enum Stalled {
 
 metrics! {
     /// The metrics of connections to our ports.
-    pub struct ConnectionMetrics {
+    pub(crate) struct ConnectionMetrics {
         /// Open connections to our ports that are not upgraded to /ws or /fanout.
         open: Gauge = "connections";
         /// Accepted connections to our ports.

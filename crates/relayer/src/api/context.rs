@@ -61,7 +61,7 @@ impl Context {
         text
     }
 
-    pub fn connection_metrics(&self) -> &Arc<ConnectionMetrics> {
+    pub(crate) fn connection_metrics(&self) -> &Arc<ConnectionMetrics> {
         &self.0.connection_metrics
     }
 

@@ -28,5 +28,6 @@ mod websocket;
 
 pub use connections::Connections;
 pub use context::Context;
-pub use router::{metrics_router, router};
+pub(crate) use router::metrics_router;
+pub use router::router;
 pub use serve::{listen, serve};

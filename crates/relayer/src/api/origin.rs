@@ -9,9 +9,9 @@ use crate::serve::Patience;
 
 /// The configuration of `/ws`.
 #[derive(Debug, Clone)]
-pub struct WebSocketOptions {
+pub(crate) struct WebSocketOptions {
     /// Whether `/ws` is served at all.
-    pub is_enabled: bool,
+    pub(crate) is_enabled: bool,
     /// When a slow or silent client is disconnected.
     pub patience: Patience,
     /// The origins whose pages may connect. If the list is empty, any page may read, and none may

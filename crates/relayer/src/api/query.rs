@@ -17,20 +17,21 @@ use crate::receiver::{Format, Selection};
 use crate::serve::{ConsumerName, StartPosition};
 
 /// The parameters of `/ws`.
-pub const WS_PARAMETERS: &[&str] = &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
+pub(crate) const WS_PARAMETERS: &[&str] =
+    &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
 
 /// The parameters of `/fanout`.
-pub const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
+pub(crate) const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
 
 /// The parameters of `/api/events`.
-pub const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
+pub(crate) const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
 
 /// The parameters of dead letters.
-pub const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
+pub(crate) const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
 
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum QueryError {
+pub(crate) enum QueryError {
     /// A name or value is not percent-encoded UTF-8. The value is not shown: it may be a secret.
     #[error("`{0}` is not percent-encoded UTF-8; encode each value, as encodeURIComponent does")]
     Encoding(String),
@@ -87,7 +88,7 @@ impl From<QueryError> for ApiError {
 }
 
 #[derive(Debug, Default)]
-pub struct Query {
+pub(crate) struct Query {
     pub cursor: Option<Cursor>,
     /// The consumer whose cursor is kept.
     pub consumer: Option<ConsumerName>,
@@ -133,7 +134,7 @@ impl Query {
     }
 
     /// Where the consumer starts. `head` is the head of the log when the client connected.
-    pub fn start_position(&self, head: Cursor) -> StartPosition {
+    pub(crate) fn start_position(&self, head: Cursor) -> StartPosition {
         match (self.seek, self.cursor) {
             (Some(cursor), _) => StartPosition::Seek(cursor),
             (None, Some(cursor)) => StartPosition::After(cursor),
@@ -170,7 +171,7 @@ pub(super) fn parameters(
 ///
 /// # Errors
 /// When the next event is trimmed, or the cursor is beyond the newest sequence.
-pub fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
+pub(crate) fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
     Ok(log.check_cursor(cursor)?)
 }
 

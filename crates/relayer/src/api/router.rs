@@ -58,7 +58,7 @@ pub fn router(context: Context) -> Router {
 }
 
 /// The routes of `[monitoring] prometheus_port`: only `/metrics`.
-pub fn metrics_router(context: Context) -> Router {
+pub(crate) fn metrics_router(context: Context) -> Router {
     finished(Router::new().route("/metrics", get(metrics::prometheus)), context)
 }
 

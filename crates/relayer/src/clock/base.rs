@@ -12,9 +12,9 @@ use crate::limits::CLOCK_STEP_MIN;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     /// Unix milliseconds.
-    pub wall_ms: u64,
+    pub(crate) wall_ms: u64,
     /// The time since boot, which cannot be set.
-    pub since_boot: Duration,
+    pub(crate) since_boot: Duration,
 }
 
 /// If reading both clocks takes longer, they are read again: a pause between the two reads would
@@ -58,7 +58,7 @@ impl Base {
     }
 
     /// By how many milliseconds this base is ahead.
-    pub const fn ahead_of(self, other: Self) -> i64 {
+    pub(crate) const fn ahead_of(self, other: Self) -> i64 {
         self.wall_at_boot_ms.saturating_sub(other.wall_at_boot_ms)
     }
 }

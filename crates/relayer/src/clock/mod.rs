@@ -177,7 +177,7 @@ impl Clock {
 
     /// Compares the clock with the newest event when a log is opened. `has_history`: whether the
     /// log ever had an event.
-    pub fn compare_with_log(&self, newest_received_ms: Option<u64>, has_history: bool) {
+    pub(crate) fn compare_with_log(&self, newest_received_ms: Option<u64>, has_history: bool) {
         let now_ms = self.now().ms;
         let newest_ms = newest_received_ms.unwrap_or(0);
         self.note_received(newest_ms);
@@ -264,7 +264,7 @@ impl Clock {
     }
 
     /// Records when an event of the log was received.
-    pub fn note_received(&self, received_at_ms: u64) {
+    pub(crate) fn note_received(&self, received_at_ms: u64) {
         self.0.newest_received_ms.fetch_max(received_at_ms, Ordering::Relaxed);
     }
 

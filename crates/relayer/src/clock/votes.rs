@@ -26,13 +26,13 @@ struct Count {
 /// How many relays voted, and how many of them agree with our clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
-    pub agreeing: usize,
-    pub voting: usize,
+    pub(crate) agreeing: usize,
+    pub(crate) voting: usize,
 }
 
 impl Verdict {
     /// Whether most relays agree; `None` if none voted.
-    pub fn majority(self) -> Option<bool> {
+    pub(crate) fn majority(self) -> Option<bool> {
         (self.voting > 0).then_some(2 * self.agreeing > self.voting)
     }
 }

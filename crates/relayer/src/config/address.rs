@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 /// The maximum length of a URL, in bytes. It is far above any relay's, and bounds what logs,
 /// metrics and the relay list can be made to hold.
-pub const URL_BYTES_MAX: usize = 1024;
+pub(crate) const URL_BYTES_MAX: usize = 1024;
 
 /// Why a text is not such an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +72,7 @@ address! {
 
 impl RelayUrl {
     /// The normal form, shared.
-    pub fn to_arc(&self) -> Arc<str> {
+    pub(crate) fn to_arc(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 }
@@ -103,12 +103,12 @@ address! {
 
 impl HttpUrl {
     /// What may be shown.
-    pub fn without_query(&self) -> &str {
+    pub(crate) fn without_query(&self) -> &str {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
 
     /// Whether its scheme is `https`.
-    pub fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
 

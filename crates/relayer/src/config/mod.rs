@@ -29,9 +29,9 @@ mod user_agent;
 mod value;
 mod webhook;
 
-pub use address::{HostPort, HttpUrl, InvalidUrl, PublicUrl, RelayUrl, URL_BYTES_MAX, WebOrigin};
+pub use address::{HostPort, HttpUrl, InvalidUrl, PublicUrl, RelayUrl, WebOrigin};
 pub use choices::{Compression, Framing, LogLevel, NotAllowed, Registration, Start};
-pub use dsn::postgres_options;
+pub(crate) use dsn::postgres_options;
 pub use environment::environment;
 pub use error::{ConfigErrors, Place, Problem};
 pub use load::{DEFAULT_FILE, Loaded};
@@ -41,8 +41,7 @@ pub use secret::{Secret, SecretFile, SecretKey};
 pub use settings::{
     Api, Config, Deduplication, Fanout, Filters, Monitoring, Nostr, Output, Postgres, Relay, Storage,
 };
-pub use sinks::{
-    CommonOptions, RestOptions, RestSink, SinkConfig, SinkName, SinkOptions, TcpOptions, TcpSink,
-};
+pub(crate) use sinks::RestSink;
+pub use sinks::{CommonOptions, RestOptions, SinkConfig, SinkName, SinkOptions, TcpOptions, TcpSink};
 pub use user_agent::UserAgent;
 pub use webhook::{Headers, InvalidSecret, SigningKeys};

@@ -310,7 +310,7 @@ impl Output {
 
 impl Config {
     /// The limit of connections from one address, apart from clients of `/ws` and `/fanout`.
-    pub fn connections_per_address(&self) -> Option<NonZeroUsize> {
+    pub(crate) fn connections_per_address(&self) -> Option<NonZeroUsize> {
         self.output.max_clients_per_address.and(self.api.max_connections_per_address)
     }
 }

@@ -31,7 +31,7 @@ impl SinkName {
     }
 
     /// The name, shared.
-    pub fn to_arc(&self) -> Arc<str> {
+    pub(crate) fn to_arc(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
@@ -75,7 +75,7 @@ pub struct SinkConfig<O: SinkOptions> {
 pub type TcpSink = SinkConfig<TcpOptions>;
 
 /// A sink over HTTP.
-pub type RestSink = SinkConfig<RestOptions>;
+pub(crate) type RestSink = SinkConfig<RestOptions>;
 
 /// The options of one transport.
 pub trait SinkOptions: fmt::Debug + Clone + PartialEq + Default + 'static {

@@ -17,18 +17,18 @@ use crate::crash_point;
 use crate::limits::BACKUP_DESCRIPTION_BYTES_MAX;
 
 /// The file that describes a backup.
-pub const DESCRIPTION: &str = "backup.json";
+pub(crate) const DESCRIPTION: &str = "backup.json";
 /// The file that marks a data folder whose contents are being replaced. The log does not open while
 /// it exists.
-pub const RESTORE_UNFINISHED: &str = "restore.unfinished";
+pub(crate) const RESTORE_UNFINISHED: &str = "restore.unfinished";
 /// The folder in a data folder for checkpoints, and for restored logs before they replace the old
 /// one. Opening the log deletes it.
-pub const STAGING: &str = "staging";
+pub(crate) const STAGING: &str = "staging";
 
 /// Describes a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Description {
+pub(crate) struct Description {
     /// The version of this description.
     version: u32,
     /// The [format](keys::FORMAT_VERSION) of the log.
@@ -40,7 +40,7 @@ pub struct Description {
     /// The oldest sequence.
     pub floor: Seq,
     /// When the backup began, in Unix milliseconds.
-    pub made_at_ms: u64,
+    pub(crate) made_at_ms: u64,
     /// The other files with their sizes in bytes.
     pub files: BTreeMap<String, u64>,
 }
@@ -159,7 +159,7 @@ impl Description {
 }
 
 /// Whether RocksDB uses files of this name in the folder of a log.
-pub fn is_file_of_log(name: &str) -> bool {
+pub(crate) fn is_file_of_log(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let numbered = |extension| name.strip_suffix(extension).is_some_and(is_number);
     matches!(name, "CURRENT" | "IDENTITY" | "LOCK" | "LOG")
@@ -184,7 +184,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When another backup is being made, or RocksDB or the system fails. The log keeps working.
-    pub fn back_up(&self) -> Result<(PathBuf, Description), BackupError> {
+    pub(crate) fn back_up(&self) -> Result<(PathBuf, Description), BackupError> {
         let _one_at_a_time = self.backing_up.try_lock().ok_or(BackupError::Busy)?;
         let staging = self.store.path().join(STAGING);
         let folder = staging.join("backup");

@@ -120,7 +120,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn for_each_dead_letter(
+    pub(crate) fn for_each_dead_letter(
         &self,
         sink: &str,
         from: Seq,

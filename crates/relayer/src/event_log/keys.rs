@@ -27,7 +27,7 @@ use super::mark::RelayTable;
 pub const FORMAT_VERSION: u64 = 6;
 
 /// The oldest version that opening a log converts to the present one.
-pub const FORMAT_OLDEST: u64 = 5;
+pub(crate) const FORMAT_OLDEST: u64 = 5;
 
 /// Column family of records by sequence.
 pub const EVENTS: &str = "events";
@@ -42,9 +42,9 @@ pub const CURSORS: &str = "cursors";
 /// Column family of the cursors of consumers of `/ws`.
 pub const CONSUMERS: &str = "consumers";
 /// Column family of dead letters.
-pub const DEAD_LETTERS: &str = "dead_letters";
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 /// Column family of the embedded registry: bots, and who follows them.
-pub const REGISTRY: &str = "registry";
+pub(crate) const REGISTRY: &str = "registry";
 /// Column family of the cursors of followers on `/fanout`.
 pub const FOLLOWERS: &str = "followers";
 /// All column families.
@@ -67,7 +67,7 @@ pub const META_LOG_ID: &[u8] = b"log_id";
 
 /// `meta`: the public key whose secrets the registry holds, 32 bytes; absent before the first start
 /// with the fan-out.
-pub const META_REGISTRY_OWNER: &[u8] = b"registry_owner";
+pub(crate) const META_REGISTRY_OWNER: &[u8] = b"registry_owner";
 
 pub(crate) const fn event_key(seq: Seq) -> [u8; 8] {
     seq.get().to_be_bytes()

@@ -30,7 +30,7 @@ metrics! {
 
 impl Metrics {
     /// Reads the figures that the log keeps.
-    pub fn refresh(&self, log: &EventLog, disk_full: &DiskFull) {
+    pub(crate) fn refresh(&self, log: &EventLog, disk_full: &DiskFull) {
         set(&self.log_head, log.head().get());
         set(&self.log_floor, log.floor().get());
         let clock = log.clock().status();

@@ -104,7 +104,7 @@ impl EventLog {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn renew_id(path: &Path, options: StoreOptions) -> Result<(LogId, LogId), OpenError> {
+    pub(crate) fn renew_id(path: &Path, options: StoreOptions) -> Result<(LogId, LogId), OpenError> {
         let mut store = Store::open(path, options, Reserve::none())?;
         let (old, new) = (store.log_id(), LogId::random());
         store.set_log_id(new)?;
@@ -139,7 +139,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails; ids may have been passed to `each` before.
-    pub fn for_each_id(&self, each: impl FnMut(&ClaimedId) -> bool) -> Result<(), StorageError> {
+    pub(crate) fn for_each_id(&self, each: impl FnMut(&ClaimedId) -> bool) -> Result<(), StorageError> {
         self.store.for_each_id(each)
     }
 
@@ -193,12 +193,12 @@ impl EventLog {
     ///
     /// # Errors
     /// When it has none.
-    pub fn check_room(&self) -> Result<(), StorageError> {
+    pub(crate) fn check_room(&self) -> Result<(), StorageError> {
         self.store.room().check(0).map_err(|error| StorageError::no_room("commit", error))
     }
 
     /// Bytes and events that the tail holds in memory.
-    pub fn tail_figures(&self) -> (usize, usize) {
+    pub(crate) fn tail_figures(&self) -> (usize, usize) {
         self.tail.figures()
     }
 

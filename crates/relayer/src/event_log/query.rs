@@ -17,7 +17,7 @@ pub struct Page {
 
 /// Why delivery cannot continue after a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CursorError {
+pub(crate) enum CursorError {
     /// The next events are trimmed.
     #[error("the events after cursor {cursor} are no longer kept; the oldest is {oldest}")]
     TooOld {
@@ -54,7 +54,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When the next events are trimmed, or the cursor is beyond the newest sequence.
-    pub fn check_cursor(&self, cursor: Cursor) -> Result<(), CursorError> {
+    pub(crate) fn check_cursor(&self, cursor: Cursor) -> Result<(), CursorError> {
         // The floor is read first, so that it is at most one above the head.
         let oldest = self.floor();
         let newest = self.head();
@@ -86,7 +86,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn received_after(&self, cursor: Cursor) -> Result<Option<u64>, StorageError> {
+    pub(crate) fn received_after(&self, cursor: Cursor) -> Result<Option<u64>, StorageError> {
         let mut received_ms = None;
         let looked = self.store.for_each_record(cursor.next().max(self.floor()), |_, record| {
             received_ms = Some(record.received_at_ms);

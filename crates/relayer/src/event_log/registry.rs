@@ -7,7 +7,7 @@ use super::store::reading;
 use super::{EventLog, StorageError, keys};
 
 /// The key of a row, and its new value; `None` deletes the row.
-pub type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
+pub(crate) type RegistryChange = (Vec<u8>, Option<Vec<u8>>);
 
 impl EventLog {
     /// Calls `each` for the rows of a snapshot of the registry from a key on, in the order of the
@@ -15,7 +15,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails, or a row is damaged.
-    pub fn for_each_registry_row(
+    pub(crate) fn for_each_registry_row(
         &self,
         from: &[u8],
         each: impl FnMut(&[u8], &[u8]) -> Option<bool>,
@@ -27,7 +27,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails, or `read` returns `None`.
-    pub fn registry_row<T>(
+    pub(crate) fn registry_row<T>(
         &self,
         key: &[u8],
         read: impl FnOnce(&[u8]) -> Option<T>,
@@ -39,7 +39,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails, or the row is damaged.
-    pub fn registry_owner(&self) -> Result<Option<PublicKey>, StorageError> {
+    pub(crate) fn registry_owner(&self) -> Result<Option<PublicKey>, StorageError> {
         self.registry_value(keys::META, keys::META_REGISTRY_OWNER, |key| {
             Some(PublicKey::from_bytes(key.try_into().ok()?))
         })

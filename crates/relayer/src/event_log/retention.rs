@@ -43,7 +43,7 @@ impl EventLog {
     ///
     /// # Errors
     /// When RocksDB fails.
-    pub fn keep_trimmed(
+    pub(crate) fn keep_trimmed(
         &self,
         retention: impl Fn() -> Retention,
         stop: &AtomicBool,
@@ -169,7 +169,7 @@ impl EventLog {
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The maximum number of events that are trimmed by age at once: a fraction of a second's reading.
-pub const AGED_AT_ONCE_MAX: u64 = 100_000;
+pub(crate) const AGED_AT_ONCE_MAX: u64 = 100_000;
 
 /// How far the clock may be set back without readmitting an event whose id is deleted.
 const CLOCK_STEP_SECS: u64 = 3_600;

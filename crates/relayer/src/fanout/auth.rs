@@ -14,7 +14,7 @@ use crate::limits::PROOF_TIMEOUT;
 
 /// The text is the close reason, which is limited to 123 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AuthError {
+pub(crate) enum AuthError {
     #[error("the client disconnected")]
     Disconnected,
     #[error("auth-required: the challenge was not answered within {} seconds", PROOF_TIMEOUT.as_secs())]

@@ -18,9 +18,9 @@ use crate::event_log::{Cursor, Entry};
 use crate::serve::{Damaged, Source};
 
 /// The message is encrypted with the NIP-44 conversation key.
-pub const ENCRYPTION: &str = "nip44-v2";
+pub(crate) const ENCRYPTION: &str = "nip44-v2";
 /// The message is encrypted with the key derived from the shared secret; otherwise it is NIP-44 v2.
-pub const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
+pub(crate) const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
 
 /// The messages for one follower.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::config::{Config, SecretFile, SecretKey};
 use crate::nip19::{npub, nsec};
 
 /// The default key file, beside the database folder.
-pub const KEY_FILE: &str = "relayer.key";
+pub(crate) const KEY_FILE: &str = "relayer.key";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -41,7 +41,7 @@ pub enum IdentityError {
 ///
 /// # Errors
 /// When the file holds no key, is readable by others, or cannot be created.
-pub fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
+pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     if let Some(key) = config.nostr.key() {
         return Ok(Arc::clone(key.signer()));
     }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::limits::CONVERSATION_KEYS_MAX;
 
 /// Separates keys derived from a shared secret from all others.
-pub const SHARED_SECRET_SALT: &[u8] = b"moltrade-fanout-v1";
+pub(crate) const SHARED_SECRET_SALT: &[u8] = b"moltrade-fanout-v1";
 
 /// A NIP-44 conversation key. The memory is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl MessageKey {
 
     /// The NIP-44 v2 payload in base64, with a random nonce. `None` unless the text has 1 to 2^32 -
     /// 1 bytes.
-    pub fn encrypt(&self, plaintext: &[u8]) -> Option<String> {
+    pub(crate) fn encrypt(&self, plaintext: &[u8]) -> Option<String> {
         self.encrypt_with(plaintext, rand::random())
     }
 

@@ -22,15 +22,15 @@ enum RateKey {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitReached {
-    pub daily_limit: NonZeroU32,
+pub(crate) struct LimitReached {
+    pub(crate) daily_limit: NonZeroU32,
     /// When the next call is possible.
-    pub retry_after: Duration,
+    pub(crate) retry_after: Duration,
 }
 
 /// A daily limit, or none.
 #[derive(Debug)]
-pub struct DailyLimit(Option<CallCounter>);
+pub(crate) struct DailyLimit(Option<CallCounter>);
 
 #[derive(Debug)]
 struct CallCounter {
@@ -58,7 +58,7 @@ impl DailyLimit {
     }
 
     /// Counts a call from an address.
-    pub fn count_address(&self, address: IpAddr) -> Result<(), LimitReached> {
+    pub(crate) fn count_address(&self, address: IpAddr) -> Result<(), LimitReached> {
         self.count_all(&[RateKey::Address(origin(address))])
     }
 

@@ -22,12 +22,12 @@ pub struct StartOptions {
     /// The start without a consumer name.
     pub cursor: Cursor,
     /// The name of the stored cursor, and the start if there is none yet.
-    pub consumer: Option<(ConsumerName, StartPosition)>,
+    pub(crate) consumer: Option<(ConsumerName, StartPosition)>,
 }
 
 /// Why a follower that has proved its key is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum AdmitError {
+pub(crate) enum AdmitError {
     #[error("restricted: this key has too many connections")]
     TooManyConnections,
     /// Only followers have stored cursors.
@@ -78,7 +78,7 @@ pub enum ClientAuth {
 
 impl Fanout {
     /// Prepares to serve a follower that has proved its key.
-    pub async fn admit(
+    pub(crate) async fn admit(
         &self,
         follower: PublicKey,
         options: StartOptions,

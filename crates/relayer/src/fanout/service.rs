@@ -40,9 +40,9 @@ pub struct Fanout {
     pub registry: Arc<Registry>,
     pub proofs: ProofVerifier,
     /// Limits the changes per key and per address.
-    pub call_limit: DailyLimit,
+    pub(crate) call_limit: DailyLimit,
     /// Limits the new bots per address.
-    pub new_bot_limit: DailyLimit,
+    pub(crate) new_bot_limit: DailyLimit,
     /// Who may register new bots.
     pub registration: Registration,
     pub clients: Clients,

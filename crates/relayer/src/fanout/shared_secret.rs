@@ -20,7 +20,7 @@ const DIFFERENT_MIN: usize = 7;
 /// Why a shared secret is refused. The text continues "`shared_secret` …" and quotes nothing of the
 /// secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WeakSecret {
+pub(crate) enum WeakSecret {
     #[error("must have {SHARED_SECRET_BYTES_MIN} to {SHARED_SECRET_BYTES_MAX} bytes")]
     Length,
     #[error("must not hold a Nostr key or another text of NIP-19 (npub1…, nsec1…)")]

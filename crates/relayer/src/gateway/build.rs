@@ -47,7 +47,7 @@ pub enum StartError {
 /// What the gateway gets from the system. Tests replace it.
 #[derive(Debug)]
 pub struct Environment {
-    pub reserve: Reserve,
+    pub(crate) reserve: Reserve,
     pub resolver: Resolver,
     pub clock: Clock,
     /// Whether relays are dialled at all.

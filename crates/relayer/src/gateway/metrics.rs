@@ -62,7 +62,7 @@ impl Metrics {
     }
 
     /// Updates the gauges from the parts of the gateway.
-    pub fn refresh(&self, parts: &Parts) {
+    pub(crate) fn refresh(&self, parts: &Parts) {
         self.ingest.refresh(&parts.inboxes);
         self.relay.refresh(&parts.pool.peers());
         self.log.refresh(&parts.log, &parts.disk_full);

@@ -55,7 +55,7 @@ pub struct Parts {
     pub log: Arc<EventLog>,
     pub disk_full: Arc<DiskFull>,
     /// The space that must stay free on the log's disk.
-    pub reserve: Reserve,
+    pub(crate) reserve: Reserve,
     pub metrics: Metrics,
     /// The admission policy. A reload replaces it.
     pub admission: Arc<ArcSwap<Admission>>,
@@ -106,7 +106,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When the registry has a permanent failure, or no thread can be started.
-    pub async fn start_fanout(&self, config: &Config, port: u16) -> Result<(), FanoutError> {
+    pub(crate) async fn start_fanout(&self, config: &Config, port: u16) -> Result<(), FanoutError> {
         if !config.fanout.enabled {
             return Ok(());
         }

@@ -37,7 +37,7 @@ impl Admission {
     }
 
     /// The maximum age of an event in seconds; 0 means no limit.
-    pub fn age_secs_max(&self) -> u64 {
+    pub(crate) fn age_secs_max(&self) -> u64 {
         self.age_max.map_or(0, |age| age.as_secs())
     }
 

@@ -29,7 +29,7 @@ impl Arrivals {
         Self { places: std::iter::repeat_with(Mutex::default).take(PLACES).collect() }
     }
 
-    pub fn note(&self, id: &ClaimedId, received: Instant) {
+    pub(crate) fn note(&self, id: &ClaimedId, received: Instant) {
         if let Some((place, prefix)) = self.place(id) {
             *place.lock() = Some((prefix, received));
         }

@@ -16,7 +16,7 @@ use std::hash::BuildHasher;
 use wire::ClaimedId;
 
 /// The maximum false-positive rate of all generations together.
-pub const FALSE_POSITIVES_MAX: f64 = 0.01;
+pub(crate) const FALSE_POSITIVES_MAX: f64 = 0.01;
 
 /// The first generation's share of the error rate. Each later generation has half the share of the
 /// one before, so together they use 90 %; the rest is a safety margin.
@@ -56,7 +56,7 @@ impl Bloom {
     }
 
     /// Whether this id was never added. `false` may be wrong.
-    pub fn is_certainly_new(&self, id: &ClaimedId) -> bool {
+    pub(crate) fn is_certainly_new(&self, id: &ClaimedId) -> bool {
         if !self.complete.load(Ordering::Acquire) {
             return false;
         }
@@ -84,7 +84,7 @@ impl Bloom {
     }
 
     /// Declares that all known ids have been added.
-    pub fn set_complete(&self) {
+    pub(crate) fn set_complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
 

@@ -38,7 +38,7 @@ pub struct Candidate {
     pub claimed: ClaimedId,
     /// The last byte of the claimed author's key, which selects the shard. Authors choose the
     /// prefix of their keys, but rarely the suffix. 0 if the text is not an event.
-    pub author_byte: u8,
+    pub(crate) author_byte: u8,
     /// The event's JSON, copied out of the frame.
     pub json: Box<[u8]>,
     pub source: Arc<dyn Source>,
@@ -159,7 +159,7 @@ impl Inboxes {
 
     /// Like [`mark`](Self::mark), but gives up if an inbox is full: for a mark that the next one
     /// replaces.
-    pub fn offer_mark(&self, mark: Mark) {
+    pub(crate) fn offer_mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {
             // A mark that misses a shard is never committed.
@@ -182,7 +182,7 @@ impl Inboxes {
     }
 
     /// Whether the queue is short enough to request past events from relays: live events go first.
-    pub fn has_room_for_backfill(&self) -> bool {
+    pub(crate) fn has_room_for_backfill(&self) -> bool {
         let used = self.budget_bytes.saturating_sub(self.budget.available_permits());
         used <= self.budget_bytes / REPAIR_QUEUE_SHARE
     }
@@ -194,7 +194,7 @@ impl Inboxes {
     }
 
     /// A view that does not keep the inboxes open.
-    pub fn gauge(&self) -> InboxGauge {
+    pub(crate) fn gauge(&self) -> InboxGauge {
         InboxGauge {
             senders: self.senders.iter().map(mpsc::Sender::downgrade).collect(),
             budget: Arc::clone(&self.budget),

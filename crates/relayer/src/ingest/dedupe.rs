@@ -151,7 +151,7 @@ impl Dedupe {
     }
 
     /// The time from the first copy of an event to `received`, if its id is in the sample.
-    pub fn lateness_at(&self, id: &ClaimedId, received: Instant) -> Option<Duration> {
+    pub(crate) fn lateness_at(&self, id: &ClaimedId, received: Instant) -> Option<Duration> {
         Some(received.saturating_duration_since(self.arrivals.first(id)?))
     }
 
@@ -171,7 +171,7 @@ impl Dedupe {
         &self.hotset
     }
 
-    pub fn lru_len(&self) -> usize {
+    pub(crate) fn lru_len(&self) -> usize {
         self.lru.len()
     }
 

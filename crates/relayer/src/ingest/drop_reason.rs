@@ -96,7 +96,7 @@ impl DropReason {
     /// Whether a correct relay never sends this. The other reasons are our own policy, or faults of
     /// authors that many relays do not check: publishing such events must not get the relays that
     /// carry them quarantined.
-    pub const fn is_offence(self) -> bool {
+    pub(crate) const fn is_offence(self) -> bool {
         !matches!(
             self,
             Self::MissingField
@@ -121,7 +121,7 @@ impl DropReason {
     /// its other faults are blamed on the author. The signature is not checked: the bytes that the
     /// author signed would be a guess, every copy would cost a check because refused ids are not
     /// remembered, and the event is dropped in any case.
-    pub fn of_malformed(event: &[u8], error: ParseError) -> Self {
+    pub(crate) fn of_malformed(event: &[u8], error: ParseError) -> Self {
         let may_be_signed = names_signature(event);
         match error {
             ParseError::NotJson | ParseError::NotAnObject if may_be_signed => Self::NonStandardForm,

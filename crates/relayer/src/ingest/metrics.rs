@@ -49,7 +49,7 @@ impl Metrics {
     }
 
     /// Updates the gauges from the inboxes.
-    pub fn refresh(&self, inboxes: &InboxGauge) {
+    pub(crate) fn refresh(&self, inboxes: &InboxGauge) {
         let (events, bytes) = inboxes.waiting();
         set(&self.events_in_queue, events as u64);
         set(&self.bytes_in_queue, bytes as u64);

@@ -54,7 +54,7 @@ impl Reach {
 /// The order in which addresses are tried (RFC 8305, section 4): the resolver's order with the two
 /// address families interleaved, so that a broken family costs one attempt. Keeps the first
 /// [`ADDRESSES_TRIED_MAX`].
-pub fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+pub(crate) fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_ipv6 = addresses.first().is_some_and(IpAddr::is_ipv6);
     let (preferred, other): (Vec<_>, Vec<_>) =
         addresses.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
@@ -67,7 +67,7 @@ pub fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// The purpose that an address is reserved for; `None` if it is public.
-pub fn special_purpose(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn special_purpose(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => special_purpose_v4(address),
         IpAddr::V6(address) => special_purpose_v6(address),

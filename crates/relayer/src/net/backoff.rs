@@ -9,7 +9,7 @@ use crate::limits::{
 
 /// Reads the value of a `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3). `None`
 /// if it is neither, or in the past.
-pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit mean a very long time.
@@ -20,7 +20,7 @@ pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 
 /// Counts failures in a row.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     least: Duration,
     most: Duration,
@@ -30,12 +30,12 @@ pub struct Backoff {
 
 impl Backoff {
     /// For a relay: one of thousands, of which many never come back.
-    pub const fn of_relay() -> Self {
+    pub(crate) const fn of_relay() -> Self {
         Self { failures: 0, least: BACKOFF_MIN, most: BACKOFF_MAX, dead: PROBE_MAX }
     }
 
     /// For a sink: one of few, and somebody waits for each. The delay stays short.
-    pub const fn of_sink() -> Self {
+    pub(crate) const fn of_sink() -> Self {
         Self { failures: 0, least: SINK_BACKOFF_MIN, most: SINK_BACKOFF_MAX, dead: SINK_BACKOFF_MAX }
     }
 
@@ -45,13 +45,13 @@ impl Backoff {
     }
 
     /// Counts a failure that will not pass by itself as several, so that the delay grows fast.
-    pub const fn note_permanent_failure(&mut self) {
+    pub(crate) const fn note_permanent_failure(&mut self) {
         self.failures = self.failures.saturating_add(FAILURES_TO_DEATH / 5);
     }
 
     /// Counts a failure and returns the delay: a random time below a bound that doubles up to a
     /// maximum, and is longer still after [`FAILURES_TO_DEATH`] failures.
-    pub fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
         bound.mul_f64(rand::random::<f64>())

@@ -20,7 +20,7 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Whether only the certificate authority is unknown.
-    pub const fn is_unknown_authority(&self) -> bool {
+    pub(crate) const fn is_unknown_authority(&self) -> bool {
         matches!(self, Self::Certificate(CertificateError::UnknownIssuer))
     }
 }

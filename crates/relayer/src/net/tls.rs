@@ -76,7 +76,7 @@ pub fn client_config(
 ///
 /// # Errors
 /// When rustls does not accept its own defaults.
-pub fn config_of(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, TlsSetupError> {
+pub(crate) fn config_of(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -85,7 +85,7 @@ pub fn config_of(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, T
 }
 
 /// The system's certificate authorities. Slow: it reads more than a hundred certificates.
-pub fn system_authorities() -> RootCertStore {
+pub(crate) fn system_authorities() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots

@@ -25,7 +25,7 @@ pub struct Information {
     pub max_limit: Option<NonZeroU32>,
     /// The maximum number of events in the answer to a filter without a `limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub default_limit: Option<NonZeroU32>,
+    pub(crate) default_limit: Option<NonZeroU32>,
     /// How many subscriptions one connection may have open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_subscriptions: Option<NonZeroU32>,
@@ -35,13 +35,13 @@ pub struct Information {
     pub max_filters: Option<NonZeroU32>,
     /// The maximum length of a message to the relay, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_message_length: Option<NonZeroU32>,
+    pub(crate) max_message_length: Option<NonZeroU32>,
     /// The relay serves nothing before NIP-42 authentication.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub auth_required: bool,
+    pub(crate) auth_required: bool,
     /// The relay requires payment.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub payment_required: bool,
+    pub(crate) payment_required: bool,
     /// The relay supports NIP-77.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub negentropy: bool,

@@ -25,15 +25,15 @@ pub struct Shared {
     /// The metrics of relays.
     pub metrics: Arc<Metrics>,
     /// The metrics of ingest.
-    pub ingest_metrics: Arc<ingest::Metrics>,
+    pub(crate) ingest_metrics: Arc<ingest::Metrics>,
     /// The key for NIP-42 authentication; `None` if the configuration does not permit it.
     pub signer: Option<Arc<Signer>>,
     /// Limits the backfill requests that are open at once, over all relays.
     pub repairs: Semaphore,
     /// Limits the log scans of reconciliations that run at once.
-    pub scans: Arc<Semaphore>,
+    pub(crate) scans: Arc<Semaphore>,
     /// The time between two health checks of a connection.
     pub health_check_interval: Duration,
     /// Frames above this rate are read later; `None` for no limit.
-    pub events_per_second_max: Option<u32>,
+    pub(crate) events_per_second_max: Option<u32>,
 }

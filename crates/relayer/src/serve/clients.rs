@@ -18,9 +18,9 @@ use crate::limits::CLIENT_CLOSE_MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// In all.
-    pub in_all: NonZeroUsize,
+    pub(crate) in_all: NonZeroUsize,
     /// From one address; `None` for no limit but `in_all`.
-    pub from_address: Option<NonZeroUsize>,
+    pub(crate) from_address: Option<NonZeroUsize>,
 }
 
 impl ClientLimits {
@@ -105,7 +105,7 @@ impl Clients {
     }
 
     /// Whether new clients are refused because the gateway stops.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.deadline.borrow().is_some()
     }
 

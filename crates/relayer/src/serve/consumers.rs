@@ -24,11 +24,11 @@ use crate::limits::CONSUMER_LEASE_WAIT_MAX;
 
 /// The name that a consumer gives itself. It follows the rules of sink names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsumerName(SinkName);
+pub(crate) struct ConsumerName(SinkName);
 
 impl ConsumerName {
     /// What a name must be.
-    pub const ALLOWED: &str = SinkName::ALLOWED;
+    pub(crate) const ALLOWED: &str = SinkName::ALLOWED;
 
     /// `None` if the text is not a valid name.
     pub fn new(text: &str) -> Option<Self> {
@@ -43,7 +43,7 @@ impl ConsumerName {
 
 /// Where delivery to a consumer starts when it connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartPosition {
+pub(crate) enum StartPosition {
     /// After its stored cursor; a new consumer starts at this head of the log, read when it
     /// connected, so that it gets what is committed while it proves its key.
     Now(Cursor),
@@ -64,7 +64,7 @@ pub struct Share<'a> {
 
 /// Why a consumer cannot connect.
 #[derive(Debug, thiserror::Error)]
-pub enum EnterError {
+pub(crate) enum EnterError {
     /// The requested cursor cannot be served.
     #[error(transparent)]
     Cursor(#[from] CursorError),
@@ -160,7 +160,7 @@ impl Consumers {
     ///
     /// # Errors When delivery cannot start there, a limit is reached, the previous connection does
     /// not end, or RocksDB fails.
-    pub async fn acquire(
+    pub(crate) async fn acquire(
         &self,
         key: &str,
         start: StartPosition,

@@ -157,7 +157,7 @@ impl PendingLease {
 
 /// Makes a connection the only one of its consumer, until it is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     consumer: Arc<Consumer>,
     permit: Option<OwnedSemaphorePermit>,
     number: u64,

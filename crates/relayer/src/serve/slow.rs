@@ -21,9 +21,9 @@ const CHECK_EVERY_MAX: Duration = Duration::from_secs(1);
 
 /// What the gateway tolerates before it closes a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// Events that a client may stay behind the head forever.
-    pub lag_max: u64,
+    pub(crate) lag_max: u64,
     /// How long the socket of a client that is further behind may accept nothing.
     pub window: Duration,
     /// The time between two pings; `None` for no pings.

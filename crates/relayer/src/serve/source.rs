@@ -49,7 +49,7 @@ pub struct Damaged;
 
 /// The events of the log that a client selected.
 #[derive(Debug)]
-pub struct LogSource {
+pub(crate) struct LogSource {
     reader: Reader,
     selection: Selection,
     format: Format,

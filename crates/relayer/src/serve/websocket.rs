@@ -34,7 +34,7 @@ use crate::limits::CLIENT_FLUSH_BYTES;
 
 /// Serves one client.
 #[derive(Debug)]
-pub struct ClientTask<S> {
+pub(crate) struct ClientTask<S> {
     source: S,
     counts: ClientCounts,
     /// Events after this cursor were committed while the client was connected.
@@ -70,7 +70,7 @@ impl<S: Source> ClientTask<S> {
     }
 
     /// Makes the client a consumer, whose cursor is the position of the source.
-    pub fn with_lease(self, lease: Lease) -> Self {
+    pub(crate) fn with_lease(self, lease: Lease) -> Self {
         Self { lease: Some(lease), ..self }
     }
 

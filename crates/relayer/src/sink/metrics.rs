@@ -59,7 +59,7 @@ metrics! {
 
 impl SinkMetrics {
     /// Updates the gauges from the state of the sinks.
-    pub fn refresh(&self, sinks: &[Arc<Sink>], log: &EventLog) {
+    pub(crate) fn refresh(&self, sinks: &[Arc<Sink>], log: &EventLog) {
         for sink in sinks {
             let present = SinkStatus::from(&sink.state());
             for state in SinkStatus::iter() {

@@ -49,7 +49,7 @@ pub fn write(line: fmt::Arguments<'_>) {
 }
 
 /// Like [`write`], but never waits: the line is lost if another thread is adding one.
-pub fn try_write(line: fmt::Arguments<'_>) {
+pub(crate) fn try_write(line: fmt::Arguments<'_>) {
     if let Ok(mut state) = LINES.state.try_lock() {
         state.add(|buffer| buffer.write_fmt(line));
         drop(state);
@@ -58,7 +58,7 @@ pub fn try_write(line: fmt::Arguments<'_>) {
 }
 
 /// The number of lines lost since the start because standard error was too slow or failed.
-pub fn lines_lost() -> u64 {
+pub(crate) fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 

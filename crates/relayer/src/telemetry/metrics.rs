@@ -77,7 +77,7 @@ pub fn set(gauge: &Gauge, value: u64) {
 }
 
 /// Buckets from a quarter of a millisecond to 16 seconds.
-pub fn latency_histogram() -> Histogram {
+pub(crate) fn latency_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
 }
 

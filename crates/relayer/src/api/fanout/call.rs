@@ -42,23 +42,23 @@ impl Call {
     }
 
     /// Refuses a caller who neither has this key nor is the admin.
-    pub fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
+    pub(crate) fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),
             Caller::Key(_) | Caller::Admin => Ok(()),
         }
     }
 
-    pub fn is_admin(&self) -> bool {
+    pub(crate) fn is_admin(&self) -> bool {
         self.caller == Caller::Admin
     }
 
-    pub fn require_admin(&self) -> Result<(), Refusal> {
+    pub(crate) fn require_admin(&self) -> Result<(), Refusal> {
         if self.is_admin() { Ok(()) } else { Err(Refusal::AdminOnly) }
     }
 
     /// Counts a new bot against the limit of the address.
-    pub fn count_new_bot(&self, fanout: &Fanout) -> Result<(), Refusal> {
+    pub(crate) fn count_new_bot(&self, fanout: &Fanout) -> Result<(), Refusal> {
         if self.is_admin() {
             return Ok(());
         }

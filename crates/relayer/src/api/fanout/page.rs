@@ -30,7 +30,7 @@ impl Page {
     }
 
     /// How many items to read: one more than the page has, to know whether another page follows.
-    pub const fn read_limit(&self) -> usize {
+    pub(crate) const fn read_limit(&self) -> usize {
         self.limit.saturating_add(1)
     }
 

@@ -17,7 +17,8 @@ use crate::config::{InvalidUrl, RelayUrl};
 use crate::net::ConnectError;
 use crate::relay::{Added, DialError, PoolError, Removed};
 use ranking::Ranking;
-pub use view::{Connection, Detail};
+pub use view::Connection;
+pub(crate) use view::Detail;
 
 /// The body of a call that names a relay.
 #[derive(Debug, Deserialize)]

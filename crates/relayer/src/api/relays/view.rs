@@ -39,7 +39,7 @@ pub struct Connection {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Detail {
+pub(crate) struct Detail {
     #[serde(flatten)]
     connection: Connection,
     /// The start of the proven span, in Unix seconds.

@@ -16,13 +16,13 @@ use crate::config::sinks::{
 use crate::config::value::Raw;
 
 /// The maximum number of sinks over TCP and HTTP. Each has a task, a socket and up to a few MiB.
-pub const SINKS_MAX: usize = 1000;
+pub(crate) const SINKS_MAX: usize = 1000;
 
 /// The keys that a sink must have.
 const REQUIRED: [&str; 2] = ["name", "address"];
 
 /// How the tables of one transport are read.
-pub trait SinkTable: SinkOptions {
+pub(crate) trait SinkTable: SinkOptions {
     /// What the template says of the address, and its example.
     const ADDRESS: [&'static str; 2];
     /// The options of this transport; [`COMMON_OPTIONS`] come on top.

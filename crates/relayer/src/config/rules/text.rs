@@ -88,12 +88,12 @@ pub fn relay_url() -> Text<RelayUrl> {
     text("a relay URL (ws:// or wss://, and a host)")
 }
 
-pub fn http_url() -> Text<HttpUrl> {
+pub(crate) fn http_url() -> Text<HttpUrl> {
     text("a URL (http:// or https://, and a host)")
 }
 
 /// An [`HttpUrl`] that is also the sink's name, which everybody sees.
-pub fn http_url_without_query() -> Text<HttpUrl> {
+pub(crate) fn http_url_without_query() -> Text<HttpUrl> {
     Text {
         read: |text| match text.parse::<HttpUrl>() {
             Ok(url) if url.query().is_some() => Err("it has a query".to_owned()),
@@ -111,15 +111,15 @@ pub fn public_url() -> Text<PublicUrl> {
     text("a URL (http:// or https://, and a host; a path if a proxy puts one before ours; no query)")
 }
 
-pub fn host_port() -> Text<HostPort> {
+pub(crate) fn host_port() -> Text<HostPort> {
     text("\"host:port\"")
 }
 
-pub fn web_origin() -> Text<WebOrigin> {
+pub(crate) fn web_origin() -> Text<WebOrigin> {
     text("an origin (http:// or https://, a host, and a port if it is not the usual one)")
 }
 
-pub fn ip_address() -> Text<IpAddr> {
+pub(crate) fn ip_address() -> Text<IpAddr> {
     plain("an IP address such as \"127.0.0.1\", \"0.0.0.0\" or \"::1\"")
 }
 
@@ -127,16 +127,16 @@ pub fn user_agent() -> Text<UserAgent> {
     plain("1 to 200 characters of visible ASCII, with spaces only within")
 }
 
-pub fn sink_name() -> Text<SinkName> {
+pub(crate) fn sink_name() -> Text<SinkName> {
     plain(SinkName::ALLOWED)
 }
 
-pub fn public_key() -> Text<PublicKey> {
+pub(crate) fn public_key() -> Text<PublicKey> {
     plain("a public key of 64 lower-case hex digits")
 }
 
 /// One of a few names.
-pub fn choice<T: Choice>() -> Text<T> {
+pub(crate) fn choice<T: Choice>() -> Text<T> {
     plain(&T::allowed())
 }
 
@@ -201,7 +201,7 @@ pub fn admin_token() -> Text<Secret> {
 }
 
 /// The URL of a PostgreSQL database, with its password.
-pub fn postgres_dsn() -> Text<Secret> {
+pub(crate) fn postgres_dsn() -> Text<Secret> {
     Text {
         allowed: "a URL such as \"postgres://user:password@localhost:5432/moltrade\"".to_owned(),
         is_secret: |_| true,
@@ -227,7 +227,7 @@ pub fn secret_key_file() -> Text<SecretFile<SecretKey>> {
     secret_file("64 hex digits or nsec1… (NIP-19)")
 }
 
-pub fn signing_keys_file() -> Text<SecretFile<SigningKeys>> {
+pub(crate) fn signing_keys_file() -> Text<SecretFile<SigningKeys>> {
     secret_file("up to four secrets (whsec_…)")
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Batch<'s> {
 }
 
 impl Batch<'_> {
-    pub fn put_event(
+    pub(crate) fn put_event(
         &mut self,
         seq: Seq,
         record: &[u8],
@@ -36,12 +36,12 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub fn delete(&mut self, family: &'static str, key: &[u8]) -> Result<(), StorageError> {
+    pub(crate) fn delete(&mut self, family: &'static str, key: &[u8]) -> Result<(), StorageError> {
         self.changes.delete_cf(self.store.family(family, writing(family))?, key);
         Ok(())
     }
 
-    pub fn set_number(&mut self, key: &[u8], number: u64) {
+    pub(crate) fn set_number(&mut self, key: &[u8], number: u64) {
         // Without the column family the store would not have opened.
         if let Some(family) = self.store.db.cf_handle(keys::META) {
             self.changes.put_cf(family, key, number.to_be_bytes());
@@ -55,7 +55,7 @@ impl Batch<'_> {
     }
 
     /// Commits, and waits for the disk.
-    pub fn commit_durably(self) -> Result<(), StorageError> {
+    pub(crate) fn commit_durably(self) -> Result<(), StorageError> {
         self.write(true)
     }
 

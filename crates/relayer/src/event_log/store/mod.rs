@@ -183,7 +183,7 @@ impl Store {
     }
 
     /// An estimate of the number of ids.
-    pub fn ids_estimate(&self) -> u64 {
+    pub(crate) fn ids_estimate(&self) -> u64 {
         self.property(keys::IDS, ESTIMATE_NUM_KEYS).unwrap_or(0)
     }
 

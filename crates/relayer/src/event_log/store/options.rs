@@ -50,7 +50,7 @@ pub(super) struct Forgettable {
     /// Events below this sequence are trimmed.
     pub floor: AtomicU64,
     /// Events created before this Unix time (seconds) are not admitted; 0 if all ages are.
-    pub created_before: AtomicU64,
+    pub(crate) created_before: AtomicU64,
 }
 
 impl Forgettable {

@@ -3,9 +3,9 @@
 //! Both are signed events that name the [`gateway_url`] and what they are for. A proof for another
 //! server, another request, another time, or one that was used before is refused.
 
-pub mod gateway_url;
-pub mod nip42;
-pub mod nip98;
+pub(crate) mod gateway_url;
+pub(crate) mod nip42;
+pub(crate) mod nip98;
 mod used_tokens;
 
 use enum_map::Enum;
@@ -83,7 +83,7 @@ impl ProofVerifier {
     }
 
     /// Whether the gateway knows its own URL. Otherwise no proof can be verified.
-    pub const fn can_verify(&self) -> bool {
+    pub(crate) const fn can_verify(&self) -> bool {
         !matches!(self.gateway_url, GatewayUrl::Unknown)
     }
 

@@ -11,7 +11,7 @@ const KIND: u16 = 22_242;
 
 /// The challenge of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Challenge(String);
+pub(crate) struct Challenge(String);
 
 impl Challenge {
     /// Creates a challenge of 256 random bits.
@@ -28,7 +28,7 @@ impl Challenge {
 
 impl ProofVerifier {
     /// Returns the key that signed the answer to a challenge.
-    pub fn verify_answer(
+    pub(crate) fn verify_answer(
         &self,
         event: &UnverifiedEvent<'_>,
         challenge: &Challenge,

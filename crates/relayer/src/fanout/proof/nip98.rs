@@ -22,14 +22,14 @@ pub struct Request<'a> {
     /// In capitals.
     pub method: &'a str,
     /// As the server received them.
-    pub path_and_query: &'a str,
+    pub(crate) path_and_query: &'a str,
     /// Empty if the request has no body.
     pub body: &'a [u8],
 }
 
 impl ProofVerifier {
     /// Returns the key that signed a token for a request. The token cannot be used again.
-    pub fn verify_token(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
+    pub(crate) fn verify_token(&self, token: &[u8], request: Request<'_>) -> Result<PublicKey, BadProof> {
         self.verify_token_at(token, request, self.clock.now(), self.clock.uptime())
     }
 

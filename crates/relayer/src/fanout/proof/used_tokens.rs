@@ -55,7 +55,7 @@ pub(super) enum TokenUse {
 
 impl UsedTokens {
     /// `created_at` is in Unix seconds.
-    pub fn use_once(&mut self, id: &ClaimedId, created_at: u64, now: Now) -> TokenUse {
+    pub(crate) fn use_once(&mut self, id: &ClaimedId, created_at: u64, now: Now) -> TokenUse {
         let [half, _] = id.as_bytes().as_chunks::<16>().0 else { return TokenUse::TooMany };
         if self.tokens.contains_key(half) {
             return TokenUse::Replayed;

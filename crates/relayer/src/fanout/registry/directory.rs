@@ -91,7 +91,7 @@ pub struct ListedFollower {
     pub follower: PublicKey,
     /// Unix milliseconds.
     pub since_ms: u64,
-    pub has_secret: bool,
+    pub(crate) has_secret: bool,
 }
 
 /// The follower has as many connections as allowed.
@@ -162,7 +162,7 @@ impl Directory {
 
     /// The bot that was registered first among those that have no followers and have published
     /// nothing.
-    pub fn oldest_idle_bot(&self) -> Option<PublicKey> {
+    pub(crate) fn oldest_idle_bot(&self) -> Option<PublicKey> {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
             let inner = bot.inner.read();
@@ -219,7 +219,7 @@ impl Directory {
     }
 
     /// Whether a follower follows as many bots as allowed.
-    pub fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
+    pub(crate) fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
         state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
     }
@@ -256,7 +256,7 @@ impl Directory {
     }
 
     /// Wakes all followers.
-    pub fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         self.state.read().followers.iter().for_each(|follower| follower.0.wake.notify_waiters());
     }
 }
@@ -356,7 +356,7 @@ impl Bot {
     }
 
     /// Whether the bot has published a signal since the start, or shortly before it.
-    pub fn has_published(&self) -> bool {
+    pub(crate) fn has_published(&self) -> bool {
         self.inner.read().has_published
     }
 
@@ -407,7 +407,7 @@ impl Follower {
     }
 
     /// Whether the key follows any bot.
-    pub fn has_follows(&self) -> bool {
+    pub(crate) fn has_follows(&self) -> bool {
         !self.follows.read().is_empty()
     }
 

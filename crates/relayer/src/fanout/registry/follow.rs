@@ -17,7 +17,7 @@ pub(crate) struct Follow {
 
 /// The key that a follower's messages are encrypted with.
 #[derive(Debug, Clone)]
-pub enum SignalKey {
+pub(crate) enum SignalKey {
     /// The NIP-44 conversation key.
     Conversation,
     /// The key derived from the shared secret.

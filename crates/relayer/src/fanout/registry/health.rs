@@ -69,12 +69,12 @@ impl HealthMonitor {
     }
 
     /// Waits for a failed write. One that failed since the last call counts.
-    pub async fn write_failed(&self) {
+    pub(crate) async fn write_failed(&self) {
         self.write_failed.notified().await;
     }
 
     /// The store was read in this mode.
-    pub fn note_read(&self, mode: Mode) {
+    pub(crate) fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
             Mode::ReadOnly => {
@@ -93,7 +93,7 @@ impl HealthMonitor {
     }
 
     /// Records a failed write, if the error concerns the database.
-    pub fn note_write_failure(&self, error: &RegistryError) {
+    pub(crate) fn note_write_failure(&self, error: &RegistryError) {
         if error.is_database_fault() {
             self.note_unavailable(error);
             self.write_failed.notify_one();
@@ -101,7 +101,7 @@ impl HealthMonitor {
     }
 
     /// The store cannot be read, or its changes cannot be followed.
-    pub fn note_unavailable(&self, error: &RegistryError) {
+    pub(crate) fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;
         if *health == Health::Up {

@@ -126,7 +126,7 @@ impl Registry {
     }
 
     /// The name of the store.
-    pub fn store_name(&self) -> &'static str {
+    pub(crate) fn store_name(&self) -> &'static str {
         self.store.name()
     }
 

@@ -97,7 +97,7 @@ pub struct BotName(Box<str>);
 
 impl BotName {
     /// The longest name.
-    pub const CHARACTERS_MAX: usize = 100;
+    pub(crate) const CHARACTERS_MAX: usize = 100;
 
     /// Trims and checks a new name. `None` if it is empty, too long, or has characters that are not
     /// allowed.

@@ -28,7 +28,7 @@ pub struct SealedSecret(Box<[u8]>);
 
 impl SealedSecret {
     /// The longest sealed secret: the longest secret and the overhead of sealing.
-    pub const BYTES_MAX: usize = 1 + NONCE_BYTES + crate::limits::SHARED_SECRET_BYTES_MAX + 16;
+    pub(crate) const BYTES_MAX: usize = 1 + NONCE_BYTES + crate::limits::SHARED_SECRET_BYTES_MAX + 16;
 
     /// `None` if there are too many bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {

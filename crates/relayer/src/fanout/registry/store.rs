@@ -93,7 +93,7 @@ impl RegistryError {
     }
 
     /// Whether the error concerns the database, and not only one call.
-    pub const fn is_database_fault(&self) -> bool {
+    pub(crate) const fn is_database_fault(&self) -> bool {
         match self {
             Self::Busy(_)
             | Self::NoSuchBot(_)
@@ -130,13 +130,13 @@ pub enum Changed {
 }
 
 /// The result of an operation of a store.
-pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
+pub(crate) type StoreFuture<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
 
 /// Decides what to change, from the stored rows; `None` stands for a row that does not exist.
-pub type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, RegistryError> + Send + 'a;
+pub(crate) type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, RegistryError> + Send + 'a;
 
 /// Seals the secret of a follow again, for another owner.
-pub type Reseal<'a> = dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send + 'a;
+pub(crate) type Reseal<'a> = dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send + 'a;
 
 /// Refuses a registry that belongs to another key than `ours`, or to none.
 pub(super) fn check_owner(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {

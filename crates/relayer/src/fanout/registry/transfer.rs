@@ -44,7 +44,7 @@ pub enum TransferError {
 /// The number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RowCounts {
+pub(crate) struct RowCounts {
     pub bots: u64,
     pub follows: u64,
 }

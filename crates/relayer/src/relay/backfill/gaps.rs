@@ -66,14 +66,14 @@ impl<'a> Backfill<'a> {
 
     /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else
     /// to ask for.
-    pub async fn ask_ahead(&mut self) -> Result<(), ConversationError> {
+    pub(crate) async fn ask_ahead(&mut self) -> Result<(), ConversationError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
     /// Asks for every gap, in the order that suits the connection.
-    pub async fn fill_gaps(&mut self) -> Result<(), ConversationError> {
+    pub(crate) async fn fill_gaps(&mut self) -> Result<(), ConversationError> {
         let breaks = self.exchange.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.fill(&gap).await?;

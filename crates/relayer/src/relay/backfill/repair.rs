@@ -22,7 +22,7 @@ pub enum Finding {
 
 /// The state of one window's repair.
 #[derive(Debug)]
-pub struct Repair {
+pub(crate) struct Repair {
     /// The disjoint windows to ask for, the next one last.
     windows: Vec<Window>,
     /// The last answer, if it may have been cut.

@@ -53,7 +53,7 @@ impl<'a> LiveSubscription<'a> {
 
     /// Opens a subscription that also returns the events since this second; `true` if it returned
     /// all of them.
-    pub async fn open_since(&mut self, second: u64) -> Result<bool, ConversationError> {
+    pub(crate) async fn open_since(&mut self, second: u64) -> Result<bool, ConversationError> {
         loop {
             let now = self.exchange.shared.log.clock().now();
             let window = self.window_since(second);
@@ -82,7 +82,7 @@ impl<'a> LiveSubscription<'a> {
 
     /// Extends the coverage to `now`. The time since the last contact, and the overlap before it,
     /// become gaps.
-    pub async fn resume_coverage(&self, now: Now) {
+    pub(crate) async fn resume_coverage(&self, now: Now) {
         let subscription = &self.exchange.subscription;
         let since = subscription.first_contact_since(now.secs());
         let (kinds, overlap) = (subscription.kinds(), subscription.overlap_secs());

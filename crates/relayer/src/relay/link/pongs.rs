@@ -18,7 +18,7 @@ pub(super) struct Pongs {
 }
 
 impl Pongs {
-    pub fn owe(&mut self, payload: &[u8]) {
+    pub(crate) fn owe(&mut self, payload: &[u8]) {
         let owed = self.owed.get_or_insert_default();
         owed.clear();
         owed.extend_from_slice(payload);

@@ -62,7 +62,7 @@ impl<'a> ReadCounts<'a> {
     }
 
     /// Counts a breach of the WebSocket protocol, which leaves no frame to count.
-    pub fn breach(&mut self, reason: DropReason) {
+    pub(crate) fn breach(&mut self, reason: DropReason) {
         self.frame(0);
         self.refuse(reason);
     }

@@ -114,7 +114,7 @@ impl<'a> RelaySession<'a> {
     }
 
     /// Whether the connection was useful, so that the series of failures ends.
-    pub fn was_useful(&self) -> bool {
+    pub(crate) fn was_useful(&self) -> bool {
         self.useful || self.requests.is_useful()
     }
 

@@ -25,7 +25,7 @@ pub struct Capabilities {
     /// How often in a row the relay refused the live request without calling it invalid.
     live_refusals: u8,
     /// Whether requests name kinds.
-    pub with_kinds: bool,
+    pub(crate) with_kinds: bool,
     /// Whether it refused a request with several filters.
     one_filter: bool,
     /// Whether it has shown that it allows only one subscription.
@@ -39,11 +39,11 @@ pub struct Capabilities {
 
 /// A relay's NIP-11 document, as it was fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stated {
+pub(crate) struct Stated {
     /// `None` if no readable document came.
     pub information: Option<Box<Information>>,
     /// When it was fetched, in Unix milliseconds.
-    pub asked_at_ms: u64,
+    pub(crate) asked_at_ms: u64,
 }
 
 impl Stated {
@@ -90,10 +90,10 @@ impl LiveForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
     /// Into how many filters a long list of kinds may be split.
-    pub filters_max: usize,
+    pub(crate) filters_max: usize,
     /// Whether the request names kinds. If it does not, the relay sends all kinds and admission
     /// selects.
-    pub with_kinds: bool,
+    pub(crate) with_kinds: bool,
 }
 
 impl Default for Capabilities {
@@ -116,7 +116,7 @@ impl Default for Capabilities {
 
 impl Capabilities {
     /// Applies a NIP-11 document.
-    pub fn inform(&mut self, stated: Stated) {
+    pub(crate) fn inform(&mut self, stated: Stated) {
         if let Some(information) = &stated.information {
             self.caps.state(information);
         }
@@ -130,7 +130,7 @@ impl Capabilities {
     }
 
     /// Whether it is time to fetch the NIP-11 document.
-    pub fn wants_information(&self, now_ms: u64) -> bool {
+    pub(crate) fn wants_information(&self, now_ms: u64) -> bool {
         let asked_at_ms = self.stated.as_ref().map(|stated| stated.asked_at_ms);
         // The absolute difference, because the clock may have been ahead at the last fetch.
         asked_at_ms.is_none_or(|asked| now_ms.abs_diff(asked) >= INFORMATION_MS_MAX)
@@ -145,7 +145,7 @@ impl Capabilities {
 
     /// Whether the relay allows only one subscription, so that backfill and live subscription take
     /// turns.
-    pub fn has_one_subscription(&self) -> bool {
+    pub(crate) fn has_one_subscription(&self) -> bool {
         self.takes_one_subscription
             || self
                 .information()
@@ -153,32 +153,32 @@ impl Capabilities {
     }
 
     /// Records that the relay refused a second subscription.
-    pub const fn note_one_subscription(&mut self) {
+    pub(crate) const fn note_one_subscription(&mut self) {
         self.takes_one_subscription = true;
     }
 
     /// Whether to use NIP-77: the relay lists it and has not ignored it.
-    pub fn reconciles(&self) -> bool {
+    pub(crate) fn reconciles(&self) -> bool {
         !self.ignores_reconciliation && self.information().is_some_and(|information| information.negentropy)
     }
 
     /// Whether the relay has ever sent events to us without authentication. `has_sent` is whether
     /// it just did.
-    pub const fn serves_the_unknown(&mut self, has_sent: bool) -> bool {
+    pub(crate) const fn serves_the_unknown(&mut self, has_sent: bool) -> bool {
         self.has_served_unknown |= has_sent;
         self.has_served_unknown
     }
 
     /// Records that the relay did not answer a NIP-77 request. Waiting for an answer takes half a
     /// minute, so NIP-77 is not used again until the NIP-11 document was fetched again.
-    pub const fn note_no_reconciliation(&mut self) {
+    pub(crate) const fn note_no_reconciliation(&mut self) {
         self.ignores_reconciliation = true;
     }
 
     /// Records that the relay refused the live request, or closed the subscription at once, without
     /// calling the request invalid. The cause may be temporary or the form of the request, so the
     /// next request has another form. After the simplest form comes the first again.
-    pub fn live_refused(&mut self) {
+    pub(crate) fn live_refused(&mut self) {
         self.live_refusals += 1;
         if !self.live_lasted || self.live_refusals >= LIVE_REFUSALS_MAX {
             self.live = self.live.simpler().unwrap_or_default();
@@ -187,13 +187,13 @@ impl Capabilities {
     }
 
     /// Records that the live subscription has lasted, so the relay accepts its form.
-    pub const fn live_lasted(&mut self) {
+    pub(crate) const fn live_lasted(&mut self) {
         self.live_lasted = true;
         self.live_refusals = 0;
     }
 
     /// Simplifies the live request, which has `filters` filters; `false` if it cannot get simpler.
-    pub fn simplify_live(&mut self, filters: usize) -> bool {
+    pub(crate) fn simplify_live(&mut self, filters: usize) -> bool {
         if filters > 1 {
             self.one_filter = true;
             return true;
@@ -206,7 +206,7 @@ impl Capabilities {
     }
 
     /// Simplifies backfill requests in the same way.
-    pub fn simplify_window(&mut self, filters: usize) -> bool {
+    pub(crate) fn simplify_window(&mut self, filters: usize) -> bool {
         if filters > 1 {
             self.one_filter = true;
             return true;

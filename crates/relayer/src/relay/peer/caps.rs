@@ -100,7 +100,7 @@ impl Caps {
     }
 
     /// Whether the limit is reduced because connections break.
-    pub const fn is_eased(&self) -> bool {
+    pub(crate) const fn is_eased(&self) -> bool {
         self.lasting.is_some() || self.asked.is_some()
     }
 
@@ -113,7 +113,7 @@ impl Caps {
     }
 
     /// Records that the present limit was refused; `false` if there is no other to try.
-    pub fn refuse_limit(&mut self) -> bool {
+    pub(crate) fn refuse_limit(&mut self) -> bool {
         match self.limit() {
             Some(limit) if limit > PAGE_EVENTS_LEAST => self.refused = Some(limit),
             Some(_) => self.no_limit = true,
@@ -154,7 +154,7 @@ impl Caps {
     }
 
     /// Whether the relay is known to put more than `events` events into one answer.
-    pub fn may_give_more_than(&self, events: u32) -> bool {
+    pub(crate) fn may_give_more_than(&self, events: u32) -> bool {
         self.largest > events || self.known().is_some_and(|cap| cap > events)
     }
 

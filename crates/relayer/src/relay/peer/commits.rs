@@ -53,7 +53,7 @@ impl CoverageCommits {
         (self.read, self.committed) = (Some(coverage.clone()), Some(coverage));
     }
 
-    pub fn clock_was_set(&mut self, now: Now) {
+    pub(crate) fn clock_was_set(&mut self, now: Now) {
         self.take_up();
         self.set = Some(now);
         self.committed = self.committed.take().map(|coverage| coverage.on_clock(now));

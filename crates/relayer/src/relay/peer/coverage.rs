@@ -120,7 +120,7 @@ impl Coverage {
     /// Reduces the coverage to what holds on this clock: everything if the claims rest on it,
     /// otherwise what is vouched for. A row without a clock holds unless it reaches into the
     /// future.
-    pub fn on_clock(mut self, now: Now) -> Self {
+    pub(crate) fn on_clock(mut self, now: Now) -> Self {
         let was_set = self.steps.is_some_and(|steps| steps != now.steps);
         self.steps = Some(now.steps);
         match self.base {
@@ -141,13 +141,13 @@ impl Coverage {
     }
 
     /// Whether the claims rest on this clock.
-    pub fn rests_on(&self, now: Now) -> bool {
+    pub(crate) fn rests_on(&self, now: Now) -> bool {
         self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
     }
 
     /// Live events agree with the clock, so the claims hold even if it is set later. The last
     /// minute is excluded, because clocks agree no better than that.
-    pub fn vouch(&mut self) {
+    pub(crate) fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));
         let gaps = self.gaps.iter().filter(|gap| gap.since <= until);
@@ -224,7 +224,7 @@ impl Coverage {
     /// Extends the coverage to `now` on a new connection. The time since the end becomes a gap, and
     /// so do the last `overlap` seconds before it, for late events. The last second is always
     /// reopened, because it was not over when it was proven.
-    pub fn reconnected(&mut self, now: u64, overlap: u64) {
+    pub(crate) fn reconnected(&mut self, now: u64, overlap: u64) {
         let last = self.until;
         self.until = last.max(now);
         self.open(last.max(self.from), self.until, &GapReason::NotAsked);
@@ -271,7 +271,7 @@ impl Coverage {
     }
 
     /// Sets the reason of the gaps within a span. Proven parts stay proven.
-    pub fn explain(&mut self, since: u64, until: u64, reason: &GapReason) {
+    pub(crate) fn explain(&mut self, since: u64, until: u64, reason: &GapReason) {
         let overlaps: Vec<(u64, u64)> = self
             .gaps
             .iter()

@@ -49,7 +49,7 @@ metrics! {
 
 impl Metrics {
     /// Sets the gauges from the present state of the relays.
-    pub fn refresh(&self, peers: &[Arc<Peer>]) {
+    pub(crate) fn refresh(&self, peers: &[Arc<Peer>]) {
         let now = unix_secs();
         let mut states = EnumMap::<StateName, u64>::default();
         let (mut connected, mut silent, mut repairs) = (0, 0, 0);

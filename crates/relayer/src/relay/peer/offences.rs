@@ -50,7 +50,7 @@ impl Offences {
 
     /// Counts a refusal if it is an offence. `events` is the number of events that the relay has
     /// sent so far.
-    pub fn note(&self, reason: DropReason, events: u64, now: Instant) {
+    pub(crate) fn note(&self, reason: DropReason, events: u64, now: Instant) {
         let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
         let mut record = self.record.lock();
         if record.until.is_some_and(|until| now < until) {
@@ -75,7 +75,7 @@ impl Offences {
     }
 
     /// Begins a quarantine and clears the budget. Returns the duration and the last offence.
-    pub fn quarantine(&self, now: Instant) -> (Duration, Option<DropReason>) {
+    pub(crate) fn quarantine(&self, now: Instant) -> (Duration, Option<DropReason>) {
         let mut record = self.record.lock();
         let is_forgotten = record
             .quarantined

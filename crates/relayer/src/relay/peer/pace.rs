@@ -24,7 +24,7 @@ impl Default for Pace {
 
 impl Pace {
     /// When the next request may be sent. The request counts as sent then.
-    pub fn next_request(&mut self, now: Instant) -> Instant {
+    pub(crate) fn next_request(&mut self, now: Instant) -> Instant {
         if self.limited.is_some_and(|limited| now.duration_since(limited) >= RATE_LIMIT_MEMORY) {
             self.gap = (self.gap / 2).max(REQUEST_GAP_MIN);
             self.limited = (self.gap > REQUEST_GAP_MIN).then_some(now);
@@ -35,7 +35,7 @@ impl Pace {
     }
 
     /// The relay rate-limited us: doubles the gap and delays the next request.
-    pub fn slow_down(&mut self, now: Instant) {
+    pub(crate) fn slow_down(&mut self, now: Instant) {
         self.gap = (self.gap * 2).clamp(REQUEST_GAP_LIMITED, REQUEST_GAP_MAX);
         self.limited = Some(now);
         self.next = Some(now + self.gap);

@@ -51,11 +51,11 @@ pub(crate) struct Answer {
     /// `None` if no event had a readable date.
     pub span: Option<Span>,
     /// Whether the events came newest first.
-    pub descends: bool,
+    pub(crate) descends: bool,
     /// Whether events outside the window came.
-    pub strays: bool,
+    pub(crate) strays: bool,
     /// What the relay says about events that it did not send (NIP-67).
-    pub hints: Hints,
+    pub(crate) hints: Hints,
 }
 
 /// The dates of an answer's events.

@@ -60,7 +60,7 @@ struct State {
 
 impl Authentication {
     /// Handles AUTH; `true` if the challenge is new and is to be answered.
-    pub fn challenged(&self, challenge: &str, now: Instant) -> bool {
+    pub(crate) fn challenged(&self, challenge: &str, now: Instant) -> bool {
         let mut state = self.0.lock();
         let is_known = state.standing != Standing::Unasked && state.challenge == challenge;
         if is_known || challenge.len() > CHALLENGE_BYTES_MAX || state.answers >= AUTHENTICATIONS_MAX {
@@ -87,7 +87,7 @@ impl Authentication {
     ///
     /// After a temporary refusal (`rate-limited:`, `error:`) the challenge is answered again, with
     /// growing delays.
-    pub fn judged(&self, event: &str, accepted: bool, reason: &str, now: Instant) -> bool {
+    pub(crate) fn judged(&self, event: &str, accepted: bool, reason: &str, now: Instant) -> bool {
         let mut state = self.0.lock();
         if !matches!(&state.standing, Standing::Answered { event: answer, .. } if answer == event) {
             return false;
@@ -105,19 +105,19 @@ impl Authentication {
     }
 
     /// Records that no verdict came in time.
-    pub fn give_up_waiting(&self) {
+    pub(crate) fn give_up_waiting(&self) {
         let mut state = self.0.lock();
         if matches!(state.standing, Standing::Answered { .. }) {
             state.standing = Standing::Unconfirmed;
         }
     }
 
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         self.0.lock().standing.clone()
     }
 
     /// Whether the relay has sent a challenge and may still treat us as an unknown client.
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         !matches!(self.0.lock().standing, Standing::Unasked | Standing::Accepted | Standing::Unconfirmed)
     }
 }

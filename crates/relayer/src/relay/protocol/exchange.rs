@@ -86,7 +86,7 @@ impl Exchange {
     }
 
     /// Sends a backfill request under its own id, when live events leave room for its answer.
-    pub async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
+    pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
         // The pace comes first: a connection that waits for it must not hold a permit.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
@@ -104,14 +104,14 @@ impl Exchange {
 
     /// Returns the id of a new reconciliation, which counts as open until
     /// [`close_open`](Self::close_open).
-    pub fn open_reconciliation(&mut self) -> String {
+    pub(crate) fn open_reconciliation(&mut self) -> String {
         let subscription = self.requests.next_reconciliation();
         let closing = ClientMessage::NegClose { subscription: subscription.as_str().into() }.to_json();
         self.open = Some(OpenRequest { subscription: subscription.clone(), closing });
         subscription
     }
 
-    pub fn close_open(&mut self) {
+    pub(crate) fn close_open(&mut self) {
         if let Some(OpenRequest { subscription, closing }) = self.open.take() {
             self.requests.give_up(&subscription);
             self.requests.send(closing);
@@ -160,7 +160,10 @@ impl Exchange {
     ///
     /// # Errors
     /// If the relay demands authentication that we cannot give.
-    pub async fn after_refusal(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ConversationError> {
+    pub(crate) async fn after_refusal(
+        &mut self,
+        refusal: &Refusal,
+    ) -> Result<AfterRefusal, ConversationError> {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.rate_limited(&self.shared.metrics);
@@ -203,7 +206,7 @@ impl Exchange {
     }
 
     /// Why an answer says nothing about what the relay has; `None` if it can be believed.
-    pub fn distrust(&self, answer: &Answer) -> Option<&'static str> {
+    pub(crate) fn distrust(&self, answer: &Answer) -> Option<&'static str> {
         if answer.strays {
             return Some("it sends what was not asked for");
         }
@@ -222,26 +225,26 @@ impl Exchange {
     }
 
     /// Simplifies requests of one type; `false` if they cannot get simpler.
-    pub fn simplify(&self, simplify: impl FnOnce(&mut Capabilities, usize) -> bool) -> bool {
+    pub(crate) fn simplify(&self, simplify: impl FnOnce(&mut Capabilities, usize) -> bool) -> bool {
         self.peer.capabilities(|capabilities| {
             simplify(capabilities, self.subscription.filter_count(capabilities.form()))
         })
     }
 
     /// Changes the coverage, and sends its mark behind the events that were read.
-    pub async fn change_coverage(&self, change: impl FnOnce(Option<Coverage>) -> Option<Coverage>) {
+    pub(crate) async fn change_coverage(&self, change: impl FnOnce(Option<Coverage>) -> Option<Coverage>) {
         if let Some(mark) = self.peer.change_coverage(change) {
             self.send_mark(mark).await;
         }
     }
 
-    pub async fn send_mark(&self, mark: Mark) {
+    pub(crate) async fn send_mark(&self, mark: Mark) {
         self.shared.inboxes.mark(mark).await;
     }
 
     /// Passes on the events of the last answer that are still held. This must precede every mark
     /// that may prove their second.
-    pub async fn pass_on_held(&self) {
+    pub(crate) async fn pass_on_held(&self) {
         for candidate in self.requests.same_second.take() {
             self.shared.inboxes.send(candidate).await;
         }

@@ -7,7 +7,7 @@ const TEXT_CHARS_MAX: usize = 200;
 
 /// The kind of a refusal, by its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalKind {
+pub(crate) enum RefusalKind {
     /// `rate-limited:`: we ask too often.
     RateLimited,
     /// `auth-required:`: the relay demands authentication (NIP-42).
@@ -24,7 +24,7 @@ pub enum RefusalKind {
 
 impl RefusalKind {
     /// Whether the cause may be the request, rather than its rate or our key.
-    pub const fn is_about_the_request(self) -> bool {
+    pub(crate) const fn is_about_the_request(self) -> bool {
         matches!(self, Self::Invalid | Self::Error)
     }
 }
@@ -46,7 +46,7 @@ impl Refusal {
     }
 
     /// Whether a notice, which may be about anything, has the prefix of a refusal.
-    pub fn is_one(notice: &str) -> bool {
+    pub(crate) fn is_one(notice: &str) -> bool {
         by_prefix(notice).is_some()
     }
 }
@@ -67,7 +67,7 @@ fn by_prefix(reason: &str) -> Option<RefusalKind> {
 impl Refusal {
     /// Whether the reason is too many subscriptions. There is no prefix for that; relays use words
     /// such as strfry's "ERROR: too many concurrent REQs".
-    pub fn is_about_subscriptions(&self) -> bool {
+    pub(crate) fn is_about_subscriptions(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         let too_many = text.contains("too many") || text.contains("maximum");
         too_many && ["subscription", "concurrent"].iter().any(|word| text.contains(word))

@@ -98,7 +98,7 @@ pub(crate) struct Requests {
     /// Whether events of the live subscription count as part of an answer.
     live_counts: AtomicBool,
     /// The held events of an answer, by second.
-    pub same_second: SameSecond,
+    pub(crate) same_second: SameSecond,
 }
 
 #[derive(Debug, Default)]
@@ -139,12 +139,12 @@ fn is_number(digits: &[u8]) -> bool {
 impl Requests {
     /// The id of the next backfill request. No id is used twice on a connection, so that the late
     /// end of an abandoned answer is not taken for that of another.
-    pub fn next_backfill(&self) -> String {
+    pub(crate) fn next_backfill(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
 
     /// The id of the next NIP-77 reconciliation.
-    pub fn next_reconciliation(&self) -> String {
+    pub(crate) fn next_reconciliation(&self) -> String {
         format!("n{}", self.state.lock().next_number())
     }
 
@@ -211,7 +211,7 @@ impl Requests {
     }
 
     /// Waits for such a notice that no answer follows, so that it was a refusal, and returns it.
-    pub async fn refused_by_notice(&self) -> String {
+    pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
             let noticed = self.noticed.notified();
             let notice = self.state.lock().notice.take();
@@ -233,12 +233,12 @@ impl Requests {
     }
 
     /// Whether messages are queued.
-    pub fn has_outgoing(&self) -> bool {
+    pub(crate) fn has_outgoing(&self) -> bool {
         self.has_outgoing.load(Ordering::Relaxed)
     }
 
     /// Takes the next queued message.
-    pub fn next_outgoing(&self) -> Option<String> {
+    pub(crate) fn next_outgoing(&self) -> Option<String> {
         let mut state = self.state.lock();
         let message = state.outbox.pop_front();
         self.has_outgoing.store(!state.outbox.is_empty(), Ordering::Relaxed);
@@ -251,7 +251,7 @@ impl Requests {
 
     /// Records that the stored events dated ahead have come. If the live subscription is open,
     /// passing time is proven from now on.
-    pub fn prove_time(&self) {
+    pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
             state.live = LiveState::Proving;
@@ -260,7 +260,7 @@ impl Requests {
 
     /// Records that we want another subscription: passing time is not proven until that one is
     /// open.
-    pub fn stop_proving(&self) {
+    pub(crate) fn stop_proving(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Proving {
             state.live = LiveState::Open;
@@ -274,22 +274,22 @@ impl Requests {
     }
 
     /// Whether a backfill request made the connection useful.
-    pub fn is_useful(&self) -> bool {
+    pub(crate) fn is_useful(&self) -> bool {
         self.is_useful.load(Ordering::Relaxed)
     }
 
     /// Records that a backfill request was answered with events.
-    pub fn set_useful(&self) {
+    pub(crate) fn set_useful(&self) {
         self.is_useful.store(true, Ordering::Relaxed);
     }
 
     /// Whether a request is unanswered.
-    pub fn is_asking(&self) -> bool {
+    pub(crate) fn is_asking(&self) -> bool {
         !self.state.lock().pending.is_empty()
     }
 
     /// Whether events of the live subscription count as part of an answer now.
-    pub fn live_counts(&self) -> bool {
+    pub(crate) fn live_counts(&self) -> bool {
         self.live_counts.load(Ordering::Relaxed)
     }
 

@@ -16,7 +16,7 @@ pub const LIVE: &str = "r";
 
 /// What the configuration wants of every relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     /// Ascending; empty for all.
     kinds: Vec<u16>,
     backfill: Option<Duration>,
@@ -33,7 +33,7 @@ impl Subscription {
     }
 
     /// The same subscription with other kinds.
-    pub fn with_kinds(&self, kinds: &BTreeSet<u16>) -> Self {
+    pub(crate) fn with_kinds(&self, kinds: &BTreeSet<u16>) -> Self {
         Self { kinds: kinds.iter().copied().collect(), ..self.clone() }
     }
 
@@ -44,7 +44,7 @@ impl Subscription {
 
     /// The first second to ask for at first contact: the one after `now` if only live events are
     /// wanted.
-    pub fn first_contact_since(&self, now: u64) -> u64 {
+    pub(crate) fn first_contact_since(&self, now: u64) -> u64 {
         match self.backfill {
             None => now.saturating_add(1),
             Some(EVERYTHING) => 0,
@@ -77,7 +77,7 @@ impl Subscription {
     }
 
     /// The number of filters in a request.
-    pub fn filter_count(&self, form: Form) -> usize {
+    pub(crate) fn filter_count(&self, form: Form) -> usize {
         if form.with_kinds {
             self.kinds.len().div_ceil(KINDS_A_FILTER_MAX).clamp(1, form.filters_max.max(1))
         } else {
@@ -105,7 +105,7 @@ pub fn request(subscription: &str, filters: Vec<Filter>) -> String {
 }
 
 /// The filter for single events.
-pub fn by_ids(ids: impl IntoIterator<Item = ClaimedId>) -> Vec<Filter> {
+pub(crate) fn by_ids(ids: impl IntoIterator<Item = ClaimedId>) -> Vec<Filter> {
     vec![Filter::new().ids(ids)]
 }
 

@@ -15,7 +15,7 @@ impl InstanceId {
     pub const HEADER: &str = "Relayer-Instance";
 
     /// `508 Loop Detected` (RFC 5842), the status for a request that comes from the server itself.
-    pub const REFUSAL: u16 = 508;
+    pub(crate) const REFUSAL: u16 = 508;
 
     /// A new random id.
     pub fn random() -> Self {

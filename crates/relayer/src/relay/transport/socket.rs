@@ -100,7 +100,7 @@ impl Socket {
     }
 
     /// The number of frames handled since the last call, including fragments.
-    pub const fn take_frames(&mut self) -> u64 {
+    pub(crate) const fn take_frames(&mut self) -> u64 {
         std::mem::replace(&mut self.frames, 0)
     }
 

@@ -30,11 +30,11 @@ pub fn key(key: &RowKey) -> Vec<u8> {
 }
 
 /// The common prefix of a bot's follows.
-pub fn follows_of(bot: &PublicKey) -> Vec<u8> {
+pub(crate) fn follows_of(bot: &PublicKey) -> Vec<u8> {
     [&[FOLLOW], bot.as_bytes().as_slice()].concat()
 }
 
-pub fn read_key(key: &[u8]) -> Option<RowKey> {
+pub(crate) fn read_key(key: &[u8]) -> Option<RowKey> {
     let (kind, rest) = key.split_first()?;
     let (bot, follower) = rest.split_first_chunk()?;
     let bot = PublicKey::from_bytes(*bot);

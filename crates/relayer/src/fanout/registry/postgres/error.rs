@@ -13,7 +13,7 @@ use super::super::store::RegistryError;
 /// The longest server text that is passed on.
 const TEXT_CHARACTERS_MAX: usize = 300;
 
-pub fn classify(error: Error) -> RegistryError {
+pub(crate) fn classify(error: Error) -> RegistryError {
     match error {
         Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
             Some(error) => from_server(error),
@@ -40,7 +40,7 @@ pub fn classify(error: Error) -> RegistryError {
 }
 
 /// Converts an error of the migrations. `newest` is the last migration that this version knows.
-pub fn classify_migration(error: MigrateError, newest: i64) -> RegistryError {
+pub(crate) fn classify_migration(error: MigrateError, newest: i64) -> RegistryError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
         MigrateError::VersionMissing(version) if version > newest => RegistryError::Newer(version),

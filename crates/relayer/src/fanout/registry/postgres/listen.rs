@@ -22,7 +22,7 @@ use crate::limits::{REGISTRY_CHANGES_MAX, REGISTRY_CONNECT_MAX, REGISTRY_SILENCE
 const CHANNEL: &str = "moltrade_relayer";
 
 #[derive(Default)]
-pub struct ChangeListener(Mutex<State>);
+pub(crate) struct ChangeListener(Mutex<State>);
 
 #[derive(Default)]
 struct State {

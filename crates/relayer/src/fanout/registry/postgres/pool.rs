@@ -23,9 +23,9 @@ use crate::limits::{
 };
 
 /// A statement with its values.
-pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
+pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-pub struct ConnectionPool {
+pub(crate) struct ConnectionPool {
     pub options: PgConnectOptions,
     pub queries: Counter,
     pool: PgPool,
@@ -45,7 +45,7 @@ impl ConnectionPool {
     }
 
     /// Takes a connection from the pool, which has tested it.
-    pub async fn acquire(&self) -> Result<PooledConnection<'_>, RegistryError> {
+    pub(crate) async fn acquire(&self) -> Result<PooledConnection<'_>, RegistryError> {
         match self.pool.acquire().await {
             Ok(connection) => Ok(PooledConnection { connection, queries: &self.queries, is_released: false }),
             Err(error) => Err(self.connect_error(error).await),
@@ -54,7 +54,7 @@ impl ConnectionPool {
 
     /// Why there is no connection. The pool retries and drops the cause, so this connects once more
     /// to find it.
-    pub async fn connect_error(&self, error: sqlx::Error) -> RegistryError {
+    pub(crate) async fn connect_error(&self, error: sqlx::Error) -> RegistryError {
         if !matches!(error, sqlx::Error::PoolTimedOut) {
             return classify(error);
         }
@@ -70,7 +70,7 @@ impl ConnectionPool {
 
 /// A connection from the pool. It is closed on drop unless it was [released](Self::release),
 /// because it may be in the middle of a transaction.
-pub struct PooledConnection<'a> {
+pub(crate) struct PooledConnection<'a> {
     connection: PoolConnection<Postgres>,
     queries: &'a Counter,
     is_released: bool,
@@ -83,7 +83,7 @@ impl PooledConnection<'_> {
     }
 
     /// For the migrations.
-    pub fn raw(&mut self) -> &mut PgConnection {
+    pub(crate) fn raw(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
 
@@ -95,7 +95,7 @@ impl PooledConnection<'_> {
 
     /// Begins a transaction with time limits on the server. The lock limit is the shorter one, so
     /// that the error names the lock.
-    pub async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
+    pub(crate) async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
         // Zero would mean no limit.
         let lock = lock.as_millis().max(1);
         let statement = lock + REGISTRY_MARGIN.as_millis() / 2;
@@ -145,7 +145,7 @@ impl Rows<'_> {
     }
 }
 
-pub async fn with_timeout<T>(
+pub(crate) async fn with_timeout<T>(
     most: Duration,
     operation: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, RegistryError> {

@@ -56,7 +56,7 @@ pub async fn read(
 
 /// Whether the rows that are read stay locked until the transaction ends.
 #[derive(Debug, Clone, Copy)]
-pub enum Locking {
+pub(crate) enum Locking {
     No,
     ForUpdate,
 }

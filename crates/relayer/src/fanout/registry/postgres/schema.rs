@@ -60,12 +60,12 @@ async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryErr
 /// Reads the owner.
 pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
 /// Reads the owner and keeps others from changing it until the transaction ends.
-pub const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
+pub(crate) const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
 /// Reads the owner and locks it against all readers with a lock until the transaction ends.
-pub const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
+pub(crate) const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
 
 /// Runs one of the owner statements above.
-pub async fn owner_of(
+pub(crate) async fn owner_of(
     connection: &mut PooledConnection<'_>,
     statement: &'static str,
 ) -> Result<Option<PublicKey>, RegistryError> {

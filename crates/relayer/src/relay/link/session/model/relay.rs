@@ -24,11 +24,11 @@ pub(crate) struct Relay {
     /// The frames on their way to us.
     pub pipe: VecDeque<Frame>,
     /// How often it may still deviate from what it is asked.
-    pub deviations: usize,
+    pub(crate) deviations: usize,
     /// Unix seconds.
     pub now: u64,
     /// Whether it serves only authenticated clients.
-    pub demands_key: bool,
+    pub(crate) demands_key: bool,
     /// The number of challenges sent.
     challenges: usize,
 }

@@ -71,7 +71,7 @@ ci: ## Run what the CI runs: test, lint, smoke
 fmt: requirements ## Format the code
 	$(CARGO) fmt --all
 
-lint: requirements rocksdb-debug ## Check formatting and run clippy; a warning is an error
+lint: requirements rocksdb-debug comment-width ## Check formatting, clippy and comments; a warning is an error
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 

@@ -5,8 +5,8 @@
 //! - `rules` are the checks, of a `value` as it was written. What passes has a type of `address`,
 //!   `choices`, `secret`, `user_agent` or `webhook`; `dsn` reads the URL of PostgreSQL.
 //! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests
-//!   what an unknown name should have been, `check` compares keys with each other, and `error` holds
-//!   the problems with their places.
+//!   what an unknown name should have been, `check` compares keys with each other, and `error`
+//!   holds the problems with their places.
 //! - `print` writes the template and the answer of `check-config`.
 
 mod address;

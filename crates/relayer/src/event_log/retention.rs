@@ -147,8 +147,8 @@ impl EventLog {
         Ok(Seq::new(low))
     }
 
-    /// `Break` if the first record from `seq` on meets the condition, or if there is none; otherwise
-    /// its sequence.
+    /// `Break` if the first record from `seq` on meets the condition, or if there is none;
+    /// otherwise its sequence.
     fn probe(
         &self,
         seq: Seq,

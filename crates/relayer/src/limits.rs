@@ -1,7 +1,8 @@
-//! Every limit that is not configured, with its reason, grouped by what it protects.
+//! The limits that are not configured, with their reasons, grouped by what they protect.
 //!
 //! Everything that holds memory or waits is bounded here or in the configuration; the comment says
-//! what happens at the limit.
+//! what happens at the limit. Limits of one format, such as the length of a URL, stand beside its
+//! parser.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

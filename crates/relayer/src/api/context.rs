@@ -53,7 +53,7 @@ impl Context {
 
     /// All metrics in the OpenMetrics text format.
     pub(crate) fn metrics_text(&self) -> String {
-        self.metrics.refresh(self);
+        self.refresh_metrics();
         let mut text = String::new();
         // Writing to a string does not fail.
         let encoded = encode(&mut text, &self.0.registry);

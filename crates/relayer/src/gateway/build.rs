@@ -11,8 +11,9 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use wire::Signer;
 
+use super::Gateway;
 use super::metrics::Metrics;
-use super::{Gateway, Parts};
+use super::parts::Parts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_log::free_space::{FreeSpace, Reserve};

@@ -7,7 +7,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Parts;
 use crate::serve::WebSocketMetrics;
 use crate::sink::SinkMetrics;
 use crate::telemetry::metrics::{metrics, set};
@@ -27,7 +26,7 @@ metrics! {
 }
 
 impl ProcessMetrics {
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         if let Some(bytes) = resident_bytes() {
             set(&self.memory_usage, bytes);
         }
@@ -59,14 +58,5 @@ impl Metrics {
             fanout: Arc::new(fanout::Metrics::register(registry)),
             process: ProcessMetrics::register(registry),
         }
-    }
-
-    /// Updates the gauges from the parts of the gateway.
-    pub(crate) fn refresh(&self, parts: &Parts) {
-        self.ingest.refresh(&parts.inboxes);
-        self.relay.refresh(&parts.pool.peers());
-        self.log.refresh(&parts.log, &parts.disk_full);
-        self.sinks.refresh(&parts.sinks, &parts.log);
-        self.process.refresh();
     }
 }

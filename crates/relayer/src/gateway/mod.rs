@@ -1,41 +1,33 @@
-//! The gateway: relays, ingest, event log, sinks, clients and fan-out under one owner. `build`
-//! starts it; this file runs and drains it.
+//! The gateway: relays, ingest, event log, sinks, clients and fan-out under one owner. [`build`]
+//! starts it, this file runs and drains it, and [`parts`] is what its servers see of it.
 
 mod build;
 mod metrics;
+mod parts;
 pub(crate) mod summary;
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use wire::Signer;
 
-use self::metrics::Metrics;
 use crate::config::Config;
 use crate::crash_point;
-use crate::event_log::free_space::Reserve;
-use crate::event_log::sequencer::DiskFull;
-use crate::event_log::{EventLog, Submission};
+use crate::event_log::Submission;
 use crate::fanout::service::FanoutError;
 use crate::fanout::{Fanout, registry};
-use crate::ingest::InboxGauge;
-use crate::ingest::admission::Admission;
-use crate::ingest::dedupe::Dedupe;
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, GOODBYES_MAX, SINK_DRAIN_MAX};
 use crate::nip19::npub;
-use crate::relay::{InstanceId, Pool};
-use crate::serve::{Clients, Consumers};
-use crate::sink::{Sink, Workers};
+use crate::sink::Workers;
 use crate::tasks::{StageFailure, Stages};
 
 pub(crate) use build::reserve_of;
 pub use build::{Environment, StartError};
+pub use parts::Parts;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
@@ -44,37 +36,6 @@ pub enum DrainError {
     /// Events that were read could not be committed in time.
     #[error("could not finish within {secs} s; events that were not committed are requested from their relays again", secs = DRAIN_MAX.as_secs())]
     Timeout,
-}
-
-/// The parts of a running gateway, shared with its servers.
-#[derive(Debug)]
-pub struct Parts {
-    pub pool: Arc<Pool>,
-    pub dedupe: Arc<Dedupe>,
-    pub inboxes: InboxGauge,
-    pub log: Arc<EventLog>,
-    pub disk_full: Arc<DiskFull>,
-    /// The space that must stay free on the log's disk.
-    pub(crate) reserve: Reserve,
-    pub metrics: Metrics,
-    /// The admission policy. A reload replaces it.
-    pub admission: Arc<ArcSwap<Admission>>,
-    pub sinks: Arc<[Arc<Sink>]>,
-    /// The clients of `/ws`.
-    pub clients: Clients,
-    /// The named consumers of `/ws`.
-    pub consumers: Consumers,
-    pub identity: Arc<Signer>,
-    /// Identifies this process, so that it does not connect to itself.
-    pub instance: InstanceId,
-    fanout: OnceLock<Arc<Fanout>>,
-}
-
-impl Parts {
-    /// The fan-out, if it is enabled and has started.
-    pub fn fanout(&self) -> Option<&Arc<Fanout>> {
-        self.fanout.get()
-    }
 }
 
 /// A running gateway. End it with [`drain`](Self::drain): dropping it leaves its threads running.

@@ -108,7 +108,8 @@ impl Pool {
     /// Creates the pool from the configuration and the log's database, with its supervisor, which
     /// must [run](Supervisor::run).
     ///
-    /// # Errors If the database cannot be read, or a row about a relay is damaged.
+    /// # Errors
+    /// If the database cannot be read, or a row about a relay is damaged.
     pub fn new(config: &Config, shared: Arc<Shared>) -> Result<(Self, Supervisor), StorageError> {
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let peers = Arc::new(RwLock::new(Peers::default()));
@@ -169,7 +170,8 @@ impl Pool {
     /// Applies the relays and kinds of a new configuration. Relays in both configurations keep
     /// their connections.
     ///
-    /// # Errors If the stored rows of a new relay cannot be read.
+    /// # Errors
+    /// If the stored rows of a new relay cannot be read.
     pub async fn reload(&self, config: &Config) -> Result<Changes, PoolError> {
         let relays = config.relay.bootstrap_relays.clone();
         let kinds = config.filters.allowed_kinds.clone();

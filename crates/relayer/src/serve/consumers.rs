@@ -158,7 +158,8 @@ impl Consumers {
     /// Acquires the lease of the consumer with this key, and adds the consumer if it is new. The
     /// connection that has the lease is closed.
     ///
-    /// # Errors When delivery cannot start there, a limit is reached, the previous connection does
+    /// # Errors
+    /// When delivery cannot start there, a limit is reached, the previous connection does
     /// not end, or RocksDB fails.
     pub(crate) async fn acquire(
         &self,

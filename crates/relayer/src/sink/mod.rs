@@ -6,7 +6,9 @@
 //! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, its [`rate`]
 //! included.
 //!
-//! To add a transport, add a folder that implements `Transport`, and start it in [`workers`].
+//! To add a transport: declare its table in `config/sinks.rs` and `config/settings.rs`, add a folder
+//! here that implements `Transport`, start it in [`workers`], and count its descriptors in
+//! `descriptors.rs`.
 
 mod command;
 mod cursor_writer;

@@ -51,7 +51,8 @@ pub struct Workers {
 impl Workers {
     /// Starts delivery to every sink after its cursor. Must be called within a Tokio runtime.
     ///
-    /// # Errors When the cursors cannot be read or stored, or a file of certificate authorities
+    /// # Errors
+    /// When the cursors cannot be read or stored, or a file of certificate authorities
     /// cannot be used.
     pub fn start(
         output: &Output,

@@ -1,4 +1,5 @@
-//! The rules for values: each reads a raw value, says what is allowed, and writes TOML.
+//! The rules for values: each reads a raw value, says what is allowed, and writes TOML. [`number`],
+//! [`text`] and [`sinks`] have those of their kind.
 
 mod number;
 mod sinks;

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::capabilities::Capabilities;
-use super::commits::CoverageCommits;
 use super::coverage::Coverage;
+use super::coverage_commits::CoverageCommits;
 use super::metrics::Metrics;
 use super::offences::Offences;
 use super::state::{ConnectionState, PastState, StateHistory};

@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::Url;
 
-use super::fetch::{InformationError, fetch};
 use super::instance::InstanceId;
+use super::nip11::{InformationError, fetch};
 use super::socket::Socket;
 use super::upgrade::{UpgradeError, upgrade};
 use crate::config::RelayUrl;
@@ -146,7 +146,8 @@ impl Dialer {
     /// Fetches a relay's NIP-11 document, over HTTP at the relay's own URL, after waiting for a
     /// permit.
     ///
-    /// # Errors If no usable document arrives.
+    /// # Errors
+    /// If no usable document arrives.
     pub async fn information(&self, relay: &RelayUrl, reach: Reach) -> Result<Information, InformationError> {
         let url = parse(relay)?;
         let addresses = self.addresses(&url, reach).await?;
@@ -161,7 +162,8 @@ impl Dialer {
     /// Checks that a relay has a public address. A later dial resolves the name and checks the
     /// address again.
     ///
-    /// # Errors If the name does not resolve to a public address.
+    /// # Errors
+    /// If the name does not resolve to a public address.
     pub async fn check(&self, relay: &RelayUrl) -> Result<(), DialError> {
         self.addresses(&parse(relay)?, Reach::PublicOnly).await.map(drop)
     }

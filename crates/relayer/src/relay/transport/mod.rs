@@ -1,12 +1,14 @@
-//! Opens a WebSocket to a relay and reads and writes its frames, or fetches its NIP-11 document.
+//! The way to a relay: [`dial`] opens a connection and [`upgrade`] makes it a WebSocket, whose frames
+//! [`socket`] reads and writes. [`nip11`] fetches the relay's document over HTTP. [`instance`] lets a
+//! gateway recognise itself behind a relay's URL.
 
 mod dial;
-mod fetch;
 mod instance;
+mod nip11;
 mod socket;
 mod upgrade;
 
 pub use dial::{DialError, DialOptions, DialSetupError, Dialer, Reach};
-pub use fetch::InformationError;
 pub use instance::InstanceId;
+pub use nip11::InformationError;
 pub(crate) use socket::{Socket, SocketError};

@@ -90,7 +90,8 @@ impl Socket {
     /// `handle` breaks, or after [`FRAMES_A_READ_MAX`] frames, the rest is kept for the next call.
     /// The future is cancel-safe.
     ///
-    /// # Errors If the connection ends or breaks the protocol. Messages before that have been
+    /// # Errors
+    /// If the connection ends or breaks the protocol. Messages before that have been
     /// handled.
     pub async fn read<B>(
         &mut self,

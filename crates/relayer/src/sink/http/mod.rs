@@ -1,5 +1,6 @@
-//! The HTTP transport: posts events, one or a batch per request, and acts on the status of the
-//! [response].
+//! The HTTP transport: [`encode`] puts one event or a batch into a request, [`client`] posts it, and
+//! [`delivery`] acts on the status of the [`response`]. [`in_flight`] knows what the cursor waits
+//! for.
 //!
 //! [`secrets`] keeps the secrets of our requests out of the words of the sink that we show.
 

@@ -1,4 +1,8 @@
 //! The TCP transport: connects, delivers, and connects again after a back-off.
+//!
+//! [`client`] dials, [`encode`] frames events, [`writer`] writes and flushes them, plain or in TLS,
+//! [`in_flight`] knows what the cursor waits for, [`acks`] reads acknowledgements, and [`delivery`]
+//! is the loop.
 
 mod acks;
 mod client;

@@ -1,0 +1,58 @@
+//! The parts of a running gateway.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use wire::Signer;
+
+use super::metrics::Metrics;
+use crate::event_log::EventLog;
+use crate::event_log::free_space::Reserve;
+use crate::event_log::sequencer::DiskFull;
+use crate::fanout::Fanout;
+use crate::ingest::InboxGauge;
+use crate::ingest::admission::Admission;
+use crate::ingest::dedupe::Dedupe;
+use crate::relay::{InstanceId, Pool};
+use crate::serve::{Clients, Consumers};
+use crate::sink::Sink;
+
+/// The parts of a running gateway, shared with its servers.
+#[derive(Debug)]
+pub struct Parts {
+    pub pool: Arc<Pool>,
+    pub dedupe: Arc<Dedupe>,
+    pub inboxes: InboxGauge,
+    pub log: Arc<EventLog>,
+    pub disk_full: Arc<DiskFull>,
+    /// The space that must stay free on the log's disk.
+    pub(crate) reserve: Reserve,
+    pub metrics: Metrics,
+    /// The admission policy. A reload replaces it.
+    pub admission: Arc<ArcSwap<Admission>>,
+    pub sinks: Arc<[Arc<Sink>]>,
+    /// The clients of `/ws`.
+    pub clients: Clients,
+    /// The named consumers of `/ws`.
+    pub consumers: Consumers,
+    pub identity: Arc<Signer>,
+    /// Identifies this process, so that it does not connect to itself.
+    pub instance: InstanceId,
+    pub(super) fanout: OnceLock<Arc<Fanout>>,
+}
+
+impl Parts {
+    /// Updates the gauges from the parts.
+    pub(crate) fn refresh_metrics(&self) {
+        self.metrics.ingest.refresh(&self.inboxes);
+        self.metrics.relay.refresh(&self.pool.peers());
+        self.metrics.log.refresh(&self.log, &self.disk_full);
+        self.metrics.sinks.refresh(&self.sinks, &self.log);
+        self.metrics.process.refresh();
+    }
+
+    /// The fan-out, if it is enabled and has started.
+    pub fn fanout(&self) -> Option<&Arc<Fanout>> {
+        self.fanout.get()
+    }
+}

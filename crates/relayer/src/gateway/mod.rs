@@ -177,6 +177,9 @@ async fn drain_clients(parts: &Parts) {
     let (clients, followers) = tokio::join!(parts.clients.drain(CLIENT_DRAIN_MAX), followers);
     let clients = clients + followers;
     if clients > 0 {
-        tracing::warn!(clients, "some clients did not take what was left; they resume with their cursors");
+        tracing::warn!(
+            clients,
+            "some clients did not read the remaining events in time; they resume from their cursors"
+        );
     }
 }

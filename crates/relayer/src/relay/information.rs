@@ -55,7 +55,7 @@ pub struct Information {
 
 /// The document is not a JSON object.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is not a JSON object, as NIP-11 has it")]
+#[error("the answer is not a JSON object, which NIP-11 requires")]
 pub struct NotAnObject;
 
 /// The fields of a JSON object as raw text, so that one invalid field does not affect the others.

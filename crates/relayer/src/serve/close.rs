@@ -143,7 +143,7 @@ impl Close {
             }
             CloseCause::BadAck(bad) => tracing::debug!(%origin, consumer, "a consumer was closed: {bad}"),
             CloseCause::Read(ReadError::Trimmed { oldest }) => {
-                tracing::warn!(%cursor, %oldest, consumer, "a {path} client fell behind what is kept and was closed");
+                tracing::warn!(%cursor, %oldest, consumer, "a {path} client fell behind retention and was closed");
             }
             CloseCause::Read(ReadError::Storage(error)) | CloseCause::Unwritten(error) => {
                 tracing::error!(%error, %cursor, consumer, "a {path} client was closed");

@@ -69,7 +69,7 @@ pub(crate) enum EnterError {
     #[error(transparent)]
     Cursor(#[from] CursorError),
     /// Retention trimmed the events after the stored cursor.
-    #[error("what comes after the cursor of {name} is no longer kept")]
+    #[error("the events after the cursor of {name} are no longer kept")]
     Trimmed {
         /// The consumer's name.
         name: Arc<str>,
@@ -81,13 +81,13 @@ pub(crate) enum EnterError {
         newest: Cursor,
     },
     /// The limit on all consumers is reached.
-    #[error("there are {0} consumers")]
+    #[error("there are {0} consumers, which is the limit")]
     TooMany(NonZeroUsize),
     /// The limit of the owner is reached.
-    #[error("there are {0} consumers of this owner")]
+    #[error("this owner has {0} consumers, which is the limit")]
     TooManyShared(usize),
     /// The previous connection of the consumer has not ended, or a later one took over.
-    #[error("another connection has the name")]
+    #[error("another connection uses this consumer name")]
     Busy,
     /// RocksDB failed.
     #[error(transparent)]
@@ -143,7 +143,7 @@ impl Consumers {
     ) -> Result<Self, StorageError> {
         let keep_ms = u64::try_from(keep_unused.as_millis()).unwrap_or(u64::MAX);
         for consumer in log.forget_unused(table, |_| false, keep_ms)? {
-            tracing::info!(consumer, "a consumer that did not come back was forgotten");
+            tracing::info!(consumer, "deleted a consumer that had not connected for keep_unused_hours");
         }
         let known = log.cursors(table)?.into_iter().map(|(key, row)| {
             let key: Arc<str> = key.into();
@@ -313,7 +313,7 @@ impl Inner {
             if self.forget(&consumer, is_old)? {
                 has_forgotten = true;
                 let consumer = &*consumer.key;
-                tracing::info!(consumer, "a consumer that did not come back was forgotten");
+                tracing::info!(consumer, "deleted a consumer that had not connected for keep_unused_hours");
             }
         }
         Ok(has_forgotten)

@@ -110,7 +110,10 @@ impl Workers {
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let is_used = |name: &str| used.contains(name);
         for sink in log.forget_unused(Cursors::Sinks, is_used, keep_ms)? {
-            tracing::info!(sink, "a sink that is no longer configured was forgotten, with its dead letters");
+            tracing::info!(
+                sink,
+                "deleted the cursor and the dead letters of a sink that is no longer configured"
+            );
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub fn start(level: &str) {
         .with(filter_fn(|line| may_be_logged(line.target(), *line.level())))
         .init();
     if let Some(error) = problem {
-        tracing::warn!(%error, "RUST_LOG is invalid; [monitoring] log_level is used");
+        tracing::warn!(%error, "RUST_LOG is invalid and is ignored; [monitoring] log_level applies");
     }
 }
 

@@ -111,7 +111,7 @@ async fn a_reload_that_panics_is_counted_and_later_ones_work() {
     running.until_stderr_contains("was not reloaded").await;
     assert_eq!(running.metric("panics_total").await, 1);
     running.signal("HUP");
-    running.until_stderr_contains("the configuration was read again").await;
+    running.until_stderr_contains("the configuration was reloaded").await;
     assert_eq!(running.metric("panics_total").await, 1);
 }
 

@@ -52,7 +52,7 @@ pub enum RegistryError {
     #[error("the bot {0} is followed")]
     Followed(PublicKey),
     #[error(
-        "registration is closed: [fanout] registration = \"closed\" lets nobody but the operator register new bots"
+        "registration is closed: [fanout] registration = \"closed\" allows only the operator to register new bots"
     )]
     Closed,
     #[error("the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first")]

@@ -185,7 +185,7 @@ impl Connection {
         if self.logged_reason.as_deref() == Some(reason) {
             tracing::debug!(relay = %self.peer.url, reason, milliseconds, "still not connected");
         } else {
-            tracing::info!(relay = %self.peer.url, reason, milliseconds, "relay not connected; it is tried again");
+            tracing::info!(relay = %self.peer.url, reason, milliseconds, "relay not connected; Relayer tries again");
             self.logged_reason = Some(reason.to_owned());
         }
     }

@@ -15,13 +15,13 @@ pub(crate) enum DisconnectReason {
     Conversation(#[from] ConversationError),
     #[error("the relay closed the connection{0}")]
     Closed(CloseReason),
-    #[error("the relay could not take our key: {0}")]
+    #[error("the relay could not process our authentication: {0}")]
     NotAccepted(String),
     #[error("the relay did not answer a ping")]
     Silent,
     #[error("the relay does not read what we send")]
     NotReading,
-    #[error("it sends too much that no honest relay sends")]
+    #[error("the relay exceeded its offence budget (forgeries or protocol violations)")]
     Offences,
     #[error("the gateway is stopping")]
     Stopping,

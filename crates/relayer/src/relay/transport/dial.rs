@@ -46,7 +46,7 @@ pub enum DialSetupError {
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
     /// The User-Agent would break the requests.
-    #[error("[relay] user_agent holds something else than visible ASCII characters and spaces; take it out")]
+    #[error("[relay] user_agent must contain only visible ASCII characters and spaces")]
     UserAgent,
 }
 

@@ -4,10 +4,10 @@
 //     node follow.mjs --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
 //
 // prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state
-// file, it starts with the bot's stored past. The key is in the file, as nsec1... or hex, or in the
-// variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to everybody.
-// --shared-secret-file FILE requests encryption with the content of the file, without the end of
-// the line. Without the option, an earlier shared secret is removed.
+// file, it starts with the bot's oldest stored signal. The key is in the file, as nsec1... or hex,
+// or in the variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to
+// everybody. --shared-secret-file FILE requests encryption with the content of the file, without
+// the end of the line. Without the option, an earlier shared secret is removed.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, createHmac, randomBytes, webcrypto } from "node:crypto";
@@ -17,7 +17,7 @@ import { parseArgs } from "node:util";
 import { finalizeEvent, getPublicKey, nip19, nip42, nip44, verifyEvent } from "nostr-tools";
 import WebSocket from "ws";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 has it, but not there
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
 
 const MESSAGE_BYTES_MAX = 32 * 2 ** 20;
 const ANSWER_MS_MAX = 10_000;
@@ -25,10 +25,10 @@ const ANSWER_MS_MAX = 10_000;
 const SILENCE_MS_MAX = 90_000;
 const [PAUSE_MS_MIN, PAUSE_MS_MAX] = [500, 30_000];
 
-/** What does not pass by itself. */
+/** A permanent error: the program exits. */
 class Fatal extends Error {}
 
-/** The gateway has no time for us now. */
+/** The gateway refuses us for now. */
 class Refused extends Error {
   constructor(text, restMs) {
     super(text);
@@ -80,7 +80,7 @@ class Follower {
     this.subscribed = this.wasConnected = false;
   }
 
-  /** Subscribes, connects and deals with what comes until the connection ends, which is an error. */
+  /** Subscribes, connects and processes messages until the connection ends with an exception. */
   async follow() {
     this.wasConnected = false;
     if (!this.subscribed) {
@@ -97,11 +97,11 @@ class Follower {
     await new Promise((_, reject) => {
       const fail = (error) => {
         clearTimeout(silence);
-        socket.removeAllListeners("message"); // nothing after it may be taken before it
+        socket.removeAllListeners("message"); // later messages must not be processed
         socket.terminate();
         reject(error);
       };
-      const silence = setTimeout(() => fail(new Error("nothing was heard, not even a ping")), SILENCE_MS_MAX);
+      const silence = setTimeout(() => fail(new Error("the gateway sent nothing, not even a ping")), SILENCE_MS_MAX);
       const step = (work) => {
         silence.refresh();
         try {
@@ -130,7 +130,7 @@ class Follower {
     });
   }
 
-  /** NIP-42: the gateway sends a challenge, we sign it, and it says whether that will do. */
+  /** NIP-42: the gateway sends a challenge, we sign it, and the gateway accepts or refuses the proof. */
   authenticate(socket, url, [type, value, accepted, reason]) {
     if (type === "AUTH") {
       socket.send(JSON.stringify(["AUTH", finalizeEvent(nip42.makeAuthEvent(url, value), this.secretKey)]));
@@ -156,7 +156,7 @@ class Follower {
         // processed one after the other.
         console.log(JSON.stringify({ seq: message.seq, stale: message.stale ?? false, event }));
       } else {
-        // It would fail again the next time, so it must not block the messages after it.
+        // The message would fail again the next time, so it must not block those after it.
         say(`NOT A SIGNAL, skipped: message ${message.seq}: ${wrong}`);
       }
     }
@@ -164,7 +164,7 @@ class Follower {
     this.state.advance(message.log, message.seq);
   }
 
-  /** The gateway says what has changed of a follow while we are connected. */
+  /** Handles a notice about a changed follow. */
   told(message) {
     if (message.bot_pubkey !== this.bot) return;
     if (message.type === "unsubscribed") {
@@ -175,9 +175,9 @@ class Follower {
     }
   }
 
-  /** Decrypts a message, and gives the event in it if it is what the bot has signed. */
+  /** Decrypts a message, and returns its event if the bot has signed it. */
   open(message) {
-    if (message.target_pubkey !== this.publicKey) return { wrong: "it is for somebody else" };
+    if (message.target_pubkey !== this.publicKey) return { wrong: "it is for another follower" };
     let text;
     try {
       text = nip44.v2.decrypt(message.ciphertext, this.conversationKey(message.encryption));
@@ -188,7 +188,7 @@ class Follower {
     try {
       given = JSON.parse(text);
     } catch {
-      return { wrong: "no JSON" };
+      return { wrong: "it is not JSON" };
     }
     // A new object with only the signed fields, because verifyEvent trusts a result that it caches
     // in the object.
@@ -197,20 +197,20 @@ class Follower {
     if (!verifyEvent(event)) return { wrong: "the id or the signature is invalid" };
     if (pubkey !== this.bot) return { wrong: "another key has signed it" };
     if (id !== message.original_event_id || kind !== message.kind || created_at !== message.created_at) {
-      return { wrong: "the envelope says something else than the event" };
+      return { wrong: "the envelope does not match the event" };
     }
     return { event };
   }
 
   conversationKey(encryption) {
     if (encryption === "nip44-v2") return nip44.getConversationKey(this.secretKey, this.state.pubkey);
-    if (encryption !== "nip44-v2-shared-secret") throw new Error(`${encryption} is unknown to this program`);
+    if (encryption !== "nip44-v2-shared-secret") throw new Error(`this program does not support ${encryption}`);
     if (!this.sharedSecret) throw new Error("another program has set a shared secret; pass --shared-secret-file");
     // HKDF-SHA256-extract is an HMAC whose key is the salt.
     return createHmac("sha256", "moltrade-fanout-v1").update(this.sharedSecret).digest();
   }
 
-  /** The gateway answered the handshake with an error, which is JSON unless a proxy made it. */
+  /** Handles an error response to the handshake. It is JSON unless it came from a proxy. */
   refused(response, body) {
     const answer = readError(body);
     if (response.statusCode === 410 && answer.oldest) {
@@ -218,7 +218,7 @@ class Follower {
       const oldest = answer.oldest;
       say(`signals between ${this.state.seq + 1} and ${oldest - 1} are lost: the gateway no longer stores them`);
       this.state.advance(this.state.log, oldest - 1);
-      throw new Refused("going on with what is kept", 0);
+      throw new Refused("continuing at the oldest stored signal", 0);
     }
     if (response.statusCode === 409 && answer.error === "cursor_of_another_log") {
       // A backup of the gateway was restored, so its later numbers mean other signals. All stored
@@ -231,7 +231,7 @@ class Follower {
   }
 }
 
-/** A request to the gateway; with a key it is signed as NIP-98 has it. */
+/** Sends a request to the gateway; with a key, signed as NIP-98 specifies. */
 async function call(url, { body, secretKey } = {}) {
   const request = { method: body ? "POST" : "GET", headers: {}, signal: AbortSignal.timeout(ANSWER_MS_MAX) };
   if (body) {
@@ -241,8 +241,8 @@ async function call(url, { body, secretKey } = {}) {
   if (secretKey) {
     const tags = [["u", url], ["method", request.method]];
     if (body) tags.push(["payload", createHash("sha256").update(request.body).digest("hex")]);
-    // The gateway accepts each token once. Without this, two tokens for the same call in the same
-    // second would be equal.
+    // The gateway accepts each token once. Without `random`, two tokens for the same call in the
+    // same second would be equal.
     tags.push(["random", randomBytes(8).toString("hex")]);
     const created_at = Math.floor(Date.now() / 1000);
     const event = finalizeEvent({ kind: 27235, created_at, tags, content: "" }, secretKey);
@@ -288,7 +288,7 @@ function loadKey(path) {
   });
 }
 
-/** Makes an error a fatal one. */
+/** Turns any error of the work into a fatal one. */
 function attempt(what, work) {
   try {
     return work();
@@ -301,7 +301,7 @@ function say(text) {
   console.error(text);
 }
 
-/** The last message that was dealt with, and the gateway that it is of, in a file. */
+/** The last processed message and its gateway, in a file. */
 class State {
   constructor(path, gateway) {
     Object.assign(this, { path, gateway, pubkey: null, log: null, seq: 0 });
@@ -325,7 +325,7 @@ class State {
     Object.assign(this, { pubkey: state.pubkey, log: state.log ?? null, seq: state.seq });
   }
 
-  /** The first key is believed and kept. If the gateway has another one later, somebody has to look. */
+  /** Trusts and stores the first key. If the gateway's key changes later, a human has to decide. */
   pin(pubkey) {
     if (this.pubkey === null) {
       this.write(pubkey, this.log, this.seq);
@@ -337,7 +337,7 @@ class State {
     }
   }
 
-  /** With the log before it, it is refused by another log, in which the number means another signal. */
+  /** Includes the log, because in another log the number means another signal. */
   cursor() {
     return this.log === null ? this.seq : `${this.log}:${this.seq}`;
   }
@@ -346,7 +346,7 @@ class State {
     this.write(this.pubkey, log, seq);
   }
 
-  /** At any moment the file holds the old state or the new one, and never a part. */
+  /** The file always contains the old state or the new one, never a part. */
   write(pubkey, log, seq) {
     const temporary = `${this.path}.new`;
     attempt(`cannot write ${this.path}`, () => {

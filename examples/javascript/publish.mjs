@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { finalizeEvent, nip19 } from "nostr-tools";
 import WebSocket from "ws";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 has it, but not there
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
 
 const ANSWER_MS_MAX = 10_000;
 
@@ -36,7 +36,7 @@ async function main() {
   console.log(JSON.stringify(event));
 }
 
-/** Whether the relay has the event, and why not. */
+/** Returns whether the relay has accepted the event, and the reason if not. */
 function publish(relay, event) {
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(relay, { handshakeTimeout: ANSWER_MS_MAX });

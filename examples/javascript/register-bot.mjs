@@ -11,7 +11,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { finalizeEvent, getPublicKey, nip19 } from "nostr-tools";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 has it, but not there
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
 
 async function main() {
   const string = { type: "string" };
@@ -33,7 +33,7 @@ async function main() {
   console.log(await answer.text());
 }
 
-/** The call, signed as NIP-98 has it. */
+/** The call, signed as NIP-98 specifies. */
 function token(secretKey, url, method, body) {
   const payload = createHash("sha256").update(body).digest("hex");
   // The gateway accepts each token once. Without `random`, two tokens for the same call in the same

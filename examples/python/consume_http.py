@@ -2,9 +2,9 @@
 
     python3 consume_http.py 127.0.0.1:9100 cursor.txt
 
-prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the environment, only what is
-signed with this secret is taken (https://www.standardwebhooks.com). The secret is not an argument, because ps shows
-those to everybody.
+prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the
+environment, it accepts only requests signed with this secret (https://www.standardwebhooks.com).
+The secret is not an argument, because ps shows arguments to everybody.
 Needs standardwebhooks: python3 -m venv .venv && .venv/bin/pip install standardwebhooks
 """
 
@@ -41,7 +41,7 @@ def main():
 
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # the gateway keeps its connection
-    timeout = 60  # who says nothing for so long does not keep a thread
+    timeout = 60  # so that an idle connection does not keep a thread
     cursor = None
     webhook = None
     # If the gateway repeats a batch during the work, the repeat waits.
@@ -66,7 +66,7 @@ class Receiver(BaseHTTPRequestHandler):
         try:
             batch = json.loads(body)
             if not isinstance(batch, list):
-                raise TypeError("no array")
+                raise TypeError("not an array")
             batch = [(envelope["log"], envelope["seq"], envelope["event"]) for envelope in batch]
         except (ValueError, KeyError, TypeError) as error:
             return self.refuse(400, f"not an array of envelopes: {error!r}")
@@ -104,7 +104,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.wfile.write(reason.encode())
 
     def log_request(self, *_):
-        """Logs no successful requests."""
+        """Does not log successful requests."""
 
 
 class Cursor:
@@ -122,7 +122,7 @@ class Cursor:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
     def enter(self, log):
-        """Called for each event's log. In another log than before, the numbers mean other events."""
+        """Called with each event's log. In a different log, the numbers mean other events."""
         if self.log and self.log != log:
             print(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over", file=sys.stderr)
             self.seq = 0

@@ -112,7 +112,7 @@ class Cursor:
             sys.exit(f"cannot read a sequence from {path}: {error}")
 
     def enter(self, log):
-        """Called for each event's log. In another log than before, the numbers mean other events."""
+        """Called with each event's log. In a different log, the numbers mean other events."""
         if self.log and self.log != log:
             say(f"the log was {self.log} and is {log} now: a backup of the gateway was restored; starting over")
             self.seq = 0

@@ -2,7 +2,7 @@
 
     python3 consume_websocket.py ws://127.0.0.1:8080/ws cursor.txt
 
-prints the number and the id of each event. Parameters select: 'ws://127.0.0.1:8080/ws?kinds=1,7'.
+prints the number and the id of each event. Parameters select events: 'ws://127.0.0.1:8080/ws?kinds=1,7'.
 Needs websockets: python3 -m venv .venv && .venv/bin/pip install websockets
 """
 
@@ -54,8 +54,8 @@ def follow(url, cursor):
             # Your work here. If the program dies before the cursor is written, the work is repeated
             # for this event, so make it idempotent: for example, write a row under the event's id.
             print(seq, event["id"], flush=True)
-            # Only after it: a stored event does not come again. An fsync for each event is simple;
-            # if it is too slow, store every hundredth, and up to a hundred come twice.
+            # Only after the work: a stored event does not come again. An fsync for each event is
+            # simple; if it is too slow, store every hundredth, and up to a hundred come twice.
             cursor.advance(log, seq)
 
 

@@ -1,10 +1,11 @@
-"""Follows a bot: receives its trade signals from a gateway's /fanout, decrypts, verifies and prints them.
+"""Follows a bot: receives its trade signals from a gateway's /fanout, and decrypts, verifies and
+prints them.
 
     python3 follow.py --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state follow.json
 
-prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state file,
-it starts with the bot's stored past. The key is in the file, as nsec1... or hex, or in the variable
-NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to everybody.
+prints a line of JSON for each signal: {"seq":42,"stale":false,"event":{...}}. With a new state
+file, it starts with the bot's oldest stored signal. The key is in the file, as nsec1... or hex, or
+in the variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to everybody.
 
 nostr-sdk for Python supports neither shared secrets nor signals of more than 65,535 bytes. Following
 with this program removes a secret that was set for the same bot and follower, and such signals are
@@ -30,7 +31,7 @@ from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import connect
 
 MESSAGE_BYTES_MAX = 32 * 2**20
-CIPHERTEXT_CHARS_MAX = 87_472  # of 65,535 bytes, padded, in base64
+CIPHERTEXT_CHARS_MAX = 87_472  # 65,535 bytes, encrypted and in base64
 ANSWER_SECONDS_MAX = 10
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.5, 30
 
@@ -120,7 +121,7 @@ class Follower:
             try:
                 event = self.open(message)
             except ValueError as error:
-                # It would fail again the next time, so it must not block the messages after it.
+                # The message would fail again the next time, so it must not block those after it.
                 say(f"NOT A SIGNAL, skipped: message {seq}: {error}")
             else:
                 # Your work here; never trade on a stale signal. If the program dies before the
@@ -142,9 +143,9 @@ class Follower:
     def open(self, message):
         """Decrypts a message, and returns its event if the bot has signed it."""
         if message["target_pubkey"] != self.keys.public_key().to_hex():
-            raise ValueError("it is for somebody else")
+            raise ValueError("it is for another follower")
         if message["encryption"] != "nip44-v2":
-            sys.exit(f"this program cannot decrypt {message['encryption']}: has another one set a shared secret?")
+            sys.exit(f"this program cannot decrypt {message['encryption']}: has another program set a shared secret?")
         if len(message["ciphertext"]) > CIPHERTEXT_CHARS_MAX:
             raise ValueError("the signal has more than 65,535 bytes, which nostr-sdk cannot decrypt")
         try:
@@ -154,14 +155,14 @@ class Follower:
         try:
             event = Event.from_json(text)
         except NostrSdkError as error:
-            raise ValueError(f"no event: {error}") from None
+            raise ValueError(f"not an event: {error}") from None
         if not event.verify():
             raise ValueError("the id or the signature is invalid")
         if event.author().to_hex() != self.bot:
             raise ValueError("another key has signed it")
         said = (message["original_event_id"], message["kind"], message["created_at"])
         if said != (event.id().to_hex(), event.kind().as_u16(), event.created_at().as_secs()):
-            raise ValueError("the envelope says something else than the event")
+            raise ValueError("the envelope does not match the event")
         return json.loads(event.as_json())
 
     def refused(self, response):
@@ -172,7 +173,7 @@ class Follower:
             oldest = answer["oldest"]
             say(f"signals between {self.state.seq + 1} and {oldest - 1} are lost: the gateway no longer stores them")
             self.state.advance(self.state.log, oldest - 1)
-            raise Refused("going on with what is kept", 0)
+            raise Refused("continuing at the oldest stored signal", 0)
         if response.status_code == 409 and answer.get("error") == "cursor_of_another_log":
             # A backup of the gateway was restored, so its later numbers mean other signals. All
             # stored signals come again, and old ones are marked as stale.
@@ -192,7 +193,7 @@ def call(url, body=None, keys=None):
         tags = [["u", url], ["method", request.get_method()]]
         if request.data:
             tags.append(["payload", hashlib.sha256(request.data).hexdigest()])
-        # The gateway accepts each token once. Without this, two tokens for the same call in the
+        # The gateway accepts each token once. Without `random`, two tokens for the same call in the
         # same second would be equal.
         tags.append(["random", secrets.token_hex(8)])
         token = base64.b64encode(sign(keys, 27235, tags).encode()).decode()
@@ -257,7 +258,7 @@ class State:
             with open(path) as file:
                 state = json.load(file)
             self.pubkey, self.seq, known = state["pubkey"], state["seq"], state["gateway"]
-            self.log = state.get("log")  # an earlier version of this program did not note it
+            self.log = state.get("log")  # an earlier version of this program did not store it
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -276,7 +277,7 @@ class State:
             )
 
     def cursor(self):
-        """Includes the log, so that another log, in which the number means another signal, refuses it."""
+        """Includes the log, because in another log the number means another signal."""
         return f"{self.log}:{self.seq}" if self.log else self.seq
 
     def advance(self, log, seq):

@@ -2,8 +2,8 @@
 
     python3 register_bot.py --gateway http://127.0.0.1:8080 --name "Momentum" --key-file bot.key
 
-prints the gateway's answer. Registering again changes the name. The key is in the file, as nsec1... or hex, or in the
-variable NOSTR_SECRET_KEY; it does not leave this program.
+prints the gateway's response. Registering again changes the name. The key is in the file, as
+nsec1... or hex, or in the variable NOSTR_SECRET_KEY; it does not leave this program.
 Needs nostr-sdk: python3 -m venv .venv && .venv/bin/pip install nostr-sdk
 """
 

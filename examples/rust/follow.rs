@@ -3,10 +3,10 @@
 //!
 //! `follow --gateway http://127.0.0.1:8080 --bot npub1... --key-file follower.key --state
 //! follow.json` prints a line of JSON for each signal: `{"seq":42,"stale":false,"event":{...}}`.
-//! With a new state file, it starts with the bot's stored past. The key is in the file, as nsec1...
-//! or hex, or in the variable `NOSTR_SECRET_KEY`; it is not an argument, because `ps` shows
-//! arguments to everybody. `--shared-secret-file` requests encryption with the content of the file,
-//! without the end of the line. Without the option, an earlier shared secret is removed.
+//! With a new state file, it starts with the bot's oldest stored signal. The key is in the file, as
+//! nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`; it is not an argument, because `ps`
+//! shows arguments to everybody. `--shared-secret-file` requests encryption with the content of the
+//! file, without the end of the line. Without the option, an earlier shared secret is removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -213,7 +213,7 @@ impl Follower {
                 // state is written, the work is repeated for this event, so make it idempotent: for
                 // example, write a row under the event's id.
                 Ok(event) => println!("{}", serde_json::to_string(&Signal { seq, stale, event })?),
-                // It would fail again the next time, so it must not block the messages after it.
+                // The message would fail again the next time, so it must not block those after it.
                 Err(error) => eprintln!("NOT A SIGNAL, skipped: message {seq}: {error:#}"),
             }
         }
@@ -236,7 +236,7 @@ impl Follower {
                     "signals are encrypted with {encryption} from now on, because the subscription was changed"
                 );
             }
-            _ => {} // A later gateway may say more.
+            _ => {} // A later gateway may send more types.
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Follower {
                 let salt = hmac::Key::new(hmac::HMAC_SHA256, b"moltrade-fanout-v1");
                 ConversationKey::from_slice(hmac::sign(&salt, secret.as_bytes()).as_ref())?
             }
-            other => bail!("{other} is unknown to this program"),
+            other => bail!("this program does not support {other}"),
         };
         let payload = BASE64_STANDARD.decode(&envelope.ciphertext)?;
         ensure!(payload.first() == Some(&2), "it is not version 2 of NIP-44");
@@ -264,13 +264,13 @@ impl Follower {
 
     /// The event, if the bot has signed it.
     fn check(&self, envelope: &Envelope, plaintext: &[u8]) -> Result<Event> {
-        ensure!(envelope.target_pubkey == self.keys.public_key(), "it is for somebody else");
-        let event = Event::from_json(plaintext).context("no event")?;
+        ensure!(envelope.target_pubkey == self.keys.public_key(), "it is for another follower");
+        let event = Event::from_json(plaintext).context("not an event")?;
         event.verify().context("the id or the signature is invalid")?;
         ensure!(event.pubkey == self.bot, "another key has signed it");
         let said = (&envelope.original_event_id, envelope.kind, envelope.created_at);
         let is = (&event.id.to_hex(), event.kind.as_u16(), event.created_at.as_secs());
-        ensure!(said == is, "the envelope says something else than the event");
+        ensure!(said == is, "the envelope does not match the event");
         Ok(event)
     }
 
@@ -290,7 +290,7 @@ impl Follower {
                 let (first, last) = (self.state.seq + 1, oldest - 1);
                 eprintln!("signals between {first} and {last} are lost: the gateway no longer stores them");
                 self.state.advance(self.state.log.clone(), last)?;
-                Ok(Later::new("going on with what is kept"))
+                Ok(Later::new("continuing at the oldest stored signal"))
             }
             // The only refusal with this status that can occur here.
             StatusCode::CONFLICT => {
@@ -359,7 +359,7 @@ struct Signal {
 async fn next_text(socket: &mut Socket, patience: Duration) -> Result<String, Later> {
     loop {
         let message = match timeout(patience, socket.next()).await {
-            Err(_) => return Err(Later::new("nothing was heard, not even a ping")),
+            Err(_) => return Err(Later::new("the gateway sent nothing, not even a ping")),
             Ok(None) => return Err(Later::new("the connection broke")),
             Ok(Some(message)) => message.map_err(Later::new)?,
         };
@@ -404,8 +404,8 @@ async fn refuse(response: Response) -> Result<Later> {
 fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The gateway accepts each token once. Without this, two tokens for the same call in the same
-    // second would be equal.
+    // The gateway accepts each token once. Without `random`, two tokens for the same call in the
+    // same second would be equal.
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     Ok(format!("Nostr {}", BASE64_STANDARD.encode(sign(keys, 27235, tags)?.as_json())))
@@ -475,7 +475,7 @@ impl State {
         }
     }
 
-    /// Includes the log, so that another log, in which the number means another signal, refuses it.
+    /// Includes the log, because in another log the number means another signal.
     fn cursor(&self) -> String {
         match &self.log {
             Some(log) => format!("{log}:{}", self.seq),

@@ -161,7 +161,7 @@ impl Cursor {
         Ok(Self { log: log.map(str::to_owned), seq, file })
     }
 
-    /// Called for each event's log. In another log than before, the numbers mean other events.
+    /// Called with each event's log. In a different log, the numbers mean other events.
     fn enter(&mut self, log: &str) {
         if let Some(old) = &self.log
             && old != log

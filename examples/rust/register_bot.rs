@@ -60,8 +60,8 @@ async fn main() -> Result<()> {
 fn token(keys: &Keys, url: &str, method: &str, body: &str) -> Result<String> {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The gateway accepts each token once. Without this, two tokens for the same call in the same
-    // second would be equal.
+    // The gateway accepts each token once. Without `random`, two tokens for the same call in the
+    // same second would be equal.
     let salt = rand::random::<u64>().to_string();
     let tags = [["u", url], ["method", method], ["payload", &hash], ["random", &salt]];
     let tags = tags.into_iter().map(Tag::parse).collect::<Result<Vec<_>, _>>()?;

@@ -36,12 +36,11 @@ async fn main() -> Result<()> {
             }
             // 410: the gateway has trimmed the next events. 0 is the oldest stored event.
             End::TooOld => {
-                eprintln!("what follows event {} is no longer stored; going on at the oldest", cursor.seq);
+                eprintln!("the events after {} are no longer stored; continuing at the oldest", cursor.seq);
                 cursor.text(0)
             }
-            // 409: a backup of the gateway was restored, and its numbers mean other events from
-            // some number on. All that it has comes again; so the work must do no harm the second
-            // time.
+            // 409: a backup of the gateway was restored, so its later numbers mean other
+            // events. All stored events come again, so the work must be idempotent.
             End::AnotherLog => {
                 let log = cursor.log.take().unwrap_or_default();
                 eprintln!(
@@ -88,7 +87,7 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
     let mut trimmed_after = (after != cursor.text(cursor.seq)).then_some(cursor.seq);
     loop {
         let message = match timeout(SILENCE_MAX, socket.next()).await {
-            Err(_) => return Ok(End::Broken("nothing was heard, not even a ping".to_owned())),
+            Err(_) => return Ok(End::Broken("the gateway sent nothing, not even a ping".to_owned())),
             Ok(None) => return Ok(End::Broken("the connection broke".to_owned())),
             Ok(Some(Err(error))) => return Ok(End::Broken(error.to_string())),
             Ok(Some(Ok(message))) => message,
@@ -108,8 +107,8 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
             // repeated for this event, so make it idempotent: for example, write a row under the
             // event's id.
             println!("{seq} {}", event.id);
-            // Only after it: a stored event does not come again. An fsync for each event is simple;
-            // if it is too slow, store every hundredth, and up to a hundred come twice.
+            // Only after the work: a stored event does not come again. An fsync for each event is
+            // simple; if it is too slow, store every hundredth, and up to a hundred come twice.
             cursor.log = Some(log);
             cursor.advance(seq)?;
         }

@@ -33,7 +33,7 @@ pub struct Attackers {
     _tasks: JoinSet<()>,
 }
 
-/// What the attackers did.
+/// Counts of what the attackers did.
 #[derive(Default)]
 struct Counts {
     connections: AtomicU64,
@@ -43,7 +43,7 @@ struct Counts {
 }
 
 impl Attackers {
-    /// Attacks the main port and the one of Prometheus.
+    /// Attacks the main port and the Prometheus port.
     pub fn start(main: SocketAddr, prometheus: SocketAddr) -> Self {
         let counts = Arc::new(Counts::default());
         let mut tasks = JoinSet::new();

@@ -30,7 +30,7 @@ impl Disk {
     }
 }
 
-/// Fills the disk of a file.
+/// Fills the disk that contains the file.
 pub fn fill(filler: &Path) -> Outcome<()> {
     let block = vec![0; 64 << 10];
     let mut file = File::create(filler)?;

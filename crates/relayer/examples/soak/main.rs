@@ -36,14 +36,15 @@ use watch::Watch;
 /// The number of relays; the first third is hostile.
 const RELAYS: usize = 30;
 const HOSTILE: usize = RELAYS / 3;
-/// More than the hostile relays, so that each event is also on an honest one.
+/// The number of relays that have each event: more than are hostile, so that at least one is
+/// honest.
 const COPIES: usize = HOSTILE + 2;
 /// The probability of each fault of a hostile relay before an event.
 const FAULT_CHANCE: f64 = 0.002;
 /// The probability of each fault of a hostile relay for a whole connection.
 const CONNECTION_FAULT_CHANCE: f64 = 0.05;
-/// How many subscriptions such a hostile relay ends with CLOSED. The number is small because most
-/// other faults come with events, and an ended subscription gets none.
+/// The number of subscriptions that such a hostile relay ends with CLOSED. The number is small
+/// because most other faults come with events, and an ended subscription gets none.
 const ENDINGS: usize = 5;
 /// Bytes of the data disk for each event, in addition to what the program keeps free.
 const BYTES_AN_EVENT: u64 = 8_000;
@@ -323,7 +324,7 @@ impl Soak {
                     seen?;
                     self.seen.steps.1 += 1;
                 }
-                return Ok(()); // It must not disturb the events.
+                return Ok(()); // A step must not delay events, so its time counts.
             }
             Disturbance::LogDiskFull => self.fill_disk("the log's", 0).await?,
             Disturbance::DataDiskFull => {

@@ -25,7 +25,7 @@ const SECRET_KEY: &str = "000000000000000000000000000000000000000000000000000000
 pub struct Program {
     /// The main port.
     pub address: SocketAddr,
-    /// The port of Prometheus.
+    /// The Prometheus port.
     pub metrics: SocketAddr,
     path: PathBuf,
     settings: Vec<(String, String)>,

@@ -19,7 +19,7 @@ const LATENCY_FACTOR_MAX: u64 = 2;
 pub struct Seen {
     /// Resident memory of the gateway: the elapsed share of the soak, from 0 to 1, and bytes.
     pub memory: Vec<(f64, u64)>,
-    /// The same of the quiet gateway.
+    /// The same for the quiet gateway.
     pub quiet_memory: Vec<(f64, u64)>,
     /// Honest relays that were quarantined at some time.
     pub quarantined: BTreeSet<String>,

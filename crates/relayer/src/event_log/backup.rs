@@ -58,7 +58,7 @@ pub enum BackupError {
     },
     /// The description is missing.
     #[error(
-        "{path} is no backup: it has no {DESCRIPTION}, which `moltrade-relayer backup` writes when a backup is complete. \
+        "{path} is not a backup: it has no {DESCRIPTION}, which `moltrade-relayer backup` writes when a backup is complete. \
          If it is a copy of the folder of a stopped gateway, copy it to its place and run `moltrade-relayer new-log-id`"
     )]
     NotABackup {
@@ -121,7 +121,7 @@ impl Description {
         }
         for (name, bytes) in &read.files {
             if !is_file_of_log(name) {
-                return Err(damaged(format!("{DESCRIPTION} names `{name}`, which is no file of a log")));
+                return Err(damaged(format!("{DESCRIPTION} names `{name}`, which is not a file of a log")));
             }
             let found =
                 fs::metadata(folder.join(name)).map_err(|error| damaged(format!("{name}: {error}")))?;

@@ -180,7 +180,10 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     let nothing = site.folder().join("nothing");
     refused(&site.run_with(&["restore", "--replace", text(&nothing)]), "No such file");
     fs::create_dir(&nothing).expect("a folder");
-    refused(&site.run_with(&["restore", "--replace", text(&nothing)]), "is no backup: it has no backup.json");
+    refused(
+        &site.run_with(&["restore", "--replace", text(&nothing)]),
+        "is not a backup: it has no backup.json",
+    );
     // A data folder is not a backup.
     let copy = site.folder().join("copy");
     fs::rename(site.log_path(), &copy).expect("moved");
@@ -210,7 +213,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
         serde_json::from_slice(&fs::read(folder.join("backup.json")).expect("read")).expect("JSON");
     description["files"]["../../etc/passwd"] = 1.into();
     fs::write(folder.join("backup.json"), description.to_string()).expect("written");
-    refused(&site.run_with(&["restore", text(&folder)]), "which is no file of a log");
+    refused(&site.run_with(&["restore", text(&folder)]), "which is not a file of a log");
 }
 
 /// Either process dies at each step, as by `kill -9`.
@@ -237,7 +240,7 @@ async fn a_backup_that_was_cut_off_is_none() {
         let output = site.run_in(&crash(point), &["backup", text(&folder)]);
         assert!(!output.status.success() && !folder.exists(), "{point}");
         let unfinished = site.folder().join("backup.unfinished");
-        refused(&site.run_with(&["restore", text(&unfinished)]), "is no backup");
+        refused(&site.run_with(&["restore", text(&unfinished)]), "is not a backup");
     }
     succeeded(&site.run_with(&["backup", text(&folder)]));
     stop(running).await;

@@ -1,5 +1,3 @@
-//! The metrics of sinks.
-
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;

@@ -4,14 +4,15 @@
 //!
 //! - [`keys`]: NIP-44 conversation keys; [`shared_secret`]: which secrets are too weak.
 //! - [`identity`]: the gateway's own key.
-//! - [`proof`]: verifies NIP-42 and NIP-98 events.
+//! - [`keys`]: NIP-44 conversation keys and keys from shared secrets; [`shared_secret`]: refuses
+//! weak secrets.
 //! - [`rate_limit`]: limits calls per key and per address.
 //! - [`metrics`].
 //! - [`registry`]: bots and follows, in a store and in memory.
 //! - [`signals`]: reads the signals from the log, once for all followers.
 //! - [`follower`]: the messages for one follower.
 //! - `auth`: the NIP-42 exchange on a `/fanout` socket.
-//! - `runtime`: the threads that encrypt and send.
+//! - `runtime`: the threads that encrypt and send signals.
 //! - [`service`]: builds, runs and stops all of it; [`serve`] admits and serves followers.
 
 mod auth;

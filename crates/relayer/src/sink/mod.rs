@@ -6,8 +6,8 @@
 //! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, including its
 //! [`rate`].
 //!
-//! To add a transport: declare its table in `config/sinks.rs` and `config/settings.rs`, add a folder
-//! here that implements `Transport`, start it in [`workers`], and count its descriptors in
+//! To add a transport: declare its table in `config/sinks.rs` and `config/settings.rs`, add a
+//! folder here that implements `Transport`, start it in [`workers`], and count its descriptors in
 //! `descriptors.rs`.
 
 mod command;

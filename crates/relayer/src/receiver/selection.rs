@@ -5,7 +5,7 @@ use wire::{Filter, VerifiedEvent};
 
 use crate::event_log::Entry;
 
-/// Filters that an event must all match to be sent to a receiver.
+/// The filters of a receiver, which gets only events that match all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Selection(Box<[Filter]>);
 

@@ -75,9 +75,9 @@ pub(super) struct Close {
     pub(super) origin: IpAddr,
     /// The name of the consumer, if the client is one.
     pub(super) consumer: Option<String>,
-    /// The log was read for the client up to here.
+    /// The log was read for the client up to this cursor.
     pub(super) cursor: Cursor,
-    /// The socket accepted everything up to here.
+    /// The socket accepted everything up to this cursor.
     pub(super) flushed: Cursor,
     /// The newest sequence.
     pub(super) head: Cursor,

@@ -305,7 +305,7 @@ mod tests {
         let mut replacement = first.replacement();
         let release = async {
             replacement.wanted().await;
-            sleep(Duration::from_millis(50)).await; // The third connection comes meanwhile.
+            sleep(Duration::from_millis(50)).await; // The third connection arrives here.
             first.release().await.unwrap();
         };
         let third = async {

@@ -38,7 +38,7 @@ pub(crate) struct ClientTask<S> {
     counts: ClientCounts,
     /// Events after this cursor were committed after the client connected.
     live_after: Cursor,
-    /// The socket has accepted everything up to here.
+    /// The socket has accepted everything up to this cursor.
     flushed: Cursor,
     /// The last event that was written, or the cursor at the start.
     sent: Cursor,

@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// The sweep of expired tokens must not allow it, either.
+    /// A sweep of expired tokens must not let a token in twice, either.
     #[test]
     fn no_step_of_the_clock_lets_a_token_in_twice() {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {

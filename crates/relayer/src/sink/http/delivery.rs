@@ -214,7 +214,7 @@ impl<'t> Delivery<'t> {
                 self.replay = Replay { is_in_flight: true, was_last: true };
                 return Ok(Some(Batch::replay(letter.entry, letter.tries)));
             }
-            self.sink.dead_letters.forget_replay(seq); // The letter was dropped meanwhile.
+            self.sink.dead_letters.forget_replay(seq); // The letter has been dropped.
         }
         Ok(None)
     }

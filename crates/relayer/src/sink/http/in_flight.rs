@@ -8,7 +8,7 @@ use crate::event_log::{Cursor, Seq};
 /// Batches that were begun and are not done. They may be completed in any order.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// For each batch, by its first sequence, the number of batches begun before it.
+    /// The number of batches begun before each batch, by the batch's first sequence.
     batches: BTreeMap<Seq, u64>,
     begun: u64,
     /// The cursor up to which every event is in a batch, skipped or lost.

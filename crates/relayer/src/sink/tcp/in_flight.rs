@@ -21,9 +21,9 @@ pub(super) enum InvalidAck {
 
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// For each event, the position of its end in the byte stream, and its sequence.
+    /// The position of each event's end in the byte stream, and the event's sequence.
     queued: VecDeque<(u64, Seq)>,
-    /// For each event, its sequence and when it was sent.
+    /// The sequence of each event, and when the event was sent.
     unacked: VecDeque<(Seq, Instant)>,
     acknowledges: bool,
     last_ack: Option<u64>,

@@ -118,7 +118,7 @@ async fn put_bots(connection: &mut PooledConnection<'_>, batch: &[Change]) -> Re
             approvals.push(*is_approved);
         }
     }
-    // An unchanged row notifies nobody.
+    // An unchanged row causes no notification.
     let statement = "INSERT INTO bots AS there (pubkey, name, registered_at_ms, approved)
         SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::boolean[])
         ON CONFLICT (pubkey) DO UPDATE

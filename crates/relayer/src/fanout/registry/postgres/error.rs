@@ -10,7 +10,7 @@ use wire::PublicKey;
 
 use super::super::store::RegistryError;
 
-/// The longest server text that is passed on.
+/// The maximum length of a server's text in our errors.
 const TEXT_CHARACTERS_MAX: usize = 300;
 
 pub(crate) fn classify(error: Error) -> RegistryError {

@@ -2,10 +2,9 @@
 //!
 //! Each module uses only modules above it in this list:
 //!
-//! - [`keys`]: NIP-44 conversation keys; [`shared_secret`]: which secrets are too weak.
+//! - [`keys`]: the keys that encrypt signals; [`shared_secret`]: which secrets are too weak.
 //! - [`identity`]: the gateway's own key.
-//! - [`keys`]: NIP-44 conversation keys and keys from shared secrets; [`shared_secret`]: refuses
-//! weak secrets.
+//! - [`proof`]: verifies NIP-42 and NIP-98 events.
 //! - [`rate_limit`]: limits calls per key and per address.
 //! - [`metrics`].
 //! - [`registry`]: bots and follows, in a store and in memory.

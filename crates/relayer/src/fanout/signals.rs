@@ -37,7 +37,7 @@ pub struct Signals {
 pub(super) enum SignalLookup {
     /// Signals, not necessarily from bots that the follower follows.
     Signals(Chunk),
-    /// There are no signals up to this cursor, where reading has arrived.
+    /// There are no signals up to this cursor, which is where reading ended.
     NoneUpTo(Cursor),
     /// There are no more signals, and the log is closed.
     Closed,

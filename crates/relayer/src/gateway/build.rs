@@ -45,7 +45,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// What the gateway gets from the system. Tests replace it.
+/// The gateway's view of the system, which tests replace.
 #[derive(Debug)]
 pub struct Environment {
     pub(crate) reserve: Reserve,

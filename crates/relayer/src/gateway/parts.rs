@@ -1,3 +1,5 @@
+//! The parts of a running gateway.
+
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;

@@ -6,7 +6,7 @@ use axum::extract::ws::Message;
 use crate::event_log::Cursor;
 use crate::receiver::ack;
 
-/// A message that a consumer may not send. The text is the reason of the close, at most 123 bytes.
+/// A message that a consumer may not send. The text is the close reason, at most 123 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadAck {
     /// The message is binary.

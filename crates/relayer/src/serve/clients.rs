@@ -1,4 +1,4 @@
-//! Counts and limits connected clients, and ends them when the gateway stops.
+//! Counts and limits connected clients, and disconnects them when the gateway stops.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

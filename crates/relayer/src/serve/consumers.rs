@@ -59,7 +59,7 @@ pub(crate) enum StartPosition {
 pub struct Share<'a> {
     /// The prefix of this owner's keys, and of no other keys.
     pub prefix: &'a str,
-    /// The largest number of consumers.
+    /// The maximum number of consumers.
     pub max: usize,
 }
 

@@ -28,7 +28,7 @@ pub(super) fn name(key: &str) -> &str {
 
 #[derive(Debug)]
 pub(super) struct Consumer {
-    /// The key of its cursor.
+    /// The key of the consumer's cursor.
     pub(super) key: Arc<str>,
     table: Cursors,
     log: Arc<EventLog>,

@@ -1,3 +1,5 @@
+//! The metrics of sinks.
+
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;

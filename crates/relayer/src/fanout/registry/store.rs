@@ -87,7 +87,7 @@ impl RegistryError {
         }
     }
 
-    /// Whether the error may pass by itself.
+    /// Whether the error may resolve by itself.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::Busy(_))
     }
@@ -120,7 +120,7 @@ pub enum Mode {
     ReadOnly,
 }
 
-/// What others have changed.
+/// The changes that others have made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
     /// These rows, which may or may not exist.
@@ -138,7 +138,7 @@ pub(crate) type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, Re
 /// Seals the secret of a follow again, for another owner.
 pub(crate) type Reseal<'a> = dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send + 'a;
 
-/// Refuses a registry that belongs to another key than `ours`, or to none.
+/// Refuses a registry that belongs to a key other than `ours`, or to no key.
 pub(super) fn check_owner(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {
     match found {
         Some(found) if found == ours => Ok(()),

@@ -1,3 +1,5 @@
+//! Tests of [`Consumers`].
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;

@@ -11,7 +11,7 @@ use wire::UnverifiedEvent;
 
 use crate::Outcome;
 
-/// The time limit for connecting, and for ending after the gateway has ended.
+/// The time limit for connecting, and for ending after the gateway has stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running client.
@@ -26,49 +26,49 @@ struct Figures {
     delivered: AtomicU64,
     complete: AtomicBool,
     away: AtomicBool,
-    /// Latencies of the events since the last query, from writing the first copy to the delivery.
+    /// Latencies of the events since the last query, from writing the first copy until delivery.
     latencies_us: Mutex<Vec<u64>>,
 }
 
-/// The result at the end.
+/// The result of a client that has ended.
 pub struct Ended {
     pub checker: Checker,
     /// How the gateway ended the connection.
     pub reason: String,
-    /// The cursor that it resumed with, and the time that it was away.
+    /// The cursor with which the client resumed, and the time for which it was disconnected.
     pub resumed: Option<(u64, Duration)>,
 }
 
 impl Client {
-    /// Connects and checks all deliveries. With `leaves`, it disconnects after this many events,
-    /// for this long, and resumes.
+    /// Connects and checks all deliveries. With `leaves`, the client disconnects after this many
+    /// events, for this long, and resumes.
     pub fn start(sim: &Arc<Sim>, url: String, leaves: Option<(u64, Duration)>) -> Self {
         let figures = Arc::new(Figures::default());
         let task = tokio::spawn(run(Arc::clone(sim), url, leaves, Arc::clone(&figures)));
         Self { figures, task }
     }
 
-    /// Whether it has received everything.
+    /// Whether the client has received everything.
     pub fn is_complete(&self) -> bool {
         self.figures.complete.load(Ordering::Relaxed)
     }
 
-    /// Whether it is away.
+    /// Whether the client is disconnected.
     pub fn is_away(&self) -> bool {
         self.figures.away.load(Ordering::Relaxed)
     }
 
-    /// How many events it has received.
+    /// The number of events that the client has received.
     pub fn delivered(&self) -> u64 {
         self.figures.delivered.load(Ordering::Relaxed)
     }
 
-    /// The latencies since the last query.
+    /// Returns the latencies since the last query.
     pub fn take_latencies_us(&self) -> Vec<u64> {
         std::mem::take(&mut self.figures.latencies_us.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The result, after the gateway has ended its connection.
+    /// Returns the result after the gateway has ended the connection.
     pub async fn end(self) -> Outcome<Ended> {
         timeout(PATIENCE, self.task).await??
     }
@@ -104,7 +104,7 @@ async fn run(
             Err(ConsumeError::Ended(reason)) => break reason,
             Err(error) => return Err(error.into()),
         };
-        // Faults are counted for the verdict.
+        // The checker counts faults for the verdict.
         let _ = checker.check(&delivery);
         let sent_us =
             UnverifiedEvent::parse(&delivery.event).ok().and_then(|event| sim.first_sent_us(&event.id));

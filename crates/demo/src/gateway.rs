@@ -1,4 +1,4 @@
-//! The gateway as a separate process: the program that was built beside this one.
+//! The gateway as a separate process: the program that was built next to this one.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -17,17 +17,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
 
-/// The gateway's program.
 const PROGRAM: &str = "moltrade-relayer";
 
 /// The time limit for the gateway to start, to respond and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many lines of its log are kept, to show them after a failure.
+/// The number of log lines that are kept, to show them after a failure.
 const LOG_LINES: usize = 30;
-/// The text before the address in its log.
+/// The text before the address in the gateway's log.
 const SERVED_ON: &str = "events are served on ws://";
 
-/// The gateway's program in the folder of this one.
+/// Returns the path of the gateway's program, which is in the folder of this program.
 fn program() -> Outcome<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(PROGRAM);
     anyhow::ensure!(
@@ -40,13 +39,13 @@ fn program() -> Outcome<PathBuf> {
 
 /// A running gateway. Dropping it kills the process.
 pub struct Gateway {
-    /// The address that it listens on.
+    /// The address that the gateway listens on.
     pub address: SocketAddr,
     child: Mutex<Child>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// How it ended.
+/// How the gateway ended.
 pub struct Stopped {
     pub status: ExitStatus,
     pub took: Duration,
@@ -56,11 +55,11 @@ pub struct Stopped {
 pub type Metrics = BTreeMap<String, f64>;
 
 impl Gateway {
-    /// Starts it on free ports, with its data in `folder`, and waits until it listens.
+    /// Starts the gateway on free ports, with its data in `folder`, and waits until it listens.
     pub async fn start(folder: &Path, relays: &[String]) -> Outcome<Self> {
         let mut command = Command::new(program()?);
         command.current_dir(folder);
-        // Removes variables that are set in this shell.
+        // Removes variables that are set in the user's shell.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("RELAYER_") || name == "RUST_LOG") {
                 command.env_remove(name);
@@ -71,8 +70,8 @@ impl Gateway {
             .env("RELAYER_DEDUPLICATION__ROCKSDB_PATH", folder.join("rocksdb"))
             .env("RELAYER_OUTPUT__WEBSOCKET_PORT", "0")
             .env("RELAYER_MONITORING__PROMETHEUS_PORT", "0")
-            // The verdict counts everything that broken and hostile relays send, so none may be
-            // quarantined.
+            // The verdict counts everything that broken and hostile relays send, so none of them
+            // may be quarantined.
             .env("RELAYER_RELAY__MAX_OFFENCES_PER_HOUR", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -91,19 +90,19 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// The URL for all events from the first one, in envelopes.
+    /// The URL for all events, starting with the first one, in envelopes.
     pub fn events_url(&self) -> String {
         format!("ws://{}/ws?cursor=0", self.address)
     }
 
-    /// `/metrics`, parsed.
+    /// Returns the parsed `/metrics`.
     pub async fn metrics(&self) -> Outcome<Metrics> {
         let text = self.get("/metrics").await?;
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Ok(lines.filter_map(|line| line.rsplit_once(' ')).filter_map(metric).collect())
     }
 
-    /// `/status`.
+    /// Returns `/status`.
     pub async fn status(&self) -> Outcome<Value> {
         Ok(serde_json::from_str(&self.get("/status").await?)?)
     }
@@ -136,7 +135,7 @@ impl Gateway {
         }
     }
 
-    /// Stops it with SIGTERM, like an operator.
+    /// Stops the gateway with SIGTERM, like an operator.
     pub async fn stop(&self) -> Outcome<Stopped> {
         let asked = Instant::now();
         kill_process(Pid::from_child(&self.child()), Signal::TERM)?;
@@ -150,7 +149,7 @@ impl Gateway {
         anyhow::bail!("the gateway does not stop within {} s:\n{}", PATIENCE.as_secs(), self.log())
     }
 
-    /// The last lines of its log.
+    /// The last lines of the gateway's log.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
@@ -163,7 +162,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let mut child = self.child();
-        // It has already ended, unless the demo was interrupted.
+        // The process has already ended, unless the demo was interrupted.
         let _ = child.kill();
         let _ = child.wait();
     }

@@ -1,10 +1,10 @@
-//! `make demo`: simulated relays, the gateway and two clients of `/ws`, without a network, in about
-//! a minute.
+//! `make demo`: runs simulated relays, the gateway and two clients of `/ws` without a network, for
+//! about a minute.
 //!
-//! Some relays forge events, some send garbage, some drop or break their connections. One client
-//! stays, the other leaves in the middle and comes back with its cursor. A live table shows the
-//! gateway's metrics. The [verdict] at the end is computed from what the clients received, and from
-//! the gateway's counts compared with the simulator's. Exit status: 0 passed, 1 failed, 130
+//! Some relays forge events, some send garbage, and some drop or break their connections. One
+//! client stays connected; the other disconnects halfway and resumes with its cursor. A live table
+//! shows the gateway's metrics. The final [verdict] is computed from what the clients received, and
+//! from the gateway's counts compared with the simulator's. Exit status: 0 passed, 1 failed, 130
 //! interrupted.
 
 mod client;
@@ -29,12 +29,12 @@ const RELAYS: usize = 30;
 const COPIES: usize = 10;
 const EVENTS: usize = 60_000;
 const NEW_PER_SECOND: f64 = 1_500.0;
-/// The maximum delay of an event's last copy behind the first.
+/// The maximum delay between an event's first and last copies.
 const SPREAD_MS: u64 = 500;
 
 /// Relays that send forged copies of events, usually before the genuine ones.
 const FORGERS: Range<usize> = 0..10;
-/// The share of events that are also forged.
+/// The share of events of which forged copies are sent.
 const FORGED: f64 = 0.3;
 /// Relays that send garbage.
 const LITTERERS: Range<usize> = 10..15;
@@ -47,16 +47,16 @@ const GARBAGE: [Garbage; 5] = [
     Garbage::DeepNesting,
 ];
 const GARBAGE_CHANCE: f64 = 0.004;
-/// Relays whose connections end, by the relay or because of what it sends.
+/// Relays whose connections end, either closed by the relay or because of what the relay sends.
 const BREAKERS: Range<usize> = 15..20;
 const BREAK_EVERY: Duration = Duration::from_secs(4);
 const BREAKS: usize = 8;
 
-/// After this many events the second client leaves, for this long.
+/// The number of events after which the second client disconnects, and for how long.
 const LEAVES_AFTER: u64 = EVENTS as u64 / 3;
 const AWAY: Duration = Duration::from_secs(5);
 
-/// The time limit after the start, reached only if something is lost.
+/// The time limit after the start. It is reached only if something is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The time limit for the counts to agree after all deliveries.
 const SETTLING: Duration = Duration::from_secs(10);

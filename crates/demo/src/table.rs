@@ -28,7 +28,7 @@ struct Row {
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         Self { began: Instant::now(), terminal, lines_drawn: 0, before: None }
@@ -56,7 +56,7 @@ impl Table {
             self.line(metrics, &row, &before, clients, done)
         };
         let mut out = std::io::stdout().lock();
-        // If nobody reads the output any more, the exit status still matters.
+        // If the output is no longer read, the exit status still matters.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
@@ -148,7 +148,7 @@ impl Row {
     }
 }
 
-/// The non-zero values of a metric with one label.
+/// Iterates over the non-zero values of a metric that has one label.
 fn by_label<'a>(metrics: &'a Metrics, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
     let labelled = metrics.iter().filter_map(move |(key, value)| {
         let label = key.strip_prefix(name)?.strip_prefix('{')?.split('"').nth(1)?;
@@ -157,7 +157,7 @@ fn by_label<'a>(metrics: &'a Metrics, name: &'a str) -> impl Iterator<Item = (&'
     labelled.filter(|(_, count)| *count > 0)
 }
 
-/// Median and 99th percentile since the last query, in milliseconds.
+/// Returns the median and the 99th percentile since the last query, in milliseconds.
 fn latency(client: &Client) -> Option<(f64, f64)> {
     let mut latencies_us = client.take_latencies_us();
     latencies_us.sort_unstable();
@@ -168,7 +168,7 @@ fn latency(client: &Client) -> Option<(f64, f64)> {
     Some((at(0.5)?, at(0.99)?))
 }
 
-/// With commas between thousands.
+/// Formats a number with commas between thousands.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();

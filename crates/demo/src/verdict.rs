@@ -12,18 +12,18 @@ use crate::{BREAKERS, BREAKS, EVENTS, FORGERS, LITTERERS, RELAYS};
 
 /// The input of the verdict.
 pub struct Evidence {
-    /// What the relays did.
+    /// What the relays sent and received.
     pub relays: Stats,
     /// The gateway's `/status` after everything has settled.
     pub status: Value,
     pub steady: Ended,
     pub leaver: Ended,
     pub stopped: Stopped,
-    /// From the first event to the last.
+    /// The time from the first event to the last.
     pub seconds: f64,
 }
 
-/// The entry of one relay in `/status`.
+/// A relay's entry in `/status`.
 struct Seen<'a>(Option<&'a Value>);
 
 impl<'a> Seen<'a> {
@@ -43,24 +43,25 @@ impl<'a> Seen<'a> {
         refused.map_or(0, |refused| refused.values().filter_map(Value::as_u64).sum())
     }
 
-    /// Frames that were events or were refused.
+    /// The number of frames that were events or were refused.
     fn judged(&self) -> u64 {
         self.get("first") + self.get("copies") + self.refused()
     }
 }
 
-/// The relays whose connections stay open, so that every frame arrives.
+/// The relays whose connections stay open, so that all of their frames arrive.
 fn unbroken() -> impl Iterator<Item = usize> {
     (0..RELAYS).filter(|relay| !BREAKERS.contains(relay))
 }
 
-/// Frames that a relay wrote, except pings, pongs and closes, which the gateway does not count.
+/// The number of frames that a relay wrote, except pings, pongs and closes, which the gateway does
+/// not count.
 fn frames_sent(relays: &Stats, relay: usize) -> u64 {
     relays.of(relay, Count::Frames).saturating_sub(relays.of(relay, Count::Control))
 }
 
-/// Whether all frames of unbroken relays have arrived, and each was a new event, a copy, refused,
-/// or EOSE.
+/// Whether all frames of unbroken relays have arrived, and each frame was a new event, a copy, a
+/// refused frame, or EOSE.
 pub fn counts_agree(relays: &Stats, status: &Value) -> bool {
     unbroken().all(|relay| {
         let seen = Seen::of(status, relay);
@@ -70,7 +71,7 @@ pub fn counts_agree(relays: &Stats, status: &Value) -> bool {
 }
 
 impl Evidence {
-    /// Prints the checks, and returns whether all pass.
+    /// Prints the checks, and returns whether all of them pass.
     pub fn print(&self) -> bool {
         let findings = [
             self.complete(),
@@ -243,7 +244,7 @@ impl Evidence {
     }
 }
 
-/// The name of a check, whether it passes, and the figures.
+/// The name of a check, whether it passes, and the measured figures.
 type Finding = (&'static str, bool, String);
 
 fn garbage_of(relays: &Stats, relay: usize) -> u64 {

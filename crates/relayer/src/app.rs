@@ -50,12 +50,12 @@ pub enum RunError {
 /// Runs the gateway until SIGINT or SIGTERM, or until a stage fails.
 ///
 /// # Errors
-/// When it cannot start, a stage fails, or draining takes too long.
+/// When the gateway cannot start, a stage fails, or draining takes too long.
 pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let (config, warning) = descriptors::fit(&loaded.config, descriptors::raise())?;
     let config = &config;
     if let Some(warning) = warning {
-        // A limit that the operator set deserves a warning; a default does not.
+        // If the operator set the limit explicitly, exceeding it deserves a warning.
         let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
         if are_named || descriptors::KEYS.iter().any(|key| loaded.sets(key)) {
             tracing::warn!("{warning}");
@@ -65,14 +65,15 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     }
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    // Ports first: a second start by mistake must not reach the database.
+    // Ports are opened first, so that a second gateway started by mistake does not reach the
+    // database.
     let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::load_or_create(config)?;
     let mut registry = Registry::default();
     let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    // This may wait for a database, so a signal must be able to interrupt it.
+    // Starting may wait for a database, so a signal must be able to interrupt it.
     let started = tokio::select! {
         started = gateway.start_fanout(config, port) => started,
         name = stop_signals.next() => {
@@ -83,7 +84,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     };
     if let Err(error) = started {
         watchdog::must_end();
-        // Commit the events that arrived meanwhile.
+        // Commit the events that arrived in the meantime.
         drop(gateway.drain().await);
         return Err(error.into());
     }
@@ -96,7 +97,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     run_and_drain(gateway, &mut servers, &mut stop_signals).await
 }
 
-/// Runs until a stop signal, or until a stage or a server fails, then drains.
+/// Runs until a stop signal, or until a stage or a server fails, and then drains the gateway.
 async fn run_and_drain(
     mut gateway: Gateway,
     servers: &mut JoinSet<()>,
@@ -123,7 +124,7 @@ async fn run_and_drain(
 }
 
 /// Serves the API, and metrics on a separate port if configured. Each port has its own connection
-/// limit: exhausting one does not lock Prometheus out of the other.
+/// limit: exhausting the limit of one does not lock Prometheus out of the other.
 fn serve(
     config: &Config,
     context: &api::Context,
@@ -154,12 +155,12 @@ async fn first_failure(gateway: &mut Gateway, servers: &mut JoinSet<()>) -> Stag
     }
 }
 
-/// Reloads the configuration on SIGHUP. An invalid one is reported, and the old one stays in
-/// effect.
+/// Reloads the configuration on SIGHUP. An invalid configuration is reported, and the old one stays
+/// in effect.
 async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     while signals.recv().await.is_some() {
         let control = Arc::clone(&control);
-        // A separate task, so that a panic does not prevent later reloads.
+        // A separate task is used, so that a panic does not prevent later reloads.
         let reason = match tokio::spawn(async move { control.reload().await }).await {
             Ok(Ok(_)) => continue,
             Ok(Err(error)) => error.to_string(),
@@ -169,8 +170,8 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-/// Opens the ports. Prometheus itself uses the default metrics port, which must not prevent a first
-/// start.
+/// Opens the ports. Prometheus itself uses the default metrics port, and this conflict must not
+/// prevent a first start.
 fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunError> {
     const METRICS_PORT: &str = "monitoring.prometheus_port";
     let config = &loaded.config;
@@ -195,7 +196,7 @@ fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunErro
     }
 }
 
-/// Logs what was opened.
+/// Logs what the gateway has opened.
 fn announce(config: &Config, gateway: &Gateway, listener: &TcpListener) {
     let (log, relays) = (&gateway.log, gateway.pool.peers());
     tracing::info!(

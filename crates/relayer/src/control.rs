@@ -1,7 +1,7 @@
 //! Reloads the configuration while the gateway runs and applies the differences.
 //!
-//! The relay list and the filters take effect at once. Other changed keys are reported and wait for
-//! the next start. An invalid configuration changes nothing.
+//! The relay list and the filters take effect at once. Other changed keys are reported and take
+//! effect at the next start. An invalid configuration changes nothing.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::crash_point;
 use crate::ingest::admission::Admission;
 use crate::relay::{Pool, PoolError};
 
-/// What a reload changed.
+/// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reloaded {
     pub relays_added: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Reloaded {
     pub needs_restart: Vec<String>,
 }
 
-/// Why nothing was reloaded.
+/// Why the configuration was not reloaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
     #[error(transparent)]
@@ -44,7 +44,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// `pool` and `admission` must have been made from this configuration.
+    /// `pool` and `admission` must have been built from this configuration.
     pub fn new(loaded: &Loaded, pool: Arc<Pool>, admission: Arc<ArcSwap<Admission>>) -> Self {
         Self { source: loaded.source.clone(), config: Mutex::new(loaded.config.clone()), pool, admission }
     }
@@ -52,7 +52,7 @@ impl Control {
     /// Loads the configuration and applies it.
     ///
     /// # Errors
-    /// When it is invalid, or the relays cannot be changed; then nothing changes.
+    /// When the configuration is invalid, or the relays cannot be changed; then nothing changes.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut config = self.config.lock().await;
         let source = self.source.clone();
@@ -69,10 +69,12 @@ impl Control {
         let (needs_restart, at_once): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| needs_restart(key));
         let filters_changed = at_once.iter().any(|key| key.starts_with("filters."));
-        // The maximum frame length is set at the start, so `max_event_bytes` cannot change now.
+        // The maximum frame length is set at the start, so `max_event_bytes` cannot change until
+        // the next start.
         let max_event_bytes = config.filters.max_event_bytes;
         let filters = Filters { max_event_bytes, ..new.filters.clone() };
-        // Admit the new kinds before requesting them: events refused here would count as proven.
+        // New kinds must be admitted before they are requested: events refused here would count as
+        // proven.
         self.admission.store(Arc::new(Admission::new(&filters)));
         let changes = match self.pool.reload(&new).await {
             Ok(changes) => changes,

@@ -2,9 +2,9 @@
 //!
 //! `MOLTRADE_CRASH_POINT=before_commit:37` aborts the process when `before_commit` is reached for
 //! the 37th time; `before_commit:37:panic` panics there, and `before_commit:37:hang` blocks
-//! forever. Several are separated by commas. Release builds have no crash points.
+//! forever. Commas separate several crash points. Release builds have no crash points.
 
-/// Fails here if the environment requests it.
+/// Fails here if the environment variable requests it.
 #[cfg(debug_assertions)]
 pub fn reached(name: &str) {
     use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! Raises the limit of file descriptors and divides them, so that the database always has enough.
+//! Raises the limit on file descriptors and divides them, so that the database always has enough.
 //!
 //! RocksDB fails permanently if it cannot open a file. Therefore relays and clients get only the
 //! descriptors that the database, the sinks and the rest of the process do not need.
@@ -12,7 +12,7 @@ use crate::limits::{
     DATABASE_FILES_MAX, DIALS_AT_ONCE_MAX, LOOKUPS_AT_ONCE_MAX, METRICS_CONNECTIONS_MAX, OWN_FILES_MAX,
 };
 
-/// The minimum number of connections of relays and clients.
+/// The minimum number of relay and client connections together.
 const CONNECTIONS_LEAST: usize = 128;
 
 /// The configuration keys that limit connections.
@@ -30,7 +30,7 @@ pub struct TooFew {
     least: usize,
 }
 
-/// Raises the limit of this process to its maximum, and returns the limit.
+/// Raises this process's limit to the maximum, and returns the limit.
 pub(crate) fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -41,8 +41,8 @@ pub(crate) fn raise() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Lowers the limits on relays and clients to what fits, and returns a warning if that was
-/// necessary.
+/// Lowers the limits on relays and clients to fit the descriptors, and returns a warning if that
+/// was necessary.
 ///
 /// # Errors
 /// When fewer than [`CONNECTIONS_LEAST`] connections fit.
@@ -60,7 +60,7 @@ pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), To
         .checked_sub(reserved)
         .filter(|left| *left >= CONNECTIONS_LEAST)
         .ok_or(TooFew { limit, least })?;
-    // Configured relays come first, but clients keep a quarter.
+    // Configured relays have priority, but clients keep a quarter.
     let named = of_relays(relays.bootstrap_relays.len().min(relays.max_connections.get()));
     let all_relays = of_relays(relays.max_connections.get());
     let for_relays = named.clamp(left / 4, left * 3 / 4).min(all_relays);
@@ -92,7 +92,7 @@ pub fn fit(config: &Config, limit: usize) -> Result<(Config, Option<String>), To
     Ok((fitted, Some(warning)))
 }
 
-/// Descriptors that relays and clients may not use.
+/// Returns the number of descriptors that relays and clients may not use.
 fn reserved(config: &Config) -> usize {
     // A sink may hold its new connection while the old one is still closing.
     let tcp_sinks = 2 * config.output.tcp_sinks().len();
@@ -104,8 +104,8 @@ fn reserved(config: &Config) -> usize {
     DATABASE_FILES_MAX + OWN_FILES_MAX + lookups + tcp_sinks + requests + postgres + metrics
 }
 
-/// The descriptors for this number of relays. A relay that is being dialled may need a second one,
-/// for another address or for its NIP-11 document.
+/// Returns the descriptors needed for this number of relays. A relay that is being dialled may need
+/// a second one, for another address or for its NIP-11 document.
 const fn of_relays(relays: usize) -> usize {
     relays + if relays < DIALS_AT_ONCE_MAX { relays } else { DIALS_AT_ONCE_MAX }
 }

@@ -1,13 +1,13 @@
 //! The gateway as a library.
 //!
-//! In the order of the data flow: [`relay`] reads from relays, [`ingest`] admits new genuine
-//! events, [`event_log`] stores them in order, [`sink`] pushes them, [`serve`] lets clients pull
-//! them, [`fanout`] encrypts trade signals for followers, and `api` serves HTTP. [`gateway`] owns
-//! all of this, and [`app`] is the program.
+//! The modules in the order of the data flow: [`relay`] reads from relays, [`ingest`] admits new
+//! genuine events, [`event_log`] stores them in order, [`sink`] pushes them, [`serve`] lets clients
+//! pull them, [`fanout`] encrypts trade signals for followers, and `api` serves HTTP. [`gateway`]
+//! owns all of these, and [`app`] is the program.
 
 #![warn(clippy::disallowed_methods)]
-// `println!` and `eprintln!` panic when their reader is gone. Log lines go through
-// `telemetry::log_buffer`.
+// `println!` and `eprintln!` panic when the reader of the output has closed it. Log lines go
+// through `telemetry::log_buffer`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod api;

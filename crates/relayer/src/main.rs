@@ -49,8 +49,8 @@ fn main() -> ExitCode {
             Ok(_flushed_at_the_end) => match run(&loaded) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    // Through the buffer: in order with the log lines, and without waiting for a
-                    // reader that stalls.
+                    // The buffer keeps the order with the log lines, and does not wait for a
+                    // stalled reader.
                     log_buffer::write(format_args!("moltrade-relayer: {error}\n"));
                     ExitCode::FAILURE
                 }
@@ -64,7 +64,7 @@ fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has read enough, as `head` does.
+        // The reader has closed the output early, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             report(format_args!("moltrade-relayer: cannot write to standard output: {error}"));
@@ -75,7 +75,7 @@ fn print(text: &str) -> ExitCode {
 
 /// Writes a line to standard error.
 fn report(line: impl Display) {
-    // If standard error fails, only the exit status is left.
+    // If standard error fails, only the exit status can report the error.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -113,7 +113,7 @@ fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
     let outcome = runtime.block_on(app::run(loaded));
-    // End the remaining tasks, so that the database is closed before the process ends.
+    // Ends the remaining tasks, so that the database is closed before the process ends.
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     Ok(outcome?)
 }

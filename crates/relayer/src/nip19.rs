@@ -1,19 +1,19 @@
-//! Keys in hex or in bech32 (NIP-19), with errors for people.
+//! Parses keys in hex or in bech32 (NIP-19), with errors for people.
 
 use nostr::key;
 use nostr::nips::nip19::{FromBech32, ToBech32};
 use wire::PublicKey;
 use zeroize::Zeroizing;
 
-/// Why a text is not a key. The error repeats nothing of the text.
+/// Why a text is not a key. The error does not quote the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidKey(pub(crate) &'static str);
 
-/// Reads a secret key: 64 hex digits or `nsec1…`. In hex, the number may be invalid for secp256k1.
+/// Parses a secret key: 64 hex digits or `nsec1…`. A number in hex may be invalid for secp256k1.
 ///
 /// # Errors
-/// When the text is neither.
+/// When the text has neither form.
 pub fn secret_key(text: &str) -> Result<Zeroizing<[u8; 32]>, InvalidKey> {
     match prefix(text).as_deref() {
         None => hex(text, InvalidKey("it neither has 64 digits nor begins with nsec1")).map(Zeroizing::new),
@@ -24,7 +24,7 @@ pub fn secret_key(text: &str) -> Result<Zeroizing<[u8; 32]>, InvalidKey> {
     }
 }
 
-/// Reads a public key: 64 hex digits or `npub1…`, and a point of secp256k1.
+/// Parses a public key: 64 hex digits or `npub1…`. The key must be a point of secp256k1.
 ///
 /// # Errors
 /// When the text is not a public key.
@@ -43,13 +43,13 @@ pub(crate) fn public_key(text: &str) -> Result<PublicKey, InvalidKey> {
     if key.is_on_curve() { Ok(key) } else { Err(InvalidKey("it is not a point of the curve secp256k1")) }
 }
 
-/// `npub1…`
+/// Formats a public key as `npub1…`.
 pub fn npub(key: &PublicKey) -> String {
     let Ok(npub) = key::PublicKey::from_byte_array(*key.as_bytes()).to_bech32();
     npub
 }
 
-/// `nsec1…`; empty if the number is invalid for secp256k1.
+/// Formats a secret key as `nsec1…`; empty if the number is invalid for secp256k1.
 pub fn nsec(secret: &[u8; 32]) -> Zeroizing<String> {
     let nsec = key::SecretKey::from_slice(secret).map(|key| {
         let Ok(nsec) = key.to_bech32();
@@ -58,15 +58,15 @@ pub fn nsec(secret: &[u8; 32]) -> Zeroizing<String> {
     Zeroizing::new(nsec.unwrap_or_default())
 }
 
-/// The part of a bech32 text before the first `1`, in lower case. `None` for other texts: no hex
-/// digit is an `n`, and every prefix of NIP-19 begins with one.
+/// Returns the part of a bech32 text before the first `1`, in lower case. `None` for other texts:
+/// `n` is not a hex digit, and every NIP-19 prefix begins with `n`.
 fn prefix(text: &str) -> Option<String> {
     let is_bech32 = text.starts_with(['n', 'N']);
     is_bech32.then(|| text.split_once('1').map_or(text, |(prefix, _)| prefix).to_ascii_lowercase())
 }
 
 /// Decodes a text with the prefix of its type. The library also accepts bech32m, which NIP-19 does
-/// not allow; encoding the key again shows that.
+/// not allow; encoding the key again reveals such a text.
 fn decode<K: FromBech32 + ToBech32>(text: &str) -> Result<K, InvalidKey> {
     let key = K::from_bech32(text).ok().filter(|key| {
         let encoded = key.to_bech32().map(Zeroizing::new);

@@ -1,8 +1,8 @@
 //! The commands `moltrade-relayer registry …`.
 //!
 //! The embedded registry is in the gateway's database, which only one process can open, so the
-//! gateway must be stopped. A registry in Postgres may be in use; running gateways notice what is
-//! imported.
+//! gateway must be stopped. A PostgreSQL registry may be in use; running gateways notice imported
+//! rows.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
@@ -23,7 +23,7 @@ use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store,
 use crate::gateway::reserve_of;
 use crate::nip19::npub;
 
-/// These commands need no events in memory.
+/// These commands do not need events in memory.
 const TAIL_BYTES: usize = 0;
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -60,16 +60,14 @@ pub enum OfflineError {
     Transfer(#[from] TransferError),
     #[error("{path} cannot be used: {source}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error from the operating system.
         source: io::Error,
     },
     #[error("--old-key-file {path}: {why}")]
     OldKey {
-        /// The file.
         path: PathBuf,
-        /// Does not contain any part of the key.
+        /// The reason, without any part of the key.
         why: String,
     },
 }
@@ -77,8 +75,8 @@ pub enum OfflineError {
 /// Runs the command. Returns a message for the operator.
 ///
 /// # Errors
-/// When it fails. Bots and follows are then unchanged, but a key may have been made, and an empty
-/// registry initialised for it, as at a start.
+/// When the command fails. Bots and follows are then unchanged, but, as at a start, a key may have
+/// been created and an empty registry initialised for it.
 pub async fn run(config: &Config, command: &RegistryCommand) -> Result<String, OfflineError> {
     let store = match postgres(config, Counter::default())? {
         Some(store) => store,
@@ -119,7 +117,7 @@ async fn export_to(
     let Some(path) = file else {
         return Ok(export(store, owner, &mut BufWriter::new(io::stdout())).await?);
     };
-    // Renamed when it is complete.
+    // The file is renamed when it is complete.
     let unfinished = self::unfinished(path);
     let failed = |source| OfflineError::File { path: unfinished.clone(), source };
     let mut options = OpenOptions::new();

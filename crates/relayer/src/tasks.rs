@@ -1,5 +1,5 @@
-//! Stages: named threads that run as long as the process. A stage that fails or panics stops the
-//! process with a reason.
+//! Stages: named threads that run as long as the process. If a stage fails or panics, the process
+//! stops with a reason.
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ pub struct StageFailure {
 }
 
 impl StageFailure {
-    /// The failure of something that does not run on its own thread.
+    /// Creates the failure of something that does not run on its own thread.
     pub fn new(stage: impl Into<String>, reason: impl Display) -> Self {
         Self { stage: stage.into(), reason: reason.to_string() }
     }
@@ -26,14 +26,14 @@ impl StageFailure {
 /// The stages of a running process.
 #[derive(Debug)]
 pub(crate) struct Stages {
-    /// Each stage holds a clone until it ends.
+    /// Each stage holds a clone of the sender until it ends.
     failed: mpsc::UnboundedSender<StageFailure>,
     failures: mpsc::UnboundedReceiver<StageFailure>,
 }
 
 impl Default for Stages {
     fn default() -> Self {
-        // At most one message for each stage.
+        // Each stage sends at most one message.
         let (failed, failures) = mpsc::unbounded_channel();
         Self { failed, failures }
     }
@@ -43,7 +43,7 @@ impl Stages {
     /// Runs a stage on a thread with its name.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When the system cannot start another thread.
     pub fn spawn<E: Display>(
         &mut self,
         stage: impl Into<String>,
@@ -58,9 +58,9 @@ impl Stages {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "it panicked".to_owned(),
             };
-            // The receiver of the failure may itself be stuck.
+            // The thread that receives the failure may itself be stuck.
             watchdog::must_end();
-            // There is no receiver only while the process is ending.
+            // The receiver is missing only while the process is ending.
             let _ = failed.send(StageFailure { stage, reason });
         };
         thread.spawn(run)?;

@@ -1,5 +1,5 @@
-//! A running gateway for tests and benches, built like the program's, in an environment that the
-//! test controls.
+//! A running gateway for tests and benches, built like the program's gateway, in an environment
+//! that the test controls.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -27,23 +27,23 @@ use crate::serve::ClientLimits;
 
 pub type Error = Box<dyn std::error::Error>;
 
-/// What a test configures before it starts a gateway.
+/// Settings that a test makes before it starts a gateway.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub loaded: Loaded,
-    /// Free bytes of the disk. The test may change them at any time.
+    /// The free bytes on the disk. The test may change them at any time.
     pub free_bytes: Arc<AtomicU64>,
     pub reserve_bytes: u64,
     pub resolver: Resolver,
     pub manual_clock: ManualClock,
-    /// Whether relays are dialled. Otherwise the test sets their states.
+    /// Whether the gateway dials relays. Otherwise the test sets the relays' states.
     pub dials: bool,
     /// Initial rows of the embedded registry, if the fan-out is enabled.
     pub registry: Option<Vec<Change>>,
 }
 
 impl Setup {
-    /// A gateway with this configuration and an empty disk.
+    /// Sets up a gateway with this configuration and an empty disk.
     ///
     /// # Panics
     /// Never: the default configuration is valid.
@@ -58,7 +58,7 @@ impl Setup {
         Self {
             loaded,
             free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
-            // Tests fill the disk completely.
+            // Tests must be able to fill the disk completely.
             reserve_bytes: 1,
             resolver: Resolver::system(),
             manual_clock: ManualClock::default(),
@@ -70,7 +70,7 @@ impl Setup {
     /// Starts the gateway and serves its API on 127.0.0.1. Needs a multi-threaded Tokio runtime.
     ///
     /// # Errors
-    /// When the gateway does not start.
+    /// When the gateway cannot start.
     pub async fn start(self) -> Result<TestGateway, Error> {
         let config = &self.loaded.config;
         let identity = Arc::new(Signer::from_seed(0));
@@ -78,7 +78,7 @@ impl Setup {
         let (gateway, metrics) = loop {
             let mut metrics = Registry::default();
             match Gateway::build(config, Arc::clone(&identity), self.environment(), &mut metrics) {
-                // The last reader of a gateway that has stopped may still be closing the log.
+                // The last reader of a previous gateway may still be closing the log.
                 Err(StartError::Log(OpenError::Locked { .. })) if Instant::now() < deadline => {
                     sleep(Duration::from_millis(2)).await;
                 }
@@ -121,7 +121,7 @@ fn local_port() -> std::io::Result<tokio::net::TcpListener> {
 }
 
 /// A running gateway with its API. Dropping it simulates a crash: nothing more is written, and the
-/// threads that use RocksDB have ended.
+/// threads that use RocksDB end first.
 #[derive(Debug)]
 pub struct TestGateway {
     gateway: Option<Gateway>,
@@ -145,7 +145,7 @@ impl TestGateway {
     /// Drains the gateway.
     ///
     /// # Errors
-    /// When a stage failed, or it takes too long.
+    /// When a stage failed, or draining takes too long.
     pub async fn drain(mut self) -> Result<(), DrainError> {
         let drained = match self.gateway.take() {
             Some(gateway) => gateway.drain().await,
@@ -155,8 +155,8 @@ impl TestGateway {
         drained
     }
 
-    /// Delivers the remaining events to clients, like a gateway that stops. Returns how many
-    /// clients did not take them in time.
+    /// Delivers the remaining events to clients, like a stopping gateway. Returns the number of
+    /// clients that did not receive them in time.
     pub async fn drain_clients(&self, within: Duration) -> usize {
         self.log.close();
         self.clients.drain(within).await

@@ -1,9 +1,9 @@
-//! Ends a process that cannot continue, whatever state it is in.
+//! Ends a process that cannot continue, regardless of its state.
 //!
-//! The panic hook logs panics without a backtrace: a backtrace takes a lock and allocates, and when
-//! that allocation failed too, the process hung. A watchdog thread, which never allocates or locks,
-//! aborts the process if a panic cannot be logged, or if the process does not end in time once it
-//! must. Both exist only after [`start`].
+//! The panic hook logs panics without a backtrace. A backtrace takes a lock and allocates; when its
+//! allocation failed, too, the process hung. A watchdog thread, which never allocates or locks,
+//! aborts the process if a panic cannot be logged, or if the process must end but does not end in
+//! time. Both exist only after [`start`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -20,16 +20,16 @@ use crate::crash_point;
 use crate::limits::{END_MAX, PANIC_NOTED_MAX};
 use crate::telemetry::log_buffer;
 
-/// The interval of the watchdog's checks. It counts checks and reads no clock, so that time in
-/// suspend does not count.
+/// The interval of the watchdog's checks. The watchdog counts checks and reads no clock, so that
+/// time spent in suspend does not count.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The process need not end.
+/// The value if the process need not end.
 const NEVER: u32 = u32::MAX;
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 static LOGGED: AtomicU64 = AtomicU64::new(0);
-/// The number of checks before the process is aborted.
+/// The number of checks left before the process is aborted.
 static CHECKS_LEFT: AtomicU32 = AtomicU32::new(NEVER);
 
 thread_local! {
@@ -39,19 +39,19 @@ thread_local! {
 /// Installs the panic hook and starts the watchdog.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// When the system cannot start another thread.
 pub fn start() -> io::Result<()> {
     thread::Builder::new().name("watchdog".to_owned()).spawn(watch)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// Aborts the process unless it ends within [`END_MAX`].
+/// Aborts the process if it does not end within [`END_MAX`].
 pub(crate) fn must_end() {
     CHECKS_LEFT.fetch_min(checks(END_MAX), Ordering::SeqCst);
 }
 
-/// Marks the calling thread as a stage: its panic ends the process.
+/// Marks the calling thread as a stage, so that a panic on it ends the process.
 pub(crate) fn mark_stage() {
     IS_STAGE.set(true);
 }
@@ -102,7 +102,7 @@ fn watch() {
 /// Aborts the process. Committed events are safe.
 fn abort(why: &str) -> ! {
     log_buffer::try_write(format_args!("{Now} ERROR aborting: {why}\n"));
-    // Gives the log thread time to write the line.
+    // This gives the log thread time to write the line.
     thread::sleep(CHECK_INTERVAL);
     std::process::abort()
 }
@@ -111,7 +111,7 @@ const fn checks(time: Duration) -> u32 {
     (time.as_millis() / CHECK_INTERVAL.as_millis()) as u32
 }
 
-/// The time in the format of log lines.
+/// Shows the present time in the format of log lines.
 struct Now;
 
 impl fmt::Display for Now {

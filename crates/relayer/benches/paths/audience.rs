@@ -1,4 +1,4 @@
-//! A player: a simulated relay, and many clients of `/ws` with the same clock, which detect every
+//! A player: a simulated relay, and many clients of `/ws` that share its clock and detect every
 //! loss.
 
 use std::collections::HashMap;
@@ -18,18 +18,18 @@ use crate::receiver::seq;
 use crate::traffic::EVENT_BYTES;
 use crate::{Fallible, cpu};
 
-/// Concurrent handshakes.
+/// The maximum number of concurrent handshakes.
 const DIALS: usize = 64;
 /// The time limit for every client to receive everything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest message of a gateway that sends only small events.
+/// The maximum length of a message; the gateway sends only small events here.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Commands: `open <clients> <address>` connects clients and responds when all are connected.
-/// `subscribed` responds when the gateway has subscribed. `go` starts the events and responds with
-/// the number of clients that received all of them, each once and in order, with p50, p99 and the
-/// maximum of the microseconds from the relay's socket to a client, and with the CPU microseconds
-/// used by this process.
+/// `subscribed` responds when the gateway has subscribed. `go` starts the events. It responds with
+/// the number of clients that received all events, each once and in order; with p50, p99 and the
+/// maximum of the microseconds from the relay's socket to a client; and with the CPU microseconds
+/// of this process.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
     let [events, rate] = *numbers.as_slice() else { return Err("two numbers".into()) };
@@ -64,16 +64,17 @@ pub async fn play(numbers: &[&str]) -> Fallible<()> {
 /// The arrival times at one client, in Unix microseconds.
 pub type Arrivals = Vec<u64>;
 
-/// Clients that read this many events each.
+/// Connects clients that read this many events each.
 async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Arrivals>> {
     let request = upgrade_request(address, "/ws?cursor=0");
-    // All begin at the first event, so an event's sequence is its count.
+    // All clients begin at the first event, so an event's sequence equals its count.
     let is_next = |seq: u64, before: usize| seq == before as u64 + 1;
     dial_all(count, address, move |_| request.clone(), events, is_next).await
 }
 
-/// Connects this many clients, each with its own request. Each reads this many events, as long as
-/// each event is the next one by its sequence and the number of earlier events.
+/// Connects this many clients, each with its own request. Each client reads this many events, and
+/// stops at an event that is not the next one, judged by its sequence and the number of earlier
+/// events.
 pub async fn dial_all(
     count: usize,
     address: &str,
@@ -94,7 +95,7 @@ pub async fn dial_all(
     Ok(clients)
 }
 
-/// A client's socket, and the bytes behind the response to the upgrade.
+/// Returns a client's socket, and the bytes received after the response to the upgrade.
 async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, Vec<u8>)> {
     let mut stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
@@ -115,7 +116,7 @@ async fn dial(address: String, request: String) -> std::io::Result<(TcpStream, V
     }
 }
 
-/// The arrival times of the events, up to the first that is missing or out of order.
+/// Returns the arrival times of the events, up to the first that is missing or out of order.
 async fn read(
     mut stream: TcpStream,
     mut bytes: Vec<u8>,
@@ -179,7 +180,7 @@ async fn receive(
     Ok(format!("{whole} {half} {most} {all}"))
 }
 
-/// The median, the 99th percentile and the maximum.
+/// Returns the median, the 99th percentile and the maximum.
 pub fn shares(mut latencies: Vec<u64>) -> [u64; 3] {
     latencies.sort_unstable();
     let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).or(latencies.last());

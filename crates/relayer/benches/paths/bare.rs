@@ -1,4 +1,4 @@
-//! A player: sockets to simulated relays that request and read events, and discard them.
+//! A player: connects sockets to simulated relays, subscribes, and reads and discards the events.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -20,11 +20,11 @@ use crate::Fallible;
 use crate::crowd::upgrade_request;
 use crate::pooled::{Place, tell};
 
-/// Concurrent handshakes.
+/// The maximum number of concurrent handshakes.
 const DIALS: usize = 256;
 
 thread_local! {
-    /// The buffer that all sockets of a thread read into, so that an idle one needs none.
+    /// The buffer that all sockets of a thread read into, so that an idle socket needs none.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
 }
 

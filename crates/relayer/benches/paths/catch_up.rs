@@ -1,6 +1,6 @@
 //! A sink that is a million events behind catches up from RocksDB while live events go to a client
-//! of `/ws`: events a second, and the client's latency. On a shared disk, fsync dominates that
-//! latency, so it is also measured without the catch-up and without fsync.
+//! of `/ws`. Measures events per second, and the client's latency. On a shared disk, fsync
+//! dominates this latency, so it is also measured without the catch-up and without fsync.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const BEHIND: usize = 1_000_000;
-/// Live events, for ten seconds.
+/// The live events of ten seconds.
 const LIVE: Traffic = Traffic { relays: 1, events: 5_000, copies: 1, rate: 500, spread_ms: 0, tls: false };
 
 pub fn run() -> Outcome {
@@ -34,11 +34,10 @@ pub fn run() -> Outcome {
     ])
 }
 
-/// The result.
 struct Found {
-    /// The time that the sink took in each round.
+    /// The time that the sink needed in each round.
     time: Duration,
-    /// Milliseconds from the relay's socket to the client.
+    /// The median latency from the relay's socket to the client, in milliseconds.
     half: f64,
     most: f64,
     all: f64,
@@ -51,7 +50,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Live events, while a sink repeatedly catches up with this many.
+/// Sends live events while a sink repeatedly catches up with `behind` events.
 async fn measure(behind: usize, fsync: bool) -> Fallible<Found> {
     let receiver = Receiver::start(Manner::Acknowledge)?;
     let (mut relay, urls) = LIVE.player()?;

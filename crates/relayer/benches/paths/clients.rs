@@ -1,5 +1,5 @@
-//! Ten thousand clients of `/ws` at 20 events a second: latency from the relay's socket to each of
-//! them, memory, and whether any of them missed an event.
+//! Ten thousand clients of `/ws` at 20 events per second. Measures the latency from the relay's
+//! socket to each client, the memory, and whether any client missed an event.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use crate::player::Player;
 use crate::{Outcome, cpu, gateway};
 
 const CLIENTS: usize = 10_000;
-/// Half a minute of events.
+/// The events of half a minute.
 const EVENTS: usize = 600;
-/// Events a second.
+/// Events per second.
 const RATE: usize = 20;
-/// The time for new connections to settle.
+/// The time that new connections get to settle.
 const REST: Duration = Duration::from_secs(2);
 
 pub fn run() -> Outcome {
@@ -23,7 +23,7 @@ pub fn run() -> Outcome {
     runtime.block_on(async {
         let mut audience = Player::start(&["audience", &EVENTS.to_string(), &RATE.to_string()])?;
         let (mut config, folder) = gateway::config([audience.hear()?])?;
-        // One more client maps events to sequences.
+        // One more client is needed to map events to sequences.
         config.output.max_clients = NonZeroUsize::new(CLIENTS + 1).ok_or("no clients")?;
         let gateway = Gateway::start((config, folder)).await?;
         audience.ask("subscribed")?;

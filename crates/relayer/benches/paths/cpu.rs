@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Fallible;
 
-/// User and system time of all threads since the start of the process.
+/// User and system time of all threads since the process started.
 pub fn used() -> Duration {
     clock(ClockId::ProcessCPUTime)
 }
@@ -16,7 +16,7 @@ pub fn used_by_thread() -> Duration {
     clock(ClockId::ThreadCPUTime)
 }
 
-/// User and system time of the current threads with such names.
+/// User and system time of the current threads whose names match.
 pub fn used_by_named(is_meant: impl Fn(&str) -> bool) -> Fallible<Duration> {
     let mut sum = Duration::ZERO;
     for thread in std::fs::read_dir("/proc/self/task")? {
@@ -36,7 +36,7 @@ fn clock(id: ClockId) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Microseconds for each of `count` things.
+/// Microseconds per item, for `count` items.
 pub fn micros_each(time: Duration, count: u64) -> f64 {
     time.as_secs_f64() * 1e6 / count as f64
 }

@@ -1,4 +1,4 @@
-//! Floods: CPU of the gateway for each byte of frames without events, compared with new events.
+//! Floods: CPU of the gateway per byte of frames without events, compared with new events.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use wire::Signer;
 use crate::figures::Figure;
 use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
-/// The amount that a relay sends of each kind.
+/// The number of bytes of each kind that a relay sends.
 const BYTES: usize = 4 << 20;
 
 /// Frames that are sent repeatedly.
@@ -47,7 +47,7 @@ pub fn run() -> Outcome {
     })
 }
 
-/// CPU of a gateway for each byte that a relay sends of this kind, in nanoseconds.
+/// Returns the CPU of a gateway per byte of this kind that a relay sends, in nanoseconds.
 async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     let path = name.replace(' ', "-");
     let (mut config, _folder) = gateway::config([format!("ws://{address}/{path}")])?;
@@ -59,7 +59,7 @@ async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     let gateway = Setup::new(config).start().await?;
     let is_done = || {
         let metrics = &gateway.metrics;
-        // For events, the whole path counts.
+        // For events, the whole path up to the commit is measured.
         let committed = name != EVENTS || metrics.ingest.events_processed.get() >= frames;
         metrics.relay.relay_frames_handled.get() >= frames && committed
     };
@@ -71,7 +71,7 @@ async fn nanos_a_byte(address: &str, name: &str) -> Fallible<f64> {
     Ok(used.as_secs_f64() * 1e9 / bytes.len() as f64)
 }
 
-/// The data of one kind: complete frames, about [`BYTES`].
+/// Returns the data of one kind: complete frames, about [`BYTES`].
 fn bytes_of(name: &str) -> Vec<u8> {
     if let Some((_, frames)) = FLOODS.iter().find(|(flood, _)| *flood == name) {
         return frames.repeat(BYTES / frames.len());
@@ -91,7 +91,7 @@ fn bytes_of(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// The number of frames in these bytes. None is longer than 64 KiB.
+/// Counts the frames in these bytes. No frame is longer than 64 KiB.
 fn frames_in(mut bytes: &[u8]) -> u64 {
     let mut frames = 0;
     while let [_, length, rest @ ..] = bytes {
@@ -105,7 +105,7 @@ fn frames_in(mut bytes: &[u8]) -> u64 {
     frames
 }
 
-/// Sends to each client the kind in its path, as live data.
+/// Sends each client the kind in the path of its URL, as live data.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

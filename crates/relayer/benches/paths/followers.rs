@@ -1,6 +1,6 @@
-//! One signal at a time to ten thousand followers on `/fanout`: latency from the relay's socket to
-//! each of them, CPU compared with a bare encryption, and the latency of other events from the
-//! relay's socket to the log meanwhile.
+//! One signal at a time to ten thousand followers on `/fanout`. Measures the latency from the
+//! relay's socket to each follower, the CPU compared with a bare encryption, and the latency of
+//! other events from the relay's socket to the log at the same time.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -32,16 +32,16 @@ use crate::player::{Player, told};
 use crate::{Fallible, Outcome, cpu, gateway};
 
 const FOLLOWERS: usize = 10_000;
-/// Signals alone, and then as many beside other events.
+/// The number of signals sent alone, and then sent again among other events.
 const SIGNALS: usize = 15;
 /// The pause between two signals.
 const EVERY: Duration = Duration::from_secs(1);
-/// Other events a second.
+/// The rate of the other events, per second.
 const OTHERS_RATE: usize = 200;
 const OTHERS: usize = OTHERS_RATE * SIGNALS;
-/// Bytes of a signal's content: an order with reasons.
+/// The size of a signal's content in bytes: a trading order with reasons.
 const CONTENT_BYTES: usize = 400;
-/// The time for new connections to settle.
+/// The time that new connections get to settle.
 const REST: Duration = Duration::from_secs(2);
 
 fn bot() -> Signer {
@@ -61,7 +61,7 @@ fn signal(number: usize) -> VerifiedEvent {
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Two processes, so that the relay is not delayed by ten thousand followers.
+        // Two processes are used, so that ten thousand followers do not delay the relay.
         let (mut relay, mut crowd) = (Player::start(&["bot"])?, Player::start(&["followers"])?);
         let (mut config, folder) = gateway::config([relay.hear()?])?;
         config.fanout.max_clients = NonZeroUsize::new(FOLLOWERS).ok_or("no followers")?;
@@ -108,8 +108,8 @@ pub fn run() -> Outcome {
     })
 }
 
-/// Microseconds for making the message of each follower on this thread, without writing it to a
-/// socket.
+/// Returns the microseconds for making each follower's message on this thread, without writing the
+/// message to a socket.
 async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     const ROUNDS: usize = 5;
     let directory = Arc::new(Directory::default());
@@ -132,7 +132,7 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     }
     let chunk = log.reader(Cursor::START).next().await?.ok_or("no events")?;
     let signal = chunk.entries().iter().find(|entry| entry.event.pubkey() == &bot).ok_or("no signal")?;
-    // The first time derives keys, which happens once for each follower.
+    // The first round derives the keys, which happens once for each follower.
     let mut micros = 0.0;
     for round in 0..=ROUNDS {
         let before = cpu::used_by_thread();
@@ -158,8 +158,8 @@ fn rows() -> Vec<Change> {
     bots.chain(follows).map(Change::Put).collect()
 }
 
-/// The commit time of each event, in Unix microseconds, until the log is closed. On a separate
-/// thread, so that it does not wait for the measured work.
+/// Records the commit time of each event, in Unix microseconds, until the log is closed. Uses a
+/// separate thread, so that recording does not wait for the measured work.
 fn commits(log: &Arc<EventLog>) -> Result<HashMap<String, u64>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let mut reader = log.reader(Cursor::START);
@@ -173,7 +173,7 @@ fn commits(log: &Arc<EventLog>) -> Result<HashMap<String, u64>, String> {
     })
 }
 
-/// Microseconds from the relay's socket to the commit.
+/// Returns the microseconds from the relay's socket to the commit.
 fn ingest(committed: &HashMap<String, u64>, sent: &str) -> Fallible<Vec<u64>> {
     let each = sent.split(' ').map(|one| {
         let (id, at_us) = one.split_once('=').ok_or("no time")?;
@@ -183,7 +183,7 @@ fn ingest(committed: &HashMap<String, u64>, sent: &str) -> Fallible<Vec<u64>> {
     each.collect()
 }
 
-/// Microseconds of one encryption of a signal, by this thread.
+/// Returns the microseconds that this thread takes to encrypt one signal.
 fn bare_encryption() -> Fallible<f64> {
     const TIMES: u64 = 50_000;
     let (key, signal) = (ConversationKey::new([7; 32]), signal(0));
@@ -201,8 +201,8 @@ fn numbers(answer: &str) -> Fallible<[f64; 4]> {
 }
 
 /// The relay. Commands: `subscribed` responds when the gateway has subscribed. `alone` sends
-/// signals and responds with the time at which each was sent. `beside` does so while sending other
-/// events, and also responds with their times, after a `|`.
+/// signals and responds with the time at which each was sent. `beside` also sends other events in
+/// between, and adds their times to the response, after a `|`.
 pub async fn play_bot() -> Fallible<()> {
     let sim = Sim::builder().relays(1).events(0).copies(1).sizes(Sizes::Exactly(600)).start().await?;
     println!("{}", sim.url(0));
@@ -222,13 +222,12 @@ pub async fn play_bot() -> Fallible<()> {
     }
 }
 
-/// Makes the relay send signals, the first with this number. Returns the time at which each was
-/// sent.
+/// Makes the relay send signals, numbered from `first`. Returns the time at which each was sent.
 async fn send_signals(sim: &Sim, first: usize) -> String {
     let mut sent = Vec::new();
     for number in first..first + SIGNALS {
         let signal = signal(number);
-        // It is written to the socket at once.
+        // The signal is written to the socket at once.
         sent.push(now_us().to_string());
         sim.publish([0], signal.json().clone());
         sleep(EVERY).await;
@@ -237,9 +236,9 @@ async fn send_signals(sim: &Sim, first: usize) -> String {
 }
 
 /// The followers. Commands: `open <followers> <address>` connects them and responds when all are
-/// connected. `found <microseconds> …` passes the time at which each signal was sent, and responds
-/// with the number of followers that received all of them, and with p50, p99 and the maximum of the
-/// microseconds from then until a follower had it. Then they disconnect.
+/// connected. `found <microseconds> …` passes the time at which each signal was sent. It responds
+/// with the number of followers that received all signals, and with p50, p99 and the maximum of the
+/// microseconds from sending a signal until a follower received it. Then the followers disconnect.
 pub async fn play() -> Fallible<()> {
     let mut followers = JoinSet::new();
     loop {
@@ -274,7 +273,7 @@ async fn send_others(sim: &Sim) -> Vec<String> {
     sent
 }
 
-/// Requests a follower's signals, with a token signed by its key.
+/// Builds the request for a follower's signals, with a token signed by the follower's key.
 fn request(address: &str, number: usize) -> String {
     let tags = [["u", &format!("http://{address}/fanout")], ["method", "GET"]];
     let tags = tags.map(|tag| tag.map(str::to_owned));
@@ -283,7 +282,7 @@ fn request(address: &str, number: usize) -> String {
     upgrade_request(address, "/fanout").replace("\r\n\r\n", &header)
 }
 
-/// The followers' results.
+/// Collects the followers' results.
 async fn found(mut followers: JoinSet<Arrivals>, sent: &[u64]) -> Fallible<String> {
     let (by, mut whole, mut latencies) = (Instant::now() + PATIENCE, 0, Vec::new());
     while let Ok(Some(arrivals)) = timeout_at(by.into(), followers.join_next()).await {

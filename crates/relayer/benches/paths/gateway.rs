@@ -1,4 +1,4 @@
-//! The measured gateway, with its own folder.
+//! The gateway under measurement, with its own folder.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::Fallible;
 
-/// A configuration that accepts everything from its relays. The folder is in the build's output,
-/// because the system's temporary folder may be in memory, where fsync costs nothing.
+/// Returns a configuration that accepts everything from its relays. The folder is in the build's
+/// output, because the system's temporary folder may be in memory, where fsync costs nothing.
 pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempDir)> {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut config = Config::default();
@@ -20,7 +20,7 @@ pub fn config(urls: impl IntoIterator<Item = String>) -> Fallible<(Config, TempD
     config.deduplication.rocksdb_path = folder.path().join("log");
     config.monitoring.prometheus_port = None;
     config.output.websocket_port = 0;
-    // Disables limits that would slow the measured work.
+    // Limits that would slow the measured work are disabled.
     config.relay.max_events_per_second = None;
     Ok((config, folder))
 }
@@ -36,7 +36,7 @@ impl Gateway {
         Self::start_with_followers((config, folder), None).await
     }
 
-    /// With a fan-out, after writing these rows to its registry.
+    /// Starts with a fan-out if `registry` is given, and writes these rows to its registry first.
     pub async fn start_with_followers(
         (mut config, folder): (Config, TempDir),
         registry: Option<Vec<Change>>,
@@ -48,7 +48,7 @@ impl Gateway {
         Ok(Self { running: setup.start().await?, _folder: folder })
     }
 
-    /// Stops it, so that the next one has the machine to itself.
+    /// Stops the gateway, so that the next one has the machine to itself.
     pub async fn stop(self) -> Fallible<()> {
         Ok(self.running.drain().await?)
     }
@@ -72,8 +72,8 @@ pub async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Raises the limit of open files to the maximum: a thousand relays and clients need more than the
-/// usual default. Children inherit it.
+/// Raises the limit on open files to the maximum: a thousand relays and clients need more than the
+/// usual default. Child processes inherit the limit.
 pub fn allow_many_sockets() -> Fallible<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)

@@ -1,5 +1,5 @@
-//! Five million ids on disk: the time until events pass after a start, and the look-ups of known
-//! and unknown ids.
+//! Five million ids on disk. Measures the time until events pass after a start, and the look-ups of
+//! known and unknown ids.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -75,7 +75,8 @@ fn secs(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 
-/// How many of [`ASKED`] known ids, spread over all, are recognised. `offset` chooses others.
+/// Looks up [`ASKED`] known ids, spread over all ids, and returns how many are recognised. `offset`
+/// selects other ids.
 fn known(dedupe: &Dedupe, offset: u64) -> Fallible<u64> {
     let mut known = 0;
     for number in offset..offset + ASKED {
@@ -84,7 +85,7 @@ fn known(dedupe: &Dedupe, offset: u64) -> Fallible<u64> {
     Ok(known)
 }
 
-/// The id with this number, as random as a hash.
+/// Returns the id with this number, as random as a hash.
 fn id(number: u64) -> ClaimedId {
     let mut bytes = [0; 32];
     for (word, place) in bytes.chunks_exact_mut(8).zip(0..) {
@@ -98,8 +99,8 @@ fn id(number: u64) -> ClaimedId {
 }
 
 /// Writes a log whose events have all been trimmed and whose ids are kept, because signing five
-/// million events would take minutes. The rows are those of [`keys`], and the options those of a
-/// real log.
+/// million events would take minutes. The rows have the layout of [`keys`], and the options are
+/// those of a real log.
 fn fill(config: &Config) -> Fallible<()> {
     let path: &Path = &config.deduplication.rocksdb_path;
     drop(EventLog::open(path, StoreOptions { fsync: true }, 0)?);

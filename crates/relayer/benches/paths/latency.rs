@@ -1,4 +1,5 @@
-//! From the first copy on a relay's socket to a client of `/ws`, at 2,000 new events a second.
+//! Latency from the first copy on a relay's socket to a client of `/ws`, at 2,000 new events per
+//! second.
 
 use crate::figures::{Figure, Target};
 use crate::gateway::Gateway;

@@ -1,8 +1,8 @@
-//! Whole paths, each printed with its limit from the same run: `make bench`.
+//! Measures whole paths, each printed with its limit from the same run: `make bench`.
 //!
-//! This process is only the gateway. Relays, clients and readers are players in child processes of
-//! the same program, so that the CPU time measured here is the gateway's alone. Figures are CPU
-//! times and ratios, because wall-clock time on a shared machine says little.
+//! This process contains only the gateway. Relays, clients and readers are players in child
+//! processes of the same program, so that the CPU time measured here is the gateway's alone.
+//! Figures are CPU times and ratios, because wall-clock time on a shared machine says little.
 
 mod audience;
 mod bare;
@@ -39,7 +39,8 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
-/// The paths. Memory is first, because it could otherwise reuse memory that others have freed.
+/// The paths. Memory comes first, because it could otherwise reuse memory that other paths have
+/// freed.
 const PATHS: [(&str, Path); 13] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
 /// --bench paths -- tls-10000`.
 const LONG_PATHS: [(&str, Path); 2] = [("tls-10000", pool::run_tls), ("clients-10000", clients::run)];
 
-/// Runs the paths whose names contain one of the arguments; without arguments all of them.
+/// Runs the paths whose names contain one of the arguments, or all paths if there are no arguments.
 fn run(arguments: &[String]) -> Fallible<()> {
     gateway::allow_many_sockets()?;
     let mut figures = Vec::new();

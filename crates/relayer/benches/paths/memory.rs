@@ -1,4 +1,4 @@
-//! Resident memory of a connection to a silent relay.
+//! Resident memory per connection to a silent relay.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub fn run() -> Outcome {
     Ok(vec![Figure::plain("resident, an idle relay connection", each, "KiB", Target::AtMost(12.0))])
 }
 
-/// KiB of a gateway, in its own process, with connections to these relays.
+/// Returns the KiB of a gateway that runs in its own process, connected to these relays.
 fn resident(urls: &[String]) -> Fallible<f64> {
     let arguments = std::iter::once("idle-gateway").chain(urls.iter().map(String::as_str));
     let mut gateway = Player::start(&arguments.collect::<Vec<_>>())?;

@@ -1,5 +1,5 @@
-//! A new event end to end: CPU of the gateway compared with one bare Schnorr verification of the
-//! same event.
+//! A new event from end to end: CPU of the gateway compared with one bare Schnorr verification of
+//! the same event.
 
 use moltrade_relayer::event_log::{Cursor, EventLog};
 use secp256k1::{Secp256k1, XOnlyPublicKey, schnorr};
@@ -17,26 +17,26 @@ const TRAFFIC: Traffic =
 const RUNS: usize = 6;
 const TARGET: f64 = 1.35;
 
-/// A run of the path, or of a part of it.
+/// A run of the path or of a part of the path.
 struct Run {
     copies: usize,
     client: bool,
     fsync: bool,
 }
 
-/// Microseconds an event.
+/// Microseconds per event.
 struct Cost {
     gateway: f64,
-    /// Parsing the author's key and verifying.
+    /// Parsing the author's key and verifying the event.
     bare: f64,
-    /// Verifying alone.
+    /// Only verifying the event.
     bare_known_author: f64,
 }
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // The minimum of each, because the speed of a shared machine varies by half from one second to
-    // the next.
+    // We take the minimum of each value, because the speed of a shared machine varies by half from
+    // one second to the next.
     let (mut gateway, mut bare, mut known_author) = (f64::MAX, f64::MAX, f64::MAX);
     for _ in 0..RUNS {
         let cost =
@@ -85,8 +85,9 @@ async fn measure(run: &Run, events: usize) -> Fallible<Cost> {
     Ok(Cost { gateway: each, bare, bare_known_author })
 }
 
-/// CPU of only verifying the events of the log, with the author's key as bytes and parsed. Uses as
-/// many threads as the gateway has shards, because busy cores slow each other down.
+/// Returns the CPU of only verifying the events of the log, first with the author's key as bytes
+/// and then with the parsed key. Uses as many threads as the gateway has shards, because busy cores
+/// slow each other down.
 async fn verification(log: &Arc<EventLog>, events: usize) -> Fallible<(f64, f64)> {
     let mut signed = Vec::with_capacity(events);
     let mut reader = log.reader(Cursor::START);

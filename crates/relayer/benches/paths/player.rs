@@ -1,4 +1,4 @@
-//! The child process: plays the other side of the gateway's sockets.
+//! The child process: plays the other end of the gateway's sockets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,7 +11,7 @@ use crate::{
 /// The first argument of a child.
 pub const ROLE: &str = "play";
 
-/// A child that plays a part. Dropping this ends it.
+/// A child that plays a part. Dropping this value ends the child.
 pub struct Player {
     child: Child,
     to: ChildStdin,
@@ -31,7 +31,7 @@ impl Player {
         Ok(Self { child, to, from })
     }
 
-    /// The next line from the child.
+    /// Reads the next line from the child.
     pub fn hear(&mut self) -> Fallible<String> {
         let mut line = String::new();
         if self.from.read_line(&mut line)? == 0 {
@@ -54,13 +54,13 @@ impl Player {
 
 impl Drop for Player {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Plays the part that the arguments name.
+/// Plays the part given in the arguments.
 pub fn play(arguments: &[String]) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -81,7 +81,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
     }
 }
 
-/// The next line from the parent; empty when the parent has gone.
+/// Reads the next line from the parent; empty when the parent has exited.
 pub async fn told() -> Fallible<String> {
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

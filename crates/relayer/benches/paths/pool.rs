@@ -1,9 +1,9 @@
 //! The pool at 100, 1,000 and 10,000 relays: memory, CPU and time, compared with a bare loop that
 //! only reads the same frames from the same relays.
 //!
-//! Gateway and loop run alternately in separate processes, with relays that send the same at the
-//! same rate. The cost of a frame is reported twice: with everything that the gateway does, and
-//! without the threads that verify and commit new events, which the loop does not do.
+//! Gateway and loop run alternately in separate processes, with relays that send the same events at
+//! the same rate. The cost of a frame is reported twice: for everything that the gateway does, and
+//! without the threads that verify and commit new events, because the loop does neither.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use crate::pooled::{Measured, Place, Used};
 use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu};
 
-/// 2,000 new events a second with 20 copies each, for five seconds.
+/// Five seconds of 2,000 new events per second with 20 copies each.
 const TRAFFIC: Traffic =
     Traffic { relays: 0, events: 10_000, copies: 20, rate: 2_000, spread_ms: 500, tls: false };
 /// The number of rounds. The speed of a shared machine varies by a third from one minute to the
 /// next, so a single ratio near its target says little.
 const ROUNDS: usize = 2;
 
-/// The time for new connections to settle.
+/// The time that new connections get to settle.
 const REST: Duration = Duration::from_secs(1);
 
-/// Health checks while nothing else happens. The first one is after half of the interval or later;
-/// from then on each connection has one within the interval.
+/// The interval of health checks while nothing else happens. The first check comes after at least
+/// half of the interval; after it, each connection has one check per interval.
 const IDLE_HEALTH_CHECK_SECS: u64 = 15;
-/// The default. Under load there is none, because the load ends before the first one.
+/// The default interval. Under load no check runs, because the load ends before the first one.
 const HEALTH_CHECK_SECS: u64 = 30;
 
-/// Without TLS, and a thousand with TLS.
+/// Measures the pool without TLS, and with a thousand relays over TLS.
 pub fn run() -> Outcome {
     let none_kib = resident_without_relays("pooled")?;
     println!("a gateway without relays   {:>8.1} MB", megabytes(none_kib));
@@ -46,7 +46,7 @@ pub fn run() -> Outcome {
     Ok(figures)
 }
 
-/// Ten thousand with TLS.
+/// Measures the pool with ten thousand relays over TLS.
 pub fn run_tls() -> Outcome {
     let large = measure(10_000, true, resident_without_relays("pooled")?)?;
     let mut figures = Vec::from(large.figures_of_ten_thousand(450.0));
@@ -54,7 +54,7 @@ pub fn run_tls() -> Outcome {
     Ok(figures)
 }
 
-/// The cost of a number of relays.
+/// The costs for a number of relays.
 struct Size {
     name: String,
     connected: Duration,
@@ -62,12 +62,12 @@ struct Size {
     frame: Frame,
 }
 
-/// CPU for each frame, in microseconds.
+/// CPU per frame, in microseconds.
 struct Frame {
     bare: f64,
     /// The gateway's threads that read sockets.
     sockets: f64,
-    /// Of all.
+    /// All threads of the gateway.
     all: f64,
 }
 
@@ -113,8 +113,8 @@ fn measure(relays: usize, tls: bool, none_kib: u64) -> Fallible<Size> {
     Ok(Size { name, connected: idle.connected, idle_kib: idle.resident_kib, frame })
 }
 
-/// The cost of a frame in the best of some rounds. All three values come from one round, so that
-/// their ratios are comparable.
+/// Returns the cost of a frame in the best of several rounds. All three values come from one round,
+/// so that their ratios are comparable.
 fn load(traffic: Traffic) -> Fallible<Frame> {
     let each = |time| cpu::micros_each(time, traffic.frames());
     let mut quietest: Option<Frame> = None;
@@ -137,7 +137,7 @@ fn load(traffic: Traffic) -> Fallible<Frame> {
     quietest.ok_or_else(|| "no round".into())
 }
 
-/// The cost of reading all frames.
+/// Returns the cost of reading all frames.
 fn loaded(part: &str, traffic: Traffic) -> Fallible<Used> {
     let mut scene = Scene::start(part, traffic, HEALTH_CHECK_SECS)?;
     let before = scene.measured.used(0)?;
@@ -151,7 +151,7 @@ fn loaded(part: &str, traffic: Traffic) -> Fallible<Used> {
 struct Idle {
     connected: Duration,
     resident_kib: u64,
-    /// CPU while the health of each connection was checked once.
+    /// CPU for one health check of each connection.
     health_check: Duration,
 }
 
@@ -169,7 +169,7 @@ impl Idle {
     }
 }
 
-/// Relays, and the process that is connected to them.
+/// The relays, and the process that is connected to them.
 struct Scene {
     measured: Measured,
     relays: Player,

@@ -11,26 +11,26 @@ use crate::player::{Player, told};
 use crate::traffic::relay_url;
 use crate::{Fallible, cpu, gateway};
 
-/// The simulated relays that are connected to.
+/// The simulated relays to connect to.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub relays: usize,
     /// Scheme, address and port.
     pub url: String,
-    /// With TLS, the file with the authority of their certificates.
+    /// The CA file for the relays' certificates, if they use TLS.
     pub ca_file: Option<String>,
     /// The gateway's interval between health checks.
     pub health_check_secs: u64,
 }
 
 impl Place {
-    /// As the argument of a player.
+    /// Formats it as a player's argument.
     fn argument(&self) -> String {
         let Self { relays, url, ca_file, health_check_secs } = self;
         format!("{relays} {url} {health_check_secs} {}", ca_file.as_deref().unwrap_or_default())
     }
 
-    /// Reads the argument.
+    /// Parses the argument.
     pub fn of(argument: &str) -> Fallible<Self> {
         let words: Vec<&str> = argument.split(' ').collect();
         let [relays, url, health_check_secs, ca_file] = *words.as_slice() else {
@@ -53,8 +53,8 @@ impl Place {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
     pub cpu: Duration,
-    /// The part of Tokio's threads, which read the sockets and do everything except verifying and
-    /// committing.
+    /// The part used by Tokio's threads, which read the sockets and do everything except verifying
+    /// and committing.
     pub sockets: Duration,
     pub resident_kib: u64,
 }
@@ -83,14 +83,14 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// A gateway, or a `bare` loop, with connections to all relays.
+    /// Starts a gateway, or a `bare` loop, with connections to all relays.
     pub fn start(part: &str, place: &Place) -> Fallible<Self> {
         let mut player = Player::start(&[part, &place.argument()])?;
         let micros = player.hear()?.parse()?;
         Ok(Self { player, connected: Duration::from_micros(micros) })
     }
 
-    /// The resources used after it has read this many events.
+    /// Returns the resources used once the process has read this many events.
     pub fn used(&mut self, events: u64) -> Fallible<Used> {
         let answer = self.player.ask(&events.to_string())?;
         let numbers: Vec<u64> = answer.split(' ').map(str::parse).collect::<Result<_, _>>()?;
@@ -100,7 +100,7 @@ impl Measured {
 }
 
 /// Reports the time to connect, and then, for each requested number of events, the resources used
-/// until it has read them.
+/// until that number was read.
 pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallible<()> {
     println!("{}", connected.as_micros());
     while let Ok(events) = told().await?.parse() {
@@ -111,7 +111,7 @@ pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallib
     Ok(())
 }
 
-/// The gateway with defaults, except its health checks.
+/// Runs the gateway with the default configuration, except for its health checks.
 pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let (mut config, _folder) = gateway::config(place.urls())?;

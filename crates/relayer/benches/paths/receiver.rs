@@ -1,4 +1,4 @@
-//! A player: a receiver for sinks, which does as little as its protocol permits.
+//! A player: a receiver for sinks, which does as little as the protocol permits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::player::{Player, told};
 use crate::{Fallible, gateway};
 
-/// The time limit for sent bytes to arrive.
+/// The time limit for the arrival of sent bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a receiver reacts to data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Nothing.
+    /// Does nothing.
     Read,
     /// Acknowledges the last complete line of each read.
     Acknowledge,
@@ -27,7 +27,7 @@ pub enum Manner {
 impl Manner {
     const ALL: [Self; 3] = [Self::Read, Self::Acknowledge, Self::Answer];
 
-    /// As the argument of a player.
+    /// Formats it as a player's argument.
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -37,7 +37,7 @@ impl Manner {
     }
 }
 
-/// A child that receives.
+/// A child process that receives.
 pub struct Receiver {
     player: Player,
     pub address: String,
@@ -51,8 +51,8 @@ impl Receiver {
         Ok(Self { player, address, seen: 0 })
     }
 
-    /// Waits until it has received this many more bytes than the last time, without request
-    /// headers. Fails if it receives more, or if nothing more arrives.
+    /// Waits until the receiver has received this many bytes, without request headers, since the
+    /// last call. Fails if it receives more, or if nothing more arrives.
     pub async fn has(&mut self, bytes: u64) -> Fallible<()> {
         let by = Instant::now() + PATIENCE;
         loop {
@@ -69,7 +69,7 @@ impl Receiver {
     }
 }
 
-/// Reports its address, accepts all connections, and responds to any line with the number of
+/// Reports the address, accepts all connections, and responds to any line with the number of
 /// received bytes.
 pub async fn play(manner: &str) -> Fallible<()> {
     let manner = Manner::ALL.into_iter().find(|known| known.name() == manner).ok_or("no such manner")?;
@@ -95,7 +95,7 @@ pub async fn play(manner: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// Each of these tasks ends with its connection.
+/// Reads a connection until it ends.
 async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -106,7 +106,7 @@ async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
 
 async fn acknowledge(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     stream.set_nodelay(true).ok()?;
-    // The kept bytes are the beginning of a line.
+    // The buffer keeps the beginning of an incomplete line.
     let mut buffer = Vec::with_capacity(256 << 10);
     loop {
         let count = stream.read_buf(&mut buffer).await.ok().filter(|count| *count > 0)?;
@@ -120,7 +120,7 @@ async fn acknowledge(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     }
 }
 
-/// The sequence of an envelope.
+/// Returns the sequence in an envelope.
 pub fn seq(envelope: &[u8]) -> Option<u64> {
     let rest = envelope.strip_prefix(br#"{"seq":"#)?;
     let digits = rest.split(|byte| *byte == b',').next()?;

@@ -47,7 +47,7 @@ pub fn run() -> Outcome {
     ])
 }
 
-/// Each follower follows one bot, and every second has a shared secret.
+/// Returns the rows: each follower follows one bot, and every second follow has a shared secret.
 fn rows() -> Vec<Change> {
     let sealer = Sealer::new(&gateway());
     let bots: Vec<_> = (0..BOTS).map(|number| *Signer::from_seed(number as u64 + 1).pubkey()).collect();
@@ -68,8 +68,8 @@ fn embedded(path: &str) -> Fallible<Embedded> {
     Ok(Embedded::new(log))
 }
 
-/// Opens the registry in a folder, and reports the time and the memory for each follow. The store
-/// is opened before and reads everything once, so that its own memory does not count.
+/// Opens the registry in a folder, and reports the time and the memory per follow. The store is
+/// opened beforehand and reads everything once, so that its own memory does not count.
 pub async fn play(path: &str) -> Fallible<()> {
     let store = Arc::new(embedded(path)?);
     store.load(*gateway().pubkey(), &mut |_| {}).await?;

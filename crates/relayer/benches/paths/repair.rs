@@ -1,5 +1,5 @@
-//! A gap of 100,000 events at a relay that returns at most 500 in an answer: requests compared with
-//! the minimum, one for every 500 events.
+//! A gap of 100,000 events at a relay that returns at most 500 events per answer. Compares the
+//! number of requests with the minimum, which is one for every 500 events.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use crate::{Fallible, Outcome, cpu, gateway};
 
 const EVENTS: usize = 100_000;
 const CAP: usize = 500;
-/// The time over which the events are spread: a busy relay's day. Answers end within a second,
-/// which is requested again, so density costs requests.
+/// The time over which the events are spread: a busy relay's day. The last second of each answer is
+/// requested again, so a higher density costs requests.
 const SPAN: Duration = Duration::from_secs(86_400);
 
 /// The kinds of relays.
@@ -47,7 +47,8 @@ pub fn run() -> Outcome {
     Ok(figures)
 }
 
-/// Time and CPU from the start with an empty log until everything of the relay is proven.
+/// Returns time and CPU from the start with an empty log until the relay's events are proven
+/// complete.
 async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     let (before, begin) = (cpu::used(), Instant::now());
     let gateway = Gateway::start(gateway::config([url])?).await?;
@@ -59,8 +60,9 @@ async fn repair(url: String) -> Fallible<(Duration, Duration)> {
     Ok(taken)
 }
 
-/// Relays that have all events from the start. The command is the number of a relay: it reports the
-/// requests for stored events, the steps of NIP-77, and the event frames that it sent.
+/// Starts relays that have all events from the beginning. The command is the number of a relay. It
+/// reports the requests for stored events, the NIP-77 steps, and the event frames that the relay
+/// sent.
 pub async fn play() -> Fallible<()> {
     let sim = Sim::builder().relays(WAYS.len()).copies(WAYS.len()).events(EVENTS).stored(1.0);
     let sim = sim.stored_span_secs(SPAN.as_secs()).sizes(Sizes::Exactly(600));
@@ -73,7 +75,7 @@ pub async fn play() -> Fallible<()> {
     while let Ok(relay) = told().await?.parse::<usize>() {
         let stats = sim.stats();
         let relay = stats.relays.get(relay).ok_or("no such relay")?;
-        // One of them is the live subscription.
+        // One of the requests is the live subscription.
         let requests = relay.get(Count::Requests).saturating_sub(1);
         let steps = relay.get(Count::NegOpens) + relay.get(Count::NegMessages);
         println!("{requests} {steps} {}", relay.get(Count::Genuine));

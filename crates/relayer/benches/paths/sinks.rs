@@ -1,6 +1,6 @@
-//! A log on disk, delivered to one sink and to eight by each transport: events a second, and CPU
-//! for each event compared with a bare loop that sends the same bytes to the same receivers from
-//! memory.
+//! A log on disk, delivered by each transport to one sink and to eight. Measures events per second,
+//! and the CPU per event compared with a bare loop that sends the same bytes to the same receivers
+//! from memory.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -17,16 +17,16 @@ use crate::receiver::{Manner, Receiver};
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const EVENTS: usize = 100_000;
-/// One event in each request takes longer.
+/// Fewer events, because sending each in its own request takes longer.
 const EVENTS_ONE_A_REQUEST: usize = 20_000;
-/// The number of sinks of each transport; one or all of them are used.
+/// The number of sinks of each transport. A measurement uses one or all of them.
 const SINKS: usize = 8;
-/// Events in one request.
+/// Events per request.
 const BATCH: usize = 100;
-/// The number of measurements. The minimum counts, because the speed of a shared machine varies by
-/// half from one second to the next.
+/// The number of measurements. The minimum is reported, because the speed of a shared machine
+/// varies by half from one second to the next.
 const ROUNDS: usize = 3;
-/// Bytes in one write of the bare loop, as many as the gateway collects.
+/// Bytes per write of the bare loop; the gateway collects as many.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// A transport.
@@ -36,9 +36,9 @@ struct Way {
     options: &'static str,
     manner: Manner,
     events: usize,
-    /// What the bare loop sends for an entry.
+    /// Formats an entry as the bare loop sends it.
     form: fn(&Entry) -> Vec<u8>,
-    /// The target for CPU, as a multiple of the bare loop's.
+    /// The CPU target, as a multiple of the bare loop's CPU.
     at_most: f64,
 }
 
@@ -76,7 +76,7 @@ const WAYS: [Way; 4] = [
     Way {
         name: "HTTP, 100 a request",
         table: "rest",
-        // With a wait, because otherwise each chunk read from the log ends a batch.
+        // The wait is needed because otherwise each chunk read from the log ends a batch.
         options: "batch = 100\nbatch_wait_ms = 100",
         manner: Manner::Answer,
         events: EVENTS,
@@ -113,13 +113,13 @@ pub fn run() -> Outcome {
     })
 }
 
-/// The configuration in these tables.
+/// Parses the configuration in these tables.
 pub fn output(tables: &str) -> Fallible<Output> {
     let loaded = Config::parse(Some((std::path::Path::new("config.toml"), tables)), []);
     Ok(loaded?.config.output)
 }
 
-/// Reads the log like a sink and discards it: a part of the cost of any transport.
+/// Reads the log like a sink and discards the events, which is a part of every transport's cost.
 async fn read(log: &Arc<EventLog>) -> Fallible<()> {
     let mut reader = log.reader(Cursor::START);
     while reader.cursor() < log.head() {
@@ -128,7 +128,7 @@ async fn read(log: &Arc<EventLog>) -> Fallible<()> {
     Ok(())
 }
 
-/// All entries of the log.
+/// Returns all entries of the log.
 async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
     let mut reader = log.reader(Cursor::START);
     let mut entries = Vec::new();
@@ -139,7 +139,7 @@ async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Delivers everything after a cursor to sinks, and waits until they have it.
+/// Delivers all events after a cursor to sinks, and waits until the sinks have them.
 pub async fn deliver(sinks: &[Arc<Sink>], after: Cursor, up_to: Cursor) -> Fallible<()> {
     for sink in sinks {
         sink.command(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;
@@ -157,12 +157,12 @@ struct Taken {
 impl Taken {
     const MOST: Self = Self { cpu: Duration::MAX, time: Duration::MAX };
 
-    /// The minimum of both.
+    /// Returns the minimum of each value.
     fn least(self, other: Self) -> Self {
         Self { cpu: self.cpu.min(other.cpu), time: self.time.min(other.time) }
     }
 
-    /// The cost of work in this process.
+    /// Measures the cost of work in this process.
     async fn by(work: impl Future<Output = Fallible<()>>) -> Fallible<Self> {
         let (before, begin) = (cpu::used(), Instant::now());
         work.await?;
@@ -171,8 +171,8 @@ impl Taken {
 }
 
 impl Way {
-    /// The configuration of its sinks. They start at the end of the log, and deliver the past on
-    /// command.
+    /// Returns the configuration of the sinks. They start at the head of the log, and deliver the
+    /// earlier events on command.
     fn tables(&self, address: &str) -> String {
         let Self { name, table, options, .. } = self;
         let (name, scheme) = (name.replace([' ', ','], "-"), if *table == "rest" { "http://" } else { "" });
@@ -214,7 +214,7 @@ impl Way {
         Ok(Figure::ratio(format!("{name}, to {count}, an event / bare"), each, bare_each, *at_most))
     }
 
-    /// The pieces that the bare loop writes, and the size of the request's head in each.
+    /// Returns the pieces that the bare loop writes, each with the size of its request head.
     fn pieces(&self, entries: &[Entry], address: &str) -> Vec<(usize, Vec<u8>)> {
         if self.manner != Manner::Answer {
             let bytes: Vec<u8> = entries.iter().flat_map(self.form).collect();
@@ -248,7 +248,7 @@ fn bare(manner: Manner, address: &str, pieces: &[(usize, Vec<u8>)], connections:
 }
 
 /// Writes the pieces to a connection, reads the responses, and ends when the receiver has
-/// everything: closing a socket with unread data discards what the other side has not read.
+/// everything: closing a socket with unread data discards data that the other side has not read.
 fn send(manner: Manner, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut answer = [0; 4 << 10];

@@ -1,8 +1,8 @@
 //! A log that is filled before the start, with events that resemble real ones but are not signed.
 //!
-//! Signing a million events takes most of a minute, and nothing behind the shards reads signatures.
-//! Ids, keys, signatures and contents are random here, so that they are all different and compress
-//! no better than real ones.
+//! Signing a million events takes most of a minute, and no code after the shards reads signatures.
+//! Ids, keys, signatures and contents are random here, so that all of them differ and compress no
+//! better than real ones.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -18,7 +18,7 @@ use wire::VerifiedEvent;
 use crate::Fallible;
 use crate::traffic::EVENT_BYTES;
 
-/// Events in one commit.
+/// Events per commit.
 const BATCH: usize = 1_000;
 /// The relay of the first copies.
 const RELAY: &str = "wss://relay.example";
@@ -26,8 +26,8 @@ const RELAY: &str = "wss://relay.example";
 const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Writes this many events to the log of a configuration that is not started yet, and waits until
-/// RocksDB has sorted them into files.
+/// Writes this many events to the log of a configuration whose gateway is not started yet, and
+/// waits until RocksDB has sorted them into files.
 pub fn fill(config: &Config, events: usize) -> Fallible<()> {
     let begin = Instant::now();
     let path = &config.deduplication.rocksdb_path;
@@ -59,14 +59,14 @@ fn settle(config: &Config) -> Fallible<()> {
     }
     db.wait_for_compact(&WaitForCompactOptions::default())?;
     drop(db);
-    // Unwritten data of the system would delay the first commits.
+    // Data that the system has not written to disk yet would delay the first commits.
     for file in std::fs::read_dir(path)? {
         std::fs::File::open(file?.path())?.sync_all()?;
     }
     Ok(())
 }
 
-/// An event in the layout of stored verified events.
+/// Creates an event in the layout of stored verified events.
 fn made_up(number: usize, random: &mut Random) -> Option<Submission> {
     let (id, pubkey, sig) = (random.text(64, DIGITS), random.text(64, DIGITS), random.text(128, DIGITS));
     let created_at = 1_700_000_000 + number as u64;
@@ -92,7 +92,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A text of this many characters of an alphabet, whose length is a power of two up to 256.
+    /// Returns a text of this many characters from an alphabet. The alphabet's length is a power of
+    /// two up to 256.
     fn text(&mut self, length: usize, alphabet: &[u8]) -> String {
         let mut text = String::with_capacity(length);
         while text.len() < length {

@@ -1,4 +1,4 @@
-//! A player: simulated relays, and a client of `/ws` with the same clock.
+//! A player: simulated relays, and a client of `/ws` that shares their clock.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ pub struct Traffic {
     pub relays: usize,
     pub events: usize,
     pub copies: usize,
-    /// New events a second; 0 for as fast as sockets accept them.
+    /// New events per second; 0 means as fast as the sockets accept them.
     pub rate: usize,
-    /// The delay of the last copy behind the first.
+    /// The delay between the first copy and the last, in milliseconds.
     pub spread_ms: u64,
-    /// Whether they serve `wss://`.
+    /// Whether the relays serve `wss://`.
     pub tls: bool,
 }
 
-/// Bytes of an event's JSON.
+/// The size of an event's JSON in bytes.
 pub const EVENT_BYTES: usize = 600;
 
 impl Traffic {
-    /// A child with these events that waits for `go`.
+    /// Starts a child that has these events and waits for `go`.
     pub fn player(self) -> Fallible<(Player, Vec<String>)> {
         let (spread_ms, tls) = (self.spread_ms as usize, usize::from(self.tls));
         let numbers = [self.relays, self.events, self.copies, self.rate, spread_ms, tls];
@@ -50,15 +50,15 @@ impl Traffic {
     }
 }
 
-/// The URL of one of the relays at this address.
+/// Returns the URL of one of the relays at this address.
 pub fn relay_url(place: &str, relay: usize) -> String {
     format!("{place}/r/{relay}")
 }
 
-/// Commands: `ca <file>` writes the authority of the certificates. `subscribed` responds when all
-/// relays have a subscription. `client <url>` connects a client. `go` starts the events and, when
-/// the client has all of them, responds with p50, p99 and the maximum of the microseconds from the
-/// first copy to the client. `sent` responds when all copies have been sent.
+/// Commands: `ca <file>` writes the CA certificate of the relays to a file. `subscribed` responds
+/// when all relays have a subscription. `client <url>` connects a client. `go` starts the events
+/// and, when the client has all of them, responds with p50, p99 and the maximum of the microseconds
+/// from the first copy to the client. `sent` responds when all copies have been sent.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
     let [relays, events, copies, rate, spread_ms, tls] = *numbers.as_slice() else {

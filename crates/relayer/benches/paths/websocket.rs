@@ -1,4 +1,4 @@
-//! One event to 1,000 clients of `/ws`: CPU for each message compared with bare writes of the same
+//! One event to 1,000 clients of `/ws`: CPU per message compared with bare writes of the same
 //! bytes.
 
 use std::io::Write;
@@ -14,9 +14,9 @@ use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway};
 
 const CLIENTS: usize = 1_000;
-/// One event for each wake-up.
+/// A rate at which every event causes its own wake-up.
 const SLOW: Traffic = Traffic { relays: 1, events: 100, copies: 1, rate: 20, spread_ms: 0, tls: false };
-/// As fast as possible.
+/// Events as fast as possible.
 const BURST: Traffic = Traffic { events: 1_000, rate: 0, ..SLOW };
 
 pub fn run() -> Outcome {
@@ -29,7 +29,7 @@ pub fn run() -> Outcome {
     ])
 }
 
-/// Microseconds for each message: of the gateway and of bare writes.
+/// Returns the microseconds per message, for the gateway and for bare writes.
 async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     let (mut relay, urls) = traffic.player()?;
     let gateway = Gateway::start(gateway::config(urls)?).await?;
@@ -56,7 +56,7 @@ async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     Ok((ours, bare))
 }
 
-/// One write for each client and frame at the same pace, on a dedicated thread.
+/// Baseline: writes each frame to each client at the gateway's rate, on a dedicated thread.
 fn bare_writes(frames: &[Vec<u8>], rate: usize) -> Fallible<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut crowd = Player::start(&["crowd"])?;
@@ -80,7 +80,7 @@ fn bare_writes(frames: &[Vec<u8>], rate: usize) -> Fallible<Duration> {
     Ok(cpu::used() - before)
 }
 
-/// A server's text frame of 126 to 65,535 bytes.
+/// Encodes a server's text frame of 126 to 65,535 bytes.
 fn frame(text: &[u8]) -> Vec<u8> {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes();
     [&[0x81, 126], length.as_slice(), text].concat()

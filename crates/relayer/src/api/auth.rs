@@ -1,4 +1,4 @@
-//! Authorization of requests that change something. Requests that only read need none.
+//! Authorization of requests that change something. Read-only requests need none.
 //!
 //! With `[api] admin_token`, the request must carry the token. Without it, only programs on this
 //! machine are allowed: the server must be bound to a loopback address, and the request must not
@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::query::excerpt;
 use crate::config::Secret;
 
-/// Headers that proxies add, besides `X-Forwarded-…`.
+/// Headers that proxies add, in addition to `X-Forwarded-…`.
 const FORWARDING: &[&str] = &["forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
 
 /// The authorization rule.
@@ -94,7 +94,7 @@ impl Access {
     /// Checks whether a request with these headers may change something.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The reason why it may not.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
         match &self.admin_token {
             Some(token) => carries(headers, token),
@@ -125,7 +125,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(name) = headers.keys().find(|name| is_forwarding(name)) {
         return Err(Denied::Forwarded(excerpt(name.as_str())));
     }
-    // A proxy that adds no header may still pass on its own name as the host.
+    // A proxy that adds no header may still send its own name as the host.
     let host = text(headers, &header::HOST);
     if let Some(host) = host.as_deref().filter(|host| !names_loopback(host)) {
         return Err(Denied::HostNotLocal(excerpt(host)));
@@ -133,7 +133,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(origin) = foreign_origin(headers) {
         return Err(Denied::CrossOrigin(origin));
     }
-    // Otherwise a browser that sends no origin could submit a form here.
+    // Otherwise a browser that sends no origin could submit a form to this server.
     if is_json(headers) { Ok(()) } else { Err(Denied::NotJson) }
 }
 
@@ -151,7 +151,7 @@ fn is_forwarding(name: &HeaderName) -> bool {
     name.as_str().starts_with("x-forwarded-") || FORWARDING.contains(&name.as_str())
 }
 
-/// All values of a header, so that a second one cannot hide behind the first.
+/// Returns all values of a header, so that a second value cannot hide behind the first.
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<_> =
         headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -179,7 +179,7 @@ mod tests {
     const JSON: (&str, &str) = ("content-type", "application/json");
     const HERE: (&str, &str) = ("host", "127.0.0.1:8080");
 
-    /// The result for these headers, in a few words.
+    /// Returns the result for these headers, in a few words.
     fn outcome(access: &Access, headers: &[(&str, &str)]) -> &'static str {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -262,7 +262,7 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.2:80", "localhost", "LOCALHOST:8080", "[::1]", "[::1]:8080"] {
             assert_eq!(outcome(&access, &[("host", host), JSON]), "admitted", "{host}");
         }
-        // HTTP/1.1 proxies always send a Host header.
+        // A request without a Host header is local: HTTP/1.1 proxies always send one.
         assert_eq!(outcome(&access, &[JSON]), "admitted");
         for host in [
             "",

@@ -1,5 +1,5 @@
 //! Limits the HTTP connections of a port and refuses those above the limit. A connection that is
-//! upgraded to `/ws` or `/fanout` counts towards the limits on clients instead.
+//! upgraded to `/ws` or `/fanout` counts towards the client limits instead.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -33,7 +33,7 @@ pub(crate) enum ConnectionRefusal {
     AcceptFailed,
 }
 
-/// What took too long on a connection that was closed for it.
+/// What took so long that the connection was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stalled {
@@ -60,7 +60,7 @@ metrics! {
 pub struct Connections {
     slots: Clients,
     pub(super) metrics: Arc<ConnectionMetrics>,
-    /// When each reason was logged last.
+    /// When each refusal reason was last logged.
     logged: Arc<Mutex<HashMap<ConnectionRefusal, Instant>>>,
 }
 
@@ -73,7 +73,8 @@ impl Connections {
         }
     }
 
-    /// Gives a connection a slot, or answers with the reason for the refusal and closes it.
+    /// Assigns a slot to a connection, or answers with the reason for the refusal and closes the
+    /// connection.
     pub(super) async fn enter(&self, stream: TcpStream) -> Option<(TcpStream, Client)> {
         let address = stream.peer_addr().ok()?.ip();
         match self.slots.enter(address) {

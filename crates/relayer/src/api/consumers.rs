@@ -1,4 +1,4 @@
-//! Lists and forgets the consumers of `/ws`.
+//! Lists and deletes the consumers of `/ws`.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -20,10 +20,11 @@ fn no_such_consumer() -> ApiError {
 /// `GET /api/consumers`: all consumers, by name.
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     let consumers = context.consumers.list();
-    // Read after the cursors, so that it is not behind them.
+    // The head is read after the cursors, so that it is not behind them.
     let head = context.log.head();
     let shown = consumers.into_iter().map(|(name, row)| {
-        // A restored database may have a smaller head, until the consumer comes back.
+        // The head of a restored database may be lower than the cursor until the consumer
+        // reconnects.
         let lag = head.get().saturating_sub(row.cursor.get());
         let unused_since = (row.unused_since_ms != 0).then_some(row.unused_since_ms);
         json!({

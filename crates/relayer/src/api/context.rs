@@ -16,7 +16,6 @@ use crate::control::Control;
 use crate::gateway::Parts;
 use crate::limits::REFUSAL_LOGGED_EVERY;
 
-/// The state shared by all handlers. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -35,7 +34,7 @@ struct Inner {
 }
 
 impl Context {
-    /// `registry` has the metrics of the gateway. The uptime starts now.
+    /// `registry` contains the metrics of the gateway. The uptime starts now.
     pub fn new(gateway: &Arc<Parts>, mut registry: Registry, config: &Config, control: Arc<Control>) -> Self {
         let connection_metrics = Arc::new(ConnectionMetrics::register(&mut registry));
         Self(Arc::new(Inner {
@@ -51,11 +50,11 @@ impl Context {
         }))
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     pub(crate) fn metrics_text(&self) -> String {
         self.refresh_metrics();
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let encoded = encode(&mut text, &self.0.registry);
         debug_assert!(encoded.is_ok());
         text

@@ -1,5 +1,5 @@
 //! The error type of all handlers, sent as `{"error":"<code>","message":"…"}`. Conversions from
-//! other errors stand with the handlers that need them.
+//! other errors are next to the handlers that need them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ struct Inner {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
-    /// More fields of the JSON body.
+    /// Additional fields of the JSON body.
     more: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -33,7 +33,7 @@ impl ApiError {
         Self(Box::new(Inner { status, code, message, more: Map::new(), headers: Vec::new() }))
     }
 
-    /// For a temporary failure: the client may retry after 5 s.
+    /// Creates the error for a temporary failure: the client may retry after 5 s.
     pub(crate) fn unavailable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after_secs(5)
     }

@@ -12,7 +12,7 @@ use super::query::{PAGE_PARAMETERS, Query, check_cursor};
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-/// Events per page without a `limit`.
+/// The number of events per page without a `limit`.
 const PAGE_EVENTS_DEFAULT: usize = 100;
 
 /// `GET /api/events/{id}`: the envelope of one event.
@@ -35,7 +35,7 @@ fn bad_event_id() -> ApiError {
     ApiError::bad_request("bad_event_id", message)
 }
 
-/// `GET /api/events`: the envelopes after a cursor.
+/// `GET /api/events`: the envelopes of the events after a cursor.
 pub(super) async fn page(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
@@ -46,7 +46,7 @@ pub(super) async fn page(
     let log = std::sync::Arc::clone(&context.log);
     let limit = query.limit.unwrap_or(PAGE_EVENTS_DEFAULT);
     let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;
-    // Retention may have trimmed the beginning of the page meanwhile.
+    // Retention may have trimmed the beginning of the page in the meantime.
     check_cursor(&context.log, cursor)?;
     Ok(json(body(&page, &context.log)))
 }

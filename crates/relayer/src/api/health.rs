@@ -10,13 +10,13 @@ use super::relays;
 use crate::clock::{ClockStatus, Step};
 use crate::fanout::registry::Health;
 
-/// `GET /health`: the process responds.
+/// `GET /health`: shows that the process responds.
 pub(super) async fn health() -> Json<Value> {
     Json(json!({ "status": "healthy", "service": env!("CARGO_PKG_NAME") }))
 }
 
-/// `GET /ready`: events are being accepted. Connections to relays do not matter: they depend on the
-/// relays.
+/// `GET /ready`: tells whether events are being accepted. Connections to relays are ignored,
+/// because they depend on the relays.
 pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     if context.clients.is_draining() {
         return Err(ApiError::unavailable("not_ready", "the gateway is stopping"));

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::relays;
 use crate::telemetry::resident_bytes;
 
-/// The format that `prometheus_client` writes.
+/// The content type of the format that `prometheus_client` writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`
@@ -41,8 +41,8 @@ pub(super) async fn summary(State(context): State<Context>) -> Json<Value> {
     }))
 }
 
-/// `GET /api/metrics/memory`: the memory by use. The rest is the program, its threads and sockets, and
-/// memory that the allocator keeps.
+/// `GET /api/metrics/memory`: the memory by use. Not listed are the program itself, its threads and
+/// sockets, and memory that the allocator holds.
 pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Value> {
     let (tail_bytes, tail_events) = context.log.tail_figures();
     let (bloom_bytes, bloom_generations) = context.dedupe.bloom().figures();

@@ -1,5 +1,5 @@
-//! What happens around every handler: authorization, detection of our own requests, panics, and the
-//! header that names the log.
+//! The middleware around every handler: authorization, detection of our own requests, panics, and
+//! the header that names the log.
 
 use std::panic::AssertUnwindSafe;
 
@@ -16,10 +16,10 @@ use crate::event_log::LogId;
 #[cfg(doc)]
 use crate::relay::InstanceId;
 
-/// [`LogId::HEADER`], as axum has header names.
+/// [`LogId::HEADER`] as axum's type.
 const LOG_HEADER: HeaderName = HeaderName::from_static("relayer-log");
 
-/// [`InstanceId::HEADER`], as axum has header names.
+/// [`InstanceId::HEADER`] as axum's type.
 const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");
 
 /// Authorizes a request that changes something.
@@ -40,7 +40,7 @@ pub(super) async fn complete(request: Request, next: Next) -> Result<Response, A
 }
 
 /// Runs a change in its own task. When the client disconnects, the server drops only the future
-/// that waits for it, so the change is not left half done.
+/// that waits for the task, so the change is completed.
 async fn run_to_completion(
     change: impl Future<Output = Response> + Send + 'static,
 ) -> Result<Response, ApiError> {
@@ -51,8 +51,8 @@ async fn run_to_completion(
     }
 }
 
-/// Refuses requests that this process made: if the URL of a relay leads back to this gateway, it
-/// would receive its own events.
+/// Refuses requests from this process: if the URL of a relay leads back to this gateway, the
+/// gateway would receive its own events.
 pub(super) async fn refuse_own_requests(
     State(context): State<Context>,
     request: Request,
@@ -69,7 +69,7 @@ pub(super) async fn refuse_own_requests(
     }
 }
 
-/// Adds the id of the log to every response, refusals and upgrades included.
+/// Adds the id of the log to every response, including refusals and upgrades.
 pub(super) async fn name_log(State(context): State<Context>, mut response: Response) -> Response {
     // The text of a log id is always a valid header value.
     if let Ok(id) = HeaderValue::try_from(context.log.id().to_string()) {
@@ -80,7 +80,7 @@ pub(super) async fn name_log(State(context): State<Context>, mut response: Respo
 
 /// Answers a request whose handler panics. The panic hook logs and counts the panic.
 pub(super) async fn answer_panics(request: Request, next: Next) -> Result<Response, ApiError> {
-    // Unwind-safe: shared state is behind locks that a panic does not poison.
+    // This is unwind-safe: shared state is behind locks that a panic does not poison.
     AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| {
         let message = "a bug in the gateway made this request fail; the gateway's log says where \
                        (panics_total counts them)";

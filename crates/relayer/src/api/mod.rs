@@ -1,10 +1,10 @@
-//! The HTTP API. [`mod@router`] is the complete route table.
+//! The HTTP API. [`mod@router`] has the complete route table.
 //!
 //! Requests are hostile input: `query` and `body` parse them strictly and within bounds, and every
-//! failure is answered with one type of [`error`]. Routes that change something require
-//! authorization: `auth` has the rules, `middleware` applies them. There is a file of handlers for
-//! each subject, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
-//! [`connections`] limits them.
+//! failure is answered with the same [`error`] type. Routes that change something require
+//! authorization: `auth` has the rules, `middleware` applies them. Each subject has a file of
+//! handlers, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
+//! [`connections`] limits their number.
 
 mod auth;
 mod body;

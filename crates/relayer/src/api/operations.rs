@@ -1,5 +1,5 @@
-//! What an operator asks the running gateway to do: reload the configuration, make a checkpoint for
-//! a backup, confirm the clock.
+//! Operator commands to the running gateway: reload the configuration, make a checkpoint for a
+//! backup, confirm the clock.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::event_log::StorageError;
 use crate::event_log::backup::BackupError;
 use crate::limits::PROBLEMS_SHOWN_MAX;
 
-/// `POST /api/config/reload`: loads file and environment again and applies the differences.
+/// `POST /api/config/reload`: loads the file and the environment again and applies the differences.
 pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     let reloaded = context.control().reload().await?;
     Ok(Json(json!({
@@ -62,7 +62,7 @@ pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value
     })))
 }
 
-/// `POST /api/clock/confirm`: the operator says that the clock is right, so deletion by age
+/// `POST /api/clock/confirm`: records that the operator has checked the clock, so deletion by age
 /// resumes.
 pub(super) async fn confirm_clock(State(context): State<Context>) -> Json<Value> {
     Json(json!({ "was_in_doubt": context.log.clock().confirm() }))

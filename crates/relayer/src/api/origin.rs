@@ -1,4 +1,4 @@
-//! Which web pages may connect to `/ws` and `/fanout`.
+//! Decides which web pages may connect to `/ws` and `/fanout`.
 
 use axum::http::{HeaderMap, StatusCode, header};
 
@@ -7,7 +7,6 @@ use super::error::ApiError;
 use crate::config::{Output, WebOrigin};
 use crate::serve::Patience;
 
-/// The configuration of `/ws`.
 #[derive(Debug, Clone)]
 pub(crate) struct WebSocketOptions {
     /// Whether `/ws` is served at all.
@@ -30,8 +29,8 @@ impl From<&Output> for WebSocketOptions {
 }
 
 impl WebSocketOptions {
-    /// Whether the page that makes a request may read. Browsers send its origin; other programs
-    /// could send any origin.
+    /// Whether the web page that makes a request may read. Browsers send the page's origin; other
+    /// programs could send any origin.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         let allowed =
             |origin: &[u8]| self.allowed_origins.iter().any(|allowed| allowed.as_str().as_bytes() == origin);
@@ -40,7 +39,7 @@ impl WebSocketOptions {
     }
 
     /// Whether a request that is [allowed](Self::allows) may also change something. Without a list,
-    /// only pages of our own origin may.
+    /// only pages with our own origin may.
     pub(super) fn allows_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         match foreign_origin(headers) {
             Some(origin) if self.allowed_origins.is_empty() => Err(ApiError::new(

@@ -1,7 +1,7 @@
-//! Parses query strings: which events, from which cursor, in which format. Strict, because silently
-//! ignoring a parameter would lose or repeat events.
+//! Parses query strings: which events, from which cursor, and in which format. Parsing is strict,
+//! because a silently ignored parameter would lose or repeat events.
 //!
-//! The length is bounded: the server answers 414 to a URI of more than 65,534 bytes (`http::Uri`).
+//! The length is bounded: the server answers 414 to a URI longer than 65,534 bytes (`http::Uri`).
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -26,18 +26,19 @@ pub(crate) const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
 /// The parameters of `/api/events`.
 pub(crate) const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
 
-/// The parameters of dead letters.
+/// The parameters for pages of dead letters.
 pub(crate) const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
 
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum QueryError {
-    /// A name or value is not percent-encoded UTF-8. The value is not shown: it may be a secret.
+    /// A name or value is not percent-encoded UTF-8. The value is not shown, because it may be a
+    /// secret.
     #[error("`{0}` is not percent-encoded UTF-8; encode each value, as encodeURIComponent does")]
     Encoding(String),
     #[error("unknown parameter `{name}`; this path takes {}", allowed.join(", "))]
     Unknown {
-        /// Shortened.
+        /// The name, shortened.
         name: String,
         allowed: &'static [&'static str],
     },
@@ -50,9 +51,9 @@ pub(crate) enum QueryError {
     )]
     OtherLog {
         name: &'static str,
-        /// The log that the cursor names.
+        /// The log that the cursor belongs to.
         found: LogId,
-        /// Our log.
+        /// This gateway's log.
         log: LogId,
     },
     #[error("`{name}` must be {expected}")]
@@ -90,7 +91,7 @@ impl From<QueryError> for ApiError {
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pub cursor: Option<Cursor>,
-    /// The consumer whose cursor is kept.
+    /// The consumer whose cursor is used.
     pub consumer: Option<ConsumerName>,
     /// Moves the cursor of the consumer. Requires `consumer` and excludes `cursor`.
     pub seek: Option<Cursor>,
@@ -101,11 +102,11 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Parses a query string without its `?`. Accepts only `allowed` parameters, and cursors of
-    /// `log`.
+    /// Parses a query string without the leading `?`. Accepts only `allowed` parameters, and only
+    /// cursors of `log`.
     ///
     /// # Errors
-    /// When a parameter is unknown, repeated or malformed, or a cursor names another log.
+    /// When a parameter is unknown, repeated or malformed, or a cursor belongs to another log.
     pub fn parse(query: &str, allowed: &'static [&'static str], log: LogId) -> Result<Self, QueryError> {
         let mut read = Self::default();
         let mut filters = Vec::new();
@@ -133,7 +134,7 @@ impl Query {
         Ok(read)
     }
 
-    /// Where the consumer starts. `head` is the head of the log when the client connected.
+    /// Returns where the consumer starts. `head` is the head of the log when the client connected.
     pub(crate) fn start_position(&self, head: Cursor) -> StartPosition {
         match (self.seek, self.cursor) {
             (Some(cursor), _) => StartPosition::Seek(cursor),
@@ -143,10 +144,10 @@ impl Query {
     }
 }
 
-/// The decoded parameters in order.
+/// Returns the decoded parameters in order.
 ///
 /// # Errors
-/// When one is unknown, repeated or not valid UTF-8.
+/// When a parameter is unknown, repeated or not valid UTF-8.
 pub(super) fn parameters(
     query: &str,
     allowed: &'static [&'static str],
@@ -167,7 +168,7 @@ pub(super) fn parameters(
     Ok(found)
 }
 
-/// Checks that delivery can continue after a cursor. 0 always means from the oldest event.
+/// Checks that delivery can continue after a cursor. Cursor 0 always means the oldest event.
 ///
 /// # Errors
 /// When the next event is trimmed, or the cursor is beyond the newest sequence.
@@ -175,7 +176,8 @@ pub(crate) fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiErro
     Ok(log.check_cursor(cursor)?)
 }
 
-/// `SEQ` or `LOG:SEQ`. The latter is refused if the log has changed and `SEQ` means another event.
+/// Parses `SEQ` or `LOG:SEQ`. The latter is refused if the log has changed, because `SEQ` then
+/// means another event.
 fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";
@@ -240,7 +242,7 @@ fn whole_number(value: &str) -> Option<u64> {
     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
-/// Percent-decodes as HTML forms do, with `+` for a space. Unlike the usual libraries, it refuses
+/// Percent-decodes like HTML forms, with `+` for a space. Unlike the usual libraries, it refuses
 /// invalid UTF-8 instead of replacing it.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -288,7 +290,7 @@ impl From<CursorError> for ApiError {
 }
 
 impl ApiError {
-    /// The events after a cursor have been trimmed.
+    /// Creates the error for a cursor whose next events have been trimmed.
     pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
         Self::new(StatusCode::GONE, "cursor_too_old", message)
             .with("oldest", oldest.get())

@@ -1,4 +1,4 @@
-//! The route table: routes that only read, and routes that change something.
+//! The route table: read-only routes, and routes that change something.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -44,7 +44,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/clock/confirm", post(operations::confirm_clock))
         .route("/api/backup", post(operations::back_up))
         .route_layer(from_fn_with_state(context.clone(), middleware::authorize));
-    // The caller proves its identity, which decides what it may do.
+    // On these routes, the caller proves its identity, which determines what it may do.
     let proving = Router::new()
         .route("/api/bots", get(fanout::bots::list))
         .route("/api/bots/register", post(fanout::bots::register))
@@ -62,7 +62,7 @@ pub(crate) fn metrics_router(context: Context) -> Router {
     finished(Router::new().route("/metrics", get(metrics::prometheus)), context)
 }
 
-/// Adds what all routes share: answers for unknown paths and methods, and the middleware.
+/// Adds the parts that all routes share: answers for unknown paths and methods, and the middleware.
 fn finished(routes: Router<Context>, context: Context) -> Router {
     routes
         .fallback(|| async {

@@ -29,9 +29,9 @@ use crate::serve::{Client, Taken};
 
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The address of the client, or of a proxy in between.
+    /// The address of the client, or of a proxy between the client and us.
     pub address: IpAddr,
-    /// The bytes that its socket has accepted.
+    /// The bytes that the client's socket has accepted.
     pub taken: Taken,
 }
 
@@ -41,7 +41,7 @@ pub struct Peer {
 /// When the port is in use or not permitted.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart need not wait for old connections to leave TIME_WAIT.
+    // A restart then does not wait for old connections to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
     // Accepted connections inherit the buffer size.
     socket.set_send_buffer_size(CLIENT_SEND_BUFFER_BYTES)?;
@@ -49,8 +49,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING_MAX)
 }
 
-/// Serves a port until the future is dropped. Errors of `accept` do not end it: they are temporary,
-/// such as a client that went away or a lack of descriptors.
+/// Serves a port until the future is dropped. Errors of `accept` are temporary, such as a client
+/// that disconnected or a lack of descriptors, so they do not end the loop.
 pub async fn serve(listener: TcpListener, router: Router, connections: Connections) {
     loop {
         match listener.accept().await {
@@ -67,9 +67,9 @@ pub async fn serve(listener: TcpListener, router: Router, connections: Connectio
     }
 }
 
-/// Serves a connection until it is closed or upgraded, then frees its slot.
+/// Serves a connection until it is closed or upgraded, and then frees its slot.
 async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Arc<ConnectionMetrics>) {
-    // Otherwise a small message waits for the acknowledgement of the previous one.
+    // Otherwise a small message would wait for the acknowledgement of the previous one.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY for a client");
     }
@@ -83,8 +83,8 @@ async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Ar
         routes.call(request)
     });
     let mut http = http1::Builder::new();
-    // This timeout also limits idle connections, because it starts when the connection waits for a
-    // head.
+    // This timeout also limits idle connections, because it starts when the server begins to wait
+    // for a request head.
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD_MAX).max_buf_size(REQUEST_HEAD_BYTES_MAX);
     let mut served = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     loop {
@@ -106,7 +106,7 @@ async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Ar
     drop(slot);
 }
 
-/// A connection that counts the bytes it accepts.
+/// A connection that counts the bytes that its socket accepts.
 struct Socket {
     stream: TcpStream,
     taken: Taken,

@@ -1,4 +1,4 @@
-//! `GET /ws`. Everything is checked before the upgrade, so that a refused client learns why.
+//! `GET /ws`. Everything is checked before the upgrade, so that a refused client learns the reason.
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -56,7 +56,7 @@ pub(super) async fn upgrade(
         return Err(counted(&context, origin_not_allowed()));
     }
     let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
-    // Connecting as a consumer stores its cursor and closes its other connection.
+    // Connecting as a consumer stores the cursor and closes the consumer's other connection.
     if query.consumer.is_some()
         && let Err(refusal) = options.allows_change(&headers)
     {
@@ -65,7 +65,7 @@ pub(super) async fn upgrade(
         }
         return Err(counted(&context, refusal));
     }
-    // For a known consumer the cursor in the URL is ignored.
+    // The cursor in the URL is ignored for a known consumer.
     if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
         check_cursor(&context.log, cursor)?;
     }
@@ -101,14 +101,14 @@ pub(super) fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .max_frame_size(CLIENT_MESSAGE_BYTES_MAX)
 }
 
-/// The lease of the consumer, once its previous connection has ended.
+/// Returns the lease of the consumer, once its previous connection has ended.
 async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiError> {
     let Some(name) = &query.consumer else { return Ok(None) };
     Ok(Some(context.consumers.acquire(name.as_str(), query.start_position(context.log.head()), None).await?))
 }
 
 /// Counts a client whose valid request is refused, by error code. Refusals while the gateway stops
-/// do not count.
+/// are not counted.
 fn counted(context: &Context, refusal: ApiError) -> ApiError {
     if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
         context.metrics.websocket.refused[reason].inc();

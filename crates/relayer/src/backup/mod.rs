@@ -2,7 +2,7 @@
 //!
 //! [`online`] asks a running gateway for a checkpoint, [`transfer`] copies or links the files of a
 //! backup, and [`restore`] replaces the log with a backup.
-//! [`event_log::backup`](crate::event_log::backup) defines what a backup consists of.
+//! [`event_log::backup`](crate::event_log::backup) defines the contents of a backup.
 
 mod online;
 mod restore;
@@ -23,7 +23,7 @@ use crate::event_log::free_space::{FreeSpace, NoRoom, Reserve};
 use crate::event_log::{EventLog, OpenError, StoreOptions};
 use transfer::{Moved, transfer};
 
-/// These commands need no events in memory.
+/// These commands do not need events in memory.
 const TAIL_BYTES: usize = 0;
 
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ pub enum CommandError {
          listens on (RELAYER_OUTPUT__WEBSOCKET_PORT), or stop it"
     )]
     PortUnknown(PathBuf),
-    /// The gateway that has the log open made no checkpoint.
+    /// The gateway that has opened the log made no checkpoint.
     #[error(
         "{path} is open in another process, and the gateway at {address} did not make a checkpoint of it: {why}"
     )]
@@ -78,7 +78,7 @@ pub enum CommandError {
     },
 }
 
-/// Backs up the configured log to a folder, whether a gateway runs or not. Returns a message for
+/// Backs up the configured log to a folder, whether or not a gateway runs. Returns a message for
 /// the operator.
 ///
 /// # Errors
@@ -94,8 +94,8 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
         return Err(CommandError::Occupied(folder));
     }
     let options = StoreOptions { fsync: config.storage.fsync };
-    // Keep the log open until its files are copied: a gateway that starts deletes the staging
-    // folder.
+    // The log stays open until its files are copied, because a gateway that starts would delete the
+    // staging folder.
     let (_log, source, description) = match EventLog::open(&path, options, TAIL_BYTES) {
         Ok(log) => {
             reserve(config, &path).check(0)?;
@@ -119,7 +119,7 @@ pub async fn backup(config: &Config, folder: &Path) -> Result<String, CommandErr
     Ok(format!("backed up the log {log} up to event {head} into {}: {moved}{left}", folder.display()))
 }
 
-/// Copies a checkpoint to the backup folder, which appears only when it is complete.
+/// Copies a checkpoint to the backup folder, which becomes visible only when it is complete.
 fn copy_out(
     config: &Config,
     description: &Description,
@@ -132,7 +132,7 @@ fn copy_out(
     fs::create_dir(&unfinished).map_err(BackupError::file(&unfinished))?;
     let copied =
         transfer(description, source, &unfinished, &reserve(config, &unfinished)).and_then(|moved| {
-            // Another backup may have replaced the checkpoint while we copied it.
+            // Another backup may have replaced the checkpoint during the copy.
             if Description::read(source)? != *description {
                 return Err(BackupError::Busy.into());
             }
@@ -147,7 +147,8 @@ fn copy_out(
     copied
 }
 
-/// Gives the configured log a new identity. Returns a message for the operator. No gateway may run.
+/// Gives the configured log a new identity. Returns a message for the operator. No gateway may be
+/// running.
 ///
 /// # Errors
 /// When the log cannot be opened or written.
@@ -161,7 +162,7 @@ pub fn new_log_id(config: &Config) -> Result<String, CommandError> {
     ))
 }
 
-/// Fails if there is no log, because opening would create an empty one.
+/// Fails if there is no log. Without this check, opening would create an empty one.
 fn require_log(path: &Path) -> Result<(), CommandError> {
     let exists = |name| path.join(name).try_exists().map_err(BackupError::file(path));
     match exists("CURRENT")? || exists(RESTORE_UNFINISHED)? {
@@ -170,7 +171,7 @@ fn require_log(path: &Path) -> Result<(), CommandError> {
     }
 }
 
-/// The space that must stay free on the disk of a folder.
+/// Returns the space that must stay free on the disk of a folder.
 fn reserve(config: &Config, folder: &Path) -> Reserve {
     Reserve { free_space: FreeSpace::of(folder.to_owned()), bytes_min: config.storage.min_free_bytes }
 }
@@ -194,7 +195,7 @@ fn is_empty(folder: &Path) -> Result<bool, BackupError> {
     }
 }
 
-/// Deletes the folder of an earlier attempt. Fails if it contains other files.
+/// Deletes the folder of an earlier attempt. Fails if the folder contains other files.
 fn clear(folder: &Path) -> Result<(), CommandError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

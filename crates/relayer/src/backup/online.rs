@@ -1,6 +1,6 @@
-//! Asks the gateway that has the log open for a checkpoint. The gateway makes it inside its data
-//! folder; this process copies it to the backup folder with the rights of its user. The API never
-//! writes to a path from a request.
+//! Asks the gateway that has opened the log for a checkpoint. The gateway makes the checkpoint
+//! inside its data folder, and this process copies it to the backup folder with its own user's
+//! rights. The API never writes to a path from a request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::event_log::backup::{Description, STAGING};
 use crate::limits::{ANSWER_BYTES_MAX, BACKUP_TIMEOUT, DIAL_STEP_TIMEOUT};
 use crate::net::tls;
 
-/// The answer of `POST /api/backup`.
+/// The response of `POST /api/backup`.
 #[derive(Debug, Deserialize)]
 struct CheckpointResponse {
     folder: PathBuf,
@@ -35,8 +35,8 @@ pub(super) async fn checkpoint(
         Ok(made) => made,
         Err(why) => return Err(CommandError::Refused { path, address, why }),
     };
-    // Do not use the folder of the answer: another process may listen on that port, and it must not
-    // choose what we copy.
+    // The folder in the response is ignored: another process may listen on the port, and it must
+    // not choose what we copy.
     let folder = path.join(STAGING).join("backup");
     let description = match is_same(&folder, &made.folder).then(|| Description::read(&folder)) {
         Some(read) => read?,
@@ -57,7 +57,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     canonical(one).is_some_and(|one| canonical(other) == Some(one))
 }
 
-/// The address of the gateway; `None` if its port is not configured.
+/// Returns the address of the gateway; `None` if its port is not configured.
 fn address(config: &Config) -> Option<SocketAddr> {
     let ip = match config.output.bind_address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -3,7 +3,7 @@
 //! The backup is first copied to a staging folder inside the data folder and opened there, so a
 //! damaged backup changes nothing. Then its files replace those of the log under a
 //! [marker](RESTORE_UNFINISHED): while the marker exists, no gateway starts, and only another
-//! restore can finish the job.
+//! restore can complete the replacement.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -23,10 +23,10 @@ use crate::event_log::backup::{
 use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
 
 /// Restores a backup to the configured data folder. Returns a message for the operator. No gateway
-/// may run. With `replace`, an existing log is deleted.
+/// may be running. With `replace`, an existing log is deleted.
 ///
 /// # Errors
-/// When the backup does not open, or the existing log cannot be replaced. Until the files are
+/// When the backup cannot be opened, or the existing log cannot be replaced. Until the files are
 /// replaced, the existing log is unchanged.
 pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, CommandError> {
     let path = absolute(&config.deduplication.rocksdb_path)?;
@@ -72,7 +72,7 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, 
     ))
 }
 
-/// Copies a backup to a folder and opens it there, which gives it a new identity.
+/// Copies a backup to a folder and opens it there, which gives the copy a new identity.
 fn copy_in(
     config: &Config,
     description: &Description,
@@ -91,8 +91,8 @@ fn copy_in(
     Ok((moved, opened?))
 }
 
-/// Deletes the files in place and moves the staged files there. While this is unfinished, the log
-/// cannot be opened.
+/// Deletes the present files and moves the staged files to their place. While this is unfinished,
+/// the log cannot be opened.
 fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path) -> io::Result<()> {
     let marker = path.join(RESTORE_UNFINISHED);
     let mut file = File::create(&marker)?;
@@ -117,13 +117,13 @@ fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path)
     sync_folder(path)
 }
 
-/// The files of the log in place, without remains of restores and backups.
+/// Lists the present files of the log, without remains of restores and backups.
 fn in_place(path: &Path) -> Result<Vec<String>, CommandError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(BackupError::file(path))? {
         let name = entry.map_err(BackupError::file(path))?.file_name().to_string_lossy().into_owned();
         match &*name {
-            // `lost+found` is in the root of many file systems.
+            // Many file systems have `lost+found` in their root.
             "LOCK" | STAGING | RESTORE_UNFINISHED | "lost+found" => {}
             file if is_file_of_backup(file) => names.push(name),
             _ => return Err(CommandError::Foreign { path: path.to_owned(), name }),
@@ -132,7 +132,7 @@ fn in_place(path: &Path) -> Result<Vec<String>, CommandError> {
     Ok(names)
 }
 
-/// Takes RocksDB's lock on the database, until the file is dropped.
+/// Takes RocksDB's lock on the database. The lock is held until the file is dropped.
 fn lock(path: &Path) -> Result<File, CommandError> {
     let name = path.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);

@@ -1,5 +1,5 @@
-//! Transfers the files of a backup from one folder to another: sorted files, which never change, as
-//! hard links where possible, all others as copies.
+//! Transfers the files of a backup from one folder to another: sorted files (SST), which never
+//! change, as hard links where possible, and all other files as copies.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ impl fmt::Display for Moved {
     }
 }
 
-/// Shows a number of bytes in a readable unit.
+/// Formats a number of bytes with a readable unit.
 pub(super) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
@@ -66,7 +66,7 @@ pub(super) fn transfer(
     let (mut moved, mut shown) = (Moved::default(), Instant::now());
     for (name, bytes) in &description.files {
         let (source, target) = (from.join(name), to.join(name));
-        // The system may forbid links to files of another user.
+        // The system may forbid links to other users' files.
         if is_linked(name) && fs::hard_link(&source, &target).is_ok() {
             moved.linked += 1;
         } else {

@@ -1,7 +1,7 @@
 //! The NIP-42 exchange on a `/fanout` socket.
 //!
-//! The gateway sends `["AUTH",<challenge>]` first. The client may send nothing else before its
-//! answer.
+//! The gateway sends `["AUTH",<challenge>]` first. Until the client has answered, it may send
+//! nothing else.
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -25,7 +25,7 @@ pub(crate) enum AuthError {
     BadProof(BadProof),
 }
 
-/// Sends a challenge and waits for the answer. The client gets an `OK` message with the verdict.
+/// Sends a challenge and waits for the answer. The client gets an `OK` message with the result.
 pub async fn authenticate(socket: &mut WebSocket, proofs: &ProofVerifier) -> Result<PublicKey, AuthError> {
     let challenge = Challenge::random();
     let authenticated = async {

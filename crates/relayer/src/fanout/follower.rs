@@ -1,5 +1,5 @@
-//! The messages for one follower: the signals of the bots that it follows at that moment, encrypted
-//! for it.
+//! The messages for one follower: the signals of the bots that it currently follows, encrypted for
+//! the follower.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -22,20 +22,19 @@ pub(crate) const ENCRYPTION: &str = "nip44-v2";
 /// The message is encrypted with the key derived from the shared secret; otherwise it is NIP-44 v2.
 pub(crate) const ENCRYPTION_SECRET: &str = "nip44-v2-shared-secret";
 
-/// The messages for one follower.
 #[derive(Debug)]
 pub struct FollowerSource {
     presence: Presence,
     signals: Arc<Signals>,
     keys: Arc<ConversationKeys>,
     cursor: Cursor,
-    /// The follows that the follower was told about. Messages use these, so that the follower
+    /// The follows that the follower has been told about. Messages use these, so that the follower
     /// learns of a change before it takes effect.
     announced: Arc<Vec<Follow>>,
     pending_notices: VecDeque<Utf8Bytes>,
     /// Reads the log while the cursor is behind the signals in memory.
     log_reader: Option<Reader>,
-    /// A signal is stale from this age on.
+    /// The age from which a signal is stale.
     max_age: Option<Duration>,
 }
 
@@ -82,7 +81,7 @@ impl FollowerSource {
         Ok(chunk)
     }
 
-    /// Notes that there are no signals for this follower up to `cursor`.
+    /// Records that there are no signals for this follower up to `cursor`.
     fn skip_to(&mut self, cursor: Cursor) {
         self.log_reader = None;
         self.cursor = cursor;
@@ -95,8 +94,8 @@ impl FollowerSource {
     }
 }
 
-/// Whether a signal is too old to trade on. A date in the future does not make a signal younger
-/// than its receipt.
+/// Whether a signal is too old to trade on. A creation time in the future does not make a signal
+/// younger than its receipt.
 fn is_stale(created_at: u64, received_at_ms: u64, now_ms: u64, max_age: Option<Duration>) -> bool {
     let made_ms = created_at.saturating_mul(1_000).min(received_at_ms);
     max_age.is_some_and(|max| u128::from(now_ms.saturating_sub(made_ms)) > max.as_millis())
@@ -107,20 +106,21 @@ impl Source for FollowerSource {
         let signals = Arc::clone(&self.signals);
         loop {
             if self.has_notices() {
-                // There is no signal to send, but a notice.
+                // There is a notice to send, but no signal.
                 return Ok(Some(Chunk::after(self.cursor, Arc::default())));
             }
             match signals.after(self.cursor) {
                 SignalLookup::Signals(chunk) => return Ok(Some(self.take(chunk))),
                 SignalLookup::Closed => return Ok(None),
-                // A follower without follows has no reason to read. It is woken when it gets a
-                // follow.
+                // A follower without follows need not read the log. It is woken when a follow is
+                // added.
                 SignalLookup::Behind if self.presence.has_follows() => return self.read_log().await,
                 SignalLookup::Behind => {}
                 SignalLookup::NoneUpTo(cursor) => self.skip_to(cursor),
             }
             let mut woken = pin!(self.presence.woken());
-            // From here on a wake-up is noticed. What happened before is checked once more below.
+            // From here on, wake-ups are noticed. Anything that happened earlier is found by the
+            // check below.
             woken.as_mut().enable();
             if self.has_notices() {
                 continue;
@@ -172,7 +172,7 @@ impl Source for FollowerSource {
             None => return Ok(None),
             Some(SignalKey::SharedSecret(key)) => (ENCRYPTION_SECRET, key.encrypt(event.json())),
             Some(SignalKey::Conversation) => {
-                // A key that signed a proof is on the curve.
+                // A key that has signed a valid proof is on the curve.
                 let key = self.keys.with(&self.presence.pubkey).ok_or(Damaged)?;
                 (ENCRYPTION, key.encrypt(event.json()))
             }
@@ -227,7 +227,7 @@ mod tests {
         log.page(Cursor::START, 1, &[]).unwrap().entries.remove(0)
     }
 
-    /// Whatever changes between `has_notices` and `message`.
+    /// Messages must not depend on changes between `has_notices` and `message`.
     #[test]
     fn messages_use_the_follows_that_the_follower_was_told_about() {
         const KIND: u16 = 30_931;

@@ -1,7 +1,7 @@
-//! The gateway's own key: configured, or created once beside the database.
+//! The gateway's own key: configured, or created once next to the database.
 //!
-//! An existing key file is used or the start fails. It is never replaced, because followers pin the
-//! public key and the registry's secrets are sealed with it.
+//! If a key file exists but cannot be used, the start fails. The file is never replaced, because
+//! followers pin the public key, and the registry's secrets are sealed with the key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 use crate::config::{Config, SecretFile, SecretKey};
 use crate::nip19::{npub, nsec};
 
-/// The default key file, beside the database folder.
+/// The default key file, next to the database folder.
 pub(crate) const KEY_FILE: &str = "relayer.key";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file exists but holds no usable key.
+    /// The file exists but contains no usable key.
     #[error(
         "the gateway's key in {path} cannot be used: {why}; restore the file, or move it away to start with a new key, \
          which followers and the registry's secrets do not accept"
@@ -40,7 +40,7 @@ pub enum IdentityError {
 /// exist.
 ///
 /// # Errors
-/// When the file holds no key, is readable by others, or cannot be created.
+/// When the file contains no key, is readable by others, or cannot be created.
 pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityError> {
     if let Some(key) = config.nostr.key() {
         return Ok(Arc::clone(key.signer()));
@@ -59,9 +59,9 @@ pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityErr
     }
 }
 
-/// The key file that belongs to the database in this folder.
+/// Returns the key file that belongs to the database in this folder.
 pub fn key_file(database: &Path) -> PathBuf {
-    // The parent of `data/..` is not `data`; the parent of `data` is the working directory.
+    // The parent of `data/..` is not `data`. An empty parent means the working directory.
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).join(KEY_FILE)
 }
@@ -78,7 +78,7 @@ fn create(path: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let unfinished = path.with_extension(format!("key.{}", std::process::id()));
     let made = write_new(&unfinished).and_then(|()| match fs::hard_link(&unfinished, path) {
-        // Another process created a key first: use that one.
+        // Another process created a key first; use that key.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
     });

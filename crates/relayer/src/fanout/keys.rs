@@ -1,5 +1,4 @@
-//! The keys that signals are encrypted with: NIP-44 conversation keys, and keys from shared
-//! secrets.
+//! The keys that encrypt signals: NIP-44 conversation keys, and keys from shared secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::limits::CONVERSATION_KEYS_MAX;
 
-/// Separates keys derived from a shared secret from all others.
+/// Separates keys derived from a shared secret from all other keys.
 pub(crate) const SHARED_SECRET_SALT: &[u8] = b"moltrade-fanout-v1";
 
 /// A NIP-44 conversation key. The memory is wiped on drop.
@@ -31,8 +30,8 @@ impl MessageKey {
         Self(key)
     }
 
-    /// The NIP-44 v2 payload in base64, with a random nonce. `None` unless the text has 1 to 2^32 -
-    /// 1 bytes.
+    /// Returns the NIP-44 v2 payload in base64, with a random nonce. `None` unless the text has 1
+    /// to 2^32 - 1 bytes.
     pub(crate) fn encrypt(&self, plaintext: &[u8]) -> Option<String> {
         self.encrypt_with(plaintext, rand::random())
     }
@@ -57,13 +56,14 @@ pub struct ConversationKeys {
 }
 
 impl ConversationKeys {
-    /// `None` if the gateway's key is invalid, which that of a [`Signer`] never is.
+    /// Returns `None` if the gateway's key is invalid; the key of a [`Signer`] never is.
     pub fn new(gateway: &Signer) -> Option<Self> {
         let gateway = nostr::key::SecretKey::from_slice(&*gateway.secret()).ok()?;
         Some(Self { gateway, known: Cache::new(CONVERSATION_KEYS_MAX) })
     }
 
-    /// The conversation key with a follower (NIP-44). `None` if the public key is not on the curve.
+    /// Returns the NIP-44 conversation key with a follower. `None` if the public key is not on the
+    /// curve.
     pub fn with(&self, follower: &PublicKey) -> Option<Arc<MessageKey>> {
         let key = self.known.get_or_insert_with(follower, || {
             let point = nostr::key::PublicKey::from_byte_array(*follower.as_bytes());

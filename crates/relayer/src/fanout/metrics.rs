@@ -10,7 +10,7 @@ use super::proof::BadProofReason;
 use crate::serve::{ClientCounts, CloseReason};
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
-/// Why a client of `/fanout` was refused: the `error` code of the response, also when the refusal
+/// Why a client of `/fanout` was refused: the `error` code of the response, even if the refusal
 /// came after the upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -61,7 +61,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// The counters of one follower's connection.
+    /// Returns the counters of one follower's connection.
     pub fn counts(&self) -> ClientCounts {
         ClientCounts {
             path: "/fanout",

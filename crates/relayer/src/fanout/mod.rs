@@ -2,7 +2,7 @@
 //!
 //! Each module uses only modules above it in this list:
 //!
-//! - [`keys`]: NIP-44 conversation keys; [`shared_secret`]: which secrets are too weak.
+//! - [`keys`]: the keys that encrypt signals; [`shared_secret`]: which secrets are too weak.
 //! - [`identity`]: the gateway's own key.
 //! - [`proof`]: verifies NIP-42 and NIP-98 events.
 //! - [`rate_limit`]: limits calls per key and per address.
@@ -11,7 +11,7 @@
 //! - [`signals`]: reads the signals from the log, once for all followers.
 //! - [`follower`]: the messages for one follower.
 //! - `auth`: the NIP-42 exchange on a `/fanout` socket.
-//! - `runtime`: the threads that encrypt and send.
+//! - `runtime`: the threads that encrypt and send signals.
 //! - [`service`]: builds, runs and stops all of it; [`serve`] admits and serves followers.
 
 mod auth;

@@ -24,11 +24,11 @@ enum RateKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitReached {
     pub(crate) daily_limit: NonZeroU32,
-    /// When the next call is possible.
+    /// The time until the next call is possible.
     pub(crate) retry_after: Duration,
 }
 
-/// A daily limit, or none.
+/// A daily limit; `None` if there is no limit.
 #[derive(Debug)]
 pub(crate) struct DailyLimit(Option<CallCounter>);
 
@@ -50,10 +50,10 @@ impl DailyLimit {
         }))
     }
 
-    /// Counts a call by a key from an address.
+    /// Counts a call made with a key from an address.
     pub fn count(&self, key: PublicKey, address: IpAddr) -> Result<(), LimitReached> {
-        // The address first: an address over its limit then adds no entry for each key that it
-        // makes up, and uses none of an honest key's quota.
+        // The address comes first: an address over its limit then adds no entry for each key that
+        // it makes up, and uses none of an honest key's quota.
         self.count_all(&[RateKey::Address(origin(address)), RateKey::Key(key)])
     }
 
@@ -77,8 +77,8 @@ impl DailyLimit {
 }
 
 impl CallCounter {
-    /// Bounds the memory: entries with a full quota are dropped. If that is not enough, all are
-    /// dropped, which is better than refusing callers that did nothing wrong.
+    /// Bounds the memory: drops entries with a full quota. If that is not enough, drops all
+    /// entries, which is better than refusing honest callers.
     fn make_room(&self, limiter: &mut Limiter) {
         if limiter.len() < CALLERS_MAX {
             return;
@@ -93,7 +93,7 @@ impl CallCounter {
 
 fn new_limiter(daily_limit: NonZeroU32) -> Limiter {
     let each = Duration::from_secs(86_400) / daily_limit.get();
-    // The largest configurable limit has one call in 86 us.
+    // The largest configurable limit allows one call every 86 us.
     let quota = Quota::with_period(each).unwrap_or(Quota::per_second(NonZeroU32::MAX));
     RateLimiter::hashmap_with_clock(quota.allow_burst(daily_limit), DefaultClock::default())
 }

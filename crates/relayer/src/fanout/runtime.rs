@@ -1,4 +1,4 @@
-//! The fan-out's own Tokio runtime, at a lower priority than the threads that read relays and
+//! The fan-out's own Tokio runtime, with a lower priority than the threads that read relays and
 //! commit.
 
 use std::io;
@@ -9,11 +9,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits::{FANOUT_BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 
-/// At this niceness the threads get a quarter of a core that normal threads compete for.
+/// At this niceness a thread gets a quarter of a core that it shares with a normal thread.
 const NICENESS: i32 = 5;
 
-/// The threads that encrypt and send. Threads that read relays and commit come first, however many
-/// followers get a signal at once.
+/// The threads that encrypt and send. Threads that read relays and commit take precedence, no
+/// matter how many followers get a signal at once.
 #[derive(Debug)]
 pub(super) struct FanoutRuntime {
     handle: Handle,

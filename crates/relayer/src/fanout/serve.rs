@@ -19,9 +19,9 @@ use crate::serve::{Client, ClientTask, ConsumerName, EnterError, Lease, Share, S
 /// Where delivery starts.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// The start without a consumer name.
+    /// The start position without a consumer name.
     pub cursor: Cursor,
-    /// The name of the stored cursor, and the start if there is none yet.
+    /// The consumer's name, and the start position if it has no stored cursor yet.
     pub(crate) consumer: Option<(ConsumerName, StartPosition)>,
 }
 
@@ -63,16 +63,16 @@ pub struct Admitted {
     presence: Presence,
     lease: Option<Lease>,
     cursor: Cursor,
-    /// The end of the log when it connected.
+    /// The head of the log when the follower connected.
     head: Cursor,
 }
 
 /// How a client of `/fanout` proves its key.
 #[derive(Debug)]
 pub enum ClientAuth {
-    /// It has proved its key with the request (NIP-98).
+    /// The client has proved its key with the request (NIP-98).
     Proved(Box<Admitted>),
-    /// It will prove its key on the socket (NIP-42).
+    /// The client will prove its key on the socket (NIP-42).
     Pending(StartOptions),
 }
 
@@ -105,7 +105,7 @@ impl Fanout {
         let fanout = Arc::clone(&self);
         let served =
             self.runtime.spawn(async move { fanout.serve_on_runtime(socket, client, taken, auth).await });
-        // The panic hook reports a panic; the connection is closed then.
+        // If the task panics, the panic hook reports it, and the connection is closed.
         drop(served.await);
     }
 
@@ -121,7 +121,7 @@ impl Fanout {
             ClientAuth::Pending(options) => {
                 let authenticated = tokio::select! {
                     authenticated = self.authenticate(&mut socket, options) => authenticated,
-                    // A client that has not proved its key gets no drain.
+                    // A client that has not proved its key is not drained.
                     () = client.stopping() => Err("the gateway is stopping".to_owned()),
                 };
                 match authenticated {
@@ -133,8 +133,8 @@ impl Fanout {
         let Admitted { presence, lease, cursor, head } = admitted;
         let (follower, consumer) = (presence.pubkey, lease.as_ref().map(|lease| lease.name().to_owned()));
         tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "serving a follower");
-        // Derived early, so that many new connections do not derive it at once for the first
-        // signal.
+        // The key is derived now, so that many new connections do not all derive theirs at the
+        // first signal.
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);

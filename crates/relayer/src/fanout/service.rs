@@ -43,7 +43,7 @@ pub struct Fanout {
     pub(crate) call_limit: DailyLimit,
     /// Limits the new bots per address.
     pub(crate) new_bot_limit: DailyLimit,
-    /// Who may register new bots.
+    /// The policy on who may register new bots.
     pub registration: Registration,
     pub clients: Clients,
     pub(super) signals: Arc<Signals>,
@@ -124,7 +124,7 @@ impl Fanout {
             failed.send_replace(Some(StageFailure::new("the signal reader", reason)));
         });
         let (registry, failed) = (Arc::clone(&self.registry), self.failed.clone());
-        // On its own task: the database may be slow or down.
+        // This runs in its own task, because the database may be slow or down.
         let following = self.runtime.spawn(async move { registry.keep_in_sync().await });
         self.runtime.spawn(async move {
             if let Err(panic) = following.await {
@@ -133,7 +133,7 @@ impl Fanout {
         });
     }
 
-    /// Waits until a task that must not end has ended.
+    /// Waits until a task that should run forever has ended.
     pub async fn failure(&self) -> StageFailure {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
@@ -142,14 +142,14 @@ impl Fanout {
         }
     }
 
-    /// Stops all tasks, once the clients are closed. RocksDB aborts the process if a task still
-    /// holds the log at exit.
+    /// Stops all tasks, once all clients are disconnected. RocksDB aborts the process if a task
+    /// still holds the log at exit.
     pub async fn stop(&self) {
         self.runtime.stop().await;
     }
 }
 
-/// Where reading starts: a little before the head, so that the followers that reconnect after a
+/// Returns where reading starts: a little before the head, so that followers that reconnect after a
 /// restart, possibly thousands, need not read the log themselves.
 fn look_back(log: &EventLog) -> Cursor {
     let oldest = Cursor::before(log.floor());

@@ -1,8 +1,9 @@
 //! Reads the signals from the log, once for all followers.
 //!
-//! One reader follows the log, keeps the newest signals in memory and wakes the followers of their
-//! bots. Other events cost a follower nothing. There is no queue per follower: each reads the
-//! signals in memory after its own cursor, and the log itself when it is further behind.
+//! One reader follows the log, keeps the newest signals in memory and wakes the followers of the
+//! signals' bots. Other events cost a follower nothing. There is no queue per follower: each
+//! follower reads the signals in memory after its own cursor, and reads the log itself when it is
+//! further behind.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -25,28 +26,28 @@ pub struct Signals {
     directory: Arc<Directory>,
     bytes_max: usize,
     tail: Tail,
-    /// The log was read up to here, and its signals are in the tail.
+    /// The log was read up to this sequence, and its signals are in the tail.
     scanned: AtomicU64,
-    /// Limits how many followers that are behind the tail read the log at once.
+    /// Limits how many followers behind the tail read the log at the same time.
     read_permits: Semaphore,
 }
 
-/// What there is for a follower after its cursor.
+/// The result of looking for a follower's signals after its cursor.
 #[derive(Debug)]
 pub(super) enum SignalLookup {
-    /// Signals, not necessarily of bots that it follows.
+    /// Signals, not necessarily from bots that the follower follows.
     Signals(Chunk),
-    /// There are none up to this cursor, the end of what was read.
+    /// There are no signals up to this cursor, which is where reading ended.
     NoneUpTo(Cursor),
-    /// There are none, and the log is closed.
+    /// There are no more signals, and the log is closed.
     Closed,
-    /// The tail begins later: the follower must read the log.
+    /// The tail begins later, so the follower must read the log.
     Behind,
 }
 
 impl Signals {
-    /// Signals are events of these kinds after a cursor. Up to `bytes_max` bytes of them stay in
-    /// memory.
+    /// Starts after a cursor. Events of these kinds are signals; up to `bytes_max` bytes of them
+    /// stay in memory.
     pub fn new(
         log: &Arc<EventLog>,
         kinds: BTreeSet<u16>,
@@ -71,9 +72,9 @@ impl Signals {
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
         let mut reader = self.log.reader(Cursor::from_number(self.scanned.load(Ordering::Acquire)));
-        // Bytes since all followers were last woken. A follower that sleeps through too many
-        // signals of other bots would fall behind the tail. An entry takes up to three times its
-        // JSON there.
+        // Counts the bytes since all followers were last woken. A follower that is not woken by
+        // many signals of other bots would fall behind the tail. In the tail an entry takes up to
+        // three times the size of its JSON.
         let mut unswept = 0;
         loop {
             match reader.next().await {
@@ -95,7 +96,8 @@ impl Signals {
         Ok(())
     }
 
-    /// Keeps the signals of a chunk and wakes their followers. Returns the size of the signals.
+    /// Stores the signals of a chunk in the tail and wakes their followers. Returns the size of the
+    /// signals.
     fn publish(&self, chunk: &Chunk) -> usize {
         let signals: Arc<[Entry]> =
             chunk.entries().iter().filter(|entry| self.is_signal(&entry.event)).map(Entry::copied).collect();
@@ -103,20 +105,20 @@ impl Signals {
         let bytes = signals.iter().map(|entry| entry.event.json().len()).sum();
         self.tail.push(signals);
         if let Some(last) = chunk.last() {
-            // After the push: a follower that reads `scanned` first and then finds no signals has
-            // missed none.
+            // Stored after the push: a follower that reads `scanned` first and then finds no
+            // signals has missed none.
             self.scanned.store(last.get(), Ordering::Release);
         }
         self.directory.wake_followers(bots.iter());
         bytes
     }
 
-    /// Whether an event has a signal kind. Its author may not be a bot.
+    /// Whether an event has a signal kind. Its author may not be a registered bot.
     pub(super) fn is_signal(&self, event: &VerifiedEvent) -> bool {
         self.kinds.contains(&event.kind())
     }
 
-    /// What there is after a cursor.
+    /// Looks for signals after a cursor.
     pub(super) fn after(&self, cursor: Cursor) -> SignalLookup {
         let scanned = Cursor::from_number(self.scanned.load(Ordering::Acquire));
         match self.tail.look(cursor) {

@@ -1,4 +1,4 @@
-//! Builds the gateway: opens the log and starts everything but the fan-out.
+//! Builds the gateway: opens the log and starts everything except the fan-out.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,13 +45,13 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// What the gateway gets from the system. Tests replace it.
+/// The gateway's view of the system, which tests replace.
 #[derive(Debug)]
 pub struct Environment {
     pub(crate) reserve: Reserve,
     pub resolver: Resolver,
     pub clock: Clock,
-    /// Whether relays are dialled at all.
+    /// Whether the gateway dials relays at all.
     pub dials: bool,
 }
 
@@ -66,14 +66,14 @@ impl Environment {
     }
 }
 
-/// The space on the log's disk that is reserved for RocksDB.
+/// Returns the space on the log's disk that is reserved for RocksDB.
 pub(crate) fn reserve_of(config: &Config) -> Reserve {
     let free_space = FreeSpace::of(config.deduplication.rocksdb_path.clone());
     Reserve { free_space, bytes_min: config.free_bytes_min() }
 }
 
 impl Gateway {
-    /// Opens the log and starts everything but the fan-out. Needs a Tokio runtime. Registers the
+    /// Opens the log and starts everything except the fan-out. Needs a Tokio runtime. Registers the
     /// metrics in `registry`.
     ///
     /// # Errors
@@ -240,8 +240,8 @@ fn start_retention(
     };
     let (log, admission, stop) = (Arc::clone(log), Arc::clone(admission), Arc::clone(stopping));
     let sinks = Arc::clone(sinks);
-    // Evaluated at each run: ids are deleted only if the current policy refuses their events, and
-    // events that a sink still needs are not deleted by age.
+    // Evaluated at each run, with the current policy and sinks: ids are deleted only if the policy
+    // refuses their events, and events that a sink still needs are not deleted by age.
     let present = move || Retention {
         needed_after: needed_after(&sinks),
         admitted_age_secs_max: admission.load().age_secs_max(),

@@ -1,4 +1,4 @@
-//! All metrics of the gateway, composed of those of its modules.
+//! All metrics of the gateway, composed of the metrics of its modules.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! The gateway: relays, ingest, event log, sinks, clients and fan-out under one owner. [`build`]
-//! starts it, this file runs and drains it, and [`parts`] is what its servers see of it.
+//! The gateway, which owns relays, ingest, event log, sinks, clients and fan-out. [`build`] starts
+//! it, this file runs and drains it, and [`parts`] is the view that its servers get.
 
 mod build;
 mod metrics;
@@ -33,12 +33,12 @@ pub use parts::Parts;
 pub enum DrainError {
     #[error(transparent)]
     Stage(#[from] StageFailure),
-    /// Events that were read could not be committed in time.
+    /// Events that had been read could not be committed in time.
     #[error("could not finish within {secs} s; events that were not committed are requested from their relays again", secs = DRAIN_MAX.as_secs())]
     Timeout,
 }
 
-/// A running gateway. End it with [`drain`](Self::drain): dropping it leaves its threads running.
+/// A running gateway. Stop it with [`drain`](Self::drain): dropping it leaves its threads running.
 #[derive(Debug)]
 pub struct Gateway {
     parts: Arc<Parts>,
@@ -47,7 +47,7 @@ pub struct Gateway {
     workers: Workers,
     stages: Stages,
     supervisor: JoinHandle<Result<(), StageFailure>>,
-    /// Checks for steps of the clock.
+    /// Checks for jumps of the clock.
     clock: JoinHandle<()>,
     stop: watch::Sender<bool>,
     stopping: Arc<AtomicBool>,
@@ -62,7 +62,7 @@ impl Deref for Gateway {
 }
 
 impl Gateway {
-    /// Starts the fan-out with the configured registry, if it is enabled. May wait for a database.
+    /// Starts the fan-out with the configured registry, if enabled. May wait for a database.
     /// Followers sign proofs for `port`, unless a public URL is configured.
     ///
     /// # Errors
@@ -82,25 +82,25 @@ impl Gateway {
             npub = npub(self.identity.pubkey()),
             "signals are fanned out to followers on /fanout"
         );
-        // Called once, so this cannot fail.
+        // Called only once, so this cannot fail.
         let _ = self.parts.fanout.set(fanout);
         Ok(())
     }
 
-    /// Where tests submit verified events.
+    /// The channel on which tests submit verified events.
     pub(crate) const fn submissions(&self) -> &SyncSender<Vec<Submission>> {
         &self.submissions
     }
 
-    /// Simulates a crash: sinks and clients write nothing more. Waits for the threads that use the
-    /// log.
+    /// Simulates a crash: nothing more is written for sinks and clients. Waits for the threads that
+    /// use the log.
     pub(crate) async fn abort(mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.parts.disk_full.give_up();
         self.supervisor.abort();
         self.clock.abort();
         drop((self.submissions, self.workers));
-        // The supervised tasks end with it.
+        // The supervised tasks end with the supervisor.
         let _ = (&mut self.supervisor).await;
         let _ = self.stages.join().await;
         self.parts.log.close();
@@ -131,8 +131,8 @@ impl Gateway {
         }
     }
 
-    /// Stops reading from relays, commits what has been read, and closes the log. Connected sinks
-    /// and clients get the remaining events.
+    /// Stops reading from relays, commits what was read, and closes the log. Connected sinks and
+    /// clients get the remaining events.
     ///
     /// # Errors
     /// When a stage failed, or draining takes longer than [`DRAIN_MAX`].
@@ -151,12 +151,12 @@ impl Gateway {
         self.parts.disk_full.give_up();
         self.stop.send_replace(true);
         self.clock.abort();
-        // The last connection drops the last sender to the shards, and the shards those to the
-        // sequencer.
+        // The last connection drops the last sender to the shards, and the shards drop the senders
+        // to the sequencer.
         drop(self.submissions);
         if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
             self.supervisor.abort();
-            // The supervised tasks end with it.
+            // The supervised tasks end with the supervisor.
             let _ = self.supervisor.await;
         }
         let outcome = self.stages.join().await;
@@ -166,7 +166,8 @@ impl Gateway {
     }
 }
 
-/// Waits until the clients of `/ws` and `/fanout` have the remaining events, or the time is up.
+/// Waits until the clients of `/ws` and `/fanout` have the remaining events, or until the time is
+/// up.
 async fn drain_clients(parts: &Parts) {
     let followers = async {
         match parts.fanout() {

@@ -17,7 +17,7 @@ use crate::relay::{InstanceId, Pool};
 use crate::serve::{Clients, Consumers};
 use crate::sink::Sink;
 
-/// The parts of a running gateway, shared with its servers.
+/// The parts of a running gateway that its servers share.
 #[derive(Debug)]
 pub struct Parts {
     pub pool: Arc<Pool>,
@@ -36,13 +36,13 @@ pub struct Parts {
     /// The named consumers of `/ws`.
     pub consumers: Consumers,
     pub identity: Arc<Signer>,
-    /// Identifies this process, so that it does not connect to itself.
+    /// Identifies this process, so that the gateway does not connect to itself.
     pub instance: InstanceId,
     pub(super) fanout: OnceLock<Arc<Fanout>>,
 }
 
 impl Parts {
-    /// Updates the gauges from the parts.
+    /// Updates the gauges from the state of the parts.
     pub(crate) fn refresh_metrics(&self) {
         self.metrics.ingest.refresh(&self.inboxes);
         self.metrics.relay.refresh(&self.pool.peers());

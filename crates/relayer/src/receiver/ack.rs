@@ -13,7 +13,7 @@ struct Line {
     ack: u64,
 }
 
-/// The acknowledged sequence. White space around the JSON is allowed.
+/// Returns the acknowledged sequence. White space around the JSON is allowed.
 pub(crate) fn parse(text: &[u8]) -> Result<u64, NotAnAck> {
     let text = text.trim_ascii();
     // Serde would accept an array of one number as well.

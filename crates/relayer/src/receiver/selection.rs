@@ -5,17 +5,16 @@ use wire::{Filter, VerifiedEvent};
 
 use crate::event_log::Entry;
 
-/// The events that match all of its filters.
+/// The filters of a receiver, which gets only events that match all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Selection(Box<[Filter]>);
 
 impl Selection {
-    /// Without filters it selects every event.
+    /// Creates a selection. Without filters it selects every event.
     pub fn new(filters: Vec<Filter>) -> Self {
         Self(filters.into())
     }
 
-    /// Whether the event matches.
     pub fn wants(&self, event: &VerifiedEvent) -> bool {
         self.0.iter().all(|filter| filter.matches(event))
     }
@@ -36,7 +35,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The entry in this format: valid UTF-8, made once and shared by all receivers.
+    /// Returns the entry in this format: valid UTF-8, encoded once and shared by all receivers.
     pub fn of(self, entry: &Entry) -> &Bytes {
         match self {
             Self::Event => entry.event.json(),

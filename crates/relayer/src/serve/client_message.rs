@@ -6,7 +6,7 @@ use axum::extract::ws::Message;
 use crate::event_log::Cursor;
 use crate::receiver::ack;
 
-/// A message that a consumer may not send. The text is the reason of the close, at most 123 bytes.
+/// A message that a consumer may not send. The text is the close reason, at most 123 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadAck {
     /// The message is binary.
@@ -15,16 +15,16 @@ pub(super) enum BadAck {
     /// The text is not an acknowledgement.
     #[error("bad ack: it is not {{\"ack\":N}}")]
     NotAnAck,
-    /// It is below the previous acknowledgement, or the cursor at the start.
+    /// The sequence is below the previous acknowledgement, or below the cursor at the start.
     #[error("bad ack: {found} is below your cursor, which is {cursor}")]
     Backwards { found: Cursor, cursor: Cursor },
-    /// It is beyond the last event that was sent.
+    /// The sequence is beyond the last event that was sent.
     #[error("bad ack: {found} was not sent to you on this connection; the last is {sent}")]
     NeverSent { found: Cursor, sent: Cursor },
 }
 
-/// The acknowledgement in a message of a consumer that is at `cursor` and was sent events up to
-/// `sent`; `None` for a ping or pong.
+/// Returns the acknowledgement in a message of a consumer that is at `cursor` and was sent events
+/// up to `sent`; `None` for a ping or pong.
 pub(super) fn parse_ack(message: &Message, cursor: Cursor, sent: Cursor) -> Result<Option<Cursor>, BadAck> {
     let text = match message {
         Message::Text(text) => text,

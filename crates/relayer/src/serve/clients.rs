@@ -1,4 +1,4 @@
-//! Counts and limits connected clients, and ends them when the gateway stops.
+//! Counts and limits connected clients, and disconnects them when the gateway stops.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,14 +17,14 @@ use crate::limits::CLIENT_CLOSE_MAX;
 /// Limits on the number of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// In all.
+    /// The maximum number of clients in total.
     pub(crate) in_all: NonZeroUsize,
-    /// From one address; `None` for no limit but `in_all`.
+    /// The maximum from one address; with `None` only `in_all` applies.
     pub(crate) from_address: Option<NonZeroUsize>,
 }
 
 impl ClientLimits {
-    /// The limits of `/ws`.
+    /// The limits for `/ws`.
     pub const fn of(output: &Output) -> Self {
         Self { in_all: output.max_clients, from_address: output.max_clients_per_address }
     }
@@ -37,7 +37,7 @@ pub enum Refused {
     Stopping,
     /// The limit on all clients is reached.
     TooMany(NonZeroUsize),
-    /// The limit on clients from its address is reached.
+    /// The limit on clients from one address is reached.
     TooManyFromAddress(NonZeroUsize),
 }
 
@@ -49,7 +49,7 @@ pub struct Clients {
     addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
     connected: watch::Sender<usize>,
     gauge: Gauge,
-    /// Set when the gateway stops: the time by which clients must be gone.
+    /// Set when the gateway stops: the time by which all clients must have disconnected.
     deadline: watch::Sender<Option<Instant>>,
 }
 
@@ -62,7 +62,7 @@ pub struct Client {
 }
 
 impl Clients {
-    /// No clients yet. The gauge follows their number.
+    /// Starts without clients. The gauge tracks their number.
     pub fn new(limits: ClientLimits, gauge: Gauge) -> Self {
         Self {
             limits,
@@ -73,7 +73,7 @@ impl Clients {
         }
     }
 
-    /// Counts a client in.
+    /// Registers a client.
     ///
     /// # Errors
     /// When the gateway is stopping or a limit is reached.
@@ -83,7 +83,7 @@ impl Clients {
             return Err(Refused::Stopping);
         }
         let origin = origin(address);
-        // Under the lock, so that two clients cannot both take the last place.
+        // Counts under the lock, so that two clients cannot both take the last place.
         let mut addresses = self.addresses.lock();
         if self.connected() >= self.limits.in_all.get() {
             return Err(Refused::TooMany(self.limits.in_all));
@@ -104,19 +104,19 @@ impl Clients {
         *self.connected.borrow()
     }
 
-    /// Whether new clients are refused because the gateway stops.
+    /// Whether new clients are refused because the gateway is stopping.
     pub(crate) fn is_draining(&self) -> bool {
         self.deadline.borrow().is_some()
     }
 
-    /// Refuses new clients and waits until the others are gone. Close the log before: a client ends
-    /// when it has everything, or at the deadline. Returns the number of clients that are still
-    /// connected.
+    /// Refuses new clients and waits until the others have disconnected. Close the log first: a
+    /// client's connection ends when the client has everything, or at the deadline. Returns the
+    /// number of clients that are still connected.
     pub async fn drain(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         self.deadline.send_replace(Some(deadline));
         let mut connected = self.connected.subscribe();
-        // Twice: for sending the close, and for the answer.
+        // Waits twice as long: once to send the close, and once for the client's answer.
         let all_gone = connected.wait_for(|connected| *connected == 0);
         drop(timeout_at(deadline + 2 * CLIENT_CLOSE_MAX, all_gone).await);
         self.connected()
@@ -136,7 +136,7 @@ impl Client {
         }
     }
 
-    /// Waits until the client must be gone.
+    /// Waits for the time by which the client must have disconnected.
     pub async fn deadline(&mut self) {
         let deadline = self.deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
         match deadline {
@@ -159,8 +159,8 @@ impl Drop for Client {
     }
 }
 
-/// What counts as one address: an IPv4 address, mapped ones included, or an IPv6 /64 prefix, since
-/// one user has all addresses of it (RFC 4291, section 2.5.4).
+/// Reduces an address to the unit that limits count: an IPv4 address, mapped ones included, or an
+/// IPv6 /64 prefix, because one user has all its addresses (RFC 4291, section 2.5.4).
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

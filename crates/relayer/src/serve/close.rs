@@ -1,4 +1,4 @@
-//! Why a client's connection is closed, and the close frame that it gets.
+//! Why a client's connection is closed, and the close frame that the client gets.
 
 use std::net::IpAddr;
 
@@ -17,9 +17,9 @@ use crate::limits::{CLIENT_CLOSE_MAX, CLIENT_LAST_WORDS_MAX};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum CloseReason {
-    /// The client closed the connection, or it broke.
+    /// The client closed the connection, or the connection broke.
     Left,
-    /// The gateway stops.
+    /// The gateway is stopping.
     Stopping,
     /// The client is far behind, and its socket accepts nothing.
     Slow,
@@ -27,7 +27,7 @@ pub enum CloseReason {
     Silent,
     /// Another connection took over the consumer.
     Replaced,
-    /// The consumer sent something else than a valid acknowledgement.
+    /// The consumer sent something other than a valid acknowledgement.
     BadAck,
     /// Retention trimmed the next events of the client.
     Trimmed,
@@ -47,7 +47,7 @@ pub(super) enum CloseCause {
     Read(ReadError),
     /// The consumer's cursor cannot be stored.
     Unwritten(StorageError),
-    /// The event before this cursor is not UTF-8, so it cannot be what was verified.
+    /// The event before this cursor is not UTF-8, so it is not the event that was verified.
     Damaged(Cursor),
 }
 
@@ -75,9 +75,9 @@ pub(super) struct Close {
     pub(super) origin: IpAddr,
     /// The name of the consumer, if the client is one.
     pub(super) consumer: Option<String>,
-    /// The log was read for the client up to here.
+    /// The log was read for the client up to this cursor.
     pub(super) cursor: Cursor,
-    /// The socket accepted everything up to here.
+    /// The socket accepted everything up to this cursor.
     pub(super) flushed: Cursor,
     /// The newest sequence.
     pub(super) head: Cursor,
@@ -95,7 +95,7 @@ impl Close {
                 return;
             }
         }
-        // Until the client has answered our close, or our answer to its close is sent.
+        // Waits until the client has answered our close, or our answer to its close is sent.
         let answered = async { while let Some(Ok(_)) = socket.next().await {} };
         drop(timeout(patience, answered).await);
     }

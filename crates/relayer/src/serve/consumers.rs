@@ -1,10 +1,11 @@
-//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; keys of
+//! The named consumers, whose cursors we store. Consumers of `/ws` share one namespace; the keys of
 //! followers begin with the follower's public key.
 //!
 //! All consumers are in memory, a few hundred bytes each, and their number is limited. Consumers
-//! that have not been connected for a long time are forgotten at the start and when a new one needs
-//! room. If that is not enough, the one that has been away longest is evicted among those that
-//! never acknowledged anything: otherwise short connections could use up all names.
+//! that have not been connected for a long time are deleted at the start and when a new one needs
+//! room. If that does not free enough room, we evict the consumer that has been disconnected
+//! longest among those that never acknowledged anything: otherwise short connections could use up
+//! all names.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -27,7 +28,7 @@ use crate::limits::CONSUMER_LEASE_WAIT_MAX;
 pub(crate) struct ConsumerName(SinkName);
 
 impl ConsumerName {
-    /// What a name must be.
+    /// The rules for names.
     pub(crate) const ALLOWED: &str = SinkName::ALLOWED;
 
     /// `None` if the text is not a valid name.
@@ -44,21 +45,21 @@ impl ConsumerName {
 /// Where delivery to a consumer starts when it connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StartPosition {
-    /// After its stored cursor; a new consumer starts at this head of the log, read when it
-    /// connected, so that it gets what is committed while it proves its key.
+    /// Starts after its stored cursor. A new consumer starts at this head of the log, read when it
+    /// connected, so that it gets events that are committed while it proves its key.
     Now(Cursor),
-    /// After its stored cursor; a new consumer starts after this one.
+    /// Starts after its stored cursor; a new consumer starts after this cursor.
     After(Cursor),
-    /// After this cursor, whatever is stored.
+    /// Starts after this cursor, even if a cursor is stored.
     Seek(Cursor),
 }
 
 /// A limit on the consumers of one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share<'a> {
-    /// The prefix of their keys and of no others.
+    /// The prefix of this owner's keys, and of no other keys.
     pub prefix: &'a str,
-    /// The largest number of consumers.
+    /// The maximum number of consumers.
     pub max: usize,
 }
 
@@ -100,10 +101,10 @@ impl From<Busy> for EnterError {
     }
 }
 
-/// The outcome of forgetting a consumer.
+/// The outcome of deleting a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgotten {
-    /// The consumer is forgotten.
+    /// The consumer was deleted.
     Done,
     /// There is no such consumer.
     Unknown,
@@ -125,12 +126,11 @@ struct Inner {
     gauge: Gauge,
 }
 
-/// The consumers by their keys.
 type Known = BTreeMap<Arc<str>, Arc<Consumer>>;
 
 impl Consumers {
-    /// Loads the consumers from the database, and forgets those unused for `keep_unused`. The gauge
-    /// follows their number.
+    /// Loads the consumers from the database, and deletes those unused for `keep_unused`. The gauge
+    /// tracks their number.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -159,8 +159,8 @@ impl Consumers {
     /// connection that has the lease is closed.
     ///
     /// # Errors
-    /// When delivery cannot start there, a limit is reached, the previous connection does
-    /// not end, or RocksDB fails.
+    /// When delivery cannot start at this position, a limit is reached, the previous connection
+    /// does not end, or RocksDB fails.
     pub(crate) async fn acquire(
         &self,
         key: &str,
@@ -171,7 +171,7 @@ impl Consumers {
         loop {
             let consumer = self.find_or_add(key, start, share).await?;
             let lease = consumer.acquire(deadline).await?;
-            // A consumer that was forgotten while we waited is new.
+            // A consumer that was deleted while we waited starts as a new one.
             let Some(row) = lease.row() else { continue };
             let cursor = self.0.resume_cursor(key, row, start)?;
             return Ok(lease.start(cursor).await?);
@@ -195,13 +195,13 @@ impl Consumers {
         self.0.find_or_add(key, start, share)
     }
 
-    /// All consumers in the order of their keys.
+    /// Returns all consumers in the order of their keys.
     pub fn list(&self) -> Vec<(Arc<str>, CursorRow)> {
         let known = self.0.known.lock();
         known.values().filter_map(|consumer| Some((Arc::clone(&consumer.key), consumer.row()?))).collect()
     }
 
-    /// Forgets a consumer that is not connected. Blocks on the disk.
+    /// Deletes a consumer that is not connected. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -223,7 +223,7 @@ impl Inner {
         if let Some(consumer) = known.get(key) {
             return Ok(Arc::clone(consumer));
         }
-        // First, so that an owner at its limit does not cause a search for room.
+        // Checked first, so that an owner at its limit does not trigger an eviction.
         if let Some(Share { prefix, max }) = share
             && with_prefix(&known, prefix).take(max).count() >= max
         {
@@ -233,7 +233,8 @@ impl Inner {
             return Err(EnterError::TooMany(self.max));
         }
         let cursor = self.start_cursor(start)?;
-        // Stored when the lease starts. If it never does, the consumer is not connected.
+        // The row is stored when the lease starts. If it never starts, the consumer counts as not
+        // connected.
         let unused_since_ms = self.log.clock().at_least_the_log_ms();
         let row = CursorRow { unused_since_ms, has_acked: false, ..CursorRow::at(cursor) };
         let key: Arc<str> = key.into();
@@ -244,7 +245,7 @@ impl Inner {
         Ok(consumer)
     }
 
-    /// The cursor of a consumer that is new or moved.
+    /// Returns the first cursor of a new consumer, or of one that asks to seek.
     fn start_cursor(&self, start: StartPosition) -> Result<Cursor, CursorError> {
         match start {
             StartPosition::Now(head) => Ok(head),
@@ -257,8 +258,8 @@ impl Inner {
         }
     }
 
-    /// The cursor of a known consumer. A stored cursor of 0 does not mean the oldest kept event:
-    /// the consumer would miss trimmed events without notice.
+    /// Returns the cursor of a known consumer. A stored cursor of 0 does not mean the oldest kept
+    /// event: the consumer would miss trimmed events without notice.
     fn resume_cursor(&self, key: &str, row: CursorRow, start: StartPosition) -> Result<Cursor, EnterError> {
         if let StartPosition::Seek(_) = start {
             return Ok(self.start_cursor(start)?);
@@ -266,7 +267,7 @@ impl Inner {
         // The floor is read first, so it is never above the head.
         let oldest = self.log.floor();
         let newest = self.log.head();
-        // A cursor beyond the head would skip the events that get these numbers later.
+        // A cursor beyond the head would skip future events with these sequences.
         let cursor = row.cursor.min(newest);
         if cursor.next() < oldest {
             return Err(EnterError::Trimmed { name: name(key).into(), cursor, oldest, newest });
@@ -279,7 +280,7 @@ impl Inner {
         consumer: &Consumer,
         is_expected: impl FnOnce(CursorRow) -> bool,
     ) -> Result<bool, StorageError> {
-        // A consumer is forgotten once, so the key still belongs to it.
+        // A consumer is deleted only once, so the key still belongs to it.
         consumer.forget(is_expected, || {
             let mut known = self.known.lock();
             known.remove(&consumer.key);
@@ -292,7 +293,7 @@ impl Inner {
         if self.forget_unused(prefix)? { Ok(()) } else { self.forget_one_without_acks(prefix) }
     }
 
-    /// Forgets consumers with this prefix that have not been connected for a long time, unless the
+    /// Deletes consumers with this prefix that have not been connected for a long time, unless the
     /// clock is in doubt. Returns whether there were any.
     fn forget_unused(&self, prefix: &str) -> Result<bool, StorageError> {
         if !self.log.clock().deletes_by_age() {
@@ -309,7 +310,7 @@ impl Inner {
         };
         let mut has_forgotten = false;
         for consumer in old {
-            // The consumer may have connected meanwhile.
+            // The consumer may have connected in the meantime.
             if self.forget(&consumer, is_old)? {
                 has_forgotten = true;
                 let consumer = &*consumer.key;
@@ -319,8 +320,8 @@ impl Inner {
         Ok(has_forgotten)
     }
 
-    /// Forgets the consumer with this prefix that has been away longest among those that never
-    /// acknowledged anything.
+    /// Deletes the consumer with this prefix that has been disconnected longest among those that
+    /// never acknowledged anything.
     fn forget_one_without_acks(&self, prefix: &str) -> Result<(), StorageError> {
         let is_evictable = |row: CursorRow| row.unused_since_ms != 0 && !row.has_acked;
         let mut candidates: Vec<_> = {
@@ -331,7 +332,7 @@ impl Inner {
         };
         candidates.sort_unstable_by_key(|(unused_since_ms, _)| *unused_since_ms);
         for (_, consumer) in candidates {
-            // The consumer may have connected meanwhile.
+            // The consumer may have connected in the meantime.
             if self.forget(&consumer, is_evictable)? {
                 let consumer = &*consumer.key;
                 tracing::info!(
@@ -345,7 +346,7 @@ impl Inner {
     }
 }
 
-/// The consumers whose keys have this prefix.
+/// Iterates over the consumers whose keys have this prefix.
 fn with_prefix<'a>(known: &'a Known, prefix: &str) -> impl Iterator<Item = &'a Arc<Consumer>> {
     let from = known.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
     from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, consumer)| consumer)

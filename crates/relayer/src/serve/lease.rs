@@ -1,7 +1,8 @@
-//! A consumer, and the lease that makes a connection its only one.
+//! A consumer, and the lease that only one of its connections can hold.
 //!
-//! The state of a consumer in memory is authoritative; the database follows. So the next connection
-//! finds every acknowledgement, stored or not, and a late write stores the present state.
+//! The state of a consumer in memory is authoritative, and the database lags behind. The next
+//! connection therefore finds every acknowledgement, stored or not, and a late write stores the
+//! latest state.
 
 use std::sync::Arc;
 
@@ -14,34 +15,35 @@ use tokio::time::{Instant, timeout_at};
 use crate::event_log::{Cursor, CursorRow, Cursors, EventLog, StorageError};
 use crate::limits::{CURSOR_INTERVAL, DISK_RETRY};
 
-/// The previous connection does not release the lease in time, or a later connection wants it, too.
+/// The previous connection does not release the lease in time, or a later connection wants the
+/// lease, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
-/// The consumer's name in the key of its cursor: the part after the last `/`, which no name
-/// contains. The part before it says who owns the name.
+/// Returns the consumer's name from the key of its cursor: the part after the last `/`, because
+/// names do not contain `/`. The part before it identifies the owner.
 pub(super) fn name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
 #[derive(Debug)]
 pub(super) struct Consumer {
-    /// The key of its cursor.
+    /// The key of the consumer's cursor.
     pub(super) key: Arc<str>,
     table: Cursors,
     log: Arc<EventLog>,
-    /// The present state; `None` once it is forgotten.
+    /// The present state; `None` once the consumer is deleted.
     row: Mutex<Option<CursorRow>>,
     /// The row in the database. Held during a write, so that no older row overwrites a newer one.
     written: Mutex<Option<CursorRow>>,
-    /// One permit: the lease.
+    /// Has one permit, which is the lease.
     lease: Arc<Semaphore>,
     /// The number of the last connection that asked for the lease.
     latest: watch::Sender<u64>,
 }
 
 impl Consumer {
-    /// A consumer without a connection. `written` is its row in the database.
+    /// Creates a consumer without a connection. `written` is its row in the database.
     pub(super) fn new(
         key: Arc<str>,
         table: Cursors,
@@ -60,14 +62,14 @@ impl Consumer {
         }
     }
 
-    /// Its present state; `None` once it is forgotten.
+    /// The consumer's present state; `None` once it is deleted.
     pub(super) fn row(&self) -> Option<CursorRow> {
         *self.row.lock()
     }
 
-    /// Waits for the lease until the deadline. The connection that has it is told to end, and
-    /// stores its cursor before this returns. If several wait, the last one wins and the others get
-    /// `Busy`.
+    /// Waits for the lease until the deadline. The connection that holds the lease is told to end,
+    /// and stores its cursor before this function returns. If several connections wait, the last
+    /// one gets the lease and the others get `Busy`.
     pub(super) async fn acquire(self: Arc<Self>, deadline: Instant) -> Result<PendingLease, Busy> {
         let mut number = 0;
         self.latest.send_modify(|latest| {
@@ -82,7 +84,7 @@ impl Consumer {
         Ok(PendingLease { consumer: self, permit, number })
     }
 
-    /// Forgets the consumer, unless it is leased or its state is not as expected. Deletes the
+    /// Deletes the consumer, unless it is leased or its state is not as expected. Deletes the
     /// cursor and calls `then` while nobody else can acquire the lease. Blocks on the disk.
     pub(super) fn forget(
         &self,
@@ -117,7 +119,7 @@ impl Consumer {
     }
 }
 
-/// A lease that nobody else can acquire, before the cursor of the connection is known.
+/// A lease that is already held, before the cursor of the connection is known.
 #[derive(Debug)]
 pub(super) struct PendingLease {
     consumer: Arc<Consumer>,
@@ -126,12 +128,12 @@ pub(super) struct PendingLease {
 }
 
 impl PendingLease {
-    /// The state of the consumer; `None` if it was forgotten meanwhile.
+    /// The state of the consumer; `None` if it has been deleted in the meantime.
     pub(super) fn row(&self) -> Option<CursorRow> {
         self.consumer.row()
     }
 
-    /// Marks the consumer as connected at a cursor, and stores that.
+    /// Marks the consumer as connected at a cursor, and stores this state.
     pub(super) async fn start(self, cursor: Cursor) -> Result<Lease, StorageError> {
         let Self { consumer, permit, number } = self;
         consumer.change(|row| (row.cursor, row.unused_since_ms) = (cursor, 0));
@@ -144,8 +146,8 @@ impl PendingLease {
             saved_at: Instant::now(),
         };
         let written = lease.write().await;
-        // With a full disk, a known consumer has an older cursor there, which is safe. A new one
-        // would be unknown after a crash.
+        // If the disk is full, the database has an older cursor of a known consumer, which is safe.
+        // A new consumer would be unknown after a crash.
         if let Err(error) = written
             && !(error.is_full() && lease.consumer.written.lock().is_some())
         {
@@ -155,7 +157,7 @@ impl PendingLease {
     }
 }
 
-/// Makes a connection the only one of its consumer, until it is dropped.
+/// The lease of a connection: while it exists, the consumer has no other connection.
 #[derive(Debug)]
 pub(crate) struct Lease {
     consumer: Arc<Consumer>,
@@ -177,18 +179,18 @@ impl Lease {
         self.acked
     }
 
-    /// The consumer acknowledged everything up to here. Nothing else moves its cursor.
+    /// Advances the cursor to an acknowledgement. Nothing else moves the cursor.
     pub(super) fn acknowledge(&mut self, cursor: Cursor) {
         self.acked = cursor;
         self.consumer.change(|row| (row.cursor, row.has_acked) = (cursor, true));
     }
 
-    /// When the cursor must be stored; `None` if it has not moved.
+    /// Returns when the cursor must be stored; `None` if it has not moved.
     pub(super) fn due(&self) -> Option<Instant> {
         (self.acked != self.saved).then(|| self.saved_at + CURSOR_INTERVAL)
     }
 
-    /// Stores the cursor, on the blocking pool. While the disk is full the cursor stays in memory
+    /// Stores the cursor, on the blocking pool. While the disk is full, the cursor stays in memory
     /// and is stored later.
     pub(super) async fn save(&mut self) -> Result<(), StorageError> {
         match self.write().await {
@@ -207,12 +209,11 @@ impl Lease {
         Ok(())
     }
 
-    /// Tells when another connection wants the lease.
     pub(super) fn replacement(&self) -> Replacement {
         Replacement { number: self.number, latest: self.consumer.latest.subscribe() }
     }
 
-    /// Stores the cursor and that the consumer is not connected, and then frees the lease.
+    /// Stores the cursor and marks the consumer as not connected, and then frees the lease.
     pub(super) async fn release(mut self) -> Result<(), StorageError> {
         match self.start_release() {
             Some(writing) => match finished(writing).await {
@@ -229,7 +230,7 @@ impl Lease {
         let now_ms = self.consumer.log.clock().at_least_the_log_ms();
         self.consumer.change(|row| row.unused_since_ms = now_ms);
         let consumer = Arc::clone(&self.consumer);
-        // Without a runtime the process is ending. At the next start no consumer is connected
+        // Without a runtime the process is ending, and after a restart no consumer is connected
         // anyway.
         Some(Handle::try_current().ok()?.spawn_blocking(move || {
             let written = consumer.write();
@@ -240,13 +241,13 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// For an upgrade that was never completed.
+    /// Releases the lease if the upgrade was never completed.
     fn drop(&mut self) {
         drop(self.start_release());
     }
 }
 
-/// Tells when another connection wants the lease.
+/// Signals that another connection wants the lease.
 #[derive(Debug)]
 pub(super) struct Replacement {
     number: u64,
@@ -304,7 +305,7 @@ mod tests {
         let mut replacement = first.replacement();
         let release = async {
             replacement.wanted().await;
-            sleep(Duration::from_millis(50)).await; // The third connection comes meanwhile.
+            sleep(Duration::from_millis(50)).await; // The third connection arrives here.
             first.release().await.unwrap();
         };
         let third = async {

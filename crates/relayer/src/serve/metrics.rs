@@ -1,4 +1,4 @@
-//! The metrics of `/ws` clients, and the counters that clients of every path have.
+//! The metrics of `/ws` clients, and the counters that clients of all paths have.
 
 use enum_map::Enum;
 use prometheus_client::metrics::counter::Counter;
@@ -24,9 +24,9 @@ pub enum ClientRefusal {
 /// The counters of the clients of one path. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ClientCounts {
-    /// The path, for the log.
+    /// The path, for log messages.
     pub path: &'static str,
-    /// Messages written to their sockets.
+    /// Messages written to the clients' sockets.
     pub messages: Counter,
     /// Seconds from reading an event's frame until a client's socket has it.
     pub latency: Histogram,
@@ -53,7 +53,7 @@ metrics! {
 }
 
 impl WebSocketMetrics {
-    /// The counters for one client.
+    /// Returns the counters for one client.
     pub fn counts(&self) -> ClientCounts {
         ClientCounts {
             path: "/ws",

@@ -1,12 +1,12 @@
 //! Serves clients that pull the log over WebSocket: `/ws` and `/fanout`.
 //!
-//! Every client reads the log behind its own cursor. There is no queue per client, so a slow client
-//! costs the others nothing. [`websocket`] sends one client what its [`source`] yields, [`slow`]
-//! decides when a client is too slow, and [`close`] says why a connection was closed. [`clients`]
-//! limits how many there are and ends them when the gateway stops.
+//! Every client has its own cursor in the log. There is no queue per client, so a slow client does
+//! not affect the others. [`websocket`] sends a client the messages of its [`source`], [`slow`]
+//! decides when a client is too slow, and [`close`] has the reasons for closing a connection.
+//! [`clients`] limits the number of clients and disconnects them when the gateway stops.
 //!
-//! A client with a name is a consumer: [`consumers`] keeps its cursor, a [`lease`] makes it the
-//! only connection of that name, and its [acknowledgements](client_message) move the cursor.
+//! A client with a name is a consumer: [`consumers`] stores its cursor, a [`lease`] allows only one
+//! connection of that name, and its [acknowledgements](client_message) move the cursor.
 
 mod client_message;
 mod clients;

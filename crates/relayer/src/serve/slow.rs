@@ -1,8 +1,8 @@
-//! Decides when a client is too slow or no longer there. No I/O, no clock.
+//! Decides when a client is too slow or no longer reachable. No I/O, no clock.
 //!
 //! A client far behind the head may be reading a week of backlog. A client whose socket accepts
-//! nothing may be at the head, or pause. Only both together, over a window of time, mean that it
-//! does not keep up.
+//! nothing may be at the head, or may be pausing. Only if both hold over a window of time, the
+//! client is too slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::config::Output;
 /// Ping intervals that may pass without a sign of life.
 const SILENT_INTERVALS_MAX: u32 = 2;
 
-/// Checks of a blocked client per window.
+/// The number of checks of a blocked client per window.
 const CHECKS_A_WINDOW: u32 = 8;
 
 /// The longest time between two checks of a blocked client.
@@ -22,9 +22,9 @@ const CHECK_EVERY_MAX: Duration = Duration::from_secs(1);
 /// What the gateway tolerates before it closes a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patience {
-    /// Events that a client may stay behind the head forever.
+    /// The number of events that a client may stay behind the head forever.
     pub(crate) lag_max: u64,
-    /// How long the socket of a client that is further behind may accept nothing.
+    /// How long the socket may accept nothing if the client is further behind than `lag_max`.
     pub window: Duration,
     /// The time between two pings; `None` for no pings.
     pub ping_interval: Option<Duration>,
@@ -41,14 +41,13 @@ impl From<&Output> for Patience {
 }
 
 impl Patience {
-    /// The time between two checks of a blocked client.
     pub(super) fn check_every(&self) -> Duration {
         (self.window / CHECKS_A_WINDOW).min(CHECK_EVERY_MAX)
     }
 }
 
-/// Bytes that a socket has accepted, counted where they are written, so that a large message counts
-/// as progress before it is complete. Clones share the count.
+/// Counts the bytes that a socket has accepted. They are counted as they are written to the socket,
+/// so a large message counts as progress before it is complete. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Taken(Arc<AtomicU64>);
 
@@ -58,7 +57,7 @@ impl Taken {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The bytes until now.
+    /// The number of bytes so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -71,7 +70,7 @@ pub(super) struct Progress {
     pub(super) waited: Duration,
     /// Bytes that the socket has accepted since it was opened.
     pub(super) taken: u64,
-    /// Events that the client is behind the head.
+    /// The number of events that the client is behind the head.
     pub(super) lag: u64,
 }
 
@@ -79,7 +78,7 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Watch {
     taken: u64,
-    /// Since when the client has been far behind and its socket has accepted nothing.
+    /// The time since which the client has been far behind and its socket has accepted nothing.
     stuck_since: Duration,
 }
 
@@ -101,24 +100,24 @@ impl Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beat {
     Ping,
-    /// The client has not given a sign of life for too long.
+    /// The client has shown no sign of life for too long.
     Gone,
 }
 
 /// Counts signs of life of a client.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
-    /// Pings since the last sign of life.
+    /// Pings since the client's last sign of life.
     unanswered: u32,
 }
 
 impl Pulse {
-    /// The client sent something, or accepted bytes that were blocked.
+    /// Records that the client sent something, or accepted bytes of a blocked write.
     pub(super) fn heard(&mut self) {
         self.unanswered = 0;
     }
 
-    /// A ping interval is over.
+    /// Records that a ping interval has passed.
     pub(super) fn beat(&mut self) -> Beat {
         if self.unanswered >= SILENT_INTERVALS_MAX {
             return Beat::Gone;
@@ -135,7 +134,7 @@ mod tests {
     const PATIENCE: Patience =
         Patience { lag_max: 100, window: Duration::from_secs(30), ping_interval: None };
 
-    /// After how many seconds a client is closed that is checked every second.
+    /// Checks a client every second, and returns the second at which it is closed.
     fn closed_after(secs: u64, taken: fn(u64) -> u64, lag: fn(u64) -> u64) -> Option<u64> {
         let mut watch = Watch::new(taken(0));
         (1..=secs).find(|&at| {

@@ -1,4 +1,4 @@
-//! Where the messages of a client come from: the log after its cursor, filtered and formatted.
+//! The source of a client's messages: the log after the client's cursor, filtered and formatted.
 
 use std::future::Future;
 
@@ -10,40 +10,40 @@ use crate::receiver::{Format, Selection};
 
 /// Yields the entries and messages for one client.
 ///
-/// A source may skip entries that the client does not want; the cursor passes them.
+/// A source may skip entries that the client does not want; its cursor moves past them.
 pub trait Source: Send {
-    /// Waits for the next entries; `None` when the log is closed and all were returned.
+    /// Waits for the next entries; `None` when the log is closed and all entries were returned.
     /// Cancel-safe.
     ///
     /// # Errors
     /// When the next entries are trimmed, or RocksDB fails.
     fn next(&mut self) -> impl Future<Output = Result<Option<Chunk>, ReadError>> + Send;
 
-    /// The next entries that are in memory, if any.
+    /// Returns the next entries if they are in memory.
     fn next_in_memory(&mut self) -> Option<Chunk>;
 
-    /// The next text that the client must get before any further entry. [`next`](Self::next)
-    /// returns an empty chunk when there is one.
+    /// Returns the next notice, which the client must get before any further entry.
+    /// [`next`](Self::next) returns an empty chunk when there is one.
     fn notice(&mut self) -> Option<Utf8Bytes> {
         None
     }
 
-    /// Everything up to here was returned or skipped.
+    /// The cursor up to which everything was returned or skipped.
     fn cursor(&self) -> Cursor;
 
     /// The newest committed sequence.
     fn head(&self) -> Cursor;
 
-    /// The message for an entry; `None` if the client does not want it. It is asked for right
-    /// before it is written to the socket, and again if the socket had no room, so it may depend on
-    /// the moment.
+    /// Returns the message for an entry; `None` if the client does not want it. It is called right
+    /// before the message is written to the socket, and again if the socket had no room, so the
+    /// result may depend on the time of the call.
     ///
     /// # Errors
     /// When the entry is damaged.
     fn message(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, Damaged>;
 }
 
-/// An event in the log is not UTF-8, so it cannot be what was verified.
+/// An event in the log is not UTF-8, so it is not the event that was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damaged;
 
@@ -79,7 +79,7 @@ impl Source for LogSource {
         self.reader.head()
     }
 
-    /// The bytes are shared with all other clients.
+    /// The text shares its bytes with all other clients.
     fn message(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, Damaged> {
         if !self.selection.wants(&entry.event) {
             return Ok(None);

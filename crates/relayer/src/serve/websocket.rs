@@ -1,11 +1,11 @@
-//! The task of one WebSocket client: sends what its [source](super::source) yields, as fast as the
-//! socket accepts it.
+//! The task of one WebSocket client: sends the messages of its [source](super::source), as fast as
+//! the socket accepts them.
 //!
 //! A client that stops reading blocks only its own task, which holds at most one chunk of the log.
-//! The client is closed when it is [too slow](super::slow) or gone, and when retention trimmed its
-//! next events, because delivery would have a gap.
+//! The client's connection is closed when the client is [too slow](super::slow) or unreachable, and
+//! when retention has trimmed its next events, because delivery would have a gap.
 //!
-//! Messages of the client are read while a write is blocked, too: a consumer may acknowledge
+//! The client's messages are read even while a write is blocked: a consumer may acknowledge events
 //! without reading more.
 
 use std::future::poll_fn;
@@ -32,36 +32,35 @@ use crate::event_log::reader::Chunk;
 use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
 
-/// Serves one client.
 #[derive(Debug)]
 pub(crate) struct ClientTask<S> {
     source: S,
     counts: ClientCounts,
-    /// Events after this cursor were committed while the client was connected.
+    /// Events after this cursor were committed after the client connected.
     live_after: Cursor,
-    /// The socket has accepted everything up to here.
+    /// The socket has accepted everything up to this cursor.
     flushed: Cursor,
     /// The last event that was written, or the cursor at the start.
     sent: Cursor,
-    /// Set for a consumer.
+    /// The lease, if the client is a consumer.
     lease: Option<Lease>,
     patience: Patience,
     taken: Taken,
     pulse: Pulse,
 }
 
-/// What was written since the last flush.
+/// What was written to the socket since the last flush.
 #[derive(Debug, Default)]
 struct Unflushed {
     messages: u64,
     bytes: usize,
-    /// When the oldest live event of them was received.
+    /// When the oldest unflushed live event was received.
     oldest: Option<Instant>,
 }
 
 impl<S: Source> ClientTask<S> {
     /// Continues at the position of the source. `head` is the head of the log when the client
-    /// connected, `taken` counts what its socket accepts.
+    /// connected; `taken` counts the bytes that its socket accepts.
     pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
         let flushed = source.cursor();
         let pulse = Pulse::default();
@@ -74,7 +73,7 @@ impl<S: Source> ClientTask<S> {
         Self { lease: Some(lease), ..self }
     }
 
-    /// Serves the client until there is a reason to close the connection, and closes it.
+    /// Serves the client until there is a reason to close the connection, and then closes it.
     pub async fn run(mut self, mut socket: WebSocket, mut client: Client) {
         let replacement = self.lease.as_ref().map(Lease::replacement);
         let mut cause = tokio::select! {
@@ -83,7 +82,8 @@ impl<S: Source> ClientTask<S> {
             () = replaced(replacement) => CloseCause::Replaced,
         };
         let consumer = self.lease.as_ref().map(|lease| lease.name().to_owned());
-        // Before the close, so that the next connection of the consumer does not wait for it.
+        // Released before the close, so that the consumer's next connection does not wait for the
+        // close.
         if let Some(lease) = self.lease.take()
             && let Err(error) = lease.release().await
         {
@@ -96,7 +96,7 @@ impl<S: Source> ClientTask<S> {
     }
 
     async fn deliver(&mut self, socket: &mut WebSocket) -> CloseCause {
-        // After a late ping the client still has a whole interval to answer.
+        // Even if a ping is late, the client has a whole interval to answer it.
         let mut pings = self.patience.ping_interval.map(every);
         loop {
             if let Err(cause) = self.send_notices(socket).await {
@@ -133,7 +133,7 @@ impl<S: Source> ClientTask<S> {
         }
     }
 
-    /// Any message is a sign of life. The socket answers pings itself.
+    /// Treats any message as a sign of life. The socket answers pings itself.
     fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), CloseCause> {
         let Some(Ok(message)) = message else { return Err(CloseCause::Left) };
         if let Message::Close(_) = message {
@@ -158,20 +158,20 @@ impl<S: Source> ClientTask<S> {
 
     async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
         if self.pulse.beat() == Beat::Gone {
-            // An answer may be waiting that was not read yet.
+            // The client's answer may have arrived but not been read yet.
             match socket.next().now_or_never() {
                 Some(message @ Some(Ok(_))) => self.received(message)?,
                 _ => return Err(CloseCause::Silent),
             }
         }
-        // Nothing waits for the socket, and the source has passed skipped entries.
+        // All messages are flushed, and the source's cursor is past the skipped entries.
         self.flushed = self.source.cursor();
         self.write(socket, Message::Ping(Bytes::new())).await?;
         self.wait_for_socket(socket, Sink::poll_flush).await
     }
 
-    /// Writes a chunk and what follows it in memory, so that one flush carries many events. Never
-    /// waits for more events.
+    /// Writes a chunk and the entries after it that are in memory, so that one flush carries many
+    /// events. Never waits for more events.
     async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), CloseCause> {
         let mut unflushed = Unflushed::default();
         let mut sent = 0;
@@ -218,22 +218,22 @@ impl<S: Source> ClientTask<S> {
         Ok(())
     }
 
-    /// Waits for the socket until the client counts as slow, and reads the client's messages
-    /// meanwhile.
+    /// Waits for the socket until the client counts as slow, and reads the client's messages in the
+    /// meantime.
     async fn wait_for_socket(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), CloseCause> {
-        // Usually there is room, and then this does not read the clock.
+        // Usually the socket has room, and then no clock is read.
         if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {
             return written.map_err(|_| CloseCause::Left);
         }
         let (began, mut watch) = (Instant::now(), Watch::new(self.taken.get()));
-        // Messages of the client do not delay the checks.
+        // Messages of the client do not delay these checks.
         let mut checks = every(self.patience.check_every());
         loop {
             let save_due = self.lease.as_ref().and_then(Lease::due);
             tokio::select! {
                 step = poll_fn(|cx| step(socket, write, cx)) => match step {
                     Step::Written(written) => {
-                        // The client read something.
+                        // The socket accepted bytes, so the client is reading.
                         self.pulse.heard();
                         return written.map_err(|_| CloseCause::Left);
                     }
@@ -274,7 +274,7 @@ impl<S: Source> ClientTask<S> {
         let Some(mut text) = self.text(entry)? else { return Ok(0) };
         while poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
             self.wait_for_socket(socket, Sink::poll_ready).await?;
-            // The message may have changed while the write was blocked.
+            // The notices may have changed while the write was blocked.
             self.send_notices(socket).await?;
             match self.text(entry)? {
                 Some(changed) => text = changed,
@@ -294,12 +294,12 @@ impl<S: Source> ClientTask<S> {
     }
 }
 
-/// The operation that a full socket blocks.
+/// An operation that a full socket blocks.
 type Write = fn(Pin<&mut WebSocket>, &mut Context<'_>) -> Poll<Result<(), axum::Error>>;
 
-/// What happens first while a write is blocked.
+/// The event that ends a wait for the socket.
 enum Step {
-    /// The operation ended.
+    /// The operation completed.
     Written(Result<(), axum::Error>),
     /// The client sent something.
     Received(Option<Result<Message, axum::Error>>),
@@ -312,7 +312,7 @@ fn step(socket: &mut WebSocket, write: Write, cx: &mut Context<'_>) -> Poll<Step
     }
 }
 
-/// Ticks after one period, and then at least one period after each tick.
+/// Ticks after one period, and then at least one period after the previous tick.
 fn every(period: Duration) -> Interval {
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,17 +1,16 @@
-//! Commands of an operator to a sink.
+//! Commands from an operator to a sink.
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event_log::{Cursor, StorageError};
 
-/// A command to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Deliver nothing until [`Resume`](Self::Resume), also after a restart.
+    /// Deliver nothing until [`Resume`](Self::Resume), even after a restart.
     Pause,
     /// Continue after a pause or after parking.
     Resume,
-    /// Continue after this cursor, whatever the present one is.
+    /// Continue after this cursor, regardless of the present one.
     Seek(Cursor),
 }
 
@@ -43,7 +42,7 @@ impl PendingCommand {
 
     /// Reports the outcome to the sender.
     pub(super) fn done(self, outcome: Result<(), StorageError>) {
-        // The sender may no longer wait for it.
+        // The sender may have stopped waiting.
         let _ = self.done.send(outcome);
     }
 }

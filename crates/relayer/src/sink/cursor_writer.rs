@@ -1,4 +1,5 @@
-//! Stores the cursor of one sink: ten times a second at most, and never ahead of what the sink has.
+//! Stores the cursor of one sink: at most ten times a second, and never ahead of the events that
+//! the sink has.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::limits::{CURSOR_EVENTS_MAX, CURSOR_INTERVAL, DISK_RETRY};
 pub(super) struct CursorWriter {
     log: Arc<EventLog>,
     sink: Arc<Sink>,
-    /// The row in the database, if `is_written`; else the row that is to be written.
+    /// The row in the database if `is_written`; otherwise the row to write.
     saved: CursorRow,
     is_written: bool,
     saved_at: Instant,
@@ -29,12 +30,12 @@ impl CursorWriter {
         self.saved.is_paused
     }
 
-    /// The sink has everything up to this cursor.
+    /// Records that the sink has everything up to this cursor.
     pub(super) fn advance(&self, delivered: Cursor) {
         self.sink.set_cursor(delivered);
     }
 
-    /// When the cursor must be stored; `None` if it has not moved.
+    /// Returns when the cursor must be stored; `None` if it has not moved.
     pub(super) fn due(&self) -> Option<Instant> {
         let moved = self.sink.cursor().get().saturating_sub(self.saved.cursor.get());
         match moved {
@@ -45,8 +46,8 @@ impl CursorWriter {
     }
 
     /// Stores the cursor, on the blocking pool because it waits for the commit in progress. While
-    /// the disk is full the cursor stays in memory and is stored later: a crash would then repeat
-    /// more events to the sink.
+    /// the disk is full, the cursor stays in memory and is stored later; after a crash, more events
+    /// would then be delivered again.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -1,4 +1,5 @@
-//! The dead letters of one sink: events that it refused, bounded, and those that are replayed.
+//! The dead letters of one sink: a bounded number of refused events, and which of them are
+//! replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +14,14 @@ use crate::event_log::DeadLetter;
 use crate::event_log::{EventLog, Seq, StorageError};
 use crate::limits::{DEAD_LETTERS_BYTES_MAX, DEAD_LETTERS_MAX};
 
-/// The dead letters of one sink. Memory holds their sequences, RocksDB the events.
+/// The dead letters of one sink. Their sequences are in memory, their events in RocksDB.
 #[derive(Debug)]
 pub struct DeadLetters {
     sink: Arc<str>,
     log: Arc<EventLog>,
     kept: Mutex<Kept>,
-    /// Held during disk writes, so that memory and disk change in the same order. Taken before
-    /// `kept`, and only where waiting for the disk is allowed.
+    /// Held during disk writes, so that memory and disk change in the same order. Locked before
+    /// `kept`, and only where blocking on the disk is allowed.
     writing: Mutex<()>,
     replay_requested: Notify,
     refused: Counter,
@@ -37,17 +38,17 @@ struct Kept {
     replays: BTreeSet<Seq>,
 }
 
-/// Letters that a call names.
+/// Selects one letter or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterSelector {
-    /// The letter of this sequence.
+    /// The letter with this sequence.
     One(Seq),
     /// Every letter of the sink.
     All,
 }
 
 impl DeadLetters {
-    /// Reads which letters the database has.
+    /// Reads from the database which letters exist.
     pub(super) fn open(
         sink: &Arc<str>,
         log: &Arc<EventLog>,
@@ -99,7 +100,7 @@ impl DeadLetters {
         self.dropped.get()
     }
 
-    /// Up to `limit` letters from a sequence on, oldest first. Blocks on the disk.
+    /// Returns up to `limit` letters from a sequence on, oldest first. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -116,7 +117,7 @@ impl DeadLetters {
         Ok(page)
     }
 
-    /// The letter of a sequence. Blocks on the disk.
+    /// Returns the letter with this sequence. Blocks on the disk.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -124,8 +125,8 @@ impl DeadLetters {
         Ok(self.page(seq, 1, usize::MAX)?.into_iter().find(|letter| letter.entry.seq == seq))
     }
 
-    /// Stores refused events, as durably as commits are, and drops the oldest letters above the
-    /// limits. Blocks on the disk.
+    /// Stores refused events, as durably as commits, and drops the oldest letters above the limits.
+    /// Blocks on the disk.
     pub(super) fn keep(&self, letters: &[DeadLetter]) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         self.write(letters)?;
@@ -133,8 +134,8 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Updates letters that were replayed and refused again, except those dropped meanwhile. Blocks
-    /// on the disk.
+    /// Updates letters that were refused again after a replay, except those dropped in the
+    /// meantime. Blocks on the disk.
     pub(super) fn keep_again(&self, mut letters: Vec<DeadLetter>) -> Result<(), StorageError> {
         let _writing = self.writing.lock();
         letters.retain(|letter| self.kept.lock().sizes.contains_key(&letter.entry.seq));
@@ -145,7 +146,8 @@ impl DeadLetters {
         self.log.check_room()?;
         let mut kept = self.kept.lock();
         for letter in letters {
-            // Approximates the size of the row; at the next start the rows are measured.
+            // This approximates the size of the row; at the next start the actual rows are
+            // measured.
             let bytes = letter.entry.event.json().len() + letter.reason.len() + letter.entry.relay.len() + 64;
             kept.insert(letter.entry.seq, bytes);
             kept.replays.remove(&letter.entry.seq);
@@ -153,7 +155,7 @@ impl DeadLetters {
         let dropped = kept.drop_surplus();
         drop(kept);
         if let Err(error) = self.log.change_dead_letters(&self.sink, letters, &dropped) {
-            // The disk became full meanwhile and still has the old rows.
+            // The disk became full in the meantime and still has the old rows.
             if error.is_full() {
                 let read = Kept::read(&self.sink, &self.log)?;
                 let mut kept = self.kept.lock();
@@ -203,17 +205,18 @@ impl DeadLetters {
         found.len()
     }
 
-    /// The oldest letter to send again. It stays marked until it is delivered or refused again.
+    /// Returns the oldest letter to send again. It stays marked until it is delivered or refused
+    /// again.
     pub(super) fn next_replay(&self) -> Option<Seq> {
         self.kept.lock().replays.first().copied()
     }
 
-    /// Removes the mark of a letter.
+    /// Removes the mark for sending a letter again.
     pub(super) fn forget_replay(&self, seq: Seq) {
         self.kept.lock().replays.remove(&seq);
     }
 
-    /// Waits until somebody marks letters to be sent again.
+    /// Waits until letters are marked to be sent again.
     pub(super) async fn replay_requested(&self) {
         self.replay_requested.notified().await;
     }

@@ -1,4 +1,4 @@
-//! The log as one sink reads it: its entries, and the ranges that retention trimmed before the sink
+//! The log as read for one sink: its entries, and the ranges that retention trimmed before the sink
 //! had them.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::state::Sink;
 use crate::event_log::reader::{Chunk, ReadError, Reader};
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-/// Holds at most one chunk of the log.
+/// The reader of one sink. Holds at most one chunk of the log.
 #[derive(Debug)]
 pub(super) struct Feed {
     log: Arc<EventLog>,
@@ -24,7 +24,7 @@ pub(super) struct Feed {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refilled {
     More,
-    /// Retention trimmed everything up to here before the sink had it.
+    /// Retention trimmed everything up to this cursor before the sink had it.
     Lost(Cursor),
     /// The log is closed and every entry was returned.
     Over,
@@ -42,8 +42,8 @@ impl Feed {
         }
     }
 
-    /// The next entry in memory. Returns `None` once at the end of each chunk, so that a sink that
-    /// wants few events does not hold the thread.
+    /// Returns the next entry in memory. Returns `None` once at the end of each chunk, so that a
+    /// sink that wants few events does not occupy the thread.
     pub(super) fn next_in_memory(&mut self) -> Option<&Entry> {
         if self.chunk.is_none() {
             self.chunk = Some((self.reader.next_in_memory()?, 0));
@@ -58,7 +58,7 @@ impl Feed {
         Some(entry)
     }
 
-    /// Whether memory has no entry, so that [`refill`](Self::refill) is needed.
+    /// Whether no entry is in memory, so that [`refill`](Self::refill) is needed.
     pub(super) const fn is_empty(&self) -> bool {
         self.chunk.is_none()
     }
@@ -68,7 +68,7 @@ impl Feed {
         self.is_over && self.chunk.is_none()
     }
 
-    /// The number of sequences up to the head.
+    /// The number of sequences between the position and the head.
     pub(super) fn lag(&self) -> u64 {
         self.log.head().get().saturating_sub(self.at.get())
     }
@@ -79,7 +79,7 @@ impl Feed {
             Ok(Some(chunk)) => {
                 let first = chunk.entries().first().map(|entry| entry.seq);
                 self.chunk = Some((chunk, 0));
-                // A reader at the very beginning starts at the oldest event that is kept.
+                // A reader at the very beginning starts at the oldest kept event.
                 let oldest = first.filter(|_| self.at == Cursor::START).map(|seq| seq.min(self.log.floor()));
                 Ok(oldest.map_or(Refilled::More, |oldest| self.lose_before(Cursor::before(oldest))))
             }

@@ -1,13 +1,13 @@
-//! Pushes the log to the sinks of the configuration, over [TCP](tcp) or [HTTP](http).
+//! Pushes the log to the configured sinks, over [TCP](tcp) or [HTTP](http).
 //!
 //! [`workers`] starts one [`worker`] per sink. The worker runs the sink's [`transport`] and applies
 //! the operator's [commands](command) in between. A transport takes events from a [`feed`], and the
-//! [`cursor_writer`] stores how far the sink is. Events that the sink refuses become
-//! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, its [`rate`]
-//! included.
+//! [`cursor_writer`] stores the sink's position. Events that the sink refuses become
+//! [`dead_letters`]. [`state`] is what the API and the metrics show of a sink, including its
+//! [`rate`].
 //!
-//! To add a transport: declare its table in `config/sinks.rs` and `config/settings.rs`, add a folder
-//! here that implements `Transport`, start it in [`workers`], and count its descriptors in
+//! To add a transport: declare its table in `config/sinks.rs` and `config/settings.rs`, add a
+//! folder here that implements `Transport`, start it in [`workers`], and count its descriptors in
 //! `descriptors.rs`.
 
 mod command;

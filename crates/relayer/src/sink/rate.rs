@@ -5,22 +5,23 @@ use std::time::Duration;
 /// The time constant of the average.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// An exponentially decaying count.
+/// A count that decays exponentially.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
     decayed: f64,
-    /// The time of `decayed`.
+    /// The time for which `decayed` holds.
     at: Duration,
 }
 
 impl Rate {
-    /// Counts events at a time since the beginning.
+    /// Counts events at a time, given as the time since the start.
     pub(super) fn add(&mut self, count: u64, now: Duration) {
         self.decayed = self.decayed_at(now) + count as f64;
         self.at = self.at.max(now);
     }
 
-    /// Events per second, averaged over the time since the beginning while that is short.
+    /// Events per second. Shortly after the start, the average covers only the time since the
+    /// start.
     pub(super) fn per_second(&self, now: Duration) -> f64 {
         let memory = MEMORY.as_secs_f64();
         let span = memory * (1.0 - (-now.as_secs_f64().max(1.0) / memory).exp());

@@ -1,4 +1,4 @@
-//! One sink as the API and the metrics show it: state, cursor, counters, last error.
+//! One sink as the API and the metrics show it: state, cursor, counters and last error.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,33 +30,34 @@ use crate::limits::{COMMANDS_WAITING_MAX, LIVE_LAG_MAX, LOST_RANGES_KEPT};
     doc = "A [`SinkState`] without its data."
 )]
 pub enum SinkState {
-    /// Relayer is connecting to it.
+    /// Relayer is connecting to the sink.
     Connecting,
-    /// It gets events as they are committed.
+    /// The sink gets events as they are committed.
     Live {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// It gets events that it missed.
+    /// The sink gets events that it missed.
     CatchingUp {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// It cannot be reached or did not accept events. Relayer tries again.
+    /// The sink cannot be reached or did not accept events. Relayer tries again.
     Retrying {
         /// Unix milliseconds.
         until_ms: u64,
-        /// What went wrong.
+        /// Why Relayer has to try again.
         reason: String,
     },
-    /// It is gone or refuses everything. It gets nothing until an operator resumes it.
+    /// The sink no longer exists or refuses everything. It gets nothing until an operator resumes
+    /// it.
     Parked {
         /// Unix milliseconds.
         since_ms: u64,
-        /// What went wrong.
+        /// Why the sink is parked.
         reason: String,
     },
-    /// An operator paused it.
+    /// An operator paused the sink.
     Paused {
         /// Unix milliseconds.
         since_ms: u64,
@@ -84,11 +85,11 @@ pub struct LostRange {
 /// A sink.
 #[derive(Debug)]
 pub struct Sink {
-    /// Its name in the configuration.
+    /// The sink's name in the configuration.
     pub name: Arc<str>,
     /// `tcp` or `http`.
     pub kind: &'static str,
-    /// Its address, without secrets.
+    /// The sink's address, without secrets.
     pub address: Arc<str>,
     /// Connections after the first.
     pub reconnects: Counter,
@@ -96,15 +97,15 @@ pub struct Sink {
     pub ack_errors: Counter,
     /// Requests that failed and are repeated.
     pub retries: Counter,
-    /// Sequences that retention trimmed before it had them.
+    /// Sequences that retention trimmed before the sink had them.
     pub lost: Counter,
     /// Events delivered, repeats included.
     pub delivered: Counter,
-    /// Events that it refused.
+    /// Events that the sink refused.
     pub dead_letters: DeadLetters,
     commands: mpsc::Sender<PendingCommand>,
     state: Mutex<SinkState>,
-    /// It has everything up to here.
+    /// The sink has everything up to this sequence.
     cursor: AtomicU64,
     /// The cursor in the database.
     saved_cursor: AtomicU64,
@@ -115,7 +116,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink that continues after a cursor, and the receiver of its commands.
+    /// Creates a sink that continues after a cursor, and the receiver of its commands.
     pub(super) fn new(
         name: Arc<str>,
         kind: &'static str,
@@ -148,27 +149,26 @@ impl Sink {
         Ok((sink, receiver))
     }
 
-    /// Its present state.
     pub fn state(&self) -> SinkState {
         self.state.lock().clone()
     }
 
-    /// It has everything up to here.
+    /// The cursor up to which the sink has everything.
     pub fn cursor(&self) -> Cursor {
         Cursor::from_number(self.cursor.load(Ordering::Relaxed))
     }
 
-    /// The cursor in the database: delivery continues after it when the gateway has crashed.
+    /// The cursor in the database: delivery continues after it if the gateway crashes.
     pub fn saved_cursor(&self) -> Cursor {
         Cursor::from_number(self.saved_cursor.load(Ordering::Relaxed))
     }
 
-    /// The last error since the start.
+    /// The last error since the start of the gateway.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
     }
 
-    /// The last ranges that it lost since the start.
+    /// The most recent ranges that the sink lost since the start of the gateway.
     pub fn lost_ranges(&self) -> Vec<LostRange> {
         self.lost_ranges.lock().iter().copied().collect()
     }
@@ -199,14 +199,14 @@ impl Sink {
         }
         let mut present = self.state.lock();
         match (&*present, &state) {
-            // Keeps the time since when that is so.
+            // Keeps the time at which the sink entered the state.
             (SinkState::Paused { .. }, SinkState::Paused { .. })
             | (SinkState::Parked { .. }, SinkState::Parked { .. }) => {}
             _ => *present = state,
         }
     }
 
-    /// Switches between live and catching up: catching up above [`LIVE_LAG_MAX`], live at no lag.
+    /// Switches to catching up above a lag of [`LIVE_LAG_MAX`], and to live at no lag.
     pub(super) fn show_lag(&self, lag: u64) {
         let mut state = self.state.lock();
         let since_ms = unix_ms();
@@ -233,8 +233,8 @@ impl Sink {
     /// Records that retention trimmed these sequences before the sink had them.
     pub(super) fn lose(&self, first: Seq, last: Cursor) {
         let mut ranges = self.lost_ranges.lock();
-        // A connection may meet the same range again if an earlier one broke before it delivered
-        // the events in front of it.
+        // A connection may encounter the same range again if an earlier connection broke before it
+        // delivered the events before the range.
         let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
         if Cursor::after(first) > last {
             return;

@@ -1,9 +1,9 @@
-//! What every transport implements, and what it delivers from.
+//! The trait that every transport implements, and the context that a transport gets.
 //!
-//! A transport has a folder of its own with the same parts: `client` reaches the sink, `encode`
-//! turns events into bytes, `in_flight` knows which events the sink does not have yet, and
-//! `delivery` is the loop. It reads the log through a [`Feed`], reports to the [`Sink`] and moves
-//! the cursor of the [`CursorWriter`]; it knows nothing of the worker.
+//! Each transport has its own folder with the same parts: `client` connects to the sink, `encode`
+//! turns events into bytes, `in_flight` tracks the events that the sink does not have yet, and
+//! `delivery` is the loop. A transport reads the log through a [`Feed`], reports to the [`Sink`]
+//! and moves the cursor of the [`CursorWriter`]; it does not depend on the worker.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::receiver::Selection;
 
 /// Delivers events to one sink.
 pub(super) trait Transport: Send + 'static {
-    /// Delivers until something interrupts it, after the cursor of the context.
+    /// Delivers events after the cursor of the context until something interrupts.
     fn run(&mut self, context: &mut Context) -> impl Future<Output = Interruption> + Send;
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Interruption {
     /// The gateway is stopping, and the sink has everything or ran out of time.
     Stopping,
     Command(PendingCommand),
-    /// Deliver nothing more until an operator resumes the sink; with the reason.
+    /// Deliver nothing more until an operator resumes the sink, for this reason.
     Parked(String),
     /// The log failed. The process must stop.
     Storage(StorageError),
@@ -41,7 +41,7 @@ impl From<StorageError> for Interruption {
     }
 }
 
-/// What a transport delivers from and reports to.
+/// The log that a transport delivers from, and the objects that it reports to.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) log: Arc<EventLog>,
@@ -52,7 +52,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The log after what the sink has.
+    /// Reads the log after the events that the sink has.
     pub(super) fn feed(&self) -> Feed {
         Feed::after(self.sink.cursor(), &self.log, &self.sink)
     }
@@ -61,7 +61,7 @@ impl Context {
 /// Tells a transport when to return.
 #[derive(Debug)]
 pub(super) struct Interrupts {
-    /// Set when the gateway stops: the time by which sinks must be gone.
+    /// Set when the gateway stops: the time by which sinks must be disconnected.
     pub(super) deadline: watch::Receiver<Option<Instant>>,
     pub(super) commands: mpsc::Receiver<PendingCommand>,
 }
@@ -72,8 +72,8 @@ impl Interrupts {
         self.next_draining(false).await
     }
 
-    /// Like [`next`](Self::next), but with `may_drain` a gateway that stops interrupts only at the
-    /// deadline, so that the sink can take the rest of the log.
+    /// Like [`next`](Self::next), but if `may_drain` is set, a stopping gateway interrupts only at
+    /// the deadline, so that the sink can get the rest of the log.
     pub(super) async fn next_draining(&mut self, may_drain: bool) -> Interruption {
         let Self { deadline, commands } = self;
         tokio::select! {
@@ -82,14 +82,14 @@ impl Interrupts {
         }
     }
 
-    /// The time by which the sink must be gone; `None` while the gateway runs.
+    /// The time by which the sink must be disconnected; `None` while the gateway runs.
     pub(super) fn deadline(&self) -> Option<Instant> {
         *self.deadline.borrow()
     }
 }
 
 async fn stopping(deadline: &mut watch::Receiver<Option<Instant>>, may_drain: bool) {
-    // Without its sender the gateway is gone, too.
+    // If the sender was dropped, the gateway has ended, too.
     let by = deadline.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
     if let Some(by) = by.filter(|_| may_drain) {
         sleep_until(by).await;

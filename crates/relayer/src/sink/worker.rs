@@ -10,7 +10,7 @@ use crate::event_log::{Cursor, StorageError};
 #[derive(Debug)]
 pub(super) struct Worker {
     context: Context,
-    /// Why the sink is parked, if it is.
+    /// The reason, if the sink is parked.
     parked: Option<String>,
 }
 
@@ -19,10 +19,10 @@ impl Worker {
         Self { context, parked: None }
     }
 
-    /// Supplies the sink until the gateway stops.
+    /// Delivers to the sink until the gateway stops.
     ///
     /// # Errors
-    /// When RocksDB fails. The process must stop then.
+    /// When RocksDB fails; then the process must stop.
     pub(super) async fn run(mut self, mut transport: impl Transport) -> Result<(), StorageError> {
         while self.context.interrupts.deadline().is_none() {
             let interruption = match self.standstill() {
@@ -48,7 +48,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The state of a sink that gets nothing at present.
+    /// Returns the state of a sink that gets nothing at present.
     fn standstill(&self) -> Option<SinkState> {
         let since_ms = unix_ms();
         if self.context.cursor_writer.is_paused() {
@@ -62,7 +62,7 @@ impl Worker {
             Err(error) if !error.is_full() => return Err(error),
             outcome => outcome,
         };
-        // Before the answer, so that a client that asks after it sees the new state.
+        // Updated before the reply, so that a caller who queries the state next sees the new one.
         if let Some(state) = self.standstill() {
             self.context.sink.set_state(state);
         }
@@ -86,7 +86,7 @@ impl Worker {
             Command::Seek(cursor) => {
                 let from = sink.cursor();
                 // A sink that asks for the oldest event loses nothing to retention. A cursor beyond
-                // the head would skip the events that get these numbers later.
+                // the head would skip future events with these sequences.
                 let oldest = if cursor == Cursor::START { Cursor::before(log.floor()) } else { cursor };
                 cursor_writer.seek(oldest.min(log.head())).await?;
                 tracing::info!(sink = name, %from, to = %cursor, "sink moved to another cursor");

@@ -1,4 +1,4 @@
-//! Starts a worker for every sink of the configuration, and stops all of them with the gateway.
+//! Starts a worker for every configured sink, and stops all workers when the gateway stops.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -32,7 +32,7 @@ pub enum SinkSetupError {
     /// RocksDB failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A file of certificate authorities cannot be used.
+    /// A CA file cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
     /// The HTTP client refused its configuration.
@@ -52,8 +52,7 @@ impl Workers {
     /// Starts delivery to every sink after its cursor. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// When the cursors cannot be read or stored, or a file of certificate authorities
-    /// cannot be used.
+    /// When the cursors cannot be read or stored, or a CA file cannot be used.
     pub fn start(
         output: &Output,
         log: &Arc<EventLog>,
@@ -73,12 +72,12 @@ impl Workers {
         Ok(workers)
     }
 
-    /// The sinks in the order of the configuration, TCP first.
+    /// The sinks in the order of the configuration, TCP sinks first.
     pub fn sinks(&self) -> &Arc<[Arc<Sink>]> {
         &self.sinks
     }
 
-    /// Waits until a worker fails. Pending while all is well.
+    /// Waits until a worker fails; otherwise never completes.
     pub async fn failure(&mut self) -> StageFailure {
         match self.tasks.join_next().await {
             Some(Ok(Err(error))) => StageFailure::new("a sink", error),
@@ -88,13 +87,12 @@ impl Workers {
         }
     }
 
-    /// Lets connected sinks take the rest of the log, and stores their cursors. Close the log
-    /// before.
+    /// Lets connected sinks get the rest of the log, and stores their cursors. Close the log first.
     pub async fn drain(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         self.stop.send_replace(Some(deadline));
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        // Twice: once for the close, once for the cursor.
+        // Waits twice as long: once for the close, and once for storing the cursor.
         if timeout_at(deadline + 2 * SINK_CLOSE_MAX, ended).await.is_err() {
             tracing::warn!(sinks = self.tasks.len(), "some sinks did not end in time");
         }
@@ -104,7 +102,7 @@ impl Workers {
         }
     }
 
-    /// Forgets sinks that have not been configured for this long.
+    /// Deletes the data of sinks that have not been configured for this long.
     fn forget_unused(&self, log: &EventLog, keep: Duration) -> Result<(), StorageError> {
         let used: HashSet<&str> = self.sinks.iter().map(|sink| &*sink.name).collect();
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
@@ -166,7 +164,8 @@ impl<'a> Starting<'a> {
         self.spawn(&name, "http", &shown, &common, HttpTransport::new(client, options))
     }
 
-    /// The TLS configuration of a sink. Without TLS it trusts nobody, and no authority is read.
+    /// Returns the TLS configuration of a sink. Without TLS it trusts no authority, and none is
+    /// read.
     fn tls(
         &mut self,
         name: &SinkName,
@@ -208,12 +207,12 @@ impl<'a> Starting<'a> {
         Ok(())
     }
 
-    /// The row of a sink, and whether the database has it. The row of a new sink is stored if the
-    /// disk has room.
+    /// Returns the row of a sink, and whether the database has it. The row of a new sink is stored
+    /// if the disk has room.
     fn row(&self, name: &SinkName, start: Start) -> Result<(CursorRow, bool), StorageError> {
         let known = self.known.get(name.as_str()).copied();
         let row = known.unwrap_or_else(|| CursorRow::at(first_cursor(self.log, start)));
-        // A cursor beyond the head would skip the events that get these numbers later.
+        // A cursor beyond the head would skip future events with these sequences.
         let row = CursorRow { cursor: row.cursor.min(self.log.head()), unused_since_ms: 0, ..row };
         if known == Some(row) {
             return Ok((row, true));
@@ -225,13 +224,13 @@ impl<'a> Starting<'a> {
     }
 }
 
-/// The stored cursor of the slowest sink: all sinks have everything up to there, even after a
+/// Returns the stored cursor of the slowest sink: all sinks have everything up to it, even after a
 /// crash.
 pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
     sinks.iter().map(|sink| sink.saved_cursor()).min().unwrap_or(Cursor::END)
 }
 
-/// The cursor of a new sink.
+/// Returns the first cursor of a new sink.
 fn first_cursor(log: &EventLog, start: Start) -> Cursor {
     match start {
         Start::Now => log.head(),
@@ -239,7 +238,7 @@ fn first_cursor(log: &EventLog, start: Start) -> Cursor {
     }
 }
 
-/// The events that a sink wants.
+/// Returns the selection of events that a sink wants.
 fn selection(common: &CommonOptions) -> Selection {
     let CommonOptions { kinds, authors, filter, .. } = common;
     let kinds = (!kinds.is_empty()).then(|| wire::Filter::new().kinds(kinds.iter().copied()));

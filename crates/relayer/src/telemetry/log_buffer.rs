@@ -1,8 +1,8 @@
-//! The buffer for log lines, which a dedicated thread writes to standard error.
+//! Buffers log lines, which a dedicated thread writes to standard error.
 //!
-//! Logging never waits for standard error and never fails: if its reader stalls, the pipe is closed
-//! or the file system is full, lines are dropped and counted. The buffer is allocated at the start,
-//! so logging a panic or an allocation failure does not allocate.
+//! Logging never waits for standard error and never fails: if the reader of the pipe stalls, the
+//! pipe is closed or the file system is full, lines are dropped and counted. The buffer is
+//! allocated at the start, so logging a panic or an allocation failure does not allocate.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -17,10 +17,10 @@ static LINES: Lines = Lines::new();
 
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// The pause before the next write to a non-blocking standard error that is full.
+/// The pause between attempts while a non-blocking standard error is full.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Waits on drop, also during a panic, until all lines are written, but at most [`LOG_FLUSH_MAX`].
+/// On drop, even during a panic, waits until all lines are written, for at most [`LOG_FLUSH_MAX`].
 #[derive(Debug)]
 pub struct FlushedAtTheEnd(());
 
@@ -35,7 +35,7 @@ impl Drop for FlushedAtTheEnd {
 /// Starts the writer thread.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// When the system cannot start another thread.
 pub fn start() -> io::Result<FlushedAtTheEnd> {
     LINES.lock().waiting.reserve_exact(LOG_BUFFER_BYTES);
     let writing = thread::Builder::new().name("log".to_owned());
@@ -43,7 +43,7 @@ pub fn start() -> io::Result<FlushedAtTheEnd> {
     Ok(FlushedAtTheEnd(()))
 }
 
-/// Adds a line, completely or not at all.
+/// Adds a line to the buffer, completely or not at all.
 pub fn write(line: fmt::Arguments<'_>) {
     LINES.add(|buffer| buffer.write_fmt(line));
 }
@@ -57,7 +57,7 @@ pub(crate) fn try_write(line: fmt::Arguments<'_>) {
     }
 }
 
-/// The number of lines lost since the start because standard error was too slow or failed.
+/// Returns the number of lines lost since the start because standard error was too slow or failed.
 pub(crate) fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
@@ -85,9 +85,9 @@ struct Lines {
 struct State {
     /// Never grows beyond [`LOG_BUFFER_BYTES`].
     waiting: Vec<u8>,
-    /// Whether the thread is writing the previous buffer.
+    /// Whether the thread is still writing the previous buffer.
     is_writing: bool,
-    /// Lines that did not fit and have not been reported.
+    /// The number of lines that did not fit and have not been reported.
     lost: u64,
 }
 
@@ -117,7 +117,7 @@ impl Lines {
         self.changed.notify_all();
     }
 
-    /// Writes waiting lines for as long as the process runs.
+    /// Writes buffered lines for as long as the process runs.
     fn write_to(&self, out: &mut impl Write, mut lines: Vec<u8>) -> ! {
         loop {
             let state = self.lock();
@@ -130,7 +130,7 @@ impl Lines {
             let unwritten = write_all(out, &lines);
             LOST.fetch_add(unwritten.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
             if lost > 0 {
-                // If this line is lost too, the counter still shows it.
+                // If this line is lost, too, the counter still shows the loss.
                 let _ = writeln!(out, "{lost} log lines were lost: standard error was too slow");
             }
             lines.clear();
@@ -140,7 +140,7 @@ impl Lines {
     }
 }
 
-/// Writes as much as possible and returns the rest.
+/// Writes as many bytes as possible and returns the rest.
 fn write_all<'a>(out: &mut impl Write, mut lines: &'a [u8]) -> &'a [u8] {
     while !lines.is_empty() {
         match out.write(lines) {
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells what is written, and takes nothing more until somebody listens.
+    /// Sends each write to a channel, and blocks until the test receives it.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -206,7 +206,7 @@ mod tests {
     fn logging_does_not_wait_for_a_reader_that_stalls() {
         let (lines, written) = slow();
         add(lines, b"first\n");
-        // The thread now blocks on the first line, and everything else must wait.
+        // The thread now blocks on the first line, so everything else must wait.
         while !lines.lock().is_writing {
             thread::yield_now();
         }

@@ -1,5 +1,5 @@
-//! Tools to declare metrics. Each module has a struct with its metrics, their names, labels and
-//! help texts, and registers and updates them itself.
+//! Tools for declaring metrics. Each module has a struct that declares its metrics with names,
+//! labels and help texts, and registers and updates them itself.
 
 use std::fmt;
 use std::ops::Index;
@@ -20,7 +20,7 @@ pub struct PerLabel<L: EnumArray<M>, M> {
 }
 
 impl<L: EnumArray<M>, M: Default> PerLabel<L, M> {
-    /// All metrics at zero; `key` is the name of the label.
+    /// Creates all metrics at zero; `key` is the name of the label.
     pub fn new(key: &'static str) -> Self {
         Self { key, metrics: enum_map! { _ => M::default() } }
     }
@@ -66,17 +66,17 @@ where
     }
 }
 
-/// The variant of a label enum with this name.
+/// Returns the variant of a label enum with this name.
 pub fn label_value<L: EnumArray<()> + Copy + Into<&'static str>>(name: &str) -> Option<L> {
     EnumMap::<L, ()>::default().into_iter().map(|(value, ())| value).find(|value| (*value).into() == name)
 }
 
-/// Sets a gauge; values beyond `i64::MAX` saturate.
+/// Sets a gauge, capped at `i64::MAX`.
 pub fn set(gauge: &Gauge, value: u64) {
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
-/// Buckets from a quarter of a millisecond to 16 seconds.
+/// Creates a histogram with buckets from 0.25 ms to 16 s.
 pub(crate) fn latency_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 17))
 }
@@ -104,7 +104,7 @@ macro_rules! metrics {
             }
         }
 
-        /// Metrics in a registry that nobody reads.
+        /// Creates the metrics in a registry that is discarded.
         impl Default for $Name {
             fn default() -> Self {
                 Self::register(&mut prometheus_client::registry::Registry::default())

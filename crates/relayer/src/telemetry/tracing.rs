@@ -11,8 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_buffer;
 
-/// Starts logging at this level of the gateway. A `RUST_LOG` that does not parse is reported in the
-/// log itself.
+/// Starts logging at this level for the gateway. A `RUST_LOG` that does not parse is reported in
+/// the log itself.
 pub fn start(level: &str) {
     let configured = || EnvFilter::new(format!("warn,moltrade_relayer={level}"));
     let (filter, problem) = match std::env::var(EnvFilter::DEFAULT_ENV) {
@@ -37,11 +37,11 @@ pub fn start(level: &str) {
     }
 }
 
-/// Whether a library's log line cannot reveal secrets.
+/// Whether a log line of a library is free of secrets.
 fn may_be_logged(target: &str, level: Level) -> bool {
-    // Its debug lines contain whole messages of clients.
+    // Debug lines of tungstenite contain whole messages of clients.
     let is_message = target.starts_with("tungstenite") && level > Level::INFO;
-    // Its warnings contain values of the DSN and lines of .pgpass.
+    // Warnings of this module contain values of the DSN and lines of .pgpass.
     let is_of_dsn = target.starts_with("sqlx_postgres::options");
     !is_message && !is_of_dsn
 }

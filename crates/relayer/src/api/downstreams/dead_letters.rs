@@ -20,10 +20,10 @@ use crate::event_log::{Cursor, StorageError};
 use crate::limits::PAGE_BYTES_MAX;
 use crate::sink::LetterSelector;
 
-/// Letters per page without a `limit`.
+/// The number of letters per page without a `limit`.
 const PAGE_LETTERS_DEFAULT: usize = 100;
 
-/// The body of a call that names letters.
+/// The body of a call that selects letters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct LettersBody {
@@ -78,8 +78,8 @@ fn shown(letter: &DeadLetter) -> Result<Value, StorageError> {
     }))
 }
 
-/// `POST /api/downstreams/{name}/dead-letters/replay`: sends letters again. They stay letters until
-/// the sink has them.
+/// `POST /api/downstreams/{name}/dead-letters/replay`: sends letters again. They remain dead
+/// letters until the sink has them.
 pub(in crate::api) async fn replay(
     State(context): State<Context>,
     name: NameInPath,
@@ -101,7 +101,7 @@ pub(in crate::api) async fn drop_letters(
     Ok(Json(json!({ "dropped": dropped })))
 }
 
-/// A letter that is named must exist; "all" may be none.
+/// Fails if a letter that the call names does not exist; "all" may match none.
 fn counted(selector: LetterSelector, count: usize) -> Result<usize, ApiError> {
     match (selector, count) {
         (LetterSelector::One(_), 0) => Err(ApiError::not_found(

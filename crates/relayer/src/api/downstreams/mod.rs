@@ -51,12 +51,12 @@ pub(super) async fn one(State(context): State<Context>, name: NameInPath) -> Res
     shown(&context, sink).await
 }
 
-/// `POST /api/downstreams/{name}/pause`: stops delivery, also after a restart.
+/// `POST /api/downstreams/{name}/pause`: stops delivery, and keeps it stopped after a restart.
 pub(super) async fn pause(State(context): State<Context>, name: NameInPath) -> Result<Json<Value>, ApiError> {
     apply(&context, name, Command::Pause).await
 }
 
-/// `POST /api/downstreams/{name}/resume`: continues after a pause or parking.
+/// `POST /api/downstreams/{name}/resume`: continues delivery after a pause or after parking.
 pub(super) async fn resume(
     State(context): State<Context>,
     name: NameInPath,

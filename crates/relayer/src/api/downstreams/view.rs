@@ -11,14 +11,14 @@ pub(super) struct Shown {
     name: String,
     kind: &'static str,
     address: String,
-    /// `status` and its data.
+    /// The `status` and the data of the state.
     #[serde(flatten)]
     state: SinkState,
-    /// The sink has everything up to here.
+    /// The sink has everything up to this cursor.
     cursor: Cursor,
-    /// Sequences from the cursor to the head.
+    /// The number of sequences from the cursor to the head.
     lag: u64,
-    /// The age of the oldest of them.
+    /// The age of the oldest event after the cursor.
     lag_seconds: f64,
     delivered: u64,
     events_per_second: f64,
@@ -35,7 +35,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Blocks on the disk, to read when the first undelivered event was received.
+    /// Blocks on the disk, because it reads when the first undelivered event was received.
     pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
         let cursor = sink.cursor();
         let next_ms = if cursor < head { log.received_after(cursor)? } else { None };

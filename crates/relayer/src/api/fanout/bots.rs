@@ -1,4 +1,4 @@
-//! The API calls on bots: register, list, approve, remove.
+//! The API calls for bots: register, list, approve, remove.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;

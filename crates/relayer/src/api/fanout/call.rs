@@ -1,4 +1,4 @@
-//! An authenticated API call: by a NIP-98 token, or by the admin token.
+//! An API call that is authenticated with a NIP-98 token or with the admin token.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ use crate::fanout::rate_limit::LimitReached;
 enum Caller {
     /// The caller sent the admin token.
     Admin,
-    /// The caller proved this key.
+    /// The caller proved that it holds this key.
     Key(PublicKey),
 }
 
@@ -41,7 +41,7 @@ impl Call {
         if self.is_json { parse(&self.body) } else { Err(json_expected()) }
     }
 
-    /// Refuses a caller who neither has this key nor is the admin.
+    /// Refuses a caller who is neither the holder of this key nor the admin.
     pub(crate) fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),
@@ -82,7 +82,7 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
-        // Before the body is read, so that the client learns early that it is refused.
+        // Checked before the body is read, so that a refused client learns about it early.
         loaded_fanout(context)?;
         let (parts, body) = request.into_parts();
         let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
@@ -126,7 +126,7 @@ fn is_nostr(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The key that a NIP-98 token proves; `None` without a token.
+/// Returns the key that a NIP-98 token proves; `None` without a token.
 pub(super) fn proved_key(
     context: &Context,
     headers: &HeaderMap,
@@ -144,7 +144,7 @@ pub(super) fn proved_key(
         fanout.proofs.verify_token(token.trim_ascii(), request).map_err(|bad| {
             let reason = BadProofReason::from(&bad);
             context.metrics.fanout.proofs_refused[reason].inc();
-            // Without the path, which may hold a secret key by mistake.
+            // The path is not logged, because it may contain a secret key by mistake.
             tracing::debug!(method = method.as_str(), reason = <&str>::from(reason), "refused a proof");
             Refusal::BadProof(bad)
         })

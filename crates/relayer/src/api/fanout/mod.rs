@@ -29,7 +29,7 @@ pub(super) async fn identity(State(context): State<Context>) -> Json<Value> {
     Json(json!({ "pubkey": pubkey, "npub": npub(&pubkey) }))
 }
 
-/// The fan-out, if it is enabled and its registry was read.
+/// Returns the fan-out, if it is enabled and its registry has been read.
 fn loaded_fanout(context: &Context) -> Result<&Arc<Fanout>, Refusal> {
     let fanout = context.fanout().ok_or(Refusal::Disabled)?;
     if fanout.registry.is_loaded() { Ok(fanout) } else { Err(Refusal::RegistryUnavailable) }

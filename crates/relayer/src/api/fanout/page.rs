@@ -1,4 +1,4 @@
-//! Pages of a list that is sorted by public key.
+//! Pages of a list sorted by public key.
 
 use wire::PublicKey;
 
@@ -29,12 +29,13 @@ impl Page {
         Ok(page)
     }
 
-    /// How many items to read: one more than the page has, to know whether another page follows.
+    /// The number of items to read: one more than the page has, to know whether another page
+    /// follows.
     pub(crate) const fn read_limit(&self) -> usize {
         self.limit.saturating_add(1)
     }
 
-    /// Cuts the items that were read to the page. Returns the `after` of the next page, if any.
+    /// Cuts the items to the page size. Returns the `after` value of the next page, if any.
     pub fn cut<T>(&self, items: &mut Vec<T>, key: impl FnOnce(&T) -> PublicKey) -> Option<PublicKey> {
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);

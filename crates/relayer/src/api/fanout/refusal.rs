@@ -1,4 +1,4 @@
-//! Why a request of the fan-out is refused.
+//! Why a fan-out request is refused.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::fanout::shared_secret::WeakSecret;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 use crate::nip19::InvalidKey;
 
-/// The text is the message of the response: what is wrong, and how to fix it.
+/// The error text is the message of the response: what is wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::api) enum Refusal {
     #[error("the fan-out is switched off; set enabled = true under [fanout]")]
@@ -36,7 +36,7 @@ pub(in crate::api) enum Refusal {
     TokenWrong,
     #[error("the NIP-98 token is not valid: {0}")]
     BadProof(BadProof),
-    /// The caller has another key than the one that this call concerns.
+    /// The caller's key is not the key that this call concerns.
     #[error("the token is signed by {signer}, but this call concerns another key: sign it with that one")]
     NotYours { signer: wire::PublicKey },
     #[error(
@@ -82,7 +82,7 @@ pub(in crate::api) enum Refusal {
 }
 
 impl Refusal {
-    /// The HTTP status and the `error` code.
+    /// Returns the HTTP status and the `error` code.
     pub const fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Disabled => (StatusCode::NOT_FOUND, "fanout_disabled"),
@@ -113,7 +113,7 @@ impl Refusal {
         }
     }
 
-    /// `Retry-After` or `WWW-Authenticate`.
+    /// Returns `Retry-After` or `WWW-Authenticate`, if it applies.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = match self {
             Self::RateLimited { retry_after, .. } | Self::NewBotsRateLimited { retry_after, .. } => {
@@ -156,7 +156,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::Closed => Self::RegistrationClosed,
             RegistryError::NotApproved(_) => Self::NotApproved,
             RegistryError::Storage(error) if error.is_full() => Self::DiskFull,
-            // The registry logs when its database fails, so each call need not.
+            // The registry logs when its database fails, so calls need not log it again.
             error => {
                 tracing::debug!("cannot answer a request: {error}");
                 Self::RegistryUnavailable

@@ -1,4 +1,4 @@
-//! The API calls on follows: subscribe, list, unsubscribe.
+//! The API calls for follows: subscribe, list, unsubscribe.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -57,7 +57,7 @@ pub(in crate::api) async fn subscribe(
     Ok((created_status(created), Json(body)))
 }
 
-/// `GET /api/subscriptions/{bot_pubkey}`: lists the followers of a bot, never with secrets.
+/// `GET /api/subscriptions/{bot_pubkey}`: lists the followers of a bot, never their secrets.
 pub(in crate::api) async fn list(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,

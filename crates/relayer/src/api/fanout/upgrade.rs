@@ -1,5 +1,5 @@
-//! `GET /fanout`: checks all that can be checked before the upgrade, so that a refused client gets
-//! an HTTP error.
+//! `GET /fanout`: checks as much as possible before the upgrade, so that a refused client gets an
+//! HTTP error.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::fanout::proof::BadProof;
 use crate::fanout::serve::{AdmitError, ClientAuth, StartOptions};
 use crate::telemetry::metrics::label_value;
 
-/// Admits a follower that proves its key with the request (NIP-98), or will do so on the socket
+/// Admits a follower that proves its key with the request (NIP-98) or will prove it on the socket
 /// (NIP-42).
 pub(in crate::api) async fn upgrade(
     state: State<Context>,
@@ -68,7 +68,7 @@ async fn try_upgrade(
             let admitted = fanout.admit(proved?, options, head).await?;
             ClientAuth::Proved(Box::new(admitted))
         }
-        // A header that is meant as a proof must not be ignored.
+        // An `Authorization` header that was meant as a proof must not be ignored.
         None if headers.contains_key(header::AUTHORIZATION) => return Err(Refusal::ProofMissing.into()),
         None if !fanout.proofs.can_verify() => {
             return Err(Refusal::BadProof(BadProof::NoPublicUrl).into());

@@ -35,12 +35,12 @@ pub(super) fn connections(context: &Context) -> Vec<Connection> {
     context.pool.peers().iter().map(|peer| Connection::from(&**peer)).collect()
 }
 
-/// Relays with an open connection.
+/// The number of relays with an open connection.
 pub(super) fn active(context: &Context) -> usize {
     context.pool.peers().iter().filter(|peer| peer.state().is_connected()).count()
 }
 
-/// `GET /api/relays`: filtered by state and sorted.
+/// `GET /api/relays`: lists relays, filtered by state and sorted.
 pub(super) async fn list(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
@@ -58,7 +58,7 @@ pub(super) async fn one(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Detail>, ApiError> {
     let Path(mut url) = url.map_err(|_| bad_relay_url("it is not percent-encoded UTF-8"))?;
-    // The query of a URL that was not encoded arrives as the query of the request.
+    // If the URL in the path was not encoded, its query arrives as the query of the request.
     if let Some(query) = query {
         url.push('?');
         url.push_str(&query);

@@ -1,4 +1,4 @@
-//! Filters and sorts `/api/relays` by its query string.
+//! Filters and sorts `/api/relays` by the parameters of its query string.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Sort {
         named.map(|(_, sort)| *sort).ok_or_else(|| QueryError::value("sort", "bad_sort", expected()))
     }
 
-    /// The value to sort by; `None` if it is unknown for this relay.
+    /// Returns the value to sort by; `None` if it is unknown for this relay.
     fn figure(self, peer: &Peer) -> Option<u64> {
         let stats = &peer.stats;
         Some(match self {
@@ -76,10 +76,10 @@ fn micros(time: Duration) -> u64 {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranking {
-    /// `None`: in the order in which they were added.
+    /// `None` keeps the order in which the relays were added.
     sort: Option<Sort>,
     descending: bool,
-    /// `None`: all states.
+    /// `None` means all states.
     states: Option<Vec<&'static str>>,
     limit: Option<usize>,
     offset: usize,
@@ -87,13 +87,13 @@ pub(super) struct Ranking {
 
 #[derive(Debug)]
 pub(super) struct Ranked {
-    /// The number before limit and offset.
+    /// The number of relays before limit and offset are applied.
     pub(super) total: usize,
     pub(super) shown: Vec<Arc<Peer>>,
 }
 
 impl Ranking {
-    /// Parses a query string without its `?`.
+    /// Parses a query string without the leading `?`.
     ///
     /// # Errors
     /// When a parameter is unknown, repeated or malformed.
@@ -111,8 +111,8 @@ impl Ranking {
         Ok(read)
     }
 
-    /// Filters and sorts. Equal relays stay in the order in which they were added; relays with
-    /// unknown values always come last.
+    /// Filters and sorts relays. Equal relays stay in the order in which they were added; relays
+    /// with unknown values always come last.
     pub(super) fn of(&self, mut peers: Vec<Arc<Peer>>) -> Ranked {
         if let Some(states) = &self.states {
             peers.retain(|peer| states.contains(&peer.state().label()));
@@ -131,7 +131,7 @@ impl Ranking {
                 peers
             }
             Some(sort) => {
-                // Read each value once, because it may change while we sort.
+                // Each value is read once, because it may change while we sort.
                 let mut figures: Vec<(Option<u64>, Arc<Peer>)> =
                     peers.into_iter().map(|peer| (sort.figure(&peer), peer)).collect();
                 figures.sort_by(|(one, _), (other, _)| match (one, other) {

@@ -1,4 +1,4 @@
-//! The JSON of a relay, in `/status`, in the list of relays and by itself.
+//! The JSON of a relay in `/status`, in the list of relays, and for a single relay.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::relay::{ConnectionState, Gap, Information, PastState, Peer, RepairPro
 #[derive(Debug, Serialize)]
 pub struct Connection {
     url: String,
-    /// `status` and its data.
+    /// The `status` and the data of the state.
     #[serde(flatten)]
     state: ConnectionState,
-    /// Connected, but sends none of the events that other relays deliver.
+    /// The relay is connected, but sends none of the events that other relays deliver.
     silent: bool,
     connections_opened: u64,
     reconnects: u64,
@@ -24,17 +24,17 @@ pub struct Connection {
     events: u64,
     first: u64,
     copies: u64,
-    /// The average delay of its copies after the first copy.
+    /// The average delay of this relay's copies of events after the first copy.
     late_ms: Option<f64>,
     notices: u64,
     requests: u64,
     rate_limited: u64,
     forgeries: u64,
     refused: BTreeMap<&'static str, u64>,
-    /// Its events are proven complete up to here, in Unix seconds.
+    /// The relay's events are proven complete up to this time, in Unix seconds.
     proven_until: Option<u64>,
     gaps: usize,
-    /// The latest states, the current one last.
+    /// The latest states, ending with the current one.
     history: Vec<PastState>,
 }
 

@@ -1,4 +1,4 @@
-//! The URL that a proof must be signed for.
+//! The URL that a proof must name.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ impl GatewayUrl {
         }
     }
 
-    /// Whether a URL means this path and query on our server. A WebSocket URL may have an HTTP
+    /// Whether a URL refers to this path and query on our server. A WebSocket URL may have an HTTP
     /// scheme.
     pub(super) fn matches(&self, url: &str, path_and_query: &str) -> bool {
         let Some(url) = as_http(url) else { return false };
@@ -42,7 +42,7 @@ impl GatewayUrl {
         as_http(&format!("{base}{path_and_query}")).is_some_and(|ours| ours == url)
     }
 
-    /// The URL that should have been signed, for an error message. A long path is cut.
+    /// Returns the URL that should have been signed, for an error message. A long path is cut.
     pub(super) fn expected(&self, path_and_query: &str) -> Box<str> {
         const CHARACTERS_MAX: usize = 300;
         let path: String = path_and_query.chars().take(CHARACTERS_MAX).collect();
@@ -54,7 +54,7 @@ impl GatewayUrl {
         }
     }
 
-    /// Whether a URL means `/fanout` or the server as a whole: the NIP-42 `relay` tag may be
+    /// Whether a URL refers to `/fanout` or to the server as a whole: the NIP-42 `relay` tag may be
     /// either.
     pub(super) fn matches_relay(&self, url: &str) -> bool {
         let url = url.trim_end_matches('/');

@@ -1,7 +1,7 @@
 //! Verifies who holds a key: NIP-42 on a WebSocket, NIP-98 on a request.
 //!
-//! Both are signed events that name the [`gateway_url`] and what they are for. A proof for another
-//! server, another request, another time, or one that was used before is refused.
+//! Both proofs are signed events that name the [`gateway_url`] and their purpose. A proof is
+//! refused if it is for another server, request or time, or if it was used before.
 
 pub(crate) mod gateway_url;
 pub(crate) mod nip42;
@@ -18,7 +18,7 @@ use used_tokens::UsedTokens;
 
 use crate::clock::Clock;
 
-/// Why a proof is refused. The text says how to fix it, without quoting the proof.
+/// Why a proof is refused. The text says how to fix the problem, without quoting the proof.
 #[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[strum_discriminants(
     name(BadProofReason),
@@ -39,8 +39,8 @@ pub enum BadProof {
         "it is dated ahead: created_at must be within {0} seconds of the gateway's clock; set your clock"
     )]
     Future(u64),
-    /// The event is older than this process, or dated in a time that the clock has shown twice, so
-    /// it may have been used before.
+    /// The event is older than this process, or its date lies in a time that the clock has shown
+    /// twice, so it may have been used before.
     #[error("it was signed before the gateway started, or before its clock was set; sign a new one")]
     BeforeStart,
     #[error("it was signed for another URL than this request's: its `{tag}` tag must be {expected}")]
@@ -76,25 +76,25 @@ pub struct ProofVerifier {
 }
 
 impl ProofVerifier {
-    /// `clock` must have run since the process started.
+    /// `clock` must have been running since the process started.
     pub fn new(gateway_url: GatewayUrl, clock: Clock) -> Self {
         let (verifier, used_tokens) = (Mutex::new(Verifier::new()), Mutex::default());
         Self { gateway_url, verifier, used_tokens, clock }
     }
 
-    /// Whether the gateway knows its own URL. Otherwise no proof can be verified.
+    /// Whether the gateway knows its own URL. Without it no proof can be verified.
     pub(crate) const fn can_verify(&self) -> bool {
         !matches!(self.gateway_url, GatewayUrl::Unknown)
     }
 
-    /// Verifies the signature, after all other checks.
+    /// Verifies the signature. Called after all other checks.
     fn verify(&self, event: &UnverifiedEvent<'_>) -> Result<PublicKey, BadProof> {
         let verified = self.verifier.lock().verify(event).map_err(BadProof::Forged)?;
         Ok(*verified.pubkey())
     }
 }
 
-/// Checks kind and date of an event.
+/// Checks the kind and the date of an event.
 fn check(event: &UnverifiedEvent<'_>, kind: u16, secs_max: u64, now: u64) -> Result<(), BadProof> {
     if event.kind != kind {
         return Err(BadProof::Kind { expected: kind });

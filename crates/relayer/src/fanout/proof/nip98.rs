@@ -1,4 +1,4 @@
-//! NIP-98: a request carries an event that was signed for this request alone.
+//! NIP-98: a request carries an event that was signed for only this request.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const KIND: u16 = 27_235;
 /// The request that a token must be signed for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// In capitals.
+    /// In upper case.
     pub method: &'a str,
     /// As the server received them.
     pub(crate) path_and_query: &'a str,
@@ -49,7 +49,7 @@ impl ProofVerifier {
         let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
         let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
         check(&event, KIND, TOKEN_SECS_MAX, now.secs())?;
-        // The start time by today's clock: at the start the clock may have been wrong.
+        // The start time according to today's clock: at the start, the clock may have been wrong.
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);
@@ -65,7 +65,7 @@ impl ProofVerifier {
             return Err(BadProof::Payload);
         }
         let signer = self.verify(&event)?;
-        // Last, so that only signed tokens take up memory.
+        // This check comes last, so that only tokens with valid signatures use memory.
         match self.used_tokens.lock().use_once(&event.id, event.created_at, now) {
             TokenUse::First => Ok(signer),
             TokenUse::Replayed => Err(BadProof::Replayed),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     impl ProofVerifier {
-        /// Verifies at a given second, in a process that started 30 seconds before `NOW`.
+        /// Verifies a token at a given second, in a process that started 30 seconds before `NOW`.
         fn verify_token_in(
             &self,
             token: &[u8],
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(unnamed.verify_token_in(token.as_bytes(), REQUEST, NOW), Err(BadProof::NoPublicUrl));
     }
 
-    /// A token dated now by `clock`.
+    /// Creates a token dated now by `clock`.
     fn present(clock: &Clock, nonce: &str) -> String {
         let tags = [RIGHT[0], RIGHT[1], RIGHT[2], ["nonce", nonce]];
         token(clock.unix_secs(), KIND, &tags)
@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// Also after expired tokens were swept.
+    /// A sweep of expired tokens must not let a token in twice, either.
     #[test]
     fn no_step_of_the_clock_lets_a_token_in_twice() {
         for away in [10, 61, 300, 7_200, 32 * 86_400] {

@@ -1,7 +1,7 @@
 //! Remembers used tokens for as long as they are valid.
 //!
-//! The clock may be set back. So when tokens are swept, the span of their dates is kept, and any
-//! token dated in that span is refused.
+//! The clock may be set back. Therefore, when tokens are swept, the span of their dates is kept,
+//! and any token dated in that span is refused.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,20 +11,20 @@ use wire::ClaimedId;
 use crate::clock::{Base, Now};
 use crate::limits::{TOKEN_SECS_MAX, TOKENS_MAX};
 
-/// How many clock settings have their own span. Beyond that the two oldest spans are joined, which
-/// refuses more tokens.
+/// The number of clock settings that have their own span. Beyond this number the two oldest spans
+/// are joined, so that more tokens are refused.
 const SETTINGS_MAX: usize = 32;
 
-/// Used tokens by the first half of their ids. Finding a second event with the same half takes
-/// 2^128 tries.
+/// Used tokens by the first half of their ids. It takes 2^128 attempts to find a second event with
+/// the same half.
 #[derive(Debug, Default)]
 pub(super) struct UsedTokens {
     tokens: HashMap<[u8; 16], Token>,
     settings: Vec<ClockSetting>,
     /// The number of tokens at which expired ones are swept.
     sweep_at: usize,
-    /// The second of the last sweep. With many tokens a sweep takes milliseconds, so there is at
-    /// most one a second.
+    /// The second of the last sweep. With many tokens a sweep takes milliseconds, so it runs at
+    /// most once a second.
     swept_at: u64,
 }
 
@@ -47,9 +47,9 @@ struct ClockSetting {
 pub(super) enum TokenUse {
     First,
     Replayed,
-    /// The token is dated in a swept span.
+    /// The date of the token lies in a swept span.
     Unknown,
-    /// There is no memory for one more.
+    /// The limit on remembered tokens is reached.
     TooMany,
 }
 
@@ -117,7 +117,7 @@ mod tests {
         ClaimedId::from_bytes(bytes)
     }
 
-    /// The same clock setting at a given second.
+    /// Returns times of one clock setting, by their second.
     fn clock() -> impl Fn(u64) -> Now {
         let base = Clock::system().now().base;
         move |second| Now { ms: second * 1_000, base, steps: 0 }

@@ -1,4 +1,4 @@
-//! The follows in memory: about 300 bytes each. No event needs a database query.
+//! The bots and follows in memory, about 300 bytes per follow. No event needs a database query.
 //!
 //! A connected follower shares this state, so a change of its follows applies to its next message.
 
@@ -19,13 +19,13 @@ use super::row::{BotName, BotRow, FollowKey};
 use crate::fanout::keys::MessageKey;
 use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
 
-/// How many follows are inserted under one lock: well under a millisecond of work.
+/// The number of follows inserted under one lock: well under a millisecond of work.
 const ROWS_AT_ONCE: usize = 500;
 
 /// A registered bot.
 #[derive(Debug)]
 pub struct Bot {
-    /// The key that signs its signals.
+    /// The key that signs the bot's signals.
     pub pubkey: PublicKey,
     inner: RwLock<BotInner>,
 }
@@ -33,7 +33,7 @@ pub struct Bot {
 #[derive(Debug)]
 struct BotInner {
     row: BotRow,
-    /// Whether the bot has published a signal since the start, or shortly before it.
+    /// Whether the bot has published a signal since the start, or shortly before the start.
     has_published: bool,
     followers: BTreeSet<ByKey>,
 }
@@ -42,9 +42,10 @@ struct BotInner {
 #[derive(Debug)]
 pub struct Follower {
     pub pubkey: PublicKey,
-    /// Sorted by bot. Connections keep the last version that they saw, to find what changed.
+    /// Sorted by bot. Connections keep the last version that they saw, to find out what has
+    /// changed.
     follows: RwLock<Arc<Vec<Follow>>>,
-    /// The number of connections. It changes only under the directory's write lock.
+    /// The number of connections. Changed only while the directory's write lock is held.
     connections: AtomicUsize,
     wake: Notify,
 }
@@ -94,11 +95,11 @@ pub struct ListedFollower {
     pub(crate) has_secret: bool,
 }
 
-/// The follower has as many connections as allowed.
+/// The follower has the maximum number of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
 
-/// A connection of a follower, until it is dropped.
+/// A connection of a follower; it counts until it is dropped.
 #[derive(Debug)]
 pub struct Presence {
     directory: Arc<Directory>,
@@ -128,7 +129,7 @@ struct State {
 }
 
 impl Directory {
-    /// The numbers of bots and of follows.
+    /// The number of bots and the number of follows.
     pub fn len(&self) -> (usize, usize) {
         let state = self.state.read();
         (state.bots.len(), state.follows)
@@ -139,7 +140,6 @@ impl Directory {
         self.state.read().followers.len()
     }
 
-    /// Finds a bot by its key.
     pub fn bot(&self, pubkey: &PublicKey) -> Option<Arc<Bot>> {
         self.state.read().bots.get(pubkey).cloned()
     }
@@ -149,7 +149,7 @@ impl Directory {
         self.state.write().put_bot(row);
     }
 
-    /// Up to `limit` bots after a key, sorted by key.
+    /// Returns up to `limit` bots after a key, sorted by key.
     pub fn bots(&self, after: Option<PublicKey>, limit: usize) -> Vec<Arc<Bot>> {
         let mut bots: Vec<Arc<Bot>> = {
             let state = self.state.read();
@@ -160,8 +160,8 @@ impl Directory {
         bots
     }
 
-    /// The bot that was registered first among those that have no followers and have published
-    /// nothing.
+    /// Returns the bot that was registered first among the bots that have no followers and have
+    /// published nothing.
     pub(crate) fn oldest_idle_bot(&self) -> Option<PublicKey> {
         let state = self.state.read();
         let idle = state.bots.values().filter_map(|bot| {
@@ -187,8 +187,8 @@ impl Directory {
         self.state.write().remove_bot(pubkey);
     }
 
-    /// Replaces all bots and follows; connections stay. The lock is released in between, so that
-    /// others do not wait long.
+    /// Replaces all bots and follows; connections stay open. The lock is released between batches
+    /// of rows, so that other callers do not wait long.
     pub fn replace(&self, bots: Vec<BotRow>, follows: Vec<UnsealedFollow>) {
         let kept_bots: HashSet<PublicKey> = bots.iter().map(|bot| bot.pubkey).collect();
         let kept: HashSet<FollowKey> = follows.iter().map(|follow| follow.key).collect();
@@ -211,14 +211,13 @@ impl Directory {
         }
     }
 
-    /// Finds a follow by its key.
     pub fn follow(&self, key: &FollowKey) -> Option<UnsealedFollow> {
         let state = self.state.read();
         let follow = state.followers.get(&key.follower)?.0.follow(&key.bot)?;
         Some(UnsealedFollow { key: *key, secret: follow.secret, since_ms: follow.since_ms })
     }
 
-    /// Whether a follower follows as many bots as allowed.
+    /// Whether a follower follows the maximum number of bots.
     pub(crate) fn is_at_follow_limit(&self, follower: &PublicKey) -> bool {
         let state = self.state.read();
         state.followers.get(follower).is_some_and(|found| found.0.follows.read().len() >= FOLLOWS_MAX)
@@ -227,7 +226,7 @@ impl Directory {
     /// Opens a connection for a key, which need not follow any bot.
     ///
     /// # Errors
-    /// When the key has as many connections as allowed.
+    /// When the key has the maximum number of connections.
     pub fn connect(self: &Arc<Self>, pubkey: PublicKey) -> Result<Presence, TooManyConnections> {
         let mut state = self.state.write();
         let follower = state.follower(pubkey);
@@ -270,7 +269,7 @@ impl State {
         });
         bot.inner.write().row = row;
         if !is_approved {
-            // An unapproved bot delivers nothing, whoever created its follows.
+            // An unapproved bot must not deliver anything, no matter who created its follows.
             let followers = bot.follower_keys();
             followers
                 .into_iter()
@@ -337,7 +336,7 @@ impl State {
         new
     }
 
-    /// A key that neither follows nor is connected takes no memory.
+    /// Removes a follower that neither follows a bot nor is connected, so that it uses no memory.
     fn forget_if_idle(&mut self, follower: &Follower) {
         if !follower.is_connected() && follower.follows.read().is_empty() {
             self.followers.remove(&follower.pubkey);
@@ -355,12 +354,12 @@ impl Bot {
         self.inner.read().row.is_approved
     }
 
-    /// Whether the bot has published a signal since the start, or shortly before it.
+    /// Whether the bot has published a signal since the start, or shortly before the start.
     pub(crate) fn has_published(&self) -> bool {
         self.inner.read().has_published
     }
 
-    /// Unix milliseconds of the first registration.
+    /// The time of the first registration in Unix milliseconds.
     pub fn registered_at_ms(&self) -> u64 {
         self.inner.read().row.registered_at_ms
     }
@@ -374,7 +373,7 @@ impl Bot {
         self.inner.read().followers.len()
     }
 
-    /// Up to `limit` followers after a key, sorted by key.
+    /// Returns up to `limit` followers after a key, sorted by key.
     pub fn list(&self, after: Option<PublicKey>, limit: usize) -> Vec<ListedFollower> {
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let inner = self.inner.read();
@@ -411,7 +410,7 @@ impl Follower {
         !self.follows.read().is_empty()
     }
 
-    /// Completes when there may be a signal, counted from when the future is
+    /// Completes when there may be a signal; wake-ups count from when the future is
     /// [enabled](Notified::enable).
     pub fn woken(&self) -> Notified<'_> {
         self.wake.notified()

@@ -1,4 +1,5 @@
-//! The follows of one follower: the key for each bot, and what changes between two versions.
+//! The follows of one follower: the encryption key for each bot, and the changes between two
+//! versions.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ pub(crate) struct Follow {
     pub(super) since_ms: u64,
 }
 
-/// The key that a follower's messages are encrypted with.
+/// The key that encrypts a follower's messages.
 #[derive(Debug, Clone)]
 pub(crate) enum SignalKey {
     /// The NIP-44 conversation key.
@@ -27,25 +28,24 @@ pub(crate) enum SignalKey {
 /// A change of a follow that the follower's connections are told about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// The follower gets no more signals of this bot.
+    /// The follower gets no more signals from this bot.
     Unsubscribed(PublicKey),
     /// The signals of this bot are encrypted with another key from now on.
     SecretChanged { bot: PublicKey, has_secret: bool },
 }
 
-/// Finds the follow of a bot.
 pub(super) fn find_follow<'f>(follows: &'f [Follow], bot: &PublicKey) -> Option<&'f Follow> {
     let index = follows.binary_search_by_key(bot, |follow| follow.bot).ok()?;
     follows.get(index)
 }
 
-/// The key for the signals of an author. `None` if the author is not followed.
+/// Returns the key for an author's signals. `None` if the author is not followed.
 pub(crate) fn signal_key(follows: &[Follow], author: &PublicKey) -> Option<SignalKey> {
     let follow = find_follow(follows, author)?;
     Some(follow.secret.clone().map_or(SignalKey::Conversation, SignalKey::SharedSecret))
 }
 
-/// The notices for the change from one version of the follows to another.
+/// Returns the notices for the changes from one version of the follows to another.
 pub(crate) fn notices(before: &[Follow], now: &[Follow]) -> impl Iterator<Item = Notice> {
     before.iter().filter_map(|follow| match find_follow(now, &follow.bot) {
         None => Some(Notice::Unsubscribed(follow.bot)),

@@ -10,21 +10,21 @@ use super::store::{Mode, RegistryError};
 use crate::clock::unix_ms;
 use crate::fanout::Metrics;
 
-/// The health of the registry's database. Known followers are served in any state.
+/// The health of the registry's database. Known followers are served in every state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// The database can be read and written.
     Up,
     /// The database can be read but not written.
     ReadOnly {
-        /// Unix milliseconds of the last moment at which writes worked.
+        /// The last time at which writes worked, in Unix milliseconds.
         since_ms: u64,
     },
     /// The database cannot be used.
     Down {
-        /// Unix milliseconds of the last moment at which writes worked.
+        /// The last time at which writes worked, in Unix milliseconds.
         since_ms: u64,
-        /// The reason, fit for the public.
+        /// The reason, without confidential details.
         reason: &'static str,
         /// Whether the database may recover by itself.
         is_transient: bool,
@@ -49,7 +49,7 @@ impl Health {
     }
 }
 
-/// Holds the health. Each change is logged once.
+/// Holds the health, and logs each change once.
 #[derive(Debug)]
 pub(super) struct HealthMonitor {
     store: &'static str,
@@ -68,12 +68,12 @@ impl HealthMonitor {
         self.health.lock().0.clone()
     }
 
-    /// Waits for a failed write. One that failed since the last call counts.
+    /// Waits for a failed write. A write that has failed since the last call counts.
     pub(crate) async fn write_failed(&self) {
         self.write_failed.notified().await;
     }
 
-    /// The store was read in this mode.
+    /// Records that the store was read in this mode.
     pub(crate) fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
@@ -100,7 +100,7 @@ impl HealthMonitor {
         }
     }
 
-    /// The store cannot be read, or its changes cannot be followed.
+    /// Records that the store cannot be read, or its changes cannot be received.
     pub(crate) fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;

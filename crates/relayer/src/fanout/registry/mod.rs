@@ -1,4 +1,4 @@
-//! The registry: bots and follows, kept in a [`store`], cached in a [`directory`].
+//! The registry: bots and follows, stored in a [`store`] and cached in a [`directory`].
 //!
 //! A [`row`] is a bot or a follow. Secrets are [sealed](seal) before a store gets them. There are
 //! two stores: [`embedded`] in the gateway's own database, and [`postgres`], which several gateways
@@ -43,11 +43,11 @@ pub use seal::{SealedSecret, Sealer};
 pub use store::{Changed, Mode, RegistryError, Store};
 pub use writes::{NewBots, Registered};
 
-/// Limits that keep callers from filling memory and disk. Rows beyond them that already exist stay.
+/// Limits that keep callers from filling memory and disk. Existing rows beyond the limits are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegistryLimits {
     pub bots: usize,
-    /// Follows of all bots together.
+    /// The limit on the follows of all bots together.
     pub follows: usize,
 }
 
@@ -57,8 +57,8 @@ pub struct Registry {
     owner: PublicKey,
     sealer: Sealer,
     directory: Arc<Directory>,
-    /// Held from a write, or a read of others' changes, until the directory is updated, so that the
-    /// directory never goes back in time. The value is the time of the last full read.
+    /// Held from a write, or a read of other gateways' changes, until the directory is updated, so
+    /// that the directory never goes back in time. The value is the time of the last full read.
     write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
     limits: RegistryLimits,
@@ -66,7 +66,7 @@ pub struct Registry {
     metrics: Arc<Metrics>,
 }
 
-/// Opens the configured store: Postgres, or else the gateway's own database.
+/// Opens the configured store: PostgreSQL if configured, otherwise the gateway's own database.
 pub fn store(
     config: &Config,
     log: &Arc<EventLog>,
@@ -78,7 +78,7 @@ pub fn store(
     })
 }
 
-/// Opens the Postgres store, if one is configured.
+/// Opens the PostgreSQL store, if one is configured.
 pub fn postgres(config: &Config, queries: Counter) -> Result<Option<Arc<dyn Store>>, RegistryError> {
     let Some(dsn) = &config.postgres.dsn else { return Ok(None) };
     Ok(Some(Arc::new(Postgres::new(dsn, config.postgres.max_connections, queries)?)))
@@ -135,17 +135,17 @@ impl Registry {
         self.health.get()
     }
 
-    /// Whether the store was read since the start. Until then no bot is known.
+    /// Whether the store has been read since the start. Until then no bot is known.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded.load(Ordering::Acquire)
     }
 
-    /// Follows the changes that other gateways make, and reads everything again after an
+    /// Applies the changes that other gateways make, and reads everything again after an
     /// interruption. Never returns.
     pub async fn keep_in_sync(&self) {
         loop {
             if let Err(error) = self.sync_once().await {
-                // Changes may have been missed, so even a busy database counts as failed.
+                // Changes may have been missed, so even a busy database counts as unavailable.
                 self.health.note_unavailable(&error);
             }
             match self.health() {
@@ -153,7 +153,7 @@ impl Registry {
                 Health::ReadOnly { .. } | Health::Down { is_transient: true, .. } => {
                     sleep(REGISTRY_RETRY).await
                 }
-                // An operator must act, which takes longer than a second.
+                // An operator must act, so frequent attempts are pointless.
                 Health::Down { is_transient: false, .. } => sleep(REGISTRY_RETRY_SELDOM).await,
             }
         }
@@ -176,9 +176,9 @@ impl Registry {
         }
     }
 
-    /// Reads everything again. A read-only store is checked on each try but read less often.
+    /// Reads everything again. A read-only store is checked at each attempt but read less often.
     async fn reload(&self) -> Result<(), RegistryError> {
-        // No timeout: the writers ahead have theirs.
+        // No timeout is needed: the writers ahead have their own timeouts.
         let mut read_at = self.write_lock.lock().await;
         let mode = self.store.prepare(self.owner).await?;
         let is_recent = read_at.is_some_and(|at| at.elapsed() < REGISTRY_RETRY_SELDOM);
@@ -230,8 +230,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Derives the key of a follow. A follow whose secret does not open is left out, because its
-    /// signals would be encrypted with a key that the follower does not expect.
+    /// Derives the key of a follow. A follow whose secret cannot be unsealed is left out, because
+    /// its signals would be encrypted with a key that the follower does not expect.
     fn unseal(&self, follow: FollowRow) -> Option<UnsealedFollow> {
         let FollowKey { bot, follower } = follow.key;
         let message_key = self.message_key(&follow).inspect_err(|error| {

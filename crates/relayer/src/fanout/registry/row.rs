@@ -9,13 +9,13 @@ use super::seal::SealedSecret;
 /// A registered bot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BotRow {
-    /// The key that signs its signals.
+    /// The key that signs the bot's signals.
     pub pubkey: PublicKey,
     /// The display name.
     pub name: BotName,
     /// Unix milliseconds of the first registration.
     pub registered_at_ms: u64,
-    /// Whether the bot may be followed. Otherwise it waits for the operator's approval.
+    /// Whether the bot may be followed. If not, it waits for the operator's approval.
     pub is_approved: bool,
 }
 
@@ -30,24 +30,20 @@ pub struct FollowRow {
     pub since_ms: u64,
 }
 
-/// Identifies a follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FollowKey {
     pub bot: PublicKey,
     pub follower: PublicKey,
 }
 
-/// A row of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
-    /// A bot.
     Bot(BotRow),
-    /// A follow. Its bot exists.
+    /// A follow, whose bot exists.
     Follow(FollowRow),
 }
 
 impl Row {
-    /// The key of the row.
     pub const fn key(&self) -> RowKey {
         match self {
             Self::Bot(bot) => RowKey::Bot(bot.pubkey),
@@ -56,7 +52,6 @@ impl Row {
     }
 }
 
-/// Identifies a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
     Bot(PublicKey),
@@ -66,7 +61,7 @@ pub enum RowKey {
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Inserts or replaces a row. The earlier of both times stays.
+    /// Inserts or replaces a row. The earlier of the two times is kept.
     Put(Row),
     /// Removes a follow, if it exists.
     Unfollow(FollowKey),
@@ -77,7 +72,6 @@ pub enum Change {
 }
 
 impl Change {
-    /// The key of the changed row.
     pub const fn key(&self) -> RowKey {
         match self {
             Self::Put(row) => row.key(),
@@ -87,10 +81,10 @@ impl Change {
     }
 }
 
-/// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters without control characters.
+/// A bot's name: 1 to [`BotName::CHARACTERS_MAX`] characters, none of them control characters.
 ///
-/// New names are also free of surrounding white space, invisible characters and those that change
-/// the direction of text, which could make one name look like another. Names that were stored
+/// New names also have no surrounding white space, no invisible characters, and no characters that
+/// change the direction of text, because these could make one name look like another. Names stored
 /// before this rule are read unchanged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BotName(Box<str>);
@@ -99,20 +93,19 @@ impl BotName {
     /// The longest name.
     pub(crate) const CHARACTERS_MAX: usize = 100;
 
-    /// Trims and checks a new name. `None` if it is empty, too long, or has characters that are not
-    /// allowed.
+    /// Trims and checks a new name. `None` if it is empty, too long, or contains characters that
+    /// are not allowed.
     pub fn new(name: &str) -> Option<Self> {
         let name = name.trim();
         (!name.contains(is_misleading)).then(|| Self::stored(name)).flatten()
     }
 
-    /// Checks a stored name. `None` if it is empty, too long, or has control characters.
+    /// Checks a stored name. `None` if it is empty, too long, or contains control characters.
     pub fn stored(name: &str) -> Option<Self> {
         let is_short = (1..=Self::CHARACTERS_MAX).contains(&name.chars().count());
         (is_short && !name.chars().any(char::is_control)).then(|| Self(name.into()))
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

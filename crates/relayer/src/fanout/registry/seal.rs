@@ -1,8 +1,7 @@
 //! Encrypts secrets at rest with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) and a key derived
-//! from the gateway's.
+//! from the gateway's key.
 //!
-//! Bot and follower are associated data, so a secret that is moved to another row does not open
-//! there.
+//! Bot and follower are associated data, so a secret that is moved to another row cannot be opened.
 
 use std::fmt;
 
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::row::FollowKey;
 
-/// Separates this use of the gateway's key from others.
+/// Separates this use of the gateway's key from other uses.
 const SALT: &[u8] = b"moltrade-relayer registry secrets v1";
 
 /// The first byte of a sealed secret.
@@ -27,10 +26,10 @@ const NONCE_BYTES: usize = 24;
 pub struct SealedSecret(Box<[u8]>);
 
 impl SealedSecret {
-    /// The longest sealed secret: the longest secret and the overhead of sealing.
+    /// The longest sealed secret: the longest secret plus the overhead of sealing.
     pub(crate) const BYTES_MAX: usize = 1 + NONCE_BYTES + crate::limits::SHARED_SECRET_BYTES_MAX + 16;
 
-    /// `None` if there are too many bytes.
+    /// Returns `None` if there are too many bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (bytes.len() <= Self::BYTES_MAX).then(|| Self(bytes.into()))
     }
@@ -59,7 +58,7 @@ impl Sealer {
     pub fn new(gateway: &Signer) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&*gateway.secret());
-        // HKDF-SHA256 gives up to 8,160 bytes, so 32 do not fail.
+        // HKDF-SHA256 yields up to 8,160 bytes, so 32 bytes cannot fail.
         let filled = secret.expand(&[], hkdf::HKDF_SHA256).and_then(|output| output.fill(&mut *key));
         debug_assert!(filled.is_ok());
         Self(XChaCha20Poly1305::new((&*key).into()))
@@ -69,7 +68,7 @@ impl Sealer {
     pub fn seal(&self, follow: &FollowKey, secret: &[u8]) -> SealedSecret {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload { msg: secret, aad: &associated(follow) };
-        // Fails only above 256 GiB.
+        // Encryption fails only above 256 GiB.
         let ciphertext = self.0.encrypt(XNonce::from_slice(&nonce), payload).unwrap_or_default();
         SealedSecret([&[VERSION], nonce.as_slice(), &ciphertext].concat().into())
     }

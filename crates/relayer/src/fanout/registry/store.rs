@@ -1,6 +1,6 @@
-//! The `Store` trait: where a registry is kept.
+//! The `Store` trait, which stores a registry.
 //!
-//! A store gets secrets only [sealed](super::seal), and knows the public key of their owner. It
+//! A store gets only [sealed](super::seal) secrets, and knows the public key of their owner. It
 //! caches nothing.
 
 use std::fmt::Debug;
@@ -20,8 +20,8 @@ pub enum RegistryError {
     /// The database cannot be reached or does not answer. Transient.
     #[error("the registry's database cannot be reached: {0}")]
     Unreachable(String),
-    /// The database takes no writes: a standby, a server after a failover, or
-    /// `default_transaction_read_only`. Transient.
+    /// The database accepts no writes: it is a standby, a server after a failover, or has
+    /// `default_transaction_read_only` set. Transient.
     #[error("the registry's database is read-only: {0}")]
     ReadOnly(String),
     /// The operation waited too long for a lock, a connection or other writers. Nothing was
@@ -87,12 +87,12 @@ impl RegistryError {
         }
     }
 
-    /// Whether the error may pass by itself.
+    /// Whether the error may resolve by itself.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::ReadOnly(_) | Self::Busy(_))
     }
 
-    /// Whether the error concerns the database, and not only one call.
+    /// Whether the error concerns the database as a whole, and not only one call.
     pub(crate) const fn is_database_fault(&self) -> bool {
         match self {
             Self::Busy(_)
@@ -113,23 +113,23 @@ impl RegistryError {
     }
 }
 
-/// Whether a prepared store takes writes.
+/// Whether a prepared store accepts writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Writable,
     ReadOnly,
 }
 
-/// What others have changed.
+/// The changes that others have made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// These rows, which may exist or not.
+    /// These rows, which may or may not exist.
     Rows(Vec<RowKey>),
     /// Unknown rows: everything must be read again.
     Unknown,
 }
 
-/// The result of an operation of a store.
+/// The result of a store operation.
 pub(crate) type StoreFuture<'a, T> = BoxFuture<'a, Result<T, RegistryError>>;
 
 /// Decides what to change, from the stored rows; `None` stands for a row that does not exist.
@@ -138,7 +138,7 @@ pub(crate) type Decide<'a> = dyn FnMut(&[Option<Row>]) -> Result<Vec<Change>, Re
 /// Seals the secret of a follow again, for another owner.
 pub(crate) type Reseal<'a> = dyn FnMut(&FollowRow) -> Result<Option<SealedSecret>, RegistryError> + Send + 'a;
 
-/// Refuses a registry that belongs to another key than `ours`, or to none.
+/// Refuses a registry that belongs to a key other than `ours`, or to no key.
 pub(super) fn check_owner(found: Option<PublicKey>, ours: PublicKey) -> Result<(), RegistryError> {
     match found {
         Some(found) if found == ours => Ok(()),
@@ -147,14 +147,14 @@ pub(super) fn check_owner(found: Option<PublicKey>, ours: PublicKey) -> Result<(
     }
 }
 
-/// Where a registry is kept.
+/// Stores a registry.
 pub trait Store: Debug + Send + Sync {
-    /// The name in logs and responses.
+    /// The name of the store in logs and responses.
     fn name(&self) -> &'static str;
 
     /// Prepares the store: creates or migrates its tables, for secrets that the key `owner` has
-    /// sealed. A registry without an owner becomes that key's. If nothing is missing, nothing is
-    /// written, so a read-only store can be prepared, too.
+    /// sealed. A registry without an owner is assigned to that key. If nothing is missing, nothing
+    /// is written, so a read-only store can be prepared, too.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry belongs to another key; other errors of the
@@ -168,21 +168,21 @@ pub trait Store: Debug + Send + Sync {
     /// `owner`; other errors of the database, possibly after calls of `each`.
     fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()>;
 
-    /// The current rows of these keys, in the same order; `None` for one that does not exist.
+    /// Returns the current rows of these keys, in the same order; `None` for a missing row.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `owner`; other errors of the
     /// database.
     fn read<'a>(&'a self, owner: PublicKey, keys: &'a [RowKey]) -> StoreFuture<'a, Vec<Option<Row>>>;
 
-    /// Reads these rows and commits the changes that `decide` derives from them, in one step:
-    /// meanwhile nobody else changes these rows or adds missing ones. Ends by `until`.
+    /// Reads these rows and commits the changes that `decide` derives from them, atomically: in the
+    /// meantime nobody else changes these rows or adds missing ones. Ends by `until`.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `owner`;
     /// [`RegistryError::NoSuchBot`]; [`RegistryError::Followed`]; errors of `decide`; other errors
-    /// of the database. After [`RegistryError::Unreachable`] the changes may be committed or not;
-    /// after all others they are not.
+    /// of the database. After [`RegistryError::Unreachable`] the changes may or may not be
+    /// committed; after all other errors they are not.
     fn change<'a>(
         &'a self,
         owner: PublicKey,
@@ -191,16 +191,16 @@ pub trait Store: Debug + Send + Sync {
         decide: &'a mut Decide<'a>,
     ) -> StoreFuture<'a, ()>;
 
-    /// Commits all changes in their order, or none, whatever is stored.
+    /// Commits all changes in their order, or none, regardless of the stored rows.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `owner`;
     /// [`RegistryError::NoSuchBot`]; other errors of the database. After
-    /// [`RegistryError::Unreachable`] the changes may be committed or not.
+    /// [`RegistryError::Unreachable`] the changes may or may not be committed.
     fn write(&self, owner: PublicKey, changes: Vec<Change>) -> StoreFuture<'_, ()>;
 
     /// Changes the owner of the registry. `reseal` seals each secret again. Returns the number of
-    /// secrets. All is done or nothing.
+    /// secrets. On an error nothing is changed.
     ///
     /// # Errors
     /// [`RegistryError::OtherKey`] if the registry does not belong to `from`; errors of `reseal`;
@@ -212,10 +212,11 @@ pub trait Store: Debug + Send + Sync {
         reseal: &'a mut Reseal<'a>,
     ) -> StoreFuture<'a, u64>;
 
-    /// Waits until others have changed something; without other writers it never completes. Own
-    /// changes may be reported, too. Dropping the future misses nothing.
+    /// Waits until others have changed something; never completes if there are no other writers.
+    /// The gateway's own changes may be reported, too. If the future is dropped, no change is
+    /// missed.
     ///
     /// # Errors
-    /// When changes cannot be reported. Those until the next success are then unknown.
+    /// When changes cannot be reported. Changes until the next success are then unknown.
     fn changed(&self) -> StoreFuture<'_, Changed>;
 }

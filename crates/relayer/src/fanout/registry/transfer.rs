@@ -1,8 +1,8 @@
-//! A registry as lines of JSON, to move it between stores.
+//! A registry as lines of JSON, for moving it between stores.
 //!
-//! The header line names the owner of the secrets; the footer counts the rows, so that a cut file
-//! is noticed. Between them are the bots, then the follows. Secrets stay sealed: the file is of no
-//! use without the gateway's key.
+//! The header line names the owner of the secrets; the footer counts the rows, so that a truncated
+//! file is noticed. Between them are the bots, then the follows. Secrets stay sealed: the file is
+//! useless without the gateway's key.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -16,8 +16,8 @@ use super::{BotName, BotRow, Change, FollowKey, FollowRow, RegistryError, Row, S
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// The longest line is a follow with a secret. A name has up to 100 characters, which JSON may
-/// write as 12 bytes each.
+/// The maximum length of a line. The longest line is a follow with a secret. A name has up to 100
+/// characters, each of which JSON may write as 12 bytes.
 const LINE_BYTES_MAX: u64 = 4 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum TransferError {
     /// A line is not valid.
     #[error("line {number}: {why}; nothing was imported")]
     Line {
-        /// From 1.
+        /// The line number, starting at 1.
         number: u64,
         why: String,
     },
@@ -41,7 +41,6 @@ pub enum TransferError {
     OtherKey { found: PublicKey, ours: PublicKey },
 }
 
-/// The number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RowCounts {
@@ -189,7 +188,7 @@ fn read(
     }
 }
 
-/// The next line; `None` at the end of the file.
+/// Reads the next line; `None` at the end of the file.
 fn next(lines: &mut impl BufRead, number: u64) -> Result<Option<Line>, TransferError> {
     let mut line = Vec::new();
     let length = lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
@@ -200,7 +199,7 @@ fn next(lines: &mut impl BufRead, number: u64) -> Result<Option<Line>, TransferE
     if line.pop() != Some(b'\n') {
         return Err(wrong("it is cut off or too long".to_owned()));
     }
-    // The message of serde for an untagged enum does not help.
+    // Serde's message for an untagged enum does not help the reader.
     let read = serde_json::from_slice(&line);
     read.map(Some).map_err(|_| wrong("it is neither a bot nor a follow".to_owned()))
 }
@@ -215,7 +214,7 @@ mod tests {
         *Signer::from_seed(seed).pubkey()
     }
 
-    /// A registry of two rows, as it is exported.
+    /// Returns an exported registry of two rows.
     fn exported() -> String {
         let sealer = Sealer::new(&Signer::from_seed(1));
         let follow = FollowKey { bot: key(2), follower: key(3) };

@@ -1,5 +1,5 @@
-//! The changes that bots and followers make. The store decides their outcome; then the directory is
-//! updated.
+//! The changes that bots and followers request. The store decides their outcome; then the directory
+//! is updated.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use crate::fanout::keys::MessageKey;
 use crate::fanout::registry::directory::UnsealedFollow;
 use crate::limits::{REGISTRY_MARGIN, REGISTRY_TIMEOUT};
 
-/// What happens to a bot that is not registered yet.
+/// What happens to a bot that is not yet registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewBots {
-    /// It may be followed at once.
+    /// The bot may be followed at once.
     Approved,
-    /// It waits for the operator's approval.
+    /// The bot waits for the operator's approval.
     Pending,
-    /// It is refused.
+    /// The bot is refused.
     Refused,
 }
 
@@ -41,7 +41,7 @@ impl Registry {
     /// followers and has published nothing is removed.
     ///
     /// # Errors
-    /// When the bot is new and new bots are refused or there is no room; when the store fails.
+    /// When the bot is new and new bots are refused or there is no room, or when the store fails.
     pub async fn register(
         self: &Arc<Self>,
         pubkey: PublicKey,
@@ -119,7 +119,7 @@ impl Registry {
             if let Some(Some(Row::Bot(there))) = rows.first() {
                 row.is_approved |= there.is_approved;
                 row.registered_at_ms = row.registered_at_ms.min(there.registered_at_ms);
-                // Bots register at each of their starts.
+                // Bots register at each start.
                 let is_same = *there == row;
                 return Ok(if is_same { Vec::new() } else { vec![Change::Put(Row::Bot(row.clone()))] });
             }
@@ -137,7 +137,8 @@ impl Registry {
         };
         match self.change(&guard, &[RowKey::Bot(pubkey)], until, &mut decide).await {
             Ok(()) => {}
-            // The evicted bot got a follower through another gateway, which was not reported yet.
+            // The evicted bot has got a follower through another gateway, and that change has not
+            // arrived yet.
             Err(RegistryError::Followed(_)) => return Err(RegistryError::Full),
             Err(error) => return Err(error),
         }
@@ -229,8 +230,8 @@ impl Registry {
         Ok(did_follow)
     }
 
-    /// Makes sure that a registered bot is in the directory: another gateway may have registered it
-    /// just now.
+    /// Makes sure that a registered bot is in the directory: another gateway may have just
+    /// registered it.
     async fn ensure_bot_known(
         &self,
         guard: &WriteGuard<'_>,
@@ -258,7 +259,7 @@ impl Registry {
         self.directory.bot(bot).is_some_and(|bot| bot.is_approved())
     }
 
-    /// Lets the store make a change, and records a failure.
+    /// Has the store make a change, and records a failure.
     async fn change<'a>(
         &'a self,
         _: &WriteGuard<'_>,
@@ -273,8 +274,8 @@ impl Registry {
         done.inspect_err(|error| self.health.note_write_failure(error))
     }
 
-    /// Fails at once while the database is known to take no writes:
-    /// [`keep_in_sync`](Self::keep_in_sync) finds out when that ends.
+    /// Fails at once while the database is known to accept no writes;
+    /// [`keep_in_sync`](Self::keep_in_sync) finds out when it accepts them again.
     async fn lock_for_write(&self, until: Instant) -> Result<WriteGuard<'_>, RegistryError> {
         match self.health() {
             Health::Up => {}
@@ -285,7 +286,7 @@ impl Registry {
                 return Err(RegistryError::Unreachable("it is known to be down".to_owned()));
             }
         }
-        // The holders of the lock have timeouts, but reading a large registry takes a while.
+        // Holders of the lock have timeouts, but reading a large registry takes a while.
         timeout_at(until - REGISTRY_MARGIN, self.write_lock.lock()).await.map_err(|_| busy())
     }
 }
@@ -294,8 +295,8 @@ fn busy() -> RegistryError {
     RegistryError::Busy("other changes take too long".to_owned())
 }
 
-/// Runs work on its own task, so that it completes even if the caller hangs up. Otherwise a
-/// committed change could be missing in the directory.
+/// Runs work in its own task, so that it completes even if the caller hangs up. Otherwise a
+/// committed change could be missing from the directory.
 async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
 ) -> Result<T, RegistryError> {

@@ -41,7 +41,7 @@ impl Client {
             .dns_resolver(Arc::new(Names(lookups)))
             .redirect(Policy::none())
             .no_proxy()
-            // The delivery repeats requests, because it keeps the order.
+            // The delivery repeats requests itself, to keep their order.
             .retry(reqwest::retry::never())
             .connect_timeout(DIAL_STEP_TIMEOUT)
             .timeout(options.timeout)
@@ -87,8 +87,8 @@ impl Client {
         }
     }
 
-    /// The status decides, even if the body cannot be read. Reading the body to its end keeps the
-    /// connection for the next request.
+    /// The status decides, even if the body cannot be read. Reading the whole body keeps the
+    /// connection open for the next request.
     async fn judge(&self, mut response: reqwest::Response) -> Outcome {
         let mut body = Vec::new();
         while body.len() < ANSWER_BYTES_MAX
@@ -110,7 +110,7 @@ impl Client {
         }
         let is_connect = error.is_connect();
         let error = error.without_url();
-        // HTTP/2 errors quote the server.
+        // HTTP/2 errors quote text from the server.
         let cause = causes(&error).last().map(|cause| self.secrets.redact(&cause.to_string()));
         let cause = cause.unwrap_or_default();
         match is_connect {
@@ -125,10 +125,10 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// Whether the server certainly did not process the request, so that another connection may serve
-/// it. That holds for streams after the last one of a GOAWAY with NO_ERROR, which nginx sends after
-/// `keepalive_requests`, and for streams reset with REFUSED_STREAM. A canceled request was never
-/// sent.
+/// Whether the server certainly did not process the request, so that it can be sent again on
+/// another connection. This holds for streams after the last one of a GOAWAY with NO_ERROR, which
+/// nginx sends after `keepalive_requests`, and for streams reset with REFUSED_STREAM. A canceled
+/// request was never sent.
 fn is_not_processed(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
@@ -138,7 +138,7 @@ fn is_not_processed(error: &reqwest::Error) -> bool {
         }
         let is_canceled = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
         // The pool cancels a request that waits for its own connection when another connection
-        // turns out to speak HTTP/2. The error type has no accessor for that.
+        // turns out to use HTTP/2. The error type has no accessor for this case.
         let is_canceled_by_pool = cause
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(|error| error.to_string() == "client error (Canceled)");

@@ -1,8 +1,8 @@
 //! Posts batches to one sink in order, and moves its cursor (invariant 4).
 //!
 //! At most `concurrency` requests are in flight. The cursor stays before the first event that the
-//! sink does not have. After a failure nothing is sent until the back-off has passed, and then a
-//! single request probes the sink, so that a dead sink is not flooded.
+//! sink does not have. After a failure nothing is sent until the back-off has passed. Then a single
+//! request probes the sink, so that a failing sink is not flooded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,17 +40,17 @@ pub(super) struct Delivery<'t> {
     /// Batches to send again, by their first sequences.
     retries: BTreeMap<Seq, Batch>,
     requests: JoinSet<(Batch, Outcome)>,
-    /// What was gathered and is not done.
+    /// Batches that were gathered and are neither delivered nor stored as dead letters.
     in_flight: InFlight,
-    /// Requests in a row that the sink did not process.
+    /// The number of consecutive requests that the sink did not process.
     unprocessed: usize,
-    /// Nothing is sent until then, because the sink failed.
+    /// The end of the back-off after a failure; nothing is sent before.
     backing_off: Option<Instant>,
-    /// False after a failure: then one request at a time probes the sink.
+    /// False after a failure: then requests are sent one at a time to probe the sink.
     is_healthy: bool,
-    /// Replays of dead letters do not count.
+    /// The refusals since the last success, except those of replayed dead letters.
     refusals: Refusals,
-    /// The refusal that was logged last, and when.
+    /// The refusal that was logged last, and when it was logged.
     logged_refusal: Option<(String, Instant)>,
     replay: Replay,
     is_failure_logged: bool,
@@ -92,8 +92,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until something interrupts, the sink is gone, or the log is closed and the sink has
-    /// everything.
+    /// Delivers until something interrupts, the sink no longer exists, or the log is closed and the
+    /// sink has everything.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {
@@ -118,7 +118,7 @@ impl<'t> Delivery<'t> {
         Ok(())
     }
 
-    /// Does what is possible at once, then waits for the next event.
+    /// Does everything that is possible at once, then waits until something happens.
     async fn step(&mut self, context: &mut Context) -> Result<(), Interruption> {
         self.send_all(context).await?;
         context.cursor_writer.advance(self.in_flight.delivered());
@@ -140,7 +140,7 @@ impl<'t> Delivery<'t> {
         let Context { cursor_writer, interrupts, .. } = context;
         tokio::select! {
             Some(done) = self.requests.join_next() => {
-                // A request panics only because of a bug of ours.
+                // A request panics only because of a bug in Relayer.
                 let (batch, outcome) = done.map_err(|error| StorageError::new("post to a sink", error))?;
                 self.settle(batch, outcome).await
             }
@@ -157,12 +157,12 @@ impl<'t> Delivery<'t> {
             () = sleep_until_some(batch_due), if batch_due.is_some() => Ok(()),
             () = sink.dead_letters.replay_requested(), if may_replay => Ok(()),
             () = sleep_until_some(save_due), if save_due.is_some() => Ok(cursor_writer.save().await?),
-            // A sink that fails gets the rest after the next start.
+            // A failing sink gets the rest after the next start.
             interruption = interrupts.next_draining(self.is_healthy) => Err(interruption),
         }
     }
 
-    /// Sends batches while more requests may be in flight.
+    /// Sends batches as long as more requests may be in flight.
     async fn send_all(&mut self, context: &Context) -> Result<(), Interruption> {
         while self.may_send() {
             let Some(mut batch) = self.next_batch(context).await? else { break };
@@ -184,7 +184,7 @@ impl<'t> Delivery<'t> {
         if self.is_healthy { self.options.concurrency.get() } else { 1 }
     }
 
-    /// Retries come first, then a replay of a dead letter, then new events.
+    /// Returns the next batch: retries first, then a replayed dead letter, then new events.
     async fn next_batch(&mut self, context: &Context) -> Result<Option<Batch>, Interruption> {
         if let Some((_, batch)) = self.retries.pop_first() {
             return Ok(Some(batch));
@@ -203,7 +203,7 @@ impl<'t> Delivery<'t> {
     }
 
     async fn next_replay(&mut self) -> Result<Option<Batch>, Interruption> {
-        // While the gateway stops, the time left belongs to new events.
+        // While the gateway stops, the remaining time is for new events.
         if self.replay.is_in_flight || self.feed.is_over() {
             return Ok(None);
         }
@@ -214,21 +214,21 @@ impl<'t> Delivery<'t> {
                 self.replay = Replay { is_in_flight: true, was_last: true };
                 return Ok(Some(Batch::replay(letter.entry, letter.tries)));
             }
-            self.sink.dead_letters.forget_replay(seq); // The letter was dropped meanwhile.
+            self.sink.dead_letters.forget_replay(seq); // The letter has been dropped.
         }
         Ok(None)
     }
 
     /// Whether another event may be gathered: the batch has room, and not too many batches were
-    /// begun after the oldest unanswered one, because a crash repeats all of them.
+    /// begun since the oldest unfinished one, because a crash repeats all of them.
     fn may_gather(&self) -> bool {
         let concurrency = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
         let may_begin = self.in_flight.ahead() < concurrency.saturating_mul(POSTS_AHEAD_MAX);
         self.gathering.is_open(self.options) && (may_begin || !self.gathering.is_empty())
     }
 
-    /// Gathers events that are in memory until the batch is full. Looks at a limited number, so
-    /// that a sink that wants few events does not hold the thread.
+    /// Gathers events that are in memory until the batch is full. Examines a limited number of
+    /// events, so that a sink that wants few events does not occupy the thread.
     fn gather(&mut self, context: &Context) {
         let mut is_at_end = false;
         for _ in 0..GATHER_LOOKS_MAX {
@@ -236,7 +236,7 @@ impl<'t> Delivery<'t> {
                 return;
             }
             let Some(entry) = self.feed.next_in_memory() else {
-                // The feed says `None` once at the end of each chunk.
+                // The feed returns `None` once at the end of each chunk.
                 if std::mem::replace(&mut is_at_end, true) {
                     return;
                 }
@@ -253,7 +253,7 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// When the gathered events have waited long enough.
+    /// Returns when the gathered events have waited long enough.
     fn batch_due(&self) -> Option<Instant> {
         let due = self.gathering.since? + self.options.batch_wait;
         self.may_send().then_some(due)
@@ -312,7 +312,7 @@ impl<'t> Delivery<'t> {
         Ok(())
     }
 
-    /// The sink dealt with a request, so it does not fail (any more).
+    /// Ends the back-off: the sink processed a request.
     fn recovered(&mut self) {
         self.backoff.reset();
         if std::mem::replace(&mut self.is_healthy, true) {
@@ -323,17 +323,17 @@ impl<'t> Delivery<'t> {
         tracing::info!(sink = &*self.sink.name, cursor = %self.in_flight.delivered(), "sink accepts events again");
     }
 
-    /// Backs off, and sends the batch again after that.
+    /// Backs off, and then sends the batch again.
     fn retry_later(&mut self, mut batch: Batch, reason: String, after: Option<Duration>) {
         batch.tries += 1;
         if batch.is_replay && after.is_some() {
-            // The letter is kept, but not replayed again: new events must not wait for it
+            // The letter is kept but not replayed again: new events must not wait for it
             // repeatedly.
             self.sink.dead_letters.forget_replay(batch.first());
         }
         self.retry(batch);
         self.sink.retries.inc();
-        // Requests that were in flight together fail together: that is one failure.
+        // Requests that were in flight together and failed count as one failure.
         let delay = if self.backing_off.is_some() { Duration::ZERO } else { self.backoff.next_delay() };
         let rest = delay.max(after.unwrap_or_default());
         let until = Instant::now() + rest;
@@ -343,7 +343,7 @@ impl<'t> Delivery<'t> {
         }
         self.is_healthy = false;
         let (sink, milliseconds) = (&*self.sink.name, rest.as_millis());
-        // Logged once, so that a dead sink does not fill the log.
+        // Logged once, so that a failing sink does not fill the log.
         if std::mem::replace(&mut self.is_failure_logged, true) {
             tracing::debug!(sink, reason, milliseconds, "sink still does not accept events");
         } else {
@@ -351,9 +351,9 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Sends the batch again at once. It counts as a failure only if the sink processes nothing at
-    /// all: a connection may leave all of its requests unprocessed, and so may a few connections in
-    /// a row.
+    /// Sends the batch again at once. This counts as a failure only if the sink processes nothing
+    /// at all: a connection may leave all of its requests unprocessed, and so may several
+    /// connections in a row.
     fn not_processed(&mut self, batch: Batch, reason: String) {
         self.unprocessed += 1;
         if self.unprocessed > self.concurrency().saturating_mul(UNPROCESSED_ROUNDS_MAX) {
@@ -370,20 +370,20 @@ impl<'t> Delivery<'t> {
     }
 
     fn retry(&mut self, batch: Batch) {
-        // The dead letters remember a replay.
+        // Replays stay marked in the dead letters.
         if !batch.is_replay {
             self.retries.insert(batch.first(), batch);
         }
     }
 
-    /// Refused events become dead letters. The cursor moves only after those are stored.
+    /// Stores refused events as dead letters. The cursor moves only after they are stored.
     async fn refused(&mut self, batch: Batch, reason: String) -> Result<(), Interruption> {
         if let Err(error) = self.sink.dead_letters.check_room() {
             self.no_room(batch, &error);
             return Ok(());
         }
         if !batch.is_replay && !self.refusals.admit(&batch) {
-            // The sink refuses everything, perhaps for a wrong key or address.
+            // The sink refuses everything, perhaps because the key or the address is wrong.
             self.retry(batch);
             let requests = self.refusals.requests();
             return Err(Interruption::Parked(format!(
@@ -414,7 +414,8 @@ impl<'t> Delivery<'t> {
         Ok(())
     }
 
-    /// The dead letters cannot be stored. The batch is sent again later, so that nothing is lost.
+    /// Handles dead letters that cannot be stored: the batch is sent again later, so nothing is
+    /// lost.
     fn no_room(&mut self, batch: Batch, error: &StorageError) {
         self.retry_later(
             batch,
@@ -423,7 +424,7 @@ impl<'t> Delivery<'t> {
         );
     }
 
-    /// Logs the same reason once a minute at most; the dead letters have every refusal.
+    /// Logs the same reason at most once a minute; the dead letters record every refusal.
     fn log_refusal(&mut self, batch: &Batch, reason: &str) {
         let (sink, first, events) = (&*self.sink.name, batch.first(), batch.entries().len());
         let logged = self.logged_refusal.as_ref();

@@ -13,23 +13,23 @@ use crate::limits::SMALL_BODY_BYTES_MAX;
 /// The events of one request.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// In order; at least one.
+    /// In the order of the log; at least one.
     entries: Vec<Entry>,
-    /// Whether it is a dead letter that is sent again, out of order.
+    /// Whether the batch is a dead letter that is sent again, out of order.
     pub(super) is_replay: bool,
-    /// Requests that did not deliver it.
+    /// The number of requests that did not deliver the batch.
     pub(super) tries: u32,
-    /// The encoded body, after the first request.
+    /// The encoded body, once the first request was made.
     body: Option<Bytes>,
 }
 
 impl Batch {
-    /// A batch of at least one event.
+    /// Creates a batch of at least one event.
     pub(super) const fn new(entries: Vec<Entry>) -> Self {
         Self { entries, is_replay: false, tries: 0, body: None }
     }
 
-    /// A dead letter that is sent again, after so many tries.
+    /// A batch with one dead letter to send again, after `tries` attempts.
     pub(super) fn replay(entry: Entry, tries: u32) -> Self {
         Self { is_replay: true, tries, ..Self::new(vec![entry]) }
     }
@@ -47,7 +47,7 @@ impl Batch {
         self.entries.first().map_or(Seq::FIRST, |entry| entry.seq)
     }
 
-    /// `webhook-id`: the same for the same events, whichever gateway sends them.
+    /// The `webhook-id`: equal for equal events, even if another gateway sends them.
     pub(super) fn id(&self) -> String {
         let mut hash = digest::Context::new(&digest::SHA256);
         for entry in &self.entries {
@@ -57,7 +57,8 @@ impl Batch {
         format!("msg_{}", faster_hex::hex_string(digest.as_ref().get(..16).unwrap_or_default()))
     }
 
-    /// Two batches of half the events each; the batch itself if it has one event.
+    /// Splits the batch into two with half the events each; fails with the batch if it has one
+    /// event.
     pub(super) fn halved(mut self) -> Result<[Self; 2], Self> {
         if self.entries.len() < 2 {
             return Err(self);
@@ -66,8 +67,8 @@ impl Batch {
         Ok([Self::new(self.entries), Self::new(second)])
     }
 
-    /// The body: one bare event, or an array of envelopes. Encodes once, and large bodies on the
-    /// blocking pool.
+    /// Returns the body: one bare event, or an array of envelopes. Encodes it once, large bodies on
+    /// the blocking pool.
     pub(super) async fn encode(&mut self, is_batch: bool, compression: Compression) -> io::Result<Bytes> {
         if let Some(body) = &self.body {
             return Ok(body.clone());
@@ -104,7 +105,7 @@ impl Gathering {
     }
 
     pub(super) fn push(&mut self, entry: &Entry, options: &RestOptions) {
-        // Measured before the copy: the envelope is made once and shared by all receivers.
+        // Measured before the copy: the envelope is encoded once and shared by all receivers.
         self.bytes += match options.batch {
             Some(_) => entry.envelope().len(),
             None => entry.event.json().len(),
@@ -113,7 +114,8 @@ impl Gathering {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// The events, if the batch is full, has waited long enough, or `is_over`: no more will come.
+    /// Takes the events if the batch is full, has waited long enough, or `is_over`: no more events
+    /// will come.
     pub(super) fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Batch> {
         let since = self.since?;
         let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;

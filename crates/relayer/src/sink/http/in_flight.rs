@@ -1,49 +1,49 @@
-//! The batches in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no
-//! clock.
+//! The batches in flight to a sink, which limit how far its cursor may move (invariant 4). No I/O,
+//! no clock.
 
 use std::collections::BTreeMap;
 
 use crate::event_log::{Cursor, Seq};
 
-/// Batches that were begun and are not done. They may end in any order.
+/// Batches that were begun and are not done. They may be completed in any order.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// The number of batches begun before each batch, by its first sequence.
+    /// The number of batches begun before each batch, by the batch's first sequence.
     batches: BTreeMap<Seq, u64>,
     begun: u64,
-    /// Everything up to here is in a batch, skipped or lost.
+    /// The cursor up to which every event is in a batch, skipped or lost.
     passed: Cursor,
 }
 
 impl InFlight {
-    /// Nothing is in flight to a sink that has everything up to the cursor.
+    /// Starts with nothing in flight: the sink has everything up to the cursor.
     pub(super) const fn after(cursor: Cursor) -> Self {
         Self { batches: BTreeMap::new(), begun: 0, passed: cursor }
     }
 
-    /// A batch begins with this event.
+    /// Adds a batch that begins with this event.
     pub(super) fn begin(&mut self, first: Seq) {
         self.batches.insert(first, self.begun);
         self.begun += 1;
     }
 
-    /// A batch was divided; a part of it begins with this event.
+    /// Adds the second part of a divided batch, which begins with this event.
     pub(super) fn divide(&mut self, first: Seq) {
         let whole = self.batches.range(..=first).next_back().map_or(self.begun, |(_, begun)| *begun);
         self.batches.insert(first, whole);
     }
 
-    /// The batch that begins with this event was delivered or refused.
+    /// Removes the batch that begins with this event, because it was delivered or refused.
     pub(super) fn done(&mut self, first: Seq) {
         self.batches.remove(&first);
     }
 
-    /// Everything up to here is in a batch, skipped or lost.
+    /// Records that every event up to this cursor is in a batch, skipped or lost.
     pub(super) const fn pass(&mut self, up_to: Cursor) {
         self.passed = up_to;
     }
 
-    /// The sink has everything that it will get up to here.
+    /// The cursor up to which the sink has every event that it will get.
     pub(super) fn delivered(&self) -> Cursor {
         self.batches.first_key_value().map_or(self.passed, |(first, _)| Cursor::before(*first))
     }

@@ -1,8 +1,8 @@
-//! The HTTP transport: [`encode`] puts one event or a batch into a request, [`client`] posts it, and
-//! [`delivery`] acts on the status of the [`response`]. [`in_flight`] knows what the cursor waits
-//! for.
+//! The HTTP transport: [`encode`] puts one event or a batch into a request, [`client`] posts it,
+//! and [`delivery`] acts on the status of the [`response`]. [`in_flight`] tracks the batches that
+//! the cursor must not pass.
 //!
-//! [`secrets`] keeps the secrets of our requests out of the words of the sink that we show.
+//! [`secrets`] removes the secrets of our requests from a sink's texts before we show them.
 
 mod client;
 mod delivery;

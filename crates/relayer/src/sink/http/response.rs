@@ -1,7 +1,7 @@
-//! What a response of a sink means. No I/O, no clock.
+//! Interprets the response of a sink. No I/O, no clock.
 //!
-//! The words of a sink pass through [`Secrets`] before they become part of a reason, because
-//! reasons are logged, shown by `/api/downstreams` and kept with dead letters.
+//! Texts from a sink pass through [`Secrets`] before they become part of a reason, because reasons
+//! are logged, shown by `/api/downstreams` and stored with dead letters.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,7 @@ pub(super) enum Outcome {
         after: Option<Duration>,
     },
     /// The sink closed the connection in normal operation and did not process the request (RFC
-    /// 9113, sections 6.8 and 8.7). It can be sent again at once, on another connection.
+    /// 9113, sections 6.8 and 8.7). The request can be sent again at once, on another connection.
     NotProcessed {
         reason: String,
     },
@@ -36,14 +36,15 @@ pub(super) enum Outcome {
     Refused {
         reason: String,
     },
-    /// The sink does not exist any more.
+    /// The sink no longer exists.
     Gone {
         reason: String,
     },
 }
 
 impl Outcome {
-    /// The status decides. `body` is the beginning of the body, `asked` the URL of the request.
+    /// Derives the outcome from the status. `body` is the beginning of the body, `asked` the URL of
+    /// the request.
     pub(super) fn of(
         (status, headers, body): (StatusCode, &HeaderMap, &str),
         (asked, secrets): (&HttpUrl, &Secrets),
@@ -57,7 +58,7 @@ impl Outcome {
             _ if status.is_success() => Self::Delivered,
             StatusCode::GONE => Self::Gone { reason },
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge { reason },
-            // 421: the server does not serve this host; on another connection it may (RFC 9110,
+            // 421: the server does not serve this host, but may on another connection (RFC 9110,
             // section 15.5.20). 425: too early (RFC 8470).
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::MISDIRECTED_REQUEST
@@ -86,8 +87,8 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(after.min(RETRY_AFTER_MAX))
 }
 
-/// What the sink refused since it last accepted something: tells events that it refuses for what
-/// they are from a sink that refuses everything.
+/// What the sink has refused since it last accepted an event. Distinguishes a sink that rejects
+/// individual events from one that rejects everything.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     requests: u32,
@@ -96,8 +97,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Counts a refused batch. Returns false if the sink refuses everything: its events would
-    /// displace each other from the dead letters. The first batch always counts.
+    /// Counts a refused batch. Returns false if the sink refuses everything: then its events would
+    /// displace each other from the dead letters. The first batch is always admitted.
     pub(super) fn admit(&mut self, batch: &Batch) -> bool {
         let (events, bytes) = (batch.entries().len(), batch.bytes());
         let is_first = self.requests == 0;

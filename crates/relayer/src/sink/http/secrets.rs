@@ -19,7 +19,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Header values and the query, and the parts of them that sinks repeat: the key after
+    /// Collects header values and the query, and the parts of them that sinks repeat: the key after
     /// `Bearer`, the password in `Basic`, the value of a parameter. Very short parts are ignored:
     /// they reveal little and occur in many responses.
     pub(super) fn of(url: &HttpUrl, options: &RestOptions) -> Self {
@@ -44,7 +44,7 @@ impl Secrets {
             secrets.extend(pairs.map(|(_, value)| value.into_owned()));
         }
         secrets.extend(secrets.clone().iter().map(|secret| unescaped(secret).into_owned()));
-        // The scheme is not a secret, and sinks name it when a key is missing.
+        // The scheme is not a secret, and sinks name the scheme when a key is missing.
         let is_secret =
             |text: &String| text.len() >= SECRET_BYTES_MIN && !text.eq_ignore_ascii_case("Bearer");
         secrets.retain(is_secret);
@@ -53,7 +53,7 @@ impl Secrets {
         Self(secrets)
     }
 
-    /// The beginning of the text on one line, or a note if the text repeats a secret.
+    /// Returns the beginning of the text on one line, or a note if the text repeats a secret.
     pub(super) fn redact(&self, text: &str) -> String {
         if self.are_in(text) {
             return "(hidden: it repeats a secret of the request)".to_owned();
@@ -62,9 +62,9 @@ impl Secrets {
         shown.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "")
     }
 
-    /// The target of a redirect, which may be relative to the URL of the request, without user,
-    /// password, query and fragment, which may be secrets of others. `None` if the target is
-    /// invalid.
+    /// Returns the target of a redirect, which may be relative to the URL of the request. User,
+    /// password, query and fragment are removed, because they may be secrets of others. `None` if
+    /// the target is invalid.
     pub(super) fn redact_location(&self, asked: &HttpUrl, location: &str) -> Option<String> {
         let mut url = Url::parse(asked.as_str()).ok()?.join(location).ok()?;
         url.set_query(None);
@@ -74,8 +74,8 @@ impl Secrets {
         is_bare.then(|| self.redact(url.as_str()))
     }
 
-    /// Whether the text contains a secret, plain or escaped for URLs, JSON or HTML, even
-    /// repeatedly.
+    /// Whether the text contains a secret, plain or escaped (even repeatedly) for URLs, JSON or
+    /// HTML.
     fn are_in(&self, text: &str) -> bool {
         let mut text = Cow::Borrowed(text);
         for _ in 0..=ESCAPES_MAX {
@@ -87,12 +87,13 @@ impl Secrets {
                 Cow::Owned(plain) => text = Cow::Owned(plain),
             }
         }
-        // Text with more layers of escapes is hidden.
+        // Text with more layers of escapes is hidden, too.
         true
     }
 }
 
-/// The text without one layer of escapes: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`,
+/// Removes one layer of escapes from a text: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`,
+/// `&amp;`.
 /// `&amp;`.
 fn unescaped(text: &str) -> Cow<'_, str> {
     let mut plain: Option<Vec<u8>> = None;
@@ -119,7 +120,7 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The bytes that a leading escape stands for, and its length.
+/// Returns the bytes that a leading escape stands for, and the length of the escape.
 fn escape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let number = |digits: &[u8], radix| u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok();
     let character = |code| Some(char::from_u32(code)?.to_string().into_bytes());

@@ -1,7 +1,7 @@
-//! Parses a sink's cumulative acknowledgements: binary numbers or JSON lines, in pieces of any
-//! size.
+//! Parses a sink's cumulative acknowledgements: binary numbers or JSON lines, received in pieces of
+//! any size.
 //!
-//! It keeps at most [`ACK_LINE_BYTES_MAX`] bytes of an incomplete acknowledgement.
+//! Buffers at most [`ACK_LINE_BYTES_MAX`] bytes of an incomplete acknowledgement.
 
 use crate::config::Framing;
 use crate::limits::ACK_LINE_BYTES_MAX;
@@ -19,7 +19,7 @@ impl Acks {
         Self { framing, partial: Vec::new() }
     }
 
-    /// Calls `each` for every sequence that the bytes acknowledge. An error ends it at once.
+    /// Calls `each` for every sequence that the bytes acknowledge. Stops at the first error.
     pub(super) fn read<E: From<NotAnAck>>(
         &mut self,
         bytes: &[u8],
@@ -37,7 +37,7 @@ impl Acks {
         Ok(())
     }
 
-    /// The big-endian u64 that this byte completes, if it does.
+    /// Returns the big-endian u64 that this byte completes, if any.
     fn number(&mut self, byte: u8) -> Option<u64> {
         self.partial.push(byte);
         let number = u64::from_be_bytes(self.partial.as_slice().try_into().ok()?);
@@ -45,7 +45,7 @@ impl Acks {
         Some(number)
     }
 
-    /// The number of the line that this byte completes, if it does. Empty lines are ignored.
+    /// Returns the number in the line that this byte completes, if any. Empty lines are ignored.
     fn line(&mut self, byte: u8) -> Result<Option<u64>, NotAnAck> {
         if byte != b'\n' {
             if self.partial.len() >= ACK_LINE_BYTES_MAX {
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// The acknowledgements in bytes that arrive in pieces of this size.
+    /// Returns the acknowledgements in bytes that arrive in pieces of this size.
     fn read(framing: Framing, bytes: &[u8], piece: usize) -> Result<Vec<u64>, NotAnAck> {
         let (mut acks, mut numbers) = (Acks::new(framing), Vec::new());
         for piece in bytes.chunks(piece) {

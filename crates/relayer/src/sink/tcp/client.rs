@@ -24,7 +24,7 @@ pub(super) async fn connect(
         .with_time(SINK_KEEPALIVE)
         .with_interval(SINK_KEEPALIVE_INTERVAL)
         .with_retries(SINK_KEEPALIVE_PROBES);
-    // Without keep-alive, we would notice a vanished host only with the next event.
+    // Without keep-alive, we would notice a vanished host only when we send the next event.
     SockRef::from(tcp).set_tcp_keepalive(&keepalive).map_err(ConnectError::Tcp)?;
     Ok(stream)
 }
@@ -37,7 +37,7 @@ fn host(address: &HostPort) -> Host<&str> {
     }
 }
 
-/// How to fix an error, if that is known.
+/// How to fix an error, or an empty text if that is not known.
 pub(super) fn remedy(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Tls(error) if error.is_unknown_authority() => {

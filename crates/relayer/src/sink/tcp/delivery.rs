@@ -1,8 +1,8 @@
-//! Delivery over one TCP connection: sends events, reads acknowledgements, and moves the cursor.
+//! Delivers over one TCP connection: sends events, reads acknowledgements, and moves the cursor.
 //!
-//! A single loop does all three, so it reads acknowledgements while the socket accepts nothing.
-//! Memory is bounded: one chunk of the log, [the bytes of one write](super::encode), and the
-//! numbers of at most `max_unacked` events.
+//! A single loop does all three, so acknowledgements are read even while the socket accepts
+//! nothing. Memory is bounded: one chunk of the log, [the bytes of one write](super::encode), and
+//! the numbers of at most `max_unacked` events.
 
 use std::io;
 use std::mem::replace;
@@ -29,11 +29,11 @@ use crate::sink::feed::{Feed, Refilled};
 use crate::sink::state::{Sink, SinkState};
 use crate::sink::transport::{Context, Interruption, sleep_until_some};
 
-/// The first bytes of a TLS server that received something else: an alert. No acknowledgement or
-/// greeting begins with them.
+/// A TLS server that receives something other than TLS answers with an alert, which begins with
+/// these bytes. No acknowledgement or greeting begins with them.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
-/// Why a connection cannot be used any more.
+/// Why a connection can no longer be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error("it closed the connection")]
@@ -59,7 +59,7 @@ impl ConnectionError {
     }
 }
 
-/// Why delivery on a connection stopped.
+/// Why delivery over a connection stopped.
 #[derive(Debug)]
 pub(super) enum Stop {
     Failed(ConnectionError),
@@ -135,7 +135,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    /// Does what is possible at once, then waits for the next event.
+    /// Does everything that is possible at once, then waits until something happens.
     async fn step(&mut self, context: &mut Context) -> Result<(), Stop> {
         self.fill(context);
         if self.has_output()
@@ -161,7 +161,7 @@ impl<'o> Delivery<'o> {
                 Ok(written.map_err(ConnectionError::Broken)?)
             }
             read = self.reader.read(&mut self.read_buffer) => {
-                // The sink may acknowledge what was written in this very step.
+                // The sink may acknowledge bytes that were written in this very step.
                 self.update_sent();
                 Ok(self.received(read)?)
             }
@@ -199,8 +199,9 @@ impl<'o> Delivery<'o> {
         !self.encoder.bytes().is_empty() || self.writer.flushed() < self.writer.written()
     }
 
-    /// Without acknowledgements the sink has what the socket accepted. With them, the sink may have
-    /// read and acknowledge what was not flushed completely.
+    /// Records which events the sink may have. Without acknowledgements, these are the events that
+    /// the socket accepted. With acknowledgements, they include incompletely flushed events, which
+    /// the sink may already have read and may acknowledge.
     fn update_sent(&mut self) {
         let sent = if self.options.ack { self.writer.written() } else { self.writer.flushed() };
         let delivered = self.in_flight.sent(sent, Instant::now());
@@ -216,7 +217,7 @@ impl<'o> Delivery<'o> {
         let count = match read {
             Ok(0) => return Err(ConnectionError::Closed),
             Ok(count) => count,
-            // A program that is killed closes without the `close_notify` of TLS.
+            // A program that is killed closes the connection without the `close_notify` of TLS.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(ConnectionError::Closed);
             }
@@ -247,9 +248,9 @@ impl<'o> Delivery<'o> {
         read
     }
 
-    /// The deadline for the next acknowledgement: `ack_timeout` after the last one, or after the
-    /// oldest event in flight was sent if that is later. A slow sink may take its time as long as
-    /// it acknowledges something.
+    /// Returns the deadline for the next acknowledgement: `ack_timeout` after the last one, or
+    /// after the oldest event in flight was sent, whichever is later. A slow sink may take its time
+    /// as long as it acknowledges something.
     fn ack_due(&self) -> Option<Instant> {
         let oldest = self.in_flight.oldest_unacked()?;
         Some(oldest.max(self.last_ack_at) + self.options.ack_timeout)
@@ -264,14 +265,14 @@ impl<'o> Delivery<'o> {
         Ok(())
     }
 
-    /// Closes our side, and waits briefly for the sink to close its own. A socket that is closed
-    /// with unread bytes sends a reset, which discards what the other side has not read yet.
+    /// Closes our side, and waits briefly for the sink to close its side. Closing a socket with
+    /// unread bytes sends a reset, which discards data that the other side has not read yet.
     pub(super) async fn close(mut self, deadline: Option<Instant>) {
         let by = Instant::now() + SINK_CLOSE_MAX;
         let by = deadline.map_or(by, |deadline| by.min(deadline + SINK_CLOSE_MAX));
         let closing = async {
             self.writer.shutdown().await?;
-            // Tokio's budget lets the time-out fire even if the sink never stops sending.
+            // Tokio's budget lets the timeout fire even if the sink never stops sending.
             while self.reader.read(&mut self.read_buffer).await? > 0 {}
             Ok::<_, io::Error>(())
         };

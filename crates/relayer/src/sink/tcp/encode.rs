@@ -1,4 +1,4 @@
-//! Encodes events with their framing, many for one write.
+//! Encodes events with their framing, many events per write.
 
 use bytes::{Buf, BytesMut};
 
@@ -12,7 +12,7 @@ pub(super) struct Encoder {
     framing: Framing,
     format: Format,
     bytes: BytesMut,
-    /// Bytes of the connection that were encoded.
+    /// The number of bytes encoded for this connection.
     encoded: u64,
 }
 
@@ -31,7 +31,7 @@ impl Encoder {
                 self.bytes.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_be_bytes());
                 self.bytes.extend_from_slice(json);
             }
-            // Our JSON has no line breaks: in strings they are escaped.
+            // An event's JSON has no line breaks: strings escape them.
             Framing::Ndjson => {
                 self.bytes.extend_from_slice(json);
                 self.bytes.extend_from_slice(b"\n");
@@ -46,7 +46,7 @@ impl Encoder {
         self.bytes.len() < SINK_BUFFER_BYTES
     }
 
-    /// The bytes that are not written yet.
+    /// The encoded bytes that are not written yet.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

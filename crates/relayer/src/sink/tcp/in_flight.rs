@@ -1,8 +1,8 @@
-//! The events in flight to a sink, and so how far its cursor may move (invariant 4). No I/O, no
-//! clock.
+//! The events in flight to a sink, which limit how far its cursor may move (invariant 4). No I/O,
+//! no clock.
 //!
-//! An event is *queued* until all of its bytes were sent. If the sink acknowledges, the event is
-//! then *unacked*. The sink has everything before the first event that is queued or unacked.
+//! An event is *queued* until all of its bytes are sent. If the sink acknowledges events, the event
+//! is then *unacked*. The sink has every event before the first queued or unacked one.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::event_log::{Cursor, Seq};
 
-/// An acknowledgement of something that the sink cannot have.
+/// An acknowledgement of an event that the sink cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidAck {
     #[error("it acknowledged {found} after {before}")]
@@ -21,18 +21,18 @@ pub(super) enum InvalidAck {
 
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// The position of each event's end in the byte stream, and the event.
+    /// The position of each event's end in the byte stream, and the event's sequence.
     queued: VecDeque<(u64, Seq)>,
-    /// Each event, and when it was sent.
+    /// The sequence of each event, and when the event was sent.
     unacked: VecDeque<(Seq, Instant)>,
     acknowledges: bool,
     last_ack: Option<u64>,
-    /// Everything up to here was queued, skipped or lost.
+    /// The cursor up to which every event was queued, skipped or lost.
     passed: Cursor,
 }
 
 impl InFlight {
-    /// Nothing is in flight to a sink that has everything up to the cursor.
+    /// Starts with nothing in flight: the sink has everything up to the cursor.
     pub(super) const fn after(cursor: Cursor, acknowledges: bool) -> Self {
         Self {
             queued: VecDeque::new(),
@@ -43,24 +43,24 @@ impl InFlight {
         }
     }
 
-    /// An event was queued; its bytes end at this position of the byte stream.
+    /// Queues an event whose bytes end at this position of the byte stream.
     pub(super) fn queue(&mut self, seq: Seq, end: u64) {
         self.queued.push_back((end, seq));
         self.passed = Cursor::after(seq);
     }
 
-    /// The sink does not want this event.
+    /// Records that the sink does not want this event.
     pub(super) const fn skip(&mut self, seq: Seq) {
         self.passed = Cursor::after(seq);
     }
 
-    /// Retention has trimmed everything up to here.
+    /// Records that retention has trimmed everything up to this cursor.
     pub(super) const fn lose(&mut self, up_to: Cursor) {
         self.passed = up_to;
     }
 
-    /// The byte stream was sent up to this position. Returns the number of events that the sink has
-    /// by that.
+    /// Records that the byte stream was sent up to this position. Returns the number of events that
+    /// the sink thereby has.
     pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
         while let Some(&(end, seq)) = self.queued.front()
@@ -76,8 +76,8 @@ impl InFlight {
         delivered
     }
 
-    /// The sink acknowledged everything up to this sequence. Returns the number of events that this
-    /// is.
+    /// Records that the sink acknowledged everything up to this sequence. Returns the number of
+    /// newly acknowledged events.
     pub(super) fn acked(&mut self, found: u64) -> Result<u64, InvalidAck> {
         if self.last_ack == Some(found) {
             return Ok(0);
@@ -92,7 +92,7 @@ impl InFlight {
         Ok(place as u64 + 1)
     }
 
-    /// The sink has everything that it wants up to here.
+    /// The cursor up to which the sink has everything that it wants.
     pub(super) fn delivered(&self) -> Cursor {
         let unacked = self.unacked.front().map(|(seq, _)| *seq);
         unacked.or(self.queued.front().map(|(_, seq)| *seq)).map_or(self.passed, Cursor::before)
@@ -107,7 +107,7 @@ impl InFlight {
         self.len() == 0
     }
 
-    /// When the oldest unacked event was sent.
+    /// Returns when the oldest unacked event was sent.
     pub(super) fn oldest_unacked(&self) -> Option<Instant> {
         self.unacked.front().map(|(_, sent_at)| *sent_at)
     }
@@ -121,7 +121,8 @@ mod tests {
         Cursor::from_number(number - 1).next()
     }
 
-    /// Events 2, 3, 5 and 8 of ten bytes each after cursor 1; the others up to 9 are skipped.
+    /// Queues events 2, 3, 5 and 8 of ten bytes each after cursor 1; the others up to 9 are
+    /// skipped.
     fn in_flight(acknowledges: bool) -> InFlight {
         let mut in_flight = InFlight::after(Cursor::from_number(1), acknowledges);
         let mut end = 0;

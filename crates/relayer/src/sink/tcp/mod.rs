@@ -1,8 +1,8 @@
-//! The TCP transport: connects, delivers, and connects again after a back-off.
+//! The TCP transport: connects, delivers, and reconnects after a back-off.
 //!
-//! [`client`] dials, [`encode`] frames events, [`writer`] writes and flushes them, plain or in TLS,
-//! [`in_flight`] knows what the cursor waits for, [`acks`] reads acknowledgements, and [`delivery`]
-//! is the loop.
+//! [`client`] dials, [`encode`] frames events, [`writer`] writes and flushes them, plain or over
+//! TLS, [`in_flight`] tracks the events that the cursor must not pass, [`acks`] reads
+//! acknowledgements, and [`delivery`] is the loop.
 
 mod acks;
 mod client;
@@ -73,7 +73,7 @@ impl TcpTransport {
         context.sink.set_state(SinkState::Connecting);
         let stream = tokio::select! {
             connected = client::connect(&self.address, &self.dialer, self.options.tls) => connected?,
-            // The sink gets what it misses at the next connection.
+            // The sink gets the events that it misses over the next connection.
             interruption = context.interrupts.next() => return Ok(interruption),
         };
         self.connections += 1;
@@ -106,7 +106,7 @@ impl TcpTransport {
         }
         let (rest, reason) = (self.backoff.next_delay(), failure.to_string());
         let (sink, milliseconds) = (&*context.sink.name, rest.as_millis());
-        // The same failure is logged once, so that a dead sink does not fill the log.
+        // The same failure is logged once, so that a failing sink does not fill the log.
         if self.logged.as_deref() == Some(&reason) {
             tracing::debug!(sink, reason, milliseconds, "sink still not connected");
         } else {

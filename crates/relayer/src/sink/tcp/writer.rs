@@ -1,7 +1,7 @@
-//! Writes to a sink, and knows how much the socket has accepted.
+//! Writes to a sink, and tracks how many bytes the socket has accepted.
 //!
-//! TLS buffers what it has encrypted, so only a flush proves that the socket has the bytes
-//! (invariant 4). A sink may read and acknowledge bytes before the flush returns.
+//! TLS buffers encrypted data, so only a flush proves that the socket has the bytes (invariant 4).
+//! A sink may read and acknowledge bytes before the flush returns.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,15 +18,15 @@ use crate::net::Stream;
 #[derive(Debug)]
 pub(super) struct Writer {
     stream: WriteHalf<Stream>,
-    /// Bytes that the stream has accepted.
+    /// The number of bytes that the stream has accepted.
     written: u64,
-    /// Bytes that the socket has accepted.
+    /// The number of bytes that the socket has accepted.
     flushed: u64,
     records_left: u64,
 }
 
-/// The TLS records that may be written to a connection. TLS 1.2 cannot renew its keys: rustls stops
-/// sending when they are used up, and reports what it discards as written.
+/// The number of TLS records that may be written to a connection. TLS 1.2 cannot renew its keys:
+/// when they are used up, rustls stops sending, discards the data and reports it as written.
 pub(super) fn records_max(stream: &Stream) -> u64 {
     match stream {
         Stream::Tls(tls) if tls.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) => {
@@ -41,17 +41,17 @@ impl Writer {
         Self { stream, written: 0, flushed: 0, records_left: records_max }
     }
 
-    /// Bytes of the connection that the sink may have.
+    /// The number of bytes of this connection that the sink may have.
     pub(super) const fn written(&self) -> u64 {
         self.written
     }
 
-    /// Bytes of the connection that the socket has.
+    /// The number of bytes of this connection that the socket has.
     pub(super) const fn flushed(&self) -> u64 {
         self.flushed
     }
 
-    /// Flushes what was written before; else writes encoded bytes. Cancel-safe.
+    /// Flushes earlier writes if any are pending; otherwise writes encoded bytes. Cancel-safe.
     pub(super) async fn write(&mut self, encoder: &mut Encoder) -> io::Result<()> {
         poll_fn(|cx| self.poll_write(cx, encoder)).await
     }
@@ -70,7 +70,7 @@ impl Writer {
         encoder.advance(count);
         self.written += count as u64;
         self.records_left = self.records_left.saturating_sub((count / SINK_RECORD_BYTES + 1) as u64);
-        // Usually the socket has room. If not, the next call goes on.
+        // Usually the socket has room. If not, the next call continues the flush.
         match self.poll_flush(cx) {
             Poll::Ready(flushed) => Poll::Ready(flushed),
             Poll::Pending => Poll::Ready(Ok(())),
@@ -83,7 +83,7 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends what we send, in TLS with a `close_notify`.
+    /// Closes our sending side, in TLS with a `close_notify`.
     pub(super) async fn shutdown(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::limits::SINK_BUFFER_BYTES;
 
-    /// A writer, and the sink that it writes to.
+    /// Returns a writer, and the sink that it writes to.
     async fn pair(version: &'static SupportedProtocolVersion) -> (Writer, server::TlsStream<TcpStream>) {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
@@ -151,7 +151,7 @@ mod tests {
             }
             let (written, flushed) = (writer.written() as usize, writer.flushed() as usize);
             assert!(0 < flushed && flushed < written && written < bytes.len(), "{flushed} of {written}");
-            // Nothing that TLS still holds is sent.
+            // Data still buffered in TLS is not sent.
             drop(writer);
             let mut read = Vec::new();
             let end = sink.read_to_end(&mut read).await.expect_err("it was cut off");

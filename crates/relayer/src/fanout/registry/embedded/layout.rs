@@ -16,8 +16,8 @@ const FOLLOW: u8 = b'f';
 
 const VERSION: u8 = 1;
 
-/// A bot that waits for approval. A version of the gateway without approval must not read it as
-/// approved.
+/// The version of a bot that waits for approval. It differs so that an older gateway, which does
+/// not know approval, does not read the bot as approved.
 const VERSION_PENDING: u8 = 2;
 
 pub fn key(key: &RowKey) -> Vec<u8> {
@@ -29,7 +29,7 @@ pub fn key(key: &RowKey) -> Vec<u8> {
     }
 }
 
-/// The common prefix of a bot's follows.
+/// Returns the common prefix of the keys of a bot's follows.
 pub(crate) fn follows_of(bot: &PublicKey) -> Vec<u8> {
     [&[FOLLOW], bot.as_bytes().as_slice()].concat()
 }

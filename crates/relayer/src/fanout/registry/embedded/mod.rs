@@ -1,4 +1,4 @@
-//! The registry in the gateway's own RocksDB: nothing to set up, and no other writers.
+//! The registry in the gateway's own RocksDB: it needs no setup and has no other writers.
 //!
 //! The rows are in a column family of the event log; [`layout`] describes them.
 
@@ -17,7 +17,7 @@ use crate::event_log::registry::RegistryChange;
 use crate::event_log::{EventLog, StorageError};
 use crate::limits::REGISTRY_BATCH_ROWS;
 
-/// The registry of one gateway. A log must have only one.
+/// The registry of one gateway. There must be only one for each log.
 #[derive(Debug)]
 pub struct Embedded {
     log: Arc<EventLog>,
@@ -26,7 +26,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// The registry in this log.
+    /// Creates the registry in this log.
     pub fn new(log: Arc<EventLog>) -> Self {
         Self { log, write_lock: Arc::default() }
     }
@@ -40,8 +40,8 @@ impl Embedded {
         tokio::task::spawn_blocking(move || work(&log)).await.unwrap_or_else(|error| Err(task_failed(error)))
     }
 
-    /// Runs a change on the blocking pool. The pool thread holds the lock, so a change whose caller
-    /// is gone still completes alone.
+    /// Runs a change on the blocking pool. The pool thread holds the lock, so a change still runs
+    /// exclusively if its caller is dropped.
     async fn blocking_locked<T: Send + 'static>(
         &self,
         guard: OwnedMutexGuard<()>,
@@ -59,7 +59,7 @@ impl Embedded {
         Arc::clone(&self.write_lock).lock_owned().await
     }
 
-    /// Calls `each` for all rows, until it fails.
+    /// Calls `each` for all rows, until `each` fails.
     async fn for_each(
         &self,
         mut each: impl FnMut(Row) -> Result<(), RegistryError> + Send,
@@ -93,7 +93,7 @@ impl Store for Embedded {
 
     fn load<'a>(&'a self, owner: PublicKey, each: &'a mut (dyn FnMut(Row) + Send)) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            // Held until all rows are read, so that the owner cannot change meanwhile.
+            // Held until all rows are read, so that the owner cannot change in between.
             let _guard = self.lock().await;
             self.blocking(move |log| check_log_owner(log, owner)).await?;
             let each = move |row| {
@@ -108,7 +108,7 @@ impl Store for Embedded {
         let keys = keys.to_vec();
         Box::pin(self.blocking(move |log| {
             let rows = keys.iter().map(|key| stored(log, key)).collect::<Result<_, _>>()?;
-            // The owner cannot change back, so this was the owner during the reads, too.
+            // The owner cannot change back, so this was also the owner during the reads.
             check_log_owner(log, owner)?;
             Ok(rows)
         }))
@@ -126,7 +126,7 @@ impl Store for Embedded {
             let guard = timeout_at(until, self.lock()).await.map_err(busy)?;
             let rows = self.read(owner, keys).await?;
             let changes = decide(&rows)?;
-            // Not under the timeout: once begun, a commit takes as long as the disk takes.
+            // No timeout applies here: once begun, a commit takes as long as the disk needs.
             self.blocking_locked(guard, move |log| commit(log, owner, changes)).await
         })
     }
@@ -169,7 +169,7 @@ impl Store for Embedded {
     }
 }
 
-/// Changes that are not committed yet, on top of the stored rows.
+/// Changes that are not committed yet, as an overlay over the stored rows.
 struct PendingChanges<'l> {
     log: &'l EventLog,
     rows: BTreeMap<RowKey, Option<Row>>,
@@ -210,7 +210,7 @@ impl PendingChanges<'_> {
         Ok(())
     }
 
-    /// The follows of a bot after the pending changes.
+    /// Returns the follows of a bot after the pending changes.
     fn follows_of(&self, bot: &PublicKey) -> Result<BTreeSet<RowKey>, StorageError> {
         let (from, mut follows) = (layout::follows_of(bot), BTreeSet::new());
         self.log.for_each_registry_row(&from, |key, _| {
@@ -245,7 +245,7 @@ impl PendingChanges<'_> {
     }
 }
 
-/// Commits changes in their order, or none of them.
+/// Commits changes in their order; if one fails, none is committed.
 fn commit(log: &EventLog, owner: PublicKey, changes: Vec<Change>) -> Result<(), RegistryError> {
     check_log_owner(log, owner)?;
     if changes.is_empty() {
@@ -272,7 +272,7 @@ fn send_rows(log: &EventLog, chunks: &mpsc::Sender<Vec<Row>>) -> Result<(), Regi
         let is_full = chunk.len() >= REGISTRY_BATCH_ROWS;
         Some(!is_full || chunks.blocking_send(std::mem::take(&mut chunk)).is_ok())
     })?;
-    // The receiver may be dropped.
+    // The receiver may have been dropped.
     chunks.blocking_send(chunk).ok();
     Ok(())
 }
@@ -281,7 +281,7 @@ fn check_log_owner(log: &EventLog, ours: PublicKey) -> Result<(), RegistryError>
     check_owner(log.registry_owner()?, ours)
 }
 
-/// The task panicked, or the process is stopping.
+/// Reports that the task panicked or the process is stopping.
 fn task_failed(error: tokio::task::JoinError) -> RegistryError {
     StorageError::new("do work for the registry", error).into()
 }

@@ -1,4 +1,4 @@
-//! Converts errors of the database to [`RegistryError`]: in one line, and never with the DSN.
+//! Converts errors of the database to [`RegistryError`], as one line and never with the DSN.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use wire::PublicKey;
 
 use super::super::store::RegistryError;
 
-/// The longest server text that is passed on.
+/// The maximum length of a server's text in our errors.
 const TEXT_CHARACTERS_MAX: usize = 300;
 
 pub(crate) fn classify(error: Error) -> RegistryError {
@@ -19,7 +19,7 @@ pub(crate) fn classify(error: Error) -> RegistryError {
             Some(error) => from_server(error),
             None => RegistryError::Refused(one_line(error.message())),
         },
-        // TLS errors come as invalid data.
+        // TLS errors are reported as invalid data.
         Error::Io(error) if error.kind() == ErrorKind::InvalidData => RegistryError::Refused(one_line(error)),
         Error::Io(error) => RegistryError::Unreachable(one_line(error)),
         Error::PoolTimedOut => RegistryError::Unreachable("no connection in time".to_owned()),
@@ -31,7 +31,7 @@ pub(crate) fn classify(error: Error) -> RegistryError {
         // The text may hold parts of the DSN.
         Error::Configuration(_) => RegistryError::Refused("the DSN cannot be used".to_owned()),
         Error::Migrate(error) => classify_migration(*error, i64::MAX),
-        // A value is missing or of another type.
+        // A value is missing or has another type.
         other => RegistryError::Damaged(one_line(match other.source() {
             Some(source) => source.to_string(),
             None => other.to_string(),
@@ -39,7 +39,7 @@ pub(crate) fn classify(error: Error) -> RegistryError {
     }
 }
 
-/// Converts an error of the migrations. `newest` is the last migration that this version knows.
+/// Converts a migration error. `newest` is the last migration that this version knows.
 pub(crate) fn classify_migration(error: MigrateError, newest: i64) -> RegistryError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
@@ -60,13 +60,13 @@ fn from_server(error: &PgDatabaseError) -> RegistryError {
         },
         // read_only_sql_transaction: a standby, a server after a failover, or a setting.
         "25006" => RegistryError::ReadOnly(text),
-        // query_canceled, lock_not_available: a lock took too long, or somebody cancelled the
-        // statement.
+        // query_canceled, lock_not_available: waiting for a lock took too long, or somebody
+        // cancelled the statement.
         "57014" | "55P03" => RegistryError::Busy(text),
         // The server is shutting down or starting, ended our connection, or does not know whether
         // it committed.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "40003" => RegistryError::Unreachable(text),
-        // PostgreSQL rolled us back because of concurrent transactions.
+        // PostgreSQL rolled back the transaction because of concurrent transactions.
         _ if code.starts_with("40") => RegistryError::Busy(text),
         // Connection errors, and insufficient resources.
         _ if ["08", "53"].iter().any(|class| code.starts_with(class)) => RegistryError::Unreachable(text),
@@ -81,7 +81,7 @@ fn key_in(detail: &str) -> Option<PublicKey> {
     PublicKey::from_hex(hex.as_bytes()).ok()
 }
 
-/// The first line, without control characters, cut to the maximum length.
+/// Returns the first line, without control characters, cut to the maximum length.
 fn one_line(text: impl ToString) -> String {
     let text = text.to_string();
     let first = text.lines().next().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Receives the changes of other gateways on a connection of its own (`LISTEN`).
+//! Receives the changes of other gateways over a dedicated connection (`LISTEN`).
 //!
-//! No change is missed: after a reconnect the listener reports that unknown rows may have changed.
+//! No change is missed: after a reconnect, the listener reports that unknown rows may have changed.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -18,7 +18,7 @@ use super::super::store::{Changed, RegistryError};
 use super::pool::{ConnectionPool, with_timeout};
 use crate::limits::{REGISTRY_CHANGES_MAX, REGISTRY_CONNECT_MAX, REGISTRY_SILENCE_MAX, REGISTRY_TIMEOUT};
 
-/// The channel; `migrations/0002_tell.sql` sends to it.
+/// The notification channel; `migrations/0002_tell.sql` sends to it.
 const CHANNEL: &str = "moltrade_relayer";
 
 #[derive(Default)]
@@ -34,7 +34,7 @@ struct State {
 impl ChangeListener {
     /// Starts listening, if it has not started yet.
     pub async fn begin(&self, pool: &ConnectionPool) -> Result<(), RegistryError> {
-        // The holder of the lock is listening or about to.
+        // Whoever holds the lock is listening or about to.
         let Ok(mut state) = self.0.try_lock() else { return Ok(()) };
         if state.connection.is_none() {
             state.connection = Some(ListenConnection::open(pool).await?);
@@ -42,7 +42,7 @@ impl ChangeListener {
         Ok(())
     }
 
-    /// Stops listening. Changes until the next start count as missed.
+    /// Stops listening. Changes before the next start count as missed.
     pub async fn end(&self) {
         *self.0.lock().await = State { connection: None, has_missed: true };
     }
@@ -70,7 +70,7 @@ impl ChangeListener {
 }
 
 struct ListenConnection {
-    /// `None` only while it is dropped.
+    /// `None` only while the value is being dropped.
     listener: Option<PgListener>,
     /// When the server last sent something.
     last_seen: Instant,
@@ -78,8 +78,8 @@ struct ListenConnection {
 
 impl ListenConnection {
     async fn open(pool: &ConnectionPool) -> Result<Self, RegistryError> {
-        // A pool of its own each time: the remains of a lost one may hold its only connection for
-        // long.
+        // Each listener gets its own pool: a lost listener may occupy the only connection of an old
+        // pool for a long time.
         let own_pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(REGISTRY_CONNECT_MAX)
@@ -102,7 +102,7 @@ impl ListenConnection {
         }
     }
 
-    /// Waits for a notification and takes all others that have arrived. The future is cancel-safe.
+    /// Waits for a notification and takes all others that have arrived. Cancel-safe.
     async fn receive(&mut self, pool: &ConnectionPool) -> Result<Changed, RegistryError> {
         let Self { listener: Some(listener), last_seen } = self else { return Err(lost()) };
         let mut notifications = Notifications::default();
@@ -126,7 +126,7 @@ impl ListenConnection {
 }
 
 impl Drop for ListenConnection {
-    /// Dropping a listener spawns a task, which panics without a runtime.
+    /// Dropping a listener spawns a task, which would panic without a runtime.
     fn drop(&mut self) {
         if Handle::try_current().is_err() {
             mem::forget(self.listener.take());
@@ -150,7 +150,8 @@ impl Notifications {
             Some(row) => {
                 self.rows.insert(row);
             }
-            // Either "*" or a foreign message on our channel: reading everything is always correct.
+            // Either "*" or an unrelated message on our channel: reading everything is always
+            // correct.
             None => self.is_unknown = true,
         }
         Ok(())

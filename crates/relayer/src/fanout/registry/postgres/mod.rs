@@ -1,6 +1,6 @@
 //! The registry in PostgreSQL, which several gateways can share.
 //!
-//! It has a [`schema`] of its own in a database that may hold other data. [`rows`] are read and
+//! It has its own [`schema`] in a database that may hold other data. [`rows`] are read and
 //! [`changes`] made on connections of the [`pool`]; [`listen`] receives changes by others,
 //! including manual ones. [`error`] says which errors are transient. The DSN is never shown.
 
@@ -24,17 +24,17 @@ use crate::config::Secret;
 use listen::ChangeListener;
 use pool::ConnectionPool;
 
-/// The registry that gateways share.
+/// A registry that several gateways can share.
 pub struct Postgres {
     pool: ConnectionPool,
     listener: ChangeListener,
 }
 
 impl Postgres {
-    /// The registry in the database that `dsn` names. Connects on first use, with `max_connections`
-    /// at most. At least two are needed, because one listens; when none is available, one more is
-    /// opened briefly to find out why. Every statement counts in `queries`, except those of the
-    /// migrations.
+    /// Opens the registry in the database that `dsn` names. Connects on first use, with at most
+    /// `max_connections` connections. At least two are needed, because one is used for listening;
+    /// when none is available, one more is opened briefly to find the cause. Every statement counts
+    /// in `queries`, except those of the migrations.
     ///
     /// # Errors
     /// When the DSN is invalid, has an unknown parameter, or names a file that cannot be read.
@@ -58,10 +58,10 @@ impl Store for Postgres {
     fn prepare(&self, owner: PublicKey) -> StoreFuture<'_, Mode> {
         Box::pin(async move {
             match schema::prepare(&self.pool, owner).await? {
-                // Before rows are read, so that later changes are reported.
+                // Listening starts before rows are read, so that later changes are reported.
                 Mode::Writable => self.listener.begin(&self.pool).await.map(|()| Mode::Writable),
                 // A standby sends no notifications. After a failover, the listening connection may
-                // lead to a server without writers.
+                // be to a server without writers.
                 Mode::ReadOnly => {
                     self.listener.end().await;
                     Ok(Mode::ReadOnly)

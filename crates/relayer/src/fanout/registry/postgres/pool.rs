@@ -1,4 +1,4 @@
-//! The connection pool, statements on its connections, and their timeouts.
+//! The connection pool, the statements sent over its connections, and their timeouts.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -38,13 +38,13 @@ impl ConnectionPool {
         let pool = PgPoolOptions::new()
             .max_connections(sessions)
             .acquire_timeout(REGISTRY_CONNECT_MAX)
-            // Our own error says the same as this warning.
+            // Our own error already says what this warning would say.
             .acquire_slow_threshold(Duration::MAX)
             .connect_lazy_with(options.clone());
         Self { options, queries, pool }
     }
 
-    /// Takes a connection from the pool, which has tested it.
+    /// Takes a connection from the pool; the pool has tested it.
     pub(crate) async fn acquire(&self) -> Result<PooledConnection<'_>, RegistryError> {
         match self.pool.acquire().await {
             Ok(connection) => Ok(PooledConnection { connection, queries: &self.queries, is_released: false }),
@@ -52,8 +52,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Why there is no connection. The pool retries and drops the cause, so this connects once more
-    /// to find it.
+    /// Returns the reason why there is no connection. The pool retries and discards the cause, so
+    /// this function connects once more to find it.
     pub(crate) async fn connect_error(&self, error: sqlx::Error) -> RegistryError {
         if !matches!(error, sqlx::Error::PoolTimedOut) {
             return classify(error);
@@ -82,7 +82,7 @@ impl PooledConnection<'_> {
         self.is_released = true;
     }
 
-    /// For the migrations.
+    /// The underlying connection, which only the migrations use.
     pub(crate) fn raw(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
@@ -94,7 +94,7 @@ impl PooledConnection<'_> {
     }
 
     /// Begins a transaction with time limits on the server. The lock limit is the shorter one, so
-    /// that the error names the lock.
+    /// that the error says that a lock was the cause.
     pub(crate) async fn begin_within(&mut self, lock: Duration) -> Result<(), RegistryError> {
         // Zero would mean no limit.
         let lock = lock.as_millis().max(1);
@@ -105,7 +105,7 @@ impl PooledConnection<'_> {
         with_timeout(REGISTRY_TIMEOUT, self.connection.execute(begin.as_str())).await.map(|_| ())
     }
 
-    /// Sends a statement whose rows are not needed.
+    /// Sends a statement whose result rows are not needed.
     pub async fn execute(&mut self, statement: Statement<'_>) -> Result<(), RegistryError> {
         self.queries.inc();
         with_timeout(REGISTRY_TIMEOUT, statement.execute(&mut *self.connection)).await.map(|_| ())
@@ -163,13 +163,14 @@ pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
     Ok(options
         .application_name("moltrade-relayer")
         .options([
-            // Our names resolve in our schema only. Without `pg_temp` here, it would be searched
-            // first.
+            // Our names then resolve only in our schema. `pg_temp` is listed because it would
+            // otherwise be searched first.
             ("search_path", format!("{SCHEMA},pg_temp")),
-            // The detail of an error then has keys in hex.
+            // Error details then contain keys in hex.
             ("bytea_output", "hex".to_owned()),
             ("lock_timeout", milliseconds(REGISTRY_LOCK_MAX)),
-            // A gateway that is cut off in a transaction blocks the others no longer than this.
+            // A gateway that loses its connection in a transaction blocks the others no longer than
+            // this.
             ("idle_in_transaction_session_timeout", milliseconds(REGISTRY_ROWS_TIMEOUT)),
         ])
         .disable_statement_logging())

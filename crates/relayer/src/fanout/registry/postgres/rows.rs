@@ -13,7 +13,7 @@ use super::error::classify;
 use super::pool::{ConnectionPool, PooledConnection};
 use super::schema::{OWNER, owner_of};
 
-/// Calls `each` for all rows of one snapshot, if the registry belongs to `owner` in it.
+/// Calls `each` for all rows of one snapshot, if the registry belongs to `owner` in this snapshot.
 pub async fn load(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -21,7 +21,7 @@ pub async fn load(
 ) -> Result<(), RegistryError> {
     let mut connection = pool.acquire().await?;
     connection.command("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    // The first statement takes the snapshot.
+    // The first statement of the transaction takes the snapshot.
     check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
     let bots = "SELECT pubkey, name, registered_at_ms, approved FROM bots ORDER BY pubkey";
     let follows = "SELECT bot, follower, secret, since_ms FROM follows ORDER BY bot, follower";
@@ -40,7 +40,7 @@ pub async fn load(
     Ok(())
 }
 
-/// The rows of these keys in the same order, with two statements, and one for the owner.
+/// Returns the rows of these keys in the same order. Takes two statements, and one for the owner.
 pub async fn read(
     pool: &ConnectionPool,
     owner: PublicKey,
@@ -48,20 +48,20 @@ pub async fn read(
 ) -> Result<Vec<Option<Row>>, RegistryError> {
     let mut connection = pool.acquire().await?;
     let rows = stored(&mut connection, keys, Locking::No).await?;
-    // The owner cannot change back, so this was the owner during the reads, too.
+    // The owner cannot change back, so this was also the owner during the reads.
     check_owner(owner_of(&mut connection, OWNER).await?, owner)?;
     connection.release();
     Ok(rows)
 }
 
-/// Whether the rows that are read stay locked until the transaction ends.
+/// Whether rows stay locked after reading until the transaction ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Locking {
     No,
     ForUpdate,
 }
 
-/// The rows of these keys in the same order.
+/// Returns the rows of these keys in the same order.
 pub async fn stored(
     connection: &mut PooledConnection<'_>,
     keys: &[RowKey],

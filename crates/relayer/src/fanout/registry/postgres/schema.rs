@@ -11,8 +11,8 @@ use super::pool::{ConnectionPool, PooledConnection};
 use super::rows::key;
 use crate::limits::REGISTRY_ROWS_TIMEOUT;
 
-/// Holds everything, including the list of migrations, to avoid conflicts with other data in the
-/// database.
+/// The schema that holds all of our objects, including the list of migrations, to avoid conflicts
+/// with other data in the database.
 pub const SCHEMA: &str = "moltrade_relayer";
 
 /// The advisory lock for creating the schema: "relayer" in ASCII.
@@ -25,15 +25,15 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
     (3, "approval", include_str!("migrations/0003_approval.sql")),
 ];
 
-/// Prepares the tables for secrets that `owner` has sealed. If they are up to date, nothing is
-/// written, so that neither the right to create nor a writable database is needed.
+/// Prepares the tables for secrets that `owner` has sealed. If the tables are up to date, nothing
+/// is written, so neither the right to create nor a writable database is needed.
 pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, RegistryError> {
     let mut connection = pool.acquire().await?;
     if !is_current(&mut connection).await? {
         make_schema(&mut connection).await?;
         migrate(&mut connection).await?;
     }
-    // Reading first: an insert would notify all gateways.
+    // The owner is read first, because an insert would notify all gateways.
     let mut found = owner_of(&mut connection, OWNER).await?;
     if found.is_none() {
         let insert = "INSERT INTO meta (key, value) VALUES ('owner', $1) ON CONFLICT DO NOTHING";
@@ -45,11 +45,11 @@ pub async fn prepare(pool: &ConnectionPool, owner: PublicKey) -> Result<Mode, Re
     if mode == Mode::Writable {
         connection.release();
     }
-    // A read-only connection is closed: the next one may lead to the writable server.
+    // A read-only connection is closed, because the next one may lead to the writable server.
     Ok(mode)
 }
 
-/// Whether the server takes writes on this connection.
+/// Returns whether the server accepts writes on this connection.
 async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryError> {
     let row =
         connection.fetch_optional(query("SELECT current_setting('transaction_read_only')::bool")).await?;
@@ -59,9 +59,9 @@ async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryErr
 
 /// Reads the owner.
 pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
-/// Reads the owner and keeps others from changing it until the transaction ends.
+/// Reads the owner, and prevents others from changing it until the transaction ends.
 pub(crate) const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
-/// Reads the owner and locks it against all readers with a lock until the transaction ends.
+/// Reads the owner, and locks it until the transaction ends against all who read it with a lock.
 pub(crate) const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
 
 /// Runs one of the owner statements above.
@@ -72,7 +72,8 @@ pub(crate) async fn owner_of(
     connection.fetch_optional(query(statement)).await?.map(|row| key(&row, "value")).transpose()
 }
 
-/// Whether the tables are exactly as this version knows them. [`migrate`] judges all other cases.
+/// Whether the tables are exactly as this version expects them. [`migrate`] handles all other
+/// cases.
 async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, RegistryError> {
     let there = query("SELECT to_regclass('moltrade_relayer._sqlx_migrations') IS NOT NULL");
     let row = connection.fetch_optional(there).await?;
@@ -87,8 +88,8 @@ async fn is_current(connection: &mut PooledConnection<'_>) -> Result<bool, Regis
         found.push((version, success, checksum));
     }
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-    // Checked here, because the migrations need more rights and a writable database before they
-    // report it.
+    // Checked here, because the migrations would need more rights and a writable database before
+    // they report this error.
     if let Some((later, ..)) = found.last().filter(|(version, ..)| *version > newest) {
         return Err(RegistryError::Newer(*later));
     }
@@ -103,7 +104,7 @@ fn migrations() -> Vec<Migration> {
     MIGRATIONS.map(migration).to_vec()
 }
 
-/// Creating a schema needs a right that is not needed if the schema exists.
+/// Creates the schema if it is missing. Creating needs a right that an existing schema does not.
 async fn make_schema(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     if has_schema(connection).await? {
         return Ok(());
@@ -124,7 +125,7 @@ async fn has_schema(connection: &mut PooledConnection<'_>) -> Result<bool, Regis
 }
 
 /// Runs the migrations. sqlx takes a lock, so that only one of several starting gateways migrates.
-/// After a failure the lock is freed with the connection.
+/// After a failure, closing the connection frees the lock.
 async fn migrate(connection: &mut PooledConnection<'_>) -> Result<(), RegistryError> {
     let migrator = Migrator { migrations: migrations().into(), ..Migrator::DEFAULT };
     let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);

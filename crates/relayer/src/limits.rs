@@ -31,9 +31,9 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
 /// so that one large event does not block the stored events behind it. By default, relays accept
 /// events of up to 64 KiB, a few some MiB. A longer frame ends the connection.
 pub(crate) const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
-/// Frames that are handled for one read of a socket: more than 64 KiB of events, and a hundredth of
-/// the empty frames in as many bytes. Tokio runs a task for 128 reads before other tasks of its
-/// thread, so this limits the delay by a flood to a few milliseconds.
+/// Frames that are handled for one read of a socket: more than 64 KiB of events, but only a
+/// hundredth of the empty frames that fit into 64 KiB. Tokio runs a task for 128 reads before other
+/// tasks of its thread, so this limits the delay by a flood to a few milliseconds.
 pub const FRAMES_A_READ_MAX: u32 = 256;
 /// The minimum time between two pongs. RFC 6455, section 5.5.3, allows answering only the latest
 /// ping.
@@ -154,8 +154,8 @@ pub(crate) const IDS_A_REQUEST_MAX: usize = 500;
 pub(crate) const GAPS_MAX: usize = 64;
 /// Stored events in one request if the relay's cap is unknown. It is the most common cap.
 pub(crate) const PAGE_EVENTS_USUAL: u32 = 500;
-/// The maximum of stored events in one request, whatever the relay allows: live events of all
-/// relays wait for the answer.
+/// The maximum number of stored events in one request, even if the relay allows more, because the
+/// answer delays the live events of all relays.
 pub(crate) const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
 /// Answers with fewer events are never cut by a relay.
 pub(crate) const PAGE_EVENTS_LEAST: u32 = 20;
@@ -229,7 +229,7 @@ pub(crate) const SINK_BUFFER_BYTES: usize = 64 << 10;
 /// record from the sink, TLS holds about 50 KiB for a connection.
 pub(crate) const SINK_RECORD_BYTES: usize = 16 << 10;
 /// Records on one connection of TLS 1.2, which cannot change its keys; then the gateway reconnects.
-/// At twice as many, the library stops sending but reports success. TLS 1.3 changes its keys
+/// At twice this number, the library stops sending but reports success. TLS 1.3 changes its keys
 /// itself.
 pub(crate) const SINK_OLD_TLS_RECORDS_MAX: u64 = 1 << 23;
 /// Bytes in one read from a sink.
@@ -334,9 +334,9 @@ pub(crate) const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 pub(crate) const REQUEST_HEAD_BYTES_MAX: usize = 128 << 10;
 /// How long the body of a request may take.
 pub(crate) const REQUEST_BODY_MAX: Duration = Duration::from_secs(10);
-/// When a connection is closed whose client reads nothing of a pending response; at most twice as
-/// late. The system reports room only when a third of the buffer is free; still, a client that
-/// reads some KB a second is safe.
+/// How long a client may read nothing of a pending response before its connection is closed; in the
+/// worst case, twice this time. The system reports room only when a third of the buffer is free;
+/// still, a client that reads some KB a second is safe.
 pub(crate) const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 /// The pause after an error of `accept`, whose reason, such as too few descriptors, may persist.
 pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);

@@ -17,7 +17,7 @@ pub(crate) const URL_BYTES_MAX: usize = 1024;
 pub struct InvalidUrl(&'static str);
 
 impl InvalidUrl {
-    /// The reason, which repeats nothing of the text.
+    /// The reason, which does not quote the text.
     pub const fn reason(self) -> &'static str {
         self.0
     }

@@ -108,7 +108,7 @@ impl<T: Filed> SecretFile<T> {
     ///
     /// # Errors
     /// When the file cannot be read, others have access, or it holds no valid secret. The error
-    /// repeats nothing of its contents.
+    /// does not quote its contents.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         /// Secrets have at most a few hundred characters, and an editor may add some.
         const BYTES_MAX: u64 = 1024;

@@ -92,8 +92,8 @@ impl SinkOptions for RestOptions {
 }
 
 impl<O: SinkOptions> SinkConfig<O> {
-    /// A sink that was given by its address alone; with the colon in it, that is no other sink's
-    /// name.
+    /// A sink given by its address alone. Its name is the address, which contains a colon and so
+    /// cannot equal another sink's name.
     pub(super) fn at(address: &O::Address) -> Self {
         Self {
             name: SinkName(address.as_ref().into()),

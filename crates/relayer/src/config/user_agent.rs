@@ -8,7 +8,7 @@ use super::choices::NotAllowed;
 /// How the gateway introduces itself to relays.
 ///
 /// `{version}` stands for the program's version, so that a file that was copied from the template
-/// does not name an old one for ever.
+/// does not name an old one forever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserAgent {
     written: Box<str>,

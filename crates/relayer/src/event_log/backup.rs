@@ -94,7 +94,7 @@ impl Description {
     /// Reads the description of a backup, and checks that all files exist with the listed sizes.
     ///
     /// # Errors
-    /// When the folder is no backup, or is damaged.
+    /// When the folder is not a backup, or is damaged.
     pub fn read(folder: &Path) -> Result<Self, BackupError> {
         let damaged = |reason: String| BackupError::Damaged { path: folder.to_owned(), reason };
         let path = folder.join(DESCRIPTION);

@@ -90,7 +90,7 @@ pub struct Verified {
     pub received_at_ms: u64,
     /// The same moment on the monotonic clock, for latencies.
     pub received: Instant,
-    /// Its share of the limit of bytes between sockets and commit, released on drop.
+    /// The event's share of the byte budget between sockets and commit, released on drop.
     pub budget: Option<OwnedSemaphorePermit>,
 }
 

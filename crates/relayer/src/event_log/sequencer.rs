@@ -27,7 +27,7 @@ use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
 
 /// Without fsync, sequences are reserved on the disk in steps of this size, so that none is
-/// assigned twice after a power loss. An unclean stop skips at most as many.
+/// assigned twice after a power loss. An unclean stop skips at most this number.
 const RESERVATION: u64 = 100_000;
 
 /// The settings of a [`Sequencer`].

@@ -1,4 +1,4 @@
-//! What a connection sends to a shard: the JSON of events that memory does not know, and, behind
+//! What a connection sends to a shard: the JSON of events whose ids are not in memory, and, behind
 //! them, marks that become true once these events are in the log.
 
 use std::fmt;

@@ -186,7 +186,7 @@ fn required<R: Rule>(
     rule.read(value).map_err(|found| faults.extend(within(key, found))).ok()
 }
 
-/// What is wrong with the value of a key, with the key.
+/// Prefixes each mismatch in a key's value with the key.
 fn within(key: &str, found: Vec<Mismatch>) -> impl Iterator<Item = Mismatch> {
     found.into_iter().map(move |fault| {
         let key = if fault.key.is_empty() { key.to_owned() } else { format!("{key}.{}", fault.key) };

@@ -232,8 +232,8 @@ pub(crate) fn signing_keys_file() -> Text<SecretFile<SigningKeys>> {
 }
 
 /// Whether a text in place of a path may be the secret itself, which somebody will put there.
-/// Secrets are one long word, except for the `/` of base64 behind `whsec_`. The path of a file that
-/// exists is no secret.
+/// Secrets are one long word, except for the `/` of base64 behind `whsec_`. The path of an existing
+/// file is not a secret.
 fn may_be_a_secret(text: &str) -> bool {
     const WORD_CHARS_MIN: usize = 20;
     let is_long_word = text.len() >= WORD_CHARS_MIN && !text.contains(['/', '.']);

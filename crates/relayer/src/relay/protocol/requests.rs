@@ -4,9 +4,9 @@
 //! other and waits for answers. The conversation registers requests and queues messages here; the
 //! reader counts the events of each answer and records how it ended.
 //!
-//! Only the reader, message by message, changes how the live subscription [stands](LiveState). The
+//! Only the reader changes the [state](LiveState) of the live subscription, message by message. The
 //! conversation runs only when it is polled, and by then the relay may have closed the
-//! subscription: time would be proven without one.
+//! subscription: time would be proven without a subscription.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -187,8 +187,8 @@ impl Requests {
         }
     }
 
-    /// Handles a refusal that names no request: it ends every request without an event so far.
-    /// `false` if there is none.
+    /// Handles a refusal that names no request: it ends every request that has received no event.
+    /// Returns `false` if there is no such request.
     pub fn refused(&self, reason: &str) -> bool {
         let mut state = self.state.lock();
         let (refused, left) = std::mem::take(&mut state.pending)
@@ -210,7 +210,8 @@ impl Requests {
         self.noticed.notify_waiters();
     }
 
-    /// Waits for such a notice that no answer follows, so that it was a refusal, and returns it.
+    /// Waits for a notice that has the prefix of a refusal and that no answer follows, and returns
+    /// it.
     pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
             let noticed = self.noticed.notified();
@@ -267,7 +268,7 @@ impl Requests {
         }
     }
 
-    /// Records that the live subscription is closed, or must not count any more.
+    /// Records that the live subscription is closed, or no longer counts.
     pub fn unsubscribe(&self) {
         self.state.lock().live = LiveState::Closed;
         self.give_up(LIVE);

@@ -1,4 +1,4 @@
-//! From a frame that looks new to a verified event. Every event passes once, whichever relays send
+//! Turns frames that look new into verified events. Every event passes once, whichever relays send
 //! it and in whichever order.
 //!
 //! [`dedupe`] is the seen set, with the layers [`hotset`], [`bloom`], an LRU and the event log.

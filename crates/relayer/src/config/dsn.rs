@@ -1,4 +1,4 @@
-//! Reads the DSN of PostgreSQL. No error shows a part of it, and sqlx is kept from doing so.
+//! Reads the DSN of PostgreSQL. No error shows a part of it, not even an error of sqlx.
 
 use std::fs::File;
 

@@ -37,14 +37,14 @@ impl FromStr for UserAgent {
     }
 }
 
-/// As it was written.
+/// Shows the text as it was written.
 impl fmt::Display for UserAgent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)
     }
 }
 
-/// Names the program, and where to find who made it.
+/// Names the program, its version and its repository.
 impl Default for UserAgent {
     fn default() -> Self {
         const URL: &str = "https://github.com/ai-chen2050/moltrade-relayer";

@@ -21,7 +21,7 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Two are enough to change a secret, and each one costs every request a signature.
+    /// Two are enough to change a secret, and each one costs a signature for every request.
     pub const MAX: usize = 4;
 
     /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and

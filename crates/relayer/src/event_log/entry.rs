@@ -1,4 +1,4 @@
-//! The entries of the log, and the numbers that name them.
+//! The entries of the log, and the numbers that identify them.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -166,7 +166,7 @@ impl Entry {
 
     /// An estimate of its memory.
     pub(super) fn footprint(&self) -> usize {
-        // Once for the event's JSON, once for the envelope, which is likely to be needed.
+        // Counts the JSON twice: also for the envelope, which is likely to be needed.
         size_of::<Self>() + 2 * self.event.json().len() + 100
     }
 }

@@ -74,8 +74,8 @@ impl EventLog {
         Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }
 
-    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and with the
-    /// room that must stay free on the disk.
+    /// Like [`open`](Self::open), with a clock, which is compared with the newest event, and with
+    /// the space that must stay free on the disk.
     ///
     /// # Errors
     /// As [`open`](Self::open).

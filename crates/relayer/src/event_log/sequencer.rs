@@ -98,8 +98,8 @@ impl Sequencer {
     ) -> Result<(), StorageError> {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
         let mut marks = Vec::new();
-        // Marks without events are gathered for a moment: thousands of relays answer pings at any
-        // time.
+        // Marks without events are gathered for a moment, because thousands of relays answer pings
+        // at different times.
         let mut marks_due: Option<Instant> = None;
         loop {
             if waiting.is_empty() {

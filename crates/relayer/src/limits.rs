@@ -29,7 +29,7 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
 /// The maximum size of a frame that is read and discarded because it exceeds [`frame_bytes_max`],
-/// so that one large event does not block the stored events behind it. By default, relays accept
+/// so that one large event does not block the stored events after it. By default, relays accept
 /// events of up to 64 KiB; a few accept some MiB. A longer frame ends the connection.
 pub(crate) const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
 /// Frames that are handled for one read of a socket: more than 64 KiB of events, but only a

@@ -377,8 +377,7 @@ fn control(payload: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// Decodes the frames, and checks that the result does not depend on how they are split into
-    /// reads.
+    /// Decodes the frames, and returns the messages as `Debug` shows them.
     fn decode(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(70_000);
         let (mut messages, mut at) = (Vec::new(), 0);

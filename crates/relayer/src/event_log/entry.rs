@@ -41,10 +41,10 @@ impl fmt::Display for Seq {
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// Before the first event.
+    /// The cursor before the first event.
     pub const START: Self = Self(0);
 
-    /// After every event of the log.
+    /// The cursor after every event of the log.
     pub const END: Self = Self(u64::MAX);
 
     /// A cursor from outside. Any number is allowed, even if it is beyond the log.

@@ -210,8 +210,8 @@ impl Sequencer {
         Ok(entries.into())
     }
 
-    /// Waits until the disk has room; meanwhile the inboxes fill and the sockets are not read.
-    /// Returns `false` if the process stops before that.
+    /// Waits until the disk has room; in the meantime, the inboxes fill and the sockets are not
+    /// read. Returns `false` if the process stops before that.
     fn wait_for_room(&self) -> bool {
         let mut waited = false;
         while let Err(NoRoom { free, min_free_bytes, .. }) = self.log.store.room().check(0) {

@@ -1,4 +1,4 @@
-//! What a connection sends to a shard: the JSON of events whose ids are not in memory, and, behind
+//! What a connection sends to a shard: the JSON of events whose ids are not in memory, and, after
 //! them, marks that become true once these events are in the log.
 
 use std::fmt;
@@ -147,8 +147,7 @@ impl Inboxes {
         }
     }
 
-    /// Sends a mark through all shards, behind everything sent before. Waits while inboxes are
-    /// full.
+    /// Sends a mark through all shards, after everything sent before. Waits while inboxes are full.
     pub async fn mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {

@@ -1,5 +1,5 @@
-//! Turns frames that look new into verified events. Every event passes once, whichever relays send
-//! it and in whichever order.
+//! Turns frames that look new into verified events. Every event passes once, regardless of which
+//! relays send it and in which order.
 //!
 //! [`dedupe`] is the seen set, with the layers [`hotset`], [`bloom`], an LRU and the event log.
 //! Events whose ids are not in memory go to the [`shard`] of their author. A shard is one thread,

@@ -144,7 +144,7 @@ impl<'a> Backfill<'a> {
                 findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
             };
             if ahead.is_some_and(beyond) {
-                ahead = None; // Some events that are dated ahead cannot be fetched, so passing time is not proven.
+                ahead = None; // Some events dated ahead cannot be fetched, so time is not proven as it passes.
             }
             if !self.comes_again(repair.next(), &findings) {
                 self.exchange.pass_on_held().await;

@@ -11,7 +11,7 @@
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
 
-/// What an answer has shown.
+/// A fact that an answer has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// The relay has sent everything in this span, both ends inclusive.
@@ -119,7 +119,7 @@ impl Repair {
         };
         let mut size = caps.judge(limit, answer.events, basis);
         if answer.hints.more {
-            size = Size::Cut; // The relay says so (NIP-67), however small the answer is.
+            size = Size::Cut; // The relay says so (NIP-67), even if the answer is small.
         }
         match answer.span {
             Some(span) if is_ours && window.until == Some(span.oldest) => {

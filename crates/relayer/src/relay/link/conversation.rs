@@ -29,7 +29,7 @@ impl Conversation {
     /// subscription stays open.
     pub async fn run(mut self) -> Result<(), ConversationError> {
         if self.has_one_subscription() {
-            // What the relay stated may be outdated.
+            // The stored NIP-11 document may be outdated.
             self.ask_information().await;
         }
         if self.has_one_subscription() {

@@ -80,7 +80,7 @@ struct Ping {
     now: Now,
 }
 
-/// What happens to the conversation.
+/// The next step of the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     Continue,
@@ -288,7 +288,7 @@ impl<'a> RelaySession<'a> {
 
     async fn handle_pause(&mut self, pause: Pause) -> Result<NextStep, DisconnectReason> {
         match pause {
-            // The socket is not read meanwhile, which is how back-pressure reaches the relay.
+            // The socket is not read in the meantime, which is how back-pressure reaches the relay.
             Pause::ShardsBusy(candidates) => {
                 for candidate in candidates {
                     if !self.shared.inboxes.send(candidate).await {

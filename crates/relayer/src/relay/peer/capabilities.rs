@@ -1,5 +1,5 @@
-//! What a relay supports and limits: what its NIP-11 document states, what it has shown, and which
-//! request features it refused. Capabilities outlive the connection; after a restart, only the
+//! What a relay supports and limits, according to its NIP-11 document, its behaviour, and the
+//! request features that it refused. Capabilities outlive the connection; after a restart, only the
 //! document is known.
 
 use std::num::NonZeroU32;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Base, Now};
 use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_STEP_MIN, GAPS_MAX};
 
-/// What is proven for a relay.
+/// The coverage that is proven for a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     /// The kinds that it covers, ascending; empty for all.
@@ -40,12 +40,12 @@ pub struct Coverage {
     /// How often the clock had been set in this process; `None` in a row read from the database.
     #[serde(skip)]
     steps: Option<u64>,
-    /// What holds even if the clock is set; `None` if nothing does.
+    /// The claims that hold even if the clock is set; `None` if none do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<Box<Vouched>>,
 }
 
-/// What was claimed when live events agreed with the clock.
+/// The claims when live events last agreed with the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Vouched {
     from: u64,

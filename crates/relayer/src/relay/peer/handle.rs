@@ -177,7 +177,7 @@ impl Peer {
         self.rtt_us.store(micros.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// What is proven and committed to the log; `None` before first contact.
+    /// The coverage that is proven and committed to the log; `None` before first contact.
     pub fn coverage(&self) -> Option<Coverage> {
         self.coverage.lock().committed()
     }
@@ -194,7 +194,7 @@ impl Peer {
         self.coverage.lock().clock_was_set(now);
     }
 
-    /// What is proven by what was read; the log may not have it yet.
+    /// The coverage proven by what was read; the log may not have those events yet.
     pub(crate) fn read_coverage(&self) -> Option<Coverage> {
         self.coverage.lock().read().cloned()
     }

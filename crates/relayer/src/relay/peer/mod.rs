@@ -1,4 +1,4 @@
-//! What is known about one relay and outlives its connections.
+//! The knowledge about one relay that outlives its connections.
 //!
 //! [`handle`] has the `Peer` that the other modules share. It holds the [`state`] of its
 //! connection, its [`stats`], its [`coverage`] and the committed part of it ([`coverage_commits`]),

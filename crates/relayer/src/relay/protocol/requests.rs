@@ -60,11 +60,12 @@ pub(crate) enum LiveState {
     Requested,
     /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// It is open, and the stored events that are dated ahead have come, so passing time is proven.
+    /// It is open, and the stored events that are dated ahead have come, so time is proven as it
+    /// passes.
     Proving,
 }
 
-/// What a CLOSED message ended.
+/// The target that a CLOSED message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClosedTarget {
     /// A request, which it answers.
@@ -250,8 +251,8 @@ impl Requests {
         self.state.lock().live
     }
 
-    /// Records that the stored events dated ahead have come. If the live subscription is open,
-    /// passing time is proven from now on.
+    /// Records that the stored events dated ahead have come. If the live subscription is open, time
+    /// is proven as it passes from now on.
     pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
@@ -259,8 +260,7 @@ impl Requests {
         }
     }
 
-    /// Records that we want another subscription: passing time is not proven until that one is
-    /// open.
+    /// Records that we want another subscription: no more time is proven until that one is open.
     pub(crate) fn stop_proving(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Proving {

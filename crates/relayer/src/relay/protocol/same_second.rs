@@ -23,7 +23,7 @@ pub(crate) struct SameSecond {
 #[derive(Debug, Default)]
 struct State {
     second: u64,
-    /// In the order of arrival, each with its permit from the budget of all connections.
+    /// The events in the order of arrival, each with its permit from the budget of all connections.
     held: Vec<(Candidate, OwnedSemaphorePermit)>,
     bytes: usize,
     /// Whether the answer came to this second from an older one; `None` if it is the first.
@@ -43,7 +43,7 @@ impl SameSecond {
             }
             state.second = second;
         }
-        // A second that is asked for again repeats the held events. A forgery with the same id
+        // A second that is requested again repeats the held events. A forgery with the same id
         // differs in its text.
         if state.held.iter().any(|(held, _)| held.claimed == candidate.claimed && held.json == candidate.json)
         {

@@ -92,7 +92,7 @@ impl Wake for Woken {
     }
 }
 
-/// What all runs share.
+/// The state that all runs share.
 struct World {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Inbound>,

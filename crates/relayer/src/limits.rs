@@ -150,8 +150,8 @@ pub(crate) const RECONCILE_BYTES_MAX: u64 = 50_000;
 pub(crate) const RECONCILE_STEPS_MAX: u32 = 200;
 /// Ids in one request for events.
 pub(crate) const IDS_A_REQUEST_MAX: usize = 500;
-/// Unproven spans of a relay's past. At the limit, spans are merged, which claims less: such a
-/// relay is not worth a longer list.
+/// Unproven spans of a relay's past. At the limit, spans are merged, so less time counts as proven;
+/// such a relay is not worth a longer list.
 pub(crate) const GAPS_MAX: usize = 64;
 /// Stored events in one request if the relay's cap is unknown. It is the most common cap.
 pub(crate) const PAGE_EVENTS_USUAL: u32 = 500;

@@ -77,7 +77,7 @@ pub struct Changes {
     pub removed: usize,
 }
 
-/// The wanted relays. It sends commands to the supervisor, which owns the connections.
+/// A handle to the wanted relays. It sends commands to the supervisor, which owns the connections.
 #[derive(Debug)]
 pub struct Pool {
     peers: Arc<RwLock<Peers>>,

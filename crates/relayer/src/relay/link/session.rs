@@ -164,7 +164,8 @@ impl<'a> RelaySession<'a> {
             let (due, pong) = (self.authentication_due, self.pongs.due(Instant::now()));
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
-                    // Boxed: pauses are rare, and an idle connection holds no memory for one.
+                    // Boxed: pauses are rare, and an idle connection should not hold memory for
+                    // one.
                     if let Some(pause) = paused? {
                         let next = Box::pin(self.handle_pause(pause)).await?;
                         self.steer(next, &mut conversation, &subscription);

@@ -298,7 +298,7 @@ impl Coverage {
         self.bound();
     }
 
-    /// Limits the number of gaps by merging the two closest ones, which claims less.
+    /// Limits the number of gaps by merging the two closest ones, so less time counts as proven.
     fn bound(&mut self) {
         while self.gaps.len() > GAPS_MAX {
             let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {

@@ -1,8 +1,8 @@
 //! The limits that are not configured, with their reasons, grouped by what they protect.
 //!
 //! Everything that holds memory or waits is bounded here or in the configuration; the comment says
-//! what happens at the limit. Limits of one format, such as the length of a URL, stand beside its
-//! parser.
+//! what happens at the limit. Limits of one format, such as the length of a URL, are defined next
+//! to its parser.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use std::time::Duration;
 /// Bytes of candidate frames between the sockets and the commit. At the limit, connections stop
 /// reading, so that back-pressure reaches the relays. 32 MiB are about 50,000 ordinary events.
 pub const INGEST_BYTES_MAX: usize = 32 << 20;
-/// Candidates that wait in the inbox of one shard. Unless frames are tiny, the limit of bytes is
+/// Candidates that wait in the inbox of one shard. Unless frames are tiny, the byte limit is
 /// reached first.
 pub(crate) const INBOX_CANDIDATES_MAX: usize = 8_192;
 /// Bursts of verified events that wait for the sequencer. At the limit, shards wait.
 pub(crate) const SEQUENCER_BURSTS_MAX: usize = 64;
-/// How long marks wait for events or other marks to be committed with: ten thousand relays make
-/// hundreds of marks a second, which then become a few commits. Nothing waits for a mark.
+/// How long marks wait to be committed together with events or other marks: ten thousand relays
+/// produce hundreds of marks a second, which then need only a few commits. Nothing waits for a
+/// mark.
 pub(crate) const MARKS_GATHER: Duration = Duration::from_millis(200);
 
 // Frames of relays.
@@ -28,18 +29,18 @@ pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
 /// The maximum size of a frame that is read and discarded because it exceeds [`frame_bytes_max`],
-/// so that one large event does not block the stored events behind it. By default, relays accept
-/// events of up to 64 KiB, a few some MiB. A longer frame ends the connection.
+/// so that one large event does not block the stored events after it. By default, relays accept
+/// events of up to 64 KiB; a few accept some MiB. A longer frame ends the connection.
 pub(crate) const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
-/// Frames that are handled for one read of a socket: more than 64 KiB of events, and a hundredth of
-/// the empty frames in as many bytes. Tokio runs a task for 128 reads before other tasks of its
-/// thread, so this limits the delay by a flood to a few milliseconds.
+/// Frames that are handled for one read of a socket: more than 64 KiB of events, but only a
+/// hundredth of the empty frames that fit into 64 KiB. Tokio runs a task for 128 reads before other
+/// tasks of its thread, so this limits the delay by a flood to a few milliseconds.
 pub const FRAMES_A_READ_MAX: u32 = 256;
 /// The minimum time between two pongs. RFC 6455, section 5.5.3, allows answering only the latest
 /// ping.
 pub(crate) const PONG_INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Text frames up to this size that begin no JSON array count as unknown messages, not as broken
-/// ones: some servers send `ping`, or nothing, to keep a connection open.
+/// Text frames up to this size that do not begin a JSON array count as unknown messages, not as
+/// broken ones: some servers send `ping`, or nothing, to keep a connection open.
 pub(crate) const HEARTBEAT_BYTES_MAX: usize = 32;
 /// One additional offence is tolerated for this many events: among a million events that a relay
 /// forwards, a few hundred forged ones do not show that the relay forges them.
@@ -56,12 +57,12 @@ pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
 pub const BLOCKING_THREADS_MAX: usize = 64;
 /// The maximum number of events in a page of `/api/events`.
 pub(crate) const PAGE_EVENTS_MAX: usize = 1_000;
-/// About the maximum bytes of events in a page of `/api/events`, which is held in memory until its
-/// client has read it. One event always fits.
+/// The approximate maximum of bytes of events in a page of `/api/events`, which is held in memory
+/// until its client has read it. One event always fits.
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that are examined for one page of `/api/events`.
 pub(crate) const PAGE_SCAN_MAX: usize = 20_000;
-/// Events that are examined to find what the log has of a time span: a few seconds of reading.
+/// Events that are examined to find those of a time span: a few seconds of reading.
 pub(crate) const KNOWN_SCAN_MAX: usize = 1_000_000;
 
 // The database, its disk and its backups.
@@ -78,7 +79,7 @@ pub(crate) const DATABASE_FILES_MAX: usize = DATABASE_OPEN_FILES_MAX as usize + 
 /// Descriptors of the process itself: standard streams, ports, event queues, signals, files of the
 /// configuration, connections that are about to be refused.
 pub(crate) const OWN_FILES_MAX: usize = 64;
-/// Bytes of the file that describes a backup: 100,000 file names.
+/// Bytes of the file that describes a backup: room for 100,000 file names.
 pub(crate) const BACKUP_DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 /// How long the gateway may take for a checkpoint before `moltrade-relayer backup` fails: it
 /// flushes its memory, about 200 MB.
@@ -89,8 +90,8 @@ pub(crate) const BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Kinds in one filter, if the relay accepts several filters: relays refuse filters that are too
 /// large.
 pub(crate) const KINDS_A_FILTER_MAX: usize = 100;
-/// The minimum time between two requests to a relay that has not complained. Ten a second are more
-/// than a person's client sends, and less than the limits of relays.
+/// The minimum time between two requests to a relay that has not complained. Ten requests a second
+/// are more than a person's client sends, and less than the limits of relays.
 pub(crate) const REQUEST_GAP_MIN: Duration = Duration::from_millis(100);
 /// The same for a relay that has complained. Each complaint doubles it, up to [`REQUEST_GAP_MAX`].
 pub(crate) const REQUEST_GAP_LIMITED: Duration = Duration::from_secs(1);
@@ -98,17 +99,17 @@ pub(crate) const REQUEST_GAP_LIMITED: Duration = Duration::from_secs(1);
 pub(crate) const REQUEST_GAP_MAX: Duration = Duration::from_secs(64);
 /// How long a relay must not have complained before the gap is halved.
 pub(crate) const RATE_LIMIT_MEMORY: Duration = Duration::from_secs(600);
-/// Concurrent requests for past events, over all relays. Each may bring hundreds of events that
-/// live ones must then wait for.
+/// Concurrent requests for past events, over all relays. Each may bring hundreds of events, which
+/// delay live events.
 pub(crate) const REPAIRS_AT_ONCE_MAX: usize = 64;
-/// Past events are requested only while less than one in this many of [`INGEST_BYTES_MAX`] is used:
+/// Past events are requested only while less than [`INGEST_BYTES_MAX`] divided by this is used:
 /// live events have priority.
 pub(crate) const REPAIR_QUEUE_SHARE: usize = 8;
 /// How often a repair that waits for live events checks again.
 pub(crate) const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
 /// Events of one second of an answer that are held until the second is complete, so that they keep
-/// the order of arrival, and their bytes. Larger seconds, which no bot's signals fill, are passed
-/// on in parts.
+/// the order of arrival, and their bytes. Seconds with more events, which no bot's signals reach,
+/// are passed on in parts.
 pub(crate) const SECOND_EVENTS_MAX: usize = 1_024;
 /// See [`SECOND_EVENTS_MAX`].
 pub(crate) const SECOND_BYTES_MAX: usize = 256 << 10;
@@ -118,8 +119,8 @@ pub(crate) const SECONDS_BYTES_MAX: usize = 8 << 20;
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum duration of an answer: a relay that never ends one must not hold its slot forever.
 pub const ANSWER_MAX: Duration = Duration::from_secs(300);
-/// How long a relay may take to accept our key (NIP-42). A relay without an answer by then gets the
-/// requests again.
+/// How long a relay may take to accept our key (NIP-42). If the relay has not answered by then, the
+/// requests are sent again.
 pub(crate) const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers to NIP-42 challenges on one connection, repeated and new ones. Each costs a signature,
 /// and all requests are sent again.
@@ -129,10 +130,10 @@ pub(crate) const AUTHENTICATIONS_MAX: u32 = 5;
 pub(crate) const LIVE_REFUSALS_MAX: u8 = 3;
 /// Windows that a repair is divided into at once. Halving a span of any length takes 64.
 pub(crate) const WINDOWS_MAX: usize = 128;
-/// Concurrent searches of the log for repairs, of [`BLOCKING_THREADS_MAX`] threads.
+/// Concurrent searches of the log for repairs, each on one of [`BLOCKING_THREADS_MAX`] threads.
 pub(crate) const SCANS_AT_ONCE_MAX: usize = 2;
-/// How long no answer may begin after a `NOTICE` that reads like a refusal until it counts as one.
-/// It may have another reason: some relays greet every client like that.
+/// If no answer begins within this time after a `NOTICE` that reads like a refusal, the notice
+/// counts as one. Some relays greet every client with such a notice.
 pub(crate) const NOTICE_DOUBT: Duration = Duration::from_secs(1);
 /// How often a request without an answer, or with an error, is sent on one connection.
 pub(crate) const REQUEST_TRIES_MAX: u32 = 3;
@@ -149,13 +150,13 @@ pub(crate) const RECONCILE_BYTES_MAX: u64 = 50_000;
 pub(crate) const RECONCILE_STEPS_MAX: u32 = 200;
 /// Ids in one request for events.
 pub(crate) const IDS_A_REQUEST_MAX: usize = 500;
-/// Unproven spans of a relay's past. At the limit, spans are merged, which claims less: such a
-/// relay is not worth a longer list.
+/// Unproven spans of a relay's past. At the limit, spans are merged, so less time counts as proven;
+/// such a relay is not worth a longer list.
 pub(crate) const GAPS_MAX: usize = 64;
 /// Stored events in one request if the relay's cap is unknown. It is the most common cap.
 pub(crate) const PAGE_EVENTS_USUAL: u32 = 500;
-/// The maximum of stored events in one request, whatever the relay allows: live events of all
-/// relays wait for the answer.
+/// The maximum number of stored events in one request, even if the relay allows more, because the
+/// answer delays the live events of all relays.
 pub(crate) const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
 /// Answers with fewer events are never cut by a relay.
 pub(crate) const PAGE_EVENTS_LEAST: u32 = 20;
@@ -181,8 +182,8 @@ pub(crate) const QUARANTINE_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 
 pub(crate) const PARKED: Duration = Duration::from_secs(6 * 3_600);
 /// Relays that must deliver events before another one without events is reported as silent.
 pub(crate) const DELIVERING_RELAYS_MIN: usize = 3;
-/// Past events, known or new, in an answer that make a connection useful. A connection with fewer
-/// that ends is not redialled at once.
+/// Past events, known or new, in an answer that make a connection useful. After a connection with
+/// fewer events, the relay is not redialled at once.
 pub(crate) const USEFUL_EVENTS_MIN: u32 = 10;
 /// After this many failures in a row a relay counts as dead, and is tried about once in
 /// [`PROBE_MAX`]. Twenty take about an hour.
@@ -197,8 +198,8 @@ pub(crate) const LOOKUPS_AT_ONCE_MAX: usize = 64;
 /// Addresses of one relay that are tried. All of them are tried within [`DIAL_STEP_TIMEOUT`], and a
 /// name with hundreds of addresses does not exhaust sockets.
 pub(crate) const ADDRESSES_TRIED_MAX: usize = 6;
-/// When the next address is tried besides one that does not answer, as RFC 8305, section 8,
-/// recommends.
+/// How long an address may take to answer before the next one is tried in parallel, as RFC 8305,
+/// section 8, recommends.
 pub(crate) const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// How long DNS, TCP, TLS and the WebSocket handshake may take, each.
 pub(crate) const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -206,8 +207,8 @@ pub(crate) const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Concurrent dials and fetches of NIP-11 documents, from TCP on, so that a start with thousands of
 /// relays does not cause time-outs: together they need less than a second of CPU for TLS. The limit
-/// is not lower because some only wait: if the packets to a third of ten thousand relays vanish,
-/// their 10 s each add up to a minute.
+/// is not lower because some dials only wait: if the packets to a third of ten thousand relays
+/// vanish, their 10 s each add up to a minute.
 pub(crate) const DIALS_AT_ONCE_MAX: usize = 512;
 /// The minimum and maximum base of the back-off between two connections to one relay.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -229,7 +230,7 @@ pub(crate) const SINK_BUFFER_BYTES: usize = 64 << 10;
 /// record from the sink, TLS holds about 50 KiB for a connection.
 pub(crate) const SINK_RECORD_BYTES: usize = 16 << 10;
 /// Records on one connection of TLS 1.2, which cannot change its keys; then the gateway reconnects.
-/// At twice as many, the library stops sending but reports success. TLS 1.3 changes its keys
+/// At twice this number, the library stops sending but reports success. TLS 1.3 changes its keys
 /// itself.
 pub(crate) const SINK_OLD_TLS_RECORDS_MAX: u64 = 1 << 23;
 /// Bytes in one read from a sink.
@@ -258,8 +259,8 @@ pub(crate) const SINK_KEEPALIVE_PROBES: u32 = 3;
 pub(crate) const LOST_RANGES_KEPT: usize = 16;
 /// The maximum `Retry-After` that is respected: a date next year is a mistake.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
-/// Bytes that are read of a sink's response, of which only the status matters. A longer one ends
-/// the connection.
+/// Bytes of a sink's response that are read; only its status matters. A longer response ends the
+/// connection.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Characters of a sink's response that are shown as the reason.
 pub(crate) const ANSWER_SHOWN_MAX: usize = 200;
@@ -269,15 +270,15 @@ pub(crate) const GATHER_LOOKS_MAX: usize = 10_000;
 /// hundred in a row point to a wrong key or address, and would push each other out of the dead
 /// letters.
 pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 100;
-/// The same for the events in these requests, and for their bytes: about a tenth of the dead
+/// The same limit for the events in these requests, and for their bytes: about a tenth of the dead
 /// letters.
 pub(crate) const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
 /// See [`REFUSED_EVENTS_IN_A_ROW_MAX`].
 pub(crate) const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
-/// How often refusals with the same reason are logged, of a sink and of web pages.
+/// How often refusals by a sink, or of web pages, are logged if the reason is the same.
 pub(crate) const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
-/// Requests, for each concurrent one, that may start after one without a response. After a crash,
-/// all of them are sent again.
+/// Requests that may start after one without a response, for each concurrent request. After a
+/// crash, all of them are sent again.
 pub(crate) const POSTS_AHEAD_MAX: u64 = 16;
 /// Unprocessed requests in a row, as a multiple of the concurrent ones, that count as a failure. A
 /// request on a connection that is just closing is unprocessed.
@@ -300,7 +301,7 @@ pub(crate) const DEAD_LETTERS_BYTES_MAX: usize = 64 << 20;
 pub(crate) const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long a sink may then take to close its side of the connection.
 pub(crate) const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
-/// How long relays may take to receive our close, as a part of draining.
+/// How long relays may take to receive our close frame, as a part of draining.
 pub(crate) const GOODBYES_MAX: Duration = Duration::from_secs(2);
 /// How long draining may take in total before the process exits anyway.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(9);
@@ -311,8 +312,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 pub(crate) const END_MAX: Duration = Duration::from_secs(20);
 /// How long recording a panic may take before the process is aborted.
 pub(crate) const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
-/// Bytes of log lines that wait for standard error: a few thousand lines. More are lost. Twice as
-/// many are allocated.
+/// Bytes of log lines that wait for standard error: a few thousand lines. Further lines are lost.
+/// Twice this size is allocated.
 pub(crate) const LOG_BUFFER_BYTES: usize = 512 << 10;
 /// How long writing the last log lines may take before the process exits.
 pub(crate) const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -325,7 +326,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 /// Problems of a configuration in one response. A file may have one in each line; the next try
 /// shows the others.
 pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
-/// Connections that wait to be accepted, which is the default of the library, too.
+/// Connections that wait to be accepted, which is also the default of the library.
 pub(crate) const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 /// How long the head of a request may take, and how long a connection may be idle between two
 /// requests.
@@ -334,9 +335,9 @@ pub(crate) const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 pub(crate) const REQUEST_HEAD_BYTES_MAX: usize = 128 << 10;
 /// How long the body of a request may take.
 pub(crate) const REQUEST_BODY_MAX: Duration = Duration::from_secs(10);
-/// When a connection is closed whose client reads nothing of a pending response; at most twice as
-/// late. The system reports room only when a third of the buffer is free; still, a client that
-/// reads some KB a second is safe.
+/// How long a client may read nothing of a pending response before its connection is closed; in the
+/// worst case, twice this time. The system reports room only when a third of the buffer is free;
+/// still, a client that reads some KB a second is safe.
 pub(crate) const RESPONSE_STALL_MAX: Duration = Duration::from_secs(30);
 /// The pause after an error of `accept`, whose reason, such as too few descriptors, may persist.
 pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -347,8 +348,8 @@ pub(crate) const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.satur
 
 // Clients of `/ws` and `/fanout`.
 
-/// How long a consumer of `/ws` waits for its previous connection to end. That one stops at once
-/// and writes one row, so only a stalled disk takes longer.
+/// How long a consumer of `/ws` waits for its previous connection to end. The previous connection
+/// stops at once and writes one row, so only a stalled disk takes longer.
 pub(crate) const CONSUMER_LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The maximum message of a `/ws` client. An acknowledgement is tiny; other messages are ignored.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -357,16 +358,16 @@ pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 pub(crate) const CLIENT_FLUSH_BYTES: usize = 16 << 10;
 /// Bytes in one read from a `/ws` client. Clients send little, and each keeps this buffer.
 pub(crate) const CLIENT_READ_BYTES: usize = 4 << 10;
-/// Bytes that wait for the socket of a `/ws` client. At most one message waits beyond
-/// [`CLIENT_FLUSH_BYTES`], and pongs, so no configuration reaches the limit.
+/// Bytes that wait for the socket of a `/ws` client. At most one message and pongs wait beyond
+/// [`CLIENT_FLUSH_BYTES`], so no configuration reaches the limit.
 pub(crate) const CLIENT_WRITE_BYTES_MAX: usize = 128 << 20;
 /// Bytes in the system's send buffer for a client; Linux doubles it for its overhead. The default
 /// of up to 4 MiB is too much for ten thousand stalled clients. And since the system reports room
 /// only when a third is free, a slow reader would appear to read nothing for minutes. A client 100
 /// ms away still gets some MB a second.
 pub(crate) const CLIENT_SEND_BUFFER_BYTES: u32 = 256 << 10;
-/// How long a slow `/ws` client may take to read the reason of its close, and then to answer. The
-/// contents of its socket come first, so it gets more time than others.
+/// How long a slow `/ws` client may take to read the reason of its close, and then to answer. It
+/// must first read the contents of its socket, so it gets more time than others.
 pub(crate) const CLIENT_LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 /// How long a `/ws` client may take to answer the close of its connection.
 pub(crate) const CLIENT_CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -401,9 +402,10 @@ pub(crate) const FANOUT_BLOCKING_THREADS_MAX: usize = 16;
 pub(crate) const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a proof: an event with a few tags.
 pub(crate) const PROOF_BYTES_MAX: usize = 8 << 10;
-/// Seconds between a NIP-98 token and our clock.
+/// The maximum difference in seconds between the date of a NIP-98 token and our clock.
 pub(crate) const TOKEN_SECS_MAX: u64 = 60;
-/// Seconds between a NIP-42 answer and our clock. The challenge proves that it is fresh.
+/// The maximum difference in seconds between the date of a NIP-42 answer and our clock. The
+/// challenge proves that the answer is fresh.
 pub(crate) const ANSWER_SECS_MAX: u64 = 600;
 /// NIP-98 tokens that are remembered, about 50 bytes each, so that none is used twice. They expire
 /// after two minutes, which allows 8,000 a second; more are refused.
@@ -417,16 +419,17 @@ pub(crate) const FOLLOWERS_LISTED_MAX: usize = 10_000;
 // The registry in PostgreSQL.
 
 /// How long one statement may take, and how long a whole write may take, from waiting for its turn
-/// to the answer to its COMMIT. People and their requests do not wait much longer.
+/// to the answer to its COMMIT. Users and HTTP requests do not wait much longer.
 pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of [`REGISTRY_TIMEOUT`] that a write reserves for its COMMIT. The server's limit for
-/// locks is shorter than ours by as much, so that the server can report what it waited for.
+/// locks is shorter than ours by this time, so that the server can report what it waited for.
 pub(crate) const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
-/// How long connecting may take. It leaves time to find the reason within [`REGISTRY_TIMEOUT`].
+/// How long connecting may take. It leaves time to find the reason of a failure within
+/// [`REGISTRY_TIMEOUT`].
 pub(crate) const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);
-/// How long finding the reason may take.
+/// How long finding the reason of a failed connection may take.
 pub(crate) const REGISTRY_REASON_MAX: Duration = Duration::from_secs(1);
-/// How long the next row may take when all are read: a sort of millions precedes the first.
+/// How long each row may take when all rows are read: the server sorts millions before the first.
 pub(crate) const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the server may wait for a lock: less than we wait for the server, so that it reports
 /// why.
@@ -439,7 +442,7 @@ pub(crate) const REGISTRY_CHANGES_MAX: usize = 1_000;
 pub(crate) const REGISTRY_BATCH_ROWS: usize = 2_000;
 /// How often an unreachable database is tried again.
 pub(crate) const REGISTRY_RETRY: Duration = Duration::from_secs(1);
-/// How often a database is tried again that an operator must repair.
+/// How often a database that an operator must repair is tried again.
 pub(crate) const REGISTRY_RETRY_SELDOM: Duration = Duration::from_secs(10);
 /// How long reading the registry may delay the start. 100,000 follows take less than a second.
 pub(crate) const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
@@ -455,10 +458,10 @@ pub(crate) const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// How long the date of a live event counts as a vote about our clock.
 pub(crate) const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);
-/// Relays whose votes count, a few dozen bytes each; further ones have none.
+/// Relays whose votes count, a few dozen bytes each; the votes of further relays are ignored.
 pub(crate) const CLOCK_VOTERS_MAX: usize = 256;
 /// A start later than this after the newest event of the log does not delete by age at once,
 /// because the clock may be ahead.
 pub(crate) const CLOCK_START_GAP_MAX: Duration = Duration::from_secs(3_600);
-/// How long at least nothing is deleted by age after such a start, or after a step.
+/// The minimum time without deletion by age after such a start, or after a step.
 pub(crate) const CLOCK_DOUBT_MIN: Duration = Duration::from_secs(3_600);

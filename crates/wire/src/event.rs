@@ -1,9 +1,9 @@
 //! NIP-01 events: claims ([`UnverifiedEvent`]) and verified facts ([`VerifiedEvent`]).
 //!
 //! A verified event is stored as the JSON that this crate wrote from its seven signed fields,
-//! beside the few values that every reader needs. That JSON is written once, stored, and sent to
-//! every reader unchanged; unsigned extras of the received event are gone. Its layout is fixed, so
-//! [`VerifiedEvent::from_canonical`] reads it back without a JSON parser.
+//! together with the few values that every reader needs. That JSON is written once, stored, and
+//! sent to every reader unchanged; unsigned extras of the received event are dropped. Its layout is
+//! fixed, so [`VerifiedEvent::from_canonical`] reads it back without a JSON parser.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -77,10 +77,10 @@ pub enum ParseError {
 
 /// A string that borrows from the text if it has no escapes.
 ///
-/// With it, a 600-byte event parses in 0.9 us: as fast as with owned strings, and 1.5 times as fast
-/// as into a `serde_json::Value`. With 500 tags it is 1.4 and 2 times as fast (`benches/wire.rs`).
-/// Parsing costs a fortieth of the verification that follows, so a more elaborate parser would gain
-/// nothing.
+/// With this type, a 600-byte event parses in 0.9 us: as fast as with owned strings, and 1.5 times
+/// as fast as into a `serde_json::Value`. With 500 tags it is 1.4 and 2 times as fast
+/// (`benches/wire.rs`). Parsing costs a fortieth of the verification that follows, so a more
+/// elaborate parser would gain nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Str<'a>(Cow<'a, str>);
 
@@ -270,8 +270,8 @@ fn required<T, E: de::Error>(value: Option<T>, field: Field, fault: &mut ParseEr
 
 /// An event whose id was recomputed from its fields and whose signature is valid.
 ///
-/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) create one, or this crate reads
-/// back what it wrote.
+/// Only [`Verifier`](crate::Verifier) and [`Signer`](crate::Signer) create one, and this crate can
+/// read back what it wrote.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifiedEvent {
     id: EventId,
@@ -377,8 +377,8 @@ impl Serialisation {
     ///
     /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim. For
     /// control characters without a short escape, that would not be JSON. Clients write these as
-    /// their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower case, and so
-    /// does this. DEL, the slash and everything beyond ASCII remain unchanged.
+    /// their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower case, and
+    /// this function does the same. DEL, the slash and everything beyond ASCII remain unchanged.
     pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
         &mut self,
         pubkey: &PublicKey,
@@ -420,7 +420,7 @@ impl Serialisation {
         kind: u16,
         sig: &Signature,
     ) -> VerifiedEvent {
-        const FRAME: usize = 350; // What stands around tags and content, at most.
+        const FRAME: usize = 350; // The maximum size of the rest, without tags and content.
         let (head, content) = self.text.split_at(self.content_at);
         let tags = head.get(self.tags_at..).unwrap_or_default();
         let mut json = Vec::with_capacity(tags.len() + content.len() + FRAME);

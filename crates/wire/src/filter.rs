@@ -23,7 +23,7 @@ pub enum FilterError {
     Value {
         /// The key.
         key: String,
-        /// What it accepts.
+        /// The form that the key accepts.
         expected: &'static str,
     },
     /// A list is too long.
@@ -52,19 +52,19 @@ impl Filter {
         Self::default()
     }
 
-    /// Only these kinds.
+    /// Matches only these kinds.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = u16>) -> Self {
         self.kinds = Some(sorted(kinds));
         self
     }
 
-    /// Only events with these ids.
+    /// Matches only events with these ids.
     pub fn ids(mut self, ids: impl IntoIterator<Item = ClaimedId>) -> Self {
         self.ids = Some(sorted(ids));
         self
     }
 
-    /// Only events by these authors.
+    /// Matches only events by these authors.
     pub fn authors(mut self, authors: impl IntoIterator<Item = PublicKey>) -> Self {
         self.authors = Some(sorted(authors));
         self
@@ -118,7 +118,7 @@ impl Filter {
                 }
             }
         }
-        filter.tags.sort_unstable(); // Equal filters compare equal, in whatever order they were written.
+        filter.tags.sort_unstable(); // The order in which tags were written does not matter for equality.
         Ok(filter)
     }
 

@@ -19,7 +19,7 @@ pub enum Scan<'a> {
         subscription: &'a [u8],
         /// The id that the event claims.
         claimed: ClaimedId,
-        /// The event object's text and anything behind it in the frame, which [`first_value`] cuts
+        /// The event object's text and anything after it in the frame, which [`first_value`] cuts
         /// off. It may be invalid.
         event: &'a [u8],
     },
@@ -55,7 +55,7 @@ pub fn first_value(text: &[u8]) -> &[u8] {
     }
 }
 
-/// What the beginning of an `EVENT` frame says when the rest is missing.
+/// The values in the beginning of an `EVENT` frame whose rest is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventHead<'a> {
     /// The subscription id as written in the frame; it has no escapes.
@@ -127,7 +127,7 @@ impl<'a> Walk<'a> {
         Some(Scan::Event { subscription, claimed, event })
     }
 
-    /// Moves to the value of an object's member, from behind the object's opening brace.
+    /// Moves to the value of an object's member, from after the object's opening brace.
     fn member(&mut self, name: &[u8]) -> Option<()> {
         loop {
             let key = self.plain_string()?;
@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
             if rest.get(end) == Some(&b'"') {
                 return Some(());
             }
-            self.at += 1; // What a backslash escapes ends nothing.
+            self.at += 1; // An escaped character does not end the string.
         }
     }
 

@@ -154,7 +154,7 @@ impl PublicKey {
 }
 
 impl EventId {
-    /// For `verify` and `sign`, which computed it, and for text that this crate wrote.
+    /// Used by `verify` and `sign`, which computed the id, and for text that this crate wrote.
     pub(crate) const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

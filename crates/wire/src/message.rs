@@ -24,7 +24,7 @@ pub enum MessageError {
 }
 
 /// What an `EOSE` says about stored events that were not sent (NIP-67). Other hints are ignored,
-/// and so is `finish`: a relay that truncates answers unknowingly would say that too.
+/// and so is `finish`: a relay that truncates answers unknowingly would send it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hints {
     /// `more`: the relay has more matching events.
@@ -157,7 +157,7 @@ impl<'a> RelayMessage<'a> {
 }
 
 impl Hints {
-    /// Reads the hint behind the subscription's id, if it is an array of strings.
+    /// Reads the hint after the subscription's id, if it is an array of strings.
     fn read(rest: &[&RawValue]) -> Self {
         let hints =
             rest.first().and_then(|hints| serde_json::from_str::<Vec<Cow<'_, str>>>(hints.get()).ok());
@@ -182,7 +182,7 @@ pub enum ClientMessage<'a> {
     Req {
         /// The subscription's id, 1 to 64 characters.
         subscription: Cow<'a, str>,
-        /// An event matches if any of them matches.
+        /// An event matches if any of the filters matches.
         filters: Vec<Filter>,
     },
     /// Ends a subscription.
@@ -295,7 +295,7 @@ fn parts(frame: &[u8]) -> Result<Vec<&RawValue>, MessageError> {
 }
 
 fn text<'a>(part: &'a RawValue) -> Result<Cow<'a, str>, MessageError> {
-    /// Borrows if the string has no escapes.
+    /// A string, borrowed if it has no escapes.
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     let text: Text<'a> = serde_json::from_str(part.get()).map_err(|_| MessageError::WrongParts)?;

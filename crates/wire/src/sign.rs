@@ -48,7 +48,7 @@ impl Signer {
     }
 
     /// Signs any text as if it were NIP-01's serialisation of an event: returns its hash and the
-    /// signature of the hash. For tests that need what NIP-01 forbids.
+    /// signature of the hash. For tests that need texts that NIP-01 forbids.
     pub fn sign_text(&self, text: &[u8]) -> (ClaimedId, Signature) {
         let id: [u8; 32] = Sha256::digest(text).into();
         let sig = self.secp.sign_schnorr_no_aux_rand(&id, &self.keypair);

@@ -22,7 +22,7 @@ pub enum DecodeError {
     /// The opcode is undefined.
     #[error("unknown opcode {0}")]
     UnknownOpcode(u8),
-    /// A server must not mask.
+    /// A server must not mask its frames.
     #[error("a server's frame is masked")]
     Masked,
     /// A length is encoded in more bytes than necessary.
@@ -31,7 +31,7 @@ pub enum DecodeError {
     /// A control frame is fragmented or too long.
     #[error("a control frame is fragmented, or longer than 125 bytes")]
     ControlFrame,
-    /// A fragment continues nothing, or a message begins within another one.
+    /// A fragment does not continue a message, or a message begins within another one.
     #[error("fragments are out of order")]
     Fragmentation,
 }
@@ -52,11 +52,11 @@ pub enum Message<'a> {
         /// Bytes of its payload.
         bytes: u64,
     },
-    /// Must be answered with a pong with the same payload.
+    /// A ping, which must be answered with a pong with the same payload.
     Ping(&'a [u8]),
     /// The response to a ping.
     Pong(&'a [u8]),
-    /// The close, with code and reason.
+    /// The payload of a close frame: code and reason.
     Close(&'a [u8]),
 }
 
@@ -151,7 +151,7 @@ impl Decoder {
     /// # Errors
     /// When the bytes violate RFC 6455 or a message is too long. The connection cannot continue.
     pub fn decode<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
-        self.whole = Vec::new(); // It has been read.
+        self.whole = Vec::new(); // The caller has read it.
         if let Unfinished::Skipped(skip) = &mut self.unfinished
             && skip.left > 0
         {
@@ -377,7 +377,7 @@ fn control(payload: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// The frames, however they are split into reads.
+    /// Decodes the frames, and returns the messages as `Debug` shows them.
     fn decode(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(70_000);
         let (mut messages, mut at) = (Vec::new(), 0);
@@ -444,7 +444,8 @@ mod tests {
         assert_eq!(decode(&fragments), Err(DecodeError::TooLong { len: 131_070, max: 70_000 }));
     }
 
-    /// What a decoder that keeps 10 bytes and skips 5,000 finds, in reads of this many bytes.
+    /// The messages found by a decoder that keeps 10 bytes and skips 5,000, in reads of `read`
+    /// bytes.
     fn skip(bytes: &[u8], read: usize) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(10).skipping(5_000);
         let (mut messages, mut waiting) = (Vec::new(), Vec::new());
@@ -476,8 +477,8 @@ mod tests {
         let mut bytes = vec![0x81, 126, 0x13, 0x88];
         bytes.resize(4 + 5_000, b'x');
         bytes.extend_from_slice(&[0x81, 2, b'h', b'i']);
-        // In fragments: the second one is too much, an empty one and a ping are interleaved, and
-        // the last one is empty.
+        // In fragments: the second one exceeds the limit, an empty one and a ping are interleaved,
+        // and the last one is empty.
         bytes.extend_from_slice(&[0x02, 3, b'a', b'b', b'c', 0x00, 8]);
         bytes.extend_from_slice(b"defghijk");
         bytes.extend_from_slice(&[0x00, 0, 0x89, 1, b'p', 0x00, 1, b'l', 0x80, 0, 0x81, 1, b'z']);

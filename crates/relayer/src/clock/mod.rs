@@ -1,4 +1,4 @@
-//! The wall clock, and how far it can be trusted. Nothing else in this crate reads it.
+//! The wall clock, and how far it can be trusted. No other module of this crate reads it.
 //!
 //! The wall clock may be wrong, and it may be set while we run or between two runs. Durations use
 //! [`Instant`](std::time::Instant) instead. Decisions that need the wall clock are guarded by three
@@ -257,8 +257,8 @@ impl Clock {
         (self.0.read)().since_boot.saturating_sub(self.0.began.since_boot)
     }
 
-    /// The time in Unix milliseconds, but never before the newest event of the log. For last-used
-    /// times, which must not look too old because the clock was behind.
+    /// The time in Unix milliseconds, but never before the newest event of the log. Used for
+    /// last-used times, which must not look too old because the clock was behind.
     pub fn at_least_the_log_ms(&self) -> u64 {
         self.unix_ms().max(self.0.newest_received_ms.load(Ordering::Relaxed))
     }

@@ -1,5 +1,5 @@
-//! Compares the dates of live events with our clock. Each relay has one vote, however much it
-//! sends.
+//! Compares the dates of live events with our clock. Each relay has one vote, regardless of how
+//! much it sends.
 
 use std::collections::HashMap;
 use std::sync::Arc;

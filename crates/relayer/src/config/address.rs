@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-/// The maximum length of a URL, in bytes. It is far above any relay's, and bounds what logs,
-/// metrics and the relay list can be made to hold.
+/// The maximum length of a URL, in bytes. It is far above the length of any relay's URL, and bounds
+/// the size of logs, metrics and the relay list.
 pub(crate) const URL_BYTES_MAX: usize = 1024;
 
 /// Why a text is not such an address.
@@ -17,13 +17,14 @@ pub(crate) const URL_BYTES_MAX: usize = 1024;
 pub struct InvalidUrl(&'static str);
 
 impl InvalidUrl {
-    /// The reason, which repeats nothing of the text.
+    /// The reason, which does not quote the text.
     pub const fn reason(self) -> &'static str {
         self.0
     }
 }
 
-/// Makes a type that holds an address in its normal form. A clone is a reference count.
+/// Makes a type that holds an address in its normal form. Cloning only increments a reference
+/// count.
 macro_rules! address {
     ($(#[$about:meta])* $Name:ident) => {
         $(#[$about])*
@@ -102,7 +103,7 @@ address! {
 }
 
 impl HttpUrl {
-    /// What may be shown.
+    /// The URL without its query: the part that may be shown.
     pub(crate) fn without_query(&self) -> &str {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
@@ -112,7 +113,7 @@ impl HttpUrl {
         self.0.starts_with("https:")
     }
 
-    /// What must not be shown.
+    /// The query, which must not be shown.
     pub fn query(&self) -> Option<&str> {
         self.0.split_once('?').map(|(_, query)| query)
     }
@@ -167,8 +168,8 @@ impl FromStr for HostPort {
 }
 
 address! {
-    /// The URL of the API from outside: scheme, host, and the path before ours, without a slash at
-    /// the end.
+    /// The external URL of the API: scheme, host, and the path before `/fanout` and `/api`, without
+    /// a slash at the end.
     PublicUrl, shown
 }
 

@@ -1,4 +1,4 @@
-//! Checks values against each other: contradictions, and what is probably not intended.
+//! Checks values against each other, for contradictions and for probable mistakes.
 
 use super::rules::SINKS_MAX;
 use super::settings::Config;
@@ -38,7 +38,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
 }
 
 impl Config {
-    /// Warnings about values that are allowed but probably not intended, a sentence each.
+    /// Warnings about values that are allowed but probably not intended, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let (relays, room) = (self.relay.bootstrap_relays.len(), self.relay.max_connections.get());

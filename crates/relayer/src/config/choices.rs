@@ -17,7 +17,7 @@ pub(super) trait Choice: FromStr + fmt::Display {
     }
 }
 
-/// A text that is not allowed; what is allowed says why.
+/// The text is not one of the allowed names.
 #[derive(Debug)]
 pub struct NotAllowed;
 
@@ -64,7 +64,7 @@ choice! {
         Open = "open",
         /// The same, but the operator must approve the bot before it can be followed.
         Approve = "approve",
-        /// The operator.
+        /// Only the operator.
         Closed = "closed",
     }
 }
@@ -78,9 +78,9 @@ choice! {
         Debug = "debug",
         /// State changes and a summary each minute.
         Info = "info",
-        /// What an operator should look at.
+        /// Problems that an operator should look at.
         Warn = "warn",
-        /// What failed.
+        /// Failures.
         Error = "error",
     }
 }
@@ -98,7 +98,7 @@ choice! {
 choice! {
     /// Where a sink without a cursor begins.
     Start {
-        /// With what is committed from now on.
+        /// With the next event that is committed.
         Now = "now",
         /// With the oldest event that is kept.
         Oldest = "oldest",
@@ -109,7 +109,7 @@ choice! {
     /// How the body of a request is compressed. Except for `none`, the names are those of
     /// `Content-Encoding`.
     Compression {
-        /// Not at all.
+        /// No compression.
         None = "none",
         /// RFC 1952.
         Gzip = "gzip",

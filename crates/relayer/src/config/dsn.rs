@@ -1,4 +1,4 @@
-//! Reads the DSN of PostgreSQL. No error shows a part of it, and sqlx is kept from doing so.
+//! Reads the DSN of PostgreSQL. No error shows a part of it, not even an error of sqlx.
 
 use std::fs::File;
 
@@ -29,7 +29,7 @@ const PARAMETERS: [&str; 11] = [
 ///
 /// # Errors
 /// When the DSN is not a URL of PostgreSQL, has an unknown parameter or a wrong value, or names a
-/// file that cannot be read. The error is about "it" and repeats nothing of the DSN.
+/// file that cannot be read. The error says "it" for the DSN and does not quote any part of it.
 pub(crate) fn postgres_options(dsn: &Secret) -> Result<PgConnectOptions, String> {
     let url = Url::parse(dsn.reveal()).map_err(|_| "it is not a URL".to_owned())?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {

@@ -4,7 +4,8 @@ use super::error::{nearest, printable};
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
 
-/// The prefix of our variables. An unknown one is an error, as an unknown key of the file is.
+/// The prefix of our variables. An unknown variable with it is an error, like an unknown key of the
+/// file.
 pub(super) const PREFIX: &str = "RELAYER_";
 
 /// A short variable for [`RELAY_URLS_KEY`].
@@ -15,8 +16,8 @@ pub(super) const RELAY_URLS_KEY: &str = "relay.bootstrap_relays";
 /// The key that hosting services mean by `PORT`.
 const PORT_KEY: &str = "output.websocket_port";
 
-/// The variables of this process. A value that is not Unicode is converted with losses, and then
-/// fails its check.
+/// The variables of this process. A value that is not Unicode is converted lossily, and then fails
+/// its check.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -69,7 +70,7 @@ fn nearest_variable(name: &str) -> Option<String> {
     nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
-/// What to write instead of a variable that was probably meant to be ours: it begins like ours,
+/// The correction of a variable that was probably meant to be ours, because it begins like ours,
 /// lacks only the prefix, or is the key of a port.
 fn meant_for_us(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();

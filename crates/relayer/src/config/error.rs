@@ -54,7 +54,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration, one a line, in the order of the file.
+/// All problems of a configuration, one per line, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.lines())]
 pub struct ConfigErrors {
@@ -101,7 +101,7 @@ pub(super) fn printable(text: &str) -> String {
 
 /// The name in `known` that `wrong` was probably meant to be.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // The comparison is quadratic, and so long a name resembles none.
+    // The comparison is quadratic, and a name this long resembles none.
     if wrong.len() > 80 {
         return None;
     }

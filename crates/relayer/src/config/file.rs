@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Option<String>, Problem> 
     String::from_utf8(bytes).map(Some).map_err(|fault| {
         let valid = fault.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(fault.as_bytes());
-        // Before the first bad byte, the lossy text is the same byte for byte.
+        // Up to the first invalid byte, the lossy text has the same bytes as the file.
         let place = Document { path, text: &text }.place(valid);
         Problem { place, key: None, what: "found a byte that is not UTF-8; allowed: UTF-8 text".to_owned() }
     })

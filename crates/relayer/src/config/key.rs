@@ -20,7 +20,7 @@ pub(super) struct Key<T> {
 }
 
 impl<T: Default> Key<T> {
-    /// What the template shows: help, what is allowed, and the default or an example.
+    /// The text in the template: help, what is allowed, and the default or an example.
     pub(super) fn explain(&self) -> String {
         let mut text: String = self.doc.iter().map(|line| format!("#{line}\n")).collect();
         text += &format!("# Allowed: {}.\n", (self.allowed)());

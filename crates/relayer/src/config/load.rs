@@ -1,4 +1,5 @@
-//! Loads a checked [`Config`]: the environment over the file over the defaults.
+//! Loads a checked [`Config`]: the environment overrides the file, and the file overrides the
+//! defaults.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    /// Warnings about values that are allowed but probably not intended, a sentence each.
+    /// Warnings about values that are allowed but probably not intended, one sentence each.
     pub warnings: Vec<String>,
     /// Where each key of [`SETTINGS`] was set, in their order.
     pub(super) places: Vec<Place>,
@@ -46,8 +47,8 @@ fn place_of(key: &str, places: &[Place]) -> Place {
 }
 
 impl Config {
-    /// Reads the configuration: defaults, over them the file (`file`, or `config.toml` in the
-    /// working directory if it exists), over them the variables among `environment`.
+    /// Reads the configuration: the defaults, overridden by the file (`file`, or `config.toml` in
+    /// the working directory if it exists), overridden by our variables in `environment`.
     ///
     /// # Errors
     ///
@@ -62,7 +63,7 @@ impl Config {
         Self::parse(text.as_deref().map(|text| (path, text)), environment)
     }
 
-    /// As [`Config::load`], with the file's name and text at hand.
+    /// Like [`Config::load`], but takes the file's name and text.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl Loading {
         }
     }
 
-    /// Reports keys that contradict each other, and blames the last that somebody set.
+    /// Reports keys that contradict each other, and blames the last one that was set.
     fn combinations(&mut self) {
         for (keys, what) in check::contradictions(&self.config) {
             let places = keys.iter().rev().map(|key| place_of(key, &self.places));

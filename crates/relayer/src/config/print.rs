@@ -46,7 +46,7 @@ impl Loaded {
         text
     }
 
-    /// Where the values came from, for the log and the first line of `check-config`.
+    /// The sources of the values, for the log and the first line of `check-config`.
     pub fn sources(&self) -> String {
         let file = match &self.file {
             Some(path) => path.display().to_string(),

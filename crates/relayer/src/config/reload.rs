@@ -25,7 +25,7 @@ impl Source {
     /// Loads the file as it is now, with the variables as they were.
     ///
     /// # Errors
-    /// As [`Config::load`]; also when the file no longer exists.
+    /// As [`Config::load`], and when the file no longer exists.
     pub fn load(&self) -> Result<Loaded, ConfigErrors> {
         let environment = self.environment.iter();
         let environment = environment.map(|(name, value)| (name.clone(), value.reveal().to_owned()));

@@ -40,7 +40,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A valid Nostr secret key that prints as `***`. A clone is a reference count.
+/// A valid Nostr secret key that prints as `***`. Cloning only increments a reference count.
 #[derive(Clone)]
 pub struct SecretKey(Arc<Signer>);
 
@@ -107,8 +107,8 @@ impl<T: Filed> SecretFile<T> {
     /// Reads the file.
     ///
     /// # Errors
-    /// When the file cannot be read, others have access, or it holds no valid secret. The error
-    /// repeats nothing of its contents.
+    /// When the file cannot be read, other users may access it, or it holds no valid secret. The
+    /// error does not quote its contents.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         /// Secrets have at most a few hundred characters, and an editor may add some.
         const BYTES_MAX: u64 = 1024;
@@ -139,7 +139,7 @@ impl<T: Filed> SecretFile<T> {
 mod tests {
     use super::*;
 
-    /// The example of NIP-19, both ways.
+    /// The example of NIP-19, in both forms.
     const HEX: &str = "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa";
     const NSEC: &str = "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5";
 

@@ -37,7 +37,7 @@ impl SinkName {
 
     pub(crate) const ALLOWED: &str = "1 to 64 of the characters A-Z, a-z, 0-9, '.', '_' and '-'";
 
-    /// `None` unless it is [`SinkName::ALLOWED`]: those characters need no escape in a URL.
+    /// `None` unless the text is [allowed](SinkName::ALLOWED): those characters need no escape in a URL.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.into()))
@@ -92,8 +92,8 @@ impl SinkOptions for RestOptions {
 }
 
 impl<O: SinkOptions> SinkConfig<O> {
-    /// A sink that was given by its address alone; with the colon in it, that is no other sink's
-    /// name.
+    /// A sink given by its address alone. Its name is the address, which contains a colon and so
+    /// cannot equal another sink's name.
     pub(super) fn at(address: &O::Address) -> Self {
         Self {
             name: SinkName(address.as_ref().into()),

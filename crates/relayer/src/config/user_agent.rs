@@ -8,7 +8,7 @@ use super::choices::NotAllowed;
 /// How the gateway introduces itself to relays.
 ///
 /// `{version}` stands for the program's version, so that a file that was copied from the template
-/// does not name an old one for ever.
+/// does not name an old one forever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserAgent {
     written: Box<str>,
@@ -37,14 +37,14 @@ impl FromStr for UserAgent {
     }
 }
 
-/// As it was written.
+/// Shows the text as it was written.
 impl fmt::Display for UserAgent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)
     }
 }
 
-/// Names the program, and where to find who made it.
+/// Names the program, its version and its repository.
 impl Default for UserAgent {
     fn default() -> Self {
         const URL: &str = "https://github.com/ai-chen2050/moltrade-relayer";

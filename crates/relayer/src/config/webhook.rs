@@ -21,7 +21,7 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Two are enough to change a secret, and each one costs every request a signature.
+    /// Two are enough to change a secret, and each one costs a signature for every request.
     pub const MAX: usize = 4;
 
     /// The value of `webhook-signature` for a request of this id and time (Unix seconds): `v1,` and
@@ -37,7 +37,7 @@ impl SigningKeys {
     }
 }
 
-/// Why a text is not such a secret. The error repeats nothing of the text.
+/// Why a text is not such a secret. The error does not quote the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSecret(&'static str);
@@ -115,7 +115,7 @@ impl Headers {
     /// Adds a header.
     ///
     /// # Errors
-    /// When the header is not allowed. The error repeats nothing of its value.
+    /// When the header is not allowed. The error does not quote the value.
     pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
         let name: HeaderName = name.parse().map_err(|_| "its name is not valid for a header".to_owned())?;
         if Self::OURS.contains(&name) || name.as_str().starts_with("webhook-") {

@@ -94,7 +94,7 @@ impl Description {
     /// Reads the description of a backup, and checks that all files exist with the listed sizes.
     ///
     /// # Errors
-    /// When the folder is no backup, or is damaged.
+    /// When the folder is not a backup, or is damaged.
     pub fn read(folder: &Path) -> Result<Self, BackupError> {
         let damaged = |reason: String| BackupError::Damaged { path: folder.to_owned(), reason };
         let path = folder.join(DESCRIPTION);
@@ -180,7 +180,7 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 impl EventLog {
     /// Makes a backup in the [`STAGING`] folder of the data folder, where it replaces the previous
     /// one, and returns its folder. Sorted files are hard links, so a backup takes little time and
-    /// room. Waits for the disk.
+    /// space. Waits for the disk.
     ///
     /// # Errors
     /// When another backup is being made, or RocksDB or the system fails. The log keeps working.

@@ -1,12 +1,12 @@
-//! The cursors of receivers: up to where each of them has everything.
+//! The cursors of receivers: the position up to which each of them has everything.
 //!
-//! A row is committed like events. Without fsync, a power loss may take the last one back; the
-//! events behind it are then delivered again, which a receiver must accept in any case.
+//! A row is committed like events. Without fsync, a power loss may revert the last row; the events
+//! after it are then delivered again, which a receiver must accept in any case.
 
 use super::entry::Cursor;
 use super::{EventLog, StorageError, keys};
 
-/// The sort of receivers that cursors belong to.
+/// The kind of receivers that cursors belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursors {
     /// Sinks, by their names.

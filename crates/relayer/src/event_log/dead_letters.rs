@@ -15,7 +15,7 @@ pub struct DeadLetter {
     pub refused_at_ms: u64,
     /// Failed deliveries since the event was last part of a larger batch.
     pub tries: u32,
-    /// What the sink answered.
+    /// The sink's answer.
     pub reason: String,
 }
 

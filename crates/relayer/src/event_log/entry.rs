@@ -1,4 +1,4 @@
-//! The entries of the log, and the numbers that name them.
+//! The entries of the log, and the numbers that identify them.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -41,10 +41,10 @@ impl fmt::Display for Seq {
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// Before the first event.
+    /// The cursor before the first event.
     pub const START: Self = Self(0);
 
-    /// After every event of the log.
+    /// The cursor after every event of the log.
     pub const END: Self = Self(u64::MAX);
 
     /// A cursor from outside. Any number is allowed, even if it is beyond the log.
@@ -90,7 +90,7 @@ pub struct Verified {
     pub received_at_ms: u64,
     /// The same moment on the monotonic clock, for latencies.
     pub received: Instant,
-    /// Its share of the limit of bytes between sockets and commit, released on drop.
+    /// The event's share of the byte budget between sockets and commit, released on drop.
     pub budget: Option<OwnedSemaphorePermit>,
 }
 
@@ -166,7 +166,7 @@ impl Entry {
 
     /// An estimate of its memory.
     pub(super) fn footprint(&self) -> usize {
-        // Once for the event's JSON, once for the envelope, which is likely to be needed.
+        // Counts the JSON twice: also for the envelope, which is likely to be needed.
         size_of::<Self>() + 2 * self.event.json().len() + 100
     }
 }

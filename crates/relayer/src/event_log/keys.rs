@@ -57,8 +57,8 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_HEAD: &[u8] = b"head";
 /// `meta`: the oldest sequence that is kept.
 pub const META_FLOOR: &[u8] = b"floor";
-/// `meta`: without fsync, sequences up to here may have been assigned, whatever `head` says after a
-/// power loss.
+/// `meta`: without fsync, sequences up to here may have been assigned, even if `head` is lower
+/// after a power loss.
 pub const META_RESERVED: &[u8] = b"reserved";
 
 /// `meta`: the number of the [`LogId`](super::LogId). Opening a log without one adds it. The format

@@ -1,10 +1,10 @@
-//! Rows about relays, and how a change of such a row is ordered behind events.
+//! Rows about relays, and how a change of such a row is ordered after events.
 //!
 //! A [`Mark`] states something about a relay that is true only when certain events are in the log:
-//! "all of its events up to this time are here". A mark takes the same way as events: as a
-//! [`Checkpoint`], it passes the inbox of every shard to the sequencer. So it arrives behind every
-//! event that its connection has read before, and is committed in the batch of the last of these
-//! events or in a later one.
+//! "all of its events up to this time are here". A mark takes the same path as events: as a
+//! [`Checkpoint`], it passes through the inbox of every shard to the sequencer. So it arrives after
+//! every event that its connection has read before, and is committed in the batch of the last of
+//! these events or in a later one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// A mark, and a receiver of the message that the mark and its events are committed and
+    /// A mark, and a receiver that is notified when the mark and its events are committed and
     /// published. Dropping the mark closes the receiver.
     pub fn new(table: RelayTable, relay: Arc<str>, row: Vec<u8>) -> (Self, oneshot::Receiver<()>) {
         let (committed, receipt) = oneshot::channel();

@@ -2,12 +2,12 @@
 //!
 //! [`sequencer`] is the only writer: it assigns sequence numbers and commits batches to the
 //! [`store`], with the layout of [`keys`] and the values of `record`. A committed batch then
-//! appears in the [`tail`] and moves the head. [`reader`] follows the log behind a cursor,
-//! [`query`] answers single questions, [`retention`] trims the old end, [`log_id`] identifies the
-//! log. The database also holds what is proven about relays ([`mark`]), the [`cursors`] of
-//! receivers, their [`dead_letters`], and the embedded [`registry`]. [`backup`] copies all of that.
-//! A [full disk](free_space) pauses the writer; any other error of RocksDB stops the process,
-//! because it must never be read as "absent".
+//! appears in the [`tail`] and moves the head. [`reader`] follows the log from a cursor, [`query`]
+//! answers single questions, [`retention`] trims the old end, [`log_id`] identifies the log. The
+//! database also holds what is proven about relays ([`mark`]), the [`cursors`] of receivers, their
+//! [`dead_letters`], and the embedded [`registry`]. [`backup`] copies all of that. A [full
+//! disk](free_space) pauses the writer; any other error of RocksDB stops the process, because it
+//! must never be read as "absent".
 
 pub(crate) mod backup;
 pub(crate) mod cursors;
@@ -74,8 +74,8 @@ impl EventLog {
         Self::open_with(path, options, tail_bytes_max, Clock::system(), Reserve::none())
     }
 
-    /// As [`open`](Self::open), with a clock, which is compared with the newest event, and with the
-    /// room that must stay free on the disk.
+    /// Like [`open`](Self::open), with a clock, which is compared with the newest event, and with
+    /// the space that must stay free on the disk.
     ///
     /// # Errors
     /// As [`open`](Self::open).

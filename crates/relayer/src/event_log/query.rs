@@ -45,7 +45,7 @@ pub enum Known {
     All(Vec<(u64, ClaimedId)>),
     /// More than the requested maximum.
     TooMany,
-    /// More of the log lies behind the beginning of the span than a query reads.
+    /// More events follow the beginning of the span than a query reads.
     TooFarBack,
 }
 

@@ -1,4 +1,4 @@
-//! A reader follows the log behind its own cursor: it reads the tail when it is close to the head,
+//! A reader follows the log from its own cursor: it reads the tail when it is close to the head,
 //! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs the others
 //! nothing.
 
@@ -144,11 +144,11 @@ impl EventLog {
         loop {
             let first = if cursor == Cursor::START { self.floor() } else { cursor.next() };
             // The head is read after the floor, so the floor exceeds it by at most one. An earlier
-            // head could be far below the floor; a reader from 0 would stop there and find itself
-            // trimmed.
+            // head could be far below the floor; a reader from 0 would stop there and report
+            // trimmed events.
             let up_to = self.head();
             let entries = self.note(self.store.read(first, up_to, READ_EVENTS_MAX, READ_BYTES_MAX))?;
-            // The floor moves before events are deleted, so if it is not above `first`, none is
+            // The floor moves before events are deleted, so if it is not above `first`, no event is
             // missing.
             let oldest = self.floor();
             if first >= oldest {

@@ -13,8 +13,7 @@ use super::log_id::LogId;
 /// all records before this one (u64), length (u16) and text of the relay's URL, the event's
 /// canonical JSON.
 ///
-/// With the running sum of bytes, the size of any span of the log is a subtraction; retention uses
-/// that.
+/// The running sum of bytes gives retention the size of any span of the log by a subtraction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
     pub(crate) received_at_ms: u64,

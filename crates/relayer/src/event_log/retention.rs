@@ -1,8 +1,8 @@
 //! Retention: trims the old end of the log by age and by size. Trimming by age waits for the
 //! slowest sink, trimming by size does not.
 //!
-//! The time of receipt need not grow along the log, because the clock may have been wrong. Trimming
-//! by age therefore reads one event after the other, and stops at the first that must be kept.
+//! Times of receipt may decrease along the log, because the clock may have been wrong. Trimming by
+//! age therefore reads one event after the other, and stops at the first that must be kept.
 //!
 //! The floor moves first, so that no reader starts below it; then RocksDB deletes the range. Ids
 //! stay until an event of their age would be refused anyway; compaction then deletes them.
@@ -168,7 +168,8 @@ impl EventLog {
 
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The maximum number of events that are trimmed by age at once: a fraction of a second's reading.
+/// The maximum number of events that are trimmed by age at once: reading them takes a fraction of a
+/// second.
 pub(crate) const AGED_AT_ONCE_MAX: u64 = 100_000;
 
 /// How far the clock may be set back without readmitting an event whose id is deleted.

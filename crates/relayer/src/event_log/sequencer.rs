@@ -27,7 +27,7 @@ use crate::crash_point;
 use crate::limits::{DISK_RETRY, MARKS_GATHER};
 
 /// Without fsync, sequences are reserved on the disk in steps of this size, so that none is
-/// assigned twice after a power loss. An unclean stop skips at most as many.
+/// assigned twice after a power loss. An unclean stop skips at most this number.
 const RESERVATION: u64 = 100_000;
 
 /// The settings of a [`Sequencer`].
@@ -98,8 +98,8 @@ impl Sequencer {
     ) -> Result<(), StorageError> {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
         let mut marks = Vec::new();
-        // Marks without events are gathered for a moment: thousands of relays answer pings at any
-        // time.
+        // Marks without events are gathered for a moment, because thousands of relays answer pings
+        // at different times.
         let mut marks_due: Option<Instant> = None;
         loop {
             if waiting.is_empty() {
@@ -210,8 +210,8 @@ impl Sequencer {
         Ok(entries.into())
     }
 
-    /// Waits until the disk has room; meanwhile the inboxes fill and the sockets are not read.
-    /// Returns `false` if the process stops before that.
+    /// Waits until the disk has room; in the meantime, the inboxes fill and the sockets are not
+    /// read. Returns `false` if the process stops before that.
     fn wait_for_room(&self) -> bool {
         let mut waited = false;
         while let Err(NoRoom { free, min_free_bytes, .. }) = self.log.store.room().check(0) {

@@ -31,7 +31,7 @@ struct Batch {
     entries: Arc<[Entry]>,
 }
 
-/// What the tail has after a cursor.
+/// Where the entry after a cursor is.
 #[derive(Debug)]
 pub(crate) enum TailPosition {
     /// The batch that holds the next entry.

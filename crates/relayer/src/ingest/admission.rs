@@ -71,7 +71,7 @@ impl Admission {
     }
 }
 
-/// NIP-40. An expiration that is not a number is ignored.
+/// Whether the NIP-40 expiration has passed. An expiration that is not a number is ignored.
 fn has_expired(event: &UnverifiedEvent<'_>, now_secs: u64) -> bool {
     let expiration = event.tag_value("expiration").and_then(|value| value.parse::<u64>().ok());
     expiration.is_some_and(|expiration| expiration <= now_secs)

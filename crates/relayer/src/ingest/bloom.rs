@@ -61,7 +61,7 @@ impl Bloom {
             return false;
         }
         let hash = self.hash(id);
-        // The newest generation is the largest, so it is the likeliest to know the id.
+        // The newest generation is the largest, so it is the likeliest to contain the id.
         !self.generations.load().iter().rev().any(|generation| generation.contains_hash(hash))
     }
 

@@ -1,4 +1,4 @@
-//! What a connection sends to a shard: the JSON of events that memory does not know, and, behind
+//! What a connection sends to a shard: the JSON of events whose ids are not in memory, and, after
 //! them, marks that become true once these events are in the log.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::event_log::{Checkpoint, Mark};
 use crate::limits::{INBOX_CANDIDATES_MAX, INGEST_BYTES_MAX, REPAIR_QUEUE_SHARE, SECONDS_BYTES_MAX};
 
-/// The relay that sent an event. It is told what became of the event.
+/// The relay that sent an event. It is notified of the event's outcome.
 pub trait Source: fmt::Debug + Send + Sync {
     /// The URL that is stored with its events.
     fn url(&self) -> Arc<str>;
@@ -73,7 +73,7 @@ impl Candidate {
 #[derive(Debug)]
 pub enum Inbound {
     Candidate(Candidate),
-    /// Passed on to the sequencer behind everything before it.
+    /// Passed on to the sequencer, after everything sent before it.
     Checkpoint(Arc<Checkpoint>),
 }
 
@@ -95,7 +95,7 @@ pub struct Inboxes {
     senders: Arc<[mpsc::Sender<Inbound>]>,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
-    /// For events that wait for other events of the same second. It is separate from the budget:
+    /// Limits events that wait for other events of the same second. It is separate from the budget:
     /// repairs pause while the budget is used up, so a repair could end up waiting for its own
     /// events.
     held: Arc<Semaphore>,
@@ -118,8 +118,8 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Reserves memory for a candidate that waits for others to go before it; `None` if none is
-    /// left.
+    /// Reserves memory for a candidate that waits for others to go before it; `None` if no memory
+    /// is left.
     pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
     }
@@ -127,7 +127,7 @@ impl Inboxes {
     /// Sends a candidate to its shard without waiting.
     ///
     /// # Errors
-    /// The candidate, if there is no room; [`send`](Self::send) waits for room.
+    /// Returns the candidate if there is no room; [`send`](Self::send) waits for room.
     pub fn offer(&self, mut candidate: Candidate) -> Result<(), Candidate> {
         let Ok(budget) = Arc::clone(&self.budget).try_acquire_many_owned(candidate.cost()) else {
             return Err(candidate);
@@ -147,8 +147,7 @@ impl Inboxes {
         }
     }
 
-    /// Sends a mark through all shards, behind everything sent before. Waits while inboxes are
-    /// full.
+    /// Sends a mark through all shards, after everything sent before. Waits while inboxes are full.
     pub async fn mark(&self, mark: Mark) {
         let checkpoint = Checkpoint::new(mark, self.senders.len());
         for shard in &*self.senders {

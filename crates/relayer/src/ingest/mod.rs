@@ -1,9 +1,9 @@
-//! From a frame that looks new to a verified event. Every event passes once, whichever relays send
-//! it and in whichever order.
+//! Turns frames that look new into verified events. Every event passes once, regardless of which
+//! relays send it and in which order.
 //!
 //! [`dedupe`] is the seen set, with the layers [`hotset`], [`bloom`], an LRU and the event log.
-//! Events that memory does not know go to the [`shard`] of their author. A shard is one thread, so
-//! it judges all copies of an event one after the other: it checks the log, parses, applies the
+//! Events whose ids are not in memory go to the [`shard`] of their author. A shard is one thread,
+//! so it judges all copies of an event one after the other: it checks the log, parses, applies the
 //! [`admission`] policy, verifies, and sends the event to the sequencer. Every refusal has a
 //! [`drop_reason`].
 

@@ -3,8 +3,8 @@
 //! An address is public unless IANA reserves it: in the "IPv4 Special-Purpose Address Registry",
 //! the "IPv6 Special-Purpose Address Registry" (RFC 6890, as updated) or the multicast blocks (RFC
 //! 5771, RFC 4291). A public IPv6 address must also be in the global unicast space, 2000::/3. An
-//! IPv6 address that embeds an IPv4 address is judged by the IPv4 address, where the packets end
-//! up.
+//! IPv6 address that embeds an IPv4 address is judged by the IPv4 address, because the packets end
+//! up there.
 //!
 //! Not detected: a public address that is routed into the operator's own network, and NAT64
 //! prefixes other than the well-known one.
@@ -35,7 +35,7 @@ impl Reach {
     /// The addresses that may be dialled, in the same order.
     ///
     /// # Errors
-    /// The first address, if none may be dialled.
+    /// Returns the first address if none may be dialled.
     pub fn of(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, NotPublic> {
         if self == Self::Anywhere {
             return Ok(addresses);
@@ -137,7 +137,7 @@ fn carried(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     match address.segments() {
         // IPv4-mapped, RFC 4291: the system opens an IPv4 connection.
         [0, 0, 0, 0, 0, 0xffff, high, low] => vec![v4(high, low)],
-        // NAT64, RFC 6052: a translator in the network opens it.
+        // NAT64, RFC 6052: a translator in the network opens the IPv4 connection.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => vec![v4(high, low)],
         // 6to4, RFC 3056: the packet is tunnelled to that IPv4 address.
         [0x2002, high, low, ..] => vec![v4(high, low)],

@@ -29,12 +29,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// For a relay: one of thousands, of which many never come back.
+    /// The back-off for a relay: one of thousands, many of which never come back.
     pub(crate) const fn of_relay() -> Self {
         Self { failures: 0, least: BACKOFF_MIN, most: BACKOFF_MAX, dead: PROBE_MAX }
     }
 
-    /// For a sink: one of few, and somebody waits for each. The delay stays short.
+    /// The back-off for a sink: one of few, and somebody waits for each, so the delay stays short.
     pub(crate) const fn of_sink() -> Self {
         Self { failures: 0, least: SINK_BACKOFF_MIN, most: SINK_BACKOFF_MAX, dead: SINK_BACKOFF_MAX }
     }

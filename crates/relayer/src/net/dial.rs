@@ -1,4 +1,4 @@
-//! From a host name to an open connection: DNS, TCP and TLS, each with its own timeout and error.
+//! Opens a connection to a host name: DNS, TCP and TLS, each with its own timeout and error.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -117,8 +117,8 @@ impl Dialer {
     ) -> Result<Stream, ConnectError> {
         let tcp = within("TCP", connect_first(addresses)).await?.map_err(ConnectError::Tcp)?;
         match is_secure {
-            // Boxed: otherwise the caller's future would reserve memory for a handshake all its
-            // life.
+            // Boxed: otherwise the caller's future would reserve memory for a handshake for its
+            // whole lifetime.
             true => Box::pin(self.secure(host, tcp)).await,
             false => Ok(Stream::Plain(tcp)),
         }

@@ -43,7 +43,7 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The library's message, except for dates: its messages about them contain the current time, so
+/// The library's message, except for faults of dates: those messages contain the current time, so
 /// each attempt would have a new reason.
 fn words(fault: &CertificateError) -> String {
     match fault {

@@ -22,7 +22,7 @@ impl Resolver {
     /// 6724).
     pub fn system() -> Self {
         Self::from_fn(|host| {
-            // Each address once, not once for each socket type.
+            // Returns each address once, not once for each socket type.
             let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
             let found = getaddrinfo(Some(host), None, Some(hints)).map_err(|error| match error.kind() {
                 LookupErrorKind::NoName | LookupErrorKind::NoData => io::ErrorKind::NotFound.into(),
@@ -67,10 +67,11 @@ impl Lookups {
         Self { resolver, permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE_MAX)) }
     }
 
-    /// The addresses of a name: at least one. First waits without a limit for a permit.
+    /// Returns the addresses of a name, at least one. First waits for a permit, without a time
+    /// limit.
     ///
     /// # Errors
-    /// When there are none, or the look-up takes longer than [`DIAL_STEP_TIMEOUT`].
+    /// When the name has none, or the look-up takes longer than [`DIAL_STEP_TIMEOUT`].
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await;

@@ -1,4 +1,4 @@
-//! The NIP-11 document: what a relay says about itself, as far as we use it.
+//! The NIP-11 document: the statements of a relay about itself that we use.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -65,7 +65,7 @@ impl Information {
     /// Parses a document. Fields with a wrong type or an impossible value are treated as absent.
     ///
     /// # Errors
-    /// [`NotAnObject`].
+    /// If the document is not a JSON object.
     pub fn parse(document: &[u8]) -> Result<Self, NotAnObject> {
         let fields: Fields<'_> = serde_json::from_slice(document).map_err(|_| NotAnObject)?;
         let limits: Fields<'_> = field(&fields, "limitation").unwrap_or_default();

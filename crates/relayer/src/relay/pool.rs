@@ -77,7 +77,7 @@ pub struct Changes {
     pub removed: usize,
 }
 
-/// The wanted relays. It sends commands to the supervisor, which owns the connections.
+/// A handle to the wanted relays. It sends commands to the supervisor, which owns the connections.
 #[derive(Debug)]
 pub struct Pool {
     peers: Arc<RwLock<Peers>>,
@@ -264,7 +264,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Applies a command. The sender may no longer wait for the reply.
+    /// Applies a command. The sender may have stopped waiting for the reply.
     async fn apply(&mut self, command: Command) {
         match command {
             Command::Add(url, reply) => _ = reply.send(self.add(url).await),

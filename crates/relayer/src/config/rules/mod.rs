@@ -1,5 +1,5 @@
 //! The rules for values: each reads a raw value, says what is allowed, and writes TOML. [`number`],
-//! [`text`] and [`sinks`] have those of their kind.
+//! [`text`] and [`sinks`] contain the rules of their kind.
 
 mod number;
 mod sinks;
@@ -73,14 +73,14 @@ pub(super) trait Rule {
         self.found(describe(raw.get_ref()), raw)
     }
 
-    /// As [`Rule::mismatch`], with other words for what was found.
+    /// Like [`Rule::mismatch`], with a custom text for what was found.
     fn found<T>(&self, found: impl std::fmt::Display, raw: &Raw<'_>) -> Result<T, Vec<Mismatch>> {
         let what = format!("found {found}; allowed: {}", self.allowed());
         Err(vec![Mismatch::new("", raw.span().start, what)])
     }
 }
 
-/// Names the type that a rule makes, where the rule alone leaves it open.
+/// Names the type of a rule's values where it cannot be inferred.
 pub(super) fn of_type<T>(rule: impl Rule<Value = T>) -> impl Rule<Value = T> {
     rule
 }
@@ -136,7 +136,7 @@ impl<R: Rule> Rule for Optional<R> {
     }
 }
 
-/// A list whose items obey one rule; an item that is listed twice counts once.
+/// A list whose items follow one rule; an item that is listed twice counts once.
 pub(super) struct List<R, C> {
     item: R,
     items_max: usize,

@@ -14,12 +14,12 @@ use crate::config::value::Raw;
 pub struct Whole<T> {
     range: RangeInclusive<u64>,
     unit: &'static str,
-    /// What one unit is for `T`: milliseconds, if `T` is a duration.
+    /// The value of one unit in `T`; in milliseconds if `T` is a duration.
     factor: u64,
     stored_as: PhantomData<fn() -> T>,
 }
 
-/// What a whole number can be stored as.
+/// A type that stores a whole number.
 pub trait Number: Sized {
     /// Whether 0 is allowed outside of the bounds and means `None`.
     const ZERO_IS_NONE: bool = false;
@@ -54,7 +54,7 @@ macro_rules! numbers {
 }
 numbers!(u16 u32 u64 usize);
 
-/// In milliseconds.
+/// The number counts milliseconds.
 impl Number for Duration {
     fn from_u64(number: u64) -> Option<Self> {
         Some(Self::from_millis(number))

@@ -23,9 +23,9 @@ const REQUIRED: [&str; 2] = ["name", "address"];
 
 /// How the tables of one transport are read.
 pub(crate) trait SinkTable: SinkOptions {
-    /// What the template says of the address, and its example.
+    /// The template's text about the address, and its example.
     const ADDRESS: [&'static str; 2];
-    /// The options of this transport; [`COMMON_OPTIONS`] come on top.
+    /// The options of this transport; [`COMMON_OPTIONS`] are added to them.
     const OPTIONS: &'static [Key<Self>];
 
     fn address() -> Text<Self::Address>;
@@ -131,7 +131,8 @@ impl<O: SinkTable> Rule for Sinks<O> {
     }
 }
 
-/// Reads one table, and returns where its name is, too. The error names every key that is wrong.
+/// Reads one table, and returns the sink with the position of its name. The error names every key
+/// that is wrong.
 fn read_sink<O: SinkTable>(
     table: &DeTable<'_>,
     offset: usize,
@@ -186,7 +187,7 @@ fn required<R: Rule>(
     rule.read(value).map_err(|found| faults.extend(within(key, found))).ok()
 }
 
-/// What is wrong with the value of a key, with the key.
+/// Prefixes each mismatch in a key's value with the key.
 fn within(key: &str, found: Vec<Mismatch>) -> impl Iterator<Item = Mismatch> {
     found.into_iter().map(move |fault| {
         let key = if fault.key.is_empty() { key.to_owned() } else { format!("{key}.{}", fault.key) };

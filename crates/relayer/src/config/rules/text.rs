@@ -50,7 +50,7 @@ impl<T> Rule for Text<T> {
     }
 
     fn show(&self, value: &T) -> Option<String> {
-        // A JSON string is a basic string of TOML, but for DEL.
+        // A JSON string is a basic string of TOML, except for DEL.
         let quoted = serde_json::to_string(&(self.show)(value)).ok()?;
         Some(quoted.replace('\u{7f}', "\\u007F"))
     }
@@ -64,7 +64,7 @@ impl<T> Rule for Text<T> {
     }
 }
 
-/// A text whose type says what is wrong with it.
+/// A text whose type reports what is wrong with it.
 fn text<T: FromStr<Err: Display> + Display>(allowed: &str) -> Text<T> {
     Text {
         allowed: allowed.to_owned(),
@@ -74,7 +74,7 @@ fn text<T: FromStr<Err: Display> + Display>(allowed: &str) -> Text<T> {
     }
 }
 
-/// A text about which `allowed` says everything.
+/// A text for which `allowed` explains every error.
 fn plain<T: FromStr + Display>(allowed: &str) -> Text<T> {
     Text {
         allowed: allowed.to_owned(),
@@ -181,7 +181,7 @@ pub fn secret_key() -> Text<SecretKey> {
     Text { is_secret: |_| true, ..text("64 hex digits, or nsec1… (NIP-19)") }
 }
 
-/// The token of the API. It travels in a header, so it is visible ASCII.
+/// The token of the API. It is sent in a header, so it must be visible ASCII.
 pub fn admin_token() -> Text<Secret> {
     Text {
         allowed:
@@ -213,7 +213,7 @@ pub(crate) fn postgres_dsn() -> Text<Secret> {
     }
 }
 
-/// A file that holds a secret and is read at once.
+/// A file that holds a secret and is read immediately.
 fn secret_file<T: crate::config::secret::Filed>(allowed: &str) -> Text<SecretFile<T>> {
     Text {
         allowed: format!("the path of a file of mode 600 or 400 that holds {allowed}"),
@@ -231,9 +231,9 @@ pub(crate) fn signing_keys_file() -> Text<SecretFile<SigningKeys>> {
     secret_file("up to four secrets (whsec_…)")
 }
 
-/// Whether a text in place of a path may be the secret itself, which somebody will put there.
-/// Secrets are one long word, except for the `/` of base64 behind `whsec_`. The path of a file that
-/// exists is no secret.
+/// Whether a text in place of a path may be the secret itself, put there by mistake. Secrets are
+/// one long word, except for the `/` of base64 after `whsec_`. The path of an existing file is not
+/// a secret.
 fn may_be_a_secret(text: &str) -> bool {
     const WORD_CHARS_MIN: usize = 20;
     let is_long_word = text.len() >= WORD_CHARS_MIN && !text.contains(['/', '.']);

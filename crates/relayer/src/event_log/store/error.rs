@@ -24,7 +24,7 @@ pub enum OpenError {
     Unusable {
         /// The log's directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
     /// The disk has no room for what RocksDB writes on opening.
@@ -37,7 +37,7 @@ pub enum OpenError {
         path: PathBuf,
         /// The bytes that are free.
         free_bytes: u64,
-        /// How many are always enough.
+        /// The number of bytes that is always enough.
         needed_bytes: u64,
     },
     /// RocksDB reports damage.
@@ -47,7 +47,7 @@ pub enum OpenError {
     Damaged {
         /// The log's directory.
         path: PathBuf,
-        /// What RocksDB says.
+        /// RocksDB's error.
         reason: String,
     },
     /// A restore was interrupted.
@@ -70,7 +70,7 @@ pub enum OpenError {
         /// The format of the log.
         found: u64,
     },
-    /// It opened, but cannot be read.
+    /// The log was opened, but cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -121,7 +121,7 @@ pub(super) fn full(path: &Path) -> OpenError {
     OpenError::Full { path: path.to_owned(), free_bytes, needed_bytes: free_bytes_needed() }
 }
 
-/// Tells by RocksDB's text which kind of input or output error it met; there is no other way.
+/// Classifies an input or output error of RocksDB by its text; there is no other way.
 pub(super) fn open_error(path: &Path, kind: &rocksdb::ErrorKind, reason: String) -> OpenError {
     let path = path.to_owned();
     if reason.contains(NO_SPACE) {

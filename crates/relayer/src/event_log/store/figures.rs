@@ -5,7 +5,7 @@ use rocksdb::properties as property;
 use super::Store;
 use crate::event_log::keys;
 
-/// What a property of RocksDB is about.
+/// The part of RocksDB that a property describes.
 #[derive(Debug, Clone, Copy)]
 enum Scope {
     /// A column family; the figure is the sum.
@@ -31,7 +31,7 @@ const FIGURES: [(&str, &property::PropName, Scope); 9] = [
 ];
 
 impl Store {
-    /// RocksDB's properties, by name; 0 for one that it does not know.
+    /// RocksDB's properties, by name; 0 for those that RocksDB does not know.
     pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FIGURES.iter().map(|(name, property, scope)| {
             let sum = |families: &[&str]| -> u64 {

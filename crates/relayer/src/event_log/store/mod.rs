@@ -32,7 +32,7 @@ pub(super) use read::reading;
 /// The settings of the log on disk.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Whether a commit waits until the disk has it.
+    /// Whether a commit waits until it is on the disk.
     pub fsync: bool,
 }
 
@@ -171,7 +171,7 @@ impl Store {
             .map_err(|error| StorageError::new(OPERATION, error))
     }
 
-    /// From now on compaction deletes the ids of trimmed events that were created before this Unix
+    /// From now on, compaction deletes the ids of trimmed events that were created before this Unix
     /// time.
     pub(in crate::event_log) fn forget_ids_created_before(&self, seconds: u64) {
         self.forgettable.created_before.store(seconds, Ordering::Release);

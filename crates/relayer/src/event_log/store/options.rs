@@ -16,10 +16,11 @@ use crate::limits::DATABASE_OPEN_FILES_MAX;
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Write buffers of a column family: the active one, and one that is being flushed.
 const BUFFERS_MAX: usize = 2;
-/// What else RocksDB writes: its manifest, its own log, the indexes of sorted files.
+/// Space for the other files that RocksDB writes: its manifest, its own log, the indexes of sorted
+/// files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
-/// Memory for rows of a column family that are committed to the write-ahead log and not yet in a
+/// Memory for rows of a column family that are committed to the write-ahead log but not yet in a
 /// sorted file.
 fn buffer_bytes(family: &str) -> usize {
     match family {
@@ -27,7 +28,7 @@ fn buffer_bytes(family: &str) -> usize {
         keys::IDS => 32 << 20,
         // The same few thousand rows are written again and again; merging them is quick.
         keys::RELAYS => 8 << 20,
-        // Rarely written, and then perhaps 100,000 rows of 150 bytes at once.
+        // Rarely written, but then perhaps 100,000 rows of 150 bytes at once.
         keys::REGISTRY => 8 << 20,
         // Rarely written.
         keys::DEAD_LETTERS => 4 << 20,

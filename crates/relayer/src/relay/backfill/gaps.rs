@@ -12,8 +12,8 @@ use crate::relay::protocol::{
     AfterRefusal, Answer, ConversationError, Exchange, Expected, LiveState, Refusal, Reply, Window,
 };
 
-/// How many windows may be refused in a row, without an event in between. Halving windows could go
-/// on for very long.
+/// How many windows may be refused in a row, without an event in between. Otherwise, halving
+/// windows could take very long.
 const REFUSALS_MAX: u32 = 64;
 
 /// The backfill of one connection.
@@ -31,7 +31,7 @@ struct Failures {
     refusals: u32,
 }
 
-/// What follows from the reply to a request for a window.
+/// The consequence of the reply to a request for a window.
 enum Outcome {
     Found(Vec<Finding>),
     Retry,
@@ -80,7 +80,7 @@ impl<'a> Backfill<'a> {
             if self.exchange.requests.live() != LiveState::Closed
                 && self.exchange.peer.capabilities(|capabilities| capabilities.has_one_subscription())
             {
-                break; // From now on the backfill and the live subscription take turns.
+                break; // From now on, the backfill and the live subscription take turns.
             }
         }
         self.exchange.peer.set_repair(None);
@@ -144,7 +144,7 @@ impl<'a> Backfill<'a> {
                 findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
             };
             if ahead.is_some_and(beyond) {
-                ahead = None; // Some events that are dated ahead cannot be had, so passing time is not proven.
+                ahead = None; // Some events dated ahead cannot be fetched, so time is not proven as it passes.
             }
             if !self.comes_again(repair.next(), &findings) {
                 self.exchange.pass_on_held().await;
@@ -238,7 +238,7 @@ impl<'a> Backfill<'a> {
         self.exchange.change_coverage(explain).await;
     }
 
-    /// Whether the next window asks again for the whole second whose events are held.
+    /// Whether the next window requests the whole second of the held events again.
     fn comes_again(&self, next: Option<Window>, findings: &[Finding]) -> bool {
         let (Some(second), Some(next)) = (self.exchange.requests.same_second.second(), next) else {
             return false;
@@ -285,8 +285,8 @@ pub(crate) async fn record(exchange: &Exchange, findings: Vec<Finding>) {
 }
 
 /// The order in which gaps are asked for: newest first. On a stable connection, adjacent gaps that
-/// were not asked for or may have late events are one request. If connections break again and
-/// again, gaps that were never asked for come first: every connection reopens the late ones, and
+/// were not asked for or may have late events are merged into one request. If connections keep
+/// breaking, gaps that were never asked for come first: every connection reopens the late ones, so
 /// nothing else would ever be asked for.
 fn in_order(missing: Vec<Gap>, breaks: bool) -> Vec<Gap> {
     if breaks {

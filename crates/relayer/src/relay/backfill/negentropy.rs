@@ -33,8 +33,8 @@ enum Difference {
 /// How many windows may wait while a half is compared. Each halving adds one.
 const HALVINGS_MAX: usize = 40;
 
-/// A window whose missing events take up to this many requests is divided instead. Scanning the log
-/// for a part costs more the older the part is.
+/// A window whose missing events take up to this many requests is divided, to keep their order.
+/// More parts would cost too much: scanning the log for a part takes longer the older the part is.
 const ORDERED_PARTS_MAX: usize = 8;
 
 /// The size of an id in a `REQ`: 64 hex digits, quotes and a comma.

@@ -1,17 +1,17 @@
 //! Decides how a window is asked for, part by part, until each second is proven or known to be a
 //! gap.
 //!
-//! It only decides: which window comes next and what an answer proves. NIP-01 promises that a
-//! limited answer has the newest events, and this is checked: the events must come newest first.
-//! Then a cut answer proves the span down to its oldest event, and the rest is asked for next, so
-//! that a repair takes about as many requests as the relay's cap requires. If they come in another
-//! order, or several filters were cut separately, a cut answer proves nothing, and the window is
-//! halved. A single second cannot be divided: if its answer is cut, it is a gap.
+//! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
+//! promises that a limited answer has the newest events, and this is checked: the events must come
+//! newest first. Then a cut answer proves the span down to its oldest event, and the rest is asked
+//! for next, so that a repair takes about as many requests as the relay's cap requires. If they
+//! come in another order, or several filters were cut separately, a cut answer proves nothing, and
+//! the window is halved. A single second cannot be divided: if its answer is cut, it is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
 
-/// What an answer has shown.
+/// A fact that an answer has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// The relay has sent everything in this span, both ends inclusive.
@@ -44,7 +44,7 @@ enum AnswerOrder {
     Other,
 }
 
-/// An answer that may have been cut. It was if the next one has older events.
+/// An answer that may have been cut. It was cut if the next one has older events.
 #[derive(Debug, Clone, Copy)]
 struct Doubtful {
     events: u32,
@@ -82,8 +82,8 @@ impl Repair {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
-    /// Handles the answer to [`next`](Self::next), which was asked with this limit. `now` is the
-    /// present second.
+    /// Handles the answer to [`next`](Self::next), which was requested with this limit. `now` is
+    /// the present second.
     pub fn answered(
         &mut self,
         answer: &Answer,
@@ -119,7 +119,7 @@ impl Repair {
         };
         let mut size = caps.judge(limit, answer.events, basis);
         if answer.hints.more {
-            size = Size::Cut; // The relay says so (NIP-67), however small the answer is.
+            size = Size::Cut; // The relay says so (NIP-67), even if the answer is small.
         }
         match answer.span {
             Some(span) if is_ours && window.until == Some(span.oldest) => {
@@ -166,7 +166,7 @@ impl Repair {
             self.order = AnswerOrder::NewestFirst;
         }
         if window.is_one_second() {
-            // No further request could show whether that was all.
+            // No further request could show whether those were all events.
             return findings.push(match size {
                 Size::Whole | Size::AsStated => Finding::Proven(window.since, window.since),
                 Size::Unknown | Size::Suspicious | Size::Cut => beyond_cap(window.since, answer),
@@ -215,8 +215,8 @@ mod tests {
         newest_first: bool,
         /// The connection breaks during answers with more events.
         lasts: u32,
-        /// Events whose second is a multiple of this have no known date, as oversized or malformed
-        /// ones.
+        /// Events whose second is a multiple of this have no known date, like oversized or
+        /// malformed events.
         undated: Option<u64>,
     }
 
@@ -315,7 +315,7 @@ mod tests {
             let relay = Relay { states_cap, ..Relay::of(&events, 500) };
             let outcome = repair(&relay);
             assert!(outcome.gaps.is_empty());
-            // 2,440 events in answers of 500 are 5 requests; each repeats the oldest second of the
+            // 2,440 events in answers of 500 take 5 requests; each repeats the oldest second of the
             // one before.
             assert!(outcome.requests <= 7, "{}", outcome.requests);
         }

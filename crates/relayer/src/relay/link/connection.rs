@@ -20,7 +20,7 @@ use crate::relay::protocol::{ConversationError, Subscription};
 use crate::relay::shared::Shared;
 use crate::relay::transport::{DialError, SocketError};
 
-/// What the pool wants of a connection.
+/// The state that the pool wants for a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum DesiredState {
     /// Keep the relay connected, with this subscription.
@@ -47,7 +47,7 @@ pub(crate) async fn run(peer: Arc<Peer>, shared: Arc<Shared>, mut desired: watch
     connection.peer.set_state(ConnectionState::Stopped);
 }
 
-/// The subscription that is wanted now; `None` to stop. A dropped sender means the same.
+/// The subscription wanted now; `None` to stop. A dropped sender also means to stop.
 pub(super) fn desired_subscription(desired: &mut watch::Receiver<DesiredState>) -> Option<Arc<Subscription>> {
     let is_supervised = desired.has_changed().is_ok();
     match &*desired.borrow_and_update() {
@@ -81,7 +81,7 @@ struct Failures(Option<(String, UnansweredRequest)>);
 impl Failures {
     /// Whether a disconnect counts as a failure although the connection was useful: it repeats the
     /// last one (same reason, same request), or the relay broke the protocol. Otherwise such a
-    /// relay would be dialled again at once, without end.
+    /// relay would be dialled again at once, endlessly.
     fn recurs(&mut self, reason: &DisconnectReason, request: Option<UnansweredRequest>) -> bool {
         let failure = request.map(|request| (reason.to_string(), request));
         let is_same = failure.is_some() && failure == self.0;
@@ -191,9 +191,9 @@ impl Connection {
     }
 }
 
-/// Returns when the connection is to stop. A dropped sender means the same.
+/// Returns when the connection is to stop. A dropped sender also means to stop.
 ///
-/// It waits on a clone, so that the caller's receiver does not mark the value as seen.
+/// Waits on a clone, so that the caller's receiver does not mark the value as seen.
 async fn stopped(desired: &watch::Receiver<DesiredState>) {
     let _ = desired.clone().wait_for(|state| matches!(state, DesiredState::Stopped)).await;
 }

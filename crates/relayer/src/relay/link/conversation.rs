@@ -1,7 +1,7 @@
 //! What we say to a relay on one connection: first the live subscription, then the backfill.
 //!
-//! The live subscription comes first, so that nothing new is missed from then on. A relay that
-//! allows one subscription gets them in turns.
+//! The live subscription comes first, so that nothing new is missed from then on. If a relay allows
+//! only one subscription, the two take turns.
 
 use tokio::time::sleep;
 
@@ -12,7 +12,7 @@ use crate::relay::backfill::{Backfill, no_progress};
 use crate::relay::peer::{RepairProgress, Stated};
 use crate::relay::protocol::{ConversationError, Exchange, LiveState};
 
-/// How often the past and a live subscription take turns before the rest stays a gap.
+/// How often backfill and live subscription take turns; events still missing then stay a gap.
 const ROUNDS_MAX: usize = 5;
 
 pub(crate) struct Conversation {
@@ -25,11 +25,11 @@ impl Conversation {
         Self { exchange, progress: no_progress() }
     }
 
-    /// Subscribes and backfills. Returns when there is nothing more to ask; the live subscription
-    /// stays open.
+    /// Subscribes and backfills. Returns when there is nothing more to request; the live
+    /// subscription stays open.
     pub async fn run(mut self) -> Result<(), ConversationError> {
         if self.has_one_subscription() {
-            // What the relay stated may be outdated.
+            // The stored NIP-11 document may be outdated.
             self.ask_information().await;
         }
         if self.has_one_subscription() {
@@ -59,7 +59,7 @@ impl Conversation {
     }
 
     /// Backfills, and then opens a live subscription whose stored events reach back to the
-    /// backfill. If those did not fit into one answer, does both again.
+    /// backfill. If those do not fit into one answer, repeats both.
     async fn take_turns(&mut self) -> Result<(), ConversationError> {
         for round in 1.. {
             if self.exchange.requests.live() != LiveState::Closed {
@@ -88,7 +88,7 @@ impl Conversation {
         self.exchange.peer.capabilities(|capabilities| capabilities.has_one_subscription())
     }
 
-    /// Fetches the NIP-11 document once a day. That there is none is stored, too.
+    /// Fetches the NIP-11 document once a day. A missing document is recorded, too.
     async fn ask_information(&self) {
         let Exchange { peer, shared, .. } = &self.exchange;
         let now_ms = shared.log.clock().unix_ms();

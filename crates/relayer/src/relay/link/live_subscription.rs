@@ -95,7 +95,7 @@ impl<'a> LiveSubscription<'a> {
         Window { since: second.saturating_sub(overlap), until: None }
     }
 
-    /// Returns if the subscription can be tried again on this connection.
+    /// Returns `Ok` if the subscription can be tried again on this connection.
     async fn refused(&mut self, reason: &str) -> Result<(), ConversationError> {
         let refusal = Refusal::parse(reason);
         match self.exchange.after_refusal(&refusal).await? {

@@ -1,5 +1,4 @@
-//! Counts what one read delivers in local variables, and adds them to the shared counters once at
-//! its end.
+//! Local counters for one read, added to the shared counters once when the read ends.
 
 use enum_map::{Enum, EnumMap};
 

@@ -2,7 +2,7 @@
 //!
 //! Nearly all frames are duplicates. A duplicate is scanned in place in the read buffer, recognised
 //! in memory, and counted in locals that are flushed once per read: no allocation, no copy, no
-//! contended lock. Events that memory does not know go to their shard. If the shard is busy,
+//! contended lock. Events whose ids are not in memory go to their shard. If the shard is busy,
 //! reading pauses, which is how back-pressure reaches the relay.
 
 use std::ops::ControlFlow;
@@ -27,7 +27,7 @@ use crate::relay::protocol::{
 pub(super) enum Pause {
     /// The shards are busy: these candidates must be delivered before the socket is read again.
     ShardsBusy(Vec<Candidate>),
-    /// The session must handle this before it reads on.
+    /// The session must handle this before it continues reading.
     Control(ControlEvent),
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Reader<'a> {
     /// The payload of our unanswered ping, if there is one.
     pub pinged: Option<[u8; 8]>,
     pub pongs: &'a mut Pongs,
-    /// Set when an event came that memory did not know.
+    /// Set when an event came whose id was not in memory.
     pub useful: &'a mut bool,
 }
 
@@ -107,8 +107,8 @@ impl Reader<'_> {
         if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
-    /// A message that was too long to keep. If it is an event that we asked for, its size is the
-    /// author's fault, not the relay's, and it counts as part of the answer.
+    /// Handles a message that was too long to keep. If it is an event that we asked for, its size
+    /// is the author's fault, not the relay's, and it counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
         let Some(EventHead { subscription, claimed, created_at }) = event else {
@@ -229,7 +229,7 @@ impl Reader<'_> {
 
     /// Handles a message that is not an event.
     fn control(&self, message: &RelayMessage<'_>, counts: &mut ReadCounts<'_>) -> Flow {
-        // Whether a request waited for it, and the subscription that it names.
+        // Whether a request waited for the message, and the subscription that the message names.
         let (is_answer, subscription) = match message {
             RelayMessage::Event { .. } => return CONTINUE, // Handled by `parse`.
             RelayMessage::Eose { subscription, hints } => {
@@ -276,8 +276,9 @@ impl Reader<'_> {
         replied(is_answer)
     }
 
-    /// A NOTICE does not name a request. A rate limit must be about the unanswered ones. For other
-    /// prefixes of refusals, the request tracker waits whether an answer follows.
+    /// Handles a NOTICE, which does not name a request. A rate limit must refer to the unanswered
+    /// requests. For other refusal prefixes, the request tracker waits to see whether an answer
+    /// follows.
     fn notice(&self, notice: &str, counts: &ReadCounts<'_>) {
         let refusal = Refusal::parse(notice);
         if refusal.kind == RefusalKind::RateLimited {
@@ -291,7 +292,8 @@ impl Reader<'_> {
     }
 }
 
-/// Pauses only for an answer that a request waits for, so that unsolicited messages cost no pause.
+/// Pauses only for an answer that a request waits for, so that unsolicited messages do not cause
+/// pauses.
 const fn replied(is_answer: bool) -> Flow {
     if is_answer { pause(ControlEvent::Answered) } else { CONTINUE }
 }
@@ -302,7 +304,7 @@ fn is_heartbeat(frame: &[u8]) -> bool {
         && std::str::from_utf8(frame).is_ok_and(|text| !text.trim_ascii_start().starts_with('['))
 }
 
-/// Whether the id is one of ours. Its request may be answered or given up by now.
+/// Whether the id is one of ours, even if its request has been answered or given up.
 fn is_ours(subscription: &[u8]) -> bool {
     subscription == LIVE.as_bytes() || is_backfill(subscription) || is_reconciliation(subscription)
 }

@@ -58,7 +58,7 @@ pub(super) struct RelaySession<'a> {
     shared: &'a Arc<Shared>,
     requests: Arc<Requests>,
     throttle: Throttle,
-    /// Whether the relay has sent an event that memory did not know, or answered a ping.
+    /// Whether the relay has sent an event whose id was not in memory, or answered a ping.
     useful: bool,
     ping: Option<Ping>,
     pongs: Pongs,
@@ -80,7 +80,7 @@ struct Ping {
     now: Now,
 }
 
-/// What happens to the conversation.
+/// The next step of the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     Continue,
@@ -113,7 +113,7 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Whether the connection was useful, so that the series of failures ends.
+    /// Whether the connection was useful, which ends the series of failures.
     pub(crate) fn was_useful(&self) -> bool {
         self.useful || self.requests.is_useful()
     }
@@ -134,13 +134,12 @@ impl<'a> RelaySession<'a> {
         reason
     }
 
-    /// The next connection asks again for the held events of an unfinished answer. If connections
-    /// break again and again, the relay may never send the whole second, so the held events are
-    /// taken.
+    /// Passes on the held events of an unfinished answer. The next connection requests them again,
+    /// but if connections keep breaking, the relay may never send the whole second.
     fn pass_on_held(&self) {
         if self.peer.capabilities(|capabilities| capabilities.caps.is_eased()) {
             for candidate in self.requests.same_second.take() {
-                // Candidates that do not fit are asked for again.
+                // Candidates that do not fit will be requested again.
                 let _ = self.shared.inboxes.offer(candidate);
             }
         }
@@ -165,7 +164,8 @@ impl<'a> RelaySession<'a> {
             let (due, pong) = (self.authentication_due, self.pongs.due(Instant::now()));
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
-                    // Boxed: pauses are rare, and an idle connection holds no memory for one.
+                    // Boxed: pauses are rare, and an idle connection should not hold memory for
+                    // one.
                     if let Some(pause) = paused? {
                         let next = Box::pin(self.handle_pause(pause)).await?;
                         self.steer(next, &mut conversation, &subscription);
@@ -195,7 +195,7 @@ impl<'a> RelaySession<'a> {
                     }
                 },
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
-                // What was proven by the previous clock is asked for again.
+                // Time that rests on the previous clock must be requested again.
                 Ok(()) = steps.changed() => {
                     requests.stop_proving();
                     self.steer(NextStep::Restart, &mut conversation, &subscription);
@@ -215,8 +215,8 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Continues, restarts or aborts the conversation. None starts until the relay has judged our
-    /// authentication.
+    /// Continues, restarts or aborts the conversation. No conversation starts until the relay has
+    /// judged our authentication.
     fn steer(
         &self,
         next: NextStep,
@@ -289,7 +289,7 @@ impl<'a> RelaySession<'a> {
 
     async fn handle_pause(&mut self, pause: Pause) -> Result<NextStep, DisconnectReason> {
         match pause {
-            // The socket is not read meanwhile, which is how back-pressure reaches the relay.
+            // The socket is not read in the meantime, which is how back-pressure reaches the relay.
             Pause::ShardsBusy(candidates) => {
                 for candidate in candidates {
                     if !self.shared.inboxes.send(candidate).await {
@@ -317,7 +317,7 @@ impl<'a> RelaySession<'a> {
     }
 
     /// Takes the next step of authentication, if the configuration permits it. Until the relay has
-    /// judged our answer, nothing is asked, and pending answers do not count.
+    /// judged our answer, nothing is requested, and pending answers do not count.
     fn authenticate(&mut self) -> Result<NextStep, DisconnectReason> {
         let Some(signer) = &self.shared.signer else { return Ok(NextStep::Continue) };
         let (authentication, now) = (&self.requests.authentication, Instant::now());
@@ -336,8 +336,8 @@ impl<'a> RelaySession<'a> {
         Ok(if self.authentication_due.is_some() { NextStep::Abort } else { NextStep::Restart })
     }
 
-    /// The relay closed the live subscription. Returns if it can be opened again on this
-    /// connection.
+    /// Handles a live subscription that the relay closed. Returns `Ok` if it can be reopened on
+    /// this connection.
     fn live_closed(&mut self, reason: &str) -> Result<(), ConversationError> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;

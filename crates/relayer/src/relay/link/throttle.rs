@@ -16,7 +16,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Allows `a_second` frames per second, and bursts of as many.
+    /// Allows `a_second` frames per second, and bursts of the same size.
     pub fn new(a_second: Option<u32>) -> Self {
         Self { a_second, left: f64::from(a_second.unwrap_or(0)), at: None }
     }
@@ -26,7 +26,7 @@ impl Throttle {
         self.left -= frames as f64;
     }
 
-    /// Until when reading must wait.
+    /// The time until which reading must wait; `None` if it need not wait.
     pub fn wait(&mut self, now: Instant) -> Option<Instant> {
         let a_second = f64::from(self.a_second?);
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));

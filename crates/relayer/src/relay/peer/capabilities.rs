@@ -1,5 +1,5 @@
-//! What a relay supports and limits: what its NIP-11 document states, what it has shown, and which
-//! request features it refused. Capabilities outlive the connection; after a restart, only the
+//! What a relay supports and limits, according to its NIP-11 document, its behaviour, and the
+//! request features that it refused. Capabilities outlive the connection; after a restart, only the
 //! document is known.
 
 use std::num::NonZeroU32;
@@ -162,7 +162,7 @@ impl Capabilities {
         !self.ignores_reconciliation && self.information().is_some_and(|information| information.negentropy)
     }
 
-    /// Whether the relay has ever sent events to us without authentication. `has_sent` is whether
+    /// Whether the relay has ever sent events to us without authentication. `has_sent` says whether
     /// it just did.
     pub(crate) const fn serves_the_unknown(&mut self, has_sent: bool) -> bool {
         self.has_served_unknown |= has_sent;
@@ -177,7 +177,7 @@ impl Capabilities {
 
     /// Records that the relay refused the live request, or closed the subscription at once, without
     /// calling the request invalid. The cause may be temporary or the form of the request, so the
-    /// next request has another form. After the simplest form comes the first again.
+    /// next request has another form. The simplest form is followed by the first one.
     pub(crate) fn live_refused(&mut self) {
         self.live_refusals += 1;
         if !self.live_lasted || self.live_refusals >= LIVE_REFUSALS_MAX {

@@ -51,7 +51,7 @@ pub enum Size {
     Cut,
 }
 
-/// What an answer consists of, which decides what its size can be compared with.
+/// What an answer consists of. This decides what its size can be compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// Stored events of one filter.
@@ -82,7 +82,7 @@ impl Caps {
     }
 
     /// The limit for a backfill request that is sent now. If the last one was not answered because
-    /// its connection broke, the limit is halved, but not below `least` as far as the cap allows.
+    /// its connection broke, the limit is halved, but not below `least`, unless the cap is lower.
     /// It grows again with each answer.
     pub fn ask(&mut self, least: u32) -> Option<u32> {
         if let Some(asked) = self.asked.take() {

@@ -8,13 +8,12 @@
 //!
 //! While we are not connected, a relay may receive events with an older `created_at`. Each new
 //! connection therefore reopens the last `[relay] overlap_secs` before the end, and the watermark
-//! goes back by as much until they have been asked for again.
+//! moves back by the same time until those seconds have been requested again.
 //!
 //! The end comes from our clock, and events that the clock refused as too old or too far ahead
 //! count as received. Every claim therefore rests on a [`Base`] of the clock. What was claimed when
-//! live events last agreed with the clock is
-//! *vouched* for. After the clock was set, only that holds, and everything later is asked for
-//! again.
+//! live events last agreed with the clock is *vouched* for. After the clock was set, only vouched
+//! claims hold, and everything later is requested again.
 
 #[cfg(test)]
 mod clock_model;
@@ -24,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Base, Now};
 use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_STEP_MIN, GAPS_MAX};
 
-/// What is proven for a relay.
+/// The coverage that is proven for a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     /// The kinds that it covers, ascending; empty for all.
@@ -41,12 +40,12 @@ pub struct Coverage {
     /// How often the clock had been set in this process; `None` in a row read from the database.
     #[serde(skip)]
     steps: Option<u64>,
-    /// What holds even if the clock is set; `None` if nothing does.
+    /// The claims that hold even if the clock is set; `None` if none do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<Box<Vouched>>,
 }
 
-/// What was claimed when live events agreed with the clock.
+/// The claims when live events last agreed with the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Vouched {
     from: u64,
@@ -73,7 +72,7 @@ pub enum GapReason {
     NotAsked,
     /// It was proven, but late events may have come while we were not connected.
     MayBeLate,
-    /// One second has more events than the relay puts into one answer, or possibly so.
+    /// One second has, or may have, more events than the relay puts into one answer.
     BeyondCap {
         /// The size of the answer.
         got: u32,
@@ -94,8 +93,8 @@ impl Coverage {
         Self { kinds: sorted(kinds), from, until: now, gaps, base: None, steps: None, vouched: None }
     }
 
-    /// The coverage of a relay that is live from `now` on: of
-    /// [`first_contact`](Self::first_contact), or of what is known,
+    /// The coverage of a relay that is live from `now` on: a
+    /// [`first_contact`](Self::first_contact), or the known coverage
     /// [`reconnected`](Self::reconnected).
     pub fn resumed(
         known: Option<Self>,
@@ -145,8 +144,8 @@ impl Coverage {
         self.steps == Some(now.steps) && self.base.is_some_and(|ours| ours.is_same(now.base))
     }
 
-    /// Live events agree with the clock, so the claims hold even if it is set later. The last
-    /// minute is excluded, because clocks agree no better than that.
+    /// Records that live events agree with the clock, so the claims hold even if it is set later.
+    /// The last minute is excluded, because clocks agree no better than that.
     pub(crate) fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));
@@ -299,7 +298,7 @@ impl Coverage {
         self.bound();
     }
 
-    /// Limits the number of gaps by merging the two closest ones, which claims less.
+    /// Limits the number of gaps by merging the two closest ones, so less time counts as proven.
     fn bound(&mut self) {
         while self.gaps.len() > GAPS_MAX {
             let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {
@@ -382,11 +381,11 @@ mod tests {
         coverage.reconnected(210, 20);
         check(&coverage, &[(181, 199), (200, 210)], Some(180));
         assert_eq!(coverage.gaps().first().map(|gap| &gap.reason), Some(&GapReason::MayBeLate));
-        // Again before everything was asked for: what was proven before the overlap stays so.
+        // Reconnects before everything was requested: time before the overlap stays proven.
         coverage.prove(196, 210);
         coverage.reconnected(212, 20);
         check(&coverage, &[(181, 209), (210, 212)], Some(180));
-        // In the same second, and with a clock that was set back.
+        // Reconnects in the same second, and with a clock that was set back.
         coverage.prove(0, 212);
         coverage.reconnected(212, 0);
         check(&coverage, &[(212, 212)], Some(211));

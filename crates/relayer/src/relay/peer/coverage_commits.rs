@@ -13,7 +13,7 @@ pub(super) struct CoverageCommits {
     read: Option<Coverage>,
     /// Proven by what is in the log, as of the last [`take_up`](Self::take_up).
     committed: Option<Coverage>,
-    /// What the log proves once these marks are committed, oldest first.
+    /// The coverage that the log proves once each mark is committed, oldest first.
     pending: VecDeque<(oneshot::Receiver<()>, Coverage)>,
     /// The clock after it was last set. Coverage that rests on another clock is not shown.
     set: Option<Now>,

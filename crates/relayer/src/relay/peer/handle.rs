@@ -25,7 +25,7 @@ use crate::net::address::Reach;
 pub struct Peer {
     /// The normalised URL.
     pub url: RelayUrl,
-    /// What it sent.
+    /// Counts of what the relay sent.
     pub stats: Stats,
     /// Its offence budget.
     pub offences: Offences,
@@ -177,7 +177,7 @@ impl Peer {
         self.rtt_us.store(micros.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// What is proven and committed to the log; `None` before first contact.
+    /// The coverage that is proven and committed to the log; `None` before first contact.
     pub fn coverage(&self) -> Option<Coverage> {
         self.coverage.lock().committed()
     }
@@ -187,14 +187,14 @@ impl Peer {
         self.coverage.lock().restore(coverage.on_clock(now));
     }
 
-    /// The clock was set: what rested on the previous clock is not shown any more. The coverage by
-    /// what was read is left to the conversation, which first ends the requests that used that
-    /// clock.
+    /// Handles a clock that was set: claims that rested on the previous clock are no longer shown.
+    /// The coverage proven by what was read is left to the conversation, which first ends the
+    /// requests that used that clock.
     pub(crate) fn clock_was_set(&self, now: Now) {
         self.coverage.lock().clock_was_set(now);
     }
 
-    /// What is proven by what was read; the log may not have it yet.
+    /// The coverage proven by what was read; the log may not have those events yet.
     pub(crate) fn read_coverage(&self) -> Option<Coverage> {
         self.coverage.lock().read().cloned()
     }
@@ -217,7 +217,7 @@ impl Peer {
         access(&mut self.capabilities.lock())
     }
 
-    /// The relay said that we ask too often: slows down the requests.
+    /// Slows down the requests, because the relay said that we ask too often.
     pub(crate) fn rate_limited(&self, metrics: &Metrics) {
         self.stats.rate_limited.add(1);
         metrics.rate_limited.inc();

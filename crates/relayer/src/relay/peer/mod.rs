@@ -1,8 +1,8 @@
-//! What is known about one relay and outlives its connections.
+//! The knowledge about one relay that outlives its connections.
 //!
-//! [`handle`] has the `Peer` that the other modules share. It holds the [`state`] of its connection,
-//! its [`stats`], its [`coverage`] with what of it is committed ([`coverage_commits`]), its
-//! [`capabilities`] with the size of its answers ([`caps`]) and its [`pace`], and its budget of
+//! [`handle`] has the `Peer` that the other modules share. It holds the [`state`] of its
+//! connection, its [`stats`], its [`coverage`] and the committed part of it ([`coverage_commits`]),
+//! its [`capabilities`] with the cap on its answers ([`caps`]) and its [`pace`], and its budget of
 //! [`offences`]. [`metrics`] counts over all relays.
 
 mod capabilities;

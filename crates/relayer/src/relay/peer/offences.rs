@@ -2,8 +2,8 @@
 //!
 //! The budget is a leaky bucket: each bad signature or broken frame fills it, and it drains evenly,
 //! so a relay that passes on an occasional forgery stays connected. It also drains with the events
-//! that the relay sends, because a relay that carries more events also carries more forgeries of
-//! others. The budget is not stored: a restart clears it.
+//! that the relay sends, because a relay that carries more events also passes on more forgeries.
+//! The budget is not stored: a restart clears it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -34,7 +34,7 @@ impl Pace {
         turn
     }
 
-    /// The relay rate-limited us: doubles the gap and delays the next request.
+    /// Doubles the gap and delays the next request, because the relay rate-limited us.
     pub(crate) fn slow_down(&mut self, now: Instant) {
         self.gap = (self.gap * 2).clamp(REQUEST_GAP_LIMITED, REQUEST_GAP_MAX);
         self.limited = Some(now);

@@ -40,7 +40,7 @@ impl WantedRelays {
         Ok(wanted)
     }
 
-    /// The wanted relays without duplicates, each with whether the configuration names it.
+    /// The wanted relays without duplicates, and whether the configuration names each of them.
     pub fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
         let mut seen = HashSet::new();
         let configured = self.configured.iter().map(|url| (url, true));

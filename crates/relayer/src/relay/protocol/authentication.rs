@@ -41,7 +41,7 @@ pub(crate) enum Standing {
     Unconfirmed,
     /// The relay refused our key, for this reason.
     Refused(Box<str>),
-    /// The relay failed to judge every answer, for this reason.
+    /// The relay could not process any of our answers, for this reason.
     Failed(Box<str>),
 }
 

@@ -42,15 +42,15 @@ pub(crate) enum AfterRefusal {
     GiveUp,
 }
 
-/// The requesting side of one connection. Whatever it left open at the relay is closed when it is
-/// dropped, because the relay may allow few subscriptions.
+/// The requesting side of one connection. On drop, it closes what is still open at the relay,
+/// because the relay may allow few subscriptions.
 pub(crate) struct Exchange {
     pub peer: Arc<Peer>,
     pub shared: Arc<Shared>,
     pub requests: Arc<Requests>,
     pub subscription: Arc<Subscription>,
     open: Option<OpenRequest>,
-    /// Whether the relay has refused a request for want of authentication after we authenticated.
+    /// Whether the relay has refused a request for lack of authentication after we authenticated.
     wants_more_proof: bool,
 }
 
@@ -85,7 +85,7 @@ impl Exchange {
         reply
     }
 
-    /// Sends a backfill request under its own id, when live events leave room for its answer.
+    /// Sends a backfill request under its own id, once live events leave room for its answer.
     pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
         // The pace comes first: a connection that waits for it must not hold a permit.
         self.wait_for_pace().await;
@@ -156,7 +156,7 @@ impl Exchange {
         None
     }
 
-    /// Decides what to do after a refusal, as far as that does not depend on the request.
+    /// Decides what to do after a refusal, as far as the decision does not depend on the request.
     ///
     /// # Errors
     /// If the relay demands authentication that we cannot give.
@@ -176,8 +176,8 @@ impl Exchange {
         }
     }
 
-    /// The relay serves only keys that it knows (NIP-42). The connection answers the challenge, and
-    /// then a new conversation replaces this one.
+    /// Handles a relay that serves only keys that it knows (NIP-42). The connection answers the
+    /// challenge, and then a new conversation replaces this one.
     async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ConversationError> {
         if self.shared.signer.is_none() {
             let reason =
@@ -231,7 +231,7 @@ impl Exchange {
         })
     }
 
-    /// Changes the coverage, and sends its mark behind the events that were read.
+    /// Changes the coverage, and sends its mark after the events that were read.
     pub(crate) async fn change_coverage(&self, change: impl FnOnce(Option<Coverage>) -> Option<Coverage>) {
         if let Some(mark) = self.peer.change_coverage(change) {
             self.send_mark(mark).await;
@@ -255,7 +255,7 @@ fn close_message(subscription: &str) -> String {
     ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
 
-/// Waits for one of the permits for backfill requests, and until no live events wait.
+/// Waits for a permit for backfill requests, and until no live events are waiting.
 async fn backfill_permit(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     // The semaphore is never closed.
     let permit = shared.repairs.acquire().await.ok();

@@ -4,9 +4,9 @@
 //! other and waits for answers. The conversation registers requests and queues messages here; the
 //! reader counts the events of each answer and records how it ended.
 //!
-//! Only the reader, message by message, changes how the live subscription [stands](LiveState). The
+//! Only the reader changes the [state](LiveState) of the live subscription, message by message. The
 //! conversation runs only when it is polled, and by then the relay may have closed the
-//! subscription: time would be proven without one.
+//! subscription: time would be proven without a subscription.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -60,11 +60,12 @@ pub(crate) enum LiveState {
     Requested,
     /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// It is open, and the stored events that are dated ahead have come, so passing time is proven.
+    /// It is open, and the stored events that are dated ahead have come, so time is proven as it
+    /// passes.
     Proving,
 }
 
-/// What a CLOSED message ended.
+/// The target that a CLOSED message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClosedTarget {
     /// A request, which it answers.
@@ -187,8 +188,8 @@ impl Requests {
         }
     }
 
-    /// Handles a refusal that names no request: it ends every request without an event so far.
-    /// `false` if there is none.
+    /// Handles a refusal that names no request: it ends every request that has received no event.
+    /// Returns `false` if there is no such request.
     pub fn refused(&self, reason: &str) -> bool {
         let mut state = self.state.lock();
         let (refused, left) = std::mem::take(&mut state.pending)
@@ -210,7 +211,8 @@ impl Requests {
         self.noticed.notify_waiters();
     }
 
-    /// Waits for such a notice that no answer follows, so that it was a refusal, and returns it.
+    /// Waits for a notice that has the prefix of a refusal and that no answer follows, and returns
+    /// it.
     pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
             let noticed = self.noticed.notified();
@@ -249,8 +251,8 @@ impl Requests {
         self.state.lock().live
     }
 
-    /// Records that the stored events dated ahead have come. If the live subscription is open,
-    /// passing time is proven from now on.
+    /// Records that the stored events dated ahead have come. If the live subscription is open, time
+    /// is proven as it passes from now on.
     pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
@@ -258,8 +260,7 @@ impl Requests {
         }
     }
 
-    /// Records that we want another subscription: passing time is not proven until that one is
-    /// open.
+    /// Records that we want another subscription: no more time is proven until that one is open.
     pub(crate) fn stop_proving(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Proving {
@@ -267,7 +268,7 @@ impl Requests {
         }
     }
 
-    /// Records that the live subscription is closed, or must not count any more.
+    /// Records that the live subscription is closed, or no longer counts.
     pub fn unsubscribe(&self) {
         self.state.lock().live = LiveState::Closed;
         self.give_up(LIVE);

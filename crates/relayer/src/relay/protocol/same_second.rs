@@ -3,8 +3,8 @@
 //! Answers come newest first, so a relay that keeps the order of arrival sends the last event of a
 //! second first. The events of the present second are held until the answer moves to another
 //! second, and are then passed on in reverse. An answer that comes oldest first is passed on
-//! unchanged. If an answer was cut within a second, its events are held until the next answer,
-//! which starts with the whole second.
+//! unchanged. If an answer was cut within a second, the events of that second are held until the
+//! next answer, which starts with the whole second.
 //!
 //! The number of held events is limited. A larger second is passed on in parts, each in reverse.
 
@@ -23,7 +23,7 @@ pub(crate) struct SameSecond {
 #[derive(Debug, Default)]
 struct State {
     second: u64,
-    /// In the order of arrival, each with its permit from the budget of all connections.
+    /// The events in the order of arrival, each with its permit from the budget of all connections.
     held: Vec<(Candidate, OwnedSemaphorePermit)>,
     bytes: usize,
     /// Whether the answer came to this second from an older one; `None` if it is the first.
@@ -43,7 +43,7 @@ impl SameSecond {
             }
             state.second = second;
         }
-        // A second that is asked for again repeats the held events. A forgery with the same id
+        // A second that is requested again repeats the held events. A forgery with the same id
         // differs in its text.
         if state.held.iter().any(|(held, _)| held.claimed == candidate.claimed && held.json == candidate.json)
         {
@@ -127,7 +127,8 @@ mod tests {
         candidates.into_iter().map(text).collect()
     }
 
-    /// What is passed on of these answers. Each event is named by its second and a letter.
+    /// The events that are passed on from these answers, in order. Each is named by its second and
+    /// a letter.
     fn passed_on(answers: &[&[&str]]) -> Vec<String> {
         let (inboxes, _receivers) = Inboxes::new(1, 1_000);
         let same_second = SameSecond::default();

@@ -1,4 +1,4 @@
-//! The filters that we ask relays with: live events, windows of stored events, and single events by
+//! The filters that we send to relays: live events, windows of stored events, and single events by
 //! id.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::relay::peer::{Form, LiveForm};
 /// The id of the live subscription, short because every frame repeats it.
 pub const LIVE: &str = "r";
 
-/// What the configuration wants of every relay.
+/// The events that the configuration requests from every relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscription {
     /// Ascending; empty for all.
@@ -52,7 +52,7 @@ impl Subscription {
         }
     }
 
-    /// How many seconds before the end are asked for again, for late events.
+    /// How many seconds before the end of the coverage are requested again, for late events.
     pub const fn overlap_secs(&self) -> u64 {
         self.overlap.as_secs()
     }

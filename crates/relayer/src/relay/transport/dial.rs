@@ -69,10 +69,10 @@ pub enum DialError {
 
 impl DialError {
     /// Whether the failure lasts until someone changes the relay, its DNS, or our configuration.
-    /// Such relays are dialled rarely, but not never.
+    /// Such relays are still dialled, but rarely.
     ///
-    /// Of the statuses that answer the upgrade, all but those that mean "later" (408, 425, 429,
-    /// 5xx) are permanent.
+    /// All statuses that refuse the upgrade are permanent, except those that mean "later" (408,
+    /// 425, 429, 5xx).
     pub const fn is_permanent(&self) -> bool {
         match self {
             Self::Url | Self::Ourselves => true,
@@ -131,7 +131,7 @@ impl Dialer {
     /// Opens a WebSocket, after waiting for a permit.
     ///
     /// # Errors
-    /// The step that failed.
+    /// If a step fails.
     pub async fn dial(&self, relay: &RelayUrl, reach: Reach) -> Result<Socket, DialError> {
         let url = parse(relay)?;
         let addresses = self.addresses(&url, reach).await?;

@@ -37,7 +37,7 @@ pub enum InformationError {
     /// The document is too long.
     #[error("the NIP-11 document has more than {INFORMATION_BYTES_MAX} bytes")]
     TooLong,
-    /// The body is something else than a NIP-11 document.
+    /// The body is not a NIP-11 document.
     #[error(transparent)]
     NotAnObject(#[from] NotAnObject),
     /// The document did not arrive in time.

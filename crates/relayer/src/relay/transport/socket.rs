@@ -6,9 +6,9 @@
 //! handled yet are kept.
 //!
 //! One call handles a limited number of frames of any kind, because a read of 64 KiB holds 100
-//! events or 32,768 empty frames. The rest is kept, and later calls continue in it at an offset.
-//! Such a call uses the task's budget like one that reads, so that no kind of frame delays the
-//! other tasks of the thread.
+//! events or 32,768 empty frames. The rest is kept, and later calls continue at an offset. Such a
+//! call uses the task's budget as a read does, so that no kind of frame delays the other tasks of
+//! the thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -26,8 +26,8 @@ use crate::net::Stream;
 /// The maximum size of one read. Larger reads gain nothing.
 const SCRATCH_BYTES: usize = 64 << 10;
 
-/// An incomplete message up to this size is copied in front of the next read, so that the whole is
-/// contiguous. A longer one is collected in `carry`.
+/// An incomplete message up to this size is copied in front of the next read, so that the whole
+/// message is contiguous. A longer one is collected in `carry`.
 const CARRY_BYTES_MAX: usize = SCRATCH_BYTES / 4;
 
 thread_local! {

@@ -92,7 +92,7 @@ impl Wake for Woken {
     }
 }
 
-/// What all runs share.
+/// The state that all runs share.
 struct World {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Inbound>,
@@ -159,7 +159,7 @@ impl World {
 struct Bounds {
     /// How often an event is published, a second ends, and a ping is sent.
     ticks: usize,
-    /// How often the relay does something else than what it was asked.
+    /// How often the relay deviates from what it was asked.
     deviations: usize,
 }
 
@@ -234,7 +234,7 @@ impl Run<'_, '_> {
                     self.pass(*time).await;
                     self.authenticate_if_due()?;
                     if self.can_converse() || !self.relay.pipe.is_empty() {
-                        // The conversation retries what it cannot get, without end.
+                        // The conversation retries failed requests endlessly.
                         rounds += usize::from(wait.len() == 0);
                         (wait, is_waiting) = (waits.iter(), false);
                     }

@@ -1,5 +1,5 @@
-//! A model of one relay, one gateway, and a clock that is set at any point: whatever is proven is
-//! in the log.
+//! A model of one relay, one gateway, and a clock that is set at any point. Everything that is
+//! proven must be in the log.
 //!
 //! The relay receives one event per second, dated by the true time. The gateway plays a scenario
 //! with the real [`Coverage`] and [`Clock`], and refuses events that its clock calls too old or too
@@ -85,7 +85,7 @@ struct World {
     wrong: i64,
     relay: BTreeSet<u64>,
     log: BTreeSet<u64>,
-    /// What is proven; the same in the database.
+    /// The proven coverage, also in the database.
     coverage: Option<Coverage>,
     is_connected: bool,
     /// Whether everything asked for has come, so that pongs prove time.
@@ -109,7 +109,7 @@ impl World {
         self.clock.unix_secs().saturating_add_signed(-self.wrong)
     }
 
-    /// Reads the clock first, as the process does once per second, so that an earlier step was
+    /// Reads the clock first, as the process does once per second, so that an earlier step is
     /// noticed.
     fn set(&mut self, wrong: i64) {
         self.clock.now();

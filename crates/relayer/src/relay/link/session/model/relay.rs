@@ -187,14 +187,14 @@ impl Relay {
         }
     }
 
-    /// From now on serves only clients that have proved a key.
+    /// From now on, the relay serves only clients that have proved a key.
     fn challenge(&mut self) {
         self.challenges += 1;
         (self.demands_key, self.is_open) = (true, false);
         self.say(format!(r#"["AUTH","challenge {}"]"#, self.challenges));
     }
 
-    /// Sends what is stored, newest first.
+    /// Sends the stored events, newest first.
     fn send_stored(&mut self, id: &str, filter: &Filter, most: usize) {
         let within = filter.since.unwrap_or(0)..=filter.until.unwrap_or(u64::MAX);
         let limit = filter.limit.map_or(usize::MAX, |limit| limit as usize).min(most);

@@ -131,7 +131,8 @@ impl Checker {
 
     /// Checks a delivery.
     ///
-    /// # Errors The first fault; the verdict counts all of them.
+    /// # Errors
+    /// The first fault; the verdict counts all of them.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;
         self.verdict.bytes += delivery.message_bytes as u64;
@@ -149,7 +150,7 @@ impl Checker {
     fn check_seq(&mut self, seq: u64) -> Result<(), Wrong> {
         self.first_seq.get_or_insert(seq);
         match self.last_seq {
-            // Keeps the greatest number, so that one misplaced number is one fault.
+            // `last_seq` stays the greatest number, so one misplaced number counts as one fault.
             Some(before) if seq <= before => Err(Wrong::SeqNotAscending { before, seq }),
             before => {
                 self.last_seq = Some(seq);
@@ -255,8 +256,8 @@ pub struct Verdict {
     pub not_ascending: u64,
     /// Gaps in the sequence, each of one number or more.
     pub gaps: u64,
-    /// How often an event's `created_at` is before that of the previous event. This is not a fault:
-    /// it happens at most once between two batches, so it must be less than the number of batches.
+    /// How often an event's `created_at` is earlier than the previous event's. Not a fault: it can
+    /// happen once between two batches, so the count must be less than the number of batches.
     pub descents: u64,
     /// The first sequence number.
     pub first_seq: Option<u64>,

@@ -34,7 +34,7 @@ pub(crate) struct Connection<'a, S> {
 }
 
 impl<S: Socket> Connection<'_, S> {
-    /// `drops` is the relay's number of drops when this connection began.
+    /// Runs the connection. `drops` is the relay's drop count when the connection began.
     pub async fn run(mut self, drops: u64) -> io::Result<()> {
         let mut silent_until = None;
         // The client may have sent data before it received the response to its upgrade.
@@ -113,7 +113,7 @@ impl<S: Socket> Connection<'_, S> {
         Ok(())
     }
 
-    /// Writes what the socket accepts, or one byte if the connection is slow by fault.
+    /// Writes what the socket accepts, or one byte if a fault makes the connection slow.
     fn write(&mut self) -> io::Result<()> {
         self.socket.pay()?;
         loop {

@@ -16,7 +16,7 @@ pub enum EndingPlace {
 /// Subscriptions that a relay accepts and then ends with CLOSED.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// Where.
+    /// The point at which CLOSED is sent.
     pub place: EndingPlace,
     /// The reason, such as `error: shutting down idle subscription`.
     pub reason: String,

@@ -1,4 +1,5 @@
-//! What happens on a TCP connection before it is a WebSocket, or instead: NIP-11 and refusals.
+//! Handles a TCP connection before it becomes a WebSocket, and those that never do: NIP-11 and
+//! refusals.
 
 use std::io;
 use std::sync::Arc;
@@ -210,7 +211,7 @@ fn eose(faults: &[Fault]) -> Eose {
     delays.next_back().unwrap_or_default()
 }
 
-/// What a client gets for its key, if one is requested.
+/// What a client may do before and after it proves a key, if the relay requests one.
 fn access(faults: &[Fault]) -> Option<Access> {
     if faults.contains(&Fault::AuthRestricted) {
         Some(Access::Restricted { proved: false })

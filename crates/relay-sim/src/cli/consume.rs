@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
         tokio::pin!(interrupt);
         'deliveries: loop {
             let patience = if self.checker.is_complete() { self.linger } else { self.idle };
-            // Not dropped at every tick, because reconnecting may take longer.
+            // This future is kept across ticks, because reconnecting may take longer than one.
             let next = timeout(patience, consumer.next());
             tokio::pin!(next);
             let next = loop {
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
                     _ = ticks.tick() => self.progress(),
                     interrupted = &mut interrupt => {
                         interrupted.map_err(Failure::Signal)?;
-                        // This is not a fault; missing events are.
+                        // An interrupt is not a fault, but missing events are.
                         break 'deliveries;
                     }
                 }

@@ -37,11 +37,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    /// The addresses of relays that do not listen there.
+    /// The addresses of relays that listen elsewhere.
     doors: Vec<(Door, SocketAddr)>,
     ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,
-    /// Positions of planned genuine events; filled at the first request for a time of sending.
+    /// Positions of planned genuine events; filled when a send time is first requested.
     places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
 }
@@ -68,8 +68,7 @@ impl Sim {
         format!("{}://{host}:{}/r/{relay}", self.scheme(), self.address_of(relay).port())
     }
 
-    /// The certificate of the authority that clients must trust to be served, in PEM; `None`
-    /// without TLS.
+    /// The certificate of the authority that clients must trust, in PEM; `None` without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
@@ -145,8 +144,8 @@ impl Sim {
         clean.map(|relay| relay.number).collect()
     }
 
-    /// When the first copy of a planned genuine event was written, in Unix microseconds. That is
-    /// when the frame entered the buffer of its connection, which is written at once.
+    /// When the first copy of a planned genuine event was written, in Unix microseconds. This is
+    /// the time at which the frame entered its connection's buffer, which is written at once.
     pub fn first_sent_us(&self, id: &ClaimedId) -> Option<u64> {
         let places = self.places.get_or_init(|| {
             let slots = self.world.slots.iter().take(self.world.originals).enumerate();
@@ -249,7 +248,7 @@ impl Sim {
     /// Waits until every planned genuine event and all copies on reliable relays have been written.
     /// It does not wait for relays that may fall silent or refuse.
     ///
-    /// It does not end while stored events are not requested.
+    /// It does not return while stored events remain unrequested.
     pub async fn wait_sent(&self) {
         self.wait_first_copies().await;
         while !self.is_sent() {

@@ -65,7 +65,7 @@ impl Client {
         while !timeout(LONG, self.0.next()).await.unwrap().unwrap().unwrap().is_pong() {}
     }
 
-    /// The close code and reason, after any events.
+    /// Reads past any events to the close, and returns its code and reason.
     pub async fn end(&mut self) -> String {
         loop {
             if let Err(end) = self.next().await {

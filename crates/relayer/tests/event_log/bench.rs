@@ -1,4 +1,4 @@
-//! A log in a folder of its own, with a sequencer that can be stopped and started again.
+//! A log in its own folder, with a sequencer that can be stopped and started again.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -142,7 +142,7 @@ impl Consumer {
         (0..self.lives).map(|life| read(&self.file(life, "err"))).collect()
     }
 
-    /// Waits until it has printed a sequence.
+    /// Waits until the example has printed a sequence.
     pub async fn until_printed(&mut self, seq: u64) {
         let what = format!("it prints {seq}");
         // Checking the last line is enough.
@@ -190,7 +190,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -60,7 +60,8 @@ async fn python_heeds_the_newest_connection() {
     heeds_the_newest_connection(Language::Python).await;
 }
 
-/// The old connection stays open in the middle of a line, as if the gateway's machine had vanished.
+/// The old connection stays open in the middle of a line, as after a failure of the gateway's
+/// machine.
 async fn heeds_the_newest_connection(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());

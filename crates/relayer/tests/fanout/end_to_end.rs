@@ -1,6 +1,6 @@
 //! Signals from the relays to all followers of their bots, and to nobody else.
 //!
-//! `FANOUT_FOLLOWERS` makes the runs larger; the times are printed.
+//! `FANOUT_FOLLOWERS` sets the size of the runs, which print their times.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::token::now;
 const BOTS: usize = 10;
 /// Signals of each bot and kind, and half as many events of another kind.
 const SIGNALS: usize = 4;
-/// Events of other authors. Four of ten have a signal kind.
+/// Events of other authors. Four in ten have a signal kind.
 const STRANGE: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn queries_sent(running: &Running) -> u64 {
     line.expect("the metric").parse().expect("a number")
 }
 
-/// The same, once the notifications of the subscriptions were processed.
+/// The number of statements, once the notifications of the subscriptions have been processed.
 async fn settled_queries(running: &Running) -> u64 {
     let sent = async || queries_sent(running).await;
     settled("the registry is quiet", Duration::from_millis(500), sent).await

@@ -1,4 +1,4 @@
-//! The gateway's own key: followers know the gateway by it, and it seals secrets.
+//! The gateway's own key: it identifies the gateway to followers, and encrypts stored secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Operator actions on the running program, and its protection against itself.
+//! Operator actions on the running program, and its protection against connecting to itself.
 
 use std::time::{Duration, Instant};
 

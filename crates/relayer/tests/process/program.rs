@@ -30,7 +30,7 @@ impl Site {
         Self::empty().set("RELAY_URLS", urls)
     }
 
-    /// Without relays.
+    /// A configuration without relays.
     pub fn empty() -> Self {
         let folder = TempDir::new().expect("a folder");
         // Free the port. The system does not reuse it soon.
@@ -111,7 +111,7 @@ impl Site {
         running
     }
 
-    /// With another standard error, which is not captured.
+    /// Starts the program with the given standard error, which is not captured.
     pub async fn start_with_stderr(&self, environment: &[(&str, String)], stderr: Stdio) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
@@ -256,7 +256,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -61,7 +61,7 @@ impl Receiver {
         self.got.lock().unwrap().highest
     }
 
-    /// Waits until it has everything.
+    /// Waits until the receiver has everything.
     pub async fn finished(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.is_finished() {
@@ -70,7 +70,7 @@ impl Receiver {
         }
     }
 
-    /// A summary, with the time that the receiver took since a moment.
+    /// A summary, with the time that the receiver took since `since`.
     pub fn report(&self, since: Instant) -> String {
         let got = self.got.lock().unwrap();
         let after = got.finished.map(|finished| finished.saturating_duration_since(since).as_secs_f64());
@@ -118,8 +118,8 @@ pub async fn tcp(name: &'static str, up_to: u64, behavior: Behavior) -> (Receive
     (receiver, sink)
 }
 
-/// Serves until the test ends: after a crash between delivery and the cursor write, the gateway
-/// delivers again to a receiver that has everything.
+/// Serves until the test ends, even when the receiver has everything: after a crash between
+/// delivery and the cursor write, the gateway delivers again.
 async fn serve(listener: TcpListener, receiver: Receiver, mut behavior: Behavior) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");

@@ -1,4 +1,4 @@
-//! What every store must do.
+//! Properties that every store must have.
 
 use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, RowKey, Store};
 

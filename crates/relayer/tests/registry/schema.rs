@@ -47,7 +47,7 @@ async fn it_leaves_other_data_in_the_database_alone() {
     assert_eq!(id, 7);
 }
 
-/// A database as the first version left it.
+/// The database is one of the first version.
 #[tokio::test]
 async fn an_older_schema_becomes_the_present_one() {
     let database = Database::fresh();

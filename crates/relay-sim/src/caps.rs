@@ -1,4 +1,5 @@
-//! How many stored events a relay returns for a filter, and how it responds to requests for more.
+//! The number of stored events that a relay returns for a filter, and its response to requests for
+//! more.
 
 use wire::Filter;
 

@@ -83,7 +83,7 @@ pub enum Fault {
     Fragment,
     /// Neither sends nor reads for this long.
     Stall(Duration),
-    /// From now on neither sends nor reads nor closes.
+    /// Stops sending and reading, and never closes.
     HalfOpen,
     /// Closes the TCP connection without a closing handshake.
     Drop,

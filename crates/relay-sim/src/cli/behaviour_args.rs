@@ -48,8 +48,8 @@ pub struct BehaviourArgs {
     /// With --refuse: how many REQs each relay refuses [default: all].
     #[arg(long, value_name = "REQS", requires = "refuse")]
     refuse_times: Option<usize>,
-    /// What relays say in NIP-11, if not the truth: no-limits, max-limit=EVENTS, not-found,
-    /// garbage, endless, hanging; KIND[:SHARE], may be repeated.
+    /// False or missing NIP-11 documents: no-limits, max-limit=EVENTS, not-found, garbage, endless,
+    /// hanging; KIND[:SHARE], may be repeated.
     #[arg(long, value_name = "KIND")]
     information: Vec<Shared<Information>>,
     /// How relays support NIP-77: serve[=RECORDS_MAX], refuse, unknown, mute; KIND[:SHARE], may be

@@ -1,4 +1,4 @@
-//! What the relays serve: genuine events, forgeries, and lines of files.
+//! The items that relays serve: genuine events, forgeries, and lines of files.
 //!
 //! An [`Item`] is a text for an `EVENT` frame. Items are created before the start, or when the
 //! first relay serves them ([`Slot`]).

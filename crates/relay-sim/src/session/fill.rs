@@ -1,5 +1,5 @@
-//! What a relay sends on one connection: stored events, live events, injections, and faults in
-//! between.
+//! Produces the messages of a relay on one connection: stored events, live events, injections, and
+//! faults in between.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

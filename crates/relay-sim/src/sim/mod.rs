@@ -124,7 +124,7 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
-    /// What a relay [holds](Self::holds) whose `created_at` is in `since..=until`.
+    /// The events that a relay [holds](Self::holds) with a `created_at` in `since..=until`.
     pub fn holds_between(&self, relay: usize, since: u64, until: u64) -> Vec<VerifiedEvent> {
         let mut filter = Filter::new();
         (filter.since, filter.until) = (Some(since), Some(until));

@@ -108,7 +108,7 @@ async fn room_is_made_for_a_new_name() {
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
 }
 
-/// Otherwise short connections would use up all names.
+/// Without this, short connections would use up all names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;
@@ -132,7 +132,7 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     assert_eq!((stored(&gateway, "junk3"), stored_cursor(&gateway, "acked")), (None, 1));
 }
 
-/// Even after a restart.
+/// The flag persists across restarts.
 #[test]
 fn whether_a_name_has_acknowledged_is_kept() {
     let folder = TempDir::new().unwrap();
@@ -216,8 +216,7 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
     Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
 }
 
-/// After a restore, a cursor may be beyond the head, and its sequences will be assigned to new
-/// events.
+/// After a restore, a cursor may be beyond the head, where sequences are assigned to new events.
 #[test]
 fn a_cursor_beyond_the_head_is_at_the_head() {
     let folder = TempDir::new().unwrap();

@@ -171,7 +171,7 @@ async fn checks_signatures(language: Language) {
     let (batch, other) = (Batch::of([2]), Batch::of([2]).key(b"another"));
     let both = format!("{} {}", other.sign(now), batch.sign(now));
     let ahead = format!("{} {}", other.sign(now + 1), batch.sign(now + 1));
-    // The clock may pass to the next second in between, so one of two signatures counts.
+    // The clock may reach the next second in between, so one of the requests must be accepted.
     let answers =
         [batch.signature(both).post(address).await, Batch::of([2]).signature(ahead).post(address).await];
     assert!(answers.contains(&204), "{answers:?}");

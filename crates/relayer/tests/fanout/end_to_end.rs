@@ -150,7 +150,7 @@ async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     Fan { follower, follows, connections }
 }
 
-/// The bots and all others publish at once.
+/// The bots and all other authors publish at the same time.
 fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     sim.go();
     let mut signals = Vec::new();

@@ -205,8 +205,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     scribe.call(&bot.key, listing(&bot_key)).await;
 
     misplace(&mut scribe, &bot, &follower).await;
-    // After the proof of the key: a message that is not valid, and an invalid message of a
-    // consumer.
+    // After the proof of the key: a message that is not JSON, and an invalid message of a consumer.
     connection.say(Message::text(MISPLACED)).await;
     scribe.answers += &format!("{:?}", connection.text().await.unwrap_err());
 

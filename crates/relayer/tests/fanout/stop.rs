@@ -1,5 +1,5 @@
-//! A graceful stop with connected followers: they get a close, and no task of the fan-out still
-//! runs when the process ends.
+//! A graceful stop with connected followers: each gets a close frame, and no task of the fan-out
+//! still runs when the process ends.
 
 use crate::bots::{Bot, relays};
 use crate::client::Api;

@@ -157,7 +157,7 @@ async fn when_memory_ends_the_process_ends() {
             Sim::builder().seed(seed).relays(2).events(2_500).copies(1).sizes(Sizes::Exactly(32_000)).hold();
         let sim = sim.start().await.expect("starts");
         let site = Site::on(&sim);
-        // A backtrace takes memory and a lock.
+        // A backtrace needs memory and a lock.
         let mut running = site.start_with(&[("RUST_BACKTRACE", "full".to_owned())]).await;
         running.until_healthy().await;
         let limit = running.virtual_bytes() + headroom;

@@ -86,7 +86,7 @@ pub enum Behavior {
     Steady,
     /// It reads nothing until it is released.
     Frozen(watch::Receiver<bool>),
-    /// It takes one event a second until it is released.
+    /// It accepts one event a second until it is released.
     Slow(watch::Receiver<bool>),
     /// It dies this many times with unacknowledged events.
     Dies(u64),

@@ -1,4 +1,4 @@
-//! Graceful shutdown: events that were read are committed, clients get a close, and the status is
+//! Graceful shutdown: received events are committed, clients get a close frame, and the status is
 //! zero.
 
 use std::time::{Duration, Instant};

@@ -65,7 +65,7 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     sql(hand, "COMMIT").await;
 }
 
-/// Otherwise the follow would keep the bot from being removed.
+/// Without this, the follow would keep the bot from being removed.
 #[tokio::test]
 async fn removing_a_bot_removes_a_concurrent_follow() {
     let database = Database::fresh();

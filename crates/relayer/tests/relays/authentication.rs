@@ -59,8 +59,8 @@ async fn a_relay_that_knows_us_and_does_not_serve_us_is_left_alone() {
     gateway.until("it is left", |_| sim.open_connections(0) == 0).await;
 }
 
-/// None of the relays says `auth-required:`: one is silent until we authenticate, one answers as if
-/// it had no events, one sends no OK, and two reject the first answer temporarily.
+/// One relay is silent until we authenticate, one answers as if it had no events, one sends no OK,
+/// and two reject the first answer temporarily.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_challenge_is_answered_when_it_comes_and_what_came_before_proves_nothing() {
     let sim = Sim::builder().seed(33).relays(5).events(150).copies(1).stored(0.5).hold();

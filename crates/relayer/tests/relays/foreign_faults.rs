@@ -115,7 +115,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
         let gateway = Gateway::configured(&sim, strict).await;
         gateway.until_logged(stored.iter().map(VerifiedEvent::id)).await;
         gateway.until_in(0, "live").await;
-        // The same with a live event.
+        // The same happens with a live event.
         sim.publish([0], large(100));
         let live = small(101);
         sim.publish([0], live.json().clone());

@@ -8,8 +8,8 @@ use relay_sim::{Cap, Count, Ending, EndingPlace, Limits, RateLimit, Refusal, Say
 use crate::gateway::Gateway;
 use crate::only;
 
-/// Two relays that allow one request per second, and say so in different messages. Their events
-/// take several requests.
+/// Two relays that allow one request per second, and refuse others with different messages. Their
+/// events take several requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
     let limit = || RateLimit::new(1, Duration::from_secs(1));

@@ -81,8 +81,8 @@ async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() 
     assert!(sim.stats().get(Count::RequestsRefused) > 64, "it never refused often, so nothing was shown");
 }
 
-/// A cap below 20 events cannot be told from a small answer, unless the relay says that there is
-/// more (NIP-67).
+/// A cap below 20 events cannot be distinguished from a small answer, unless the relay says that it
+/// has more (NIP-67).
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_a_relay_that_says_that_there_is_more_is_asked_for_it() {
     let sim = Sim::builder()

@@ -116,7 +116,7 @@ impl Consumer {
         state.fault.as_ref().map(|fault| format!("at {}: {fault}", state.at))
     }
 
-    /// The first fault, including a missing answer, when nothing else is going to happen.
+    /// The fault of a reader that still waits for an answer when nothing else is going to happen.
     pub fn fault_at_rest(&self) -> Option<String> {
         let state = self.state.lock().expect("not poisoned");
         let truth = self.stage.truth.lock().expect("not poisoned");

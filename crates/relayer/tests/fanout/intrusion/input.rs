@@ -19,7 +19,7 @@ const SQL: [&str; 5] = [
     "\\'; SELECT pg_sleep(10); --",
 ];
 
-/// 64 hex digits that are not the x of a point, the field's order, and the greatest 256-bit number.
+/// Three invalid keys: an x off the curve, the field's order, and the greatest 256-bit number.
 const OFF_THE_CURVE: [&str; 3] = [
     "0000000000000000000000000000000000000000000000000000000000000005",
     "fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f",

@@ -15,7 +15,7 @@ use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 
 use crate::gateway::{Gateway, Setup};
 
-/// Longer than any test takes.
+/// A time limit that no test reaches.
 pub const LONG: Duration = Duration::from_secs(30);
 
 pub const HOUR_MS: u64 = 3_600_000;

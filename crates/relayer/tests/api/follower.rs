@@ -19,7 +19,7 @@ use wire::{PublicKey, Signer, VerifiedEvent};
 use crate::gateway::Gateway;
 
 const KIND: u16 = 30_931;
-/// Longer than any test takes.
+/// A time limit that no test reaches.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn bot(number: u64) -> Signer {
@@ -174,7 +174,7 @@ async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
         for at in 0..200 {
             world.gateway.append(vec![signal(2, at)]).await;
         }
-        // The source sees the last signal within this time, or nearly all signals.
+        // By then the source has seen all or nearly all signals.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let mut others = std::pin::pin!(others);

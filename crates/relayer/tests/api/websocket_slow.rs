@@ -19,7 +19,7 @@ use crate::gateway::{Gateway, Setup, next, next_seqs, until_closed};
 
 const LARGE: usize = 64 << 10;
 
-/// Longer than any test takes.
+/// A time limit that no test reaches.
 const LONG: Duration = Duration::from_secs(30);
 
 /// A gateway that closes slow clients after a second, with events of 64 KiB.
@@ -89,8 +89,8 @@ async fn a_client_that_stalls_in_a_message_is_closed() {
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
 }
 
-/// The client does not even read the close frame, and the gateway waits for that only for a limited
-/// time.
+/// The client does not even read the close frame, and the gateway waits for its answer only for a
+/// limited time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_again_frees_its_slot() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
@@ -112,7 +112,7 @@ async fn a_slow_but_steady_client_stays() {
             seq += 1;
             assert_eq!(next(&mut client).await.seq, Some(seq));
         }
-        sleep(Duration::from_millis(150)).await; // The client's low rate.
+        sleep(Duration::from_millis(150)).await; // Slows the client down.
     }
     let rest = (seq + 1..=EVENTS).collect::<Vec<_>>();
     assert_eq!(next_seqs(&mut client, rest.len()).await, rest);
@@ -200,7 +200,7 @@ async fn read_slowly(client: &mut TcpStream, bytes: usize) {
     while got < bytes {
         let read = client.read_exact(&mut piece);
         got += timeout(LONG, read).await.expect("more comes").expect("it is not closed");
-        sleep(Duration::from_millis(150)).await; // The client's low rate.
+        sleep(Duration::from_millis(150)).await; // Slows the client down.
     }
 }
 

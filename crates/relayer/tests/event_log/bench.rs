@@ -125,7 +125,7 @@ pub fn events(created_at: impl IntoIterator<Item = u64>) -> Vec<Verified> {
 }
 
 impl Drop for Running {
-    /// RocksDB must not be in use when the process ends.
+    /// Stops the log, because RocksDB must not be in use when the process ends.
     fn drop(&mut self) {
         self.end();
     }

@@ -29,7 +29,8 @@ use self::truth::Truth;
 /// Opening a log is slow, so several schedules share one. The last of them closes it.
 const SCHEDULES_OF_A_LOG: usize = 32;
 const LOGS: RangeInclusive<u64> = 1..=32;
-/// More events than a schedule appends at once, so that each batch is sorted by time.
+/// The batch size: more events than a schedule appends at once, so that each batch is sorted by
+/// time.
 const EVENTS: usize = 256;
 /// The maximum distance from the head at which readers race with a trim.
 const SHORT: usize = 12;
@@ -265,8 +266,8 @@ impl Play {
         self.is_committed = false;
     }
 
-    /// Readers renew their waits until the head moves, but not afterwards, which would hide a
-    /// missing wake-up.
+    /// Readers renew their waits until the head moves, but not afterwards, because that would hide
+    /// a missing wake-up.
     fn publish_amidst(&mut self) -> Result<(), String> {
         if self.rng.chance(0.7) {
             self.settle()?; // Most races are at the head.

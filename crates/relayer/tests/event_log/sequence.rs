@@ -29,7 +29,7 @@ fn no_batch_is_larger_than_configured() {
     assert_eq!(created_at(&log.log), [7, 8, 9, 4, 5, 6, 1, 2, 3], "three batches of three");
 }
 
-/// Opens a log; with and without fsync, it finds its end in different ways.
+/// Opens a log, which finds its end differently with and without fsync.
 fn open(folder: &TempDir, fsync: bool) -> Running {
     Running::open_with(folder.path(), Options { fsync, ..Options::default() })
 }

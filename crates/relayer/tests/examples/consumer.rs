@@ -209,8 +209,8 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// Asserts that every event was printed in order over all runs, and that at most `repeats_max`
-/// events were repeated after each kill: those that were handled but not stored yet. Returns each
-/// event once.
+/// events were repeated after each kill: those that were handled before the cursor was stored.
+/// Returns each event once.
 #[track_caller]
 pub fn assert_complete(lives: &[Vec<Line>], repeats_max: u64) -> Vec<Line> {
     let mut all: Vec<Line> = Vec::new();

@@ -29,9 +29,9 @@ const GATEWAY_KEY: &str = "5f1b0a9d3c7e48261b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3
 
 struct Keys {
     bot: Signer,
-    /// Registered, but without followers.
+    /// A registered bot without followers.
     other_bot: Signer,
-    /// Unknown to the gateway.
+    /// A key that is unknown to the gateway.
     stranger: Signer,
     follower: Signer,
 }
@@ -185,7 +185,7 @@ async fn signals_in_log(running: &Running, sim: &Sim, bot: &Signer) -> Vec<Value
 }
 
 /// Returns each printed signal once. Asserts that each run resumed where the previous one was
-/// killed: at most one signal repeats, which was handled but not yet stored as the cursor.
+/// killed: at most one signal repeats, which was handled before the cursor was stored.
 #[track_caller]
 fn once(lives: &[Vec<Value>]) -> Vec<Value> {
     let seq = |signal: &Value| signal["seq"].as_u64().expect("a number");

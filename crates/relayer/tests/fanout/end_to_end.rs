@@ -109,7 +109,7 @@ async fn run_fan_out(site: Site) {
     );
     let queries = queries_sent(&running).await - queries;
     println!("{queries} statements to the registry's database meanwhile");
-    // One statement for each 15 seconds of silence, to test the connection.
+    // The gateway tests the connection with one statement for each 15 seconds of silence.
     assert!(queries <= began.elapsed().as_secs() / 15 + 1, "{queries}");
 }
 
@@ -126,7 +126,7 @@ async fn settled_queries(running: &Running) -> u64 {
     settled("the registry is quiet", Duration::from_millis(500), sent).await
 }
 
-/// Subscribes a follower to some bots and connects it. Its number determines the details.
+/// Subscribes a follower to some bots and connects it. `number` determines the details.
 async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     let follower = Follower::new(10_000 + number as u64);
     let follower = match number % 3 {
@@ -170,7 +170,7 @@ fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     signals
 }
 
-/// The log with the original events.
+/// The entries of the log, with the original events.
 fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events = sim.events();
     let events: std::collections::HashMap<String, &VerifiedEvent> =

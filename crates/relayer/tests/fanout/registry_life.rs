@@ -305,7 +305,7 @@ async fn a_gateway_starts_while_postgres_is_down() {
     running.kill();
 }
 
-/// The secrets were stored before a version that checks them.
+/// The secrets were stored by a version that did not check them.
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_weak_secrets_are_served_and_logged_once() {
     let (sim, database) = (relays(1).await, Database::fresh());

@@ -79,7 +79,7 @@ impl Gateway {
         config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.fsync = false;
-        // Other tests count refused events, however many there are.
+        // Most tests may cause any number of refused events.
         config.relay.max_offences_per_hour = None;
         config
     }

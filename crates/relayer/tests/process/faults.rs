@@ -56,7 +56,7 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         configure(&urls[..1]);
         let mut running = site.start_with_stderr(&[], stderr).await;
         running.until_healthy().await;
-        // Tasks that log continue, here the one that reloads the configuration: twice, because a
+        // Tasks that log continue. The task that reloads the configuration does so twice, because a
         // reload logs, too.
         for relays in [&urls[..], &urls[1..]] {
             configure(relays);

@@ -227,7 +227,7 @@ pub async fn ids_of_the_log(running: &crate::program::Running) -> Vec<String> {
     }
 }
 
-/// Longer than any test takes for this number of events.
+/// A time limit that no test with this number of events reaches.
 pub fn patience(events: u64) -> Duration {
     PATIENCE + Duration::from_millis(20 * events)
 }

@@ -1,6 +1,6 @@
 //! Receivers for every transport at once, under `kill -9` of the gateway, and alongside faulty
-//! ones. Nothing is missing at the end, everything is in order, and only events whose
-//! acknowledgement was not stored repeat.
+//! ones. Nothing is missing at the end, everything is in order, and an event repeats only if its
+//! acknowledgement was not stored.
 //!
 //! `SINK_EVENTS` and `SINK_KILLS` make the runs longer. A summary of each receiver is printed.
 

@@ -1,4 +1,4 @@
-//! Failing starts: one clear line, a nonzero status, no stack trace.
+//! Failed starts print one clear line without a stack trace and exit with a nonzero status.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! A server that hangs, and one that stops and restarts, always on the test's own server.
+//! A server that hangs, or stops and restarts. It always belongs to the test.
 
 use std::future::Future;
 use std::time::{Duration, Instant};

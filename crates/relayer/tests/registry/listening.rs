@@ -161,7 +161,7 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     database.cluster().start();
     // This write happens before the listener reconnects.
     write(&two, [bot_row(2, "two", 1)]).await;
-    // Preparing starts the listener again, but changes in between remain unknown.
+    // Preparing restarts the listener, but changes in between remain unknown.
     one.prepare(OWNER).await.unwrap();
     assert_eq!(next_change(&one).await, Changed::Unknown);
     assert_eq!(loaded(&one).await.len(), 2);

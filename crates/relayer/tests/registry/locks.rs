@@ -14,8 +14,8 @@ use crate::stores::{
     write,
 };
 
-/// While the owner changes, a writer with the old key waits and is then refused: nobody could
-/// decrypt the secrets that it encrypted.
+/// While the owner changes, a writer with the old key waits and is then refused, because nobody
+/// could decrypt its secrets.
 #[tokio::test]
 async fn nobody_writes_while_the_owner_changes() {
     let database = Database::fresh();

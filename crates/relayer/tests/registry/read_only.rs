@@ -35,7 +35,7 @@ async fn refuses_writes(gateway: &Gateway) {
     }
 }
 
-/// Switches the server between read-only and writable, also for open connections.
+/// Switches the server between read-only and writable, including for open connections.
 async fn set_read_only(database: &Database, is: bool) {
     let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
     sql(&mut hand, "SET default_transaction_read_only = off").await;

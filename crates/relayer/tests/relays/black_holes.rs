@@ -9,7 +9,7 @@ use relay_sim::{Fault, Sim};
 use crate::gateway::Gateway;
 use crate::only;
 
-/// One test covers all of them, because several wait for a time-out.
+/// One test covers all failures, because several wait for a time-out.
 #[tokio::test(flavor = "multi_thread")]
 async fn black_holes_of_every_depth_are_left_and_tried_again() {
     let sim = Sim::builder().seed(120).scripted(9).deaf(only(0));

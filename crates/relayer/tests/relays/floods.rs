@@ -58,7 +58,7 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     }
 }
 
-/// Frames without an event count like those with one.
+/// The rate limit counts frames without an event like events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_any_kind_is_read_slowly() {
     const A_SECOND: u32 = 2_000;

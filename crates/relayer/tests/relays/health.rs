@@ -7,8 +7,8 @@ use relay_sim::{Count, Fault, Sim};
 use crate::gateway::Gateway;
 use crate::only;
 
-/// The test counts health checks instead of time: the unanswered one, and the one that detects
-/// this.
+/// The limit is counted in health checks instead of time: the unanswered one, and the one that
+/// detects it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_does_not_answer_is_given_up_at_the_second_check() {
     let sim = Sim::builder().seed(70).scripted(2).fault(Fault::NoPongs, only(0), 1.0);

@@ -1,5 +1,5 @@
-//! Relays that cap their answers in different ways: everything arrives, with few more requests than
-//! necessary.
+//! Relays that cap their answers in different ways: everything arrives, with only a few more
+//! requests than necessary.
 
 use relay_sim::{Cap, Count, Information, Order, Sim, Who};
 

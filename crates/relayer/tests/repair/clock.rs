@@ -90,7 +90,7 @@ async fn wrong_by(seconds: i64, when: When) {
     let until = gateway.peer(0).coverage().expect("contact").until();
     assert!(until <= now(), "{until} is not over yet");
     assert_claims_are_true(&gateway, &sim, 0);
-    // The coverage continues after that.
+    // The coverage continues after the reconnect.
     lose(&gateway, &sim).await;
     publish(&sim, now(), "later");
     sim.behave(0, Behaviour::Normal);

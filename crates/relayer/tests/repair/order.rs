@@ -1,5 +1,5 @@
-//! Events of one author and second keep their order, live and stored: invariant 9, through real
-//! sockets and with all shards.
+//! Invariant 9, through real sockets and with all shards: events of one author and second keep
+//! their order, live and stored.
 
 use std::collections::HashMap;
 

@@ -18,7 +18,7 @@ fn kept(gateway: &Gateway) -> Vec<u64> {
     letters.iter().map(|letter| letter.entry.seq.get()).collect()
 }
 
-/// A sink that refused the even events of ten.
+/// A sink that has refused the even-numbered events of ten.
 async fn refused() -> (TempDir, Hook, Gateway) {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));

@@ -18,7 +18,7 @@ use crate::receiver::{Connection, Receiver};
 
 pub use relay_sim::wait::within;
 
-/// How long a stop may take.
+/// The maximum duration of a stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds.
@@ -59,7 +59,7 @@ impl Gateway {
         Self { running, metrics, workers }
     }
 
-    /// Events whose `created_at` is their sequence.
+    /// Appends events whose `created_at` is their sequence.
     pub fn append(&self, seqs: impl IntoIterator<Item = u64>) {
         self.running.append(events(seqs));
     }

@@ -74,7 +74,7 @@ impl Cluster {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            // The data need not survive a crash of the machine.
+            // The data does not have to survive a crash of the machine.
             "fsync=off",
             "full_page_writes=off",
             "synchronous_commit=off",

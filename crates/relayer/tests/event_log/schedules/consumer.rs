@@ -20,7 +20,7 @@ pub struct Consumer {
 }
 
 struct State {
-    /// Locked by the current wait, if there is one.
+    /// The reader, locked by the current wait, if there is one.
     reader: Arc<tokio::sync::Mutex<Reader>>,
     waiting: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     /// The number up to which the reader has everything; 0 if it began at 0 and has received

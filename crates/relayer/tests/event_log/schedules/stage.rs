@@ -18,7 +18,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::truth::Truth;
 
-/// Shared by the threads of the writer, the disk and the schedule.
+/// The state shared by the threads of the writer, the disk and the schedule.
 pub struct Stage {
     pub log: Arc<EventLog>,
     pub truth: Mutex<Truth>,
@@ -102,7 +102,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// RocksDB must not be in use when the folder is deleted.
+    /// Waits for the writer, because RocksDB must not be in use when the folder is deleted.
     fn drop(&mut self) {
         (self.inbox, self.go_on) = (None, None);
         let ended = self.thread.take().map(JoinHandle::join);

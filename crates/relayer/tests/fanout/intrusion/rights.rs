@@ -30,7 +30,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
         answer.assert(403, "not_yours", &stranger().pubkey().to_string());
         assert!(!answer.body.contains(&scene.bot.name), "{answer:?}");
     }
-    // The other party has no right either.
+    // The other party has no such right either.
     scene.api.call(&scene.bot.key, subscription(bot, follower, None)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.bot.key, unsubscription(bot, follower)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.follower.key, listing(bot)).await.assert(403, "not_yours", "");
@@ -120,7 +120,7 @@ async fn a_message_opens_for_its_follower_alone() {
     assert_eq!((first.try_open(&theirs), second.try_open(&own)), (None, None));
 }
 
-/// A reconnect need not wait for the gateway to notice the broken connection, but the number of
+/// A client may reconnect before the gateway notices the broken connection, but the number of
 /// connections is limited.
 #[tokio::test]
 async fn one_key_has_at_most_sixteen_connections() {

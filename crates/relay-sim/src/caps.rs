@@ -30,7 +30,7 @@ pub enum Order {
     Unordered,
 }
 
-/// How many stored events a relay returns for a filter.
+/// The limit on how many stored events a relay returns for a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cap {
     events: usize,
@@ -60,7 +60,7 @@ impl Cap {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// Which events are sent first, and so which a capped answer contains. Default
+    /// The events to send first, which are those of a capped answer. Default
     /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;

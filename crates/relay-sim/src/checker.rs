@@ -9,7 +9,7 @@ use wire::{ClaimedId, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError};
 
 use crate::consumer::Delivery;
 
-/// How many faults are stored in full; the others are only counted.
+/// The maximum number of faults stored in full; the others are only counted.
 const FAULTS_KEPT: usize = 100;
 
 /// What is wrong with a delivery.
@@ -64,7 +64,7 @@ pub struct Checker {
     last_seq: Option<u64>,
     last_created_at: Option<u64>,
     seen: HashSet<ClaimedId>,
-    /// How many expected events were delivered.
+    /// The number of expected events that were delivered.
     matched: usize,
     wrong: Vec<Wrong>,
     verdict: Verdict,
@@ -202,7 +202,7 @@ impl Checker {
         }
     }
 
-    /// How many deliveries were checked.
+    /// The number of checked deliveries.
     pub const fn deliveries(&self) -> u64 {
         self.verdict.deliveries
     }
@@ -302,7 +302,7 @@ impl fmt::Display for Verdict {
 /// How long events took, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Latency {
-    /// How many were measured.
+    /// The number of measured events.
     pub count: usize,
     /// The median.
     pub p50_us: u32,

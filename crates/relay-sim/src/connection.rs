@@ -29,7 +29,7 @@ pub(crate) struct Connection<'a, S> {
     pub control: watch::Receiver<Control>,
     /// How much of the session's buffer the socket has accepted.
     pub written: usize,
-    /// What happens after the buffer is written.
+    /// The action after the buffer is written.
     pub then: AfterWrite,
 }
 

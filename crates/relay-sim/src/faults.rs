@@ -248,7 +248,6 @@ impl Who {
 /// A fault with its relays and probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultRule {
-    /// What happens.
     pub fault: Fault,
     /// The relays that have the fault.
     pub who: Who,

@@ -193,7 +193,7 @@ async fn upgrade<S: Socket>(
     relay.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Which messages a relay sends.
+/// The messages that a relay with these faults sends.
 fn voice(faults: &[Fault]) -> Voice {
     let voices =
         [(Fault::Mute, Voice::Nothing), (Fault::Silent, Voice::NoEvents), (Fault::NoPongs, Voice::NoPongs)];

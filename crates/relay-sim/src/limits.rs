@@ -86,7 +86,7 @@ pub struct Refusal {
     pub reason: String,
     /// The message.
     pub saying: Saying,
-    /// How many REQs are refused; later ones are served.
+    /// The number of REQs to refuse; later ones are served.
     pub times: usize,
 }
 
@@ -114,7 +114,7 @@ impl Refusal {
     }
 }
 
-/// Which requests are counted together.
+/// The requests that are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     /// Requests of one connection.
@@ -131,7 +131,6 @@ pub struct RateLimit {
     pub requests: usize,
     /// The span.
     pub per: Duration,
-    /// Which requests are counted together.
     pub scope: Scope,
     /// The message with which it refuses.
     pub saying: Saying,

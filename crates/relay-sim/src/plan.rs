@@ -28,7 +28,7 @@ pub struct Entry {
 pub struct RelayPlan {
     /// First the stored copies, then the live ones by time.
     pub entries: Vec<Entry>,
-    /// How many of the entries are stored from the start.
+    /// The number of entries that are stored from the start.
     pub stored: usize,
 }
 
@@ -46,13 +46,13 @@ pub struct Plan {
 pub struct PlanSettings<'a> {
     /// The seed.
     pub seed: u64,
-    /// How many relays share the items.
+    /// The number of relays that share the items.
     pub relays: usize,
-    /// Which relays forge.
+    /// The relays that forge.
     pub forgers: &'a Who,
-    /// How many items there are.
+    /// The number of items.
     pub items: usize,
-    /// How many of them, from the first, are stored from the start.
+    /// The number of items, from the first, that are stored from the start.
     pub stored: usize,
     /// The number of relays that have each item.
     pub copies: usize,

@@ -27,7 +27,7 @@ use crate::stats::Counters;
 use crate::stored::{Arrived, Index, Place};
 use crate::world::{World, now_us};
 
-/// How many REQs a relay records.
+/// The number of REQs that a relay records.
 const REQUESTS_KEPT: usize = 1_000;
 /// The number of requests whose times a relay records.
 const TIMES_KEPT: usize = 10_000;
@@ -124,9 +124,9 @@ struct Heard {
 pub(crate) struct Relay {
     pub number: usize,
     pub entries: Vec<Entry>,
-    /// How many entries are stored from the start.
+    /// The number of entries that are stored from the start.
     pub stored: usize,
-    /// How often the live entries are sent; more than once only at [`Pace::Fast`].
+    /// The number of times that the live entries are sent; more than once only at [`Pace::Fast`].
     rounds: usize,
     /// The greatest number of entries that a connection has sent. At [`Pace::Fast`] an entry
     /// arrives when it is sent.
@@ -204,7 +204,7 @@ impl Relay {
         live.get((place - self.stored) % live.len())
     }
 
-    /// How many entries have arrived.
+    /// The number of entries that have arrived.
     pub fn arrived(&self, world: &World) -> usize {
         match (world.pace, world.live_for()) {
             (_, None) => self.stored,
@@ -216,7 +216,7 @@ impl Relay {
         }
     }
 
-    /// How many entries a connection may have sent so far.
+    /// The number of entries that a connection may have sent so far.
     pub fn sendable(&self, world: &World) -> usize {
         match world.pace {
             Pace::Fast if world.live_for().is_some() => self.len(),
@@ -258,7 +258,7 @@ impl Relay {
         Answer { held: held.collect(), capped: found.capped, more, too_many: found.too_many }
     }
 
-    /// How many entries of both lists have arrived.
+    /// The number of entries in each list that have arrived.
     pub fn has(&self, world: &World) -> Arrived {
         Arrived { planned: self.arrived(world), injected: self.injections() }
     }

@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Injected(u32),
 }
 
-/// How many entries of both lists have arrived.
+/// The number of entries in each list that have arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrived {
     pub planned: usize,

@@ -32,7 +32,7 @@ pub(crate) struct Dates {
     pub base: u64,
     /// The seconds before `base` over which stored events are spread.
     pub stored_span_secs: u64,
-    /// How many of the generated events are stored.
+    /// The number of generated events that are stored.
     pub stored: usize,
     pub pace: Pace,
     /// Live events that are backdated.

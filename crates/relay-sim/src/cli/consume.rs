@@ -62,8 +62,8 @@ struct CheckArgs {
     /// Sequence numbers may have gaps, because the URL selects some of the events.
     #[arg(long)]
     allow_gaps: bool,
-    /// How often created_at may descend between consecutive events: at most the gateway's number of
-    /// batches minus one.
+    /// The number of times that created_at may descend between consecutive events: at most the
+    /// gateway's number of batches minus one.
     #[arg(long)]
     max_descents: Option<u64>,
 }

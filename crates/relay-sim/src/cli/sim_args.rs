@@ -17,17 +17,17 @@ pub struct SimArgs {
     /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many relays.
+    /// The number of relays.
     #[arg(long, default_value_t = 20)]
     relays: usize,
-    /// How many events to generate [default: 1000, or 0 with --file].
+    /// The number of events to generate [default: 1000, or 0 with --file].
     #[arg(long)]
     events: Option<usize>,
     /// Serve the events of this JSONL file, as they are; may be repeated. A line is an event or
     /// {"reason":…,"event":{…}}, which counts as not genuine.
     #[arg(long)]
     file: Vec<PathBuf>,
-    /// How many authors write the generated events.
+    /// The number of authors of the generated events.
     #[arg(long, default_value_t = 300)]
     authors: usize,
     /// Kinds of generated events [default: a mix of 0, 1, 3, 6, 7, 1984, 30931-30934].
@@ -153,7 +153,6 @@ impl SimArgs {
         self.hold
     }
 
-    /// How many relays.
     pub const fn relays(&self) -> usize {
         self.relays
     }

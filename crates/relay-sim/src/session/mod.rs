@@ -50,7 +50,7 @@ impl Subscription {
     }
 }
 
-/// Which messages a relay sends on a connection. It receives and counts all of them.
+/// The messages that a relay sends on a connection. It receives and counts all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
     /// All messages.

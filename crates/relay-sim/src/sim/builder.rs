@@ -90,19 +90,20 @@ impl SimBuilder {
         self
     }
 
-    /// How many relays share the events. Default 0: only scripted ones.
+    /// The number of relays that share the events. Default 0: only scripted ones.
     pub const fn relays(mut self, relays: usize) -> Self {
         self.relays = relays;
         self
     }
 
-    /// How many additional relays have only what [`Sim::publish`] and similar methods give them.
+    /// The number of additional relays that have only the events from [`Sim::publish`] and similar
+    /// methods.
     pub const fn scripted(mut self, relays: usize) -> Self {
         self.scripted = relays;
         self
     }
 
-    /// How many events are generated. Default 1,000, or 0 if there are files or no relays.
+    /// The number of generated events. Default 1,000, or 0 if there are files or no relays.
     pub const fn events(mut self, events: usize) -> Self {
         self.events = Some(events);
         self
@@ -115,7 +116,7 @@ impl SimBuilder {
         self
     }
 
-    /// How many authors write. Default 300.
+    /// The number of authors. Default 300.
     pub const fn authors(mut self, authors: usize) -> Self {
         self.authors = authors;
         self
@@ -223,7 +224,7 @@ impl SimBuilder {
         self
     }
 
-    /// Which relays forge. Default all.
+    /// The relays that forge. Default all.
     pub fn forgers(mut self, who: Who) -> Self {
         self.forgers = who;
         self

@@ -219,8 +219,8 @@ impl Sim {
         self.world.relays.get(relay).map_or(0, |relay| relay.open.load(Ordering::Relaxed))
     }
 
-    /// How many TCP connections are neither WebSockets nor known to be NIP-11 requests: clients
-    /// that are still connecting, or that hang at a relay that never accepts them.
+    /// The number of TCP connections that are neither WebSockets nor known to be NIP-11 requests:
+    /// clients that are still connecting, or that hang at a relay that never accepts them.
     pub fn dialling(&self) -> usize {
         self.world.dialling.now.load(Ordering::Relaxed)
     }

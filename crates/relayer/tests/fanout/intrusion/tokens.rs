@@ -7,7 +7,7 @@ use crate::client::{listing, subscription};
 use crate::http::Request;
 use crate::token::{Token, hash, header, now, tampered, text};
 
-/// What is attempted: a valid call of the follower, and the upgrade.
+/// The attempted requests: a valid call of the follower, and the upgrade.
 fn attempts(scene: &Scene) -> [Request; 2] {
     let (bot, follower) = (scene.bot.key.pubkey(), scene.follower.key.pubkey());
     [subscription(bot, follower, None), Request::upgrade("/fanout")]

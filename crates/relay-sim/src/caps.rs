@@ -1,4 +1,5 @@
-//! How many stored events a relay returns for a filter, and how it responds to requests for more.
+//! The number of stored events that a relay returns for a filter, and its response to requests for
+//! more.
 
 use wire::Filter;
 
@@ -29,7 +30,7 @@ pub enum Order {
     Unordered,
 }
 
-/// How many stored events a relay returns for a filter.
+/// The limit on how many stored events a relay returns for a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cap {
     events: usize,
@@ -59,15 +60,15 @@ impl Cap {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// Which events are sent first, and so which a capped answer contains. Default
+    /// The events to send first, which are those of a capped answer. Default
     /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// The limit of a filter without one. Default: the cap. A refusing relay has no default and
-    /// refuses such filters.
+    /// The limit applied to a filter that has none. Default: the cap. A refusing relay has no
+    /// default and refuses such filters.
     pub const fn default_limit(mut self, events: usize) -> Self {
         self.default_limit = Some(events);
         self
@@ -101,21 +102,22 @@ pub(crate) struct Question<'a> {
     pub filter: &'a Filter,
     /// The maximum number of events in the answer.
     pub bound: usize,
-    /// Whether the bound is the relay's and not the filter's.
+    /// Whether the bound comes from the relay's cap and not from the filter's limit.
     pub capped: bool,
     /// The request is refused if more events than this match.
     pub matching_max: usize,
 }
 
 impl<'a> Question<'a> {
-    /// Requests all matching events, unless there are more than this.
+    /// Requests all matching events, unless there are more than `matching_max`.
     pub const fn all(filter: &'a Filter, matching_max: usize) -> Self {
         Self { filter, bound: usize::MAX, capped: false, matching_max }
     }
 
-    /// How a relay with this cap treats a filter.
+    /// Applies a relay's cap to a filter.
     ///
-    /// # Errors The reason why it refuses the filter.
+    /// # Errors
+    /// The reason why it refuses the filter.
     pub fn new(filter: &'a Filter, cap: Option<&Cap>) -> Result<Self, String> {
         let asked = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut question =

@@ -9,7 +9,7 @@ use wire::{ClaimedId, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError};
 
 use crate::consumer::Delivery;
 
-/// How many faults are stored in full; the others are only counted.
+/// The maximum number of faults stored in full; the others are only counted.
 const FAULTS_KEPT: usize = 100;
 
 /// What is wrong with a delivery.
@@ -64,7 +64,7 @@ pub struct Checker {
     last_seq: Option<u64>,
     last_created_at: Option<u64>,
     seen: HashSet<ClaimedId>,
-    /// How many expected events were delivered.
+    /// The number of expected events that were delivered.
     matched: usize,
     wrong: Vec<Wrong>,
     verdict: Verdict,
@@ -131,7 +131,8 @@ impl Checker {
 
     /// Checks a delivery.
     ///
-    /// # Errors The first fault; the verdict counts all of them.
+    /// # Errors
+    /// The first fault; the verdict counts all of them.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;
         self.verdict.bytes += delivery.message_bytes as u64;
@@ -149,7 +150,7 @@ impl Checker {
     fn check_seq(&mut self, seq: u64) -> Result<(), Wrong> {
         self.first_seq.get_or_insert(seq);
         match self.last_seq {
-            // Keeps the greatest number, so that one misplaced number is one fault.
+            // `last_seq` stays the greatest number, so one misplaced number counts as one fault.
             Some(before) if seq <= before => Err(Wrong::SeqNotAscending { before, seq }),
             before => {
                 self.last_seq = Some(seq);
@@ -201,7 +202,7 @@ impl Checker {
         }
     }
 
-    /// How many deliveries were checked.
+    /// The number of checked deliveries.
     pub const fn deliveries(&self) -> u64 {
         self.verdict.deliveries
     }
@@ -255,8 +256,8 @@ pub struct Verdict {
     pub not_ascending: u64,
     /// Gaps in the sequence, each of one number or more.
     pub gaps: u64,
-    /// How often an event's `created_at` is before that of the previous event. This is not a fault:
-    /// it happens at most once between two batches, so it must be less than the number of batches.
+    /// How often an event's `created_at` is earlier than the previous event's. Not a fault: it can
+    /// happen once between two batches, so the count must be less than the number of batches.
     pub descents: u64,
     /// The first sequence number.
     pub first_seq: Option<u64>,
@@ -301,7 +302,7 @@ impl fmt::Display for Verdict {
 /// How long events took, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Latency {
-    /// How many were measured.
+    /// The number of measured events.
     pub count: usize,
     /// The median.
     pub p50_us: u32,

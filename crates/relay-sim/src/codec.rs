@@ -57,7 +57,8 @@ pub struct BadFrame;
 
 /// Removes the first frame from the bytes, if it is complete.
 ///
-/// # Errors When it is unmasked, fragmented or too long: clients of relays send small messages in
+/// # Errors
+/// When the frame is unmasked, fragmented or too long: clients of relays send small messages in
 /// one frame.
 pub fn take_frame(bytes: &mut Vec<u8>) -> Result<Option<ClientFrame>, BadFrame> {
     let [first, second, rest @ ..] = bytes.as_slice() else { return Ok(None) };

@@ -29,12 +29,12 @@ pub(crate) struct Connection<'a, S> {
     pub control: watch::Receiver<Control>,
     /// How much of the session's buffer the socket has accepted.
     pub written: usize,
-    /// What happens after the buffer is written.
+    /// The action after the buffer is written.
     pub then: AfterWrite,
 }
 
 impl<S: Socket> Connection<'_, S> {
-    /// `drops` is the relay's number of drops when this connection began.
+    /// Runs the connection. `drops` is the relay's drop count when the connection began.
     pub async fn run(mut self, drops: u64) -> io::Result<()> {
         let mut silent_until = None;
         // The client may have sent data before it received the response to its upgrade.
@@ -113,7 +113,7 @@ impl<S: Socket> Connection<'_, S> {
         Ok(())
     }
 
-    /// Writes what the socket accepts, or one byte if the connection is slow by fault.
+    /// Writes what the socket accepts, or one byte if a fault makes the connection slow.
     fn write(&mut self) -> io::Result<()> {
         self.socket.pay()?;
         loop {

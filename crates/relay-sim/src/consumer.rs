@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_websockets::{ClientBuilder, Limits, MaybeTlsStream, WebSocketStream};
 
-/// The largest accepted message, many times an event of 256 KiB in its envelope.
+/// The largest accepted message: many times the size of a 256 KiB event in its envelope.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// The time limit of one attempt to connect.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -105,7 +105,8 @@ pub struct Consumer {
 impl Consumer {
     /// Connects once.
     ///
-    /// # Errors When the URL is invalid or the gateway does not accept the connection.
+    /// # Errors
+    /// When the URL is invalid or the gateway does not accept the connection.
     pub async fn connect(url: &str) -> Result<Self, ConsumeError> {
         let socket = open(url).await?;
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
@@ -113,7 +114,8 @@ impl Consumer {
 
     /// Connects, retrying for this long.
     ///
-    /// # Errors The error of the last attempt.
+    /// # Errors
+    /// The error of the last attempt.
     pub async fn connect_within(url: &str, patience: Duration) -> Result<Self, ConsumeError> {
         let socket = open_within(url, patience).await?;
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
@@ -137,7 +139,8 @@ impl Consumer {
 
     /// The next delivery. Dropping the future loses nothing.
     ///
-    /// # Errors When the connection ended and cannot be restored, or a message is malformed.
+    /// # Errors
+    /// When the connection ended and cannot be restored, or a message is malformed.
     pub async fn next(&mut self) -> Result<Delivery, ConsumeError> {
         loop {
             match self.message().await {

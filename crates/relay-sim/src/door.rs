@@ -1,4 +1,4 @@
-//! The entry point of a relay's clients: the behaviour of TCP and TLS before HTTP begins.
+//! The entry point for a relay's clients: how TCP and TLS behave before HTTP begins.
 
 /// A defect of a relay's certificate. A client that checks it ends the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,11 +16,11 @@ pub enum EndingPlace {
 /// Subscriptions that a relay accepts and then ends with CLOSED.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// Where.
+    /// The point at which CLOSED is sent.
     pub place: EndingPlace,
     /// The reason, such as `error: shutting down idle subscription`.
     pub reason: String,
-    /// How many accepted REQs end in this way.
+    /// The number of accepted REQs that end in this way.
     pub times: usize,
 }
 
@@ -41,7 +41,7 @@ impl Ending {
 pub struct Doubt {
     /// The reason in `["OK",id,false,reason]`.
     pub reason: String,
-    /// How many answers it rejects.
+    /// The number of answers that it rejects.
     pub times: usize,
 }
 

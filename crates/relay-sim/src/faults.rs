@@ -1,4 +1,4 @@
-//! How relays misbehave: which faults, on which relays, how often; and the dice that decide it.
+//! How relays misbehave: which faults, on which relays, and how often, decided by [`Dice`].
 
 use std::time::Duration;
 
@@ -83,14 +83,14 @@ pub enum Fault {
     Fragment,
     /// Neither sends nor reads for this long.
     Stall(Duration),
-    /// From now on neither sends nor reads nor closes.
+    /// Stops sending and reading, and never closes.
     HalfOpen,
     /// Closes the TCP connection without a closing handshake.
     Drop,
     /// Closes the WebSocket with this code and a reason.
     Close(u16),
-    /// Before an event frame, sends a malformed event that its author signed, of all kinds in turn.
-    /// Many honest relays would.
+    /// Before an event frame, sends a malformed event that its author signed, each kind in turn.
+    /// Many honest relays would send it, too.
     Poison,
     /// Sends a genuine event of 300 KB to 1 MB before an event frame. Valid.
     Oversized,
@@ -105,19 +105,19 @@ pub enum Fault {
     SlowUpgrade(Duration),
     /// Sends nothing after the response to the upgrade: no EOSE, no pong. It still reads.
     Mute,
-    /// Answers every REQ with EOSE at once, and pings, but never sends an event.
+    /// Answers every REQ with EOSE at once, and answers pings, but never sends an event.
     Silent,
     /// Does not answer pings.
     NoPongs,
-    /// Sends stored events and live ones, and never EOSE.
+    /// Sends stored and live events, but never EOSE.
     NoEose,
     /// Sends EOSE this long after the last stored event.
     LateEose(Duration),
     /// Writes one byte at a time, with this pause after each.
     Drip(Duration),
-    /// Sends such frames, as many as the socket accepts, beside everything else.
+    /// In addition to everything else, sends as many of these frames as the socket accepts.
     Flood(Flood),
-    /// Sends a NIP-42 challenge first, and continues as if it had not.
+    /// Sends a NIP-42 challenge first, and then continues as if no answer were needed.
     Auth,
     /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has
     /// proved a key.
@@ -139,7 +139,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault once: every kind of garbage, delays that an honest client can wait for, and the
-    /// mixed flood for all floods.
+    /// mixed flood instead of each flood.
     pub fn all() -> Vec<Self> {
         let garbage = Garbage::ALL.map(Self::Garbage);
         let others = [
@@ -176,7 +176,7 @@ impl Fault {
         garbage.into_iter().chain(others).collect()
     }
 
-    /// Whether it is decided once for each connection.
+    /// Whether the fault is decided once for each connection.
     pub const fn is_per_connection(self) -> bool {
         match self {
             Self::Refuse | Self::RefuseUpgrade | Self::NeverUpgrade | Self::SlowUpgrade(_) => true,
@@ -186,7 +186,7 @@ impl Fault {
         }
     }
 
-    /// Whether it makes events wait forever on the relay.
+    /// Whether the fault can keep events on the relay forever.
     pub(crate) fn keeps_events(&self) -> bool {
         match self {
             Self::HalfOpen | Self::Garbage(Garbage::TruncatedStall) => true,
@@ -195,7 +195,7 @@ impl Fault {
         }
     }
 
-    /// Whether it serves only clients that have proved a key.
+    /// Whether a relay with this fault serves only clients that have proved a key.
     pub(crate) const fn wants_auth(&self) -> bool {
         matches!(
             self,
@@ -214,8 +214,8 @@ impl Fault {
 pub enum Who {
     /// Every relay, including scripted ones.
     All,
-    /// This share of the relays that share the events, `0.0..=1.0`, chosen by the seed; of the
-    /// scripted ones if there are no others. A smaller share is a subset of a larger one, so "a
+    /// A share, `0.0..=1.0`, of the relays that share the events, chosen by the seed; of the
+    /// scripted relays if there are no others. A smaller share is a subset of a larger one, so "a
     /// third of the relays" are the same relays for every fault.
     Share(f64),
     /// The relays with these numbers.
@@ -248,9 +248,8 @@ impl Who {
 /// A fault with its relays and probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultRule {
-    /// What happens.
     pub fault: Fault,
-    /// On which relays.
+    /// The relays that have the fault.
     pub who: Who,
     /// Its probability at each decision.
     pub chance: f64,
@@ -324,7 +323,7 @@ mod tests {
     }
 
     /// The matches have no wildcard, so a new variant does not compile until it has a number here.
-    /// A number that [`Fault::all`] or [`Garbage::ALL`] lacks fails the test.
+    /// The test fails if a variant is missing from [`Fault::all`] or [`Garbage::ALL`].
     #[test]
     fn all_has_every_fault_once() {
         const fn garbage_number(garbage: Garbage) -> usize {

@@ -1,4 +1,4 @@
-//! Writes frames that are valid individually, but too many.
+//! Writes floods: too many frames, each of them valid.
 
 use crate::codec::{opcode, write_frame, write_header};
 use crate::faults::Flood;
@@ -21,7 +21,7 @@ pub(crate) fn write_flood(out: &mut Vec<u8>, flood: Flood) -> u64 {
     MANY
 }
 
-/// Appends a text in fragments of one byte, or with this many empty fragments after each.
+/// Appends a text in fragments of one byte, each followed by `each - 1` empty fragments.
 fn write_fragments(out: &mut Vec<u8>, text: &[u8], each: usize) -> u64 {
     let mut frames = 0;
     for (place, byte) in text.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! What happens on a TCP connection before it is a WebSocket, or instead: NIP-11 and refusals.
+//! Handles a TCP connection before it becomes a WebSocket, and those that never do: NIP-11 and
+//! refusals.
 
 use std::io;
 use std::sync::Arc;
@@ -192,7 +193,7 @@ async fn upgrade<S: Socket>(
     relay.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Which messages a relay sends.
+/// The messages that a relay with these faults sends.
 fn voice(faults: &[Fault]) -> Voice {
     let voices =
         [(Fault::Mute, Voice::Nothing), (Fault::Silent, Voice::NoEvents), (Fault::NoPongs, Voice::NoPongs)];
@@ -210,7 +211,7 @@ fn eose(faults: &[Fault]) -> Eose {
     delays.next_back().unwrap_or_default()
 }
 
-/// What a client gets for its key, if one is requested.
+/// What a client may do before and after it proves a key, if the relay requests one.
 fn access(faults: &[Fault]) -> Option<Access> {
     if faults.contains(&Fault::AuthRestricted) {
         Some(Access::Restricted { proved: false })

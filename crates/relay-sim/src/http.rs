@@ -1,4 +1,4 @@
-//! HTTP before a connection is a WebSocket: parses requests and writes responses.
+//! HTTP before a connection becomes a WebSocket: parses requests and writes responses.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,7 +17,7 @@ pub struct Request {
     pub path: String,
     /// `Host`: the client's name for this relay.
     pub host: String,
-    /// `Sec-WebSocket-Key`, if it wants a WebSocket.
+    /// `Sec-WebSocket-Key`, if the client wants a WebSocket.
     pub key: Option<String>,
     /// `Accept`.
     pub accept: String,
@@ -27,7 +27,8 @@ pub struct Request {
 
 /// Removes an HTTP request without a body from the bytes, if it is complete.
 ///
-/// # Errors When it is not a GET request, or too long.
+/// # Errors
+/// When the request is not a GET, or is too long.
 pub fn take_request(bytes: &mut Vec<u8>) -> Result<Option<Request>, BadRequest> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return if bytes.len() > REQUEST_BYTES_MAX { Err(BadRequest) } else { Ok(None) };

@@ -1,4 +1,4 @@
-//! NIP-11: what a relay says about itself over HTTP, true or false.
+//! NIP-11: what a relay says about itself over HTTP, truthfully or not.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ impl Information {
     }
 }
 
-/// A body that is not JSON, although it begins like it.
+/// A body that begins like JSON but is not JSON.
 pub(crate) const GARBAGE: &str = "{\"name\":\"a relay\",\"limitation\":{\"max_limit\":\u{fffd}<html>";
 /// The beginning of the endless body; [`ENDLESS`] follows.
 pub(crate) const ENDLESS_START: &str =

@@ -1,12 +1,12 @@
 //! Limits of a relay other than the size of answers: subscriptions, filters, the rate of requests,
-//! and requests that it refuses because a test says so.
+//! and refusals that a test sets.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The maximum number of subscriptions on a connection, whatever a relay says.
+/// The maximum number of subscriptions on a connection, even without limits.
 const SUBSCRIPTIONS_MAX: usize = 100;
 
 /// The limits of one connection. Default: none.
@@ -86,7 +86,7 @@ pub struct Refusal {
     pub reason: String,
     /// The message.
     pub saying: Saying,
-    /// How many REQs are refused; later ones are served.
+    /// The number of REQs to refuse; later ones are served.
     pub times: usize,
 }
 
@@ -114,7 +114,7 @@ impl Refusal {
     }
 }
 
-/// Which requests are counted together.
+/// The requests that are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     /// Requests of one connection.
@@ -131,9 +131,8 @@ pub struct RateLimit {
     pub requests: usize,
     /// The span.
     pub per: Duration,
-    /// Which requests.
     pub scope: Scope,
-    /// With which message it refuses.
+    /// The message with which it refuses.
     pub saying: Saying,
     /// The reason.
     pub reason: String,
@@ -174,7 +173,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// By CLOSED.
+    /// Refuses with CLOSED.
     pub fn closed(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), saying: Saying::Closed }
     }

@@ -1,4 +1,4 @@
-//! Which relay serves what, and when: decided before the start, from the seed only.
+//! Decides before the start, from the seed only, which relay serves what and when.
 
 use crate::corpus::Forgery;
 use crate::faults::Who;
@@ -28,14 +28,14 @@ pub struct Entry {
 pub struct RelayPlan {
     /// First the stored copies, then the live ones by time.
     pub entries: Vec<Entry>,
-    /// How many of the entries are stored from the start.
+    /// The number of entries that are stored from the start.
     pub stored: usize,
 }
 
 /// The copies of all relays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// By relay.
+    /// Indexed by relay.
     pub relays: Vec<RelayPlan>,
     /// The forged items: the original item and the kind of forgery.
     pub forged: Vec<(u32, Forgery)>,
@@ -46,19 +46,19 @@ pub struct Plan {
 pub struct PlanSettings<'a> {
     /// The seed.
     pub seed: u64,
-    /// How many relays share the items.
+    /// The number of relays that share the items.
     pub relays: usize,
-    /// Which relays forge.
+    /// The relays that forge.
     pub forgers: &'a Who,
-    /// How many items there are.
+    /// The number of items.
     pub items: usize,
-    /// How many of them, from the first, are stored from the start.
+    /// The number of items, from the first, that are stored from the start.
     pub stored: usize,
-    /// On how many relays each item is.
+    /// The number of relays that have each item.
     pub copies: usize,
     /// The delay of the last copy behind the first, in milliseconds.
     pub spread_ms: u64,
-    /// The share of items that are forged too.
+    /// The share of items that are also forged.
     pub forge: f64,
     /// How fast new items come.
     pub pace: Pace,
@@ -76,7 +76,7 @@ impl Plan {
             }
         }
         for relay in &mut plan.relays {
-            // Stable: a forged copy stays before a genuine one with the same time.
+            // The sort is stable: a forged copy stays before a genuine one with the same time.
             if let Some(live) = relay.entries.get_mut(relay.stored..) {
                 live.sort_by_key(|entry| entry.at);
             }
@@ -113,8 +113,8 @@ impl Plan {
                 self.put(relay, at, forged + rng.below(2));
             }
         }
-        // A forgery without a genuine copy on its relay races the others in half of the cases, or
-        // if no relay with a genuine copy forges.
+        // Also puts a forgery on any forger, whether or not it has a genuine copy: always if no
+        // forgery precedes a genuine copy, otherwise in half of the cases.
         if !preceded || rng.chance(0.5) {
             let forgers: Vec<usize> =
                 (0..).zip(forgers).filter(|(_, forges)| **forges).map(|f| f.0).collect();

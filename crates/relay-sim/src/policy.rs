@@ -23,7 +23,7 @@ pub(crate) struct Policy {
     pub replaces: bool,
 }
 
-/// One rule. A later rule replaces an earlier one of its kind.
+/// One rule. A later rule replaces an earlier one of the same kind.
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
     Door(Door),

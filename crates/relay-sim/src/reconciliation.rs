@@ -99,7 +99,8 @@ impl Reconciliation {
 
     /// Answers a message in hex.
     ///
-    /// # Errors The reason why the relay ends the reconciliation.
+    /// # Errors
+    /// The reason why the relay ends the reconciliation.
     pub fn answer(&mut self, message: &str) -> Result<String, String> {
         let left = self.rounds_left.checked_sub(1);
         self.rounds_left = left.ok_or_else(|| "closed: this takes too long".to_owned())?;

@@ -1,8 +1,8 @@
-//! One simulated relay: its events and orders, shared by its connections.
+//! One simulated relay: its events and the instructions of tests, shared by its connections.
 //!
-//! A relay is a list of arrivals and the number of those that have arrived. Arrived events are
-//! stored and answer REQ; later ones are live. An event that arrives while nobody is connected, or
-//! that was in flight when a connection broke, is thus stored when the client comes back.
+//! A relay has a list of entries and the number of those that have arrived. Arrived events are
+//! stored and answer REQs; later ones are live. So an event that arrives while nobody is connected,
+//! or that is in flight when a connection breaks, is stored when the client comes back.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -27,9 +27,9 @@ use crate::stats::Counters;
 use crate::stored::{Arrived, Index, Place};
 use crate::world::{World, now_us};
 
-/// How many REQs a relay records.
+/// The number of REQs that a relay records.
 const REQUESTS_KEPT: usize = 1_000;
-/// For how many requests a relay records the time.
+/// The number of requests whose times a relay records.
 const TIMES_KEPT: usize = 10_000;
 
 /// The overall behaviour of a relay, set by a test.
@@ -100,7 +100,7 @@ pub(crate) enum Held {
 /// A relay's answer to some filters.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    /// In the order of sending, each copy once.
+    /// Each copy once, in the order of sending.
     pub held: Vec<Held>,
     /// Whether the relay's cap truncated the answer.
     pub capped: bool,
@@ -124,12 +124,12 @@ struct Heard {
 pub(crate) struct Relay {
     pub number: usize,
     pub entries: Vec<Entry>,
-    /// How many entries are stored from the start.
+    /// The number of entries that are stored from the start.
     pub stored: usize,
-    /// How often the live entries are sent; more than once only at [`Pace::Fast`].
+    /// The number of times that the live entries are sent; more than once only at [`Pace::Fast`].
     rounds: usize,
-    /// The entry up to which a connection has sent them. At [`Pace::Fast`] an entry arrives by
-    /// being sent.
+    /// The greatest number of entries that a connection has sent. At [`Pace::Fast`] an entry
+    /// arrives when it is sent.
     pub sent: AtomicUsize,
     pub faults: Vec<(Fault, f64)>,
     pub policy: Policy,
@@ -183,7 +183,7 @@ impl Relay {
         }
     }
 
-    /// Whether events wait on it forever, because nobody can connect or nothing is sent.
+    /// Whether events can stay on the relay forever, because nobody can connect or nothing is sent.
     pub fn keeps_events(&self) -> bool {
         self.policy.door != Door::Open
             || self.policy.refusal.as_ref().is_some_and(|refusal| refusal.times == usize::MAX)
@@ -204,7 +204,7 @@ impl Relay {
         live.get((place - self.stored) % live.len())
     }
 
-    /// How many entries have arrived.
+    /// The number of entries that have arrived.
     pub fn arrived(&self, world: &World) -> usize {
         match (world.pace, world.live_for()) {
             (_, None) => self.stored,
@@ -216,7 +216,7 @@ impl Relay {
         }
     }
 
-    /// How many entries a connection may have sent so far.
+    /// The number of entries that a connection may have sent so far.
     pub fn sendable(&self, world: &World) -> usize {
         match world.pace {
             Pace::Fast if world.live_for().is_some() => self.len(),
@@ -258,7 +258,7 @@ impl Relay {
         Answer { held: held.collect(), capped: found.capped, more, too_many: found.too_many }
     }
 
-    /// How many entries of both lists have arrived.
+    /// The number of entries in each list that have arrived.
     pub fn has(&self, world: &World) -> Arrived {
         Arrived { planned: self.arrived(world), injected: self.injections() }
     }
@@ -280,7 +280,7 @@ impl Relay {
     }
 
     /// Accepts a published event, and sends it to matching subscriptions. Planned events are
-    /// neither looked for copies nor replaced.
+    /// neither checked for duplicates nor replaced.
     pub fn take(&self, event: VerifiedEvent) -> Publication {
         let address = address(&event).filter(|_| self.policy.replaces);
         let mut injections = lock(&self.injected);
@@ -315,22 +315,23 @@ impl Relay {
         *lock(&self.refusal) = refusal;
     }
 
-    /// Whether it refuses this REQ without examining it.
+    /// Whether the relay refuses this REQ without examining it.
     pub fn refused(&self) -> Option<Refused> {
         lock(&self.refusal).as_mut()?.refuse()
     }
 
-    /// Whether it ends the subscription that it has just accepted.
+    /// Whether the relay ends the subscription that it has just accepted.
     pub fn ends(&self) -> Option<(EndingPlace, String)> {
         lock(&self.ending).as_mut()?.end()
     }
 
-    /// Why it rejects this valid proof of a key.
+    /// Why the relay rejects this valid proof of a key.
     pub fn doubts(&self) -> Option<String> {
         lock(&self.doubt).as_mut()?.doubt()
     }
 
-    /// Whether this request exceeds the rate limit. `window` contains those of its connection.
+    /// Whether this request exceeds the rate limit. `window` contains the requests of the
+    /// connection.
     pub fn rate_limited(&self, window: &mut Window) -> Option<Refused> {
         let limit = self.policy.rate_limit.as_ref()?;
         match limit.scope {

@@ -45,8 +45,8 @@ impl Rng {
         items.get(self.below(items.len()))
     }
 
-    /// How many tries it takes until something with this probability happens, at least 1;
-    /// `u64::MAX` for never. One draw replaces a draw at every try.
+    /// The number of tries until something with this probability happens, at least 1; `u64::MAX`
+    /// for never. One draw replaces a draw at every try.
     pub fn tries_until(&mut self, probability: f64) -> u64 {
         if probability <= 0.0 {
             return u64::MAX;

@@ -7,20 +7,22 @@ use tokio::net::TcpStream;
 /// Bytes read in one system call. Clients of relays send little.
 const READ_BYTES: usize = 4 << 10;
 
-/// A byte stream over TCP that never waits: the caller waits for [`tcp`](Self::tcp) to be ready.
+/// A byte stream over TCP that never blocks: the caller waits for [`tcp`](Self::tcp) to be ready.
 pub(crate) trait Socket: Send + Sync {
     /// The TCP connection.
     fn tcp(&self) -> &TcpStream;
 
-    /// Appends available bytes. Having none is not an error, the end is.
+    /// Appends available bytes. It is an error if the stream has ended, but not if no bytes are
+    /// available.
     fn read(&mut self, inbox: &mut Vec<u8>) -> io::Result<()>;
 
     /// Accepts some of the bytes.
     ///
-    /// # Errors `WouldBlock` when it accepts none now.
+    /// # Errors
+    /// `WouldBlock` when it accepts none now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether accepted bytes wait for the TCP connection to be writable.
+    /// Whether accepted bytes wait until the TCP connection is writable.
     fn owes(&self) -> bool {
         false
     }

@@ -69,7 +69,7 @@ counts! {
     Bytes = "bytes",
     /// Event frames with a genuine event and a valid subscription id.
     Genuine = "genuine",
-    /// Of those, the first of their event over all relays; the others are copies.
+    /// Of those, the first frame of each event over all relays; the others are copies.
     First = "first",
     /// Event frames with a forged event.
     Forged = "forged",
@@ -111,9 +111,9 @@ counts! {
     WrongSubscription = "garbage_wrong_subscription",
     /// Unknown message types.
     UnknownType = "garbage_unknown_type",
-    /// Event frames with a signed but malformed event, by fault.
+    /// Event frames with a signed but malformed event, caused by a fault.
     Poison = "poison",
-    /// Event frames with an event of 300 KB to 1 MB, by fault.
+    /// Event frames with an event of 300 KB to 1 MB, caused by a fault.
     Oversized = "oversized",
     /// Frames of floods.
     Flood = "flood",
@@ -170,7 +170,7 @@ impl Figures {
         Garbage::ALL.into_iter().map(|garbage| self.get(garbage.into())).sum()
     }
 
-    /// Genuine event frames that were not the first of their event.
+    /// Genuine event frames after the first of each event.
     pub fn copies(&self) -> u64 {
         self.get(Count::Genuine).saturating_sub(self.get(Count::First))
     }
@@ -228,7 +228,7 @@ impl Counters {
         }
     }
 
-    /// One count, which is cheaper than all of them.
+    /// One count; cheaper than reading all of them.
     pub fn one(&self, count: Count) -> u64 {
         self.0.get(count as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
@@ -245,9 +245,9 @@ impl Counters {
 /// The counts of a simulation.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Stats {
-    /// By relay.
+    /// The counts of each relay.
     pub relays: Vec<Figures>,
-    /// Of all relays.
+    /// The counts of all relays together.
     pub total: Figures,
     /// Genuine events that no relay has written yet.
     pub unsent: usize,

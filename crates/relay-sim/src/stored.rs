@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Injected(u32),
 }
 
-/// How many entries of both lists have arrived.
+/// The number of entries in each list that have arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrived {
     pub planned: usize,
@@ -68,7 +68,7 @@ fn id_head(id: &[u8; 32]) -> u64 {
 /// The result.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// In the order of sending, each position once.
+    /// Each position once, in the order of sending.
     pub places: Vec<Place>,
     /// Whether the relay's cap truncated the answer.
     pub capped: bool,
@@ -94,7 +94,7 @@ impl Index {
         planned.chain(injected.map(|place| Place::Injected(place as u32)))
     }
 
-    /// Adds what it [lacks](Self::lacks).
+    /// Adds the events that it [lacks](Self::lacks).
     pub fn extend<'a>(
         &mut self,
         arrived: Arrived,
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn found(order: Order, filter: &str, bound: usize, arrived: usize) -> Vec<u32> {
-        // The event at position 0 has second 0, and so on; two for each second.
+        // Two events for each second from 0, in the order of their positions.
         let events: Vec<VerifiedEvent> = (0..20)
             .map(|number| {
                 Signer::from_seed(number).sign(number / 2, number as u16 % 3, &[] as &[Vec<String>], "")

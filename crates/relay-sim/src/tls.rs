@@ -32,7 +32,7 @@ pub enum TlsError {
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// One with a new key.
+    /// An authority with a new key.
     pub fn new() -> Result<Self, TlsError> {
         let mut params = named("relay-sim authority", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,12 +40,12 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its certificate, for clients that should trust it.
+    /// The authority's certificate, for clients that should trust it.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// The configuration of a server with a valid certificate, or with this defect.
+    /// The configuration of a server with a valid certificate, or one with this defect.
     pub fn server(&self, bad: Option<Certificate>) -> Result<Arc<ServerConfig>, TlsError> {
         let hosts = match bad {
             Some(Certificate::WrongHost) => &["another-host.invalid"],
@@ -105,7 +105,7 @@ impl Socket for TlsSocket {
             Err(error) => return Err(error),
         }
         let state = self.tls.process_new_packets().map_err(io::Error::other);
-        // Responses of the handshake; for an error, the alert.
+        // Sends the handshake's responses, or the alert for an error.
         self.pay()?;
         let (state, start) = (state?, inbox.len());
         // Reads everything: nothing would wake us for data that stays in the TLS layer.

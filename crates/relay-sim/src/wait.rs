@@ -1,12 +1,12 @@
-//! Waiting with a limit, for tests: every wait pauses between two checks, and fails with the name
-//! of what did not happen.
+//! Waiting with a limit, for tests: every wait pauses between two checks, and a failure names the
+//! event that did not happen.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-/// Longer than anything in a test takes, even on a busy machine; reached only when something is
+/// Longer than any step of a test takes, even on a busy machine; exceeded only when something is
 /// lost.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 

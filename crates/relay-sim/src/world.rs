@@ -19,7 +19,7 @@ pub(crate) fn now_us() -> u64 {
 /// A share of the generated events whose dates are off by up to this many seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Shift {
-    /// `0.0..=1.0`.
+    /// The share, `0.0..=1.0`.
     pub share: f64,
     pub secs_max: u64,
 }
@@ -32,10 +32,10 @@ pub(crate) struct Dates {
     pub base: u64,
     /// The seconds before `base` over which stored events are spread.
     pub stored_span_secs: u64,
-    /// How many of the generated events are stored.
+    /// The number of generated events that are stored.
     pub stored: usize,
     pub pace: Pace,
-    /// Live events that are dated before they appear.
+    /// Live events that are backdated.
     pub late: Shift,
     /// Events of authors whose clocks are ahead.
     pub ahead: Shift,
@@ -107,7 +107,8 @@ pub(crate) struct World {
     pub pace: Pace,
     /// Whether live traffic waits for a signal.
     pub hold: bool,
-    /// Live events are created when they are sent, with that time, and have it in a tag.
+    /// Whether live events are created when they are sent, with the time of sending as their date
+    /// and in a tag.
     pub stamp: bool,
     pub dates: Dates,
     pub generator: Generator,
@@ -159,8 +160,8 @@ impl World {
         Item::genuine(event)
     }
 
-    /// Records that a copy of a planned item is written; `true` if it is the first of a genuine
-    /// one.
+    /// Records that a copy of a planned item is written; `true` if it is the first copy of a
+    /// genuine item.
     pub fn note_sent(&self, number: usize, now_us: u64) -> bool {
         let first =
             number < self.originals && self.slots.get(number).is_some_and(|slot| slot.note_sent(now_us));

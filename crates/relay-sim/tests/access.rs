@@ -103,7 +103,7 @@ async fn requests_are_refused_as_often_as_told() {
         (2, vec!["restricted: members only", ""]),
     ] {
         for reason in reasons {
-            // Counted for the relay, not for the connection.
+            // Refusals are counted for the relay, not for the connection.
             let mut client = Client::connect(&sim.url(relay)).await;
             assert_eq!(client.ask("{}").await.err().unwrap_or_default(), reason);
         }

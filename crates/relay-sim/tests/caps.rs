@@ -29,7 +29,7 @@ async fn a_clamping_relay_keeps_back_the_oldest_and_says_nothing() {
     assert_eq!(capped.ask("{}").await.expect("an answer"), all[..50]);
     assert_eq!(capped.ask(r#"{"limit":500}"#).await.expect("an answer"), all[..50]);
     assert_eq!(sim.stats().of(1, Count::Capped), 2);
-    // Neither a client's smaller limit nor an answer within the cap is capped.
+    // Neither an answer to a smaller limit nor an answer within the cap counts as capped.
     assert_eq!(capped.ask(r#"{"limit":50}"#).await.expect("an answer"), all[..50]);
     let since = created_at(&all[49]) + 1;
     assert!(capped.ask(&format!(r#"{{"since":{since}}}"#)).await.expect("an answer").len() < 50);
@@ -139,7 +139,7 @@ async fn what_arrives_between_two_questions_is_found() {
     let sim = Sim::builder().scripted(1).start().await.expect("started");
     let mut expected = Vec::new();
     for number in 0..50_u64 {
-        // Not in the order of their dates.
+        // The numbers are not in the order of the dates.
         let date = BASE + number * 7 % 10;
         let event = Signer::from_seed(number).sign(date, 1, &[] as &[Vec<String>], "");
         sim.publish([0], event.json().clone());

@@ -27,7 +27,7 @@ async fn a_connection_has_so_many_subscriptions_and_filters() {
     client.say(r#"["REQ","c",{}]"#).await;
     let closed = r#"["CLOSED","c","error: too many concurrent subscriptions"]"#;
     assert_eq!(client.next().await, Seen::Text(closed.to_owned()));
-    // One that replaces another is permitted.
+    // A subscription that replaces another one is permitted.
     client.say(r#"["REQ","b",{},{}]"#).await;
     assert_eq!(client.next().await, Seen::Eose);
     client.say(r#"["REQ","b",{},{},{}]"#).await;

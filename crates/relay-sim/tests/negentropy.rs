@@ -87,7 +87,7 @@ async fn both_sides_learn_what_they_lack() {
         let mine: Vec<_> = (0..9)
             .map(|n| Signer::from_seed(n).sign(BASE - n * 100, 1, &[] as &[Vec<String>], "mine"))
             .collect();
-        // All except a contiguous range, and all except every hundredth.
+        // Both sides share all events except a contiguous range and every hundredth event.
         let shared = (0..).zip(&events).filter(|(place, _)| !(500..900).contains(place) && place % 100 != 0);
         let ours = || shared.clone().map(|(_, event)| event).chain(&mine);
         let mut client = Client::connect(&sim.url(0)).await;

@@ -43,7 +43,7 @@ async fn subscriptions_get_them_live_beside_what_is_planned() {
     let sim = Sim::builder().seed(7).relays(1).events(10).copies(1).start().await.expect("started");
     let mut client = Client::subscribe(&sim.url(0)).await;
     assert_eq!(client.take(11).await.len(), 11);
-    // More than a buffer, so that the connection sends them in several rounds.
+    // More than a buffer holds, so that the connection sends them in several rounds.
     let published = sim.publish_many(&[0], 1, &[BASE; 1_000]);
     let mut seen = HashSet::new();
     for message in client.take(1_000).await {
@@ -64,7 +64,7 @@ async fn publish(client: &mut Client, event: &str) -> (String, bool, String) {
                     serde_json::from_str(&text).expect("an OK");
                 return (id, accepted, reason);
             }
-            // A challenge may precede it.
+            // A challenge may precede the answer.
             Seen::Text(text) if text.starts_with("[\"AUTH\"") => {}
             other => panic!("{other:?}"),
         }

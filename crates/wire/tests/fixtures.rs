@@ -1,7 +1,7 @@
 //! Real events, texts that resemble events, and BIP-340's official vectors (`fixtures/README.md`).
 //!
-//! `FIXTURES_DIR` names another folder with files of the same names and forms, for larger
-//! collections.
+//! `FIXTURES_DIR` names another folder with a larger collection in files of the same names and
+//! formats.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -49,14 +49,14 @@ fn real_events_verify_and_keep_their_signed_fields() {
 
 /// Our verdict on an event that is invalid for the reason given in the collection.
 ///
-/// If several things are wrong, the cheapest check reports first: fields in the order in which they
-/// are written, then the id, the key and the signature. An event with a wrong id is therefore an id
+/// If an event has several faults, the cheapest check reports first: the fields in their written
+/// order, then the id, the key and the signature. An event with a wrong id is therefore an id
 /// mismatch, whatever its key and signature: nobody signed *this* event, and the two checks that
 /// cost a hundred times more are skipped.
 fn expected(reason: &str, event: &Value) -> Refusal {
     match reason {
-        // The collection checked the id first. Our kinds end at 65,535, so an event with a greater
-        // kind does not parse.
+        // The collection checked the id first. Our parser allows kinds up to 65,535, so an event
+        // with a greater kind does not parse.
         "id mismatch; pubkey not on curve" if event["kind"].as_u64() > Some(65_535) => {
             Refusal::Parse(ParseError::Malformed(Field::Kind))
         }

@@ -11,7 +11,7 @@ use super::parts::{Shared, share_of};
 use crate::cli::Failure;
 
 /// How relays treat their clients. SHARE is the share of the relays concerned, as in --fault. A
-/// later option replaces an earlier one of its kind for its share.
+/// later option replaces an earlier one of the same kind for its relays.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Relays' behaviour")]
 pub struct BehaviourArgs {
@@ -48,8 +48,8 @@ pub struct BehaviourArgs {
     /// With --refuse: how many REQs each relay refuses [default: all].
     #[arg(long, value_name = "REQS", requires = "refuse")]
     refuse_times: Option<usize>,
-    /// What relays say in NIP-11, if not the truth: no-limits, max-limit=EVENTS, not-found,
-    /// garbage, endless, hanging; KIND[:SHARE], may be repeated.
+    /// False or missing NIP-11 documents: no-limits, max-limit=EVENTS, not-found, garbage, endless,
+    /// hanging; KIND[:SHARE], may be repeated.
     #[arg(long, value_name = "KIND")]
     information: Vec<Shared<Information>>,
     /// How relays support NIP-77: serve[=RECORDS_MAX], refuse, unknown, mute; KIND[:SHARE], may be
@@ -63,7 +63,7 @@ pub struct BehaviourArgs {
     /// This share of the relays accepts TCP connections and never reads from them.
     #[arg(long, value_name = "SHARE", value_parser = share_of)]
     deaf: Option<f64>,
-    /// Serve wss:// with certificates of an authority that is created at the start.
+    /// Serve wss:// with certificates signed by an authority that is created at the start.
     #[arg(long)]
     tls: bool,
     /// With --tls: write the authority's certificate to this file, in PEM.
@@ -79,7 +79,7 @@ pub struct BehaviourArgs {
 }
 
 impl BehaviourArgs {
-    /// Adds them to a simulation.
+    /// Adds these options to a simulation.
     pub fn add_to(&self, mut builder: SimBuilder) -> SimBuilder {
         for cap in &self.cap {
             let cap_with_default = self.default_limit.map(|events| cap.what.default_limit(events));

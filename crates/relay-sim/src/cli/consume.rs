@@ -62,8 +62,8 @@ struct CheckArgs {
     /// Sequence numbers may have gaps, because the URL selects some of the events.
     #[arg(long)]
     allow_gaps: bool,
-    /// How often created_at may descend between consecutive events: at most the gateway's number of
-    /// batches minus one.
+    /// The number of times that created_at may descend between consecutive events: at most the
+    /// gateway's number of batches minus one.
     #[arg(long)]
     max_descents: Option<u64>,
 }
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
         tokio::pin!(interrupt);
         'deliveries: loop {
             let patience = if self.checker.is_complete() { self.linger } else { self.idle };
-            // Not dropped at every tick, because reconnecting may take longer.
+            // This future is kept across ticks, because reconnecting may take longer than one.
             let next = timeout(patience, consumer.next());
             tokio::pin!(next);
             let next = loop {
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
                     _ = ticks.tick() => self.progress(),
                     interrupted = &mut interrupt => {
                         interrupted.map_err(Failure::Signal)?;
-                        // This is not a fault; missing events are.
+                        // An interrupt is not a fault, but missing events are.
                         break 'deliveries;
                     }
                 }

@@ -13,7 +13,7 @@ pub struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// Which relays.
+    /// The relays concerned.
     pub const fn who(&self) -> Who {
         if self.share >= 1.0 { Who::All } else { Who::Share(self.share) }
     }

@@ -14,20 +14,20 @@ use super::parts::{Burst, ShareAndSecs, share_of};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Simulation")]
 pub struct SimArgs {
-    /// The seed of everything.
+    /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many relays.
+    /// The number of relays.
     #[arg(long, default_value_t = 20)]
     relays: usize,
-    /// How many events to generate [default: 1000, or 0 with --file].
+    /// The number of events to generate [default: 1000, or 0 with --file].
     #[arg(long)]
     events: Option<usize>,
     /// Serve the events of this JSONL file, as they are; may be repeated. A line is an event or
     /// {"reason":…,"event":{…}}, which counts as not genuine.
     #[arg(long)]
     file: Vec<PathBuf>,
-    /// How many authors write the generated events.
+    /// The number of authors of the generated events.
     #[arg(long, default_value_t = 300)]
     authors: usize,
     /// Kinds of generated events [default: a mix of 0, 1, 3, 6, 7, 1984, 30931-30934].
@@ -52,22 +52,22 @@ pub struct SimArgs {
     /// The share of the events that relays have from the start (0 to 1); the others are live.
     #[arg(long, default_value_t = 0.0)]
     stored: f64,
-    /// New live events a second over all relays [default: as fast as sockets take them].
+    /// New live events a second over all relays [default: as fast as the sockets accept them].
     #[arg(long)]
     rate: Option<f64>,
-    /// Without --rate: send the live events this many times, for benches of duplicates.
+    /// Without --rate: send the live events this many times, to benchmark duplicates.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
     /// Create live events when they are sent, with a tag ["sent_us","<Unix microseconds>"].
     #[arg(long)]
     stamp: bool,
-    /// Date a share of the live events up to this many seconds before they appear.
+    /// Backdate a share of the live events by up to this many seconds.
     #[arg(long, value_name = "SHARE:SECONDS")]
     late: Option<ShareAndSecs>,
-    /// Date a share of the events up to this many seconds ahead, like wrong clocks.
+    /// Postdate a share of the events by up to this many seconds, as wrong clocks do.
     #[arg(long, value_name = "SHARE:SECONDS")]
     ahead: Option<ShareAndSecs>,
-    /// Give one relay this many additional stored events of one second; may be repeated.
+    /// Give one relay this many additional stored events with the same created_at; may be repeated.
     #[arg(long, value_name = "RELAY:SECONDS_AGO:EVENTS")]
     burst: Vec<Burst>,
     /// The share of the events that are also forged (0 to 1).
@@ -89,7 +89,7 @@ pub struct SimArgs {
     /// The loopback port; 0 for a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Start live traffic when every relay has a subscription, not at the first one.
+    /// Start live traffic when every relay has a subscription, instead of at the first one.
     #[arg(long)]
     hold: bool,
     #[command(flatten)]
@@ -97,7 +97,7 @@ pub struct SimArgs {
 }
 
 impl SimArgs {
-    /// The simulation that they describe.
+    /// The simulation that the options describe.
     pub fn builder(&self) -> SimBuilder {
         let mut builder = Sim::builder()
             .seed(self.seed)
@@ -153,7 +153,6 @@ impl SimArgs {
         self.hold
     }
 
-    /// How many relays.
     pub const fn relays(&self) -> usize {
         self.relays
     }

@@ -1,4 +1,4 @@
-//! Signed events from a seed: a few hundred authors, mixed kinds, sizes and texts.
+//! Generates signed events from a seed: a few hundred authors, mixed kinds, sizes and texts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -117,8 +117,7 @@ impl Generator {
         1
     }
 
-    /// The events with the numbers from `first` on and these dates, created by one thread for each
-    /// core.
+    /// The events numbered from `first` with these dates, created by one thread for each core.
     pub fn events(&self, first: usize, created_at: &[u64]) -> Vec<VerifiedEvent> {
         const CHUNK: usize = 256;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

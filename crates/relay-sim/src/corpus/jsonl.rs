@@ -25,7 +25,7 @@ pub enum JsonlError {
     NotAnObject {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line number, counted from 1.
         line: usize,
     },
 }
@@ -40,7 +40,7 @@ struct Labelled<'a> {
 }
 
 /// Reads a file whose lines are events, or `{"reason":…,"event":{…}}` for events that are not
-/// genuine. Each event is verified to determine its truth. Empty lines are skipped.
+/// genuine. Each event is verified to determine whether it is genuine. Empty lines are skipped.
 ///
 /// # Errors
 /// When the file cannot be read, or a line is not a JSON object.
@@ -67,7 +67,7 @@ fn item(line: &[u8], file: &Bytes, base: u64, verifier: &mut Verifier) -> Item {
         Ok(labelled) => {
             let event = file.slice_ref(labelled.event.get().as_bytes());
             let item = Item::from_text(event, base, verifier);
-            // The file decides: it may reject an event for a reason outside NIP-01.
+            // The file's label wins: the file may reject an event for a reason outside NIP-01.
             Item { origin: Origin::Invalid, ..item }
         }
         Err(_) => Item::from_text(file.slice_ref(line), base, verifier),

@@ -1,4 +1,4 @@
-//! What the relays serve: genuine events, forgeries, and lines of files.
+//! The items that relays serve: genuine events, forgeries, and lines of files.
 //!
 //! An [`Item`] is a text for an `EVENT` frame. Items are created before the start, or when the
 //! first relay serves them ([`Slot`]).
@@ -19,7 +19,7 @@ pub use generate::{Generator, Sizes};
 pub use jsonl::{JsonlError, read_jsonl};
 pub use poison::{Poison, oversized, poison};
 
-/// The truth about an item's text.
+/// Whether an item's text is genuine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// It is a genuine event.
@@ -37,7 +37,7 @@ pub struct Item {
     pub text: Bytes,
     /// The values that filters are matched against; for an item that is not genuine, its claims.
     pub claims: VerifiedEvent,
-    /// The truth about the text.
+    /// Whether the text is genuine.
     pub origin: Origin,
 }
 
@@ -47,8 +47,8 @@ impl Item {
         Self { text: event.json().clone(), claims: event, origin: Origin::Genuine }
     }
 
-    /// Any text, which is verified to determine its truth. `created_at` is used for matching if the
-    /// text has none.
+    /// Any text, which is verified to determine whether it is genuine. `created_at` is used for
+    /// matching if the text has none.
     pub fn from_text(text: Bytes, created_at: u64, verifier: &mut Verifier) -> Self {
         let parsed = UnverifiedEvent::parse(&text).ok();
         if let Some(Ok(event)) = parsed.as_ref().map(|event| verifier.verify(event)) {
@@ -85,7 +85,7 @@ fn claims_of(text: &[u8], created_at: u64) -> VerifiedEvent {
         serde_json::Value::from_iter(tags),
         "0".repeat(128),
     );
-    // The text above has that layout for all values; it is never used as the event itself.
+    // The text above is always canonical. It is used for matching only and is never sent.
     VerifiedEvent::from_canonical(json.into()).unwrap_or_else(|| nothing(created_at))
 }
 
@@ -97,7 +97,7 @@ fn nothing(created_at: u64) -> VerifiedEvent {
 #[derive(Debug, Default)]
 pub struct Slot {
     item: OnceLock<Item>,
-    /// Unix time in microseconds; 0 if not yet.
+    /// Unix time in microseconds; 0 before the first copy is written.
     first_sent_us: AtomicU64,
 }
 

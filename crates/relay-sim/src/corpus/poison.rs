@@ -24,7 +24,7 @@ impl Poison {
     pub const ALL: [Self; 5] = [Self::Kind, Self::Tag, Self::Content, Self::Surrogate, Self::NoTags];
 }
 
-/// Creates the text of such an event. `number` distinguishes those of one second.
+/// Creates the text of such an event. `number` distinguishes events of the same second.
 pub fn poison(signer: &Signer, poison: Poison, created_at: u64, number: u64) -> Bytes {
     let (mut kind, mut tags) = (1, json!([["n", number.to_string()]]));
     let mut content = r#""poison""#;

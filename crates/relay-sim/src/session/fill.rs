@@ -1,5 +1,5 @@
-//! What a relay sends on one connection: stored events, live events, injections, and faults in
-//! between.
+//! Produces the messages of a relay on one connection: stored events, live events, injections, and
+//! faults in between.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -189,14 +189,14 @@ impl Session {
                     return then;
                 }
             }
-            // A fault may have closed it; then the next one has taken its index.
+            // A fault may have closed the subscription; then the next one has taken its index.
             place += usize::from(self.subscriptions.len() == open);
         }
         AfterWrite::Goes
     }
 
-    /// Sends an event to a subscription, unless a fault prevents that. The event has arrived all
-    /// the same: it is stored, and the client receives it when it asks again.
+    /// Sends an event to a subscription, unless a fault prevents that. The event has arrived even
+    /// then: it is stored, and the client receives it when it asks again.
     fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> AfterWrite {
         let mut then = AfterWrite::Goes;
         match self.dice.before_frame() {

@@ -29,7 +29,7 @@ pub(crate) enum Access {
     Empty,
     /// Nothing, even after it has proved a key.
     Restricted {
-        /// Whether it has.
+        /// Whether the client has proved a key.
         proved: bool,
     },
 }
@@ -106,7 +106,7 @@ impl Session {
         }
     }
 
-    /// The request, if the relay accepts the filters and another subscription.
+    /// The questions to answer, if the relay accepts the filters and another subscription.
     pub(super) fn questions<'a>(
         &mut self,
         relay: &Relay,

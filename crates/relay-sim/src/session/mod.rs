@@ -1,7 +1,7 @@
 //! The protocol on one connection: the client's messages and the relay's reactions.
 //!
-//! It writes into a buffer and does not know sockets; [`connection`](crate::connection) moves
-//! bytes.
+//! A session writes into a buffer and does not use sockets; [`connection`](crate::connection) moves
+//! the bytes.
 
 mod fill;
 mod gate;
@@ -34,7 +34,7 @@ struct Subscription {
     filters: Vec<Filter>,
     /// The text of EOSE.
     hints: Hints,
-    /// Where and why the relay ends it.
+    /// Where and why the relay ends the subscription.
     ending: Option<(EndingPlace, String)>,
     /// When EOSE is sent, if not after the last stored event.
     eose_at: Option<Instant>,
@@ -50,7 +50,7 @@ impl Subscription {
     }
 }
 
-/// Which messages a relay sends on a connection. It receives and counts all of them.
+/// The messages that a relay sends on a connection. It receives and counts all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
     /// All messages.
@@ -81,7 +81,7 @@ pub(crate) struct Session {
     relay: usize,
     voice: Voice,
     subscriptions: Vec<Subscription>,
-    /// By the ids in NEG-OPEN.
+    /// Reconciliations with the ids from NEG-OPEN.
     reconciliations: Vec<(String, Reconciliation)>,
     /// The next entry and the next injection to examine.
     planned_at: usize,
@@ -95,7 +95,7 @@ pub(crate) struct Session {
     challenge: Option<Box<Challenge>>,
     /// The requests that count for the connection's rate limit.
     window: Window,
-    /// The flood that it sends beside everything else.
+    /// The flood that it sends in addition to everything else.
     pub flood: Option<Flood>,
     /// Events that a fault made for this connection.
     made: u64,
@@ -149,7 +149,7 @@ impl Session {
         self.count(count);
     }
 
-    /// Answers a ping, unless this relay never does.
+    /// Answers a ping, unless this relay never answers pings.
     pub fn pong(&mut self, payload: &[u8]) {
         self.count(Count::Pings);
         if self.voice != Voice::NoPongs {

@@ -1,5 +1,5 @@
-//! The description of a simulation, with its defaults: which events there are, and which relay has
-//! them when. [`rules`](super::rules) has how relays treat their clients.
+//! The description of a simulation and its defaults: which events exist, and when each relay has
+//! them. [`rules`](super::rules) describes how relays treat their clients.
 
 use std::path::PathBuf;
 
@@ -84,25 +84,26 @@ impl Default for SimBuilder {
 }
 
 impl SimBuilder {
-    /// The seed of everything. Default 1.
+    /// The seed of all random choices. Default 1.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// How many relays share the events. Default 0: only scripted ones.
+    /// The number of relays that share the events. Default 0: only scripted ones.
     pub const fn relays(mut self, relays: usize) -> Self {
         self.relays = relays;
         self
     }
 
-    /// How many additional relays have only what [`Sim::publish`] and similar methods give them.
+    /// The number of additional relays that have only the events from [`Sim::publish`] and similar
+    /// methods.
     pub const fn scripted(mut self, relays: usize) -> Self {
         self.scripted = relays;
         self
     }
 
-    /// How many events are generated. Default 1,000, or 0 if there are files or no relays.
+    /// The number of generated events. Default 1,000, or 0 if there are files or no relays.
     pub const fn events(mut self, events: usize) -> Self {
         self.events = Some(events);
         self
@@ -115,7 +116,7 @@ impl SimBuilder {
         self
     }
 
-    /// How many authors write. Default 300.
+    /// The number of authors. Default 300.
     pub const fn authors(mut self, authors: usize) -> Self {
         self.authors = authors;
         self
@@ -135,8 +136,8 @@ impl SimBuilder {
     }
 
     /// The base time in Unix seconds: stored events are up to
-    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones as much later as they are
-    /// sent. Default: now; set it to get the same ids again.
+    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones are later by the time until
+    /// they are sent. Default: now; set it to get the same ids again.
     pub const fn base(mut self, unix_secs: u64) -> Self {
         self.base = Some(unix_secs);
         self
@@ -148,7 +149,7 @@ impl SimBuilder {
         self
     }
 
-    /// On how many relays each event is (at most on all). Default 3.
+    /// The number of relays that have each event, at most all. Default 3.
     pub const fn copies(mut self, copies: usize) -> Self {
         self.copies = copies;
         self
@@ -168,15 +169,15 @@ impl SimBuilder {
         self
     }
 
-    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: dated
-    /// 1 to `secs_max` seconds later than it appears, or would be dated otherwise. Default: none.
+    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: it is
+    /// dated 1 to `secs_max` seconds later than otherwise. Default: none.
     pub const fn ahead(mut self, share: f64, secs_max: u64) -> Self {
         self.ahead = Shift { share, secs_max };
         self
     }
 
-    /// This many additional events, all of the second `secs_ago` before [`base`](Self::base), which
-    /// only this relay has from the start. They count as [published](crate::Sim::publish), not as
+    /// Adds this many events, all dated `secs_ago` seconds before [`base`](Self::base), which only
+    /// this relay has from the start. They count as [published](crate::Sim::publish), not as
     /// planned.
     pub fn burst_second(mut self, relay: usize, secs_ago: u64, events: usize) -> Self {
         self.bursts.push(Burst { relay, secs_ago, events });
@@ -223,7 +224,7 @@ impl SimBuilder {
         self
     }
 
-    /// Which relays forge. Default all.
+    /// The relays that forge. Default all.
     pub fn forgers(mut self, who: Who) -> Self {
         self.forgers = who;
         self
@@ -236,7 +237,7 @@ impl SimBuilder {
         self
     }
 
-    /// Every kind of garbage, each with this probability before each event frame.
+    /// Adds every kind of garbage, each with this probability before each event frame.
     pub fn garbage(self, who: &Who, chance: f64) -> Self {
         Garbage::ALL
             .into_iter()

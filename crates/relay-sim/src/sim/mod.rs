@@ -37,11 +37,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    /// The addresses of relays that do not listen there.
+    /// The addresses of relays that listen elsewhere.
     doors: Vec<(Door, SocketAddr)>,
     ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,
-    /// Positions of planned genuine events; filled at the first request for a time of sending.
+    /// Positions of planned genuine events; filled when a send time is first requested.
     places: OnceLock<HashMap<ClaimedId, usize>>,
     published: std::sync::Mutex<Vec<VerifiedEvent>>,
 }
@@ -68,8 +68,7 @@ impl Sim {
         format!("{}://{host}:{}/r/{relay}", self.scheme(), self.address_of(relay).port())
     }
 
-    /// The certificate of the authority that clients must trust to be served, in PEM; `None`
-    /// without TLS.
+    /// The certificate of the authority that clients must trust, in PEM; `None` without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
@@ -125,7 +124,7 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
-    /// What a relay [holds](Self::holds) whose `created_at` is in `since..=until`.
+    /// The events that a relay [holds](Self::holds) with a `created_at` in `since..=until`.
     pub fn holds_between(&self, relay: usize, since: u64, until: u64) -> Vec<VerifiedEvent> {
         let mut filter = Filter::new();
         (filter.since, filter.until) = (Some(since), Some(until));
@@ -145,8 +144,8 @@ impl Sim {
         clean.map(|relay| relay.number).collect()
     }
 
-    /// When the first copy of a planned genuine event was written, in Unix microseconds. That is
-    /// when the frame entered the buffer of its connection, which is written at once.
+    /// When the first copy of a planned genuine event was written, in Unix microseconds. This is
+    /// the time at which the frame entered its connection's buffer, which is written at once.
     pub fn first_sent_us(&self, id: &ClaimedId) -> Option<u64> {
         let places = self.places.get_or_init(|| {
             let slots = self.world.slots.iter().take(self.world.originals).enumerate();
@@ -220,8 +219,8 @@ impl Sim {
         self.world.relays.get(relay).map_or(0, |relay| relay.open.load(Ordering::Relaxed))
     }
 
-    /// How many TCP connections are neither WebSockets nor known to be NIP-11 requests: clients
-    /// that are still connecting, or that hang at a relay that never accepts them.
+    /// The number of TCP connections that are neither WebSockets nor known to be NIP-11 requests:
+    /// clients that are still connecting, or that hang at a relay that never accepts them.
     pub fn dialling(&self) -> usize {
         self.world.dialling.now.load(Ordering::Relaxed)
     }
@@ -249,7 +248,7 @@ impl Sim {
     /// Waits until every planned genuine event and all copies on reliable relays have been written.
     /// It does not wait for relays that may fall silent or refuse.
     ///
-    /// It does not end while stored events are not requested.
+    /// It does not return while stored events remain unrequested.
     pub async fn wait_sent(&self) {
         self.wait_first_copies().await;
         while !self.is_sent() {

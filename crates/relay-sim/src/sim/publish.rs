@@ -26,11 +26,11 @@ impl Sim {
         }
     }
 
-    /// Gives many generated events to relays at once, one for each date (Unix seconds), by the
-    /// authors and with the kinds and sizes of the simulation, each to `copies` of the relays (at
-    /// most all). Relays store them and send them to matching subscriptions. Returns them.
+    /// Generates one event for each date (Unix seconds), with the authors, kinds and sizes of the
+    /// simulation, and gives each to `copies` of the relays (at most all). Relays store the events
+    /// and send them to matching subscriptions. Returns the events.
     ///
-    /// It signs on all cores, about 20,000 a second each, before it returns.
+    /// Signs on all cores, about 20,000 events a second on each, before it returns.
     pub fn publish_many(&self, relays: &[usize], copies: usize, created_at: &[u64]) -> Vec<VerifiedEvent> {
         let events = make_more(&self.world, relays, copies, created_at);
         self.published().extend(events.iter().cloned());

@@ -1,6 +1,6 @@
-//! The description's rules: how relays treat their clients.
+//! Rules of the description: how relays treat their clients.
 //!
-//! A later rule replaces an earlier one of its kind for the relays that it names.
+//! A later rule replaces an earlier one of the same kind for the relays that it names.
 
 use crate::caps::Cap;
 use crate::door::{Certificate, Door};
@@ -57,7 +57,8 @@ impl SimBuilder {
         self.rule(who, Rule::Information(information))
     }
 
-    /// Refuses REQs, whatever they request. [`Sim::refuse`](crate::Sim::refuse) does so later.
+    /// Refuses REQs without examining them. [`Sim::refuse`](crate::Sim::refuse) does so at run
+    /// time.
     pub fn refusals(self, who: Who, refusal: Refusal) -> Self {
         self.rule(who, Rule::Refusal(refusal))
     }

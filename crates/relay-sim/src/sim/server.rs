@@ -14,7 +14,7 @@ use crate::handshake;
 use crate::tls::TlsSocket;
 use crate::world::World;
 
-/// Thousands of clients may connect at the same time.
+/// The backlog of listeners: thousands of clients may connect at the same time.
 const BACKLOG: u32 = 4096;
 /// The pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ pub(super) enum Reception {
     None,
 }
 
-/// Listens on a loopback port; 0 takes any.
+/// Listens on a loopback port; 0 takes any free port.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -70,7 +70,7 @@ async fn ignore(world: Arc<World>, stream: TcpStream) {
         if ready.is_read_closed() {
             break;
         }
-        // Available data is not read, so another check would find it at once.
+        // Clears the readiness: the data stays unread, so the next wait would return at once.
         _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 use wire::{RelayMessage, UnverifiedEvent};
 
-/// Long enough for everything that does happen.
+/// Long enough for every event that a test expects.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough to see that nothing arrives.
 pub const MOMENT: Duration = Duration::from_millis(200);

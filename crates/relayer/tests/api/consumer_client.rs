@@ -15,7 +15,7 @@ use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 
 use crate::gateway::{Gateway, Setup};
 
-/// Longer than any test takes.
+/// A time limit that no test reaches.
 pub const LONG: Duration = Duration::from_secs(30);
 
 pub const HOUR_MS: u64 = 3_600_000;
@@ -65,7 +65,7 @@ impl Client {
         while !timeout(LONG, self.0.next()).await.unwrap().unwrap().unwrap().is_pong() {}
     }
 
-    /// The close code and reason, after any events.
+    /// Reads past any events to the close, and returns its code and reason.
     pub async fn end(&mut self) -> String {
         loop {
             if let Err(end) = self.next().await {

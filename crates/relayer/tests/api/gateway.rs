@@ -143,7 +143,7 @@ impl Gateway {
         self.free_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The configuration file that reloads read.
+    /// The configuration file that a reload reads.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.toml")
     }
@@ -192,9 +192,9 @@ impl std::ops::Deref for Gateway {
     }
 }
 
-/// Resolves only addresses. Hosts that begin with `new` have a public address at the first look-up,
-/// when they are added, and none later, when they are dialled. Look-ups of `archive.example` never
-/// end.
+/// Resolves only addresses. Hosts that begin with `new` have a public address at the first look-up
+/// (when the relay is added), and no address at later ones (when it is dialled). Look-ups of
+/// `archive.example` never end.
 fn resolver() -> Resolver {
     let known = Mutex::new(HashSet::new());
     Resolver::from_fn(move |host: &str| {

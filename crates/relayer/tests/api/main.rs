@@ -1,6 +1,6 @@
 //! `/ws` and the REST API, over real sockets and a real log.
 
-// Helpers outside of #[test] functions are tests, too.
+// Helper functions outside of #[test] functions are test code, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod auth;

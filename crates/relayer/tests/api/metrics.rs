@@ -93,8 +93,8 @@ async fn what_is_proven_of_the_relays_is_a_figure() {
         ConnectionState::Live { since_ms: 1 },
         ConnectionState::BackingOff { until_ms: 1, reason: "closed".to_owned() },
     );
-    // One is complete, one has two gaps, one was complete long ago and is disconnected, one is
-    // unknown.
+    // One relay is complete, one has two gaps, one was complete long ago and is disconnected, and
+    // one is unknown.
     let mut whole = Coverage::first_contact([], now - 900, now - 10);
     whole.prove(now - 900, now - 10);
     let mut torn = Coverage::first_contact([], now - 900, now - 10);
@@ -135,7 +135,7 @@ async fn deliveries_are_counted() {
     for _ in 6..=20 {
         next(&mut client).await;
     }
-    // Events are counted after they are sent, so the client may have them before.
+    // Events are counted after they are sent, so the client may receive them earlier.
     let metrics = loop {
         let text = gateway.get("/metrics").await.text;
         if text.contains("\nwebsocket_messages_total 15\n") {

@@ -10,7 +10,7 @@ async fn with_relays(relays: &[&'static str]) -> Gateway {
     Gateway::start_with(Setup { relays: relays.to_vec(), ..Setup::default() }).await
 }
 
-/// The test sets their states and figures.
+/// Starts a gateway whose relays have only the states and figures that the test sets.
 async fn with_still_relays(relays: &[&'static str]) -> Gateway {
     let relays = relays.to_vec();
     Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await
@@ -35,7 +35,7 @@ async fn relays_are_ranked_by_what_they_do() {
         }
         stats.connections.add(count);
         (0..count).for_each(|_| stats.refuse(DropReason::TooOld));
-        // Forgeries have a different order.
+        // Sorting by forgeries gives a different order.
         (0..10 - count).for_each(|_| stats.refuse(DropReason::BadSignature));
     }
     let ranked = async |query: &str| names(&gateway.get(&format!("/api/relays?{query}")).await.json());
@@ -204,7 +204,8 @@ async fn a_body_is_json_and_nothing_else() {
     assert_eq!(gateway.pool.peers().len(), 0);
 }
 
-/// With a token, authorization accepts any content type, but the body must still be JSON.
+/// With a token, authorization accepts any content type, but the body must still be declared as
+/// JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_says_that_it_is_json() {
     let token = "0123456789abcdef";

@@ -1,4 +1,4 @@
-//! Named consumers: what they get, and what their acknowledgements do.
+//! Named consumers: which events they get, and the effect of their acknowledgements.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn one_url_goes_on_where_the_acknowledgements_end() {
     gateway.append_numbered(1).await;
     client.expect([11]).await;
     client.ack(11).await;
-    // Acknowledgements are stored soon, also while the client stays connected.
+    // Acknowledgements are stored soon, even while the client stays connected.
     until(|| stored_cursor(&gateway, "indexer") == 11).await;
     assert!(is_connected(&gateway, "indexer"));
 }
@@ -48,7 +48,7 @@ async fn a_new_consumer_starts_now_and_is_stored() {
     assert_eq!(stored_cursor(&gateway, "late"), 5, "stored before the client is let in");
     client.leave(&gateway, "late").await;
     gateway.append_numbered(5).await;
-    // The stored cursor counts, and not the one in the URL.
+    // The stored cursor applies, not the one in the URL.
     for query in ["?consumer=late", "?consumer=late&cursor=0", "?consumer=late&cursor=1000"] {
         let mut client = Client::connect(&gateway, query).await;
         client.expect(6..=10).await;
@@ -89,7 +89,7 @@ fn a_cursor_lasts_over_a_restart() {
 }
 
 /// Random acknowledgements and disconnections while events arrive: the stored cursor never exceeds
-/// what was acknowledged, and everything after it is delivered again.
+/// the last acknowledgement, and everything after the cursor is delivered again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
     let gateway = start(Output::default()).await;
@@ -155,7 +155,7 @@ async fn a_wrong_acknowledgement_closes_and_moves_nothing() {
     assert_eq!(closed(&gateway, "bad_ack"), count);
 }
 
-/// Events of an earlier connection do not count: acknowledging them is a fault of the client.
+/// Events sent on an earlier connection do not count: a client that acknowledges them is at fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
     let gateway = start(Output::default()).await;
@@ -182,7 +182,7 @@ async fn messages_of_other_clients_are_ignored() {
     assert!(gateway.consumers.list().is_empty());
 }
 
-/// Only acknowledgements move the cursor, so events outside the selection are not lost for good.
+/// Only acknowledgements move the cursor, so events outside the selection are not lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_selection_the_acknowledgement_is_what_counts() {
     let gateway = start(Output::default()).await;
@@ -218,14 +218,15 @@ async fn a_consumer_gets_bare_events_if_it_insists() {
 async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_something() {
     const EVENTS: u64 = 300;
     let gateway = start(Output::default()).await;
-    let content = "x".repeat(64 << 10); // 20 MiB in all: more than sockets buffer.
+    let content = "x".repeat(64 << 10); // 20 MiB in total: more than sockets buffer.
     for n in 1..=EVENTS / 10 {
         let large = (0..10).map(|m| gateway.signer.sign(10 * n + m, 1, &[] as &[[&str; 0]], &content));
         gateway.append(large.collect()).await;
     }
     let mut earlier = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     earlier.expect(1..=20).await;
-    // It reads nothing more, so the gateway waits for its socket, but still reads its messages.
+    // The client stops reading, so the gateway waits for the socket, but still reads the client's
+    // messages.
     sleep(Duration::from_millis(300)).await;
     earlier.ack(17).await;
     until(|| stored_cursor(&gateway, "a") == 17).await;
@@ -233,7 +234,7 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     until(|| shown(&gateway, "a").unwrap().cursor.get() == 19).await;
     let mut later = Client::connect(&gateway, "?consumer=a&cursor=0").await;
     later.expect(20..=40).await;
-    // Messages of the earlier connection have no effect now, and it learns why.
+    // Messages on the earlier connection no longer have an effect, and its close says why.
     drop(earlier.0.send(Message::text("{\"ack\":25}")).await);
     assert_eq!(earlier.end().await, "1008 another connection took over this consumer");
     assert_eq!(shown(&gateway, "a").unwrap().cursor.get(), 19);
@@ -242,7 +243,7 @@ async fn the_later_connection_wins_though_the_earlier_one_is_being_sent_somethin
     assert_eq!(closed(&gateway, "replaced"), 1);
 }
 
-/// Many acknowledgements that are followed by a takeover at once: none is lost or undone.
+/// Many acknowledgements, each immediately followed by a takeover: none is lost or undone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_acknowledgement_that_is_not_written_yet_survives_a_takeover() {
     const ROUNDS: u64 = 200;

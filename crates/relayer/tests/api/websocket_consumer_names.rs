@@ -1,4 +1,4 @@
-//! The names of consumers: their number, and which are forgotten or moved.
+//! Consumer names: their limit, and when a consumer is deleted or its cursor moved.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn the_number_of_names_is_limited() {
     assert!(told.contains("[output] max_consumers"), "{told}");
     assert_eq!(answer.header("retry-after"), Some("5"));
     assert_eq!(gateway.metrics.websocket.refused[ClientRefusal::TooManyConsumers].get(), 1);
-    // Disconnected consumers are kept, and known ones are let in.
+    // Disconnected consumers are kept, and known ones are admitted.
     first.leave(&gateway, "a").await;
     gateway.refused("/ws?consumer=c").await.error(503, "too_many_consumers");
     let first = Client::connect(&gateway, "?consumer=a").await;
@@ -93,7 +93,8 @@ async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
     Client::connect(&gateway, "?consumer=new").await;
 }
 
-/// Also without a restart, when a new name needs room. Connected consumers are kept.
+/// Unused consumers are deleted without a restart, when a new name needs room. Connected ones are
+/// kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn room_is_made_for_a_new_name() {
     let gateway = start(Output { keep_unused: Duration::from_millis(300), ..output(2) }).await;
@@ -107,7 +108,7 @@ async fn room_is_made_for_a_new_name() {
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
 }
 
-/// Otherwise short connections would use up all names.
+/// Without this, short connections would use up all names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;
@@ -131,7 +132,7 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     assert_eq!((stored(&gateway, "junk3"), stored_cursor(&gateway, "acked")), (None, 1));
 }
 
-/// Also after a restart.
+/// The flag persists across restarts.
 #[test]
 fn whether_a_name_has_acknowledged_is_kept() {
     let folder = TempDir::new().unwrap();
@@ -198,7 +199,7 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
             (Some(21), Some(30))
         );
     }
-    // A consumer that received nothing yet misses events too.
+    // A consumer that has not received anything also misses events.
     let told = gateway.refused("/ws?consumer=early&cursor=0").await.error(410, "cursor_too_old");
     assert!(told.contains("at cursor 0"), "{told}");
     gateway.refused("/ws?consumer=a&seek=19").await.error(410, "cursor_too_old");
@@ -211,11 +212,11 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
     client.expect(21..=30).await;
     client.leave(&gateway, "a").await;
     assert_eq!(stored_cursor(&gateway, "a"), 20, "moved to a fixed cursor");
-    // A new consumer can start this way too.
+    // A new consumer can also start with a seek.
     Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
 }
 
-/// After a restore, sequences beyond the head will be assigned to new events.
+/// After a restore, a cursor may be beyond the head, where sequences are assigned to new events.
 #[test]
 fn a_cursor_beyond_the_head_is_at_the_head() {
     let folder = TempDir::new().unwrap();

@@ -9,14 +9,14 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::gateway::{Gateway, Setup, next};
 
-/// For each client.
+/// Resumptions of each client.
 const RESUMPTIONS: u64 = 125;
 /// Concurrent clients.
 const CLIENTS: u64 = 8;
 
 /// Clients resume anywhere in the log, mostly close to the head, where memory, disk and pending
-/// commits meet, and read beyond the head of that moment. Events are appended until they are done.
-/// The tail is smaller than what one client reads. The seed decides what the clients do; the
+/// commits meet, and read beyond the head at that time. Events are appended until all clients are
+/// done. The tail is smaller than what one client reads. The seed decides what the clients do; the
 /// runtime and random yields decide when.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_resumptions_during_a_burst_are_unbroken() {
@@ -57,7 +57,7 @@ async fn resume(gateway: &Gateway, random: &mut StdRng) {
     };
     let cursor = head.saturating_sub(behind);
     let mut client = gateway.connect(&format!("?cursor={cursor}")).await;
-    // Beyond the head at the time of connecting.
+    // The last sequence is beyond the head at the time of connecting.
     let last = gateway.log.head().get() + random.random_range(1..=20);
     for seq in cursor + 1..=last {
         assert_eq!(next(&mut client).await.seq, Some(seq), "after cursor {cursor}, head {head}");

@@ -1,4 +1,4 @@
-//! Clients that are closed because they are too slow or silent, and clients that only look like it.
+//! Clients that are closed because they are too slow or silent, and clients that only appear to be.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::gateway::{Gateway, Setup, next, next_seqs, until_closed};
 
 const LARGE: usize = 64 << 10;
 
-/// Longer than any test takes.
+/// A time limit that no test reaches.
 const LONG: Duration = Duration::from_secs(30);
 
-/// A gateway with little patience for slow clients, and events of 64 KiB.
+/// A gateway that closes slow clients after a second, with events of 64 KiB.
 async fn impatient(events: u64, output: Output) -> Gateway {
     let output = Output { slow_client: Duration::from_secs(1), ..output };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;
@@ -66,7 +66,7 @@ async fn a_client_that_reads_nothing_is_told_its_cursor_and_misses_nothing() {
     assert!(last < EVENTS, "it was not behind");
     let resume = end.strip_prefix("1008 slow: resume with cursor=").unwrap_or_else(|| panic!("{end}"));
     let resume: u64 = resume.parse().unwrap();
-    // Nothing after it is lost. Only the one or two messages that waited for the socket are
+    // Nothing after the cursor is lost. Only the one or two messages that waited for the socket are
     // repeated.
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
     let mut client = gateway.connect(&format!("?cursor={resume}")).await;
@@ -89,7 +89,8 @@ async fn a_client_that_stalls_in_a_message_is_closed() {
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
 }
 
-/// It does not even read the close frame, and the wait for that is limited.
+/// The client does not even read the close frame, and the gateway waits for its answer only for a
+/// limited time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_again_frees_its_slot() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;
@@ -99,7 +100,7 @@ async fn a_client_that_never_reads_again_frees_its_slot() {
     drop(stalled);
 }
 
-/// It reads 0.1 MB at a time, far behind, over several windows.
+/// The client reads 0.1 MB at a time, far behind the head, over several windows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_but_steady_client_stays() {
     const EVENTS: u64 = 300;
@@ -111,7 +112,7 @@ async fn a_slow_but_steady_client_stays() {
             seq += 1;
             assert_eq!(next(&mut client).await.seq, Some(seq));
         }
-        sleep(Duration::from_millis(150)).await; // This is what slow is.
+        sleep(Duration::from_millis(150)).await; // Slows the client down.
     }
     let rest = (seq + 1..=EVENTS).collect::<Vec<_>>();
     assert_eq!(next_seqs(&mut client, rest.len()).await, rest);
@@ -183,8 +184,8 @@ async fn a_client_that_answers_pings_stays() {
     assert_eq!((closed(&gateway, "silent"), gateway.clients.connected()), (0, 1));
 }
 
-/// Megabytes of unread events are queued before the pings, so it has answered none. Reading proves
-/// that it is alive.
+/// Megabytes of unread events are queued before the pings, so the client has not answered any.
+/// Reading proves that it is alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_may_answer_pings_late() {
     let gateway = impatient(300, pinging()).await;
@@ -199,7 +200,7 @@ async fn read_slowly(client: &mut TcpStream, bytes: usize) {
     while got < bytes {
         let read = client.read_exact(&mut piece);
         got += timeout(LONG, read).await.expect("more comes").expect("it is not closed");
-        sleep(Duration::from_millis(150)).await; // This is what slow is.
+        sleep(Duration::from_millis(150)).await; // Slows the client down.
     }
 }
 
@@ -230,7 +231,7 @@ async fn no_more_clients_than_allowed_are_let_in_from_one_address() {
     let_in_after(first, &gateway).await;
 }
 
-/// After a client disconnects, the next one gets its slot.
+/// Asserts that the next client gets the slot of a client that disconnects.
 async fn let_in_after(client: Consumer, gateway: &Gateway) {
     let before = gateway.clients.connected();
     drop(client);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{accepted, parse};
 
 proptest! {
-    /// No file and no variable causes a panic, and an accepted configuration is the same after
+    /// No file and no variable causes a panic, and an accepted configuration is unchanged by
     /// printing and parsing it.
     #[test]
     fn no_input_panics(

@@ -122,7 +122,7 @@ fn a_variable_that_was_probably_meant_to_be_ours_causes_a_warning() {
     ] {
         assert_eq!(parse("", &[(name, value)]).unwrap().warnings, Vec::<String>::new(), "{name}");
     }
-    // With our prefix, it is an error.
+    // An unknown variable with our prefix is an error.
     refused_variable(
         "RELAYER_APi__PUBLIC_URL",
         "http://a.example",

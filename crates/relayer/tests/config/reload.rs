@@ -22,7 +22,7 @@ fn a_reload_reads_the_same_file_and_variables() {
 
     write("[output]\nbatch_size = 0");
     assert!(again.source.load().unwrap_err().to_string().contains(":2:14: output.batch_size: found 0"));
-    // Falling back to the defaults would be a very different configuration.
+    // A missing file must not mean the defaults, which are a very different configuration.
     std::fs::remove_file(&file).unwrap();
     assert!(again.source.load().unwrap_err().to_string().contains("cannot be read"));
 }

@@ -81,7 +81,7 @@ fn a_wrong_key_is_refused_without_being_shown() {
     }
 }
 
-/// A file for a key, in a folder of its own.
+/// A key file in its own folder.
 struct File {
     folder: TempDir,
 }
@@ -148,7 +148,7 @@ fn an_error_says_why_a_file_holds_no_key() {
     missing.refused("it is not a regular file");
 }
 
-/// Somebody will put the secret itself in place of its file.
+/// Users may configure the secret itself instead of its file.
 #[test]
 fn a_secret_in_place_of_its_file_is_not_shown() {
     for secret in [KEY, NSEC, &NSEC[..30], &KEY[..40], "whsec_MfKQ9r8GKYqr/wjUPD8ILPZIo2LaLaSw"] {

@@ -1,4 +1,4 @@
-//! Sinks: their options, and errors with places.
+//! Sinks: their options, and errors with their positions.
 
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ async fn a_silent_address_does_not_keep_the_others_waiting() {
     }
     let resolver = names(&[("relay.example", &["127.0.0.2", "127.0.0.1"])]);
     let dialer = Dialer::new(DialOptions { resolver, ..options() }).expect("set up");
-    // TCP as a whole has a time-out, which the first address alone would use up.
+    // The TCP step has one time-out for all addresses, which the first address alone would use up.
     let relay = url(format!("ws://relay.example:{}", server.port()));
     dialer.dial(&relay, Reach::Anywhere).await.expect("dialled");
     assert_eq!(server.connections(), 1);

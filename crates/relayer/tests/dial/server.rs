@@ -117,7 +117,7 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: Answe
     let answer = answer(&head);
     let said = answer.strip_suffix(HOLD).unwrap_or(&answer);
     if stream.write_all(said).await.is_ok() && stream.flush().await.is_ok() && said.len() < answer.len() {
-        // Until the other side closes.
+        // Waits until the other side closes.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     let _ = stream.shutdown().await;

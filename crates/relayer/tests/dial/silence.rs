@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::server::{HOLD, Server};
 use crate::{dialer, options, url};
 
-/// One test for all of them, because each waits for a time-out.
+/// One test covers all steps, because each waits for a time-out.
 #[tokio::test]
 async fn silence_ends_every_step() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -61,7 +61,7 @@ async fn dns() -> String {
     error.to_string()
 }
 
-/// A server that sends a byte at intervals: it is not silent, but takes too long.
+/// A server that sends a byte at intervals: the server is not silent, but takes too long.
 async fn trickle() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

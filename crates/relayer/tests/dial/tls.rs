@@ -16,7 +16,7 @@ fn trusting(path: &std::path::Path) -> Dialer {
     Dialer::new(DialOptions { extra_ca_file: Some(path.to_owned()), ..options() }).expect("a good file")
 }
 
-/// The certificate's fault, if it has one.
+/// Dials, and returns the reported fault of the certificate.
 async fn dial(dialer: &Dialer, host: &str, server: &Server) -> Result<(), String> {
     let dialled = dialer.dial(&url(format!("wss://{host}:{}", server.port())), Reach::Anywhere).await;
     dialled.map(drop).map_err(|error| {
@@ -100,7 +100,7 @@ async fn without_sessions_every_handshake_is_full() {
 
 #[tokio::test]
 async fn trouble_that_is_not_the_certificates_may_pass() {
-    // It answers the handshake with plain HTTP, as if the ports were mixed up.
+    // This server answers the handshake with plain HTTP, as if the ports were mixed up.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {

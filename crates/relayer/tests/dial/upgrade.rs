@@ -52,7 +52,7 @@ async fn a_refusal_is_passed_on() {
 async fn we_notice_that_we_dialled_ourselves() {
     let options = options();
     let instance = options.instance;
-    // As the gateway's own server does.
+    // The gateway's own server answers like this.
     let server = Server::start(move |head| {
         let id = header(head, InstanceId::HEADER).expect("an instance");
         if instance.is(id.as_bytes()) {

@@ -1,4 +1,4 @@
-//! A log in a folder of its own, with a sequencer that can be stopped and started again.
+//! A log in its own folder, with a sequencer that can be stopped and started again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ pub fn events(created_at: impl IntoIterator<Item = u64>) -> Vec<Verified> {
 }
 
 impl Drop for Running {
-    /// RocksDB must not be in use when the process ends.
+    /// Stops the log, because RocksDB must not be in use when the process ends.
     fn drop(&mut self) {
         self.end();
     }

@@ -1,4 +1,4 @@
-//! No wrong clock deletes events that are not old enough.
+//! A wrong clock never causes events to be deleted too early.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn open(folder: &TempDir, clock: &Clock) -> Arc<EventLog> {
     EventLog::open_with(folder.path(), options, 1 << 20, clock.clone(), Reserve::none()).expect("opens")
 }
 
-/// A log of events that were received one a minute, the last one now, by this clock.
+/// Fills a log with events received once a minute, the last one now, according to this clock.
 fn stock(folder: &TempDir, clock: &Clock, count: u64) {
     let log = Running::open(folder.path());
     let mut stock = events(1..=count);
@@ -57,7 +57,7 @@ fn no_start_with_a_wrong_clock_trims_by_age() {
             assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
             manual_clock.pass(HOUR / 2);
         }
-        // Setting the clock right is a step like any other.
+        // Correcting the clock is a step like any other.
         manual_clock.step_secs(-wrong * 3_600);
         clock.now();
         assert_eq!(log.retain(retention).expect("trims"), 0, "{wrong} h");
@@ -121,7 +121,7 @@ fn no_wrong_clock_forgets_a_consumer() {
                 }
             };
             assert_eq!(forget(&log), [""; 0], "{wrong} days");
-            // The consumer leaves while the clock is wrong.
+            // The consumer disconnects while the clock is wrong.
             let row = CursorRow { unused_since_ms: now_used(&log), ..row };
             log.set_cursor(Cursors::Consumers, "meanwhile", row).expect("written");
             manual_clock.step_secs(-wrong * DAY_SECS);

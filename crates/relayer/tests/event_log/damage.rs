@@ -21,7 +21,7 @@ fn damaged(folder: &TempDir) -> (Running, Vec<ClaimedId>) {
         if path.extension().is_some_and(|extension| extension == "sst") {
             let mut bytes = std::fs::read(&path).expect("readable");
             if bytes.len() < 10_000 {
-                continue; // The few numbers of `meta`.
+                continue; // A small file with the numbers of `meta`.
             }
             // Data blocks are at the beginning; the end is what RocksDB needs to open the file.
             for byte in bytes.iter_mut().take(4_000).skip(100).step_by(50) {
@@ -50,7 +50,7 @@ async fn invariant_7_a_reader_that_finds_damage_stops_the_process() {
     let (log, _) = damaged(&folder);
     let lost = log.log.reader(Cursor::START).next().await.expect_err("damaged");
     assert!(matches!(lost, ReadError::Storage(_)), "{lost}");
-    // The pipeline waits for this, besides its stages.
+    // The pipeline waits for this failure and for its stages.
     let failure = log.log.failure().await;
     assert_eq!(failure.to_string(), lost.to_string());
 }

@@ -33,8 +33,8 @@ fn every_envelope_names_the_log() {
     }
 }
 
-/// A data folder of an earlier version has no row for the identity. That version ignores the row,
-/// so the format keeps its version.
+/// A data folder of an earlier version has no row for the identity. Earlier versions ignore the
+/// row, so the format keeps its version number.
 #[test]
 fn a_log_without_an_identity_gets_one() {
     let folder = TempDir::new().expect("a folder");

@@ -1,5 +1,5 @@
-//! Marks: a statement about a relay is on the disk with the events that prove it or later, never
-//! before.
+//! Marks: a statement about a relay is written with the events that prove it or later, never
+//! earlier.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::bench::{Running, TAIL_BYTES, event, events};
 
 const RELAY: &str = "ws://relay.example/";
 
-/// A mark of a relay's coverage, and the receiver of its confirmation.
+/// A mark for a relay's coverage, and the receiver of its confirmation.
 fn mark(relay: &str, row: &[u8]) -> (Mark, Told) {
     let (mark, receipt) = Mark::new(RelayTable::Coverage, relay.into(), row.to_vec());
     (mark, Told { receipt, was_told: false })
@@ -56,7 +56,7 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
 }
 
 /// Two shards send two events each, their part of a checkpoint, and another event. The row of the
-/// mark may exist only when the four events do, for every interleaving and every size of batches.
+/// mark may exist only if the four events exist, for every interleaving and every size of batches.
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");

@@ -38,7 +38,7 @@ async fn every_cursor_sees_an_unbroken_sequence_while_events_arrive() {
     for reader in 0..30 {
         let log = Arc::clone(&log.log);
         readers.spawn(async move {
-            // They begin at different times of the burst, at the head or behind it.
+            // The readers start at different times during the burst, at the head or behind it.
             until("the head is there", || log.head().get() >= reader * 90).await;
             let head = log.head().get();
             let from = head * (reader % 3) / 2;

@@ -2,9 +2,9 @@
 //! twice, and always wake up.
 //!
 //! A schedule is a series of [steps](Step). Between two steps, nothing moves: the writer stops
-//! between commit and publication, the thread of the disk at a gate, and readers are polled only by
+//! between commit and publication, the disk thread stops at a gate, and readers are polled only by
 //! the schedule or, in some steps, by the thread that wakes them. So a seed reproduces its
-//! schedule, except for the steps that let threads race; only one of the tests has those.
+//! schedule, except for the steps that let threads race, which only one of the tests has.
 
 mod consumer;
 mod stage;
@@ -29,9 +29,10 @@ use self::truth::Truth;
 /// Opening a log is slow, so several schedules share one. The last of them closes it.
 const SCHEDULES_OF_A_LOG: usize = 32;
 const LOGS: RangeInclusive<u64> = 1..=32;
-/// More than a schedule appends at once, so that each batch is ordered by time.
+/// The batch size: more events than a schedule appends at once, so that each batch is sorted by
+/// time.
 const EVENTS: usize = 256;
-/// How far behind the head readers race with a trim.
+/// The maximum distance from the head at which readers race with a trim.
 const SHORT: usize = 12;
 
 #[test]
@@ -50,7 +51,7 @@ enum Races {
     Yes,
 }
 
-/// Runs the schedules of all logs, or of the one with the seed `SCHEDULES_SEED`.
+/// Runs the schedules of all logs, or only of the log with the seed `SCHEDULES_SEED`.
 fn play(races: Races) {
     let replayed = std::env::var("SCHEDULES_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = replayed.map_or(LOGS, |seed| seed..=seed);
@@ -73,19 +74,19 @@ enum Step {
     Commit(usize),
     /// Publishes the batch, and wakes the readers that wait at the head.
     Publish,
-    /// The same, while readers drop their waits and wait again.
+    /// Like `Publish`, while readers drop their waits and wait again.
     PublishAmidst,
     /// Polls a reader, whether it was woken or not.
     Poll(usize),
     /// Drops a reader's wait, and starts another one.
     Renew(usize),
-    /// The same, but first takes the entries in memory.
+    /// Like `Renew`, but first takes the entries in memory.
     TakeInMemory(usize),
-    /// Lets the thread of the disk do the reads before its next gate.
+    /// Lets the disk thread do the reads before its next gate.
     Read,
     /// Trims the events below this number.
     Trim(u64),
-    /// The same, while the disk is read.
+    /// Like `Trim`, while the disk is read.
     TrimAmidst(u64),
     /// Runs everything that can run, until nothing is left to do.
     Settle,
@@ -103,7 +104,7 @@ struct Play {
     is_committed: bool,
     /// The number of disk reads at the last check.
     reads: usize,
-    /// The number before that of the next event.
+    /// The last number; the next event gets the one after it.
     last: u64,
     races: Races,
     rng: Rng,
@@ -117,7 +118,7 @@ impl Play {
         if rng.chance(0.5) {
             write_history(folder, &mut truth, &mut rng);
         }
-        // The first size is the smallest: such a tail holds only the newest batch.
+        // A tail of size 0 holds only the newest batch.
         let tail_bytes = *rng.pick(&[0, 10_000, 40_000]).expect("not empty");
         let disk = Disk::new();
         let stage = Stage::open(folder, truth, tail_bytes, disk.handle());
@@ -152,7 +153,7 @@ impl Play {
         Ok(())
     }
 
-    /// Trims what earlier schedules have left, if reading it would take long.
+    /// Trims the events of earlier schedules, if reading them would take long.
     fn shorten(&self) {
         let kept: Vec<u64> = self.truth().kept().collect();
         if kept.len() > 200 {
@@ -160,8 +161,8 @@ impl Play {
         }
     }
 
-    /// A reader at a random cursor: at 0, behind the floor, behind the tail, inside it, or at the
-    /// head.
+    /// Adds a reader at a random cursor: at 0, behind the floor, behind the tail, inside it, or at
+    /// the head.
     fn add_consumer(&mut self) {
         let (floor, head) = (self.truth().floor(), self.stage.log.head().get());
         let at = match self.rng.below(5) {
@@ -265,8 +266,8 @@ impl Play {
         self.is_committed = false;
     }
 
-    /// Readers wait again and again until the head moves, but not afterwards: that would hide a
-    /// missing wake-up.
+    /// Readers renew their waits until the head moves, but not afterwards, because that would hide
+    /// a missing wake-up.
     fn publish_amidst(&mut self) -> Result<(), String> {
         if self.rng.chance(0.7) {
             self.settle()?; // Most races are at the head.
@@ -287,8 +288,8 @@ impl Play {
         Ok(())
     }
 
-    /// Readers at the head begin again close to it, so that reads are short and the disk is always
-    /// starting one.
+    /// Readers at the head start again close to it, so that reads are short and one is always
+    /// starting.
     fn trim_amidst(&mut self, floor: u64) {
         let Self { disk, stage, consumers, rng, .. } = self;
         let mut kept: Vec<u64> = stage.truth.lock().expect("not poisoned").kept().collect();
@@ -341,7 +342,7 @@ fn trim(stage: &Stage, floor: u64) {
     stage.truth.lock().expect("not poisoned").enforce_floor();
 }
 
-/// Writes a log as an earlier process left it: its last numbers are reserved and were never
+/// Writes a log as an earlier process would leave it: its last numbers were reserved but never
 /// assigned.
 fn write_history(folder: &Path, truth: &mut Truth, rng: &mut Rng) {
     let events = pool().into_iter().take(rng.between(1, 60)).zip(1..);

@@ -1,4 +1,4 @@
-//! Invariant 2: an event has one number, and numbers only grow, across restarts and power loss.
+//! Invariant 2: an event has one number, and numbers only increase, across restarts and power loss.
 
 use moltrade_relayer::event_log::retention::Retention;
 use moltrade_relayer::event_log::{Cursor, EventLog, OpenError, StoreOptions};
@@ -29,7 +29,7 @@ fn no_batch_is_larger_than_configured() {
     assert_eq!(created_at(&log.log), [7, 8, 9, 4, 5, 6, 1, 2, 3], "three batches of three");
 }
 
-/// With and without fsync, the log finds its end in different ways.
+/// Opens a log, which finds its end differently with and without fsync.
 fn open(folder: &TempDir, fsync: bool) -> Running {
     Running::open_with(folder.path(), Options { fsync, ..Options::default() })
 }

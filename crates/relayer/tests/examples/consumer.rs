@@ -142,7 +142,7 @@ impl Consumer {
         (0..self.lives).map(|life| read(&self.file(life, "err"))).collect()
     }
 
-    /// Waits until it has printed a sequence.
+    /// Waits until the example has printed a sequence.
     pub async fn until_printed(&mut self, seq: u64) {
         let what = format!("it prints {seq}");
         // Checking the last line is enough.
@@ -190,7 +190,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -209,8 +209,8 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// Asserts that every event was printed in order over all runs, and that at most `repeats_max`
-/// events were repeated after each kill: those that were handled but not stored yet. Returns each
-/// event once.
+/// events were repeated after each kill: those that were handled before the cursor was stored.
+/// Returns each event once.
 #[track_caller]
 pub fn assert_complete(lives: &[Vec<Line>], repeats_max: u64) -> Vec<Line> {
     let mut all: Vec<Line> = Vec::new();

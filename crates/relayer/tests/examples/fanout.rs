@@ -1,5 +1,6 @@
-//! Follower examples in each language, against the built program and simulated relays. Under kills
-//! of the follower and the gateway, each gets every signal of its bot in order, and none of others.
+//! Follower examples in each language, against the built program and simulated relays. While the
+//! follower and the gateway are killed, each example gets every signal of its bot in order, and no
+//! signal of others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,9 +29,9 @@ const GATEWAY_KEY: &str = "5f1b0a9d3c7e48261b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3
 
 struct Keys {
     bot: Signer,
-    /// Registered, but without followers.
+    /// A registered bot without followers.
     other_bot: Signer,
-    /// Unknown to the gateway.
+    /// A key that is unknown to the gateway.
     stranger: Signer,
     follower: Signer,
 }
@@ -73,7 +74,7 @@ async fn publish(sim: Arc<Sim>, seed: u64) {
     }
 }
 
-/// The relay stores what the example publishes, and its refusals are reported.
+/// The relay stores the events that the example publishes, and the example reports refusals.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_language_publishes() {
     let sim = Sim::builder().scripted(1).start().await.expect("starts");
@@ -82,7 +83,7 @@ async fn each_language_publishes() {
         let event = publish_by_example(language, &sim.url(0), &Keys::new(61).bot, "long BTC");
         assert_eq!((&event["kind"], &event["content"]), (&Value::from(30931), &Value::from("long BTC")));
         let held = sim.holds(0, &Filter::new());
-        // Two equal events of one second are one event.
+        // Two equal events of the same second are one event.
         assert!((1..=number + 1).contains(&held.len()));
         assert!(held.iter().any(|held| event["id"] == held.id().to_string()), "{language:?}");
     }
@@ -184,7 +185,7 @@ async fn signals_in_log(running: &Running, sim: &Sim, bot: &Signer) -> Vec<Value
 }
 
 /// Returns each printed signal once. Asserts that each run resumed where the previous one was
-/// killed: at most one signal repeats, which was handled but not stored yet.
+/// killed: at most one signal repeats, which was handled before the cursor was stored.
 #[track_caller]
 fn once(lives: &[Vec<Value>]) -> Vec<Value> {
     let seq = |signal: &Value| signal["seq"].as_u64().expect("a number");

@@ -89,7 +89,7 @@ impl Follower {
         .await;
     }
 
-    /// Waits until it has printed the message with this number.
+    /// Waits until the example has printed the message with this number.
     pub async fn until_printed(&mut self, seq: u64) {
         let what = format!("it prints {seq}");
         self.until(&what, |this| {
@@ -145,7 +145,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

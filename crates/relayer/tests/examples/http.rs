@@ -112,7 +112,7 @@ async fn python_takes_batches_once() {
     takes_batches_once(Language::Python).await;
 }
 
-/// Without a secret, so requests are unsigned.
+/// Tests the receiver without a secret, so requests are unsigned.
 async fn takes_batches_once(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "http", address.to_string());
@@ -171,7 +171,7 @@ async fn checks_signatures(language: Language) {
     let (batch, other) = (Batch::of([2]), Batch::of([2]).key(b"another"));
     let both = format!("{} {}", other.sign(now), batch.sign(now));
     let ahead = format!("{} {}", other.sign(now + 1), batch.sign(now + 1));
-    // The second may have changed meanwhile.
+    // The clock may reach the next second in between, so one of the requests must be accepted.
     let answers =
         [batch.signature(both).post(address).await, Batch::of([2]).signature(ahead).post(address).await];
     assert!(answers.contains(&204), "{answers:?}");

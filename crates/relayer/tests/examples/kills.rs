@@ -1,5 +1,5 @@
-//! Every consumer example under `kill -9` of itself and the gateway: every event is printed in
-//! order, and only events that were handled but not stored yet repeat.
+//! Each consumer example and the gateway are killed with `kill -9`: every event is printed in
+//! order, and an event repeats only if it was handled before its cursor was stored.
 
 use std::net::SocketAddr;
 use std::time::Duration;

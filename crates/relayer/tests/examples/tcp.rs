@@ -1,4 +1,4 @@
-//! TCP receiver examples against faults that a healthy gateway and network never cause.
+//! TCP receiver examples under faults that a healthy gateway and network never cause.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn python_heeds_the_newest_connection() {
     heeds_the_newest_connection(Language::Python).await;
 }
 
-/// The old connection stays open in the middle of a line, as if the gateway's machine had vanished.
+/// The old connection stays open in the middle of a line, as if the gateway's machine had failed.
 async fn heeds_the_newest_connection(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());

@@ -62,7 +62,7 @@ impl Api {
         assert_eq!((answer.status, &answer.json()["deleted"]), (200, &true.into()), "{answer:?}");
     }
 
-    /// The followers of a bot, listed by the bot.
+    /// The followers of a bot, as listed for the bot.
     pub async fn followers(&self, bot: &Signer) -> Vec<String> {
         let answer = self.call(bot, listing(bot.pubkey())).await;
         assert_eq!(answer.status, 200, "{answer:?}");

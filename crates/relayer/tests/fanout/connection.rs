@@ -131,7 +131,7 @@ impl Connection {
         .ok()
     }
 
-    /// The next signal; notices before it are skipped.
+    /// The next signal. Skips notices.
     pub async fn next(&mut self) -> Delivered {
         let mut text = self.text().await.expect("a message");
         while text.starts_with(r#"{"type":"#) {
@@ -160,7 +160,8 @@ impl Connection {
         timeout(PATIENCE, answered).await.expect("in time");
     }
 
-    /// Closes the connection and waits until the gateway has read everything and closed it, too.
+    /// Closes the connection and waits until the gateway has read everything and closed its side,
+    /// too.
     pub async fn leave(mut self) {
         let _ = self.socket.close().await;
         while let Some(Ok(_)) = timeout(PATIENCE, self.socket.next()).await.expect("in time") {}
@@ -188,7 +189,7 @@ impl Opener {
         Self { follower: *follower.pubkey(), conversation, secret: None, verifier: Verifier::new() }
     }
 
-    /// With a secret that the follower and the gateway share.
+    /// Sets the secret that the follower and the gateway share.
     pub fn sharing(self, secret: Option<&str>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"moltrade-fanout-v1");
         let extracted = secret.map(|secret| hmac::sign(&key, secret.as_bytes()));
@@ -221,7 +222,7 @@ impl Opener {
     }
 }
 
-/// A follower with its key, perhaps with a shared secret.
+/// A follower with its key and an optional shared secret.
 #[derive(Clone)]
 pub struct Follower {
     pub key: Arc<Signer>,

@@ -1,6 +1,6 @@
 //! Signals from the relays to all followers of their bots, and to nobody else.
 //!
-//! `FANOUT_FOLLOWERS` makes the runs larger; the times are printed.
+//! `FANOUT_FOLLOWERS` sets the size of the runs, which print their times.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::token::now;
 const BOTS: usize = 10;
 /// Signals of each bot and kind, and half as many events of another kind.
 const SIGNALS: usize = 4;
-/// Events of other authors. Four of ten have a signal kind.
+/// Events of other authors. Four in ten have a signal kind.
 const STRANGE: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn run_fan_out(site: Site) {
     );
     let queries = queries_sent(&running).await - queries;
     println!("{queries} statements to the registry's database meanwhile");
-    // One statement for each 15 seconds of silence, to test the connection.
+    // The gateway tests the connection with one statement for each 15 seconds of silence.
     assert!(queries <= began.elapsed().as_secs() / 15 + 1, "{queries}");
 }
 
@@ -120,13 +120,13 @@ async fn queries_sent(running: &Running) -> u64 {
     line.expect("the metric").parse().expect("a number")
 }
 
-/// The same, once the notifications of the subscriptions were processed.
+/// The number of statements, once the notifications of the subscriptions have been processed.
 async fn settled_queries(running: &Running) -> u64 {
     let sent = async || queries_sent(running).await;
     settled("the registry is quiet", Duration::from_millis(500), sent).await
 }
 
-/// Subscribes a follower to some bots and connects it. Its number determines the details.
+/// Subscribes a follower to some bots and connects it. `number` determines the details.
 async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     let follower = Follower::new(10_000 + number as u64);
     let follower = match number % 3 {
@@ -150,7 +150,7 @@ async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     Fan { follower, follows, connections }
 }
 
-/// The bots and all others publish at once.
+/// The bots and all other authors publish at the same time.
 fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     sim.go();
     let mut signals = Vec::new();
@@ -170,7 +170,7 @@ fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     signals
 }
 
-/// The log with the original events.
+/// The entries of the log, with the original events.
 fn in_log(log: &[(u64, serde_json::Value)], sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events = sim.events();
     let events: std::collections::HashMap<String, &VerifiedEvent> =

@@ -13,7 +13,7 @@ use crate::program::PATIENCE;
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
-    /// With the query.
+    /// The path, including the query.
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,

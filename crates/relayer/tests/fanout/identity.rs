@@ -1,4 +1,4 @@
-//! The gateway's own key: followers know the gateway by it, and it seals secrets.
+//! The gateway's own key: it identifies the gateway to followers, and encrypts stored secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn key_file(site: &Site) -> PathBuf {
     site.folder().join("relayer.key")
 }
 
-/// The public key from the API, and the log.
+/// Runs the gateway; returns its public key from the API, and its log output.
 async fn identity(site: &Site) -> (String, String) {
     let running = site.start().await;
     let answer = Api::of(site).get("/api/identity").await.json();

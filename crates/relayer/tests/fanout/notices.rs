@@ -17,7 +17,7 @@ fn secret_changed(follower: &Follower, bot: &Bot, encryption: &str) -> Value {
     json!({ "type": "secret_changed", "target_pubkey": target, "bot_pubkey": bot, "encryption": encryption })
 }
 
-/// Neither a signal nor a ping wakes the connection.
+/// The notice comes although neither a signal nor a ping wakes the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_of_silent_bots_is_told_at_once() {
     let site = Site::empty().set("RELAYER_OUTPUT__PING_INTERVAL_SECS", "0");
@@ -60,7 +60,7 @@ async fn a_notice_comes_before_the_change_takes_effect() {
     for connection in &mut connections {
         assert_eq!(connection.notice().await, secret_changed(&follower, &bot, "nip44-v2"));
     }
-    // Neither does a new follow: its signals come.
+    // A new follow causes no notice either: its signals come.
     let third = Bot::registered(3, &api).await;
     follower.follow(&api, third.key.pubkey()).await;
     let signal = third.publish(&sim);

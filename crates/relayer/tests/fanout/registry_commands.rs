@@ -50,7 +50,7 @@ async fn filled(site: &Site) -> (Bot, Follower, Follower) {
     (bot, sharing, plain)
 }
 
-/// Both followers get a signal and can decrypt it.
+/// Asserts that both followers get a signal and can decrypt it.
 async fn served(site: &Site, sim: &Sim, bot: &Bot, followers: [&Follower; 2]) {
     let running = site.start().await;
     let api = Api::of(site);

@@ -1,4 +1,5 @@
-//! A registry in Postgres: shared, down and back, and reasons not to start.
+//! A registry in PostgreSQL: shared by two gateways, during and after an outage, and unusable at
+//! the start.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::http::{Request, until};
 use crate::postgres::{Database, PASSWORD};
 use crate::program::Site;
 
-/// The time for a change to reach the other gateway, also on a busy machine. It is less than
+/// The time for a change to reach the other gateway, even on a busy machine. It is less than
 /// `REGISTRY_TIMEOUT`, so waiting for that timeout fails the test.
 const SOON: Duration = Duration::from_secs(4);
 
@@ -35,7 +36,7 @@ async fn listed(api: &Api, bot: &Bot) -> Option<bool> {
     answer["subscriptions"].get(0).map(|follow| follow["shared_secret"].as_bool().expect("a flag"))
 }
 
-/// Waits until the other gateway lists the follower like this.
+/// Waits until the other gateway lists the bot's follower as expected.
 async fn soon(what: &str, api: &Api, bot: &Bot, expected: Option<bool>) {
     let took = until(what, async || listed(api, bot).await == expected).await;
     println!("{what}: in effect at the other gateway after {took:.0?}");
@@ -50,7 +51,7 @@ async fn a_change_at_one_gateway_soon_applies_at_the_other() {
     let [here, there] = [Api::of(&sites[0]), Api::of(&sites[1])];
     assert_eq!(here.identity().await, there.identity().await);
     let gateway = here.identity().await;
-    // The other gateway need not know the bot before it gets a follow.
+    // The other gateway may learn of the bot only with its first follow.
     let bot = Bot::registered(1, &here).await;
     let key = bot.key.pubkey();
     let bell = Bot::registered(2, &here).await;
@@ -77,7 +78,7 @@ async fn a_change_at_one_gateway_soon_applies_at_the_other() {
     assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
 }
 
-/// Both write at once, and end with the same follows.
+/// Both gateways write at once, and end with the same follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_writers_end_in_the_same_state() {
     const FOLLOWERS: u64 = 40;
@@ -109,7 +110,7 @@ async fn concurrent_writers_end_in_the_same_state() {
     assert_eq!(apis[0].followers(&bot.key).await, apis[1].followers(&bot.key).await);
 }
 
-/// Asserts that delivery continues, and everything else except changes of the registry.
+/// Asserts that everything continues except changes of the registry.
 async fn assert_delivery_continues(
     sim: &Sim,
     api: &Api,
@@ -183,7 +184,7 @@ async fn while_postgres_is_down_known_followers_are_served() {
     assert!(running.get("/metrics").await.unwrap().contains("registry_up 1\n"));
 }
 
-/// It accepts connections and never answers: the worst way to fail.
+/// The server accepts connections but never answers, which is the worst kind of failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_postgres_hangs_known_followers_are_served() {
     let (sim, database) = (relays(2).await, Database::alone());
@@ -224,7 +225,7 @@ async fn the_owner_changes(tells_whose: bool) {
     follower.follow(&api, bot.key.pubkey()).await;
     let mut connection = follower.connect(&api, "").await;
     if !tells_whose {
-        // So that the gateway is only notified of a changed row.
+        // Changes the row directly, so that the gateway only gets a notification.
         let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
         let mute = "ALTER TABLE moltrade_relayer.meta DISABLE TRIGGER tell_change";
         sqlx::raw_sql(mute).execute(&mut hand).await.unwrap();
@@ -304,7 +305,7 @@ async fn a_gateway_starts_while_postgres_is_down() {
     running.kill();
 }
 
-/// Secrets that were stored before they were checked.
+/// The secrets were stored by a version that did not check them.
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_weak_secrets_are_served_and_logged_once() {
     let (sim, database) = (relays(1).await, Database::fresh());
@@ -339,7 +340,7 @@ async fn stored_weak_secrets_are_served_and_logged_once() {
     running.kill();
 }
 
-/// Calls, the status and the metrics show it, and the log says it once.
+/// Calls, the status and the metrics show the state, and the log reports it once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_postgres_is_reported_once() {
     let (sim, database) = (relays(1).await, Database::alone());
@@ -386,7 +387,7 @@ async fn a_read_only_postgres_is_reported_once() {
     running.kill();
 }
 
-/// Asserts that a gateway refuses to start, and says why in its last line.
+/// Asserts that a gateway refuses to start, and gives the reason in its last line.
 fn assert_refused(site: &Site, code: i32, expected: &[&str]) {
     let output = site.run();
     let stderr = String::from_utf8([output.stderr, output.stdout].concat()).expect("UTF-8");

@@ -1,5 +1,5 @@
-//! Followers that reconnect: with their own cursor or a stored one, all that they missed comes in
-//! order, once, whatever failed meanwhile.
+//! Followers that reconnect: with their own cursor or a stored one, they get all missed signals
+//! once and in order, whatever failed in between.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::token::now;
 
 /// The number of missed signals.
 const MISSED: usize = 1_000;
-/// Signals a second. With more than 500 in one second, a relay would not return all of them later.
+/// Signals a second. A relay could not later return more than 500 signals of one second.
 const RATE: usize = 250;
 
-/// What the gateway should deliver: the events in the order of its log.
+/// The events that the gateway should deliver, in the order of its log.
 async fn logged(api: &Api, sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     let events: BTreeMap<String, VerifiedEvent> =
         sim.events().into_iter().map(|event| (event.id().to_string(), event)).collect();
@@ -31,7 +31,7 @@ async fn logged(api: &Api, sim: &Sim) -> Vec<(u64, VerifiedEvent)> {
     log.iter().map(|(seq, event)| (*seq, events[&id(event)].clone())).collect()
 }
 
-/// Receives until a sequence. A consumer acknowledges.
+/// Receives until a sequence. A consumer also acknowledges.
 async fn receive(
     connection: &mut Connection,
     follower: &Follower,
@@ -51,7 +51,7 @@ async fn receive(
     received
 }
 
-/// Publishes signals at a steady rate while something else happens.
+/// Publishes signals at a steady rate while the test does something else.
 async fn publish_at_a_pace(bot: &Bot, sim: &Sim, count: usize) {
     let mut ticks = tokio::time::interval(Duration::from_millis(1_000 / RATE as u64));
     for _ in 0..count {
@@ -76,7 +76,7 @@ async fn a_thousand_missed_signals_come_in_order_and_once() {
     .await;
 }
 
-/// A new name starts where the log was when the client connected, not when it proved its key.
+/// A new name starts at the head of the log when the client connected, not when it proved its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     let sim = relays(1).await;
@@ -108,7 +108,7 @@ async fn a_thousand_signals_survive_a_kill_and_a_restart_of_postgres() {
             tokio::time::sleep(Duration::from_millis(800)).await;
             running.kill();
             database.cluster().start();
-            // While it is down, its relays get more events.
+            // While the gateway is down, its relays get more events.
             tokio::time::sleep(Duration::from_millis(400)).await;
             site.start().await
         };
@@ -120,7 +120,7 @@ async fn a_thousand_signals_survive_a_kill_and_a_restart_of_postgres() {
     .await;
 }
 
-/// Two followers get a little, disconnect, and reconnect after something has happened.
+/// Two followers get a few signals, disconnect, and reconnect after `meanwhile`.
 async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bot) -> Option<Running>) {
     let api = Api::of(site);
     let gateway = api.identity().await;
@@ -136,7 +136,7 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
         bot.publish(sim);
     }
     api.until_head(10).await;
-    // One has three of them, the other has ten and acknowledges four.
+    // One has three signals, the other has ten and acknowledges four.
     assert_eq!(receive(&mut cursor, &by_cursor, &gateway, 3, false).await.len(), 3);
     cursor.leave().await;
     assert_eq!(receive(&mut name, &by_name, &gateway, 10, false).await.len(), 10);
@@ -171,7 +171,7 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
 }
 
 /// A consumer stays connected while its gateway is killed again and again. Acknowledged signals may
-/// be repeated if the cursor was not written, and none is missing.
+/// repeat if the cursor was not written, but none is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
     const KILLS: usize = 3;
@@ -191,7 +191,7 @@ async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
             bot.publish(&sim);
         }
         api.until_head(100 * (life + 1)).await;
-        // Nearly all are received, and nearly all of those are acknowledged.
+        // All but 10 are received, and all but 10 of those are acknowledged.
         let last = (100 * (life + 1)) as u64;
         let until = if life == KILLS { last } else { last - 10 };
         let received = receive(&mut connection, &follower, &gateway, until, false).await;
@@ -233,7 +233,7 @@ async fn a_name_belongs_to_one_follower() {
         connection.ack(ack).await;
         connection.flush().await;
     }
-    // A follower takes over from itself, not from the other one.
+    // A follower takes over from its own connection, not from the other follower's.
     let mut again = followers[0].connect(&api, name).await;
     let closed = first.text().await.unwrap_err();
     assert_eq!((closed.code, &*closed.reason), (1008, "another connection took over this consumer"));
@@ -262,7 +262,7 @@ async fn one_follower_has_at_most_sixteen_consumers() {
     }
     let refused = api.call(&follower.key, Request::upgrade("/fanout?consumer=one-more")).await;
     refused.assert(409, "too_many_consumers_of_follower", "16");
-    // Its existing names still work, and others have their own.
+    // The follower's existing names still work, and other followers have their own limit.
     follower.connect(&api, "?consumer=desk-0").await;
     other.connect(&api, "?consumer=one-more").await;
 }

@@ -1,4 +1,5 @@
-//! Invariant 8 over a whole run at the most verbose log level: secrets are only where they belong.
+//! Invariant 8 over a whole run at the most verbose log level: secrets appear only where they
+//! belong.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,10 +29,10 @@ const SHARED: &str = "Shared-Secret-one-zq81";
 const SHARED_LATER: &str = "Shared-Secret-two-zq82";
 /// A secret in the wrong place.
 const MISPLACED: &str = "Misplaced-Secret-zq83";
-/// The same as a number.
+/// A misplaced secret that is a number.
 const MISPLACED_NUMBER: &str = "9182736450918273645";
 const MISPLACED_TOKEN: &str = "Tm9zdHItdG9rZW4taW4tYS13cm9uZy1wbGFjZQ==";
-/// Not a secret: it must be found, or the search does not work.
+/// Not a secret: the search must find it, which proves that the search works.
 const CANARY: &str = "Canary-Bot-zq84";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +56,7 @@ async fn invariant_8_no_secret_leaks_with_postgres() {
     let (dump, folder) = dump(&database.dsn).await;
     assert!(contains(&dump, CANARY), "the name of the bot is not in the dump");
     needles.search("the tables of Postgres", &dump);
-    // Postgres knows its own password.
+    // The server's own files contain its password.
     needles.forget("the DSN's password");
     assert!(needles.search_files(Path::new(&folder)).contains(CANARY.as_bytes()));
 }
@@ -162,7 +163,7 @@ impl Scribe {
     }
 }
 
-/// A whole run with valid and invalid uses of everything.
+/// A whole run with valid and invalid requests of every kind.
 async fn run(site: &Site, database: Option<&Database>) -> Needles {
     let sim = relays(2).await;
     let config = site.folder().join("config.toml");
@@ -204,7 +205,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     scribe.call(&bot.key, listing(&bot_key)).await;
 
     misplace(&mut scribe, &bot, &follower).await;
-    // A message that is not text after the key was proved, and an invalid message of a consumer.
+    // After the proof of the key: a message that is not JSON, and an invalid message of a consumer.
     connection.say(Message::text(MISPLACED)).await;
     scribe.answers += &format!("{:?}", connection.text().await.unwrap_err());
 
@@ -225,7 +226,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
         running.signal("HUP");
     }
     running.until_stderr_contains("the configuration was not reloaded").await;
-    // Without a password in the DSN, that file is read.
+    // Without a password in the DSN, the password file is read.
     configured(&format!("{right}[postgres]\ndsn = \"postgres://u@127.0.0.1/x\"\n"));
     assert_eq!(scribe.reload().await.status, 200);
     configured(&right);
@@ -295,7 +296,7 @@ async fn run(site: &Site, database: Option<&Database>) -> Needles {
     needles
 }
 
-/// Puts secrets where none belong.
+/// Puts secrets in places where they do not belong.
 async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
     let (bot_key, key) = (bot.key.pubkey(), follower.key.pubkey());
     let body = |body: String| Request::new("POST", "/api/subscriptions").json(body);
@@ -333,7 +334,7 @@ async fn misplace(scribe: &mut Scribe, bot: &Bot, follower: &Follower) {
         Request::upgrade(&format!("/fanout?cursor=0&consumer={MISPLACED}%zz")),
         Request::upgrade(&format!("/fanout?consumer=%20{MISPLACED}")),
     ] {
-        // With a valid proof, without one, and with something else.
+        // Each request is sent with a valid proof, without one, and with an invalid one.
         for key in [&follower.key, &bot.key] {
             let answer = scribe.call(key, request.clone()).await;
             assert!((400..500).contains(&answer.status), "{request:?}: {answer:?}");

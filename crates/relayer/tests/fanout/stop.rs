@@ -1,5 +1,5 @@
-//! An orderly stop with connected followers: they are told, and no task of the fan-out still runs
-//! when the process ends.
+//! A graceful stop with connected followers: each gets a close frame, and no task of the fan-out
+//! still runs when the process ends.
 
 use crate::bots::{Bot, relays};
 use crate::client::Api;

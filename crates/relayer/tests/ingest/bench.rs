@@ -59,7 +59,8 @@ impl Bench {
         }
     }
 
-    /// Does what a connection and then the shard do: drops what memory has seen, judges the rest.
+    /// Does what a connection and then the shard do: drops the events that memory has seen, and
+    /// judges the rest.
     pub fn receive(&mut self, json: &str) -> Verdict {
         let candidate = self.candidate(json);
         if let Lookup::Seen(layer) = self.dedupe.look_up(&candidate.claimed) {

@@ -58,7 +58,7 @@ fn invariant_1_forged_copies_never_suppress_in_any_order() {
                 match step {
                     Commit => bench.commit(),
                     Genuine => news += u32::from(matches!(bench.receive(&genuine), Verdict::New(_))),
-                    // After the genuine event it may count as a copy; it never passes.
+                    // After the genuine event a forgery may count as a copy, but it never passes.
                     Forged => match bench.receive(&forged) {
                         Verdict::Dropped(dropped) => assert_eq!(dropped, reason, "{order:?}"),
                         Verdict::Duplicate(_) => assert_eq!(news, 1, "{order:?}"),
@@ -94,7 +94,8 @@ fn invariant_1_an_id_is_not_seen_before_its_commit() {
 fn invariant_1_forged_copies_never_suppress_under_concurrency() {
     const EVENTS: u64 = 200;
     let bench = Bench::new();
-    // One shard judges. Four connections check memory and send candidates in any order.
+    // One shard judges the candidates. Four connections check memory and send candidates in any
+    // order.
     let (sender, receiver) = std::sync::mpsc::channel();
     let passed = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! A pipeline on a folder of its own, as a story tells it.
+//! A pipeline with its own folder, driven step by step by a test.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use wire::{ClaimedId, VerifiedEvent};
 pub struct Gateway {
     running: Option<TestGateway>,
     setup: Setup,
-    /// What sets the clock.
+    /// The handle that sets the clock.
     pub manual_clock: ManualClock,
     _folder: TempDir,
 }
@@ -36,7 +36,7 @@ impl Gateway {
         Self::resolving(sim, Resolver::system(), change).await
     }
 
-    /// With a resolver of the test's own.
+    /// Starts a gateway that resolves names with the test's resolver.
     pub async fn resolving(sim: &Sim, resolver: Resolver, change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut config = Self::config(sim, &folder);
@@ -44,7 +44,7 @@ impl Gateway {
         Self::start(Setup { resolver, ..Setup::new(config) }, folder).await
     }
 
-    /// On a disk whose free bytes the test decides.
+    /// Starts a gateway on a disk whose free bytes the test sets.
     pub async fn on_disk(sim: &Sim, free_bytes: Arc<AtomicU64>) -> Self {
         let folder = TempDir::new().expect("a folder");
         Self::start(Setup { free_bytes, ..Setup::new(Self::config(sim, &folder)) }, folder).await
@@ -55,7 +55,7 @@ impl Gateway {
         Self { running, manual_clock: setup.manual_clock.clone(), setup, _folder: folder }
     }
 
-    /// Stops in order; meanwhile something happens, and then it starts again on the same folder.
+    /// Stops gracefully, calls `meanwhile`, and starts again on the same folder.
     #[allow(dead_code, reason = "only some of the tests that share this start again")]
     pub async fn restart(&mut self, meanwhile: impl FnOnce(&mut Config)) {
         self.running.take().expect("running").drain().await.expect("stops in order");
@@ -63,7 +63,7 @@ impl Gateway {
         self.running = Some(self.setup.clone().start().await.expect("starts"));
     }
 
-    /// Takes up another configuration while it runs, as a reload does.
+    /// Applies another configuration at run time, as a reload does.
     pub async fn reload(&self, change: impl FnOnce(&mut Config)) -> Changes {
         let mut config = self.setup.loaded.config.clone();
         change(&mut config);
@@ -79,17 +79,17 @@ impl Gateway {
         config.relay.backfill = Some(Duration::from_secs(1_000_000 * 3600));
         config.deduplication.rocksdb_path = folder.path().join("log");
         config.storage.fsync = false;
-        // Tests that are about something else count what was refused, however much that is.
+        // Most tests may cause any number of refused events.
         config.relay.max_offences_per_hour = None;
         config
     }
 
-    /// Stops in order.
+    /// Stops gracefully.
     pub async fn drain(mut self) -> Result<(), DrainError> {
         self.running.take().expect("running").drain().await
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let waiting = async {
             while !holds(self) {
@@ -127,7 +127,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until a relay has been in a state, and gives the reason that was shown then.
+    /// Waits until a relay is in a state, and returns the reason shown with that state.
     pub async fn until_in(&self, relay: usize, label: &str) -> String {
         let reason = |gateway: &Self| {
             let history = gateway.peer(relay).history();
@@ -143,7 +143,7 @@ impl Gateway {
         Arc::clone(&self.pool.peers()[relay])
     }
 
-    /// How all relays stand, for messages.
+    /// The states of all relays, for failure messages.
     fn states(&self) -> Vec<ConnectionState> {
         self.pool.peers().iter().map(|peer| peer.state()).collect()
     }
@@ -152,7 +152,7 @@ impl Gateway {
         self.metrics.ingest.dropped[reason].get()
     }
 
-    /// Asserts that the log holds these events, each once and as it was signed, and nothing else.
+    /// Asserts that the log has exactly these events, each once and as it was signed.
     pub fn assert_holds_exactly(&self, events: &[VerifiedEvent]) {
         let logged = self.logged();
         let expected: HashSet<_> = events.iter().map(|event| event.json().clone()).collect();

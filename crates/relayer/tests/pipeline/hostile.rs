@@ -19,7 +19,7 @@ async fn invariant_1_forged_copies_on_all_connections_never_suppress() {
     let stats = sim.stats();
     assert!(stats.get(Count::Forged) > 500, "the simulator forges");
     // A forged copy after the genuine event is dropped as a duplicate without a check, so not every
-    // forger is blamed; but no relay is blamed for what another sent.
+    // forger is blamed; but no relay is blamed for a forgery that another one sent.
     for relay in 0..20 {
         let (forged, blamed) = (stats.of(relay, Count::Forged), gateway.peer(relay).stats.forgeries());
         assert!(blamed <= forged, "relay {relay} is blamed for {blamed} of {forged}");

@@ -1,5 +1,5 @@
 //! Backups of a running gateway. After a restore, consumers see another log identity, and sequences
-//! after the backup mean other events.
+//! after the backup name other events.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ async fn after_a_restore_a_cursor_of_before_is_refused() {
     assert_eq!(envelopes(&running, BEFORE).await.len() as u64, AFTER);
 }
 
-/// Cursors are in the database, so a restore brings back those of the backup.
+/// Cursors are in the database, so a restore returns them to their values in the backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_a_consumer_goes_back_with_the_log() {
     let site = Site::empty();
@@ -203,7 +203,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     let manifest = files.iter().find(|file| text(file).contains("MANIFEST-")).expect("a file");
     for (file, damage) in [(sorted, 10), (manifest, 0)] {
         let whole = fs::read(file).expect("read");
-        // For the manifest, which lists all other files, the same size is not enough.
+        // The manifest lists all other files, so it is checked even if its size is unchanged.
         let broken = if damage == 0 { vec![0xff; whole.len()] } else { whole[..damage].to_vec() };
         fs::remove_file(file).and_then(|()| fs::write(file, broken)).expect("written");
         refused(&site.run_with(&["restore", text(&folder)]), "damaged");
@@ -216,7 +216,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     refused(&site.run_with(&["restore", text(&folder)]), "which is not a file of a log");
 }
 
-/// Either process dies at each step, as by `kill -9`.
+/// Either process is killed at each step, as by `kill -9`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_was_cut_off_is_none() {
     let site = Site::empty();
@@ -281,7 +281,7 @@ async fn a_restore_that_was_cut_off_is_never_taken_for_a_log() {
     }
 }
 
-/// Copying a backup into place by hand is a restore too.
+/// Copying a backup into place by hand is also a restore.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_in_the_place_of_the_log_has_a_new_identity() {
     let (site, folder, old) = backed_up().await;

@@ -17,7 +17,7 @@ async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.expect("connects")
 }
 
-/// The answer that a connection gets before it is closed.
+/// The response that a connection gets before it is closed.
 async fn told(mut socket: TcpStream) -> String {
     let mut text = Vec::new();
     // A connection that is closed while we write may be reset.
@@ -93,7 +93,7 @@ async fn descriptors_are_left_for_the_database() {
     let sim = Sim::builder().seed(52).relays(2).events(5_000).copies(2).per_second(1_000.0).hold();
     let sim = sim.start().await.expect("starts");
     let last = format!("\nlog_head_seq {}\n", sim.ids().len());
-    // As many connections as possible, if the system had the descriptors.
+    // The number of connections is limited only by the system's file descriptors.
     let site = Site::on(&sim).set("RELAYER_OUTPUT__MAX_CLIENTS_PER_ADDRESS", "0");
     let running = site.start_with_files(LIMIT).await;
     running.until_stderr_contains("the system lets this process open 1100 files").await;
@@ -110,8 +110,7 @@ async fn descriptors_are_left_for_the_database() {
         })
         .await;
     sim.go();
-    // Our own requests are among those refused; a client that was let in before
-    // stays.
+    // The test's own requests are refused, too; a client that was admitted before stays connected.
     drop(idle.split_off(200));
     running
         .until("all events are there", async |running| {
@@ -138,7 +137,7 @@ async fn too_few_descriptors_stop_the_start_with_a_reason() {
     assert!(said.contains("open 300 files (ulimit -n)") && said.contains("needs at least"), "{said}");
 }
 
-/// No request, half a head, a missing body, a response that is not read.
+/// Clients without a request, with half a head, without the body, and with an unread response.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_clients_are_closed() {
     let sim =

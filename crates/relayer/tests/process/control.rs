@@ -1,4 +1,4 @@
-//! Operator actions on the running program, and its protection against itself.
+//! Operator actions on the running program, and its protection against connecting to itself.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,8 @@ async fn sighup_takes_up_a_good_file_and_leaves_a_broken_one() {
     until_in(&running, &sim.url(0), "live").await;
     until_in(&running, &sim.url(1), "live").await;
 
-    // A valid file: the second relay stays, and is asked for the new kind on its open connection.
+    // A valid file: the second relay stays, and gets a request for the new kind on its open
+    // connection.
     std::fs::write(&file, configuration(&sim, &[1, 2], "7")).expect("written");
     running.signal("HUP");
     until_in(&running, &sim.url(2), "live").await;

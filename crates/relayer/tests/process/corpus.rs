@@ -1,4 +1,4 @@
-//! Real events, and invalid ones, through the whole program.
+//! Real and invalid events pass through the whole program.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
     folder.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../wire/tests/fixtures").into()).join(name)
 }
 
-/// The drop reasons for the collection's own name of a fault.
+/// The drop reasons that fit a fault named in the collection.
 fn fitting(reason: &str) -> &'static [&'static str] {
     match reason {
         "id mismatch; signature VALID for the claimed id"
@@ -75,8 +75,8 @@ async fn every_invalid_event_is_refused_for_its_reason() {
     let file = fixture("invalid-events.jsonl");
     let (_sim, site) = serving(14, &file).await;
     let running = site.start().await;
-    // Each is served by three relays, and refused each time. One that arrives live during the
-    // backfill may come in both answers.
+    // Each invalid event is served by three relays, and refused each time. An event that arrives
+    // live during the backfill may come twice.
     let mut wanted: BTreeMap<&'static [&'static str], u64> = BTreeMap::new();
     for line in lines(&file) {
         *wanted.entry(fitting(line["reason"].as_str().expect("a reason"))).or_default() += 3;
@@ -98,7 +98,7 @@ async fn every_invalid_event_is_refused_for_its_reason() {
     }
 }
 
-/// What was refused, by reason, over all relays.
+/// The number of refused events by reason, over all relays.
 fn refused(status: &Value) -> HashMap<String, u64> {
     let mut total = HashMap::new();
     for connection in status["connections"].as_array().expect("connections") {

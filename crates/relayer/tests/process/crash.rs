@@ -1,6 +1,6 @@
 //! Invariants 2, 3 and 6 under `kill -9`: a client that resumes with its cursor sees every event
-//! exactly once, no sequence names two events, no event that relays still have is missing, and the
-//! gateway claims coverage only for events that the log has.
+//! exactly once, no sequence names two events, every event that relays still have arrives, and the
+//! gateway claims coverage only for events in the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::program::{PATIENCE, Site};
 /// The events that a client has seen, by sequence.
 type Seen = BTreeMap<u64, Vec<u8>>;
 
-/// Receives every event that the relays ever had, through all crashes.
+/// Receives every event that the relays ever had, across all crashes.
 async fn receive_all(mut consumer: Consumer, sim: &Sim, events: usize) -> (Checker, Seen) {
     let (mut checker, mut seen) = (Checker::new().expect_count(events), Seen::new());
     while !checker.is_complete() {
@@ -79,7 +79,7 @@ async fn invariant_2_crashes_around_the_commit_lose_and_repeat_nothing() {
     let crash_at = |point: &str, time: u32| [("MOLTRADE_CRASH_POINT", format!("{point}:{time}"))];
     let mut running = site.start_with(&crash_at("before_commit", 1)).await;
     let url = site.ws("?cursor=0");
-    // It connects whenever the gateway is up.
+    // The client connects whenever the gateway is up.
     let received = tokio::spawn(async move {
         let consumer = Consumer::connect_within(&url, PATIENCE).await.expect("connects").reconnect(PATIENCE);
         receive_all(consumer, &sim, EVENTS).await
@@ -112,7 +112,7 @@ fn assert_claims_are_true(site: &Site, sim: &Sim) -> u64 {
     for (relay, url) in sim.urls().iter().enumerate() {
         let Some((_, row)) = rows.iter().find(|(relay, _)| relay == url) else { continue };
         let coverage = Coverage::from_row(row).expect("a row");
-        // The last second was not over, so its events do not count.
+        // The last second was not complete, so its events do not count.
         let claimed = coverage.from()..coverage.until();
         for event in sim.holds_between(relay, coverage.from(), coverage.until()) {
             let at = event.created_at();

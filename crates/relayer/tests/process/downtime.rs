@@ -1,5 +1,5 @@
 //! Many events are published while the gateway is down, at relays that limit their answers. After a
-//! restart everything is delivered, and the shown coverage of each relay is true at every moment.
+//! restart everything is delivered, and the reported coverage of each relay is true at all times.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const CAP: usize = 500;
 /// The events are dated over this span before now.
 const SPAN_SECS: u64 = 3_000;
 
-/// The number of events published meanwhile; set by `DOWNTIME_EVENTS`.
+/// The number of events published during the downtime; set by `DOWNTIME_EVENTS`.
 fn events() -> usize {
     std::env::var("DOWNTIME_EVENTS").ok().and_then(|events| events.parse().ok()).unwrap_or(5_000)
 }
@@ -50,7 +50,7 @@ async fn shown_relay(running: &Running, sim: &Sim, relay: usize) -> Value {
     running.json(&format!("/api/relays/{url}")).await
 }
 
-/// The spans that are shown as proven.
+/// The spans that the API reports as proven.
 fn claims(said: &Value) -> Vec<(u64, u64)> {
     let Some(mut since) = said["proven_from"].as_u64() else { return Vec::new() };
     let mut spans = Vec::new();
@@ -92,7 +92,8 @@ impl Received {
     }
 }
 
-/// Runs until everything is proven, and checks all the time that the log has what is claimed.
+/// Waits until everything is proven, and checks all the time that the log has every event in the
+/// claimed spans.
 async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
     let mut received = Received::from_the_start(site).await;
     let (started, mut slowest) = (Instant::now(), Duration::ZERO);
@@ -171,7 +172,7 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
     watch_until_complete(&running, &site, &sim).await;
 }
 
-/// The events are dated over nearly an hour. The stored coverage is set back as if the gateway had
+/// The events are dated over nearly an hour. Sets the stored coverage back as if the gateway had
 /// been down for that long.
 fn set_back_what_is_proven(site: &Site) {
     use moltrade_relayer::event_log::{EventLog, RelayTable, StoreOptions};

@@ -56,8 +56,8 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         configure(&urls[..1]);
         let mut running = site.start_with_stderr(&[], stderr).await;
         running.until_healthy().await;
-        // What logs goes on, here the task that reads the configuration again: twice, since it
-        // logs, too.
+        // Tasks that log continue. The task that reloads the configuration does so twice, because a
+        // reload logs, too.
         for relays in [&urls[..], &urls[1..]] {
             configure(relays);
             running.signal("HUP");
@@ -115,7 +115,7 @@ async fn a_reload_that_panics_is_counted_and_later_ones_work() {
     assert_eq!(running.metric("panics_total").await, 1);
 }
 
-/// A stage fails, hangs while it fails, hangs while the others stop, or hangs after that.
+/// A stage fails, hangs while it fails, hangs while the others stop, or hangs after they stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_cannot_continue_ends() {
     for (points, stops, line) in [
@@ -145,8 +145,9 @@ async fn a_process_that_cannot_continue_ends() {
     }
 }
 
-/// The limit is set while the program runs, slightly above its use, so that different allocations
-/// fail first: a thread's stack, a buffer, RocksDB. A process that survives must still work.
+/// The limit is set while the program runs, slightly above the memory in use, so that different
+/// allocations fail first: a thread's stack, a buffer, RocksDB. A process that survives must still
+/// work.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_memory_ends_the_process_ends() {
     const MIB: u64 = 1 << 20;
@@ -156,7 +157,7 @@ async fn when_memory_ends_the_process_ends() {
             Sim::builder().seed(seed).relays(2).events(2_500).copies(1).sizes(Sizes::Exactly(32_000)).hold();
         let sim = sim.start().await.expect("starts");
         let site = Site::on(&sim);
-        // A backtrace takes memory and a lock.
+        // A backtrace needs memory and a lock.
         let mut running = site.start_with(&[("RUST_BACKTRACE", "full".to_owned())]).await;
         running.until_healthy().await;
         let limit = running.virtual_bytes() + headroom;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longer than any wait takes, unless something hangs.
+/// The time limit of every wait, reached only when something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder, port and settings of a gateway. They survive its crashes.
@@ -30,7 +30,7 @@ impl Site {
         Self::empty().set("RELAY_URLS", urls)
     }
 
-    /// Without relays.
+    /// A configuration without relays.
     pub fn empty() -> Self {
         let folder = TempDir::new().expect("a folder");
         // Free the port. The system does not reuse it soon.
@@ -111,7 +111,7 @@ impl Site {
         running
     }
 
-    /// With another standard error, which is not captured.
+    /// Starts the program with the given standard error, which is not captured.
     pub async fn start_with_stderr(&self, environment: &[(&str, String)], stderr: Stdio) -> Running {
         let mut command = self.command();
         command.envs(environment.iter().map(|(key, value)| (key, value)));
@@ -207,7 +207,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Its address space, in bytes.
+    /// The program's address space, in bytes.
     pub fn virtual_bytes(&self) -> u64 {
         let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).expect("it runs");
         let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
@@ -238,7 +238,7 @@ impl Running {
         assert!(status.expect("kill runs").success());
     }
 
-    /// Its standard error, after the process has ended.
+    /// The program's standard error, after the process has ended.
     pub fn stderr(mut self) -> String {
         self.listener.take().expect("it listens").join().expect("it heard all");
         self.said.lock().expect("whole").clone()
@@ -256,7 +256,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -61,7 +61,7 @@ impl Receiver {
         self.got.lock().unwrap().highest
     }
 
-    /// Waits until it has everything.
+    /// Waits until the receiver has everything.
     pub async fn finished(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.is_finished() {
@@ -70,7 +70,7 @@ impl Receiver {
         }
     }
 
-    /// A summary, with the time that the receiver took since a moment.
+    /// A summary, with the time that the receiver took since `since`.
     pub fn report(&self, since: Instant) -> String {
         let got = self.got.lock().unwrap();
         let after = got.finished.map(|finished| finished.saturating_duration_since(since).as_secs_f64());
@@ -86,7 +86,7 @@ pub enum Behavior {
     Steady,
     /// It reads nothing until it is released.
     Frozen(watch::Receiver<bool>),
-    /// It takes one event a second until it is released.
+    /// It accepts one event a second until it is released.
     Slow(watch::Receiver<bool>),
     /// It dies this many times with unacknowledged events.
     Dies(u64),
@@ -118,8 +118,8 @@ pub async fn tcp(name: &'static str, up_to: u64, behavior: Behavior) -> (Receive
     (receiver, sink)
 }
 
-/// Serves until the test ends: after a crash between delivery and the cursor write, the gateway
-/// delivers again to a receiver that has everything.
+/// Serves until the test ends, even when the receiver has everything: after a crash between
+/// delivery and the cursor write, the gateway delivers again.
 async fn serve(listener: TcpListener, receiver: Receiver, mut behavior: Behavior) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
@@ -227,7 +227,7 @@ pub async fn ids_of_the_log(running: &crate::program::Running) -> Vec<String> {
     }
 }
 
-/// Longer than any test takes for this number of events.
+/// A time limit that no test with this number of events reaches.
 pub fn patience(events: u64) -> Duration {
     PATIENCE + Duration::from_millis(20 * events)
 }

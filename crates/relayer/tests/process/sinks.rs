@@ -1,6 +1,6 @@
-//! Receivers for every transport at once, under `kill -9` of the gateway, and beside faulty ones.
-//! Nothing is missing at the end, everything is in order, and only events without a stored
-//! acknowledgement repeat.
+//! Receivers for every transport at once, under `kill -9` of the gateway, and alongside faulty
+//! ones. Nothing is missing at the end, everything is in order, and an event repeats only if its
+//! acknowledgement was not stored.
 //!
 //! `SINK_EVENTS` and `SINK_KILLS` make the runs longer. A summary of each receiver is printed.
 
@@ -27,7 +27,7 @@ struct Five {
     plain: Arc<Mutex<Vec<String>>>,
 }
 
-/// The five receivers, and others beside them. WebSockets are added when the gateway is up.
+/// The five receivers, and the given additional ones. WebSockets are added when the gateway is up.
 async fn five(sim: &Sim, events: u64, tcp: Vec<(Receiver, String)>, http: Vec<(Receiver, String)>) -> Five {
     let (plain, plain_sink, ids) = receivers::plain("plain", events).await;
     let mut tcp_sinks = vec![plain_sink];
@@ -69,8 +69,8 @@ impl Five {
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     let (events, kills) = (setting("SINK_EVENTS", 4_000), setting("SINK_KILLS", 6));
-    // Each relay has half of them: with more than 500 in a second, a relay could not deliver them
-    // again.
+    // Each relay has half of the events, because a relay could not later return more than 500
+    // events of one second.
     const RATE: u64 = 900;
     let between_kills_ms = (events * 1_000 / RATE / kills) as usize;
     let sim = Sim::builder().seed(21).relays(4).events(events as usize).copies(2).per_second(RATE as f64);
@@ -94,7 +94,7 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
     five.report(began);
     five.plain_is_the_log(&running).await;
-    // The API agrees.
+    // The API reports the same.
     for sink in ["plain", "acked", "hook"] {
         let mut shown = Value::Null;
         let is_at_the_end = async || {
@@ -110,8 +110,8 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
 }
 
-/// The five alone, and then beside one that is frozen, one that dies ten times, one that fails
-/// every third request, and one that takes one event per second.
+/// Runs the five alone, and then alongside one that is frozen, one that dies ten times, one that
+/// fails every third request, and one that takes one event per second.
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     let events = setting("SINK_EVENTS", 4_000);
@@ -119,7 +119,7 @@ async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     let start = || Sim::builder().seed(22).relays(4).events(events as usize).copies(2).hold().start();
 
     let sim = start().await.expect("starts");
-    // Among very many events, some are identical.
+    // In a large number of events, some are identical.
     let events = sim.ids().len() as u64;
     let mut alone = five(&sim, events, Vec::new(), Vec::new()).await;
     let running = alone.site.start().await;

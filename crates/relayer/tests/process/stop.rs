@@ -1,4 +1,5 @@
-//! Orderly shutdown: events that were read are committed, clients are told, the status is zero.
+//! Graceful shutdown: received events are committed, clients get a close frame, and the status is
+//! zero.
 
 use std::time::{Duration, Instant};
 

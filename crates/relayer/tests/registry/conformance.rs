@@ -1,4 +1,4 @@
-//! What every store must do.
+//! Properties that every store must have.
 
 use moltrade_relayer::fanout::registry::{Change, RegistryError, Row, RowKey, Store};
 
@@ -236,7 +236,7 @@ async fn removing_a_bot_removes_its_follows_or_requires_none(store: &dyn Store) 
     assert_eq!(loaded(store).await, [bot_row(1, "one", 1)]);
 }
 
-/// Only one of many concurrent writers creates a follow.
+/// Asserts that only one of many concurrent writers creates a follow.
 async fn a_decision_has_exclusive_access_to_its_rows(store: &dyn Store) {
     write(store, [bot_row(1, "one", 1)]).await;
     for round in 0..20 {

@@ -37,7 +37,7 @@ async fn open(store: &Arc<Embedded>, gateway: &Signer) -> Arc<Registry> {
         .unwrap()
 }
 
-/// It must not return when its secret opens again.
+/// The removed follow must not return when its secret can be decrypted again.
 #[tokio::test]
 async fn an_ignored_follow_can_be_removed_and_added_again() {
     let folder = TempDir::new().unwrap();
@@ -69,7 +69,7 @@ async fn register(
     registry.register(key(seed), name(text), new_bots).await
 }
 
-/// Keys that anybody can make up must not keep a bot out for good.
+/// Registrations with made-up keys must not block a bot permanently.
 #[tokio::test]
 async fn idle_bots_are_evicted_oldest_first() {
     let folder = TempDir::new().unwrap();
@@ -90,8 +90,8 @@ async fn idle_bots_are_evicted_oldest_first() {
     }
     let again = open(&store, &gateway).await;
     assert_eq!(again.directory().len(), (2, 0), "in the store, too");
-    // A bot that is idle in an outdated directory may have followers in the store: they must not be
-    // lost.
+    // A bot that is idle in an outdated directory may have followers in the store: the followers
+    // must not be lost.
     let follow = FollowRow { key: FollowKey { bot: key(3), follower: key(9) }, secret: None, since_ms: 1 };
     registry.directory().wake_followers([key(4)].iter());
     store.write(owner, vec![Change::Put(Row::Follow(follow))]).await.unwrap();

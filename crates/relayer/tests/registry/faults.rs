@@ -14,7 +14,7 @@ use crate::stores::{
     OWNER, bot, bot_row, follow, follow_row, gateway, loaded, somebody, sql, store, text, write,
 };
 
-/// Every operation fails with the same error.
+/// Asserts that every operation fails with the same error.
 async fn fails(dsn: &str) -> RegistryError {
     let store = store(dsn);
     let error = store.prepare(OWNER).await.unwrap_err();
@@ -33,7 +33,7 @@ async fn fails(dsn: &str) -> RegistryError {
 
 #[tokio::test]
 async fn a_refused_login_names_the_reason() {
-    // Other servers may accept any password.
+    // Uses our own server, because others may accept any password.
     let database = Database::alone();
     let wrong = database.dsn_with(|url| url.set_password(Some("wrong-hunter2-not-shown")).unwrap());
     let missing = database.dsn_with(|url| url.set_path("nowhere"));

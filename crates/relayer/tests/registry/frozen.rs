@@ -1,4 +1,4 @@
-//! A server that hangs, and one that stops and returns. It is always our own.
+//! A server that hangs, or stops and restarts. It always belongs to the test.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use relay_sim::wait::within;
 use crate::postgres::Database;
 use crate::stores::{OWNER, bot, bot_row, gateway, loaded, read, store, text, write};
 
-/// The operation fails in time with a transient error.
+/// Asserts that the operation fails in time with a transient error.
 async fn assert_transient_in_time<T: std::fmt::Debug>(
     operation: impl Future<Output = Result<T, RegistryError>>,
 ) -> String {
@@ -57,7 +57,7 @@ async fn a_frozen_server_fails_operations_in_time() {
     assert_eq!(read(&new, RowKey::Bot(bot(2))).await, Some(bot_row(2, "two", 1)));
 }
 
-/// A listening connection is silent anyway, so the store tests it now and then.
+/// A listening connection is normally silent, so the store tests it regularly.
 #[tokio::test]
 async fn a_silent_server_is_tested() {
     let database = Database::alone();

@@ -12,7 +12,7 @@ use crate::stores::{
     OWNER, bot, bot_row, follow, follow_row, gateway, loaded, read, somebody, sql, text, write,
 };
 
-/// A notification takes milliseconds, except on a busy machine.
+/// The time limit for a notification, which takes milliseconds except on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The next change.
@@ -88,7 +88,7 @@ async fn many_changes_are_reported_together() {
     write(&one, [bot_row(1, "one", 1)]).await;
     next_change(&two).await;
     write(&one, follows(0..100, b"a")).await;
-    // They may come in two parts.
+    // The changes may come in two parts.
     let mut rows = 0;
     while rows < 100 {
         let Changed::Rows(more) = next_change(&two).await else { panic!("100 are reported one by one") };
@@ -113,7 +113,7 @@ async fn changes_after_prepare_are_reported() {
     write(&two, [bot_row(1, "one", 1)]).await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(next_change(&one).await, Changed::Rows(vec![RowKey::Bot(bot(1))]));
-    // A store that was not prepared does not know what happened before.
+    // A store that was not prepared does not know about earlier changes.
     let third = crate::stores::store(&database.dsn);
     assert_eq!(next_change(&third).await, Changed::Unknown);
     write(&two, [bot_row(2, "two", 1)]).await;
@@ -159,9 +159,9 @@ async fn after_a_restart_of_the_server_nothing_is_missed() {
     let down = one.changed().await.unwrap_err();
     assert!(down.is_transient() && text(&down).contains("refused"), "{}", text(&down));
     database.cluster().start();
-    // Before the listener is back.
+    // This write happens before the listener reconnects.
     write(&two, [bot_row(2, "two", 1)]).await;
-    // Preparing starts the listener again, but changes in between stay unknown.
+    // Preparing restarts the listener, but changes in between remain unknown.
     one.prepare(OWNER).await.unwrap();
     assert_eq!(next_change(&one).await, Changed::Unknown);
     assert_eq!(loaded(&one).await.len(), 2);

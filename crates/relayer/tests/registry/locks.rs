@@ -14,8 +14,8 @@ use crate::stores::{
     write,
 };
 
-/// While the owner changes, a writer with the old key waits and is then refused: the secrets that
-/// it sealed would never open.
+/// While the owner changes, a writer with the old key waits and is then refused, because nobody
+/// could decrypt its secrets.
 #[tokio::test]
 async fn nobody_writes_while_the_owner_changes() {
     let database = Database::fresh();
@@ -54,7 +54,7 @@ async fn changing_the_owner_waits_for_writers() {
     assert_eq!(seen, 1, "concurrent writes are resealed, too");
 }
 
-/// Commits the transaction of `hand` once another one waits for it.
+/// Commits the transaction of `hand` once another transaction waits for it.
 async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     let mut watcher = somebody(database).await;
     let waits =
@@ -65,7 +65,7 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     sql(hand, "COMMIT").await;
 }
 
-/// Otherwise the follow would keep the bot from being removed.
+/// Without this, the follow would keep the bot from being removed.
 #[tokio::test]
 async fn removing_a_bot_removes_a_concurrent_follow() {
     let database = Database::fresh();
@@ -152,6 +152,6 @@ async fn a_dropped_future_leaves_no_partial_change() {
         assert!(count == 0 || count == 2, "{count}");
     }
     write(&store, [bot_row(2, "two", 1)]).await;
-    // Whether or not one of the others finished in time.
+    // This write succeeds whether or not one of the others finished in time.
     assert!(loaded(&store).await.contains(&bot_row(2, "two", 1)));
 }

@@ -1,4 +1,4 @@
-//! The owner of a registry: only the key that sealed its secrets may write.
+//! The owner of a registry: only the key that encrypted its secrets may write.
 
 use moltrade_relayer::event_log::{EventLog, StoreOptions};
 use moltrade_relayer::fanout::registry::{

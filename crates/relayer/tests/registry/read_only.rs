@@ -1,5 +1,5 @@
-//! A PostgreSQL that takes no writes, or only some: known followers are served, and the state is
-//! transient.
+//! A PostgreSQL server that accepts no writes, or only some: known followers are served, and the
+//! state is transient.
 
 use moltrade_relayer::fanout::registry::{Health, Mode, NewBots, RegistryError, Store};
 use moltrade_relayer::limits::REGISTRY_TIMEOUT;
@@ -20,12 +20,12 @@ fn shown(gateway: &Gateway) -> (i64, i64) {
     (gateway.metrics.registry_up.get(), gateway.metrics.registry_read_only.get())
 }
 
-/// Every kind of write is refused at once, with the right error.
+/// Asserts that every kind of write is refused at once, with the right error.
 async fn refuses_writes(gateway: &Gateway) {
     let registry = &gateway.registry;
     for refused in [
         registry.register(bot(), name("another"), NewBots::Approved).await.unwrap_err(),
-        // Even a write that would change nothing: only the store can tell.
+        // Even a write that would change nothing is refused, because only the store could tell.
         registry.register(bot(), name("one"), NewBots::Approved).await.unwrap_err(),
         registry.subscribe(follow(11), None).await.unwrap_err(),
         registry.unsubscribe(follow(11)).await.unwrap_err(),
@@ -35,14 +35,14 @@ async fn refuses_writes(gateway: &Gateway) {
     }
 }
 
-/// Switches the server between read-only and writable, also for open connections.
+/// Switches the server between read-only and writable, including for open connections.
 async fn set_read_only(database: &Database, is: bool) {
     let mut hand = PgConnection::connect(&database.dsn).await.unwrap();
     sql(&mut hand, "SET default_transaction_read_only = off").await;
     let value = if is { "on" } else { "off" };
     sql(&mut hand, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).await;
     sql(&mut hand, "SELECT pg_reload_conf()").await;
-    // Open connections see the setting a moment later.
+    // Open connections see the setting slightly later.
     let is_set = async || {
         let mut probe = PgConnection::connect(&database.dsn).await.unwrap();
         let setting = "SELECT current_setting('transaction_read_only')";
@@ -61,7 +61,7 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
     assert_eq!(shown(&gateway), (1, 0));
     for _ in 0..2 {
         set_read_only(&database, true).await;
-        // Whether or not the connection had seen the setting by the first write.
+        // Repeats the write, because the connection may not see the setting at the first one.
         let is_noticed = async || {
             gateway.registry.register(bot(), name("one"), NewBots::Approved).await.ok();
             is_read_only(&gateway)
@@ -117,7 +117,7 @@ async fn a_read_only_database_without_tables_does_not_stop_the_start() {
     assert!(gateway.registry.register(bot(), name("one"), NewBots::Approved).await.unwrap().is_new);
 }
 
-/// As operations.md says of an up-to-date schema.
+/// operations.md promises this for an up-to-date schema.
 #[tokio::test]
 async fn tables_that_are_up_to_date_need_no_right_to_create() {
     let database = Database::fresh();
@@ -139,7 +139,7 @@ async fn tables_that_are_up_to_date_need_no_right_to_create() {
     sql(&mut hand, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
-/// Several calls at once: each waits for the write lock and then for the row lock.
+/// Several calls run at once: each waits for the write lock and then for the row lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_behind_a_held_lock_end_in_time_and_change_nothing() {
     let database = Database::fresh();

@@ -47,7 +47,7 @@ impl TestStore {
 
 /// The owner of the registry.
 pub const OWNER: PublicKey = PublicKey::from_bytes([1; 32]);
-/// Not the owner.
+/// A key that is not the owner.
 pub const OTHER: PublicKey = PublicKey::from_bytes([2; 32]);
 
 /// A store on this database, not prepared yet.

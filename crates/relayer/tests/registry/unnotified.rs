@@ -73,7 +73,7 @@ pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     relay_sim::wait::until(what, is_so).await;
 }
 
-/// Listening connections whose server processes are stopped: notifications wait, and nobody
+/// Listening connections whose server processes are stopped: notifications wait, and no gateway
 /// notices.
 struct StoppedListeners {
     hand: PgConnection,
@@ -127,7 +127,7 @@ async fn the_last_acknowledged_follow_wins() {
     let stopped = StoppedListeners::all(&database).await;
     assert!(here.registry.unsubscribe(follow(11)).await.unwrap(), "it was there");
     assert!(there.registry.subscribe(follow(11), None).await.unwrap(), "it is made again");
-    // The same in the other direction.
+    // The same works in the other direction.
     assert!(here.registry.subscribe(follow(13), None).await.unwrap());
     assert!(!there.registry.subscribe(follow(13), None).await.unwrap(), "it is there");
     assert!(here.registry.unsubscribe(follow(12)).await.unwrap());
@@ -183,7 +183,7 @@ async fn the_last_acknowledged_secret_wins() {
     }
 }
 
-/// Nothing is stopped: a change may be reported before or after the next call.
+/// No listener is stopped: a change may be reported before or after the next call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follow_survives_hundreds_of_races() {
     let database = Database::fresh();
@@ -202,7 +202,7 @@ async fn a_follow_survives_hundreds_of_races() {
     for round in 0..200 {
         let ended = here.registry.unsubscribe(follow(11));
         let (ended, made) = tokio::join!(ended, there.registry.subscribe(follow(11), None));
-        // The follow existed: the order of the two calls decides whether it still does.
+        // The follow existed before; the order of the two calls decides whether it still exists.
         let (ended, made) = (ended.unwrap(), made.unwrap());
         assert!(ended, "round {round}");
         assert_eq!(is_there().await, made, "round {round}");

@@ -9,7 +9,7 @@ use relay_sim::{Fault, Sim};
 use crate::gateway::Gateway;
 use crate::only;
 
-/// One test for all of them, because several wait for a time-out.
+/// One test covers all failures, because several wait for a time-out.
 #[tokio::test(flavor = "multi_thread")]
 async fn black_holes_of_every_depth_are_left_and_tried_again() {
     let sim = Sim::builder().seed(120).scripted(9).deaf(only(0));
@@ -24,7 +24,7 @@ async fn black_holes_of_every_depth_are_left_and_tried_again() {
         relays[5] = sim.url_with_host(5, "nowhere.example").parse().expect("a URL");
         relays[6] = sim.url_with_host(6, "unanswered.example").parse().expect("a URL");
         relays[7] = tls.url(0).parse().expect("a URL");
-        // Nothing listens there: the port belongs to the TLS relays, at another address.
+        // Nothing listens at this address: the port belongs to the TLS relays, at another address.
         relays[8] = format!("ws://127.1.2.3:{}", tls.address().port()).parse().expect("a URL");
     })
     .await;
@@ -52,7 +52,7 @@ async fn black_holes_of_every_depth_are_left_and_tried_again() {
         };
         gateway.until("it is tried again", |gateway| tries(gateway) >= 2).await;
     }
-    // Ends the look-up threads: this one, and that of a retry that may have begun.
+    // Ends the look-up threads: the pending one, and one of a retry that may have begun.
     std::thread::spawn(move || {
         loop {
             never.wait();

@@ -1,4 +1,4 @@
-//! EOSE that comes late or never: the events are taken, but nothing is proven without it.
+//! EOSE that comes late or never: the events are accepted, but nothing is proven without EOSE.
 
 use std::time::Duration;
 

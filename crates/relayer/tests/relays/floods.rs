@@ -58,7 +58,7 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     }
 }
 
-/// Frames without an event count like those with one.
+/// The rate limit counts frames without an event like events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_any_kind_is_read_slowly() {
     const A_SECOND: u32 = 2_000;
@@ -72,7 +72,8 @@ async fn a_flood_of_any_kind_is_read_slowly() {
         .await;
         let handled = |gateway: &Gateway| gateway.metrics.relay.relay_frames_handled.get();
         gateway.until("it is read", |gateway| handled(gateway) > 3 * u64::from(A_SECOND)).await;
-        // A burst of one second, one full read of debt, and the rest at the allowed rate.
+        // The minimum: a burst of one second and one full read are free, and the rest comes at the
+        // allowed rate.
         let least = (2 * A_SECOND - FRAMES_A_READ_MAX) / A_SECOND;
         assert!(started.elapsed().as_secs() >= u64::from(least), "{flood:?}: {:?}", started.elapsed());
     }

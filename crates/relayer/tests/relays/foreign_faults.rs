@@ -1,5 +1,6 @@
-//! Faults that are not the relay's: malformed or oversized events of authors, and messages outside
-//! of Nostr. They do not count as offences, and do not block the events stored behind them.
+//! Faults that are not the relay's: malformed or oversized events signed by their authors, and
+//! messages outside of Nostr. They do not count as offences, and do not block the events stored
+//! behind them.
 
 use std::num::NonZeroU32;
 
@@ -24,7 +25,7 @@ fn small(number: u64) -> VerifiedEvent {
     Signer::from_seed(number).sign(BASE + number, 1, &[] as &[Vec<String>], "small")
 }
 
-/// Everything came over one connection, and the stored events are proven.
+/// Asserts that everything came over one connection, and that the stored events are proven.
 async fn assert_unharmed(gateway: &Gateway, relays: usize) {
     for relay in 0..relays {
         let is_proven = |gateway: &Gateway| {
@@ -60,8 +61,8 @@ async fn events_that_are_signed_and_malformed_are_no_offence() {
     }
 }
 
-/// A relay's cap also counts events that we refuse, so an answer full of them does not prove that
-/// there are no more. They are from `BASE + 20` on.
+/// A relay's cap also counts events that we refuse, so an answer full of refused events does not
+/// prove that there are no more. The refused events are dated from `BASE + 20` on.
 async fn assert_hides_nothing(cap: usize, stretch: impl Iterator<Item = Bytes>) {
     let sim = Sim::builder().seed(71).scripted(1).cap(cap).start().await.expect("starts");
     let events: Vec<_> = (0..40).map(small).collect();
@@ -114,7 +115,7 @@ async fn an_event_beyond_the_frame_limit_is_skipped_and_the_rest_is_proven() {
         let gateway = Gateway::configured(&sim, strict).await;
         gateway.until_logged(stored.iter().map(VerifiedEvent::id)).await;
         gateway.until_in(0, "live").await;
-        // The same with a live event.
+        // The same happens with a live event.
         sim.publish([0], large(100));
         let live = small(101);
         sim.publish([0], live.json().clone());
@@ -150,14 +151,14 @@ async fn what_a_lenient_relay_sends_is_taken_or_passed_over() {
     {
         sim.send_text(0, word);
     }
-    // More than three elements; superfluous white space.
+    // Frames with more than three elements and superfluous white space.
     let extended = |event: &VerifiedEvent, rest: &str| {
         format!(r#"["EVENT","r",{}{rest}]"#, String::from_utf8_lossy(event.json()))
     };
     let events: Vec<_> = (0..3).map(small).collect();
     sim.send_text(0, &extended(&events[0], r#",{"relay":"tells more"}"#));
     sim.send_text(0, &extended(&events[1], " , null , 7 "));
-    // Signed over bytes that are not UTF-8, as some relays accept.
+    // An event signed over bytes that are not UTF-8, which some relays accept.
     let mut broken = extended(&small(9), "").into_bytes();
     let place = broken.windows(5).position(|bytes| bytes == b"small").expect("the content");
     broken[place] = 0xff;

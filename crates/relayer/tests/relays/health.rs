@@ -7,7 +7,8 @@ use relay_sim::{Count, Fault, Sim};
 use crate::gateway::Gateway;
 use crate::only;
 
-/// Counts health checks, not time: the unanswered one, and the one that notices.
+/// The limit is counted in health checks instead of time: the unanswered one, and the one that
+/// detects it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_does_not_answer_is_given_up_at_the_second_check() {
     let sim = Sim::builder().seed(70).scripted(2).fault(Fault::NoPongs, only(0), 1.0);
@@ -19,7 +20,8 @@ async fn a_connection_that_does_not_answer_is_given_up_at_the_second_check() {
     let third = |gateway: &Gateway| gateway.peer(0).stats.connections.get() == 3;
     gateway.until("it was given up twice", third).await;
     assert_eq!(gateway.until_in(0, "backing_off").await, "the relay did not answer a ping");
-    // One for each ended connection, and one more if an answer came as late as the first check.
+    // One ping for each ended connection, and one more if a connection answered only at its first
+    // check.
     let pings = sim.stats().of(0, Count::Pings);
     assert!((2..=3).contains(&pings), "{pings} pings on two connections");
     assert!(sim.stats().of(1, Count::Pings) > 0);

@@ -1,6 +1,6 @@
 //! How the gateway adapts to relays and their offences, and how its relays change while it runs.
 //!
-//! A simulated relay demands each behaviour.
+//! Each test simulates a relay that requires the behaviour.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

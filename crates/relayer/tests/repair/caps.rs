@@ -1,12 +1,13 @@
-//! Relays that cap their answers in different ways: everything arrives, with few more requests than
-//! necessary.
+//! Relays that cap their answers in different ways: everything arrives, with only a few more
+//! requests than necessary.
 
 use relay_sim::{Cap, Count, Information, Order, Sim, Who};
 
 use crate::gateway::Gateway;
 use crate::proof::{an_hour_back, now, past_requests, until_complete};
 
-/// A relay's behaviour, and how many requests it may cost beyond the minimum for its cap.
+/// A relay's behaviour, and the maximum number of requests, as a multiple of the minimum for its
+/// cap.
 struct Manner {
     name: &'static str,
     cap: Cap,
@@ -14,12 +15,11 @@ struct Manner {
     requests_max: f64,
 }
 
-/// Newest first, a cut answer proves its span. Each request repeats one second, and an unknown cap
-/// costs a request.
+/// If the newest events come first, a truncated answer proves its span. Each request repeats one
+/// second, and an unknown cap costs a request.
 const ABOUT_AS_MANY: f64 = 1.5;
-/// Where a cut answer proves nothing, windows are halved until they fit. That takes twice as many
-/// windows as there are final ones, which are three quarters full on average; refused ones are
-/// tried twice.
+/// If a truncated answer proves nothing, windows are halved until they fit. That takes two requests
+/// for each final window, which is three quarters full on average; refused windows are tried twice.
 const HALVES: f64 = 5.0;
 
 const EVENTS_EACH: usize = 1_000;
@@ -70,7 +70,7 @@ async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_prove
     assert_eq!(sim.stats().get(Count::Upgrades), all.len() as u64, "each on one connection");
 }
 
-/// A relay that refuses large requests gets smaller ones as long as they bring events.
+/// A relay that refuses large requests gets smaller ones as long as those bring events.
 #[tokio::test(flavor = "multi_thread")]
 async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() {
     let sim = Sim::builder().seed(62).relays(1).events(1_300).copies(1).stored(1.0);
@@ -81,8 +81,8 @@ async fn however_often_a_relay_refuses_what_is_too_much_it_is_asked_in_pieces() 
     assert!(sim.stats().get(Count::RequestsRefused) > 64, "it never refused often, so nothing was shown");
 }
 
-/// A cap below 20 events cannot be told from a small answer, unless the relay says that there is
-/// more (NIP-67).
+/// A cap below 20 events cannot be distinguished from a small answer, unless the relay says that it
+/// has more (NIP-67).
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_a_relay_that_says_that_there_is_more_is_asked_for_it() {
     let sim = Sim::builder()

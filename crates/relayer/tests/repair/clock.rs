@@ -1,4 +1,4 @@
-//! A wrong clock that is corrected at any time leaves no proven hole, through real sockets.
+//! Correcting a wrong clock at any time never causes a missing event to count as proven.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::proof::{an_hour_back, assert_claims_are_true, now, until_complete};
 enum When {
     /// While the relay is live.
     Live,
-    /// While the relay is away.
+    /// While the relay is disconnected.
     Away,
     /// While the gateway is stopped.
     Stopped,
@@ -90,7 +90,7 @@ async fn wrong_by(seconds: i64, when: When) {
     let until = gateway.peer(0).coverage().expect("contact").until();
     assert!(until <= now(), "{until} is not over yet");
     assert_claims_are_true(&gateway, &sim, 0);
-    // The coverage continues from there.
+    // The coverage continues after the reconnect.
     lose(&gateway, &sim).await;
     publish(&sim, now(), "later");
     sim.behave(0, Behaviour::Normal);

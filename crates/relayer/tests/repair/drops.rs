@@ -10,7 +10,8 @@ use crate::proof::{an_hour_back, assert_claims_are_true, until_complete};
 
 const RELAYS: usize = 30;
 const EVENTS: usize = 4_000;
-/// The maximum lateness of events that come while a relay is away, in seconds; also the overlap.
+/// The maximum age of events that arrive while a relay is disconnected, in seconds; also the
+/// overlap.
 const LATE_SECS: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! Events of one author and second keep their order, live and stored: invariant 9, through real
-//! sockets and with all shards.
+//! Invariant 9, through real sockets and with all shards: events of one author and second keep
+//! their order, live and stored.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ const SECONDS: u64 = 6;
 const CAP: usize = 75;
 
 /// Events of several seconds in the order of publication. Within a second their ids descend: relays
-/// sort equal dates by ascending id, so their answer reverses this order of arrival.
+/// sort equal dates by ascending id, so their answers reverse this order.
 fn published(first: u64) -> Vec<VerifiedEvent> {
     let mut events = Vec::new();
     for second in first..first + SECONDS {

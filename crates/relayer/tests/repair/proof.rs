@@ -15,7 +15,7 @@ pub fn now() -> u64 {
     moltrade_relayer::clock::unix_secs()
 }
 
-/// First contact reaches back an hour, further than the simulated events.
+/// Sets the first backfill to an hour, further back than the simulated events.
 pub fn an_hour_back(config: &mut Config) {
     config.relay.backfill = Some(Duration::from_secs(3_600));
 }
@@ -46,7 +46,7 @@ pub fn assert_true(coverage: &Coverage, sim: &Sim, relay: usize, log: &EventLog)
     }
 }
 
-/// Asserts that the present claims about a relay are true.
+/// Asserts that the current claims about a relay are true.
 #[track_caller]
 pub fn assert_claims_are_true(gateway: &Gateway, sim: &Sim, relay: usize) {
     if let Some(coverage) = gateway.peer(relay).coverage() {
@@ -74,10 +74,10 @@ pub fn past_requests(sim: &Sim, relay: usize) -> u64 {
     sim.stats().of(relay, Count::Requests) - 1
 }
 
-/// A window that a relay was asked for: `since` and `until`.
+/// The window of a request to a relay: `since` and `until`.
 pub type Window = (Option<u64>, Option<u64>);
 
-/// The windows that a relay was asked for, in order.
+/// The windows of the requests to a relay, in order.
 pub fn windows(sim: &Sim, relay: usize) -> Vec<Window> {
     let requests = sim.requests(relay);
     let windows = requests.iter().filter_map(|request| {

@@ -17,14 +17,15 @@ async fn invariant_6_a_restart_in_the_middle_of_a_repair_goes_on_where_it_was() 
         overlap = config.relay.overlap.as_secs();
     })
     .await;
-    // Newest first: the last ten minutes of the half hour are proven, and the rest is not.
+    // The backfill starts with the newest events: the last ten minutes of the half hour are proven,
+    // and the rest is not.
     let is_begun = |gateway: &Gateway| {
         let coverage = gateway.peer(0).coverage();
         coverage.is_some_and(|coverage| claims(&coverage).iter().any(|(since, _)| *since < now() - 600))
     };
     gateway.until("a part is proven", is_begun).await;
     gateway.restart(|_| {}).await;
-    // The relay had no time to answer yet.
+    // The relay has not had time to answer.
     let known = gateway.peer(0).coverage().expect("kept");
     let (Some(gap), 1) = (known.gaps().first(), known.gaps().len()) else { panic!("{known:?}") };
     assert!(gap.until < now() - 590, "{gap:?}");

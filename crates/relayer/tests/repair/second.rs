@@ -16,7 +16,7 @@ fn with_a_full_second(base: u64) -> SimBuilder {
     sim.caps(Who::All, Cap::clamping(CAP)).burst_second(0, SECS_AGO, BURST)
 }
 
-/// Waits until everything was asked for, and returns the remaining gaps.
+/// Waits until everything has been requested, and returns the remaining gaps.
 async fn gaps(gateway: &Gateway) -> Vec<Gap> {
     gateway.until("it is live", |gateway| gateway.peer(0).state().label() == "live").await;
     let is_decided = |gap: &Gap| !matches!(gap.reason, GapReason::NotAsked | GapReason::MayBeLate);
@@ -52,7 +52,7 @@ async fn with_nip_77_a_second_beyond_the_cap_is_repaired() {
     assert!(sim.stats().get(Count::NegOpens) > 0);
 }
 
-/// Whatever reason a relay gives for refusing NIP-77, at once or midway, the window is asked for by
+/// Whatever reason a relay gives for refusing NIP-77, at once or midway, the window is requested by
 /// REQ.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nip_77_fails_the_relay_is_asked_in_pages() {

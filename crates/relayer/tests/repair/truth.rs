@@ -1,4 +1,4 @@
-//! During a backfill, nothing is proven that the log does not have.
+//! During a backfill, the proven spans never contain an event that the log lacks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,8 +6,8 @@ use tempfile::TempDir;
 use crate::gateway::{Gateway, framing_option, sink, until};
 use crate::receiver::Receiver;
 
-/// A sink gets ten events, acknowledges five, and then sends these bytes. Returns the reported
-/// reason.
+/// Runs a sink that gets ten events, acknowledges five, and then sends these bytes. Returns the
+/// reported reason.
 async fn reason_after(framing: Framing, bytes: &[u8]) -> String {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &(framing_option(framing) + "ack = true"))]);

@@ -21,7 +21,7 @@ async fn invariant_4_the_cursor_is_never_ahead_of_the_acks() {
         let cursor = gateway.sink(0).cursor().get();
         assert!(cursor <= acked, "{cursor} with {acked} acknowledged, {seq} received");
         if seq % 10 == 0 {
-            // Acknowledges half of what it has.
+            // The sink acknowledges half of its events.
             acked = seq / 2;
             session.ack(acked).await;
             gateway.until_delivered(0, acked).await;
@@ -68,7 +68,7 @@ async fn a_new_sink_starts_at_the_oldest_event_or_at_the_head_of_its_first_start
     gateway.stop().await;
     let address = receiver.address;
     drop(receiver);
-    // Both are away the whole time.
+    // Both sinks are disconnected the whole time.
     let gateway = Gateway::start(&folder, &sinks);
     gateway.append(11..=15);
     assert_eq!((gateway.saved("now"), gateway.saved("oldest")), (10, 0));

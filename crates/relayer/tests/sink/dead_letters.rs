@@ -18,7 +18,7 @@ fn kept(gateway: &Gateway) -> Vec<u64> {
     letters.iter().map(|letter| letter.entry.seq.get()).collect()
 }
 
-/// A sink that refused the even events of ten.
+/// A sink that has refused the even-numbered events of ten.
 async fn refused() -> (TempDir, Hook, Gateway) {
     let (folder, mut hook) = (TempDir::new().unwrap(), Hook::start().await);
     let gateway = Gateway::start_with(&folder, &hook.output("start = 'oldest'"));
@@ -61,7 +61,7 @@ async fn invariant_4_the_cursor_passes_refused_events_only_when_they_are_stored(
         let post = hook.next().await;
         assert_eq!(post.date(), date);
         post.answer(Reply::status(400));
-        // Everything before the cursor is always a letter.
+        // Every refused event before the cursor is a dead letter.
         let cursor = gateway.sink(0).cursor().get();
         let letters = gateway.sink(0).dead_letters.page(Seq::FIRST, 100, usize::MAX).unwrap().len() as u64;
         assert!(cursor <= letters, "{cursor} with {letters} letters");

@@ -64,7 +64,7 @@ async fn a_sink_gets_the_events_it_selects_and_its_cursor_passes_the_rest() {
     session.ack(12).await;
     gateway.until_delivered(0, 20).await;
     gateway.stop().await;
-    // A sink that wants none of these events has everything.
+    // A sink whose selection matches none of these events has everything.
     let gateway = Gateway::start(&folder, &[other]);
     let _session = receiver.accept(Framing::Length).await;
     gateway.append(21..=30);
@@ -91,7 +91,7 @@ async fn sinks_that_are_slow_frozen_or_away_delay_nobody() {
     let mut frozen = receivers[0].accept(Framing::Length).await;
     let mut silent = receivers[1].accept(Framing::Length).await;
     let mut good = receivers[2].accept(Framing::Ndjson).await;
-    // More than the tail and all sockets hold, so that slow sinks read from RocksDB.
+    // More events than the tail and all sockets hold, so that slow sinks read from RocksDB.
     gateway.append(1..=EVENTS);
     for expected in 1..=EVENTS {
         assert_eq!(good.next_seq().await, Some(expected));
@@ -125,7 +125,7 @@ async fn a_receiver_that_is_killed_again_and_again_misses_nothing() {
     killed_again_and_again("", |receiver| receiver).await;
 }
 
-/// Kills a receiver repeatedly. Each new receiver is prepared by the closure.
+/// Kills a receiver repeatedly. `ready` prepares each new receiver.
 pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> Receiver) {
     const EVENTS: u64 = 5_000;
     const WINDOW: u64 = 50;

@@ -1,4 +1,4 @@
-//! A full disk: what cannot be stored stays in memory, or with the sink, until there is room.
+//! A full disk: dead letters and cursors that cannot be stored wait until there is room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

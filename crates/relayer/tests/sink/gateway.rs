@@ -18,10 +18,10 @@ use crate::receiver::{Connection, Receiver};
 
 pub use relay_sim::wait::within;
 
-/// How long a stop may take.
+/// The maximum duration of a stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
     relay_sim::wait::until(what, holds).await;
 }
@@ -41,12 +41,12 @@ impl Gateway {
         Self::start_at(folder, output, Resolver::system())
     }
 
-    /// With a resolver of the test.
+    /// Starts a gateway that resolves names with the test's resolver.
     pub fn start_at(folder: &TempDir, output: &Output, resolver: Resolver) -> Self {
         Self::start_in(Running::open(folder.path()), output, resolver)
     }
 
-    /// On a disk whose free bytes the test sets; the gateway needs 1,000.
+    /// Starts a gateway on a disk whose free bytes the test sets; the gateway needs 1,000.
     pub fn start_on(folder: &TempDir, output: &Output, free: Arc<AtomicU64>) -> Self {
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         let options = Options { free_space, ..Options::default() };
@@ -59,7 +59,7 @@ impl Gateway {
         Self { running, metrics, workers }
     }
 
-    /// Events whose `created_at` is their sequence.
+    /// Appends events whose `created_at` is their sequence.
     pub fn append(&self, seqs: impl IntoIterator<Item = u64>) {
         self.running.append(events(seqs));
     }
@@ -101,8 +101,7 @@ impl Gateway {
         closed(self.running).await;
     }
 
-    /// Stops gracefully with a receiver that acknowledges nothing more: the receiver is closed
-    /// first.
+    /// Closes the receiver, which acknowledges nothing more, and stops gracefully.
     pub async fn stop_with(self, session: Connection) {
         drop(session);
         self.stop().await;

@@ -42,12 +42,12 @@ const NO_CONTENT: &[u8] = &[0x89];
 /// When a server stops processing requests.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// After so many requests on a connection it sends GOAWAY with this code, ignores the rest, and
-    /// closes.
+    /// After `after` requests on a connection it sends GOAWAY with this code, ignores the rest, and
+    /// closes the connection.
     Leaves { after: usize, code: u32 },
-    /// It refuses the first so many streams of each connection.
+    /// It refuses this number of streams at the start of each connection.
     RefusesFirst(usize),
-    /// It processes so many requests in all, and refuses every stream from then on.
+    /// It processes this number of requests in total, and then refuses every stream.
     RefusesAfter(usize),
 }
 
@@ -151,7 +151,7 @@ async fn serve(
         if let Manner::Leaves { after, code } = manner
             && processed + 1 >= after
         {
-            // Later streams were in flight already, or still come.
+            // Later streams were in flight already, or are still to come.
             is_leaving = true;
             last = if after == 0 { 0 } else { id };
             let mut goaway = Vec::new();
@@ -218,7 +218,7 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
         assert_eq!(sink.delivered.get(), EVENTS);
         let mut seen = std::mem::take(&mut *server.seen.lock().unwrap());
         if concurrency > 1 {
-            seen.dates.sort_unstable(); // Only one request at a time keeps the order.
+            seen.dates.sort_unstable(); // Only requests sent one at a time keep the order.
         }
         assert_eq!(seen.dates, (1..=EVENTS).collect::<Vec<_>>(), "each once, concurrency {concurrency}");
         // Requests that wait at the same time may each open a connection; one of them is used.
@@ -237,7 +237,7 @@ async fn a_refused_stream_is_repeated_at_once() {
         gateway.until_delivered(0, 50).await;
         let sink = gateway.sink(0);
         assert_eq!((sink.retries.get(), sink.last_error()), (0, None), "concurrency {concurrency}");
-        // Each connection refuses six, and more than one may be opened at first.
+        // Each connection refuses six streams, and more than one connection may be opened at first.
         assert!(server.seen.lock().unwrap().unprocessed >= 6);
         gateway.stop().await;
     }
@@ -254,7 +254,7 @@ async fn a_server_that_processes_nothing_fails() {
         let reason = gateway.until_away(0).await;
         assert!(reason.starts_with("the request failed: "), "{reason}");
         until("a retry", || gateway.sink(0).retries.get() >= 2).await;
-        // Eight in flight, the one that failed, and as many after each back-off.
+        // Eight requests in flight, the one that failed, and eight more after each back-off.
         let unprocessed = server.seen.lock().unwrap().unprocessed;
         let requests = gateway.sink(0).retries.get() as usize + 1;
         assert!((9..=9 * requests).contains(&unprocessed), "{unprocessed} in {requests}");

@@ -1,4 +1,4 @@
-//! An HTTP receiver that answers each request as the test says, however badly.
+//! An HTTP receiver that answers each request as the test says, even with invalid answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ pub enum Reply {
     Hang,
     /// The connection is closed.
     Close,
-    /// The beginning of a head.
+    /// Only the beginning of a head.
     HalfHead,
-    /// A head that announces more than follows.
+    /// A head that announces a longer body than is sent.
     HalfBody(u16),
     /// A body that does not end.
     Endless(u16),
@@ -49,7 +49,7 @@ pub struct Posted {
 
 impl Posted {
     pub fn answer(self, reply: Reply) {
-        // The client may be gone.
+        // The client may have disconnected.
         let _ = self.answer.send(reply);
     }
 

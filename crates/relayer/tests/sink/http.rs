@@ -1,4 +1,4 @@
-//! HTTP requests: their content, their order, and the cursor meanwhile.
+//! HTTP requests: their content, their order, and the cursor during delivery.
 
 use std::io::Read;
 

@@ -104,7 +104,7 @@ async fn every_event_arrives_once_and_in_order_while_nginx_closes_connections() 
         hook.nothing().await;
         assert_eq!((gateway.sink(0).retries.get(), gateway.sink(0).last_error()), (0, None), "{protocol}");
         gateway.stop().await;
-        // The log is written when a request has ended.
+        // nginx logs a request when it has ended.
         until("the log of nginx", || nginx.requests().0.values().sum::<usize>() == EVENTS).await;
         let (connections, protocols) = nginx.requests();
         assert_eq!((connections.len(), protocols), (EVENTS / REQUESTS, vec![protocol.to_owned()]));

@@ -30,7 +30,7 @@ impl Receiver {
         Self::on("127.0.0.1:0".parse().unwrap())
     }
 
-    /// On the port of an earlier receiver.
+    /// A receiver on the port of an earlier one.
     pub fn on(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -40,7 +40,7 @@ impl Receiver {
         Self { listener, tls: None, address }
     }
 
-    /// Speaks TLS from now on.
+    /// Uses TLS from now on.
     pub fn secure(mut self, config: ServerConfig) -> Self {
         self.tls = Some(TlsAcceptor::from(Arc::new(config)));
         self
@@ -60,7 +60,7 @@ impl Receiver {
         Ok(Connection::new(stream, framing))
     }
 
-    /// A TCP connection of which nothing was read.
+    /// A TCP connection from which nothing was read.
     pub async fn accept_tcp(&self) -> TcpStream {
         within("a connection", self.listener.accept()).await.unwrap().0
     }
@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// The other side may be gone already.
+    /// Sends bytes; the other side may have closed already.
     pub async fn say(&mut self, bytes: &[u8]) {
         let _ = self.output.write_all(bytes).await;
         let _ = self.output.flush().await;

@@ -1,4 +1,4 @@
-//! What each response of an HTTP sink leads to.
+//! The effect of each response of an HTTP sink.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ async fn answered(options: &str, reply: Reply) -> (TempDir, Hook, Gateway) {
     (folder, hook, gateway)
 }
 
-/// After this reply the first event counts as delivered, and the next one comes.
+/// Asserts that after this reply the first event counts as delivered, and the next one comes.
 async fn delivers(reply: Reply) {
     let (_folder, mut hook, gateway) = answered("", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");
@@ -33,7 +33,8 @@ async fn delivers(reply: Reply) {
     gateway.stop().await;
 }
 
-/// After this reply the same event comes again, and nothing is lost. Returns the reason.
+/// Asserts that after this reply the same event comes again, and nothing is lost. Returns the
+/// reason.
 async fn repeats(options: &str, reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered(options, reply.clone()).await;
     let reason = gateway.until_away(0).await;
@@ -48,7 +49,8 @@ async fn repeats(options: &str, reply: Reply) -> String {
     reason
 }
 
-/// After this reply the first event is a dead letter, and the next one comes. Returns the reason.
+/// Asserts that after this reply the first event is a dead letter, and the next one comes. Returns
+/// the reason.
 async fn refuses(reply: Reply) -> String {
     let (_folder, mut hook, gateway) = answered("headers = { X-Key = 'hunter3' }", reply.clone()).await;
     assert_eq!(hook.dates(1).await, [2], "{reply:?}");

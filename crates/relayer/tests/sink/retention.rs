@@ -1,4 +1,4 @@
-//! Retention that overtakes a sink: lost events are counted and reported.
+//! Retention that trims events before a sink has them: lost events are counted and reported.
 
 use moltrade_relayer::config::Framing;
 use moltrade_relayer::event_log::retention::Retention;

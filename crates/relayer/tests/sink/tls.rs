@@ -90,7 +90,8 @@ async fn events_may_be_acknowledged_before_they_are_flushed() {
     let options = trusting(&ca_file) + "ack = true\nmax_unacked = 100000";
     let gateway = Gateway::start(&folder, &[sink("a", &receiver, &options)]);
     let mut session = receiver.accept(Framing::Length).await;
-    // More than all sockets hold. Each event is acknowledged while later ones wait for a flush.
+    // More events than all sockets hold. Each event is acknowledged while later ones wait for a
+    // flush.
     for first in (1..=600).step_by(20) {
         gateway.running.append((first..first + 20).map(|date| sized_event(date, 60_000)).collect());
     }
@@ -103,7 +104,8 @@ async fn events_may_be_acknowledged_before_they_are_flushed() {
     gateway.stop_with(session).await;
 }
 
-/// A sink that reads nothing until the gateway has crashed still finds everything up to its cursor.
+/// Asserts that a sink that reads nothing until the gateway has crashed still finds everything up
+/// to its cursor.
 async fn frozen(options: &str, receiver: Receiver) {
     const EVENTS: u64 = 20_000;
     let folder = TempDir::new().unwrap();
@@ -152,7 +154,7 @@ async fn refused(gateway: &Gateway, receiver: &Receiver, reason: &str) {
     assert_eq!((gateway.sink(0).cursor().get(), gateway.sink(0).delivered.get()), (0, 0));
 }
 
-/// A sink is refused until it has the right certificate.
+/// Asserts that a sink is refused until it has the right certificate.
 async fn mended(wrong: Option<ServerConfig>, right: ServerConfig, options: &str, reason: &str) {
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await;
@@ -341,7 +343,7 @@ async fn close_notify_is_sent_and_received() {
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
     until("a connection", || gateway.sink(0).reconnects.get() == 1).await;
     let read = tokio::spawn(async move {
-        // Without close_notify this would be an error.
+        // Without close_notify this read would be an error.
         tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 10]).await.unwrap()
     });
     gateway.stop().await;

@@ -1,4 +1,4 @@
-//! Modules import only modules that stand below them in a list of layers: those of the crate in
+//! Modules import only modules in lower layers. The layers of the crate are listed in
 //! ARCHITECTURE.md, those of `relay/` in its `mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,7 @@ const RELAY: &str = include_str!("../../src/relay/mod.rs");
 /// An import of a module by another one.
 type Arrow = (String, String);
 
-/// A list of layers: the layer of each module, from the top, and the arrows that may point
-/// backward.
+/// A list of layers: the layer of each module, from the top, and the imports that may point upward.
 struct Permitted {
     layers: BTreeMap<String, usize>,
     exceptions: BTreeSet<Arrow>,
@@ -87,7 +86,7 @@ fn imports(source: &str, root: &str) -> BTreeSet<String> {
     found
 }
 
-/// The modules of an import in braces, from behind the opening one.
+/// The modules of an import in braces, after the opening brace.
 fn of_list(list: &str) -> Vec<String> {
     let mut found: Vec<String> = name(list.trim_start()).into_iter().collect();
     let mut depth = 0;
@@ -103,7 +102,7 @@ fn of_list(list: &str) -> Vec<String> {
     found
 }
 
-/// The module that a path begins with; `None` for a type, a function or nothing.
+/// The module that a path begins with; `None` for a type, a function or an empty path.
 fn name(path: &str) -> Option<String> {
     let end = path.find(|next: char| !next.is_ascii_alphanumeric() && next != '_')?;
     let name = &path[..end];

@@ -74,7 +74,7 @@ impl Cluster {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            // The data need not survive a crash of the machine.
+            // The data does not have to survive a crash of the machine.
             "fsync=off",
             "full_page_writes=off",
             "synchronous_commit=off",
@@ -102,18 +102,18 @@ impl Cluster {
         *self.server.lock().expect("not poisoned") = Some(server);
     }
 
-    /// Starts the server as a standby without a primary: it takes no writes until it is promoted.
+    /// Starts the server as a standby without a primary: it accepts no writes until it is promoted.
     pub fn start_as_standby(&self) {
         fs::write(self.path("data/standby.signal"), "").expect("written");
         self.start();
     }
 
-    /// Stops the server in order; clients are told.
+    /// Stops the server gracefully; clients are notified.
     pub fn stop(&self) {
         self.end(Signal::INT);
     }
 
-    /// Freezes the server with SIGSTOP: connections stay open, and nothing answers.
+    /// Freezes the server with SIGSTOP: connections stay open, and the server does not respond.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -149,7 +149,7 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    /// The parent first: it starts the others.
+    /// Signals the parent first, because it starts the other processes.
     fn signal(&self, signal: Signal) {
         if let Some(server) = &*self.server.lock().expect("not poisoned") {
             let server = Pid::from_child(server);
@@ -196,8 +196,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// In the server that `TEST_DATABASE_URL` names, or in the one that the tests of this process
-    /// share.
+    /// Creates a database on the server that `TEST_DATABASE_URL` names, or on the server that the
+    /// tests of this process share.
     pub fn fresh() -> Self {
         match std::env::var("TEST_DATABASE_URL") {
             Ok(dsn) => Self::made(dsn, None),
@@ -205,7 +205,7 @@ impl Database {
         }
     }
 
-    /// In a server of our own, which may be stopped.
+    /// Creates a database on a dedicated server, which the test may stop.
     pub fn alone() -> Self {
         Self::of_cluster(Arc::new(Cluster::start_one()))
     }
@@ -263,7 +263,7 @@ fn run(dsn: &str, statement: String) -> Result<(), sqlx::Error> {
     thread::spawn(work).join().expect("it does not panic")
 }
 
-/// The folder of `initdb` and `postgres`.
+/// The folder with `initdb` and `postgres`.
 fn binaries() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -1,9 +1,9 @@
 //! What must hold for every input, with one function for each parser. Property tests call them with
-//! generated inputs, and the fuzz targets (`fuzz/`) with inputs that were found.
+//! generated inputs, and the fuzz targets (`fuzz/`) with inputs that the fuzzer finds.
 //!
-//! Where a check needs the right answer, it does not ask the crate: ids are recomputed with a
-//! serialisation written here character by character, fields are read with `serde_json::Value`, and
-//! filters are matched by [`matches`], which uses only the two JSON texts.
+//! A check never asks the crate for the expected result: ids are recomputed with a serialisation
+//! written here character by character, fields are read with `serde_json::Value`, and filters are
+//! matched by [`matches`], which uses only the two JSON texts.
 
 use std::cell::RefCell;
 
@@ -21,8 +21,8 @@ thread_local! {
     static VERIFIER: RefCell<Verifier> = RefCell::new(Verifier::new());
 }
 
-/// A scan cuts out the event and the subscription that the parsers see, and returns the parsed id.
-/// In any other object it returns the first `id`.
+/// A scan extracts the same event and subscription as the parsers, and returns the parsed id. In
+/// any other object it returns the first `id`.
 pub fn frame(frame: &[u8]) {
     let Scan::Event { subscription, claimed, event } = scan(frame) else { return };
     let event = first_value(event);
@@ -70,11 +70,11 @@ impl<'de> Deserialize<'de> for FirstId {
     }
 }
 
-/// A parsed event has the fields that are written and gets the right verdict. Signed again, it
-/// passes through its canonical form unchanged.
+/// A parsed event has the fields of its JSON and gets the right verdict. Signed again, the event is
+/// unchanged by writing and parsing its canonical form.
 pub fn event(json: &[u8]) {
     let Ok(event) = UnverifiedEvent::parse(json) else { return };
-    // The other parser refuses what ours skips: deep nesting and halves of surrogate pairs.
+    // `serde_json` refuses deep nesting and halves of surrogate pairs, which our parser skips.
     if let Ok(value) = serde_json::from_slice::<Value>(json) {
         same_fields(&event, &value);
     }
@@ -96,8 +96,8 @@ pub fn event(json: &[u8]) {
     canonical(&signed, &again);
 }
 
-/// The canonical form contains the seven fields of the event and nothing else, and reads back to
-/// itself.
+/// The canonical form contains the seven fields of the event and nothing else, and parsing and
+/// writing it again does not change it.
 fn canonical(verified: &VerifiedEvent, event: &UnverifiedEvent<'_>) {
     let value: Value = serde_json::from_slice(verified.json()).expect("canonical JSON is JSON");
     assert_eq!(value.as_object().map(|members| members.len()), Some(7));
@@ -143,22 +143,22 @@ fn id_of(event: &UnverifiedEvent<'_>) -> [u8; 32] {
     Sha256::digest(format!("[0,\"{pubkey}\",{created_at},{kind},{tags},{}]", quote(&event.content))).into()
 }
 
-/// A message from a relay is written to the same message.
+/// Writing and parsing a relay's message again yields the same message.
 pub fn relay_message(frame: &[u8]) {
     let Ok(message) = RelayMessage::parse(frame) else { return };
     let json = message.to_json();
     assert_eq!(RelayMessage::parse(json.as_bytes()), Ok(message));
 }
 
-/// A message from a client is written to the same message.
+/// Writing and parsing a client's message again yields the same message.
 pub fn client_message(frame: &[u8]) {
     let Ok(message) = ClientMessage::parse(frame) else { return };
     let json = message.to_json();
     assert_eq!(ClientMessage::parse(json.as_bytes()), Ok(message));
 }
 
-/// A filter is written to an equal filter, and matches what the plain reading of its JSON matches.
-/// Tried with an event that fits it and with one that differs in one respect.
+/// Writing and parsing a filter again yields an equal filter, and the filter agrees with a naive
+/// evaluation of its JSON, both for an event that matches and for events that differ in one field.
 pub fn filter(json: &str) {
     let Ok(filter) = Filter::parse(json) else { return };
     let written = serde_json::to_string(&filter).expect("filters can be written");
@@ -190,13 +190,13 @@ pub fn filter(json: &str) {
     }
 }
 
-/// The filter's verdict on the event equals the plain reading of both texts.
+/// The filter's verdict on the event equals a naive evaluation of both texts.
 pub fn filter_matches(filter: &Filter, filter_json: &Value, event: &VerifiedEvent) {
     let event_json: Value = serde_json::from_slice(event.json()).expect("canonical JSON is JSON");
     assert_eq!(filter.matches(event), matches(filter_json, &event_json), "{filter_json} {event_json}");
 }
 
-/// NIP-01's rules for filters, literally and slowly.
+/// A literal and slow implementation of NIP-01's rules for filters.
 fn matches(filter: &Value, event: &Value) -> bool {
     let one_of = |wanted: &Value, value: &Value| wanted.as_array().is_some_and(|list| list.contains(value));
     filter.as_object().into_iter().flatten().all(|(key, wanted)| match key.as_str() {
@@ -214,9 +214,9 @@ fn matches(filter: &Value, event: &Value) -> bool {
 }
 
 /// WebSocket frames decode to the same messages however the bytes are split into reads. No frame
-/// takes more bytes than there are, and nothing longer than the limit is returned. A decoder that
-/// skips long messages finds the same messages in the same order, and reports the first bytes and
-/// the length of long ones.
+/// consumes more bytes than are available, and nothing longer than the limit is returned. A decoder
+/// that skips long messages finds the same messages in the same order, and reports the first bytes
+/// and the length of long ones.
 pub fn websocket(bytes: &[u8], cut: usize) {
     const KEPT_BYTES_MAX: usize = 200;
     const PAYLOAD_BYTES_MAX: usize = 1_300;
@@ -240,11 +240,12 @@ pub fn websocket(bytes: &[u8], cut: usize) {
         }
         message
     });
-    // Neither saw a long message whose end is missing; both report the same error for the rest.
+    // Neither decoder returned a long message whose end is missing; both report the same error for
+    // the rest.
     assert_eq!(skipped, (expected.collect(), error));
 }
 
-/// A message as it was returned.
+/// A message that the decoder returned.
 #[derive(Debug, PartialEq, Eq)]
 struct Handed {
     kind: &'static str,
@@ -253,7 +254,7 @@ struct Handed {
     skipped: Option<u64>,
 }
 
-/// Like a socket: incomplete data waits for the next read.
+/// Decodes as from a socket: incomplete data waits for the next read.
 fn decode(decoder: &mut Decoder, reads: &[&[u8]]) -> (Vec<Handed>, Option<DecodeError>) {
     let (mut messages, mut waiting) = (Vec::new(), Vec::new());
     for read in reads {

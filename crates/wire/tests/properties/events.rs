@@ -65,7 +65,7 @@ fn lawful_event() -> impl Strategy<Value = (VerifiedEvent, Vec<(String, Json)>)>
 pub struct Frame {
     pub event: VerifiedEvent,
     pub text: String,
-    /// Whether nothing that the scan has to read needs or has an escape.
+    /// Whether the parts that the scan reads neither need nor contain escapes.
     plain: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Filters: parsed in every valid form, written to an equal filter, matched as NIP-01 specifies.
+//! Filters are parsed in every valid form, equal after writing and parsing, and matched as NIP-01
+//! specifies.
 
 use proptest::collection::vec;
 use proptest::option;

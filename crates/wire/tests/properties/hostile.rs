@@ -1,5 +1,5 @@
-//! Bytes that no well-behaved peer sends: there is no panic, and what parses gets the right
-//! verdict.
+//! Bytes that no well-behaved peer sends: there is no panic, and an event that parses gets the
+//! right verdict.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 fn apply(edit: &Edit, bytes: &mut Vec<u8>) {
     let place = |index: &Index| index.index(bytes.len() + 1);
-    // Long pieces would leave nothing of the frame.
+    // Pieces are short, because long ones would replace the whole frame.
     let span = |from: &Index, to: &Index| place(from)..(place(from) + to.index(9)).min(bytes.len());
     match edit {
         Edit::Replace(from, to, snippet) => _ = bytes.splice(span(from, to), snippet.bytes()),

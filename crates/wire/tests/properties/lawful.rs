@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A JSON value that keeps the order and the repetition of keys.
+/// A JSON value that keeps the order of keys and repeated keys.
 #[derive(Debug, Clone)]
 pub enum Json {
     /// A number or a literal, as written.
@@ -36,7 +36,7 @@ impl From<serde_json::Value> for Json {
     }
 }
 
-/// Choices where JSON leaves freedom: random values, used one by one and then again.
+/// Choices where JSON leaves freedom: random values, used in turn and then repeated.
 #[derive(Debug, Clone)]
 pub struct Style {
     choices: Vec<u8>,

@@ -1,5 +1,4 @@
-//! Messages in both directions are read in every valid form, and written so that they read the
-//! same.
+//! Messages in both directions are parsed in every valid form, and equal after writing and parsing.
 
 use std::borrow::Cow;
 
@@ -29,7 +28,7 @@ proptest! {
         ] {
             let json = message.to_json();
             prop_assert_eq!(RelayMessage::parse(json.as_bytes()), Ok(message.clone()));
-            // Embedded events keep their text, so only the others can be written in another form.
+            // Embedded events keep their text, so only messages without events can be restyled.
             if !matches!(message, RelayMessage::Event { .. }) {
                 let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
                 let other = style.clone().write(&value.into());

@@ -1,4 +1,4 @@
-//! WebSocket frames: valid sequences are decoded to what was encoded, and others break nothing.
+//! WebSocket frames: valid sequences decode to the encoded messages, and invalid ones do no harm.
 
 use proptest::prelude::*;
 use wire::websocket::{Decoded, Decoder, Message};

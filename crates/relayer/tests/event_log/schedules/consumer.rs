@@ -1,4 +1,4 @@
-//! A reader as a task: polled when it is woken, and checked against the truth with every answer.
+//! A reader as a task: polled when it is woken, with every answer checked against the truth.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,15 @@ pub struct Consumer {
 }
 
 struct State {
-    /// Locked by its wait, if there is one.
+    /// The reader, locked by the current wait, if there is one.
     reader: Arc<tokio::sync::Mutex<Reader>>,
     waiting: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
-    /// It has received everything up to this number; 0 if it began at 0 and has received nothing.
+    /// The number up to which the reader has everything; 0 if it began at 0 and has received
+    /// nothing.
     at: u64,
-    /// The floor when its current wait began.
+    /// The floor when the current wait began.
     floor_before: u64,
-    /// Whether it has been told that nothing more will come.
+    /// Whether the reader has been told that nothing more will come.
     has_ended: bool,
     fault: Option<String>,
     rng: Rng,
@@ -68,7 +69,7 @@ impl Consumer {
             state.waiting = None;
             state.fault = state.take(&self.stage, answer).err();
             if state.rng.chance(0.3) {
-                // It is busy with other work, and will continue by itself.
+                // The reader is busy with other work, and will continue by itself.
                 self.is_woken.store(true, Ordering::SeqCst);
                 return;
             }
@@ -115,7 +116,7 @@ impl Consumer {
         state.fault.as_ref().map(|fault| format!("at {}: {fault}", state.at))
     }
 
-    /// The fault, if nothing else is going to happen.
+    /// The fault of a reader that still waits for an answer when nothing else is going to happen.
     pub fn fault_at_rest(&self) -> Option<String> {
         let state = self.state.lock().expect("not poisoned");
         let truth = self.stage.truth.lock().expect("not poisoned");
@@ -173,7 +174,7 @@ fn reader(stage: &Stage, at: u64) -> Arc<tokio::sync::Mutex<Reader>> {
     Arc::new(tokio::sync::Mutex::new(stage.log.reader(Cursor::from_number(at))))
 }
 
-/// A wait that does not drop the reader with itself.
+/// A wait that can be dropped without dropping the reader.
 async fn next(reader: Arc<tokio::sync::Mutex<Reader>>) -> Answer {
     reader.try_lock().expect("one wait at a time").next().await
 }

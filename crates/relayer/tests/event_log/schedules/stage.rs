@@ -1,5 +1,5 @@
-//! What a schedule controls: a writer that stops between commit and publication, and a thread of
-//! the disk that stops at gates.
+//! The parts that a schedule controls: a writer that stops between commit and publication, and a
+//! disk thread that stops at gates.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::truth::Truth;
 
-/// Shared by the threads of the writer, the disk and the schedule.
+/// The state shared by the threads of the writer, the disk and the schedule.
 pub struct Stage {
     pub log: Arc<EventLog>,
     pub truth: Mutex<Truth>,
@@ -78,8 +78,8 @@ impl Writer {
     /// Commits a batch, and returns before its publication.
     pub fn commit(&self, batch: Vec<Verified>) {
         let mut submissions: Vec<Submission> = batch.into_iter().map(Submission::from).collect();
-        // Marks are confirmed after the publication of their batch, so a mark shows when that is
-        // done.
+        // Marks are confirmed after the publication of their batch, so a mark shows when the
+        // publication is done.
         let (mark, published) = Mark::new(RelayTable::Coverage, "ws://relay.example/".into(), Vec::new());
         *self.published.borrow_mut() = Some(published);
         submissions.push(Submission::Checkpoint(Checkpoint::new(mark, 1)));
@@ -102,7 +102,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// RocksDB must not be in use when the folder is deleted.
+    /// Waits for the writer, because RocksDB must not be in use when the folder is deleted.
     fn drop(&mut self) {
         (self.inbox, self.go_on) = (None, None);
         let ended = self.thread.take().map(JoinHandle::join);
@@ -113,7 +113,7 @@ impl Drop for Writer {
 /// The only thread that reads RocksDB for readers. It waits at a gate; when that opens, it does the
 /// reads before the next gate, and waits there.
 pub struct Disk {
-    /// The closed gates. The thread waits at the first.
+    /// The closed gates. The thread waits at the first one.
     gates: VecDeque<Sender<()>>,
     reached: (Sender<()>, Receiver<()>),
     runtime: Runtime,
@@ -137,7 +137,7 @@ impl Disk {
         let (gate, opened) = channel::<()>();
         let reached = self.reached.0.clone();
         self.runtime.spawn_blocking(move || {
-            // Both fail only if the test has already failed.
+            // Both calls fail only if the test has already failed.
             let _ = reached.send(());
             let _ = opened.recv();
         });
@@ -163,7 +163,7 @@ impl Disk {
 
     /// Keeps all gates open while `work` runs.
     pub fn run_during(&mut self, work: impl FnOnce()) {
-        let reached_later = self.gates.len(); // All but the first, and the one that is put now.
+        let reached_later = self.gates.len(); // All but the first, plus the one that is put now.
         self.gates.clear();
         work();
         self.put_gate();

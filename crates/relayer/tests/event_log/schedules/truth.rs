@@ -1,5 +1,5 @@
-//! What readers are checked against: every number that was written, how far they may read, and
-//! where the log began.
+//! The state that readers are checked against: every number that was written, how far they may
+//! read, and where the log began.
 
 use wire::EventId;
 
@@ -46,7 +46,7 @@ impl Truth {
         self.newest = first.map(|first| (first, self.published));
     }
 
-    /// Allows readers to see another floor.
+    /// Allows readers to see the new floor.
     pub fn announce_floor(&mut self, floor: u64) {
         self.floors.push(floor);
     }
@@ -81,7 +81,7 @@ impl Truth {
         self.written[first..].iter().map(|(seq, _)| *seq).take_while(move |seq| kept.contains(seq))
     }
 
-    /// Whether events are missing to a reader that has everything up to `at`.
+    /// Whether a reader that has everything up to `at` still lacks events.
     pub fn owes(&self, at: u64) -> bool {
         let after = if at == 0 { self.floor - 1 } else { at };
         self.first_after(after).is_some_and(|place| self.written[place].0 <= self.published)
@@ -94,8 +94,8 @@ impl Truth {
         })
     }
 
-    /// Checks the entries of a reader that had everything up to `at`, and returns up to where it
-    /// now has everything.
+    /// Checks the entries of a reader that had everything up to `at`, and returns the number up to
+    /// which it has everything now.
     pub fn check_entries(&self, at: u64, entries: &[Entry]) -> Result<u64, String> {
         let (first, last) = match entries {
             [] => return Err("got an empty chunk".into()),
@@ -133,7 +133,7 @@ impl Truth {
     }
 
     /// Checks that a reader that began at 0 and has received nothing may be at `cursor`: only if,
-    /// at some time, nothing up to there was kept.
+    /// at some time, nothing up to `cursor` was kept.
     pub fn check_start(&self, cursor: u64) -> Result<(), String> {
         let has_nothing_from =
             |floor: &u64| self.first_after(floor - 1).is_none_or(|place| self.written[place].0 > cursor);

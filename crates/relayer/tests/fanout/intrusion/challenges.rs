@@ -1,4 +1,4 @@
-//! NIP-42 answers that prove nothing, and other first messages.
+//! Invalid NIP-42 answers, and other first messages.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ async fn of_another_kind() {
     refused("kind 22242", |answer| answer.kind = 27_235).await;
 }
 
-/// As a man in the middle would pass it on.
+/// The answer is one that a man in the middle would forward.
 #[tokio::test]
 async fn given_to_another_relay() {
     refused("another URL", |answer| answer.relay = "wss://relay.example/fanout".to_owned()).await;
@@ -74,7 +74,7 @@ async fn to_no_challenge() {
     refused("another challenge", |answer| answer.challenge.clear()).await;
 }
 
-/// An answer that was valid on its own connection.
+/// The answer was valid on its own connection.
 #[tokio::test]
 async fn to_the_challenge_of_another_connection() {
     let scene = Scene::start().await;
@@ -97,7 +97,7 @@ async fn with_a_signature_of_something_else() {
     assert_refused(connection, answer.id().to_string(), "forged").await;
 }
 
-/// An unknown key is admitted, as NIP-42 has it, and gets nothing, old or new.
+/// An unknown key is admitted, as NIP-42 specifies, but receives no stored or new signals.
 #[tokio::test]
 async fn with_a_key_that_follows_nobody() {
     let scene = Scene::start().await;
@@ -178,7 +178,7 @@ async fn answers_that_are_no_events() {
     scene.assert_unharmed().await;
 }
 
-/// The connection breaks: the gateway does not read a long message to its end.
+/// The gateway closes the connection, and does not read a long message to its end.
 #[tokio::test]
 async fn an_endless_first_message() {
     let scene = Scene::start().await;

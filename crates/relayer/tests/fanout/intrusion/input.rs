@@ -19,7 +19,7 @@ const SQL: [&str; 5] = [
     "\\'; SELECT pg_sleep(10); --",
 ];
 
-/// 64 hex digits that are not the x of a point, the field's order, and the greatest number.
+/// Three invalid keys: an x off the curve, the field's order, and the greatest 256-bit number.
 const OFF_THE_CURVE: [&str; 3] = [
     "0000000000000000000000000000000000000000000000000000000000000005",
     "fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f",
@@ -39,7 +39,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
-/// The responses to all requests with a text in the place of a key.
+/// The responses to all requests with a text instead of a key.
 async fn with_keys(scene: &Scene, text: &str) -> Vec<Response> {
     let (key, good) = (&scene.follower.key, scene.follower.key.pubkey().to_string());
     let bot = scene.bot.key.pubkey();
@@ -66,7 +66,7 @@ async fn sql_means_nothing(scene: Scene) {
         for answer in with_keys(&scene, text).await {
             answer.assert(400, "bad_public_key", "must be a public key");
         }
-        // Where any text is allowed, SQL is stored as text.
+        // In fields that allow any text, SQL is stored as text.
         let (bot, follower) = (Bot { name: text.to_owned(), ..Bot::new(seed) }, Follower::new(seed + 100));
         scene.api.register(&bot.key, &bot.name).await;
         let follower = follower.sharing(&format!("{text} and sixteen bytes"));
@@ -194,7 +194,7 @@ async fn bodies_that_are_none() {
     scene.assert_unharmed().await;
 }
 
-/// Sends an oversized body without a token: it is not buffered either.
+/// Sends an oversized body without a token: the body is not buffered either.
 #[tokio::test]
 async fn a_content_length_over_the_limit() {
     let scene = Scene::start().await;

@@ -30,7 +30,7 @@ async fn a_key_and_an_address_have_daily_limits() {
     answer.assert(429, "rate_limited", "4 calls a day");
     let seconds: u64 = answer.header("retry-after").expect("a Retry-After header").parse().unwrap();
     assert!((86_400 / 4 - 100..=86_400 / 4 + 1).contains(&seconds), "{seconds}");
-    // Calls of the admin and reads are not counted.
+    // Admin calls and read requests do not count.
     let admin = request.header("Authorization", format!("Bearer {}", super::ADMIN_TOKEN));
     assert_eq!(api.send(admin).await.status, 201);
     assert_eq!(api.followers(&bot.key).await.len(), 4);
@@ -71,7 +71,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
     let bot = Bot::registered(1, &api).await;
     let follower = Follower::new(2);
     follower.follow(&api, bot.key.pubkey()).await;
-    // As a proxy would forward it.
+    // The requests are those that a proxy would forward.
     let mut connections = [
         Connection::with_token(&api, "?cursor=0", &follower.key).await,
         Connection::with_answer(&api, "?cursor=0", &follower.key).await,
@@ -98,7 +98,7 @@ async fn without_a_fan_out_all_calls_fail() {
     }
 }
 
-/// With allowed origins, pages of other sites are refused.
+/// Pages of other sites are refused even if some origins are allowed.
 #[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let allowed = |site: Site| site.set("RELAYER_OUTPUT__ALLOWED_ORIGINS", "[\"https://app.example\"]");

@@ -1,4 +1,4 @@
-//! Attackers: every attempt is refused with a status, or a close, that says why.
+//! Attacks: every attempt is refused with a status or a close code, and the reason.
 
 mod challenges;
 mod input;
@@ -45,7 +45,7 @@ impl Scene {
         Self { sim, _running: running, api, gateway, bot, follower }
     }
 
-    /// Asserts that the follower still gets its signals, so that the attempts did no harm.
+    /// Asserts that the attempts did no harm: the follower still gets its signals.
     async fn assert_unharmed(&self) {
         let mut connection = self.follower.connect(&self.api, "").await;
         let signal = self.bot.publish(&self.sim);

@@ -1,4 +1,4 @@
-//! The rights of other keys, with valid proofs of the wrong key, and rights that have ended.
+//! Valid proofs of a key without the necessary right, and rights that have ended.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
         answer.assert(403, "not_yours", &stranger().pubkey().to_string());
         assert!(!answer.body.contains(&scene.bot.name), "{answer:?}");
     }
-    // The other party has no right either.
+    // The other party has no such right either.
     scene.api.call(&scene.bot.key, subscription(bot, follower, None)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.bot.key, unsubscription(bot, follower)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.follower.key, listing(bot)).await.assert(403, "not_yours", "");
@@ -69,12 +69,13 @@ async fn after_unsubscribing_the_open_socket_gets_nothing_more() {
         scene.bot.publish(&scene.sim);
         scene.api.until_head(number).await;
     }
-    // The next signal is from the bot that it still follows, although others came before.
+    // The next signal is from the bot that the follower still follows, although other signals came
+    // first.
     let signal = other.publish(&scene.sim);
     assert_eq!(opener.open(&connection.next().await), signal);
 }
 
-/// A cursor does not get around it.
+/// A cursor does not change that.
 #[tokio::test]
 async fn after_unsubscribing_past_signals_are_not_sent() {
     let scene = Scene::start().await;
@@ -119,8 +120,8 @@ async fn a_message_opens_for_its_follower_alone() {
     assert_eq!((first.try_open(&theirs), second.try_open(&own)), (None, None));
 }
 
-/// A reconnect need not wait for the gateway to notice the broken connection, but the number is
-/// limited.
+/// A client may reconnect before the gateway notices the broken connection, but the number of
+/// connections is limited.
 #[tokio::test]
 async fn one_key_has_at_most_sixteen_connections() {
     let scene = Scene::start().await;

@@ -1,4 +1,4 @@
-//! NIP-98 tokens that prove nothing, on calls and on the upgrade.
+//! Invalid NIP-98 tokens, in calls and in the upgrade.
 
 use wire::Signer;
 
@@ -7,7 +7,7 @@ use crate::client::{listing, subscription};
 use crate::http::Request;
 use crate::token::{Token, hash, header, now, tampered, text};
 
-/// What is attempted: a valid call of the follower, and the upgrade.
+/// The attempted requests: a valid call of the follower, and the upgrade.
 fn attempts(scene: &Scene) -> [Request; 2] {
     let (bot, follower) = (scene.bot.key.pubkey(), scene.follower.key.pubkey());
     [subscription(bot, follower, None), Request::upgrade("/fanout")]
@@ -51,7 +51,7 @@ async fn dated_ahead() {
     refused("dated ahead", |token| token.created_at += 70).await;
 }
 
-/// It may have been used before. The client did nothing wrong: a new token is accepted.
+/// Such a token may have been used before. The client did nothing wrong: a new token is accepted.
 #[tokio::test]
 async fn older_than_the_gateway() {
     let before = now() - 2;
@@ -94,7 +94,7 @@ async fn of_another_kind() {
     refused("kind 27235", |token| token.kind = 22_242).await;
 }
 
-/// A stolen token does not work with another body.
+/// A token that leaves out the body's hash would work with another body.
 #[tokio::test]
 async fn for_no_body() {
     let scene = Scene::start().await;
@@ -126,7 +126,7 @@ async fn with_a_signature_of_something_else() {
     }
 }
 
-/// Signed by one key, on behalf of another.
+/// A token signed by one key, on behalf of another.
 #[tokio::test]
 async fn in_the_name_of_another() {
     let scene = Scene::start().await;
@@ -158,7 +158,7 @@ async fn that_are_none() {
     scene.assert_unharmed().await;
 }
 
-/// These are valid: WebSocket libraries use the `ws` scheme, and NIP-98 uses `http`.
+/// Both schemes are valid: WebSocket libraries use the `ws` scheme, and NIP-98 uses `http`.
 #[tokio::test]
 async fn for_the_socket_with_either_scheme() {
     let scene = Scene::start().await;
@@ -187,7 +187,7 @@ async fn the_admin_may_do_everything_but_be_a_follower() {
     scene.api.send(bearer(upgrade, ADMIN_TOKEN)).await.assert(401, "unauthorized", "say who you are");
 }
 
-/// Unlike other calls, these are not open to everybody on this machine.
+/// Unlike other calls, admin calls are not open to every program on this machine.
 #[tokio::test]
 async fn without_an_admin_token_nobody_is_the_admin() {
     let scene = Scene::with(|site| site.unset("RELAYER_API__ADMIN_TOKEN")).await;

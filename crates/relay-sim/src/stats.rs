@@ -202,7 +202,7 @@ impl Serialize for Figures {
     }
 }
 
-/// Counts that many tasks add to.
+/// Counters shared by many tasks.
 #[derive(Debug)]
 pub(crate) struct Counters([AtomicU64; COUNTS]);
 

@@ -113,7 +113,8 @@ pub(crate) const REPAIR_QUEUE_RETRY: Duration = Duration::from_millis(20);
 pub(crate) const SECOND_EVENTS_MAX: usize = 1_024;
 /// See [`SECOND_EVENTS_MAX`].
 pub(crate) const SECOND_BYTES_MAX: usize = 256 << 10;
-/// Bytes of such events over all connections. At the limit, events are passed on as they arrive.
+/// Bytes of events held as in [`SECOND_EVENTS_MAX`], over all connections. At the limit, events are
+/// passed on as they arrive.
 pub(crate) const SECONDS_BYTES_MAX: usize = 8 << 20;
 /// How long a relay may pause within an answer before the request is given up.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -60,9 +60,9 @@ pub fn first_value(text: &[u8]) -> &[u8] {
 pub struct EventHead<'a> {
     /// The subscription id as written in the frame; it has no escapes.
     pub subscription: &'a [u8],
-    /// The id that the event claims, if it was within the beginning.
+    /// The id that the event claims, if the part of the frame that was read contains it.
     pub claimed: Option<ClaimedId>,
-    /// The `created_at` that the event claims, if it was within the beginning.
+    /// The `created_at` that the event claims, if the part of the frame that was read contains it.
     pub created_at: Option<u64>,
 }
 

@@ -27,7 +27,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 const POISONER: u64 = 0x0BAD;
 
 impl Session {
-    /// When there is something to send next, if there is nothing to send now.
+    /// When the next message is due, provided that nothing can be sent now; `None` if none is
+    /// scheduled.
     pub fn due(&self) -> Option<Instant> {
         let eose = self.subscriptions.iter().filter_map(|open| open.eose_at).min();
         let waits = !self.subscriptions.is_empty() && self.has_events();

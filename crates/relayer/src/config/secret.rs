@@ -95,7 +95,7 @@ pub struct SecretFile<T> {
 
 /// A secret that can be read from a file.
 pub trait Filed: FromStr<Err: fmt::Display> {
-    /// The name of the secret in a sentence.
+    /// What error messages call the secret, for example "secret key".
     const CALLED: &'static str;
 }
 

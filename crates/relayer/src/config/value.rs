@@ -6,8 +6,8 @@ use toml::de::DeValue;
 use super::error::printable;
 use super::rules::Shape;
 
-/// A value as it was written, with its place in the file; the place means nothing for the
-/// environment.
+/// A value as it was written, with its position in the file. The position of a value from the
+/// environment is meaningless.
 pub(super) type Raw<'a> = Spanned<DeValue<'a>>;
 
 /// Reads the text of an environment variable.

@@ -37,7 +37,7 @@ impl SigningKeys {
     }
 }
 
-/// Why a text is not such a secret. The error does not quote the text.
+/// Why a text is not a valid webhook secret. The error does not quote the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSecret(&'static str);

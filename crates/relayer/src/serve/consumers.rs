@@ -258,8 +258,8 @@ impl Inner {
         }
     }
 
-    /// Returns the cursor of a known consumer. A stored cursor of 0 does not mean the oldest kept
-    /// event: the consumer would miss trimmed events without notice.
+    /// Returns the cursor of a known consumer. A stored cursor of 0 is not moved to the oldest kept
+    /// event: that would hide from the consumer that events were trimmed.
     fn resume_cursor(&self, key: &str, row: CursorRow, start: StartPosition) -> Result<Cursor, EnterError> {
         if let StartPosition::Seek(_) = start {
             return Ok(self.start_cursor(start)?);

@@ -36,7 +36,7 @@ fn manners() -> Vec<Manner> {
         manner("says more than is true", Cap::clamping(CAP), Information::claiming_max_limit(5_000), 2.0),
         manner("says less than is true", Cap::clamping(CAP), Information::claiming_max_limit(45), 2.0),
         manner("refuses larger limits and says so", Cap::refusing(CAP), Information::True, ABOUT_AS_MANY),
-        // The last limit is 31, the first below 50 when 500 is halved.
+        // The last limit is 31: halving 500 repeatedly first falls below 50 there.
         manner("refuses larger limits in secret", Cap::refusing(CAP), unstated(), 2.5),
         manner("oldest first", Cap::clamping(CAP).order(Order::OldestFirst), Information::True, HALVES),
         manner("no order", Cap::clamping(CAP).order(Order::Unordered), unstated(), HALVES),

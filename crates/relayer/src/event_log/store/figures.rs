@@ -8,7 +8,7 @@ use crate::event_log::keys;
 /// The part of RocksDB that a property describes.
 #[derive(Debug, Clone, Copy)]
 enum Scope {
-    /// A column family; the figure is the sum.
+    /// One column family. The reported figure is the sum over all of them.
     EachFamily,
     /// A block cache: `events` and `ids` share one, each other family has its own.
     EachCache,

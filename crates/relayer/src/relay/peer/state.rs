@@ -100,13 +100,13 @@ pub struct PastState {
     pub reason: Option<Box<str>>,
 }
 
-/// The present state with the most recent ones, and the connected time.
+/// The current state, the most recent earlier states, and the total time connected.
 #[derive(Debug)]
 pub(super) struct StateHistory {
     pub now: ConnectionState,
-    /// Oldest first, the present one last.
+    /// Oldest first, the current state last.
     pub recent: VecDeque<PastState>,
-    /// When the present connection was opened.
+    /// When the current connection was opened.
     connected: Option<Instant>,
     /// The connected time of earlier connections.
     connected_before: Duration,

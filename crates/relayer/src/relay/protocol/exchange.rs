@@ -255,7 +255,7 @@ fn close_message(subscription: &str) -> String {
     ClientMessage::Close { subscription: subscription.into() }.to_json()
 }
 
-/// Waits for a permit for backfill requests, and until no live events are waiting.
+/// Waits for a backfill permit, then until the inboxes have room for backfill.
 async fn backfill_permit(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     // The semaphore is never closed.
     let permit = shared.repairs.acquire().await.ok();

@@ -295,7 +295,7 @@ impl Requests {
     }
 
     /// Counts an event of a subscription, with its claimed id and date as far as they are known.
-    /// Returns its second if it is a stored event of an answer.
+    /// Returns the event's `created_at` if the event is a stored one that belongs to an answer.
     pub fn event(
         &self,
         subscription: &[u8],

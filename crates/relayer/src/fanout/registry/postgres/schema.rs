@@ -61,7 +61,7 @@ async fn mode(connection: &mut PooledConnection<'_>) -> Result<Mode, RegistryErr
 pub const OWNER: &str = "SELECT value FROM meta WHERE key = 'owner'";
 /// Reads the owner, and prevents others from changing it until the transaction ends.
 pub(crate) const OWNER_STAYS: &str = "SELECT value FROM meta WHERE key = 'owner' FOR SHARE";
-/// Reads the owner, and locks it until the transaction ends against all who read it with a lock.
+/// Reads the owner, and locks its row until the transaction ends. Other locking reads wait.
 pub(crate) const OWNER_CHANGES: &str = "SELECT value FROM meta WHERE key = 'owner' FOR UPDATE";
 
 /// Runs one of the owner statements above.

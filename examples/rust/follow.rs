@@ -171,8 +171,7 @@ impl Follower {
         Ok(answer(request.body(body)).await?.map(|_| ()))
     }
 
-    /// NIP-42: the gateway sends a challenge, we sign it, and the gateway accepts or refuses the
-    /// proof.
+    /// NIP-42: signs the gateway's challenge; the gateway accepts or refuses the proof.
     async fn authenticate(&self, socket: &mut Socket, url: &str) -> Attempt<()> {
         let text = match next_text(socket, ANSWER_TIME_MAX).await {
             Ok(text) => text,
@@ -203,8 +202,7 @@ impl Follower {
         if seq <= self.state.seq {
             return Ok(()); // a repeat
         }
-        // One connection carries the signals of all bots that this key follows. Signals of other
-        // bots are for other programs.
+        // The connection carries the signals of every bot that this key follows.
         if envelope.bot_pubkey == self.bot {
             let plaintext = self.decrypt(&envelope);
             let plaintext = plaintext.with_context(|| format!("message {seq} cannot be decrypted"))?;
@@ -274,8 +272,7 @@ impl Follower {
         Ok(event)
     }
 
-    /// The gateway refused the handshake. tokio-websockets does not show the reason, but a plain
-    /// request does.
+    /// Why the gateway refused the handshake: tokio-websockets hides it, a plain request does not.
     async fn refused(&mut self) -> Result<Later> {
         let url = format!("{}/fanout?cursor={}", self.gateway, self.state.cursor());
         let response = match self.http.get(url).send().await {

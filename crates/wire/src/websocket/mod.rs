@@ -5,6 +5,10 @@
 //! returned unchecked, because most of it is dropped unread; the reader checks its UTF-8.
 //! Extensions are not negotiated, so reserved bits are errors.
 
+mod client_frame;
+
+pub use client_frame::ClientFrame;
+
 /// Why bytes are not frames from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -324,55 +328,6 @@ impl Header {
     }
 }
 
-/// A frame from a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientFrame<'a> {
-    /// Text.
-    Text(&'a str),
-    /// A ping. Anything beyond 125 bytes is cut off.
-    Ping(&'a [u8]),
-    /// A pong. Anything beyond 125 bytes is cut off.
-    Pong(&'a [u8]),
-    /// The close, with a code.
-    Close(u16),
-}
-
-impl ClientFrame<'_> {
-    /// Writes the frame, masked with `mask`, which should be random.
-    pub fn encode(self, mask: [u8; 4]) -> Vec<u8> {
-        let code;
-        let (opcode, payload) = match self {
-            Self::Text(text) => (1, text.as_bytes()),
-            Self::Ping(payload) => (9, control(payload)),
-            Self::Pong(payload) => (10, control(payload)),
-            Self::Close(number) => {
-                code = number.to_be_bytes();
-                (8, code.as_slice())
-            }
-        };
-        let mut frame = Vec::with_capacity(payload.len() + 14);
-        frame.push(0x80 | opcode);
-        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-            (Ok(length @ 0..=125), _) => frame.push(0x80 | length),
-            (_, Ok(length)) => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&length.to_be_bytes());
-            }
-            _ => {
-                frame.push(0x80 | 127);
-                frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&mask);
-        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        frame
-    }
-}
-
-fn control(payload: &[u8]) -> &[u8] {
-    payload.get(..CONTROL_PAYLOAD_BYTES_MAX as usize).unwrap_or(payload)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,25 +453,5 @@ mod tests {
         assert_eq!(skip(&[&parts[..], &[0x80, 1]].concat(), 9), too_long(5_001));
         assert_eq!(skip(&[&parts[..], &[0x81, 1]].concat(), 9), Err(DecodeError::Fragmentation));
         assert_eq!(skip(&[&parts[..], &[0x09, 0]].concat(), 9), Err(DecodeError::ControlFrame));
-    }
-
-    #[test]
-    fn a_client_frame_unmasks_to_what_it_was() {
-        let long = "x".repeat(70_000);
-        for (frame, opcode, payload) in [
-            (ClientFrame::Text("hi"), 0x81, "hi".as_bytes()),
-            (ClientFrame::Text(&long[..126]), 0x81, &long.as_bytes()[..126]),
-            (ClientFrame::Text(&long), 0x81, long.as_bytes()),
-            (ClientFrame::Ping(&long.as_bytes()[..200]), 0x89, &long.as_bytes()[..125]),
-            (ClientFrame::Pong(b"p"), 0x8a, b"p"),
-            (ClientFrame::Close(1001), 0x88, &[3, 0xe9]),
-        ] {
-            let encoded = frame.encode([1, 2, 3, 4]);
-            assert_eq!((encoded[0], encoded[1] & 0x80), (opcode, 0x80));
-            let body = &encoded[encoded.len() - payload.len()..];
-            let unmasked: Vec<u8> =
-                body.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(a, b)| a ^ b).collect();
-            assert_eq!(unmasked, payload);
-        }
     }
 }

@@ -11,7 +11,7 @@ use super::sequencer::DiskFull;
 use crate::telemetry::metrics::{metrics, set};
 
 metrics! {
-    /// What is counted of the log. All of it is read when somebody asks.
+    /// The metrics of the log. They are read from the log for each scrape.
     pub struct Metrics {
         /// The last sequence that was committed.
         log_head: Gauge = "log_head_seq";

@@ -79,7 +79,7 @@ drop_reasons! {
     TooOld = "too_old",
     /// Its NIP-40 expiration has passed.
     Expired = "expired",
-    /// The id is not the hash of the event: somebody altered it.
+    /// The id is not the hash of the event: the event was altered.
     IdMismatch = "id_mismatch",
     /// The public key is not on the curve.
     PublicKeyOffCurve = "pubkey_off_curve",

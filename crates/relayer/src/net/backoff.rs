@@ -34,7 +34,8 @@ impl Backoff {
         Self { failures: 0, least: BACKOFF_MIN, most: BACKOFF_MAX, dead: PROBE_MAX }
     }
 
-    /// The back-off for a sink: one of few, and somebody waits for each, so the delay stays short.
+    /// The back-off for a sink: there are few sinks, and each is waited for, so the delay stays
+    /// short.
     pub(crate) const fn of_sink() -> Self {
         Self { failures: 0, least: SINK_BACKOFF_MIN, most: SINK_BACKOFF_MAX, dead: SINK_BACKOFF_MAX }
     }

@@ -41,7 +41,7 @@ impl Call {
         if self.is_json { parse(&self.body) } else { Err(json_expected()) }
     }
 
-    /// Refuses a caller who is neither the holder of this key nor the admin.
+    /// Accepts only the holder of this key or the admin.
     pub(crate) fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
         match self.caller {
             Caller::Key(signer) if signer != *key => Err(Refusal::NotYours { signer }),

@@ -34,7 +34,7 @@ struct State {
 impl ChangeListener {
     /// Starts listening, if it has not started yet.
     pub async fn begin(&self, pool: &ConnectionPool) -> Result<(), RegistryError> {
-        // Whoever holds the lock is listening or about to.
+        // The holder of the lock is listening or about to.
         let Ok(mut state) = self.0.try_lock() else { return Ok(()) };
         if state.connection.is_none() {
             state.connection = Some(ListenConnection::open(pool).await?);

@@ -60,6 +60,12 @@ async fn an_ignored_follow_can_be_removed_and_added_again() {
     assert_eq!(open(&store, &gateway).await.directory().len(), (1, 1));
 }
 
+/// A change that stores an approved bot.
+fn bot_row(seed: u64, registered_at_ms: u64) -> Change {
+    let (pubkey, name) = (key(seed), name("a bot"));
+    Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved: true }))
+}
+
 async fn register(
     registry: &Arc<Registry>,
     seed: u64,
@@ -76,11 +82,7 @@ async fn idle_bots_are_evicted_oldest_first() {
     let (store, gateway) = store(&folder);
     let owner = *gateway.pubkey();
     store.prepare(owner).await.unwrap();
-    let row = |seed: u64, registered_at_ms| {
-        let (pubkey, name) = (key(seed), name("a bot"));
-        Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved: true }))
-    };
-    store.write(owner, vec![row(1, 200), row(2, 100)]).await.unwrap();
+    store.write(owner, vec![bot_row(1, 200), bot_row(2, 100)]).await.unwrap();
     let registry = open(&store, &gateway).await;
     for (seed, gone, kept) in [(3, 2, 1), (4, 1, 3)] {
         assert!(register(&registry, seed, "new", NewBots::Approved).await.unwrap().is_new);
@@ -106,12 +108,11 @@ async fn a_followed_bot_is_never_evicted() {
     let (store, gateway) = store(&folder);
     let owner = *gateway.pubkey();
     store.prepare(owner).await.unwrap();
-    let row = |seed: u64, registered_at_ms| {
-        let (pubkey, name) = (key(seed), name("a bot"));
-        Change::Put(Row::Bot(BotRow { pubkey, name, registered_at_ms, is_approved: true }))
-    };
     let followed = FollowRow { key: follow(9), secret: None, since_ms: 1 };
-    store.write(owner, vec![row(1, 100), row(2, 200), Change::Put(Row::Follow(followed))]).await.unwrap();
+    store
+        .write(owner, vec![bot_row(1, 100), bot_row(2, 200), Change::Put(Row::Follow(followed))])
+        .await
+        .unwrap();
     let registry = open(&store, &gateway).await;
     assert!(register(&registry, 3, "new", NewBots::Approved).await.unwrap().is_new);
     assert!(registry.directory().bot(&key(1)).is_some(), "it is older but has a follower");

@@ -7,7 +7,7 @@ use moltrade_relayer::event_log::Cursor;
 use moltrade_relayer::sink::{Command, SinkState};
 use tempfile::TempDir;
 
-use crate::gateway::{Gateway, sink, until};
+use crate::gateway::{Gateway, sink, ten_delivered, until};
 use crate::hook::{Hook, Reply};
 use crate::receiver::Receiver;
 
@@ -45,12 +45,7 @@ async fn a_paused_sink_gets_nothing_also_after_a_restart_until_it_is_resumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_continues_after_the_cursor_that_it_is_moved_to() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
-    let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
-    let mut session = receiver.accept(Framing::Length).await;
-    gateway.append(1..=10);
-    session.seqs(10).await;
-    session.ack(10).await;
-    gateway.until_delivered(0, 10).await;
+    let (gateway, mut session) = ten_delivered(&folder, &receiver).await;
     for (cursor, expected) in [(3, 4..=10), (8, 9..=10), (0, 1..=10)] {
         let closed = tokio::spawn(async move { session.until_closed().await });
         gateway.sink(0).command(Command::Seek(Cursor::from_number(cursor))).await.unwrap();

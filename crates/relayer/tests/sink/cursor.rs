@@ -6,7 +6,7 @@ use moltrade_relayer::config::Framing;
 use moltrade_relayer::event_log::Cursors;
 use tempfile::TempDir;
 
-use crate::gateway::{Gateway, sink, until, within};
+use crate::gateway::{Gateway, sink, ten_delivered, until, within};
 use crate::receiver::Receiver;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,12 +35,7 @@ async fn invariant_4_the_cursor_is_never_ahead_of_the_acks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_continues_at_the_cursor_even_at_another_address() {
     let (folder, receiver) = (TempDir::new().unwrap(), Receiver::start().await);
-    let gateway = Gateway::start(&folder, &[sink("a", &receiver, "ack = true")]);
-    let mut session = receiver.accept(Framing::Length).await;
-    gateway.append(1..=10);
-    session.seqs(10).await;
-    session.ack(10).await;
-    gateway.until_delivered(0, 10).await;
+    let (gateway, session) = ten_delivered(&folder, &receiver).await;
     gateway.stop_with(session).await;
     // A run without the sink keeps its cursor.
     let gateway = Gateway::start(&folder, &[]);

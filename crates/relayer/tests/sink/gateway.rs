@@ -121,6 +121,17 @@ async fn closed(running: Running) {
     until("the last user of the log", || log.strong_count() == 0).await;
 }
 
+/// A gateway whose only sink has acknowledged ten events, and the connection of that sink.
+pub async fn ten_delivered(folder: &TempDir, receiver: &Receiver) -> (Gateway, Connection) {
+    let gateway = Gateway::start(folder, &[sink("a", receiver, "ack = true")]);
+    let mut session = receiver.accept(Framing::Length).await;
+    gateway.append(1..=10);
+    session.seqs(10).await;
+    session.ack(10).await;
+    gateway.until_delivered(0, 10).await;
+    (gateway, session)
+}
+
 /// The configuration of a sink with these options.
 pub fn sink(name: &str, receiver: &Receiver, options: &str) -> TcpSink {
     let text = format!("[[output.tcp]]\nname = \"{name}\"\naddress = \"{}\"\n{options}", receiver.address);

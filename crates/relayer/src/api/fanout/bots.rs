@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::page::Page;
-use super::{Refusal, created_status, key, loaded_fanout};
+use super::{Refusal, bot_in, created_status, key, loaded_fanout};
 use crate::api::body::Expected;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
@@ -91,8 +91,7 @@ pub(in crate::api) async fn approve(
 ) -> Result<Json<Value>, ApiError> {
     let fanout = loaded_fanout(&context)?;
     call.require_admin()?;
-    let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
-    let bot = key("bot_pubkey", &bot)?;
+    let bot = bot_in(bot)?;
     let approved = fanout.registry.approve(bot).await.map_err(Refusal::from)?;
     if approved {
         tracing::info!(%bot, "a bot was approved");
@@ -107,8 +106,7 @@ pub(in crate::api) async fn remove(
     call: Call,
 ) -> Result<Json<Value>, ApiError> {
     let fanout = loaded_fanout(&context)?;
-    let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
-    let bot = key("bot_pubkey", &bot)?;
+    let bot = bot_in(bot)?;
     call.require_key(&bot)?;
     call.count(fanout)?;
     let deleted = fanout.registry.remove_bot(bot).await.map_err(Refusal::from)?;

@@ -12,7 +12,8 @@ pub(super) mod upgrade;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use wire::PublicKey;
@@ -38,6 +39,12 @@ fn loaded_fanout(context: &Context) -> Result<&Arc<Fanout>, Refusal> {
 /// Parses the public key in a field or a path.
 fn key(field: &'static str, text: &str) -> Result<PublicKey, Refusal> {
     public_key(text).map_err(|why| Refusal::BadPublicKey { field, why })
+}
+
+/// Parses the bot's key in a path. A path that is not UTF-8 names no bot.
+fn bot_in(path: Result<Path<String>, PathRejection>) -> Result<PublicKey, Refusal> {
+    let Path(bot) = path.map_err(|_| Refusal::NoSuchBot)?;
+    key("bot_pubkey", &bot)
 }
 
 const fn created_status(is_new: bool) -> StatusCode {

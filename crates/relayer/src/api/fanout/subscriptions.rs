@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::call::Call;
 use super::page::Page;
-use super::{Refusal, created_status, key, loaded_fanout};
+use super::{Refusal, bot_in, created_status, key, loaded_fanout};
 use crate::api::body::Expected;
 use crate::api::context::Context;
 use crate::api::error::ApiError;
@@ -65,8 +65,7 @@ pub(in crate::api) async fn list(
     call: Call,
 ) -> Result<Json<Value>, ApiError> {
     let fanout = loaded_fanout(&context)?;
-    let Path(bot) = bot.map_err(|_| Refusal::NoSuchBot)?;
-    let bot = key("bot_pubkey", &bot)?;
+    let bot = bot_in(bot)?;
     call.require_key(&bot)?;
     let page = Page::parse(&query.unwrap_or_default())?;
     let bot = fanout.registry.directory().bot(&bot).ok_or(Refusal::NoSuchBot)?;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -75,9 +76,10 @@ impl Setup {
         let config = &self.loaded.config;
         let identity = Arc::new(Signer::from_seed(0));
         let deadline = Instant::now() + DRAIN_MAX;
+        let (tap, taps) = channel();
         let (gateway, metrics) = loop {
             let mut metrics = Registry::default();
-            match Gateway::build(config, Arc::clone(&identity), self.environment(), &mut metrics) {
+            match Gateway::build(config, Arc::clone(&identity), self.environment(tap.clone()), &mut metrics) {
                 // The last reader of a previous gateway may still be closing the log.
                 Err(StartError::Log(OpenError::Locked { .. })) if Instant::now() < deadline => {
                     sleep(Duration::from_millis(2)).await;
@@ -101,10 +103,12 @@ impl Setup {
         let mut servers = JoinSet::new();
         servers.spawn(api::serve(listener, api::router(context.clone()), connections()));
         servers.spawn(api::serve(metrics_listener, api::metrics_router(context.clone()), connections()));
-        Ok(TestGateway { gateway: Some(gateway), context, address, metrics_address, servers })
+        // The last attempt succeeded, and its sender is the last one.
+        let submissions = taps.try_iter().last();
+        Ok(TestGateway { gateway: Some(gateway), submissions, context, address, metrics_address, servers })
     }
 
-    fn environment(&self) -> Environment {
+    fn environment(&self, tap: Sender<SyncSender<Vec<Submission>>>) -> Environment {
         let free = Arc::clone(&self.free_bytes);
         let free_space = FreeSpace::from_fn(move || Ok(free.load(Ordering::Relaxed)));
         Environment {
@@ -112,6 +116,7 @@ impl Setup {
             resolver: self.resolver.clone(),
             clock: self.manual_clock.clock(),
             dials: self.dials,
+            submissions: Some(tap),
         }
     }
 }
@@ -120,11 +125,11 @@ fn local_port() -> std::io::Result<tokio::net::TcpListener> {
     api::listen((Ipv4Addr::LOCALHOST, 0).into())
 }
 
-/// A running gateway with its API. Dropping it simulates a crash: nothing more is written, and the
-/// threads that use RocksDB end first.
+/// A running gateway with its API. Dropping it ends the gateway without draining sinks and clients.
 #[derive(Debug)]
 pub struct TestGateway {
     gateway: Option<Gateway>,
+    submissions: Option<SyncSender<Vec<Submission>>>,
     context: Context,
     pub address: SocketAddr,
     /// The address of the separate metrics port.
@@ -138,7 +143,7 @@ impl TestGateway {
     /// # Panics
     /// When the sequencer has ended.
     pub fn submit(&self, submissions: Vec<Submission>) {
-        let sent = self.gateway.as_ref().map(|gateway| gateway.submissions().send(submissions));
+        let sent = self.submissions.as_ref().map(|sequencer| sequencer.send(submissions));
         assert!(matches!(sent, Some(Ok(()))), "the sequencer has ended");
     }
 
@@ -147,6 +152,8 @@ impl TestGateway {
     /// # Errors
     /// When a stage failed, or draining takes too long.
     pub async fn drain(mut self) -> Result<(), DrainError> {
+        // The sequencer ends with its last sender.
+        self.submissions = None;
         let drained = match self.gateway.take() {
             Some(gateway) => gateway.drain().await,
             None => Ok(()),
@@ -179,7 +186,9 @@ impl Drop for TestGateway {
     /// RocksDB must be closed before the process ends.
     fn drop(&mut self) {
         if let Some(gateway) = self.gateway.take() {
-            block_in_place(|| Handle::current().block_on(gateway.abort()));
+            self.submissions = None;
+            let ended = block_in_place(|| Handle::current().block_on(gateway.abort()));
+            assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
         }
     }
 }

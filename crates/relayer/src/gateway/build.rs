@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{self, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub struct Environment {
     pub clock: Clock,
     /// Whether the gateway dials relays at all.
     pub dials: bool,
+    /// Where a test gets a sender to the sequencer, which ends when all senders are dropped.
+    pub(crate) submissions: Option<mpsc::Sender<SyncSender<Vec<Submission>>>>,
 }
 
 impl Environment {
@@ -62,6 +64,7 @@ impl Environment {
             resolver: Resolver::system(),
             clock: Clock::system(),
             dials: true,
+            submissions: None,
         }
     }
 }
@@ -102,21 +105,27 @@ impl Gateway {
         let dedupe = Arc::new(Dedupe::new(Arc::clone(&log), sizes));
         let (disk_full, stopping) = (Arc::new(DiskFull::default()), Arc::new(AtomicBool::new(false)));
         let mut stages = Stages::default();
+        let resolver = environment.resolver;
+        let instance = InstanceId::random();
+        // Before anything runs: a file of certificate authorities may be unusable.
+        let dialer = Arc::new(dialer(config, instance, resolver.clone())?);
         let admission = Admission::shared(&config.filters);
         let sequencer = sequencer(config, &log, &disk_full)?;
         let (inboxes, submissions) =
             start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics.ingest)?;
-        let resolver = environment.resolver;
-        let workers = Workers::start(&config.output, &log, resolver.clone(), &metrics.sinks)?;
+        if let Some(tap) = environment.submissions {
+            // A test that has gone needs no sender.
+            let _ = tap.send(submissions);
+        }
+        let workers = Workers::start(&config.output, &log, resolver, &metrics.sinks)?;
         let (max, keep_unused) = (config.output.max_consumers, config.output.keep_unused);
         let gauge = metrics.websocket.consumers.clone();
         let consumers = Consumers::open(Cursors::Consumers, max, keep_unused, &log, gauge)?;
         let clients = Clients::new(ClientLimits::of(&config.output), metrics.websocket.clients.clone());
         start_bloom_rebuild(&mut stages, &dedupe, &stopping)?;
         start_retention(config, &mut stages, &log, &admission, workers.sinks(), &stopping)?;
-        let instance = InstanceId::random();
         let shared = Arc::new(Shared {
-            dialer: Arc::new(dialer(config, instance, resolver)?),
+            dialer,
             dedupe: Arc::clone(&dedupe),
             inboxes: inboxes.clone(),
             log: Arc::clone(&log),
@@ -160,7 +169,7 @@ impl Gateway {
             instance,
             fanout: OnceLock::new(),
         });
-        Ok(Self { parts, submissions, workers, stages, supervisor, clock, stop, stopping })
+        Ok(Self { parts, workers, stages, supervisor, clock, stop, stopping })
     }
 }
 

@@ -9,7 +9,6 @@ pub(crate) mod summary;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,7 +16,6 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::crash_point;
-use crate::event_log::Submission;
 use crate::fanout::service::FanoutError;
 use crate::fanout::{Fanout, registry};
 use crate::limits::{CLIENT_DRAIN_MAX, DRAIN_MAX, GOODBYES_MAX, SINK_DRAIN_MAX};
@@ -42,8 +40,6 @@ pub enum DrainError {
 #[derive(Debug)]
 pub struct Gateway {
     parts: Arc<Parts>,
-    /// A sender to the sequencer. The sequencer ends when all senders are dropped.
-    submissions: SyncSender<Vec<Submission>>,
     workers: Workers,
     stages: Stages,
     supervisor: JoinHandle<Result<(), StageFailure>>,
@@ -87,26 +83,29 @@ impl Gateway {
         Ok(())
     }
 
-    /// The channel on which tests submit verified events.
-    pub(crate) const fn submissions(&self) -> &SyncSender<Vec<Submission>> {
-        &self.submissions
+    /// Ends without draining sinks and clients: their cursors are not written. Events that were
+    /// already read are committed. Waits for the threads that use the log.
+    ///
+    /// # Errors
+    /// When a stage failed, or this takes longer than [`DRAIN_MAX`].
+    pub(crate) async fn abort(self) -> Result<(), DrainError> {
+        Ok(timeout(DRAIN_MAX, self.abort_in_order()).await.map_err(|_| DrainError::Timeout)??)
     }
 
-    /// Simulates a crash: nothing more is written for sinks and clients. Waits for the threads that
-    /// use the log.
-    pub(crate) async fn abort(mut self) {
+    async fn abort_in_order(mut self) -> Result<(), StageFailure> {
         self.stopping.store(true, Ordering::Relaxed);
         self.parts.disk_full.give_up();
         self.supervisor.abort();
         self.clock.abort();
-        drop((self.submissions, self.workers));
+        drop(self.workers);
         // The supervised tasks end with the supervisor.
         let _ = (&mut self.supervisor).await;
-        let _ = self.stages.join().await;
+        let outcome = self.stages.join().await;
         self.parts.log.close();
         if let Some(fanout) = self.parts.fanout() {
             fanout.stop().await;
         }
+        outcome
     }
 
     /// Waits until a stage fails or a reader finds the log damaged.
@@ -152,8 +151,6 @@ impl Gateway {
         self.stop.send_replace(true);
         self.clock.abort();
         // The last connection drops the last sender to the shards, and the shards drop the senders
-        // to the sequencer.
-        drop(self.submissions);
         if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
             self.supervisor.abort();
             // The supervised tasks end with the supervisor.

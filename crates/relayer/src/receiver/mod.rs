@@ -6,3 +6,11 @@ pub(crate) mod ack;
 mod selection;
 
 pub use selection::{Format, Selection};
+
+/// Waits until a time, or forever.
+pub(crate) async fn sleep_until_some(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

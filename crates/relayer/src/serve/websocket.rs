@@ -31,6 +31,7 @@ use super::source::{Damaged, Source};
 use crate::event_log::reader::Chunk;
 use crate::event_log::{Cursor, Entry};
 use crate::limits::CLIENT_FLUSH_BYTES;
+use crate::receiver::sleep_until_some;
 
 #[derive(Debug)]
 pub(crate) struct ClientTask<S> {
@@ -323,14 +324,6 @@ fn every(period: Duration) -> Interval {
 async fn replaced(replacement: Option<Replacement>) {
     match replacement {
         Some(mut replacement) => replacement.wanted().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until a time, or forever.
-async fn sleep_until_some(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -1,5 +1,5 @@
-//! Stores the cursor of one sink: at most ten times a second, and never ahead of the events that
-//! the sink has.
+//! Stores the cursor of one sink: every 100 ms while it moves, at the latest after 10,000 events,
+//! and never ahead of the events that the sink has.
 
 use std::sync::Arc;
 

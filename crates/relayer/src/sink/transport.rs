@@ -95,11 +95,3 @@ async fn stopping(deadline: &mut watch::Receiver<Option<Instant>>, may_drain: bo
         sleep_until(by).await;
     }
 }
-
-/// Waits until a time, or forever.
-pub(super) async fn sleep_until_some(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}

@@ -83,7 +83,7 @@ async fn with_acks_a_slow_reader_gets_every_event_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_may_be_acknowledged_before_they_are_flushed() {
+async fn events_are_acknowledged_while_later_ones_wait_for_the_socket() {
     let (ours, ca_file) = authority();
     let folder = TempDir::new().unwrap();
     let receiver = Receiver::start().await.secure(ours.server("127.0.0.1"));

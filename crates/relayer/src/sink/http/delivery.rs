@@ -24,10 +24,11 @@ use crate::limits::{
     GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
 use crate::net::backoff::Backoff;
+use crate::receiver::sleep_until_some;
 use crate::sink::dead_letters::LetterSelector;
 use crate::sink::feed::{Feed, Refilled};
 use crate::sink::state::{Sink, SinkState};
-use crate::sink::transport::{Context, Interruption, sleep_until_some};
+use crate::sink::transport::{Context, Interruption};
 
 #[derive(Debug)]
 pub(super) struct Delivery<'t> {

@@ -27,7 +27,7 @@ impl InFlight {
         self.begun += 1;
     }
 
-    /// Adds the second part of a divided batch, which begins with this event.
+    /// Adds a part of a divided batch, which begins with this event.
     pub(super) fn divide(&mut self, first: Seq) {
         let whole = self.batches.range(..=first).next_back().map_or(self.begun, |(_, begun)| *begun);
         self.batches.insert(first, whole);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::acks::Acks;
 use super::encode::Encoder;
 use super::in_flight::{InFlight, InvalidAck};
-use super::writer::{Writer, records_max};
+use super::writer::{Records, Writer};
 use crate::clock::unix_ms;
 use crate::config::TcpOptions;
 use crate::event_log::StorageError;
@@ -25,9 +25,10 @@ use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
 use crate::net::Stream;
 use crate::receiver::Format;
 use crate::receiver::ack::NotAnAck;
+use crate::receiver::sleep_until_some;
 use crate::sink::feed::{Feed, Refilled};
 use crate::sink::state::{Sink, SinkState};
-use crate::sink::transport::{Context, Interruption, sleep_until_some};
+use crate::sink::transport::{Context, Interruption};
 
 /// A TLS server that receives something other than TLS answers with an alert, which begins with
 /// these bytes. No acknowledgement or greeting begins with them.
@@ -94,14 +95,14 @@ pub(super) struct Delivery<'o> {
 impl<'o> Delivery<'o> {
     /// Continues after the cursor of the sink.
     pub(super) fn new(stream: Stream, context: &Context, options: &'o TcpOptions) -> Self {
-        let (is_tls, records_max) = (matches!(stream, Stream::Tls(_)), records_max(&stream));
+        let (is_tls, records) = (matches!(stream, Stream::Tls(_)), Records::of(&stream));
         let (reader, writer) = tokio::io::split(stream);
         let format = if options.ack { Format::Envelope } else { Format::Event };
         context.sink.set_state(SinkState::CatchingUp { since_ms: unix_ms() });
         Self {
             reader,
             read_buffer: vec![0; SINK_READ_BYTES].into(),
-            writer: Writer::new(writer, records_max),
+            writer: Writer::new(writer, records),
             is_tls,
             sink: Arc::clone(&context.sink),
             options,
@@ -196,15 +197,12 @@ impl<'o> Delivery<'o> {
 
     /// Whether there are bytes to write or to flush.
     fn has_output(&self) -> bool {
-        !self.encoder.bytes().is_empty() || self.writer.flushed() < self.writer.written()
+        !self.encoder.bytes().is_empty() || self.writer.is_flushing()
     }
 
-    /// Records which events the sink may have. Without acknowledgements, these are the events that
-    /// the socket accepted. With acknowledgements, they include incompletely flushed events, which
-    /// the sink may already have read and may acknowledge.
+    /// Records which events the sink may have: those that the socket accepted.
     fn update_sent(&mut self) {
-        let sent = if self.options.ack { self.writer.written() } else { self.writer.flushed() };
-        let delivered = self.in_flight.sent(sent, Instant::now());
+        let delivered = self.in_flight.sent(self.writer.flushed(), Instant::now());
         self.count(delivered);
     }
 

@@ -1,7 +1,7 @@
 //! Writes to a sink, and tracks how many bytes the socket has accepted.
 //!
 //! TLS buffers encrypted data, so only a flush proves that the socket has the bytes (invariant 4).
-//! A sink may read and acknowledge bytes before the flush returns.
+//! At most one record waits for a flush, and a sink cannot decrypt any of it before.
 
 use std::future::poll_fn;
 use std::io;
@@ -22,28 +22,40 @@ pub(super) struct Writer {
     written: u64,
     /// The number of bytes that the socket has accepted.
     flushed: u64,
-    records_left: u64,
+    records: Records,
 }
 
-/// The number of TLS records that may be written to a connection. TLS 1.2 cannot renew its keys:
-/// when they are used up, rustls stops sending, discards the data and reports it as written.
-pub(super) fn records_max(stream: &Stream) -> u64 {
-    match stream {
-        Stream::Tls(tls) if tls.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) => {
-            SINK_OLD_TLS_RECORDS_MAX
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Written,
+    /// Everything is written and flushed.
+    Done,
+}
+
+/// What may be written to a connection at once, and in all.
+#[derive(Debug)]
+pub(super) struct Records {
+    bytes_max: usize,
+    /// TLS 1.2 cannot renew its keys: when they are used up, rustls stops sending, discards the data
+    /// and reports it as written.
+    left: u64,
+}
+
+impl Records {
+    pub(super) fn of(stream: &Stream) -> Self {
+        match stream {
+            Stream::Plain(_) => Self { bytes_max: usize::MAX, left: u64::MAX },
+            Stream::Tls(tls) if tls.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
+                Self { bytes_max: SINK_RECORD_BYTES, left: u64::MAX }
+            }
+            Stream::Tls(_) => Self { bytes_max: SINK_RECORD_BYTES, left: SINK_OLD_TLS_RECORDS_MAX },
         }
-        Stream::Tls(_) | Stream::Plain(_) => u64::MAX,
     }
 }
 
 impl Writer {
-    pub(super) const fn new(stream: WriteHalf<Stream>, records_max: u64) -> Self {
-        Self { stream, written: 0, flushed: 0, records_left: records_max }
-    }
-
-    /// The number of bytes of this connection that the sink may have.
-    pub(super) const fn written(&self) -> u64 {
-        self.written
+    pub(super) const fn new(stream: WriteHalf<Stream>, records: Records) -> Self {
+        Self { stream, written: 0, flushed: 0, records }
     }
 
     /// The number of bytes of this connection that the socket has.
@@ -51,30 +63,53 @@ impl Writer {
         self.flushed
     }
 
-    /// Flushes earlier writes if any are pending; otherwise writes encoded bytes. Cancel-safe.
+    /// Whether the socket does not have everything that was written.
+    pub(super) const fn is_flushing(&self) -> bool {
+        self.flushed < self.written
+    }
+
+    /// Writes encoded bytes until the socket accepts no more. Cancel-safe.
     pub(super) async fn write(&mut self, encoder: &mut Encoder) -> io::Result<()> {
         poll_fn(|cx| self.poll_write(cx, encoder)).await
     }
 
+    /// Ready once the socket has accepted something.
     fn poll_write(&mut self, cx: &mut Context<'_>, encoder: &mut Encoder) -> Poll<io::Result<()>> {
-        if self.flushed < self.written {
-            return self.poll_flush(cx);
+        let before = self.flushed;
+        loop {
+            if let Poll::Ready(step) = self.poll_step(cx, encoder) {
+                if step? == Step::Done {
+                    return Poll::Ready(Ok(()));
+                }
+            } else if self.flushed > before {
+                return Poll::Ready(Ok(()));
+            } else {
+                return Poll::Pending;
+            }
         }
-        if self.records_left == 0 {
+    }
+
+    /// One record after the other: the next is written when the socket has all of the one before.
+    fn poll_step(&mut self, cx: &mut Context<'_>, encoder: &mut Encoder) -> Poll<io::Result<Step>> {
+        if self.is_flushing() {
+            ready!(self.poll_flush(cx))?;
+        }
+        let bytes = encoder.bytes();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(Step::Done));
+        }
+        if self.records.left == 0 {
             return Poll::Ready(Err(io::Error::other("the keys of TLS 1.2 are used up")));
         }
-        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, encoder.bytes()))?;
+        let record = bytes.get(..self.records.bytes_max).unwrap_or(bytes);
+        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, record))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         encoder.advance(count);
         self.written += count as u64;
-        self.records_left = self.records_left.saturating_sub((count / SINK_RECORD_BYTES + 1) as u64);
-        // Usually the socket has room. If not, the next call continues the flush.
-        match self.poll_flush(cx) {
-            Poll::Ready(flushed) => Poll::Ready(flushed),
-            Poll::Pending => Poll::Ready(Ok(())),
-        }
+        self.records.left -= 1;
+        Poll::Ready(Ok(Step::Written))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -91,22 +126,32 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::Arc;
 
     use futures_util::future::poll_immediate;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::version::{TLS12, TLS13};
-    use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-    use tokio::io::AsyncReadExt;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
+    use tokio::io::{AsyncReadExt, ReadHalf};
     use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
     use super::*;
-    use crate::limits::SINK_BUFFER_BYTES;
 
     /// Returns a writer, and the sink that it writes to.
     async fn pair(version: &'static SupportedProtocolVersion) -> (Writer, server::TlsStream<TcpStream>) {
+        let (writer, _, sink) = greeted(version, b"").await;
+        (writer, sink)
+    }
+
+    /// Likewise, with our read half. With TLS 1.3, the sink sends the greeting together with its
+    /// part of the handshake.
+    async fn greeted(
+        version: &'static SupportedProtocolVersion,
+        greeting: &[u8],
+    ) -> (Writer, ReadHalf<Stream>, server::TlsStream<TcpStream>) {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
         let mut roots = RootCertStore::empty();
@@ -124,17 +169,19 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
             .expect("they belong together");
+        server.send_half_rtt_data = true;
         server.send_tls13_tickets = 0; // Unread, they would turn the close into a reset.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let tcp = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let name = ServerName::try_from("a.example").expect("a name");
         let (accepted, _) = listener.accept().await.expect("accepted");
         let (client, server) = (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(Arc::new(server)));
-        let (near, far) = tokio::join!(client.connect(name, tcp), server.accept(accepted));
+        let greet = |session: &mut ServerConnection| session.writer().write_all(greeting).expect("room");
+        let (near, far) = tokio::join!(client.connect(name, tcp), server.accept_with(accepted, greet));
         let stream = Stream::Tls(Box::new(near.expect("a handshake")));
-        let records_max = records_max(&stream);
-        let (_, half) = tokio::io::split(stream);
-        (Writer::new(half, records_max), far.expect("a handshake"))
+        let records = Records::of(&stream);
+        let (reader, half) = tokio::io::split(stream);
+        (Writer::new(half, records), reader, far.expect("a handshake"))
     }
 
     #[tokio::test]
@@ -142,32 +189,38 @@ mod tests {
         for version in [&TLS12, &TLS13] {
             let (mut writer, mut sink) = pair(version).await;
             let bytes: Vec<u8> = (0..16 << 20).map(|at| (at / 1_000) as u8).collect();
-            'full: for part in bytes.chunks(SINK_BUFFER_BYTES) {
-                let mut encoder = Encoder::of_bytes(part);
-                while !encoder.bytes().is_empty() {
-                    let Some(written) = poll_immediate(writer.write(&mut encoder)).await else { break 'full };
-                    written.expect("connected");
-                }
+            let mut encoder = Encoder::of_bytes(&bytes);
+            while let Some(written) = poll_immediate(writer.write(&mut encoder)).await {
+                written.expect("connected");
             }
-            let (written, flushed) = (writer.written() as usize, writer.flushed() as usize);
-            assert!(0 < flushed && flushed < written && written < bytes.len(), "{flushed} of {written}");
+            let flushed = writer.flushed() as usize;
+            assert!(0 < flushed && flushed < bytes.len() && writer.is_flushing(), "{flushed}");
             // Data still buffered in TLS is not sent.
             drop(writer);
             let mut read = Vec::new();
             let end = sink.read_to_end(&mut read).await.expect_err("it was cut off");
             assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
-            assert!((flushed..written).contains(&read.len()), "{flushed}, {}, {written}", read.len());
+            assert_eq!(read.len(), flushed);
             assert!(bytes.starts_with(&read));
         }
     }
 
     #[tokio::test]
+    async fn bytes_that_come_with_the_handshake_are_read() {
+        let (_writer, mut reader, _sink) = greeted(&TLS13, b"welcome").await;
+        let mut read = [0; 7];
+        let reading = tokio::time::timeout(std::time::Duration::from_secs(5), reader.read_exact(&mut read));
+        reading.await.expect("the bytes are there").expect("connected");
+        assert_eq!(&read, b"welcome");
+    }
+
+    #[tokio::test]
     async fn the_keys_of_old_tls_are_not_used_up() {
         let (writer, _sink) = pair(&TLS13).await;
-        assert_eq!(writer.records_left, u64::MAX, "TLS 1.3 renews its keys");
+        assert_eq!(writer.records.left, u64::MAX, "TLS 1.3 renews its keys");
         let (mut writer, mut sink) = pair(&TLS12).await;
-        assert_eq!(writer.records_left, SINK_OLD_TLS_RECORDS_MAX);
-        writer.records_left = 2;
+        assert_eq!(writer.records.left, SINK_OLD_TLS_RECORDS_MAX);
+        writer.records.left = 2;
         for bytes in [b"one", b"two"] {
             writer.write(&mut Encoder::of_bytes(bytes)).await.expect("keys");
         }

@@ -4,10 +4,10 @@
 //! other and waits for answers. The conversation registers requests and queues messages here; the
 //! reader counts the events of each answer and records how it ended.
 //!
-//! The reader applies EOSE and CLOSED to the [state](LiveState) of the live subscription, message by
-//! message; the conversation only requests it, closes it, and marks it as proving. The conversation
-//! runs when it is polled, and the relay may have closed the subscription before: time would be
-//! proven without a subscription.
+//! The reader applies EOSE and CLOSED to the [state](LiveState) of the live subscription, message
+//! by message; the conversation only requests it, closes it, and marks it as proving. The
+//! conversation runs when it is polled, and the relay may have closed the subscription before: time
+//! would be proven without a subscription.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;

@@ -36,8 +36,8 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Records {
     bytes_max: usize,
-    /// TLS 1.2 cannot renew its keys: when they are used up, rustls stops sending, discards the data
-    /// and reports it as written.
+    /// TLS 1.2 cannot renew its keys: when they are used up, rustls stops sending, discards the
+    /// data and reports it as written.
     left: u64,
 }
 

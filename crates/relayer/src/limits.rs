@@ -170,6 +170,10 @@ pub(crate) const INFORMATION_MS_MAX: u64 = 86_400_000;
 pub(crate) const INFORMATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a NIP-11 document; real ones have a few kilobytes.
 pub const INFORMATION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the head of a relay's HTTP response, including interim responses.
+pub(crate) const RELAY_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Header lines of a relay's HTTP response.
+pub(crate) const RELAY_HEADERS_MAX: usize = 64;
 /// States of a relay's connection that are remembered.
 pub(crate) const STATES_KEPT: usize = 12;
 /// The first quarantine of a relay that exceeds its budget of offences. Each further one takes

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use strum::VariantNames;
 use toml::de::DeValue;
 
 use super::{Mismatch, Rule, Shape};
 use crate::config::address::{HostPort, HttpUrl, PublicUrl, RelayUrl, WebOrigin};
-use crate::config::choices::Choice;
+use crate::config::choices::names_of;
 use crate::config::dsn::postgres_options;
 use crate::config::error::printable;
 use crate::config::secret::{Secret, SecretFile, SecretKey};
@@ -136,8 +137,8 @@ pub(crate) fn public_key() -> Text<PublicKey> {
 }
 
 /// One of a few names.
-pub(crate) fn choice<T: Choice>() -> Text<T> {
-    plain(&T::allowed())
+pub(crate) fn choice<T: FromStr + Display + VariantNames>() -> Text<T> {
+    plain(&names_of::<T>())
 }
 
 /// A NIP-01 filter.

@@ -9,7 +9,7 @@ use super::repair::{Finding, Repair};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
 use crate::relay::peer::{Capabilities, Coverage, Gap, GapReason, RepairProgress};
 use crate::relay::protocol::{
-    AfterRefusal, Answer, ConversationError, Exchange, Expected, LiveState, Refusal, Reply, Window,
+    AfterRefusal, Answer, Exchange, ExchangeError, Expected, LiveState, Refusal, Reply, Window,
 };
 
 /// How many windows may be refused in a row, without an event in between. Otherwise, halving
@@ -66,14 +66,14 @@ impl<'a> Backfill<'a> {
 
     /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else
     /// to ask for.
-    pub(crate) async fn ask_ahead(&mut self) -> Result<(), ConversationError> {
+    pub(crate) async fn ask_ahead(&mut self) -> Result<(), ExchangeError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
     /// Asks for every gap, in the order that suits the connection.
-    pub(crate) async fn fill_gaps(&mut self) -> Result<(), ConversationError> {
+    pub(crate) async fn fill_gaps(&mut self) -> Result<(), ExchangeError> {
         let breaks = self.exchange.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.fill(&gap).await?;
@@ -87,7 +87,7 @@ impl<'a> Backfill<'a> {
         Ok(())
     }
 
-    async fn fill(&mut self, gap: &Gap) -> Result<(), ConversationError> {
+    async fn fill(&mut self, gap: &Gap) -> Result<(), ExchangeError> {
         // The newest gap has no end, because events may be dated in the future.
         let until = (gap.until < self.covered_until()).then_some(gap.until);
         let window = Window { since: gap.since, until };
@@ -107,13 +107,13 @@ impl<'a> Backfill<'a> {
     }
 
     /// Asks for a window with `REQ`s, divided as often as necessary.
-    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), ConversationError> {
+    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), ExchangeError> {
         let outcome = self.ask_parts(window, gap).await;
         self.exchange.pass_on_held().await;
         outcome
     }
 
-    async fn ask_parts(&mut self, window: Window, gap: &Gap) -> Result<(), ConversationError> {
+    async fn ask_parts(&mut self, window: Window, gap: &Gap) -> Result<(), ExchangeError> {
         let form = self.exchange.peer.capabilities(|capabilities| capabilities.form());
         let mut repair = Repair::new(window, self.exchange.subscription.filter_count(form));
         let mut ahead = window.until.is_none().then_some(gap.until);
@@ -203,7 +203,7 @@ impl<'a> Backfill<'a> {
         reason: &str,
         repair: &mut Repair,
         failures: &mut Failures,
-    ) -> Result<Outcome, ConversationError> {
+    ) -> Result<Outcome, ExchangeError> {
         let refusal = Refusal::parse(reason);
         if refusal.is_about_subscriptions() {
             self.exchange.peer.capabilities(Capabilities::note_one_subscription);
@@ -248,11 +248,6 @@ impl<'a> Backfill<'a> {
         );
         !is_proven && next.contains(second)
     }
-}
-
-/// The progress before the first request.
-pub(crate) const fn no_progress() -> RepairProgress {
-    RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 }
 }
 
 pub(super) fn note_progress(

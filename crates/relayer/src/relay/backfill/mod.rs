@@ -6,5 +6,5 @@ mod gaps;
 mod negentropy;
 mod repair;
 
-pub(crate) use gaps::{Backfill, no_progress, record};
+pub(crate) use gaps::{Backfill, record};
 pub(crate) use repair::Repair;

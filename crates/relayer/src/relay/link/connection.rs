@@ -16,7 +16,7 @@ use crate::limits::{BACKOFF_MAX, PARKED};
 use crate::net::ConnectError;
 use crate::net::backoff::Backoff;
 use crate::relay::peer::{ConnectionState, Peer};
-use crate::relay::protocol::{ConversationError, Subscription};
+use crate::relay::protocol::{ExchangeError, Subscription};
 use crate::relay::shared::Shared;
 use crate::relay::transport::{DialError, SocketError};
 
@@ -143,7 +143,7 @@ impl Connection {
         let (time, is_parked) = match &reason {
             DisconnectReason::Stopping => return None,
             DisconnectReason::Conversation(
-                ConversationError::NeedsAuthentication(_) | ConversationError::Refused(_),
+                ExchangeError::NeedsAuthentication(_) | ExchangeError::Refused(_),
             )
             | DisconnectReason::Dial(
                 DialError::Ourselves | DialError::Connect(ConnectError::NotPublic { .. }),
@@ -169,7 +169,7 @@ impl Connection {
         let until_ms = unix_ms().saturating_add(milliseconds);
         self.log(&text, milliseconds);
         self.peer.set_state(match reason {
-            DisconnectReason::Conversation(ConversationError::NeedsAuthentication(_)) => {
+            DisconnectReason::Conversation(ExchangeError::NeedsAuthentication(_)) => {
                 ConnectionState::NeedsAuthentication { until_ms, reason: text }
             }
             DisconnectReason::Offences => ConnectionState::Quarantined { until_ms, reason: text },

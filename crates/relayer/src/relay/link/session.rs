@@ -37,7 +37,7 @@ use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
 use crate::relay::peer::{Capabilities, Peer};
 use crate::relay::protocol::{
-    ConversationError, Exchange, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
+    Exchange, ExchangeError, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
 };
 use crate::relay::shared::Shared;
 use crate::relay::transport::{Socket, SocketError};
@@ -50,7 +50,7 @@ const CLOSINGS_MAX: u32 = 5;
 
 /// The conversation while it runs. It is boxed, so that an idle connection does not hold its
 /// memory.
-type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ConversationError>> + Send>>;
+type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 
 /// One open connection.
 pub(super) struct RelaySession<'a> {
@@ -93,7 +93,7 @@ enum NextStep {
 enum ConversationEvent {
     /// It has messages to send.
     HasOutgoing,
-    Ended(Result<(), ConversationError>),
+    Ended(Result<(), ExchangeError>),
 }
 
 impl<'a> RelaySession<'a> {
@@ -338,14 +338,14 @@ impl<'a> RelaySession<'a> {
 
     /// Handles a live subscription that the relay closed. Returns `Ok` if it can be reopened on
     /// this connection.
-    fn live_closed(&mut self, reason: &str) -> Result<(), ConversationError> {
+    fn live_closed(&mut self, reason: &str) -> Result<(), ExchangeError> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
         if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
             self.peer.capabilities(Capabilities::live_refused);
         }
         if self.closings > CLOSINGS_MAX {
-            return Err(ConversationError::SubscriptionClosed(refusal.to_string()));
+            return Err(ExchangeError::SubscriptionClosed(refusal.to_string()));
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
@@ -354,10 +354,10 @@ impl<'a> RelaySession<'a> {
             }
             RefusalKind::AuthRequired => Ok(()),
             RefusalKind::Restricted | RefusalKind::Blocked => {
-                Err(ConversationError::Refused(refusal.to_string()))
+                Err(ExchangeError::Refused(refusal.to_string()))
             }
             RefusalKind::Invalid | RefusalKind::Error => {
-                Err(ConversationError::SubscriptionClosed(refusal.to_string()))
+                Err(ExchangeError::SubscriptionClosed(refusal.to_string()))
             }
         }
     }

@@ -81,6 +81,11 @@ pub struct RepairProgress {
     pub events: u64,
 }
 
+impl RepairProgress {
+    /// The progress before the first request.
+    pub(crate) const NONE: Self = Self { since: 0, until: None, by: "req", requests: 0, events: 0 };
+}
+
 impl Peer {
     /// A relay of the configuration, without an offence budget.
     pub fn new(url: RelayUrl) -> Self {

@@ -14,7 +14,7 @@ mod subscription;
 
 pub(crate) use answer::{Answer, Span, Window};
 pub(crate) use authentication::Standing;
-pub(crate) use exchange::{AfterRefusal, ConversationError, Exchange};
+pub(crate) use exchange::{AfterRefusal, Exchange, ExchangeError};
 pub(crate) use refusal::{Refusal, RefusalKind};
 pub(crate) use requests::{
     ClosedTarget, Expected, LiveState, Reply, Requests, is_backfill, is_reconciliation,

@@ -383,7 +383,7 @@ impl<'t> Delivery<'t> {
             self.no_room(batch, &error);
             return Ok(());
         }
-        if !batch.is_replay && !self.refusals.admit(&batch) {
+        if !batch.is_replay && !self.refusals.admit(batch.entries().len(), batch.bytes()) {
             // The sink refuses everything, perhaps because the key or the address is wrong.
             self.retry(batch);
             let requests = self.refusals.requests();

@@ -74,7 +74,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
         ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
         ["pooled", place] => runtime.block_on(pooled::play(place)),
-        ["receiver", manner] => runtime.block_on(receiver::play(manner)),
+        ["receiver", behaviour] => runtime.block_on(receiver::play(behaviour)),
         ["registry", store] => runtime.block_on(registry::play(store)),
         ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),

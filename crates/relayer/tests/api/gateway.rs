@@ -253,6 +253,10 @@ impl Response {
 }
 
 pub async fn request(address: SocketAddr, request: &str) -> Response {
+    within("a response", respond(address, request)).await
+}
+
+async fn respond(address: SocketAddr, request: &str) -> Response {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
+use relay_sim::wait::until_async;
 use relay_sim::{Sim, Sizes};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -168,15 +169,10 @@ async fn when_memory_ends_the_process_ends() {
         let address = running.address();
         let last = format!("\nlog_head_seq {}\n", sim.ids().len());
         // Requests need threads and memory too.
-        let worked = async {
-            loop {
-                drop(get(address, "/api/events?limit=1000").await);
-                if get(address, "/metrics").await.is_some_and(|metrics| metrics.contains(&last)) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let worked = until_async("all events are logged", async || {
+            drop(get(address, "/api/events?limit=1000").await);
+            get(address, "/metrics").await.is_some_and(|metrics| metrics.contains(&last))
+        });
         tokio::select! {
             () = worked => {}
             status = running.ended() => {

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use moltrade_relayer::fanout::registry::{Change, FollowKey, RegistryError, Row, RowKey, Store};
 use moltrade_relayer::limits::REGISTRY_TIMEOUT;
+use relay_sim::wait::until_async;
 use sqlx::PgConnection;
 use tokio::join;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::postgres::Database;
 use crate::stores::{
@@ -59,9 +60,10 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     let mut watcher = somebody(database).await;
     let waits =
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while sqlx::query(waits).fetch_optional(&mut watcher).await.unwrap().is_none() {
-        sleep(Duration::from_millis(10)).await;
-    }
+    until_async("a transaction waits", async || {
+        sqlx::query(waits).fetch_optional(&mut watcher).await.unwrap().is_some()
+    })
+    .await;
     sql(hand, "COMMIT").await;
 }
 

@@ -25,8 +25,8 @@ pub enum Order {
     NewestFirst,
     /// A fault: a capped answer contains the oldest events.
     OldestFirst,
-    /// A fault: an order that depends on the seed and not on time. The same request gets the same
-    /// part of a capped answer.
+    /// A fault: an order that depends on the seed and not on time. Repeating a request yields the
+    /// same part of a capped answer.
     Unordered,
 }
 
@@ -50,7 +50,7 @@ impl Cap {
         Self::new(events, Beyond::Clamp)
     }
 
-    /// A cap that refuses filters with a greater limit or none.
+    /// A cap that refuses filters with a greater limit or no limit.
     pub const fn refusing(events: usize) -> Self {
         Self::new(events, Beyond::Refuse)
     }
@@ -60,7 +60,7 @@ impl Cap {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// The events to send first, which are those of a capped answer. Default
+    /// Sets which events are sent first; a capped answer has only those. Default
     /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;
@@ -90,7 +90,7 @@ impl Cap {
         self.order
     }
 
-    /// The `max_limit` and `default_limit` in its NIP-11 document.
+    /// The `max_limit` and `default_limit` in the relay's NIP-11 document.
     pub(crate) const fn told(&self) -> (usize, Option<usize>) {
         (self.events, self.default_limit)
     }
@@ -117,7 +117,7 @@ impl<'a> Question<'a> {
     /// Applies a relay's cap to a filter.
     ///
     /// # Errors
-    /// The reason why it refuses the filter.
+    /// The reason why the relay refuses the filter.
     pub fn new(filter: &'a Filter, cap: Option<&Cap>) -> Result<Self, String> {
         let asked = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut question =

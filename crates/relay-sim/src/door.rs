@@ -1,6 +1,6 @@
 //! The entry point for a relay's clients: how TCP and TLS behave before HTTP begins.
 
-/// A defect of a relay's certificate. A client that checks it ends the handshake.
+/// A defect of a relay's certificate. A client that checks certificates ends the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
     /// It expired in 2020.

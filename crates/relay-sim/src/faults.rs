@@ -214,8 +214,8 @@ impl Fault {
 pub enum Who {
     /// Every relay, including scripted ones.
     All,
-    /// A share, `0.0..=1.0`, of the relays that share the events, chosen by the seed; of the
-    /// scripted relays if there are no others. A smaller share is a subset of a larger one, so "a
+    /// A share, `0.0..=1.0`, of the relays with generated events, chosen by the seed; of the
+    /// scripted relays if all are scripted. A smaller share is a subset of a larger one, so "a
     /// third of the relays" are the same relays for every fault.
     Share(f64),
     /// The relays with these numbers.

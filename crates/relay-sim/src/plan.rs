@@ -44,7 +44,6 @@ pub struct Plan {
 /// The parameters of a plan.
 #[derive(Debug, Clone)]
 pub struct PlanSettings<'a> {
-    /// The seed.
     pub seed: u64,
     /// The number of relays that share the items.
     pub relays: usize,
@@ -56,7 +55,7 @@ pub struct PlanSettings<'a> {
     pub stored: usize,
     /// The number of relays that have each item.
     pub copies: usize,
-    /// The delay of the last copy behind the first, in milliseconds.
+    /// The delay of the last copy after the first, in milliseconds.
     pub spread_ms: u64,
     /// The share of items that are also forged.
     pub forge: f64,
@@ -113,7 +112,7 @@ impl Plan {
                 self.put(relay, at, forged + rng.below(2));
             }
         }
-        // Also puts a forgery on any forger, whether or not it has a genuine copy: always if no
+        // Also adds a forgery to a random forger, with or without a genuine copy: always if no
         // forgery precedes a genuine copy, otherwise in half of the cases.
         if !preceded || rng.chance(0.5) {
             let forgers: Vec<usize> =

@@ -53,7 +53,7 @@ pub(crate) struct Control {
     pub stopped: bool,
 }
 
-/// Something that a test gave to a running relay.
+/// What a test injects into a running relay.
 #[derive(Debug, Clone)]
 pub(crate) enum Injected {
     /// An event: stored, and sent to the subscriptions that it matches.
@@ -75,8 +75,8 @@ pub(crate) enum Publication {
     Outdated,
 }
 
-/// An address: kind, author, and the `d` tag of addressable kinds. A relay that replaces keeps only
-/// the newest event of each address. Other kinds have none.
+/// The address of a replaceable or addressable event: kind, author, and `d` tag if addressable. A
+/// relay that replaces keeps only the newest event of each address.
 fn address(event: &VerifiedEvent) -> Option<(u16, PublicKey, String)> {
     let name = match event.kind() {
         0 | 3 | 10_000..20_000 => String::new(),

@@ -15,7 +15,6 @@ pub enum JsonlError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
     Io {
-        /// The file.
         path: PathBuf,
         /// The system's error.
         error: std::io::Error,
@@ -23,7 +22,6 @@ pub enum JsonlError {
     /// A line is not a JSON object.
     #[error("{path}:{line}: not a JSON object")]
     NotAnObject {
-        /// The file.
         path: PathBuf,
         /// The line number, counted from 1.
         line: usize,

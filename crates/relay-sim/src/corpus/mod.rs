@@ -117,7 +117,7 @@ impl Slot {
         self.item.get_or_init(make)
     }
 
-    /// When the first copy entered a socket's buffer, in Unix microseconds.
+    /// When the first copy entered a socket's buffer (Unix microseconds).
     pub fn first_sent_us(&self) -> Option<u64> {
         Some(self.first_sent_us.load(Ordering::Relaxed)).filter(|time| *time != 0)
     }

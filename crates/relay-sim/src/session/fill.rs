@@ -196,8 +196,8 @@ impl Session {
         AfterWrite::Goes
     }
 
-    /// Sends an event to a subscription, unless a fault prevents that. The event has arrived even
-    /// then: it is stored, and the client receives it when it asks again.
+    /// Sends an event to a subscription, unless a fault prevents it. Even then the event is stored,
+    /// and the client receives it with its next request.
     fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> AfterWrite {
         let mut then = AfterWrite::Goes;
         match self.dice.before_frame() {

@@ -62,7 +62,7 @@ async function main() {
       await follower.follow();
     } catch (error) {
       if (error instanceof Fatal) throw error;
-      // These include the gateway's close codes. Their reason may also name a cursor; ours is
+      // Errors include the gateway's close codes. A close reason may also name a cursor; ours is
       // always right.
       say(`connecting again: ${error.cause?.message ?? error.message}`);
       rest = error.restMs ?? 0;
@@ -160,7 +160,7 @@ class Follower {
         say(`NOT A SIGNAL, skipped: message ${message.seq}: ${wrong}`);
       }
     }
-    // Only after the work: a stored message does not come again.
+    // Advance only after the work: a stored message does not come again.
     this.state.advance(message.log, message.seq);
   }
 

@@ -215,7 +215,7 @@ impl Follower {
                 Err(error) => eprintln!("NOT A SIGNAL, skipped: message {seq}: {error:#}"),
             }
         }
-        // Only after the work: a stored message does not come again.
+        // Advance only after the work: a stored message does not come again.
         self.state.advance(Some(envelope.log), seq)
     }
 
@@ -272,7 +272,8 @@ impl Follower {
         Ok(event)
     }
 
-    /// Why the gateway refused the handshake: tokio-websockets hides it, a plain request does not.
+    /// Why the gateway refused the handshake, which tokio-websockets hides and a plain request
+    /// shows.
     async fn refused(&mut self) -> Result<Later> {
         let url = format!("{}/fanout?cursor={}", self.gateway, self.state.cursor());
         let response = match self.http.get(url).send().await {
@@ -289,7 +290,7 @@ impl Follower {
                 self.state.advance(self.state.log.clone(), last)?;
                 Ok(Later::new("continuing at the oldest stored signal"))
             }
-            // The only refusal with this status that can occur here.
+            // No other refusal with this status can occur here.
             StatusCode::CONFLICT => {
                 // A backup of the gateway was restored, so its later numbers mean other signals.
                 // All stored signals come again, and old ones are marked as stale.
@@ -431,7 +432,7 @@ struct State {
     file: String,
     gateway: String,
     pubkey: Option<PublicKey>,
-    /// An earlier version of this program did not store it.
+    /// `None` if an earlier version of this program wrote the state.
     #[serde(default)]
     log: Option<String>,
     seq: u64,

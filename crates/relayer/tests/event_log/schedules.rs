@@ -161,7 +161,7 @@ impl Play {
         }
     }
 
-    /// Adds a reader at a random cursor: at 0, behind the floor, behind the tail, inside it, or at
+    /// Adds a reader at a random cursor: at 0, below the floor, below the tail, inside it, or at
     /// the head.
     fn add_consumer(&mut self) {
         let (floor, head) = (self.truth().floor(), self.stage.log.head().get());
@@ -232,7 +232,7 @@ impl Play {
         self.look()
     }
 
-    /// Checks the effects of the step, and puts a gate behind the reads that it has started.
+    /// Checks the effects of the step, and puts a gate after the reads that it has started.
     fn look(&mut self) -> Result<(), String> {
         for (place, consumer) in self.consumers.iter().enumerate() {
             consumer.fault().map_or(Ok(()), |fault| Err(format!("reader {place} {fault}")))?;
@@ -288,7 +288,7 @@ impl Play {
         Ok(())
     }
 
-    /// Readers at the head start again close to it, so that reads are short and one is always
+    /// Readers at the head start again close to it, so that reads are short and a read is always
     /// starting.
     fn trim_amidst(&mut self, floor: u64) {
         let Self { disk, stage, consumers, rng, .. } = self;

@@ -1,4 +1,4 @@
-//! Runs the follower example as a process that can be killed and restarted, and keeps its output of
+//! Runs the follower example as a process that can be killed and restarted, and keeps the output of
 //! each run.
 
 use std::fs::File;

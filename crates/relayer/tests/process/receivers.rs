@@ -20,7 +20,7 @@ use crate::program::{PATIENCE, Site};
 pub struct Got {
     pub highest: u64,
     pub repeats: u64,
-    /// Connections, or requests for HTTP. Not counted for WebSockets.
+    /// Connections; for HTTP, requests. Not counted for WebSockets.
     pub connections: u64,
     pub finished: Option<Instant>,
 }

@@ -33,7 +33,7 @@ const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A secret of the sink's address, which the server repeats in its GOAWAY.
+/// A secret in the sink's address, which the server repeats in its GOAWAY.
 const SECRET: &str = "hunter22-of-the-sink";
 
 /// `:status: 204`, by its index in HPACK's static table.

@@ -1,5 +1,5 @@
-//! Delivery through TLS: which certificates are trusted, how others are reported, and that nothing
-//! is lost.
+//! Delivery through TLS: which certificates are trusted, how untrusted ones are reported, and that
+//! nothing is lost.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -147,8 +147,8 @@ pub fn created_at(json: &[u8]) -> Option<u64> {
 /// hex of either case. Nothing is verified. Other members may violate NIP-01, and their strings
 /// need not be UTF-8.
 ///
-/// This distinguishes an event that its author may have signed, although others cannot read it,
-/// from text that no relay can have accepted as an event.
+/// This distinguishes an event that its author may have signed, although NIP-01 parsers cannot read
+/// it, from text that no relay can have accepted as an event.
 pub fn names_signature(json: &[u8]) -> bool {
     struct Hex<const DIGITS: usize>;
 

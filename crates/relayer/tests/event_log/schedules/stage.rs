@@ -132,7 +132,7 @@ impl Disk {
         self.runtime.handle().clone()
     }
 
-    /// Puts a gate behind all pending reads.
+    /// Puts a gate after all pending reads.
     pub fn put_gate(&mut self) {
         let (gate, opened) = channel::<()>();
         let reached = self.reached.0.clone();
@@ -148,7 +148,7 @@ impl Disk {
         self.reached.1.recv().expect("this holds a sender");
     }
 
-    /// Whether a pending read may have no gate behind it.
+    /// Whether opening the gate would release all reads.
     pub fn is_at_last_gate(&self) -> bool {
         self.gates.len() == 1
     }

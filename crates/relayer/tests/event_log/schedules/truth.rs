@@ -51,7 +51,7 @@ impl Truth {
         self.floors.push(floor);
     }
 
-    /// Requires readers to see that floor.
+    /// Requires readers to see the announced floor.
     pub fn enforce_floor(&mut self) {
         self.floor = self.announced_floor();
     }

@@ -75,7 +75,7 @@ async fn after_unsubscribing_the_open_socket_gets_nothing_more() {
     assert_eq!(opener.open(&connection.next().await), signal);
 }
 
-/// A cursor does not change that.
+/// Even with an old cursor, past signals are not sent.
 #[tokio::test]
 async fn after_unsubscribing_past_signals_are_not_sent() {
     let scene = Scene::start().await;

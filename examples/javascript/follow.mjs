@@ -7,7 +7,7 @@
 // file, it starts with the bot's oldest stored signal. The key is in the file, as nsec1... or hex,
 // or in the variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to
 // everybody. --shared-secret-file FILE requests encryption with the content of the file, without
-// the end of the line. Without the option, an earlier shared secret is removed.
+// the final line break. Without the option, an earlier shared secret is removed.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, createHmac, randomBytes, webcrypto } from "node:crypto";

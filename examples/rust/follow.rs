@@ -6,7 +6,7 @@
 //! With a new state file, it starts with the bot's oldest stored signal. The key is in the file, as
 //! nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`; it is not an argument, because `ps`
 //! shows arguments to everybody. `--shared-secret-file` requests encryption with the content of the
-//! file, without the end of the line. Without the option, an earlier shared secret is removed.
+//! file, without the final line break. Without the option, an earlier shared secret is removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -58,7 +58,8 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a TLS provider; with its default features this is not needed.
+    // reqwest is built here without a TLS provider; with its default features this line is not
+    // needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let shared_secret = args.shared_secret_file.as_ref().map(|file| -> Result<String> {

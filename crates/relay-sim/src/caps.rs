@@ -6,13 +6,13 @@ use wire::Filter;
 /// What a relay does when more events are requested or available than its cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beyond {
-    /// It returns as many events as the cap permits, and says nothing about the rest.
+    /// Returns as many events as the cap permits, and says nothing about the rest.
     #[default]
     Clamp,
-    /// It refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
+    /// Refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
     /// must be at most N"]`.
     Refuse,
-    /// It refuses a filter that matches more events than the cap, whatever its limit (except 0):
+    /// Refuses a filter that matches more events than the cap, whatever its limit (except 0):
     /// `["CLOSED",id,"error: too many results"]`.
     TooMany,
 }
@@ -55,7 +55,7 @@ impl Cap {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// A cap that refuses filters that match more events.
+    /// A cap that refuses filters with more matching events.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }
@@ -74,7 +74,7 @@ impl Cap {
         self
     }
 
-    /// Says `["EOSE",id,["more"]]` if it has more events than it sent (NIP-67).
+    /// Sends `["EOSE",id,["more"]]` if the relay has more events than it sent (NIP-67).
     pub const fn says_more(mut self) -> Self {
         self.says_more = true;
         self
@@ -104,7 +104,7 @@ pub(crate) struct Question<'a> {
     pub bound: usize,
     /// Whether the bound comes from the relay's cap and not from the filter's limit.
     pub capped: bool,
-    /// The request is refused if more events than this match.
+    /// The number of matching events above which the request is refused.
     pub matching_max: usize,
 }
 

@@ -132,7 +132,7 @@ impl Checker {
     /// Checks a delivery.
     ///
     /// # Errors
-    /// The first fault; the verdict counts all of them.
+    /// The first fault; the verdict counts all faults.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;
         self.verdict.bytes += delivery.message_bytes as u64;

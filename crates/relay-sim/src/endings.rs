@@ -42,7 +42,7 @@ impl Ending {
 pub struct Doubt {
     /// The reason in `["OK",id,false,reason]`.
     pub reason: String,
-    /// The number of answers that it rejects.
+    /// The number of rejected answers.
     pub times: usize,
 }
 

@@ -132,7 +132,7 @@ pub struct RateLimit {
     /// The span.
     pub per: Duration,
     pub scope: Scope,
-    /// The type of message that refuses.
+    /// The message type of refusals.
     pub saying: Saying,
     pub reason: String,
 }

@@ -16,8 +16,8 @@ pub enum Pace {
 /// One copy on one relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// When the relay receives it: microseconds after live traffic began or, at [`Pace::Fast`], a
-    /// position in the order of the events.
+    /// When the relay receives the copy: microseconds after live traffic began or, at
+    /// [`Pace::Fast`], a position in the order of the events.
     pub at: u64,
     /// The item's number; forged items are numbered after all others.
     pub item: u32,

@@ -38,7 +38,7 @@ pub enum Behaviour {
     /// According to its faults.
     #[default]
     Normal,
-    /// Connections neither send nor read until it is normal again.
+    /// Connections neither send nor read until the relay is normal again.
     Stalled,
     /// New connections are closed at once; existing ones continue.
     Refusing,
@@ -363,12 +363,12 @@ impl Relay {
         lock(&self.heard).times.iter().copied().collect()
     }
 
-    /// Records the `User-Agent` of its newest client.
+    /// Records the `User-Agent` of the relay's newest client.
     pub fn note_user_agent(&self, user_agent: Option<String>) {
         lock(&self.heard).user_agent = user_agent;
     }
 
-    /// The `User-Agent` of its newest client.
+    /// The `User-Agent` of the relay's newest client.
     pub fn user_agent(&self) -> Option<String> {
         lock(&self.heard).user_agent.clone()
     }

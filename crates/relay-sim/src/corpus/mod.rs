@@ -22,11 +22,11 @@ pub use poison::{Poison, oversized, poison};
 /// Whether an item's text is genuine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It is a genuine event.
+    /// A genuine event.
     Genuine,
-    /// It is an altered event.
+    /// An altered event.
     Forged(Forgery),
-    /// It came from a file or a test and does not verify.
+    /// A text from a file or a test that does not verify.
     Invalid,
 }
 

@@ -19,8 +19,8 @@ use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
 use crate::world::{World, now_us};
 
-/// When this many bytes wait to be written, no more are added: about a hundred typical frames in a
-/// system call.
+/// The buffer size at which nothing more is added: about a hundred typical frames, for one system
+/// call.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// The author of events made by faults.

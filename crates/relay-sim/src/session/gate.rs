@@ -25,9 +25,9 @@ pub(crate) enum Access {
     Unconfirmed,
     /// Make requests, which wait for their answers until it has proved a key.
     Held,
-    /// Make requests, but receive no stored or live events before it has proved a key.
+    /// Make requests, but receive no stored or live events before proving a key.
     Empty,
-    /// Nothing, even after it has proved a key.
+    /// Nothing, even after proving a key.
     Restricted {
         /// Whether the client has proved a key.
         proved: bool,

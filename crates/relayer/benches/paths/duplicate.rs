@@ -77,8 +77,8 @@ async fn bare_loop(address: &str) -> Fallible<Duration> {
     Ok(cpu::used() - before)
 }
 
-/// Serves the frames. The bare loop gets all at once and then a close; the gateway gets one round,
-/// and the rest on command.
+/// Serves the frames. The bare loop gets all frames at once and then a close; the gateway gets one
+/// round, and the rest on command.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

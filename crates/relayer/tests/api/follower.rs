@@ -165,7 +165,7 @@ async fn a_client_without_follows_waits_for_one() {
     assert_eq!(seqs, [3, 6, 9, 12, 15]);
 }
 
-/// Without this, a waiting follower would fall behind other bots' signals and read the log.
+/// A waiting follower must not fall behind other bots' signals and read the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
     let world = World::keeping(20_000).await;

@@ -108,7 +108,7 @@ async fn room_is_made_for_a_new_name() {
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
 }
 
-/// Without this, short connections would use up all names.
+/// Short connections must not use up all names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;

@@ -26,7 +26,7 @@ use self::consumer::Consumer;
 use self::stage::{Disk, Stage, Writer};
 use self::truth::Truth;
 
-/// Opening a log is slow, so several schedules share one. The last of them closes it.
+/// Opening a log is slow, so several schedules share one. The last schedule closes it.
 const SCHEDULES_OF_A_LOG: usize = 32;
 const LOGS: RangeInclusive<u64> = 1..=32;
 /// The batch size: more events than a schedule appends at once, so that each batch is sorted by
@@ -95,7 +95,7 @@ enum Step {
 
 /// A log on which the schedules run one after the other.
 struct Play {
-    // Dropped first, because its reads hold the log.
+    // Dropped first, because its reads keep the log open.
     disk: Disk,
     writer: Writer,
     stage: Arc<Stage>,
@@ -104,7 +104,7 @@ struct Play {
     is_committed: bool,
     /// The number of disk reads at the last check.
     reads: usize,
-    /// The last number; the next event gets the one after it.
+    /// The last assigned number.
     last: u64,
     races: Races,
     rng: Rng,

@@ -1,4 +1,5 @@
-//! Connections that send or read little or nothing are limited and closed; others are not affected.
+//! Connections that send or read little or nothing are limited and closed, and do not affect
+//! others.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -42,12 +42,12 @@ const NO_CONTENT: &[u8] = &[0x89];
 /// When a server stops processing requests.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// After `after` requests on a connection it sends GOAWAY with this code, ignores the rest, and
+    /// Sends GOAWAY with this code after `after` requests on a connection, ignores the rest, and
     /// closes the connection.
     Leaves { after: usize, code: u32 },
-    /// It refuses this number of streams at the start of each connection.
+    /// Refuses this number of streams at the start of each connection.
     RefusesFirst(usize),
-    /// It processes this number of requests in total, and then refuses every stream.
+    /// Processes this number of requests in total, and then refuses every stream.
     RefusesAfter(usize),
 }
 

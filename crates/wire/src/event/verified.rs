@@ -120,8 +120,8 @@ pub(crate) struct Serialisation {
 impl Serialisation {
     /// Writes the text for these fields.
     ///
-    /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim. For
-    /// control characters without a short escape, that would not be JSON. Clients write these as
+    /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim.
+    /// Verbatim control characters without a short escape would not be JSON. Clients write them as
     /// their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower case, and
     /// this function does the same. DEL, the slash and everything beyond ASCII remain unchanged.
     pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(

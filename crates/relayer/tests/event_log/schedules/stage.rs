@@ -36,7 +36,7 @@ impl Stage {
         Arc::new(Self { log, truth: Mutex::new(truth), runs_at_once, runtime })
     }
 
-    /// The number of pending disk reads, each of which holds the log.
+    /// The number of pending disk reads, each of which keeps the log open.
     pub fn reads(&self, readers: usize) -> usize {
         const STAGE_AND_SEQUENCER: usize = 2;
         Arc::strong_count(&self.log).saturating_sub(STAGE_AND_SEQUENCER + readers)
@@ -110,8 +110,8 @@ impl Drop for Writer {
     }
 }
 
-/// The only thread that reads RocksDB for readers. It waits at a gate; when that opens, it does the
-/// reads before the next gate, and waits there.
+/// The only thread that reads RocksDB for readers. It waits at a gate; when the gate opens, it does
+/// the reads before the next one, and waits there.
 pub struct Disk {
     /// The closed gates. The thread waits at the first one.
     gates: VecDeque<Sender<()>>,

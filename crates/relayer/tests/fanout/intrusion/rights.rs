@@ -30,7 +30,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
         answer.assert(403, "not_yours", &stranger().pubkey().to_string());
         assert!(!answer.body.contains(&scene.bot.name), "{answer:?}");
     }
-    // The other party has no such right either.
+    // The bot and its follower lack each other's rights.
     scene.api.call(&scene.bot.key, subscription(bot, follower, None)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.bot.key, unsubscription(bot, follower)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.follower.key, listing(bot)).await.assert(403, "not_yours", "");

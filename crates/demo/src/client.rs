@@ -14,7 +14,6 @@ use crate::Outcome;
 /// The time limit for connecting, and for ending after the gateway has stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running client.
 pub struct Client {
     figures: Arc<Figures>,
     task: JoinHandle<Outcome<Ended>>,

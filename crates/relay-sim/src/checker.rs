@@ -27,14 +27,12 @@ pub enum Wrong {
     SeqNotAscending {
         /// The previous number.
         before: u64,
-        /// The number of this delivery.
         seq: u64,
     },
     /// Sequence numbers are missing before this one.
     SeqGap {
         /// The previous number.
         before: u64,
-        /// The number of this delivery.
         seq: u64,
     },
 }
@@ -238,7 +236,6 @@ impl Checker {
 /// The outcome of a check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Verdict {
-    /// All deliveries.
     pub deliveries: u64,
     /// The bytes of all deliveries.
     pub bytes: u64,
@@ -259,7 +256,6 @@ pub struct Verdict {
     /// How often an event's `created_at` is earlier than the previous event's. Not a fault: it can
     /// happen once between two batches, so the count must be less than the number of batches.
     pub descents: u64,
-    /// The first sequence number.
     pub first_seq: Option<u64>,
     /// The greatest sequence number.
     pub last_seq: Option<u64>,
@@ -304,11 +300,8 @@ impl fmt::Display for Verdict {
 pub struct Latency {
     /// The number of measured events.
     pub count: usize,
-    /// The median.
     pub p50_us: u32,
-    /// The 99th percentile.
     pub p99_us: u32,
-    /// The longest.
     pub max_us: u32,
 }
 

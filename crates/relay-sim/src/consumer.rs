@@ -22,18 +22,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 pub enum ConsumeError {
     /// The URL is not a WebSocket URL.
     #[error("{url} is not a ws:// URL: {reason}")]
-    Url {
-        url: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Url { url: String, reason: String },
     /// The gateway did not accept the connection.
     #[error("cannot connect to {url}: {reason}")]
-    Connect {
-        url: String,
-        /// What happened.
-        reason: String,
-    },
+    Connect { url: String, reason: String },
     /// The connection ended.
     #[error("the gateway closed the connection: {0}")]
     Ended(String),

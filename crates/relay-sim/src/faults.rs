@@ -28,7 +28,6 @@ pub enum Garbage {
 }
 
 impl Garbage {
-    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::InvalidJson,
         Self::InvalidUtf8,

@@ -84,7 +84,7 @@ pub enum Saying {
 pub struct Refusal {
     /// The reason, such as `blocked: you are not welcome here`.
     pub reason: String,
-    /// The message.
+    /// How the request is refused.
     pub saying: Saying,
     /// The number of REQs to refuse; later ones are served.
     pub times: usize,
@@ -129,7 +129,6 @@ pub enum Scope {
 pub struct RateLimit {
     /// The number of requests in any span of `per`. Refused requests do not count.
     pub requests: usize,
-    /// The span.
     pub per: Duration,
     pub scope: Scope,
     /// The message type of refusals.

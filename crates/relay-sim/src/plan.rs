@@ -64,7 +64,6 @@ pub struct PlanSettings<'a> {
 }
 
 impl Plan {
-    /// Makes the plan.
     pub fn new(settings: &PlanSettings<'_>) -> Self {
         let forgers = settings.forgers.of(settings.seed, settings.relays);
         let mut plan = Self { relays: vec![RelayPlan::default(); settings.relays], forged: Vec::new() };

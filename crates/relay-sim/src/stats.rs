@@ -9,14 +9,12 @@ use crate::faults::Garbage;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
-        /// What is counted.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Count {
             $($(#[$doc])* $name,)*
         }
 
         impl Count {
-            /// All counts.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The name in summaries.

@@ -100,7 +100,6 @@ impl Drop for Up<'_> {
     }
 }
 
-/// The shared state.
 #[derive(Debug)]
 pub(crate) struct World {
     pub seed: u64,

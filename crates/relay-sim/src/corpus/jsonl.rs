@@ -14,11 +14,7 @@ use super::{Item, Origin};
 pub enum JsonlError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
-    Io {
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    Io { path: PathBuf, error: std::io::Error },
     /// A line is not a JSON object.
     #[error("{path}:{line}: not a JSON object")]
     NotAnObject {

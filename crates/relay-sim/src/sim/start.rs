@@ -26,11 +26,7 @@ use crate::world::{Dates, Gauge, World};
 pub enum StartError {
     /// Listening on the port failed.
     #[error("cannot listen on {address}: {error}")]
-    Listen {
-        address: SocketAddr,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    Listen { address: SocketAddr, error: std::io::Error },
     /// An event file cannot be served.
     #[error(transparent)]
     File(#[from] JsonlError),

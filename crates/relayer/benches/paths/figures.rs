@@ -55,7 +55,6 @@ impl Figure {
     }
 }
 
-/// Prints the table.
 pub fn print(figures: &[Figure]) {
     println!("\n{:<52}{:>14}{:>12}{:>9}{:>10}", "", "measured", "limit", "value", "target");
     for figure in figures {

@@ -30,7 +30,6 @@ impl Place {
         format!("{relays} {url} {health_check_secs} {}", ca_file.as_deref().unwrap_or_default())
     }
 
-    /// Parses the argument.
     pub fn of(argument: &str) -> Fallible<Self> {
         let words: Vec<&str> = argument.split(' ').collect();
         let [relays, url, health_check_secs, ca_file] = *words.as_slice() else {

@@ -29,7 +29,6 @@ const ROUNDS: usize = 3;
 /// Bytes per write of the bare loop; the gateway collects the same amount.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A transport.
 struct Way {
     name: &'static str,
     table: &'static str,

@@ -84,7 +84,6 @@ struct Args {
     program: Option<PathBuf>,
 }
 
-/// A disturbance of the program.
 #[derive(Debug, Clone, Copy)]
 enum Disturbance {
     Kill,

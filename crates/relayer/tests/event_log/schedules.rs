@@ -108,7 +108,6 @@ struct Play {
     last: u64,
     races: Races,
     rng: Rng,
-    /// The steps so far.
     steps: Vec<Step>,
 }
 

@@ -126,9 +126,7 @@ pub struct UnverifiedEvent<'a> {
     pub created_at: u64,
     /// The kind, 0 to 65,535.
     pub kind: u16,
-    /// The tags.
     pub tags: Vec<Tag<'a>>,
-    /// The content.
     pub content: Str<'a>,
     /// The claimed signature of the id.
     pub sig: Signature,

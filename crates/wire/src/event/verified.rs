@@ -27,7 +27,6 @@ pub struct VerifiedEvent {
 }
 
 impl VerifiedEvent {
-    /// The event's id.
     pub const fn id(&self) -> EventId {
         self.id
     }
@@ -42,7 +41,6 @@ impl VerifiedEvent {
         self.created_at
     }
 
-    /// The kind.
     pub const fn kind(&self) -> u16 {
         self.kind
     }
@@ -151,7 +149,6 @@ impl Serialisation {
         text.push(b']');
     }
 
-    /// The text.
     pub fn text(&self) -> &[u8] {
         &self.text
     }

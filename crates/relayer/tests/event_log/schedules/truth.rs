@@ -23,7 +23,6 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// An empty log.
     pub fn new() -> Self {
         Self { floors: vec![1], floor: 1, ..Self::default() }
     }

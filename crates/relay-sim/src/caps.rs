@@ -55,7 +55,7 @@ impl Cap {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// A cap that refuses filters with more matching events.
+    /// A cap that refuses filters that match more events than it.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }

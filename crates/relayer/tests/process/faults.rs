@@ -56,7 +56,7 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         configure(&urls[..1]);
         let mut running = site.start_with_stderr(&[], stderr).await;
         running.until_healthy().await;
-        // Tasks that log still run: the reload task reloads twice, although each reload logs, too.
+        // Logging tasks still run: the reload task reloads twice, although each reload logs, too.
         for relays in [&urls[..], &urls[1..]] {
             configure(relays);
             running.signal("HUP");

@@ -55,7 +55,7 @@ impl Cap {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// A cap that refuses filters that match more events than it.
+    /// Refuses filters that match more events than the cap.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }

@@ -94,7 +94,7 @@ impl Follower {
         let what = format!("it prints {seq}");
         self.until(&what, |this| {
             let text = read(&this.file(this.lives - 1, "out"));
-            // Another line may follow.
+            // An unfinished line may follow.
             let last = text.rsplit_once('\n').and_then(|(whole, _)| whole.lines().next_back());
             let last = last.and_then(|line| serde_json::from_str::<Value>(line).ok());
             last.is_some_and(|last| last["seq"].as_u64() >= Some(seq))

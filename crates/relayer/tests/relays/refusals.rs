@@ -26,7 +26,7 @@ async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
         assert!(gateway.peer(relay).stats.rate_limited.get() >= 1, "relay {relay}");
         let times = &sim.request_times(relay)[1..];
         let (first, last) = (times[0], times[times.len() - 1]);
-        // Rounds, because the transit times of two requests differ.
+        // Rounded, because the transit times of two requests differ.
         let secs = (last - first + 500) / 1000;
         assert!(times.len() >= 3 && secs >= times.len() as u64 - 1, "relay {relay}: {times:?}");
     }

@@ -1,4 +1,4 @@
-//! A player: a receiver for sinks, which does as little as the protocol permits.
+//! Child process: a sink receiver that does as little as the protocol permits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub enum Behaviour {
 impl Behaviour {
     const ALL: [Self; 3] = [Self::Read, Self::Acknowledge, Self::Answer];
 
-    /// Formats it as a player's argument.
+    /// The argument of the child process.
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",

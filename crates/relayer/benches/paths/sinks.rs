@@ -26,10 +26,9 @@ const BATCH: usize = 100;
 /// The number of measurements. The minimum is reported, because the speed of a shared machine
 /// varies by half from one second to the next.
 const ROUNDS: usize = 3;
-/// Bytes per write of the bare loop; the gateway collects as many.
+/// Bytes per write of the bare loop; the gateway collects the same amount.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A transport.
 struct Way {
     name: &'static str,
     table: &'static str,

@@ -56,7 +56,7 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
 }
 
 /// Two shards send two events each, their part of a checkpoint, and another event. The row of the
-/// mark may exist only if the four events exist, for every interleaving and every size of batches.
+/// mark may exist only if the four events exist, for every interleaving and batch size.
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");

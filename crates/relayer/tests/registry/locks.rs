@@ -67,7 +67,7 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     sql(hand, "COMMIT").await;
 }
 
-/// Without this, the follow would keep the bot from being removed.
+/// A concurrent follow must not keep the bot from being removed.
 #[tokio::test]
 async fn removing_a_bot_removes_a_concurrent_follow() {
     let database = Database::fresh();
@@ -154,6 +154,6 @@ async fn a_dropped_future_leaves_no_partial_change() {
         assert!(count == 0 || count == 2, "{count}");
     }
     write(&store, [bot_row(2, "two", 1)]).await;
-    // This write succeeds whether or not one of the others finished in time.
+    // This write succeeds whether or not one of the other writes finished in time.
     assert!(loaded(&store).await.contains(&bot_row(2, "two", 1)));
 }

@@ -33,7 +33,7 @@ const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A secret of the sink's address, which the server repeats in its GOAWAY.
+/// A secret in the sink's address, which the server repeats in its GOAWAY.
 const SECRET: &str = "hunter22-of-the-sink";
 
 /// `:status: 204`, by its index in HPACK's static table.
@@ -42,12 +42,12 @@ const NO_CONTENT: &[u8] = &[0x89];
 /// When a server stops processing requests.
 #[derive(Clone, Copy)]
 enum Behaviour {
-    /// After `after` requests on a connection it sends GOAWAY with this code, ignores the rest, and
+    /// Sends GOAWAY with this code after `after` requests on a connection, ignores the rest, and
     /// closes the connection.
     Leaves { after: usize, code: u32 },
-    /// It refuses this number of streams at the start of each connection.
+    /// Refuses this number of streams at the start of each connection.
     RefusesFirst(usize),
-    /// It processes this number of requests in total, and then refuses every stream.
+    /// Processes this number of requests in total, and then refuses every stream.
     RefusesAfter(usize),
 }
 

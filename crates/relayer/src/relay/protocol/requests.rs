@@ -6,8 +6,7 @@
 //!
 //! The reader applies EOSE and CLOSED to the [state](LiveState) of the live subscription, message
 //! by message; the conversation only requests it, closes it, and marks it as proving. The
-//! conversation runs when it is polled, and the relay may have closed the subscription before: time
-//! would be proven without a subscription.
+//! conversation would apply them only when polled, and might prove time after a CLOSED.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;

@@ -11,7 +11,7 @@ use url::{Host, Url};
 /// the size of logs, metrics and the relay list.
 pub(crate) const URL_BYTES_MAX: usize = 1024;
 
-/// Why a text is not such an address.
+/// Why a text is not a valid address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(&'static str);

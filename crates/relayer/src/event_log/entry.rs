@@ -164,9 +164,9 @@ impl Entry {
         }
     }
 
-    /// An estimate of its memory.
+    /// An estimate of the bytes in memory.
     pub(super) fn footprint(&self) -> usize {
-        // Counts the JSON twice: also for the envelope, which is likely to be needed.
+        // Counts the JSON twice, because the envelope will probably be needed too.
         size_of::<Self>() + 2 * self.event.json().len() + 100
     }
 }

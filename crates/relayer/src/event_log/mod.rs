@@ -54,7 +54,7 @@ pub struct EventLog {
     store: Store,
     clock: Clock,
     tail: Tail,
-    /// The last committed sequence; readers wait on it. Closed when the log is.
+    /// The last committed sequence; readers wait on it. Closed with the log.
     head: watch::Sender<Cursor>,
     /// The oldest kept sequence, or the next one if nothing is kept.
     floor: AtomicU64,

@@ -1,8 +1,8 @@
 //! Decides when a client is too slow or no longer reachable. No I/O, no clock.
 //!
 //! A client far behind the head may be reading a week of backlog. A client whose socket accepts
-//! nothing may be at the head, or may be pausing. Only if both hold over a window of time, the
-//! client is too slow.
+//! nothing may be at the head, or may be pausing. A client is too slow only if both hold over a
+//! window of time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

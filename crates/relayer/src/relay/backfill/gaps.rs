@@ -64,8 +64,8 @@ impl<'a> Backfill<'a> {
         gaps.into_iter().filter(can_be_asked).collect()
     }
 
-    /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else
-    /// to ask for.
+    /// Requests events dated in the future. If only live events are wanted, nothing else is
+    /// requested.
     pub(crate) async fn ask_ahead(&mut self) -> Result<(), ExchangeError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
@@ -144,7 +144,7 @@ impl<'a> Backfill<'a> {
                 findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
             };
             if ahead.is_some_and(beyond) {
-                ahead = None; // Some events dated ahead cannot be fetched, so time is not proven as it passes.
+                ahead = None; // Some future events cannot be fetched, so time is not proven as it passes.
             }
             if !self.comes_again(repair.next(), &findings) {
                 self.exchange.pass_on_held().await;

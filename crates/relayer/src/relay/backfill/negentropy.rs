@@ -180,7 +180,7 @@ impl<'a> Reconciliation<'a> {
         }
     }
 
-    /// Requests events by id; `false` if some do not come.
+    /// Requests events by id; `false` if some do not arrive.
     async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, ExchangeError> {
         let at_once = self.ids_at_once();
         let mut parts = missing.chunks(at_once);

@@ -3,10 +3,10 @@
 //!
 //! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
 //! promises that a limited answer has the newest events, and this is checked: the events must come
-//! newest first. Then a cut answer proves the span down to its oldest event, and the rest is asked
-//! for next, so that a repair takes about as many requests as the relay's cap requires. If they
-//! come in another order, or several filters were cut separately, a cut answer proves nothing, and
-//! the window is halved. A single second cannot be divided: if its answer is cut, it is a gap.
+//! newest first. Then a truncated answer proves the span down to its oldest event; the rest is
+//! requested next, so that a repair takes about as many requests as the relay's cap requires. In
+//! another order, or with several filters, which are cut separately, a cut answer proves nothing,
+//! and the window is halved. A second cannot be divided: if its answer is cut, it is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
@@ -36,7 +36,7 @@ pub(crate) struct Repair {
 /// The order of events in the relay's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnswerOrder {
-    /// No answer has shown it.
+    /// Not shown by any answer.
     Unknown,
     /// Newest first, as NIP-01 says: a cut answer is complete down to its oldest event.
     NewestFirst,
@@ -109,7 +109,7 @@ impl Repair {
             }
         }
         if limit.is_some_and(|limit| answer.events > limit) {
-            self.order = AnswerOrder::Other; // Other events are among them.
+            self.order = AnswerOrder::Other; // The answer has other events, too.
         }
         let basis = match (self.is_one_filter, window.until) {
             (false, _) => Basis::Mixed,
@@ -213,7 +213,7 @@ mod tests {
         cap: u32,
         states_cap: bool,
         newest_first: bool,
-        /// The connection breaks during answers with more events.
+        /// The connection breaks in answers with more events than this.
         lasts: u32,
         /// Events whose second is a multiple of this have no known date, like oversized or
         /// malformed events.

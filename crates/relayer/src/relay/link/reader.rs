@@ -68,7 +68,7 @@ pub(super) struct Reader<'a> {
     /// The payload of our unanswered ping, if there is one.
     pub pinged: Option<[u8; 8]>,
     pub pongs: &'a mut Pongs,
-    /// Set when an event came whose id was not in memory.
+    /// Set when an event arrives whose id is not in memory.
     pub useful: &'a mut bool,
 }
 
@@ -159,7 +159,7 @@ impl Reader<'_> {
         is_live.then_some(None)
     }
 
-    /// Drops an event that memory has seen, and passes on any other. `stored_in` is the second of a
+    /// Drops an event whose id is in memory, and passes on others. `stored_in` is the second of a
     /// stored event.
     fn event(
         &mut self,

@@ -1,7 +1,7 @@
 //! A relay's cap: how many events it puts into one answer, as stated (NIP-11) or observed, and
 //! whether an answer of a given size is complete.
 //!
-//! Relays cut answers silently. An answer therefore counts as complete only with evidence, and
+//! Relays truncate answers silently. An answer therefore counts as complete only with evidence, and
 //! observed behaviour counts for more than a stated cap.
 
 use std::num::NonZeroU32;

@@ -2,7 +2,7 @@
 //!
 //! The reader records challenges and verdicts in the order in which they arrive, and the session
 //! answers. Until the verdict, a relay sends only what it sends to unknown clients, so the
-//! conversation starts again after it.
+//! conversation then starts again.
 
 use std::time::Duration;
 

@@ -87,7 +87,7 @@ impl Exchange {
 
     /// Sends a backfill request under its own id, once live events leave room for its answer.
     pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
-        // The pace comes first: a connection that waits for it must not hold a permit.
+        // Comes first, because a connection that waits must not hold a permit.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _permit = backfill_permit(&shared).await;

@@ -60,8 +60,7 @@ pub(crate) enum LiveState {
     Requested,
     /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// It is open, and the stored events that are dated ahead have come, so time is proven as it
-    /// passes.
+    /// It is open, and stored events dated in the future have come, so time is proven as it passes.
     Proving,
 }
 
@@ -211,7 +210,7 @@ impl Requests {
         self.noticed.notify_waiters();
     }
 
-    /// Waits for a notice that has the prefix of a refusal and that no answer follows, and returns
+    /// Waits for a notice with the prefix of a refusal that is not followed by an answer. Returns
     /// it.
     pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
@@ -251,8 +250,8 @@ impl Requests {
         self.state.lock().live
     }
 
-    /// Records that the stored events dated ahead have come. If the live subscription is open, time
-    /// is proven as it passes from now on.
+    /// Records that stored events dated in the future have come. If the live subscription is open,
+    /// time is proven as it passes from now on.
     pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {

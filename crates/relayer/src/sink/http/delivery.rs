@@ -93,8 +93,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until something interrupts, the sink no longer exists, or the log is closed and the
-    /// sink has everything.
+    /// Delivers until an interruption, until the sink no longer exists, or until it has all of a
+    /// closed log.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {

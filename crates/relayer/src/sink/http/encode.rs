@@ -114,8 +114,7 @@ impl Gathering {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Takes the events if the batch is full, has waited long enough, or `is_over`: no more events
-    /// will come.
+    /// Takes the events if the batch is full or old enough, or if no more will come (`is_over`).
     pub(super) fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Batch> {
         let since = self.since?;
         let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;

@@ -1,9 +1,9 @@
 //! A model of one relay, one gateway, and a clock that is set at any point. Everything that is
 //! proven must be in the log.
 //!
-//! The relay receives one event per second, dated by the true time. The gateway plays a scenario
+//! The relay receives one event per second, dated by the true time. The gateway runs a scenario
 //! with the real [`Coverage`] and [`Clock`], and refuses events that its clock calls too old or too
-//! far ahead. Each run sets the clock wrong before one step of the scenario and right before a
+//! far ahead. Each run sets a wrong time before one step of the scenario and corrects it before a
 //! later one.
 
 use std::collections::BTreeSet;

@@ -127,7 +127,7 @@ impl Relay {
     }
 
     fn answer_live(&mut self, answer: &str, filter: &Filter) {
-        // It may tell unknown clients that there are no events.
+        // Unknown clients may be told that there are no events.
         let is_unknown = self.demands_key;
         for part in answer.split(' ') {
             match part {

@@ -29,7 +29,6 @@ pub(crate) enum ConnectionRefusal {
     TooMany,
     TooManyFromAddress,
     Stopping,
-    /// `accept` failed.
     AcceptFailed,
 }
 

@@ -144,7 +144,6 @@ impl HostPort {
         self.0.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']))
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
     }

@@ -125,7 +125,6 @@ impl Registry {
         &self.directory
     }
 
-    /// The name of the store.
     pub(crate) fn store_name(&self) -> &'static str {
         self.store.name()
     }

@@ -111,7 +111,7 @@ const fn checks(time: Duration) -> u32 {
     (time.as_millis() / CHECK_INTERVAL.as_millis()) as u32
 }
 
-/// Shows the present time in the format of log lines.
+/// Shows the current time in the format of log lines.
 struct Now;
 
 impl fmt::Display for Now {

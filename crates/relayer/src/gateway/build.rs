@@ -51,7 +51,7 @@ pub struct Environment {
     pub(crate) reserve: Reserve,
     pub resolver: Resolver,
     pub clock: Clock,
-    /// Whether the gateway dials relays at all.
+    /// Whether the gateway dials relays.
     pub dials: bool,
     /// Gives a test a sender to the sequencer. The sequencer ends when all senders are dropped.
     pub(crate) submissions: Option<mpsc::Sender<SyncSender<Vec<Submission>>>>,

@@ -25,7 +25,7 @@ pub(crate) struct Silence {
 struct Heard {
     events: u64,
     since: Instant,
-    /// Whether events came since the relay became live.
+    /// Whether it has sent events since it became live.
     delivers: bool,
 }
 

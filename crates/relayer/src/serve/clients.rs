@@ -109,9 +109,9 @@ impl Clients {
         self.deadline.borrow().is_some()
     }
 
-    /// Refuses new clients and waits until the others have disconnected. Close the log first: a
-    /// client's connection ends when the client has everything, or at the deadline. Returns the
-    /// number of clients that are still connected.
+    /// Refuses new clients and waits until all have disconnected. Close the log first: a client's
+    /// connection ends when the client has everything, or at the deadline. Returns the number of
+    /// clients that are still connected.
     pub async fn drain(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         self.deadline.send_replace(Some(deadline));

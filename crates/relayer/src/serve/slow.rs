@@ -22,7 +22,7 @@ const CHECK_EVERY_MAX: Duration = Duration::from_secs(1);
 /// What the gateway tolerates before it closes a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patience {
-    /// The number of events that a client may stay behind the head forever.
+    /// The lag, in events, that is tolerated without a time limit.
     pub(crate) lag_max: u64,
     /// How long the socket may accept nothing if the client is further behind than `lag_max`.
     pub window: Duration,

@@ -83,7 +83,7 @@ impl Repair {
     }
 
     /// Handles the answer to [`next`](Self::next), which was requested with this limit. `now` is
-    /// the present second.
+    /// the current second.
     pub fn answered(
         &mut self,
         answer: &Answer,

@@ -64,7 +64,7 @@ pub(super) struct RelaySession<'a> {
     pongs: Pongs,
     /// How often the relay has closed the live subscription.
     closings: u32,
-    /// Whether the present live subscription has lasted until a pong.
+    /// Whether the current live subscription has lasted until a pong.
     live_lasted: bool,
     /// When authentication needs the next step.
     authentication_due: Option<Instant>,

@@ -112,7 +112,7 @@ impl Caps {
         }
     }
 
-    /// Records that the present limit was refused; `false` if there is no other to try.
+    /// Records that the current limit was refused; `false` if there is no other to try.
     pub(crate) fn refuse_limit(&mut self) -> bool {
         match self.limit() {
             Some(limit) if limit > PAGE_EVENTS_LEAST => self.refused = Some(limit),

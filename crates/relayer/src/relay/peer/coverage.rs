@@ -456,7 +456,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compares with a plain list of seconds: nothing is claimed that was never proven.
+        /// Compares with a plain list of seconds: every claim must have been proven.
         #[test]
         fn claims_nothing_that_was_not_proven(steps in proptest::collection::vec(step(), 0..60)) {
             let mut coverage = first(50, 100);

@@ -35,7 +35,7 @@ pub struct Peer {
     coverage: Mutex<CoverageCommits>,
     capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
-    /// Whether the relay is connected but sends nothing that several others deliver.
+    /// Whether the relay is connected but sends nothing while several others do.
     is_silent: AtomicBool,
     /// The round trip of the last ping in microseconds, plus one; 0 for none.
     rtt_us: AtomicU64,
@@ -117,7 +117,7 @@ impl Peer {
         self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
-    /// The present state.
+    /// The current state.
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
     }
@@ -146,7 +146,7 @@ impl Peer {
         }
     }
 
-    /// The recent states, the present one last.
+    /// The recent states, the current one last.
     pub fn history(&self) -> Vec<PastState> {
         self.states.lock().recent.iter().cloned().collect()
     }
@@ -162,7 +162,7 @@ impl Peer {
         self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
-    /// Whether the relay is connected but sends nothing that several others deliver.
+    /// Whether the relay is connected but sends nothing while several others do.
     pub fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }

@@ -38,7 +38,7 @@ struct Record {
     /// The number of recent quarantines, and when the last one began.
     quarantines: u32,
     quarantined: Option<Instant>,
-    /// When the present quarantine ends.
+    /// When the current quarantine ends.
     until: Option<Instant>,
 }
 

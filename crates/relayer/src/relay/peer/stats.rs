@@ -47,7 +47,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Adds a sample: how long after the first copy a duplicate came.
+    /// Adds a sample: how long after the first copy a duplicate arrived.
     pub fn late(&self, by: Duration) {
         self.late_us.add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX));
         self.late_copies.add(1);

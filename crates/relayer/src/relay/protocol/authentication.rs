@@ -104,7 +104,7 @@ impl Authentication {
         true
     }
 
-    /// Records that no verdict came in time.
+    /// Records that no verdict arrived in time.
     pub(crate) fn give_up_waiting(&self) {
         let mut state = self.0.lock();
         if matches!(state.standing, Standing::Answered { .. }) {

@@ -77,7 +77,7 @@ impl Exchange {
         Self { peer, shared, requests, subscription, open: None, wants_more_proof: false }
     }
 
-    /// Sends a request at the relay's pace and waits for the answer; `None` if none comes in time.
+    /// Sends a request at the relay's pace and waits for the answer; `None` if it is not in time.
     pub async fn ask(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
         let reply = self.ask_now(subscription, expected, message).await;

@@ -29,9 +29,9 @@ const NOTICE_CHARS_MAX: usize = 200;
 /// How an answer ended.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// EOSE: all stored events have come.
+    /// EOSE: the relay has sent all stored events.
     Stored(Answer),
-    /// EOSE of a request by ids: these events have not come.
+    /// EOSE of a request by ids: these events are missing.
     ByIds(HashSet<ClaimedId>),
     /// The relay ended the subscription or reconciliation, for this reason.
     Closed(String),
@@ -110,7 +110,7 @@ struct State {
     pending: Vec<PendingRequest>,
     /// The notice since the last request, if it has the prefix of a refusal.
     notice: Option<String>,
-    /// When the last event of an answer came.
+    /// When the last event of an answer arrived.
     progress: Option<Instant>,
 }
 
@@ -198,7 +198,7 @@ impl Requests {
         drop(state);
         let is_answer = !refused.is_empty();
         for request in refused {
-            // The receiver may be gone.
+            // The receiver may have been dropped.
             let _ = request.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
@@ -228,7 +228,7 @@ impl Requests {
         }
     }
 
-    /// When the last event of the answer to the last request came.
+    /// When the last event of the answer to the last request arrived.
     pub fn progress(&self) -> Option<Instant> {
         self.state.lock().progress
     }
@@ -376,7 +376,7 @@ impl Requests {
         if subscription == LIVE {
             self.live_counts.store(false, Ordering::Relaxed);
         }
-        // The receiver may be gone.
+        // The receiver may have been dropped.
         let _ = request.reply.send(reply(request.expected, request.answer));
         true
     }

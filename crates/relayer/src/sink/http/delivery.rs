@@ -45,7 +45,7 @@ pub(super) struct Delivery<'t> {
     in_flight: InFlight,
     /// The number of consecutive requests that the sink did not process.
     unprocessed: usize,
-    /// The end of the back-off after a failure; nothing is sent before.
+    /// The end of the back-off after a failure; until then nothing is sent.
     backing_off: Option<Instant>,
     /// False after a failure: then requests are sent one at a time to probe the sink.
     is_healthy: bool,

@@ -88,7 +88,7 @@ struct World {
     /// The proven coverage, also in the database.
     coverage: Option<Coverage>,
     is_connected: bool,
-    /// Whether everything asked for has come, so that pongs prove time.
+    /// Whether all that was requested has arrived, so pongs prove time.
     is_live: bool,
     ping: Option<crate::clock::Now>,
     /// The clock steps that the connection knows of.
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// With a correct clock, every claim must be true, except for the present second, which is not
+    /// With a correct clock, every claim must be true, except for the current second, which is not
     /// over.
     fn check(&self, what: &str) {
         let Some(coverage) = self.coverage.clone() else { return };

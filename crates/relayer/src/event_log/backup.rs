@@ -41,7 +41,7 @@ pub(crate) struct Description {
     pub floor: Seq,
     /// When the backup began, in Unix milliseconds.
     pub(crate) made_at_ms: u64,
-    /// The other files with their sizes in bytes.
+    /// All files but this one, with their bytes.
     pub files: BTreeMap<String, u64>,
 }
 

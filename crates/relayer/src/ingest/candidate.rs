@@ -19,7 +19,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// The URL that is stored with its events.
     fn url(&self) -> Arc<str>;
 
-    /// Whether it sends live events, whose `created_at` should match the present.
+    /// Whether its events are live: their `created_at` should match our clock.
     fn is_live(&self) -> bool;
 
     /// Counts an event that this relay sent first.

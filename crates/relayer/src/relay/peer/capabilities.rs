@@ -121,7 +121,7 @@ impl Capabilities {
             self.caps.state(information);
         }
         self.stated = Some(stated);
-        self.ignores_reconciliation = false; // It may have been upgraded since.
+        self.ignores_reconciliation = false; // The relay may have been upgraded.
     }
 
     /// The NIP-11 document, if there is one.

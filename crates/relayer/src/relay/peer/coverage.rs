@@ -145,7 +145,7 @@ impl Coverage {
     }
 
     /// Records that live events agree with the clock, so the claims hold even if it is set later.
-    /// The last minute is excluded, because clocks agree no better than that.
+    /// The last minute is excluded, because clocks that agree may differ by it.
     pub(crate) fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));

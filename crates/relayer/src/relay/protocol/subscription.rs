@@ -17,7 +17,7 @@ pub const LIVE: &str = "r";
 /// The events that the configuration requests from every relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscription {
-    /// Ascending; empty for all.
+    /// The kinds, ascending; empty for all.
     kinds: Vec<u16>,
     backfill: Option<Duration>,
     overlap: Duration,

@@ -13,7 +13,7 @@ use crate::limits::SMALL_BODY_BYTES_MAX;
 /// The events of one request.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// In the order of the log; at least one.
+    /// One event or more, in the order of the log.
     entries: Vec<Entry>,
     /// Whether the batch is a dead letter that is sent again, out of order.
     pub(super) is_replay: bool,

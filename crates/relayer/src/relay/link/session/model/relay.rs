@@ -23,7 +23,7 @@ pub(crate) struct Relay {
     pub is_open: bool,
     /// The frames on their way to us.
     pub pipe: VecDeque<Frame>,
-    /// How often it may still deviate from what it is asked.
+    /// How often it may still deviate from a request.
     pub(crate) deviations: usize,
     /// Unix seconds.
     pub now: u64,

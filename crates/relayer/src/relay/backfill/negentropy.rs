@@ -2,7 +2,7 @@
 //!
 //! Negentropy compares the ids in the log with the relay's; the missing events are then requested
 //! by id. This proves even a second with more events than the relay's cap. If anything fails, the
-//! window is asked for by `REQ`.
+//! window is requested by `REQ`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

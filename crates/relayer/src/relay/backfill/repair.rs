@@ -1,4 +1,4 @@
-//! Decides how a window is asked for, part by part, until each second is proven or known to be a
+//! Decides how a window is requested, part by part, until each second is proven or known to be a
 //! gap.
 //!
 //! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
@@ -23,7 +23,7 @@ pub enum Finding {
 /// The state of one window's repair.
 #[derive(Debug)]
 pub(crate) struct Repair {
-    /// The disjoint windows to ask for, the next one last.
+    /// The disjoint windows to request, the next one last.
     windows: Vec<Window>,
     /// The last answer, if it may have been cut.
     doubtful: Option<Doubtful>,
@@ -77,7 +77,7 @@ impl Repair {
     }
 
     /// The smallest useful limit for [`next`](Self::next): a smaller one could prove nothing. A
-    /// single second must be asked for as a whole.
+    /// single second must be requested as a whole.
     pub fn least(&self) -> u32 {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
@@ -176,7 +176,7 @@ impl Repair {
             return self.windows.extend(window.halves(span.newest).into_iter().flatten());
         }
         if window.until == Some(span.oldest) {
-            // All events are of the window's last second, so the rest is asked for separately.
+            // All events are of the window's last second, so the rest is requested separately.
             self.windows.push(Window { since: window.since, until: Some(span.oldest.saturating_sub(1)) });
             let is_all = size == Size::AsStated;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });

@@ -107,7 +107,7 @@ impl Reader<'_> {
         if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
-    /// Handles a message that was too long to keep. If it is an event that we asked for, its size
+    /// Handles a message that was too long to keep. If it is an event that we requested, its size
     /// is the author's fault, not the relay's, and it counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 
     /// Counts an event as part of its answer, even if it is dropped later. Returns its second if it
-    /// is a stored event; `None` if we did not ask for events of this subscription.
+    /// is a stored event; `None` if we did not request events of this subscription.
     fn asked_for(
         &self,
         subscription: &[u8],

@@ -82,7 +82,7 @@ pub enum GapReason {
 }
 
 impl Coverage {
-    /// The coverage at first contact with a relay that is live from `now` on and is to be asked for
+    /// The coverage at first contact with a relay that is live from `now` on and will be asked for
     /// events from `since` on. It is empty if `since` is after `now`.
     pub fn first_contact(kinds: impl IntoIterator<Item = u16>, since: u64, now: u64) -> Self {
         let gaps = match since <= now {

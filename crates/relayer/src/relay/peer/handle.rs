@@ -69,7 +69,7 @@ impl Source for Peer {
 /// The progress of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairProgress {
-    /// The window that is asked for now, in Unix seconds.
+    /// The window that is requested now, in Unix seconds.
     pub since: u64,
     /// `None` if the window has no end.
     pub until: Option<u64>,

@@ -25,7 +25,7 @@ pub struct Stats {
     pub frames: Count,
     /// Bytes in their payloads.
     pub bytes: Count,
-    /// Messages with an event that we asked for.
+    /// Messages with an event that we requested.
     pub events: Count,
     /// Events that this relay delivered first.
     pub first: Count,

@@ -1,8 +1,8 @@
-//! The window that a request for stored events asks for, and a summary of the answer.
+//! The window of a request for stored events, and a summary of the answer.
 
 use wire::Hints;
 
-/// A span of `created_at` that is asked for, in Unix seconds, both ends inclusive.
+/// A span of `created_at` that is requested, in Unix seconds, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     pub since: u64,

@@ -42,7 +42,7 @@ impl Subscription {
         self.kinds.iter().copied()
     }
 
-    /// The first second to ask for at first contact: the one after `now` if only live events are
+    /// The first second to request at first contact: the one after `now` if only live events are
     /// wanted.
     pub(crate) fn first_contact_since(&self, now: u64) -> u64 {
         match self.backfill {

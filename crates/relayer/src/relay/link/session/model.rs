@@ -159,7 +159,7 @@ impl World {
 struct Bounds {
     /// How often an event is published, a second ends, and a ping is sent.
     ticks: usize,
-    /// How often the relay deviates from what it was asked.
+    /// How often the relay deviates from a request.
     deviations: usize,
 }
 

@@ -23,7 +23,7 @@ const OVERLAP_SECS: u64 = 0;
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    /// Connects, subscribes, and asks for all gaps.
+    /// Connects, subscribes, and requests all gaps.
     Connect,
     /// The first half of `Connect`; `Repair` is the second.
     Subscribe,

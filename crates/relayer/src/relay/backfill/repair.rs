@@ -4,9 +4,9 @@
 //! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
 //! promises that a limited answer has the newest events, and this is checked: the events must come
 //! newest first. Then a truncated answer proves the span down to its oldest event; the rest is
-//! requested next, so that a repair takes about as many requests as the relay's cap requires. In
-//! another order, or with several filters, which are cut separately, a cut answer proves nothing,
-//! and the window is halved. A second cannot be divided: if its answer is cut, it is a gap.
+//! requested next, so that a repair takes about as many requests as the relay's cap requires. If
+//! events come in another order, or for several filters, a truncated answer proves nothing, and the
+//! window is halved. A second cannot be divided: if its answer is truncated, it is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};

@@ -192,9 +192,9 @@ impl Peer {
         self.coverage.lock().restore(coverage.on_clock(now));
     }
 
-    /// Handles a clock that was set: claims that rested on the previous clock are no longer shown.
-    /// The coverage proven by what was read is left to the conversation, which first ends the
-    /// requests that used that clock.
+    /// Handles a clock step: claims that rested on the previous clock are no longer shown. The
+    /// coverage proven by what was read is left to the conversation, which first ends the requests
+    /// that used that clock.
     pub(crate) fn clock_was_set(&self, now: Now) {
         self.coverage.lock().clock_was_set(now);
     }

@@ -270,7 +270,7 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Characters of a sink's response that are shown as the reason.
 pub(crate) const ANSWER_SHOWN_MAX: usize = 200;
 /// Events that are examined for a request before the task yields: a few milliseconds.
-pub(crate) const GATHER_LOOKS_MAX: usize = 10_000;
+pub(crate) const GATHER_READS_MAX: usize = 10_000;
 /// Refused requests in a row until a sink is parked. One event may be refused for its content; a
 /// hundred in a row point to a wrong key or address, and would push each other out of the dead
 /// letters.
@@ -308,7 +308,7 @@ pub(crate) const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
 pub(crate) const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long relays may take to receive our close frame, as a part of draining.
 pub(crate) const GOODBYES_MAX: Duration = Duration::from_secs(2);
-/// How long draining may take in total before the process exits anyway.
+/// How long draining may take in total, except for the end of the runtimes.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(9);
 /// How long pending reads may delay the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
@@ -458,7 +458,7 @@ pub(crate) const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
 /// adjustment changes both.
 pub(crate) const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
 /// How often the clock is checked for a step, in addition to each decision that depends on it.
-pub(crate) const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The maximum difference between the date of a live event and our clock if the two agree.
 pub(crate) const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// How long the date of a live event counts as a vote about our clock.

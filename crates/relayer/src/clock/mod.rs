@@ -28,7 +28,7 @@ pub use base::Base;
 use base::{Reading, boot};
 use votes::Votes;
 
-use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_DOUBT_MIN, CLOCK_LOOK_INTERVAL, CLOCK_START_GAP_MAX};
+use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_CHECK_INTERVAL, CLOCK_DOUBT_MIN, CLOCK_START_GAP_MAX};
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn system_time() -> SystemTime {
@@ -238,7 +238,7 @@ impl Clock {
 
     /// Checks for steps at an interval. Never returns.
     pub async fn watch(self) {
-        let mut looks = tokio::time::interval(CLOCK_LOOK_INTERVAL);
+        let mut looks = tokio::time::interval(CLOCK_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;

@@ -79,7 +79,7 @@ impl Tail {
         }
     }
 
-    pub fn look(&self, cursor: Cursor) -> TailPosition {
+    pub fn find(&self, cursor: Cursor) -> TailPosition {
         let state = self.state.read();
         if cursor < state.covered_after {
             return TailPosition::Behind;

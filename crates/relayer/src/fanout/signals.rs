@@ -121,7 +121,7 @@ impl Signals {
     /// Looks for signals after a cursor.
     pub(super) fn after(&self, cursor: Cursor) -> SignalLookup {
         let scanned = Cursor::from_number(self.scanned.load(Ordering::Acquire));
-        match self.tail.look(cursor) {
+        match self.tail.find(cursor) {
             TailPosition::Here(entries) => SignalLookup::Signals(Chunk::after(cursor, entries)),
             TailPosition::AtHead => SignalLookup::NoneUpTo(scanned.max(cursor)),
             TailPosition::Closed => SignalLookup::Closed,

@@ -242,7 +242,7 @@ impl Supervisor {
                 }
                 _ = looks.tick() => {
                     let peers = self.peers.read().list.clone();
-                    self.silence.look(&peers, Instant::now().into_std());
+                    self.silence.check(&peers, Instant::now().into_std());
                 }
                 Ok(()) = steps.changed() => {
                     let now = self.shared.log.clock().now();

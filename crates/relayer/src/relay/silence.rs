@@ -40,7 +40,7 @@ impl Silence {
     }
 
     /// Compares the relays, and marks the silent ones.
-    pub fn look(&mut self, peers: &[Arc<Peer>], now: Instant) {
+    pub fn check(&mut self, peers: &[Arc<Peer>], now: Instant) {
         let mut heard = HashMap::with_capacity(peers.len());
         for peer in peers {
             let events = peer.stats.events.get();
@@ -84,7 +84,7 @@ mod tests {
         let (mut silence, start) = (Silence::new(Duration::from_secs(10)), Instant::now());
         let mut look_after = |secs, speaking: &[usize]| {
             speaking.iter().for_each(|place| peers[*place].stats.events.add(1));
-            silence.look(&peers, start + Duration::from_secs(secs));
+            silence.check(&peers, start + Duration::from_secs(secs));
             peers.iter().map(|peer| peer.is_silent()).collect::<Vec<_>>()
         };
         let none = vec![false; 5];

@@ -120,7 +120,7 @@ fn name(path: &str) -> Option<String> {
     (name != "super" && name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
 }
 
-/// Checks the modules directly within a folder, and returns how many imports there are.
+/// Checks the modules directly within a folder, and returns the number of imports.
 fn check(folder: &Path, root: &str, layers: &str) -> usize {
     let permitted = Permitted::read(layers);
     let (mut wrong, mut used) = (BTreeSet::new(), BTreeSet::new());

@@ -51,9 +51,14 @@ impl<T> Rule for Text<T> {
     }
 
     fn show(&self, value: &T) -> Option<String> {
-        // A JSON string is a basic string of TOML, except for DEL.
         let quoted = serde_json::to_string(&(self.show)(value)).ok()?;
-        Some(quoted.replace('\u{7f}', "\\u007F"))
+        // JSON escapes only the control characters below space. TOML also forbids DEL, and
+        // terminals interpret those above it.
+        let escaped = |character: char| match character.is_control() {
+            true => format!("\\u{:04X}", u32::from(character)),
+            false => character.to_string(),
+        };
+        Some(quoted.chars().map(escaped).collect())
     }
 
     fn allowed(&self) -> String {

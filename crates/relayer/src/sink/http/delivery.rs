@@ -21,7 +21,7 @@ use crate::config::RestOptions;
 use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::{
-    GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
+    GATHER_READS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
 use crate::net::backoff::Backoff;
 use crate::receiver::sleep_until_some;
@@ -232,7 +232,7 @@ impl<'t> Delivery<'t> {
     /// events, so that a sink that wants few events does not occupy the thread.
     fn gather(&mut self, context: &Context) {
         let mut is_at_end = false;
-        for _ in 0..GATHER_LOOKS_MAX {
+        for _ in 0..GATHER_READS_MAX {
             if !self.may_gather() {
                 return;
             }

@@ -136,7 +136,7 @@ pub(crate) const SCANS_AT_ONCE_MAX: usize = 2;
 /// If no answer begins within this time after a `NOTICE` that reads like a refusal, the notice
 /// counts as one. Some relays greet every client with such a notice.
 pub(crate) const NOTICE_DOUBT: Duration = Duration::from_secs(1);
-/// How often a request without an answer, or with an error, is sent on one connection.
+/// How often a request that gets no answer or an error is sent on one connection.
 pub(crate) const REQUEST_TRIES_MAX: u32 = 3;
 /// The pause before a failed repair is tried again on the same connection.
 pub(crate) const REPAIR_RETRY: Duration = Duration::from_secs(300);
@@ -159,7 +159,7 @@ pub(crate) const PAGE_EVENTS_USUAL: u32 = 500;
 /// The maximum number of stored events in one request, even if the relay allows more, because the
 /// answer delays the live events of all relays.
 pub(crate) const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
-/// Answers with fewer events are never cut by a relay.
+/// Answers with fewer events always count as complete.
 pub(crate) const PAGE_EVENTS_LEAST: u32 = 20;
 
 // Connections to relays.
@@ -211,9 +211,9 @@ pub(crate) const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a relay may take to accept the little that we send.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Concurrent dials and fetches of NIP-11 documents, from TCP on, so that a start with thousands of
-/// relays does not cause time-outs: together they need less than a second of CPU for TLS. The limit
-/// is not lower because some dials only wait: if the packets to a third of ten thousand relays
-/// vanish, their 10 s each add up to a minute.
+/// relays does not cause time-outs: together they need less than a second of CPU for TLS. A lower
+/// limit would be slow, because some dials only wait: if the packets to a third of ten thousand
+/// relays vanish, their 10 s each add up to a minute.
 pub(crate) const DIALS_AT_ONCE_MAX: usize = 512;
 /// The minimum and maximum base of the back-off between two connections to one relay.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -423,8 +423,8 @@ pub(crate) const FOLLOWERS_LISTED_MAX: usize = 10_000;
 
 // The registry in PostgreSQL.
 
-/// How long one statement may take, and how long a whole write may take, from waiting for its turn
-/// to the answer to its COMMIT. Users and HTTP requests do not wait much longer.
+/// How long one statement may take, and how long a whole write may take, from the wait for the lock
+/// to the reply to COMMIT. Users and HTTP requests do not wait much longer.
 pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of [`REGISTRY_TIMEOUT`] that a write reserves for its COMMIT. The server's limit for
 /// locks is shorter than ours by this time, so that the server can report what it waited for.
@@ -434,7 +434,7 @@ pub(crate) const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
 pub(crate) const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);
 /// How long finding the reason of a failed connection may take.
 pub(crate) const REGISTRY_REASON_MAX: Duration = Duration::from_secs(1);
-/// How long each row may take when all rows are read: the server sorts millions before the first.
+/// How long each row may take in a full read: the server may sort millions of rows first.
 pub(crate) const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the server may wait for a lock: less than we wait for the server, so that it reports
 /// why.
@@ -459,7 +459,7 @@ pub(crate) const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
 pub(crate) const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
 /// How often the clock is checked for a step, in addition to each decision that depends on it.
 pub(crate) const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How far the date of a live event may be from an agreeing clock: authors' clocks and slow relays.
+/// The maximum difference between the date of a live event and our clock if the two agree.
 pub(crate) const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// How long the date of a live event counts as a vote about our clock.
 pub(crate) const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);

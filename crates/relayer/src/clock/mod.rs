@@ -52,8 +52,7 @@ pub struct Now {
     /// Unix milliseconds.
     pub ms: u64,
     pub base: Base,
-    /// How often the clock was set since the process started: it may have been set back to the same
-    /// base.
+    /// The number of steps since the process started: a clock may be set back to the same base.
     pub steps: u64,
 }
 
@@ -281,8 +280,8 @@ impl Clock {
         self.0.state.lock().votes.add(relay, agrees, since_boot);
     }
 
-    /// Whether live events of the last minutes match our time, by a majority of the relays that
-    /// sent some; `None` if none did.
+    /// Whether most relays' live events of the last minutes match our time; `None` if there were
+    /// none.
     pub fn agrees(&self) -> Option<bool> {
         let since_boot = (self.0.read)().since_boot;
         self.0.state.lock().votes.verdict(since_boot).majority()

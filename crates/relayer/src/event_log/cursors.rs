@@ -38,7 +38,7 @@ pub struct CursorRow {
     /// When the cursor went out of use, in Unix milliseconds: its sink is not configured, or its
     /// consumer is not connected. 0 while it is in use.
     pub unused_since_ms: u64,
-    /// Whether an operator has paused it.
+    /// Whether an operator has paused the sink.
     pub is_paused: bool,
     /// Whether the consumer has acknowledged an event. One that never has may be evicted for a new
     /// consumer. Older rows count as acknowledged.
@@ -118,8 +118,8 @@ impl EventLog {
     }
 
     /// Deletes the cursors that have been out of use for `keep_ms`, with the dead letters of their
-    /// sinks, and stores when others went out of use. Returns the deleted names. While the clock is
-    /// in doubt, nothing is deleted.
+    /// sinks, and records when other cursors went out of use. Returns the deleted names. While the
+    /// clock is in doubt, nothing is deleted.
     ///
     /// # Errors
     /// When RocksDB fails.

@@ -26,7 +26,7 @@ use super::mark::RelayTable;
 /// [`has_acked`](super::CursorRow::has_acked).
 pub const FORMAT_VERSION: u64 = 6;
 
-/// The oldest version that opening a log converts to the present one.
+/// The oldest version that opening a log converts to the current one.
 pub(crate) const FORMAT_OLDEST: u64 = 5;
 
 /// Column family of records by sequence.

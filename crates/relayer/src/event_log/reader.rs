@@ -1,6 +1,6 @@
 //! A reader follows the log from its own cursor: it reads the tail when it is close to the head,
-//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs the others
-//! nothing.
+//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer does not affect
+//! others.
 
 use std::sync::Arc;
 

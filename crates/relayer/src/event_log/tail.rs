@@ -18,7 +18,7 @@ pub(crate) struct Tail {
 struct State {
     batches: VecDeque<Batch>,
     bytes: usize,
-    /// The tail has everything from here to the head.
+    /// The tail has everything after this cursor.
     covered_after: Cursor,
     closed: bool,
 }

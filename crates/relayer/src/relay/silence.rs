@@ -1,4 +1,5 @@
-//! Detects silent relays: connected and responsive, but never sending what several others deliver.
+//! Detects silent relays: connected and responsive, but sending nothing while several others
+//! deliver.
 //!
 //! The connection of such a relay looks healthy. Only the comparison with others, which have the
 //! same subscription, shows the problem.
@@ -24,7 +25,7 @@ pub(crate) struct Silence {
 struct Heard {
     events: u64,
     since: Instant,
-    /// Whether events came since the relay became live.
+    /// Whether it has sent events since it became live.
     delivers: bool,
 }
 

@@ -1,5 +1,4 @@
-//! Asks a relay for every gap of its coverage, window by window, and records what the answers
-//! prove.
+//! Requests every gap of a relay's coverage, window by window, and records what the answers prove.
 //!
 //! [`Repair`] decides which window comes next and what an answer proves. This file sends the
 //! requests and handles refusals.
@@ -46,12 +45,12 @@ impl<'a> Backfill<'a> {
         Self { exchange, progress }
     }
 
-    /// Whether there is a gap that can be asked for.
+    /// Whether there is a gap to request.
     pub fn is_needed(&self) -> bool {
         !self.missing().is_empty()
     }
 
-    /// The gaps that can be asked for, oldest first.
+    /// The gaps that can be requested, oldest first.
     fn missing(&self) -> Vec<Gap> {
         let peer = &self.exchange.peer;
         let gaps = peer.read_coverage().map(|coverage| coverage.gaps().to_vec()).unwrap_or_default();
@@ -64,15 +63,15 @@ impl<'a> Backfill<'a> {
         gaps.into_iter().filter(can_be_asked).collect()
     }
 
-    /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else
-    /// to ask for.
+    /// Requests events dated in the future. If only live events are wanted, nothing else is
+    /// requested.
     pub(crate) async fn ask_ahead(&mut self) -> Result<(), ExchangeError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
-    /// Asks for every gap, in the order that suits the connection.
+    /// Requests every gap, in the order that suits the connection.
     pub(crate) async fn fill_gaps(&mut self) -> Result<(), ExchangeError> {
         let breaks = self.exchange.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
@@ -106,7 +105,7 @@ impl<'a> Backfill<'a> {
         self.exchange.peer.read_coverage().map_or(0, |coverage| coverage.until())
     }
 
-    /// Asks for a window with `REQ`s, divided as often as necessary.
+    /// Requests a window with `REQ`s, divided as often as necessary.
     async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), ExchangeError> {
         let outcome = self.ask_parts(window, gap).await;
         self.exchange.pass_on_held().await;
@@ -144,7 +143,7 @@ impl<'a> Backfill<'a> {
                 findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
             };
             if ahead.is_some_and(beyond) {
-                ahead = None; // Some events dated ahead cannot be fetched, so time is not proven as it passes.
+                ahead = None; // Some future events cannot be fetched, so time is not proven as it passes.
             }
             if !self.comes_again(repair.next(), &findings) {
                 self.exchange.pass_on_held().await;
@@ -159,7 +158,7 @@ impl<'a> Backfill<'a> {
         Ok(())
     }
 
-    /// Asks for one window, and returns the limit of the request with the reply.
+    /// Requests one window, and returns the limit of the request with the reply.
     async fn ask_window(&mut self, window: Window, least: u32) -> (Option<u32>, Option<Reply>) {
         let peer = &self.exchange.peer;
         let (limit, form) =
@@ -279,10 +278,10 @@ pub(crate) async fn record(exchange: &Exchange, findings: Vec<Finding>) {
     exchange.change_coverage(apply).await;
 }
 
-/// The order in which gaps are asked for: newest first. On a stable connection, adjacent gaps that
-/// were not asked for or may have late events are merged into one request. If connections keep
-/// breaking, gaps that were never asked for come first: every connection reopens the late ones, so
-/// nothing else would ever be asked for.
+/// The order in which gaps are requested: newest first. On a stable connection, adjacent gaps that
+/// were not requested or may have late events are merged into one request. If connections keep
+/// breaking, gaps that were never requested come first: every connection reopens the late ones,
+/// which would otherwise always come first.
 fn in_order(missing: Vec<Gap>, breaks: bool) -> Vec<Gap> {
     if breaks {
         let (late, never): (Vec<_>, Vec<_>) =

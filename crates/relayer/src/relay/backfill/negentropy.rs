@@ -2,7 +2,7 @@
 //!
 //! Negentropy compares the ids in the log with the relay's; the missing events are then requested
 //! by id. This proves even a second with more events than the relay's cap. If anything fails, the
-//! window is asked for by `REQ`.
+//! window is requested by `REQ`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl<'a> Reconciliation<'a> {
         }
     }
 
-    /// Requests events by id; `false` if some do not come.
+    /// Requests events by id; `false` if some do not arrive.
     async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, ExchangeError> {
         let at_once = self.ids_at_once();
         let mut parts = missing.chunks(at_once);

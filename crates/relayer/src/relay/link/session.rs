@@ -2,8 +2,8 @@
 //! the relay's health.
 //!
 //! Each health check sends a ping. A relay answers in order, so everything that it sent before the
-//! pong has been read. Once the live subscription is open and the events dated ahead have come, a
-//! pong therefore proves the time before the second of its ping.
+//! pong has been read. Once the live subscription is open and events dated in the future have come,
+//! a pong therefore proves the time before the second of its ping.
 
 #[cfg(test)]
 #[allow(
@@ -64,7 +64,7 @@ pub(super) struct RelaySession<'a> {
     pongs: Pongs,
     /// How often the relay has closed the live subscription.
     closings: u32,
-    /// Whether the present live subscription has lasted until a pong.
+    /// Whether the current live subscription has lasted until a pong.
     live_lasted: bool,
     /// When authentication needs the next step.
     authentication_due: Option<Instant>,
@@ -195,7 +195,7 @@ impl<'a> RelaySession<'a> {
                     }
                 },
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
-                // Time that rests on the previous clock must be requested again.
+                // Time proven by the previous clock must be requested again.
                 Ok(()) = steps.changed() => {
                     requests.stop_proving();
                     self.steer(NextStep::Restart, &mut conversation, &subscription);
@@ -362,14 +362,14 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Sends a ping. If nothing was read since the last one, the relay is gone.
+    /// Sends a ping. If nothing was read since the last one, disconnects.
     async fn check_health(
         &mut self,
         socket: &mut Socket,
         is_throttled: bool,
     ) -> Result<(), DisconnectReason> {
         if is_throttled {
-            return Ok(()); // The silence is ours: reading is throttled.
+            return Ok(()); // Reading is throttled, so nothing was read.
         }
         if self.ping.is_some() && !self.heard {
             return Err(DisconnectReason::Silent);

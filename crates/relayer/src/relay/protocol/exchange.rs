@@ -77,7 +77,7 @@ impl Exchange {
         Self { peer, shared, requests, subscription, open: None, wants_more_proof: false }
     }
 
-    /// Sends a request at the relay's pace and waits for the answer; `None` if none comes in time.
+    /// Sends a request at the relay's pace and waits for the answer; `None` if it is not in time.
     pub async fn ask(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
         let reply = self.ask_now(subscription, expected, message).await;
@@ -87,7 +87,7 @@ impl Exchange {
 
     /// Sends a backfill request under its own id, once live events leave room for its answer.
     pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
-        // The pace comes first: a connection that waits for it must not hold a permit.
+        // Comes first, because a connection that waits must not hold a permit.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _permit = backfill_permit(&shared).await;

@@ -1,8 +1,8 @@
 //! The client side of the Nostr protocol.
 //!
-//! An [`exchange`] sends [`requests`] and waits for each [`answer`], whose events of one second
-//! [`same_second`] puts in order. [`subscription`] is what we ask for, [`refusal`] what a relay
-//! says instead of an answer, and [`authentication`] proves our key (NIP-42).
+//! An [`exchange`] sends [`requests`] and waits for each [`answer`]; [`same_second`] orders the
+//! events of one second. [`subscription`] is what we request, [`refusal`] what a relay says instead
+//! of an answer, and [`authentication`] proves our key (NIP-42).
 
 mod answer;
 mod authentication;

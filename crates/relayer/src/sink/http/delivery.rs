@@ -45,7 +45,7 @@ pub(super) struct Delivery<'t> {
     in_flight: InFlight,
     /// The number of consecutive requests that the sink did not process.
     unprocessed: usize,
-    /// The end of the back-off after a failure; nothing is sent before.
+    /// The end of the back-off after a failure; until then nothing is sent.
     backing_off: Option<Instant>,
     /// False after a failure: then requests are sent one at a time to probe the sink.
     is_healthy: bool,
@@ -93,8 +93,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until something interrupts, the sink no longer exists, or the log is closed and the
-    /// sink has everything.
+    /// Delivers until an interruption, until the sink no longer exists, or until it has all of a
+    /// closed log.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {

@@ -4,7 +4,6 @@
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::time::Duration;
 
 use relay_sim::wait::until_async;
 use relay_sim::{Sim, Sizes};

@@ -85,7 +85,7 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     };
     if let Err(error) = started {
         watchdog::must_end();
-        // Commit the events that arrived in the meantime.
+        // Commit the events that arrived during the start.
         drop(gateway.drain().await);
         return Err(error.into());
     }
@@ -124,8 +124,8 @@ async fn run_and_drain(
     }
 }
 
-/// Serves the API, and metrics on a separate port if configured. Each port has its own connection
-/// limit: exhausting the limit of one does not lock Prometheus out of the other.
+/// Serves the API and, if configured, metrics on a separate port. Each port has its own connection
+/// limit, so a crowded API port does not lock Prometheus out of the metrics port.
 fn serve(
     config: &Config,
     context: &api::Context,
@@ -171,8 +171,8 @@ async fn reload_on_signal(mut signals: Signal, control: Arc<Control>) {
     }
 }
 
-/// Opens the ports. Prometheus itself uses the default metrics port, and this conflict must not
-/// prevent a first start.
+/// Opens the ports. Prometheus itself uses the default metrics port, so a start with defaults does
+/// not fail if that port is in use.
 fn listen(loaded: &Loaded) -> Result<(TcpListener, Option<TcpListener>), RunError> {
     const METRICS_PORT: &str = "monitoring.prometheus_port";
     let config = &loaded.config;

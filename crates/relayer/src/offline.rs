@@ -23,7 +23,7 @@ use crate::fanout::registry::{Embedded, FollowRow, RegistryError, Sealer, Store,
 use crate::gateway::reserve_of;
 use crate::nip19::npub;
 
-/// These commands do not need events in memory.
+/// These commands need no events in memory.
 const TAIL_BYTES: usize = 0;
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]

@@ -1,4 +1,4 @@
-//! The problems of a configuration: each with its place, and all of them at once.
+//! The problems of a configuration, each with its place. All problems are reported at once.
 
 use std::fmt;
 use std::path::Path;
@@ -31,7 +31,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One problem: `<place>: <key>: <what was found; what is allowed>`.
+/// One problem, shown as `<place>: <key>: <what was found; what is allowed>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub place: Place,
@@ -98,7 +98,7 @@ pub(super) fn printable(text: &str) -> String {
 
 /// The name in `known` that `wrong` was probably meant to be.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // The comparison is quadratic, and a name this long resembles none.
+    // The comparison is quadratic, and a name this long resembles no known name.
     if wrong.len() > 80 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The names of sections, keys and variables, and what an unknown one should have been.
+//! The names of sections, keys and variables, and corrections of unknown names.
 
 use super::environment;
 use super::error::nearest;

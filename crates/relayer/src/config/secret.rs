@@ -44,7 +44,6 @@ impl fmt::Debug for Secret {
 pub struct SecretKey(Arc<Signer>);
 
 impl SecretKey {
-    /// The signer of this key.
     pub fn signer(&self) -> &Arc<Signer> {
         &self.0
     }
@@ -111,7 +110,7 @@ impl<T: Filed> SecretFile<T> {
         /// Secrets have at most a few hundred characters, and an editor may add some.
         const BYTES_MAX: u64 = 1024;
         let unreadable = |fault: std::io::Error| format!("it cannot be read: {fault}");
-        // Checked before opening, because opening a pipe would wait for its other end.
+        // The type is checked before opening, because opening a pipe would wait for its other end.
         if !path.metadata().map_err(unreadable)?.is_file() {
             return Err("it is not a regular file".to_owned());
         }

@@ -39,7 +39,7 @@ impl Health {
         }
     }
 
-    /// Whether both are the same state, ignoring the time.
+    /// Whether both are the same state, regardless of the time.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Up, Self::Up) | (Self::ReadOnly { .. }, Self::ReadOnly { .. }) => true,
@@ -68,12 +68,12 @@ impl HealthMonitor {
         self.health.lock().0.clone()
     }
 
-    /// Waits for a failed write. A write that has failed since the last call counts.
+    /// Waits for a failed write. Completes at once if a write has failed since the last call.
     pub(crate) async fn write_failed(&self) {
         self.write_failed.notified().await;
     }
 
-    /// Records that the store was read in this mode.
+    /// Records a successful read of a store in this mode.
     pub(crate) fn note_read(&self, mode: Mode) {
         match mode {
             Mode::Writable => self.note_up(),
@@ -100,7 +100,7 @@ impl HealthMonitor {
         }
     }
 
-    /// Records that the store cannot be read, or its changes cannot be received.
+    /// Records that the store cannot be read, or that its changes cannot be received.
     pub(crate) fn note_unavailable(&self, error: &RegistryError) {
         let mut state = self.health.lock();
         let (health, since) = &mut *state;

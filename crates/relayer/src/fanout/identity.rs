@@ -61,7 +61,7 @@ pub(crate) fn load_or_create(config: &Config) -> Result<Arc<Signer>, IdentityErr
 
 /// Returns the path of the key file that belongs to the database in this folder.
 pub fn key_file(database: &Path) -> PathBuf {
-    // The parent of `data/..` is not `data`. An empty parent means the working directory.
+    // An empty parent means the working directory.
     let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).join(KEY_FILE)
 }

@@ -66,15 +66,15 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     }
     let mut stop_signals = StopSignals::new().map_err(RunError::Signals)?;
     let reload_signals = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    // Ports are opened first, so that a second gateway started by mistake does not reach the
-    // database.
+    // Ports are opened first: if a second gateway is started by mistake, it fails before it reaches
+    // the database.
     let (listener, metrics_listener) = listen(loaded)?;
     let identity = identity::load_or_create(config)?;
     let mut registry = Registry::default();
     let gateway = Gateway::build(config, identity, Environment::of(config), &mut registry)?;
     announce(config, &gateway, &listener);
     let port = listener.local_addr().map_or(config.output.websocket_port, |address| address.port());
-    // Starting may wait for a database, so a signal must be able to interrupt it.
+    // A signal must be able to interrupt the start, which may wait for a database.
     let started = tokio::select! {
         started = gateway.start_fanout(config, port) => started,
         name = stop_signals.next() => {

@@ -14,7 +14,7 @@ use crate::crash_point;
 use crate::ingest::admission::Admission;
 use crate::relay::{Pool, PoolError};
 
-/// The result of a reload.
+/// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reloaded {
     pub relays_added: usize,
@@ -33,7 +33,7 @@ pub(crate) enum ReloadError {
     Pool(#[from] PoolError),
 }
 
-/// Reloads the configuration.
+/// Reloads the configuration of a running gateway.
 #[derive(Debug)]
 pub(crate) struct Control {
     source: Source,

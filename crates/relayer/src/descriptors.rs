@@ -31,7 +31,7 @@ pub struct TooFew {
     least: usize,
 }
 
-/// Raises this process's limit to the maximum, and returns the limit.
+/// Raises this process's limit to the maximum, and returns the new limit.
 pub(crate) fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -106,7 +106,7 @@ fn reserved(config: &Config) -> usize {
 }
 
 /// Returns the descriptors needed for this number of relays. A relay that is being dialled may need
-/// a second one, for another address or for its NIP-11 document.
+/// a second descriptor, for another address or for its NIP-11 document.
 const fn of_relays(relays: usize) -> usize {
     relays + if relays < DIALS_AT_ONCE_MAX { relays } else { DIALS_AT_ONCE_MAX }
 }

@@ -24,7 +24,8 @@ pub(crate) const MARKS_GATHER: Duration = Duration::from_millis(200);
 
 // Frames of relays.
 
-/// The maximum size of a frame with an event: escapes and white space can double its size.
+/// The maximum size of a frame with an event: escapes and white space can double the size of the
+/// event.
 pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
@@ -42,8 +43,8 @@ pub(crate) const PONG_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Text frames up to this size that do not begin a JSON array count as unknown messages, not as
 /// broken ones: to keep a connection open, some servers send `ping` or an empty frame.
 pub(crate) const HEARTBEAT_BYTES_MAX: usize = 32;
-/// One additional offence is tolerated for this many events: among a million events that a relay
-/// forwards, a few hundred forged ones do not show that the relay forges them.
+/// One additional offence is tolerated for this many events: a relay that forwards a million events
+/// need not be the forger of a few hundred among them.
 pub(crate) const EVENTS_AN_OFFENCE: u64 = 1_000;
 
 // Reading the log.
@@ -62,7 +63,7 @@ pub(crate) const PAGE_EVENTS_MAX: usize = 1_000;
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that are examined for one page of `/api/events`.
 pub(crate) const PAGE_SCAN_MAX: usize = 20_000;
-/// Events that are examined to find those of a time span: a few seconds of reading.
+/// Events that are examined to find the events of a time span. Reading them takes a few seconds.
 pub(crate) const KNOWN_SCAN_MAX: usize = 1_000_000;
 
 // The database, its disk and its backups.
@@ -179,12 +180,12 @@ pub(crate) const RELAY_HEAD_BYTES_MAX: usize = 16 << 10;
 pub(crate) const RELAY_HEADERS_MAX: usize = 64;
 /// The number of past states that are remembered for a relay's connection.
 pub(crate) const STATES_KEPT: usize = 12;
-/// The first quarantine of a relay that exceeds its budget of offences. Each further one takes
-/// twice as long, up to [`QUARANTINE_MAX`].
+/// How long the first quarantine of a relay lasts that exceeds its budget of offences. Each further
+/// quarantine lasts twice as long, up to [`QUARANTINE_MAX`].
 pub(crate) const QUARANTINE_MIN: Duration = Duration::from_secs(300);
 /// See [`QUARANTINE_MIN`].
 pub(crate) const QUARANTINE_MAX: Duration = Duration::from_secs(86_400);
-/// When this time has passed since a quarantine, the next one counts as the first.
+/// If this time has passed since a quarantine, the next quarantine counts as the first.
 pub(crate) const QUARANTINE_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// How long a relay that refuses to serve us is not dialled.
 pub(crate) const PARKED: Duration = Duration::from_secs(6 * 3_600);
@@ -198,10 +199,11 @@ pub(crate) const USEFUL_EVENTS_MIN: u32 = 10;
 pub(crate) const FAILURES_TO_DEATH: u32 = 20;
 /// See [`FAILURES_TO_DEATH`].
 pub(crate) const PROBE_MAX: Duration = Duration::from_secs(3_600);
-/// Commands that wait for the pool of relays, or for a sink.
+/// Commands in the queue of the relay pool or of a sink.
 pub(crate) const COMMANDS_WAITING_MAX: usize = 64;
-/// Concurrent look-ups of names, each on a thread that mostly sleeps. Ten thousand names of 100 ms
-/// each take 16 seconds; a name without an answer takes as long as the system's resolver tries.
+/// Concurrent look-ups of names, each on a thread that mostly sleeps. Looking up ten thousand names
+/// at 100 ms each takes 16 seconds; a name without an answer takes as long as the system's resolver
+/// tries.
 pub(crate) const LOOKUPS_AT_ONCE_MAX: usize = 64;
 /// The number of addresses that are tried per relay, all within [`DIAL_STEP_TIMEOUT`]. The limit
 /// keeps a name with hundreds of addresses from exhausting sockets.
@@ -218,17 +220,17 @@ pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// limit would be slow, because some dials only wait: if a third of ten thousand relays does not
 /// respond, waiting 10 s for each adds up to a minute.
 pub(crate) const DIALS_AT_ONCE_MAX: usize = 512;
-/// The minimum and maximum base of the back-off between two connections to one relay.
+/// The minimum base of the back-off between two connections to one relay.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// See [`BACKOFF_MIN`].
+/// The maximum base of the back-off between two connections to one relay.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 // Sinks.
 
-/// The minimum and maximum base of the back-off between two connections to one sink. The back-off
-/// is short, because an operator who restarts a sink waits for the connection.
+/// The minimum base of the back-off between two connections to one sink. It is short, because an
+/// operator who restarts a sink waits for the connection.
 pub(crate) const SINK_BACKOFF_MIN: Duration = Duration::from_millis(200);
-/// See [`SINK_BACKOFF_MIN`].
+/// The maximum base of the back-off between two connections to one sink.
 pub(crate) const SINK_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are gathered for one write to a sink's socket: about a hundred events. The last event
 /// may exceed the limit.
@@ -255,8 +257,8 @@ pub(crate) const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) const CURSOR_EVENTS_MAX: u64 = 10_000;
 /// The lag above which a live sink is shown as catching up.
 pub(crate) const LIVE_LAG_MAX: u64 = 1_000;
-/// TCP keep-alive of a sink's connection: idle time, interval and number of probes. A host that
-/// vanished is detected within a minute.
+/// TCP keep-alive of a sink's connection: how long the connection is idle before the first probe. A
+/// host that vanished is detected within a minute.
 pub(crate) const SINK_KEEPALIVE: Duration = Duration::from_secs(30);
 /// See [`SINK_KEEPALIVE`].
 pub(crate) const SINK_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -281,7 +283,7 @@ pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 100;
 pub(crate) const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
 /// The size of these events, see [`REFUSED_EVENTS_IN_A_ROW_MAX`].
 pub(crate) const REFUSED_BYTES_IN_A_ROW_MAX: usize = 8 << 20;
-/// How often the same refusal is logged, of events by a sink or of a web page by us.
+/// How often the same refusal is logged: a sink's refusal of events, or ours of a web page.
 pub(crate) const REFUSAL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// Requests that may start after an unanswered one, as a multiple of the concurrent ones. After a
 /// crash, all of them are sent again.
@@ -309,7 +311,7 @@ pub(crate) const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
 pub(crate) const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long relays may take to receive our close frame, as a part of draining.
 pub(crate) const GOODBYES_MAX: Duration = Duration::from_secs(2);
-/// How long draining may take in total, without the shutdown of the runtimes.
+/// How long draining may take in total, not counting the shutdown of the runtimes.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(9);
 /// How long pending reads may delay the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
@@ -456,7 +458,8 @@ pub(crate) const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
 /// A change of the wall clock relative to the time since boot counts as a step from this size on.
 /// Gradual adjustment changes both clocks.
 pub(crate) const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
-/// How often the clock is checked for a step, in addition to each decision that depends on it.
+/// How often the clock is checked for a step, besides the check before each decision that depends
+/// on the clock.
 pub(crate) const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A live event agrees with our clock if its date differs from the clock by at most this.
 pub(crate) const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);

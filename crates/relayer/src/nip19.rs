@@ -1,4 +1,4 @@
-//! Parses keys in hex or in bech32 (NIP-19), with errors for people.
+//! Parses keys in hex or in bech32 (NIP-19), with errors that people can read.
 
 use nostr::key;
 use nostr::nips::nip19::{FromBech32, ToBech32};
@@ -66,8 +66,8 @@ fn prefix(text: &str) -> Option<String> {
     is_bech32.then(|| text.split_once('1').map_or(text, |(prefix, _)| prefix).to_ascii_lowercase())
 }
 
-/// Decodes a text with the prefix of its type. The library also accepts bech32m, which NIP-19 does
-/// not allow; encoding the key again reveals such a text.
+/// Decodes a text whose prefix must be that of `K`. The library also accepts bech32m, which NIP-19
+/// does not allow; encoding the key again reveals such a text.
 fn decode<K: FromBech32 + ToBech32>(text: &str) -> Result<K, InvalidKey> {
     let key = K::from_bech32(text).ok().filter(|key| {
         let encoded = key.to_bech32().map(Zeroizing::new);

@@ -59,7 +59,7 @@ impl Stages {
             };
             // The thread that receives the failure may itself be stuck.
             watchdog::must_end();
-            // The receiver is missing only while the process is ending.
+            // Sending fails only while the process is ending.
             let _ = failed.send(StageFailure { stage, reason });
         };
         thread.spawn(run)?;

@@ -51,7 +51,7 @@ pub(crate) fn must_end() {
     CHECKS_LEFT.fetch_min(checks(END_MAX), Ordering::SeqCst);
 }
 
-/// Marks the calling thread as a stage, so that a panic on it ends the process.
+/// Marks the calling thread as a stage, so that a panic on this thread ends the process.
 pub(crate) fn mark_stage() {
     IS_STAGE.set(true);
 }

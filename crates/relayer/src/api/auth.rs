@@ -24,7 +24,7 @@ pub(crate) struct Access {
     bound: IpAddr,
 }
 
-/// Why a request is denied, and how to fix it.
+/// Why a request is denied, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Denied {
     #[error(
@@ -138,8 +138,8 @@ fn is_local(headers: &HeaderMap) -> Result<(), Denied> {
 }
 
 /// The origin of the web page that made a request, shortened; `None` for the server's own origin on
-/// a loopback address. Browsers send the origin with every WebSocket handshake and every request
-/// other than plain reads; other programs send none.
+/// a loopback address. Browsers send the origin with every WebSocket handshake and with every
+/// request other than plain reads; other programs send no origin.
 pub(super) fn foreign_origin(headers: &HeaderMap) -> Option<String> {
     let origin = text(headers, &header::ORIGIN)?;
     let host = text(headers, &header::HOST).filter(|host| names_loopback(host));

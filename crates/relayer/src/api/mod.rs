@@ -4,7 +4,7 @@
 //! failure is answered with the same [`error`] type. Routes that change something require
 //! authorization: `auth` has the rules, `middleware` applies them. The handlers of each subject are
 //! in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
-//! [`connections`] limits their number.
+//! [`connections`] limits the number of connections.
 
 mod auth;
 mod body;

@@ -148,7 +148,7 @@ fn copy_out(
     copied
 }
 
-/// Gives the configured log a new identity, while no gateway runs. Returns a message for the
+/// Gives the configured log a new identity. No gateway may be running. Returns a message for the
 /// operator.
 ///
 /// # Errors

@@ -22,8 +22,8 @@ use crate::event_log::backup::{
 };
 use crate::event_log::{EventLog, OpenError, StoreOptions, keys};
 
-/// Restores a backup to the configured data folder, while no gateway runs. Returns a message for
-/// the operator. Deletes an existing log only with `replace`.
+/// Restores a backup to the configured data folder. No gateway may be running. Deletes an existing
+/// log only if `replace` is set. Returns a message for the operator.
 ///
 /// # Errors
 /// When the backup cannot be opened, or the existing log cannot be replaced. Until the files are
@@ -72,7 +72,7 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<String, 
     ))
 }
 
-/// Copies a backup to a folder and opens it there, which gives the copy a new identity.
+/// Copies a backup to a folder and opens the copy as a log, which gives it a new identity.
 fn copy_in(
     config: &Config,
     description: &Description,

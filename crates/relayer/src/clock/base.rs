@@ -63,7 +63,7 @@ impl Base {
     }
 }
 
-/// Identifies the current boot. Where the system has no boot id, each process gets a random one.
+/// Identifies the current boot. Where the system has no boot id, each process gets a random id.
 pub(super) fn boot() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let digits: Option<String> = id.map(|id| id.chars().filter(char::is_ascii_hexdigit).take(16).collect());

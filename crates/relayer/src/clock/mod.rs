@@ -53,8 +53,8 @@ pub struct Now {
     /// Unix milliseconds.
     pub ms: u64,
     pub base: Base,
-    /// The number of steps since the process started. The base alone does not show a step that was
-    /// undone by another.
+    /// The number of steps since the process started. The base alone does not show a step that
+    /// another step has undone.
     pub steps: u64,
 }
 
@@ -248,7 +248,7 @@ impl Clock {
         }
     }
 
-    /// Notifies of each step. The value is the number of steps since the start.
+    /// Reports each step. The value is the number of steps since the start.
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.0.stepped.subscribe()
     }

@@ -71,7 +71,7 @@ address! {
 }
 
 impl RelayUrl {
-    /// The normal form, shared.
+    /// The normal form, without copying it.
     pub(crate) fn to_arc(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
@@ -107,7 +107,7 @@ impl HttpUrl {
         self.0.split_once('?').map_or(&self.0, |(before, _)| before)
     }
 
-    /// Whether its scheme is `https`.
+    /// Whether the scheme is `https`.
     pub(crate) fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }

@@ -1,4 +1,4 @@
-//! Finds our environment variables, and others that were probably meant to be ours.
+//! Finds our environment variables, and variables that were probably meant to be ours.
 
 use super::error::{nearest, printable};
 use super::secret::Secret;
@@ -8,7 +8,7 @@ use super::settings::{SETTINGS, Setting};
 /// key of the file.
 pub(super) const PREFIX: &str = "RELAYER_";
 
-/// A short variable for [`RELAY_URLS_KEY`].
+/// A short name of the variable for [`RELAY_URLS_KEY`].
 pub(super) const RELAY_URLS: &str = "RELAY_URLS";
 /// See [`RELAY_URLS`].
 pub(super) const RELAY_URLS_KEY: &str = "relay.bootstrap_relays";

@@ -35,7 +35,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub place: Place,
-    /// The dotted key, if the problem is about one.
+    /// The dotted key that the problem is about, if any.
     pub key: Option<String>,
     /// What was found and what is allowed.
     pub what: String,
@@ -59,7 +59,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// `Err` with the problems, sorted by place, unless there are none.
+    /// Fails with the problems, sorted by place, if there are any.
     pub(super) fn unless_empty(mut problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());

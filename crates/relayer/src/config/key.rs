@@ -14,14 +14,14 @@ pub(super) struct Key<T> {
     pub(super) example: fn(&str) -> Option<String>,
     /// Checks a value and stores it.
     pub(super) set: fn(&mut T, &Raw<'_>) -> Result<(), Vec<Mismatch>>,
-    /// The value in TOML, secrets masked; `None` if it is not set.
+    /// Writes the value in TOML, with secrets masked; `None` if the value is not set.
     pub(super) show: fn(&T) -> Option<String>,
     /// Whether this key has the same value in both. Secrets are compared, too.
     pub(super) same: fn(&T, &T) -> bool,
 }
 
 impl<T: Default> Key<T> {
-    /// The text in the template: help, what is allowed, and the default or an example.
+    /// The key's text in the template: help, allowed values, and the default or an example.
     pub(super) fn explain(&self) -> String {
         let mut text: String = self.doc.iter().map(|line| format!("#{line}\n")).collect();
         text += &format!("# Allowed: {}.\n", (self.allowed)());

@@ -22,7 +22,7 @@ impl Setting {
     }
 }
 
-/// The names of the sections, in their order.
+/// The names of the sections, in the order of [`SETTINGS`].
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     SETTINGS
         .chunk_by(|one, next| one.section == next.section)

@@ -1,4 +1,5 @@
-//! Reloads the configuration while the program runs, and compares it with the old one.
+//! Loads the configuration again while the program runs, and compares the new values with the old
+//! values.
 
 use std::path::PathBuf;
 

@@ -21,7 +21,7 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Two are enough to change a secret, and each one costs a signature for every request.
+    /// Changing a secret takes two. Each secret costs a signature for every request.
     pub const MAX: usize = 4;
 
     /// The value of `webhook-signature` for a request with this id and time (Unix seconds). Each

@@ -45,7 +45,7 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// The gateway's view of the system, which tests replace.
+/// The parts of the gateway's environment that tests replace.
 #[derive(Debug)]
 pub struct Environment {
     pub(crate) reserve: Reserve,

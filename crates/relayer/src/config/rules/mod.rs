@@ -25,7 +25,7 @@ pub(super) struct Mismatch {
     pub(super) key: String,
     /// Byte offset in the file.
     pub(super) offset: usize,
-    /// `found …; allowed: …`.
+    /// The message: `found …; allowed: …`.
     pub(super) what: String,
 }
 

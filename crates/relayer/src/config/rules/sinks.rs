@@ -15,7 +15,8 @@ use crate::config::sinks::{
 };
 use crate::config::value::Raw;
 
-/// The maximum number of sinks over TCP and HTTP. Each has a task, a socket and up to a few MiB.
+/// The maximum number of sinks over TCP and HTTP. Each sink takes a task, a socket and up to a few
+/// MiB of memory.
 pub(crate) const SINKS_MAX: usize = 1000;
 
 /// The keys that a sink must have.
@@ -25,12 +26,12 @@ const REQUIRED: [&str; 2] = ["name", "address"];
 pub(crate) trait SinkTable: SinkOptions {
     /// The template's text about the address, and an example of an address.
     const ADDRESS: [&'static str; 2];
-    /// The options of this transport; [`COMMON_OPTIONS`] are added to them.
+    /// The options of this transport, in addition to [`COMMON_OPTIONS`].
     const OPTIONS: &'static [Key<Self>];
 
     fn address() -> Text<Self::Address>;
 
-    /// A key that contradicts another one, and why.
+    /// Returns a key that contradicts another key, and the reason.
     fn conflict(&self, address: &Self::Address) -> Option<(&'static str, &'static str)>;
 }
 

@@ -70,7 +70,7 @@ impl<T> Rule for Text<T> {
     }
 }
 
-/// A text whose type reports what is wrong with it.
+/// A text for which the errors of `T` say what is wrong.
 fn text<T: FromStr<Err: Display> + Display>(allowed: &str) -> Text<T> {
     Text {
         allowed: allowed.to_owned(),

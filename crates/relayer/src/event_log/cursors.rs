@@ -40,16 +40,16 @@ pub struct CursorRow {
     pub unused_since_ms: u64,
     /// Whether an operator has paused the sink.
     pub is_paused: bool,
-    /// Whether the consumer has acknowledged an event. A consumer that never has may be evicted for
-    /// a new consumer. Consumers in rows of older versions count as having acknowledged.
+    /// Whether the consumer has acknowledged an event. A consumer without any acknowledgement may
+    /// be evicted for a new consumer. True for rows of older versions.
     pub has_acked: bool,
 }
 
 impl CursorRow {
     const VERSION: u8 = 3;
     const VERSION_WITHOUT_ACKED: u8 = 2;
-    /// Newer logs may still have such rows, because the upgrade of the format does not rewrite
-    /// them.
+    /// The version of rows with only a cursor. The upgrade of the format does not rewrite these
+    /// rows, so newer logs may still have some.
     const VERSION_OF_CURSOR_ALONE: u8 = 1;
 
     /// The row of a cursor in use: of a sink, or of a consumer that has acknowledged an event.

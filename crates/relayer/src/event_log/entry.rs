@@ -35,7 +35,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The last sequence that a consumer has handled; 0 before the first.
+/// The last sequence that a consumer has handled; 0 before the first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cursor(u64);
 

@@ -19,7 +19,7 @@ impl FreeSpace {
         })
     }
 
-    /// A replacement for tests.
+    /// Lets a test decide how much space is free.
     pub fn from_fn(bytes: impl Fn() -> io::Result<u64> + Send + Sync + 'static) -> Self {
         Self(Arc::new(bytes))
     }

@@ -26,7 +26,7 @@ use super::mark::RelayTable;
 /// [`has_acked`](super::CursorRow::has_acked).
 pub const FORMAT_VERSION: u64 = 6;
 
-/// The oldest version that opening a log converts to the current one.
+/// The oldest version that can be opened. Opening converts the log to the current version.
 pub(crate) const FORMAT_OLDEST: u64 = 5;
 
 /// Column family of records, by sequence.
@@ -57,8 +57,8 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_HEAD: &[u8] = b"head";
 /// `meta`: the oldest sequence that is kept.
 pub const META_FLOOR: &[u8] = b"floor";
-/// `meta`: without fsync, sequences up to here may have been assigned, even if `head` is lower
-/// after a power loss.
+/// `meta`: the last reserved sequence, without fsync. After a power loss, sequences up to here may
+/// have been assigned although `head` is lower.
 pub const META_RESERVED: &[u8] = b"reserved";
 
 /// `meta`: the number of the [`LogId`](super::LogId). Opening a log without this key adds it.

@@ -201,7 +201,7 @@ impl EventLog {
         self.tail.figures()
     }
 
-    /// The store, for figures.
+    /// The store, whose figures the metrics show.
     pub fn store(&self) -> &Store {
         &self.store
     }

@@ -38,7 +38,7 @@ pub(crate) enum CursorError {
     },
 }
 
-/// The events that the log has of a time span.
+/// The log's events of a time span.
 #[derive(Debug)]
 pub enum Known {
     /// `created_at` and id of each event.

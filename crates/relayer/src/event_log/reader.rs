@@ -26,7 +26,7 @@ pub enum ReadError {
     Storage(#[from] StorageError),
 }
 
-/// Entries that follow each other in the log.
+/// Entries in the order of the log.
 #[derive(Debug, Clone)]
 pub struct Chunk {
     entries: Arc<[Entry]>,

@@ -9,7 +9,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::limits::{FANOUT_BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 
-/// If a thread of this niceness shares a core with a normal thread, it gets a quarter of the core.
+/// On a shared core, a thread of this niceness gets a quarter of the time and a normal thread gets
+/// the rest.
 const NICENESS: i32 = 5;
 
 /// The threads that encrypt and send signals. Threads that read relays and commit take precedence,
@@ -58,7 +59,7 @@ fn lower_thread_priority() {
 }
 
 impl Drop for FanoutRuntime {
-    /// A task may drop this, and tasks must not block.
+    /// Must not block, because it may run in a task.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.get_mut().take() {
             runtime.shutdown_background();

@@ -179,7 +179,7 @@ impl Fanout {
     }
 }
 
-/// Closes the socket with a reason and waits briefly for the client to read it.
+/// Closes the socket with a reason, and waits briefly for the client to read the reason.
 async fn close(mut socket: WebSocket, reason: String) {
     /// The longest close reason (RFC 6455, section 5.5).
     const REASON_BYTES_MAX: usize = 123;

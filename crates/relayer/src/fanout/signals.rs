@@ -28,7 +28,7 @@ pub struct Signals {
     tail: Tail,
     /// The log was read up to this sequence, and the signals up to here were added to the tail.
     scanned: AtomicU64,
-    /// Limits how many followers behind the tail read the log at the same time.
+    /// Limits the number of followers that are behind the tail and read the log at the same time.
     read_permits: Semaphore,
 }
 

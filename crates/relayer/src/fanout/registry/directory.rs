@@ -101,7 +101,7 @@ pub struct ListedFollower {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
 
-/// A connection of a follower. The connection counts until this is dropped.
+/// A connection of a follower. The connection counts until this value is dropped.
 #[derive(Debug)]
 pub struct Presence {
     directory: Arc<Directory>,

@@ -17,12 +17,12 @@ pub enum Health {
     Up,
     /// The database can be read but not written.
     ReadOnly {
-        /// The last time at which writes worked, in Unix milliseconds.
+        /// Since when writes have failed, in Unix milliseconds.
         since_ms: u64,
     },
     /// The database cannot be used.
     Down {
-        /// The last time at which writes worked, in Unix milliseconds.
+        /// Since when writes have failed, in Unix milliseconds.
         since_ms: u64,
         /// The reason, without confidential details.
         reason: &'static str,
@@ -53,7 +53,7 @@ impl Health {
 #[derive(Debug)]
 pub(super) struct HealthMonitor {
     store: &'static str,
-    /// The health, and when it last stopped being `Up`.
+    /// The health, and the time of the last change from or to `Up`.
     health: Mutex<(Health, Instant)>,
     write_failed: Notify,
     metrics: Arc<Metrics>,

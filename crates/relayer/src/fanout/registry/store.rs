@@ -123,7 +123,7 @@ pub enum Mode {
 /// The changes that other gateways or people have made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// The rows with these keys have changed; they may not exist.
+    /// The rows with these keys were written or removed.
     Rows(Vec<RowKey>),
     /// Unknown rows have changed: all rows must be read again.
     Unknown,

@@ -49,7 +49,7 @@ pub(crate) fn classify_migration(error: MigrateError, newest: i64) -> RegistryEr
     }
 }
 
-/// Converts an error that the server sent; its SQLSTATE decides.
+/// Converts an error that the server sent, according to its SQLSTATE.
 fn from_server(error: &PgDatabaseError) -> RegistryError {
     let code = error.code();
     let text = one_line(format_args!("{} (SQLSTATE {code})", error.message()));

@@ -32,9 +32,9 @@ pub struct Postgres {
 
 impl Postgres {
     /// Opens the registry in the database that `dsn` names. Connects on first use, with at most
-    /// `max_connections` connections. At least two are needed, because one listens; when none is
-    /// available, another connection is opened briefly to find the cause. `queries` counts all
-    /// statements except those of the migrations.
+    /// `max_connections` connections. At least two are needed, because one of them only listens. If
+    /// no connection is available, an additional one is opened briefly to find the cause. `queries`
+    /// counts all statements except those of the migrations.
     ///
     /// # Errors
     /// When the DSN is invalid, has an unknown parameter, or names a file that cannot be read.

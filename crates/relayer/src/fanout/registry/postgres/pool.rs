@@ -68,8 +68,8 @@ impl ConnectionPool {
     }
 }
 
-/// A connection from the pool. Dropping it closes the connection, which may be in the middle of a
-/// transaction, unless it was [released](Self::release).
+/// A connection from the pool. A connection that is dropped without being [released](Self::release)
+/// is closed, because it may be in the middle of a transaction.
 pub(crate) struct PooledConnection<'a> {
     connection: PoolConnection<Postgres>,
     queries: &'a Counter,

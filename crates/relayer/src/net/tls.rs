@@ -39,7 +39,7 @@ pub enum CaFileFault {
          \"-----BEGIN CERTIFICATE-----\" to \"-----END CERTIFICATE-----\""
     )]
     Empty,
-    /// One of its certificates is invalid.
+    /// A certificate in the file is invalid.
     #[error("contains an invalid certificate, number {number} ({fault}); remove or replace it")]
     Certificate {
         /// The certificate's number, from 1.
@@ -72,7 +72,7 @@ pub fn client_config(
     Ok(config)
 }
 
-/// A configuration with the library's own session store.
+/// A configuration with the session store of rustls.
 ///
 /// # Errors
 /// When rustls does not accept its own defaults.
@@ -91,7 +91,7 @@ pub(crate) fn system_authorities() -> RootCertStore {
     roots
 }
 
-/// Adds the authorities of a file; `key` is its configuration key, for the error.
+/// Adds the authorities of a file; `key` is the file's configuration key, for the error.
 ///
 /// # Errors
 /// When the file cannot be used.

@@ -27,7 +27,6 @@ pub struct Peer {
     pub url: RelayUrl,
     /// Counts of what the relay sent.
     pub stats: Stats,
-    /// Its offence budget.
     pub offences: Offences,
     /// Whether the relay may have a private address, because the configuration names it.
     is_trusted: AtomicBool,
@@ -69,15 +68,15 @@ impl Source for Peer {
 /// The progress of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairProgress {
-    /// The window that is requested now, in Unix seconds.
+    /// The first second of the window that is requested now, in Unix seconds.
     pub since: u64,
-    /// `None` if the window has no end.
+    /// The last second of the window; `None` if the window has no end.
     pub until: Option<u64>,
     /// The protocol: `req` (NIP-01) or `negentropy` (NIP-77).
     pub by: &'static str,
     /// The requests so far.
     pub requests: u64,
-    /// The events in their answers, including known ones.
+    /// The events in the answers, including known events.
     pub events: u64,
 }
 
@@ -112,17 +111,17 @@ impl Peer {
         if self.is_trusted.load(Ordering::Relaxed) { Reach::Anywhere } else { Reach::PublicOnly }
     }
 
-    /// Sets whether the relay is trusted, from the next dial on, and returns the previous value.
+    /// Sets whether the relay is trusted, and returns the previous value. The next dial uses the
+    /// new value.
     pub(crate) fn set_trusted(&self, is_trusted: bool) -> bool {
         self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
-    /// The current state.
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
     }
 
-    /// Whether it is connected, with nothing left to backfill.
+    /// Whether the relay is connected and nothing is left to backfill.
     pub fn is_live(&self) -> bool {
         matches!(self.states.lock().now, ConnectionState::Live { .. })
     }
@@ -156,7 +155,7 @@ impl Peer {
         self.states.lock().uptime()
     }
 
-    /// Counts something that the relay sent and that was refused.
+    /// Counts a refused event or message of the relay.
     pub fn refuse(&self, reason: DropReason) {
         self.stats.refuse(reason);
         self.offences.note(reason, self.stats.events.get(), Instant::now());
@@ -192,20 +191,20 @@ impl Peer {
         self.coverage.lock().restore(coverage.on_clock(now));
     }
 
-    /// Handles a clock step: claims that rested on the previous clock are no longer shown. The
-    /// coverage proven by what was read is left to the conversation, which first ends the requests
-    /// that used that clock.
+    /// Handles a clock step: claims that rest on the previous clock are no longer shown. The
+    /// conversation corrects the coverage proven by what was read, after it has ended the requests
+    /// that used the previous clock.
     pub(crate) fn clock_was_set(&self, now: Now) {
         self.coverage.lock().clock_was_set(now);
     }
 
-    /// The coverage proven by what was read; the log may not have those events yet.
+    /// The coverage proven by the messages read so far. The log may not have their events yet.
     pub(crate) fn read_coverage(&self) -> Option<Coverage> {
         self.coverage.lock().read().cloned()
     }
 
-    /// Changes what is proven by what was read, and returns the mark that must follow the events
-    /// into the log.
+    /// Changes [`read_coverage`](Self::read_coverage), and returns the mark that must follow the
+    /// events into the log.
     pub(crate) fn change_coverage(
         &self,
         change: impl FnOnce(Option<Coverage>) -> Option<Coverage>,

@@ -45,9 +45,9 @@ impl CursorWriter {
         }
     }
 
-    /// Stores the cursor, on the blocking pool because it waits for the commit in progress. While
-    /// the disk is full, the cursor stays in memory and is stored later; after a crash, more events
-    /// would then be delivered again.
+    /// Stores the cursor on the blocking pool, because the write waits for the commit in progress.
+    /// While the disk is full, the cursor stays in memory and is stored later; after a crash, more
+    /// events would then be delivered again.
     ///
     /// # Errors
     /// When RocksDB fails.

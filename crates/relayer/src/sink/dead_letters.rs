@@ -95,7 +95,7 @@ impl DeadLetters {
         self.refused.get()
     }
 
-    /// Letters dropped to make room for others since the start.
+    /// Letters dropped since the start to make room for newer ones.
     pub fn dropped(&self) -> u64 {
         self.dropped.get()
     }
@@ -205,8 +205,8 @@ impl DeadLetters {
         found.len()
     }
 
-    /// Returns the oldest letter to send again. It stays marked until it is delivered or refused
-    /// again.
+    /// Returns the oldest letter to send again. The letter stays marked until it is delivered or
+    /// refused again.
     pub(super) fn next_replay(&self) -> Option<Seq> {
         self.kept.lock().replays.first().copied()
     }

@@ -1,5 +1,5 @@
-//! The log as read for one sink: its entries, and the ranges that retention trimmed before the sink
-//! had them.
+//! Reads the log for one sink: returns entries, and reports ranges that retention trimmed before
+//! the sink had them.
 
 use std::sync::Arc;
 

@@ -49,8 +49,8 @@ pub enum SinkState {
         /// Why Relayer has to try again.
         reason: String,
     },
-    /// The sink no longer exists or refuses everything. It gets nothing until an operator resumes
-    /// it.
+    /// The sink no longer exists or refuses everything. The sink gets nothing until an operator
+    /// resumes it.
     Parked {
         /// Unix milliseconds.
         since_ms: u64,
@@ -157,7 +157,7 @@ impl Sink {
         Cursor::from_number(self.cursor.load(Ordering::Relaxed))
     }
 
-    /// The cursor in the database: delivery continues after it if the gateway crashes.
+    /// The cursor in the database. If the gateway crashes, delivery continues after this cursor.
     pub fn saved_cursor(&self) -> Cursor {
         Cursor::from_number(self.saved_cursor.load(Ordering::Relaxed))
     }
@@ -177,7 +177,7 @@ impl Sink {
         self.rate.lock().per_second(self.started.elapsed())
     }
 
-    /// Sends a command to its worker, and waits until it is applied.
+    /// Sends a command to the sink's worker, and waits until the command is applied.
     ///
     /// # Errors
     /// When the gateway is stopping or the disk is full; then nothing has changed.

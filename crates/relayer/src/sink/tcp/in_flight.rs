@@ -1,5 +1,5 @@
-//! The events in flight to a sink, which limit how far its cursor may move (invariant 4). No I/O,
-//! no clock.
+//! The events in flight to a sink, which limit how far the sink's cursor may move (invariant 4). No
+//! I/O, no clock.
 //!
 //! An event is *queued* until all of its bytes are sent. If the sink acknowledges events, the event
 //! is then *unacked*. The sink has every event before the first queued or unacked one.

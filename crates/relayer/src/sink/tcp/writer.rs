@@ -1,7 +1,8 @@
 //! Writes to a sink, and tracks how many bytes the socket has accepted.
 //!
 //! TLS buffers encrypted data, so only a flush proves that the socket has the bytes (invariant 4).
-//! At most one record waits for a flush, and a sink cannot decrypt any of it earlier.
+//! At most one record waits for a flush, and a sink cannot decrypt any part of an incomplete
+//! record.
 
 use std::future::poll_fn;
 use std::io;
@@ -89,7 +90,7 @@ impl Writer {
         }
     }
 
-    /// One record after the other: the next is written when the socket has all of the one before.
+    /// Writes one record after the other: the next one when the socket has all of the previous one.
     fn poll_step(&mut self, cx: &mut Context<'_>, encoder: &mut Encoder) -> Poll<io::Result<Step>> {
         if self.is_flushing() {
             ready!(self.poll_flush(cx))?;

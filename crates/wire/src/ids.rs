@@ -73,7 +73,7 @@ macro_rules! hex_bytes {
     };
 }
 
-/// Values that need no verification, so they can be read from text.
+/// Constructors for values that need no verification.
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
@@ -133,7 +133,7 @@ hex_bytes!(
 );
 
 hex_bytes!(
-    /// A BIP-340 x-only public key, which may not lie on the curve.
+    /// A BIP-340 x-only public key, not necessarily on the curve.
     PublicKey,
     32
 );
@@ -155,7 +155,8 @@ impl PublicKey {
 }
 
 impl EventId {
-    /// Used by `verify` and `sign`, which computed the id, and for text that this crate wrote.
+    /// Called by `verify` and `sign`, which have computed the id, and for text that this crate
+    /// wrote.
     pub(crate) const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

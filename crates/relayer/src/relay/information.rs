@@ -1,4 +1,4 @@
-//! The NIP-11 document: the statements about itself that a relay publishes, as far as we use them.
+//! The NIP-11 document: what a relay says about itself, as far as we use it.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;

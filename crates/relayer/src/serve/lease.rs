@@ -37,7 +37,7 @@ pub(super) struct Consumer {
     /// The row in the database. The lock is held during a write, so that no older row overwrites a
     /// newer one.
     written: Mutex<Option<CursorRow>>,
-    /// The only permit is the lease.
+    /// A semaphore with one permit, which is the lease.
     lease: Arc<Semaphore>,
     /// The number of the last connection that asked for the lease.
     latest: watch::Sender<u64>,

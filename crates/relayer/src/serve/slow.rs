@@ -78,8 +78,8 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Watch {
     taken: u64,
-    /// The value of `waited` since which the client has been far behind and its socket has accepted
-    /// nothing.
+    /// The value of `waited` when the client was last close to the head or its socket last accepted
+    /// bytes.
     stuck_since: Duration,
 }
 

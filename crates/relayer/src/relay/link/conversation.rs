@@ -12,8 +12,8 @@ use crate::relay::backfill::Backfill;
 use crate::relay::peer::{RepairProgress, Stated};
 use crate::relay::protocol::{Exchange, ExchangeError, LiveState};
 
-/// How often backfill and live subscription take turns at most. Events that are still missing then
-/// stay a gap.
+/// The maximum number of turns of backfill and live subscription. Events that are missing after the
+/// last turn stay a gap.
 const ROUNDS_MAX: usize = 5;
 
 pub(crate) struct Conversation {

@@ -60,8 +60,8 @@ impl<'a> ReadCounts<'a> {
         self.duplicates[layer] += 1;
     }
 
-    /// Counts a breach of the WebSocket protocol. Also counts a frame, because the breach leaves
-    /// none.
+    /// Counts a breach of the WebSocket protocol, and a frame for the breach, which would not be
+    /// counted otherwise.
     pub(crate) fn breach(&mut self, reason: DropReason) {
         self.frame(0);
         self.refuse(reason);

@@ -6,7 +6,7 @@ use super::damaged;
 use crate::config::RelayUrl;
 use crate::event_log::{EventLog, RelayTable, StorageError};
 
-/// The wanted relays, by the origin of the wish.
+/// The configured, added and removed relays, which together determine the wanted ones.
 #[derive(Debug)]
 pub(super) struct WantedRelays {
     pub configured: Vec<RelayUrl>,
@@ -41,7 +41,8 @@ impl WantedRelays {
         Ok(wanted)
     }
 
-    /// The wanted relays without duplicates, each with whether the configuration names the relay.
+    /// The wanted relays without duplicates. The `bool` says whether the configuration names the
+    /// relay.
     pub fn wanted(&self) -> impl Iterator<Item = (&RelayUrl, bool)> {
         let mut seen = HashSet::new();
         let configured = self.configured.iter().map(|url| (url, true));

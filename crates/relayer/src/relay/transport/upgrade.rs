@@ -92,7 +92,7 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// What the head of a response says. Contains the head's length in bytes.
+/// What the head of a response says. The numbers are the head's length in bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Head {
     /// The server agreed to the upgrade.

@@ -33,12 +33,12 @@ enum Step {
     Done,
 }
 
-/// What may be written to a connection at once and in total.
+/// How much may be written to a connection: bytes at once, and records in total.
 #[derive(Debug)]
 pub(super) struct Records {
     bytes_max: usize,
-    /// TLS 1.2 cannot renew its keys: when they are used up, rustls stops sending, discards the
-    /// data and reports it as written.
+    /// The records that may still be written. TLS 1.2 cannot renew its keys: when the keys are used
+    /// up, rustls stops sending, discards the data and reports the data as written.
     left: u64,
 }
 

@@ -48,7 +48,7 @@ const GARBAGE: [Garbage; 5] = [
     Garbage::DeepNesting,
 ];
 const GARBAGE_CHANCE: f64 = 0.004;
-/// Relays whose connections end, either closed by the relay or because of what the relay sends.
+/// Relays whose connections end: the relay closes them, or sends something that ends them.
 const BREAKERS: Range<usize> = 15..20;
 const BREAK_EVERY: Duration = Duration::from_secs(4);
 const BREAKS: usize = 8;

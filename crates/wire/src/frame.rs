@@ -36,7 +36,7 @@ pub fn scan(frame: &[u8]) -> Scan<'_> {
 /// event must be parsed.
 ///
 /// For every event that parses, the scanned author equals the parsed one: the scan stops at the
-/// first `pubkey`, and the parser refuses an event that has two.
+/// first `pubkey`, and the parser refuses an event with a second `pubkey`.
 pub fn author(event: &[u8]) -> Option<PublicKey> {
     let mut walk = Walk { text: event, at: 0 };
     walk.expect(b'{')?;
@@ -44,7 +44,8 @@ pub fn author(event: &[u8]) -> Option<PublicKey> {
     PublicKey::from_hex(walk.plain_string()?).ok()
 }
 
-/// The first JSON value of a text without what follows; the whole text if the value does not end.
+/// The first JSON value of a text, without the rest of the text; the whole text if the value does
+/// not end.
 ///
 /// Some relays send `EVENT` messages of more than three parts.
 pub fn first_value(text: &[u8]) -> &[u8] {

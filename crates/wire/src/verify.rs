@@ -1,5 +1,5 @@
-//! Verification: the id is NIP-01's SHA-256 of the event, and the signature is BIP-340's over that
-//! id.
+//! Verification: the id is NIP-01's SHA-256 of the event, and the signature is a BIP-340 signature
+//! of that id.
 
 use secp256k1::{Secp256k1, VerifyOnly, XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};

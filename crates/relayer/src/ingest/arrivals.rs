@@ -1,6 +1,6 @@
 //! Arrival times of the first copies of a sample of events, to measure how late other copies are.
 //!
-//! One id in [`ONE_IN`] is sampled; skipping an id costs reading one byte. New ids overwrite old
+//! One id in [`ONE_IN`] is sampled; one byte of an id shows whether it is. New ids overwrite old
 //! ids.
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use wire::ClaimedId;
 
 const ONE_IN: u8 = 32;
 
-/// The number of samples kept: at 10,000 new events a second, those of the last few seconds.
+/// The number of samples kept, enough for the last few seconds at 10,000 new events a second.
 const PLACES: usize = 4_096;
 
 /// A copy later than this limit is an old event that a relay serves again.

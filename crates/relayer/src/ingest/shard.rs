@@ -36,7 +36,7 @@ pub struct Shard {
     verifier: Verifier,
 }
 
-/// How many candidates, and for how long, a shard judges before it sends the verified events to the
+/// How many candidates a shard judges, and for how long, before it sends the verified events to the
 /// sequencer.
 #[derive(Debug, Clone, Copy)]
 pub struct BurstLimits {

@@ -94,8 +94,8 @@ const SPECIAL_V4: &[(Ipv4Addr, u32, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved, RFC 1112"),
 ];
 
-/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed for their
-/// purpose in the error.
+/// Like [`SPECIAL_V4`]. Blocks outside 2000::/3 are not public anyway; they are listed so that the
+/// error can name their purpose.
 const SPECIAL_V6: &[(Ipv6Addr, u32, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "unspecified, RFC 4291"),
     (Ipv6Addr::LOCALHOST, 128, "loopback, RFC 4291"),

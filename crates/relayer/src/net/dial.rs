@@ -117,8 +117,8 @@ impl Dialer {
     ) -> Result<Stream, ConnectError> {
         let tcp = within("TCP", connect_first(addresses)).await?.map_err(ConnectError::Tcp)?;
         match is_secure {
-            // Boxed: otherwise the caller's future would reserve memory for a handshake for its
-            // whole lifetime.
+            // Boxed: otherwise the caller's future would hold memory for a handshake as long as it
+            // exists.
             true => Box::pin(self.secure(host, tcp)).await,
             false => Ok(Stream::Plain(tcp)),
         }

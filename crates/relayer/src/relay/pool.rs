@@ -1,4 +1,4 @@
-//! The pool of wanted relays, and the supervisor that runs a connection task for each of them.
+//! The pool of wanted relays, and the supervisor that runs a connection task for each relay.
 //!
 //! The wanted relays are those of the configuration and those added over the API, without those
 //! removed over the API. Additions and removals persist in the log's database. If more relays are

@@ -19,7 +19,7 @@ pub struct Shared {
     pub dedupe: Arc<Dedupe>,
     /// The shards' inboxes, which take candidates.
     pub inboxes: Inboxes,
-    /// The event log: reconciliation compares relays with it.
+    /// The event log. Reconciliation compares relays with the log.
     pub log: Arc<EventLog>,
     pub metrics: Arc<Metrics>,
     pub(crate) ingest_metrics: Arc<ingest::Metrics>,

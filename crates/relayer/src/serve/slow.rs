@@ -135,7 +135,7 @@ mod tests {
     const PATIENCE: Patience =
         Patience { lag_max: 100, window: Duration::from_secs(30), ping_interval: None };
 
-    /// Checks a client every second, and returns the second at which it is closed.
+    /// Checks a client every second, and returns the second at which the client is closed.
     fn closed_after(secs: u64, taken: fn(u64) -> u64, lag: fn(u64) -> u64) -> Option<u64> {
         let mut watch = Watch::new(taken(0));
         (1..=secs).find(|&at| {

@@ -38,7 +38,7 @@ struct Kept {
     replays: BTreeSet<Seq>,
 }
 
-/// Selects one letter or all.
+/// Selects one letter or all letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterSelector {
     /// The letter with this sequence.
@@ -146,8 +146,7 @@ impl DeadLetters {
         self.log.check_room()?;
         let mut kept = self.kept.lock();
         for letter in letters {
-            // This approximates the size of the row; at the next start the actual rows are
-            // measured.
+            // An approximation of the row's size. The next start measures the actual rows.
             let bytes = letter.entry.event.json().len() + letter.reason.len() + letter.entry.relay.len() + 64;
             kept.insert(letter.entry.seq, bytes);
             kept.replays.remove(&letter.entry.seq);

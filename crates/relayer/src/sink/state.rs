@@ -232,8 +232,8 @@ impl Sink {
     /// Records that retention trimmed these sequences before the sink had them.
     pub(super) fn lose(&self, first: Seq, last: Cursor) {
         let mut ranges = self.lost_ranges.lock();
-        // A connection may encounter the same range again if an earlier connection broke before it
-        // delivered the events before the range.
+        // A connection may encounter the same range again if an earlier connection broke before
+        // delivering the events in front of the range.
         let first = ranges.back().map_or(first, |known| first.max(known.last.next()));
         if Cursor::after(first) > last {
             return;

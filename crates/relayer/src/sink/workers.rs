@@ -225,8 +225,8 @@ impl<'a> Starting<'a> {
     }
 }
 
-/// Returns the stored cursor of the slowest sink: all sinks have everything up to it, even after a
-/// crash.
+/// Returns the stored cursor of the slowest sink: all sinks have everything up to this cursor, even
+/// after a crash.
 pub fn needed_after(sinks: &[Arc<Sink>]) -> Cursor {
     sinks.iter().map(|sink| sink.saved_cursor()).min().unwrap_or(Cursor::END)
 }

@@ -146,8 +146,8 @@ pub fn created_at(json: &[u8]) -> Option<u64> {
 /// hex of either case. Nothing is verified. Other members may violate NIP-01, and their strings
 /// need not be UTF-8.
 ///
-/// If not, no relay can have accepted the text as an event. Otherwise the author may have signed
-/// the event, although NIP-01 parsers cannot read it.
+/// No relay can have accepted a text without these values as an event. A text with them may be an
+/// event that its author signed, although NIP-01 parsers cannot read it.
 pub fn names_signature(json: &[u8]) -> bool {
     struct Hex<const DIGITS: usize>;
 

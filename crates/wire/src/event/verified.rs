@@ -52,7 +52,7 @@ impl VerifiedEvent {
 
     /// The tags, parsed at each call without looking at the content.
     pub fn tags(&self) -> Vec<Tag<'_>> {
-        // The text was written from parsed fields, so this cannot fail.
+        // The text was written from parsed fields, so parsing the tags cannot fail.
         let tags = Head::read(&self.json).map(|head| head.tags_onward).unwrap_or_default();
         Vec::deserialize(&mut serde_json::Deserializer::from_slice(tags)).unwrap_or_default()
     }

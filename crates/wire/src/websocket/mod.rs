@@ -43,7 +43,7 @@ pub enum DecodeError {
 /// A message from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Text that may not be valid UTF-8.
+    /// Text, not checked to be valid UTF-8.
     Text(&'a [u8]),
     /// Binary data.
     Binary(&'a [u8]),
@@ -56,7 +56,7 @@ pub enum Message<'a> {
         /// The length of the payload, in bytes.
         bytes: u64,
     },
-    /// A ping, which must be answered with a pong with the same payload.
+    /// A ping. The answer must be a pong with the same payload.
     Ping(&'a [u8]),
     /// The response to a ping.
     Pong(&'a [u8]),
@@ -398,8 +398,8 @@ mod tests {
         assert_eq!(decode(&fragments), Err(DecodeError::TooLong { len: 131_070, max: 70_000 }));
     }
 
-    /// The messages found by a decoder that keeps 10 bytes and skips 5,000, in reads of `read`
-    /// bytes.
+    /// Decodes the bytes in reads of `read` bytes. The decoder stores messages of up to 10 bytes
+    /// and skips messages of up to 5,000 bytes.
     fn skip(bytes: &[u8], read: usize) -> Result<Vec<String>, DecodeError> {
         let mut decoder = Decoder::new(10).skipping(5_000);
         let (mut messages, mut waiting) = (Vec::new(), Vec::new());

@@ -71,8 +71,8 @@ impl<'de> Deserialize<'de> for FirstId {
     }
 }
 
-/// A parsed event has the fields of its JSON and gets the right verdict. Signed again, the event is
-/// unchanged by writing and parsing its canonical form.
+/// A parsed event has the fields of its JSON and gets the right verdict. After the event is signed
+/// again, writing and parsing its canonical form does not change the event.
 pub fn event(json: &[u8]) {
     let Ok(event) = UnverifiedEvent::parse(json) else { return };
     // `serde_json` refuses deep nesting and halves of surrogate pairs, which our parser skips.

@@ -11,8 +11,8 @@ use crate::relay::protocol::{
     AfterRefusal, Answer, Exchange, ExchangeError, Expected, LiveState, Refusal, Reply, Window,
 };
 
-/// The maximum number of windows that are refused in a row, without an event in between. Without a
-/// maximum, halving windows could take very long.
+/// After this many refusals in a row, without an event in between, the gap is given up: halving its
+/// windows further could take very long.
 const REFUSALS_MAX: u32 = 64;
 
 /// The backfill of one connection.

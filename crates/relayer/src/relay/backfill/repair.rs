@@ -2,12 +2,12 @@
 //! gap.
 //!
 //! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
-//! promises that a limited answer has the newest events. To check the promise, the events must come
-//! newest first. If they do, a truncated answer proves the span down to its oldest event, and the
-//! rest is requested next, so a repair takes about as many requests as the relay's cap requires. If
-//! events come in another order, or a request has several filters, a truncated answer proves
-//! nothing, and the window is halved. A single second cannot be halved: if its answer is truncated,
-//! the second is a gap.
+//! promises that a limited answer has the newest events. If the events come newest first, we trust
+//! the promise: a truncated answer proves the span down to its oldest event, and the rest is
+//! requested next, so a repair takes about as many requests as the relay's cap requires. If events
+//! come in another order, or a request has several filters, a truncated answer proves nothing, and
+//! the window is halved. A single second cannot be halved: if its answer is truncated, the second
+//! is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
@@ -49,9 +49,9 @@ enum AnswerOrder {
 #[derive(Debug, Clone, Copy)]
 struct Doubtful {
     events: u32,
-    /// The second of the answer's oldest event.
+    /// The date of the answer's oldest event.
     reached: u64,
-    /// Whether the second `reached` is proven if the answer was not cut.
+    /// Whether the second at `reached` is proven if the answer was not cut.
     is_all: bool,
 }
 
@@ -83,8 +83,8 @@ impl Repair {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
-    /// Handles the answer to [`next`](Self::next), which was requested with this limit. `now` is
-    /// the current second.
+    /// Handles the answer to a request for [`next`](Self::next) with this limit. `now` is the
+    /// current second.
     pub fn answered(
         &mut self,
         answer: &Answer,

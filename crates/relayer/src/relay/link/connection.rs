@@ -80,9 +80,9 @@ struct UnansweredRequest {
 struct Failures(Option<(String, UnansweredRequest)>);
 
 impl Failures {
-    /// Whether a disconnect counts as a failure although the connection was useful: because it
-    /// repeats the last disconnect (same reason, same request), or because the relay broke the
-    /// protocol. Otherwise, we would dial such a relay again at once, endlessly.
+    /// Whether a disconnect counts as a failure even after a useful connection: if it repeats the
+    /// last disconnect (same reason, same request), or if the relay broke the protocol. Otherwise,
+    /// we would dial such a relay again at once, endlessly.
     fn recurs(&mut self, reason: &DisconnectReason, request: Option<UnansweredRequest>) -> bool {
         let failure = request.map(|request| (reason.to_string(), request));
         let is_same = failure.is_some() && failure == self.0;

@@ -161,8 +161,8 @@ impl Reader<'_> {
         is_live.then_some(None)
     }
 
-    /// Drops the event if its id is in memory, and otherwise passes it on. `stored_in` is the
-    /// second of a stored event.
+    /// Drops the event if its id is in memory, and otherwise passes it on. `stored_in` is the date
+    /// of a stored event.
     fn event(
         &mut self,
         claimed: ClaimedId,

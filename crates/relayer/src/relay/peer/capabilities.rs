@@ -91,8 +91,8 @@ impl LiveForm {
 pub(crate) struct Form {
     /// Into how many filters a long list of kinds may be split.
     pub(crate) filters_max: usize,
-    /// Whether the request names kinds. If it does not, the relay sends all kinds and admission
-    /// selects.
+    /// Whether the request names kinds. Otherwise, the relay sends all kinds, and admission selects
+    /// among them.
     pub(crate) with_kinds: bool,
 }
 

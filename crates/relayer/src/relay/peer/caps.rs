@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use crate::limits::{PAGE_EVENTS_LEAST, PAGE_EVENTS_USUAL, RELAY_PAGE_EVENTS_MAX};
 use crate::relay::information::Information;
 
-/// How many sizes of answers are remembered, to notice repeated ones.
+/// How many sizes of answers are remembered, to notice repeated sizes.
 const SIZES_KEPT: usize = 8;
 
 /// What is known about a relay's cap.

@@ -2,9 +2,10 @@
 //! the log.
 //!
 //! Times are `created_at` in Unix seconds, both ends inclusive, because relays are queried by
-//! `created_at`. A span is proven when the relay answered completely for it, or was connected and
-//! live, and everything that it sent was committed or refused. An unproven part of the covered span
-//! is a [`Gap`] with a reason. The *watermark* is the last second before the first gap.
+//! `created_at`. A span is proven when the relay has answered completely for the span, or was
+//! connected and live during it, and when everything that the relay sent was committed or refused.
+//! An unproven part of the covered span is a [`Gap`] with a reason. The *watermark* is the last
+//! second before the first gap.
 //!
 //! While we are not connected, a relay may receive events with an older `created_at`. Each new
 //! connection therefore reopens the last `[relay] overlap_secs` before the coverage's end, and the
@@ -297,8 +298,8 @@ impl Coverage {
         self.bound();
     }
 
-    /// Limits the number of gaps: merges the two with the least proven time between them. That time
-    /// then counts as unproven.
+    /// Limits the number of gaps: merges the two gaps with the least proven time between them. That
+    /// time then counts as unproven.
     fn bound(&mut self) {
         while self.gaps.len() > GAPS_MAX {
             let distances = self.gaps.windows(2).enumerate().filter_map(|(place, pair)| match pair {
@@ -385,7 +386,7 @@ mod tests {
         coverage.prove(196, 210);
         coverage.reconnected(212, 20);
         check(&coverage, &[(181, 209), (210, 212)], Some(180));
-        // Reconnects in the same second, and with a clock that was set back.
+        // Reconnects in the same second, and then with a clock that was set back.
         coverage.prove(0, 212);
         coverage.reconnected(212, 0);
         check(&coverage, &[(212, 212)], Some(211));
@@ -481,7 +482,7 @@ mod tests {
                         coverage.extend(end);
                     }
                 }
-                // Proving a span outside of the ends has no effect on later extensions.
+                // Proving a span outside the coverage has no effect on later extensions.
                 let mut last = None;
                 for gap in coverage.gaps() {
                     prop_assert!(gap.since <= gap.until && gap.until <= coverage.until());

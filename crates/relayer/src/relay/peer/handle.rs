@@ -34,7 +34,7 @@ pub struct Peer {
     coverage: Mutex<CoverageCommits>,
     capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
-    /// Whether the relay is connected but sends nothing while several others do.
+    /// Whether the relay is connected but sends nothing while several other relays do.
     is_silent: AtomicBool,
     /// The round trip of the last ping in microseconds, plus one; 0 for none.
     rtt_us: AtomicU64,
@@ -126,7 +126,7 @@ impl Peer {
         matches!(self.states.lock().now, ConnectionState::Live { .. })
     }
 
-    /// Changes the state, and keeps the previous one in the history.
+    /// Changes the state, and keeps the previous state in the history.
     pub fn set_state(&self, state: ConnectionState) {
         self.states.lock().set(state);
     }
@@ -150,7 +150,7 @@ impl Peer {
         self.states.lock().recent.iter().cloned().collect()
     }
 
-    /// The connected time of all connections together.
+    /// The total connected time of all connections.
     pub fn uptime(&self) -> Duration {
         self.states.lock().uptime()
     }
@@ -161,7 +161,7 @@ impl Peer {
         self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
-    /// Whether the relay is connected but sends nothing while several others do.
+    /// Whether the relay is connected but sends nothing while several other relays do.
     pub fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }
@@ -228,7 +228,7 @@ impl Peer {
         self.capabilities(|capabilities| capabilities.pace.slow_down(tokio::time::Instant::now()));
     }
 
-    /// The progress of the backfill; `None` if none is running.
+    /// The progress of the backfill; `None` if no backfill is running.
     pub fn repair(&self) -> Option<RepairProgress> {
         self.repair.lock().clone()
     }

@@ -138,7 +138,7 @@ impl StateHistory {
         self.now = state;
     }
 
-    /// The connected time of all connections together.
+    /// The total connected time of all connections.
     pub fn uptime(&self) -> Duration {
         self.connected_before + self.connected.map_or(Duration::ZERO, |since| since.elapsed())
     }

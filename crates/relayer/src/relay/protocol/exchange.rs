@@ -38,7 +38,7 @@ pub(crate) enum AfterRefusal {
     RetryFew,
     /// Send a simpler request, if the request can get simpler.
     Simplify,
-    /// The relay does not answer such requests.
+    /// The relay does not answer requests of this type.
     GiveUp,
 }
 
@@ -240,7 +240,7 @@ impl Exchange {
     }
 
     /// Passes on the events of the last answer that are still held. Must be called before every
-    /// mark that may prove the second of these events.
+    /// mark that may prove the events' second.
     pub(crate) async fn pass_on_held(&self) {
         for candidate in self.requests.same_second.take() {
             self.shared.inboxes.send(candidate).await;

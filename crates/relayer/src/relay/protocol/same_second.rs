@@ -72,7 +72,7 @@ impl SameSecond {
         released
     }
 
-    /// The second of the held events.
+    /// The second to which the held events belong.
     pub fn second(&self) -> Option<u64> {
         let state = self.state.lock();
         (!state.held.is_empty()).then_some(state.second)

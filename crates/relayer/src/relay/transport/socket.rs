@@ -7,7 +7,7 @@
 //!
 //! One call of [`Socket::read`] handles a limited number of frames, because 64 KiB may hold 100
 //! events or 32,768 empty frames. The rest is kept, and later calls continue at an offset. A call
-//! that handles kept bytes uses the task's budget as a read does, so that frames of no type delay
+//! that handles kept bytes uses the task's budget as a read does, so that no type of frame delays
 //! the thread's other tasks.
 
 use std::cell::RefCell;

@@ -97,7 +97,7 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
 enum Head {
     /// The server agreed to the upgrade.
     Agrees(usize),
-    /// An interim response, after which another follows (RFC 9110, section 15.2).
+    /// An interim response, after which another response follows (RFC 9110, section 15.2).
     Interim(usize),
     /// More bytes are needed.
     Incomplete,

@@ -60,7 +60,7 @@ impl InFlight {
     }
 
     /// Records that the byte stream was sent up to this position. Returns how many more events the
-    /// sink has.
+    /// sink now has.
     pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
         while let Some(&(end, seq)) = self.queued.front()
@@ -121,8 +121,8 @@ mod tests {
         Cursor::from_number(number - 1).next()
     }
 
-    /// Queues events 2, 3, 5 and 8 of ten bytes each after cursor 1; the others up to 9 are
-    /// skipped.
+    /// After cursor 1, queues events 2, 3, 5 and 8, ten bytes each, and skips the other events up
+    /// to 9.
     fn in_flight(acknowledges: bool) -> InFlight {
         let mut in_flight = InFlight::after(Cursor::from_number(1), acknowledges);
         let mut end = 0;

@@ -167,7 +167,7 @@ struct Bounds {
 #[derive(Debug, Default)]
 struct Outcome {
     ended: bool,
-    /// Whether the second of a live event was proven.
+    /// Whether a live event's second was proven.
     proved: bool,
 }
 

@@ -102,7 +102,6 @@ impl Gateway {
         Ok(lines.filter_map(|line| line.rsplit_once(' ')).filter_map(metric).collect())
     }
 
-    /// Returns `/status`.
     pub async fn status(&self) -> Outcome<Value> {
         Ok(serde_json::from_str(&self.get("/status").await?)?)
     }

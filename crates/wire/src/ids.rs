@@ -36,7 +36,6 @@ macro_rules! hex_bytes {
         pub struct $name([u8; $bytes]);
 
         impl $name {
-            /// The raw bytes.
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
@@ -77,7 +76,6 @@ macro_rules! hex_bytes {
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
-            /// Wraps raw bytes.
             pub const fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
                 Self(bytes)
             }

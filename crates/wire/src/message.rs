@@ -33,7 +33,6 @@ pub struct Hints {
     pub auth: bool,
 }
 
-/// A message from a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayMessage<'a> {
     /// An event of a subscription.
@@ -131,7 +130,6 @@ impl<'a> RelayMessage<'a> {
         }
     }
 
-    /// Writes the message.
     pub fn to_json(&self) -> String {
         match self {
             Self::Event { subscription, event } => format!(r#"["EVENT",{},{event}]"#, quoted(subscription)),
@@ -175,7 +173,6 @@ impl Hints {
     }
 }
 
-/// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage<'a> {
     /// Requests stored and future events.
@@ -261,7 +258,6 @@ impl<'a> ClientMessage<'a> {
         }
     }
 
-    /// Writes the message.
     pub fn to_json(&self) -> String {
         match self {
             Self::Req { subscription, filters } => {

@@ -23,7 +23,7 @@ use crate::event_log::{StorageError, Submission, Verified};
 /// The result of judging a candidate.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Genuine, and the first copy.
+    /// The event is genuine, and this is its first copy.
     New(VerifiedEvent),
     Duplicate(Layer),
     Dropped(DropReason),

@@ -258,8 +258,8 @@ mod tests {
             ("2002:7f00:1::1", "loopback"),
             ("2002:c0a8:101::1", "private"),
             ("2002:808:808::1", "public"),
-            // Teredo: public server and client 192.168.1.1; private server; public server and
-            // client.
+            // Teredo, as server and client: public and 192.168.1.1; private and public; public and
+            // public.
             ("2001:0:808:808:0:0:3f57:fefe", "private"),
             ("2001:0:a00:1:0:0:f7f7:f7f7", "private"),
             ("2001:0:808:808:0:0:f7f7:f7f7", "public"),

@@ -52,7 +52,6 @@ pub enum PoolError {
 pub enum Added {
     /// The relay is wanted from now on.
     New,
-    /// The relay was wanted already.
     AlreadyWanted,
 }
 
@@ -61,7 +60,6 @@ pub enum Added {
 pub enum Removed {
     /// The relay is no longer wanted.
     Gone,
-    /// The relay was not wanted.
     NotWanted,
 }
 

@@ -36,7 +36,6 @@ impl ConsumerName {
         SinkName::new(text).map(Self)
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -73,7 +72,6 @@ pub(crate) enum EnterError {
     /// Retention trimmed the events after the stored cursor.
     #[error("the events after the cursor of {name} are no longer kept")]
     Trimmed {
-        /// The consumer's name.
         name: Arc<str>,
         /// The consumer's stored cursor.
         cursor: Cursor,

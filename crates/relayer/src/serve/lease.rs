@@ -170,7 +170,6 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The consumer's name.
     pub fn name(&self) -> &str {
         name(&self.consumer.key)
     }

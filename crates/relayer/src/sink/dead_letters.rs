@@ -75,12 +75,10 @@ impl DeadLetters {
         self.log.check_room()
     }
 
-    /// The number of letters.
     pub fn len(&self) -> usize {
         self.kept.lock().sizes.len()
     }
 
-    /// Whether there are no letters.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

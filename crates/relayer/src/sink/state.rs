@@ -76,9 +76,7 @@ impl SinkState {
 /// Sequences that retention trimmed before the sink had them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LostRange {
-    /// The first sequence.
     pub first: Seq,
-    /// The last sequence.
     pub last: Cursor,
 }
 

@@ -45,7 +45,6 @@ pub enum DecodeError {
 pub enum Message<'a> {
     /// Text, not checked to be valid UTF-8.
     Text(&'a [u8]),
-    /// Binary data.
     Binary(&'a [u8]),
     /// A text or binary message that was too long to store. All of it has been read and discarded.
     Skipped {

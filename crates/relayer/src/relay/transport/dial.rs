@@ -31,7 +31,6 @@ pub struct DialOptions {
     pub user_agent: String,
     /// A PEM file of certificate authorities to trust in addition to the system's.
     pub extra_ca_file: Option<PathBuf>,
-    /// Resolves host names.
     pub resolver: Resolver,
     /// The id by which we recognise ourselves.
     pub instance: InstanceId,
@@ -173,7 +172,7 @@ impl Dialer {
         Ok(self.net.addresses(host, port, reach).await?)
     }
 
-    /// Connects by TCP, and TLS for `wss` URLs.
+    /// Connects by TCP, and by TLS for `wss` URLs.
     async fn connect(&self, url: &Url, addresses: Vec<SocketAddr>) -> Result<Stream, DialError> {
         let host = url.host().ok_or(DialError::Url)?;
         Ok(self.net.connect(host, addresses, url.scheme() == "wss").await?)

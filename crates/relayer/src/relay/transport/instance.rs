@@ -17,7 +17,6 @@ impl InstanceId {
     /// `508 Loop Detected` (RFC 5842), the status for a request that comes from the server itself.
     pub(crate) const REFUSAL: u16 = 508;
 
-    /// A new random id.
     pub fn random() -> Self {
         Self(rand::random())
     }

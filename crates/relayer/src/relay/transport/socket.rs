@@ -59,7 +59,7 @@ pub struct Socket {
     handled: usize,
     /// Whether `carry` may hold complete messages, because handling stopped early.
     stopped: bool,
-    /// Frames handled since [`take_frames`](Self::take_frames).
+    /// Frames handled since the last [`take_frames`](Self::take_frames).
     frames: u64,
 }
 

@@ -33,7 +33,6 @@ pub enum UpgradeError {
     /// The server answered with a status other than 101.
     #[error("the server answers {code}{}{reason} instead of 101", if .reason.is_empty() { "" } else { " " })]
     Status {
-        /// The status code.
         code: u16,
         /// The reason phrase, truncated to one line, control characters escaped.
         reason: Box<str>,

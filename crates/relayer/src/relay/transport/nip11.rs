@@ -41,7 +41,7 @@ pub enum InformationError {
     Timeout,
 }
 
-/// hyper's message says what failed; only the source of the error says why.
+/// hyper's message says what failed; only the error's source says why.
 fn with_cause(error: &hyper::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -93,8 +93,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until an interruption, until the sink no longer exists, or until the sink has all
-    /// of a closed log.
+    /// Delivers until an interruption, until the sink no longer exists, or until the log is closed
+    /// and the sink has every event.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {

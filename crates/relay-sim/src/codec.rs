@@ -1,5 +1,5 @@
-//! The server side of RFC 6455, written by hand, because a simulated relay must be able to write
-//! frames that no library would.
+//! The server side of RFC 6455, written by hand, because a simulated relay must write frames that a
+//! library would refuse to write.
 
 /// Frame opcodes.
 pub mod opcode {

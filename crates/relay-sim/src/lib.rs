@@ -3,9 +3,9 @@
 //! Everything is derived from one seed. [`plan`] decides which relay serves which item of the
 //! [`corpus`], and when. [`faults`] describes how relays misbehave at random; a `policy`, how they
 //! treat their clients: `caps`, `limits` and refusals, NIP-77 (`reconciliation`), NIP-11
-//! (`information`), and TLS (`door`). A `relay` stores what has arrived (`stored` is its index), a
-//! `handshake` accepts a client, a `session` implements NIP-01, NIP-42 and NIP-77 on one
-//! `connection`, and `codec` writes the frames. [`Sim`] builds and controls the relays, and
+//! (`information`), and TLS (`door`). A `relay` stores the events that have arrived (`stored` is
+//! the index), a `handshake` accepts a client, a `session` implements NIP-01, NIP-42 and NIP-77 on
+//! one `connection`, and `codec` writes the frames. [`Sim`] builds and controls the relays, and
 //! [`stats`] counts what they do. On the other side of the gateway, a [`Consumer`] receives events
 //! and a [`Checker`] checks them. [`wait`] has waits with a time limit.
 //!

@@ -32,8 +32,8 @@ pub struct BehaviourArgs {
     /// Refuse filters with a limit of 0.
     #[arg(long)]
     refuse_limit_zero: bool,
-    /// Rate limit of a connection: REQUESTS/SECONDS[:SHARE]; more are refused with CLOSED
-    /// rate-limited. May be repeated.
+    /// Rate limit of a connection: REQUESTS/SECONDS[:SHARE]; further requests are refused with
+    /// CLOSED rate-limited. May be repeated.
     #[arg(long, value_name = "RATE")]
     rate_limit: Vec<Shared<RateLimit>>,
     /// With --rate-limit: count the requests of all connections of a relay together.

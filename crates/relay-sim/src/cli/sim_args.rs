@@ -89,7 +89,8 @@ pub struct SimArgs {
     /// The loopback port; 0 for a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Start live traffic when every relay has a subscription, instead of at the first one.
+    /// Start live traffic when every relay has a subscription, instead of at the first
+    /// subscription.
     #[arg(long)]
     hold: bool,
     #[command(flatten)]

@@ -129,6 +129,7 @@ impl Checker {
 
     /// Checks a delivery.
     ///
+    /// # Errors
     /// The first fault of this delivery. The verdict counts all faults.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;

@@ -16,6 +16,7 @@ pub(crate) trait Socket: Send + Sync {
 
     /// Accepts some of the bytes, and returns their number.
     ///
+    /// # Errors
     /// `WouldBlock` when the socket accepts no bytes now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 

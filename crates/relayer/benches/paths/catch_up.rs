@@ -35,7 +35,7 @@ pub fn run() -> Outcome {
 }
 
 struct Found {
-    /// The time that the sink needed to catch up, for each round.
+    /// The average time of one catch-up.
     time: Duration,
     /// The median latency from the relay's socket to the client, in milliseconds.
     half: f64,

@@ -62,8 +62,8 @@ async function main() {
       await follower.follow();
     } catch (error) {
       if (error instanceof Fatal) throw error;
-      // The error may be a close by the gateway. Its reason may name a cursor, but our own is
-      // always right.
+      // The error may be a close by the gateway. A close reason may name a cursor, but our own
+      // cursor is always right.
       say(`connecting again: ${error.cause?.message ?? error.message}`);
       rest = error.restMs ?? 0;
     }

@@ -30,8 +30,8 @@ def main():
         except InvalidStatus as error:
             refused(error.response, cursor)
         except (OSError, WebSocketException) as error:
-            # The error may be a close by the gateway. Its reason may name a cursor, but our own is
-            # always right.
+            # The error may be a close by the gateway. A close reason may name a cursor, but our own
+            # cursor is always right.
             say(f"connecting again: {error}")
         time.sleep(PAUSE_SECONDS)
 

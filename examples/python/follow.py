@@ -56,8 +56,8 @@ def main():
             say(f"trying again: {error}")
             rest = error.rest
         except (OSError, HTTPException, WebSocketException) as error:
-            # The error may be a close by the gateway. Its reason may name a cursor, but our own is
-            # always right.
+            # The error may be a close by the gateway. A close reason may name a cursor, but our own
+            # cursor is always right.
             say(f"connecting again: {error}")
         pause = PAUSE_SECONDS_MIN if follower.was_connected else min(2 * pause, PAUSE_SECONDS_MAX)
         # Spreads the followers' reconnects when the gateway returns.

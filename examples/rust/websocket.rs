@@ -31,7 +31,7 @@ async fn main() -> Result<()> {
         after = match follow(&url, &after, &mut cursor).await? {
             End::Broken(reason) => {
                 eprintln!("connecting again: {reason}");
-                // The close reason may name a cursor, but our own is always right.
+                // The close reason may name a cursor, but our own cursor is always right.
                 cursor.text(cursor.seq)
             }
             // 410: the gateway has trimmed the next events. 0 starts at the oldest stored event.

@@ -1,9 +1,8 @@
-//! The number of stored events that a relay returns for a filter, and its response to requests for
-//! more.
+//! How many stored events a relay returns for a filter, and how it responds to requests for more.
 
 use wire::Filter;
 
-/// What a relay does when more events are requested or available than its cap.
+/// What a relay does when a filter requests or matches more events than the cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beyond {
     /// Returns as many events as the cap permits, and says nothing about the rest.

@@ -51,7 +51,7 @@ pub struct ClientFrame {
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
-/// Removes the first frame from the bytes, if it is complete.
+/// Removes the first frame from the bytes, if the frame is complete.
 ///
 /// # Errors
 /// When the frame is unmasked, fragmented or too long: clients of relays send small messages in

@@ -64,7 +64,7 @@ impl Delivery {
     /// Reads a message of `/ws`, with or without an envelope.
     ///
     /// # Errors
-    /// When it is not a JSON object.
+    /// When the message is not a JSON object.
     pub fn parse(message: &Bytes) -> Result<Self, ConsumeError> {
         let (message_bytes, at_us) = (message.len(), crate::world::now_us());
         // An event has no field `seq`, so only an envelope parses here.

@@ -116,7 +116,7 @@ pub enum Fault {
     Drip(Duration),
     /// In addition to all other frames, sends as many flood frames as the socket accepts.
     Flood(Flood),
-    /// Sends a NIP-42 challenge first, and then serves the client without an answer.
+    /// Sends a NIP-42 challenge first, and then serves the client without waiting for an answer.
     Auth,
     /// Sends a NIP-42 challenge, and answers REQ with CLOSED `auth-required:` until the client has
     /// proved a key.
@@ -260,7 +260,7 @@ pub struct Dice {
     rng: Rng,
     /// The number of event frames so far.
     frames: u64,
-    /// The frame before which the next fault happens. Most frames check only this.
+    /// The frame before which the next fault happens. For most frames, only this number is checked.
     soonest: u64,
     rules: Vec<(Fault, f64, u64)>,
 }

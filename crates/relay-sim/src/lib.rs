@@ -21,8 +21,9 @@
 //! println!("{} forged", sim.stats().get(relay_sim::Count::Forged));
 //! sim.stop().await;
 //!
-//! // Relays with 100,000 stored events that answer with 500 at most. The first of them refuses greater
-//! // limits, does NIP-77, and has 2,000 events of one second; the last has an expired certificate.
+//! // Ten relays store 100,000 events and return at most 500 in an answer. The first relay refuses
+//! // greater limits, does NIP-77, and has 2,000 events of one second. The last relay has an expired
+//! // certificate.
 //! use relay_sim::{Cap, Certificate, Limits, Negentropy};
 //! let (first, last) = (Who::These(vec![0]), Who::These(vec![9]));
 //! let sim = Sim::builder().relays(10).events(100_000).stored(1.0).tls()

@@ -1,8 +1,8 @@
 //! One simulated relay: its events and the instructions of tests, shared by all connections.
 //!
-//! A relay has a list of entries, of which the first have arrived. Arrived events are stored and
-//! answer REQs; later ones are live. So an event that arrives while nobody is connected, or that is
-//! in flight when a connection breaks, is stored when the client reconnects.
+//! A relay has a list of entries, of which the first ones have arrived. Arrived events are stored
+//! and answer REQs; later ones are live. So an event that arrives while nobody is connected, or
+//! that is in flight when a connection breaks, is stored when the client reconnects.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -32,10 +32,10 @@ const REQUESTS_KEPT: usize = 1_000;
 /// The number of requests whose times a relay records.
 const TIMES_KEPT: usize = 10_000;
 
-/// The overall behaviour of a relay. A test sets it.
+/// The overall behaviour of a relay, as set by a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Behaviour {
-    /// As its faults decide.
+    /// As the relay's faults decide.
     #[default]
     Normal,
     /// Connections neither send nor read until the relay is normal again.
@@ -56,9 +56,9 @@ pub(crate) struct Control {
 /// What a test injects into a running relay.
 #[derive(Debug, Clone)]
 pub(crate) enum Injected {
-    /// An event: stored, and sent to the subscriptions that it matches.
+    /// Stores an event and sends it to matching subscriptions.
     Event(Arc<Item>),
-    /// Raw bytes for the current connections.
+    /// Sends raw bytes to the current connections.
     Raw(Bytes),
     /// Ends all current subscriptions with this reason.
     Closed(Arc<str>),

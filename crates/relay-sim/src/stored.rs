@@ -1,8 +1,8 @@
 //! A relay's stored events, sorted by time: finds the events of a filter among 100,000 without
 //! examining all of them.
 //!
-//! The index is built at the first request and updated at each later request. It contains positions
-//! instead of events, so that ten thousand relays can share the events.
+//! The index is built at the first request and updated at each later request. The index contains
+//! positions instead of events, so that ten thousand relays can share the events.
 
 use std::cmp::Reverse;
 
@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Injected(u32),
 }
 
-/// The number of entries in each list that have arrived.
+/// For each list, the number of entries that have arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrived {
     pub planned: usize,

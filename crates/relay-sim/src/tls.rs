@@ -40,7 +40,7 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// The authority's certificate, for clients that should trust it.
+    /// The authority's certificate, for clients that should trust the authority.
     pub fn pem(&self) -> String {
         self.0.pem()
     }

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long)]
     expect_file: Vec<PathBuf>,
     /// Expect the events of the simulation described by the options below. Use the same options as
-    /// for its relays, with --base and without --stamp.
+    /// for the relays, with --base and without --stamp.
     #[arg(long)]
     expect_sim: bool,
     #[command(flatten)]

@@ -195,8 +195,8 @@ impl Session {
         AfterWrite::Goes
     }
 
-    /// Sends an event to a subscription, unless a fault prevents it. In that case the event is
-    /// still stored, and the client's next request returns it.
+    /// Sends an event to a subscription, unless a fault intervenes. The event is stored in any
+    /// case, and the client's next request returns it.
     fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> AfterWrite {
         let mut then = AfterWrite::Goes;
         match self.dice.before_frame() {

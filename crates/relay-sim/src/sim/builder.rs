@@ -136,8 +136,8 @@ impl SimBuilder {
     }
 
     /// The base time in Unix seconds. Stored events are up to
-    /// [`stored_span_secs`](Self::stored_span_secs) older; live events are dated at the base time
-    /// plus their delay. Default: now. A fixed base time reproduces the ids.
+    /// [`stored_span_secs`](Self::stored_span_secs) older; live events are dated when they are due,
+    /// counted from the base time. Default: now. A fixed base time reproduces the ids.
     pub const fn base(mut self, unix_secs: u64) -> Self {
         self.base = Some(unix_secs);
         self

@@ -52,7 +52,7 @@ impl Sim {
         SimBuilder::default()
     }
 
-    /// The address of all relays, except those that a rule gives another port.
+    /// The address of all relays, except those to which a rule gives a separate port.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

@@ -72,9 +72,9 @@ async fn open(count: usize, address: &str, events: usize) -> Fallible<JoinSet<Ar
     dial_all(count, address, move |_| request.clone(), events, is_next).await
 }
 
-/// Connects a client for each request. Each client reads `events` events, and stops early at an
-/// event that is not the next one according to `is_next`, which gets the sequence and the number of
-/// earlier events.
+/// Connects a client for each request. Each client reads `events` events, or stops at the first
+/// event for which `is_next` is false. The arguments are the sequence and the number of earlier
+/// events.
 pub async fn dial_all(
     count: usize,
     address: &str,

@@ -98,9 +98,8 @@ fn id(number: u64) -> ClaimedId {
     ClaimedId::from_bytes(bytes)
 }
 
-/// Writes a log that has trimmed all events and kept their ids, because signing five million events
-/// would take minutes. The rows have the layout of [`keys`], and the options are those of a real
-/// log.
+/// Writes a log whose events are trimmed and whose ids are kept: signing five million events would
+/// take minutes. The rows have the layout of [`keys`], and the options are those of a real log.
 fn fill(config: &Config) -> Fallible<()> {
     let path: &Path = &config.deduplication.rocksdb_path;
     drop(EventLog::open(path, StoreOptions { fsync: true }, 0)?);

@@ -39,8 +39,8 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 type Outcome = Fallible<Vec<Figure>>;
 type Path = fn() -> Outcome;
 
-/// The paths. Memory comes first, because it could otherwise reuse memory that other paths have
-/// freed.
+/// The paths. The memory path comes first, because later it could reuse memory that other paths
+/// have freed.
 const PATHS: [(&str, Path); 13] = [
     ("memory", memory::run),
     ("duplicate", duplicate::run),

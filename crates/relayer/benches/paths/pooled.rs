@@ -1,5 +1,5 @@
-//! Child process: the gateway with its pool, or a bare loop, connected to simulated relays. It
-//! reports its cost on command.
+//! Child process: the gateway with its pool, or a bare loop, connected to simulated relays. The
+//! process reports its cost on command.
 
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ pub async fn tell(connected: Duration, has_read: impl Fn(u64) -> bool) -> Fallib
     Ok(())
 }
 
-/// Runs the gateway with the default configuration, except for its health checks.
+/// Runs the gateway with the default configuration, except for the interval of health checks.
 pub async fn play(place: &str) -> Fallible<()> {
     let place = Place::of(place)?;
     let (mut config, _folder) = gateway::config(place.urls())?;

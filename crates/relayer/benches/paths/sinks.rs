@@ -138,8 +138,8 @@ async fn stored(log: &Arc<EventLog>) -> Fallible<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Delivers the events after one cursor and up to another to all sinks, and waits until the sinks
-/// have done so.
+/// Delivers the events between two cursors to all sinks, and waits until the sinks have all of
+/// them.
 pub async fn deliver(sinks: &[Arc<Sink>], after: Cursor, up_to: Cursor) -> Fallible<()> {
     for sink in sinks {
         sink.command(Command::Seek(after)).await.map_err(|_| "the gateway stops")?;

@@ -57,9 +57,9 @@ pub fn relay_url(place: &str, relay: usize) -> String {
 }
 
 /// Commands: `ca <file>` writes the relays' CA certificate to a file. `subscribed` responds when
-/// all relays have a subscription. `client <url>` connects a client. `go` starts the events. When
-/// the client has all events, it responds with p50, p99 and the maximum of the microseconds from
-/// the first copy to the client. `sent` responds when all copies have been sent.
+/// all relays have a subscription. `client <url>` connects a client. `go` starts the events and, as
+/// soon as the client has all events, responds with p50, p99 and the maximum of the microseconds
+/// from the first copy to the client. `sent` responds when all copies have been sent.
 pub async fn play(numbers: &[&str]) -> Fallible<()> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
     let [relays, events, copies, rate, spread_ms, tls] = *numbers.as_slice() else {

@@ -3,8 +3,8 @@
 //! A third of the relays are hostile: each has all faults of the simulator, and most also end
 //! subscriptions with CLOSED around EOSE. Attackers connect to every port. The program is killed,
 //! its clock is stepped, and the disks of its log output and of its data are each full once. A
-//! second program runs beside it without disturbances. At the end, the verdict checks what must
-//! hold. Exit status: 0 passed, 1 failed.
+//! second program runs at the same time without disturbances. At the end, the verdict checks what
+//! must hold. Exit status: 0 passed, 1 failed.
 //!
 //! The disks are small file systems in memory, so the soak needs root, or `--no-mounts`.
 
@@ -56,7 +56,7 @@ const LOG_MEBIBYTES: u64 = 64;
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// The time limit for all events to arrive after the end.
 const SETTLING_MAX: Duration = Duration::from_secs(180);
-/// The time after a disturbance in which delayed events still arrive.
+/// The time in which delayed events still arrive after a disturbance.
 const AFTERMATH: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,4 @@
-//! A gateway without real relays: its own log folder, and the API on a free port.
+//! A gateway without real relays, with a separate log folder and the API on a free port.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -72,8 +72,8 @@ fn unused_consumers_are_forgotten() {
     });
 }
 
-/// On a full disk, a known name is admitted, because its stored cursor is merely old. A crash would
-/// lose a new name.
+/// On a full disk, a known name is admitted: after a crash, its stored cursor would merely be old.
+/// A new name would be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_no_new_name_is_taken_and_changes_are_refused() {
     let gateway = Gateway::start_with(Setup { output: output(9), ..Setup::default() }).await;

@@ -66,8 +66,7 @@ async fn a_cursor_that_is_no_longer_kept_is_gone() {
     gateway.refused("/ws?cursor=29").await.error(410, "cursor_too_old");
 }
 
-/// In another log, a sequence names a different event, so no event may follow a cursor of another
-/// log.
+/// A cursor of another log names different events, so nothing may be delivered after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_another_log_is_refused() {
     let gateway = Gateway::start().await;

@@ -1,4 +1,4 @@
-//! The gateway closes clients that are slow or silent, and keeps those that only seem so.
+//! The gateway closes slow or silent clients, but not clients that only seem slow or silent.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -89,8 +89,8 @@ async fn a_client_that_stalls_in_a_message_is_closed() {
     assert!((last.saturating_sub(2)..=last).contains(&resume), "{resume}, and {last} was read");
 }
 
-/// The client does not even read the close frame. The gateway waits for its response only for a
-/// limited time.
+/// The client does not even read the close frame. The gateway waits for the client's response only
+/// for a limited time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_never_reads_again_frees_its_slot() {
     let gateway = impatient(300, Output { slow_client_lag: 10, ..Output::default() }).await;

@@ -342,7 +342,8 @@ fn trim(stage: &Stage, floor: u64) {
     stage.truth.lock().expect("not poisoned").enforce_floor();
 }
 
-/// Writes a log like an earlier process that has reserved its last numbers but never assigned them.
+/// Writes a log as left by an earlier process that had reserved the last numbers without assigning
+/// them.
 fn write_history(folder: &Path, truth: &mut Truth, rng: &mut Rng) {
     let events = pool().into_iter().take(rng.between(1, 60)).zip(1..);
     let written: Vec<_> = events.map(|(event, seq)| verified(seq, event)).collect();

@@ -17,7 +17,7 @@ use crate::follower::{Follower, publish as publish_by_example, register};
 use crate::program::{PATIENCE, Running, Site};
 
 const RELAYS: usize = 3;
-/// The total number of published events. Several keys sign them, and they have several kinds.
+/// The total number of published events, which have several signers and kinds.
 const EVENTS: usize = 900;
 /// The number of kills of the follower. Every third kill also kills the gateway.
 const KILLS: usize = 6;

@@ -214,7 +214,7 @@ async fn while_postgres_hangs_known_followers_are_served() {
 }
 
 /// Changes the owner of the registry while a gateway with the old key runs. This gateway keeps its
-/// directory and cannot write. It works as before when the owner is changed back.
+/// directory and cannot write, and works as before when the owner is changed back.
 async fn the_owner_changes(tells_whose: bool) {
     let (sim, database) = (relays(2).await, Database::fresh());
     let old = site(&sim, &database.dsn, 7);
@@ -340,7 +340,7 @@ async fn stored_weak_secrets_are_served_and_logged_once() {
     running.kill();
 }
 
-/// Calls, the status and the metrics show the state. The gateway logs it once.
+/// Calls, the status and the metrics show the state. The gateway logs the state once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_postgres_is_reported_once() {
     let (sim, database) = (relays(1).await, Database::alone());

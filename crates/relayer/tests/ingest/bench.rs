@@ -59,8 +59,8 @@ impl Bench {
         }
     }
 
-    /// Does the work of a connection and then of the shard: drops an event that memory has seen,
-    /// and judges any other.
+    /// Does the work of a connection and then of the shard: drops the event if memory has seen it,
+    /// and judges it otherwise.
     pub fn receive(&mut self, json: &str) -> Verdict {
         let candidate = self.candidate(json);
         if let Lookup::Seen(layer) = self.dedupe.look_up(&candidate.claimed) {

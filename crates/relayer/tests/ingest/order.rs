@@ -107,7 +107,8 @@ fn by_author(events: &[VerifiedEvent]) -> HashMap<PublicKey, Vec<EventId>> {
     of_authors
 }
 
-/// For each event, the first connection that delivered it and its position on that connection.
+/// For each event, the connection that first delivered it, and the event's position on that
+/// connection.
 type Firsts = HashMap<EventId, (usize, usize)>;
 
 /// Two events of one author that were both first delivered by the same connection, in the opposite

@@ -29,7 +29,7 @@ fn a_port_in_use() {
 async fn the_default_port_for_metrics_in_use_stops_nothing() {
     const KEY: &str = "RELAYER_MONITORING__PROMETHEUS_PORT";
     let site = Site::empty().unset(KEY);
-    // If binding fails, another process already uses the port, which serves the same purpose.
+    // If binding fails, another process already uses the port, as this test requires.
     let _taken = TcpListener::bind("127.0.0.1:9090");
     let running = site.start().await;
     running.until_stderr_contains("127.0.0.1:9090 is in use").await;

@@ -12,8 +12,8 @@ const RELAYS: usize = 30;
 const EVENTS: usize = 4_000;
 /// The maximum age of events that arrive while a relay is disconnected, in seconds.
 const LATE_SECS: u64 = 5;
-/// The time for which a busy machine may hide from the gateway that a relay has closed a
-/// connection. The overlap covers the sum of this time and `LATE_SECS`.
+/// The time that a busy machine may take to tell the gateway that a relay has closed a connection.
+/// The overlap covers this time and `LATE_SECS`.
 const NOTICED_SECS: u64 = 15;
 
 #[tokio::test(flavor = "multi_thread")]

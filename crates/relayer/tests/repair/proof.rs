@@ -1,4 +1,4 @@
-//! Compares the coverage of a relay with its events and with the log.
+//! Compares a relay's coverage with the relay's events and with the log.
 
 use std::time::Duration;
 

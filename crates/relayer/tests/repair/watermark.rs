@@ -55,7 +55,8 @@ async fn invariant_6_pongs_move_the_watermark_and_a_reconnect_asks_from_there() 
     assert!((before + 1 - overlap..=after + 1 - overlap).contains(&since), "{since} after {before}");
 }
 
-/// The relay reconnects within its last proven second, and was disconnected for a part of it.
+/// The relay reconnects within its last proven second, and was disconnected for a part of that
+/// second.
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_what_comes_in_the_second_of_a_reconnect_is_not_missing() {
     const RELAYS: usize = 30;

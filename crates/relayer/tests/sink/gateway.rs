@@ -1,4 +1,4 @@
-//! A log with its writer and its sinks, which can be stopped and restarted.
+//! A log, its writer and its sinks, which a test can stop and restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

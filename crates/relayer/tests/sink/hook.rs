@@ -61,7 +61,7 @@ impl Posted {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The `created_at` of a bare event, which equals its sequence in these tests.
+    /// The `created_at` of a bare event: its sequence in these tests.
     pub fn date(&self) -> u64 {
         self.json()["created_at"].as_u64().unwrap()
     }

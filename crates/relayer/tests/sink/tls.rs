@@ -105,7 +105,7 @@ async fn events_are_acknowledged_while_later_ones_wait_for_the_socket() {
 }
 
 /// Asserts that a sink that starts to read only after the gateway has crashed still gets every
-/// event up to its cursor.
+/// event up to the stored cursor.
 async fn frozen(options: &str, receiver: Receiver) {
     const EVENTS: u64 = 20_000;
     let folder = TempDir::new().unwrap();

@@ -1,5 +1,5 @@
-//! Modules import only from lower layers. ARCHITECTURE.md lists the layers of the crate; the files
-//! `mod.rs` of `relay/` and `fanout/` list theirs.
+//! Modules import only from lower layers. ARCHITECTURE.md lists the layers of the crate.
+//! `relay/mod.rs` and `fanout/mod.rs` list the layers of these folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;

@@ -110,7 +110,7 @@ impl Drop for Writer {
 }
 
 /// The only thread that reads RocksDB for readers. The thread waits at a gate. When the gate opens,
-/// it does the reads before the next gate, and waits there.
+/// the thread does the reads before the next gate, and waits there.
 pub struct Disk {
     /// The closed gates. The thread waits at the first gate.
     gates: VecDeque<Sender<()>>,

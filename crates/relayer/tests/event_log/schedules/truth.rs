@@ -80,7 +80,7 @@ impl Truth {
         self.written[first..].iter().map(|(seq, _)| *seq).take_while(move |seq| kept.contains(seq))
     }
 
-    /// Whether a reader that has every event up to `at` still lacks others.
+    /// Whether a reader that has every event up to `at` still lacks later events.
     pub fn owes(&self, at: u64) -> bool {
         let after = if at == 0 { self.floor - 1 } else { at };
         self.first_after(after).is_some_and(|place| self.written[place].0 <= self.published)

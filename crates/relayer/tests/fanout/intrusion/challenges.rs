@@ -53,7 +53,7 @@ async fn of_another_kind() {
     refused("kind 22242", |answer| answer.kind = 27_235).await;
 }
 
-/// A man in the middle would forward such an answer.
+/// The answer was given to another relay, and a man in the middle forwards it.
 #[tokio::test]
 async fn given_to_another_relay() {
     refused("another URL", |answer| answer.relay = "wss://relay.example/fanout".to_owned()).await;
@@ -97,7 +97,8 @@ async fn with_a_signature_of_something_else() {
     assert_refused(connection, answer.id().to_string(), "forged").await;
 }
 
-/// The gateway admits an unknown key, as NIP-42 specifies, but sends it no stored or new signals.
+/// The gateway admits a client with an unknown key, as NIP-42 specifies, but sends the client no
+/// stored or new signals.
 #[tokio::test]
 async fn with_a_key_that_follows_nobody() {
     let scene = Scene::start().await;

@@ -145,7 +145,7 @@ async fn one_key_has_at_most_sixteen_connections() {
     assert!(late.text().await.unwrap().contains("true"), "the proof holds");
     let closed = late.text().await.unwrap_err();
     assert_eq!(closed.reason, "restricted: this key has too many connections");
-    // Other keys have their own limit.
+    // Every other key has a separate limit.
     Follower::new(3).connect(&scene.api, "").await;
     connections.pop().unwrap().leave().await;
     until("there is room again", async || {

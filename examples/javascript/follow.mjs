@@ -17,7 +17,7 @@ import { parseArgs } from "node:util";
 import { finalizeEvent, getPublicKey, nip19, nip42, nip44, verifyEvent } from "nostr-tools";
 import WebSocket from "ws";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set this global
 
 const MESSAGE_BYTES_MAX = 32 * 2 ** 20;
 const ANSWER_MS_MAX = 10_000;

@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { finalizeEvent, nip19 } from "nostr-tools";
 import WebSocket from "ws";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set this global
 
 const ANSWER_MS_MAX = 10_000;
 

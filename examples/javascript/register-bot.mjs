@@ -11,7 +11,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { finalizeEvent, getPublicKey, nip19 } from "nostr-tools";
 
-globalThis.crypto ??= webcrypto; // Node.js 18 does not set the global
+globalThis.crypto ??= webcrypto; // Node.js 18 does not set this global
 
 async function main() {
   const string = { type: "string" };
@@ -33,7 +33,7 @@ async function main() {
   console.log(await answer.text());
 }
 
-/** A NIP-98 token that signs the call. */
+/** The value of the Authorization header: a NIP-98 token for this call. */
 function token(secretKey, url, method, body) {
   const payload = createHash("sha256").update(body).digest("hex");
   // The gateway accepts each token only once. Without `random`, two tokens for the same call in one

@@ -41,7 +41,7 @@ def main():
 
 
 def token(keys, url, method, body):
-    """A NIP-98 token that signs the call."""
+    """The value of the Authorization header: a NIP-98 token for this call."""
     # The gateway accepts each token only once. Without `random`, two tokens for the same call in
     # one second would be equal.
     payload, salt = hashlib.sha256(body).hexdigest(), secrets.token_hex(8)

@@ -24,7 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 const BODY_BYTES_MAX: usize = 64 << 20;
-/// The maximum difference between a signature's time and ours; an older signature may be a replay.
+/// The maximum difference between a signature's time and our clock; an older signature may be a
+/// replay.
 const SECONDS_APART_MAX: u64 = 5 * 60;
 
 #[tokio::main(flavor = "current_thread")]

@@ -34,7 +34,8 @@ async fn main() -> Result<()> {
                 // The close reason may name a cursor, but our own cursor is always right.
                 cursor.text(cursor.seq)
             }
-            // 410: the gateway has trimmed the next events. 0 starts at the oldest stored event.
+            // 410: the gateway has trimmed the next events. Cursor 0 starts at the oldest stored
+            // event.
             End::TooOld => {
                 eprintln!("the events after {} are no longer stored; continuing at the oldest", cursor.seq);
                 cursor.text(0)

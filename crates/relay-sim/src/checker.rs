@@ -115,7 +115,8 @@ impl Checker {
         self
     }
 
-    /// Permits gaps between sequence numbers, as a filter causes. The numbers must still ascend.
+    /// Permits gaps between sequence numbers, as a filter causes them. The numbers must still
+    /// ascend.
     pub const fn allow_gaps(mut self) -> Self {
         self.gaps_allowed = true;
         self

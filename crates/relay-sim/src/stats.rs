@@ -71,7 +71,7 @@ counts! {
     First = "first",
     /// Event frames with a forged event.
     Forged = "forged",
-    /// Event frames with an event from a file or a test that does not verify.
+    /// Event frames with an event that does not verify, from a file or a test.
     Invalid = "invalid",
     /// EOSE.
     Eose = "eose",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relay_sim::{Cap, Certificate, Information, Negentropy, Order, RateLimit, Reconciling, Who};
 
-/// A behaviour of a share of the relays.
+/// A behaviour, and the share of the relays that show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shared<T> {
     pub what: T,

@@ -26,7 +26,7 @@ pub enum Origin {
     Genuine,
     /// An altered event.
     Forged(Forgery),
-    /// A text from a file or a test that does not verify.
+    /// A text that does not verify, from a file or a test.
     Invalid,
 }
 

@@ -40,7 +40,7 @@ struct Subscription {
     eose_at: Option<Instant>,
     /// Stored events that are still to be sent, in reverse order; `None` after EOSE.
     backlog: Option<Vec<Held>>,
-    /// Later entries and injections are live for this subscription.
+    /// Entries and injections from this position on are live for this subscription.
     live_from: Arrived,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Session {
     subscriptions: Vec<Subscription>,
     /// Reconciliations by the ids of their NEG-OPENs.
     reconciliations: Vec<(String, Reconciliation)>,
-    /// The next entry and the next injection to examine.
+    /// The positions of the next entry and of the next injection to examine.
     planned_at: usize,
     injected_at: usize,
     dice: Dice,

@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Sim {
     world: Arc<World>,
     address: SocketAddr,
-    /// The addresses of the ports that relays with certain rules use.
+    /// The addresses of the separate ports that rules give to some relays.
     doors: Vec<(Door, SocketAddr)>,
     ca_pem: Option<String>,
     servers: Vec<JoinHandle<()>>,
@@ -122,20 +122,20 @@ impl Sim {
         items.filter(|item| item.genuine_id().is_some()).map(|item| item.claims.clone()).collect()
     }
 
-    /// The events that a relay [holds](Self::holds) with a `created_at` in `since..=until`.
+    /// The events that a relay [holds](Self::holds) and whose `created_at` is in `since..=until`.
     pub fn holds_between(&self, relay: usize, since: u64, until: u64) -> Vec<VerifiedEvent> {
         let mut filter = Filter::new();
         (filter.since, filter.until) = (Some(since), Some(until));
         self.holds(relay, &filter)
     }
 
-    /// The texts from files that are not genuine events.
+    /// All texts that came from files and are not genuine events.
     pub fn invalid(&self) -> Vec<Bytes> {
         let planned = self.world.slots.iter().take(self.world.originals).filter_map(|slot| slot.get());
         planned.filter(|item| item.origin == Origin::Invalid).map(|item| item.text.clone()).collect()
     }
 
-    /// The relays without faults that accept clients and requests. Clean relays may forge.
+    /// The relays that have no faults and accept clients and requests. Clean relays may forge.
     pub fn clean_relays(&self) -> Vec<usize> {
         let clean = |relay: &&Relay| relay.faults.is_empty() && !relay.keeps_events();
         let clean = self.world.relays.iter().filter(clean);

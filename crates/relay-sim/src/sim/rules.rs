@@ -18,8 +18,8 @@ impl SimBuilder {
         self
     }
 
-    /// Caps the stored events in an answer of any relay: [`caps`](Self::caps) for all relays with a
-    /// clamping cap. Default: no bound.
+    /// Caps the stored events in an answer of any relay; short for [`caps`](Self::caps) with all
+    /// relays and [`Cap::clamping`]. Default: no bound.
     pub fn cap(self, events: usize) -> Self {
         self.caps(Who::All, Cap::clamping(events))
     }

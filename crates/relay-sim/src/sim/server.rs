@@ -70,7 +70,8 @@ async fn ignore(world: Arc<World>, stream: TcpStream) {
         if ready.is_read_closed() {
             break;
         }
-        // Clears the readiness: because the data stays unread, the next wait would return at once.
+        // Clears the readiness. Otherwise the next wait would return at once, because the data
+        // stays unread.
         _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

@@ -22,7 +22,7 @@ const LARGE: usize = 64 << 10;
 /// A time limit that no test reaches.
 const LONG: Duration = Duration::from_secs(30);
 
-/// A gateway with events of 64 KiB that closes slow clients after a second.
+/// A gateway that has events of 64 KiB and closes slow clients after a second.
 async fn impatient(events: u64, output: Output) -> Gateway {
     let output = Output { slow_client: Duration::from_secs(1), ..output };
     let gateway = Gateway::start_with(Setup { output, ..Setup::default() }).await;

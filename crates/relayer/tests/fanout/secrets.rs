@@ -39,7 +39,7 @@ const CANARY: &str = "Canary-Bot-zq84";
 async fn invariant_8_no_secret_leaks_with_the_embedded_registry() {
     let site = Site::empty();
     let needles = run(&site, None).await;
-    // The database is searched decompressed.
+    // RocksDB's values must be decompressed before the search.
     let database = rows(&site.log_path());
     needles.search("rows of RocksDB", &database);
     assert!(contains(&database, CANARY), "the name of the bot is not in RocksDB");

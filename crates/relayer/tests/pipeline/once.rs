@@ -65,8 +65,8 @@ async fn invariant_3_what_is_logged_is_what_was_signed() {
         "tab\tand\u{1f600}",
     );
     let text = String::from_utf8(signed.json().to_vec()).expect("UTF-8");
-    // The copy differs in the order of members, white space, unnecessary escapes, and unsigned
-    // members.
+    // The copy has a different order of members, other white space, unnecessary escapes, and
+    // unsigned members.
     let tail = text.split_once("\"tags\"").expect("tags").1.replace("\\t", "\\u0009");
     let head = text.split_once("\"tags\"").expect("tags").0.trim_start_matches('{').trim_end_matches(',');
     let dressed = format!(

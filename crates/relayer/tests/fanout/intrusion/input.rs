@@ -66,7 +66,7 @@ async fn sql_means_nothing(scene: Scene) {
         for answer in with_keys(&scene, text).await {
             answer.assert(400, "bad_public_key", "must be a public key");
         }
-        // Fields that allow any text store SQL as text.
+        // If a field allows any text, SQL is stored there as text.
         let (bot, follower) = (Bot { name: text.to_owned(), ..Bot::new(seed) }, Follower::new(seed + 100));
         scene.api.register(&bot.key, &bot.name).await;
         let follower = follower.sharing(&format!("{text} and sixteen bytes"));

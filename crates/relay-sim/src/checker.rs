@@ -15,7 +15,6 @@ const FAULTS_KEPT: usize = 100;
 /// What is wrong with a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// Not an event.
     NotAnEvent(wire::ParseError),
     /// An event that does not verify.
     NotGenuine(VerifyError),

@@ -118,7 +118,6 @@ impl Consumer {
         self
     }
 
-    /// The number of reconnects.
     pub const fn reconnects(&self) -> u64 {
         self.reconnects
     }

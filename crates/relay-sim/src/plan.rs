@@ -49,7 +49,6 @@ pub struct PlanSettings<'a> {
     pub relays: usize,
     /// The relays that forge.
     pub forgers: &'a Who,
-    /// The number of items.
     pub items: usize,
     /// The number of items, from the first, that are stored from the start.
     pub stored: usize,

@@ -263,7 +263,6 @@ impl Relay {
         Arrived { planned: self.arrived(world), injected: self.injections() }
     }
 
-    /// The number of injections.
     pub fn injections(&self) -> usize {
         lock(&self.injected).len()
     }

@@ -58,7 +58,6 @@ impl Item {
         Self { text, claims, origin: Origin::Invalid }
     }
 
-    /// The id of a genuine event.
     pub fn genuine_id(&self) -> Option<EventId> {
         (self.origin == Origin::Genuine).then(|| self.claims.id())
     }

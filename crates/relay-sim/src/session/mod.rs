@@ -59,7 +59,6 @@ pub(crate) enum Voice {
     NoPongs,
     /// All except events.
     NoEvents,
-    /// Nothing.
     Nothing,
 }
 
@@ -71,7 +70,6 @@ pub(crate) enum Eose {
     Next,
     /// This long after the last stored event.
     After(Duration),
-    /// Never.
     Never,
 }
 

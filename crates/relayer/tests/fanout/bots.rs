@@ -8,7 +8,6 @@ use wire::{Signer, VerifiedEvent};
 use crate::client::Api;
 use crate::token::now;
 
-/// The kinds that are signals.
 pub const SIGNAL_KINDS: [u16; 4] = [30_931, 30_932, 30_933, 30_934];
 
 /// A bot that signs signals.

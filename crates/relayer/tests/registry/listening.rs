@@ -15,7 +15,6 @@ use crate::stores::{
 /// The time limit for a notification, which takes milliseconds except on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The next change.
 async fn next_change(store: &Postgres) -> Changed {
     timeout(SOON, store.changed()).await.expect("a change soon").unwrap()
 }

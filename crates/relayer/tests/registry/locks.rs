@@ -31,7 +31,6 @@ async fn nobody_writes_while_the_owner_changes() {
     assert_eq!(loaded_by(OTHER, &store).await, []);
 }
 
-/// A change of the owner waits for writers.
 #[tokio::test]
 async fn changing_the_owner_waits_for_writers() {
     let database = Database::fresh();

@@ -61,7 +61,6 @@ impl Cluster {
         })
     }
 
-    /// The DSN of a database.
     pub fn dsn(&self, database: &str) -> String {
         format!("postgres://relayer:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }

@@ -53,7 +53,7 @@ counts! {
     /// REQs and NEG-OPENs that were refused for another reason: a cap, a limit, a missing key, or a
     /// test.
     RequestsRefused = "requests_refused",
-    /// Answers to REQs that the relay's cap truncated.
+    /// Answers that the relay's cap truncated.
     Capped = "capped",
     /// Clients that proved a key (NIP-42).
     Authenticated = "authenticated",

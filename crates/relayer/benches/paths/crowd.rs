@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use crate::Fallible;
 use crate::player::told;
 
-/// Builds an upgrade request. Callers read the response and do not check it.
+/// Builds an upgrade request. Callers do not check the response.
 pub fn upgrade_request(address: &str, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -97,7 +97,7 @@ pub async fn play() -> Fallible<()> {
             let (request, mut socket) = ServerBuilder::new().accept(socket).await?;
             if request.uri().path().starts_with("/gateway") {
                 // Nothing is stored, so all events are live. Events before EOSE would be part of an
-                // answer, which costs more.
+                // answer and would cost more.
                 socket.next().await.ok_or("nothing was asked")??;
                 socket.send(Message::text(r#"["EOSE","r"]"#)).await?;
             }

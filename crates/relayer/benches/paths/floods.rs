@@ -12,7 +12,7 @@ use wire::Signer;
 use crate::figures::Figure;
 use crate::{Fallible, Outcome, cpu, gateway, player::Player};
 
-/// The number of bytes that a relay sends of each kind of data.
+/// The number of bytes of each kind of data that a relay sends.
 const BYTES: usize = 4 << 20;
 
 /// The kinds of data: frames that are sent repeatedly.

@@ -133,7 +133,7 @@ async fn made_messages(log: &Arc<EventLog>) -> Fallible<f64> {
     }
     let chunk = log.reader(Cursor::START).next().await?.ok_or("no events")?;
     let signal = chunk.entries().iter().find(|entry| entry.event.pubkey() == &bot).ok_or("no signal")?;
-    // The first round also derives each follower's key, which happens only once.
+    // The first round also derives the followers' keys, which are then kept.
     let mut micros = 0.0;
     for round in 0..=ROUNDS {
         let before = cpu::used_by_thread();

@@ -1,6 +1,6 @@
-//! Delivers a log on disk by each transport to one sink and to eight. Measures events per second,
-//! and the CPU per event compared with a bare loop that sends the same bytes from memory to the
-//! same receivers.
+//! Delivers a log from disk to one sink and to eight, by each transport. Measures events per
+//! second, and the CPU per event compared with a bare loop that sends the same bytes from memory to
+//! the same receivers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -16,9 +16,10 @@ use wire::Signer;
 
 use crate::Outcome;
 
-/// The number of connections to each port that send nothing.
+/// The number of silent connections to each port.
 const IDLE: usize = 150;
-/// The number of connections to each port that send one byte of their headers a second.
+/// The number of slow connections to each port. A slow connection sends one byte of its headers a
+/// second.
 const SLOW: usize = 20;
 /// The pause between two attempts of one attacker.
 const PAUSE: Duration = Duration::from_millis(200);

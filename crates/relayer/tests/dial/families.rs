@@ -63,7 +63,7 @@ async fn names_without_addresses_and_ports_without_servers_are_told_apart() {
     );
     assert_eq!(gone.to_string(), "DNS: nobody.example does not exist or has no address");
     assert!(gone.is_permanent());
-    // At this port, only the address of the server listens.
+    // The server's port is open only at the server's own address.
     let server = Server::start(upgrades).await;
     let relay = url(format!("ws://127.0.0.3:{}", server.port()));
     let refused = dialer().dial(&relay, Reach::Anywhere).await.expect_err("nobody is there");

@@ -51,7 +51,7 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
         stop.store(true, Ordering::Relaxed);
         looking.await.expect("it looks");
         let most = most.load(Ordering::Relaxed);
-        // Both connections may run between two runs of the task.
+        // Both connections may run before the checking task runs again.
         let bound = 2 * FRAMES_A_TURN_MAX;
         assert!(most <= bound, "{flood:?}: {most} frames between two turns of another task");
         assert_eq!(gateway.peer(0).offences.quarantines(), 0, "{flood:?}: each frame is lawful");

@@ -20,7 +20,7 @@ pub fn an_hour_back(config: &mut Config) {
     config.relay.backfill = Some(Duration::from_secs(3_600));
 }
 
-/// The proven spans, from the beginning of the coverage to its end without the gaps.
+/// The proven spans, from the beginning of the coverage to the end, without the gaps.
 pub fn claims(coverage: &Coverage) -> Vec<(u64, u64)> {
     let (mut spans, mut since) = (Vec::new(), coverage.from());
     for gap in coverage.gaps() {

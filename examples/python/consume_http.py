@@ -2,8 +2,8 @@
 
     python3 consume_http.py 127.0.0.1:9100 cursor.txt
 
-prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the environment, the
-program accepts only requests signed with this secret (https://www.standardwebhooks.com).
+prints the number and the id of each new event. With WEBHOOK_SECRET=whsec_... in the environment,
+the program accepts only requests signed with this secret (https://www.standardwebhooks.com).
 The secret is not an argument, because ps shows arguments to everybody.
 Needs standardwebhooks: python3 -m venv .venv && .venv/bin/pip install standardwebhooks
 """
@@ -108,7 +108,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 class Cursor:
-    """The last processed event, stored in a file as LOG:SEQ: the log's identity and the sequence."""
+    """The last processed event, stored in a file as LOG:SEQ (the log's identity, the sequence)."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0

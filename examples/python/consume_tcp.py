@@ -99,7 +99,7 @@ def say(text):
 
 
 class Cursor:
-    """The last processed event, stored in a file as LOG:SEQ: the log's identity and the sequence."""
+    """The last processed event, stored in a file as LOG:SEQ (the log's identity, the sequence)."""
 
     def __init__(self, path):
         self.path, self.log, self.seq = path, "", 0

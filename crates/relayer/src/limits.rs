@@ -180,8 +180,8 @@ pub(crate) const RELAY_HEAD_BYTES_MAX: usize = 16 << 10;
 pub(crate) const RELAY_HEADERS_MAX: usize = 64;
 /// The number of past states that are remembered for a relay's connection.
 pub(crate) const STATES_KEPT: usize = 12;
-/// How long the first quarantine of a relay lasts that exceeds its budget of offences. Each further
-/// quarantine lasts twice as long, up to [`QUARANTINE_MAX`].
+/// The first quarantine of a relay that exceeds its budget of offences lasts this long. Each
+/// further quarantine lasts twice as long, up to [`QUARANTINE_MAX`].
 pub(crate) const QUARANTINE_MIN: Duration = Duration::from_secs(300);
 /// See [`QUARANTINE_MIN`].
 pub(crate) const QUARANTINE_MAX: Duration = Duration::from_secs(86_400);

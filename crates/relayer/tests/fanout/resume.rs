@@ -76,8 +76,8 @@ async fn a_thousand_missed_signals_come_in_order_and_once() {
     .await;
 }
 
-/// A new name starts at the head of the log at the time when the client connects, not when it
-/// proves its key.
+/// A new consumer starts at the log's head at the time when the client connects, not when the
+/// client proves its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     let sim = relays(1).await;

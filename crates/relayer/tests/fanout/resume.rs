@@ -192,7 +192,7 @@ async fn invariant_4_the_cursor_of_a_follower_is_never_ahead_of_its_acks() {
             bot.publish(&sim);
         }
         api.until_head(100 * (life + 1)).await;
-        // The client receives all but 10 signals, and acknowledges all but 10 of those.
+        // The client receives all but 10 signals, and acknowledges all but 10 of the received ones.
         let last = (100 * (life + 1)) as u64;
         let until = if life == KILLS { last } else { last - 10 };
         let received = receive(&mut connection, &follower, &gateway, until, false).await;

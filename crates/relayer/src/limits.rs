@@ -280,7 +280,7 @@ pub(crate) const GATHER_READS_MAX: usize = 10_000;
 /// content; a hundred refusals in a row point to a wrong key or address, and the refused events
 /// would push each other out of the dead letters.
 pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 100;
-/// A sink is also parked when the requests refused in a row had this many events: a tenth of
+/// A sink is also parked when the requests refused in a row have more events than this: a tenth of
 /// [`DEAD_LETTERS_MAX`].
 pub(crate) const REFUSED_EVENTS_IN_A_ROW_MAX: usize = 1_000;
 /// The limit in bytes of these events, see [`REFUSED_EVENTS_IN_A_ROW_MAX`].

@@ -192,9 +192,9 @@ settings! {
         /// The maximum number of simultaneous clients from one address (for IPv6, a /64), on each
         /// of /ws and /fanout. Behind a proxy, all clients have the proxy's address. 0: no limit.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rules::whole(1..=1_000_000);
-        /// The origins whose web pages may open /ws and /fanout. Empty: all pages may open them, but
-        /// only the gateway's own may use `consumer` on /ws, because that moves a cursor. Programs
-        /// that send no Origin header are always allowed.
+        /// The origins whose web pages may open /ws and /fanout. Empty: all pages may open them,
+        /// but only the gateway's own may use `consumer` on /ws, because that moves a cursor.
+        /// Programs that send no Origin header are always allowed.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rules::list(rules::web_origin(), 1000);
         /// TCP sinks with options. Each sink has a stored cursor: after an outage of the sink or of
         /// the gateway, the sink gets the events that it missed.

@@ -22,6 +22,7 @@ mod descriptors;
 pub mod event_log;
 pub mod fanout;
 pub mod gateway;
+pub mod health_check;
 pub mod ingest;
 pub mod limits;
 pub mod net;

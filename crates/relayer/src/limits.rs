@@ -311,6 +311,8 @@ pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 /// How long the process may take to end, with draining and everything after it, before it is
 /// aborted.
 pub(crate) const END_MAX: Duration = Duration::from_secs(20);
+/// How long `moltrade-relayer health` waits for the connection, and for the answer.
+pub(crate) const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long recording a panic may take before the process is aborted.
 pub(crate) const PANIC_NOTED_MAX: Duration = Duration::from_secs(5);
 /// Bytes of log lines that wait for standard error: a few thousand lines. Further lines are lost.

@@ -9,6 +9,7 @@ mod corpus;
 mod crash;
 mod downtime;
 mod faults;
+mod health;
 mod program;
 mod receivers;
 mod sinks;

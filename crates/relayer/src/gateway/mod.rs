@@ -2,6 +2,7 @@
 //! it, this file runs and drains it, and [`parts`] is the view that its servers get.
 
 mod build;
+mod liveness;
 mod metrics;
 mod parts;
 pub(crate) mod summary;
@@ -78,6 +79,7 @@ impl Gateway {
             npub = npub(self.identity.pubkey()),
             "signals are fanned out to followers on /fanout"
         );
+        self.parts.liveness.watch_runtime("fanout-runtime", fanout.runtime());
         // Called only once, so this cannot fail.
         let _ = self.parts.fanout.set(fanout);
         Ok(())

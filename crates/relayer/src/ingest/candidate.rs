@@ -75,6 +75,8 @@ pub enum Inbound {
     Candidate(Candidate),
     /// Passed on to the sequencer, after everything sent before it.
     Checkpoint(Arc<Checkpoint>),
+    /// Wakes the shard and the sequencer, so that they show that they make progress.
+    Probe,
 }
 
 /// The author that an event's text claims. Parses the text only if a scan cannot tell.
@@ -143,7 +145,7 @@ impl Inboxes {
         };
         match refused {
             Inbound::Candidate(candidate) => Err(candidate),
-            Inbound::Checkpoint(_) => Ok(()), // Unreachable: a candidate was sent.
+            Inbound::Checkpoint(_) | Inbound::Probe => Ok(()), // Unreachable: a candidate was sent.
         }
     }
 
@@ -202,7 +204,7 @@ impl Inboxes {
     }
 }
 
-/// Reads how full the inboxes are.
+/// Reads how full the inboxes are, and probes their shards.
 #[derive(Debug, Clone)]
 pub struct InboxGauge {
     senders: Arc<[mpsc::WeakSender<Inbound>]>,
@@ -216,5 +218,12 @@ impl InboxGauge {
         let open = self.senders.iter().filter_map(mpsc::WeakSender::upgrade);
         let candidates = open.map(|shard| shard.max_capacity() - shard.capacity()).sum();
         (candidates, self.budget_bytes - self.budget.available_permits())
+    }
+
+    /// Wakes idle shards. A full inbox needs no probe.
+    pub(crate) fn probe(&self) {
+        for shard in self.senders.iter().filter_map(mpsc::WeakSender::upgrade) {
+            let _ = shard.try_send(Inbound::Probe);
+        }
     }
 }

@@ -15,3 +15,4 @@ mod receivers;
 mod sinks;
 mod start;
 mod stop;
+mod systemd;

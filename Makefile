@@ -129,8 +129,8 @@ deb: build ## Build the Debian package (cargo install cargo-deb)
 	scripts/licences > $(TARGET_DIR)/release/third-party-licences
 	$(CARGO) deb --locked --no-build --package moltrade-relayer
 
-test-deb: ## Install, start, upgrade, remove and purge the package in a clean Debian system (DEB=...; as root)
-	scripts/test-deb $(DEB)
+test-deb: ## Install, start, upgrade, remove and purge the package in a clean Debian system (DEB=...)
+	$(if $(filter 0,$(shell id -u)),,sudo )scripts/test-deb $(DEB)
 
 check-deploy: ## Check the unit, the workflow, the compose file and the Dockerfile with their tools
 	@scripts/check-deploy

@@ -1,23 +1,22 @@
-//! The number of stored events that a relay returns for a filter, and its response to requests for
-//! more.
+//! How many stored events a relay returns for a filter, and how it responds to requests for more.
 
 use wire::Filter;
 
-/// What a relay does when more events are requested or available than its cap.
+/// What a relay does when a filter requests or matches more events than the cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beyond {
-    /// It returns as many events as the cap permits, and says nothing about the rest.
+    /// Returns as many events as the cap permits, and says nothing about the rest.
     #[default]
     Clamp,
-    /// It refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
+    /// Refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
     /// must be at most N"]`.
     Refuse,
-    /// It refuses a filter that matches more events than the cap, whatever its limit (except 0):
-    /// `["CLOSED",id,"error: too many results"]`.
+    /// Refuses a filter that matches more events than the cap, whatever the filter's limit (except
+    /// 0): `["CLOSED",id,"error: too many results"]`.
     TooMany,
 }
 
-/// The order in which a relay sends stored events and in which a cap or a limit truncates.
+/// The order in which a relay sends stored events. A cap or a limit cuts off the last ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// As NIP-01 specifies.
@@ -25,8 +24,8 @@ pub enum Order {
     NewestFirst,
     /// A fault: a capped answer contains the oldest events.
     OldestFirst,
-    /// A fault: an order that depends on the seed and not on time. The same request gets the same
-    /// part of a capped answer.
+    /// A fault: the order depends on the seed and not on time. Under a cap, a repeated request
+    /// returns the same events.
     Unordered,
 }
 
@@ -50,31 +49,31 @@ impl Cap {
         Self::new(events, Beyond::Clamp)
     }
 
-    /// A cap that refuses filters with a greater limit or none.
+    /// A cap that refuses filters without a limit or with one above the cap.
     pub const fn refusing(events: usize) -> Self {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// A cap that refuses filters that match more events.
+    /// A cap that refuses filters that match more events than the cap.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// The events to send first, which are those of a capped answer. Default
+    /// Sets the order of the events; a capped answer contains only the first. Default
     /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// The limit applied to a filter that has none. Default: the cap. A refusing relay has no
-    /// default and refuses such filters.
+    /// The limit applied to filters without one. Default: the cap. A refusing relay has no default
+    /// and refuses filters without a limit.
     pub const fn default_limit(mut self, events: usize) -> Self {
         self.default_limit = Some(events);
         self
     }
 
-    /// Says `["EOSE",id,["more"]]` if it has more events than it sent (NIP-67).
+    /// Sends `["EOSE",id,["more"]]` if the relay has more events than it sent (NIP-67).
     pub const fn says_more(mut self) -> Self {
         self.says_more = true;
         self
@@ -90,13 +89,13 @@ impl Cap {
         self.order
     }
 
-    /// The `max_limit` and `default_limit` in its NIP-11 document.
+    /// The `max_limit` and `default_limit` in the relay's NIP-11 document.
     pub(crate) const fn told(&self) -> (usize, Option<usize>) {
         (self.events, self.default_limit)
     }
 }
 
-/// A filter, and how many stored events it returns.
+/// A filter and the bounds of its answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub filter: &'a Filter,
@@ -104,7 +103,7 @@ pub(crate) struct Question<'a> {
     pub bound: usize,
     /// Whether the bound comes from the relay's cap and not from the filter's limit.
     pub capped: bool,
-    /// The request is refused if more events than this match.
+    /// The number of matching events above which the request is refused.
     pub matching_max: usize,
 }
 
@@ -117,7 +116,7 @@ impl<'a> Question<'a> {
     /// Applies a relay's cap to a filter.
     ///
     /// # Errors
-    /// The reason why it refuses the filter.
+    /// The reason why the relay refuses the filter.
     pub fn new(filter: &'a Filter, cap: Option<&Cap>) -> Result<Self, String> {
         let asked = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut question =

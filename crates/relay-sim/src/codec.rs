@@ -1,5 +1,5 @@
-//! The server side of RFC 6455, written by hand, because a simulated relay must be able to write
-//! frames that no library would.
+//! The server side of RFC 6455, written by hand, because a simulated relay must write frames that a
+//! library would refuse to write.
 
 /// Frame opcodes.
 pub mod opcode {
@@ -7,13 +7,10 @@ pub mod opcode {
     pub const CONTINUATION: u8 = 0;
     /// A text message, or its first fragment.
     pub const TEXT: u8 = 1;
-    /// A binary message.
     pub const BINARY: u8 = 2;
     /// The closing handshake.
     pub const CLOSE: u8 = 8;
-    /// A ping.
     pub const PING: u8 = 9;
-    /// A pong.
     pub const PONG: u8 = 10;
 }
 
@@ -47,7 +44,6 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 pub struct ClientFrame {
     /// See [`opcode`].
     pub opcode: u8,
-    /// The payload.
     pub payload: Vec<u8>,
 }
 
@@ -55,7 +51,7 @@ pub struct ClientFrame {
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadFrame;
 
-/// Removes the first frame from the bytes, if it is complete.
+/// Removes the first frame from the bytes, if the frame is complete.
 ///
 /// # Errors
 /// When the frame is unmasked, fragmented or too long: clients of relays send small messages in

@@ -17,25 +17,15 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// The pause between attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why there is no delivery.
+/// Why `next` or a connection attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
     /// The URL is not a WebSocket URL.
     #[error("{url} is not a ws:// URL: {reason}")]
-    Url {
-        /// The URL.
-        url: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Url { url: String, reason: String },
     /// The gateway did not accept the connection.
     #[error("cannot connect to {url}: {reason}")]
-    Connect {
-        /// The URL.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
+    Connect { url: String, reason: String },
     /// The connection ended.
     #[error("the gateway closed the connection: {0}")]
     Ended(String),
@@ -47,17 +37,17 @@ pub enum ConsumeError {
 /// One delivered event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The sequence number, in the envelope form.
+    /// The sequence number; only in envelopes.
     pub seq: Option<u64>,
-    /// When the gateway received it (Unix milliseconds), in the envelope form.
+    /// When the gateway received the event (Unix milliseconds); only in envelopes.
     pub received_at: Option<u64>,
-    /// The relay that delivered it first, in the envelope form.
+    /// The relay that delivered the event first; only in envelopes.
     pub relay: Option<String>,
     /// The event object's text, as delivered.
     pub event: Bytes,
     /// The size of the whole message.
     pub message_bytes: usize,
-    /// When the consumer received it, in Unix microseconds.
+    /// When the consumer received the message, in Unix microseconds.
     pub at_us: u64,
 }
 
@@ -71,13 +61,13 @@ struct Envelope<'a> {
 }
 
 impl Delivery {
-    /// Reads a message of `/ws`, in either form.
+    /// Reads a message of `/ws`, with or without an envelope.
     ///
     /// # Errors
-    /// When it is not a JSON object.
+    /// When the message is not a JSON object.
     pub fn parse(message: &Bytes) -> Result<Self, ConsumeError> {
         let (message_bytes, at_us) = (message.len(), crate::world::now_us());
-        // An event has no field `seq`, so the forms are distinct.
+        // An event has no field `seq`, so only an envelope parses here.
         if let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(message) {
             let Envelope { seq, received_at, relay, event } = envelope;
             let event = message.slice_ref(event.get().as_bytes());
@@ -112,7 +102,7 @@ impl Consumer {
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
     }
 
-    /// Connects, retrying for this long.
+    /// Connects, retrying for up to `patience`.
     ///
     /// # Errors
     /// The error of the last attempt.
@@ -121,13 +111,13 @@ impl Consumer {
         Ok(Self { url: url.to_owned(), socket, reconnect_for: None, last_seq: None, reconnects: 0 })
     }
 
-    /// When the connection ends, reconnects with `cursor=<last sequence>`, retrying for this long.
+    /// When the connection ends, reconnects with `cursor=<last sequence>`, retrying for up to
+    /// `patience`.
     pub const fn reconnect(mut self, patience: Duration) -> Self {
         self.reconnect_for = Some(patience);
         self
     }
 
-    /// The number of reconnects.
     pub const fn reconnects(&self) -> u64 {
         self.reconnects
     }
@@ -137,7 +127,7 @@ impl Consumer {
         self.last_seq
     }
 
-    /// The next delivery. Dropping the future loses nothing.
+    /// The next delivery. Dropping the future loses no delivery.
     ///
     /// # Errors
     /// When the connection ended and cannot be restored, or a message is malformed.

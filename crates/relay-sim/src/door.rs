@@ -1,24 +1,24 @@
-//! The entry point for a relay's clients: how TCP and TLS behave before HTTP begins.
+//! How a relay's port treats clients before HTTP begins: TCP and TLS.
 
-/// A defect of a relay's certificate. A client that checks it ends the handshake.
+/// A defect of a relay's certificate. A client that checks certificates ends the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// It expired in 2020.
+    /// Expired in 2020.
     Expired,
-    /// It is for `another-host.invalid`.
+    /// Issued for `another-host.invalid`.
     WrongHost,
-    /// It is self-signed, not signed by the authority.
+    /// Self-signed, not signed by the authority.
     SelfSigned,
 }
 
-/// An entry point. Each kind that is in use has its own port.
+/// How a port treats clients. Each variant in use has its own port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Door {
-    /// The default. With TLS it has a valid certificate.
+    /// The default: accepts clients, under TLS with a valid certificate.
     #[default]
     Open,
-    /// It never reads from clients.
+    /// Never reads from clients.
     Deaf,
-    /// It has a defective certificate.
+    /// Has a defective certificate.
     Bad(Certificate),
 }

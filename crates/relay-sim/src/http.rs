@@ -15,7 +15,7 @@ pub struct BadRequest;
 pub struct Request {
     /// The path, without a query.
     pub path: String,
-    /// `Host`: the client's name for this relay.
+    /// `Host`: the relay's name as the client wrote it.
     pub host: String,
     /// `Sec-WebSocket-Key`, if the client wants a WebSocket.
     pub key: Option<String>,
@@ -25,7 +25,7 @@ pub struct Request {
     pub user_agent: Option<String>,
 }
 
-/// Removes an HTTP request without a body from the bytes, if it is complete.
+/// Removes an HTTP request without a body from the bytes, if the request is complete.
 ///
 /// # Errors
 /// When the request is not a GET, or is too long.

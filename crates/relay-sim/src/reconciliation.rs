@@ -1,4 +1,4 @@
-//! NIP-77: how a relay and a client find the events that only one of them has.
+//! NIP-77: a relay and a client determine which events only one side has.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Negentropy {
     Mute,
     /// Announced, but every NEG-OPEN is answered with NEG-ERR and this reason.
     Refused(String),
-    /// Supported, over its stored events. Neither a filter's limit nor the cap applies.
+    /// Supported, over the relay's stored events. Neither a filter's limit nor the cap applies.
     Served(Reconciling),
 }
 
@@ -28,7 +28,7 @@ impl Negentropy {
         Self::Served(Reconciling::new())
     }
 
-    /// Whether NIP-11 announces it.
+    /// Whether NIP-11 announces NIP-77.
     pub(crate) const fn is_told(&self) -> bool {
         !matches!(self, Self::Absent | Self::Unknown)
     }
@@ -54,14 +54,14 @@ impl Reconciling {
         Self { records_max: usize::MAX, frame_bytes: 60_000, rounds_max: usize::MAX }
     }
 
-    /// A filter that matches more stored events is answered with `["NEG-ERR",id,"blocked: this
-    /// query is too big"]`.
+    /// A filter that matches more than `records` stored events is answered with
+    /// `["NEG-ERR",id,"blocked: this query is too big"]`.
     pub const fn records_max(mut self, records: usize) -> Self {
         self.records_max = records;
         self
     }
 
-    /// The size of the relay's messages before hex encoding, at least 4,096; 0 for unlimited.
+    /// Sets the size of the relay's messages before hex encoding, at least 4,096; 0 for unlimited.
     /// Default 60,000.
     pub const fn frame_bytes(mut self, bytes: u64) -> Self {
         self.frame_bytes = bytes;

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             Ok(_flushed_at_the_end) => match run(&loaded) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    // The buffer keeps the order with the log lines, and does not wait for a
+                    // The log buffer keeps this line after the log lines, and does not wait for a
                     // stalled reader.
                     log_buffer::write(format_args!("moltrade-relayer: {error}\n"));
                     ExitCode::FAILURE
@@ -76,7 +76,7 @@ fn print(text: &str) -> ExitCode {
 
 /// Writes a line to standard error.
 fn report(line: impl Display) {
-    // If standard error fails, only the exit status can report the error.
+    // If standard error fails, the exit status still reports the error.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -105,7 +105,7 @@ fn conclude(done: Result<String, impl Display>) -> ExitCode {
 
 fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
     watchdog::start().map_err(|error| format!("cannot start a thread: {error}"))?;
-    telemetry::tracing::start(loaded.config.monitoring.log_level.as_str());
+    telemetry::tracing::start(loaded.config.monitoring.log_level.into());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = loaded.sources(),

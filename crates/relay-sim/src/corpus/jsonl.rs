@@ -14,16 +14,10 @@ use super::{Item, Origin};
 pub enum JsonlError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    Io { path: PathBuf, error: std::io::Error },
     /// A line is not a JSON object.
     #[error("{path}:{line}: not a JSON object")]
     NotAnObject {
-        /// The file.
         path: PathBuf,
         /// The line number, counted from 1.
         line: usize,
@@ -67,7 +61,7 @@ fn item(line: &[u8], file: &Bytes, base: u64, verifier: &mut Verifier) -> Item {
         Ok(labelled) => {
             let event = file.slice_ref(labelled.event.get().as_bytes());
             let item = Item::from_text(event, base, verifier);
-            // The file's label wins: the file may reject an event for a reason outside NIP-01.
+            // The file's label wins, because the event may be rejected for a reason outside NIP-01.
             Item { origin: Origin::Invalid, ..item }
         }
         Err(_) => Item::from_text(file.slice_ref(line), base, verifier),

@@ -1,6 +1,6 @@
-//! A sink that is a million events behind catches up from RocksDB while live events go to a client
-//! of `/ws`. Measures events per second, and the client's latency. On a shared disk, fsync
-//! dominates this latency, so it is also measured without the catch-up and without fsync.
+//! A sink that is a million events behind catches up from RocksDB while a client of `/ws` receives
+//! live events. Measures events per second, and the client's latency. On a shared disk, fsync
+//! dominates the latency, so the bench also measures it without the catch-up and without fsync.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use moltrade_relayer::event_log::Cursor;
 
 use crate::figures::{Figure, Target};
 use crate::gateway::Gateway;
-use crate::receiver::{Manner, Receiver};
+use crate::receiver::{Behaviour, Receiver};
 use crate::sinks::{deliver, output};
 use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const BEHIND: usize = 1_000_000;
-/// The live events of ten seconds.
+/// Live events for ten seconds.
 const LIVE: Traffic = Traffic { relays: 1, events: 5_000, copies: 1, rate: 500, spread_ms: 0, tls: false };
 
 pub fn run() -> Outcome {
@@ -35,7 +35,7 @@ pub fn run() -> Outcome {
 }
 
 struct Found {
-    /// The time that the sink needed in each round.
+    /// The average time of one catch-up.
     time: Duration,
     /// The median latency from the relay's socket to the client, in milliseconds.
     half: f64,
@@ -52,7 +52,7 @@ impl std::fmt::Display for Found {
 
 /// Sends live events while a sink repeatedly catches up with `behind` events.
 async fn measure(behind: usize, fsync: bool) -> Fallible<Found> {
-    let receiver = Receiver::start(Manner::Acknowledge)?;
+    let receiver = Receiver::start(Behaviour::Acknowledge)?;
     let (mut relay, urls) = LIVE.player()?;
     let (mut config, folder) = gateway::config(urls)?;
     config.storage.fsync = fsync;

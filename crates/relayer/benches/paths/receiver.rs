@@ -1,4 +1,4 @@
-//! A player: a receiver for sinks, which does as little as the protocol permits.
+//! Child process: a sink receiver that does as little as the protocol permits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +10,24 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::player::{Player, told};
 use crate::{Fallible, gateway};
 
-/// The time limit for the arrival of sent bytes.
+/// The time limit for sent bytes to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a receiver reacts to data.
+/// How a receiver reacts to received data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// Does nothing.
+pub enum Behaviour {
+    /// Reads and does nothing else.
     Read,
     /// Acknowledges the last complete line of each read.
     Acknowledge,
-    /// Responds to requests.
+    /// Responds to HTTP requests.
     Answer,
 }
 
-impl Manner {
+impl Behaviour {
     const ALL: [Self; 3] = [Self::Read, Self::Acknowledge, Self::Answer];
 
-    /// Formats it as a player's argument.
+    /// The behaviour as an argument of the child process.
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -45,14 +45,14 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub fn start(manner: Manner) -> Fallible<Self> {
-        let mut player = Player::start(&["receiver", manner.name()])?;
+    pub fn start(behaviour: Behaviour) -> Fallible<Self> {
+        let mut player = Player::start(&["receiver", behaviour.name()])?;
         let address = player.hear()?;
         Ok(Self { player, address, seen: 0 })
     }
 
-    /// Waits until the receiver has received this many bytes, without request headers, since the
-    /// last call. Fails if it receives more, or if nothing more arrives.
+    /// Waits until the receiver has received `bytes` bytes, without request headers, since the last
+    /// call. Fails if more bytes come, or if they stop coming.
     pub async fn has(&mut self, bytes: u64) -> Fallible<()> {
         let by = Instant::now() + PATIENCE;
         loop {
@@ -69,10 +69,11 @@ impl Receiver {
     }
 }
 
-/// Reports the address, accepts all connections, and responds to any line with the number of
+/// Reports the address, accepts all connections, and responds to each line with the number of
 /// received bytes.
-pub async fn play(manner: &str) -> Fallible<()> {
-    let manner = Manner::ALL.into_iter().find(|known| known.name() == manner).ok_or("no such manner")?;
+pub async fn play(behaviour: &str) -> Fallible<()> {
+    let behaviour =
+        Behaviour::ALL.into_iter().find(|known| known.name() == behaviour).ok_or("no such behaviour")?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let bytes = Arc::<AtomicU64>::default();
@@ -81,10 +82,10 @@ pub async fn play(manner: &str) -> Fallible<()> {
         while let Ok((stream, _)) = listener.accept().await {
             let bytes = Arc::clone(&counted);
             tokio::spawn(async move {
-                match manner {
-                    Manner::Read => read(stream, &bytes).await,
-                    Manner::Acknowledge => acknowledge(stream, &bytes).await,
-                    Manner::Answer => answer(stream, &bytes).await,
+                match behaviour {
+                    Behaviour::Read => read(stream, &bytes).await,
+                    Behaviour::Acknowledge => acknowledge(stream, &bytes).await,
+                    Behaviour::Answer => answer(stream, &bytes).await,
                 }
             });
         }
@@ -95,7 +96,7 @@ pub async fn play(manner: &str) -> Fallible<()> {
     Ok(())
 }
 
-/// Reads a connection until it ends.
+/// Reads a connection until the peer ends it.
 async fn read(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -120,7 +121,7 @@ async fn acknowledge(mut stream: TcpStream, bytes: &AtomicU64) -> Option<()> {
     }
 }
 
-/// Returns the sequence in an envelope.
+/// Returns the sequence of an envelope.
 pub fn seq(envelope: &[u8]) -> Option<u64> {
     let rest = envelope.strip_prefix(br#"{"seq":"#)?;
     let digits = rest.split(|byte| *byte == b',').next()?;

@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, and as JSON for people and scripts.
+//! Serves metrics in the format of Prometheus, and as JSON for people and scripts.
 
 use axum::Json;
 use axum::extract::State;
@@ -41,8 +41,8 @@ pub(super) async fn summary(State(context): State<Context>) -> Json<Value> {
     }))
 }
 
-/// `GET /api/metrics/memory`: the memory by use. Not listed are the program itself, its threads and
-/// sockets, and memory that the allocator holds.
+/// `GET /api/metrics/memory`: the memory by purpose. The response leaves out the program itself,
+/// its threads and sockets, and free memory that the allocator holds.
 pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Value> {
     let (tail_bytes, tail_events) = context.log.tail_figures();
     let (bloom_bytes, bloom_generations) = context.dedupe.bloom().figures();

@@ -1,5 +1,5 @@
-//! Operator commands to the running gateway: reload the configuration, make a checkpoint for a
-//! backup, confirm the clock.
+//! Commands of the operator to the running gateway: reload the configuration, make a checkpoint for
+//! a backup, confirm the clock.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::event_log::StorageError;
 use crate::event_log::backup::BackupError;
 use crate::limits::PROBLEMS_SHOWN_MAX;
 
-/// `POST /api/config/reload`: loads the file and the environment again and applies the differences.
+/// `POST /api/config/reload`: loads the file again and applies the differences.
 pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     let reloaded = context.control().reload().await?;
     Ok(Json(json!({
@@ -47,8 +47,8 @@ fn problem(problem: &Problem) -> Value {
     shown
 }
 
-/// `POST /api/backup`: makes a checkpoint inside the data folder, which replaces the previous one.
-/// The request contains no path, so a caller cannot choose where the gateway writes.
+/// `POST /api/backup`: makes a checkpoint inside the data folder and deletes the previous
+/// checkpoint. The request contains no path, so a caller cannot choose where the gateway writes.
 pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     context.reserve.check(0)?;
     let log = Arc::clone(&context.log);

@@ -25,7 +25,7 @@ use crate::pulse::Pulse;
 /// The result of judging a candidate.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Genuine, and the first copy.
+    /// The event is genuine, and this is its first copy.
     New(VerifiedEvent),
     Duplicate(Layer),
     Dropped(DropReason),
@@ -39,7 +39,8 @@ pub struct Shard {
     pulse: Arc<Pulse>,
 }
 
-/// When a shard sends verified events to the sequencer although more candidates are waiting.
+/// How many candidates a shard judges, and for how long, before it sends the verified events to the
+/// sequencer.
 #[derive(Debug, Clone, Copy)]
 pub struct BurstLimits {
     pub candidates: usize,
@@ -56,7 +57,8 @@ impl Shard {
         Self { pulse, ..self }
     }
 
-    /// Judges one candidate. On [`Verdict::New`] its id is claimed until the event is committed.
+    /// Judges one candidate. On [`Verdict::New`], the event's id is claimed until the event is
+    /// committed.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -85,7 +87,7 @@ impl Shard {
         Ok(self.verifier.verify(&event)?)
     }
 
-    /// Judges the candidates of the inbox until all senders are gone. Sends new events to the
+    /// Judges the candidates of the inbox until all senders are dropped. Sends new events to the
     /// sequencer in bursts, within the limits.
     ///
     /// # Errors
@@ -115,7 +117,7 @@ impl Shard {
                 if Instant::now() >= deadline && !burst.is_empty() {
                     let burst = std::mem::take(&mut burst);
                     if self.pulse.while_waiting(|| sequencer.send(burst)).is_err() {
-                        return Ok(()); // The sequencer has failed and reports it itself.
+                        return Ok(()); // The sequencer has failed and reports its own error.
                     }
                     deadline = Instant::now() + limits.time;
                 }

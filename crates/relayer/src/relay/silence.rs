@@ -1,7 +1,8 @@
-//! Detects silent relays: connected and responsive, but never sending what several others deliver.
+//! Detects silent relays: connected and responsive, but sending nothing while several others
+//! deliver.
 //!
-//! The connection of such a relay looks healthy. Only the comparison with others, which have the
-//! same subscription, shows the problem.
+//! The connection of such a relay looks healthy. Only the comparison with other relays of the same
+//! subscription shows the problem.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,12 +20,12 @@ pub(crate) struct Silence {
     heard: HashMap<RelayUrl, Heard>,
 }
 
-/// The number of events that a live relay had sent at its last change.
+/// The number of events that a live relay has sent, and since when the number has not changed.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     events: u64,
     since: Instant,
-    /// Whether events came since the relay became live.
+    /// Whether the relay has sent events since it became live.
     delivers: bool,
 }
 
@@ -33,13 +34,13 @@ impl Silence {
         Self { after, heard: HashMap::new() }
     }
 
-    /// The time between two calls of [`look`](Self::look).
+    /// The time between two calls of [`check`](Self::check).
     pub fn interval(&self) -> Duration {
         (self.after / 4).max(Duration::from_millis(100))
     }
 
     /// Compares the relays, and marks the silent ones.
-    pub fn look(&mut self, peers: &[Arc<Peer>], now: Instant) {
+    pub fn check(&mut self, peers: &[Arc<Peer>], now: Instant) {
         let mut heard = HashMap::with_capacity(peers.len());
         for peer in peers {
             let events = peer.stats.events.get();
@@ -83,7 +84,7 @@ mod tests {
         let (mut silence, start) = (Silence::new(Duration::from_secs(10)), Instant::now());
         let mut look_after = |secs, speaking: &[usize]| {
             speaking.iter().for_each(|place| peers[*place].stats.events.add(1));
-            silence.look(&peers, start + Duration::from_secs(secs));
+            silence.check(&peers, start + Duration::from_secs(secs));
             peers.iter().map(|peer| peer.is_silent()).collect::<Vec<_>>()
         };
         let none = vec![false; 5];

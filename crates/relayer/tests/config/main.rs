@@ -1,6 +1,6 @@
 //! The configuration: reading, errors, printing, reloading.
 
-// Clippy allows these in #[test] functions only; the helpers here are test code, too.
+// Clippy exempts only #[test] functions; the helper functions here are test code, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_input;
@@ -66,7 +66,7 @@ fn values_become_types() {
         [relay]
         bootstrap_relays = ['wss://A.example:443/', 'wss://a.example', \"ws://b.example:7777/r/0\"]
         backfill_hours = 0
-        overlap_secs = 0
+        overlap_secs = -0
         user_agent = 'me/{version}'
         extra_ca_file = 'private ca.pem'
         max_events_per_second = 0

@@ -34,7 +34,7 @@ async fn a_private_authority_is_trusted_for_what_it_signed_and_bad_certificates_
         assert_eq!(sim.stats().of(relay, Count::Connections), 0, "nothing was said to it");
     }
     gateway.assert_holds_exactly(&sim.events_on(&[0]));
-    // Without the file, the authority is not trusted.
+    // Without the file, the gateway does not trust the authority.
     gateway.restart(|config| config.relay.extra_ca_file = None).await;
     let reason = gateway.until_in(0, "backing_off").await;
     assert!(reason.contains("UnknownIssuer"), "{reason}");

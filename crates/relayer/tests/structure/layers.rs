@@ -1,5 +1,5 @@
-//! Modules import only modules in lower layers. The layers of the crate are listed in
-//! ARCHITECTURE.md, those of `relay/` in its `mod.rs`.
+//! Modules import only from lower layers. ARCHITECTURE.md lists the layers of the crate.
+//! `relay/mod.rs` and `fanout/mod.rs` list the layers of these folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
 const RELAY: &str = include_str!("../../src/relay/mod.rs");
+const FANOUT: &str = include_str!("../../src/fanout/mod.rs");
 
-/// An import of a module by another one.
+/// An import: the importing module and the imported one.
 type Arrow = (String, String);
 
-/// A list of layers: the layer of each module, from the top, and the imports that may point upward.
+/// A list of layers: the number of each module's layer, counted from the top, and the imports that
+/// may point upward.
 struct Permitted {
     layers: BTreeMap<String, usize>,
     exceptions: BTreeSet<Arrow>,
@@ -57,7 +59,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The module directly within `folder` that a file belongs to; `None` for files that only list
+/// The direct submodule of `folder` to which a file belongs; `None` for files that only list
 /// modules.
 fn module_of(file: &Path, folder: &Path) -> Option<String> {
     let first = file.strip_prefix(folder).expect("it is within the folder").iter().next()?;
@@ -65,8 +67,15 @@ fn module_of(file: &Path, folder: &Path) -> Option<String> {
     (!["lib", "main", "mod"].contains(&module.as_str())).then_some(module)
 }
 
-/// The modules directly within `root` (`crate::` or a path below it) that a source names outside
-/// its unit tests and comments.
+/// The path from a file up to `folder`, made of `super::`.
+fn upward(file: &Path, folder: &Path) -> String {
+    let path = file.strip_prefix(folder).expect("it is within the folder");
+    let is_map = path.file_name().is_some_and(|name| name == "mod.rs");
+    "super::".repeat(path.iter().count() - usize::from(is_map))
+}
+
+/// The direct submodules of `root` (`crate::`, a path below it, or repeated `super::`) that a
+/// source file names outside of unit tests and comments.
 fn imports(source: &str, root: &str) -> BTreeSet<String> {
     let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String = code
@@ -76,6 +85,9 @@ fn imports(source: &str, root: &str) -> BTreeSet<String> {
         .collect();
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices(root) {
+        if code[..at].ends_with("super::") {
+            continue;
+        }
         let rest = &code[at + root.len()..];
         if let Some(list) = rest.strip_prefix('{') {
             found.extend(of_list(list));
@@ -86,7 +98,7 @@ fn imports(source: &str, root: &str) -> BTreeSet<String> {
     found
 }
 
-/// The modules of an import in braces, after the opening brace.
+/// The modules in a braced import; `list` starts after the opening brace.
 fn of_list(list: &str) -> Vec<String> {
     let mut found: Vec<String> = name(list.trim_start()).into_iter().collect();
     let mut depth = 0;
@@ -102,21 +114,23 @@ fn of_list(list: &str) -> Vec<String> {
     found
 }
 
-/// The module that a path begins with; `None` for a type, a function or an empty path.
+/// The first module of a path; `None` for a type, a function or an empty path.
 fn name(path: &str) -> Option<String> {
     let end = path.find(|next: char| !next.is_ascii_alphanumeric() && next != '_')?;
     let name = &path[..end];
-    (name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
+    (name != "super" && name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
 }
 
-/// Checks the modules directly within a folder, and returns how many imports there are.
+/// Checks the direct submodules of a folder, and returns the number of imports.
 fn check(folder: &Path, root: &str, layers: &str) -> usize {
     let permitted = Permitted::read(layers);
     let (mut wrong, mut used) = (BTreeSet::new(), BTreeSet::new());
     let mut arrows = 0;
     for file in files(folder) {
         let Some(module) = module_of(&file, folder) else { continue };
-        for imported in imports(&read_to_string(&file).expect("readable"), root) {
+        let source = read_to_string(&file).expect("readable");
+        let (absolute, relative) = (imports(&source, root), imports(&source, &upward(&file, folder)));
+        for imported in absolute.into_iter().chain(relative) {
             if imported == module {
                 continue;
             }
@@ -147,10 +161,21 @@ fn the_groups_of_relay_import_only_what_stands_below_them() {
 }
 
 #[test]
+fn the_modules_of_fanout_import_only_what_stands_below_them() {
+    let arrows = check(&Path::new(SOURCES).join("fanout"), "crate::fanout::", FANOUT);
+    assert!(arrows > 15, "only {arrows} imports were found");
+}
+
+#[test]
 fn imports_are_found_in_all_their_forms() {
     let source = "use crate::one::Type;\nuse crate::{two, three::{A, B}, four::C, Type};\n\
                   // crate::comment\nfn f() -> crate::five::Type { pub(in crate::six) }\n\
                   #[cfg(test)]\nmod tests {\n    use crate::seven;\n}\n";
     let found: Vec<String> = imports(source, "crate::").into_iter().collect();
     assert_eq!(found, ["five", "four", "one", "six", "three", "two"]);
+    let source = "use super::near::A;\nuse super::super::far::B;\nuse super::super::super::out::C;\n";
+    assert_eq!(imports(source, "super::super::").into_iter().collect::<Vec<_>>(), ["far"]);
+    let folder = Path::new("src/fanout");
+    assert_eq!(upward(Path::new("src/fanout/proof/mod.rs"), folder), "super::");
+    assert_eq!(upward(Path::new("src/fanout/proof/nip42.rs"), folder), "super::super::");
 }

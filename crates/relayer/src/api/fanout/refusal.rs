@@ -10,10 +10,10 @@ use crate::fanout::proof::BadProof;
 use crate::fanout::rate_limit::LimitReached;
 use crate::fanout::registry::{BotName, RegistryError};
 use crate::fanout::shared_secret::WeakSecret;
-use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
+use crate::limits::FOLLOWER_CONNECTIONS_MAX;
 use crate::nip19::InvalidKey;
 
-/// The error text is the message of the response: what is wrong, and how to fix it.
+/// The text of this error is the message of the response: what is wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::api) enum Refusal {
     #[error("the fan-out is switched off; set enabled = true under [fanout]")]
@@ -69,7 +69,7 @@ pub(in crate::api) enum Refusal {
     BadSecret(WeakSecret),
     #[error("no bot with this key is registered; the bot registers itself with POST /api/bots/register")]
     NoSuchBot,
-    #[error("the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first")]
+    #[error("{}", RegistryError::TooManyFollows)]
     TooManyFollows,
     #[error("the gateway takes no more bots or follows ([fanout] max_bots, max_follows); ask its operator")]
     Full,
@@ -90,7 +90,7 @@ impl Refusal {
             Self::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
             Self::BadProof(BadProof::NoPublicUrl) => (StatusCode::FORBIDDEN, "public_url_required"),
             Self::BadProof(BadProof::TooMany) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
-            // The client did nothing wrong: a new token will be accepted.
+            // The client did nothing wrong: the gateway will accept a new token.
             Self::BadProof(BadProof::BeforeStart) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Self::ProofMissing | Self::TokenWrong | Self::BadProof(_) => {
                 (StatusCode::UNAUTHORIZED, "unauthorized")
@@ -113,7 +113,7 @@ impl Refusal {
         }
     }
 
-    /// Returns `Retry-After` or `WWW-Authenticate`, if it applies.
+    /// Returns the additional headers of the response: `Retry-After`, `WWW-Authenticate` or none.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let seconds = match self {
             Self::RateLimited { retry_after, .. } | Self::NewBotsRateLimited { retry_after, .. } => {
@@ -156,7 +156,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::Closed => Self::RegistrationClosed,
             RegistryError::NotApproved(_) => Self::NotApproved,
             RegistryError::Storage(error) if error.is_full() => Self::DiskFull,
-            // The registry logs when its database fails, so calls need not log it again.
+            // The registry logs failures of its database, so calls need not log them again.
             error => {
                 tracing::debug!("cannot answer a request: {error}");
                 Self::RegistryUnavailable

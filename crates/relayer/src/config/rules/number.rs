@@ -14,7 +14,7 @@ use crate::config::value::Raw;
 pub struct Whole<T> {
     range: RangeInclusive<u64>,
     unit: &'static str,
-    /// The value of one unit in `T`; in milliseconds if `T` is a duration.
+    /// The value that one unit has in `T`; a duration counts milliseconds.
     factor: u64,
     stored_as: PhantomData<fn() -> T>,
 }
@@ -54,7 +54,6 @@ macro_rules! numbers {
 }
 numbers!(u16 u32 u64 usize);
 
-/// The number counts milliseconds.
 impl Number for Duration {
     fn from_u64(number: u64) -> Option<Self> {
         Some(Self::from_millis(number))
@@ -82,8 +81,9 @@ impl<T: Number> Rule for Whole<T> {
 
     fn read(&self, raw: &Raw<'_>) -> Result<T, Vec<Mismatch>> {
         let DeValue::Integer(written) = raw.get_ref() else { return self.mismatch(raw) };
-        u64::from_str_radix(written.as_str(), written.radix())
+        i128::from_str_radix(written.as_str(), written.radix())
             .ok()
+            .and_then(|number| u64::try_from(number).ok())
             .filter(|number| self.range.contains(number) || (T::ZERO_IS_NONE && *number == 0))
             .and_then(|number| T::from_u64(number.checked_mul(self.factor)?))
             .map_or_else(|| self.mismatch(raw), Ok)

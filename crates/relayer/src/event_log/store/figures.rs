@@ -10,11 +10,11 @@ use crate::event_log::keys;
 enum Scope {
     /// One column family. The reported figure is the sum over all of them.
     EachFamily,
-    /// A block cache: `events` and `ids` share one, each other family has its own.
+    /// A block cache. `events` and `ids` share one cache; each other family has its own.
     EachCache,
     /// The database: every column family gives the same answer.
     Database,
-    /// A flag, which is 1 if it is set for any column family.
+    /// A flag; the figure is 1 if the flag is set for any column family.
     AnyFamily,
 }
 
@@ -31,7 +31,7 @@ const FIGURES: [(&str, &property::PropName, Scope); 9] = [
 ];
 
 impl Store {
-    /// RocksDB's properties, by name; 0 for those that RocksDB does not know.
+    /// The figures with their names; 0 for a property that RocksDB does not know.
     pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FIGURES.iter().map(|(name, property, scope)| {
             let sum = |families: &[&str]| -> u64 {

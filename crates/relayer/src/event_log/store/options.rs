@@ -14,10 +14,10 @@ use crate::limits::DATABASE_OPEN_FILES_MAX;
 
 /// Memory for blocks of `events` and `ids`.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
-/// Write buffers of a column family: the active one, and one that is being flushed.
+/// Write buffers of a column family: one active buffer, and one that is being flushed.
 const BUFFERS_MAX: usize = 2;
-/// Space for the other files that RocksDB writes: its manifest, its own log, the indexes of sorted
-/// files.
+/// Disk space for what RocksDB writes besides buffers: its manifest, its own log, the indexes of
+/// sorted files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
 /// Memory for rows of a column family that are committed to the write-ahead log but not yet in a
@@ -26,11 +26,12 @@ fn buffer_bytes(family: &str) -> usize {
     match family {
         keys::EVENTS => 64 << 20,
         keys::IDS => 32 << 20,
-        // The same few thousand rows are written again and again; merging them is quick.
+        // The same few thousand rows are overwritten again and again, so flushing merges them
+        // quickly.
         keys::RELAYS => 8 << 20,
-        // Rarely written, but then perhaps 100,000 rows of 150 bytes at once.
+        // Rows are rarely written, but sometimes 100,000 rows of 150 bytes at once.
         keys::REGISTRY => 8 << 20,
-        // Rarely written.
+        // Rows are rarely written.
         keys::DEAD_LETTERS => 4 << 20,
         // A few rows that are rewritten ten times a second.
         _ => 1 << 20,
@@ -44,13 +45,13 @@ pub fn free_bytes_needed() -> u64 {
     (BUFFERS_MAX * buffers + BESIDE_BUFFERS_BYTES) as u64
 }
 
-/// Which ids may be deleted: those of trimmed events that are too old to be admitted again. Shared
-/// with RocksDB's compaction, which deletes them.
+/// Decides which ids may be deleted: the ids of trimmed events that are too old to be admitted
+/// again. RocksDB's compaction shares this struct and deletes such ids.
 #[derive(Debug, Default)]
 pub(super) struct Forgettable {
     /// Events below this sequence are trimmed.
     pub floor: AtomicU64,
-    /// Events created before this Unix time (seconds) are not admitted; 0 if all ages are.
+    /// Events created before this Unix time (seconds) are not admitted; 0 if events of any age are.
     pub(crate) created_before: AtomicU64,
 }
 
@@ -74,8 +75,8 @@ pub(super) fn database_options(fsync: bool) -> Options {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(4 << 20);
     options.set_log_level(LogLevel::Warn);
-    // With fsync, only the last record of the write-ahead log can be torn, and it was never
-    // confirmed; any other gap is damage. Without fsync, a power loss may leave gaps.
+    // With fsync, only the last record of the write-ahead log can be torn, and that record was
+    // never confirmed; any other gap is damage. Without fsync, a power loss may leave gaps.
     options.set_wal_recovery_mode(if fsync {
         DBRecoveryMode::TolerateCorruptedTailRecords
     } else {
@@ -94,7 +95,8 @@ pub(super) fn column_families(forgettable: &Arc<Forgettable>) -> Vec<ColumnFamil
     events.set_block_based_table_factory(&blocks);
     events.set_compression_type(DBCompressionType::Lz4);
 
-    // Ids are random: compression gains nothing, and nearly every look-up misses.
+    // Compression gains nothing, because ids are random. A Bloom filter helps, because nearly every
+    // look-up misses.
     blocks.set_bloom_filter(10.0, false);
     let mut ids = Options::default();
     ids.set_block_based_table_factory(&blocks);

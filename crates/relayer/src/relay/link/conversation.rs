@@ -1,18 +1,19 @@
 //! What we say to a relay on one connection: first the live subscription, then the backfill.
 //!
-//! The live subscription comes first, so that nothing new is missed from then on. If a relay allows
-//! only one subscription, the two take turns.
+//! The live subscription comes first, so that no new event is missed from then on. If a relay
+//! allows only one subscription, live subscription and backfill take turns.
 
 use tokio::time::sleep;
 
 use super::live_subscription::LiveSubscription;
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::REPAIR_RETRY;
-use crate::relay::backfill::{Backfill, no_progress};
+use crate::relay::backfill::Backfill;
 use crate::relay::peer::{RepairProgress, Stated};
-use crate::relay::protocol::{ConversationError, Exchange, LiveState};
+use crate::relay::protocol::{Exchange, ExchangeError, LiveState};
 
-/// How often backfill and live subscription take turns; events still missing then stay a gap.
+/// The maximum number of turns of backfill and live subscription. Events that are missing after the
+/// last turn stay a gap.
 const ROUNDS_MAX: usize = 5;
 
 pub(crate) struct Conversation {
@@ -22,12 +23,12 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     pub const fn new(exchange: Exchange) -> Self {
-        Self { exchange, progress: no_progress() }
+        Self { exchange, progress: RepairProgress::NONE }
     }
 
     /// Subscribes and backfills. Returns when there is nothing more to request; the live
     /// subscription stays open.
-    pub async fn run(mut self) -> Result<(), ConversationError> {
+    pub async fn run(mut self) -> Result<(), ExchangeError> {
         if self.has_one_subscription() {
             // The stored NIP-11 document may be outdated.
             self.ask_information().await;
@@ -59,8 +60,8 @@ impl Conversation {
     }
 
     /// Backfills, and then opens a live subscription whose stored events reach back to the
-    /// backfill. If those do not fit into one answer, repeats both.
-    async fn take_turns(&mut self) -> Result<(), ConversationError> {
+    /// backfill. Repeats both steps if these stored events do not fit into one answer.
+    async fn take_turns(&mut self) -> Result<(), ExchangeError> {
         for round in 1.. {
             if self.exchange.requests.live() != LiveState::Closed {
                 self.exchange.unsubscribe();

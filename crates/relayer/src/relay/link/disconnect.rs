@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relay::protocol::{ConversationError, Refusal};
+use crate::relay::protocol::{ExchangeError, Refusal};
 use crate::relay::transport::{DialError, SocketError};
 
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub(crate) enum DisconnectReason {
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
-    Conversation(#[from] ConversationError),
+    Conversation(#[from] ExchangeError),
     #[error("the relay closed the connection{0}")]
     Closed(CloseReason),
     #[error("the relay could not process our authentication: {0}")]
@@ -27,8 +27,8 @@ pub(crate) enum DisconnectReason {
     Stopping,
 }
 
-/// The reason in a close frame (RFC 6455, section 7.1.5): empty, or `: ` with the code and the
-/// text.
+/// The reason in a close frame (RFC 6455, section 7.1.5): empty, or `: ` followed by the code and
+/// the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CloseReason(Box<str>);
 

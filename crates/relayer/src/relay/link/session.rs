@@ -2,8 +2,8 @@
 //! the relay's health.
 //!
 //! Each health check sends a ping. A relay answers in order, so everything that it sent before the
-//! pong has been read. Once the live subscription is open and the events dated ahead have come, a
-//! pong therefore proves the time before the second of its ping.
+//! pong has been read. Once the live subscription is open and events dated in the future have come,
+//! a pong therefore proves the time before its ping's second.
 
 #[cfg(test)]
 #[allow(
@@ -37,7 +37,7 @@ use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
 use crate::relay::peer::{Capabilities, Peer};
 use crate::relay::protocol::{
-    ConversationError, Exchange, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
+    Exchange, ExchangeError, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
 };
 use crate::relay::shared::Shared;
 use crate::relay::transport::{Socket, SocketError};
@@ -48,9 +48,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the relay may close the live subscription on one connection.
 const CLOSINGS_MAX: u32 = 5;
 
-/// The conversation while it runs. It is boxed, so that an idle connection does not hold its
+/// The running conversation. Boxed, so that an idle connection does not hold the conversation's
 /// memory.
-type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ConversationError>> + Send>>;
+type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 
 /// One open connection.
 pub(super) struct RelaySession<'a> {
@@ -64,7 +64,7 @@ pub(super) struct RelaySession<'a> {
     pongs: Pongs,
     /// How often the relay has closed the live subscription.
     closings: u32,
-    /// Whether the present live subscription has lasted until a pong.
+    /// Whether the current live subscription has lasted until a pong.
     live_lasted: bool,
     /// When authentication needs the next step.
     authentication_due: Option<Instant>,
@@ -84,16 +84,16 @@ struct Ping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     Continue,
-    /// It starts again with the live subscription.
+    /// The conversation starts again with the live subscription.
     Restart,
     Abort,
 }
 
 /// Why the conversation returned control.
 enum ConversationEvent {
-    /// It has messages to send.
+    /// The conversation has messages to send.
     HasOutgoing,
-    Ended(Result<(), ConversationError>),
+    Ended(Result<(), ExchangeError>),
 }
 
 impl<'a> RelaySession<'a> {
@@ -113,7 +113,7 @@ impl<'a> RelaySession<'a> {
         }
     }
 
-    /// Whether the connection was useful, which ends the series of failures.
+    /// Whether the connection was useful. A useful connection ends the series of failures.
     pub(crate) fn was_useful(&self) -> bool {
         self.useful || self.requests.is_useful()
     }
@@ -134,8 +134,9 @@ impl<'a> RelaySession<'a> {
         reason
     }
 
-    /// Passes on the held events of an unfinished answer. The next connection requests them again,
-    /// but if connections keep breaking, the relay may never send the whole second.
+    /// If connections keep breaking, passes on the held events of an unfinished answer, because the
+    /// relay may never send the whole second. Otherwise, the next connection requests the events
+    /// again.
     fn pass_on_held(&self) {
         if self.peer.capabilities(|capabilities| capabilities.caps.is_eased()) {
             for candidate in self.requests.same_second.take() {
@@ -164,8 +165,8 @@ impl<'a> RelaySession<'a> {
             let (due, pong) = (self.authentication_due, self.pongs.due(Instant::now()));
             tokio::select! {
                 paused = self.read(socket), if resume.is_none() => {
-                    // Boxed: pauses are rare, and an idle connection should not hold memory for
-                    // one.
+                    // Boxed: pauses are rare, and an idle connection should not hold memory for a
+                    // pause.
                     if let Some(pause) = paused? {
                         let next = Box::pin(self.handle_pause(pause)).await?;
                         self.steer(next, &mut conversation, &subscription);
@@ -195,7 +196,7 @@ impl<'a> RelaySession<'a> {
                     }
                 },
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
-                // Time that rests on the previous clock must be requested again.
+                // Time proven by the previous clock must be requested again.
                 Ok(()) = steps.changed() => {
                     requests.stop_proving();
                     self.steer(NextStep::Restart, &mut conversation, &subscription);
@@ -316,8 +317,8 @@ impl<'a> RelaySession<'a> {
         Ok(NextStep::Continue)
     }
 
-    /// Takes the next step of authentication, if the configuration permits it. Until the relay has
-    /// judged our answer, nothing is requested, and pending answers do not count.
+    /// Takes the next step of authentication, if the configuration permits authentication. Until
+    /// the relay has judged our answer, nothing is requested, and pending answers do not count.
     fn authenticate(&mut self) -> Result<NextStep, DisconnectReason> {
         let Some(signer) = &self.shared.signer else { return Ok(NextStep::Continue) };
         let (authentication, now) = (&self.requests.authentication, Instant::now());
@@ -338,14 +339,14 @@ impl<'a> RelaySession<'a> {
 
     /// Handles a live subscription that the relay closed. Returns `Ok` if it can be reopened on
     /// this connection.
-    fn live_closed(&mut self, reason: &str) -> Result<(), ConversationError> {
+    fn live_closed(&mut self, reason: &str) -> Result<(), ExchangeError> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
         if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
             self.peer.capabilities(Capabilities::live_refused);
         }
         if self.closings > CLOSINGS_MAX {
-            return Err(ConversationError::SubscriptionClosed(refusal.to_string()));
+            return Err(ExchangeError::SubscriptionClosed(refusal.to_string()));
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
@@ -354,22 +355,22 @@ impl<'a> RelaySession<'a> {
             }
             RefusalKind::AuthRequired => Ok(()),
             RefusalKind::Restricted | RefusalKind::Blocked => {
-                Err(ConversationError::Refused(refusal.to_string()))
+                Err(ExchangeError::Refused(refusal.to_string()))
             }
             RefusalKind::Invalid | RefusalKind::Error => {
-                Err(ConversationError::SubscriptionClosed(refusal.to_string()))
+                Err(ExchangeError::SubscriptionClosed(refusal.to_string()))
             }
         }
     }
 
-    /// Sends a ping. If nothing was read since the last one, the relay is gone.
+    /// Sends a ping. If nothing was read since the last ping, disconnects.
     async fn check_health(
         &mut self,
         socket: &mut Socket,
         is_throttled: bool,
     ) -> Result<(), DisconnectReason> {
         if is_throttled {
-            return Ok(()); // The silence is ours: reading is throttled.
+            return Ok(()); // Reading is throttled, so nothing was read.
         }
         if self.ping.is_some() && !self.heard {
             return Err(DisconnectReason::Silent);
@@ -405,7 +406,7 @@ impl<'a> RelaySession<'a> {
             // After a clock step, the conversation must first reduce the coverage to what still
             // holds.
             if coverage.rests_on(ping.now) {
-                // The second of the ping was not over when the relay answered.
+                // The ping's second was not over when the relay answered.
                 coverage.extend(ping.now.secs().saturating_sub(1));
                 if is_vouched {
                     coverage.vouch();
@@ -413,7 +414,7 @@ impl<'a> RelaySession<'a> {
             }
             Some(coverage)
         });
-        // If the shards are too busy, the next pong proves the same and more.
+        // If the shards are too busy for the mark, the next pong proves the same time and more.
         if let Some(mark) = mark {
             self.shared.inboxes.offer_mark(mark);
         }

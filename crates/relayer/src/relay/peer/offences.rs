@@ -1,9 +1,9 @@
 //! The offence budget of a relay, and the quarantine when it is exhausted.
 //!
-//! The budget is a leaky bucket: each bad signature or broken frame fills it, and it drains evenly,
-//! so a relay that passes on an occasional forgery stays connected. It also drains with the events
-//! that the relay sends, because a relay that carries more events also passes on more forgeries.
-//! The budget is not stored: a restart clears it.
+//! The budget is a leaky bucket: each bad signature or broken frame adds to the bucket, and the
+//! bucket drains evenly, so a relay that passes on an occasional forgery stays connected. The
+//! bucket also drains with the events that the relay sends, because a relay that carries more
+//! events also passes on more forgeries. The budget is not stored: a restart clears it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,14 +31,14 @@ struct Record {
     level: f64,
     /// When the level was computed.
     at: Option<Instant>,
-    /// The number of events that the relay had sent then.
+    /// The number of events that the relay had sent when the level was computed.
     events: u64,
     /// The offence that exhausted the budget.
     last: Option<DropReason>,
     /// The number of recent quarantines, and when the last one began.
     quarantines: u32,
     quarantined: Option<Instant>,
-    /// When the present quarantine ends.
+    /// When the current quarantine ends.
     until: Option<Instant>,
 }
 
@@ -54,7 +54,7 @@ impl Offences {
         let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
         let mut record = self.record.lock();
         if record.until.is_some_and(|until| now < until) {
-            return; // It was sent before the quarantine began.
+            return; // The offence preceded the quarantine.
         }
         let drained = record.at.map_or(0.0, |at| {
             let by_time =
@@ -74,7 +74,8 @@ impl Offences {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Begins a quarantine and clears the budget. Returns the duration and the last offence.
+    /// Begins a quarantine and clears the budget. Returns the quarantine's duration and the offence
+    /// that exhausted the budget.
     pub(crate) fn quarantine(&self, now: Instant) -> (Duration, Option<DropReason>) {
         let mut record = self.record.lock();
         let is_forgotten = record

@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use crate::ingest::DropReason;
 
-/// A counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds to the counter.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The present value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -26,9 +23,9 @@ impl Count {
 pub struct Stats {
     /// WebSocket messages received.
     pub frames: Count,
-    /// Bytes in their payloads.
+    /// Bytes in the payloads of these messages.
     pub bytes: Count,
-    /// Messages with an event that we asked for.
+    /// Messages with an event that we requested.
     pub events: Count,
     /// Events that this relay delivered first.
     pub first: Count,
@@ -50,7 +47,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Adds a sample: how long after the first copy a duplicate came.
+    /// Adds a sample: how long after the first copy a duplicate arrived.
     pub fn late(&self, by: Duration) {
         self.late_us.add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX));
         self.late_copies.add(1);
@@ -62,12 +59,10 @@ impl Stats {
         (copies > 0).then(|| self.late_us.get() as f64 / copies as f64 / 1000.0)
     }
 
-    /// Counts a refusal.
     pub fn refuse(&self, reason: DropReason) {
         self.refuse_many(reason, 1);
     }
 
-    /// Counts several refusals.
     pub(crate) fn refuse_many(&self, reason: DropReason, times: u64) {
         if let Some(count) = self.refused.get(reason.index()) {
             count.add(times);
@@ -80,7 +75,6 @@ impl Stats {
         counts.map(|(reason, count)| (*reason, count.get())).filter(|(_, count)| *count > 0)
     }
 
-    /// All refusals.
     pub fn refused_total(&self) -> u64 {
         self.refused().map(|(_, count)| count).sum()
     }

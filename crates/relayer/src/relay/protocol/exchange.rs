@@ -19,7 +19,7 @@ use crate::relay::shared::Shared;
 
 /// Why a conversation ended its connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConversationError {
+pub(crate) enum ExchangeError {
     #[error("the relay closed the subscription: {0}")]
     SubscriptionClosed(String),
     #[error("the relay does not answer a subscription")]
@@ -36,28 +36,28 @@ pub(crate) enum AfterRefusal {
     Retry,
     /// Retry unless the request has failed too often.
     RetryFew,
-    /// Send a simpler request, if there is one.
+    /// Send a simpler request, if the request can get simpler.
     Simplify,
-    /// The relay does not answer such requests.
+    /// The relay does not answer requests of this type.
     GiveUp,
 }
 
-/// The requesting side of one connection. On drop, it closes what is still open at the relay,
-/// because the relay may allow few subscriptions.
+/// The requesting side of one connection. On drop, closes the request that is still open at the
+/// relay, because the relay may allow few subscriptions.
 pub(crate) struct Exchange {
     pub peer: Arc<Peer>,
     pub shared: Arc<Shared>,
     pub requests: Arc<Requests>,
     pub subscription: Arc<Subscription>,
     open: Option<OpenRequest>,
-    /// Whether the relay has refused a request for lack of authentication after we authenticated.
+    /// Whether the relay demanded authentication for a request after we had authenticated.
     wants_more_proof: bool,
 }
 
 /// A backfill request or reconciliation that is open at the relay.
 struct OpenRequest {
     subscription: String,
-    /// The message that closes it.
+    /// The message that closes the request.
     closing: String,
 }
 
@@ -85,9 +85,9 @@ impl Exchange {
         reply
     }
 
-    /// Sends a backfill request under its own id, once live events leave room for its answer.
+    /// Sends a backfill request under a new id, once live events leave room for the answer.
     pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
-        // The pace comes first: a connection that waits for it must not hold a permit.
+        // Before the permit: a connection that waits for its pace must not hold a permit.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _permit = backfill_permit(&shared).await;
@@ -160,10 +160,7 @@ impl Exchange {
     ///
     /// # Errors
     /// If the relay demands authentication that we cannot give.
-    pub(crate) async fn after_refusal(
-        &mut self,
-        refusal: &Refusal,
-    ) -> Result<AfterRefusal, ConversationError> {
+    pub(crate) async fn after_refusal(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ExchangeError> {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.rate_limited(&self.shared.metrics);
@@ -177,21 +174,21 @@ impl Exchange {
     }
 
     /// Handles a relay that serves only keys that it knows (NIP-42). The connection answers the
-    /// challenge, and then a new conversation replaces this one.
-    async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ConversationError> {
+    /// challenge, and then a new conversation starts.
+    async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ExchangeError> {
         if self.shared.signer.is_none() {
             let reason =
                 format!("{refusal} (to prove a key, set [relay] authenticate = true and [nostr] secret_key)");
-            return Err(ConversationError::NeedsAuthentication(reason));
+            return Err(ExchangeError::NeedsAuthentication(reason));
         }
         let why = match self.requests.authentication.standing() {
             Standing::Unasked | Standing::Asked(_) | Standing::Answered { .. } => {
                 sleep(ANSWER_TIMEOUT).await;
                 let reason = format!("{refusal} (but it sends no challenge)");
-                return Err(ConversationError::NeedsAuthentication(reason));
+                return Err(ExchangeError::NeedsAuthentication(reason));
             }
             Standing::Refused(reason) | Standing::Failed(reason) => {
-                return Err(ConversationError::Refused(format!("{reason} (it does not take our key)")));
+                return Err(ExchangeError::Refused(format!("{reason} (it does not take our key)")));
             }
             // The relay may have refused a request that it received before our authentication.
             Standing::Accepted | Standing::Unconfirmed
@@ -202,10 +199,10 @@ impl Exchange {
             Standing::Accepted => "although it has accepted our key",
             Standing::Unconfirmed => "although we have answered its challenge",
         };
-        Err(ConversationError::Refused(format!("{refusal} ({why})")))
+        Err(ExchangeError::Refused(format!("{refusal} ({why})")))
     }
 
-    /// Why an answer says nothing about what the relay has; `None` if it can be believed.
+    /// Why an answer says nothing about what the relay has; `None` if the answer can be trusted.
     pub(crate) fn distrust(&self, answer: &Answer) -> Option<&'static str> {
         if answer.strays {
             return Some("it sends what was not asked for");
@@ -231,7 +228,7 @@ impl Exchange {
         })
     }
 
-    /// Changes the coverage, and sends its mark after the events that were read.
+    /// Changes the coverage. Sends the mark of the change after the events that were read.
     pub(crate) async fn change_coverage(&self, change: impl FnOnce(Option<Coverage>) -> Option<Coverage>) {
         if let Some(mark) = self.peer.change_coverage(change) {
             self.send_mark(mark).await;
@@ -242,8 +239,8 @@ impl Exchange {
         self.shared.inboxes.mark(mark).await;
     }
 
-    /// Passes on the events of the last answer that are still held. This must precede every mark
-    /// that may prove their second.
+    /// Passes on the events of the last answer that are still held. Must be called before every
+    /// mark that may prove the events' second.
     pub(crate) async fn pass_on_held(&self) {
         for candidate in self.requests.same_second.take() {
             self.shared.inboxes.send(candidate).await;

@@ -5,9 +5,9 @@
 //! reader counts the events of each answer and records how it ended.
 //!
 //! The reader applies EOSE and CLOSED to the [state](LiveState) of the live subscription, message
-//! by message; the conversation only requests it, closes it, and marks it as proving. The
-//! conversation runs when it is polled, and the relay may have closed the subscription before: time
-//! would be proven without a subscription.
+//! by message. The conversation requests and closes the live subscription and marks it as proving.
+//! It does not apply messages, because it would do so only when polled, and might prove time after
+//! a CLOSED.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -30,9 +30,9 @@ const NOTICE_CHARS_MAX: usize = 200;
 /// How an answer ended.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// EOSE: all stored events have come.
+    /// EOSE: the relay has sent all stored events.
     Stored(Answer),
-    /// EOSE of a request by ids: these events have not come.
+    /// EOSE of a request by ids: these events are missing.
     ByIds(HashSet<ClaimedId>),
     /// The relay ended the subscription or reconciliation, for this reason.
     Closed(String),
@@ -54,24 +54,23 @@ pub(crate) enum Expected {
 /// The state of the live subscription, according to the messages that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LiveState {
-    /// It was not requested, or either side has closed it.
+    /// Not requested, or closed by either side.
     #[default]
     Closed,
-    /// It was requested, and the relay has sent neither EOSE nor a refusal.
+    /// Requested, and the relay has sent neither EOSE nor a refusal.
     Requested,
     /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// It is open, and the stored events that are dated ahead have come, so time is proven as it
-    /// passes.
+    /// Open, and stored events dated in the future have come, so time is proven as it passes.
     Proving,
 }
 
-/// The target that a CLOSED message ended.
+/// What a CLOSED message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClosedTarget {
-    /// A request, which it answers.
+    /// A request: the CLOSED is its answer.
     Request,
-    /// The live subscription, while no request waited for it.
+    /// The live subscription, after its request was answered.
     Live,
     /// Nothing that was open.
     Nothing,
@@ -112,7 +111,7 @@ struct State {
     pending: Vec<PendingRequest>,
     /// The notice since the last request, if it has the prefix of a refusal.
     notice: Option<String>,
-    /// When the last event of an answer came.
+    /// When the last event of an answer arrived.
     progress: Option<Instant>,
 }
 
@@ -123,13 +122,13 @@ impl State {
     }
 }
 
-/// Whether the id is one of a backfill request, possibly a closed one: relays continue to send for
-/// a moment.
+/// Whether the id belongs to a backfill request, possibly a closed one: relays send for a moment
+/// after CLOSE.
 pub(crate) fn is_backfill(subscription: &[u8]) -> bool {
     matches!(subscription, [b'p', number @ ..] if is_number(number))
 }
 
-/// Whether the id is one of a NIP-77 reconciliation, possibly a finished one.
+/// Whether the id belongs to a NIP-77 reconciliation, possibly a finished one.
 pub(crate) fn is_reconciliation(subscription: &[u8]) -> bool {
     matches!(subscription, [b'n', number @ ..] if is_number(number))
 }
@@ -140,7 +139,7 @@ fn is_number(digits: &[u8]) -> bool {
 
 impl Requests {
     /// The id of the next backfill request. No id is used twice on a connection, so that the late
-    /// end of an abandoned answer is not taken for that of another.
+    /// end of an abandoned answer is not taken for the end of another answer.
     pub(crate) fn next_backfill(&self) -> String {
         format!("p{}", self.state.lock().next_number())
     }
@@ -200,7 +199,7 @@ impl Requests {
         drop(state);
         let is_answer = !refused.is_empty();
         for request in refused {
-            // The receiver may be gone.
+            // The receiver may have been dropped.
             let _ = request.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
@@ -212,8 +211,7 @@ impl Requests {
         self.noticed.notify_waiters();
     }
 
-    /// Waits for a notice that has the prefix of a refusal and that no answer follows, and returns
-    /// it.
+    /// Returns the next notice that has the prefix of a refusal and is not followed by an answer.
     pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
             let noticed = self.noticed.notified();
@@ -230,7 +228,7 @@ impl Requests {
         }
     }
 
-    /// When the last event of the answer to the last request came.
+    /// When the last event of the answer to the last request arrived.
     pub fn progress(&self) -> Option<Instant> {
         self.state.lock().progress
     }
@@ -252,8 +250,8 @@ impl Requests {
         self.state.lock().live
     }
 
-    /// Records that the stored events dated ahead have come. If the live subscription is open, time
-    /// is proven as it passes from now on.
+    /// Records that stored events dated in the future have come. From now on, time is proven as it
+    /// passes if the live subscription is open.
     pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
@@ -261,7 +259,8 @@ impl Requests {
         }
     }
 
-    /// Records that we want another subscription: no more time is proven until that one is open.
+    /// Records that another subscription is wanted: no more time is proven until the new one is
+    /// open.
     pub(crate) fn stop_proving(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Proving {
@@ -296,7 +295,7 @@ impl Requests {
     }
 
     /// Counts an event of a subscription, with its claimed id and date as far as they are known.
-    /// Returns the event's `created_at` if the event is a stored one that belongs to an answer.
+    /// Returns `created_at` if this is a stored event of an answer.
     pub fn event(
         &self,
         subscription: &[u8],
@@ -378,7 +377,7 @@ impl Requests {
         if subscription == LIVE {
             self.live_counts.store(false, Ordering::Relaxed);
         }
-        // The receiver may be gone.
+        // The receiver may have been dropped.
         let _ = request.reply.send(reply(request.expected, request.answer));
         true
     }

@@ -1,4 +1,4 @@
-//! Posts batches to one sink in order, and moves its cursor (invariant 4).
+//! Posts batches to one sink in order, and moves the sink's cursor (invariant 4).
 //!
 //! At most `concurrency` requests are in flight. The cursor stays before the first event that the
 //! sink does not have. After a failure nothing is sent until the back-off has passed. Then a single
@@ -21,7 +21,7 @@ use crate::config::RestOptions;
 use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::{
-    GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
+    GATHER_READS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
 use crate::net::backoff::Backoff;
 use crate::receiver::sleep_until_some;
@@ -45,7 +45,7 @@ pub(super) struct Delivery<'t> {
     in_flight: InFlight,
     /// The number of consecutive requests that the sink did not process.
     unprocessed: usize,
-    /// The end of the back-off after a failure; nothing is sent before.
+    /// The end of the back-off after a failure; until then nothing is sent.
     backing_off: Option<Instant>,
     /// False after a failure: then requests are sent one at a time to probe the sink.
     is_healthy: bool,
@@ -93,8 +93,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until something interrupts, the sink no longer exists, or the log is closed and the
-    /// sink has everything.
+    /// Delivers until an interruption, until the sink no longer exists, or until the log is closed
+    /// and the sink has every event.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {
@@ -221,7 +221,7 @@ impl<'t> Delivery<'t> {
     }
 
     /// Whether another event may be gathered: the batch has room, and not too many batches were
-    /// begun since the oldest unfinished one, because a crash repeats all of them.
+    /// begun since the oldest unfinished one, because a crash repeats all these batches.
     fn may_gather(&self) -> bool {
         let concurrency = u64::try_from(self.options.concurrency.get()).unwrap_or(u64::MAX);
         let may_begin = self.in_flight.ahead() < concurrency.saturating_mul(POSTS_AHEAD_MAX);
@@ -232,7 +232,7 @@ impl<'t> Delivery<'t> {
     /// events, so that a sink that wants few events does not occupy the thread.
     fn gather(&mut self, context: &Context) {
         let mut is_at_end = false;
-        for _ in 0..GATHER_LOOKS_MAX {
+        for _ in 0..GATHER_READS_MAX {
             if !self.may_gather() {
                 return;
             }
@@ -313,7 +313,7 @@ impl<'t> Delivery<'t> {
         Ok(())
     }
 
-    /// Ends the back-off: the sink processed a request.
+    /// Ends the back-off, because the sink processed a request.
     fn recovered(&mut self) {
         self.backoff.reset();
         if std::mem::replace(&mut self.is_healthy, true) {
@@ -352,8 +352,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Sends the batch again at once. This counts as a failure only if the sink processes nothing
-    /// at all: a connection may leave all of its requests unprocessed, and so may several
+    /// Sends the batch again at once. The attempt counts as a failure only if the sink processes
+    /// nothing at all: a connection may leave all of its requests unprocessed, and so may several
     /// connections in a row.
     fn not_processed(&mut self, batch: Batch, reason: String) {
         self.unprocessed += 1;
@@ -383,7 +383,7 @@ impl<'t> Delivery<'t> {
             self.no_room(batch, &error);
             return Ok(());
         }
-        if !batch.is_replay && !self.refusals.admit(&batch) {
+        if !batch.is_replay && !self.refusals.admit(batch.entries().len(), batch.bytes()) {
             // The sink refuses everything, perhaps because the key or the address is wrong.
             self.retry(batch);
             let requests = self.refusals.requests();

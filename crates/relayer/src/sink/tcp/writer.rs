@@ -1,7 +1,8 @@
 //! Writes to a sink, and tracks how many bytes the socket has accepted.
 //!
 //! TLS buffers encrypted data, so only a flush proves that the socket has the bytes (invariant 4).
-//! At most one record waits for a flush, and a sink cannot decrypt any of it before.
+//! At most one record waits for a flush, and a sink cannot decrypt any part of an incomplete
+//! record.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,12 +33,12 @@ enum Step {
     Done,
 }
 
-/// What may be written to a connection at once, and in all.
+/// How much may be written to a connection: bytes at once, and records in total.
 #[derive(Debug)]
 pub(super) struct Records {
     bytes_max: usize,
-    /// TLS 1.2 cannot renew its keys: when they are used up, rustls stops sending, discards the
-    /// data and reports it as written.
+    /// The records that may still be written. TLS 1.2 cannot renew its keys: when the keys are used
+    /// up, rustls stops sending, discards the data and reports the data as written.
     left: u64,
 }
 
@@ -63,7 +64,7 @@ impl Writer {
         self.flushed
     }
 
-    /// Whether the socket does not have everything that was written.
+    /// Whether written bytes still wait for the socket.
     pub(super) const fn is_flushing(&self) -> bool {
         self.flushed < self.written
     }
@@ -89,7 +90,7 @@ impl Writer {
         }
     }
 
-    /// One record after the other: the next is written when the socket has all of the one before.
+    /// Writes one record after the other: the next one when the socket has all of the previous one.
     fn poll_step(&mut self, cx: &mut Context<'_>, encoder: &mut Encoder) -> Poll<io::Result<Step>> {
         if self.is_flushing() {
             ready!(self.poll_flush(cx))?;
@@ -146,8 +147,8 @@ mod tests {
         (writer, sink)
     }
 
-    /// Likewise, with our read half. With TLS 1.3, the sink sends the greeting together with its
-    /// part of the handshake.
+    /// Like [`pair`], with our read half. With TLS 1.3, the sink sends the greeting together with
+    /// its part of the handshake.
     async fn greeted(
         version: &'static SupportedProtocolVersion,
         greeting: &[u8],
@@ -170,7 +171,7 @@ mod tests {
             .with_single_cert(vec![cert.der().clone()], key)
             .expect("they belong together");
         server.send_half_rtt_data = true;
-        server.send_tls13_tickets = 0; // Unread, they would turn the close into a reset.
+        server.send_tls13_tickets = 0; // Unread tickets would turn the close into a reset.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let tcp = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let name = ServerName::try_from("a.example").expect("a name");

@@ -8,7 +8,9 @@ use crate::limits::HEALTH_CHECK_TIMEOUT;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    #[error("the port is unknown because [output] websocket_port is 0; set the port that the gateway listens on")]
+    #[error(
+        "the port is unknown because [output] websocket_port is 0; set the port that the gateway listens on"
+    )]
     PortUnknown,
     #[error("the gateway at {address} does not answer: {source}")]
     NoAnswer { address: SocketAddr, source: io::Error },

@@ -33,9 +33,11 @@ impl Notifier {
             return Self::default();
         };
         match connect(&address) {
-            Ok(manager) => {
-                Self { manager: Some(manager), watchdog: watchdog(variable), is_failing: AtomicBool::default() }
-            }
+            Ok(manager) => Self {
+                manager: Some(manager),
+                watchdog: watchdog(variable),
+                is_failing: AtomicBool::default(),
+            },
             Err(error) => {
                 tracing::warn!(?address, %error, "NOTIFY_SOCKET cannot be used: the service manager is not notified");
                 Self::default()
@@ -73,7 +75,7 @@ impl Notifier {
     /// Announces a reload, which lasts until the returned value is dropped.
     pub fn reloading(&self) -> Reloading<'_> {
         let now = clock_gettime(ClockId::Monotonic);
-        let microseconds = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1_000;
+        let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
         Reloading(self)
     }
@@ -206,7 +208,8 @@ mod tests {
     fn the_watchdog_is_that_of_this_process() {
         let own = std::process::id().to_string();
         let watchdog = |usec: &str, pid: Option<&str>| {
-            let mut variables = vec![("NOTIFY_SOCKET", OsStr::new("@x")), ("WATCHDOG_USEC", OsStr::new(usec))];
+            let mut variables =
+                vec![("NOTIFY_SOCKET", OsStr::new("@x")), ("WATCHDOG_USEC", OsStr::new(usec))];
             variables.extend(pid.map(|pid| ("WATCHDOG_PID", OsStr::new(pid))));
             notifier(&variables).watchdog()
         };

@@ -81,7 +81,10 @@ fn log_changes(stuck: &[String], before: &[String]) {
     } else if stuck.is_empty() {
         tracing::info!("all stages make progress again");
     } else {
-        tracing::error!(stages, "these stages make no progress; the service manager restarts the process if it has a watchdog and this lasts");
+        tracing::error!(
+            stages,
+            "these stages make no progress; the service manager restarts the process if it has a watchdog and this lasts"
+        );
     }
 }
 

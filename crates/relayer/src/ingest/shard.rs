@@ -123,8 +123,7 @@ impl Shard {
                 }
             }
             // An empty burst is the sequencer's probe.
-            if (is_probed || !burst.is_empty())
-                && self.pulse.while_waiting(|| sequencer.send(burst)).is_err()
+            if (is_probed || !burst.is_empty()) && self.pulse.while_waiting(|| sequencer.send(burst)).is_err()
             {
                 return Ok(());
             }

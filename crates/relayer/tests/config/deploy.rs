@@ -70,7 +70,10 @@ fn the_unit_the_package_and_the_configuration_of_the_service_fit_together() {
         installed.push(if target.ends_with('/') { format!("/{target}{name}") } else { format!("/{target}") });
     }
     for path in [program, file] {
-        assert!(installed.iter().any(|installed| installed == path), "{path} is not installed: {installed:?}");
+        assert!(
+            installed.iter().any(|installed| installed == path),
+            "{path} is not installed: {installed:?}"
+        );
     }
     let scripts = read("deploy/debian/postinst") + &read("deploy/debian/postrm");
     for path in [&state, file, &format!("root:{user}")] {
@@ -146,7 +149,8 @@ fn the_image_is_pinned_unprivileged_and_uses_the_default_ports() {
         values.map(str::to_owned).collect::<Vec<_>>()
     };
     for base in values("FROM").iter().filter(|base| !base.starts_with("tools ")) {
-        let digest = base.split_once("@sha256:").map(|(_, digest)| digest.split(' ').next().expect("a digest"));
+        let digest =
+            base.split_once("@sha256:").map(|(_, digest)| digest.split(' ').next().expect("a digest"));
         assert_eq!(digest.map(str::len), Some(64), "{base}");
     }
     let (api, metrics) = ports();

@@ -44,7 +44,8 @@ impl Manager {
 
     async fn next(&self) -> String {
         let mut message = [0; 4096];
-        let length = timeout(PATIENCE, self.socket.recv(&mut message)).await.expect("a message").expect("read");
+        let length =
+            timeout(PATIENCE, self.socket.recv(&mut message)).await.expect("a message").expect("read");
         String::from_utf8(message[..length].to_vec()).expect("UTF-8")
     }
 
@@ -151,7 +152,9 @@ async fn a_full_disk_is_not_taken_for_a_hang() {
     // The inboxes are in use only while the shards wait for the sequencer.
     running.until("shards wait", async |running| running.metric("events_in_queue").await > 1_000).await;
     manager
-        .until_all("signs of life", |message| is_sign_of_life(message) && message.contains("the disk is full"))
+        .until_all("signs of life", |message| {
+            is_sign_of_life(message) && message.contains("the disk is full")
+        })
         .await;
 }
 

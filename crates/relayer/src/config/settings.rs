@@ -193,8 +193,8 @@ settings! {
         /// of /ws and /fanout. Behind a proxy, all clients have the proxy's address. 0: no limit.
         max_clients_per_address: Option<NonZeroUsize> = NonZeroUsize::new(1_000), rules::whole(1..=1_000_000);
         /// The origins whose web pages may open /ws and /fanout. Empty: all pages may open them,
-        /// but no page may use `consumer` on /ws, because doing so moves a cursor. Programs that
-        /// send no Origin header are always allowed.
+        /// but only the gateway's own may use `consumer` on /ws, because that moves a cursor.
+        /// Programs that send no Origin header are always allowed.
         allowed_origins: Vec<WebOrigin> = Vec::new(), rules::list(rules::web_origin(), 1000);
         /// TCP sinks with options. Each sink has a stored cursor: after an outage of the sink or of
         /// the gateway, the sink gets the events that it missed.

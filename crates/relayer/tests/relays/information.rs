@@ -20,7 +20,7 @@ async fn a_relay_is_asked_what_it_is_once_a_day() {
     for relay in [0, 1] {
         gateway.until_in(relay, "live").await;
         sim.drop_connections(relay);
-        gateway.until("it is back", |gateway| gateway.peer(relay).stats.connections.get() == 2).await;
+        gateway.until("it is back", |gateway| gateway.peer(relay).stats.connections.get() >= 2).await;
         gateway.until("it is live again", |gateway| gateway.peer(relay).state().label() == "live").await;
     }
     assert_eq!(asked(), [1, 1]);

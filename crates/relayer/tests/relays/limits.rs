@@ -76,7 +76,7 @@ async fn a_relay_that_takes_fewer_filters_than_it_says_gets_one() {
     gateway.until_in(0, "live").await;
     // The next connection begins with the live subscription, which uses the learned limit.
     sim.drop_connections(0);
-    gateway.until("it is back", |gateway| gateway.peer(0).stats.connections.get() == 2).await;
+    gateway.until("it is back", |gateway| gateway.peer(0).stats.connections.get() >= 2).await;
     sim.go();
     gateway.until_logged(sim.ids()).await;
     gateway.assert_holds_exactly(&sim.events());

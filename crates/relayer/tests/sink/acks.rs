@@ -19,7 +19,7 @@ async fn reason_after(framing: Framing, bytes: &[u8]) -> String {
     session.until_closed().await;
     let reason = gateway.until_away(0).await;
     assert_eq!(gateway.sink(0).cursor().get(), 5, "{reason}");
-    until("the count", || gateway.sink(0).ack_errors.get() == 1).await;
+    until("the count", || gateway.sink(0).ack_errors.get() >= 1).await;
     let mut session = receiver.accept(framing).await;
     assert_eq!(session.seqs(5).await, [6, 7, 8, 9, 10], "it is sent again after {reason}");
     gateway.stop_with(session).await;

@@ -342,7 +342,7 @@ async fn close_notify_is_sent_and_received() {
     stream.flush().await.unwrap();
     assert_eq!(gateway.until_away(0).await, "it closed the connection");
     let mut stream = tls.accept(receiver.accept_tcp().await).await.unwrap();
-    until("a connection", || gateway.sink(0).reconnects.get() == 1).await;
+    until("a connection", || gateway.sink(0).reconnects.get() >= 1).await;
     let read = tokio::spawn(async move {
         // Without the gateway's close_notify, this read would fail.
         tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 10]).await.unwrap()

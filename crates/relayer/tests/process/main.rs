@@ -13,4 +13,5 @@ mod program;
 mod receivers;
 mod sinks;
 mod start;
+mod status;
 mod stop;

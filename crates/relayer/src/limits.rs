@@ -29,9 +29,9 @@ pub(crate) const MARKS_GATHER: Duration = Duration::from_millis(200);
 pub const fn frame_bytes_max(event_bytes_max: usize) -> usize {
     2 * event_bytes_max + 4_096
 }
-/// The maximum size of a frame that is read and discarded because it exceeds [`frame_bytes_max`],
-/// so that one large event does not block the stored events after it. By default, relays accept
-/// events of up to 64 KiB; a few accept some MiB. A longer frame ends the connection.
+/// A frame above [`frame_bytes_max`] and up to this size is read and discarded, so that one large
+/// event does not block the stored events after it. A longer frame ends the connection. By default,
+/// relays accept events of up to 64 KiB; a few accept some MiB.
 pub(crate) const SKIPPED_FRAME_BYTES_MAX: u64 = 32 << 20;
 /// Frames that are handled per read of a socket. This many events exceed the 64 KiB of a read, but
 /// 64 KiB hold a hundred times as many empty frames. Tokio lets a task read 128 times before it

@@ -45,7 +45,7 @@ pub struct BurstLimits {
 }
 
 impl Shard {
-    /// The policy may be replaced while the shard runs.
+    /// `admission` may be replaced while a shard runs.
     pub fn new(dedupe: Arc<Dedupe>, admission: Arc<ArcSwap<Admission>>) -> Self {
         Self { dedupe, admission, verifier: Verifier::new() }
     }

@@ -1,7 +1,6 @@
 //! Calls the API of a running gateway, for commands. Its answers may come from another program on
 //! the port, so they are bounded, and text from them is made printable.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use crate::config::{Config, Secret};
+use crate::config::Secret;
 use crate::event_log::LogId;
 use crate::limits::DIAL_STEP_TIMEOUT;
 use crate::net::tls;
@@ -33,17 +32,6 @@ pub(crate) struct Answer {
     /// The identity of the log, if the answer names one.
     pub log: Option<LogId>,
     body: Vec<u8>,
-}
-
-/// Returns the address of the configured gateway; `None` if its port is not configured.
-pub(crate) fn address(config: &Config) -> Option<SocketAddr> {
-    let ip = match config.output.bind_address {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let port = config.output.websocket_port;
-    (port != 0).then(|| SocketAddr::new(ip, port))
 }
 
 /// Parses the URL of a gateway.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::event_log::LogId;
 use crate::event_log::backup::{Description, STAGING};
 use crate::limits::{ANSWER_BYTES_MAX, BACKUP_TIMEOUT};
-use crate::remote::{Remote, address};
+use crate::remote::Remote;
 
 /// The response of `POST /api/backup`.
 #[derive(Debug, Deserialize)]
@@ -28,7 +28,7 @@ pub(super) async fn checkpoint(
     config: &Config,
     path: PathBuf,
 ) -> Result<(PathBuf, Description), CommandError> {
-    let Some(address) = address(config) else { return Err(CommandError::PortUnknown(path)) };
+    let Some(address) = config.local_api_address() else { return Err(CommandError::PortUnknown(path)) };
     let made = match ask(config, address).await {
         Ok(made) => made,
         Err(why) => return Err(CommandError::Refused { path, address, why }),

@@ -89,7 +89,7 @@ struct Sink {
 pub async fn report(target: Target<'_>, token: Option<Secret>) -> Report {
     let url = match target {
         Target::Url(url) => remote::parse_url(url).map_err(|why| format!("--url: {why}")),
-        Target::Configured(config) => match remote::address(config) {
+        Target::Configured(config) => match config.local_api_address() {
             Some(address) => Ok(format!("http://{address}")),
             None => Err("the port of the gateway is unknown because [output] websocket_port is 0; use --url"
                 .to_owned()),

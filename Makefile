@@ -25,7 +25,7 @@ CCACHE_PATH := /usr/lib/ccache /usr/lib64/ccache /usr/lib/ccache/bin /opt/homebr
 export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny smoke release \
+.PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny schemathesis smoke release \
         clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx \
         deb test-deb check-deploy tools docker-build docker-run docker-push
 
@@ -87,6 +87,9 @@ deny: ## Check licences, sources and advisories of dependencies (cargo install c
 	@if $(CARGO) deny fetch db; then echo "$(CARGO) deny --locked check advisories"; \
 		$(CARGO) deny --locked check advisories; \
 	else echo "the advisory database cannot be reached: advisories are not checked"; fi
+
+schemathesis: dev ## Test the debug version with requests made from its API description (Python)
+	scripts/schemathesis
 
 smoke: dev ## Start the debug version, query its API, stop it
 	scripts/smoke

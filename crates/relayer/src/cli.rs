@@ -18,6 +18,7 @@ Examples:
                                                 export bots and followers, to import them elsewhere
   moltrade-relayer backup /backups/monday       back up the log while the gateway runs
   moltrade-relayer restore /backups/monday      restore the log with a new identity
+  moltrade-relayer status                       show the state of the running gateway
   moltrade-relayer check-config                 show each value in effect and its source
   RELAY_URLS=wss://a.example,wss://b.example moltrade-relayer
 
@@ -26,12 +27,14 @@ Environment (overrides the file):
                              a list is a TOML array, or items separated by commas, semicolons
                              or white space
   RELAY_URLS                 short for RELAYER_RELAY__BOOTSTRAP_RELAYS
+  MOLTRADE_RELAYER_TOKEN     a token for `status`, sent to the gateway as `Authorization: Bearer`
   RUST_LOG                   what is logged, e.g. moltrade_relayer=debug; overrides monitoring.log_level
 
 Exit status:
   0   stopped by SIGINT or SIGTERM, or the command succeeded
   1   could not start or continue: port in use, database locked or damaged, …
   2   wrong command line
+      (status: 0 healthy, 1 degraded, 2 down or unreachable)
   78  invalid configuration: every problem is reported with file, line and key";
 
 /// Nostr event gateway: receives events from many relays, verifies them, removes duplicates, stores the
@@ -51,6 +54,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the gateway (the default)
     Run,
+    /// Show the state of a running gateway; exit status 0 healthy, 1 degraded, 2 down or unreachable
+    Status {
+        /// The gateway's URL, as in http://127.0.0.1:8080 [default: the one that the configuration describes]
+        #[arg(long)]
+        url: Option<String>,
+    },
     /// Check the configuration and print the values in effect, with secrets masked
     CheckConfig,
     /// Ask the running gateway whether it is healthy; the exit status is 0 if it is

@@ -7,6 +7,8 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::config::{Config, ConfigErrors, Filters, Loaded, Source, needs_restart};
@@ -16,10 +18,11 @@ use crate::relay::{Pool, PoolError};
 use crate::systemd::Notifier;
 
 /// What a reload changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Reloaded {
     pub relays_added: usize,
     pub relays_removed: usize,
+    /// Whether admission changes from now on.
     pub filters_changed: bool,
     /// The changed keys that take effect at the next start.
     pub needs_restart: Vec<String>,

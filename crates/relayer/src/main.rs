@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
-use moltrade_relayer::config::{self, Config, Loaded};
+use moltrade_relayer::config::{self, Config, Loaded, Secret};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
+use moltrade_relayer::status::{self, Health, Report, Target};
 use moltrade_relayer::telemetry::log_buffer;
 use moltrade_relayer::{app, backup, health_check, offline, telemetry, watchdog};
 
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.command() == Command::ConfigTemplate {
         return print(&config::template());
+    }
+    // A gateway elsewhere does not need a configuration here.
+    if let Command::Status { url: Some(url) } = cli.command() {
+        return print_status(Target::Url(&url));
     }
     let loaded = match Config::load(cli.config.as_deref(), config::environment()) {
         Ok(loaded) => loaded,
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
             loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
             print(&loaded.to_toml())
         }
+        Command::Status { .. } => print_status(Target::Configured(&loaded.config)),
         Command::Health => conclude(health_check::check(&loaded.config)),
         Command::Backup { folder } => {
             run_command(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
@@ -58,6 +64,16 @@ fn main() -> ExitCode {
             },
         },
     }
+}
+
+/// Asks a gateway how it is. The exit status says the same as the text.
+fn print_status(target: Target<'_>) -> ExitCode {
+    let token = std::env::var(status::TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return ExitCode::from(Health::Down as u8) };
+    let Report { health, text } = runtime.block_on(status::report(target, token.map(Secret::new)));
+    let printed = print(&text);
+    if health == Health::Healthy { printed } else { ExitCode::from(health as u8) }
 }
 
 /// Writes to standard output.

@@ -125,6 +125,11 @@ fn local_port() -> std::io::Result<tokio::net::TcpListener> {
     api::listen((Ipv4Addr::LOCALHOST, 0).into())
 }
 
+/// The OpenAPI document of the API.
+pub fn api_description() -> serde_json::Value {
+    api::description()
+}
+
 /// A running gateway with its API. Dropping it ends the gateway without draining sinks and clients.
 #[derive(Debug)]
 pub struct TestGateway {

@@ -5,10 +5,13 @@ use std::fmt::Display;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::auth::is_json;
+use super::description::signature::Input;
+use super::description::{Operation, Schemas};
 use super::error::ApiError;
 use super::query::excerpt;
 use crate::limits::{BODY_BYTES_MAX, REQUEST_BODY_MAX};
@@ -32,6 +35,12 @@ pub(super) trait Expected {
 /// of the request.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub T);
+
+impl<T: JsonSchema> Input for Body<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.takes::<T>(schemas);
+    }
+}
 
 impl<T: DeserializeOwned + Expected, S: Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;

@@ -4,11 +4,15 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
+use super::description::errors::WRITE;
+use super::description::{About, Tag};
 use super::error::ApiError;
 use super::events::on_disk;
+use super::parameter::{Form, PathParameter};
 use crate::event_log::Cursor;
 use crate::serve::{EnterError, Forgotten};
 
@@ -17,8 +21,31 @@ fn no_such_consumer() -> ApiError {
     ApiError::not_found("consumer_not_found", message)
 }
 
+/// The consumers of `/ws`, by name.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ShownConsumers {
+    /// The newest sequence.
+    head: Cursor,
+    consumers: Vec<ShownConsumer>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Consumer")]
+struct ShownConsumer {
+    name: String,
+    /// The last acknowledged sequence.
+    cursor: Cursor,
+    /// The number of sequences from `cursor` to `head`.
+    lag: u64,
+    connected: bool,
+    /// Unix milliseconds; null while a client is connected.
+    unused_since: Option<u64>,
+}
+
+pub(super) const LIST: About = About::new(Tag::Events, "The named consumers of /ws");
+
 /// `GET /api/consumers`: all consumers, by name.
-pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
+pub(super) async fn list(State(context): State<Context>) -> Json<ShownConsumers> {
     let consumers = context.consumers.list();
     // The head is read after the cursors, so that no cursor is above the head.
     let head = context.log.head();
@@ -27,27 +54,44 @@ pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
         // reconnects.
         let lag = head.get().saturating_sub(row.cursor.get());
         let unused_since = (row.unused_since_ms != 0).then_some(row.unused_since_ms);
-        json!({
-            "name": *name, "cursor": row.cursor, "lag": lag, "connected": unused_since.is_none(),
-            "unused_since": unused_since,
-        })
+        ShownConsumer {
+            name: name.to_string(),
+            cursor: row.cursor,
+            lag,
+            connected: unused_since.is_none(),
+            unused_since,
+        }
     });
-    let shown: Vec<Value> = shown.collect();
-    Json(json!({ "head": head, "consumers": shown }))
+    Json(ShownConsumers { head, consumers: shown.collect() })
 }
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ForgottenConsumer")]
+pub(super) struct ForgottenName {
+    forgotten: bool,
+    name: String,
+}
+
+pub(super) const FORGET: About = About::new(Tag::Events, "Deletes the cursor of a consumer")
+    .details("The next client with this name is a new consumer.")
+    .path(&[PathParameter { name: "name", form: Form::Text, about: "The name of the consumer." }])
+    .errors(&[
+        WRITE,
+        &[(StatusCode::NOT_FOUND, "consumer_not_found"), (StatusCode::CONFLICT, "consumer_connected")],
+    ]);
 
 /// `DELETE /api/consumers/{name}`: deletes the cursor. The next client with that name is a new
 /// consumer.
 pub(super) async fn forget(
     State(context): State<Context>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ForgottenName>, ApiError> {
     let Path(name) = name.map_err(|_| no_such_consumer())?;
     let (consumers, asked) = (context.consumers.clone(), name.clone());
     match on_disk(move || consumers.forget(&asked)).await? {
         Forgotten::Done => {
             tracing::info!(consumer = name, "the operator deleted a consumer");
-            Ok(Json(json!({ "forgotten": true, "name": name })))
+            Ok(Json(ForgottenName { forgotten: true, name }))
         }
         Forgotten::Unknown => Err(no_such_consumer()),
         Forgotten::Connected => Err(ApiError::new(

@@ -7,10 +7,12 @@ use std::fmt;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::event_log::StorageError;
+use super::operations::ShownProblem;
 use crate::event_log::free_space::NoRoom;
+use crate::event_log::{Cursor, LogId, Seq, StorageError};
 
 /// Why a request failed. Displays the message, which says what is wrong and how to fix it.
 #[derive(Debug)]
@@ -19,18 +21,44 @@ pub(crate) struct ApiError(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     status: StatusCode,
-    code: &'static str,
-    message: Cow<'static, str>,
-    /// Additional fields of the JSON body.
-    more: Map<String, Value>,
+    body: ErrorBody,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The answer to a request that failed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(super) struct ErrorBody {
+    /// What is wrong, for programs.
+    error: &'static str,
+    /// What is wrong and how to fix it, for people.
+    message: Cow<'static, str>,
+    #[serde(flatten)]
+    details: Details,
+}
+
+/// What some errors say in addition.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(super) struct Details {
+    /// The identity of the gateway's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogId>,
+    /// The oldest sequence that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Seq>,
+    /// The newest sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Cursor>,
+    /// What is wrong with the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problems: Option<Vec<ShownProblem>>,
 }
 
 impl ApiError {
     /// `code` is for programs, `message` for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
-        Self(Box::new(Inner { status, code, message, more: Map::new(), headers: Vec::new() }))
+        let body = ErrorBody { error: code, message: message.into(), details: Details::default() };
+        Self(Box::new(Inner { status, body, headers: Vec::new() }))
     }
 
     /// Creates the error for a temporary failure: the client may retry after 5 s.
@@ -50,9 +78,9 @@ impl ApiError {
         Self::unavailable("stopping", "the gateway is stopping; try again in a moment")
     }
 
-    /// Adds a field to the body.
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.more.insert(name.to_owned(), value.into());
+    /// Adds fields to the body.
+    pub(super) fn with(mut self, details: Details) -> Self {
+        self.0.body.details = details;
         self
     }
 
@@ -66,21 +94,19 @@ impl ApiError {
     }
 
     pub fn code(&self) -> &'static str {
-        self.0.code
+        self.0.body.error
     }
 }
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.body.message)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Inner { status, code, message, more: mut body, headers } = *self.0;
-        body.insert("error".to_owned(), code.into());
-        body.insert("message".to_owned(), message.into());
+        let Inner { status, body, headers } = *self.0;
         let mut response = (status, Json(body)).into_response();
         response.headers_mut().extend(headers);
         response

@@ -2,24 +2,31 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use wire::ClaimedId;
 
 use super::context::Context;
+use super::description::errors::{CURSOR, READ};
+use super::description::signature::Written;
+use super::description::{About, Envelope, EventPage, Tag};
 use super::error::ApiError;
+use super::parameter::{Form, PathParameter};
 use super::query::{PAGE_PARAMETERS, Query, check_cursor};
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
-/// The number of events per page without a `limit`.
-const PAGE_EVENTS_DEFAULT: usize = 100;
+pub(super) const ONE: About = About::new(Tag::Events, "One event")
+    .path(&[PathParameter { name: "id", form: Form::EventId, about: "The id of the event." }])
+    .errors(&[
+        READ,
+        &[(StatusCode::BAD_REQUEST, "bad_event_id"), (StatusCode::NOT_FOUND, "event_not_found")],
+    ]);
 
 /// `GET /api/events/{id}`: the envelope of one event.
 pub(super) async fn one(
     State(context): State<Context>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Written<Envelope>, ApiError> {
     let Path(id) = id.map_err(|_| bad_event_id())?;
     let id: ClaimedId = id.parse().map_err(|_| bad_event_id())?;
     let log = std::sync::Arc::clone(&context.log);
@@ -27,7 +34,7 @@ pub(super) async fn one(
         let message = "the log has no event with this id; it may not have arrived yet, or is no longer kept";
         ApiError::not_found("event_not_found", message)
     })?;
-    Ok(json(entry.envelope().clone()))
+    Ok(Written::new(entry.envelope().clone()))
 }
 
 fn bad_event_id() -> ApiError {
@@ -35,20 +42,27 @@ fn bad_event_id() -> ApiError {
     ApiError::bad_request("bad_event_id", message)
 }
 
+pub(super) const PAGE: About = About::new(Tag::Events, "A page of the events after a cursor")
+    .details(
+        "A page ends at `limit` events, at about 4 MiB, or after 20,000 events have been examined. You have reached \
+         the end when `next_cursor` equals `head`.",
+    )
+    .query(PAGE_PARAMETERS)
+    .errors(&[CURSOR, READ]);
+
 /// `GET /api/events`: the envelopes of the events after a cursor.
 pub(super) async fn page(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
+) -> Result<Written<EventPage>, ApiError> {
     let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS, context.log.id())?;
     let cursor = query.cursor.unwrap_or(Cursor::START);
     check_cursor(&context.log, cursor)?;
     let log = std::sync::Arc::clone(&context.log);
-    let limit = query.limit.unwrap_or(PAGE_EVENTS_DEFAULT);
-    let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;
+    let page = on_disk(move || log.page(cursor, query.limit, query.selection.filters())).await?;
     // Retention may have trimmed the beginning of the page during the read.
     check_cursor(&context.log, cursor)?;
-    Ok(json(body(&page, &context.log)))
+    Ok(Written::new(body(&page, &context.log)))
 }
 
 /// Writes the JSON by hand, because envelopes are stored as JSON text.
@@ -67,10 +81,6 @@ fn body(page: &Page, log: &EventLog) -> Vec<u8> {
         format!(r#"],"next_cursor":{next_cursor},"head":{head},"log":"{id}"}}"#).as_bytes(),
     );
     body
-}
-
-fn json(body: impl Into<axum::body::Body>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
 /// Runs `ask`, which reads or writes the log, on the blocking pool.

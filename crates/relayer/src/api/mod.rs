@@ -6,11 +6,13 @@
 //! in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
 //! [`connections`] limits the number of connections.
 
+mod assets;
 mod auth;
 mod body;
 mod connections;
 mod consumers;
 mod context;
+mod description;
 mod downstreams;
 mod error;
 mod events;
@@ -20,6 +22,7 @@ mod metrics;
 mod middleware;
 mod operations;
 mod origin;
+mod parameter;
 mod query;
 mod relays;
 mod router;
@@ -28,6 +31,6 @@ mod websocket;
 
 pub use connections::Connections;
 pub use context::Context;
-pub(crate) use router::metrics_router;
 pub use router::router;
+pub(crate) use router::{description, metrics_router};
 pub use serve::{listen, serve};

@@ -6,66 +6,132 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
-use super::error::ApiError;
+use super::description::errors::{READ, WRITE};
+use super::description::{About, Tag};
+use super::error::{ApiError, Details};
 use crate::config::{ConfigErrors, Place, Problem};
-use crate::control::ReloadError;
-use crate::event_log::StorageError;
+use crate::control::{ReloadError, Reloaded};
 use crate::event_log::backup::BackupError;
+use crate::event_log::{Cursor, LogId, Seq, StorageError};
 use crate::limits::PROBLEMS_SHOWN_MAX;
 
+pub(super) const RELOAD: About = About::new(Tag::Operator, "Reloads the configuration")
+    .details(
+        "Changes of the relay list and of the filters take effect at once, other changes after a restart. An invalid \
+         configuration changes nothing.",
+    )
+    .errors(&[WRITE, &[(StatusCode::UNPROCESSABLE_ENTITY, "bad_config"), (StatusCode::CONFLICT, "pool_full")]]);
+
 /// `POST /api/config/reload`: loads the file again and applies the differences.
-pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
-    let reloaded = context.control().reload().await?;
-    Ok(Json(json!({
-        "relays_added": reloaded.relays_added,
-        "relays_removed": reloaded.relays_removed,
-        "filters_changed": reloaded.filters_changed,
-        "needs_restart": reloaded.needs_restart,
-    })))
+pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Reloaded>, ApiError> {
+    Ok(Json(context.control().reload().await?))
 }
 
-fn problems(errors: &ConfigErrors) -> Vec<Value> {
-    errors.problems().iter().take(PROBLEMS_SHOWN_MAX).map(problem).collect()
+/// A problem of the configuration, and where it is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct ShownProblem {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    /// The environment variable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variable: Option<String>,
+    key: Option<String>,
+    message: String,
 }
 
-fn problem(problem: &Problem) -> Value {
-    let mut shown = json!({ "key": problem.key, "message": problem.what });
-    let place = match &problem.place {
-        Place::Default => json!({}),
-        Place::File { path, line: 0, .. } => json!({ "file": path.display().to_string() }),
-        Place::File { path, line, column } => {
-            json!({ "file": path.display().to_string(), "line": line, "column": column })
+impl From<&Problem> for ShownProblem {
+    fn from(problem: &Problem) -> Self {
+        let mut shown = Self {
+            file: None,
+            line: None,
+            column: None,
+            variable: None,
+            key: problem.key.clone(),
+            message: problem.what.clone(),
+        };
+        match &problem.place {
+            Place::Default => {}
+            Place::File { path, line: 0, .. } => shown.file = Some(path.display().to_string()),
+            Place::File { path, line, column } => {
+                shown.file = Some(path.display().to_string());
+                (shown.line, shown.column) = (Some(*line), Some(*column));
+            }
+            Place::Environment(name) => shown.variable = Some(name.clone()),
         }
-        Place::Environment(name) => json!({ "variable": name }),
-    };
-    if let (Value::Object(shown), Value::Object(place)) = (&mut shown, place) {
-        shown.extend(place);
+        shown
     }
-    shown
 }
+
+fn problems(errors: &ConfigErrors) -> Vec<ShownProblem> {
+    errors.problems().iter().take(PROBLEMS_SHOWN_MAX).map(ShownProblem::from).collect()
+}
+
+/// A checkpoint of the log.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Checkpoint {
+    folder: String,
+    log: LogId,
+    head: Cursor,
+    floor: Seq,
+    /// Unix milliseconds.
+    made_at: u64,
+    bytes: u64,
+    files: usize,
+}
+
+pub(super) const BACK_UP: About = About::new(Tag::Operator, "Makes a checkpoint of the log")
+    .details("`moltrade-relayer backup` makes this call and copies the files. A checkpoint replaces the previous one.")
+    .errors(&[
+        READ,
+        &[
+            (StatusCode::CONFLICT, "backup_in_progress"),
+            (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
+            (StatusCode::INTERNAL_SERVER_ERROR, "backup_failed"),
+        ],
+    ]);
 
 /// `POST /api/backup`: makes a checkpoint inside the data folder and deletes the previous
 /// checkpoint. The request contains no path, so a caller cannot choose where the gateway writes.
-pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Checkpoint>, ApiError> {
     context.reserve.check(0)?;
     let log = Arc::clone(&context.log);
     let made = tokio::task::spawn_blocking(move || log.back_up()).await;
     let (folder, description) = made.map_err(|error| StorageError::new("make a checkpoint", error))??;
     let (bytes, files) = (description.bytes(), description.files.len());
     tracing::info!(head = %description.head, bytes, files, "made a checkpoint of the log for a backup");
-    Ok(Json(json!({
-        "folder": folder, "log": description.log, "head": description.head, "floor": description.floor,
-        "made_at": description.made_at_ms, "bytes": bytes, "files": files,
-    })))
+    Ok(Json(Checkpoint {
+        folder: folder.display().to_string(),
+        log: description.log,
+        head: description.head,
+        floor: description.floor,
+        made_at: description.made_at_ms,
+        bytes,
+        files,
+    }))
 }
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ConfirmedClock {
+    /// Whether the clock was in doubt until now.
+    was_in_doubt: bool,
+}
+
+pub(super) const CONFIRM_CLOCK: About = About::new(Tag::Operator, "Confirms that the clock is right")
+    .details("While the clock is in doubt, nothing is deleted because of its age.");
 
 /// `POST /api/clock/confirm`: records that the operator has checked the clock, so deletion by age
 /// resumes.
-pub(super) async fn confirm_clock(State(context): State<Context>) -> Json<Value> {
-    Json(json!({ "was_in_doubt": context.log.clock().confirm() }))
+pub(super) async fn confirm_clock(State(context): State<Context>) -> Json<ConfirmedClock> {
+    Json(ConfirmedClock { was_in_doubt: context.log.clock().confirm() })
 }
 
 impl From<ReloadError> for ApiError {
@@ -80,7 +146,8 @@ impl From<ReloadError> for ApiError {
             "the configuration is invalid, and the old one stays in effect; fix it and reload ({count} in all; the \
              first: {first})"
         );
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_config", message).with("problems", problems(&errors))
+        let details = Details { problems: Some(problems(&errors)), ..Details::default() };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_config", message).with(details)
     }
 }
 

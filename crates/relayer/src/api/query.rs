@@ -3,31 +3,81 @@
 //!
 //! The length is bounded: the server answers 414 to a URI longer than 65,534 bytes (`http::Uri`).
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-
 use axum::http::StatusCode;
 use wire::{Filter, PublicKey};
 
-use super::error::ApiError;
+use super::error::{ApiError, Details};
+use super::parameter::{Form, Parameter};
 use crate::event_log::query::CursorError;
 use crate::event_log::{Cursor, EventLog, LogId, Seq};
 use crate::limits::PAGE_EVENTS_MAX;
 use crate::receiver::{Format, Selection};
 use crate::serve::{ConsumerName, StartPosition};
 
+const CURSOR: Parameter = Parameter {
+    name: "cursor",
+    code: "bad_cursor",
+    form: Form::Cursor,
+    about: "The last sequence that you have processed, alone or as `LOG:SEQ`; 0 means all that is kept.",
+};
+
+const CONSUMER: Parameter = Parameter {
+    name: "consumer",
+    code: "bad_consumer",
+    form: Form::Name,
+    about: "The name under which the gateway stores your cursor.",
+};
+
+const SEEK: Parameter = Parameter {
+    name: "seek",
+    code: "bad_seek",
+    form: Form::Cursor,
+    about: "Moves the stored cursor of `consumer`; replaces `cursor`.",
+};
+
+const FORMAT: Parameter = Parameter {
+    name: "format",
+    code: "bad_format",
+    form: Form::Choice(&["event", "envelope"]),
+    about: "Bare events or envelopes. The default is `event` without `cursor` and `consumer`, else `envelope`.",
+};
+
+const KINDS: Parameter =
+    Parameter { name: "kinds", code: "bad_kinds", form: Form::Kinds, about: "Only events of these kinds." };
+
+const AUTHORS: Parameter = Parameter {
+    name: "authors",
+    code: "bad_authors",
+    form: Form::Authors,
+    about: "Only events of these public keys.",
+};
+
+const FILTER: Parameter = Parameter {
+    name: "filter",
+    code: "bad_filter",
+    form: Form::Filter,
+    about: "Only events that match this NIP-01 filter. `limit` is ignored.",
+};
+
+/// The number of items in a page.
+const LIMIT: Parameter = Parameter {
+    name: "limit",
+    code: "bad_limit",
+    form: Form::Count { least: 1, most: PAGE_EVENTS_MAX, default: Some(100) },
+    about: "The maximum number of items.",
+};
+
 /// The parameters of `/ws`.
-pub(crate) const WS_PARAMETERS: &[&str] =
-    &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
+pub(crate) const WS_PARAMETERS: &[Parameter] = &[CURSOR, FORMAT, KINDS, AUTHORS, FILTER, CONSUMER, SEEK];
 
 /// The parameters of `/fanout`.
-pub(crate) const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
+pub(crate) const FANOUT_PARAMETERS: &[Parameter] = &[CURSOR, CONSUMER, SEEK];
 
 /// The parameters of `/api/events`.
-pub(crate) const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
+pub(crate) const PAGE_PARAMETERS: &[Parameter] = &[CURSOR, LIMIT, KINDS, AUTHORS, FILTER];
 
 /// The parameters for pages of dead letters.
-pub(crate) const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
+pub(crate) const DEAD_LETTERS_PARAMETERS: &[Parameter] = &[CURSOR, LIMIT];
 
 /// What is wrong with a query string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +86,11 @@ pub(crate) enum QueryError {
     /// secret.
     #[error("`{0}` is not percent-encoded UTF-8; encode each value, as encodeURIComponent does")]
     Encoding(String),
-    #[error("unknown parameter `{name}`; this path takes {}", allowed.join(", "))]
+    #[error("unknown parameter `{name}`; this path takes {}", names(allowed))]
     Unknown {
         /// The name, shortened.
         name: String,
-        allowed: &'static [&'static str],
+        allowed: &'static [Parameter],
     },
     #[error("`{0}` occurs more than once; write several values as one list: {0}=1,7")]
     Repeated(&'static str),
@@ -70,10 +120,10 @@ impl QueryError {
             Self::Value { code, .. } => code,
         }
     }
+}
 
-    pub(super) fn value(name: &'static str, code: &'static str, expected: impl Display) -> Self {
-        Self::Value { name, code, expected: expected.to_string() }
-    }
+fn names(parameters: &[Parameter]) -> String {
+    parameters.iter().map(|parameter| parameter.name).collect::<Vec<_>>().join(", ")
 }
 
 impl From<QueryError> for ApiError {
@@ -81,7 +131,8 @@ impl From<QueryError> for ApiError {
         let (code, message) = (error.code(), error.to_string());
         match error {
             QueryError::OtherLog { log, .. } => {
-                Self::new(StatusCode::CONFLICT, code, message).with("log", log.to_string())
+                let details = Details { log: Some(log), ..Details::default() };
+                Self::new(StatusCode::CONFLICT, code, message).with(details)
             }
             _ => Self::bad_request(code, message),
         }
@@ -97,7 +148,7 @@ pub(crate) struct Query {
     pub seek: Option<Cursor>,
     pub format: Option<Format>,
     /// The page size, at least 1.
-    pub limit: Option<usize>,
+    pub limit: usize,
     pub selection: Selection,
 }
 
@@ -107,20 +158,20 @@ impl Query {
     ///
     /// # Errors
     /// When a parameter is unknown, repeated or malformed, or a cursor belongs to another log.
-    pub fn parse(query: &str, allowed: &'static [&'static str], log: LogId) -> Result<Self, QueryError> {
-        let mut read = Self::default();
+    pub fn parse(query: &str, allowed: &'static [Parameter], log: LogId) -> Result<Self, QueryError> {
+        let mut read = Self { limit: LIMIT.default_count(), ..Self::default() };
         let mut filters = Vec::new();
         let mut lists = Filter::new();
-        for (name, value) in parameters(query, allowed)? {
-            match name {
-                "cursor" => read.cursor = Some(cursor("cursor", "bad_cursor", &value, log)?),
-                "consumer" => read.consumer = Some(consumer(&value)?),
-                "seek" => read.seek = Some(cursor("seek", "bad_seek", &value, log)?),
-                "format" => read.format = Some(format(&value)?),
-                "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=PAGE_EVENTS_MAX)?),
-                "kinds" => lists = lists.kinds(kinds(&value)?),
-                "authors" => lists = lists.authors(authors(&value)?),
-                _ => filters.push(filter(&value)?),
+        for (parameter, value) in parameters(query, allowed)? {
+            match parameter.name {
+                "cursor" => read.cursor = Some(cursor(parameter, &value, log)?),
+                "consumer" => read.consumer = Some(consumer(parameter, &value)?),
+                "seek" => read.seek = Some(cursor(parameter, &value, log)?),
+                "format" => read.format = Some(format(parameter, &value)?),
+                "limit" => read.limit = parameter.count(&value)?,
+                "kinds" => lists = lists.kinds(kinds(parameter, &value)?),
+                "authors" => lists = lists.authors(authors(parameter, &value)?),
+                _ => filters.push(filter(parameter, &value)?),
             }
         }
         if lists != Filter::new() {
@@ -128,8 +179,7 @@ impl Query {
         }
         read.selection = Selection::new(filters);
         if read.seek.is_some() && (read.consumer.is_none() || read.cursor.is_some()) {
-            let expected = "given together with `consumer`, which it moves, and without `cursor`";
-            return Err(QueryError::value("seek", "bad_seek", expected));
+            return Err(SEEK.wrong("given together with `consumer`, which it moves, and without `cursor`"));
         }
         Ok(read)
     }
@@ -151,20 +201,20 @@ impl Query {
 /// When a parameter is unknown, repeated or not valid UTF-8.
 pub(super) fn parameters(
     query: &str,
-    allowed: &'static [&'static str],
-) -> Result<Vec<(&'static str, String)>, QueryError> {
-    let mut found: Vec<(&'static str, String)> = Vec::new();
+    allowed: &'static [Parameter],
+) -> Result<Vec<(&'static Parameter, String)>, QueryError> {
+    let mut found: Vec<(&'static Parameter, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let wrong = || QueryError::Encoding(excerpt(name));
         let (name, value) = decode(name).zip(decode(value)).ok_or_else(wrong)?;
-        let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
+        let Some(parameter) = allowed.iter().find(|allowed| allowed.name == name) else {
             return Err(QueryError::Unknown { name: excerpt(&name), allowed });
         };
-        if found.iter().any(|(other, _)| other == name) {
-            return Err(QueryError::Repeated(name));
+        if found.iter().any(|(other, _)| other.name == name) {
+            return Err(QueryError::Repeated(parameter.name));
         }
-        found.push((name, value));
+        found.push((parameter, value));
     }
     Ok(found)
 }
@@ -179,67 +229,54 @@ pub(crate) fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiErro
 
 /// Parses `SEQ` or `LOG:SEQ`. `LOG:SEQ` is refused if `LOG` is another log, because `SEQ` is
 /// another event there.
-fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
+fn cursor(parameter: &Parameter, value: &str, log: LogId) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";
-    let wrong = || QueryError::value(name, code, expected);
+    let wrong = || parameter.wrong(expected);
     let (found, number) = match value.split_once(':') {
         Some((found, number)) => (found.parse().map_err(|_| wrong())?, number),
         None => (log, value),
     };
     let number = whole_number(number).ok_or_else(wrong)?;
     if found != log {
-        return Err(QueryError::OtherLog { name, found, log });
+        return Err(QueryError::OtherLog { name: parameter.name, found, log });
     }
     Ok(Cursor::from_number(number))
 }
 
-fn consumer(value: &str) -> Result<ConsumerName, QueryError> {
-    ConsumerName::new(value)
-        .ok_or_else(|| QueryError::value("consumer", "bad_consumer", ConsumerName::ALLOWED))
+fn consumer(parameter: &Parameter, value: &str) -> Result<ConsumerName, QueryError> {
+    ConsumerName::new(value).ok_or_else(|| parameter.wrong(ConsumerName::ALLOWED))
 }
 
-fn format(value: &str) -> Result<Format, QueryError> {
+fn format(parameter: &Parameter, value: &str) -> Result<Format, QueryError> {
     match value {
         "event" => Ok(Format::Event),
         "envelope" => Ok(Format::Envelope),
-        _ => Err(QueryError::value("format", "bad_format", "`event` or `envelope`")),
+        _ => Err(parameter.wrong("`event` or `envelope`")),
     }
 }
 
-fn kinds(value: &str) -> Result<Vec<u16>, QueryError> {
+fn kinds(parameter: &Parameter, value: &str) -> Result<Vec<u16>, QueryError> {
     let kind = |kind| whole_number(kind).and_then(|kind| u16::try_from(kind).ok());
     let kinds: Option<Vec<u16>> = value.split(',').map(kind).collect();
-    let expected = "a list of kinds, numbers from 0 to 65535: kinds=1,7";
-    kinds.ok_or_else(|| QueryError::value("kinds", "bad_kinds", expected))
+    kinds.ok_or_else(|| parameter.wrong("a list of kinds, numbers from 0 to 65535: kinds=1,7"))
 }
 
-fn authors(value: &str) -> Result<Vec<PublicKey>, QueryError> {
+fn authors(parameter: &Parameter, value: &str) -> Result<Vec<PublicKey>, QueryError> {
     let authors: Result<Vec<PublicKey>, _> = value.split(',').map(str::parse).collect();
     let expected = "a list of public keys of 64 lower-case hex digits (decode npub1… first)";
-    authors.map_err(|_| QueryError::value("authors", "bad_authors", expected))
+    authors.map_err(|_| parameter.wrong(expected))
 }
 
-fn filter(value: &str) -> Result<Filter, QueryError> {
+fn filter(parameter: &Parameter, value: &str) -> Result<Filter, QueryError> {
     Filter::parse(value).map_err(|error| {
         let what = excerpt(&error.to_string());
-        QueryError::value("filter", "bad_filter", format!("a NIP-01 filter as percent-encoded JSON: {what}"))
+        parameter.wrong(format_args!("a NIP-01 filter as percent-encoded JSON: {what}"))
     })
 }
 
-pub(super) fn count(
-    name: &'static str,
-    code: &'static str,
-    value: &str,
-    range: RangeInclusive<usize>,
-) -> Result<usize, QueryError> {
-    let number = whole_number(value).and_then(|number| usize::try_from(number).ok());
-    let expected = format_args!("a number from {} to {}", range.start(), range.end());
-    number.filter(|count| range.contains(count)).ok_or_else(|| QueryError::value(name, code, expected))
-}
-
 /// Accepts only digits: `u64::from_str` would accept a plus sign.
-fn whole_number(value: &str) -> Option<u64> {
+pub(super) fn whole_number(value: &str) -> Option<u64> {
     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
@@ -293,9 +330,11 @@ impl From<CursorError> for ApiError {
 impl ApiError {
     /// Creates the error for a cursor whose next events have been trimmed.
     pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
-        Self::new(StatusCode::GONE, "cursor_too_old", message)
-            .with("oldest", oldest.get())
-            .with("newest", newest.get())
+        Self::new(StatusCode::GONE, "cursor_too_old", message).with(Details {
+            oldest: Some(oldest),
+            newest: Some(newest),
+            ..Details::default()
+        })
     }
 }
 
@@ -389,7 +428,7 @@ mod tests {
         assert_eq!(query.consumer.as_ref().map(ConsumerName::as_str), Some("A.z_0-9"));
         assert_eq!((query.seek, query.cursor), (Some(Cursor::from_number(7)), None));
         let query = Query::parse("limit=1000&kinds=1,7", PAGE_PARAMETERS, log()).expect("right");
-        assert_eq!((query.limit, query.selection.filters().len()), (Some(1_000), 1));
+        assert_eq!((query.limit, query.selection.filters().len()), (1_000, 1));
         let query =
             Query::parse("filter=%7b%22%23t%22%3A[%22a+b%2bc%22]%7D", WS_PARAMETERS, log()).expect("right");
         assert_eq!(query.selection.filters(), [Filter::parse(r##"{"#t":["a b+c"]}"##).expect("right")]);

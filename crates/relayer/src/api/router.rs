@@ -1,66 +1,91 @@
-//! The route table: read-only routes, and routes that change something.
+//! The route table: routes that anyone may read, routes for the operator, and routes for the
+//! holders of keys.
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
-use axum::routing::{delete, get, post};
+use serde_json::Value;
 
 use super::context::Context;
+use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
     consumers, downstreams, events, fanout, health, metrics, middleware, operations, relays, websocket,
 };
 
+fn reading() -> Routes {
+    Routes::new(Guard::Open)
+        .get("/ws", websocket::upgrade, websocket::WS)
+        .get("/health", health::health, health::HEALTH)
+        .get("/ready", health::ready, health::READY)
+        .get("/status", health::status, health::STATUS)
+        .get("/metrics", metrics::prometheus, metrics::PROMETHEUS)
+        .get("/api/metrics/summary", metrics::summary, metrics::SUMMARY)
+        .get("/api/metrics/memory", metrics::memory_usage, metrics::MEMORY)
+        .get("/api/relays", relays::list, relays::LIST)
+        .get("/api/relays/{*url}", relays::one, relays::ONE)
+        .get("/api/downstreams", downstreams::list, downstreams::LIST)
+        .get("/api/downstreams/{name}", downstreams::one, downstreams::ONE)
+        .get("/api/downstreams/{name}/dead-letters", downstreams::letters, downstreams::LETTERS)
+        .get("/api/consumers", consumers::list, consumers::LIST)
+        .get("/api/events", events::page, events::PAGE)
+        .get("/api/events/{id}", events::one, events::ONE)
+        .get("/api/identity", fanout::identity, fanout::IDENTITY)
+        .get("/fanout", fanout::upgrade::upgrade, fanout::upgrade::FANOUT)
+        .get("/api/openapi.json", pages::openapi, pages::DOCUMENT_ABOUT)
+        .get("/api/docs", pages::page, pages::PAGE_ABOUT)
+        .get("/api/docs/{version}/{name}", pages::file, pages::FILE_ABOUT)
+}
+
+fn changing() -> Routes {
+    Routes::new(Guard::Admin)
+        .post("/api/relays/add", relays::add, relays::ADD)
+        .delete("/api/relays/remove", relays::remove, relays::REMOVE)
+        .post("/api/downstreams/{name}/pause", downstreams::pause, downstreams::PAUSE)
+        .post("/api/downstreams/{name}/resume", downstreams::resume, downstreams::RESUME)
+        .post("/api/downstreams/{name}/seek", downstreams::seek, downstreams::SEEK)
+        .delete("/api/downstreams/{name}/dead-letters", downstreams::drop_letters, downstreams::DROP)
+        .post("/api/downstreams/{name}/dead-letters/replay", downstreams::replay, downstreams::REPLAY)
+        .delete("/api/consumers/{name}", consumers::forget, consumers::FORGET)
+        .post("/api/config/reload", operations::reload, operations::RELOAD)
+        .post("/api/clock/confirm", operations::confirm_clock, operations::CONFIRM_CLOCK)
+        .post("/api/backup", operations::back_up, operations::BACK_UP)
+}
+
+/// On these routes, the caller proves its identity. The identity determines what the caller may do.
+fn proving() -> Routes {
+    Routes::new(Guard::Key)
+        .get("/api/bots", fanout::bots::list, fanout::bots::LIST)
+        .post("/api/bots/register", fanout::bots::register, fanout::bots::REGISTER)
+        .delete("/api/bots/{bot}", fanout::bots::remove, fanout::bots::REMOVE)
+        .post("/api/bots/{bot}/approve", fanout::bots::approve, fanout::bots::APPROVE)
+        .post("/api/subscriptions", fanout::subscriptions::subscribe, fanout::subscriptions::SUBSCRIBE)
+        .get("/api/subscriptions/{bot}", fanout::subscriptions::list, fanout::subscriptions::LIST)
+        .delete(
+            "/api/subscriptions/{bot}/{follower}",
+            fanout::subscriptions::unsubscribe,
+            fanout::subscriptions::UNSUBSCRIBE,
+        )
+}
+
+/// The OpenAPI document of all routes.
+pub(crate) fn description() -> Value {
+    let routes = [reading(), changing(), proving()];
+    description::document(routes.iter().flat_map(|routes| &routes.described))
+}
+
 /// The routes of the API port.
 pub fn router(context: Context) -> Router {
-    let reading = Router::new()
-        .route("/ws", get(websocket::upgrade))
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .route("/status", get(health::status))
-        .route("/metrics", get(metrics::prometheus))
-        .route("/api/metrics/summary", get(metrics::summary))
-        .route("/api/metrics/memory", get(metrics::memory_usage))
-        .route("/api/relays", get(relays::list))
-        .route("/api/relays/{*url}", get(relays::one))
-        .route("/api/downstreams", get(downstreams::list))
-        .route("/api/downstreams/{name}", get(downstreams::one))
-        .route("/api/downstreams/{name}/dead-letters", get(downstreams::letters))
-        .route("/api/consumers", get(consumers::list))
-        .route("/api/events", get(events::page))
-        .route("/api/events/{id}", get(events::one))
-        .route("/api/identity", get(fanout::identity))
-        .route("/fanout", get(fanout::upgrade::upgrade));
-    let changing = Router::new()
-        .route("/api/relays/add", post(relays::add))
-        .route("/api/relays/remove", delete(relays::remove))
-        .route("/api/downstreams/{name}/pause", post(downstreams::pause))
-        .route("/api/downstreams/{name}/resume", post(downstreams::resume))
-        .route("/api/downstreams/{name}/seek", post(downstreams::seek))
-        .route("/api/downstreams/{name}/dead-letters", delete(downstreams::drop_letters))
-        .route("/api/downstreams/{name}/dead-letters/replay", post(downstreams::replay))
-        .route("/api/consumers/{name}", delete(consumers::forget))
-        .route("/api/config/reload", post(operations::reload))
-        .route("/api/clock/confirm", post(operations::confirm_clock))
-        .route("/api/backup", post(operations::back_up))
-        .route_layer(from_fn_with_state(context.clone(), middleware::authorize));
-    // On these routes, the caller proves its identity. The identity determines what the caller may
-    // do.
-    let proving = Router::new()
-        .route("/api/bots", get(fanout::bots::list))
-        .route("/api/bots/register", post(fanout::bots::register))
-        .route("/api/bots/{bot}", delete(fanout::bots::remove))
-        .route("/api/bots/{bot}/approve", post(fanout::bots::approve))
-        .route("/api/subscriptions", post(fanout::subscriptions::subscribe))
-        .route("/api/subscriptions/{bot}", get(fanout::subscriptions::list))
-        .route("/api/subscriptions/{bot}/{follower}", delete(fanout::subscriptions::unsubscribe))
-        .route_layer(from_fn(middleware::complete));
-    finished(reading.merge(changing).merge(proving), context)
+    let authorize = from_fn_with_state(context.clone(), middleware::authorize);
+    let changing = changing().router.route_layer(authorize);
+    let proving = proving().router.route_layer(from_fn(middleware::complete));
+    finished(reading().router.merge(changing).merge(proving), context)
 }
 
 /// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.
 pub(crate) fn metrics_router(context: Context) -> Router {
-    finished(Router::new().route("/metrics", get(metrics::prometheus)), context)
+    let metrics = Routes::new(Guard::Open).get("/metrics", metrics::prometheus, metrics::PROMETHEUS);
+    finished(metrics.router, context)
 }
 
 /// Adds the parts that all routes share: answers for unknown paths and methods, and the middleware.

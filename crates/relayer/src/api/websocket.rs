@@ -4,9 +4,11 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
 
 use super::context::Context;
+use super::description::errors::{CONSUMER, CURSOR, UPGRADE, WRITE};
+use super::description::signature::Upgraded;
+use super::description::{About, OfEvents, Tag};
 use super::error::ApiError;
 use super::query::{Query, WS_PARAMETERS, check_cursor};
 use super::serve::Peer;
@@ -37,6 +39,14 @@ pub(super) fn upgrade_required(rejection: &WebSocketUpgradeRejection) -> ApiErro
         .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
 }
 
+pub(super) const WS: About = About::new(Tag::Events, "Streams events over a WebSocket")
+    .details(
+        "Each event is one text message, in the order of the log. A named `consumer` acknowledges what it has \
+         processed. `docs/API.md` explains resuming, acknowledgements and close codes.",
+    )
+    .query(WS_PARAMETERS)
+    .errors(&[CURSOR, CONSUMER, UPGRADE, WRITE, &[(StatusCode::NOT_FOUND, "websocket_disabled")]]);
+
 /// Checks the request and serves the connection. Offered subprotocols and extensions are ignored.
 pub(super) async fn upgrade(
     State(context): State<Context>,
@@ -44,7 +54,7 @@ pub(super) async fn upgrade(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Upgraded<OfEvents>, ApiError> {
     let options = context.websocket();
     if !options.is_enabled {
         return Err(ApiError::not_found(
@@ -89,7 +99,7 @@ pub(super) async fn upgrade(
         Some(lease) => task.with_lease(lease),
         None => task,
     };
-    Ok(bounded(upgrade).on_upgrade(|socket| task.run(socket, client)))
+    Ok(Upgraded::new(bounded(upgrade).on_upgrade(|socket| task.run(socket, client))))
 }
 
 /// Limits the memory that a connection may use.

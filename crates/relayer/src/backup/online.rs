@@ -5,17 +5,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use axum::http::header::CONTENT_TYPE;
-use reqwest::redirect::Policy;
-use rustls::RootCertStore;
+use reqwest::Method;
 use serde::Deserialize;
 
 use super::CommandError;
 use crate::config::Config;
 use crate::event_log::LogId;
 use crate::event_log::backup::{Description, STAGING};
-use crate::limits::{ANSWER_BYTES_MAX, BACKUP_TIMEOUT, DIAL_STEP_TIMEOUT};
-use crate::net::tls;
+use crate::limits::{ANSWER_BYTES_MAX, BACKUP_TIMEOUT};
+use crate::remote::Remote;
 
 /// The response of `POST /api/backup`.
 #[derive(Debug, Deserialize)]
@@ -58,31 +56,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 async fn ask(config: &Config, address: SocketAddr) -> Result<CheckpointResponse, String> {
-    let text = |error: &dyn ToString| error.to_string();
-    let tls = tls::config_of(RootCertStore::empty()).map_err(|error| text(&error))?;
-    let client =
-        reqwest::Client::builder().tls_backend_preconfigured(tls).redirect(Policy::none()).no_proxy();
-    let client = client.connect_timeout(DIAL_STEP_TIMEOUT).timeout(BACKUP_TIMEOUT);
-    let client = client.build().map_err(|error| text(&error))?;
-    let mut request =
-        client.post(format!("http://{address}/api/backup")).header(CONTENT_TYPE, "application/json");
-    if let Some(token) = &config.api.admin_token {
-        request = request.bearer_auth(token.reveal());
-    }
-    let mut response = request.send().await.map_err(|error| {
-        let why = if error.is_connect() { "cannot connect" } else { "the request failed" };
-        format!("{why}: {}", error.without_url())
-    })?;
-    let (status, mut body) = (response.status(), Vec::new());
-    while body.len() < ANSWER_BYTES_MAX
-        && let Some(bytes) = response.chunk().await.map_err(|error| text(&error))?
-    {
-        body.extend_from_slice(&bytes);
-    }
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|error| format!("its answer is invalid: {error}"));
-    }
-    let answer: Result<serde_json::Value, _> = serde_json::from_slice(&body);
-    let message = answer.ok().and_then(|answer| Some(answer.get("message")?.as_str()?.to_owned()));
-    Err(message.unwrap_or_else(|| format!("it answered {status}")))
+    let token = config.api.admin_token.clone();
+    let gateway = Remote::new(format!("http://{address}"), token, BACKUP_TIMEOUT)?;
+    let answer = gateway.call(Method::POST, "/api/backup", ANSWER_BYTES_MAX).await?;
+    if answer.status.is_success() { answer.json() } else { Err(answer.failure()) }
 }

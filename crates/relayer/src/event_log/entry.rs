@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use wire::VerifiedEvent;
@@ -13,7 +14,7 @@ use super::log_id::LogId;
 use super::mark::Checkpoint;
 
 /// The sequence number of an event in the log, from 1. A number is never assigned to another event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Seq(u64);
 
 impl Seq {
@@ -36,7 +37,7 @@ impl fmt::Display for Seq {
 }
 
 /// The last sequence that a consumer has handled; 0 before the first event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Cursor(u64);
 
 impl Cursor {

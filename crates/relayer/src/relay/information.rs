@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -16,7 +17,7 @@ const MESSAGE_BYTES_MIN: u32 = 128;
 ///
 /// None of these fields is verified, and any may be absent. Absent fields are omitted from the
 /// stored JSON, so ten thousand documents stay small on disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Information {
     /// The maximum number of events in the answer to one filter. The relay lowers a larger `limit`

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
 use serde::Serialize;
 use strum::{EnumDiscriminants, EnumIter, IntoStaticStr};
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use crate::event_log::{Cursor, EventLog, Seq, StorageError};
 use crate::limits::{COMMANDS_WAITING_MAX, LIVE_LAG_MAX, LOST_RANGES_KEPT};
 
 /// The state of a sink.
-#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 #[strum_discriminants(
     name(SinkStatus),
@@ -74,7 +75,7 @@ impl SinkState {
 }
 
 /// Sequences that retention trimmed before the sink had them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LostRange {
     pub first: Seq,
     pub last: Cursor,

@@ -21,6 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire::{Signer, VerifiedEvent};
 
+use crate::described::check_answer;
+
 /// The relay named as the source of all events.
 pub const RELAY: &str = "wss://relay.example";
 
@@ -160,16 +162,25 @@ impl Gateway {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n");
-        request(self.address, &(head + body)).await
+        self.ask(&(head + body)).await
+    }
+
+    /// Sends a request, and compares the answer with the description of the API.
+    async fn ask(&self, text: &str) -> Response {
+        let answer = request(self.address, text).await;
+        let mut words = text.split(' ');
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        check_answer(method, target, answer.status, answer.header("content-type"), &answer.text);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Response {
-        request(self.address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
     }
 
     /// Requests a WebSocket and expects that the gateway refuses it.
     pub async fn refused(&self, path: &str) -> Response {
-        let answer = request(self.address, &handshake(path)).await;
+        let answer = self.ask(&handshake(path)).await;
         assert_ne!(answer.status, 101, "{path}");
         answer
     }

@@ -13,7 +13,10 @@ async fn it_is_healthy_and_ready_without_any_relay() {
     let health = gateway.get("/health").await;
     assert_eq!(
         (health.status, health.json()),
-        (200, json!({ "status": "healthy", "service": "moltrade-relayer" }))
+        (
+            200,
+            json!({ "status": "healthy", "service": "moltrade-relayer", "version": env!("CARGO_PKG_VERSION") })
+        )
     );
     let ready = gateway.get("/ready").await;
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));

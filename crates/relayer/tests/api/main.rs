@@ -3,8 +3,12 @@
 // Helper functions outside of #[test] functions are test code, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../support/description.rs"]
+mod described;
+
 mod auth;
 mod consumer_client;
+mod description;
 mod downstreams;
 mod events;
 mod follower;

@@ -16,6 +16,7 @@ use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 use wire::{PublicKey, Signer, UnverifiedEvent, VerifiedEvent, Verifier};
 
 use crate::client::Api;
+use crate::described::check_message;
 use crate::http::Request;
 use crate::program::PATIENCE;
 use crate::token;
@@ -123,6 +124,7 @@ impl Connection {
                     return Err(Closed { code: code.into(), reason: reason.to_owned() });
                 }
                 if let Some(text) = message.as_text() {
+                    check_message("/fanout", text);
                     return Ok(text.to_owned());
                 }
             }

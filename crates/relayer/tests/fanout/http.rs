@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::described::check_answer;
 use crate::program::PATIENCE;
 
 #[derive(Debug, Clone)]
@@ -60,7 +61,9 @@ impl Request {
 
     /// Sends the request and waits for the response.
     pub async fn send(&self, to: SocketAddr) -> Response {
-        timeout(PATIENCE, self.sent(to)).await.expect("an answer in time")
+        let answer = timeout(PATIENCE, self.sent(to)).await.expect("an answer in time");
+        check_answer(&self.method, &self.path, answer.status, answer.header("content-type"), &answer.body);
+        answer
     }
 
     async fn sent(&self, to: SocketAddr) -> Response {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../support/description.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod described;
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[path = "../process/program.rs"]

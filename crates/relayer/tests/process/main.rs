@@ -14,5 +14,6 @@ mod program;
 mod receivers;
 mod sinks;
 mod start;
+mod status;
 mod stop;
 mod systemd;

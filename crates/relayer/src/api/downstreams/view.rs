@@ -1,15 +1,20 @@
 //! The JSON of a sink.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::clock::unix_ms;
 use crate::event_log::{Cursor, EventLog, StorageError};
 use crate::sink::{LostRange, Sink, SinkState};
 
-#[derive(Debug, Serialize)]
-pub(super) struct Shown {
+/// A sink. `delivered` and the counts below it begin at the start of the gateway.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Sink")]
+pub(in crate::api) struct Shown {
     name: String,
+    /// `tcp` or `http`.
     kind: &'static str,
+    /// The address, without a query.
     address: String,
     /// The `status` and the data of the state.
     #[serde(flatten)]

@@ -3,23 +3,28 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::call::Call;
-use super::page::Page;
-use super::{Refusal, bot_in, created_status, key, loaded_fanout};
+use super::call::{Call, CallWith};
+use super::page::{PARAMETERS, Page};
+use super::refusal::{self, Refusal};
+use super::{AnyKey, BOT, HexKey, bot_in, key, loaded_fanout};
 use crate::api::body::Expected;
 use crate::api::context::Context;
+use crate::api::description::signature::Created;
+use crate::api::description::{About, Tag};
 use crate::api::error::ApiError;
 use crate::config::Registration;
 use crate::fanout::registry::{BotName, NewBots, Registered};
 
-#[derive(Deserialize)]
+/// A bot that registers.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewBot {
+pub(in crate::api) struct NewBot {
+    #[schemars(with = "AnyKey")]
     bot_pubkey: String,
+    #[schemars(length(min = 1, max = BotName::CHARACTERS_MAX))]
     name: String,
 }
 
@@ -27,13 +32,40 @@ impl Expected for NewBot {
     const EXPECTED: &'static str = r#"{"bot_pubkey":"npub1…","name":"…"}"#;
 }
 
+/// Whether a bot can be followed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum BotState {
+    Registered,
+    /// The bot waits for the operator's approval.
+    Pending,
+}
+
+impl BotState {
+    const fn of(is_approved: bool) -> Self {
+        if is_approved { Self::Registered } else { Self::Pending }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::api) struct RegisteredBot {
+    bot_pubkey: HexKey,
+    name: String,
+    /// Whether the bot is new.
+    created: bool,
+    state: BotState,
+}
+
+pub(in crate::api) const REGISTER: About = About::new(Tag::Fanout, "Registers a bot, or renames it")
+    .details("Needs the bot's proof.")
+    .errors(&[refusal::WRITE, refusal::NEW_BOT]);
+
 /// `POST /api/bots/register`: registers or renames a bot.
 pub(in crate::api) async fn register(
     State(context): State<Context>,
-    call: Call,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+    CallWith(call, NewBot { bot_pubkey, name }): CallWith<NewBot>,
+) -> Result<Created<RegisteredBot>, ApiError> {
     let fanout = loaded_fanout(&context)?;
-    let NewBot { bot_pubkey, name } = call.body()?;
     let bot = key("bot_pubkey", &bot_pubkey)?;
     let name = BotName::new(&name).ok_or(Refusal::BadName)?;
     call.require_key(&bot)?;
@@ -52,43 +84,85 @@ pub(in crate::api) async fn register(
     if is_new {
         tracing::info!(%bot, name = name.as_str(), is_approved, "a bot was registered");
     }
-    let body = json!({
-        "bot_pubkey": bot, "name": name.as_str(), "created": is_new, "state": state(is_approved),
-    });
-    Ok((created_status(is_new), Json(body)))
+    let body = RegisteredBot {
+        bot_pubkey: HexKey(bot),
+        name: name.as_str().to_owned(),
+        created: is_new,
+        state: BotState::of(is_approved),
+    };
+    Ok(Created { is_new, body })
 }
+
+/// A page of bots, by key.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Bots")]
+pub(in crate::api) struct List {
+    total: usize,
+    bots: Vec<ShownBot>,
+    /// The `after` of the next page; null on the last.
+    next: Option<HexKey>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Bot")]
+struct ShownBot {
+    bot_pubkey: HexKey,
+    name: String,
+    state: BotState,
+    /// Unix milliseconds.
+    registered_at: u64,
+    followers: usize,
+    /// Whether the gateway has seen a signal of the bot.
+    published: bool,
+}
+
+pub(in crate::api) const LIST: About = About::new(Tag::Fanout, "All bots")
+    .details("For the operator.")
+    .query(PARAMETERS)
+    .errors(&[refusal::READ, refusal::OPERATOR]);
 
 /// `GET /api/bots`: lists all bots for the operator.
 pub(in crate::api) async fn list(
     State(context): State<Context>,
     RawQuery(query): RawQuery,
     call: Call,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List>, ApiError> {
     let fanout = loaded_fanout(&context)?;
     call.require_admin()?;
     let page = Page::parse(&query.unwrap_or_default())?;
     let directory = fanout.registry.directory();
     let mut bots = directory.bots(page.after, page.read_limit());
     let next = page.cut(&mut bots, |bot| bot.pubkey);
-    let bots: Vec<Value> = bots
-        .iter()
-        .map(|bot| {
-            json!({
-                "bot_pubkey": bot.pubkey, "name": bot.name().as_str(), "state": state(bot.is_approved()),
-                "registered_at": bot.registered_at_ms(), "followers": bot.followers(),
-                "published": bot.has_published(),
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "total": directory.len().0, "bots": bots, "next": next })))
+    let shown = bots.iter().map(|bot| ShownBot {
+        bot_pubkey: HexKey(bot.pubkey),
+        name: bot.name().as_str().to_owned(),
+        state: BotState::of(bot.is_approved()),
+        registered_at: bot.registered_at_ms(),
+        followers: bot.followers(),
+        published: bot.has_published(),
+    });
+    Ok(Json(List { total: directory.len().0, bots: shown.collect(), next: next.map(HexKey) }))
 }
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::api) struct ApprovedBot {
+    bot_pubkey: HexKey,
+    state: BotState,
+    /// Whether the bot was pending until now.
+    approved: bool,
+}
+
+pub(in crate::api) const APPROVE: About = About::new(Tag::Fanout, "Approves a bot")
+    .details("For the operator.")
+    .path(&[BOT])
+    .errors(&[refusal::WRITE, refusal::OPERATOR, refusal::NO_SUCH_BOT]);
 
 /// `POST /api/bots/{bot_pubkey}/approve`: the operator approves a bot.
 pub(in crate::api) async fn approve(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,
     call: Call,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ApprovedBot>, ApiError> {
     let fanout = loaded_fanout(&context)?;
     call.require_admin()?;
     let bot = bot_in(bot)?;
@@ -96,15 +170,27 @@ pub(in crate::api) async fn approve(
     if approved {
         tracing::info!(%bot, "a bot was approved");
     }
-    Ok(Json(json!({ "bot_pubkey": bot, "state": state(true), "approved": approved })))
+    Ok(Json(ApprovedBot { bot_pubkey: HexKey(bot), state: BotState::of(true), approved }))
 }
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::api) struct DeletedBot {
+    bot_pubkey: HexKey,
+    /// Whether the bot was registered.
+    deleted: bool,
+}
+
+pub(in crate::api) const REMOVE: About = About::new(Tag::Fanout, "Removes a bot and its follows")
+    .details("Needs the bot's proof.")
+    .path(&[BOT])
+    .errors(&[refusal::WRITE, refusal::OWNER, refusal::NO_SUCH_BOT]);
 
 /// `DELETE /api/bots/{bot_pubkey}`: removes a bot and its follows.
 pub(in crate::api) async fn remove(
     State(context): State<Context>,
     bot: Result<Path<String>, PathRejection>,
     call: Call,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<DeletedBot>, ApiError> {
     let fanout = loaded_fanout(&context)?;
     let bot = bot_in(bot)?;
     call.require_key(&bot)?;
@@ -113,9 +199,5 @@ pub(in crate::api) async fn remove(
     if deleted {
         tracing::info!(%bot, "a bot was removed, and its follows with it");
     }
-    Ok(Json(json!({ "bot_pubkey": bot, "deleted": deleted })))
-}
-
-const fn state(is_approved: bool) -> &'static str {
-    if is_approved { "registered" } else { "pending" }
+    Ok(Json(DeletedBot { bot_pubkey: HexKey(bot), deleted }))
 }

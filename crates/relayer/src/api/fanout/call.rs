@@ -5,13 +5,17 @@ use std::net::IpAddr;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use wire::PublicKey;
 
-use super::{Refusal, loaded_fanout};
+use super::loaded_fanout;
+use super::refusal::{self, Refusal};
 use crate::api::auth::is_json;
 use crate::api::body::{Expected, json_expected, parse, whole};
 use crate::api::context::Context;
+use crate::api::description::signature::Input;
+use crate::api::description::{Operation, Schemas};
 use crate::api::error::ApiError;
 use crate::api::serve::Peer;
 use crate::fanout::Fanout;
@@ -35,12 +39,10 @@ pub(in crate::api) struct Call {
     body: Bytes,
 }
 
-impl Call {
-    /// Parses the body.
-    pub fn body<T: DeserializeOwned + Expected>(&self) -> Result<T, ApiError> {
-        if self.is_json { parse(&self.body) } else { Err(json_expected()) }
-    }
+/// An authenticated call and its parsed body.
+pub(in crate::api) struct CallWith<T>(pub Call, pub T);
 
+impl Call {
     /// Accepts only the holder of this key or the admin.
     pub(crate) fn require_key(&self, key: &PublicKey) -> Result<(), Refusal> {
         match self.caller {
@@ -93,6 +95,30 @@ impl FromRequest<Context> for Call {
         let body = whole(body).await?;
         let caller = caller(context, &parts.headers, &parts.method, &parts.uri, &body)?;
         Ok(Self { caller, address, is_json: is_json(&parts.headers), body })
+    }
+}
+
+impl<T: DeserializeOwned + Expected> FromRequest<Context> for CallWith<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
+        let call = Call::from_request(request, context).await?;
+        let body = if call.is_json { parse(&call.body)? } else { return Err(json_expected()) };
+        Ok(Self(call, body))
+    }
+}
+
+impl Input for Call {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.reads_body();
+        operation.fails(refusal::CALL);
+    }
+}
+
+impl<T: JsonSchema> Input for CallWith<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.takes::<T>(schemas);
+        operation.fails(refusal::CALL);
     }
 }
 

@@ -14,20 +14,45 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use wire::PublicKey;
 
 use refusal::Refusal;
 
 use super::context::Context;
+use super::description::{About, Tag};
+use super::parameter::{Form, HEX_32, PUBLIC_KEY, PathParameter};
 use crate::fanout::Fanout;
 use crate::nip19::{npub, public_key};
 
+/// A public key in hex, in answers.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct HexKey(#[schemars(with = "String", regex(pattern = HEX_32))] PublicKey);
+
+/// A public key in hex or as `npub1…`, in bodies.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "it is only described")]
+struct AnyKey(#[schemars(regex(pattern = PUBLIC_KEY))] String);
+
+const BOT: PathParameter =
+    PathParameter { name: "bot", form: Form::PublicKey, about: "The public key of the bot." };
+
+/// The public key of the gateway, which its encryption uses.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Identity {
+    pubkey: HexKey,
+    npub: String,
+}
+
+pub(super) const IDENTITY: About = About::new(Tag::Fanout, "The gateway's public key");
+
 /// `GET /api/identity`: the public key of the gateway.
-pub(super) async fn identity(State(context): State<Context>) -> Json<Value> {
+pub(super) async fn identity(State(context): State<Context>) -> Json<Identity> {
     let pubkey = *context.identity.pubkey();
-    Json(json!({ "pubkey": pubkey, "npub": npub(&pubkey) }))
+    Json(Identity { pubkey: HexKey(pubkey), npub: npub(&pubkey) })
 }
 
 /// Returns the fan-out, if it is enabled and its registry has been read.
@@ -45,8 +70,4 @@ fn key(field: &'static str, text: &str) -> Result<PublicKey, Refusal> {
 fn bot_in(path: Result<Path<String>, PathRejection>) -> Result<PublicKey, Refusal> {
     let Path(bot) = path.map_err(|_| Refusal::NoSuchBot)?;
     key("bot_pubkey", &bot)
-}
-
-const fn created_status(is_new: bool) -> StatusCode {
-    if is_new { StatusCode::CREATED } else { StatusCode::OK }
 }

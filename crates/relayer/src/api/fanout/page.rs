@@ -4,11 +4,25 @@ use wire::PublicKey;
 
 use super::key;
 use crate::api::error::ApiError;
-use crate::api::query::{count, parameters};
+use crate::api::parameter::{Form, Parameter};
+use crate::api::query::parameters;
 use crate::limits::FOLLOWERS_LISTED_MAX;
 
-/// The page size if the query has no `limit`.
-const LIMIT_DEFAULT: usize = 1_000;
+const AFTER: Parameter = Parameter {
+    name: "after",
+    code: "bad_public_key",
+    form: Form::PublicKey,
+    about: "The page begins after this key: `next` of the previous page.",
+};
+
+const LIMIT: Parameter = Parameter {
+    name: "limit",
+    code: "bad_limit",
+    form: Form::Count { least: 1, most: FOLLOWERS_LISTED_MAX, default: Some(1_000) },
+    about: "The maximum number of items.",
+};
+
+pub(super) const PARAMETERS: &[Parameter] = &[AFTER, LIMIT];
 
 /// The page that a query asks for.
 pub(super) struct Page {
@@ -19,11 +33,11 @@ pub(super) struct Page {
 
 impl Page {
     pub fn parse(query: &str) -> Result<Self, ApiError> {
-        let mut page = Self { after: None, limit: LIMIT_DEFAULT };
-        for (name, value) in parameters(query, &["after", "limit"])? {
-            match name {
+        let mut page = Self { after: None, limit: LIMIT.default_count() };
+        for (parameter, value) in parameters(query, PARAMETERS)? {
+            match parameter.name {
                 "after" => page.after = Some(key("after", &value)?),
-                _ => page.limit = count("limit", "bad_limit", &value, 1..=FOLLOWERS_LISTED_MAX)?,
+                _ => page.limit = parameter.count(&value)?,
             }
         }
         Ok(page)

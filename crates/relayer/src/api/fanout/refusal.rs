@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::api::description::errors::Errors;
 use crate::api::error::ApiError;
 use crate::fanout::proof::BadProof;
 use crate::fanout::rate_limit::LimitReached;
@@ -12,6 +13,60 @@ use crate::fanout::registry::{BotName, RegistryError};
 use crate::fanout::shared_secret::WeakSecret;
 use crate::limits::FOLLOWER_CONNECTIONS_MAX;
 use crate::nip19::InvalidKey;
+
+/// The errors of every call that proves a key.
+pub(super) const CALL: Errors = &[
+    (StatusCode::NOT_FOUND, "fanout_disabled"),
+    (StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable"),
+    (StatusCode::UNAUTHORIZED, "unauthorized"),
+    (StatusCode::FORBIDDEN, "public_url_required"),
+    (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+    (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+];
+
+/// The errors of reading the registry.
+pub(super) const READ: Errors = &[(StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable")];
+
+/// The errors of changing the registry.
+pub(super) const WRITE: Errors = &[
+    (StatusCode::SERVICE_UNAVAILABLE, "registry_unavailable"),
+    (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
+];
+
+/// The errors of a call that concerns a key.
+pub(super) const OWNER: Errors =
+    &[(StatusCode::FORBIDDEN, "not_yours"), (StatusCode::BAD_REQUEST, "bad_public_key")];
+
+/// The error of a call for the operator.
+pub(super) const OPERATOR: Errors = &[(StatusCode::FORBIDDEN, "admin_only")];
+
+/// The errors of a call that names a bot.
+pub(super) const NO_SUCH_BOT: Errors =
+    &[(StatusCode::NOT_FOUND, "bot_not_found"), (StatusCode::BAD_REQUEST, "bad_public_key")];
+
+/// The errors of registering a bot.
+pub(super) const NEW_BOT: Errors = &[
+    (StatusCode::BAD_REQUEST, "bad_public_key"),
+    (StatusCode::BAD_REQUEST, "bad_name"),
+    (StatusCode::FORBIDDEN, "not_yours"),
+    (StatusCode::FORBIDDEN, "registration_closed"),
+    (StatusCode::SERVICE_UNAVAILABLE, "registry_full"),
+];
+
+/// The errors of following a bot.
+pub(super) const NEW_FOLLOW: Errors = &[
+    (StatusCode::BAD_REQUEST, "bad_shared_secret"),
+    (StatusCode::FORBIDDEN, "bot_not_approved"),
+    (StatusCode::CONFLICT, "too_many_follows"),
+    (StatusCode::SERVICE_UNAVAILABLE, "registry_full"),
+];
+
+/// The errors of a follower that connects.
+pub(super) const CONNECT: Errors = &[
+    (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+    (StatusCode::FORBIDDEN, "not_following"),
+    (StatusCode::CONFLICT, "too_many_consumers_of_follower"),
+];
 
 /// The text of this error is the message of the response: what is wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,11 +7,14 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, Method, Uri, header};
-use axum::response::Response;
 
 use super::call::proved_key;
-use super::{Refusal, loaded_fanout};
+use super::loaded_fanout;
+use super::refusal::{self, Refusal};
 use crate::api::context::Context;
+use crate::api::description::errors::{CONSUMER, CURSOR, UPGRADE, WRITE};
+use crate::api::description::signature::Upgraded;
+use crate::api::description::{About, OfSignals, Tag};
 use crate::api::error::ApiError;
 use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
 use crate::api::serve::Peer;
@@ -20,6 +23,14 @@ use crate::fanout::metrics::FollowerRefusal;
 use crate::fanout::proof::BadProof;
 use crate::fanout::serve::{AdmitError, ClientAuth, StartOptions};
 use crate::telemetry::metrics::label_value;
+
+pub(in crate::api) const FANOUT: About = About::new(Tag::Fanout, "Streams signals over a WebSocket")
+    .details(
+        "The follower proves its key with NIP-98 in the request, or with NIP-42 on the WebSocket. Each signal is one \
+         text message, encrypted for the follower. `docs/fanout.md` explains decryption, resuming and close codes.",
+    )
+    .query(FANOUT_PARAMETERS)
+    .errors(&[refusal::CALL, refusal::CONNECT, CURSOR, CONSUMER, UPGRADE, WRITE]);
 
 /// Admits a follower that proves its key with the request (NIP-98), or that will prove its key on
 /// the socket (NIP-42).
@@ -30,7 +41,7 @@ pub(in crate::api) async fn upgrade(
     query: RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Upgraded<OfSignals>, ApiError> {
     let context = state.0.clone();
     let upgraded = try_upgrade(state, peer, (method, uri), query, headers, upgrade).await;
     upgraded.inspect_err(|refusal| {
@@ -47,7 +58,7 @@ async fn try_upgrade(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Upgraded<OfSignals>, ApiError> {
     let fanout = Arc::clone(loaded_fanout(&context)?);
     if !context.websocket().allows(&headers) {
         return Err(origin_not_allowed());
@@ -75,7 +86,8 @@ async fn try_upgrade(
         }
         None => ClientAuth::Pending(options),
     };
-    Ok(bounded(upgrade).on_upgrade(move |socket| fanout.serve(socket, client, peer.taken, auth)))
+    let response = bounded(upgrade).on_upgrade(move |socket| fanout.serve(socket, client, peer.taken, auth));
+    Ok(Upgraded::new(response))
 }
 
 impl From<AdmitError> for ApiError {

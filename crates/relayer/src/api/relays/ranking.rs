@@ -4,18 +4,55 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strum::VariantNames;
+use strum::{EnumString, VariantNames};
 
-use crate::api::query::{QueryError, count, parameters};
+use crate::api::parameter::{Form, Parameter};
+use crate::api::query::{QueryError, parameters};
 use crate::relay::{Peer, StateName};
-
-/// The parameters of `/api/relays`.
-const PARAMETERS: &[&str] = &["sort", "order", "state", "limit", "offset"];
 
 /// The maximum of `[relay] max_connections`.
 const RELAYS_MAX: usize = 100_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+const SORT: Parameter = Parameter {
+    name: "sort",
+    code: "bad_sort",
+    form: Form::Choice(Sort::VARIANTS),
+    about: "The order; by default the one in which the relays were added.",
+};
+
+const ORDER: Parameter = Parameter {
+    name: "order",
+    code: "bad_order",
+    form: Form::Choice(&["asc", "desc"]),
+    about: "The direction; by default `asc`.",
+};
+
+const STATE: Parameter = Parameter {
+    name: "state",
+    code: "bad_state",
+    form: Form::Choices(StateName::VARIANTS),
+    about: "Only relays in these states.",
+};
+
+const LIMIT: Parameter = Parameter {
+    name: "limit",
+    code: "bad_limit",
+    form: Form::Count { least: 1, most: RELAYS_MAX, default: None },
+    about: "The maximum number of relays; by default all.",
+};
+
+const OFFSET: Parameter = Parameter {
+    name: "offset",
+    code: "bad_offset",
+    form: Form::Count { least: 0, most: RELAYS_MAX, default: Some(0) },
+    about: "How many relays to skip.",
+};
+
+/// The parameters of `/api/relays`.
+pub(super) const PARAMETERS: &[Parameter] = &[SORT, ORDER, STATE, LIMIT, OFFSET];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 enum Sort {
     Url,
     FirstSeen,
@@ -31,26 +68,6 @@ enum Sort {
 }
 
 impl Sort {
-    const NAMES: [(&str, Self); 11] = [
-        ("url", Self::Url),
-        ("first_seen", Self::FirstSeen),
-        ("copies", Self::Copies),
-        ("frames", Self::Frames),
-        ("bytes", Self::Bytes),
-        ("refused", Self::Refused),
-        ("forgeries", Self::Forgeries),
-        ("reconnects", Self::Reconnects),
-        ("rtt", Self::Rtt),
-        ("uptime", Self::Uptime),
-        ("lateness", Self::Lateness),
-    ];
-
-    fn parse(value: &str) -> Result<Self, QueryError> {
-        let named = Self::NAMES.iter().find(|(name, _)| *name == value);
-        let expected = || format!("one of {}", Self::NAMES.map(|(name, _)| name).join(", "));
-        named.map(|(_, sort)| *sort).ok_or_else(|| QueryError::value("sort", "bad_sort", expected()))
-    }
-
     /// Returns the value to sort by; `None` if the value is unknown for this relay.
     fn figure(self, peer: &Peer) -> Option<u64> {
         let stats = &peer.stats;
@@ -99,13 +116,13 @@ impl Ranking {
     /// When a parameter is unknown, repeated or malformed.
     pub(super) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut read = Self::default();
-        for (name, value) in parameters(query, PARAMETERS)? {
-            match name {
-                "sort" => read.sort = Some(Sort::parse(&value)?),
+        for (parameter, value) in parameters(query, PARAMETERS)? {
+            match parameter.name {
+                "sort" => read.sort = Some(sort(&value)?),
                 "order" => read.descending = descending(&value)?,
                 "state" => read.states = Some(states(&value)?),
-                "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=RELAYS_MAX)?),
-                _ => read.offset = count("offset", "bad_offset", &value, 0..=RELAYS_MAX)?,
+                "limit" => read.limit = Some(parameter.count(&value)?),
+                _ => read.offset = parameter.count(&value)?,
             }
         }
         Ok(read)
@@ -147,11 +164,15 @@ impl Ranking {
     }
 }
 
+fn sort(value: &str) -> Result<Sort, QueryError> {
+    value.parse().map_err(|_| SORT.wrong(format_args!("one of {}", Sort::VARIANTS.join(", "))))
+}
+
 fn descending(value: &str) -> Result<bool, QueryError> {
     match value {
         "asc" => Ok(false),
         "desc" => Ok(true),
-        _ => Err(QueryError::value("order", "bad_order", "`asc` or `desc`")),
+        _ => Err(ORDER.wrong("`asc` or `desc`")),
     }
 }
 
@@ -159,6 +180,5 @@ fn states(value: &str) -> Result<Vec<&'static str>, QueryError> {
     let labels = StateName::VARIANTS;
     let state = |value| labels.iter().copied().find(|label| *label == value);
     let states: Option<Vec<&'static str>> = value.split(',').map(state).collect();
-    let expected = || format!("a list of states, of {}", labels.join(", "));
-    states.ok_or_else(|| QueryError::value("state", "bad_state", expected()))
+    states.ok_or_else(|| STATE.wrong(format_args!("a list of states, of {}", labels.join(", "))))
 }

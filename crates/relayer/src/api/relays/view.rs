@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::relay::{ConnectionState, Gap, Information, PastState, Peer, RepairProgress};
 
-#[derive(Debug, Serialize)]
+/// A relay. Counts and times begin at the start of the gateway, or when the relay was added.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Relay")]
 pub struct Connection {
     url: String,
     /// The `status` and the data of the state.
@@ -18,11 +21,14 @@ pub struct Connection {
     connections_opened: u64,
     reconnects: u64,
     uptime_seconds: u64,
+    /// The round trip of the last answered ping.
     rtt_ms: Option<f64>,
     frames: u64,
     bytes: u64,
     events: u64,
+    /// The events that this relay delivered first.
     first: u64,
+    /// The events that were already known.
     copies: u64,
     /// How much later than the first copy this relay's copy of an event arrives, on average.
     late_ms: Option<f64>,
@@ -30,6 +36,7 @@ pub struct Connection {
     requests: u64,
     rate_limited: u64,
     forgeries: u64,
+    /// The refused messages, by reason.
     refused: BTreeMap<&'static str, u64>,
     /// The relay's events are proven complete up to this time, in Unix seconds.
     proven_until: Option<u64>,
@@ -38,7 +45,9 @@ pub struct Connection {
     history: Vec<PastState>,
 }
 
-#[derive(Debug, Serialize)]
+/// All details of a relay.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RelayDetails")]
 pub(crate) struct Detail {
     #[serde(flatten)]
     connection: Connection,

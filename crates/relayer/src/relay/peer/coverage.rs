@@ -19,6 +19,7 @@
 #[cfg(test)]
 mod clock_model;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Base, Now};
@@ -56,7 +57,7 @@ struct Vouched {
 }
 
 /// An unproven span.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// The first second.
     pub since: u64,
@@ -66,7 +67,7 @@ pub struct Gap {
 }
 
 /// Why a span is not proven.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
     /// The relay was not asked or has not answered yet.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::capabilities::Capabilities;
@@ -66,7 +67,7 @@ impl Source for Peer {
 }
 
 /// The progress of a backfill.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RepairProgress {
     /// The first second of the window that is requested now, in Unix seconds.
     pub since: u64,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use enum_map::Enum;
+use schemars::JsonSchema;
 use serde::Serialize;
 use strum::{EnumDiscriminants, IntoStaticStr, VariantNames};
 
@@ -11,7 +12,7 @@ use crate::clock::unix_ms;
 use crate::limits::STATES_KEPT;
 
 /// The state of a relay's connection, as in `/relays` and the metrics.
-#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(EnumDiscriminants, Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 #[strum_discriminants(
     name(StateName),
@@ -88,11 +89,12 @@ impl ConnectionState {
 }
 
 /// A state that a relay was in.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PastState {
     /// When the state began, in Unix milliseconds.
     pub at_ms: u64,
     /// The label of the state.
+    #[schemars(extend("enum" = StateName::VARIANTS))]
     pub status: &'static str,
     /// The reason, if the relay was not connected.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,173 @@
+//! Calls the API of a running gateway, for commands. Its answers may come from another program on
+//! the port, so they are bounded, and text from them is made printable.
+
+use std::time::Duration;
+
+use axum::http::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, StatusCode};
+use rustls::RootCertStore;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+use crate::config::Secret;
+use crate::event_log::LogId;
+use crate::limits::DIAL_STEP_TIMEOUT;
+use crate::net::tls;
+
+/// The API of a gateway.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    client: Client,
+    /// The URL, without a slash at its end.
+    pub url: String,
+    token: Option<Secret>,
+}
+
+/// An answer of the gateway.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    /// The identity of the log, if the answer names one.
+    pub log: Option<LogId>,
+    body: Vec<u8>,
+}
+
+/// Parses the URL of a gateway.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; write it as http://127.0.0.1:8080"))?;
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain {
+        return Err("write http:// or https://, a host, and nothing else but a port or a path".to_owned());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+impl Remote {
+    /// `timeout` limits each call as a whole.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(url: String, token: Option<Secret>, timeout: Duration) -> Result<Self, String> {
+        let tls = match url.starts_with("https:") {
+            true => tls::client_config(None, 0),
+            false => tls::config_of(RootCertStore::empty()),
+        };
+        let tls = tls.map_err(|error| error.to_string())?;
+        let client = Client::builder().tls_backend_preconfigured(tls).redirect(Policy::none()).no_proxy();
+        let client = client.connect_timeout(DIAL_STEP_TIMEOUT.min(timeout)).timeout(timeout).build();
+        Ok(Self { client: client.map_err(|error| error.to_string())?, url, token })
+    }
+
+    /// Makes a call and reads an answer of up to `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// Why there is no answer, or what is wrong with it.
+    pub async fn call(&self, method: Method, path: &str, bytes_max: usize) -> Result<Answer, String> {
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.url))
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        let mut response = request.send().await.map_err(|error| {
+            let why = match () {
+                () if error.is_connect() => "cannot connect",
+                () if error.is_timeout() => "it does not answer in time",
+                () => "the request failed",
+            };
+            format!("{why}: {}", causes(&error.without_url()))
+        })?;
+        let log = response.headers().get(LogId::HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
+        let (status, mut body) = (response.status(), Vec::new());
+        while let Some(bytes) = response.chunk().await.map_err(|error| causes(&error.without_url()))? {
+            body.extend_from_slice(&bytes);
+            if body.len() > bytes_max {
+                return Err(format!("its answer to {path} is longer than {bytes_max} bytes"));
+            }
+        }
+        Ok(Answer { status, log, body })
+    }
+}
+
+impl Answer {
+    /// Parses the body.
+    ///
+    /// # Errors
+    /// When the body is not such JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
+        serde_json::from_slice(&self.body).map_err(|error| format!("its answer is invalid: {error}"))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Returns why the call failed: the gateway's message, or the status.
+    pub fn failure(&self) -> String {
+        let answer: Option<Value> = self.json().ok();
+        let message = answer.and_then(|answer| Some(printable(answer.get("message")?.as_str()?, 500)));
+        message.unwrap_or_else(|| format!("it answered {}", self.status))
+    }
+}
+
+/// An error with its causes, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    printable(&text, 500)
+}
+
+/// Makes text fit for a terminal: on one line, without control characters and characters that
+/// change the direction of text, and of at most `characters_max` characters.
+pub(crate) fn printable(text: &str, characters_max: usize) -> String {
+    let is_plain = |character: char| {
+        !character.is_control()
+            && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let shown = text.chars().take(characters_max);
+    let mut shown: String = shown.map(|one| if is_plain(one) { one } else { '\u{fffd}' }).collect();
+    if text.chars().nth(characters_max).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_gateway_and_nothing_else() {
+        for (text, url) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://relayer.example/", "https://relayer.example"),
+            ("https://relayer.example/behind/", "https://relayer.example/behind"),
+        ] {
+            assert_eq!(parse_url(text).as_deref(), Ok(url));
+        }
+        for text in
+            ["", "127.0.0.1:8080", "ws://a.example", "http://u:p@a.example", "http://a.example?x", "http://"]
+        {
+            assert!(parse_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_from_outside_cannot_move_the_cursor_of_a_terminal() {
+        assert_eq!(printable("a\x1b[2J\nb\u{202e}ü", 10), "a\u{fffd}[2J\u{fffd}b\u{fffd}ü");
+        assert_eq!(printable("abc", 2), "ab…");
+    }
+}

@@ -20,6 +20,8 @@ mod hook;
 mod http;
 mod https;
 mod nginx;
+#[path = "../support/nginx.rs"]
+mod nginx_process;
 mod receiver;
 mod responses;
 mod retention;

@@ -8,7 +8,8 @@ use wire::ClaimedId;
 
 use super::context::Context;
 use super::error::ApiError;
-use super::query::{PAGE_PARAMETERS, Query, check_cursor};
+use super::query::{PAGE_PARAMETERS, Query};
+use super::start::check_cursor;
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
@@ -41,8 +42,7 @@ pub(super) async fn page(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS, context.log.id())?;
-    let cursor = query.cursor.unwrap_or(Cursor::START);
-    check_cursor(&context.log, cursor)?;
+    let cursor = query.start(&context.log).await?.unwrap_or(Cursor::START);
     let log = std::sync::Arc::clone(&context.log);
     let limit = query.limit.unwrap_or(PAGE_EVENTS_DEFAULT);
     let page = on_disk(move || log.page(cursor, limit, query.selection.filters())).await?;

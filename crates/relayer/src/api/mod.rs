@@ -1,9 +1,10 @@
 //! The HTTP API. [`mod@router`] has the complete route table.
 //!
-//! Requests are hostile input: `query` and `body` parse them strictly and within bounds, and every
-//! failure is answered with the same [`error`] type. Routes that change something require
-//! authorization: `auth` has the rules, `middleware` applies them. The handlers of each subject are
-//! in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
+//! Requests are hostile input: `query` and `body` parse them strictly and within bounds, `start`
+//! determines where reading begins, and every failure is answered with the same [`error`] type.
+//! Routes that change something require authorization: `auth` has the rules, `middleware` applies
+//! them. The handlers of each subject
+//! are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
 //! [`connections`] limits the number of connections.
 
 mod auth;
@@ -13,6 +14,7 @@ mod consumers;
 mod context;
 mod downstreams;
 mod error;
+mod event_stream;
 mod events;
 mod fanout;
 mod health;
@@ -24,6 +26,7 @@ mod query;
 mod relays;
 mod router;
 mod serve;
+mod start;
 mod websocket;
 
 pub use connections::Connections;

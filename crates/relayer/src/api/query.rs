@@ -5,26 +5,30 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use wire::{Filter, PublicKey};
 
 use super::error::ApiError;
-use crate::event_log::query::CursorError;
-use crate::event_log::{Cursor, EventLog, LogId, Seq};
-use crate::limits::PAGE_EVENTS_MAX;
+use crate::event_log::{Cursor, LogId};
+use crate::limits::{HEARTBEAT_SECS, PAGE_EVENTS_MAX};
 use crate::receiver::{Format, Selection};
-use crate::serve::{ConsumerName, StartPosition};
+use crate::serve::ConsumerName;
 
 /// The parameters of `/ws`.
 pub(crate) const WS_PARAMETERS: &[&str] =
-    &["cursor", "format", "kinds", "authors", "filter", "consumer", "seek"];
+    &["cursor", "since", "format", "kinds", "authors", "filter", "consumer", "seek", "heartbeat"];
+
+/// The parameters of `/api/events/stream`: those of `/ws` except for consumers, which acknowledge.
+pub(crate) const EVENT_STREAM_PARAMETERS: &[&str] =
+    &["cursor", "since", "format", "kinds", "authors", "filter", "heartbeat"];
 
 /// The parameters of `/fanout`.
-pub(crate) const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek"];
+pub(crate) const FANOUT_PARAMETERS: &[&str] = &["cursor", "consumer", "seek", "heartbeat"];
 
 /// The parameters of `/api/events`.
-pub(crate) const PAGE_PARAMETERS: &[&str] = &["cursor", "limit", "kinds", "authors", "filter"];
+pub(crate) const PAGE_PARAMETERS: &[&str] = &["cursor", "since", "limit", "kinds", "authors", "filter"];
 
 /// The parameters for pages of dead letters.
 pub(crate) const DEAD_LETTERS_PARAMETERS: &[&str] = &["cursor", "limit"];
@@ -91,11 +95,16 @@ impl From<QueryError> for ApiError {
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pub cursor: Option<Cursor>,
+    /// Starts with the events received at this time or later, in Unix seconds. Excludes `cursor`
+    /// and `seek`.
+    pub since: Option<u64>,
     /// The consumer whose cursor is used.
     pub consumer: Option<ConsumerName>,
     /// Moves the cursor of the consumer. Requires `consumer` and excludes `cursor`.
     pub seek: Option<Cursor>,
     pub format: Option<Format>,
+    /// The time without a message after which the client gets a heartbeat.
+    pub heartbeat: Option<Duration>,
     /// The page size, at least 1.
     pub limit: Option<usize>,
     pub selection: Selection,
@@ -114,9 +123,11 @@ impl Query {
         for (name, value) in parameters(query, allowed)? {
             match name {
                 "cursor" => read.cursor = Some(cursor("cursor", "bad_cursor", &value, log)?),
+                "since" => read.since = Some(since(&value)?),
                 "consumer" => read.consumer = Some(consumer(&value)?),
                 "seek" => read.seek = Some(cursor("seek", "bad_seek", &value, log)?),
                 "format" => read.format = Some(format(&value)?),
+                "heartbeat" => read.heartbeat = Some(heartbeat(&value)?),
                 "limit" => read.limit = Some(count("limit", "bad_limit", &value, 1..=PAGE_EVENTS_MAX)?),
                 "kinds" => lists = lists.kinds(kinds(&value)?),
                 "authors" => lists = lists.authors(authors(&value)?),
@@ -131,17 +142,11 @@ impl Query {
             let expected = "given together with `consumer`, which it moves, and without `cursor`";
             return Err(QueryError::value("seek", "bad_seek", expected));
         }
-        Ok(read)
-    }
-
-    /// Returns where the consumer starts. `head` is the head of the log at the time of the
-    /// connection.
-    pub(crate) fn start_position(&self, head: Cursor) -> StartPosition {
-        match (self.seek, self.cursor) {
-            (Some(cursor), _) => StartPosition::Seek(cursor),
-            (None, Some(cursor)) => StartPosition::After(cursor),
-            (None, None) => StartPosition::Now(head),
+        if read.since.is_some() && (read.cursor.is_some() || read.seek.is_some()) {
+            let expected = "given without `cursor` and `seek`, which say where to start, too";
+            return Err(QueryError::value("since", "bad_since", expected));
         }
+        Ok(read)
     }
 }
 
@@ -169,17 +174,14 @@ pub(super) fn parameters(
     Ok(found)
 }
 
-/// Checks that delivery can continue after a cursor. Cursor 0 always means the oldest event.
-///
-/// # Errors
-/// When the next event is trimmed, or the cursor is beyond the newest sequence.
-pub(crate) fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
-    Ok(log.check_cursor(cursor)?)
-}
-
 /// Parses `SEQ` or `LOG:SEQ`. `LOG:SEQ` is refused if `LOG` is another log, because `SEQ` is
 /// another event there.
-fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Result<Cursor, QueryError> {
+pub(super) fn cursor(
+    name: &'static str,
+    code: &'static str,
+    value: &str,
+    log: LogId,
+) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";
     let wrong = || QueryError::value(name, code, expected);
@@ -194,6 +196,11 @@ fn cursor(name: &'static str, code: &'static str, value: &str, log: LogId) -> Re
     Ok(Cursor::from_number(number))
 }
 
+fn since(value: &str) -> Result<u64, QueryError> {
+    whole_number(value)
+        .ok_or_else(|| QueryError::value("since", "bad_since", "a Unix time in seconds: since=1700000000"))
+}
+
 fn consumer(value: &str) -> Result<ConsumerName, QueryError> {
     ConsumerName::new(value)
         .ok_or_else(|| QueryError::value("consumer", "bad_consumer", ConsumerName::ALLOWED))
@@ -205,6 +212,13 @@ fn format(value: &str) -> Result<Format, QueryError> {
         "envelope" => Ok(Format::Envelope),
         _ => Err(QueryError::value("format", "bad_format", "`event` or `envelope`")),
     }
+}
+
+fn heartbeat(value: &str) -> Result<Duration, QueryError> {
+    let secs = whole_number(value).filter(|secs| HEARTBEAT_SECS.contains(secs));
+    let expected =
+        format_args!("a number of seconds from {} to {}", HEARTBEAT_SECS.start(), HEARTBEAT_SECS.end());
+    secs.map(Duration::from_secs).ok_or_else(|| QueryError::value("heartbeat", "bad_heartbeat", expected))
 }
 
 fn kinds(value: &str) -> Result<Vec<u16>, QueryError> {
@@ -268,37 +282,6 @@ pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(CHARACTERS_MAX).collect()
 }
 
-impl From<CursorError> for ApiError {
-    fn from(error: CursorError) -> Self {
-        match error {
-            CursorError::TooOld { cursor, oldest, newest } => {
-                let resume = Cursor::before(oldest);
-                let message = format!(
-                    "the events after cursor {cursor} are no longer kept; go on with cursor {resume} to skip what was \
-                     trimmed, or with cursor=0 for all that is kept"
-                );
-                Self::too_old(message, oldest, newest)
-            }
-            CursorError::Ahead { cursor, newest } => {
-                let message = format!(
-                    "cursor {cursor} is beyond the newest sequence, {newest}; use the last sequence that you handled \
-                     (has the gateway lost its database?)"
-                );
-                Self::bad_request("cursor_ahead", message)
-            }
-        }
-    }
-}
-
-impl ApiError {
-    /// Creates the error for a cursor whose next events have been trimmed.
-    pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
-        Self::new(StatusCode::GONE, "cursor_too_old", message)
-            .with("oldest", oldest.get())
-            .with("newest", newest.get())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,7 +301,7 @@ mod tests {
 
     #[test]
     fn every_error_is_reported() {
-        refused("curser=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter");
+        refused("curser=1", "unknown_parameter", "takes cursor, since, format, kinds, authors, filter");
         refused("limit=1", "unknown_parameter", "`limit`");
         refused("kinds=1&kinds=7", "repeated_parameter", "`kinds` occurs more than once");
         refused("cursor=%zz", "malformed_query", "`cursor` is not");
@@ -349,7 +332,15 @@ mod tests {
         refused("consumer=a&seek=x", "bad_seek", "`seek` must be a sequence number");
         refused("seek=1", "bad_seek", "given together with `consumer`");
         refused("consumer=a&seek=1&cursor=1", "bad_seek", "without `cursor`");
+        for time in ["", "-1", "1.5", "2023-11-14", "18446744073709551616"] {
+            refused(&format!("since={time}"), "bad_since", "a Unix time in seconds");
+        }
+        refused("since=1&cursor=1", "bad_since", "without `cursor` and `seek`");
+        refused("consumer=a&since=1&seek=1", "bad_since", "without `cursor` and `seek`");
         refused("format=json", "bad_format", "`event` or `envelope`");
+        for seconds in ["", "0", "4", "3601", "30s", "5.0", "-5"] {
+            refused(&format!("heartbeat={seconds}"), "bad_heartbeat", "seconds from 5 to 3600");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use axum::routing::{delete, get, post};
 use super::context::Context;
 use super::error::ApiError;
 use super::{
-    consumers, downstreams, events, fanout, health, metrics, middleware, operations, relays, websocket,
+    consumers, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
+    relays, websocket,
 };
 
 /// The routes of the API port.
@@ -28,6 +29,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/downstreams/{name}/dead-letters", get(downstreams::letters))
         .route("/api/consumers", get(consumers::list))
         .route("/api/events", get(events::page))
+        .route("/api/events/stream", get(event_stream::stream))
         .route("/api/events/{id}", get(events::one))
         .route("/api/identity", get(fanout::identity))
         .route("/fanout", get(fanout::upgrade::upgrade));

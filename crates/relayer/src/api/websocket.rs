@@ -8,7 +8,7 @@ use axum::response::Response;
 
 use super::context::Context;
 use super::error::ApiError;
-use super::query::{Query, WS_PARAMETERS, check_cursor};
+use super::query::{Query, WS_PARAMETERS};
 use super::serve::Peer;
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
@@ -55,7 +55,7 @@ pub(super) async fn upgrade(
     if !options.allows(&headers) {
         return Err(counted(&context, origin_not_allowed()));
     }
-    let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
+    let mut query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
     // Connecting as a consumer stores the cursor and closes the consumer's other connection.
     if query.consumer.is_some()
         && let Err(refusal) = options.allows_change(&headers)
@@ -65,11 +65,7 @@ pub(super) async fn upgrade(
         }
         return Err(counted(&context, refusal));
     }
-    // With `consumer`, the cursor is not checked, because a known consumer ignores the cursor in
-    // the URL.
-    if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
-        check_cursor(&context.log, cursor)?;
-    }
+    query.cursor = query.start(&context.log).await?;
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = context.clients.enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
@@ -83,8 +79,9 @@ pub(super) async fn upgrade(
     let consumer = lease.as_ref().map(Lease::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
     let source = LogSource::new(context.log.reader(cursor), query.selection, format);
-    let counts = context.metrics.websocket.counts();
-    let task = ClientTask::new(source, head, counts, options.patience, peer.taken);
+    let counts = context.metrics.websocket.counts("/ws");
+    let task =
+        ClientTask::new(source, head, counts, options.patience, peer.taken).with_heartbeat(query.heartbeat);
     let task = match lease {
         Some(lease) => task.with_lease(lease),
         None => task,
@@ -110,7 +107,7 @@ async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiErr
 
 /// Counts a refusal of a valid request by its error code. Refusals while the gateway stops are not
 /// counted.
-fn counted(context: &Context, refusal: ApiError) -> ApiError {
+pub(super) fn counted(context: &Context, refusal: ApiError) -> ApiError {
     if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
         context.metrics.websocket.refused[reason].inc();
     }

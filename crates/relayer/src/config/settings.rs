@@ -174,16 +174,16 @@ settings! {
         /// Sinks over HTTP without options. Each event's JSON is posted to each of them, one
         /// request after the other. The cursor is stored under the address.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rules::list(rules::http_url_without_query(), 1000);
-        /// How many events a client of /ws or /fanout may lag behind while its socket accepts no
-        /// data.
+        /// How many events a client of /ws, /api/events/stream or /fanout may lag behind while its
+        /// socket accepts no data.
         slow_client_lag: u64 = 10_000, rules::events(1..=1_000_000_000_000);
         /// After how many seconds without progress the socket of a client with a larger lag is
         /// closed, with the cursor to resume from.
         slow_client("slow_client_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=86_400);
         /// Seconds between two pings to a client of /ws or /fanout. A client that sends nothing for
-        /// two intervals is closed. 0: no pings.
+        /// two intervals is closed. An event stream gets a comment instead. 0: no pings.
         ping_interval("ping_interval_secs"): Option<Duration> = Some(Duration::from_secs(30)), rules::seconds(1..=86_400);
-        /// The maximum number of simultaneous clients of /ws.
+        /// The maximum number of simultaneous clients of /ws and /api/events/stream.
         max_clients: NonZeroUsize = nonzero(10_000), rules::whole(1..=1_000_000);
         /// The maximum number of them from one address; of IPv6, the first 64 bits count. Behind a
         /// proxy, all clients have the proxy's address. 0: no limit.
@@ -248,8 +248,9 @@ settings! {
         /// is never shown. Unset: such requests are accepted from this machine only, and only while
         /// bind_address is a loopback address.
         admin_token: Option<Secret> = None, rules::optional(rules::admin_token());
-        /// The maximum number of connections that are not, or not yet, clients of /ws or /fanout,
-        /// which have limits of their own. A connection without a request for 30 seconds is closed.
+        /// The maximum number of connections that are not, or not yet, clients of /ws,
+        /// /api/events/stream or /fanout, which have limits of their own. A connection without a
+        /// request for 30 seconds is closed.
         max_connections: NonZeroUsize = nonzero(4_096), rules::whole(1..=1_000_000);
         /// The maximum number of them from one address; of IPv6, the first 64 bits count. 0: no
         /// limit. There is no limit either if [output] max_clients_per_address is 0, as behind a

@@ -1,4 +1,5 @@
-//! The metrics of `/ws` clients, and the counters that clients of all paths have.
+//! The metrics of clients of `/ws` and of event streams, and the counters that clients of all paths
+//! have.
 
 use enum_map::Enum;
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +10,7 @@ use strum::IntoStaticStr;
 use super::close::CloseReason;
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
-/// Why a client of `/ws` was refused: the `error` code of the response.
+/// Why a client of `/ws` or of an event stream was refused: the `error` code of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ClientRefusal {
@@ -35,28 +36,30 @@ pub struct ClientCounts {
 }
 
 metrics! {
-    /// The metrics of `/ws` clients.
+    /// The metrics of clients of `/ws` and of event streams, which share limits and rules.
     pub struct WebSocketMetrics {
-        /// Clients that are connected to /ws.
+        /// Clients that are connected to /ws or to an event stream.
         clients: Gauge = "websocket_clients";
+        /// Clients that are connected to an event stream.
+        streams: Gauge = "event_streams";
         /// Consumers of /ws whose cursors are kept.
         consumers: Gauge = "websocket_consumers";
-        /// Messages that were handed to the sockets of /ws clients.
+        /// Messages that were handed to the sockets of clients of /ws and of event streams.
         messages: Counter = "websocket_messages";
         /// Seconds from reading an event's frame until a client's socket has it, once for each write to a client, of the event that waited longest; replayed events do not count.
         latency: Histogram = "delivery_latency_seconds", latency_histogram();
-        /// Clients of /ws that are gone, by reason.
+        /// Clients of /ws and of event streams that are gone, by reason.
         closed: PerLabel<CloseReason, Counter> = "websocket_clients_closed", PerLabel::new("reason");
-        /// Clients of /ws that were not let in, by reason.
+        /// Clients of /ws and of event streams that were not let in, by reason.
         refused: PerLabel<ClientRefusal, Counter> = "websocket_clients_refused", PerLabel::new("reason");
     }
 }
 
 impl WebSocketMetrics {
-    /// Returns the counters for one client.
-    pub fn counts(&self) -> ClientCounts {
+    /// Returns the counters for one client of this path.
+    pub(crate) fn counts(&self, path: &'static str) -> ClientCounts {
         ClientCounts {
-            path: "/ws",
+            path,
             messages: self.messages.clone(),
             latency: self.latency.clone(),
             closed: self.closed.clone(),

@@ -16,6 +16,7 @@ mod delivery;
 mod disk;
 mod gateway;
 mod goaway;
+mod heartbeat;
 mod hook;
 mod http;
 mod https;

@@ -15,7 +15,7 @@ use super::body::{Body, Expected};
 use super::context::Context;
 use super::error::ApiError;
 use super::events::on_disk;
-use super::query::check_cursor;
+use super::start::check_cursor;
 use crate::event_log::{Cursor, StorageError};
 use crate::sink::{Command, CommandError, Sink};
 pub(super) use dead_letters::{drop_letters, letters, replay};

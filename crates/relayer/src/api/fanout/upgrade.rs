@@ -13,7 +13,7 @@ use super::call::proved_key;
 use super::{Refusal, loaded_fanout};
 use crate::api::context::Context;
 use crate::api::error::ApiError;
-use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
+use crate::api::query::{FANOUT_PARAMETERS, Query};
 use crate::api::serve::Peer;
 use crate::api::websocket::{bounded, origin_not_allowed, upgrade_required};
 use crate::fanout::metrics::FollowerRefusal;
@@ -53,15 +53,14 @@ async fn try_upgrade(
         return Err(origin_not_allowed());
     }
     let query = Query::parse(&query.unwrap_or_default(), FANOUT_PARAMETERS, context.log.id())?;
-    if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
-        check_cursor(&context.log, cursor)?;
-    }
+    let start = query.start(&context.log).await?;
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = fanout.clients.enter(peer.address)?;
     let head = context.log.head();
     let options = StartOptions {
-        cursor: query.cursor.unwrap_or(head),
+        cursor: start.unwrap_or(head),
         consumer: query.consumer.clone().map(|name| (name, query.start_position(head))),
+        heartbeat: query.heartbeat,
     };
     let auth = match proved_key(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {

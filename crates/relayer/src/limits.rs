@@ -340,6 +340,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 /// Problems of a configuration in one response. A file may have a problem in each line; after
 /// corrections, the next try shows the rest.
 pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
+/// How long a browser may remember that a page may make a request. Browsers cap it at two hours.
+pub(crate) const PREFLIGHT_CACHED: Duration = Duration::from_secs(3_600);
 /// Connections that wait to be accepted; the default of the library is the same.
 pub(crate) const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 /// How long the head of a request may take, and how long a connection may be idle between two

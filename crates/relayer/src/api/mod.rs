@@ -3,7 +3,7 @@
 //! Requests are hostile input: `query` and `body` parse them strictly and within bounds, `start`
 //! determines where reading begins, and every failure is answered with the same [`error`] type.
 //! Routes that change something require authorization: `auth` has the rules, `middleware` applies
-//! them. The handlers of each subject
+//! them. `origin` and `cors` decide about web pages. The handlers of each subject
 //! are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
 //! [`connections`] limits the number of connections.
 
@@ -12,6 +12,7 @@ mod body;
 mod connections;
 mod consumers;
 mod context;
+mod cors;
 mod downstreams;
 mod error;
 mod event_stream;

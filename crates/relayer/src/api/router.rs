@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 use super::context::Context;
 use super::error::ApiError;
 use super::{
-    consumers, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
+    consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
     relays, websocket,
 };
 
@@ -57,7 +57,12 @@ pub fn router(context: Context) -> Router {
         .route("/api/subscriptions/{bot}", get(fanout::subscriptions::list))
         .route("/api/subscriptions/{bot}/{follower}", delete(fanout::subscriptions::unsubscribe))
         .route_layer(from_fn(middleware::complete));
-    finished(reading.merge(changing).merge(proving), context)
+    let cors = cors::layer(context.allowed_origins());
+    let router = finished(reading.merge(changing).merge(proving), context);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.

@@ -248,6 +248,10 @@ settings! {
         /// is never shown. Unset: such requests are accepted from this machine only, and only while
         /// bind_address is a loopback address.
         admin_token: Option<Secret> = None, rules::optional(rules::admin_token());
+        /// The origins whose web pages may use the HTTP API from a browser (CORS), for example with
+        /// EventSource. Such a page may change something only with the admin token or a proof of
+        /// its key. Empty: none. For /ws and /fanout, see allowed_origins in [output].
+        allowed_origins: Vec<WebOrigin> = Vec::new(), rules::list(rules::web_origin(), 1000);
         /// The maximum number of connections that are not, or not yet, clients of /ws,
         /// /api/events/stream or /fanout, which have limits of their own. A connection without a
         /// request for 30 seconds is closed.

@@ -5,6 +5,7 @@
 
 mod auth;
 mod consumer_client;
+mod cors;
 mod downstreams;
 mod event_client;
 mod event_stream;

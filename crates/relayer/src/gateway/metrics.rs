@@ -18,9 +18,9 @@ metrics! {
     pub struct ProcessMetrics {
         /// Resident memory of the process.
         memory_usage: Gauge = "memory_usage_bytes";
-        /// Panics. Each is a bug in the gateway; the log has its location.
+        /// Panics. Each panic is a bug in the gateway; the log names the location.
         panics: Counter = "panics";
-        /// Log lines that were lost because standard error was too slow or failed.
+        /// Log lines that were lost because standard error accepted them too slowly or not at all.
         log_lines_lost: Counter = "log_lines_lost";
     }
 }

@@ -29,7 +29,7 @@ pub struct ClientCounts {
     pub path: &'static str,
     /// Messages written to the clients' sockets.
     pub messages: Counter,
-    /// Seconds from reading an event's frame until a client's socket has it.
+    /// Seconds from reading an event's frame until a client's socket has accepted the event.
     pub latency: Histogram,
     /// Closed connections by reason.
     pub closed: PerLabel<CloseReason, Counter>,
@@ -38,19 +38,19 @@ pub struct ClientCounts {
 metrics! {
     /// The metrics of clients of `/ws` and of event streams, which share limits and rules.
     pub struct WebSocketMetrics {
-        /// Clients that are connected to /ws or to an event stream.
+        /// Connected clients of /ws and of event streams.
         clients: Gauge = "websocket_clients";
-        /// Clients that are connected to an event stream.
+        /// Connected clients of event streams.
         streams: Gauge = "event_streams";
-        /// Consumers of /ws whose cursors are kept.
+        /// Named consumers of /ws, whose cursors are stored.
         consumers: Gauge = "websocket_consumers";
         /// Messages that were handed to the sockets of clients of /ws and of event streams.
         messages: Counter = "websocket_messages";
-        /// Seconds from reading an event's frame until a client's socket has it, once for each write to a client, of the event that waited longest; replayed events do not count.
+        /// Seconds from reading an event's frame until a client's socket has accepted the event: one sample for each write to a client, for the event that waited longest. Replayed events are not included.
         latency: Histogram = "delivery_latency_seconds", latency_histogram();
-        /// Clients of /ws and of event streams that are gone, by reason.
+        /// Closed connections of clients of /ws and of event streams, by reason.
         closed: PerLabel<CloseReason, Counter> = "websocket_clients_closed", PerLabel::new("reason");
-        /// Clients of /ws and of event streams that were not let in, by reason.
+        /// Refused clients of /ws and of event streams, by reason.
         refused: PerLabel<ClientRefusal, Counter> = "websocket_clients_refused", PerLabel::new("reason");
     }
 }

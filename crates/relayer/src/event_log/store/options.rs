@@ -17,11 +17,11 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Write buffers of a column family: one active buffer, and one that is being flushed.
 const BUFFERS_MAX: usize = 2;
 /// Disk space for what RocksDB writes besides buffers: its manifest, its own log, the indexes of
-/// sorted files.
+/// SST files.
 const BESIDE_BUFFERS_BYTES: usize = 8 << 20;
 
-/// Memory for rows of a column family that are committed to the write-ahead log but not yet in a
-/// sorted file.
+/// Memory for rows of a column family that are committed to the write-ahead log but not yet in an
+/// SST file.
 fn buffer_bytes(family: &str) -> usize {
     match family {
         keys::EVENTS => 64 << 20,

@@ -382,7 +382,7 @@ pub(crate) const CLIENT_FLUSH_BYTES: usize = 16 << 10;
 /// Bytes of an event stream that are passed to the HTTP server at once. If they filled the server's
 /// buffer, of [`REQUEST_HEAD_BYTES_MAX`], it would not run the client's task, which notices slow
 /// clients.
-pub(crate) const EVENT_STREAM_PIECE_BYTES: usize = REQUEST_HEAD_BYTES_MAX / 8;
+pub(crate) const EVENT_STREAM_PIECE_BYTES: usize = REQUEST_HEAD_BYTES_MAX / 2;
 /// How long a browser waits before it reconnects to an event stream that ended.
 pub(crate) const EVENT_STREAM_RETRY: Duration = Duration::from_secs(1);
 /// How long it waits if the gateway stops. A response other than 200, such as the 503 of a stopping

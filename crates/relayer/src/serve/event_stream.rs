@@ -41,8 +41,9 @@ pub(crate) struct EventStream {
 }
 
 /// What was written and not yet passed on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buffer {
+    /// Allocated at once for a whole burst, so that it need not grow with each event.
     bytes: BytesMut,
     /// How often the socket had been flushed when the last piece was passed on.
     passed_at: Option<u64>,
@@ -50,6 +51,10 @@ struct Buffer {
 }
 
 impl Buffer {
+    fn new() -> Self {
+        Self { bytes: BytesMut::with_capacity(CLIENT_FLUSH_BYTES), passed_at: None, is_aborted: false }
+    }
+
     /// Whether the socket has accepted every piece. If not, the task is woken when it has.
     fn is_accepted(&self, taken: &Taken, cx: &Context<'_>) -> bool {
         let is_accepted = || self.passed_at.is_none_or(|passed_at| taken.flushes() > passed_at);
@@ -62,7 +67,8 @@ impl Buffer {
     fn take_piece(&mut self, taken: &Taken) -> Bytes {
         let piece = self.bytes.split_to(self.bytes.len().min(EVENT_STREAM_PIECE_BYTES)).freeze();
         if self.bytes.is_empty() && self.bytes.capacity() > 2 * EVENT_STREAM_PIECE_BYTES {
-            self.bytes = BytesMut::new(); // Frees the memory that one very large event took.
+            // Frees the memory that one very large event took.
+            self.bytes = BytesMut::with_capacity(CLIENT_FLUSH_BYTES);
         }
         self.passed_at = Some(taken.flushes());
         piece
@@ -166,7 +172,7 @@ impl EventBody {
         metrics: &WebSocketMetrics,
         task: impl FnOnce(EventStream) -> F,
     ) -> Self {
-        let mut buffer = Buffer::default();
+        let mut buffer = Buffer::new();
         buffer.write_retry(EVENT_STREAM_RETRY);
         buffer.write_number("id: ", cursor.get());
         buffer.bytes.extend_from_slice(b"\n");

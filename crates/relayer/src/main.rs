@@ -12,7 +12,7 @@ use moltrade_relayer::cli::{Cli, Command, EXIT_CONFIG};
 use moltrade_relayer::config::{self, Config, Loaded};
 use moltrade_relayer::limits::{BLOCKING_THREADS_MAX, SHUTDOWN_MAX};
 use moltrade_relayer::telemetry::log_buffer;
-use moltrade_relayer::{app, backup, offline, telemetry, watchdog};
+use moltrade_relayer::{app, backup, health_check, offline, telemetry, watchdog};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
             print(&loaded.to_toml())
         }
+        Command::Health => conclude(health_check::check(&loaded.config)),
         Command::Backup { folder } => {
             run_command(&loaded, async |config| Ok(backup::backup(config, &folder).await?))
         }
@@ -86,7 +87,10 @@ fn run_command(
 ) -> ExitCode {
     loaded.warnings.iter().for_each(|warning| report(format_args!("warning: {warning}")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(command(&loaded.config)));
+    conclude(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(command(&loaded.config))))
+}
+
+fn conclude(done: Result<String, impl Display>) -> ExitCode {
     match done {
         Ok(done) => {
             report(done);

@@ -5,7 +5,7 @@
 //! of its key, but without the unit if the type has it (`max_latency_ms` is a `Duration`).
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -324,6 +324,18 @@ impl Config {
     /// The limit of connections from one address, apart from clients of `/ws` and `/fanout`.
     pub(crate) fn connections_per_address(&self) -> Option<NonZeroUsize> {
         self.output.max_clients_per_address.and(self.api.max_connections_per_address)
+    }
+
+    /// The address at which other programs of this machine reach the API; `None` if the port is not
+    /// configured.
+    pub(crate) fn local_api_address(&self) -> Option<SocketAddr> {
+        let ip = match self.output.bind_address {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let port = self.output.websocket_port;
+        (port != 0).then(|| SocketAddr::new(ip, port))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use wire::Signer;
 
@@ -131,6 +132,11 @@ impl Fanout {
                 failed.send_replace(Some(StageFailure::new("the registry sync", panic)));
             }
         });
+    }
+
+    /// The runtime that serves followers.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.handle()
     }
 
     /// Waits until a task that should run forever has ended.

@@ -5,6 +5,7 @@
 //! the format's parser.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // Ingest: from the sockets to the commit.
@@ -63,6 +64,10 @@ pub(crate) const PAGE_EVENTS_MAX: usize = 1_000;
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that are examined for one page of `/api/events`.
 pub(crate) const PAGE_SCAN_MAX: usize = 20_000;
+/// A binary search finds the first event of a time. An earlier event of that time is searched for
+/// among this many events before it, because batches are sorted by `created_at`, not by the time of
+/// receipt. Reading them takes a few milliseconds.
+pub(crate) const UNORDERED_EVENTS_MAX: u64 = 10_000;
 /// Events that are examined to find the events of a time span. Reading them takes a few seconds.
 pub(crate) const KNOWN_SCAN_MAX: usize = 1_000_000;
 
@@ -256,6 +261,8 @@ pub(crate) const SINK_READ_BYTES: usize = 4 << 10;
 /// Bytes that a sink without acknowledgements may send before its connection is closed: some
 /// servers send a greeting.
 pub(crate) const SINK_CHATTER_BYTES_MAX: u64 = 64 << 10;
+/// Heartbeats that a sink may still acknowledge, 16 bytes each: those of more than an hour.
+pub(crate) const HEARTBEATS_ACKNOWLEDGED_MAX: usize = 1_024;
 /// Bytes of a line with an acknowledgement: `{"ack":18446744073709551615}` and some white space.
 pub(crate) const ACK_LINE_BYTES_MAX: usize = 64;
 /// How often the cursor of a sink or consumer is written. After a crash, a receiver gets the events
@@ -351,6 +358,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 << 10;
 /// Problems of a configuration in one response. A file may have a problem in each line; after
 /// corrections, the next try shows the rest.
 pub(crate) const PROBLEMS_SHOWN_MAX: usize = 100;
+/// How long a browser may remember that a page may make a request. Browsers cap it at two hours.
+pub(crate) const PREFLIGHT_CACHED: Duration = Duration::from_secs(3_600);
 /// Connections that wait to be accepted; the default of the library is the same.
 pub(crate) const CONNECTIONS_WAITING_MAX: u32 = 1_024;
 /// How long the head of a request may take, and how long a connection may be idle between two
@@ -371,7 +380,11 @@ pub(crate) const CONNECTIONS_REFUSED_LOGGED_EVERY: Duration = Duration::from_sec
 /// Connections to the port that serves only `/metrics`; the limit per address is the API's.
 pub(crate) const METRICS_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
-// Clients of `/ws` and `/fanout`.
+// Receivers of the log, and clients of `/ws`, `/api/events/stream` and `/fanout`.
+
+/// The intervals of heartbeats that a receiver may ask for, in seconds. A shorter one would cost
+/// thousands of quiet clients more than their events do.
+pub(crate) const HEARTBEAT_SECS: RangeInclusive<u64> = 5..=3_600;
 
 /// How long a consumer of `/ws` waits for its previous connection to end. The previous connection
 /// stops at once and writes one row, so only a stalled disk takes longer.
@@ -382,6 +395,15 @@ pub const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are gathered for one write to a `/ws` client. Even an idle client has such a buffer,
 /// and a larger buffer saves hardly any system calls.
 pub(crate) const CLIENT_FLUSH_BYTES: usize = 16 << 10;
+/// Bytes of an event stream that are passed to the HTTP server at once. If they filled the server's
+/// buffer, of [`REQUEST_HEAD_BYTES_MAX`], it would not run the client's task, which notices slow
+/// clients.
+pub(crate) const EVENT_STREAM_PIECE_BYTES: usize = REQUEST_HEAD_BYTES_MAX / 2;
+/// How long a browser waits before it reconnects to an event stream that ended.
+pub(crate) const EVENT_STREAM_RETRY: Duration = Duration::from_secs(1);
+/// How long it waits if the gateway stops. A response other than 200, such as the 503 of a stopping
+/// gateway, would keep the browser from trying again.
+pub(crate) const EVENT_STREAM_STOP_RETRY: Duration = Duration::from_secs(10);
 /// The size of the read buffer that each `/ws` client has, in bytes. Clients send little.
 pub(crate) const CLIENT_READ_BYTES: usize = 4 << 10;
 /// Bytes that wait for the socket of a `/ws` client. At most one message and pongs wait beyond

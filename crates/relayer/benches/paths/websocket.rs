@@ -1,5 +1,5 @@
 //! One event to 1,000 clients of `/ws`: CPU per message compared with bare writes of the same
-//! bytes.
+//! bytes. One event to as many event streams: CPU per message compared with `/ws`.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use moltrade_relayer::event_log::Cursor;
 
+use crate::crowd::STREAM;
 use crate::figures::Figure;
 use crate::gateway::{Gateway, until};
 use crate::player::Player;
@@ -21,21 +22,31 @@ const BURST: Traffic = Traffic { events: 1_000, rate: 0, ..SLOW };
 
 pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let slow = runtime.block_on(measure("one event a wake-up", SLOW))?;
-    let burst = runtime.block_on(measure("a burst", BURST))?;
+    let slow = runtime.block_on(measure("one event a wake-up", "/ws", SLOW))?;
+    let slow_stream = runtime.block_on(measure("one event a wake-up", STREAM, SLOW))?;
+    let burst = runtime.block_on(measure("a burst", "/ws", BURST))?;
+    let burst_stream = runtime.block_on(measure("a burst", STREAM, BURST))?;
     Ok(vec![
-        Figure::ratio("/ws message, one event a wake-up / write", slow.0, slow.1, 2.0),
-        Figure::ratio("/ws message, in a burst / write", burst.0, burst.1, 2.0),
+        Figure::ratio("/ws message, one event a wake-up / write", slow.ours, slow.bare, 2.0),
+        Figure::ratio("/ws message, in a burst / write", burst.ours, burst.bare, 2.0),
+        Figure::ratio("event stream, one event a wake-up / /ws", slow_stream.ours, slow.ours, 1.3),
+        Figure::ratio("event stream, in a burst / /ws", burst_stream.ours, burst.ours, 1.3),
     ])
 }
 
-/// Returns the microseconds per message: those of the gateway, and those of bare writes.
-async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
+/// Microseconds per message, for the gateway and for bare writes.
+struct Micros {
+    ours: f64,
+    bare: f64,
+}
+
+/// Sends the events to clients of this path.
+async fn measure(name: &str, path: &str, traffic: Traffic) -> Fallible<Micros> {
     let (mut relay, urls) = traffic.player()?;
     let gateway = Gateway::start(gateway::config(urls)?).await?;
     let mut crowd = Player::start(&["crowd"])?;
     let address = gateway.address;
-    crowd.ask(&format!("{CLIENTS} {address} /ws"))?;
+    crowd.ask(&format!("{CLIENTS} {address} {path}"))?;
     relay.ask("subscribed")?;
     let messages = (traffic.events * CLIENTS) as u64;
     let before = cpu::used();
@@ -52,8 +63,8 @@ async fn measure(name: &str, traffic: Traffic) -> Fallible<(f64, f64)> {
     gateway.stop().await?;
     let bare = bare_writes(&frames, traffic.rate)?;
     let bare = cpu::micros_each(bare, messages);
-    println!("{name:<20} to {CLIENTS} clients: {ours:.2} us a message, {bare:.2} us a bare write");
-    Ok((ours, bare))
+    println!("{name:<20} to {CLIENTS} {path}: {ours:.2} us a message, {bare:.2} us a bare write");
+    Ok(Micros { ours, bare })
 }
 
 /// Baseline: writes each frame to each client at the gateway's rate, on a dedicated thread.

@@ -1,5 +1,6 @@
-//! Limits the HTTP connections of a port and refuses those above the limit. A connection that is
-//! upgraded to `/ws` or `/fanout` counts towards the client limits instead.
+//! Limits the HTTP connections of a port and refuses those above the limit. A connection that
+//! becomes a client of `/ws`, `/api/events/stream` or `/fanout` counts towards the client limits
+//! instead.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -43,7 +44,7 @@ pub enum Stalled {
 metrics! {
     /// The metrics of connections to our ports.
     pub(crate) struct ConnectionMetrics {
-        /// Open connections to the gateway's ports, except those upgraded to /ws or /fanout.
+        /// Open connections to the ports, except clients of /ws, event streams and /fanout.
         open: Gauge = "connections";
         /// Accepted connections to the gateway's ports.
         accepted: Counter = "connections_accepted";
@@ -90,7 +91,7 @@ impl Connections {
                         ApiError::unavailable(
                             "too_many_connections",
                             format!(
-                                "{max} connections other than clients of /ws and /fanout are open, and [api] \
+                                "{max} connections other than clients of /ws, /api/events/stream and /fanout are open, and [api] \
                                  max_connections allows no more; try again later or raise it"
                             ),
                         ),
@@ -102,7 +103,7 @@ impl Connections {
                             StatusCode::TOO_MANY_REQUESTS,
                             "too_many_connections_from_address",
                             format!(
-                                "{max} connections other than clients of /ws and /fanout are open from your address, \
+                                "{max} connections other than clients of /ws, /api/events/stream and /fanout are open from your address, \
                                  and [api] max_connections_per_address allows no more; close some or raise it (behind \
                                  a proxy, all connections have its address)"
                             ),

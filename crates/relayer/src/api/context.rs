@@ -11,7 +11,7 @@ use super::auth::Access;
 use super::connections::ConnectionMetrics;
 use super::origin::WebSocketOptions;
 use crate::clock::unix_ms;
-use crate::config::Config;
+use crate::config::{Config, WebOrigin};
 use crate::control::Control;
 use crate::gateway::Parts;
 use crate::limits::REFUSAL_LOGGED_EVERY;
@@ -25,6 +25,8 @@ struct Inner {
     registry: Registry,
     connection_metrics: Arc<ConnectionMetrics>,
     websocket: WebSocketOptions,
+    /// The origins whose pages may use the HTTP API.
+    allowed_origins: Vec<WebOrigin>,
     access: Access,
     control: Arc<Control>,
     started: Instant,
@@ -42,6 +44,7 @@ impl Context {
             registry,
             connection_metrics,
             websocket: WebSocketOptions::from(&config.output),
+            allowed_origins: config.api.allowed_origins.clone(),
             access: Access::new(config.api.admin_token.clone(), config.output.bind_address),
             control,
             started: Instant::now(),
@@ -66,6 +69,10 @@ impl Context {
 
     pub(super) fn websocket(&self) -> &WebSocketOptions {
         &self.0.websocket
+    }
+
+    pub(super) fn allowed_origins(&self) -> &[WebOrigin] {
+        &self.0.allowed_origins
     }
 
     pub(super) fn access(&self) -> &Access {

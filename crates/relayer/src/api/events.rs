@@ -6,12 +6,13 @@ use axum::http::StatusCode;
 use wire::ClaimedId;
 
 use super::context::Context;
-use super::description::errors::{CURSOR, READ};
+use super::description::errors::{CURSOR, READ, SINCE};
 use super::description::signature::Written;
 use super::description::{About, Envelope, EventPage, Tag};
 use super::error::ApiError;
 use super::parameter::{Form, PathParameter};
-use super::query::{PAGE_PARAMETERS, Query, check_cursor};
+use super::query::{PAGE_PARAMETERS, Query};
+use super::start::check_cursor;
 use crate::event_log::query::Page;
 use crate::event_log::{Cursor, Entry, EventLog, StorageError};
 
@@ -48,7 +49,7 @@ pub(super) const PAGE: About = About::new(Tag::Events, "A page of the events aft
          the end when `next_cursor` equals `head`.",
     )
     .query(PAGE_PARAMETERS)
-    .errors(&[CURSOR, READ]);
+    .errors(&[CURSOR, SINCE, READ]);
 
 /// `GET /api/events`: the envelopes of the events after a cursor.
 pub(super) async fn page(
@@ -56,8 +57,7 @@ pub(super) async fn page(
     RawQuery(query): RawQuery,
 ) -> Result<Written<EventPage>, ApiError> {
     let query = Query::parse(&query.unwrap_or_default(), PAGE_PARAMETERS, context.log.id())?;
-    let cursor = query.cursor.unwrap_or(Cursor::START);
-    check_cursor(&context.log, cursor)?;
+    let cursor = query.start(&context.log).await?.unwrap_or(Cursor::START);
     let log = std::sync::Arc::clone(&context.log);
     let page = on_disk(move || log.page(cursor, query.limit, query.selection.filters())).await?;
     // Retention may have trimmed the beginning of the page during the read.

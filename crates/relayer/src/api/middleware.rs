@@ -17,7 +17,7 @@ use crate::event_log::LogId;
 use crate::relay::InstanceId;
 
 /// [`LogId::HEADER`] as axum's type.
-const LOG_HEADER: HeaderName = HeaderName::from_static("relayer-log");
+pub(super) const LOG_HEADER: HeaderName = HeaderName::from_static("relayer-log");
 
 /// [`InstanceId::HEADER`] as axum's type.
 const INSTANCE_HEADER: HeaderName = HeaderName::from_static("relayer-instance");

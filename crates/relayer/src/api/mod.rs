@@ -1,9 +1,10 @@
 //! The HTTP API. [`mod@router`] has the complete route table.
 //!
-//! Requests are hostile input: `query` and `body` parse them strictly and within bounds, and every
-//! failure is answered with the same [`error`] type. Routes that change something require
-//! authorization: `auth` has the rules, `middleware` applies them. The handlers of each subject are
-//! in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
+//! Requests are hostile input: `query` and `body` parse them strictly and within bounds, `start`
+//! determines where reading begins, and every failure is answered with the same [`error`] type.
+//! Routes that change something require authorization: `auth` has the rules, `middleware` applies
+//! them. `origin` and `cors` decide about web pages. The handlers of each subject
+//! are in one module, such as `health`, `relays` or `operations`. [`serve`] sets up sockets, and
 //! [`connections`] limits the number of connections.
 
 mod assets;
@@ -12,9 +13,11 @@ mod body;
 mod connections;
 mod consumers;
 mod context;
+mod cors;
 mod description;
 mod downstreams;
 mod error;
+mod event_stream;
 mod events;
 mod fanout;
 mod health;
@@ -27,6 +30,7 @@ mod query;
 mod relays;
 mod router;
 mod serve;
+mod start;
 mod websocket;
 
 pub use connections::Connections;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::query::{QueryError, whole_number};
 
-/// A parameter of a query string.
+/// A parameter of a query string, or a header with the same meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Parameter {
     pub name: &'static str,
@@ -41,6 +41,13 @@ pub(crate) enum Form {
         most: usize,
         /// The value if the parameter is absent; `None` if it then has no effect.
         default: Option<usize>,
+    },
+    /// A time in Unix seconds.
+    Time,
+    /// A number of seconds within bounds.
+    Seconds {
+        least: u64,
+        most: u64,
     },
     /// A list of event kinds.
     Kinds,
@@ -89,6 +96,10 @@ impl Parameter {
     pub(super) fn description(&self) -> Value {
         described(self.name, "query", self.form, self.about)
     }
+
+    pub(super) fn header_description(&self) -> Value {
+        described(self.name, "header", self.form, self.about)
+    }
 }
 
 impl PathParameter {
@@ -130,6 +141,8 @@ impl Form {
             Self::Count { least, most, default: Some(default) } => {
                 json!({ "type": "integer", "minimum": least, "maximum": most, "default": default })
             }
+            Self::Time => json!({ "type": "integer", "minimum": 0 }),
+            Self::Seconds { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
             Self::Kinds => list(kind()),
             Self::Authors => list(json!({ "type": "string", "pattern": HEX_32 })),
             Self::Filter => filter(),

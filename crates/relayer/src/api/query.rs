@@ -3,22 +3,45 @@
 //!
 //! The length is bounded: the server answers 414 to a URI longer than 65,534 bytes (`http::Uri`).
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use wire::{Filter, PublicKey};
 
 use super::error::{ApiError, Details};
 use super::parameter::{Form, Parameter};
-use crate::event_log::query::CursorError;
-use crate::event_log::{Cursor, EventLog, LogId, Seq};
-use crate::limits::PAGE_EVENTS_MAX;
+use crate::event_log::{Cursor, LogId};
+use crate::limits::{HEARTBEAT_SECS, PAGE_EVENTS_MAX};
 use crate::receiver::{Format, Selection};
-use crate::serve::{ConsumerName, StartPosition};
+use crate::serve::ConsumerName;
 
 const CURSOR: Parameter = Parameter {
     name: "cursor",
     code: "bad_cursor",
     form: Form::Cursor,
     about: "The last sequence that you have processed, alone or as `LOG:SEQ`; 0 means all that is kept.",
+};
+
+const SINCE: Parameter = Parameter {
+    name: "since",
+    code: "bad_since",
+    form: Form::Time,
+    about: "Starts with the events that the gateway received at this Unix time in seconds, or later; replaces `cursor`.",
+};
+
+const HEARTBEAT: Parameter = Parameter {
+    name: "heartbeat",
+    code: "bad_heartbeat",
+    form: Form::Seconds { least: *HEARTBEAT_SECS.start(), most: *HEARTBEAT_SECS.end() },
+    about: "Sends a heartbeat with the cursor when no other message was sent for this number of seconds.",
+};
+
+/// The header in which a browser that reconnects to an event stream sends the last id.
+pub(super) const LAST_EVENT_ID: Parameter = Parameter {
+    name: "Last-Event-ID",
+    code: "bad_last_event_id",
+    form: Form::Cursor,
+    about: "The last id that was received, which browsers send when they reconnect; replaces `cursor` and `since`.",
 };
 
 const CONSUMER: Parameter = Parameter {
@@ -68,13 +91,18 @@ const LIMIT: Parameter = Parameter {
 };
 
 /// The parameters of `/ws`.
-pub(crate) const WS_PARAMETERS: &[Parameter] = &[CURSOR, FORMAT, KINDS, AUTHORS, FILTER, CONSUMER, SEEK];
+pub(crate) const WS_PARAMETERS: &[Parameter] =
+    &[CURSOR, SINCE, FORMAT, KINDS, AUTHORS, FILTER, CONSUMER, SEEK, HEARTBEAT];
+
+/// The parameters of `/api/events/stream`: those of `/ws` except for consumers, which acknowledge.
+pub(crate) const EVENT_STREAM_PARAMETERS: &[Parameter] =
+    &[CURSOR, SINCE, FORMAT, KINDS, AUTHORS, FILTER, HEARTBEAT];
 
 /// The parameters of `/fanout`.
-pub(crate) const FANOUT_PARAMETERS: &[Parameter] = &[CURSOR, CONSUMER, SEEK];
+pub(crate) const FANOUT_PARAMETERS: &[Parameter] = &[CURSOR, CONSUMER, SEEK, HEARTBEAT];
 
 /// The parameters of `/api/events`.
-pub(crate) const PAGE_PARAMETERS: &[Parameter] = &[CURSOR, LIMIT, KINDS, AUTHORS, FILTER];
+pub(crate) const PAGE_PARAMETERS: &[Parameter] = &[CURSOR, SINCE, LIMIT, KINDS, AUTHORS, FILTER];
 
 /// The parameters for pages of dead letters.
 pub(crate) const DEAD_LETTERS_PARAMETERS: &[Parameter] = &[CURSOR, LIMIT];
@@ -142,11 +170,16 @@ impl From<QueryError> for ApiError {
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pub cursor: Option<Cursor>,
+    /// Starts with the events received at this time or later, in Unix seconds. Excludes `cursor`
+    /// and `seek`.
+    pub since: Option<u64>,
     /// The consumer whose cursor is used.
     pub consumer: Option<ConsumerName>,
     /// Moves the cursor of the consumer. Requires `consumer` and excludes `cursor`.
     pub seek: Option<Cursor>,
     pub format: Option<Format>,
+    /// The time without a message after which the client gets a heartbeat.
+    pub heartbeat: Option<Duration>,
     /// The page size, at least 1.
     pub limit: usize,
     pub selection: Selection,
@@ -165,9 +198,11 @@ impl Query {
         for (parameter, value) in parameters(query, allowed)? {
             match parameter.name {
                 "cursor" => read.cursor = Some(cursor(parameter, &value, log)?),
+                "since" => read.since = Some(since(parameter, &value)?),
                 "consumer" => read.consumer = Some(consumer(parameter, &value)?),
                 "seek" => read.seek = Some(cursor(parameter, &value, log)?),
                 "format" => read.format = Some(format(parameter, &value)?),
+                "heartbeat" => read.heartbeat = Some(heartbeat(parameter, &value)?),
                 "limit" => read.limit = parameter.count(&value)?,
                 "kinds" => lists = lists.kinds(kinds(parameter, &value)?),
                 "authors" => lists = lists.authors(authors(parameter, &value)?),
@@ -181,17 +216,11 @@ impl Query {
         if read.seek.is_some() && (read.consumer.is_none() || read.cursor.is_some()) {
             return Err(SEEK.wrong("given together with `consumer`, which it moves, and without `cursor`"));
         }
-        Ok(read)
-    }
-
-    /// Returns where the consumer starts. `head` is the head of the log at the time of the
-    /// connection.
-    pub(crate) fn start_position(&self, head: Cursor) -> StartPosition {
-        match (self.seek, self.cursor) {
-            (Some(cursor), _) => StartPosition::Seek(cursor),
-            (None, Some(cursor)) => StartPosition::After(cursor),
-            (None, None) => StartPosition::Now(head),
+        if read.since.is_some() && (read.cursor.is_some() || read.seek.is_some()) {
+            let expected = "given without `cursor` and `seek`, which say where to start, too";
+            return Err(SINCE.wrong(expected));
         }
+        Ok(read)
     }
 }
 
@@ -219,17 +248,9 @@ pub(super) fn parameters(
     Ok(found)
 }
 
-/// Checks that delivery can continue after a cursor. Cursor 0 always means the oldest event.
-///
-/// # Errors
-/// When the next event is trimmed, or the cursor is beyond the newest sequence.
-pub(crate) fn check_cursor(log: &EventLog, cursor: Cursor) -> Result<(), ApiError> {
-    Ok(log.check_cursor(cursor)?)
-}
-
 /// Parses `SEQ` or `LOG:SEQ`. `LOG:SEQ` is refused if `LOG` is another log, because `SEQ` is
 /// another event there.
-fn cursor(parameter: &Parameter, value: &str, log: LogId) -> Result<Cursor, QueryError> {
+pub(super) fn cursor(parameter: &Parameter, value: &str, log: LogId) -> Result<Cursor, QueryError> {
     let expected = "a sequence number, the last that you handled, or 0 for all that is kept; with the log's identity \
                     before it, LOG:SEQ, it is refused if this is another log";
     let wrong = || parameter.wrong(expected);
@@ -244,6 +265,10 @@ fn cursor(parameter: &Parameter, value: &str, log: LogId) -> Result<Cursor, Quer
     Ok(Cursor::from_number(number))
 }
 
+fn since(parameter: &Parameter, value: &str) -> Result<u64, QueryError> {
+    whole_number(value).ok_or_else(|| parameter.wrong("a Unix time in seconds: since=1700000000"))
+}
+
 fn consumer(parameter: &Parameter, value: &str) -> Result<ConsumerName, QueryError> {
     ConsumerName::new(value).ok_or_else(|| parameter.wrong(ConsumerName::ALLOWED))
 }
@@ -254,6 +279,13 @@ fn format(parameter: &Parameter, value: &str) -> Result<Format, QueryError> {
         "envelope" => Ok(Format::Envelope),
         _ => Err(parameter.wrong("`event` or `envelope`")),
     }
+}
+
+fn heartbeat(parameter: &Parameter, value: &str) -> Result<Duration, QueryError> {
+    let secs = whole_number(value).filter(|secs| HEARTBEAT_SECS.contains(secs));
+    let expected =
+        format_args!("a number of seconds from {} to {}", HEARTBEAT_SECS.start(), HEARTBEAT_SECS.end());
+    secs.map(Duration::from_secs).ok_or_else(|| parameter.wrong(expected))
 }
 
 fn kinds(parameter: &Parameter, value: &str) -> Result<Vec<u16>, QueryError> {
@@ -305,39 +337,6 @@ pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(CHARACTERS_MAX).collect()
 }
 
-impl From<CursorError> for ApiError {
-    fn from(error: CursorError) -> Self {
-        match error {
-            CursorError::TooOld { cursor, oldest, newest } => {
-                let resume = Cursor::before(oldest);
-                let message = format!(
-                    "the events after cursor {cursor} are no longer kept; go on with cursor {resume} to skip what was \
-                     trimmed, or with cursor=0 for all that is kept"
-                );
-                Self::too_old(message, oldest, newest)
-            }
-            CursorError::Ahead { cursor, newest } => {
-                let message = format!(
-                    "cursor {cursor} is beyond the newest sequence, {newest}; use the last sequence that you handled \
-                     (has the gateway lost its database?)"
-                );
-                Self::bad_request("cursor_ahead", message)
-            }
-        }
-    }
-}
-
-impl ApiError {
-    /// Creates the error for a cursor whose next events have been trimmed.
-    pub(super) fn too_old(message: String, oldest: Seq, newest: Cursor) -> Self {
-        Self::new(StatusCode::GONE, "cursor_too_old", message).with(Details {
-            oldest: Some(oldest),
-            newest: Some(newest),
-            ..Details::default()
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,7 +356,7 @@ mod tests {
 
     #[test]
     fn every_error_is_reported() {
-        refused("curser=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter");
+        refused("curser=1", "unknown_parameter", "takes cursor, since, format, kinds, authors, filter");
         refused("limit=1", "unknown_parameter", "`limit`");
         refused("kinds=1&kinds=7", "repeated_parameter", "`kinds` occurs more than once");
         refused("cursor=%zz", "malformed_query", "`cursor` is not");
@@ -388,7 +387,15 @@ mod tests {
         refused("consumer=a&seek=x", "bad_seek", "`seek` must be a sequence number");
         refused("seek=1", "bad_seek", "given together with `consumer`");
         refused("consumer=a&seek=1&cursor=1", "bad_seek", "without `cursor`");
+        for time in ["", "-1", "1.5", "2023-11-14", "18446744073709551616"] {
+            refused(&format!("since={time}"), "bad_since", "a Unix time in seconds");
+        }
+        refused("since=1&cursor=1", "bad_since", "without `cursor` and `seek`");
+        refused("consumer=a&since=1&seek=1", "bad_since", "without `cursor` and `seek`");
         refused("format=json", "bad_format", "`event` or `envelope`");
+        for seconds in ["", "0", "4", "3601", "30s", "5.0", "-5"] {
+            refused(&format!("heartbeat={seconds}"), "bad_heartbeat", "seconds from 5 to 3600");
+        }
     }
 
     #[test]

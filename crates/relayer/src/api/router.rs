@@ -10,7 +10,8 @@ use super::context::Context;
 use super::description::{self, Guard, Routes, pages};
 use super::error::ApiError;
 use super::{
-    consumers, downstreams, events, fanout, health, metrics, middleware, operations, relays, websocket,
+    consumers, cors, downstreams, event_stream, events, fanout, health, metrics, middleware, operations,
+    relays, websocket,
 };
 
 fn reading() -> Routes {
@@ -29,6 +30,7 @@ fn reading() -> Routes {
         .get("/api/downstreams/{name}/dead-letters", downstreams::letters, downstreams::LETTERS)
         .get("/api/consumers", consumers::list, consumers::LIST)
         .get("/api/events", events::page, events::PAGE)
+        .get("/api/events/stream", event_stream::stream, event_stream::STREAM)
         .get("/api/events/{id}", events::one, events::ONE)
         .get("/api/identity", fanout::identity, fanout::IDENTITY)
         .get("/fanout", fanout::upgrade::upgrade, fanout::upgrade::FANOUT)
@@ -79,7 +81,12 @@ pub fn router(context: Context) -> Router {
     let authorize = from_fn_with_state(context.clone(), middleware::authorize);
     let changing = changing().router.route_layer(authorize);
     let proving = proving().router.route_layer(from_fn(middleware::complete));
-    finished(reading().router.merge(changing).merge(proving), context)
+    let cors = cors::layer(context.allowed_origins());
+    let router = finished(reading().router.merge(changing).merge(proving), context);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// The routes of the port `[monitoring] prometheus_port`: only `/metrics`.

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -33,6 +34,36 @@ pub struct Peer {
     pub address: IpAddr,
     /// The bytes that the client's socket has accepted.
     pub taken: Taken,
+    slot: Arc<Slot>,
+}
+
+/// The slot of a connection among those of its port.
+#[derive(Debug)]
+struct Slot {
+    /// `None` once the connection counts as a client's instead.
+    client: Mutex<Option<Client>>,
+    /// Whether the present response is an event stream, which has its own rules for slow clients.
+    is_stream: AtomicBool,
+}
+
+/// Marks the response of a connection as an event stream until this is dropped.
+#[derive(Debug)]
+pub(super) struct Streaming(Arc<Slot>);
+
+impl Peer {
+    /// Frees the slot of the connection, whose response is an event stream. The connection must end
+    /// with the response, because it has no slot any more.
+    pub(super) fn start_stream(&self) -> Streaming {
+        drop(self.slot.client.lock().take());
+        self.slot.is_stream.store(true, Ordering::Relaxed);
+        Streaming(Arc::clone(&self.slot))
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.is_stream.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Opens a port.
@@ -76,7 +107,8 @@ async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Ar
     }
     let Ok(address) = stream.peer_addr() else { return };
     let (taken, is_blocked) = (Taken::default(), Arc::<AtomicBool>::default());
-    let peer = Peer { address: address.ip(), taken: taken.clone() };
+    let slot = Arc::new(Slot { client: Mutex::new(Some(slot)), is_stream: AtomicBool::new(false) });
+    let peer = Peer { address: address.ip(), taken: taken.clone(), slot: Arc::clone(&slot) };
     let socket = Socket { stream, taken: taken.clone(), is_blocked: Arc::clone(&is_blocked) };
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -97,14 +129,18 @@ async fn connection(stream: TcpStream, slot: Client, router: Router, metrics: Ar
             }
             // The client disconnected or violated HTTP.
             Ok(_) => break,
-            Err(_) if is_blocked.load(Ordering::Relaxed) && taken.get() == before => {
+            Err(_)
+                if is_blocked.load(Ordering::Relaxed)
+                    && !slot.is_stream.load(Ordering::Relaxed)
+                    && taken.get() == before =>
+            {
                 metrics.timed_out[Stalled::Response].inc();
                 break;
             }
             Err(_) => {}
         }
     }
-    drop(slot);
+    drop(slot.client.lock().take());
 }
 
 /// A client's socket that counts the bytes it accepts.
@@ -154,8 +190,13 @@ impl AsyncWrite for Socket {
         self.stream.is_write_vectored()
     }
 
+    /// Called when everything was written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.taken.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

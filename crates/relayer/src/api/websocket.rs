@@ -6,11 +6,11 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::context::Context;
-use super::description::errors::{CONSUMER, CURSOR, UPGRADE, WRITE};
+use super::description::errors::{CLIENT, CONSUMER, CURSOR, SINCE, UPGRADE, WRITE};
 use super::description::signature::Upgraded;
 use super::description::{About, OfEvents, Tag};
 use super::error::ApiError;
-use super::query::{Query, WS_PARAMETERS, check_cursor};
+use super::query::{Query, WS_PARAMETERS};
 use super::serve::Peer;
 use crate::limits::{
     CLIENT_FLUSH_BYTES, CLIENT_MESSAGE_BYTES_MAX, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES_MAX,
@@ -45,7 +45,7 @@ pub(super) const WS: About = About::new(Tag::Events, "Streams events over a WebS
          processed. `docs/API.md` explains resuming, acknowledgements and close codes.",
     )
     .query(WS_PARAMETERS)
-    .errors(&[CURSOR, CONSUMER, UPGRADE, WRITE, &[(StatusCode::NOT_FOUND, "websocket_disabled")]]);
+    .errors(&[CURSOR, SINCE, CONSUMER, UPGRADE, CLIENT, WRITE, &[(StatusCode::NOT_FOUND, "websocket_disabled")]]);
 
 /// Checks the request and serves the connection. Offered subprotocols and extensions are ignored.
 pub(super) async fn upgrade(
@@ -65,7 +65,7 @@ pub(super) async fn upgrade(
     if !options.allows(&headers) {
         return Err(counted(&context, origin_not_allowed()));
     }
-    let query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
+    let mut query = Query::parse(&query.unwrap_or_default(), WS_PARAMETERS, context.log.id())?;
     // Connecting as a consumer stores the cursor and closes the consumer's other connection.
     if query.consumer.is_some()
         && let Err(refusal) = options.allows_change(&headers)
@@ -75,11 +75,7 @@ pub(super) async fn upgrade(
         }
         return Err(counted(&context, refusal));
     }
-    // With `consumer`, the cursor is not checked, because a known consumer ignores the cursor in
-    // the URL.
-    if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
-        check_cursor(&context.log, cursor)?;
-    }
+    query.cursor = query.start(&context.log).await?;
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = context.clients.enter(peer.address).map_err(|refused| counted(&context, refused.into()))?;
     let head = context.log.head();
@@ -93,8 +89,9 @@ pub(super) async fn upgrade(
     let consumer = lease.as_ref().map(Lease::name);
     tracing::debug!(%cursor, ?format, consumer, origin = %client.origin(), "a client connects to /ws");
     let source = LogSource::new(context.log.reader(cursor), query.selection, format);
-    let counts = context.metrics.websocket.counts();
-    let task = ClientTask::new(source, head, counts, options.patience, peer.taken);
+    let counts = context.metrics.websocket.counts("/ws");
+    let task =
+        ClientTask::new(source, head, counts, options.patience, peer.taken).with_heartbeat(query.heartbeat);
     let task = match lease {
         Some(lease) => task.with_lease(lease),
         None => task,
@@ -120,7 +117,7 @@ async fn lease(context: &Context, query: &Query) -> Result<Option<Lease>, ApiErr
 
 /// Counts a refusal of a valid request by its error code. Refusals while the gateway stops are not
 /// counted.
-fn counted(context: &Context, refusal: ApiError) -> ApiError {
+pub(super) fn counted(context: &Context, refusal: ApiError) -> ApiError {
     if let Some(reason) = label_value::<ClientRefusal>(refusal.code()) {
         context.metrics.websocket.refused[reason].inc();
     }

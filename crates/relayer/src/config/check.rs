@@ -1,7 +1,9 @@
 //! Finds values that contradict each other, and values that are probably mistakes.
 
+use super::choices::Framing;
 use super::rules::SINKS_MAX;
 use super::settings::Config;
+use super::sinks::TcpSink;
 use crate::event_log::free_bytes_needed;
 
 /// Keys that contradict each other, and why.
@@ -24,6 +26,16 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
         let what = "found true, but there is no key to prove; allowed: true with nostr.secret_key or \
                     nostr.secret_key_file, or false";
         found.push((vec!["relay.authenticate"], what.to_owned()));
+    }
+    let beats = |sink: &&TcpSink| sink.options.heartbeat.is_some() && sink.options.framing != Framing::Ndjson;
+    if let Some(sink) = output.tcp.iter().find(beats) {
+        let what = format!(
+            "found heartbeat_secs for \"{}\", whose framing is \"{}\"; allowed: framing = \"{}\", or no heartbeat_secs",
+            sink.name,
+            sink.options.framing,
+            Framing::Ndjson,
+        );
+        found.push((vec!["output.tcp"], what));
     }
     let sinks = vec!["output.tcp", "output.rest"];
     if let Some(name) = output.name_twice() {

@@ -178,16 +178,16 @@ settings! {
         /// HTTP sinks without options. The JSON of every event is posted to each sink, one request
         /// after the other. A sink's cursor is stored under its address.
         downstream_rest: Vec<HttpUrl> = Vec::new(), rules::list(rules::http_url_without_query(), 1000);
-        /// How many events a client of /ws or /fanout may lag behind while its socket accepts no
-        /// data.
+        /// How many events a client of /ws, /api/events/stream or /fanout may lag behind while its
+        /// socket accepts no data.
         slow_client_lag: u64 = 10_000, rules::events(1..=1_000_000_000_000);
         /// A client that lags by more than slow_client_lag is disconnected if its socket accepts no
         /// data for this many seconds. The close message contains the cursor to resume from.
         slow_client("slow_client_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=86_400);
         /// Seconds between two pings to a client of /ws or /fanout. A client that sends nothing for
-        /// two intervals is disconnected. 0: no pings.
+        /// two intervals is disconnected. An event stream gets a comment instead. 0: no pings.
         ping_interval("ping_interval_secs"): Option<Duration> = Some(Duration::from_secs(30)), rules::seconds(1..=86_400);
-        /// The maximum number of simultaneous clients of /ws.
+        /// The maximum number of simultaneous clients of /ws and /api/events/stream.
         max_clients: NonZeroUsize = nonzero(10_000), rules::whole(1..=1_000_000);
         /// The maximum number of simultaneous clients from one address (for IPv6, a /64), on each
         /// of /ws and /fanout. Behind a proxy, all clients have the proxy's address. 0: no limit.
@@ -253,7 +253,11 @@ settings! {
         /// token is never shown. Unset: such requests are accepted from this machine only, and only
         /// while bind_address is a loopback address.
         admin_token: Option<Secret> = None, rules::optional(rules::admin_token());
-        /// The maximum number of simultaneous connections. After its upgrade, a client of /ws or
+        /// The origins whose web pages may use the HTTP API from a browser (CORS), for example with
+        /// EventSource. Such a page may change something only with the admin token or a proof of
+        /// its key. Empty: none. For /ws and /fanout, see allowed_origins in [output].
+        allowed_origins: Vec<WebOrigin> = Vec::new(), rules::list(rules::web_origin(), 1000);
+        /// The maximum number of simultaneous connections. A client of /ws, /api/events/stream or
         /// /fanout counts towards [output] or [fanout] max_clients instead. A connection that sends
         /// no request for 30 seconds is closed.
         max_connections: NonZeroUsize = nonzero(4_096), rules::whole(1..=1_000_000);

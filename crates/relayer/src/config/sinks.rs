@@ -19,6 +19,7 @@ use super::key::{Key, key};
 use super::rules::{self, Rule as _};
 use super::secret::SecretFile;
 use super::webhook::{Headers, SigningKeys};
+use crate::limits::HEARTBEAT_SECS;
 
 /// The name of a sink in the log, the metrics and the API. Its cursor is stored under the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,6 +142,9 @@ options! {
         max_unacked: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999), rules::whole(1..=100_000);
         /// How many seconds the gateway waits for an acknowledgement before it reconnects.
         ack_timeout("ack_timeout_secs"): Duration = Duration::from_secs(30), rules::seconds(1..=86_400);
+        /// After how many seconds without an event the sink gets a line with the position, so that
+        /// it can tell a quiet connection from a dead one. Needs framing = "ndjson". 0: never.
+        heartbeat("heartbeat_secs"): Option<Duration> = None, rules::seconds(HEARTBEAT_SECS);
         /// Whether to use TLS. The certificate must be valid for the host of the address.
         tls: bool = false, rules::Flag;
         /// A file of certificate authorities (PEM) to trust in addition to the system's.

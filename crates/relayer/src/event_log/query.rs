@@ -4,7 +4,7 @@ use wire::{ClaimedId, Filter};
 
 use super::entry::{Cursor, Entry, Seq};
 use super::{EventLog, StorageError};
-use crate::limits::{KNOWN_SCAN_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
+use crate::limits::{KNOWN_SCAN_MAX, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX, UNORDERED_EVENTS_MAX};
 
 /// The matches in a part of the log.
 #[derive(Debug)]
@@ -94,6 +94,32 @@ impl EventLog {
             Some(false)
         });
         self.note(looked.map(|()| received_ms))
+    }
+
+    /// The cursor before the first event that was received at a time (Unix milliseconds) or later;
+    /// the head if there is none, and 0 if nothing that is kept was received before. Reads the
+    /// disk.
+    ///
+    /// Times of receipt may decrease along the log, because batches are sorted by `created_at` and
+    /// clocks are set back. The cursor is at the latest where the log passes the time for good, so
+    /// no event after that is missed.
+    ///
+    /// # Errors
+    /// When RocksDB fails.
+    pub(crate) fn cursor_before_time(&self, at_ms: u64) -> Result<Cursor, StorageError> {
+        let floor = self.floor();
+        let found = self.note(self.first_where(floor, |record| record.received_at_ms >= at_ms))?;
+        let earliest = Cursor::from_number(found.get().saturating_sub(UNORDERED_EVENTS_MAX)).next();
+        let mut first = found;
+        let looked = self.store.for_each_record(earliest.max(floor), |seq, record| {
+            if seq < found && record.received_at_ms < at_ms {
+                return Some(true);
+            }
+            first = seq.min(found);
+            Some(false)
+        });
+        self.note(looked)?;
+        Ok(if first <= floor { Cursor::START } else { Cursor::before(first) })
     }
 
     /// `created_at` and id of at most `max` events that match a filter, for NIP-77. Events that are

@@ -1,6 +1,7 @@
 //! Admits a follower and serves it until its connection ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::StreamExt;
@@ -16,13 +17,15 @@ use crate::event_log::Cursor;
 use crate::limits::{CLIENT_CLOSE_MAX, FOLLOWER_CONSUMERS_MAX};
 use crate::serve::{Client, ClientTask, ConsumerName, EnterError, Lease, Share, StartPosition, Taken};
 
-/// Where delivery starts.
+/// Where delivery starts, and whether it has heartbeats.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
     /// The start position if the client gives no consumer name.
     pub cursor: Cursor,
     /// The consumer's name, and the start position of a consumer that has no stored cursor yet.
     pub(crate) consumer: Option<(ConsumerName, StartPosition)>,
+    /// The time without a message after which the follower gets a heartbeat.
+    pub(crate) heartbeat: Option<Duration>,
 }
 
 /// Why a follower that has proved its key is refused.
@@ -63,6 +66,7 @@ pub struct Admitted {
     presence: Presence,
     lease: Option<Lease>,
     cursor: Cursor,
+    heartbeat: Option<Duration>,
     /// The head of the log when the follower connected.
     head: Cursor,
 }
@@ -96,7 +100,7 @@ impl Fanout {
             }
         };
         let cursor = lease.as_ref().map_or(options.cursor, Lease::cursor);
-        Ok(Admitted { presence, lease, cursor, head })
+        Ok(Admitted { presence, lease, cursor, heartbeat: options.heartbeat, head })
     }
 
     /// Serves a connected client on the fan-out's runtime: encrypting for many followers must not
@@ -131,7 +135,7 @@ impl Fanout {
                 }
             }
         };
-        let Admitted { presence, lease, cursor, head } = admitted;
+        let Admitted { presence, lease, cursor, heartbeat, head } = admitted;
         let (follower, consumer) = (presence.pubkey, lease.as_ref().map(|lease| lease.name().to_owned()));
         tracing::debug!(%cursor, %follower, consumer, origin = %client.origin(), "serving a follower");
         // The conversation key is derived now, so that many new connections do not all derive keys
@@ -139,7 +143,8 @@ impl Fanout {
         drop(self.keys.with(&follower));
         let (signals, keys) = (Arc::clone(&self.signals), Arc::clone(&self.keys));
         let source = FollowerSource::new(presence, signals, keys, cursor, self.max_age);
-        let task = ClientTask::new(source, head, self.metrics.counts(), self.patience, taken);
+        let task = ClientTask::new(source, head, self.metrics.counts(), self.patience, taken)
+            .with_heartbeat(heartbeat);
         let task = match lease {
             Some(lease) => task.with_lease(lease),
             None => task,

@@ -1,10 +1,12 @@
 //! What all receivers of the log have in common, whether we push to them ([`sink`](crate::sink)) or
-//! they pull from us ([`serve`](crate::serve)): the [`selection`] of events, and the JSON of an
-//! acknowledgement ([`ack`]).
+//! they pull from us ([`serve`](crate::serve)): the [`selection`] of events, the JSON of an
+//! acknowledgement ([`ack`]), and [heartbeats](heartbeat).
 
 pub(crate) mod ack;
+mod heartbeat;
 mod selection;
 
+pub(crate) use heartbeat::Heartbeat;
 pub use selection::{Format, Selection};
 
 /// Waits until `time`, or forever if there is none.

@@ -1,14 +1,13 @@
-//! Why a client's connection is closed, and the close frame that the client gets.
+//! Why a client's connection is closed, and the close code and reason that the client gets.
 
 use std::net::IpAddr;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::extract::ws::close_code;
 use enum_map::Enum;
-use futures_util::StreamExt;
 use strum::IntoStaticStr;
-use tokio::time::timeout;
 
 use super::client_message::BadAck;
+use super::socket::{ClientSocket, Disconnected};
 use crate::event_log::reader::ReadError;
 use crate::event_log::{Cursor, StorageError};
 use crate::limits::{CLIENT_CLOSE_MAX, CLIENT_LAST_WORDS_MAX};
@@ -66,6 +65,12 @@ impl CloseCause {
     }
 }
 
+impl From<Disconnected> for CloseCause {
+    fn from(Disconnected: Disconnected) -> Self {
+        Self::Left
+    }
+}
+
 /// Closes the connection of a client.
 #[derive(Debug)]
 pub(super) struct Close {
@@ -84,24 +89,16 @@ pub(super) struct Close {
 }
 
 impl Close {
-    /// Logs the cause, sends the close frame, and waits briefly for the client's answer.
-    pub(super) async fn run(self, mut socket: WebSocket) {
+    /// Logs the cause, and closes the socket with it.
+    pub(super) async fn run(self, socket: impl ClientSocket) {
         let patience =
             if matches!(self.cause, CloseCause::Slow) { CLIENT_LAST_WORDS_MAX } else { CLIENT_CLOSE_MAX };
         self.log();
-        if let Some((code, reason)) = self.frame() {
-            let message = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-            if !matches!(timeout(patience, socket.send(message)).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-        // Waits until the client has answered our close, or until our answer to the client's close
-        // is sent.
-        let answered = async { while let Some(Ok(_)) = socket.next().await {} };
-        drop(timeout(patience, answered).await);
+        socket.close(self.reason(), patience).await;
     }
 
-    fn frame(&self) -> Option<(u16, String)> {
+    /// The close code and the reason; `None` if the client has left.
+    fn reason(&self) -> Option<(u16, String)> {
         let cursor = self.cursor;
         Some(match &self.cause {
             CloseCause::Left => return None,

@@ -1,4 +1,5 @@
-//! The metrics of `/ws` clients, and the counters that clients of all paths have.
+//! The metrics of clients of `/ws` and of event streams, and the counters that clients of all paths
+//! have.
 
 use enum_map::Enum;
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +10,7 @@ use strum::IntoStaticStr;
 use super::close::CloseReason;
 use crate::telemetry::metrics::{PerLabel, latency_histogram, metrics};
 
-/// Why a client of `/ws` was refused: the `error` code of the response.
+/// Why a client of `/ws` or of an event stream was refused: the `error` code of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ClientRefusal {
@@ -35,28 +36,30 @@ pub struct ClientCounts {
 }
 
 metrics! {
-    /// The metrics of `/ws` clients.
+    /// The metrics of clients of `/ws` and of event streams, which share limits and rules.
     pub struct WebSocketMetrics {
-        /// Connected clients of /ws.
+        /// Connected clients of /ws and of event streams.
         clients: Gauge = "websocket_clients";
+        /// Connected clients of event streams.
+        streams: Gauge = "event_streams";
         /// Named consumers of /ws, whose cursors are stored.
         consumers: Gauge = "websocket_consumers";
-        /// Messages that were handed to the sockets of /ws clients.
+        /// Messages that were handed to the sockets of clients of /ws and of event streams.
         messages: Counter = "websocket_messages";
         /// Seconds from reading an event's frame until a client's socket has accepted the event: one sample for each write to a client, for the event that waited longest. Replayed events are not included.
         latency: Histogram = "delivery_latency_seconds", latency_histogram();
-        /// Closed connections of /ws clients, by reason.
+        /// Closed connections of clients of /ws and of event streams, by reason.
         closed: PerLabel<CloseReason, Counter> = "websocket_clients_closed", PerLabel::new("reason");
-        /// Refused clients of /ws, by reason.
+        /// Refused clients of /ws and of event streams, by reason.
         refused: PerLabel<ClientRefusal, Counter> = "websocket_clients_refused", PerLabel::new("reason");
     }
 }
 
 impl WebSocketMetrics {
-    /// Returns the counters for one client.
-    pub fn counts(&self) -> ClientCounts {
+    /// Returns the counters for one client of this path.
+    pub(crate) fn counts(&self, path: &'static str) -> ClientCounts {
         ClientCounts {
-            path: "/ws",
+            path,
             messages: self.messages.clone(),
             latency: self.latency.clone(),
             closed: self.closed.clone(),

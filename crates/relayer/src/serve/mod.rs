@@ -1,9 +1,10 @@
-//! Serves clients that pull the log over WebSocket: `/ws` and `/fanout`.
+//! Serves clients that pull the log: `/ws`, `/api/events/stream` and `/fanout`.
 //!
 //! Every client has its own cursor in the log. There is no queue per client, so a slow client does
-//! not affect the others. [`websocket`] sends a client the messages of its [`source`], [`slow`]
-//! decides when a client is too slow, and [`close`] has the reasons for closing a connection.
-//! [`clients`] limits the number of clients and disconnects them when the gateway stops.
+//! not affect the others. [`delivery`] sends a client the messages of its [`source`], over a
+//! [`socket`] that is a [WebSocket](websocket) or an [event stream](event_stream). [`slow`] decides
+//! when a client is too slow, and [`close`] has the reasons for closing a connection. [`clients`]
+//! limits the number of clients and disconnects them when the gateway stops.
 //!
 //! A client with a name is a consumer: [`consumers`] stores its cursor, a [`lease`] allows only one
 //! connection of that name, and its [acknowledgements](client_message) move the cursor.
@@ -12,9 +13,12 @@ mod client_message;
 mod clients;
 mod close;
 mod consumers;
+mod delivery;
+mod event_stream;
 mod lease;
 mod metrics;
 mod slow;
+mod socket;
 mod source;
 mod websocket;
 
@@ -23,10 +27,11 @@ pub use clients::{Client, ClientLimits, Clients, Refused};
 pub use close::CloseReason;
 pub(crate) use consumers::{ConsumerName, EnterError, StartPosition};
 pub use consumers::{Consumers, Forgotten, Share};
+pub(crate) use delivery::ClientTask;
+pub(crate) use event_stream::EventBody;
 pub(crate) use lease::Lease;
 pub use metrics::{ClientCounts, ClientRefusal, WebSocketMetrics};
 pub(crate) use slow::Patience;
 pub use slow::Taken;
 pub(crate) use source::LogSource;
 pub use source::{Damaged, Source};
-pub(crate) use websocket::ClientTask;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
 
 use crate::config::Output;
 
@@ -49,17 +52,42 @@ impl Patience {
 /// Counts the bytes that a socket has accepted. Bytes are counted as they are written to the
 /// socket, so a large message counts as progress before it is complete. Clones share the count.
 #[derive(Debug, Clone, Default)]
-pub struct Taken(Arc<AtomicU64>);
+pub struct Taken(Arc<TakenInner>);
+
+#[derive(Debug, Default)]
+struct TakenInner {
+    bytes: AtomicU64,
+    /// How often the socket had accepted everything.
+    flushes: AtomicU64,
+    /// The task that waits for the next flush.
+    flushed: AtomicWaker,
+}
 
 impl Taken {
     /// Adds bytes that the socket accepted.
     pub fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// The number of bytes so far.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Records that the socket has accepted everything that was written.
+    pub(crate) fn flushed(&self) {
+        self.0.flushes.fetch_add(1, Ordering::Release);
+        self.0.flushed.wake();
+    }
+
+    /// How often the socket had accepted everything.
+    pub(super) fn flushes(&self) -> u64 {
+        self.0.flushes.load(Ordering::Acquire)
+    }
+
+    /// Wakes a task at the next flush.
+    pub(super) fn wake_at_flush(&self, waker: &Waker) {
+        self.0.flushed.register(waker);
     }
 }
 

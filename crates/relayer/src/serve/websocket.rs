@@ -1,337 +1,52 @@
-//! The task of one WebSocket client: sends the messages of its [source](super::source), as fast as
-//! the socket accepts them.
-//!
-//! A client that stops reading blocks only its own task, which holds at most one chunk of the log.
-//! The client's connection is closed when the client is [too slow](super::slow) or unreachable, and
-//! when retention has trimmed its next events, because delivery would have a gap.
-//!
-//! The client's messages are read even while a write is blocked: a consumer may acknowledge events
-//! without reading more.
+//! A WebSocket as the [connection](super::socket) of a client.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
-use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
-use tokio::task::coop::consume_budget;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use futures_util::{Sink, SinkExt, StreamExt};
+use tokio::time::timeout;
 
-use super::client_message::parse_ack;
-use super::clients::Client;
-use super::close::{Close, CloseCause};
-use super::lease::{Lease, Replacement};
-use super::metrics::ClientCounts;
-use super::slow::{Beat, Patience, Progress, Pulse, Taken, Watch};
-use super::source::{Damaged, Source};
+use super::socket::{ClientSocket, Disconnected, Outgoing};
 
-use crate::event_log::reader::Chunk;
-use crate::event_log::{Cursor, Entry};
-use crate::limits::CLIENT_FLUSH_BYTES;
-use crate::receiver::sleep_until_some;
+impl ClientSocket for WebSocket {
+    const ANSWERS_PINGS: bool = true;
 
-#[derive(Debug)]
-pub(crate) struct ClientTask<S> {
-    source: S,
-    counts: ClientCounts,
-    /// Events after this cursor were committed after the client connected.
-    live_after: Cursor,
-    /// The socket has accepted everything up to this cursor.
-    flushed: Cursor,
-    /// The last event that was written, or the cursor at the start.
-    sent: Cursor,
-    /// The lease, if the client is a consumer.
-    lease: Option<Lease>,
-    patience: Patience,
-    taken: Taken,
-    pulse: Pulse,
-}
-
-/// What was written to the socket since the last flush.
-#[derive(Debug, Default)]
-struct Unflushed {
-    messages: u64,
-    bytes: usize,
-    /// When the oldest unflushed live event was received.
-    oldest: Option<Instant>,
-}
-
-impl<S: Source> ClientTask<S> {
-    /// Continues at the position of the source. `head` is the head of the log when the client
-    /// connected; `taken` counts the bytes that the client's socket accepts.
-    pub fn new(source: S, head: Cursor, counts: ClientCounts, patience: Patience, taken: Taken) -> Self {
-        let flushed = source.cursor();
-        let pulse = Pulse::default();
-        let (sent, lease) = (flushed, None);
-        Self { source, counts, live_after: head, flushed, sent, lease, patience, taken, pulse }
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnected>> {
+        Sink::poll_ready(Pin::new(self), cx).map_err(|_| Disconnected)
     }
 
-    /// Makes the client a consumer, whose cursor is the position of the source.
-    pub(crate) fn with_lease(self, lease: Lease) -> Self {
-        Self { lease: Some(lease), ..self }
-    }
-
-    /// Serves the client until there is a reason to close the connection, and then closes it.
-    pub async fn run(mut self, mut socket: WebSocket, mut client: Client) {
-        let replacement = self.lease.as_ref().map(Lease::replacement);
-        let mut cause = tokio::select! {
-            cause = self.deliver(&mut socket) => cause,
-            () = client.deadline() => CloseCause::Stopping,
-            () = replaced(replacement) => CloseCause::Replaced,
+    fn start_send(&mut self, message: Outgoing) -> Result<(), Disconnected> {
+        let message = match message {
+            Outgoing::Event(_, text) | Outgoing::Notice(text) | Outgoing::Heartbeat(_, text) => {
+                Message::Text(text)
+            }
+            Outgoing::Ping => Message::Ping(Bytes::new()),
         };
-        let consumer = self.lease.as_ref().map(|lease| lease.name().to_owned());
-        // Released before the close, so that the consumer's next connection does not wait for the
-        // close.
-        if let Some(lease) = self.lease.take()
-            && let Err(error) = lease.release().await
-        {
-            cause = CloseCause::Unwritten(error);
-        }
-        self.counts.closed[cause.reason()].inc();
-        let (path, origin) = (self.counts.path, client.origin());
-        let (cursor, flushed, head) = (self.source.cursor(), self.flushed, self.source.head());
-        Close { cause, path, origin, consumer, cursor, flushed, head }.run(socket).await;
+        self.start_send_unpin(message).map_err(|_| Disconnected)
     }
 
-    async fn deliver(&mut self, socket: &mut WebSocket) -> CloseCause {
-        // Even if a ping is late, the client has a whole interval to answer the ping.
-        let mut pings = self.patience.ping_interval.map(every);
-        loop {
-            if let Err(cause) = self.send_notices(socket).await {
-                return cause;
-            }
-            let save_due = self.lease.as_ref().and_then(Lease::due);
-            let done = tokio::select! {
-                next = self.source.next() => match next {
-                    Ok(Some(chunk)) => self.send(socket, chunk).await,
-                    Ok(None) => Err(CloseCause::Stopping),
-                    Err(error) => Err(CloseCause::Read(error)),
-                },
-                message = socket.next() => self.received(message),
-                () = tick(&mut pings) => self.ping(socket).await,
-                () = sleep_until_some(save_due) => self.save().await,
-            };
-            if let Err(cause) = done {
-                return cause;
-            }
-            // Yields the thread even if the client wants few events of a long log.
-            consume_budget().await;
-        }
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnected>> {
+        Sink::poll_flush(Pin::new(self), cx).map_err(|_| Disconnected)
     }
 
-    /// Sends the notices that the client must get before any further event.
-    async fn send_notices(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
-        let Some(mut notice) = self.source.notice() else { return Ok(()) };
-        loop {
-            self.write(socket, Message::Text(notice)).await?;
-            match self.source.notice() {
-                Some(next) => notice = next,
-                None => return self.wait_for_socket(socket, Sink::poll_flush).await,
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_next_unpin(cx).map(|message| message.and_then(Result::ok))
+    }
+
+    /// Sends the close frame, and waits briefly for the client's answer.
+    async fn close(mut self, reason: Option<(u16, String)>, patience: Duration) {
+        if let Some((code, reason)) = reason {
+            let message = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+            if !matches!(timeout(patience, self.send(message)).await, Ok(Ok(()))) {
+                return;
             }
         }
-    }
-
-    /// Treats any message as a sign of life. The socket answers pings itself.
-    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), CloseCause> {
-        let Some(Ok(message)) = message else { return Err(CloseCause::Left) };
-        if let Message::Close(_) = message {
-            return Err(CloseCause::Left);
-        }
-        self.pulse.heard();
-        if let Some(lease) = &mut self.lease
-            && let Some(cursor) =
-                parse_ack(&message, lease.cursor(), self.sent).map_err(CloseCause::BadAck)?
-        {
-            lease.acknowledge(cursor);
-        }
-        Ok(())
-    }
-
-    async fn save(&mut self) -> Result<(), CloseCause> {
-        match &mut self.lease {
-            Some(lease) => lease.save().await.map_err(CloseCause::Unwritten),
-            None => Ok(()),
-        }
-    }
-
-    async fn ping(&mut self, socket: &mut WebSocket) -> Result<(), CloseCause> {
-        if self.pulse.beat() == Beat::Gone {
-            // The client's answer may have arrived but not been read yet.
-            match socket.next().now_or_never() {
-                Some(message @ Some(Ok(_))) => self.received(message)?,
-                _ => return Err(CloseCause::Silent),
-            }
-        }
-        // All messages are flushed, and the source's cursor is past the skipped entries.
-        self.flushed = self.source.cursor();
-        self.write(socket, Message::Ping(Bytes::new())).await?;
-        self.wait_for_socket(socket, Sink::poll_flush).await
-    }
-
-    /// Writes a chunk and the entries after it that are in memory, so that one flush carries many
-    /// events. Never waits for more events.
-    async fn send(&mut self, socket: &mut WebSocket, mut chunk: Chunk) -> Result<(), CloseCause> {
-        let mut unflushed = Unflushed::default();
-        let mut sent = 0;
-        // Entries that the source skipped do not make the client slow.
-        if let Some(first) = chunk.entries().first() {
-            self.flushed = self.flushed.max(Cursor::before(first.seq));
-        }
-        loop {
-            for entry in chunk.entries() {
-                sent += self.feed(socket, entry, &mut unflushed).await?;
-                if unflushed.bytes >= CLIENT_FLUSH_BYTES {
-                    self.flush(socket, &mut unflushed, Cursor::after(entry.seq)).await?;
-                }
-            }
-            if sent >= CLIENT_FLUSH_BYTES {
-                break;
-            }
-            match self.source.next_in_memory() {
-                Some(next) => chunk = next,
-                None => break,
-            }
-            consume_budget().await;
-        }
-        let up_to = self.source.cursor();
-        self.flush(socket, &mut unflushed, up_to).await
-    }
-
-    /// Waits until the socket has accepted everything up to a cursor.
-    async fn flush(
-        &mut self,
-        socket: &mut WebSocket,
-        unflushed: &mut Unflushed,
-        up_to: Cursor,
-    ) -> Result<(), CloseCause> {
-        let Unflushed { messages, oldest, .. } = std::mem::take(unflushed);
-        if messages > 0 {
-            self.wait_for_socket(socket, Sink::poll_flush).await?;
-            self.counts.messages.inc_by(messages);
-        }
-        if let Some(oldest) = oldest {
-            self.counts.latency.observe(oldest.elapsed().as_secs_f64());
-        }
-        self.flushed = up_to;
-        Ok(())
-    }
-
-    /// Waits for the socket until the client counts as slow, and reads the client's messages in the
-    /// meantime.
-    async fn wait_for_socket(&mut self, socket: &mut WebSocket, write: Write) -> Result<(), CloseCause> {
-        // Usually the socket has room. In that case, no clock is read.
-        if let Some(written) = poll_immediate(poll_fn(|cx| write(Pin::new(&mut *socket), cx))).await {
-            return written.map_err(|_| CloseCause::Left);
-        }
-        let (began, mut watch) = (Instant::now(), Watch::new(self.taken.get()));
-        // Messages of the client do not delay these checks.
-        let mut checks = every(self.patience.check_every());
-        loop {
-            let save_due = self.lease.as_ref().and_then(Lease::due);
-            tokio::select! {
-                step = poll_fn(|cx| step(socket, write, cx)) => match step {
-                    Step::Written(written) => {
-                        // The socket accepted bytes, so the client is reading.
-                        self.pulse.heard();
-                        return written.map_err(|_| CloseCause::Left);
-                    }
-                    Step::Received(message) => self.received(message)?,
-                },
-                _ = checks.tick() => {
-                    let lag = self.source.head().get().saturating_sub(self.flushed.get());
-                    let progress = Progress { waited: began.elapsed(), taken: self.taken.get(), lag };
-                    if watch.is_too_slow(&self.patience, progress) {
-                        return Err(CloseCause::Slow);
-                    }
-                }
-                () = sleep_until_some(save_due) => self.save().await?,
-            }
-            consume_budget().await;
-        }
-    }
-
-    /// Writes a message when the socket has room.
-    async fn write(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), CloseCause> {
-        self.wait_for_socket(socket, Sink::poll_ready).await?;
-        socket.start_send_unpin(message).map_err(|_| CloseCause::Left)
-    }
-
-    fn text(&mut self, entry: &Entry) -> Result<Option<Utf8Bytes>, CloseCause> {
-        self.source.message(entry).map_err(|Damaged| CloseCause::Damaged(Cursor::after(entry.seq)))
-    }
-
-    /// Writes an event if the client wants it. Returns the length of the message.
-    async fn feed(
-        &mut self,
-        socket: &mut WebSocket,
-        entry: &Entry,
-        unflushed: &mut Unflushed,
-    ) -> Result<usize, CloseCause> {
-        let cursor = Cursor::after(entry.seq);
-        self.send_notices(socket).await?;
-        let Some(mut text) = self.text(entry)? else { return Ok(0) };
-        while poll_immediate(poll_fn(|cx| socket.poll_ready_unpin(cx))).await.is_none() {
-            self.wait_for_socket(socket, Sink::poll_ready).await?;
-            // The notices may have changed while the write was blocked.
-            self.send_notices(socket).await?;
-            match self.text(entry)? {
-                Some(changed) => text = changed,
-                None => return Ok(0),
-            }
-        }
-        let bytes = text.len();
-        socket.start_send_unpin(Message::Text(text)).map_err(|_| CloseCause::Left)?;
-        self.sent = cursor;
-        unflushed.messages += 1;
-        unflushed.bytes += bytes;
-        if cursor > self.live_after {
-            let both = [unflushed.oldest, entry.received];
-            unflushed.oldest = both.into_iter().flatten().min();
-        }
-        Ok(bytes)
-    }
-}
-
-/// An operation that a full socket blocks.
-type Write = fn(Pin<&mut WebSocket>, &mut Context<'_>) -> Poll<Result<(), axum::Error>>;
-
-/// The event that ends a wait for the socket.
-enum Step {
-    /// The operation completed.
-    Written(Result<(), axum::Error>),
-    /// The client sent something.
-    Received(Option<Result<Message, axum::Error>>),
-}
-
-fn step(socket: &mut WebSocket, write: Write, cx: &mut Context<'_>) -> Poll<Step> {
-    match write(Pin::new(&mut *socket), cx) {
-        Poll::Ready(written) => Poll::Ready(Step::Written(written)),
-        Poll::Pending => socket.poll_next_unpin(cx).map(Step::Received),
-    }
-}
-
-/// Ticks after one period, and then at least one period after the previous tick.
-fn every(period: Duration) -> Interval {
-    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-/// Waits until another connection wants the lease.
-async fn replaced(replacement: Option<Replacement>) {
-    match replacement {
-        Some(mut replacement) => replacement.wanted().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until a ping is due.
-async fn tick(pings: &mut Option<Interval>) {
-    match pings {
-        Some(pings) => drop(pings.tick().await),
-        None => std::future::pending().await,
+        // Waits until the client has answered our close, or until our answer to the client's close
+        // is sent.
+        let answered = async { while let Some(Ok(_)) = self.next().await {} };
+        drop(timeout(patience, answered).await);
     }
 }

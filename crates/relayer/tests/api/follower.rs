@@ -192,6 +192,22 @@ async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
     assert_eq!(next_seqs(&mut source, 1).await, [201]);
 }
 
+/// A heartbeat asks a source for its position. Events that wake no follower count, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_position_of_a_quiet_follower_is_what_was_scanned() {
+    let world = World::keeping(1 << 20).await;
+    let mut source = world.source(0);
+    let none: [[&str; 2]; 0] = [];
+    world.gateway.append((0..50).map(|at| bot(2).sign(at, 1, &none, "no signal")).collect()).await;
+    relay_sim::wait::until("everything is scanned", || {
+        assert!(source.next_in_memory().is_none());
+        source.cursor() == Cursor::from_number(50)
+    })
+    .await;
+    world.gateway.append(vec![signal(1, 1)]).await;
+    assert_eq!(next_seqs(&mut source, 1).await, [51]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn following_and_unfollowing_is_in_effect_with_the_next_message() {
     let world = World::keeping(1 << 20).await;

@@ -36,6 +36,8 @@ pub struct Setup {
     /// Whether relays can be added and removed. They are then dialled, always unsuccessfully.
     pub supervised: bool,
     pub admin_token: Option<&'static str>,
+    /// `[api] allowed_origins`.
+    pub api_origins: Vec<&'static str>,
     pub bind_address: IpAddr,
     /// The folder of an earlier log to reopen; `None` for a new log.
     pub folder: Option<PathBuf>,
@@ -49,6 +51,7 @@ impl Default for Setup {
             relays: vec![RELAY],
             supervised: true,
             admin_token: None,
+            api_origins: Vec::new(),
             bind_address: Ipv4Addr::LOCALHOST.into(),
             folder: None,
         }
@@ -84,6 +87,7 @@ impl Gateway {
         config.storage.fsync = false;
         config.output = Output { bind_address: setup.bind_address, ..setup.output };
         config.api.admin_token = setup.admin_token.map(Secret::new);
+        config.api.allowed_origins = setup.api_origins.iter().map(|origin| origin.parse().unwrap()).collect();
         let setup = testing::Setup {
             reserve_bytes: 1_000,
             resolver: resolver(),

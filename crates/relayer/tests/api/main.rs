@@ -8,15 +8,25 @@ mod described;
 
 mod auth;
 mod consumer_client;
+mod cors;
 mod description;
 mod downstreams;
+mod event_client;
+mod event_stream;
+mod event_stream_nginx;
+mod event_stream_slow;
 mod events;
 mod follower;
 mod gateway;
 mod health;
+mod heartbeat;
 mod metrics;
+#[path = "../support/nginx.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod nginx_process;
 mod relays;
 mod reload;
+mod since;
 mod websocket_consumer;
 mod websocket_consumer_names;
 mod websocket_delivery;

@@ -16,7 +16,7 @@ async fn invalid_queries_are_explained() {
         ("cursor=18446744073709551615", "cursor_ahead", "the newest sequence, 3"),
         ("cursor=4", "cursor_ahead", "cursor 4 is beyond the newest sequence, 3"),
         ("cursor=1&cursor=1", "repeated_parameter", "`cursor` occurs more than once"),
-        ("since=1", "unknown_parameter", "takes cursor, format, kinds, authors, filter"),
+        ("until=1", "unknown_parameter", "takes cursor, since, format, kinds, authors, filter"),
         ("limit=1", "unknown_parameter", "unknown parameter `limit`"),
         ("format=xml", "bad_format", "`event` or `envelope`"),
         ("kinds=70000", "bad_kinds", "0 to 65535"),

@@ -96,9 +96,22 @@ fn every_bad_option_is_reported_at_its_place() {
         &[
             "config.toml:4:3: output.tcp.framming: unknown key; did you mean framing?",
             "config.toml:5:1: output.tcp.secret: unknown key; allowed: name, address, framing, ack, max_unacked, ack_timeout_secs, \
-             tls, ca_file, kinds, authors, filter, start",
+             heartbeat_secs, tls, ca_file, kinds, authors, filter, start",
         ],
     );
+}
+
+#[test]
+fn heartbeats_need_lines() {
+    let sink = |options: &str| format!("[[output.tcp]]\nname = 'a'\naddress = 'a:1'\n{options}");
+    let config = accepted(&sink("framing = 'ndjson'\nheartbeat_secs = 30"), &[]);
+    assert_eq!(config.output.tcp[0].options.heartbeat, Some(Duration::from_secs(30)));
+    assert_eq!(accepted(&sink("heartbeat_secs = 0"), &[]).output.tcp[0].options.heartbeat, None);
+    let allowed = "allowed: 0, or a whole number of seconds from 5 to 3600";
+    refused_option("heartbeat_secs", "4", 1, &format!("found 4; {allowed}"));
+    let errors = parse(&sink("heartbeat_secs = 5"), &[]).unwrap_err().to_string();
+    assert!(errors.contains("found heartbeat_secs for \"a\", whose framing is \"length\""), "{errors}");
+    assert!(errors.ends_with("allowed: framing = \"ndjson\", or no heartbeat_secs"), "{errors}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::program::PATIENCE;
+use crate::program::{PATIENCE, Site};
 
 #[derive(Debug, Clone, Copy)]
 pub enum Language {
@@ -202,6 +202,11 @@ pub fn read(path: &Path) -> String {
     let mut text = String::new();
     File::open(path).and_then(|mut file| file.read_to_string(&mut text)).expect("it can be read");
     text
+}
+
+/// The URL of a gateway's event stream.
+pub fn stream(site: &Site) -> String {
+    format!("http://127.0.0.1:{}/api/events/stream", site.port())
 }
 
 /// A free address. The system does not reuse it soon.

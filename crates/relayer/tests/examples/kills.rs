@@ -7,7 +7,7 @@ use std::time::Duration;
 use relay_sim::Sim;
 use relay_sim::rng::Rng;
 
-use crate::consumer::{Consumer, Language, Line, assert_complete, free_address};
+use crate::consumer::{Consumer, Language, Line, assert_complete, free_address, stream};
 use crate::http::SECRET;
 use crate::program::{Running, Site};
 
@@ -23,6 +23,14 @@ async fn rust_over_websocket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn python_over_websocket() {
     over_websocket(Language::Python, 32).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_over_an_event_stream() {
+    let sim = start_sim(37).await;
+    let site = Site::on(&sim);
+    let consumer = Consumer::new(Language::JavaScript, "stream", stream(&site));
+    survives_kills(&site, consumer, 37, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

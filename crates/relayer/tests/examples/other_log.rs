@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use relay_sim::Sim;
 use wire::Signer;
 
-use crate::consumer::{Consumer, Language};
+use crate::consumer::{Consumer, Language, stream};
 use crate::follower::{Follower, register};
 use crate::program::{Running, Site};
 
@@ -23,20 +23,26 @@ async fn renew(site: &Site, running: Running) -> (Running, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rust_starts_over() {
-    consumer_starts_over(Language::Rust).await;
+    consumer_starts_over(Language::Rust, "websocket").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_starts_over() {
-    consumer_starts_over(Language::Python).await;
+    consumer_starts_over(Language::Python, "websocket").await;
 }
 
-async fn consumer_starts_over(language: Language) {
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_starts_over() {
+    consumer_starts_over(Language::JavaScript, "stream").await;
+}
+
+async fn consumer_starts_over(language: Language, transport: &'static str) {
     const EVENTS: u64 = 40;
     let sim = Sim::builder().seed(61).relays(2).events(EVENTS as usize).start().await.expect("starts");
     let site = Site::on(&sim);
     let running = site.start().await;
-    let mut consumer = Consumer::new(language, "websocket", site.ws(""));
+    let target = if transport == "stream" { stream(&site) } else { site.ws("") };
+    let mut consumer = Consumer::new(language, transport, target);
     consumer.start();
     consumer.until_printed(EVENTS).await;
     consumer.kill();

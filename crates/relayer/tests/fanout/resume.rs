@@ -94,6 +94,35 @@ async fn signals_that_come_while_a_follower_proves_its_key_are_sent() {
     assert_eq!(receive(&mut connection, &follower, &gateway, 1, false).await.len(), 1);
 }
 
+/// The log grows, but the follower's bot publishes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_move_the_cursor_of_a_quiet_follower() {
+    const OTHERS: u64 = 10;
+    let sim = relays(1).await;
+    let site = Site::on(&sim);
+    let _running = site.start().await;
+    within("the relays are asked", sim.wait_subscribed(1)).await;
+    let api = Api::of(&site);
+    let (gateway, bot, follower) = (api.identity().await, Bot::registered(1, &api).await, Follower::new(11));
+    follower.follow(&api, bot.key.pubkey()).await;
+    let query = "?consumer=desk&heartbeat=5";
+    let mut connection = Connection::with_answer(&api, query, &follower.key).await;
+    let stranger = Bot::new(2);
+    for _ in 0..OTHERS {
+        stranger.publish(&sim);
+    }
+    let heartbeat = connection.notice().await["heartbeat"].clone();
+    assert_eq!(heartbeat["seq"].as_u64(), Some(OTHERS), "{heartbeat}");
+    assert!(heartbeat["time"].as_u64().expect("a time") / 1_000 >= now() - 60);
+    connection.ack(OTHERS).await;
+    connection.flush().await;
+    connection.leave().await;
+    bot.publish(&sim);
+    let mut connection = Connection::with_answer(&api, query, &follower.key).await;
+    let received = receive(&mut connection, &follower, &gateway, OTHERS + 1, true).await;
+    assert_eq!(received.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [OTHERS + 1]);
+}
+
 /// The gateway is killed and restarted on the same database. Before and after, Postgres stops and
 /// returns.
 #[tokio::test(flavor = "multi_thread")]

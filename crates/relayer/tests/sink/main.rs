@@ -16,10 +16,13 @@ mod delivery;
 mod disk;
 mod gateway;
 mod goaway;
+mod heartbeat;
 mod hook;
 mod http;
 mod https;
 mod nginx;
+#[path = "../support/nginx.rs"]
+mod nginx_process;
 mod receiver;
 mod responses;
 mod retention;

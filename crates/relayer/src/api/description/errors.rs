@@ -50,10 +50,15 @@ pub(in crate::api) const READ: Errors = &[(StatusCode::INTERNAL_SERVER_ERROR, "s
 pub(in crate::api) const WRITE: Errors =
     &[(StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"), (StatusCode::SERVICE_UNAVAILABLE, "disk_full")];
 
+/// The error of a start time.
+pub(in crate::api) const SINCE: Errors = &[(StatusCode::BAD_REQUEST, "since_ahead")];
+
 /// The errors of a web page that opens a WebSocket, and of a request that opens none.
-pub(in crate::api) const UPGRADE: Errors = &[
-    (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
-    (StatusCode::FORBIDDEN, "origin_not_allowed"),
+pub(in crate::api) const UPGRADE: Errors =
+    &[(StatusCode::UPGRADE_REQUIRED, "upgrade_required"), (StatusCode::FORBIDDEN, "origin_not_allowed")];
+
+/// The errors of a client of a stream.
+pub(in crate::api) const CLIENT: Errors = &[
     (StatusCode::SERVICE_UNAVAILABLE, "too_many_clients"),
     (StatusCode::TOO_MANY_REQUESTS, "too_many_clients_from_address"),
 ];

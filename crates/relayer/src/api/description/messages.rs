@@ -56,6 +56,20 @@ struct Acknowledgement {
     ack: u64,
 }
 
+/// A sign of life that carries the cursor, for clients that ask for `heartbeat`.
+#[derive(Debug, JsonSchema)]
+struct Heartbeat {
+    heartbeat: HeartbeatCursor,
+}
+
+#[derive(Debug, JsonSchema)]
+struct HeartbeatCursor {
+    /// Everything for this client up to here has been sent.
+    seq: Cursor,
+    /// When it was sent, in Unix milliseconds.
+    time: u64,
+}
+
 /// How a signal is encrypted.
 #[derive(Debug, JsonSchema)]
 enum Encryption {
@@ -132,7 +146,11 @@ pub(in crate::api) struct OfEvents;
 impl Messages for OfEvents {
     fn describe(schemas: &mut Schemas) -> Value {
         json!({
-            "sent": { "oneOf": [schemas.of_answer::<Event>(), schemas.of_answer::<Envelope>()] },
+            "sent": { "oneOf": [
+                schemas.of_answer::<Event>(),
+                schemas.of_answer::<Envelope>(),
+                schemas.of_answer::<Heartbeat>(),
+            ] },
             "received": schemas.of_body::<Acknowledgement>(),
         })
     }
@@ -148,6 +166,7 @@ impl Messages for OfSignals {
             "sent": { "oneOf": [
                 schemas.of_answer::<Signal>(),
                 schemas.of_answer::<Notice>(),
+                schemas.of_answer::<Heartbeat>(),
                 schemas.of_answer::<Authentication>(),
             ] },
             "received": { "oneOf": [

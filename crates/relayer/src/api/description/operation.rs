@@ -27,7 +27,7 @@ pub(in crate::api) enum Tag {
 impl Tag {
     /// All groups with their names and descriptions, in order.
     pub(super) const ALL: [(Self, &str, &str); 7] = [
-        (Self::Events, "Events", "The log: as pages, and as a stream over a WebSocket."),
+        (Self::Events, "Events", "The log: as pages, and as a stream over a WebSocket or HTTP."),
         (Self::State, "State", "The state of the gateway, and its metrics."),
         (Self::Relays, "Relays", "The relays that events come from."),
         (Self::Sinks, "Sinks", "The services that events are pushed to, and their dead letters."),
@@ -53,6 +53,7 @@ pub(in crate::api) struct About {
     pub(super) details: &'static str,
     path: &'static [PathParameter],
     query: Option<&'static [Parameter]>,
+    header: Option<&'static Parameter>,
     errors: &'static [Errors],
     /// The content types of an answer that is not JSON of one type.
     content: &'static [&'static str],
@@ -67,6 +68,7 @@ impl About {
             details: "",
             path: &[],
             query: None,
+            header: None,
             errors: &[],
             content: &[],
             is_cached: false,
@@ -86,6 +88,12 @@ impl About {
     /// The parameters of the query string, which have errors of their own.
     pub const fn query(mut self, query: &'static [Parameter]) -> Self {
         self.query = Some(query);
+        self
+    }
+
+    /// A header with a meaning for this route alone.
+    pub const fn header(mut self, header: &'static Parameter) -> Self {
+        self.header = Some(header);
         self
     }
 
@@ -165,7 +173,7 @@ impl Operation {
         about.errors.iter().for_each(|errors| operation.fails(errors));
         if let Some(query) = about.query {
             operation.fails(errors::QUERY);
-            for parameter in query {
+            for parameter in query.iter().chain(about.header) {
                 operation.fail(StatusCode::BAD_REQUEST, parameter.code);
                 if parameter.form == Form::Cursor {
                     operation.fails(errors::CURSOR_OF_LOG);
@@ -226,9 +234,10 @@ impl Operation {
 
     /// Returns the OpenAPI operation object. `method` and `path` identify it.
     pub(super) fn finish(self, method: &str, path: &str, schemas: &mut Schemas) -> Value {
-        let About { tag, summary, details, path: in_path, query, .. } = self.about;
+        let About { tag, summary, details, path: in_path, query, header, .. } = self.about;
         let mut parameters: Vec<Value> = in_path.iter().map(PathParameter::description).collect();
         parameters.extend(query.unwrap_or_default().iter().map(Parameter::description));
+        parameters.extend(header.map(Parameter::header_description));
         let mut responses = Map::new();
         for (status, (description, content)) in self.answers {
             responses.insert(status.to_string(), response(description, content));

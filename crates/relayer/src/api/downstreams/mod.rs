@@ -19,7 +19,7 @@ use super::description::{About, Tag};
 use super::error::ApiError;
 use super::events::on_disk;
 use super::parameter::{Form, PathParameter};
-use super::query::check_cursor;
+use super::start::check_cursor;
 use crate::event_log::{Cursor, StorageError};
 use crate::sink::{Command, CommandError, Sink};
 pub(super) use dead_letters::{DROP, LETTERS, REPLAY, drop_letters, letters, replay};

@@ -12,11 +12,11 @@ use super::call::proved_key;
 use super::loaded_fanout;
 use super::refusal::{self, Refusal};
 use crate::api::context::Context;
-use crate::api::description::errors::{CONSUMER, CURSOR, UPGRADE, WRITE};
+use crate::api::description::errors::{CLIENT, CONSUMER, CURSOR, UPGRADE, WRITE};
 use crate::api::description::signature::Upgraded;
 use crate::api::description::{About, OfSignals, Tag};
 use crate::api::error::ApiError;
-use crate::api::query::{FANOUT_PARAMETERS, Query, check_cursor};
+use crate::api::query::{FANOUT_PARAMETERS, Query};
 use crate::api::serve::Peer;
 use crate::api::websocket::{bounded, origin_not_allowed, upgrade_required};
 use crate::fanout::metrics::FollowerRefusal;
@@ -30,7 +30,7 @@ pub(in crate::api) const FANOUT: About = About::new(Tag::Fanout, "Streams signal
          text message, encrypted for the follower. `docs/fanout.md` explains decryption, resuming and close codes.",
     )
     .query(FANOUT_PARAMETERS)
-    .errors(&[refusal::CALL, refusal::CONNECT, CURSOR, CONSUMER, UPGRADE, WRITE]);
+    .errors(&[refusal::CALL, refusal::CONNECT, CURSOR, CONSUMER, UPGRADE, CLIENT, WRITE]);
 
 /// Admits a follower that proves its key with the request (NIP-98), or that will prove its key on
 /// the socket (NIP-42).
@@ -64,15 +64,14 @@ async fn try_upgrade(
         return Err(origin_not_allowed());
     }
     let query = Query::parse(&query.unwrap_or_default(), FANOUT_PARAMETERS, context.log.id())?;
-    if let Some(cursor) = query.cursor.filter(|_| query.consumer.is_none()) {
-        check_cursor(&context.log, cursor)?;
-    }
+    let start = query.start(&context.log).await?;
     let upgrade = upgrade.map_err(|rejection| upgrade_required(&rejection))?;
     let client = fanout.clients.enter(peer.address)?;
     let head = context.log.head();
     let options = StartOptions {
-        cursor: query.cursor.unwrap_or(head),
+        cursor: start.unwrap_or(head),
         consumer: query.consumer.clone().map(|name| (name, query.start_position(head))),
+        heartbeat: query.heartbeat,
     };
     let auth = match proved_key(&context, &headers, &method, &uri, &[]) {
         Some(proved) => {

@@ -24,6 +24,7 @@ use crate::event_log::StorageError;
 use crate::limits::{SINK_CHATTER_BYTES_MAX, SINK_CLOSE_MAX, SINK_READ_BYTES};
 use crate::net::Stream;
 use crate::receiver::Format;
+use crate::receiver::Heartbeat;
 use crate::receiver::ack::NotAnAck;
 use crate::receiver::sleep_until_some;
 use crate::sink::feed::{Feed, Refilled};
@@ -85,6 +86,7 @@ pub(super) struct Delivery<'o> {
     encoder: Encoder,
     in_flight: InFlight,
     acks: Acks,
+    heartbeat: Option<Heartbeat>,
     last_ack_at: Instant,
     chatter_bytes: u64,
     /// Whether the sink has sent anything.
@@ -110,6 +112,7 @@ impl<'o> Delivery<'o> {
             encoder: Encoder::new(options.framing, format),
             in_flight: InFlight::after(context.sink.cursor(), options.ack),
             acks: Acks::new(options.framing),
+            heartbeat: options.heartbeat.map(Heartbeat::every),
             last_ack_at: Instant::now(),
             chatter_bytes: 0,
             has_answered: false,
@@ -150,12 +153,15 @@ impl<'o> Delivery<'o> {
         if !self.feed.is_empty() && self.has_room() {
             return Ok(());
         }
-        if self.feed.is_over() && self.in_flight.is_empty() {
+        // A line must not be cut.
+        if self.feed.is_over() && self.in_flight.is_empty() && !self.has_output() {
             return Err(Stop::Interrupted(Interruption::Stopping));
         }
         let wants_more = self.feed.is_empty() && !self.feed.is_over() && self.has_room();
         let has_output = self.has_output();
         let (save_due, ack_due) = (context.cursor_writer.due(), self.ack_due());
+        // While something waits for the socket, it is not quiet.
+        let heartbeat_due = self.heartbeat.as_ref().filter(|_| !has_output).map(Heartbeat::due);
         let Context { cursor_writer, interrupts, .. } = context;
         tokio::select! {
             written = self.writer.write(&mut self.encoder), if has_output => {
@@ -171,6 +177,10 @@ impl<'o> Delivery<'o> {
                 cursor_writer.save().await.map_err(|error| Stop::Interrupted(error.into()))
             }
             () = sleep_until_some(ack_due), if ack_due.is_some() => Err(ConnectionError::AckTimeout(self.options.ack_timeout).into()),
+            () = sleep_until_some(heartbeat_due), if heartbeat_due.is_some() => {
+                self.push_heartbeat();
+                Ok(())
+            }
             interruption = interrupts.next_draining(true) => Err(Stop::Interrupted(interruption)),
         }
     }
@@ -183,15 +193,29 @@ impl<'o> Delivery<'o> {
 
     /// Encodes events that are in memory until the buffer is full.
     fn fill(&mut self, context: &Context) {
+        let mut has_queued = false;
         while self.has_room()
             && let Some(entry) = self.feed.next_in_memory()
         {
             if context.selection.wants(&entry.event) {
                 let end = self.encoder.push(entry);
                 self.in_flight.queue(entry.seq, end);
+                has_queued = true;
             } else {
                 self.in_flight.skip(entry.seq);
             }
+        }
+        if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| has_queued) {
+            heartbeat.sent();
+        }
+    }
+
+    /// Encodes a heartbeat. The socket has every event that was encoded before.
+    fn push_heartbeat(&mut self) {
+        let end = self.encoder.push_line(&Heartbeat::json(self.in_flight.passed()));
+        self.in_flight.queue_heartbeat(end);
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.sent();
         }
     }
 

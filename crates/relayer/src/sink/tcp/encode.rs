@@ -41,6 +41,14 @@ impl Encoder {
         self.encoded
     }
 
+    /// Adds a line that is not an event, and returns the position of its end.
+    pub(super) fn push_line(&mut self, json: &str) -> u64 {
+        self.bytes.extend_from_slice(json.as_bytes());
+        self.bytes.extend_from_slice(b"\n");
+        self.encoded += json.len() as u64 + 1;
+        self.encoded
+    }
+
     /// Whether another event may be added.
     pub(super) fn has_room(&self) -> bool {
         self.bytes.len() < SINK_BUFFER_BYTES

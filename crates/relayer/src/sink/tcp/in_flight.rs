@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use crate::event_log::{Cursor, Seq};
+use crate::limits::HEARTBEATS_ACKNOWLEDGED_MAX;
 
 /// An acknowledgement of an event that the sink cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +26,13 @@ pub(super) struct InFlight {
     queued: VecDeque<(u64, Seq)>,
     /// The sequence of each event, and when the event was sent.
     unacked: VecDeque<(Seq, Instant)>,
+    /// The end of each heartbeat in the byte stream, and its cursor. The sink may acknowledge it
+    /// like an event, but need not.
+    heartbeats: VecDeque<(u64, Cursor)>,
     acknowledges: bool,
     last_ack: Option<u64>,
+    /// The byte stream was sent up to this position.
+    sent: u64,
     /// The cursor up to which every event was queued, skipped or lost.
     passed: Cursor,
 }
@@ -37,8 +43,10 @@ impl InFlight {
         Self {
             queued: VecDeque::new(),
             unacked: VecDeque::new(),
+            heartbeats: VecDeque::new(),
             acknowledges,
             last_ack: None,
+            sent: 0,
             passed: cursor,
         }
     }
@@ -59,10 +67,28 @@ impl InFlight {
         self.passed = up_to;
     }
 
+    /// The cursor up to which every event was queued, skipped or lost.
+    pub(super) const fn passed(&self) -> Cursor {
+        self.passed
+    }
+
+    /// Queues a heartbeat with the cursor [passed](Self::passed), whose bytes end at this position.
+    pub(super) fn queue_heartbeat(&mut self, end: u64) {
+        let is_known = self.heartbeats.back().is_some_and(|(_, cursor)| *cursor == self.passed);
+        if !self.acknowledges || is_known {
+            return;
+        }
+        if self.heartbeats.len() >= HEARTBEATS_ACKNOWLEDGED_MAX {
+            self.heartbeats.pop_front();
+        }
+        self.heartbeats.push_back((end, self.passed));
+    }
+
     /// Records that the byte stream was sent up to this position. Returns how many more events the
     /// sink now has.
     pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
+        self.sent = up_to;
         while let Some(&(end, seq)) = self.queued.front()
             && end <= up_to
         {
@@ -85,11 +111,19 @@ impl InFlight {
         if let Some(before) = self.last_ack.filter(|before| found < *before) {
             return Err(InvalidAck::Backwards { found, before });
         }
-        let place = self.unacked.binary_search_by_key(&found, |(seq, _)| seq.get());
-        let place = place.map_err(|_| InvalidAck::NeverSent { found })?;
-        self.unacked.drain(..=place);
+        let acked = match self.unacked.binary_search_by_key(&found, |(seq, _)| seq.get()) {
+            Ok(place) => place + 1,
+            Err(before) if self.has_sent_heartbeat(found) => before,
+            Err(_) => return Err(InvalidAck::NeverSent { found }),
+        };
+        self.unacked.drain(..acked);
+        self.heartbeats.retain(|(_, cursor)| cursor.get() > found);
         self.last_ack = Some(found);
-        Ok(place as u64 + 1)
+        Ok(acked as u64)
+    }
+
+    fn has_sent_heartbeat(&self, found: u64) -> bool {
+        self.heartbeats.iter().any(|&(end, cursor)| cursor.get() == found && end <= self.sent)
     }
 
     /// The cursor up to which the sink has everything that it wants.
@@ -166,5 +200,40 @@ mod tests {
         assert_eq!(in_flight.delivered().get(), 7);
         in_flight.sent(40, Instant::now());
         assert_eq!((in_flight.acked(8), in_flight.delivered().get()), (Ok(1), 9));
+    }
+
+    #[test]
+    fn a_heartbeat_acknowledges_the_events_before_it_once_it_is_sent() {
+        let mut in_flight = in_flight(true);
+        let now = Instant::now();
+        in_flight.queue_heartbeat(50);
+        in_flight.sent(49, now);
+        assert_eq!(in_flight.acked(9), Err(InvalidAck::NeverSent { found: 9 }), "it was not sent yet");
+        in_flight.sent(50, now);
+        assert_eq!((in_flight.acked(3), in_flight.delivered().get()), (Ok(2), 4));
+        assert_eq!((in_flight.acked(9), in_flight.delivered().get()), (Ok(2), 9));
+        assert_eq!(in_flight.acked(9), Ok(0), "repeating it is harmless");
+        assert_eq!(in_flight.acked(8), Err(InvalidAck::Backwards { found: 8, before: 9 }));
+        for number in 10..=12 {
+            in_flight.skip(seq(number));
+            in_flight.queue_heartbeat(50 + number);
+        }
+        in_flight.sent(62, now);
+        assert_eq!((in_flight.acked(10), in_flight.acked(12)), (Ok(0), Ok(0)), "an older one may come late");
+        assert_eq!((in_flight.len(), in_flight.delivered().get()), (0, 12));
+    }
+
+    #[test]
+    fn a_heartbeat_need_not_be_acknowledged() {
+        let mut in_flight = InFlight::after(Cursor::from_number(1), true);
+        for number in 2..=2 * HEARTBEATS_ACKNOWLEDGED_MAX as u64 {
+            in_flight.skip(seq(number));
+            in_flight.queue_heartbeat(number);
+            in_flight.queue_heartbeat(number);
+            assert_eq!(in_flight.sent(number, Instant::now()), 0);
+            assert_eq!(in_flight.delivered().get(), number);
+        }
+        assert!(in_flight.is_empty() && in_flight.oldest_unacked().is_none());
+        assert_eq!(in_flight.heartbeats.len(), HEARTBEATS_ACKNOWLEDGED_MAX);
     }
 }

@@ -23,7 +23,7 @@ export PATH := $(subst $(empty) ,:,$(CCACHE_PATH)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help build dev run debug test bench fuzz demo soak ci fmt lint comment-width deny smoke release \
-        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx \
+        clean setup-env config-template requirements rocksdb-debug rocksdb-release python node postgres nginx prometheus \
         docker-build docker-run docker-push
 
 help: ## Print this list
@@ -41,7 +41,7 @@ run: requirements rocksdb-release ## Run the release version (ARGS="--config my.
 debug: requirements rocksdb-debug ## Run the debug version
 	$(CARGO) run -- $(ARGS)
 
-test: requirements python node postgres nginx rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
+test: requirements python node postgres nginx prometheus rocksdb-debug ## Run all tests, with cargo-nextest if it is installed
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		echo "$(CARGO) nextest run --workspace"; $(CARGO) nextest run --workspace; \
 	else \
@@ -120,6 +120,9 @@ postgres: ## Check for PostgreSQL, which tests of the registry start; install it
 
 nginx: ## Check for nginx, which a test of HTTP/2 starts; install it if possible
 	@scripts/nginx
+
+prometheus: ## Check for Prometheus, with which tests check alerts and dashboard; install it if possible
+	@scripts/prometheus
 
 docker-build: ## Build the Docker image
 	docker build --tag $(IMAGE):$(TAG) .

@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::relays;
+use crate::gateway::MemoryPart;
+use crate::telemetry::memory::memory_limit_bytes;
 use crate::telemetry::resident_bytes;
 
 /// The content type of the format that `prometheus_client` writes.
@@ -41,31 +43,53 @@ pub(super) async fn summary(State(context): State<Context>) -> Json<Value> {
     }))
 }
 
-/// `GET /api/metrics/memory`: the memory by use. Not listed are the program itself, its threads and
-/// sockets, and memory that the allocator holds.
+/// `GET /api/metrics/memory`: the resident memory by use. The parts and `unaccounted_bytes` add up to
+/// `resident_bytes`.
 pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Value> {
-    let (tail_bytes, tail_events) = context.log.tail_figures();
-    let (bloom_bytes, bloom_generations) = context.dedupe.bloom().figures();
-    let (events_in_queue, bytes_in_queue) = context.inboxes.waiting();
-    let rocksdb: Map<String, Value> = context
+    let memory = context.memory();
+    let bytes = |part: MemoryPart| memory.parts[part];
+    let tail_events = context.log.tail_figures().1;
+    let bloom = context.dedupe.bloom();
+    let (events_in_queue, _) = context.inboxes.waiting();
+    let mut rocksdb: Map<String, Value> = context
         .log
         .store()
         .figures()
         .filter(|(name, _)| name.ends_with("_bytes"))
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
+    // The same values as in the sum.
+    for (name, part) in [
+        ("block_cache_bytes", MemoryPart::RocksdbBlockCache),
+        ("memtables_bytes", MemoryPart::RocksdbMemtables),
+        ("table_readers_bytes", MemoryPart::RocksdbTableReaders),
+    ] {
+        rocksdb.insert(name.to_owned(), bytes(part).into());
+    }
+    let (bots, follows) = context.fanout().map_or((0, 0), |fanout| fanout.registry.directory().len());
     Json(json!({
-        "resident_bytes": resident_bytes(),
-        "tail": { "bytes": tail_bytes, "events": tail_events },
+        "resident_bytes": memory.resident,
+        "limit_bytes": memory_limit_bytes(),
+        "program": { "bytes": bytes(MemoryPart::Program) },
+        "tail": { "bytes": bytes(MemoryPart::Tail), "events": tail_events },
         "bloom": {
-            "bytes": bloom_bytes,
-            "generations": bloom_generations,
-            "complete": context.dedupe.bloom().is_complete(),
+            "bytes": bytes(MemoryPart::Bloom),
+            "generations": bloom.figures().1,
+            "complete": bloom.is_complete(),
         },
-        "hotset": { "bytes": context.dedupe.hotset().bytes() },
-        "lru": { "ids": context.dedupe.lru_len() },
-        "in_flight": { "ids": context.dedupe.in_flight() },
-        "queue": { "bytes": bytes_in_queue, "events": events_in_queue },
+        "hotset": { "bytes": bytes(MemoryPart::Hotset) },
+        "lru": { "bytes": bytes(MemoryPart::Lru), "ids": context.dedupe.lru_len() },
+        "in_flight": { "bytes": bytes(MemoryPart::InFlight), "ids": context.dedupe.in_flight() },
+        "queue": { "bytes": bytes(MemoryPart::Queue), "events": events_in_queue },
+        "relay_connections": {
+            "bytes": bytes(MemoryPart::RelayConnections), "connections": relays::active(&context),
+        },
+        "websocket_clients": {
+            "bytes": bytes(MemoryPart::WebsocketClients), "clients": context.clients.connected(),
+        },
+        "fanout": { "bytes": bytes(MemoryPart::Fanout), "bots": bots, "follows": follows },
         "rocksdb": rocksdb,
+        "accounted_bytes": memory.accounted(),
+        "unaccounted_bytes": memory.unaccounted(),
     }))
 }

@@ -55,7 +55,10 @@ pub(super) async fn back_up(State(context): State<Context>) -> Result<Json<Value
     let made = tokio::task::spawn_blocking(move || log.back_up()).await;
     let (folder, description) = made.map_err(|error| StorageError::new("make a checkpoint", error))??;
     let (bytes, files) = (description.bytes(), description.files.len());
-    tracing::info!(head = %description.head, bytes, files, "made a checkpoint of the log for a backup");
+    tracing::info!(
+        name: "checkpoint_made",
+        head = description.head.get(), bytes, files, "made a checkpoint of the log for a backup"
+    );
     Ok(Json(json!({
         "folder": folder, "log": description.log, "head": description.head, "floor": description.floor,
         "made_at": description.made_at_ms, "bytes": bytes, "files": files,

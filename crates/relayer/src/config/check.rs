@@ -1,8 +1,8 @@
 //! Checks values against each other, for contradictions and for probable mistakes.
 
 use super::rules::SINKS_MAX;
-use super::settings::Config;
-use crate::event_log::free_bytes_needed;
+use super::settings::{Config, Storage};
+use crate::event_log::StoreOptions;
 
 /// Keys that contradict each other, and why.
 pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)> {
@@ -37,6 +37,18 @@ pub(super) fn contradictions(config: &Config) -> Vec<(Vec<&'static str>, String)
     found
 }
 
+impl Storage {
+    pub(crate) const fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            fsync: self.fsync,
+            block_cache_bytes: self.block_cache_bytes,
+            write_buffer_bytes: self.write_buffer_bytes,
+            background_jobs: self.background_jobs,
+            compression: self.compression,
+        }
+    }
+}
+
 impl Config {
     /// Warnings about values that are allowed but probably not intended, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
@@ -67,7 +79,7 @@ impl Config {
     pub fn free_bytes_min(&self) -> u64 {
         match self.storage.min_free_bytes {
             0 => 0,
-            configured => configured.max(free_bytes_needed()),
+            configured => configured.max(self.storage.store_options().free_bytes_needed()),
         }
     }
 

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use strum::VariantNames;
+
+use crate::event_log::EventCompression;
+
 /// A type whose values are written as one of a few names.
 pub(super) trait Choice: FromStr + fmt::Display {
     const NAMES: &'static [&'static str];
@@ -20,6 +24,10 @@ pub(super) trait Choice: FromStr + fmt::Display {
 /// The text is not one of the allowed names.
 #[derive(Debug)]
 pub struct NotAllowed;
+
+impl Choice for EventCompression {
+    const NAMES: &'static [&'static str] = EventCompression::VARIANTS;
+}
 
 macro_rules! choice {
     (
@@ -82,6 +90,16 @@ choice! {
         Warn = "warn",
         /// Failures.
         Error = "error",
+    }
+}
+
+choice! {
+    /// How a line of the log is written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line, for programs.
+        Json = "json",
     }
 }
 

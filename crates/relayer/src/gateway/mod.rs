@@ -2,6 +2,7 @@
 //! it, this file runs and drains it, and [`parts`] is the view that its servers get.
 
 mod build;
+mod memory;
 mod metrics;
 mod parts;
 pub(crate) mod summary;
@@ -25,6 +26,7 @@ use crate::tasks::{StageFailure, Stages};
 
 pub(crate) use build::reserve_of;
 pub use build::{Environment, StartError};
+pub use memory::{Memory, MemoryPart};
 pub use parts::Parts;
 
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,7 @@ impl Gateway {
         let fanout = Fanout::start(config, &self.identity, store, log, metrics, port).await?;
         let (bots, follows) = fanout.registry.directory().len();
         tracing::info!(
+            name: "fanout_started",
             bots,
             follows,
             registry = fanout.registry.store_name(),
@@ -176,6 +179,7 @@ async fn drain_clients(parts: &Parts) {
     let clients = clients + followers;
     if clients > 0 {
         tracing::warn!(
+            name: "clients_undrained",
             clients,
             "some clients did not read the remaining events in time; they resume from their cursors"
         );

@@ -3,6 +3,7 @@
 // Helper functions outside of #[test] functions are test code, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod alerts;
 mod auth;
 mod consumer_client;
 mod downstreams;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
 const RELAY: &str = include_str!("../../src/relay/mod.rs");
 
@@ -48,7 +48,7 @@ impl Permitted {
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     paths
@@ -65,11 +65,15 @@ fn module_of(file: &Path, folder: &Path) -> Option<String> {
     (!["lib", "main", "mod"].contains(&module.as_str())).then_some(module)
 }
 
+/// A source without its unit tests.
+pub(crate) fn code_of(source: &str) -> &str {
+    source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
 /// The modules directly within `root` (`crate::` or a path below it) that a source names outside
 /// its unit tests and comments.
 fn imports(source: &str, root: &str) -> BTreeSet<String> {
-    let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let code: String = code
+    let code: String = code_of(source)
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line.split(" // ").next().unwrap_or_default(), "\n"])

@@ -50,7 +50,10 @@ pub(in crate::api) async fn register(
     let registered = fanout.registry.register(bot, name.clone(), new_bots).await.map_err(Refusal::from)?;
     let Registered { is_new, is_approved } = registered;
     if is_new {
-        tracing::info!(%bot, name = name.as_str(), is_approved, "a bot was registered");
+        tracing::info!(
+            name: "bot_registered",
+            %bot, name = name.as_str(), is_approved, "a bot was registered"
+        );
     }
     let body = json!({
         "bot_pubkey": bot, "name": name.as_str(), "created": is_new, "state": state(is_approved),
@@ -94,7 +97,7 @@ pub(in crate::api) async fn approve(
     let bot = bot_in(bot)?;
     let approved = fanout.registry.approve(bot).await.map_err(Refusal::from)?;
     if approved {
-        tracing::info!(%bot, "a bot was approved");
+        tracing::info!(name: "bot_approved", %bot, "a bot was approved");
     }
     Ok(Json(json!({ "bot_pubkey": bot, "state": state(true), "approved": approved })))
 }
@@ -111,7 +114,7 @@ pub(in crate::api) async fn remove(
     call.count(fanout)?;
     let deleted = fanout.registry.remove_bot(bot).await.map_err(Refusal::from)?;
     if deleted {
-        tracing::info!(%bot, "a bot was removed, and its follows with it");
+        tracing::info!(name: "bot_removed", %bot, "a bot was removed, and its follows with it");
     }
     Ok(Json(json!({ "bot_pubkey": bot, "deleted": deleted })))
 }

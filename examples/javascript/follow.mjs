@@ -7,7 +7,7 @@
 // file, it starts with the bot's oldest stored signal. The key is in the file, as nsec1... or hex,
 // or in the variable NOSTR_SECRET_KEY; it is not an argument, because ps shows arguments to
 // everybody. --shared-secret-file FILE requests encryption with the content of the file, without
-// the end of the line. Without the option, an earlier shared secret is removed.
+// the final line break. Without the option, an earlier shared secret is removed.
 // Needs: npm ci, and Node.js 18.3 or newer
 
 import { createHash, createHmac, randomBytes, webcrypto } from "node:crypto";
@@ -62,7 +62,7 @@ async function main() {
       await follower.follow();
     } catch (error) {
       if (error instanceof Fatal) throw error;
-      // These include the gateway's close codes. Their reason may also name a cursor; ours is
+      // Errors include the gateway's close codes. A close reason may also name a cursor; ours is
       // always right.
       say(`connecting again: ${error.cause?.message ?? error.message}`);
       rest = error.restMs ?? 0;
@@ -160,7 +160,7 @@ class Follower {
         say(`NOT A SIGNAL, skipped: message ${message.seq}: ${wrong}`);
       }
     }
-    // Only after the work: a stored message does not come again.
+    // Advance only after the work: a stored message does not come again.
     this.state.advance(message.log, message.seq);
   }
 

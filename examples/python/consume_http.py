@@ -90,7 +90,7 @@ class Receiver(BaseHTTPRequestHandler):
                 # events' ids.
                 print(seq, event["id"], flush=True)
                 last = seq
-        # After the work and before the response, so that a repeat is recognised.
+        # Advance after the work and before the response, so that a repeat is recognised.
         if last > self.cursor.seq:
             self.cursor.advance(last)
 

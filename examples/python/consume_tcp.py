@@ -78,8 +78,8 @@ def deal_with(line, cursor):
         # Your work here. If the program dies before the cursor is written, the work is repeated for
         # this event, so make it idempotent: for example, write a row under the event's id.
         print(seq, event["id"], flush=True)
-        # After the work and before the acknowledgement, so that a repeat is recognised. An fsync
-        # for each event is simple; if it is too slow, store and acknowledge every hundredth.
+        # Advance after the work and before the acknowledgement, so that a repeat is recognised. An
+        # fsync for each event is simple; if it is too slow, store and acknowledge every hundredth.
         cursor.advance(seq)
     return seq
 

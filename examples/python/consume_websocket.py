@@ -30,8 +30,8 @@ def main():
         except InvalidStatus as error:
             refused(error.response, cursor)
         except (OSError, WebSocketException) as error:
-            # These include the gateway's close codes. Their reason may also name a cursor; ours is
-            # always right.
+            # Errors include the gateway's close codes. A close reason may also name a cursor; ours
+            # is always right.
             say(f"connecting again: {error}")
         time.sleep(PAUSE_SECONDS)
 
@@ -54,8 +54,9 @@ def follow(url, cursor):
             # Your work here. If the program dies before the cursor is written, the work is repeated
             # for this event, so make it idempotent: for example, write a row under the event's id.
             print(seq, event["id"], flush=True)
-            # Only after the work: a stored event does not come again. An fsync for each event is
-            # simple; if it is too slow, store every hundredth, and up to a hundred come twice.
+            # Advance only after the work: a stored event does not come again. An fsync for each
+            # event is simple; if it is too slow, store every hundredth, and up to a hundred come
+            # twice.
             cursor.advance(log, seq)
 
 

@@ -55,8 +55,8 @@ def main():
             say(f"trying again: {error}")
             rest = error.rest
         except (OSError, HTTPException, WebSocketException) as error:
-            # These include the gateway's close codes. Their reason may also name a cursor; ours is
-            # always right.
+            # Errors include the gateway's close codes. A close reason may also name a cursor; ours
+            # is always right.
             say(f"connecting again: {error}")
         pause = PAUSE_SECONDS_MIN if follower.was_connected else min(2 * pause, PAUSE_SECONDS_MAX)
         # Spreads the followers' attempts when the gateway comes back.
@@ -128,7 +128,7 @@ class Follower:
                 # state is written, the work is repeated for this event, so make it idempotent: for
                 # example, write a row under the event's id.
                 print(json.dumps({"seq": seq, "stale": message.get("stale", False), "event": event}), flush=True)
-        # Only after the work: a stored message does not come again.
+        # Advance only after the work: a stored message does not come again.
         self.state.advance(message["log"], seq)
 
     def told(self, message):

@@ -6,7 +6,7 @@
 //! With a new state file, it starts with the bot's oldest stored signal. The key is in the file, as
 //! nsec1... or hex, or in the variable `NOSTR_SECRET_KEY`; it is not an argument, because `ps`
 //! shows arguments to everybody. `--shared-secret-file` requests encryption with the content of the
-//! file, without the end of the line. Without the option, an earlier shared secret is removed.
+//! file, without the final line break. Without the option, an earlier shared secret is removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -58,7 +58,8 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a TLS provider; with its default features this is not needed.
+    // reqwest is built here without a TLS provider; with its default features this line is not
+    // needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let shared_secret = args.shared_secret_file.as_ref().map(|file| -> Result<String> {
@@ -215,7 +216,7 @@ impl Follower {
                 Err(error) => eprintln!("NOT A SIGNAL, skipped: message {seq}: {error:#}"),
             }
         }
-        // Only after the work: a stored message does not come again.
+        // Advance only after the work: a stored message does not come again.
         self.state.advance(Some(envelope.log), seq)
     }
 
@@ -272,7 +273,8 @@ impl Follower {
         Ok(event)
     }
 
-    /// Why the gateway refused the handshake: tokio-websockets hides it, a plain request does not.
+    /// Why the gateway refused the handshake, which tokio-websockets hides and a plain request
+    /// shows.
     async fn refused(&mut self) -> Result<Later> {
         let url = format!("{}/fanout?cursor={}", self.gateway, self.state.cursor());
         let response = match self.http.get(url).send().await {
@@ -289,7 +291,7 @@ impl Follower {
                 self.state.advance(self.state.log.clone(), last)?;
                 Ok(Later::new("continuing at the oldest stored signal"))
             }
-            // The only refusal with this status that can occur here.
+            // No other refusal with this status can occur here.
             StatusCode::CONFLICT => {
                 // A backup of the gateway was restored, so its later numbers mean other signals.
                 // All stored signals come again, and old ones are marked as stale.
@@ -431,7 +433,7 @@ struct State {
     file: String,
     gateway: String,
     pubkey: Option<PublicKey>,
-    /// An earlier version of this program did not store it.
+    /// `None` if an earlier version of this program wrote the state.
     #[serde(default)]
     log: Option<String>,
     seq: u64,

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 const BODY_BYTES_MAX: usize = 64 << 20;
-/// The maximum difference between a signature's time and ours; an older one may be replayed.
+/// The maximum difference between a signature's time and ours; an older signature may be a replay.
 const SECONDS_APART_MAX: u64 = 5 * 60;
 
 #[tokio::main(flavor = "current_thread")]
@@ -106,7 +106,7 @@ fn deal_with(batch: &[Envelope], cursor: &mut Cursor) -> Result<()> {
             last = *seq;
         }
     }
-    // After the work and before the response, so that a repeat is recognised.
+    // Advance after the work and before the response, so that a repeat is recognised.
     if last > cursor.seq { cursor.advance(last) } else { Ok(()) }
 }
 
@@ -131,7 +131,7 @@ fn verify(key: &hmac::Key, headers: &HeaderMap, body: &[u8]) -> Result<()> {
         bail!("webhook-timestamp is more than five minutes from our clock");
     }
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-    // There is more than one during a change of secrets. `verify` compares in constant time.
+    // There are several during a change of secrets. `verify` compares in constant time.
     let mut signatures = header("webhook-signature")?.split(' ').filter_map(|one| one.strip_prefix("v1,"));
     let fits = |tag: Vec<u8>| hmac::verify(key, &signed, &tag).is_ok();
     if !signatures.any(|signature| BASE64_STANDARD.decode(signature).is_ok_and(fits)) {

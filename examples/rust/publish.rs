@@ -30,7 +30,7 @@ struct Args {
     /// The event's kind
     #[arg(long, default_value_t = 30931)]
     kind: u16,
-    /// The event's d tag: a later event with the same one is a newer version
+    /// The event's d tag: a later event with the same tag is a newer version
     #[arg(long, default_value = "1")]
     name: String,
     /// The bot's secret key, nsec1... or hex; or set `NOSTR_SECRET_KEY`

@@ -32,7 +32,8 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    // reqwest is built here without a TLS provider; with its default features this is not needed.
+    // reqwest is built here without a TLS provider; with its default features this line is not
+    // needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let key = match &args.key_file {

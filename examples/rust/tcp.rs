@@ -96,8 +96,8 @@ fn deal_with(seq: u64, event: &Event, cursor: &mut Cursor) -> Result<()> {
     // Your work here. If the program dies before the cursor is written, the work is repeated for
     // this event, so make it idempotent: for example, write a row under the event's id.
     println!("{seq} {}", event.id);
-    // After the work and before the acknowledgement, so that a repeat is recognised. An fsync for
-    // each event is simple; if it is too slow, store and acknowledge every hundredth.
+    // Advance after the work and before the acknowledgement, so that a repeat is recognised. An
+    // fsync for each event is simple; if it is too slow, store and acknowledge every hundredth.
     cursor.advance(seq)
 }
 

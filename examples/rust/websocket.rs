@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
                 // The close reason may also name a cursor. Our own is always right.
                 cursor.text(cursor.seq)
             }
-            // 410: the gateway has trimmed the next events. 0 is the oldest stored event.
+            // 410: the gateway has trimmed the next events. 0 starts at the oldest stored event.
             End::TooOld => {
                 eprintln!("the events after {} are no longer stored; continuing at the oldest", cursor.seq);
                 cursor.text(0)
@@ -83,7 +83,7 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
         Ok(Ok((socket, _))) => socket,
     };
     eprintln!("connected; going on after event {after}");
-    // We start behind our cursor because events were trimmed; the first message shows how many.
+    // We start at 0, not at our cursor, as events were trimmed; the first message shows how many.
     let mut trimmed_after = (after != cursor.text(cursor.seq)).then_some(cursor.seq);
     loop {
         let message = match timeout(SILENCE_MAX, socket.next()).await {
@@ -107,8 +107,9 @@ async fn follow(url: &str, after: &str, cursor: &mut Cursor) -> Result<End> {
             // repeated for this event, so make it idempotent: for example, write a row under the
             // event's id.
             println!("{seq} {}", event.id);
-            // Only after the work: a stored event does not come again. An fsync for each event is
-            // simple; if it is too slow, store every hundredth, and up to a hundred come twice.
+            // Advance only after the work: a stored event does not come again. An fsync for each
+            // event is simple; if it is too slow, store every hundredth, and up to a hundred come
+            // twice.
             cursor.log = Some(log);
             cursor.advance(seq)?;
         }

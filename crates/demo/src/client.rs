@@ -14,7 +14,6 @@ use crate::Outcome;
 /// The time limit for connecting, and for ending after the gateway has stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running client.
 pub struct Client {
     figures: Arc<Figures>,
     task: JoinHandle<Outcome<Ended>>,
@@ -26,7 +25,7 @@ struct Figures {
     delivered: AtomicU64,
     complete: AtomicBool,
     away: AtomicBool,
-    /// Latencies of the events since the last query, from writing the first copy until delivery.
+    /// Event latencies since the last query, from the write of the first copy to delivery.
     latencies_us: Mutex<Vec<u64>>,
 }
 
@@ -35,7 +34,7 @@ pub struct Ended {
     pub checker: Checker,
     /// How the gateway ended the connection.
     pub reason: String,
-    /// The cursor with which the client resumed, and the time for which it was disconnected.
+    /// The cursor from which the client resumed, and how long it was disconnected.
     pub resumed: Option<(u64, Duration)>,
 }
 

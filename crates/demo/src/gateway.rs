@@ -90,7 +90,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// The URL for all events, starting with the first one, in envelopes.
+    /// The URL that delivers all events from the first one, in envelopes.
     pub fn events_url(&self) -> String {
         format!("ws://{}/ws?cursor=0", self.address)
     }
@@ -123,7 +123,7 @@ impl Gateway {
         Ok(body.to_owned())
     }
 
-    /// Returns when the process ends by itself.
+    /// Waits until the process ends by itself, and returns its status.
     pub async fn ended(&self) -> String {
         loop {
             match self.child().try_wait() {

@@ -56,7 +56,7 @@ const BREAKS: usize = 8;
 const LEAVES_AFTER: u64 = EVENTS as u64 / 3;
 const AWAY: Duration = Duration::from_secs(5);
 
-/// The time limit after the start. It is reached only if something is lost.
+/// The time limit of the run, reached only if something is lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The time limit for the counts to agree after all deliveries.
 const SETTLING: Duration = Duration::from_secs(10);

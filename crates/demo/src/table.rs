@@ -28,7 +28,6 @@ struct Row {
 }
 
 impl Table {
-    /// Creates an empty table.
     pub fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         Self { began: Instant::now(), terminal, lines_drawn: 0, before: None }

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Drains one relay; returns the bytes and when the last arrived.
+/// Drains one relay; returns the number of bytes and the time of the last.
 fn drain(host: &str, relay: usize) -> std::io::Result<(u64, Instant)> {
     let mut socket = TcpStream::connect(host)?;
     let upgrade = format!("GET /r/{relay} HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n");

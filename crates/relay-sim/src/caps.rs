@@ -6,13 +6,13 @@ use wire::Filter;
 /// What a relay does when more events are requested or available than its cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beyond {
-    /// It returns as many events as the cap permits, and says nothing about the rest.
+    /// Returns as many events as the cap permits, and says nothing about the rest.
     #[default]
     Clamp,
-    /// It refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
+    /// Refuses a filter without a limit or with one above the cap: `["CLOSED",id,"invalid: limit
     /// must be at most N"]`.
     Refuse,
-    /// It refuses a filter that matches more events than the cap, whatever its limit (except 0):
+    /// Refuses a filter that matches more events than the cap, whatever its limit (except 0):
     /// `["CLOSED",id,"error: too many results"]`.
     TooMany,
 }
@@ -25,8 +25,8 @@ pub enum Order {
     NewestFirst,
     /// A fault: a capped answer contains the oldest events.
     OldestFirst,
-    /// A fault: an order that depends on the seed and not on time. The same request gets the same
-    /// part of a capped answer.
+    /// A fault: an order that depends on the seed and not on time. Repeating a request yields the
+    /// same part of a capped answer.
     Unordered,
 }
 
@@ -50,17 +50,17 @@ impl Cap {
         Self::new(events, Beyond::Clamp)
     }
 
-    /// A cap that refuses filters with a greater limit or none.
+    /// A cap that refuses filters with a greater limit or no limit.
     pub const fn refusing(events: usize) -> Self {
         Self::new(events, Beyond::Refuse)
     }
 
-    /// A cap that refuses filters that match more events.
+    /// Refuses filters that match more events than the cap.
     pub const fn too_many(events: usize) -> Self {
         Self::new(events, Beyond::TooMany)
     }
 
-    /// The events to send first, which are those of a capped answer. Default
+    /// Sets which events are sent first; a capped answer has only those. Default
     /// [`Order::NewestFirst`].
     pub const fn order(mut self, order: Order) -> Self {
         self.order = order;
@@ -74,7 +74,7 @@ impl Cap {
         self
     }
 
-    /// Says `["EOSE",id,["more"]]` if it has more events than it sent (NIP-67).
+    /// Sends `["EOSE",id,["more"]]` if the relay has more events than it sent (NIP-67).
     pub const fn says_more(mut self) -> Self {
         self.says_more = true;
         self
@@ -90,7 +90,7 @@ impl Cap {
         self.order
     }
 
-    /// The `max_limit` and `default_limit` in its NIP-11 document.
+    /// The `max_limit` and `default_limit` in the relay's NIP-11 document.
     pub(crate) const fn told(&self) -> (usize, Option<usize>) {
         (self.events, self.default_limit)
     }
@@ -104,7 +104,7 @@ pub(crate) struct Question<'a> {
     pub bound: usize,
     /// Whether the bound comes from the relay's cap and not from the filter's limit.
     pub capped: bool,
-    /// The request is refused if more events than this match.
+    /// The number of matching events above which the request is refused.
     pub matching_max: usize,
 }
 
@@ -117,7 +117,7 @@ impl<'a> Question<'a> {
     /// Applies a relay's cap to a filter.
     ///
     /// # Errors
-    /// The reason why it refuses the filter.
+    /// The reason why the relay refuses the filter.
     pub fn new(filter: &'a Filter, cap: Option<&Cap>) -> Result<Self, String> {
         let asked = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let mut question =

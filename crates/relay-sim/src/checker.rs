@@ -9,32 +9,30 @@ use wire::{ClaimedId, UnverifiedEvent, VerifiedEvent, Verifier, VerifyError};
 
 use crate::consumer::Delivery;
 
-/// The maximum number of faults stored in full; the others are only counted.
+/// The maximum number of faults stored in full; further ones are only counted.
 const FAULTS_KEPT: usize = 100;
 
 /// What is wrong with a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wrong {
-    /// It is not an event.
+    /// Not an event.
     NotAnEvent(wire::ParseError),
-    /// It does not verify.
+    /// An event that does not verify.
     NotGenuine(VerifyError),
-    /// Its id was delivered before.
+    /// An event whose id was delivered before.
     Doubled(ClaimedId),
-    /// It is genuine but not expected.
+    /// A genuine event that is not expected.
     Unexpected(ClaimedId),
-    /// Its sequence number is not greater than the previous one.
+    /// The sequence number is not greater than the previous one.
     SeqNotAscending {
         /// The previous number.
         before: u64,
-        /// This number.
         seq: u64,
     },
     /// Sequence numbers are missing before this one.
     SeqGap {
         /// The previous number.
         before: u64,
-        /// This number.
         seq: u64,
     },
 }
@@ -132,7 +130,7 @@ impl Checker {
     /// Checks a delivery.
     ///
     /// # Errors
-    /// The first fault; the verdict counts all of them.
+    /// The first fault; the verdict counts all faults.
     pub fn check(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
         self.verdict.deliveries += 1;
         self.verdict.bytes += delivery.message_bytes as u64;
@@ -238,9 +236,8 @@ impl Checker {
 /// The outcome of a check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Verdict {
-    /// All deliveries.
     pub deliveries: u64,
-    /// Their bytes.
+    /// The bytes of all deliveries.
     pub bytes: u64,
     /// Different genuine events.
     pub distinct: u64,
@@ -259,11 +256,10 @@ pub struct Verdict {
     /// How often an event's `created_at` is earlier than the previous event's. Not a fault: it can
     /// happen once between two batches, so the count must be less than the number of batches.
     pub descents: u64,
-    /// The first sequence number.
     pub first_seq: Option<u64>,
     /// The greatest sequence number.
     pub last_seq: Option<u64>,
-    /// From the first copy written by a relay to the delivery, if both are known.
+    /// The time from a relay's first copy to the delivery, if both times are known.
     pub latency: Option<Latency>,
 }
 
@@ -299,16 +295,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How long events took, in microseconds.
+/// Latencies in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Latency {
     /// The number of measured events.
     pub count: usize,
-    /// The median.
     pub p50_us: u32,
-    /// The 99th percentile.
     pub p99_us: u32,
-    /// The longest.
     pub max_us: u32,
 }
 

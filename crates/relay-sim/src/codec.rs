@@ -7,13 +7,10 @@ pub mod opcode {
     pub const CONTINUATION: u8 = 0;
     /// A text message, or its first fragment.
     pub const TEXT: u8 = 1;
-    /// A binary message.
     pub const BINARY: u8 = 2;
     /// The closing handshake.
     pub const CLOSE: u8 = 8;
-    /// A ping.
     pub const PING: u8 = 9;
-    /// A pong.
     pub const PONG: u8 = 10;
 }
 
@@ -47,7 +44,6 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 pub struct ClientFrame {
     /// See [`opcode`].
     pub opcode: u8,
-    /// The payload.
     pub payload: Vec<u8>,
 }
 

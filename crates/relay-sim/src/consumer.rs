@@ -17,25 +17,15 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// The pause between attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why there is no delivery.
+/// Why `next` or a connection attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
     /// The URL is not a WebSocket URL.
     #[error("{url} is not a ws:// URL: {reason}")]
-    Url {
-        /// The URL.
-        url: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Url { url: String, reason: String },
     /// The gateway did not accept the connection.
     #[error("cannot connect to {url}: {reason}")]
-    Connect {
-        /// The URL.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
+    Connect { url: String, reason: String },
     /// The connection ended.
     #[error("the gateway closed the connection: {0}")]
     Ended(String),
@@ -47,17 +37,17 @@ pub enum ConsumeError {
 /// One delivered event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The sequence number, in the envelope form.
+    /// The sequence number; only in envelopes.
     pub seq: Option<u64>,
-    /// When the gateway received it (Unix milliseconds), in the envelope form.
+    /// When the gateway received the event (Unix milliseconds); only in envelopes.
     pub received_at: Option<u64>,
-    /// The relay that delivered it first, in the envelope form.
+    /// The relay that delivered the event first; only in envelopes.
     pub relay: Option<String>,
     /// The event object's text, as delivered.
     pub event: Bytes,
     /// The size of the whole message.
     pub message_bytes: usize,
-    /// When the consumer received it, in Unix microseconds.
+    /// When the consumer received the message, in Unix microseconds.
     pub at_us: u64,
 }
 

@@ -1,13 +1,13 @@
 //! The entry point for a relay's clients: how TCP and TLS behave before HTTP begins.
 
-/// A defect of a relay's certificate. A client that checks it ends the handshake.
+/// A defect of a relay's certificate. A client that checks certificates ends the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// It expired in 2020.
+    /// Expired in 2020.
     Expired,
-    /// It is for `another-host.invalid`.
+    /// Issued for `another-host.invalid`.
     WrongHost,
-    /// It is self-signed, not signed by the authority.
+    /// Self-signed, not signed by the authority.
     SelfSigned,
 }
 
@@ -17,8 +17,8 @@ pub(crate) enum Door {
     /// The default. With TLS it has a valid certificate.
     #[default]
     Open,
-    /// It never reads from clients.
+    /// Never reads from clients.
     Deaf,
-    /// It has a defective certificate.
+    /// Has a defective certificate.
     Bad(Certificate),
 }

@@ -1,4 +1,5 @@
-//! Subscriptions that a relay accepts and then ends, and valid proofs of a key that it rejects.
+//! Subscriptions that a relay accepts and then ends, and valid proofs of a key that a relay
+//! rejects.
 
 /// Where a relay ends a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Ending {
 pub struct Doubt {
     /// The reason in `["OK",id,false,reason]`.
     pub reason: String,
-    /// The number of answers that it rejects.
+    /// The number of rejected answers.
     pub times: usize,
 }
 

@@ -28,7 +28,6 @@ pub enum Garbage {
 }
 
 impl Garbage {
-    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::InvalidJson,
         Self::InvalidUtf8,
@@ -214,9 +213,9 @@ impl Fault {
 pub enum Who {
     /// Every relay, including scripted ones.
     All,
-    /// A share, `0.0..=1.0`, of the relays that share the events, chosen by the seed; of the
-    /// scripted relays if there are no others. A smaller share is a subset of a larger one, so "a
-    /// third of the relays" are the same relays for every fault.
+    /// A share, `0.0..=1.0`, of the unscripted relays, chosen by the seed; of the scripted relays
+    /// if there are no others. A smaller share is a subset of a larger one, so "a third of the
+    /// relays" are the same relays for every fault.
     Share(f64),
     /// The relays with these numbers.
     These(Vec<usize>),

@@ -1,4 +1,4 @@
-//! Handles a TCP connection before it becomes a WebSocket, and those that never do: NIP-11 and
+//! Handles TCP connections before they become WebSockets, and those that never do: NIP-11 and
 //! refusals.
 
 use std::io;

@@ -15,7 +15,7 @@ pub struct BadRequest;
 pub struct Request {
     /// The path, without a query.
     pub path: String,
-    /// `Host`: the client's name for this relay.
+    /// `Host`: the relay's name as the client wrote it.
     pub host: String,
     /// `Sec-WebSocket-Key`, if the client wants a WebSocket.
     pub key: Option<String>,

@@ -8,11 +8,11 @@ use crate::policy::Policy;
 /// What a relay answers to `GET` with `Accept: application/nostr+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Information {
-    /// Its document with its real caps, limits and NIPs.
+    /// The relay's document with its real caps, limits and NIPs.
     #[default]
     True,
-    /// Its document with this patch (RFC 7396: members replace, `null` removes), for a relay that
-    /// lies: `json!({"limitation":{"max_limit":5000}})`.
+    /// The relay's document with this patch (RFC 7396: members replace, `null` removes), for a
+    /// relay that lies: `json!({"limitation":{"max_limit":5000}})`.
     Altered(Value),
     /// 404.
     NotFound,

@@ -1,12 +1,13 @@
 //! Simulated Nostr relays and a consumer that checks what a gateway delivers.
 //!
 //! Everything is derived from one seed. [`plan`] decides which relay serves which item of the
-//! [`corpus`] when, [`faults`] how relays misbehave at random, and a `policy` how they treat their
-//! clients: `caps`, `limits` and refusals, NIP-77 (`reconciliation`), NIP-11 (`information`), and
-//! TLS (`door`). A `relay` stores what has arrived (`stored` is its index), a `handshake` accepts a
-//! client, a `session` implements NIP-01, NIP-42 and NIP-77 on one `connection`, and `codec` writes
-//! the frames. [`Sim`] builds and controls all of that, and [`stats`] counts. On the other side of
-//! the gateway, a [`Consumer`] receives and a [`Checker`] checks. Tests [`wait`] with a limit.
+//! [`corpus`], and when. [`faults`] describes how relays misbehave at random; a `policy`, how they
+//! treat their clients: `caps`, `limits` and refusals, NIP-77 (`reconciliation`), NIP-11
+//! (`information`), and TLS (`door`). A `relay` stores what has arrived (`stored` is its index), a
+//! `handshake` accepts a client, a `session` implements NIP-01, NIP-42 and NIP-77 on one
+//! `connection`, and `codec` writes the frames. [`Sim`] builds and controls the relays, and
+//! [`stats`] counts what they do. On the other side of the gateway, a [`Consumer`] receives events
+//! and a [`Checker`] checks them. [`wait`] has waits with a time limit.
 //!
 //! ```no_run
 //! # async fn story() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +22,7 @@
 //! sim.stop().await;
 //!
 //! // Relays with 100,000 stored events that answer with 500 at most. The first of them refuses greater
-//! // limits, does NIP-77, and has 2,000 events of one second; the last is behind an expired certificate.
+//! // limits, does NIP-77, and has 2,000 events of one second; the last has an expired certificate.
 //! use relay_sim::{Cap, Certificate, Limits, Negentropy};
 //! let (first, last) = (Who::These(vec![0]), Who::These(vec![9]));
 //! let sim = Sim::builder().relays(10).events(100_000).stored(1.0).tls()

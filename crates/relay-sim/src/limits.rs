@@ -23,14 +23,14 @@ impl Limits {
         Self { subscriptions: None, filters: None, limit_zero: None }
     }
 
-    /// This many concurrent subscriptions (NIP-11 `max_subscriptions`). Another REQ with a new id
-    /// is answered with `["CLOSED",id,"error: too many concurrent subscriptions"]`.
+    /// Allows this many concurrent subscriptions (NIP-11 `max_subscriptions`). A further REQ with a
+    /// new id is answered with `["CLOSED",id,"error: too many concurrent subscriptions"]`.
     pub const fn subscriptions(mut self, number: usize) -> Self {
         self.subscriptions = Some(number);
         self
     }
 
-    /// This many filters in a REQ (NIP-11 `max_filters`). A REQ with more is answered with
+    /// Allows this many filters in a REQ (NIP-11 `max_filters`). A REQ with more is answered with
     /// `["CLOSED",id,"invalid: too many filters"]`.
     pub const fn filters(mut self, number: usize) -> Self {
         self.filters = Some(number);
@@ -49,7 +49,7 @@ impl Limits {
         self
     }
 
-    /// The `max_subscriptions` and `max_filters` in its NIP-11 document.
+    /// The `max_subscriptions` and `max_filters` in the relay's NIP-11 document.
     pub(crate) const fn told(&self) -> (Option<usize>, Option<usize>) {
         (self.subscriptions, self.filters)
     }
@@ -79,12 +79,12 @@ pub enum Saying {
     Notice,
 }
 
-/// Requests that are refused without being examined.
+/// Refuses requests without examining them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason, such as `blocked: you are not welcome here`.
     pub reason: String,
-    /// The message.
+    /// How the request is refused.
     pub saying: Saying,
     /// The number of REQs to refuse; later ones are served.
     pub times: usize,
@@ -127,19 +127,17 @@ pub enum Scope {
 /// A rate limit for requests (REQ and NEG-OPEN).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The number in any span of `per`. Refused requests do not count.
+    /// The number of requests in any span of `per`. Refused requests do not count.
     pub requests: usize,
-    /// The span.
     pub per: Duration,
     pub scope: Scope,
-    /// The message with which it refuses.
+    /// The message type of refusals.
     pub saying: Saying,
-    /// The reason.
     pub reason: String,
 }
 
 impl RateLimit {
-    /// This many requests for each connection; others are answered with
+    /// Allows this many requests on each connection; more are answered with
     /// `["CLOSED",id,"rate-limited: slow down"]`.
     pub fn new(requests: usize, per: Duration) -> Self {
         let reason = "rate-limited: slow down".to_owned();

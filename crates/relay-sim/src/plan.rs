@@ -16,8 +16,8 @@ pub enum Pace {
 /// One copy on one relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// When the relay receives it: microseconds after live traffic began or, at [`Pace::Fast`], a
-    /// position in the order of the events.
+    /// When the relay receives the copy: microseconds after live traffic began or, at
+    /// [`Pace::Fast`], a position in the order of the events.
     pub at: u64,
     /// The item's number; forged items are numbered after all others.
     pub item: u32,
@@ -44,7 +44,6 @@ pub struct Plan {
 /// The parameters of a plan.
 #[derive(Debug, Clone)]
 pub struct PlanSettings<'a> {
-    /// The seed.
     pub seed: u64,
     /// The number of relays that share the items.
     pub relays: usize,
@@ -56,7 +55,7 @@ pub struct PlanSettings<'a> {
     pub stored: usize,
     /// The number of relays that have each item.
     pub copies: usize,
-    /// The delay of the last copy behind the first, in milliseconds.
+    /// The delay of the last copy after the first, in milliseconds.
     pub spread_ms: u64,
     /// The share of items that are also forged.
     pub forge: f64,
@@ -65,7 +64,6 @@ pub struct PlanSettings<'a> {
 }
 
 impl Plan {
-    /// Makes the plan.
     pub fn new(settings: &PlanSettings<'_>) -> Self {
         let forgers = settings.forgers.of(settings.seed, settings.relays);
         let mut plan = Self { relays: vec![RelayPlan::default(); settings.relays], forged: Vec::new() };
@@ -113,7 +111,7 @@ impl Plan {
                 self.put(relay, at, forged + rng.below(2));
             }
         }
-        // Also puts a forgery on any forger, whether or not it has a genuine copy: always if no
+        // Also adds a forgery to a random forger, with or without a genuine copy: always if no
         // forgery precedes a genuine copy, otherwise in half of the cases.
         if !preceded || rng.chance(0.5) {
             let forgers: Vec<usize> =

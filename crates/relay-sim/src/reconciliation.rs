@@ -18,7 +18,7 @@ pub enum Negentropy {
     Mute,
     /// Announced, but every NEG-OPEN is answered with NEG-ERR and this reason.
     Refused(String),
-    /// Supported, over its stored events. Neither a filter's limit nor the cap applies.
+    /// Supported, over the relay's stored events. Neither a filter's limit nor the cap applies.
     Served(Reconciling),
 }
 
@@ -28,7 +28,7 @@ impl Negentropy {
         Self::Served(Reconciling::new())
     }
 
-    /// Whether NIP-11 announces it.
+    /// Whether NIP-11 announces NIP-77.
     pub(crate) const fn is_told(&self) -> bool {
         !matches!(self, Self::Absent | Self::Unknown)
     }
@@ -54,8 +54,8 @@ impl Reconciling {
         Self { records_max: usize::MAX, frame_bytes: 60_000, rounds_max: usize::MAX }
     }
 
-    /// A filter that matches more stored events is answered with `["NEG-ERR",id,"blocked: this
-    /// query is too big"]`.
+    /// A filter that matches more than `records` stored events is answered with
+    /// `["NEG-ERR",id,"blocked: this query is too big"]`.
     pub const fn records_max(mut self, records: usize) -> Self {
         self.records_max = records;
         self

@@ -38,7 +38,7 @@ pub enum Behaviour {
     /// According to its faults.
     #[default]
     Normal,
-    /// Connections neither send nor read until it is normal again.
+    /// Connections neither send nor read until the relay is normal again.
     Stalled,
     /// New connections are closed at once; existing ones continue.
     Refusing,
@@ -53,7 +53,7 @@ pub(crate) struct Control {
     pub stopped: bool,
 }
 
-/// Something that a test gave to a running relay.
+/// What a test injects into a running relay.
 #[derive(Debug, Clone)]
 pub(crate) enum Injected {
     /// An event: stored, and sent to the subscriptions that it matches.
@@ -75,8 +75,8 @@ pub(crate) enum Publication {
     Outdated,
 }
 
-/// An address: kind, author, and the `d` tag of addressable kinds. A relay that replaces keeps only
-/// the newest event of each address. Other kinds have none.
+/// The address of a replaceable or addressable event: kind, author, and `d` tag if addressable. A
+/// relay that replaces keeps only the newest event of each address.
 fn address(event: &VerifiedEvent) -> Option<(u16, PublicKey, String)> {
     let name = match event.kind() {
         0 | 3 | 10_000..20_000 => String::new(),
@@ -363,12 +363,12 @@ impl Relay {
         lock(&self.heard).times.iter().copied().collect()
     }
 
-    /// Records the `User-Agent` of its newest client.
+    /// Records the `User-Agent` of the relay's newest client.
     pub fn note_user_agent(&self, user_agent: Option<String>) {
         lock(&self.heard).user_agent = user_agent;
     }
 
-    /// The `User-Agent` of its newest client.
+    /// The `User-Agent` of the relay's newest client.
     pub fn user_agent(&self) -> Option<String> {
         lock(&self.heard).user_agent.clone()
     }

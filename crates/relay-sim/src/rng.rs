@@ -58,7 +58,7 @@ impl Rng {
         1 + tries as u64
     }
 
-    /// `count` different numbers below `bound` (at most `bound`), in random order.
+    /// `min(count, bound)` distinct numbers below `bound`, in random order.
     pub fn distinct(&mut self, count: usize, bound: usize) -> Vec<usize> {
         let count = count.min(bound);
         if count > 64 || count * 4 > bound {

@@ -9,7 +9,6 @@ const READ_BYTES: usize = 4 << 10;
 
 /// A byte stream over TCP that never blocks: the caller waits for [`tcp`](Self::tcp) to be ready.
 pub(crate) trait Socket: Send + Sync {
-    /// The TCP connection.
     fn tcp(&self) -> &TcpStream;
 
     /// Appends available bytes. It is an error if the stream has ended, but not if no bytes are

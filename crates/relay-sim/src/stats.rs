@@ -9,14 +9,12 @@ use crate::faults::Garbage;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
-        /// What is counted.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Count {
             $($(#[$doc])* $name,)*
         }
 
         impl Count {
-            /// All counts.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The name in summaries.
@@ -34,9 +32,9 @@ macro_rules! counts {
 counts! {
     /// TCP connections for this relay.
     Connections = "connections",
-    /// Of those, TLS connections with a full handshake.
+    /// TLS connections with a full handshake.
     TlsFull = "tls_full",
-    /// Of those, TLS connections that resumed a session.
+    /// TLS connections that resumed a session.
     TlsResumed = "tls_resumed",
     /// Connections that became WebSockets.
     Upgrades = "upgrades",
@@ -69,7 +67,7 @@ counts! {
     Bytes = "bytes",
     /// Event frames with a genuine event and a valid subscription id.
     Genuine = "genuine",
-    /// Of those, the first frame of each event over all relays; the others are copies.
+    /// The first genuine frame of each event over all relays; the others are copies.
     First = "first",
     /// Event frames with a forged event.
     Forged = "forged",
@@ -89,7 +87,7 @@ counts! {
     Auth = "auth",
     /// OK.
     Oks = "oks",
-    /// WebSocket pings and pongs and closes.
+    /// WebSocket pings, pongs and closes.
     Control = "control",
     /// Raw bytes sent by a test.
     Raw = "raw",
@@ -105,7 +103,7 @@ counts! {
     DeepNesting = "garbage_deep_nesting",
     /// Truncated frames followed by silence.
     TruncatedStall = "garbage_truncated_stall",
-    /// Truncated frames followed by the end.
+    /// Truncated frames followed by the end of the connection.
     TruncatedDrop = "garbage_truncated_drop",
     /// Events under unknown subscription ids.
     WrongSubscription = "garbage_wrong_subscription",
@@ -160,7 +158,6 @@ impl Default for Figures {
 }
 
 impl Figures {
-    /// One figure.
     pub fn get(&self, count: Count) -> u64 {
         self.0.get(count as usize).copied().unwrap_or_default()
     }

@@ -65,7 +65,6 @@ fn id_head(id: &[u8; 32]) -> u64 {
     id.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
-/// The result.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Each position once, in the order of sending.

@@ -100,7 +100,6 @@ impl Drop for Up<'_> {
     }
 }
 
-/// The shared state.
 #[derive(Debug)]
 pub(crate) struct World {
     pub seed: u64,
@@ -142,7 +141,7 @@ impl World {
         Some(slot.get_or_make(|| forge(&original.claims, *forgery)))
     }
 
-    /// The events of a relay.
+    /// The item of a stored event.
     pub fn held<'a>(&'a self, held: &'a Held) -> Option<&'a Item> {
         match held {
             Held::Planned(number) => self.item(*number as usize),

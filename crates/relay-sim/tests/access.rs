@@ -14,7 +14,7 @@ async fn challenge(client: &mut Client) -> String {
     challenge
 }
 
-/// Signs an answer, and returns whether it is accepted and the reason.
+/// Signs an answer, and returns whether it is accepted, with the reason.
 async fn answer(client: &mut Client, date: u64, kind: u16, challenge: &str, relay: &str) -> (bool, String) {
     let tags = [["challenge", challenge], ["relay", relay]].map(|tag| tag.map(str::to_owned));
     let event = Signer::from_seed(1).sign(date, kind, &tags, "");

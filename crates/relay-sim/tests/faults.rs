@@ -20,7 +20,7 @@ fn one() -> SimBuilder {
     Sim::builder().seed(7).relays(1).events(50).copies(1).stored(1.0).base(BASE)
 }
 
-/// Reads everything up to EOSE or the end from a relay with this fault at every event.
+/// Reads up to EOSE or the end of the connection, from a relay with this fault at every event.
 async fn seen(fault: Fault) -> (Vec<Seen>, Stats) {
     let sim = one().fault(fault, Who::All, 1.0).start().await.expect("started");
     let mut client = Client::subscribe(&sim.url(0)).await;

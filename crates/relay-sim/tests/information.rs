@@ -64,7 +64,7 @@ async fn there_may_be_no_document() {
         assert_eq!(answer.len() >= 1 << 20, kind == Information::Endless, "{kind:?}: {}", answer.len());
         assert_eq!(answer.contains("Content-Length"), ends);
         assert_eq!(sim.stats().of(0, Count::Information), 1);
-        // It still works as a relay.
+        // The relay still serves requests.
         assert_eq!(Client::connect(&sim.url(0)).await.ask("{}").await, Ok(Vec::new()));
     }
 }

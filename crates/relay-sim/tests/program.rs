@@ -29,7 +29,7 @@ fn relays(options: &str) -> (Relays, Vec<String>) {
 }
 
 #[tokio::test]
-async fn options_give_relays_their_manners() {
+async fn options_give_relays_their_behaviour() {
     let (_program, urls) = relays(
         "--relays 2 --events 100 --copies 2 --stored 1 --seed 7 --cap 50 --cap refuse=50:0.5 \
          --max-filters 1 --rate-limit 3/3600 --burst 0:900:200 --base 1700000000",

@@ -32,7 +32,7 @@ async fn many_events_are_shared_by_the_relays_that_are_named() {
     assert!(held[1].is_sorted_by_key(|event| std::cmp::Reverse(event.created_at())));
     let stored = Client::connect(&sim.url(1)).await.ask("{}").await.expect("an answer");
     assert!(stored.iter().map(|event| id(event)).eq(held[1].iter().map(|event| event.id().to_string())));
-    // Another call creates other events, and the same seed creates the same ones.
+    // A second call creates new events; a sim with the same seed, the same ones.
     assert!(ids(&sim.publish_many(&[0], 1, &dates)).is_disjoint(&ids(&events)));
     let again = Sim::builder().seed(7).scripted(4).start().await.expect("started");
     assert_eq!(again.publish_many(&[1, 2, 3], 2, &dates), events);
@@ -43,7 +43,7 @@ async fn subscriptions_get_them_live_beside_what_is_planned() {
     let sim = Sim::builder().seed(7).relays(1).events(10).copies(1).start().await.expect("started");
     let mut client = Client::subscribe(&sim.url(0)).await;
     assert_eq!(client.take(11).await.len(), 11);
-    // More than a buffer holds, so that the connection sends them in several rounds.
+    // More events than a buffer holds, so that the connection sends them in several rounds.
     let published = sim.publish_many(&[0], 1, &[BASE; 1_000]);
     let mut seen = HashSet::new();
     for message in client.take(1_000).await {

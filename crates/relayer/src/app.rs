@@ -55,8 +55,8 @@ pub async fn run(loaded: &Loaded) -> Result<(), RunError> {
     let (config, warning) = descriptors::fit(&loaded.config, descriptors::raise())?;
     let config = &config;
     if let Some(warning) = warning {
-        // A warning only if the operator set a limit, or if listed relays cannot all be connected;
-        // otherwise only the defaults were too high.
+        // Warns only if the operator set a limit, or if not all listed relays fit; otherwise only
+        // the defaults were too high.
         let are_named = loaded.config.relay.bootstrap_relays.len() > config.relay.max_connections.get();
         if are_named || descriptors::KEYS.iter().any(|key| loaded.sets(key)) {
             tracing::warn!(name: "limits_lowered", "{warning}");

@@ -136,7 +136,7 @@ pub(crate) const SCANS_AT_ONCE_MAX: usize = 2;
 /// If no answer begins within this time after a `NOTICE` that reads like a refusal, the notice
 /// counts as one. Some relays greet every client with such a notice.
 pub(crate) const NOTICE_DOUBT: Duration = Duration::from_secs(1);
-/// How often a request without an answer, or with an error, is sent on one connection.
+/// How often a request that gets no answer or an error is sent on one connection.
 pub(crate) const REQUEST_TRIES_MAX: u32 = 3;
 /// The pause before a failed repair is tried again on the same connection.
 pub(crate) const REPAIR_RETRY: Duration = Duration::from_secs(300);
@@ -159,7 +159,7 @@ pub(crate) const PAGE_EVENTS_USUAL: u32 = 500;
 /// The maximum number of stored events in one request, even if the relay allows more, because the
 /// answer delays the live events of all relays.
 pub(crate) const RELAY_PAGE_EVENTS_MAX: u32 = 5_000;
-/// Answers with fewer events are never cut by a relay.
+/// Answers with fewer events always count as complete.
 pub(crate) const PAGE_EVENTS_LEAST: u32 = 20;
 
 // Connections to relays.
@@ -170,6 +170,10 @@ pub(crate) const INFORMATION_MS_MAX: u64 = 86_400_000;
 pub(crate) const INFORMATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a NIP-11 document; real ones have a few kilobytes.
 pub const INFORMATION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the head of a relay's HTTP response, including interim responses.
+pub(crate) const RELAY_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Header lines of a relay's HTTP response.
+pub(crate) const RELAY_HEADERS_MAX: usize = 64;
 /// States of a relay's connection that are remembered.
 pub(crate) const STATES_KEPT: usize = 12;
 /// The first quarantine of a relay that exceeds its budget of offences. Each further one takes
@@ -207,9 +211,9 @@ pub(crate) const DIAL_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a relay may take to accept the little that we send.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Concurrent dials and fetches of NIP-11 documents, from TCP on, so that a start with thousands of
-/// relays does not cause time-outs: together they need less than a second of CPU for TLS. The limit
-/// is not lower because some dials only wait: if the packets to a third of ten thousand relays
-/// vanish, their 10 s each add up to a minute.
+/// relays does not cause time-outs: together they need less than a second of CPU for TLS. A lower
+/// limit would be slow, because some dials only wait: if the packets to a third of ten thousand
+/// relays vanish, their 10 s each add up to a minute.
 pub(crate) const DIALS_AT_ONCE_MAX: usize = 512;
 /// The minimum and maximum base of the back-off between two connections to one relay.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -266,7 +270,7 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Characters of a sink's response that are shown as the reason.
 pub(crate) const ANSWER_SHOWN_MAX: usize = 200;
 /// Events that are examined for a request before the task yields: a few milliseconds.
-pub(crate) const GATHER_LOOKS_MAX: usize = 10_000;
+pub(crate) const GATHER_READS_MAX: usize = 10_000;
 /// Refused requests in a row until a sink is parked. One event may be refused for its content; a
 /// hundred in a row point to a wrong key or address, and would push each other out of the dead
 /// letters.
@@ -304,7 +308,7 @@ pub(crate) const SINK_DRAIN_MAX: Duration = Duration::from_secs(3);
 pub(crate) const SINK_CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How long relays may take to receive our close frame, as a part of draining.
 pub(crate) const GOODBYES_MAX: Duration = Duration::from_secs(2);
-/// How long draining may take in total before the process exits anyway.
+/// How long draining may take in total, except for the end of the runtimes.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(9);
 /// How long pending reads may delay the end of the process after draining.
 pub const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
@@ -419,8 +423,8 @@ pub(crate) const FOLLOWERS_LISTED_MAX: usize = 10_000;
 
 // The registry in PostgreSQL.
 
-/// How long one statement may take, and how long a whole write may take, from waiting for its turn
-/// to the answer to its COMMIT. Users and HTTP requests do not wait much longer.
+/// How long one statement may take, and how long a whole write may take, from the wait for the lock
+/// to the reply to COMMIT. Users and HTTP requests do not wait much longer.
 pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of [`REGISTRY_TIMEOUT`] that a write reserves for its COMMIT. The server's limit for
 /// locks is shorter than ours by this time, so that the server can report what it waited for.
@@ -430,7 +434,7 @@ pub(crate) const REGISTRY_MARGIN: Duration = Duration::from_millis(500);
 pub(crate) const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(3);
 /// How long finding the reason of a failed connection may take.
 pub(crate) const REGISTRY_REASON_MAX: Duration = Duration::from_secs(1);
-/// How long each row may take when all rows are read: the server sorts millions before the first.
+/// How long each row may take in a full read: the server may sort millions of rows first.
 pub(crate) const REGISTRY_ROWS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the server may wait for a lock: less than we wait for the server, so that it reports
 /// why.
@@ -454,8 +458,8 @@ pub(crate) const REGISTRY_START_MAX: Duration = Duration::from_secs(15);
 /// adjustment changes both.
 pub(crate) const CLOCK_STEP_MIN: Duration = Duration::from_secs(5);
 /// How often the clock is checked for a step, in addition to each decision that depends on it.
-pub(crate) const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How far the date of a live event may be from an agreeing clock: authors' clocks and slow relays.
+pub(crate) const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum difference between the date of a live event and our clock if the two agree.
 pub(crate) const CLOCK_AGREES_WITHIN: Duration = Duration::from_secs(60);
 /// How long the date of a live event counts as a vote about our clock.
 pub(crate) const CLOCK_VOTES_LAST: Duration = Duration::from_secs(20 * 60);

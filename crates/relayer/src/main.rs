@@ -134,7 +134,7 @@ fn run_command(
 
 fn run(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
     watchdog::start().map_err(|error| format!("cannot start a thread: {error}"))?;
-    telemetry::tracing::start(loaded.config.monitoring.log_level.as_str());
+    telemetry::tracing::start(loaded.config.monitoring.log_level.into());
     tracing::info!(
         name: "starting",
         version = env!("CARGO_PKG_VERSION"),

@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 
 use crate::watchdog;
 
-/// The failure of a stage.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{stage} failed: {reason}")]
 pub struct StageFailure {

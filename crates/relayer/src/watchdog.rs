@@ -1,7 +1,7 @@
 //! Ends a process that cannot continue, regardless of its state.
 //!
-//! The panic hook logs panics without a backtrace. A backtrace takes a lock and allocates; when its
-//! allocation failed, too, the process hung. A watchdog thread, which never allocates or locks,
+//! The panic hook logs panics without a backtrace. A backtrace takes a lock and allocates; if that
+//! allocation fails, too, the process hangs. A watchdog thread, which never allocates or locks,
 //! aborts the process if a panic cannot be logged, or if the process must end but does not end in
 //! time. Both exist only after [`start`].
 

@@ -1,5 +1,5 @@
-//! The cost of one frame at each step, beside the lower bound of any gateway: the bare signature
-//! check. `cargo bench -p relayer-wire`; the ratio to the bound is printed at the end.
+//! The cost of one frame at each step, compared with the lower bound of any gateway: the bare
+//! signature check. `cargo bench -p relayer-wire`; the ratio to the bound is printed at the end.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -30,7 +30,7 @@ fn frame(event: &VerifiedEvent, order: [&str; 7]) -> String {
 }
 
 const ID_FIRST: [&str; 7] = ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"];
-/// In strfry's order.
+/// The order in which strfry writes members.
 const ALPHABETICAL: [&str; 7] = ["content", "created_at", "id", "kind", "pubkey", "sig", "tags"];
 const ID_LAST: [&str; 7] = ["pubkey", "created_at", "kind", "tags", "content", "sig", "id"];
 
@@ -46,7 +46,7 @@ fn frame_scan(c: &mut Criterion) {
     }
 }
 
-/// The form that most code would start with.
+/// The event type that most code would start with.
 #[derive(serde::Deserialize)]
 #[allow(dead_code)]
 struct OwnedEvent {
@@ -147,8 +147,8 @@ fn filter(c: &mut Criterion) {
     }
 }
 
-/// Everything that happens to a new frame, against the bare signature check, measured alternately
-/// so that both see the same machine.
+/// Compares everything that happens to a new frame with the bare signature check, measured
+/// alternately so that both see the same machine.
 fn ratio() {
     const ROUNDS: u32 = 40;
     const PER_ROUND: u32 = 500;

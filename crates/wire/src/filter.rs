@@ -21,7 +21,6 @@ pub enum FilterError {
     /// A key's value has the wrong form.
     #[error("`{key}` must be {expected}")]
     Value {
-        /// The key.
         key: String,
         /// The form that the key accepts.
         expected: &'static str,

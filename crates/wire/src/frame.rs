@@ -44,7 +44,7 @@ pub fn author(event: &[u8]) -> Option<PublicKey> {
     PublicKey::from_hex(walk.plain_string()?).ok()
 }
 
-/// The first JSON value of a text without what follows; the whole text if it does not end.
+/// The first JSON value of a text without what follows; the whole text if the value does not end.
 ///
 /// Some relays send `EVENT` messages of more than three parts.
 pub fn first_value(text: &[u8]) -> &[u8] {

@@ -147,7 +147,8 @@ hex_bytes!(
 readable!(Signature);
 
 impl PublicKey {
-    /// Whether it is a point of secp256k1, so that a secret key for it can exist. Takes about 5 us.
+    /// Whether the key is a point of secp256k1, so that a secret key for it can exist. Takes about
+    /// 5 us.
     pub fn is_on_curve(&self) -> bool {
         XOnlyPublicKey::from_slice(&self.0).is_ok()
     }

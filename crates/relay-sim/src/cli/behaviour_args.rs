@@ -20,7 +20,7 @@ pub struct BehaviourArgs {
     /// more), oldest-first and unordered (clamp, but send the wrong events) [default: no bound].
     #[arg(long, value_name = "CAP")]
     cap: Vec<Shared<Cap>>,
-    /// With --cap: the limit of a filter without one.
+    /// With --cap: the limit of a filter that has none.
     #[arg(long, value_name = "EVENTS", requires = "cap")]
     default_limit: Option<usize>,
     /// Maximum subscriptions on a connection.

@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
         tokio::pin!(interrupt);
         'deliveries: loop {
             let patience = if self.checker.is_complete() { self.linger } else { self.idle };
-            // This future is kept across ticks, because reconnecting may take longer than one.
+            // This future is kept across ticks, because reconnecting may take several.
             let next = timeout(patience, consumer.next());
             tokio::pin!(next);
             let next = loop {

@@ -23,7 +23,7 @@ pub struct SimArgs {
     /// The number of events to generate [default: 1000, or 0 with --file].
     #[arg(long)]
     events: Option<usize>,
-    /// Serve the events of this JSONL file, as they are; may be repeated. A line is an event or
+    /// Serve the events of this JSONL file, unchanged; may be repeated. A line is an event or
     /// {"reason":…,"event":{…}}, which counts as not genuine.
     #[arg(long)]
     file: Vec<PathBuf>,
@@ -46,7 +46,7 @@ pub struct SimArgs {
     /// The number of relays that have each event.
     #[arg(long, default_value_t = 10)]
     copies: usize,
-    /// With --rate: the maximum delay of an event's last copy behind its first, in milliseconds.
+    /// With --rate: the maximum delay of an event's last copy after its first, in milliseconds.
     #[arg(long, default_value_t = 0)]
     spread_ms: u64,
     /// The share of the events that relays have from the start (0 to 1); the others are live.

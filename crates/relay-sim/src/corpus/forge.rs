@@ -13,7 +13,6 @@ pub enum Forgery {
     BadSignature,
 }
 
-/// Forges an event.
 pub fn forge(event: &VerifiedEvent, forgery: Forgery) -> Item {
     let text = String::from_utf8_lossy(event.json()).into_owned();
     let forged = match forgery {

@@ -6,7 +6,6 @@ use wire::{Signer, VerifiedEvent};
 
 use crate::rng::Rng;
 
-/// The sizes of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sizes {
     /// Mostly 400 to 700 bytes an event, some nearly empty, one in a hundred up to 40 KiB.
@@ -16,7 +15,7 @@ pub enum Sizes {
     Exactly(usize),
 }
 
-/// Creates the event with any number, in any order and on any thread.
+/// Creates events by number, in any order and on any thread.
 #[derive(Debug)]
 pub struct Generator {
     seed: u64,

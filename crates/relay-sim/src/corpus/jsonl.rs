@@ -14,16 +14,10 @@ use super::{Item, Origin};
 pub enum JsonlError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    Io { path: PathBuf, error: std::io::Error },
     /// A line is not a JSON object.
     #[error("{path}:{line}: not a JSON object")]
     NotAnObject {
-        /// The file.
         path: PathBuf,
         /// The line number, counted from 1.
         line: usize,

@@ -22,11 +22,11 @@ pub use poison::{Poison, oversized, poison};
 /// Whether an item's text is genuine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It is a genuine event.
+    /// A genuine event.
     Genuine,
-    /// It is an altered event.
+    /// An altered event.
     Forged(Forgery),
-    /// It came from a file or a test and does not verify.
+    /// A text from a file or a test that does not verify.
     Invalid,
 }
 
@@ -117,7 +117,7 @@ impl Slot {
         self.item.get_or_init(make)
     }
 
-    /// When the first copy entered a socket's buffer, in Unix microseconds.
+    /// When the first copy entered a socket's buffer (Unix microseconds).
     pub fn first_sent_us(&self) -> Option<u64> {
         Some(self.first_sent_us.load(Ordering::Relaxed)).filter(|time| *time != 0)
     }

@@ -20,7 +20,6 @@ pub enum Poison {
 }
 
 impl Poison {
-    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Kind, Self::Tag, Self::Content, Self::Surrogate, Self::NoTags];
 }
 

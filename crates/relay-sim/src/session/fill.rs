@@ -19,8 +19,8 @@ use crate::relay::{Held, Injected, Relay};
 use crate::stats::Count;
 use crate::world::{World, now_us};
 
-/// When this many bytes wait to be written, no more are added: about a hundred typical frames in a
-/// system call.
+/// The buffer size at which nothing more is added: about a hundred typical frames, for one system
+/// call.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// The author of events made by faults.
@@ -196,8 +196,8 @@ impl Session {
         AfterWrite::Goes
     }
 
-    /// Sends an event to a subscription, unless a fault prevents that. The event has arrived even
-    /// then: it is stored, and the client receives it when it asks again.
+    /// Sends an event to a subscription, unless a fault prevents it. Even then the event is stored,
+    /// and the client receives it with its next request.
     fn send(&mut self, place: usize, item: &Item, number: Option<u32>, now: u64) -> AfterWrite {
         let mut then = AfterWrite::Goes;
         match self.dice.before_frame() {

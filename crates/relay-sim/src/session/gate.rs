@@ -21,13 +21,13 @@ pub(crate) enum Access {
     Open,
     /// Make requests after proving a key.
     Required,
-    /// The same, but the relay does not confirm the key.
+    /// As [`Required`](Self::Required), but the relay does not confirm the key.
     Unconfirmed,
-    /// Make requests, which are answered after it has proved a key.
+    /// Make requests, which wait for their answers until it has proved a key.
     Held,
-    /// Make requests, but receive no stored or live events before it has proved a key.
+    /// Make requests, but receive no stored or live events before proving a key.
     Empty,
-    /// Nothing, even after it has proved a key.
+    /// Nothing, even after proving a key.
     Restricted {
         /// Whether the client has proved a key.
         proved: bool,

@@ -38,7 +38,7 @@ struct Subscription {
     ending: Option<(EndingPlace, String)>,
     /// When EOSE is sent, if not after the last stored event.
     eose_at: Option<Instant>,
-    /// Stored events that are still to be sent, the first of them last; `None` after EOSE.
+    /// Stored events that are still to be sent, in reverse order; `None` after EOSE.
     backlog: Option<Vec<Held>>,
     /// Entries and injections from here on are live for this subscription.
     live_from: Arrived,
@@ -50,7 +50,7 @@ impl Subscription {
     }
 }
 
-/// The messages that a relay sends on a connection. It receives and counts all of them.
+/// The messages that a relay sends. It receives and counts all messages of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
     /// All messages.
@@ -69,7 +69,7 @@ pub(crate) enum Eose {
     /// After the last stored event.
     #[default]
     Next,
-    /// This long after it.
+    /// This long after the last stored event.
     After(Duration),
     /// Never.
     Never,
@@ -95,7 +95,7 @@ pub(crate) struct Session {
     challenge: Option<Box<Challenge>>,
     /// The requests that count for the connection's rate limit.
     window: Window,
-    /// The flood that it sends in addition to everything else.
+    /// The flood that is sent in addition to everything else.
     pub flood: Option<Flood>,
     /// Events that a fault made for this connection.
     made: u64,

@@ -1,4 +1,4 @@
-//! The description of a simulation and its defaults: which events exist, and when each relay has
+//! The description of a simulation and its defaults: which events exist, and when each relay gets
 //! them. [`rules`](super::rules) describes how relays treat their clients.
 
 use std::path::PathBuf;
@@ -109,8 +109,8 @@ impl SimBuilder {
         self
     }
 
-    /// Serves a JSONL file's events as they are, before the generated ones. A line may be
-    /// `{"reason":…,"event":{…}}`: then the event counts as not genuine.
+    /// Serves a JSONL file's events unchanged, before the generated ones. The event of a line
+    /// `{"reason":…,"event":{…}}` counts as not genuine.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
         self
@@ -122,8 +122,8 @@ impl SimBuilder {
         self
     }
 
-    /// The kinds of generated events, each as frequent as the others. Default: a mix of 0, 1, 3, 6,
-    /// 7, 1984 and 30931 to 30934.
+    /// The kinds of generated events, all equally frequent. Default: a mix of 0, 1, 3, 6, 7, 1984
+    /// and 30931 to 30934.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = u16>) -> Self {
         self.kinds = kinds.into_iter().collect();
         self
@@ -136,8 +136,8 @@ impl SimBuilder {
     }
 
     /// The base time in Unix seconds: stored events are up to
-    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones are later by the time until
-    /// they are sent. Default: now; set it to get the same ids again.
+    /// [`stored_span_secs`](Self::stored_span_secs) older, live ones are dated later, by the time
+    /// until they are sent. Default: now; set it to get the same ids again.
     pub const fn base(mut self, unix_secs: u64) -> Self {
         self.base = Some(unix_secs);
         self
@@ -155,29 +155,29 @@ impl SimBuilder {
         self
     }
 
-    /// The maximum delay of the last copy of a live event behind the first, with
+    /// The maximum delay of the last copy of a live event after the first, with
     /// [`Pace::PerSecond`]. Default 0.
     pub const fn spread_ms(mut self, ms: u64) -> Self {
         self.spread_ms = ms;
         self
     }
 
-    /// This share of the generated live events, `0.0..=1.0`, is dated 1 to `secs_max` seconds
-    /// before it appears. Default: none.
+    /// Backdates this share of the generated live events, `0.0..=1.0`, by 1 to `secs_max` seconds.
+    /// Default: none.
     pub const fn late(mut self, share: f64, secs_max: u64) -> Self {
         self.late = Shift { share, secs_max };
         self
     }
 
-    /// This share of the generated events, `0.0..=1.0`, is by authors whose clocks are ahead: it is
-    /// dated 1 to `secs_max` seconds later than otherwise. Default: none.
+    /// Postdates this share of the generated events, `0.0..=1.0`, by 1 to `secs_max` seconds, as
+    /// authors whose clocks are ahead do. Default: none.
     pub const fn ahead(mut self, share: f64, secs_max: u64) -> Self {
         self.ahead = Shift { share, secs_max };
         self
     }
 
-    /// Adds this many events, all dated `secs_ago` seconds before [`base`](Self::base), which only
-    /// this relay has from the start. They count as [published](crate::Sim::publish), not as
+    /// Gives only this relay this many additional events from the start, all dated `secs_ago`
+    /// seconds before [`base`](Self::base). They count as [published](crate::Sim::publish), not as
     /// planned.
     pub fn burst_second(mut self, relay: usize, secs_ago: u64, events: usize) -> Self {
         self.bursts.push(Burst { relay, secs_ago, events });
@@ -209,15 +209,15 @@ impl SimBuilder {
         self
     }
 
-    /// Creates live events when they are sent, with that date and with a tag `["sent_us","<Unix
+    /// Creates and dates live events when they are sent, with a tag `["sent_us","<Unix
     /// microseconds>"]`. Their ids differ from run to run.
     pub const fn stamp(mut self) -> Self {
         self.stamp = true;
         self
     }
 
-    /// The share of the events that are also forged, `0.0..=1.0`. On the first of its relays that
-    /// forges, a forged copy comes before the genuine one. Others come before, after, and from
+    /// The share of the events that are also forged, `0.0..=1.0`. A forged copy comes before the
+    /// genuine one on the event's first relay that forges. Others come before or after it, or from
     /// relays that do not have the event.
     pub const fn forge(mut self, share: f64) -> Self {
         self.forge = share;
@@ -244,7 +244,7 @@ impl SimBuilder {
             .fold(self, |this, sort| this.fault(Fault::Garbage(sort), who.clone(), chance))
     }
 
-    /// The loopback port. Default 0: any that is free.
+    /// The loopback port. Default 0: any free one.
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
         self

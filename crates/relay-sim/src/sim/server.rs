@@ -19,12 +19,12 @@ const BACKLOG: u32 = 4096;
 /// The pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The first step of a TCP connection.
+/// How a new TCP connection is handled.
 #[derive(Debug, Clone)]
 pub(super) enum Reception {
     Plain,
     Tls(Arc<ServerConfig>),
-    /// Nothing.
+    /// The connection is kept and never read.
     None,
 }
 

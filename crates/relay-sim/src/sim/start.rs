@@ -26,12 +26,7 @@ use crate::world::{Dates, Gauge, World};
 pub enum StartError {
     /// Listening on the port failed.
     #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// The port.
-        address: SocketAddr,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    Listen { address: SocketAddr, error: std::io::Error },
     /// An event file cannot be served.
     #[error(transparent)]
     File(#[from] JsonlError),
@@ -199,8 +194,8 @@ impl SimBuilder {
 
     fn relays_of(&self, plans: Vec<RelayPlan>) -> Vec<Relay> {
         let (sharing, all) = (plans.len(), plans.len() + self.scripted);
-        // A share refers to the relays that share the events, so the scripted ones that follow do
-        // not change the selection.
+        // A share refers to the unscripted relays, so the scripted ones that follow do not change
+        // the selection.
         let chosen = |who: &Who| match who {
             Who::Share(_) if sharing > 0 => who.of(self.seed, sharing),
             _ => who.of(self.seed, all),

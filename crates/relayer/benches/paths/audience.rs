@@ -1,5 +1,5 @@
-//! A player: a simulated relay, and many clients of `/ws` that share its clock and detect every
-//! loss.
+//! Child process: a simulated relay, and many clients of `/ws` that share its clock and detect
+//! every loss.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

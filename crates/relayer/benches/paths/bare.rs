@@ -1,4 +1,5 @@
-//! A player: connects sockets to simulated relays, subscribes, and reads and discards the events.
+//! Child process: connects sockets to simulated relays, subscribes, and reads and discards the
+//! events.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -8,7 +8,7 @@ use moltrade_relayer::event_log::Cursor;
 
 use crate::figures::{Figure, Target};
 use crate::gateway::Gateway;
-use crate::receiver::{Manner, Receiver};
+use crate::receiver::{Behaviour, Receiver};
 use crate::sinks::{deliver, output};
 use crate::traffic::Traffic;
 use crate::{Fallible, Outcome, cpu, gateway, stock};
@@ -52,7 +52,7 @@ impl std::fmt::Display for Found {
 
 /// Sends live events while a sink repeatedly catches up with `behind` events.
 async fn measure(behind: usize, fsync: bool) -> Fallible<Found> {
-    let receiver = Receiver::start(Manner::Acknowledge)?;
+    let receiver = Receiver::start(Behaviour::Acknowledge)?;
     let (mut relay, urls) = LIVE.player()?;
     let (mut config, folder) = gateway::config(urls)?;
     config.storage.fsync = fsync;

@@ -1,4 +1,4 @@
-//! A player: sockets that read and discard everything.
+//! Child process: sockets that read and discard everything.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

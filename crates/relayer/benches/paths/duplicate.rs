@@ -1,5 +1,5 @@
-//! A duplicate: CPU of the gateway compared with a bare loop that only reads the same frames from
-//! its socket.
+//! The cost of a duplicate: CPU of the gateway compared with a bare loop that only reads the same
+//! frames from its socket.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub fn run() -> Outcome {
             gateway::config((0..RELAYS).map(|relay| format!("ws://{address}/gateway/{relay}")))?;
         config.filters.max_event_bytes = 64 << 10;
         let gateway = Setup::new(config).start().await?;
-        // In the first round the gateway learns all events, while the player waits for a command.
-        // Copies that arrive before the commit wait in an inbox, and must not be measured.
+        // In the first round the gateway learns all events, while the child process waits for a
+        // command. Copies that arrive before the commit wait in an inbox, and must not be measured.
         while gateway.metrics.ingest.events_processed.get() + gateway.metrics.ingest.duplicates.total()
             < (RELAYS * EVENTS) as u64
         {
@@ -77,8 +77,8 @@ async fn bare_loop(address: &str) -> Fallible<Duration> {
     Ok(cpu::used() - before)
 }
 
-/// Serves the frames. The bare loop gets all at once and then a close; the gateway gets one round,
-/// and the rest on command.
+/// Serves the frames. The bare loop gets all frames at once and then a close; the gateway gets one
+/// round, and the rest on command.
 pub async fn play() -> Fallible<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

@@ -5,7 +5,7 @@ pub struct Figure {
     pub name: String,
     /// The measured value, with its unit.
     pub measured: String,
-    /// The limit from the same run, with its unit; empty if the target is absolute.
+    /// The baseline from the same run, with its unit; empty if the target is absolute.
     pub limit: String,
     /// The value compared with the target: a ratio, or the figure itself.
     pub value: f64,
@@ -19,7 +19,7 @@ pub enum Target {
 }
 
 impl Figure {
-    /// CPU time compared with the CPU time of the limit, both in microseconds.
+    /// CPU time compared with the CPU time of the baseline, both in microseconds.
     pub fn ratio(name: impl Into<String>, measured: f64, limit: f64, at_most: f64) -> Self {
         Self {
             name: name.into(),
@@ -55,7 +55,6 @@ impl Figure {
     }
 }
 
-/// Prints the table.
 pub fn print(figures: &[Figure]) {
     println!("\n{:<52}{:>14}{:>12}{:>9}{:>10}", "", "measured", "limit", "value", "target");
     for figure in figures {

@@ -1,4 +1,4 @@
-//! Five million ids on disk. Measures the time until events pass after a start, and the look-ups of
+//! Five million ids on disk. Measures the time from a start until events pass, and the look-ups of
 //! known and unknown ids.
 
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! Measures whole paths, each printed with its limit from the same run: `make bench`.
+//! Measures whole paths, each printed with its baseline from the same run: `make bench`.
 //!
-//! This process contains only the gateway. Relays, clients and readers are players in child
-//! processes of the same program, so that the CPU time measured here is the gateway's alone.
-//! Figures are CPU times and ratios, because wall-clock time on a shared machine says little.
+//! This process contains only the gateway. Relays, clients and readers run in child processes of
+//! the same program, so that the CPU time measured here is the gateway's alone. Figures are CPU
+//! times and ratios, because wall-clock time on a shared machine says little.
 
 mod audience;
 mod bare;

@@ -1,4 +1,4 @@
-//! The child process: plays the other end of the gateway's sockets.
+//! A child process that runs the other end of the gateway's sockets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,10 +8,10 @@ use crate::{
     repair, traffic,
 };
 
-/// The first argument of a child.
+/// The first argument of a child process.
 pub const ROLE: &str = "play";
 
-/// A child that plays a part. Dropping this value ends the child.
+/// A child process with a role. Dropping this value ends the process.
 pub struct Player {
     child: Child,
     to: ChildStdin,
@@ -31,7 +31,7 @@ impl Player {
         Ok(Self { child, to, from })
     }
 
-    /// Reads the next line from the child.
+    /// Reads the next line from the child process.
     pub fn hear(&mut self) -> Fallible<String> {
         let mut line = String::new();
         if self.from.read_line(&mut line)? == 0 {
@@ -40,7 +40,7 @@ impl Player {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Sends a line to the child.
+    /// Sends a line to the child process.
     pub fn say(&mut self, line: &str) -> Fallible<()> {
         Ok(writeln!(self.to, "{line}")?)
     }
@@ -54,13 +54,13 @@ impl Player {
 
 impl Drop for Player {
     fn drop(&mut self) {
-        // The child may have ended by itself.
+        // The child process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Plays the part given in the arguments.
+/// Runs the role given in the arguments.
 pub fn play(arguments: &[String]) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -74,7 +74,7 @@ pub fn play(arguments: &[String]) -> Fallible<()> {
         ["gaps"] => runtime.block_on(repair::play()),
         ["idle-gateway", relays @ ..] => runtime.block_on(memory::play(relays)),
         ["pooled", place] => runtime.block_on(pooled::play(place)),
-        ["receiver", manner] => runtime.block_on(receiver::play(manner)),
+        ["receiver", behaviour] => runtime.block_on(receiver::play(behaviour)),
         ["registry", store] => runtime.block_on(registry::play(store)),
         ["traffic", numbers @ ..] => runtime.block_on(traffic::play(numbers)),
         other => Err(format!("no such part: {other:?}").into()),

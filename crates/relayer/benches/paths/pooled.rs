@@ -1,5 +1,5 @@
-//! A player: the gateway with its pool, or a bare loop, connected to simulated relays. It accepts a
-//! few commands, and reports its cost.
+//! Child process: the gateway with its pool, or a bare loop, connected to simulated relays. It
+//! accepts a few commands, and reports its cost.
 
 use std::time::{Duration, Instant};
 
@@ -24,13 +24,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// Formats it as a player's argument.
+    /// The argument of the child process.
     fn argument(&self) -> String {
         let Self { relays, url, ca_file, health_check_secs } = self;
         format!("{relays} {url} {health_check_secs} {}", ca_file.as_deref().unwrap_or_default())
     }
 
-    /// Parses the argument.
     pub fn of(argument: &str) -> Fallible<Self> {
         let words: Vec<&str> = argument.split(' ').collect();
         let [relays, url, health_check_secs, ca_file] = *words.as_slice() else {

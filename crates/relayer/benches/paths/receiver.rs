@@ -1,4 +1,4 @@
-//! A player: a receiver for sinks, which does as little as the protocol permits.
+//! Child process: a sink receiver that does as little as the protocol permits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a receiver reacts to data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum Behaviour {
     /// Does nothing.
     Read,
     /// Acknowledges the last complete line of each read.
@@ -24,10 +24,10 @@ pub enum Manner {
     Answer,
 }
 
-impl Manner {
+impl Behaviour {
     const ALL: [Self; 3] = [Self::Read, Self::Acknowledge, Self::Answer];
 
-    /// Formats it as a player's argument.
+    /// The argument of the child process.
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -45,8 +45,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub fn start(manner: Manner) -> Fallible<Self> {
-        let mut player = Player::start(&["receiver", manner.name()])?;
+    pub fn start(behaviour: Behaviour) -> Fallible<Self> {
+        let mut player = Player::start(&["receiver", behaviour.name()])?;
         let address = player.hear()?;
         Ok(Self { player, address, seen: 0 })
     }
@@ -71,8 +71,9 @@ impl Receiver {
 
 /// Reports the address, accepts all connections, and responds to any line with the number of
 /// received bytes.
-pub async fn play(manner: &str) -> Fallible<()> {
-    let manner = Manner::ALL.into_iter().find(|known| known.name() == manner).ok_or("no such manner")?;
+pub async fn play(behaviour: &str) -> Fallible<()> {
+    let behaviour =
+        Behaviour::ALL.into_iter().find(|known| known.name() == behaviour).ok_or("no such behaviour")?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let bytes = Arc::<AtomicU64>::default();
@@ -81,10 +82,10 @@ pub async fn play(manner: &str) -> Fallible<()> {
         while let Ok((stream, _)) = listener.accept().await {
             let bytes = Arc::clone(&counted);
             tokio::spawn(async move {
-                match manner {
-                    Manner::Read => read(stream, &bytes).await,
-                    Manner::Acknowledge => acknowledge(stream, &bytes).await,
-                    Manner::Answer => answer(stream, &bytes).await,
+                match behaviour {
+                    Behaviour::Read => read(stream, &bytes).await,
+                    Behaviour::Acknowledge => acknowledge(stream, &bytes).await,
+                    Behaviour::Answer => answer(stream, &bytes).await,
                 }
             });
         }

@@ -13,7 +13,7 @@ use moltrade_relayer::sink::{Command, Sink};
 
 use crate::figures::Figure;
 use crate::gateway::{Gateway, until};
-use crate::receiver::{Manner, Receiver};
+use crate::receiver::{Behaviour, Receiver};
 use crate::{Fallible, Outcome, cpu, gateway, stock};
 
 const EVENTS: usize = 100_000;
@@ -26,15 +26,14 @@ const BATCH: usize = 100;
 /// The number of measurements. The minimum is reported, because the speed of a shared machine
 /// varies by half from one second to the next.
 const ROUNDS: usize = 3;
-/// Bytes per write of the bare loop; the gateway collects as many.
+/// Bytes per write of the bare loop; the gateway collects the same amount.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A transport.
 struct Way {
     name: &'static str,
     table: &'static str,
     options: &'static str,
-    manner: Manner,
+    behaviour: Behaviour,
     events: usize,
     /// Formats an entry as the bare loop sends it.
     form: fn(&Entry) -> Vec<u8>,
@@ -47,7 +46,7 @@ const WAYS: [Way; 4] = [
         name: "TCP, length",
         table: "tcp",
         options: "framing = 'length'",
-        manner: Manner::Read,
+        behaviour: Behaviour::Read,
         events: EVENTS,
         form: |entry| {
             let json = entry.event.json();
@@ -59,7 +58,7 @@ const WAYS: [Way; 4] = [
         name: "TCP, ndjson, acks",
         table: "tcp",
         options: "framing = 'ndjson'\nack = true",
-        manner: Manner::Acknowledge,
+        behaviour: Behaviour::Acknowledge,
         events: EVENTS,
         form: |entry| [entry.envelope(), b"\n".as_slice()].concat(),
         at_most: 25.0,
@@ -68,7 +67,7 @@ const WAYS: [Way; 4] = [
         name: "HTTP, one a request",
         table: "rest",
         options: "",
-        manner: Manner::Answer,
+        behaviour: Behaviour::Answer,
         events: EVENTS_ONE_A_REQUEST,
         form: |entry| entry.event.json().to_vec(),
         at_most: 5.0,
@@ -78,7 +77,7 @@ const WAYS: [Way; 4] = [
         table: "rest",
         // The wait is needed because otherwise each chunk read from the log ends a batch.
         options: "batch = 100\nbatch_wait_ms = 100",
-        manner: Manner::Answer,
+        behaviour: Behaviour::Answer,
         events: EVENTS,
         form: |entry| entry.envelope().to_vec(),
         at_most: 25.0,
@@ -89,7 +88,7 @@ pub fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut receivers: Vec<_> =
-            WAYS.iter().map(|way| Receiver::start(way.manner)).collect::<Fallible<_>>()?;
+            WAYS.iter().map(|way| Receiver::start(way.behaviour)).collect::<Fallible<_>>()?;
         let (mut config, folder) = gateway::config([])?;
         stock::fill(&config, EVENTS)?;
         let tables = WAYS.iter().zip(&receivers).map(|(way, receiver)| way.tables(&receiver.address));
@@ -200,7 +199,7 @@ impl Way {
             ours = ours.least(Taken::by(deliver(sinks, after, up_to)).await?);
             receiver.has(bytes).await?;
             let address = receiver.address.clone();
-            least = least.least(Taken::by(async { bare(self.manner, &address, &pieces, count) }).await?);
+            least = least.least(Taken::by(async { bare(self.behaviour, &address, &pieces, count) }).await?);
             receiver.has(bytes).await?;
         }
         let deliveries = (events * count) as u64;
@@ -216,7 +215,7 @@ impl Way {
 
     /// Returns the pieces that the bare loop writes, each with the size of its request head.
     fn pieces(&self, entries: &[Entry], address: &str) -> Vec<(usize, Vec<u8>)> {
-        if self.manner != Manner::Answer {
+        if self.behaviour != Behaviour::Answer {
             let bytes: Vec<u8> = entries.iter().flat_map(self.form).collect();
             return bytes.chunks(PIECE_BYTES).map(|piece| (0, piece.to_vec())).collect();
         }
@@ -239,9 +238,14 @@ impl Way {
 }
 
 /// Sends the pieces to this many connections, with one thread for each.
-fn bare(manner: Manner, address: &str, pieces: &[(usize, Vec<u8>)], connections: usize) -> Fallible<()> {
+fn bare(
+    behaviour: Behaviour,
+    address: &str,
+    pieces: &[(usize, Vec<u8>)],
+    connections: usize,
+) -> Fallible<()> {
     std::thread::scope(|scope| {
-        let send = || send(manner, TcpStream::connect(address)?, pieces);
+        let send = || send(behaviour, TcpStream::connect(address)?, pieces);
         let threads: Vec<_> = (0..connections).map(|_| scope.spawn(send)).collect();
         threads.into_iter().try_for_each(|thread| Ok(thread.join().map_err(|_| "a bare loop panicked")??))
     })
@@ -249,14 +253,14 @@ fn bare(manner: Manner, address: &str, pieces: &[(usize, Vec<u8>)], connections:
 
 /// Writes the pieces to a connection, reads the responses, and ends when the receiver has
 /// everything: closing a socket with unread data discards data that the other side has not read.
-fn send(manner: Manner, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> std::io::Result<()> {
+fn send(behaviour: Behaviour, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut answer = [0; 4 << 10];
     for (_, piece) in pieces {
         stream.write_all(piece)?;
-        match manner {
-            Manner::Read => {}
-            Manner::Acknowledge => {
+        match behaviour {
+            Behaviour::Read => {}
+            Behaviour::Acknowledge => {
                 stream.set_nonblocking(true)?;
                 if let Err(error) = stream.read(&mut answer)
                     && error.kind() != ErrorKind::WouldBlock
@@ -265,7 +269,7 @@ fn send(manner: Manner, mut stream: TcpStream, pieces: &[(usize, Vec<u8>)]) -> s
                 }
                 stream.set_nonblocking(false)?;
             }
-            Manner::Answer => {
+            Behaviour::Answer => {
                 // The response is one short line and arrives in one piece.
                 let count = stream.read(&mut answer)?;
                 if !answer.starts_with(b"HTTP/1.1 204") || count < b"HTTP/1.1 204".len() {

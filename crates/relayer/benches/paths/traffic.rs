@@ -1,4 +1,4 @@
-//! A player: simulated relays, and a client of `/ws` that shares their clock.
+//! Child process: simulated relays, and a client of `/ws` that shares their clock.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Traffic {
 pub const EVENT_BYTES: usize = 600;
 
 impl Traffic {
-    /// Starts a child that has these events and waits for `go`.
+    /// Starts a child process that has these events and waits for `go`.
     pub fn player(self) -> Fallible<(Player, Vec<String>)> {
         let (spread_ms, tls) = (self.spread_ms as usize, usize::from(self.tls));
         let numbers = [self.relays, self.events, self.copies, self.rate, spread_ms, tls];

@@ -46,7 +46,7 @@ pub fn fill(filler: &Path) -> Outcome<()> {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily, because the gateway that used it may still be shutting down.
+        // Unmounts lazily, because the gateway may still be shutting down.
         let unmounted = Command::new("umount").arg("-l").arg(&self.folder).status();
         if !unmounted.is_ok_and(|status| status.success()) {
             eprintln!("cannot unmount {}", self.folder.display());

@@ -43,8 +43,8 @@ const COPIES: usize = HOSTILE + 2;
 const FAULT_CHANCE: f64 = 0.002;
 /// The probability of each fault of a hostile relay for a whole connection.
 const CONNECTION_FAULT_CHANCE: f64 = 0.05;
-/// The number of subscriptions that such a hostile relay ends with CLOSED. The number is small
-/// because most other faults come with events, and an ended subscription gets none.
+/// The number of subscriptions that a hostile relay ends with CLOSED. The number is small because
+/// most other faults come with events, and an ended subscription gets none.
 const ENDINGS: usize = 5;
 /// Bytes of the data disk for each event, in addition to what the program keeps free.
 const BYTES_AN_EVENT: u64 = 8_000;
@@ -84,7 +84,6 @@ struct Args {
     program: Option<PathBuf>,
 }
 
-/// A disturbance of the program.
 #[derive(Debug, Clone, Copy)]
 enum Disturbance {
     Kill,

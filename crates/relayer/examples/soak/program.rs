@@ -48,7 +48,8 @@ impl Program {
             ("RELAYER_OUTPUT__WEBSOCKET_PORT", address.port().to_string()),
             ("RELAYER_MONITORING__PROMETHEUS_PORT", metrics.port().to_string()),
             ("RELAYER_RELAY__HEALTH_CHECK_INTERVAL", "5".to_owned()),
-            // Without a key, the program would leave relays that require one alone for hours.
+            // Without a key, the program would wait for hours before redialling relays that require
+            // one.
             ("RELAYER_RELAY__AUTHENTICATE", "true".to_owned()),
             ("RELAYER_NOSTR__SECRET_KEY", SECRET_KEY.to_owned()),
         ]

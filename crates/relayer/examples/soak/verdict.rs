@@ -28,7 +28,6 @@ pub struct Seen {
     /// Spans in which the gateway was down or blocked on purpose, in Unix microseconds.
     pub disturbed: Vec<(u64, u64)>,
     pub kills: usize,
-    /// Which disks were full.
     pub disks: Vec<&'static str>,
 }
 

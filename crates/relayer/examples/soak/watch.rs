@@ -21,7 +21,7 @@ pub struct Watch {
 /// The deliveries so far.
 struct Seen {
     checker: Checker,
-    /// For each event, when a relay first wrote it, and the latency from there, in microseconds.
+    /// For each event, when a relay first wrote it, and its latency since then, in microseconds.
     latencies_us: Vec<(u64, u64)>,
 }
 

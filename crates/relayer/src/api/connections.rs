@@ -29,7 +29,6 @@ pub(crate) enum ConnectionRefusal {
     TooMany,
     TooManyFromAddress,
     Stopping,
-    /// `accept` failed.
     AcceptFailed,
 }
 
@@ -112,7 +111,7 @@ impl Connections {
                     ),
                 };
                 self.refused(reason, &format_args!("{address}: {error}"));
-                // Best effort: the client also sees that the connection is closed.
+                // Best effort: the close alone shows the client the refusal.
                 let _ = answer(stream, error).await;
                 None
             }

@@ -20,7 +20,7 @@ fn no_such_consumer() -> ApiError {
 /// `GET /api/consumers`: all consumers, by name.
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {
     let consumers = context.consumers.list();
-    // The head is read after the cursors, so that it is not behind them.
+    // The head is read last, so that no cursor is above it.
     let head = context.log.head();
     let shown = consumers.into_iter().map(|(name, row)| {
         // The head of a restored database may be lower than the cursor until the consumer

@@ -16,7 +16,7 @@ use crate::event_log::StorageError;
 use crate::event_log::backup::BackupError;
 use crate::limits::PROBLEMS_SHOWN_MAX;
 
-/// `POST /api/config/reload`: loads the file and the environment again and applies the differences.
+/// `POST /api/config/reload`: loads the file again and applies the differences.
 pub(super) async fn reload(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
     let reloaded = context.control().reload().await?;
     Ok(Json(json!({

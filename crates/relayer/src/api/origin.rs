@@ -9,7 +9,7 @@ use crate::serve::Patience;
 
 #[derive(Debug, Clone)]
 pub(crate) struct WebSocketOptions {
-    /// Whether `/ws` is served at all.
+    /// Whether `/ws` is served.
     pub(crate) is_enabled: bool,
     /// When a slow or silent client is disconnected.
     pub patience: Patience,

@@ -96,7 +96,7 @@ pub(crate) struct Query {
     /// Moves the cursor of the consumer. Requires `consumer` and excludes `cursor`.
     pub seek: Option<Cursor>,
     pub format: Option<Format>,
-    /// At least 1.
+    /// The page size, at least 1.
     pub limit: Option<usize>,
     pub selection: Selection,
 }

@@ -91,7 +91,7 @@ fn copy_in(
     Ok((moved, opened?))
 }
 
-/// Deletes the present files and moves the staged files to their place. While this is unfinished,
+/// Deletes the current files and moves the staged files to their place. While this is unfinished,
 /// the log cannot be opened.
 fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path) -> io::Result<()> {
     let marker = path.join(RESTORE_UNFINISHED);
@@ -117,7 +117,7 @@ fn replace_files(folder: &Path, path: &Path, in_place: &[String], staged: &Path)
     sync_folder(path)
 }
 
-/// Lists the present files of the log, without remains of restores and backups.
+/// Lists the current files of the log, without remains of restores and backups.
 fn in_place(path: &Path) -> Result<Vec<String>, CommandError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(BackupError::file(path))? {

@@ -57,7 +57,7 @@ impl Base {
         self.boot == other.boot && u128::from(apart) < CLOCK_STEP_MIN.as_millis()
     }
 
-    /// By how many milliseconds this base is ahead.
+    /// How many milliseconds this base is ahead of `other`.
     pub(crate) const fn ahead_of(self, other: Self) -> i64 {
         self.wall_at_boot_ms.saturating_sub(other.wall_at_boot_ms)
     }

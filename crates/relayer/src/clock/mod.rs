@@ -28,7 +28,7 @@ pub use base::Base;
 use base::{Reading, boot};
 use votes::Votes;
 
-use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_DOUBT_MIN, CLOCK_LOOK_INTERVAL, CLOCK_START_GAP_MAX};
+use crate::limits::{CLOCK_AGREES_WITHIN, CLOCK_CHECK_INTERVAL, CLOCK_DOUBT_MIN, CLOCK_START_GAP_MAX};
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn system_time() -> SystemTime {
@@ -52,8 +52,7 @@ pub struct Now {
     /// Unix milliseconds.
     pub ms: u64,
     pub base: Base,
-    /// How often the clock was set since the process started: it may have been set back to the same
-    /// base.
+    /// The number of steps since the process started: a clock may be set back to the same base.
     pub steps: u64,
 }
 
@@ -241,7 +240,7 @@ impl Clock {
 
     /// Checks for steps at an interval. Never returns.
     pub async fn watch(self) {
-        let mut looks = tokio::time::interval(CLOCK_LOOK_INTERVAL);
+        let mut looks = tokio::time::interval(CLOCK_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
@@ -283,8 +282,8 @@ impl Clock {
         self.0.state.lock().votes.add(relay, agrees, since_boot);
     }
 
-    /// Whether live events of the last minutes match our time, by a majority of the relays that
-    /// sent some; `None` if none did.
+    /// Whether most relays' live events of the last minutes match our time; `None` if there were
+    /// none.
     pub fn agrees(&self) -> Option<bool> {
         let since_boot = (self.0.read)().since_boot;
         self.0.state.lock().votes.verdict(since_boot).majority()

@@ -11,7 +11,7 @@ use url::{Host, Url};
 /// the size of logs, metrics and the relay list.
 pub(crate) const URL_BYTES_MAX: usize = 1024;
 
-/// Why a text is not such an address.
+/// Why a text is not a valid address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(&'static str);
@@ -144,7 +144,6 @@ impl HostPort {
         self.0.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']))
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
     }

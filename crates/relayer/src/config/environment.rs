@@ -24,7 +24,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Our variables in the order of their names, and a warning for each variable that was probably
-/// meant to be ours. Those are not errors, because other programs may use these names.
+/// meant to be ours. It is not an error, because other programs may use the name.
 pub(super) fn ours_and_misspelt(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> (Vec<(String, Secret)>, Vec<String>) {

@@ -15,9 +15,7 @@ pub enum Place {
     File {
         /// The path as it was given.
         path: Box<Path>,
-        /// The line.
         line: usize,
-        /// The column.
         column: usize,
     },
     /// An environment variable.
@@ -38,7 +36,6 @@ impl fmt::Display for Place {
 /// One problem: `<place>: <key>: <what was found; what is allowed>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The place.
     pub place: Place,
     /// The dotted key, if the problem is about one.
     pub key: Option<String>,

@@ -2,8 +2,8 @@
 //!
 //! - `settings` declares every key of the file, and `sinks` every key of a sink's table: help,
 //!   default and rule. Everything else follows from these tables; `key` is an entry of them.
-//! - `rules` check a `value` as it was written. A valid value has a type of `address`, `choices`,
-//!   `secret`, `user_agent` or `webhook`; `dsn` reads the URL of PostgreSQL.
+//! - `rules` check a `value` as it was written. Valid values have types of `address`, `choices`,
+//!   `secret`, `user_agent` and `webhook`; `dsn` reads the URL of PostgreSQL.
 //! - `load` merges defaults, `file` and `environment`, and `reload` does so again. `names` suggests
 //!   what an unknown name should have been, `check` compares keys with each other, and `error`
 //!   holds the problems with their places.

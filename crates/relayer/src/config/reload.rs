@@ -22,7 +22,7 @@ impl Source {
         Self { file, environment }
     }
 
-    /// Loads the file as it is now, with the variables as they were.
+    /// Loads the current file, with the variables from the start.
     ///
     /// # Errors
     /// As [`Config::load`], and when the file no longer exists.

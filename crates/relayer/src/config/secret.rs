@@ -17,7 +17,6 @@ use crate::nip19::{self, InvalidKey};
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// Wraps `value`.
     pub fn new(value: impl Into<Box<str>>) -> Self {
         Self(value.into())
     }
@@ -87,7 +86,6 @@ impl fmt::Debug for SecretKey {
 /// A file with a secret that only its owner may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile<T> {
-    /// The path.
     pub path: PathBuf,
     /// The secret at the time of reading.
     pub secret: T,

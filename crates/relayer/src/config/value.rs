@@ -47,7 +47,7 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
 fn without_password(text: &str) -> String {
     let (before, query) = text.split_once('?').map_or((text, ""), |(before, _)| (before, "?***"));
     let hidden = match before.split_once("://") {
-        // The password may contain the question mark, and then ends after it.
+        // An `@` after the question mark shows that both are in the password.
         Some((scheme, _)) if !query.is_empty() && text.rfind('@') > Some(before.len()) => {
             format!("{scheme}://***")
         }

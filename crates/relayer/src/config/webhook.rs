@@ -107,7 +107,7 @@ impl Headers {
         header::HOST,
     ];
 
-    /// The headers as they are sent.
+    /// The headers to send.
     pub const fn map(&self) -> &HeaderMap {
         &self.0
     }

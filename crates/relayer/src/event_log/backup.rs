@@ -41,7 +41,7 @@ pub(crate) struct Description {
     pub floor: Seq,
     /// When the backup began, in Unix milliseconds.
     pub(crate) made_at_ms: u64,
-    /// The other files with their sizes in bytes.
+    /// All files but this one, with their bytes.
     pub files: BTreeMap<String, u64>,
 }
 
@@ -51,7 +51,6 @@ pub enum BackupError {
     /// The system refused access to a file or folder.
     #[error("{path} cannot be used: {reason}")]
     File {
-        /// The file or folder.
         path: PathBuf,
         /// The error of the system.
         reason: String,
@@ -61,14 +60,10 @@ pub enum BackupError {
         "{path} is not a backup: it has no {DESCRIPTION}, which `moltrade-relayer backup` writes when a backup is complete. \
          If it is a copy of the folder of a stopped gateway, copy it to its place and run `moltrade-relayer new-log-id`"
     )]
-    NotABackup {
-        /// The folder.
-        path: PathBuf,
-    },
+    NotABackup { path: PathBuf },
     /// The description is invalid, or files do not match it.
     #[error("the backup {path} is damaged: {reason}")]
     Damaged {
-        /// The folder.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

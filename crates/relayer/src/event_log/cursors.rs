@@ -30,7 +30,7 @@ impl Cursors {
 /// How far a receiver is: a value of `cursors`, `consumers` and `followers`.
 ///
 /// Stored as version (u8, now 3), cursor (u64), `unused_since_ms` (u64), `is_paused` (u8),
-/// `has_acked` (u8). Version 2 has no last byte.
+/// `has_acked` (u8). Version 2 has no last byte, and version 1 has only the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorRow {
     /// The receiver has handled everything up to here.
@@ -38,16 +38,18 @@ pub struct CursorRow {
     /// When the cursor went out of use, in Unix milliseconds: its sink is not configured, or its
     /// consumer is not connected. 0 while it is in use.
     pub unused_since_ms: u64,
-    /// Whether an operator has paused it.
+    /// Whether an operator has paused the sink.
     pub is_paused: bool,
     /// Whether the consumer has acknowledged an event. One that never has may be evicted for a new
-    /// consumer. Rows of version 2 count as acknowledged.
+    /// consumer. Older rows count as acknowledged.
     pub has_acked: bool,
 }
 
 impl CursorRow {
     const VERSION: u8 = 3;
     const VERSION_WITHOUT_ACKED: u8 = 2;
+    /// Not rewritten by the upgrade of the format, so newer logs may still have such rows.
+    const VERSION_OF_CURSOR_ALONE: u8 = 1;
 
     /// The row of a sink, or of a consumer that has acknowledged, while it is in use.
     pub const fn at(cursor: Cursor) -> Self {
@@ -63,6 +65,9 @@ impl CursorRow {
     pub(crate) fn from_bytes(value: &[u8]) -> Option<Self> {
         let (version, rest) = value.split_first()?;
         let (cursor, rest) = rest.split_first_chunk::<8>()?;
+        if *version == Self::VERSION_OF_CURSOR_ALONE && rest.is_empty() {
+            return Some(Self::at(Cursor::from_number(u64::from_be_bytes(*cursor))));
+        }
         let (since, rest) = rest.split_first_chunk::<8>()?;
         let (is_paused, has_acked) = match (*version, rest) {
             (Self::VERSION_WITHOUT_ACKED, &[is_paused @ 0..=1]) => (is_paused, 1),
@@ -113,8 +118,8 @@ impl EventLog {
     }
 
     /// Deletes the cursors that have been out of use for `keep_ms`, with the dead letters of their
-    /// sinks, and stores when others went out of use. Returns the deleted names. While the clock is
-    /// in doubt, nothing is deleted.
+    /// sinks, and records when other cursors went out of use. Returns the deleted names. While the
+    /// clock is in doubt, nothing is deleted.
     ///
     /// # Errors
     /// When RocksDB fails.
@@ -167,6 +172,8 @@ mod tests {
                 assert_eq!(CursorRow::from_bytes(&stored[..cut]), None, "{cut}");
             }
         }
+        let first = [&[1][..], &7_u64.to_be_bytes()].concat();
+        assert_eq!(CursorRow::from_bytes(&first), Some(CursorRow::at(Cursor::from_number(7))));
         let second = [&[2][..], &7_u64.to_be_bytes(), &8_u64.to_be_bytes(), &[0]].concat();
         let read = CursorRow { unused_since_ms: 8, ..CursorRow::at(Cursor::from_number(7)) };
         assert_eq!(CursorRow::from_bytes(&second), Some(read), "what it does not say counts as acknowledged");

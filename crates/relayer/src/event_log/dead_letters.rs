@@ -1,5 +1,5 @@
-//! Dead letters: events that a sink refused for good, kept with the reason until an operator
-//! decides.
+//! Dead letters: events that a sink rejected, kept with the reason until an operator replays or
+//! drops them.
 
 use super::entry::{Entry, Seq};
 use super::log_id::LogId;
@@ -33,9 +33,9 @@ impl DeadLetter {
     }
 }
 
-/// A value of `dead_letters`: version (u8, now 1), when the sink refused it in Unix milliseconds
-/// (u64), the number of tries (u32), length (u16) and text of the reason, then the [`Record`]: the
-/// row holds the event itself, because retention may trim it.
+/// A value of `dead_letters`: version (u8, now 1), time of the refusal in Unix milliseconds (u64),
+/// the number of tries (u32), length (u16) and text of the reason, then the [`Record`]: the row
+/// holds the event, because retention may trim the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row<'a> {
     refused_at_ms: u64,

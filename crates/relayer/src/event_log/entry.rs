@@ -17,7 +17,6 @@ use super::mark::Checkpoint;
 pub struct Seq(u64);
 
 impl Seq {
-    /// The first one.
     pub const FIRST: Self = Self(1);
 
     /// The number in envelopes and keys.
@@ -82,7 +81,6 @@ impl fmt::Display for Cursor {
 /// A verified event that is to be written to the log.
 #[derive(Debug)]
 pub struct Verified {
-    /// The event.
     pub event: VerifiedEvent,
     /// The relay that delivered it first.
     pub relay: Arc<str>,
@@ -97,7 +95,6 @@ pub struct Verified {
 /// What a shard sends to the sequencer, in the order of reading and verification.
 #[derive(Debug)]
 pub enum Submission {
-    /// An event.
     Event(Verified),
     /// A mark that has passed this shard.
     Checkpoint(Arc<Checkpoint>),
@@ -112,7 +109,6 @@ impl From<Verified> for Submission {
 /// An event in the log.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its sequence number.
     pub seq: Seq,
     /// The log that assigned the number.
     pub log: LogId,
@@ -120,7 +116,6 @@ pub struct Entry {
     pub received_at_ms: u64,
     /// The URL of the relay that delivered it first.
     pub relay: Arc<str>,
-    /// The event.
     pub event: VerifiedEvent,
     /// When its frame was read; `None` for an entry from RocksDB.
     pub received: Option<Instant>,
@@ -164,9 +159,9 @@ impl Entry {
         }
     }
 
-    /// An estimate of its memory.
+    /// An estimate of the bytes in memory.
     pub(super) fn footprint(&self) -> usize {
-        // Counts the JSON twice: also for the envelope, which is likely to be needed.
+        // Counts the JSON twice, because the envelope will probably be needed too.
         size_of::<Self>() + 2 * self.event.json().len() + 100
     }
 }

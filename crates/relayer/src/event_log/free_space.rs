@@ -36,7 +36,6 @@ impl FreeSpace {
 /// The space that must stay free on a disk, because RocksDB needs it to flush its memory.
 #[derive(Debug, Clone)]
 pub struct Reserve {
-    /// The disk.
     pub free_space: FreeSpace,
     /// The bytes that must stay free.
     pub bytes_min: u64,

@@ -26,7 +26,7 @@ use super::mark::RelayTable;
 /// [`has_acked`](super::CursorRow::has_acked).
 pub const FORMAT_VERSION: u64 = 6;
 
-/// The oldest version that opening a log converts to the present one.
+/// The oldest version that opening a log converts to the current one.
 pub(crate) const FORMAT_OLDEST: u64 = 5;
 
 /// Column family of records by sequence.
@@ -61,8 +61,7 @@ pub const META_FLOOR: &[u8] = b"floor";
 /// after a power loss.
 pub const META_RESERVED: &[u8] = b"reserved";
 
-/// `meta`: the number of the [`LogId`](super::LogId). Opening a log without one adds it. The format
-/// keeps its version, because older programs ignore the row and keep it valid.
+/// `meta`: the number of the [`LogId`](super::LogId). Opening a log without one adds it.
 pub const META_LOG_ID: &[u8] = b"log_id";
 
 /// `meta`: the public key whose secrets the registry holds, 32 bytes; absent before the first start

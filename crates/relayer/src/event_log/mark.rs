@@ -24,7 +24,6 @@ pub enum RelayTable {
 }
 
 impl RelayTable {
-    /// All tables.
     pub const ALL: [Self; 3] = [Self::Wanted, Self::Coverage, Self::Information];
 
     /// The first byte of the keys.
@@ -40,11 +39,9 @@ impl RelayTable {
 /// A new value of a relay's row.
 #[derive(Debug)]
 pub struct Mark {
-    /// The table.
     pub table: RelayTable,
     /// The relay's URL.
     pub relay: Arc<str>,
-    /// The value.
     pub row: Vec<u8>,
     committed: oneshot::Sender<()>,
 }

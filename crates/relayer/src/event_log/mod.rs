@@ -54,7 +54,7 @@ pub struct EventLog {
     store: Store,
     clock: Clock,
     tail: Tail,
-    /// The last committed sequence; readers wait on it. Closed when the log is.
+    /// The last committed sequence; readers wait on it. Closed with the log.
     head: watch::Sender<Cursor>,
     /// The oldest kept sequence, or the next one if nothing is kept.
     floor: AtomicU64,
@@ -138,7 +138,7 @@ impl EventLog {
     /// Calls `each` with every id in the log, until `each` returns `false`.
     ///
     /// # Errors
-    /// When RocksDB fails; ids may have been passed to `each` before.
+    /// When RocksDB fails; `each` may have got some ids by then.
     pub(crate) fn for_each_id(&self, each: impl FnMut(&ClaimedId) -> bool) -> Result<(), StorageError> {
         self.store.for_each_id(each)
     }

@@ -96,7 +96,7 @@ impl EventLog {
     }
 
     /// `created_at` and id of at most `max` events that match a filter, for NIP-77. Events that are
-    /// dated long after their receipt may be missing; they are then only requested again. Reads the
+    /// dated long after their receipt may be missing; this only causes more requests. Reads the
     /// disk.
     ///
     /// # Errors

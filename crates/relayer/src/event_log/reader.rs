@@ -1,6 +1,6 @@
 //! A reader follows the log from its own cursor: it reads the tail when it is close to the head,
-//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer costs the others
-//! nothing.
+//! and RocksDB when it lags. It holds one chunk at a time, so a slow consumer does not affect
+//! others.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Reader {
 
     /// The next entries if they are in memory; if not, RocksDB may have some.
     pub fn next_in_memory(&mut self) -> Option<Chunk> {
-        match self.log.tail.look(self.cursor) {
+        match self.log.tail.find(self.cursor) {
             TailPosition::Here(entries) => Some(self.advance(entries)),
             TailPosition::AtHead | TailPosition::Closed | TailPosition::Behind => None,
         }
@@ -97,7 +97,7 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Option<Chunk>, ReadError> {
         loop {
             self.head.borrow_and_update();
-            match self.log.tail.look(self.cursor) {
+            match self.log.tail.find(self.cursor) {
                 TailPosition::Here(entries) => return Ok(Some(self.advance(entries))),
                 TailPosition::Closed => return Ok(None),
                 TailPosition::AtHead => {

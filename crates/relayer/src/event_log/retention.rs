@@ -38,8 +38,8 @@ impl Default for Retention {
 }
 
 impl EventLog {
-    /// Trims now and then every [`RETENTION_INTERVAL`], each time with the bounds that `retention`
-    /// returns, until `stop` is set.
+    /// Trims at once and then every [`RETENTION_INTERVAL`], with the bounds that `retention`
+    /// returns each time, until `stop` is set.
     ///
     /// # Errors
     /// When RocksDB fails.

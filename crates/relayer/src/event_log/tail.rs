@@ -18,7 +18,7 @@ pub(crate) struct Tail {
 struct State {
     batches: VecDeque<Batch>,
     bytes: usize,
-    /// The tail has everything from here to the head.
+    /// The tail has everything after this cursor.
     covered_after: Cursor,
     closed: bool,
 }
@@ -79,7 +79,7 @@ impl Tail {
         }
     }
 
-    pub fn look(&self, cursor: Cursor) -> TailPosition {
+    pub fn find(&self, cursor: Cursor) -> TailPosition {
         let state = self.state.read();
         if cursor < state.covered_after {
             return TailPosition::Behind;

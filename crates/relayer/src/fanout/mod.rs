@@ -1,18 +1,28 @@
 //! Trade signals, encrypted for each follower of a bot.
 //!
-//! Each module uses only modules above it in this list:
-//!
-//! - [`keys`]: the keys that encrypt signals; [`shared_secret`]: which secrets are too weak.
-//! - [`identity`]: the gateway's own key.
-//! - [`proof`]: verifies NIP-42 and NIP-98 events.
-//! - [`rate_limit`]: limits calls per key and per address.
-//! - [`metrics`].
-//! - [`registry`]: bots and follows, in a store and in memory.
-//! - [`signals`]: reads the signals from the log, once for all followers.
-//! - [`follower`]: the messages for one follower.
-//! - `auth`: the NIP-42 exchange on a `/fanout` socket.
+//! - [`serve`] admits and serves followers; [`service`] builds, runs and stops all of it.
 //! - `runtime`: the threads that encrypt and send signals.
-//! - [`service`]: builds, runs and stops all of it; [`serve`] admits and serves followers.
+//! - `auth`: the NIP-42 exchange on a `/fanout` socket.
+//! - [`follower`]: the messages for one follower.
+//! - [`signals`]: reads the signals from the log, once for all followers.
+//! - [`registry`]: bots and follows, in a store and in memory.
+//! - [`rate_limit`]: limits calls per key and per address.
+//! - [`proof`]: verifies NIP-42 and NIP-98 events.
+//! - [`identity`]: the gateway's own key.
+//! - [`keys`]: the keys that encrypt signals; [`shared_secret`]: which secrets are too weak.
+//!
+//! Modules import only modules that stand below them (tested in `tests/structure`):
+//!
+//! ```layers
+//! serve
+//! service
+//! runtime auth follower
+//! signals
+//! registry
+//! metrics rate_limit
+//! proof
+//! identity shared_secret keys
+//! ```
 
 mod auth;
 pub mod follower;

@@ -157,7 +157,7 @@ impl Fanout {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
-            Ok(None) | Err(_) => std::future::pending().await, // Not reached: this holds the sender.
+            Ok(None) | Err(_) => std::future::pending().await, // Not reached: `self` holds the sender.
         }
     }
 

@@ -72,8 +72,8 @@ impl Signals {
     /// When RocksDB fails.
     pub async fn run(&self) -> Result<(), StorageError> {
         let mut reader = self.log.reader(Cursor::from_number(self.scanned.load(Ordering::Acquire)));
-        // Counts the bytes since all followers were last woken. A follower that is not woken by
-        // many signals of other bots would fall behind the tail. In the tail an entry takes up to
+        // Counts the bytes since all followers were last woken. Signals of other bots do not wake a
+        // follower; after many, it would fall behind the tail. In the tail an entry takes up to
         // three times the size of its JSON.
         let mut unswept = 0;
         loop {
@@ -124,7 +124,7 @@ impl Signals {
     /// Looks for signals after a cursor.
     pub(super) fn after(&self, cursor: Cursor) -> SignalLookup {
         let scanned = Cursor::from_number(self.scanned.load(Ordering::Acquire));
-        match self.tail.look(cursor) {
+        match self.tail.find(cursor) {
             TailPosition::Here(entries) => SignalLookup::Signals(Chunk::after(cursor, entries)),
             TailPosition::AtHead => SignalLookup::NoneUpTo(scanned.max(cursor)),
             TailPosition::Closed => SignalLookup::Closed,

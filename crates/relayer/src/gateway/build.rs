@@ -51,9 +51,9 @@ pub struct Environment {
     pub(crate) reserve: Reserve,
     pub resolver: Resolver,
     pub clock: Clock,
-    /// Whether the gateway dials relays at all.
+    /// Whether the gateway dials relays.
     pub dials: bool,
-    /// Where a test gets a sender to the sequencer, which ends when all senders are dropped.
+    /// Gives a test a sender to the sequencer. The sequencer ends when all senders are dropped.
     pub(crate) submissions: Option<mpsc::Sender<SyncSender<Vec<Submission>>>>,
 }
 
@@ -107,14 +107,14 @@ impl Gateway {
         let mut stages = Stages::default();
         let resolver = environment.resolver;
         let instance = InstanceId::random();
-        // Before anything runs: a file of certificate authorities may be unusable.
+        // Comes first, because a file of certificate authorities may be unusable.
         let dialer = Arc::new(dialer(config, instance, resolver.clone())?);
         let admission = Admission::shared(&config.filters);
         let sequencer = sequencer(config, &log, &disk_full)?;
         let (inboxes, submissions) =
             start_ingest(config, &mut stages, sequencer, &dedupe, &admission, &metrics.ingest)?;
         if let Some(tap) = environment.submissions {
-            // A test that has gone needs no sender.
+            // A test that has ended needs no sender.
             let _ = tap.send(submissions);
         }
         let workers = Workers::start(&config.output, &log, resolver, &metrics.sinks)?;

@@ -153,7 +153,7 @@ impl Gateway {
         self.parts.disk_full.give_up();
         self.stop.send_replace(true);
         self.clock.abort();
-        // The last connection drops the last sender to the shards, and the shards drop the senders
+        // When the last connection ends, so do the shards, and then the sequencer.
         if !self.supervisor.is_finished() && timeout(GOODBYES_MAX, &mut self.supervisor).await.is_err() {
             self.supervisor.abort();
             // The supervised tasks end with the supervisor.

@@ -25,7 +25,7 @@ const FIRST_SHARE: f64 = 0.45;
 #[derive(Debug)]
 pub struct Bloom {
     hasher: RandomState,
-    /// Oldest first.
+    /// The generations, oldest first.
     generations: ArcSwap<Vec<Arc<AtomicBloomFilter>>>,
     newest: Mutex<Filling>,
     complete: AtomicBool,

@@ -19,7 +19,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// The URL that is stored with its events.
     fn url(&self) -> Arc<str>;
 
-    /// Whether it sends live events, whose `created_at` should match the present.
+    /// Whether its events are live: their `created_at` should match our clock.
     fn is_live(&self) -> bool;
 
     /// Counts an event that this relay sent first.
@@ -118,8 +118,8 @@ impl Inboxes {
         (inboxes, receivers)
     }
 
-    /// Reserves memory for a candidate that waits for others to go before it; `None` if no memory
-    /// is left.
+    /// Reserves memory for a candidate that is held until later ones are sent; `None` if none is
+    /// left.
     pub fn hold(&self, candidate: &Candidate) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.held).try_acquire_many_owned(candidate.cost()).ok()
     }
@@ -180,7 +180,7 @@ impl Inboxes {
         }
     }
 
-    /// Whether the queue is short enough to request past events from relays: live events go first.
+    /// Whether the queue is short enough to request past events: live events have priority.
     pub(crate) fn has_room_for_backfill(&self) -> bool {
         let used = self.budget_bytes.saturating_sub(self.budget.available_permits());
         used <= self.budget_bytes / REPAIR_QUEUE_SHARE

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authors_fault_is_no_offence_and_what_nobody_signed_is() {
+    fn only_events_that_nobody_signed_are_offences() {
         let signed = wire::Signer::from_seed(1).sign(7, 1, &[["t"]], "hi");
         let signed = String::from_utf8(signed.json().to_vec()).expect("UTF-8");
         let sig = signed.split("\"sig\":").nth(1).expect("a signature").trim_end_matches('}').to_owned();

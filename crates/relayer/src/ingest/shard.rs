@@ -78,7 +78,7 @@ impl Shard {
         Ok(self.verifier.verify(&event)?)
     }
 
-    /// Judges the candidates of the inbox until all senders are gone. Sends new events to the
+    /// Judges the candidates of the inbox until all senders are dropped. Sends new events to the
     /// sequencer in bursts, within the limits.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::limits::{
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     match value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean a very long time.
+        // Too many digits mean a very long time.
         true if !value.is_empty() => Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX))),
         _ => httpdate::parse_http_date(value).ok()?.duration_since(now).ok(),
     }

@@ -43,8 +43,8 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The library's message, except for faults of dates: those messages contain the current time, so
-/// each attempt would have a new reason.
+/// The library's message, except for date faults, whose messages contain the current time, so each
+/// attempt would have a new reason.
 fn words(fault: &CertificateError) -> String {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

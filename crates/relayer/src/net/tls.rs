@@ -42,7 +42,7 @@ pub enum CaFileFault {
     /// One of its certificates is invalid.
     #[error("contains an invalid certificate, number {number} ({fault}); remove or replace it")]
     Certificate {
-        /// Counted from 1.
+        /// The certificate's number, from 1.
         number: usize,
         fault: rustls::Error,
     },

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 /// The maximum length of a text that is only displayed.
 const TEXT_CHARS_MAX: usize = 100;
 
-/// No `REQ` is shorter, so a smaller stated maximum is ignored.
+/// The shortest `REQ`; a smaller stated maximum is ignored.
 const MESSAGE_BYTES_MIN: u32 = 128;
 
 /// The fields of a NIP-11 document that we act on or display.

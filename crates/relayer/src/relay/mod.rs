@@ -1,7 +1,7 @@
 //! The wanted relays, their connections, and what is known about each of them.
 //!
 //! The [pool] keeps a [link] to each wanted relay. On a link, a reader passes every frame through
-//! the scan and the seen set, and a conversation subscribes to live events and asks for the
+//! the scan and the seen set, and a conversation subscribes to live events and requests the
 //! [backfill]. What outlives a connection is in the [peer].
 //!
 //! Modules import only modules that stand below them (tested in `tests/structure`):

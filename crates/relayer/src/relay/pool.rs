@@ -35,10 +35,7 @@ pub enum PoolError {
     #[error(
         "there are {max} relays already, as many as [relay] max_connections allows; remove one or allow more"
     )]
-    Full {
-        /// The limit.
-        max: usize,
-    },
+    Full { max: usize },
     /// The relay cannot or may not be dialled.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -139,7 +136,6 @@ impl Pool {
         self.peers.read().list.clone()
     }
 
-    /// The relay with this URL.
     pub fn find(&self, url: &RelayUrl) -> Option<Arc<Peer>> {
         self.peers.read().by_url.get(url).cloned()
     }
@@ -246,7 +242,7 @@ impl Supervisor {
                 }
                 _ = looks.tick() => {
                     let peers = self.peers.read().list.clone();
-                    self.silence.look(&peers, Instant::now().into_std());
+                    self.silence.check(&peers, Instant::now().into_std());
                 }
                 Ok(()) = steps.changed() => {
                     let now = self.shared.log.clock().now();

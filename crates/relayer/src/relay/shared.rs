@@ -16,15 +16,12 @@ use crate::relay::transport::Dialer;
 pub struct Shared {
     /// Opens connections and fetches NIP-11 documents.
     pub dialer: Arc<Dialer>,
-    /// The seen set.
     pub dedupe: Arc<Dedupe>,
     /// The shards' inboxes, which take candidates.
     pub inboxes: Inboxes,
     /// The event log: reconciliation compares relays with it.
     pub log: Arc<EventLog>,
-    /// The metrics of relays.
     pub metrics: Arc<Metrics>,
-    /// The metrics of ingest.
     pub(crate) ingest_metrics: Arc<ingest::Metrics>,
     /// The key for NIP-42 authentication; `None` if the configuration does not permit it.
     pub signer: Option<Arc<Signer>>,

@@ -1,4 +1,5 @@
-//! Detects silent relays: connected and responsive, but never sending what several others deliver.
+//! Detects silent relays: connected and responsive, but sending nothing while several others
+//! deliver.
 //!
 //! The connection of such a relay looks healthy. Only the comparison with others, which have the
 //! same subscription, shows the problem.
@@ -24,7 +25,7 @@ pub(crate) struct Silence {
 struct Heard {
     events: u64,
     since: Instant,
-    /// Whether events came since the relay became live.
+    /// Whether it has sent events since it became live.
     delivers: bool,
 }
 
@@ -39,7 +40,7 @@ impl Silence {
     }
 
     /// Compares the relays, and marks the silent ones.
-    pub fn look(&mut self, peers: &[Arc<Peer>], now: Instant) {
+    pub fn check(&mut self, peers: &[Arc<Peer>], now: Instant) {
         let mut heard = HashMap::with_capacity(peers.len());
         for peer in peers {
             let events = peer.stats.events.get();
@@ -87,7 +88,7 @@ mod tests {
         let (mut silence, start) = (Silence::new(Duration::from_secs(10)), Instant::now());
         let mut look_after = |secs, speaking: &[usize]| {
             speaking.iter().for_each(|place| peers[*place].stats.events.add(1));
-            silence.look(&peers, start + Duration::from_secs(secs));
+            silence.check(&peers, start + Duration::from_secs(secs));
             peers.iter().map(|peer| peer.is_silent()).collect::<Vec<_>>()
         };
         let none = vec![false; 5];

@@ -109,9 +109,9 @@ impl Clients {
         self.deadline.borrow().is_some()
     }
 
-    /// Refuses new clients and waits until the others have disconnected. Close the log first: a
-    /// client's connection ends when the client has everything, or at the deadline. Returns the
-    /// number of clients that are still connected.
+    /// Refuses new clients and waits until all have disconnected. Close the log first: a client's
+    /// connection ends when the client has everything, or at the deadline. Returns the number of
+    /// clients that are still connected.
     pub async fn drain(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         self.deadline.send_replace(Some(deadline));
@@ -160,7 +160,7 @@ impl Drop for Client {
 }
 
 /// Reduces an address to the unit that limits count: an IPv4 address, mapped ones included, or an
-/// IPv6 /64 prefix, because one user has all its addresses (RFC 4291, section 2.5.4).
+/// IPv6 /64 prefix, because one user has the whole prefix (RFC 4291, section 2.5.4).
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

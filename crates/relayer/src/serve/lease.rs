@@ -32,7 +32,7 @@ pub(super) struct Consumer {
     pub(super) key: Arc<str>,
     table: Cursors,
     log: Arc<EventLog>,
-    /// The present state; `None` once the consumer is deleted.
+    /// The current state; `None` once the consumer is deleted.
     row: Mutex<Option<CursorRow>>,
     /// The row in the database. Held during a write, so that no older row overwrites a newer one.
     written: Mutex<Option<CursorRow>>,
@@ -62,7 +62,7 @@ impl Consumer {
         }
     }
 
-    /// The consumer's present state; `None` once it is deleted.
+    /// The consumer's current state; `None` once it is deleted.
     pub(super) fn row(&self) -> Option<CursorRow> {
         *self.row.lock()
     }
@@ -105,7 +105,7 @@ impl Consumer {
         self.row.lock().as_mut().map(change);
     }
 
-    /// Stores the present state. Blocks on the disk.
+    /// Stores the current state. Blocks on the disk.
     fn write(&self) -> Result<(), StorageError> {
         let mut written = self.written.lock();
         let row = self.row();

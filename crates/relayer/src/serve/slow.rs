@@ -1,8 +1,8 @@
 //! Decides when a client is too slow or no longer reachable. No I/O, no clock.
 //!
 //! A client far behind the head may be reading a week of backlog. A client whose socket accepts
-//! nothing may be at the head, or may be pausing. Only if both hold over a window of time, the
-//! client is too slow.
+//! nothing may be at the head, or may be pausing. A client is too slow only if both hold over a
+//! window of time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ const CHECK_EVERY_MAX: Duration = Duration::from_secs(1);
 /// What the gateway tolerates before it closes a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patience {
-    /// The number of events that a client may stay behind the head forever.
+    /// The lag, in events, that is tolerated without a time limit.
     pub(crate) lag_max: u64,
     /// How long the socket may accept nothing if the client is further behind than `lag_max`.
     pub window: Duration,

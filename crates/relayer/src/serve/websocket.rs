@@ -263,7 +263,7 @@ impl<S: Source> ClientTask<S> {
         self.source.message(entry).map_err(|Damaged| CloseCause::Damaged(Cursor::after(entry.seq)))
     }
 
-    /// Writes an event if the client wants it, and returns its bytes.
+    /// Writes an event if the client wants it. Returns its length.
     async fn feed(
         &mut self,
         socket: &mut WebSocket,

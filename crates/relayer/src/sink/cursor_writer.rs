@@ -1,4 +1,4 @@
-//! Stores the cursor of one sink: every 100 ms while it moves, at the latest after 10,000 events,
+//! Stores the cursor of one sink: every 100 ms while it moves, after 10,000 events at the latest,
 //! and never ahead of the events that the sink has.
 
 use std::sync::Arc;

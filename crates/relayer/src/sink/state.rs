@@ -82,7 +82,6 @@ pub struct LostRange {
     pub last: Cursor,
 }
 
-/// A sink.
 #[derive(Debug)]
 pub struct Sink {
     /// The sink's name in the configuration.

@@ -19,7 +19,7 @@ use crate::receiver::Selection;
 
 /// Delivers events to one sink.
 pub(super) trait Transport: Send + 'static {
-    /// Delivers events after the cursor of the context until something interrupts.
+    /// Delivers events after the cursor of the context until an interruption.
     fn run(&mut self, context: &mut Context) -> impl Future<Output = Interruption> + Send;
 }
 

@@ -168,8 +168,8 @@ impl<'a> Starting<'a> {
         self.spawn(&name, "http", &shown, &common, HttpTransport::new(client, options))
     }
 
-    /// Returns the TLS configuration of a sink. Without TLS it trusts no authority, and none is
-    /// read.
+    /// Returns the TLS configuration of a sink. A sink without TLS needs no authorities, so none
+    /// are read.
     fn tls(
         &mut self,
         name: &SinkName,

@@ -138,7 +138,7 @@ async fn older_signals_come_from_the_log() {
     assert_eq!(next_seqs(&mut source, 5).await, (51..=55).map(|round| 3 * round).collect::<Vec<_>>());
 }
 
-/// As after a restart, when followers resume with old cursors.
+/// After a restart, followers resume with old cursors.
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_signals_are_scanned_once_for_all_followers() {
     let world = World::after(40, Cursor::from_number(60), 1 << 20).await;
@@ -148,7 +148,7 @@ async fn stored_signals_are_scanned_once_for_all_followers() {
     assert_eq!(next_seqs(&mut old, 40).await, (1..=40).map(|round| 3 * round).collect::<Vec<_>>());
 }
 
-/// Reading the log for such a client would be useless, and would delay others.
+/// Reading the log for such a client would be useless, and would delay other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_without_follows_waits_for_one() {
     let world = World::after(5, Cursor::from_number(15), 1 << 20).await;
@@ -165,7 +165,7 @@ async fn a_client_without_follows_waits_for_one() {
     assert_eq!(seqs, [3, 6, 9, 12, 15]);
 }
 
-/// Without this, a waiting follower would fall behind the signals of others and read the log.
+/// A waiting follower must not fall behind other bots' signals and read the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
     let world = World::keeping(20_000).await;
@@ -186,7 +186,7 @@ async fn the_cursor_of_a_waiting_follower_advances_with_other_signals() {
         assert_eq!(messages(&mut source, &next), [0; 0]);
     }
     world.gateway.append(vec![signal(1, 1)]).await;
-    // One chunk would not hold all signals.
+    // One chunk does not hold all signals.
     assert!(source.cursor().get() > 150, "{}", source.cursor());
     assert_eq!(next_seqs(&mut source, 1).await, [201]);
 }

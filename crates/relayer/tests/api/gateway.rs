@@ -94,8 +94,8 @@ impl Gateway {
         Self { running, signer: Signer::from_seed(1), appended, free_bytes, manual_clock, folder }
     }
 
-    /// The event that becomes number `seq` if all are appended in order: kind 1, with the number in
-    /// its content.
+    /// The event that becomes number `seq` if all events are appended in order: kind 1, with the
+    /// number in its content.
     pub fn event(&self, seq: u64) -> VerifiedEvent {
         self.signer.sign(seq, 1, &[] as &[[&str; 0]], &format!("event {seq}"))
     }
@@ -113,7 +113,7 @@ impl Gateway {
         }
     }
 
-    /// Appends events and waits until they are committed. Number `n` was received at `n` seconds.
+    /// Appends events and waits until they are committed. Event `n` was received at `n` seconds.
     pub async fn append(&self, events: Vec<VerifiedEvent>) {
         let up_to = self.offer(events);
         until("the events are committed", || self.log.head().get() >= up_to).await;
@@ -253,6 +253,10 @@ impl Response {
 }
 
 pub async fn request(address: SocketAddr, request: &str) -> Response {
+    within("a response", respond(address, request)).await
+}
+
+async fn respond(address: SocketAddr, request: &str) -> Response {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();

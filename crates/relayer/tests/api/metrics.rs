@@ -1,17 +1,22 @@
 //! `/metrics`, and the same figures as JSON.
 
+use std::collections::BTreeSet;
+
 use moltrade_relayer::clock::unix_ms;
 use moltrade_relayer::ingest::DropReason;
 use moltrade_relayer::relay::{ConnectionState, Coverage};
+use relay_sim::wait::until_async;
 use serde_json::Value;
 
 use crate::gateway::{Gateway, Setup, next, request};
 
+const API: &str = include_str!("../../../../docs/API.md");
+const FANOUT: &str = include_str!("../../../../docs/fanout.md");
+
 /// Every metric in docs/API.md exists, and every metric is documented.
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_what_the_documentation_says() {
-    let documentation = include_str!("../../../../docs/API.md");
-    let section = documentation.split("<!-- metrics -->").nth(1).expect("the table of metrics");
+    let section = API.split("<!-- metrics -->").nth(1).expect("the table of metrics");
     let mut documented: Vec<&str> =
         section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let gateway = Gateway::start().await;
@@ -40,32 +45,12 @@ async fn every_label_is_there_from_the_beginning() {
         let line = format!("\nevents_dropped_total{{reason=\"{}\"}} 0\n", reason.label());
         assert!(text.contains(&line), "{line}");
     }
-    for layer in ["hotset", "lru", "rocksdb", "in_flight"] {
-        let line = format!("\nduplicates_filtered_total{{layer=\"{layer}\"}} 0\n");
-        assert!(text.contains(&line), "{line}");
-    }
-    for reason in ["left", "stopping", "slow", "silent", "trimmed", "replaced", "bad_ack", "failed"] {
-        let line = format!("\nwebsocket_clients_closed_total{{reason=\"{reason}\"}} 0\n");
-        assert!(text.contains(&line), "{line}");
-    }
-    for reason in [
-        "too_many_clients",
-        "too_many_clients_from_address",
-        "origin_not_allowed",
-        "too_many_consumers",
-        "consumer_busy",
-        "disk_full",
-    ] {
-        let line = format!("\nwebsocket_clients_refused_total{{reason=\"{reason}\"}} 0\n");
-        assert!(text.contains(&line), "{line}");
-    }
-    for reason in ["too_many", "too_many_from_address", "stopping", "accept_failed"] {
-        let line = format!("\nconnections_refused_total{{reason=\"{reason}\"}} 0\n");
-        assert!(text.contains(&line), "{line}");
-    }
-    for reason in ["not_encoded", "before_start", "no_public_url", "too_many"] {
-        let line = format!("\nproofs_refused_total{{reason=\"{reason}\"}} 0\n");
-        assert!(text.contains(&line), "{line}");
+    let listed = documented_labels();
+    assert!(listed.len() >= 7, "{listed:?}");
+    for (metric, label, values) in &listed {
+        let prefix = format!("{metric}{{{label}=\"");
+        let there = text.lines().filter_map(|line| line.strip_prefix(&prefix)?.split('"').next());
+        assert_eq!(there.collect::<BTreeSet<_>>(), *values, "{metric}");
     }
     for state in [
         "connecting",
@@ -85,8 +70,40 @@ async fn every_label_is_there_from_the_beginning() {
     }
 }
 
+/// The label values that docs/API.md lists: metric, label, values.
+fn documented_labels() -> Vec<(&'static str, &'static str, BTreeSet<&'static str>)> {
+    let table = API.split("<!-- metrics -->").nth(1).expect("the table of metrics");
+    let of_row = |row: &'static str| {
+        let (metric, meaning) = row.strip_prefix("| `")?.split_once("` | ")?;
+        let (label, values) = meaning.split_once(" by `")?.1.split_once("`: ")?;
+        // Every second part is in backticks; remarks in brackets explain a value.
+        let words = values.split(['(', ')']).step_by(2).flat_map(|part| part.split('`').skip(1).step_by(2));
+        Some((metric, label, words.collect()))
+    };
+    table.lines().filter_map(of_row).collect()
+}
+
+/// A refusal is counted under the `error` code of its response, so a label that is no code would
+/// count nothing.
+#[test]
+fn the_reasons_of_refused_clients_are_error_codes() {
+    let refused: Vec<_> =
+        documented_labels().into_iter().filter(|row| row.0.ends_with("clients_refused_total")).collect();
+    assert_eq!(refused.len(), 2);
+    let is_status = |cell: &str| cell.len() == 3 && cell.parse::<u16>().is_ok();
+    let rows =
+        API.lines().chain(FANOUT.lines()).filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let codes = rows.filter(|(first, _)| is_status(first)).filter_map(|(_, rest)| rest.split(" | ").next());
+    let codes: String = codes.collect();
+    for (metric, _, reasons) in refused {
+        for reason in reasons {
+            assert!(codes.contains(&format!("`{reason}`")), "{metric}: {reason}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_proven_of_the_relays_is_a_figure() {
+async fn metrics_show_the_coverage_of_relays() {
     let relays = vec!["wss://a.example", "wss://b.example", "wss://c.example", "wss://d.example"];
     let gateway = Gateway::start_with(Setup { relays, supervised: false, ..Setup::default() }).await;
     let now = unix_ms() / 1000;
@@ -137,12 +154,12 @@ async fn deliveries_are_counted() {
         next(&mut client).await;
     }
     // Events are counted after they are sent, so the client may receive them earlier.
-    let metrics = loop {
-        let text = gateway.get("/metrics").await.text;
-        if text.contains("\nwebsocket_messages_total 15\n") {
-            break text;
-        }
-    };
+    let mut metrics = String::new();
+    until_async("15 messages are counted", async || {
+        metrics = gateway.get("/metrics").await.text;
+        metrics.contains("\nwebsocket_messages_total 15\n")
+    })
+    .await;
     assert!(metrics.contains("\nwebsocket_clients 1\n"), "{metrics}");
     assert!(metrics.contains("\nlog_head_seq 20\n") && metrics.contains("\nlog_floor_seq 1\n"));
     let observed = metrics.lines().find_map(|line| line.strip_prefix("delivery_latency_seconds_count "));

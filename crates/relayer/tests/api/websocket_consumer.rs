@@ -108,7 +108,7 @@ async fn invariant_4_the_cursor_of_a_consumer_is_never_ahead_of_its_acks() {
                 client.ack(seq).await;
             }
         }
-        // Delivered events do not count as acknowledged, however long ago.
+        // Even long after delivery, events do not count as acknowledged.
         client.is_read().await;
         sleep(Duration::from_millis(150)).await;
         assert_eq!(stored_cursor(&gateway, "a"), acked);
@@ -155,7 +155,7 @@ async fn a_wrong_acknowledgement_closes_and_moves_nothing() {
     assert_eq!(closed(&gateway, "bad_ack"), count);
 }
 
-/// Events sent on an earlier connection do not count: a client that acknowledges them is at fault.
+/// Acknowledging an event that was sent on an earlier connection is an error of the client.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_sent_on_this_connection_cannot_be_acknowledged() {
     let gateway = start(Output::default()).await;

@@ -108,7 +108,7 @@ async fn room_is_made_for_a_new_name() {
     gateway.refused("/ws?consumer=newer").await.error(503, "too_many_consumers");
 }
 
-/// Without this, short connections would use up all names.
+/// Short connections must not use up all names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     let gateway = start(output(4)).await;
@@ -117,7 +117,7 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     acked.expect([1]).await;
     acked.ack(1).await;
     acked.leave(&gateway, "acked").await;
-    // A name keeps its acknowledgements, however often it reconnects without one.
+    // A name keeps its acknowledgements, however often it reconnects without acknowledging.
     Client::connect(&gateway, "?consumer=acked").await.leave(&gateway, "acked").await;
     let _connected = Client::connect(&gateway, "?consumer=connected").await;
     for junk in ["junk1", "junk2", "junk3", "junk4"] {
@@ -132,7 +132,6 @@ async fn a_name_that_never_acknowledged_gives_way_to_a_new_one() {
     assert_eq!((stored(&gateway, "junk3"), stored_cursor(&gateway, "acked")), (None, 1));
 }
 
-/// The flag persists across restarts.
 #[test]
 fn whether_a_name_has_acknowledged_is_kept() {
     let folder = TempDir::new().unwrap();
@@ -199,7 +198,7 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
             (Some(21), Some(30))
         );
     }
-    // A consumer that has not received anything also misses events.
+    // A consumer that has not received anything has missed trimmed events, too.
     let told = gateway.refused("/ws?consumer=early&cursor=0").await.error(410, "cursor_too_old");
     assert!(told.contains("at cursor 0"), "{told}");
     gateway.refused("/ws?consumer=a&seek=19").await.error(410, "cursor_too_old");
@@ -216,7 +215,7 @@ async fn a_consumer_whose_events_are_trimmed_is_told_and_can_be_moved() {
     Client::connect(&gateway, "?consumer=new&seek=28").await.expect([29, 30]).await;
 }
 
-/// After a restore, a cursor may be beyond the head, where sequences are assigned to new events.
+/// After a restore, a cursor may be beyond the head; those sequences will name new events.
 #[test]
 fn a_cursor_beyond_the_head_is_at_the_head() {
     let folder = TempDir::new().unwrap();

@@ -115,7 +115,7 @@ async fn a_websocket_that_is_switched_off_says_so() {
     assert_eq!(gateway.get("/health").await.status, 200);
 }
 
-/// The URL of a relay may name any path of this server.
+/// A relay URL may point to any path of this server.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_does_not_serve_itself() {
     let gateway = Gateway::start().await;

@@ -1,4 +1,4 @@
-//! Clients that are closed because they are too slow or silent, and clients that only appear to be.
+//! Slow or silent clients are closed, and clients that only seem slow or silent are not.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -144,7 +144,7 @@ async fn a_stalled_client_stays_until_it_is_far_behind() {
     assert!(until_closed(&mut client).await.1.starts_with("1008 slow: resume with cursor="));
 }
 
-/// A client that is far behind, but none of the events match its selection.
+/// The client is far behind, but no event matches its selection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_whose_selection_matches_nothing_is_not_slow() {
     let gateway = impatient(50, Output { slow_client_lag: 1, ..Output::default() }).await;

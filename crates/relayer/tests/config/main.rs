@@ -68,7 +68,7 @@ fn values_become_types() {
         [relay]
         bootstrap_relays = ['wss://A.example:443/', 'wss://a.example', \"ws://b.example:7777/r/0\"]
         backfill_hours = 0
-        overlap_secs = 0
+        overlap_secs = -0
         user_agent = 'me/{version}'
         extra_ca_file = 'private ca.pem'
         max_events_per_second = 0

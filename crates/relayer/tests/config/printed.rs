@@ -75,6 +75,15 @@ fn check_config_prints_the_effective_values_and_their_sources() {
 }
 
 #[test]
+fn control_characters_never_reach_the_terminal() {
+    let folder = "a\\u009B\\u007F\\u0007é";
+    let loaded = parse(&format!("[deduplication]\nrocksdb_path = \"{folder}\""), &[]).unwrap();
+    let printed = loaded.to_toml();
+    assert!(printed.chars().all(|shown| shown == '\n' || !shown.is_control()), "{printed}");
+    assert_eq!(accepted(&printed, &[]), loaded.config);
+}
+
+#[test]
 fn the_template_is_the_defaults() {
     assert_eq!(accepted(&config::template(), &[]), Config::default());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config.template.toml");

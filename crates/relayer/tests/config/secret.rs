@@ -148,7 +148,7 @@ fn an_error_says_why_a_file_holds_no_key() {
     missing.refused("it is not a regular file");
 }
 
-/// Users may configure the secret itself instead of its file.
+/// Users may set the secret itself instead of the path of its file.
 #[test]
 fn a_secret_in_place_of_its_file_is_not_shown() {
     for secret in [KEY, NSEC, &NSEC[..30], &KEY[..40], "whsec_MfKQ9r8GKYqr/wjUPD8ILPZIo2LaLaSw"] {

@@ -44,7 +44,7 @@ async fn silence_ends_every_step() {
     assert!(before_http.ends_with(" within 10 s"), "{before_http}");
 }
 
-/// A name that gets no answer.
+/// A look-up that never ends.
 async fn dns() -> String {
     let never = Arc::new(Barrier::new(2));
     let resolver = {

@@ -89,7 +89,7 @@ impl Running {
     }
 }
 
-/// Opens a log, whose last user may still be closing it.
+/// Opens a log that its last user may still be closing.
 fn open(folder: &Path, fsync: bool, room: Reserve) -> Arc<EventLog> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -46,8 +46,8 @@ fn stopping_on_a_full_disk_does_not_wait_for_room() {
     assert_eq!(log.log.head().get(), 0, "nothing was committed, and nothing is damaged");
 }
 
-/// Tests all writes outside of the sequencer. Additions are refused, deletions make room, and
-/// neither counts as damage.
+/// Tests all writes outside the sequencer. Additions are refused, deletions make room, and neither
+/// counts as damage.
 #[test]
 fn below_the_minimum_nothing_is_added_and_everything_can_be_deleted() {
     let folder = TempDir::new().expect("a folder");

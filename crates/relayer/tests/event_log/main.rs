@@ -1,4 +1,4 @@
-//! The event log: numbers, order, restarts, marks, reading behind a cursor, trimming, a full disk.
+//! The event log: numbers, order, restarts, marks, reading after a cursor, trimming, a full disk.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

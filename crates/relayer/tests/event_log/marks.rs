@@ -18,20 +18,20 @@ use crate::bench::{Running, TAIL_BYTES, event, events};
 const RELAY: &str = "ws://relay.example/";
 
 /// A mark for a relay's coverage, and the receiver of its confirmation.
-fn mark(relay: &str, row: &[u8]) -> (Mark, Told) {
+fn mark(relay: &str, row: &[u8]) -> (Mark, Confirmation) {
     let (mark, receipt) = Mark::new(RelayTable::Coverage, relay.into(), row.to_vec());
-    (mark, Told { receipt, was_told: false })
+    (mark, Confirmation { receipt, came: false })
 }
 
-struct Told {
+struct Confirmation {
     receipt: Receiver<()>,
-    was_told: bool,
+    came: bool,
 }
 
-impl Told {
-    fn is_told(&mut self) -> bool {
-        self.was_told |= self.receipt.try_recv().is_ok();
-        self.was_told
+impl Confirmation {
+    fn has_come(&mut self) -> bool {
+        self.came |= self.receipt.try_recv().is_ok();
+        self.came
     }
 }
 
@@ -56,7 +56,7 @@ fn interleavings(left: [usize; 2]) -> Vec<Vec<usize>> {
 }
 
 /// Two shards send two events each, their part of a checkpoint, and another event. The row of the
-/// mark may exist only if the four events exist, for every interleaving and every size of batches.
+/// mark may exist only if the four events exist, for every interleaving and batch size.
 #[test]
 fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
     let folder = TempDir::new().expect("a folder");
@@ -92,12 +92,12 @@ fn invariant_6_a_mark_is_committed_with_the_events_before_it_or_later() {
                         assert!(before.iter().all(is_logged), "{order:?} by {batch_size}: too early");
                         with_events += 1;
                     }
-                    assert!(!told.is_told() || row(&log, &relay).is_some());
+                    assert!(!told.has_come() || row(&log, &relay).is_some());
                 })
                 .expect("commits");
             assert!(ids.iter().all(is_logged));
             assert_eq!(row(&log, &relay).as_deref(), Some(&b"proven"[..]), "{order:?} by {batch_size}");
-            assert!(told.is_told(), "{order:?} by {batch_size}: nobody was told");
+            assert!(told.has_come(), "{order:?} by {batch_size}: nobody was told");
         }
     }
     assert!(with_events > 0, "no mark was seen in a batch of events, so nothing was shown");
@@ -121,7 +121,7 @@ fn invariant_6_a_mark_that_did_not_come_through_all_shards_is_never_committed() 
     assert_eq!(row(&log.log, RELAY), None);
     drop(checkpoint);
     log.stop();
-    assert!(!told.is_told());
+    assert!(!told.has_come());
     let log = Running::open(folder.path());
     assert_eq!((log.log.head().get(), row(&log.log, RELAY)), (50, None));
 }
@@ -137,7 +137,7 @@ fn marks_alone_do_not_move_the_head_and_survive_a_restart() {
         for value in [&b"first"[..], b"second"] {
             let (mark, mut told) = mark(RELAY, value);
             log.submit(vec![Submission::Checkpoint(Checkpoint::new(mark, 1))]);
-            until_blocking("the commit is told", || told.is_told());
+            until_blocking("the commit is told", || told.has_come());
             assert_eq!(row(&log.log, RELAY).as_deref(), Some(value), "it is there when that is told");
         }
         assert_eq!(log.log.head().get(), 3);

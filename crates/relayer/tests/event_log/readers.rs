@@ -1,4 +1,4 @@
-//! Reading behind a cursor: nothing is missing or read twice, from memory and from disk.
+//! Reading after a cursor: nothing is missing or read twice, from memory and from disk.
 
 use moltrade_relayer::event_log::reader::ReadError;
 use moltrade_relayer::event_log::retention::Retention;

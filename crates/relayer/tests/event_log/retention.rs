@@ -58,7 +58,7 @@ fn trimming_an_empty_log_or_nothing_is_harmless() {
     assert_eq!(log.log.floor().get(), 4);
 }
 
-/// Deleting a range of files in RocksDB includes its last key.
+/// When RocksDB deletes a range of files, it also deletes the range's last key.
 #[test]
 fn a_file_that_ends_with_the_oldest_kept_event_is_kept() {
     let folder = TempDir::new().expect("a folder");

@@ -26,7 +26,7 @@ use self::consumer::Consumer;
 use self::stage::{Disk, Stage, Writer};
 use self::truth::Truth;
 
-/// Opening a log is slow, so several schedules share one. The last of them closes it.
+/// Opening a log is slow, so several schedules share one. The last schedule closes it.
 const SCHEDULES_OF_A_LOG: usize = 32;
 const LOGS: RangeInclusive<u64> = 1..=32;
 /// The batch size: more events than a schedule appends at once, so that each batch is sorted by
@@ -95,7 +95,7 @@ enum Step {
 
 /// A log on which the schedules run one after the other.
 struct Play {
-    // Dropped first, because its reads hold the log.
+    // Dropped first, because its reads keep the log open.
     disk: Disk,
     writer: Writer,
     stage: Arc<Stage>,
@@ -104,11 +104,10 @@ struct Play {
     is_committed: bool,
     /// The number of disk reads at the last check.
     reads: usize,
-    /// The last number; the next event gets the one after it.
+    /// The last assigned number.
     last: u64,
     races: Races,
     rng: Rng,
-    /// The steps so far.
     steps: Vec<Step>,
 }
 
@@ -161,7 +160,7 @@ impl Play {
         }
     }
 
-    /// Adds a reader at a random cursor: at 0, behind the floor, behind the tail, inside it, or at
+    /// Adds a reader at a random cursor: at 0, below the floor, below the tail, inside it, or at
     /// the head.
     fn add_consumer(&mut self) {
         let (floor, head) = (self.truth().floor(), self.stage.log.head().get());
@@ -232,7 +231,7 @@ impl Play {
         self.look()
     }
 
-    /// Checks the effects of the step, and puts a gate behind the reads that it has started.
+    /// Checks the effects of the step, and puts a gate after the reads that it has started.
     fn look(&mut self) -> Result<(), String> {
         for (place, consumer) in self.consumers.iter().enumerate() {
             consumer.fault().map_or(Ok(()), |fault| Err(format!("reader {place} {fault}")))?;
@@ -288,7 +287,7 @@ impl Play {
         Ok(())
     }
 
-    /// Readers at the head start again close to it, so that reads are short and one is always
+    /// Readers at the head start again close to it, so that reads are short and a read is always
     /// starting.
     fn trim_amidst(&mut self, floor: u64) {
         let Self { disk, stage, consumers, rng, .. } = self;

@@ -1,4 +1,4 @@
-//! Runs an example as a process that can be killed and restarted, and keeps its output of each run.
+//! Runs an example as a process that can be killed and restarted, and keeps the output of each run.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
-//! Follower examples in each language, against the built program and simulated relays. While the
-//! follower and the gateway are killed, each example gets every signal of its bot in order, and no
-//! signal of others.
+//! Follower examples in each language, against the built program and simulated relays. Although the
+//! follower and the gateway are killed, each example gets every signal of its bot in order, and
+//! none of other bots.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Runs the follower example as a process that can be killed and restarted, and keeps its output of
+//! Runs the follower example as a process that can be killed and restarted, and keeps the output of
 //! each run.
 
 use std::fs::File;
@@ -94,7 +94,7 @@ impl Follower {
         let what = format!("it prints {seq}");
         self.until(&what, |this| {
             let text = read(&this.file(this.lives - 1, "out"));
-            // Another line may follow.
+            // An unfinished line may follow.
             let last = text.rsplit_once('\n').and_then(|(whole, _)| whole.lines().next_back());
             let last = last.and_then(|line| serde_json::from_str::<Value>(line).ok());
             last.is_some_and(|last| last["seq"].as_u64() >= Some(seq))

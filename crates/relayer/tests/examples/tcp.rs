@@ -120,7 +120,7 @@ async fn python_bounds_a_line() {
     bounds_a_line(Language::Python).await;
 }
 
-/// The example closes the connection and accepts the next one.
+/// When a line is too long, the example closes the connection and accepts another one.
 async fn bounds_a_line(language: Language) {
     let address = free_address();
     let mut consumer = Consumer::new(language, "tcp", address.to_string());

@@ -19,7 +19,7 @@ use crate::program::{Running, Site};
 use crate::token::now;
 
 const BOTS: usize = 10;
-/// Signals of each bot and kind, and half as many events of another kind.
+/// The number of signals of each bot and kind; other kinds have half as many events.
 const SIGNALS: usize = 4;
 /// Events of other authors. Four in ten have a signal kind.
 const STRANGE: usize = 2_000;
@@ -150,7 +150,6 @@ async fn join(number: usize, api: &Api, bots: &[Bot], bell: &Bot) -> Fan {
     Fan { follower, follows, connections }
 }
 
-/// The bots and all other authors publish at the same time.
 fn publish_all(sim: &Sim, bots: &[Bot]) -> Vec<VerifiedEvent> {
     sim.go();
     let mut signals = Vec::new();

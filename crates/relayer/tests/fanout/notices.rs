@@ -60,7 +60,7 @@ async fn a_notice_comes_before_the_change_takes_effect() {
     for connection in &mut connections {
         assert_eq!(connection.notice().await, secret_changed(&follower, &bot, "nip44-v2"));
     }
-    // A new follow causes no notice either: its signals come.
+    // A new follow causes no notice either: the bot's signals arrive.
     let third = Bot::registered(3, &api).await;
     follower.follow(&api, third.key.pubkey()).await;
     let signal = third.publish(&sim);

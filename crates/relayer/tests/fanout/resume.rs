@@ -136,7 +136,7 @@ async fn come_back(site: &Site, sim: &Sim, meanwhile: impl AsyncFnOnce(&Api, &Bo
         bot.publish(sim);
     }
     api.until_head(10).await;
-    // One has three signals, the other has ten and acknowledges four.
+    // One follower has three signals, the other has ten and acknowledges four.
     assert_eq!(receive(&mut cursor, &by_cursor, &gateway, 3, false).await.len(), 3);
     cursor.leave().await;
     assert_eq!(receive(&mut name, &by_name, &gateway, 10, false).await.len(), 10);
@@ -240,7 +240,7 @@ async fn a_name_belongs_to_one_follower() {
     assert_eq!(again.next().await.seq, 3);
     second.leave().await;
     assert_eq!(followers[1].connect(&api, name).await.next().await.seq, 5);
-    // They are not listed among the consumers of /ws.
+    // Followers are not listed among the consumers of /ws.
     assert_eq!(api.get("/api/consumers").await.json()["consumers"], Value::Array(Vec::new()));
 }
 
@@ -324,7 +324,7 @@ async fn a_cursor_that_leads_nowhere() {
     follower.connect(&api, &format!("?cursor={}", gone["oldest"])).await;
 }
 
-/// Signals that are too old to trade on without a warning.
+/// Whether each signal came with a warning that it is too old to trade on.
 async fn stale(site: Site, sim: &Sim) -> Vec<bool> {
     let bot = Bot::new(1);
     for age in [3_000, 700, 500, 0] {

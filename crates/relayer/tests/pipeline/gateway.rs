@@ -17,6 +17,8 @@ use moltrade_relayer::testing::{Setup, TestGateway};
 use relay_sim::Sim;
 use relay_sim::wait::PATIENCE;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 use wire::{ClaimedId, VerifiedEvent};
 
 pub struct Gateway {
@@ -161,6 +163,16 @@ impl Gateway {
         assert_eq!(found.difference(&expected).count(), 0, "something else is logged");
         assert_eq!(expected.difference(&found).count(), 0, "something is missing");
         assert_eq!(self.log.head().get(), logged.len() as u64, "numbers without gap");
+    }
+}
+
+/// Every test also checks that the gateway can be drained in its final state.
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let drained = block_in_place(|| Handle::current().block_on(running.drain()));
+            assert!(drained.is_ok() || std::thread::panicking(), "{drained:?}");
+        }
     }
 }
 

@@ -216,7 +216,7 @@ async fn a_folder_that_is_not_a_backup_is_not_restored() {
     refused(&site.run_with(&["restore", text(&folder)]), "which is not a file of a log");
 }
 
-/// Either process is killed at each step, as by `kill -9`.
+/// Kills the gateway or the backup command at each step, as `kill -9` does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_was_cut_off_is_none() {
     let site = Site::empty();

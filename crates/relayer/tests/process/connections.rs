@@ -1,4 +1,5 @@
-//! Connections that send or read little or nothing are limited and closed; others are not affected.
+//! Connections that send or read little or nothing are limited and closed, and do not affect
+//! others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -137,7 +138,7 @@ async fn too_few_descriptors_stop_the_start_with_a_reason() {
     assert!(said.contains("open 300 files (ulimit -n)") && said.contains("needs at least"), "{said}");
 }
 
-/// Clients without a request, with half a head, without the body, and with an unread response.
+/// Clients that send no request, half a header or no body, or do not read the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_clients_are_closed() {
     let sim =

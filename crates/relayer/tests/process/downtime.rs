@@ -20,8 +20,8 @@ fn events() -> usize {
     std::env::var("DOWNTIME_EVENTS").ok().and_then(|events| events.parse().ok()).unwrap_or(5_000)
 }
 
-/// Two relays truncate answers, one without saying so; one refuses large limits, and one large
-/// answers.
+/// Two relays truncate answers, one of them silently; a third refuses large limits, and a fourth
+/// large answers.
 async fn relays(seed: u64) -> Sim {
     let sim = Sim::builder().seed(seed).relays(RELAYS).events(0);
     let sim = sim
@@ -92,7 +92,7 @@ impl Received {
     }
 }
 
-/// Waits until everything is proven, and checks all the time that the log has every event in the
+/// Waits until everything is proven, and continuously checks that the log has every event in the
 /// claimed spans.
 async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
     let mut received = Received::from_the_start(site).await;
@@ -108,7 +108,7 @@ async fn watch_until_complete(running: &Running, site: &Site, sim: &Sim) {
         for relay in 0..RELAYS {
             said.push(shown_relay(running, sim, relay).await);
         }
-        // The log is read after the claims, so it must contain them.
+        // The log is read after the claims, so it must contain the claimed events.
         let head = running.json("/status").await["log"]["head"].as_u64().expect("a number");
         received.take_until(head).await;
         for (relay, said) in said.iter().enumerate() {
@@ -172,8 +172,8 @@ async fn is_down_while_much_is_published(seed: u64, down: Down) {
     watch_until_complete(&running, &site, &sim).await;
 }
 
-/// The events are dated over nearly an hour. Sets the stored coverage back as if the gateway had
-/// been down for that long.
+/// Sets the stored coverage back as if the gateway had been down for the whole span of the events,
+/// nearly an hour.
 fn set_back_what_is_proven(site: &Site) {
     use moltrade_relayer::event_log::{EventLog, RelayTable, StoreOptions};
     use moltrade_relayer::relay::Coverage;

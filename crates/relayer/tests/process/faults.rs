@@ -4,8 +4,8 @@
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::time::Duration;
 
+use relay_sim::wait::until_async;
 use relay_sim::{Sim, Sizes};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -56,8 +56,7 @@ async fn standard_error_that_takes_nothing_costs_log_lines_alone() {
         configure(&urls[..1]);
         let mut running = site.start_with_stderr(&[], stderr).await;
         running.until_healthy().await;
-        // Tasks that log continue. The task that reloads the configuration does so twice, because a
-        // reload logs, too.
+        // Logging tasks still run: the reload task reloads twice, although each reload logs, too.
         for relays in [&urls[..], &urls[1..]] {
             configure(relays);
             running.signal("HUP");
@@ -115,7 +114,7 @@ async fn a_reload_that_panics_is_counted_and_later_ones_work() {
     assert_eq!(running.metric("panics_total").await, 1);
 }
 
-/// A stage fails, hangs while it fails, hangs while the others stop, or hangs after they stopped.
+/// A stage fails, hangs while it fails, hangs while other stages stop, or hangs after they stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_cannot_continue_ends() {
     for (points, stops, line) in [
@@ -168,15 +167,10 @@ async fn when_memory_ends_the_process_ends() {
         let address = running.address();
         let last = format!("\nlog_head_seq {}\n", sim.ids().len());
         // Requests need threads and memory too.
-        let worked = async {
-            loop {
-                drop(get(address, "/api/events?limit=1000").await);
-                if get(address, "/metrics").await.is_some_and(|metrics| metrics.contains(&last)) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let worked = until_async("all events are logged", async || {
+            drop(get(address, "/api/events?limit=1000").await);
+            get(address, "/metrics").await.is_some_and(|metrics| metrics.contains(&last))
+        });
         tokio::select! {
             () = worked => {}
             status = running.ended() => {

@@ -20,7 +20,7 @@ use crate::program::{PATIENCE, Site};
 pub struct Got {
     pub highest: u64,
     pub repeats: u64,
-    /// Connections, or requests for HTTP. Not counted for WebSockets.
+    /// Connections; for HTTP, requests. Not counted for WebSockets.
     pub connections: u64,
     pub finished: Option<Instant>,
 }
@@ -84,11 +84,11 @@ impl Receiver {
 #[derive(Debug, Clone)]
 pub enum Behavior {
     Steady,
-    /// It reads nothing until it is released.
+    /// Reads nothing until released.
     Frozen(watch::Receiver<bool>),
-    /// It accepts one event a second until it is released.
+    /// Accepts one event a second until released.
     Slow(watch::Receiver<bool>),
-    /// It dies this many times with unacknowledged events.
+    /// Dies this many times with unacknowledged events.
     Dies(u64),
 }
 

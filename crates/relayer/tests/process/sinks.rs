@@ -1,6 +1,6 @@
 //! Receivers for every transport at once, under `kill -9` of the gateway, and alongside faulty
-//! ones. Nothing is missing at the end, everything is in order, and an event repeats only if its
-//! acknowledgement was not stored.
+//! receivers. Nothing is missing at the end, everything is in order, and an event repeats only if
+//! its acknowledgement was not stored.
 //!
 //! `SINK_EVENTS` and `SINK_KILLS` make the runs longer. A summary of each receiver is printed.
 
@@ -110,8 +110,8 @@ async fn invariant_4_kills_of_the_gateway_lose_nothing_of_any_receiver() {
     }
 }
 
-/// Runs the five alone, and then alongside one that is frozen, one that dies ten times, one that
-/// fails every third request, and one that takes one event per second.
+/// Runs the five receivers alone, and then beside one that is frozen, one that dies ten times, one
+/// that fails every third request, and one that takes one event per second.
 #[tokio::test(flavor = "multi_thread")]
 async fn receivers_in_trouble_cost_the_others_nothing_and_get_everything() {
     let events = setting("SINK_EVENTS", 4_000);

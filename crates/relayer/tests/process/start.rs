@@ -24,7 +24,7 @@ fn a_port_in_use() {
     assert!(!site.log_path().exists(), "the database was not opened");
 }
 
-/// Prometheus itself uses the default metrics port, so it may be in use.
+/// Prometheus itself uses the default metrics port, so the port may be in use.
 #[tokio::test]
 async fn the_default_port_for_metrics_in_use_stops_nothing() {
     const KEY: &str = "RELAYER_MONITORING__PROMETHEUS_PORT";

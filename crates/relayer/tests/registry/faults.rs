@@ -33,7 +33,7 @@ async fn fails(dsn: &str) -> RegistryError {
 
 #[tokio::test]
 async fn a_refused_login_names_the_reason() {
-    // Uses our own server, because others may accept any password.
+    // Uses our own server, because other servers may accept any password.
     let database = Database::alone();
     let wrong = database.dsn_with(|url| url.set_password(Some("wrong-hunter2-not-shown")).unwrap());
     let missing = database.dsn_with(|url| url.set_path("nowhere"));

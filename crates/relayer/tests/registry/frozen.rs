@@ -1,4 +1,4 @@
-//! A server that hangs, or stops and restarts. It always belongs to the test.
+//! A server that hangs, or stops and restarts. Each test has its own server.
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Receiving the changes that others make in PostgreSQL.
+//! Receiving the changes of other gateways in PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

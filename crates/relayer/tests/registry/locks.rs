@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use moltrade_relayer::fanout::registry::{Change, FollowKey, RegistryError, Row, RowKey, Store};
 use moltrade_relayer::limits::REGISTRY_TIMEOUT;
+use relay_sim::wait::until_async;
 use sqlx::PgConnection;
 use tokio::join;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::postgres::Database;
 use crate::stores::{
@@ -59,13 +60,14 @@ async fn commit_when_waited_for(database: &Database, hand: &mut PgConnection) {
     let mut watcher = somebody(database).await;
     let waits =
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while sqlx::query(waits).fetch_optional(&mut watcher).await.unwrap().is_none() {
-        sleep(Duration::from_millis(10)).await;
-    }
+    until_async("a transaction waits", async || {
+        sqlx::query(waits).fetch_optional(&mut watcher).await.unwrap().is_some()
+    })
+    .await;
     sql(hand, "COMMIT").await;
 }
 
-/// Without this, the follow would keep the bot from being removed.
+/// A concurrent follow must not keep the bot from being removed.
 #[tokio::test]
 async fn removing_a_bot_removes_a_concurrent_follow() {
     let database = Database::fresh();
@@ -152,6 +154,6 @@ async fn a_dropped_future_leaves_no_partial_change() {
         assert!(count == 0 || count == 2, "{count}");
     }
     write(&store, [bot_row(2, "two", 1)]).await;
-    // This write succeeds whether or not one of the others finished in time.
+    // This write succeeds whether or not one of the other writes finished in time.
     assert!(loaded(&store).await.contains(&bot_row(2, "two", 1)));
 }

@@ -76,7 +76,7 @@ async fn a_database_that_becomes_read_only_is_noticed_by_a_write_and_recovers() 
         gateway.registry.subscribe(follow(12), None).await.unwrap();
         gateway.registry.unsubscribe(follow(12)).await.unwrap();
     }
-    // Changes by others are received again.
+    // Changes by other gateways are received again.
     let other = Gateway::on(&database.dsn).await;
     other.registry.subscribe(follow(13), None).await.unwrap();
     until("it is told", || gateway.registry.directory().follow(&follow(13)).is_some()).await;

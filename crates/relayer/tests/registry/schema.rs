@@ -77,7 +77,7 @@ async fn a_newer_schema_is_left_alone() {
         assert!(matches!(refused, RegistryError::Newer(9999)), "{refused:?}");
         assert!(text(&refused).contains("later version (migration 9999)") && !refused.is_transient());
     }
-    // A gateway that is refused does not block others.
+    // A gateway that is refused does not block other gateways.
     sql(&mut hand, "DELETE FROM _sqlx_migrations WHERE version = 9999").await;
     store(&database.dsn).prepare(OWNER).await.unwrap();
     newer.prepare(OWNER).await.unwrap();

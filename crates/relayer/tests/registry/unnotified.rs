@@ -19,7 +19,7 @@ use crate::stores::{somebody, sql, store};
 
 const LIMITS: RegistryLimits = RegistryLimits { bots: 100, follows: 1_000 };
 
-/// A gateway's registry that follows the changes of others.
+/// A gateway's registry that follows the changes of other gateways.
 pub struct Gateway {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,

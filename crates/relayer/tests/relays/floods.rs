@@ -58,7 +58,7 @@ async fn a_flood_of_any_kind_lets_others_have_their_turn() {
     }
 }
 
-/// The rate limit counts frames without an event like events.
+/// The rate limit also counts frames that carry no event.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_any_kind_is_read_slowly() {
     const A_SECOND: u32 = 2_000;

@@ -1,6 +1,6 @@
 //! Faults that are not the relay's: malformed or oversized events signed by their authors, and
 //! messages outside of Nostr. They do not count as offences, and do not block the events stored
-//! behind them.
+//! after them.
 
 use std::num::NonZeroU32;
 

@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 use crate::only;
 
 /// The limit is counted in health checks instead of time: the unanswered one, and the one that
-/// detects it.
+/// detects the silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_does_not_answer_is_given_up_at_the_second_check() {
     let sim = Sim::builder().seed(70).scripted(2).fault(Fault::NoPongs, only(0), 1.0);

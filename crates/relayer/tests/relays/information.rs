@@ -76,7 +76,7 @@ async fn a_relay_that_tells_of_nip_77_and_is_silent_is_asked_to_reconcile_once()
     gateway.until_logged(sim.ids()).await;
 }
 
-/// The last request to the first relay is for NIP-11; the second gets no such request.
+/// The last request to the first relay is for NIP-11; the second relay gets no such request.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_see_who_we_are() {
     let sim = Sim::builder().seed(52).scripted(2).refusals(only(1), Refusal::always("blocked: go away"));

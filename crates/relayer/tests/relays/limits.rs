@@ -33,7 +33,7 @@ async fn one_or_two_subscriptions_are_enough() {
     assert_eq!([0, 1].map(|relay| sim.stats().of(relay, Count::RequestsRefused)), [0, 0]);
 }
 
-/// Only the relay's refusal shows that it allows one subscription.
+/// Only a refusal shows that the relay allows just one subscription.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_subscription_that_nobody_stated_is_found_out() {
     let sim = Sim::builder().seed(43).relays(1).events(400).copies(1).stored(0.5).hold().cap(30);

@@ -8,8 +8,8 @@ use relay_sim::{Cap, Count, Ending, EndingPlace, Limits, RateLimit, Refusal, Say
 use crate::gateway::Gateway;
 use crate::only;
 
-/// Two relays that allow one request per second, and refuse others with different messages. Their
-/// events take several requests.
+/// Two relays that allow one request per second: one refuses by CLOSED, one by NOTICE. Their events
+/// take several requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
     let limit = || RateLimit::new(1, Duration::from_secs(1));
@@ -26,7 +26,7 @@ async fn a_relay_that_limits_our_rate_sees_it_fall_and_loses_us_nothing() {
         assert!(gateway.peer(relay).stats.rate_limited.get() >= 1, "relay {relay}");
         let times = &sim.request_times(relay)[1..];
         let (first, last) = (times[0], times[times.len() - 1]);
-        // Rounds, because the transit times of two requests differ.
+        // Rounded, because the transit times of two requests differ.
         let secs = (last - first + 500) / 1000;
         assert!(times.len() >= 3 && secs >= times.len() as u64 - 1, "relay {relay}: {times:?}");
     }
@@ -116,8 +116,8 @@ async fn a_limit_that_a_relay_does_not_take_is_lowered() {
     assert_eq!(sim.stats().of(0, Count::RequestsRefused), 2);
 }
 
-/// The relays call it an error, use an undefined prefix or a NOTICE, or accept the subscription and
-/// close it at once.
+/// The relays refuse `limit: 0` by `error:`, an undefined prefix or a NOTICE, or accept it and
+/// close at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_does_not_take_limit_zero_is_asked_in_another_way_whatever_its_words() {
     let words = ["error: limit must be a positive number", "bad filter: limit must be at least 1"];

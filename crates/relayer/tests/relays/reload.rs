@@ -51,7 +51,7 @@ async fn connections_of_relays_that_stay_are_kept_and_asked_for_the_new_kinds() 
 }
 
 /// The open backfill request is closed, so that a relay that allows few subscriptions accepts the
-/// next one, and a late answer is not mistaken for the next one's.
+/// next request, and a late answer is not taken for the answer to that request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_that_is_broken_off_leaves_no_subscription_behind() {
     let sim = Sim::builder().seed(101).relays(1).kinds([1, 7]).events(600).stored(1.0).cap(40);

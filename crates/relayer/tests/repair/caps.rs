@@ -8,7 +8,7 @@ use crate::proof::{an_hour_back, now, past_requests, until_complete};
 
 /// A relay's behaviour, and the maximum number of requests, as a multiple of the minimum for its
 /// cap.
-struct Manner {
+struct Behaviour {
     name: &'static str,
     cap: Cap,
     information: Information,
@@ -25,47 +25,47 @@ const HALVES: f64 = 5.0;
 const EVENTS_EACH: usize = 1_000;
 const CAP: usize = 50;
 
-fn manners() -> Vec<Manner> {
-    let manner = |name, cap, information, requests_max| Manner { name, cap, information, requests_max };
+fn behaviours() -> Vec<Behaviour> {
+    let behaviour = |name, cap, information, requests_max| Behaviour { name, cap, information, requests_max };
     let unstated = Information::without_limits;
     vec![
-        manner("clamps and says so", Cap::clamping(CAP), Information::True, ABOUT_AS_MANY),
-        manner("clamps and does not say so", Cap::clamping(CAP), unstated(), ABOUT_AS_MANY),
-        manner("clamps and has no NIP-11", Cap::clamping(CAP), Information::NotFound, ABOUT_AS_MANY),
-        manner("clamps at an odd number in secret", Cap::clamping(CAP + 3), unstated(), ABOUT_AS_MANY),
-        manner("says more than is true", Cap::clamping(CAP), Information::claiming_max_limit(5_000), 2.0),
-        manner("says less than is true", Cap::clamping(CAP), Information::claiming_max_limit(45), 2.0),
-        manner("refuses larger limits and says so", Cap::refusing(CAP), Information::True, ABOUT_AS_MANY),
+        behaviour("clamps and says so", Cap::clamping(CAP), Information::True, ABOUT_AS_MANY),
+        behaviour("clamps and does not say so", Cap::clamping(CAP), unstated(), ABOUT_AS_MANY),
+        behaviour("clamps and has no NIP-11", Cap::clamping(CAP), Information::NotFound, ABOUT_AS_MANY),
+        behaviour("clamps at an odd number in secret", Cap::clamping(CAP + 3), unstated(), ABOUT_AS_MANY),
+        behaviour("says more than is true", Cap::clamping(CAP), Information::claiming_max_limit(5_000), 2.0),
+        behaviour("says less than is true", Cap::clamping(CAP), Information::claiming_max_limit(45), 2.0),
+        behaviour("refuses larger limits and says so", Cap::refusing(CAP), Information::True, ABOUT_AS_MANY),
         // The last limit is 31: halving 500 repeatedly first falls below 50 there.
-        manner("refuses larger limits in secret", Cap::refusing(CAP), unstated(), 2.5),
-        manner("oldest first", Cap::clamping(CAP).order(Order::OldestFirst), Information::True, HALVES),
-        manner("no order", Cap::clamping(CAP).order(Order::Unordered), unstated(), HALVES),
-        manner("refuses what is too much", Cap::too_many(CAP), Information::True, HALVES),
-        manner("refuses it in secret", Cap::too_many(CAP), unstated(), HALVES),
+        behaviour("refuses larger limits in secret", Cap::refusing(CAP), unstated(), 2.5),
+        behaviour("oldest first", Cap::clamping(CAP).order(Order::OldestFirst), Information::True, HALVES),
+        behaviour("no order", Cap::clamping(CAP).order(Order::Unordered), unstated(), HALVES),
+        behaviour("refuses what is too much", Cap::too_many(CAP), Information::True, HALVES),
+        behaviour("refuses it in secret", Cap::too_many(CAP), unstated(), HALVES),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_6_whatever_its_cap_everything_of_a_relay_arrives_and_is_proven() {
-    let manners = manners();
-    let mut sim = Sim::builder().seed(61).relays(manners.len()).events(manners.len() * EVENTS_EACH);
+    let behaviours = behaviours();
+    let mut sim = Sim::builder().seed(61).relays(behaviours.len()).events(behaviours.len() * EVENTS_EACH);
     sim = sim.copies(1).stored(1.0);
-    for (relay, manner) in manners.iter().enumerate() {
-        sim = sim.caps(Who::These(vec![relay]), manner.cap);
-        sim = sim.information(Who::These(vec![relay]), manner.information.clone());
+    for (relay, behaviour) in behaviours.iter().enumerate() {
+        sim = sim.caps(Who::These(vec![relay]), behaviour.cap);
+        sim = sim.information(Who::These(vec![relay]), behaviour.information.clone());
     }
     let sim = sim.start().await.expect("starts");
     let started = now();
     let gateway = Gateway::configured(&sim, an_hour_back).await;
     gateway.until_logged(sim.ids()).await;
-    let all: Vec<usize> = (0..manners.len()).collect();
+    let all: Vec<usize> = (0..behaviours.len()).collect();
     until_complete(&gateway, &all, started).await;
     gateway.assert_holds_exactly(&sim.events());
-    for (relay, manner) in manners.iter().enumerate() {
+    for (relay, behaviour) in behaviours.iter().enumerate() {
         let least = sim.events_on(&[relay]).len().div_ceil(CAP) as f64;
         let requests = past_requests(&sim, relay) as f64;
-        println!("{}: {requests} requests, at least {least}", manner.name);
-        assert!(requests <= least * manner.requests_max, "{}: {requests} of {least}", manner.name);
+        println!("{}: {requests} requests, at least {least}", behaviour.name);
+        assert!(requests <= least * behaviour.requests_max, "{}: {requests} of {least}", behaviour.name);
     }
     assert_eq!(sim.stats().get(Count::Upgrades), all.len() as u64, "each on one connection");
 }

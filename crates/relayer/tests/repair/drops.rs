@@ -13,7 +13,7 @@ const EVENTS: usize = 4_000;
 /// The maximum age of events that arrive while a relay is disconnected, in seconds.
 const LATE_SECS: u64 = 5;
 /// How long a busy machine may keep the gateway from noticing that a relay closed a connection. The
-/// overlap covers both.
+/// overlap covers this and `LATE_SECS`.
 const NOTICED_SECS: u64 = 15;
 
 #[tokio::test(flavor = "multi_thread")]

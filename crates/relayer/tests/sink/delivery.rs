@@ -103,7 +103,7 @@ async fn sinks_that_are_slow_frozen_or_away_delay_nobody() {
     assert!(gateway.sink(0).cursor().get() < EVENTS, "so much fits into a socket?");
     assert_eq!(gateway.sink(1).cursor().get(), 0);
     assert_eq!(gateway.sink(2).cursor().get(), 0);
-    // Each of the others still gets everything.
+    // Every other sink still gets everything.
     assert_eq!(frozen.dates(EVENTS as usize).await, (1..=EVENTS).collect::<Vec<_>>());
     for expected in 1..=EVENTS {
         assert_eq!(silent.next_seq().await, Some(expected));
@@ -137,7 +137,8 @@ pub async fn killed_again_and_again(options: &str, ready: impl Fn(Receiver) -> R
     while highest < EVENTS {
         let mut session = receiver.accept(Framing::Length).await;
         lives += 1;
-        // The last receiver stays. The others die after some events, not all of them acknowledged.
+        // The last receiver stays. Earlier ones die after some events, not all of them
+        // acknowledged.
         let (life, unacked) = if lives > 20 { (u64::MAX, 0) } else { (37 * lives % 113 + 60, lives % 17) };
         let mut previous = None;
         for nth in 0..life {

@@ -140,5 +140,5 @@ pub fn sink(name: &str, receiver: &Receiver, options: &str) -> TcpSink {
 }
 
 pub fn framing_option(framing: Framing) -> String {
-    format!("framing = \"{}\"\n", framing.as_str())
+    format!("framing = \"{framing}\"\n")
 }

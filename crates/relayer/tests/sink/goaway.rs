@@ -33,7 +33,7 @@ const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A secret of the sink's address, which the server repeats in its GOAWAY.
+/// A secret in the sink's address, which the server repeats in its GOAWAY.
 const SECRET: &str = "hunter22-of-the-sink";
 
 /// `:status: 204`, by its index in HPACK's static table.
@@ -41,13 +41,13 @@ const NO_CONTENT: &[u8] = &[0x89];
 
 /// When a server stops processing requests.
 #[derive(Clone, Copy)]
-enum Manner {
-    /// After `after` requests on a connection it sends GOAWAY with this code, ignores the rest, and
+enum Behaviour {
+    /// Sends GOAWAY with this code after `after` requests on a connection, ignores the rest, and
     /// closes the connection.
     Leaves { after: usize, code: u32 },
-    /// It refuses this number of streams at the start of each connection.
+    /// Refuses this number of streams at the start of each connection.
     RefusesFirst(usize),
-    /// It processes this number of requests in total, and then refuses every stream.
+    /// Processes this number of requests in total, and then refuses every stream.
     RefusesAfter(usize),
 }
 
@@ -67,7 +67,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(manner: Manner) -> Self {
+    async fn start(behaviour: Behaviour) -> Self {
         let (folder, (pem, certificate, key)) = (TempDir::new().unwrap(), certificates("localhost"));
         std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
         let acceptor = acceptor(certificate, key, &[b"h2"]);
@@ -81,7 +81,7 @@ impl Server {
                 tokio::spawn(async move {
                     let stream = acceptor.accept(stream).await.ok()?;
                     seen.lock().unwrap().connections += 1;
-                    serve(stream, manner, &seen).await
+                    serve(stream, behaviour, &seen).await
                 });
             }
         });
@@ -100,7 +100,7 @@ impl Server {
 /// Serves a connection until it ends.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    manner: Manner,
+    behaviour: Behaviour,
     seen: &Mutex<Seen>,
 ) -> Option<()> {
     let mut preface = [0; PREFACE.len()];
@@ -130,10 +130,10 @@ async fn serve(
         }
         let body = bodies.remove(&id)?;
         met += 1;
-        let refuses = match manner {
-            Manner::Leaves { .. } => false,
-            Manner::RefusesFirst(streams) => met <= streams,
-            Manner::RefusesAfter(requests) => seen.lock().unwrap().dates.len() >= requests,
+        let refuses = match behaviour {
+            Behaviour::Leaves { .. } => false,
+            Behaviour::RefusesFirst(streams) => met <= streams,
+            Behaviour::RefusesAfter(requests) => seen.lock().unwrap().dates.len() >= requests,
         };
         if is_leaving && id < last {
             // The stream ended late, but GOAWAY promised to process it (RFC 9113, section 6.8).
@@ -148,7 +148,7 @@ async fn serve(
             }
             continue;
         }
-        if let Manner::Leaves { after, code } = manner
+        if let Behaviour::Leaves { after, code } = behaviour
             && processed + 1 >= after
         {
             // Later streams were in flight already, or are still to come.
@@ -208,7 +208,7 @@ async fn write(
 async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
     const EVENTS: u64 = 3_000;
     for concurrency in [1, 16] {
-        let server = Server::start(Manner::Leaves { after: 5, code: NO_ERROR }).await;
+        let server = Server::start(Behaviour::Leaves { after: 5, code: NO_ERROR }).await;
         let folder = TempDir::new().unwrap();
         let gateway = Gateway::start_with(&folder, &server.output(concurrency));
         gateway.append(1..=EVENTS);
@@ -230,7 +230,7 @@ async fn a_server_that_says_goaway_after_some_requests_does_not_fail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_stream_is_repeated_at_once() {
     for concurrency in [1, 4] {
-        let server = Server::start(Manner::RefusesFirst(6)).await;
+        let server = Server::start(Behaviour::RefusesFirst(6)).await;
         let folder = TempDir::new().unwrap();
         let gateway = Gateway::start_with(&folder, &server.output(concurrency));
         gateway.append(1..=50);
@@ -246,8 +246,8 @@ async fn a_refused_stream_is_repeated_at_once() {
 /// The gateway must not retry without a pause.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_processes_nothing_fails() {
-    for manner in [Manner::RefusesAfter(3), Manner::Leaves { after: 0, code: NO_ERROR }] {
-        let server = Server::start(manner).await;
+    for behaviour in [Behaviour::RefusesAfter(3), Behaviour::Leaves { after: 0, code: NO_ERROR }] {
+        let server = Server::start(behaviour).await;
         let folder = TempDir::new().unwrap();
         let gateway = Gateway::start_with(&folder, &server.output(1));
         gateway.append(1..=10);
@@ -265,7 +265,7 @@ async fn a_server_that_processes_nothing_fails() {
 /// This GOAWAY reports an error, so it counts as a failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_goaway_with_an_error_causes_a_back_off() {
-    let server = Server::start(Manner::Leaves { after: 0, code: ENHANCE_YOUR_CALM }).await;
+    let server = Server::start(Behaviour::Leaves { after: 0, code: ENHANCE_YOUR_CALM }).await;
     let folder = TempDir::new().unwrap();
     let gateway = Gateway::start_with(&folder, &server.output(1));
     gateway.append(1..=2);

@@ -1,5 +1,5 @@
-//! Delivery through TLS: which certificates are trusted, how others are reported, and that nothing
-//! is lost.
+//! Delivery through TLS: which certificates are trusted, how untrusted ones are reported, and that
+//! nothing is lost.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -364,7 +364,7 @@ async fn decrypted_bytes_are_read_although_the_socket_has_no_more() {
     let acks: Vec<u8> = (1..=1_500_u64).flat_map(u64::to_be_bytes).collect();
     session.say(&acks).await;
     gateway.until_delivered(0, 1_500).await;
-    // Like a killed program, it closes without close_notify.
+    // Like a killed program, closes without close_notify.
     drop(session);
     assert_eq!(gateway.until_away(0).await, "it closed the connection");
     gateway.stop().await;

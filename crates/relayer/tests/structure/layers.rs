@@ -1,5 +1,5 @@
 //! Modules import only modules in lower layers. The layers of the crate are listed in
-//! ARCHITECTURE.md, those of `relay/` in its `mod.rs`.
+//! ARCHITECTURE.md, those of `relay/` and `fanout/` in their `mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
 const RELAY: &str = include_str!("../../src/relay/mod.rs");
+const FANOUT: &str = include_str!("../../src/fanout/mod.rs");
 
 /// An import of a module by another one.
 type Arrow = (String, String);
@@ -70,8 +71,15 @@ pub(crate) fn code_of(source: &str) -> &str {
     source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
 
-/// The modules directly within `root` (`crate::` or a path below it) that a source names outside
-/// its unit tests and comments.
+/// The path from a file to `folder` in `super`s.
+fn upward(file: &Path, folder: &Path) -> String {
+    let path = file.strip_prefix(folder).expect("it is within the folder");
+    let is_map = path.file_name().is_some_and(|name| name == "mod.rs");
+    "super::".repeat(path.iter().count() - usize::from(is_map))
+}
+
+/// The modules directly within `root` (`crate::`, a path below it, or `super::` as often as
+/// needed) that a source names outside its unit tests and comments.
 fn imports(source: &str, root: &str) -> BTreeSet<String> {
     let code: String = code_of(source)
         .lines()
@@ -80,6 +88,9 @@ fn imports(source: &str, root: &str) -> BTreeSet<String> {
         .collect();
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices(root) {
+        if code[..at].ends_with("super::") {
+            continue;
+        }
         let rest = &code[at + root.len()..];
         if let Some(list) = rest.strip_prefix('{') {
             found.extend(of_list(list));
@@ -110,17 +121,19 @@ fn of_list(list: &str) -> Vec<String> {
 fn name(path: &str) -> Option<String> {
     let end = path.find(|next: char| !next.is_ascii_alphanumeric() && next != '_')?;
     let name = &path[..end];
-    (name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
+    (name != "super" && name.starts_with(|first: char| first.is_ascii_lowercase())).then(|| name.to_owned())
 }
 
-/// Checks the modules directly within a folder, and returns how many imports there are.
+/// Checks the modules directly within a folder, and returns the number of imports.
 fn check(folder: &Path, root: &str, layers: &str) -> usize {
     let permitted = Permitted::read(layers);
     let (mut wrong, mut used) = (BTreeSet::new(), BTreeSet::new());
     let mut arrows = 0;
     for file in files(folder) {
         let Some(module) = module_of(&file, folder) else { continue };
-        for imported in imports(&read_to_string(&file).expect("readable"), root) {
+        let source = read_to_string(&file).expect("readable");
+        let (absolute, relative) = (imports(&source, root), imports(&source, &upward(&file, folder)));
+        for imported in absolute.into_iter().chain(relative) {
             if imported == module {
                 continue;
             }
@@ -151,10 +164,21 @@ fn the_groups_of_relay_import_only_what_stands_below_them() {
 }
 
 #[test]
+fn the_modules_of_fanout_import_only_what_stands_below_them() {
+    let arrows = check(&Path::new(SOURCES).join("fanout"), "crate::fanout::", FANOUT);
+    assert!(arrows > 15, "only {arrows} imports were found");
+}
+
+#[test]
 fn imports_are_found_in_all_their_forms() {
     let source = "use crate::one::Type;\nuse crate::{two, three::{A, B}, four::C, Type};\n\
                   // crate::comment\nfn f() -> crate::five::Type { pub(in crate::six) }\n\
                   #[cfg(test)]\nmod tests {\n    use crate::seven;\n}\n";
     let found: Vec<String> = imports(source, "crate::").into_iter().collect();
     assert_eq!(found, ["five", "four", "one", "six", "three", "two"]);
+    let source = "use super::near::A;\nuse super::super::far::B;\nuse super::super::super::out::C;\n";
+    assert_eq!(imports(source, "super::super::").into_iter().collect::<Vec<_>>(), ["far"]);
+    let folder = Path::new("src/fanout");
+    assert_eq!(upward(Path::new("src/fanout/proof/mod.rs"), folder), "super::");
+    assert_eq!(upward(Path::new("src/fanout/proof/nip42.rs"), folder), "super::super::");
 }

@@ -181,7 +181,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.thaw();
-        // An immediate shutdown, which includes the children.
+        // An immediate shutdown, which includes the child processes.
         self.end(Signal::QUIT);
     }
 }

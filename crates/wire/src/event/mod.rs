@@ -126,9 +126,7 @@ pub struct UnverifiedEvent<'a> {
     pub created_at: u64,
     /// The kind, 0 to 65,535.
     pub kind: u16,
-    /// The tags.
     pub tags: Vec<Tag<'a>>,
-    /// The content.
     pub content: Str<'a>,
     /// The claimed signature of the id.
     pub sig: Signature,
@@ -147,8 +145,8 @@ pub fn created_at(json: &[u8]) -> Option<u64> {
 /// hex of either case. Nothing is verified. Other members may violate NIP-01, and their strings
 /// need not be UTF-8.
 ///
-/// This distinguishes an event that its author may have signed, although others cannot read it,
-/// from text that no relay can have accepted as an event.
+/// This distinguishes an event that its author may have signed, although NIP-01 parsers cannot read
+/// it, from text that no relay can have accepted as an event.
 pub fn names_signature(json: &[u8]) -> bool {
     struct Hex<const DIGITS: usize>;
 

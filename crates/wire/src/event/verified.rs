@@ -27,7 +27,6 @@ pub struct VerifiedEvent {
 }
 
 impl VerifiedEvent {
-    /// The event's id.
     pub const fn id(&self) -> EventId {
         self.id
     }
@@ -42,7 +41,6 @@ impl VerifiedEvent {
         self.created_at
     }
 
-    /// The kind.
     pub const fn kind(&self) -> u16 {
         self.kind
     }
@@ -120,8 +118,8 @@ pub(crate) struct Serialisation {
 impl Serialisation {
     /// Writes the text for these fields.
     ///
-    /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim. For
-    /// control characters without a short escape, that would not be JSON. Clients write these as
+    /// NIP-01 lists JSON's seven short escapes and requires every other character verbatim.
+    /// Verbatim control characters without a short escape would not be JSON. Clients write them as
     /// their JSON library does (`JSON.stringify`, `serde_json`), as `\u00xx` in lower case, and
     /// this function does the same. DEL, the slash and everything beyond ASCII remain unchanged.
     pub fn write<T: AsRef<[S]>, S: std::ops::Deref<Target = str>>(
@@ -151,7 +149,6 @@ impl Serialisation {
         text.push(b']');
     }
 
-    /// The text.
     pub fn text(&self) -> &[u8] {
         &self.text
     }

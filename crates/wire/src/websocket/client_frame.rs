@@ -5,7 +5,6 @@ use super::CONTROL_PAYLOAD_BYTES_MAX;
 /// A frame from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientFrame<'a> {
-    /// Text.
     Text(&'a str),
     /// A ping. Anything beyond 125 bytes is cut off.
     Ping(&'a [u8]),

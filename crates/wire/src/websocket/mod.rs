@@ -87,8 +87,7 @@ pub struct Decoder {
     /// size.
     skipped_bytes_max: u64,
     unfinished: Unfinished,
-    /// A message that was assembled from fragments, or the head of a skipped one, and has been
-    /// returned.
+    /// The returned message that was assembled from fragments, or the head of a skipped one.
     whole: Vec<u8>,
 }
 
@@ -132,8 +131,8 @@ enum Opcode {
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
 impl Decoder {
-    /// A decoder for a new connection. Longer messages are errors, so nothing longer is ever
-    /// stored.
+    /// A decoder for a new connection. Messages longer than `payload_bytes_max` are errors and
+    /// never stored.
     pub const fn new(payload_bytes_max: usize) -> Self {
         Self {
             payload_bytes_max,
@@ -170,7 +169,7 @@ impl Decoder {
             self.skip(&header);
             return Ok(self.skipped(header_bytes));
         }
-        // The check above has bounded it by a usize.
+        // The check above bounds the length by a usize.
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         let Some(payload) = rest.get(..length) else {
             return Ok(Decoded::Incomplete);
@@ -432,8 +431,8 @@ mod tests {
         let mut bytes = vec![0x81, 126, 0x13, 0x88];
         bytes.resize(4 + 5_000, b'x');
         bytes.extend_from_slice(&[0x81, 2, b'h', b'i']);
-        // In fragments: the second one exceeds the limit, an empty one and a ping are interleaved,
-        // and the last one is empty.
+        // The fragments: the second exceeds the limit, an empty one and a ping are interleaved, and
+        // the last is empty.
         bytes.extend_from_slice(&[0x02, 3, b'a', b'b', b'c', 0x00, 8]);
         bytes.extend_from_slice(b"defghijk");
         bytes.extend_from_slice(&[0x00, 0, 0x89, 1, b'p', 0x00, 1, b'l', 0x80, 0, 0x81, 1, b'z']);

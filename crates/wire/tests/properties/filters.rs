@@ -1,5 +1,5 @@
-//! Filters are parsed in every valid form, equal after writing and parsing, and matched as NIP-01
-//! specifies.
+//! Every valid form of a filter is parsed, is equal after writing and parsing, and matches as
+//! NIP-01 specifies.
 
 use proptest::collection::vec;
 use proptest::option;

@@ -45,7 +45,6 @@ pub struct Style {
     pub needless_escapes: bool,
 }
 
-/// Any style.
 pub fn style() -> impl Strategy<Value = Style> {
     (vec(any::<u8>(), 1..200), any::<bool>()).prop_map(|(choices, needless_escapes)| Style {
         choices,
@@ -61,7 +60,6 @@ impl Style {
         options[choice % options.len()]
     }
 
-    /// Writes the value.
     pub fn write(&mut self, value: &Json) -> String {
         let mut out = String::new();
         self.value(value, &mut out);

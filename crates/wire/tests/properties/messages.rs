@@ -1,4 +1,5 @@
-//! Messages in both directions are parsed in every valid form, and equal after writing and parsing.
+//! Every valid form of a message, in both directions, is parsed, and is equal after writing and
+//! parsing.
 
 use std::borrow::Cow;
 

@@ -35,7 +35,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Blocks on the disk, because it reads when the first undelivered event was received.
+    /// Blocks on the disk to read the reception time of the first undelivered event.
     pub(super) fn of(sink: &Sink, log: &EventLog, head: Cursor) -> Result<Self, StorageError> {
         let cursor = sink.cursor();
         let next_ms = if cursor < head { log.received_after(cursor)? } else { None };

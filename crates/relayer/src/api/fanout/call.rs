@@ -82,7 +82,7 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, ApiError> {
-        // Checked before the body is read, so that a refused client learns about it early.
+        // Checked before the body is read, so that a client is refused early.
         loaded_fanout(context)?;
         let (parts, body) = request.into_parts();
         let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);

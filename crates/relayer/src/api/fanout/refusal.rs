@@ -10,7 +10,7 @@ use crate::fanout::proof::BadProof;
 use crate::fanout::rate_limit::LimitReached;
 use crate::fanout::registry::{BotName, RegistryError};
 use crate::fanout::shared_secret::WeakSecret;
-use crate::limits::{FOLLOWER_CONNECTIONS_MAX, FOLLOWS_MAX};
+use crate::limits::FOLLOWER_CONNECTIONS_MAX;
 use crate::nip19::InvalidKey;
 
 /// The error text is the message of the response: what is wrong, and how to fix it.
@@ -69,7 +69,7 @@ pub(in crate::api) enum Refusal {
     BadSecret(WeakSecret),
     #[error("no bot with this key is registered; the bot registers itself with POST /api/bots/register")]
     NoSuchBot,
-    #[error("the follower follows {FOLLOWS_MAX} bots, which is the limit; unsubscribe from one first")]
+    #[error("{}", RegistryError::TooManyFollows)]
     TooManyFollows,
     #[error("the gateway takes no more bots or follows ([fanout] max_bots, max_follows); ask its operator")]
     Full,

@@ -13,7 +13,7 @@ pub struct Connection {
     /// The `status` and the data of the state.
     #[serde(flatten)]
     state: ConnectionState,
-    /// The relay is connected, but sends none of the events that other relays deliver.
+    /// Whether the relay is connected but sends nothing while several others do.
     silent: bool,
     connections_opened: u64,
     reconnects: u64,

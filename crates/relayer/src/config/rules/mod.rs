@@ -40,7 +40,7 @@ impl Mismatch {
 pub(super) enum Shape {
     /// A number, a flag or a table, as TOML writes it.
     Plain,
-    /// Text, as it is.
+    /// Literal text.
     Text,
     /// A TOML array, or items separated by commas, semicolons or white space.
     List { of_text: bool },

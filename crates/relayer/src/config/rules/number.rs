@@ -82,8 +82,9 @@ impl<T: Number> Rule for Whole<T> {
 
     fn read(&self, raw: &Raw<'_>) -> Result<T, Vec<Mismatch>> {
         let DeValue::Integer(written) = raw.get_ref() else { return self.mismatch(raw) };
-        u64::from_str_radix(written.as_str(), written.radix())
+        i128::from_str_radix(written.as_str(), written.radix())
             .ok()
+            .and_then(|number| u64::try_from(number).ok())
             .filter(|number| self.range.contains(number) || (T::ZERO_IS_NONE && *number == 0))
             .and_then(|number| T::from_u64(number.checked_mul(self.factor)?))
             .map_or_else(|| self.mismatch(raw), Ok)

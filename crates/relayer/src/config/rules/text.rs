@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use strum::VariantNames;
 use toml::de::DeValue;
 
 use super::{Mismatch, Rule, Shape};
 use crate::config::address::{HostPort, HttpUrl, PublicUrl, RelayUrl, WebOrigin};
-use crate::config::choices::Choice;
+use crate::config::choices::names_of;
 use crate::config::dsn::postgres_options;
 use crate::config::error::printable;
 use crate::config::secret::{Secret, SecretFile, SecretKey};
@@ -50,9 +51,14 @@ impl<T> Rule for Text<T> {
     }
 
     fn show(&self, value: &T) -> Option<String> {
-        // A JSON string is a basic string of TOML, except for DEL.
         let quoted = serde_json::to_string(&(self.show)(value)).ok()?;
-        Some(quoted.replace('\u{7f}', "\\u007F"))
+        // JSON escapes only the control characters below space. TOML also forbids DEL, and
+        // terminals interpret those above it.
+        let escaped = |character: char| match character.is_control() {
+            true => format!("\\u{:04X}", u32::from(character)),
+            false => character.to_string(),
+        };
+        Some(quoted.chars().map(escaped).collect())
     }
 
     fn allowed(&self) -> String {
@@ -136,8 +142,8 @@ pub(crate) fn public_key() -> Text<PublicKey> {
 }
 
 /// One of a few names.
-pub(crate) fn choice<T: Choice>() -> Text<T> {
-    plain(&T::allowed())
+pub(crate) fn choice<T: FromStr + Display + VariantNames>() -> Text<T> {
+    plain(&names_of::<T>())
 }
 
 /// A NIP-01 filter.

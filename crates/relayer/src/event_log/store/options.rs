@@ -78,7 +78,7 @@ fn buffer_bytes(family: &str, of_events: usize) -> usize {
         keys::IDS => of_events / 2,
         // The same few thousand rows are written again and again; merging them is quick.
         keys::RELAYS => 8 << 20,
-        // Rarely written, but then perhaps 100,000 rows of 150 bytes at once.
+        // Rarely written, but sometimes 100,000 rows of 150 bytes at once.
         keys::REGISTRY => 8 << 20,
         // Rarely written.
         keys::DEAD_LETTERS => 4 << 20,

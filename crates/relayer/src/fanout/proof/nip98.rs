@@ -19,9 +19,9 @@ const KIND: u16 = 27_235;
 /// The request that a token must be signed for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// In upper case.
+    /// The method in upper case.
     pub method: &'a str,
-    /// As the server received them.
+    /// Path and query as received.
     pub(crate) path_and_query: &'a str,
     /// Empty if the request has no body.
     pub body: &'a [u8],
@@ -49,7 +49,7 @@ impl ProofVerifier {
         let json = STANDARD.decode(token).map_err(|_| BadProof::NotEncoded)?;
         let event = UnverifiedEvent::parse(&json).map_err(BadProof::Malformed)?;
         check(&event, KIND, TOKEN_SECS_MAX, now.secs())?;
-        // The start time according to today's clock: at the start, the clock may have been wrong.
+        // The start by the current clock: the clock may have been wrong at that time.
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         if event.created_at < now.ms.saturating_sub(uptime_ms) / 1_000 {
             return Err(BadProof::BeforeStart);

@@ -391,7 +391,7 @@ impl Follower {
         find_follow(&self.follows.read(), bot).cloned()
     }
 
-    /// Sorted by bot.
+    /// The follows, sorted by bot.
     pub(crate) fn follows(&self) -> Arc<Vec<Follow>> {
         Arc::clone(&self.follows.read())
     }

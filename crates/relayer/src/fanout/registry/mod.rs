@@ -58,7 +58,7 @@ pub struct Registry {
     sealer: Sealer,
     directory: Arc<Directory>,
     /// Held from a write, or a read of other gateways' changes, until the directory is updated, so
-    /// that the directory never goes back in time. The value is the time of the last full read.
+    /// that the directory never shows an older state. The value is the time of the last full read.
     write_lock: tokio::sync::Mutex<Option<Instant>>,
     health: HealthMonitor,
     limits: RegistryLimits,
@@ -125,7 +125,6 @@ impl Registry {
         &self.directory
     }
 
-    /// The name of the store.
     pub(crate) fn store_name(&self) -> &'static str {
         self.store.name()
     }

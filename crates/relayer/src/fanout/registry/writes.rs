@@ -262,7 +262,7 @@ impl Registry {
         self.directory.bot(bot).is_some_and(|bot| bot.is_approved())
     }
 
-    /// Has the store make a change, and records a failure.
+    /// Makes a change in the store, and records a failure.
     async fn change<'a>(
         &'a self,
         _: &WriteGuard<'_>,

@@ -1,5 +1,4 @@
-//! Asks a relay for every gap of its coverage, window by window, and records what the answers
-//! prove.
+//! Requests every gap of a relay's coverage, window by window, and records what the answers prove.
 //!
 //! [`Repair`] decides which window comes next and what an answer proves. This file sends the
 //! requests and handles refusals.
@@ -9,7 +8,7 @@ use super::repair::{Finding, Repair};
 use crate::limits::{REQUEST_TRIES_MAX, WINDOWS_MAX};
 use crate::relay::peer::{Capabilities, Coverage, Gap, GapReason, RepairProgress};
 use crate::relay::protocol::{
-    AfterRefusal, Answer, ConversationError, Exchange, Expected, LiveState, Refusal, Reply, Window,
+    AfterRefusal, Answer, Exchange, ExchangeError, Expected, LiveState, Refusal, Reply, Window,
 };
 
 /// How many windows may be refused in a row, without an event in between. Otherwise, halving
@@ -46,12 +45,12 @@ impl<'a> Backfill<'a> {
         Self { exchange, progress }
     }
 
-    /// Whether there is a gap that can be asked for.
+    /// Whether there is a gap to request.
     pub fn is_needed(&self) -> bool {
         !self.missing().is_empty()
     }
 
-    /// The gaps that can be asked for, oldest first.
+    /// The gaps that can be requested, oldest first.
     fn missing(&self) -> Vec<Gap> {
         let peer = &self.exchange.peer;
         let gaps = peer.read_coverage().map(|coverage| coverage.gaps().to_vec()).unwrap_or_default();
@@ -64,16 +63,16 @@ impl<'a> Backfill<'a> {
         gaps.into_iter().filter(can_be_asked).collect()
     }
 
-    /// Asks for events that are dated ahead. If only live events are wanted, there is nothing else
-    /// to ask for.
-    pub(crate) async fn ask_ahead(&mut self) -> Result<(), ConversationError> {
+    /// Requests events dated in the future. If only live events are wanted, nothing else is
+    /// requested.
+    pub(crate) async fn ask_ahead(&mut self) -> Result<(), ExchangeError> {
         let since = self.covered_until().saturating_add(1);
         let nothing = Gap { since, until: since, reason: GapReason::NotAsked };
         self.ask_windows(Window { since, until: None }, &nothing).await
     }
 
-    /// Asks for every gap, in the order that suits the connection.
-    pub(crate) async fn fill_gaps(&mut self) -> Result<(), ConversationError> {
+    /// Requests every gap, in the order that suits the connection.
+    pub(crate) async fn fill_gaps(&mut self) -> Result<(), ExchangeError> {
         let breaks = self.exchange.peer.capabilities(|capabilities| capabilities.caps.is_eased());
         for gap in in_order(self.missing(), breaks) {
             self.fill(&gap).await?;
@@ -87,7 +86,7 @@ impl<'a> Backfill<'a> {
         Ok(())
     }
 
-    async fn fill(&mut self, gap: &Gap) -> Result<(), ConversationError> {
+    async fn fill(&mut self, gap: &Gap) -> Result<(), ExchangeError> {
         // The newest gap has no end, because events may be dated in the future.
         let until = (gap.until < self.covered_until()).then_some(gap.until);
         let window = Window { since: gap.since, until };
@@ -106,14 +105,14 @@ impl<'a> Backfill<'a> {
         self.exchange.peer.read_coverage().map_or(0, |coverage| coverage.until())
     }
 
-    /// Asks for a window with `REQ`s, divided as often as necessary.
-    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), ConversationError> {
+    /// Requests a window with `REQ`s, divided as often as necessary.
+    async fn ask_windows(&mut self, window: Window, gap: &Gap) -> Result<(), ExchangeError> {
         let outcome = self.ask_parts(window, gap).await;
         self.exchange.pass_on_held().await;
         outcome
     }
 
-    async fn ask_parts(&mut self, window: Window, gap: &Gap) -> Result<(), ConversationError> {
+    async fn ask_parts(&mut self, window: Window, gap: &Gap) -> Result<(), ExchangeError> {
         let form = self.exchange.peer.capabilities(|capabilities| capabilities.form());
         let mut repair = Repair::new(window, self.exchange.subscription.filter_count(form));
         let mut ahead = window.until.is_none().then_some(gap.until);
@@ -144,7 +143,7 @@ impl<'a> Backfill<'a> {
                 findings.iter().any(|finding| matches!(finding, Finding::Gap(second, _) if *second > newest))
             };
             if ahead.is_some_and(beyond) {
-                ahead = None; // Some events dated ahead cannot be fetched, so time is not proven as it passes.
+                ahead = None; // Some future events cannot be fetched, so time is not proven as it passes.
             }
             if !self.comes_again(repair.next(), &findings) {
                 self.exchange.pass_on_held().await;
@@ -159,7 +158,7 @@ impl<'a> Backfill<'a> {
         Ok(())
     }
 
-    /// Asks for one window, and returns the limit of the request with the reply.
+    /// Requests one window, and returns the limit of the request with the reply.
     async fn ask_window(&mut self, window: Window, least: u32) -> (Option<u32>, Option<Reply>) {
         let peer = &self.exchange.peer;
         let (limit, form) =
@@ -203,7 +202,7 @@ impl<'a> Backfill<'a> {
         reason: &str,
         repair: &mut Repair,
         failures: &mut Failures,
-    ) -> Result<Outcome, ConversationError> {
+    ) -> Result<Outcome, ExchangeError> {
         let refusal = Refusal::parse(reason);
         if refusal.is_about_subscriptions() {
             self.exchange.peer.capabilities(Capabilities::note_one_subscription);
@@ -253,11 +252,6 @@ impl<'a> Backfill<'a> {
     }
 }
 
-/// The progress before the first request.
-pub(crate) const fn no_progress() -> RepairProgress {
-    RepairProgress { since: 0, until: None, by: "req", requests: 0, events: 0 }
-}
-
 pub(super) fn note_progress(
     exchange: &Exchange,
     progress: &mut RepairProgress,
@@ -287,10 +281,10 @@ pub(crate) async fn record(exchange: &Exchange, findings: Vec<Finding>) {
     exchange.change_coverage(apply).await;
 }
 
-/// The order in which gaps are asked for: newest first. On a stable connection, adjacent gaps that
-/// were not asked for or may have late events are merged into one request. If connections keep
-/// breaking, gaps that were never asked for come first: every connection reopens the late ones, so
-/// nothing else would ever be asked for.
+/// The order in which gaps are requested: newest first. On a stable connection, adjacent gaps that
+/// were not requested or may have late events are merged into one request. If connections keep
+/// breaking, gaps that were never requested come first: every connection reopens the late ones,
+/// which would otherwise always come first.
 fn in_order(missing: Vec<Gap>, breaks: bool) -> Vec<Gap> {
     if breaks {
         let (late, never): (Vec<_>, Vec<_>) =

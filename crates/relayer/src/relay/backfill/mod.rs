@@ -1,4 +1,4 @@
-//! Asks a relay for the [`gaps`] of its coverage, by `REQ` or [NIP-77](negentropy), until each is
+//! Requests the [`gaps`] of a relay's coverage, by `REQ` or [NIP-77](negentropy), until each is
 //! proven or known to stay a gap. [`repair`] decides, without I/O, which window comes next and what
 //! an answer proves.
 
@@ -6,5 +6,5 @@ mod gaps;
 mod negentropy;
 mod repair;
 
-pub(crate) use gaps::{Backfill, no_progress, record};
+pub(crate) use gaps::{Backfill, record};
 pub(crate) use repair::Repair;

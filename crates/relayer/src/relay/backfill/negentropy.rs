@@ -2,7 +2,7 @@
 //!
 //! Negentropy compares the ids in the log with the relay's; the missing events are then requested
 //! by id. This proves even a second with more events than the relay's cap. If anything fails, the
-//! window is asked for by `REQ`.
+//! window is requested by `REQ`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::limits::{
 };
 use crate::relay::peer::{Capabilities, Form, RepairProgress};
 use crate::relay::protocol::{
-    AfterRefusal, Answer, ConversationError, Exchange, Expected, Refusal, Reply, Window, by_ids,
+    AfterRefusal, Answer, Exchange, ExchangeError, Expected, Refusal, Reply, Window, by_ids,
 };
 
 /// The events of a window that the relay has and the log lacks.
@@ -56,7 +56,7 @@ impl<'a> Reconciliation<'a> {
     }
 
     /// Reconciles a window and fetches the missing events; `false` if that failed for a part of it.
-    pub async fn run(&mut self, window: Window) -> Result<bool, ConversationError> {
+    pub async fn run(&mut self, window: Window) -> Result<bool, ExchangeError> {
         let mut windows = vec![window];
         while let Some(window) = windows.pop() {
             let id = self.exchange.open_reconciliation();
@@ -100,7 +100,7 @@ impl<'a> Reconciliation<'a> {
     }
 
     /// Finds the events of a window that the relay has and the log lacks.
-    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, ConversationError> {
+    async fn find_missing(&mut self, window: Window, id: &str) -> Result<Difference, ExchangeError> {
         let mut comparison = match self.begin_comparison(window).await {
             Ok(comparison) => comparison,
             Err(difference) => return Ok(difference),
@@ -180,8 +180,8 @@ impl<'a> Reconciliation<'a> {
         }
     }
 
-    /// Requests events by id; `false` if some do not come.
-    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, ConversationError> {
+    /// Requests events by id; `false` if some do not arrive.
+    async fn fetch(&mut self, window: Window, missing: &[ClaimedId]) -> Result<bool, ExchangeError> {
         let at_once = self.ids_at_once();
         let mut parts = missing.chunks(at_once);
         let mut part = parts.next();

@@ -1,12 +1,12 @@
-//! Decides how a window is asked for, part by part, until each second is proven or known to be a
+//! Decides how a window is requested, part by part, until each second is proven or known to be a
 //! gap.
 //!
 //! This module does no I/O: it decides which window comes next and what an answer proves. NIP-01
 //! promises that a limited answer has the newest events, and this is checked: the events must come
-//! newest first. Then a cut answer proves the span down to its oldest event, and the rest is asked
-//! for next, so that a repair takes about as many requests as the relay's cap requires. If they
-//! come in another order, or several filters were cut separately, a cut answer proves nothing, and
-//! the window is halved. A single second cannot be divided: if its answer is cut, it is a gap.
+//! newest first. Then a truncated answer proves the span down to its oldest event; the rest is
+//! requested next, so that a repair takes about as many requests as the relay's cap requires. If
+//! events come in another order, or for several filters, a truncated answer proves nothing, and the
+//! window is halved. A second cannot be divided: if its answer is truncated, it is a gap.
 
 use crate::relay::peer::{Basis, Caps, GapReason, Size};
 use crate::relay::protocol::{Answer, Span, Window};
@@ -23,7 +23,7 @@ pub enum Finding {
 /// The state of one window's repair.
 #[derive(Debug)]
 pub(crate) struct Repair {
-    /// The disjoint windows to ask for, the next one last.
+    /// The disjoint windows to request, the next one last.
     windows: Vec<Window>,
     /// The last answer, if it may have been cut.
     doubtful: Option<Doubtful>,
@@ -36,7 +36,7 @@ pub(crate) struct Repair {
 /// The order of events in the relay's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnswerOrder {
-    /// No answer has shown it.
+    /// Not shown by any answer.
     Unknown,
     /// Newest first, as NIP-01 says: a cut answer is complete down to its oldest event.
     NewestFirst,
@@ -77,13 +77,13 @@ impl Repair {
     }
 
     /// The smallest useful limit for [`next`](Self::next): a smaller one could prove nothing. A
-    /// single second must be asked for as a whole.
+    /// single second must be requested as a whole.
     pub fn least(&self) -> u32 {
         if self.next().is_some_and(Window::is_one_second) { u32::MAX } else { self.least }
     }
 
     /// Handles the answer to [`next`](Self::next), which was requested with this limit. `now` is
-    /// the present second.
+    /// the current second.
     pub fn answered(
         &mut self,
         answer: &Answer,
@@ -109,7 +109,7 @@ impl Repair {
             }
         }
         if limit.is_some_and(|limit| answer.events > limit) {
-            self.order = AnswerOrder::Other; // Other events are among them.
+            self.order = AnswerOrder::Other; // The answer has other events, too.
         }
         let basis = match (self.is_one_filter, window.until) {
             (false, _) => Basis::Mixed,
@@ -176,7 +176,7 @@ impl Repair {
             return self.windows.extend(window.halves(span.newest).into_iter().flatten());
         }
         if window.until == Some(span.oldest) {
-            // All events are of the window's last second, so the rest is asked for separately.
+            // All events are of the window's last second, so the rest is requested separately.
             self.windows.push(Window { since: window.since, until: Some(span.oldest.saturating_sub(1)) });
             let is_all = size == Size::AsStated;
             self.doubtful = Some(Doubtful { events: answer.events, reached: span.oldest, is_all });
@@ -213,7 +213,7 @@ mod tests {
         cap: u32,
         states_cap: bool,
         newest_first: bool,
-        /// The connection breaks during answers with more events.
+        /// The connection breaks in answers with more events than this.
         lasts: u32,
         /// Events whose second is a multiple of this have no known date, like oversized or
         /// malformed events.

@@ -17,7 +17,7 @@ use crate::net::ConnectError;
 use crate::net::backoff::Backoff;
 use crate::net::handshake::HandshakeError;
 use crate::relay::peer::{ConnectionState, DialFailure, Peer};
-use crate::relay::protocol::{ConversationError, Subscription};
+use crate::relay::protocol::{ExchangeError, Subscription};
 use crate::relay::shared::Shared;
 use crate::relay::transport::{DialError, SocketError};
 
@@ -147,7 +147,7 @@ impl Connection {
         let (time, is_parked) = match &reason {
             DisconnectReason::Stopping => return None,
             DisconnectReason::Conversation(
-                ConversationError::NeedsAuthentication(_) | ConversationError::Refused(_),
+                ExchangeError::NeedsAuthentication(_) | ExchangeError::Refused(_),
             )
             | DisconnectReason::Dial(
                 DialError::Ourselves | DialError::Connect(ConnectError::NotPublic { .. }),
@@ -173,7 +173,7 @@ impl Connection {
         let until_ms = unix_ms().saturating_add(milliseconds);
         self.log(&text, milliseconds, matches!(reason, DisconnectReason::Offences));
         self.peer.set_state(match reason {
-            DisconnectReason::Conversation(ConversationError::NeedsAuthentication(_)) => {
+            DisconnectReason::Conversation(ExchangeError::NeedsAuthentication(_)) => {
                 ConnectionState::NeedsAuthentication { until_ms, reason: text }
             }
             DisconnectReason::Offences => ConnectionState::Quarantined { until_ms, reason: text },

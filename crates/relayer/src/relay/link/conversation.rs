@@ -8,9 +8,9 @@ use tokio::time::sleep;
 use super::live_subscription::LiveSubscription;
 use crate::event_log::{Mark, RelayTable};
 use crate::limits::REPAIR_RETRY;
-use crate::relay::backfill::{Backfill, no_progress};
+use crate::relay::backfill::Backfill;
 use crate::relay::peer::{RepairProgress, Stated};
-use crate::relay::protocol::{ConversationError, Exchange, LiveState};
+use crate::relay::protocol::{Exchange, ExchangeError, LiveState};
 
 /// How often backfill and live subscription take turns; events still missing then stay a gap.
 const ROUNDS_MAX: usize = 5;
@@ -22,12 +22,12 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     pub const fn new(exchange: Exchange) -> Self {
-        Self { exchange, progress: no_progress() }
+        Self { exchange, progress: RepairProgress::NONE }
     }
 
     /// Subscribes and backfills. Returns when there is nothing more to request; the live
     /// subscription stays open.
-    pub async fn run(mut self) -> Result<(), ConversationError> {
+    pub async fn run(mut self) -> Result<(), ExchangeError> {
         if self.has_one_subscription() {
             // The stored NIP-11 document may be outdated.
             self.ask_information().await;
@@ -60,7 +60,7 @@ impl Conversation {
 
     /// Backfills, and then opens a live subscription whose stored events reach back to the
     /// backfill. If those do not fit into one answer, repeats both.
-    async fn take_turns(&mut self) -> Result<(), ConversationError> {
+    async fn take_turns(&mut self) -> Result<(), ExchangeError> {
         for round in 1.. {
             if self.exchange.requests.live() != LiveState::Closed {
                 self.exchange.unsubscribe();

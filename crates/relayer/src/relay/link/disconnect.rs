@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::relay::protocol::{ConversationError, Refusal};
+use crate::relay::protocol::{ExchangeError, Refusal};
 use crate::relay::transport::{DialError, SocketError};
 
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub(crate) enum DisconnectReason {
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
-    Conversation(#[from] ConversationError),
+    Conversation(#[from] ExchangeError),
     #[error("the relay closed the connection{0}")]
     Closed(CloseReason),
     #[error("the relay could not process our authentication: {0}")]

@@ -4,7 +4,7 @@ use crate::clock::Now;
 use crate::relay::backfill::{Repair, record};
 use crate::relay::peer::{Capabilities, Coverage, LiveForm};
 use crate::relay::protocol::{
-    AfterRefusal, ConversationError, Exchange, Expected, LIVE, Refusal, Reply, Window, request,
+    AfterRefusal, Exchange, ExchangeError, Expected, LIVE, Refusal, Reply, Window, request,
 };
 
 /// The window of a live subscription that asks for no stored events.
@@ -20,7 +20,7 @@ impl<'a> LiveSubscription<'a> {
     }
 
     /// Opens the subscription. Nothing new is missed from then on, but earlier time is not proven.
-    pub async fn open(&mut self) -> Result<(), ConversationError> {
+    pub async fn open(&mut self) -> Result<(), ExchangeError> {
         loop {
             let now = self.exchange.shared.log.clock().now();
             let (live, form) =
@@ -45,7 +45,7 @@ impl<'a> LiveSubscription<'a> {
                 Some(_) | None => {
                     // Some relays do not answer a request that they do not understand.
                     self.exchange.peer.capabilities(Capabilities::live_refused);
-                    return Err(ConversationError::Unanswered);
+                    return Err(ExchangeError::Unanswered);
                 }
             }
         }
@@ -53,7 +53,7 @@ impl<'a> LiveSubscription<'a> {
 
     /// Opens a subscription that also returns the events since this second; `true` if it returned
     /// all of them.
-    pub(crate) async fn open_since(&mut self, second: u64) -> Result<bool, ConversationError> {
+    pub(crate) async fn open_since(&mut self, second: u64) -> Result<bool, ExchangeError> {
         loop {
             let now = self.exchange.shared.log.clock().now();
             let window = self.window_since(second);
@@ -75,7 +75,7 @@ impl<'a> LiveSubscription<'a> {
                     return Ok(is_whole);
                 }
                 Some(Reply::Closed(reason)) => self.refused(&reason).await?,
-                Some(_) | None => return Err(ConversationError::Unanswered),
+                Some(_) | None => return Err(ExchangeError::Unanswered),
             }
         }
     }
@@ -96,17 +96,15 @@ impl<'a> LiveSubscription<'a> {
     }
 
     /// Returns `Ok` if the subscription can be tried again on this connection.
-    async fn refused(&mut self, reason: &str) -> Result<(), ConversationError> {
+    async fn refused(&mut self, reason: &str) -> Result<(), ExchangeError> {
         let refusal = Refusal::parse(reason);
         match self.exchange.after_refusal(&refusal).await? {
             AfterRefusal::Retry => Ok(()),
             AfterRefusal::Simplify if self.exchange.simplify(Capabilities::simplify_live) => Ok(()),
-            AfterRefusal::GiveUp | AfterRefusal::Simplify => {
-                Err(ConversationError::Refused(refusal.to_string()))
-            }
+            AfterRefusal::GiveUp | AfterRefusal::Simplify => Err(ExchangeError::Refused(refusal.to_string())),
             AfterRefusal::RetryFew => {
                 self.exchange.peer.capabilities(Capabilities::live_refused);
-                Err(ConversationError::SubscriptionClosed(refusal.to_string()))
+                Err(ExchangeError::SubscriptionClosed(refusal.to_string()))
             }
         }
     }

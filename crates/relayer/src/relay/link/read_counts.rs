@@ -51,7 +51,7 @@ impl<'a> ReadCounts<'a> {
         self.heartbeats += 1;
     }
 
-    /// Counts an event that we asked for.
+    /// Counts an event that we requested.
     pub const fn event(&mut self) {
         self.events += 1;
     }

@@ -68,7 +68,7 @@ pub(super) struct Reader<'a> {
     /// The payload of our unanswered ping, if there is one.
     pub pinged: Option<[u8; 8]>,
     pub pongs: &'a mut Pongs,
-    /// Set when an event came whose id was not in memory.
+    /// Set when an event arrives whose id is not in memory.
     pub useful: &'a mut bool,
 }
 
@@ -107,7 +107,7 @@ impl Reader<'_> {
         if self.peer.offences.is_over() { disconnect(DisconnectReason::Offences) } else { CONTINUE }
     }
 
-    /// Handles a message that was too long to keep. If it is an event that we asked for, its size
+    /// Handles a message that was too long to keep. If it is an event that we requested, its size
     /// is the author's fault, not the relay's, and it counts as part of the answer.
     fn skipped(&self, is_text: bool, head: &[u8], counts: &mut ReadCounts<'_>) -> Flow {
         let event = wire::scan_head(head).filter(|_| is_text);
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 
     /// Counts an event as part of its answer, even if it is dropped later. Returns its second if it
-    /// is a stored event; `None` if we did not ask for events of this subscription.
+    /// is a stored event; `None` if we did not request events of this subscription.
     fn asked_for(
         &self,
         subscription: &[u8],
@@ -159,7 +159,7 @@ impl Reader<'_> {
         is_live.then_some(None)
     }
 
-    /// Drops an event that memory has seen, and passes on any other. `stored_in` is the second of a
+    /// Drops an event whose id is in memory, and passes on others. `stored_in` is the second of a
     /// stored event.
     fn event(
         &mut self,

@@ -2,8 +2,8 @@
 //! the relay's health.
 //!
 //! Each health check sends a ping. A relay answers in order, so everything that it sent before the
-//! pong has been read. Once the live subscription is open and the events dated ahead have come, a
-//! pong therefore proves the time before the second of its ping.
+//! pong has been read. Once the live subscription is open and events dated in the future have come,
+//! a pong therefore proves the time before the second of its ping.
 
 #[cfg(test)]
 #[allow(
@@ -37,7 +37,7 @@ use crate::ingest::DropReason;
 use crate::limits::SEND_TIMEOUT;
 use crate::relay::peer::{Capabilities, Peer};
 use crate::relay::protocol::{
-    ConversationError, Exchange, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
+    Exchange, ExchangeError, LiveState, Refusal, RefusalKind, Requests, Standing, Subscription,
 };
 use crate::relay::shared::Shared;
 use crate::relay::transport::{Socket, SocketError};
@@ -50,7 +50,7 @@ const CLOSINGS_MAX: u32 = 5;
 
 /// The conversation while it runs. It is boxed, so that an idle connection does not hold its
 /// memory.
-type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ConversationError>> + Send>>;
+type RunningConversation = Pin<Box<dyn Future<Output = Result<(), ExchangeError>> + Send>>;
 
 /// One open connection.
 pub(super) struct RelaySession<'a> {
@@ -64,7 +64,7 @@ pub(super) struct RelaySession<'a> {
     pongs: Pongs,
     /// How often the relay has closed the live subscription.
     closings: u32,
-    /// Whether the present live subscription has lasted until a pong.
+    /// Whether the current live subscription has lasted until a pong.
     live_lasted: bool,
     /// When authentication needs the next step.
     authentication_due: Option<Instant>,
@@ -93,7 +93,7 @@ enum NextStep {
 enum ConversationEvent {
     /// It has messages to send.
     HasOutgoing,
-    Ended(Result<(), ConversationError>),
+    Ended(Result<(), ExchangeError>),
 }
 
 impl<'a> RelaySession<'a> {
@@ -195,7 +195,7 @@ impl<'a> RelaySession<'a> {
                     }
                 },
                 _ = health.tick() => self.check_health(socket, resume.is_some()).await?,
-                // Time that rests on the previous clock must be requested again.
+                // Time proven by the previous clock must be requested again.
                 Ok(()) = steps.changed() => {
                     requests.stop_proving();
                     self.steer(NextStep::Restart, &mut conversation, &subscription);
@@ -338,14 +338,14 @@ impl<'a> RelaySession<'a> {
 
     /// Handles a live subscription that the relay closed. Returns `Ok` if it can be reopened on
     /// this connection.
-    fn live_closed(&mut self, reason: &str) -> Result<(), ConversationError> {
+    fn live_closed(&mut self, reason: &str) -> Result<(), ExchangeError> {
         let refusal = Refusal::parse(reason);
         self.closings += 1;
         if !std::mem::take(&mut self.live_lasted) && refusal.kind.is_about_the_request() {
             self.peer.capabilities(Capabilities::live_refused);
         }
         if self.closings > CLOSINGS_MAX {
-            return Err(ConversationError::SubscriptionClosed(refusal.to_string()));
+            return Err(ExchangeError::SubscriptionClosed(refusal.to_string()));
         }
         match refusal.kind {
             RefusalKind::RateLimited => {
@@ -354,22 +354,22 @@ impl<'a> RelaySession<'a> {
             }
             RefusalKind::AuthRequired => Ok(()),
             RefusalKind::Restricted | RefusalKind::Blocked => {
-                Err(ConversationError::Refused(refusal.to_string()))
+                Err(ExchangeError::Refused(refusal.to_string()))
             }
             RefusalKind::Invalid | RefusalKind::Error => {
-                Err(ConversationError::SubscriptionClosed(refusal.to_string()))
+                Err(ExchangeError::SubscriptionClosed(refusal.to_string()))
             }
         }
     }
 
-    /// Sends a ping. If nothing was read since the last one, the relay is gone.
+    /// Sends a ping. If nothing was read since the last one, disconnects.
     async fn check_health(
         &mut self,
         socket: &mut Socket,
         is_throttled: bool,
     ) -> Result<(), DisconnectReason> {
         if is_throttled {
-            return Ok(()); // The silence is ours: reading is throttled.
+            return Ok(()); // Reading is throttled, so nothing was read.
         }
         if self.ping.is_some() && !self.heard {
             return Err(DisconnectReason::Silent);

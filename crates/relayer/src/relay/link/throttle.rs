@@ -1,4 +1,4 @@
-//! Limits the rate at which frames are read: a token bucket that one second fills.
+//! Limits the rate at which frames are read: a token bucket that fills in one second.
 //!
 //! Frames of every kind count, because each has a cost: events, fragments, pings, pongs. The frames
 //! of a read are counted after it, so the bucket can go into debt. `governor` has no debt: it

@@ -37,10 +37,10 @@ pub struct Capabilities {
     stated: Option<Stated>,
 }
 
-/// A relay's NIP-11 document, as it was fetched.
+/// A relay's NIP-11 document, as fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stated {
-    /// `None` if no readable document came.
+    /// `None` if it could not be read.
     pub information: Option<Box<Information>>,
     /// When it was fetched, in Unix milliseconds.
     pub(crate) asked_at_ms: u64,
@@ -70,8 +70,8 @@ pub(crate) enum LiveForm {
     LimitZero,
     /// `"limit":1`, for relays that refuse 0.
     LimitOne,
-    /// Only `"since"`, for relays that refuse both. Late events with an earlier `created_at` do not
-    /// come.
+    /// Only `"since"`, for relays that refuse both. Late events with an earlier `created_at` are
+    /// not sent.
     Since,
 }
 
@@ -121,7 +121,7 @@ impl Capabilities {
             self.caps.state(information);
         }
         self.stated = Some(stated);
-        self.ignores_reconciliation = false; // It may have been upgraded since.
+        self.ignores_reconciliation = false; // The relay may have been upgraded.
     }
 
     /// The NIP-11 document, if there is one.

@@ -1,7 +1,7 @@
 //! A relay's cap: how many events it puts into one answer, as stated (NIP-11) or observed, and
 //! whether an answer of a given size is complete.
 //!
-//! Relays cut answers silently. An answer therefore counts as complete only with evidence, and
+//! Relays truncate answers silently. An answer therefore counts as complete only with evidence, and
 //! observed behaviour counts for more than a stated cap.
 
 use std::num::NonZeroU32;
@@ -112,7 +112,7 @@ impl Caps {
         }
     }
 
-    /// Records that the present limit was refused; `false` if there is no other to try.
+    /// Records that the current limit was refused; `false` if there is no other to try.
     pub(crate) fn refuse_limit(&mut self) -> bool {
         match self.limit() {
             Some(limit) if limit > PAGE_EVENTS_LEAST => self.refused = Some(limit),

@@ -82,7 +82,7 @@ pub enum GapReason {
 }
 
 impl Coverage {
-    /// The coverage at first contact with a relay that is live from `now` on and is to be asked for
+    /// The coverage at first contact with a relay that is live from `now` on and will be asked for
     /// events from `since` on. It is empty if `since` is after `now`.
     pub fn first_contact(kinds: impl IntoIterator<Item = u16>, since: u64, now: u64) -> Self {
         let gaps = match since <= now {
@@ -145,7 +145,7 @@ impl Coverage {
     }
 
     /// Records that live events agree with the clock, so the claims hold even if it is set later.
-    /// The last minute is excluded, because clocks agree no better than that.
+    /// The last minute is excluded, because clocks that agree may differ by it.
     pub(crate) fn vouch(&mut self) {
         let until = self.until.saturating_sub(CLOCK_AGREES_WITHIN.as_secs());
         let until = until.max(self.from.saturating_sub(1));
@@ -456,7 +456,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compares with a plain list of seconds: nothing is claimed that was never proven.
+        /// Compares with a plain list of seconds: every claim must have been proven.
         #[test]
         fn claims_nothing_that_was_not_proven(steps in proptest::collection::vec(step(), 0..60)) {
             let mut coverage = first(50, 100);

@@ -20,7 +20,7 @@ pub(super) struct CoverageCommits {
 }
 
 impl CoverageCommits {
-    /// Takes up what was committed since the last call. The marks of one relay are committed in
+    /// Applies what was committed since the last call. The marks of one relay are committed in
     /// order, or dropped.
     fn take_up(&mut self) {
         for (mut receipt, coverage) in std::mem::take(&mut self.pending) {

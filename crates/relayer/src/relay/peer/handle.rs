@@ -35,7 +35,7 @@ pub struct Peer {
     coverage: Mutex<CoverageCommits>,
     capabilities: Mutex<Capabilities>,
     repair: Mutex<Option<RepairProgress>>,
-    /// Whether the relay is connected but sends nothing that several others deliver.
+    /// Whether the relay is connected but sends nothing while several others do.
     is_silent: AtomicBool,
     /// The round trip of the last ping in microseconds, plus one; 0 for none.
     rtt_us: AtomicU64,
@@ -69,7 +69,7 @@ impl Source for Peer {
 /// The progress of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairProgress {
-    /// The window that is asked for now, in Unix seconds.
+    /// The window that is requested now, in Unix seconds.
     pub since: u64,
     /// `None` if the window has no end.
     pub until: Option<u64>,
@@ -79,6 +79,11 @@ pub struct RepairProgress {
     pub requests: u64,
     /// The events in their answers, including known ones.
     pub events: u64,
+}
+
+impl RepairProgress {
+    /// The progress before the first request.
+    pub(crate) const NONE: Self = Self { since: 0, until: None, by: "req", requests: 0, events: 0 };
 }
 
 impl Peer {
@@ -112,7 +117,7 @@ impl Peer {
         self.is_trusted.swap(is_trusted, Ordering::Relaxed)
     }
 
-    /// The present state.
+    /// The current state.
     pub fn state(&self) -> ConnectionState {
         self.states.lock().now.clone()
     }
@@ -141,7 +146,7 @@ impl Peer {
         }
     }
 
-    /// The recent states, the present one last.
+    /// The recent states, the current one last.
     pub fn history(&self) -> Vec<PastState> {
         self.states.lock().recent.iter().cloned().collect()
     }
@@ -157,7 +162,7 @@ impl Peer {
         self.offences.note(reason, self.stats.events.get(), Instant::now());
     }
 
-    /// Whether the relay is connected but sends nothing that several others deliver.
+    /// Whether the relay is connected but sends nothing while several others do.
     pub fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
     }
@@ -187,9 +192,9 @@ impl Peer {
         self.coverage.lock().restore(coverage.on_clock(now));
     }
 
-    /// Handles a clock that was set: claims that rested on the previous clock are no longer shown.
-    /// The coverage proven by what was read is left to the conversation, which first ends the
-    /// requests that used that clock.
+    /// Handles a clock step: claims that rested on the previous clock are no longer shown. The
+    /// coverage proven by what was read is left to the conversation, which first ends the requests
+    /// that used that clock.
     pub(crate) fn clock_was_set(&self, now: Now) {
         self.coverage.lock().clock_was_set(now);
     }

@@ -71,7 +71,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// Sets the gauges from the present state of the relays.
+    /// Sets the gauges from the current state of the relays.
     pub(crate) fn refresh(&self, peers: &[Arc<Peer>]) {
         let now = unix_secs();
         let mut states = EnumMap::<StateName, u64>::default();

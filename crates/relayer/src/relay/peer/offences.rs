@@ -38,7 +38,7 @@ struct Record {
     /// The number of recent quarantines, and when the last one began.
     quarantines: u32,
     quarantined: Option<Instant>,
-    /// When the present quarantine ends.
+    /// When the current quarantine ends.
     until: Option<Instant>,
 }
 
@@ -54,7 +54,7 @@ impl Offences {
         let Some(max) = self.offences_an_hour_max.filter(|_| reason.is_offence()) else { return };
         let mut record = self.record.lock();
         if record.until.is_some_and(|until| now < until) {
-            return; // It was sent before the quarantine began.
+            return; // The offence preceded the quarantine.
         }
         let drained = record.at.map_or(0.0, |at| {
             let by_time =

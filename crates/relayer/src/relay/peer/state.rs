@@ -22,12 +22,12 @@ use crate::limits::STATES_KEPT;
 pub enum ConnectionState {
     /// Dialling, or waiting for a permit to dial.
     Connecting,
-    /// Live, while gaps are being asked for.
+    /// Live, while gaps are being requested.
     Backfilling {
         /// Unix milliseconds.
         since_ms: u64,
     },
-    /// Everything has been asked for, and new events arrive.
+    /// Everything has been requested, and new events arrive.
     Live {
         /// Unix milliseconds.
         since_ms: u64,

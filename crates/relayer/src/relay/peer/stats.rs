@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use crate::ingest::DropReason;
 
-/// A counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds to the counter.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The present value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -28,7 +25,7 @@ pub struct Stats {
     pub frames: Count,
     /// Bytes in their payloads.
     pub bytes: Count,
-    /// Messages with an event that we asked for.
+    /// Messages with an event that we requested.
     pub events: Count,
     /// Events that this relay delivered first.
     pub first: Count,
@@ -50,7 +47,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Adds a sample: how long after the first copy a duplicate came.
+    /// Adds a sample: how long after the first copy a duplicate arrived.
     pub fn late(&self, by: Duration) {
         self.late_us.add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX));
         self.late_copies.add(1);

@@ -10,7 +10,7 @@ use crate::event_log::{EventLog, RelayTable, StorageError};
 #[derive(Debug)]
 pub(super) struct WantedRelays {
     pub configured: Vec<RelayUrl>,
-    /// In the order of addition; after a restart, first in the order of the URLs.
+    /// Relays in the order of addition. After a restart, earlier ones are sorted by URL.
     pub added: Vec<RelayUrl>,
     pub removed: HashSet<RelayUrl>,
 }

@@ -1,8 +1,8 @@
-//! The window that a request for stored events asks for, and a summary of the answer.
+//! The window of a request for stored events, and a summary of the answer.
 
 use wire::Hints;
 
-/// A span of `created_at` that is asked for, in Unix seconds, both ends inclusive.
+/// A span of `created_at` that is requested, in Unix seconds, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     pub since: u64,
@@ -42,7 +42,7 @@ impl Window {
     }
 }
 
-/// A summary of the stored events that came before EOSE. It counts only events within the window.
+/// A summary of the stored events before EOSE. It counts only events within the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// The number of events, including oversized and malformed ones: the relay's cap counts them
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
     pub span: Option<Span>,
     /// Whether the events came newest first.
     pub(crate) descends: bool,
-    /// Whether events outside the window came.
+    /// Whether it had events outside the window.
     pub(crate) strays: bool,
     /// What the relay says about events that it did not send (NIP-67).
     pub(crate) hints: Hints,
@@ -63,7 +63,7 @@ pub(crate) struct Answer {
 pub(crate) struct Span {
     pub oldest: u64,
     pub newest: u64,
-    /// The date of the event that came last.
+    /// The date of the event received last.
     last: u64,
 }
 

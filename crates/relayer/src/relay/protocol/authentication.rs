@@ -1,8 +1,8 @@
 //! NIP-42: the relay's challenge, our answer, and the relay's verdict.
 //!
 //! The reader records challenges and verdicts in the order in which they arrive, and the session
-//! answers. Until the verdict, a relay sends only what it sends to unknown clients, so the
-//! conversation starts again after it.
+//! answers. Before its verdict, a relay treats us as an unknown client, so the conversation starts
+//! again afterwards.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Authentication {
         true
     }
 
-    /// Records that no verdict came in time.
+    /// Records that no verdict arrived in time.
     pub(crate) fn give_up_waiting(&self) {
         let mut state = self.0.lock();
         if matches!(state.standing, Standing::Answered { .. }) {

@@ -19,7 +19,7 @@ use crate::relay::shared::Shared;
 
 /// Why a conversation ended its connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConversationError {
+pub(crate) enum ExchangeError {
     #[error("the relay closed the subscription: {0}")]
     SubscriptionClosed(String),
     #[error("the relay does not answer a subscription")]
@@ -77,7 +77,7 @@ impl Exchange {
         Self { peer, shared, requests, subscription, open: None, wants_more_proof: false }
     }
 
-    /// Sends a request at the relay's pace and waits for the answer; `None` if none comes in time.
+    /// Sends a request at the relay's pace and waits for the answer; `None` if it is not in time.
     pub async fn ask(&self, subscription: &str, expected: Expected, message: String) -> Option<Reply> {
         self.wait_for_pace().await;
         let reply = self.ask_now(subscription, expected, message).await;
@@ -87,7 +87,7 @@ impl Exchange {
 
     /// Sends a backfill request under its own id, once live events leave room for its answer.
     pub(crate) async fn ask_backfill(&mut self, expected: Expected, filters: Vec<Filter>) -> Option<Reply> {
-        // The pace comes first: a connection that waits for it must not hold a permit.
+        // Comes first, because a connection that waits must not hold a permit.
         self.wait_for_pace().await;
         let shared = Arc::clone(&self.shared);
         let _permit = backfill_permit(&shared).await;
@@ -160,10 +160,7 @@ impl Exchange {
     ///
     /// # Errors
     /// If the relay demands authentication that we cannot give.
-    pub(crate) async fn after_refusal(
-        &mut self,
-        refusal: &Refusal,
-    ) -> Result<AfterRefusal, ConversationError> {
+    pub(crate) async fn after_refusal(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ExchangeError> {
         match refusal.kind {
             RefusalKind::RateLimited => {
                 self.peer.rate_limited(&self.shared.metrics);
@@ -178,20 +175,20 @@ impl Exchange {
 
     /// Handles a relay that serves only keys that it knows (NIP-42). The connection answers the
     /// challenge, and then a new conversation replaces this one.
-    async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ConversationError> {
+    async fn after_auth_required(&mut self, refusal: &Refusal) -> Result<AfterRefusal, ExchangeError> {
         if self.shared.signer.is_none() {
             let reason =
                 format!("{refusal} (to prove a key, set [relay] authenticate = true and [nostr] secret_key)");
-            return Err(ConversationError::NeedsAuthentication(reason));
+            return Err(ExchangeError::NeedsAuthentication(reason));
         }
         let why = match self.requests.authentication.standing() {
             Standing::Unasked | Standing::Asked(_) | Standing::Answered { .. } => {
                 sleep(ANSWER_TIMEOUT).await;
                 let reason = format!("{refusal} (but it sends no challenge)");
-                return Err(ConversationError::NeedsAuthentication(reason));
+                return Err(ExchangeError::NeedsAuthentication(reason));
             }
             Standing::Refused(reason) | Standing::Failed(reason) => {
-                return Err(ConversationError::Refused(format!("{reason} (it does not take our key)")));
+                return Err(ExchangeError::Refused(format!("{reason} (it does not take our key)")));
             }
             // The relay may have refused a request that it received before our authentication.
             Standing::Accepted | Standing::Unconfirmed
@@ -202,7 +199,7 @@ impl Exchange {
             Standing::Accepted => "although it has accepted our key",
             Standing::Unconfirmed => "although we have answered its challenge",
         };
-        Err(ConversationError::Refused(format!("{refusal} ({why})")))
+        Err(ExchangeError::Refused(format!("{refusal} ({why})")))
     }
 
     /// Why an answer says nothing about what the relay has; `None` if it can be believed.

@@ -6,8 +6,7 @@
 //!
 //! The reader applies EOSE and CLOSED to the [state](LiveState) of the live subscription, message
 //! by message; the conversation only requests it, closes it, and marks it as proving. The
-//! conversation runs when it is polled, and the relay may have closed the subscription before: time
-//! would be proven without a subscription.
+//! conversation would apply them only when polled, and might prove time after a CLOSED.
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -30,9 +29,9 @@ const NOTICE_CHARS_MAX: usize = 200;
 /// How an answer ended.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// EOSE: all stored events have come.
+    /// EOSE: the relay has sent all stored events.
     Stored(Answer),
-    /// EOSE of a request by ids: these events have not come.
+    /// EOSE of a request by ids: these events are missing.
     ByIds(HashSet<ClaimedId>),
     /// The relay ended the subscription or reconciliation, for this reason.
     Closed(String),
@@ -61,8 +60,7 @@ pub(crate) enum LiveState {
     Requested,
     /// The relay has sent EOSE and has not closed the subscription since.
     Open,
-    /// It is open, and the stored events that are dated ahead have come, so time is proven as it
-    /// passes.
+    /// It is open, and stored events dated in the future have come, so time is proven as it passes.
     Proving,
 }
 
@@ -112,7 +110,7 @@ struct State {
     pending: Vec<PendingRequest>,
     /// The notice since the last request, if it has the prefix of a refusal.
     notice: Option<String>,
-    /// When the last event of an answer came.
+    /// When the last event of an answer arrived.
     progress: Option<Instant>,
 }
 
@@ -200,7 +198,7 @@ impl Requests {
         drop(state);
         let is_answer = !refused.is_empty();
         for request in refused {
-            // The receiver may be gone.
+            // The receiver may have been dropped.
             let _ = request.reply.send(Reply::Closed(reason.to_owned()));
         }
         is_answer
@@ -212,7 +210,7 @@ impl Requests {
         self.noticed.notify_waiters();
     }
 
-    /// Waits for a notice that has the prefix of a refusal and that no answer follows, and returns
+    /// Waits for a notice with the prefix of a refusal that is not followed by an answer. Returns
     /// it.
     pub(crate) async fn refused_by_notice(&self) -> String {
         loop {
@@ -230,7 +228,7 @@ impl Requests {
         }
     }
 
-    /// When the last event of the answer to the last request came.
+    /// When the last event of the answer to the last request arrived.
     pub fn progress(&self) -> Option<Instant> {
         self.state.lock().progress
     }
@@ -252,8 +250,8 @@ impl Requests {
         self.state.lock().live
     }
 
-    /// Records that the stored events dated ahead have come. If the live subscription is open, time
-    /// is proven as it passes from now on.
+    /// Records that stored events dated in the future have come. If the live subscription is open,
+    /// time is proven as it passes from now on.
     pub(crate) fn prove_time(&self) {
         let mut state = self.state.lock();
         if state.live == LiveState::Open {
@@ -378,7 +376,7 @@ impl Requests {
         if subscription == LIVE {
             self.live_counts.store(false, Ordering::Relaxed);
         }
-        // The receiver may be gone.
+        // The receiver may have been dropped.
         let _ = request.reply.send(reply(request.expected, request.answer));
         true
     }

@@ -1,7 +1,7 @@
 //! Restores the order of arrival among stored events of the same second.
 //!
 //! Answers come newest first, so a relay that keeps the order of arrival sends the last event of a
-//! second first. The events of the present second are held until the answer moves to another
+//! second first. The events of the current second are held until the answer moves to another
 //! second, and are then passed on in reverse. An answer that comes oldest first is passed on
 //! unchanged. If an answer was cut within a second, the events of that second are held until the
 //! next answer, which starts with the whole second.

@@ -17,7 +17,7 @@ pub const LIVE: &str = "r";
 /// The events that the configuration requests from every relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscription {
-    /// Ascending; empty for all.
+    /// The kinds, ascending; empty for all.
     kinds: Vec<u16>,
     backfill: Option<Duration>,
     overlap: Duration,
@@ -42,7 +42,7 @@ impl Subscription {
         self.kinds.iter().copied()
     }
 
-    /// The first second to ask for at first contact: the one after `now` if only live events are
+    /// The first second to request at first contact: the one after `now` if only live events are
     /// wanted.
     pub(crate) fn first_contact_since(&self, now: u64) -> u64 {
         match self.backfill {

@@ -14,13 +14,9 @@ use url::{Position, Url};
 
 use super::dial::DialError;
 use super::instance::InstanceId;
-use crate::limits::{INFORMATION_BYTES_MAX, INFORMATION_TIMEOUT};
+use crate::limits::{INFORMATION_BYTES_MAX, INFORMATION_TIMEOUT, RELAY_HEAD_BYTES_MAX, RELAY_HEADERS_MAX};
 use crate::net::Stream;
 use crate::relay::information::{Information, NotAnObject};
-
-/// Limits of a response head.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 64;
 
 /// Why the NIP-11 document of a relay is not available.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +65,8 @@ pub(crate) async fn fetch(
         .body(Empty::<Bytes>::new())
         .map_err(|_| DialError::Url)?;
     let (mut sender, connection) = http1::Builder::new()
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
+        .max_headers(RELAY_HEADERS_MAX)
+        .max_header_size(RELAY_HEAD_BYTES_MAX)
         .max_buf_size(INFORMATION_BYTES_MAX)
         .handshake(TokioIo::new(stream))
         .await?;

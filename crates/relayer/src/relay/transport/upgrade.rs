@@ -9,11 +9,8 @@ use url::{Position, Url};
 
 use super::instance::InstanceId;
 use crate::clock::system_time;
+use crate::limits::{RELAY_HEAD_BYTES_MAX, RELAY_HEADERS_MAX};
 use crate::net::backoff::retry_after;
-
-/// The maximum length of a response head, including interim responses.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 64;
 
 /// The maximum length of a kept reason phrase, longer than those of the RFC.
 const REASON_CHARS_MAX: usize = 80;
@@ -84,7 +81,7 @@ pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
                 passed_over += head;
             }
             Head::Incomplete => {
-                if passed_over + response.len() > HEAD_BYTES_MAX {
+                if passed_over + response.len() > RELAY_HEAD_BYTES_MAX {
                     return Err(UpgradeError::NotHttp);
                 }
                 if stream.read_buf(&mut response).await? == 0 {
@@ -108,7 +105,7 @@ enum Head {
 
 /// Checks the head at the start of a response.
 fn check(response: &[u8], key: &str, instance: InstanceId) -> Result<Head, UpgradeError> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut headers = [httparse::EMPTY_HEADER; RELAY_HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
     let head = match parsed.parse(response) {
         Ok(httparse::Status::Complete(head)) => head,

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
@@ -69,7 +69,7 @@ impl Client {
             request = request.header(LogId::HEADER, entry.log.to_string());
         }
         if compression != Compression::None {
-            request = request.header(CONTENT_ENCODING, compression.as_str());
+            request = request.header(CONTENT_ENCODING, HeaderValue::from_static(compression.into()));
         }
         if let Some(keys) = self.options.signing_keys() {
             let time = unix_secs();

@@ -21,7 +21,7 @@ use crate::config::RestOptions;
 use crate::event_log::DeadLetter;
 use crate::event_log::{Cursor, Seq, StorageError};
 use crate::limits::{
-    GATHER_LOOKS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
+    GATHER_READS_MAX, POSTS_AHEAD_MAX, REFUSAL_LOGGED_EVERY, SINK_CLOSE_MAX, UNPROCESSED_ROUNDS_MAX,
 };
 use crate::net::backoff::Backoff;
 use crate::receiver::sleep_until_some;
@@ -45,7 +45,7 @@ pub(super) struct Delivery<'t> {
     in_flight: InFlight,
     /// The number of consecutive requests that the sink did not process.
     unprocessed: usize,
-    /// The end of the back-off after a failure; nothing is sent before.
+    /// The end of the back-off after a failure; until then nothing is sent.
     backing_off: Option<Instant>,
     /// False after a failure: then requests are sent one at a time to probe the sink.
     is_healthy: bool,
@@ -93,8 +93,8 @@ impl<'t> Delivery<'t> {
         }
     }
 
-    /// Delivers until something interrupts, the sink no longer exists, or the log is closed and the
-    /// sink has everything.
+    /// Delivers until an interruption, until the sink no longer exists, or until it has all of a
+    /// closed log.
     pub(super) async fn run(&mut self, context: &mut Context) -> Interruption {
         loop {
             match self.step(context).await {
@@ -232,7 +232,7 @@ impl<'t> Delivery<'t> {
     /// events, so that a sink that wants few events does not occupy the thread.
     fn gather(&mut self, context: &Context) {
         let mut is_at_end = false;
-        for _ in 0..GATHER_LOOKS_MAX {
+        for _ in 0..GATHER_READS_MAX {
             if !self.may_gather() {
                 return;
             }
@@ -389,7 +389,7 @@ impl<'t> Delivery<'t> {
             self.no_room(batch, &error);
             return Ok(());
         }
-        if !batch.is_replay && !self.refusals.admit(&batch) {
+        if !batch.is_replay && !self.refusals.admit(batch.entries().len(), batch.bytes()) {
             // The sink refuses everything, perhaps because the key or the address is wrong.
             self.retry(batch);
             let requests = self.refusals.requests();

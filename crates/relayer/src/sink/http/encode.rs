@@ -13,7 +13,7 @@ use crate::limits::SMALL_BODY_BYTES_MAX;
 /// The events of one request.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// In the order of the log; at least one.
+    /// One event or more, in the order of the log.
     entries: Vec<Entry>,
     /// Whether the batch is a dead letter that is sent again, out of order.
     pub(super) is_replay: bool,
@@ -114,8 +114,7 @@ impl Gathering {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Takes the events if the batch is full, has waited long enough, or `is_over`: no more events
-    /// will come.
+    /// Takes the events if the batch is full or old enough, or if no more will come (`is_over`).
     pub(super) fn take_if_ready(&mut self, options: &RestOptions, is_over: bool) -> Option<Batch> {
         let since = self.since?;
         let is_ready = !self.is_open(options) || is_over || since.elapsed() >= options.batch_wait;

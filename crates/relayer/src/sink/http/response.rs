@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::encode::Batch;
 use super::secrets::Secrets;
 use crate::config::HttpUrl;
 use crate::limits::{
@@ -99,8 +98,7 @@ pub(super) struct Refusals {
 impl Refusals {
     /// Counts a refused batch. Returns false if the sink refuses everything: then its events would
     /// displace each other from the dead letters. The first batch is always admitted.
-    pub(super) fn admit(&mut self, batch: &Batch) -> bool {
-        let (events, bytes) = (batch.entries().len(), batch.bytes());
+    pub(super) fn admit(&mut self, events: usize, bytes: usize) -> bool {
         let is_first = self.requests == 0;
         let fits = self.requests < REFUSED_IN_A_ROW_MAX
             && self.events + events <= REFUSED_EVENTS_IN_A_ROW_MAX

@@ -69,7 +69,7 @@ impl Secrets {
         let mut url = Url::parse(asked.as_str()).ok()?.join(location).ok()?;
         url.set_query(None);
         url.set_fragment(None);
-        // These fail for URLs without a host, which have neither user nor password.
+        // Both fail for URLs without a host, which have neither user nor password.
         let is_bare = url.set_username("").and_then(|()| url.set_password(None)).is_ok();
         is_bare.then(|| self.redact(url.as_str()))
     }
@@ -93,7 +93,6 @@ impl Secrets {
 }
 
 /// Removes one layer of escapes from a text: `%2F`, `\u002f`, `\x2f`, `\/`, `&#47;`, `&#x2F;`,
-/// `&amp;`.
 /// `&amp;`.
 fn unescaped(text: &str) -> Cow<'_, str> {
     let mut plain: Option<Vec<u8>> = None;

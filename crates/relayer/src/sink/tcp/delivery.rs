@@ -122,8 +122,8 @@ impl<'o> Delivery<'o> {
         self.delivered_events
     }
 
-    /// Delivers until the connection fails, something interrupts, or the log is closed and the sink
-    /// has everything.
+    /// Delivers until the connection fails, until an interruption, or until the sink has all of a
+    /// closed log.
     pub(super) async fn run(&mut self, context: &mut Context) -> Stop {
         loop {
             match self.step(context).await {

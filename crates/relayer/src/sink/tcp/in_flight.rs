@@ -59,8 +59,8 @@ impl InFlight {
         self.passed = up_to;
     }
 
-    /// Records that the byte stream was sent up to this position. Returns the number of events that
-    /// the sink thereby has.
+    /// Records that the byte stream was sent up to this position. Returns how many more events the
+    /// sink has.
     pub(super) fn sent(&mut self, up_to: u64, now: Instant) -> u64 {
         let mut delivered = 0;
         while let Some(&(end, seq)) = self.queued.front()

@@ -1,7 +1,7 @@
 //! Writes to a sink, and tracks how many bytes the socket has accepted.
 //!
 //! TLS buffers encrypted data, so only a flush proves that the socket has the bytes (invariant 4).
-//! At most one record waits for a flush, and a sink cannot decrypt any of it before.
+//! At most one record waits for a flush, and a sink cannot decrypt any of it earlier.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,7 +32,7 @@ enum Step {
     Done,
 }
 
-/// What may be written to a connection at once, and in all.
+/// What may be written to a connection at once and in total.
 #[derive(Debug)]
 pub(super) struct Records {
     bytes_max: usize,
@@ -63,7 +63,7 @@ impl Writer {
         self.flushed
     }
 
-    /// Whether the socket does not have everything that was written.
+    /// Whether written bytes still wait for the socket.
     pub(super) const fn is_flushing(&self) -> bool {
         self.flushed < self.written
     }
@@ -146,8 +146,8 @@ mod tests {
         (writer, sink)
     }
 
-    /// Likewise, with our read half. With TLS 1.3, the sink sends the greeting together with its
-    /// part of the handshake.
+    /// Like [`pair`], with our read half. With TLS 1.3, the sink sends the greeting together with
+    /// its part of the handshake.
     async fn greeted(
         version: &'static SupportedProtocolVersion,
         greeting: &[u8],
@@ -170,7 +170,7 @@ mod tests {
             .with_single_cert(vec![cert.der().clone()], key)
             .expect("they belong together");
         server.send_half_rtt_data = true;
-        server.send_tls13_tickets = 0; // Unread, they would turn the close into a reset.
+        server.send_tls13_tickets = 0; // Unread tickets would turn the close into a reset.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let tcp = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let name = ServerName::try_from("a.example").expect("a name");

@@ -52,7 +52,7 @@ impl Consumer {
         self.is_woken.load(Ordering::SeqCst)
     }
 
-    /// Polls the reader, mostly until it gets no more answers.
+    /// Polls the reader until it gets no answer, or stops early at random.
     pub fn run(self: &Arc<Self>) {
         self.run_with(&mut self.state.lock().expect("not poisoned"));
     }

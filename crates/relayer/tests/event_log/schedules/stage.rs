@@ -38,7 +38,7 @@ impl Stage {
         Arc::new(Self { log, truth: Mutex::new(truth), runs_at_once, runtime })
     }
 
-    /// The number of pending disk reads, each of which holds the log.
+    /// The number of pending disk reads, each of which keeps the log open.
     pub fn reads(&self, readers: usize) -> usize {
         const STAGE_AND_SEQUENCER: usize = 2;
         Arc::strong_count(&self.log).saturating_sub(STAGE_AND_SEQUENCER + readers)
@@ -112,8 +112,8 @@ impl Drop for Writer {
     }
 }
 
-/// The only thread that reads RocksDB for readers. It waits at a gate; when that opens, it does the
-/// reads before the next gate, and waits there.
+/// The only thread that reads RocksDB for readers. It waits at a gate; when the gate opens, it does
+/// the reads before the next one, and waits there.
 pub struct Disk {
     /// The closed gates. The thread waits at the first one.
     gates: VecDeque<Sender<()>>,
@@ -134,7 +134,7 @@ impl Disk {
         self.runtime.handle().clone()
     }
 
-    /// Puts a gate behind all pending reads.
+    /// Puts a gate after all pending reads.
     pub fn put_gate(&mut self) {
         let (gate, opened) = channel::<()>();
         let reached = self.reached.0.clone();
@@ -150,7 +150,7 @@ impl Disk {
         self.reached.1.recv().expect("this holds a sender");
     }
 
-    /// Whether a pending read may have no gate behind it.
+    /// Whether opening the gate would release all reads.
     pub fn is_at_last_gate(&self) -> bool {
         self.gates.len() == 1
     }

@@ -23,7 +23,6 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// An empty log.
     pub fn new() -> Self {
         Self { floors: vec![1], floor: 1, ..Self::default() }
     }
@@ -51,7 +50,7 @@ impl Truth {
         self.floors.push(floor);
     }
 
-    /// Requires readers to see that floor.
+    /// Requires readers to see the announced floor.
     pub fn enforce_floor(&mut self) {
         self.floor = self.announced_floor();
     }

@@ -80,7 +80,7 @@ async fn with_a_public_url_proofs_are_for_that_alone() {
     for connection in &mut connections {
         assert_eq!(follower.opener(&gateway).open(&connection.next().await), signal);
     }
-    // The internal address does not count as ours.
+    // The internal address does not count as the gateway's.
     let request = subscription(bot.key.pubkey(), follower.key.pubkey(), None);
     inside.call(&follower.key, request).await.assert(401, "unauthorized", "another URL");
     let refused = inside.call(&follower.key, Request::upgrade("/fanout")).await;

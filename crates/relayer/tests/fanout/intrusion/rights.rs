@@ -30,7 +30,7 @@ async fn others_are_neither_subscribed_nor_registered_nor_listed_nor_unsubscribe
         answer.assert(403, "not_yours", &stranger().pubkey().to_string());
         assert!(!answer.body.contains(&scene.bot.name), "{answer:?}");
     }
-    // The other party has no such right either.
+    // The bot and its follower lack each other's rights.
     scene.api.call(&scene.bot.key, subscription(bot, follower, None)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.bot.key, unsubscription(bot, follower)).await.assert(403, "not_yours", "");
     scene.api.call(&scene.follower.key, listing(bot)).await.assert(403, "not_yours", "");
@@ -75,7 +75,7 @@ async fn after_unsubscribing_the_open_socket_gets_nothing_more() {
     assert_eq!(opener.open(&connection.next().await), signal);
 }
 
-/// A cursor does not change that.
+/// Even with an old cursor, past signals are not sent.
 #[tokio::test]
 async fn after_unsubscribing_past_signals_are_not_sent() {
     let scene = Scene::start().await;

@@ -169,8 +169,8 @@ pub fn options(dsn: &Secret) -> Result<PgConnectOptions, RegistryError> {
             // Error details then contain keys in hex.
             ("bytea_output", "hex".to_owned()),
             ("lock_timeout", milliseconds(REGISTRY_LOCK_MAX)),
-            // A gateway that loses its connection in a transaction blocks the others no longer than
-            // this.
+            // A gateway that loses its connection in a transaction blocks others for at most this
+            // time.
             ("idle_in_transaction_session_timeout", milliseconds(REGISTRY_ROWS_TIMEOUT)),
         ])
         .disable_statement_logging())

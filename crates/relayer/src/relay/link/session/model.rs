@@ -4,7 +4,7 @@
 //!
 //! Only the relay is a model; reader, requests, conversation and session are the real code, without
 //! a socket. Whenever several steps or answers are possible, a run chooses one. With one deviation,
-//! every combination is played. With several, runs are drawn at random.
+//! every combination is tried. With several, random runs are tried.
 
 mod relay;
 
@@ -39,7 +39,7 @@ use crate::relay::transport::{DialOptions, Dialer, InstanceId};
 const ROUNDS_MAX: usize = 3;
 /// More steps than any run should take.
 const STEPS_MAX: usize = 1_000;
-/// How many runs with several deviations are drawn.
+/// How many random runs with several deviations are tried.
 const RUNS_DRAWN: usize = 30_000;
 
 /// The choices of a run, recorded so that the next run differs.
@@ -47,7 +47,7 @@ const RUNS_DRAWN: usize = 30_000;
 struct Choices {
     taken: Vec<(usize, usize)>,
     at: usize,
-    /// Draws choices at random if there are too many runs to play all.
+    /// Makes random choices if there are too many runs to try them all.
     dice: Option<StdRng>,
 }
 
@@ -159,7 +159,7 @@ impl World {
 struct Bounds {
     /// How often an event is published, a second ends, and a ping is sent.
     ticks: usize,
-    /// How often the relay deviates from what it was asked.
+    /// How often the relay deviates from a request.
     deviations: usize,
 }
 
@@ -390,7 +390,7 @@ impl Run<'_, '_> {
     }
 }
 
-/// Plays all runs within the bounds, or `drawn` random ones. Returns how many there were, how many
+/// Tries all runs within the bounds, or `drawn` random ones. Returns how many there were, how many
 /// ended the connection, and how many proved time.
 async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usize; 3] {
     let mut world = World::new(key.map(Signer::from_seed));
@@ -429,7 +429,7 @@ async fn explore(key: Option<u64>, bounds: Bounds, drawn: Option<usize>) -> [usi
     }
 }
 
-/// Plays all runs with one deviation, and random runs with several.
+/// Tries all runs with one deviation, and random runs with several.
 async fn explore_few_and_many(key: Option<u64>) {
     let few = explore(key, Bounds { ticks: 1, deviations: 1 }, None).await;
     let many = explore(key, Bounds { ticks: 3, deviations: 3 }, Some(RUNS_DRAWN)).await;

@@ -1,9 +1,9 @@
 //! A model of one relay, one gateway, and a clock that is set at any point. Everything that is
 //! proven must be in the log.
 //!
-//! The relay receives one event per second, dated by the true time. The gateway plays a scenario
+//! The relay receives one event per second, dated by the true time. The gateway runs a scenario
 //! with the real [`Coverage`] and [`Clock`], and refuses events that its clock calls too old or too
-//! far ahead. Each run sets the clock wrong before one step of the scenario and right before a
+//! far ahead. Each run sets a wrong time before one step of the scenario and corrects it before a
 //! later one.
 
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ const OVERLAP_SECS: u64 = 0;
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    /// Connects, subscribes, and asks for all gaps.
+    /// Connects, subscribes, and requests all gaps.
     Connect,
     /// The first half of `Connect`; `Repair` is the second.
     Subscribe,
@@ -88,7 +88,7 @@ struct World {
     /// The proven coverage, also in the database.
     coverage: Option<Coverage>,
     is_connected: bool,
-    /// Whether everything asked for has come, so that pongs prove time.
+    /// Whether all that was requested has arrived, so pongs prove time.
     is_live: bool,
     ping: Option<crate::clock::Now>,
     /// The clock steps that the connection knows of.
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// With a correct clock, every claim must be true, except for the present second, which is not
+    /// With a correct clock, every claim must be true, except for the current second, which is not
     /// over.
     fn check(&self, what: &str) {
         let Some(coverage) = self.coverage.clone() else { return };

@@ -23,7 +23,7 @@ pub(crate) struct Relay {
     pub is_open: bool,
     /// The frames on their way to us.
     pub pipe: VecDeque<Frame>,
-    /// How often it may still deviate from what it is asked.
+    /// How often it may still deviate from a request.
     pub(crate) deviations: usize,
     /// Unix seconds.
     pub now: u64,
@@ -127,7 +127,7 @@ impl Relay {
     }
 
     fn answer_live(&mut self, answer: &str, filter: &Filter) {
-        // It may tell unknown clients that there are no events.
+        // Unknown clients may be told that there are no events.
         let is_unknown = self.demands_key;
         for part in answer.split(' ') {
             match part {

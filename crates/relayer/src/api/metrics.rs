@@ -51,21 +51,9 @@ pub(super) async fn memory_usage(State(context): State<Context>) -> Json<Value> 
     let tail_events = context.log.tail_figures().1;
     let bloom = context.dedupe.bloom();
     let (events_in_queue, _) = context.inboxes.waiting();
-    let mut rocksdb: Map<String, Value> = context
-        .log
-        .store()
-        .figures()
-        .filter(|(name, _)| name.ends_with("_bytes"))
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    // The same values as in the sum.
-    for (name, part) in [
-        ("block_cache_bytes", MemoryPart::RocksdbBlockCache),
-        ("memtables_bytes", MemoryPart::RocksdbMemtables),
-        ("table_readers_bytes", MemoryPart::RocksdbTableReaders),
-    ] {
-        rocksdb.insert(name.to_owned(), bytes(part).into());
-    }
+    let rocksdb = memory.rocksdb.iter().filter(|(name, _)| name.ends_with("_bytes"));
+    let rocksdb: Map<String, Value> =
+        rocksdb.map(|(name, bytes)| ((*name).to_owned(), (*bytes).into())).collect();
     let (bots, follows) = context.fanout().map_or((0, 0), |fanout| fanout.registry.directory().len());
     Json(json!({
         "resident_bytes": memory.resident,

@@ -4,6 +4,8 @@
 //! left is unaccounted: memory that the allocator holds, stacks, and buffers of connections. It may
 //! be negative, because memory that was reserved but never written is not resident.
 
+use std::collections::BTreeMap;
+
 use enum_map::{Enum, EnumMap};
 use strum::IntoStaticStr;
 
@@ -16,7 +18,7 @@ const RELAY_BYTES: usize = 5 << 10;
 /// TLS for it, with the session that is kept for resumption.
 const RELAY_TLS_BYTES: usize = (24 << 10) + 4_300;
 /// The buffers of a client of `/ws` or `/fanout`.
-pub(super) const CLIENT_BYTES: usize = CLIENT_FLUSH_BYTES + CLIENT_READ_BYTES;
+const CLIENT_BYTES: usize = CLIENT_FLUSH_BYTES + CLIENT_READ_BYTES;
 
 /// A part of the memory that can be counted or estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr)]
@@ -48,6 +50,8 @@ pub enum MemoryPart {
 #[derive(Debug)]
 pub struct Memory {
     pub parts: EnumMap<MemoryPart, usize>,
+    /// The figures of RocksDB, some of which are parts.
+    pub rocksdb: BTreeMap<&'static str, u64>,
     /// `None` on systems that do not tell.
     pub resident: Option<u64>,
 }
@@ -68,16 +72,13 @@ impl Memory {
 impl Parts {
     pub fn memory(&self) -> Memory {
         let resident = ResidentMemory::now();
-        let rocksdb = |figure: &str| {
-            let value =
-                self.log.store().figures().find(|(name, _)| *name == figure).map_or(0, |(_, value)| value);
-            usize::try_from(value).unwrap_or(usize::MAX)
-        };
+        let rocksdb: BTreeMap<_, _> = self.log.store().figures().collect();
+        let figure = |name| rocksdb.get(name).and_then(|bytes| usize::try_from(*bytes).ok()).unwrap_or(0);
         let parts = EnumMap::from_fn(|part| match part {
             MemoryPart::Program => resident.map_or(0, |memory| usize::try_from(memory.of_files).unwrap_or(0)),
-            MemoryPart::RocksdbBlockCache => rocksdb("block_cache_bytes"),
-            MemoryPart::RocksdbMemtables => rocksdb("memtables_bytes"),
-            MemoryPart::RocksdbTableReaders => rocksdb("table_readers_bytes"),
+            MemoryPart::RocksdbBlockCache => figure("block_cache_bytes"),
+            MemoryPart::RocksdbMemtables => figure("memtables_bytes"),
+            MemoryPart::RocksdbTableReaders => figure("table_readers_bytes"),
             MemoryPart::Tail => self.log.tail_figures().0,
             MemoryPart::Hotset => self.dedupe.hotset().bytes(),
             MemoryPart::Bloom => self.dedupe.bloom().figures().0,
@@ -90,7 +91,7 @@ impl Parts {
                 .fanout()
                 .map_or(0, |fanout| fanout.state_bytes() + fanout.clients.connected() * CLIENT_BYTES),
         });
-        Memory { parts, resident: resident.map(|memory| memory.total) }
+        Memory { parts, rocksdb, resident: resident.map(|memory| memory.total) }
     }
 
     fn relay_connection_bytes(&self) -> usize {
